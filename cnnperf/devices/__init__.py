@@ -1,0 +1,34 @@
+"""Where a network runs. One file a device; `acquire() -> Device` raises DeviceError where there is none."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Device(Protocol):
+    """What a stage needs to know of a device: how to wait for it, to time on it, and to read its memory."""
+
+    name: str
+    """The file's stem: `cpu`, `cuda`."""
+    label: str
+    """The hardware, as its maker calls it."""
+    torch_name: str
+    """What `torch.device` takes."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was given."""
+
+    def mark(self) -> Any:
+        """Take a point in time on the device's own clock, without waiting for it."""
+
+    def elapsed_s(self, start: Any, end: Any) -> float:
+        """Return the seconds between two marks; the device must have been synchronised since the second."""
+
+    def reset_peak(self) -> bool:
+        """Begin the peak anew; returns False where the system does not permit it."""
+
+    def used_bytes(self) -> int:
+        """Return the memory in use now (CPU: resident set; CUDA: allocated tensors)."""
+
+    def peak_bytes(self) -> dict[str, int]:
+        """Return the peaks since the start or the last reset, by name (`peak_bytes`, on CUDA also `reserved_bytes`)."""

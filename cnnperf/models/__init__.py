@@ -1,0 +1,37 @@
+"""Networks. One file a model; `build(in_channels, num_classes, image_size, *, …) -> nn.Module`, weights initialised."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+from cnnperf import registry
+from cnnperf.errors import UsageError
+from cnnperf.suite import Choice
+
+if TYPE_CHECKING:
+    from torch import nn
+
+GIVEN = ("in_channels", "num_classes", "image_size")
+"""What `create` passes from the dataset; everything else is an option."""
+
+
+def create(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Build the model of a choice for images of C×H×W and that many classes.
+
+    A foreign callable gets those of in_channels, num_classes and image_size (H, W) that its signature names, and
+    num_classes also where it takes `**kwargs` (as torchvision's do).
+    """
+    from torch import nn
+
+    build = registry.find("models", choice.name)
+    parameters = inspect.signature(build).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    offered = {"in_channels": shape[0], "num_classes": num_classes, "image_size": shape[1:]}
+    given = {key: value for key, value in offered.items() if key in parameters}
+    if open_ended:
+        given["num_classes"] = num_classes
+    model = build(**(given | choice.options))
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"{choice.name!r} returned {type(model).__name__}; a model must be an nn.Module")
+    return model

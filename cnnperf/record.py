@@ -1,0 +1,159 @@
+"""The record: what one task left behind, and the file of JSON lines that keeps it."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import Field, ValidationError
+
+from cnnperf.errors import CnnperfWarning, StoreError
+from cnnperf.suite import Frozen, Scalar, Task, first_error
+
+SCHEMA = 1
+"""Version of the record's form. 1: the first."""
+
+FILE = "records.jsonl"
+
+Status = Literal["ok", "failed", "timeout", "skipped"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Measurement(Frozen):
+    """One quantity as it was measured: every raw value, in SI units, in order; none deleted."""
+
+    metric: str
+    """`<stage>.<quantity>`, such as `train.step_time`."""
+    unit: str
+    """`s`, `bytes`, `fraction`, `count`, `images/s`, or `1` for a pure number."""
+    better: Literal["lower", "higher"] | None
+    """Which direction is an improvement; None for what is neither."""
+    values: tuple[Finite, ...]
+    tags: Mapping[str, Scalar] = {}
+    """What tells it apart from others of its metric (`engine`, `layer`) or says what it stands on (`n`, `step`)."""
+
+
+class Machine(Frozen):
+    """The machine and the software that a task ran on."""
+
+    host: str
+    os: str
+    cpu: str
+    cores: int
+    """Cores that this process may use: affinity and cgroup quota count."""
+    memory_bytes: int
+    governor: str | None = None
+    gpu: str | None = None
+    driver: str | None = None
+    python: str
+    packages: Mapping[str, str]
+    """Versions of cnnperf and of the packages that do the work, by name."""
+    commit: str | None = None
+    """Git commit of cnnperf's checkout, `+` behind it where files were changed; None for an installed one."""
+    threads: int | None = None
+    """Threads of the computation as read back from the library that ran it; None if it never started."""
+
+
+class Record(Frozen):
+    """What one task left behind: who, where, with what, how it ended, and its raw samples."""
+
+    version: int = Field(default=SCHEMA, alias="schema")
+    task: Task
+    key: str
+    """The task's key when it ran; resume goes by it."""
+    machine: Machine
+    started: str
+    """UTC, ISO 8601."""
+    duration_s: Finite
+    """Wall time from spawn to exit."""
+    parent_cpu_s: Finite = 0.0
+    """CPU time that the parent used meanwhile."""
+    status: Status
+    error: str | None = None
+    signal: str | None = None
+    log_tail: tuple[str, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    artifacts: Mapping[str, str] = {}
+    """What the task wrote (`weights`, `examples`), as paths relative to the run folder."""
+
+    def find(self, metric: str, **tags: Scalar) -> tuple[Measurement, ...]:
+        """Return the measurements of one metric that carry these tags."""
+        wanted = tags.items()
+        return tuple(m for m in self.measurements if m.metric == metric and wanted <= m.tags.items())
+
+
+def lock(run: Path) -> FileLock:
+    """Return the lock that a writer of a run folder holds; acquiring it does not wait."""
+    return FileLock(run / ".lock", timeout=0)
+
+
+def append(run: Path, record: Record) -> None:
+    """Write one record as a line and fsync it, so that a crash loses one task and never a run.
+
+    A line that could not be written whole (disk full) is taken back. Raises OSError.
+    """
+    line = record.model_dump_json(by_alias=True).encode() + b"\n"
+    with open(run / FILE, "ab", buffering=0) as file:
+        start = file.seek(0, os.SEEK_END)
+        try:
+            written = 0
+            while written < len(line):
+                written += file.write(line[written:])
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(start)
+            raise
+
+
+def read(run: Path) -> tuple[Record, ...]:
+    """Read a run folder's records, the latest of each task, in the order in which the tasks first ran.
+
+    A torn last line, left by a crash, is dropped with a warning and removed from the file unless a run is writing it.
+    Raises StoreError for a folder without records, a line that is no record, or a record of a newer cnnperf.
+    """
+    path = run / FILE
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be read ({error.strerror}); give a run folder, one that holds {FILE}"
+        ) from error
+    whole, newline, torn = content.rpartition(b"\n")
+    if torn:
+        _repair(run, len(whole + newline), len(torn))
+    latest: dict[str, Record] = {}
+    for number, line in enumerate(whole.splitlines(), start=1):
+        record = _parse(line, f"{path}: line {number}")
+        latest[record.key] = record
+    return tuple(latest.values())
+
+
+def _repair(run: Path, length: int, lost: int) -> None:
+    path = run / FILE
+    try:
+        with lock(run):
+            os.truncate(path, length)
+    except Timeout:
+        return  # A run is writing that very line.
+    except OSError:
+        pass  # A folder that may only be read: the line is passed over each time.
+    warnings.warn(f"{path}: the last line was torn by a crash ({lost} bytes); dropped", CnnperfWarning, stacklevel=3)
+
+
+def _parse(line: bytes, where: str) -> Record:
+    try:
+        document: Any = json.loads(line)
+    except ValueError as error:
+        raise StoreError(f"{where}: not a record ({error}); restore the file from a copy or remove the line") from error
+    version = document.get("schema") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > SCHEMA:
+        raise StoreError(f"{where}: schema {version} is newer than {SCHEMA}, the newest known here; update cnnperf")
+    try:
+        return Record.model_validate(document)
+    except ValidationError as error:
+        raise StoreError(f"{where}: not a record: {first_error(error)}") from error

@@ -1,0 +1,84 @@
+"""The rooms: a room is a folder, a choice is a file in it, the file's stem is its name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from cnnperf.errors import UsageError
+
+VERBS = {
+    "models": "build",
+    "datasets": "load",
+    "devices": "acquire",
+    "stages": "measure",
+    "reports": "write",
+}
+"""Each room's one verb: the function that every file in the room defines."""
+
+
+def names(room: str) -> tuple[str, ...]:
+    """List the room's choices, sorted, by reading the folder; nothing is imported."""
+    folder = Path(__file__).parent / room
+    return tuple(sorted(file.stem for file in folder.glob("[!_]*.py")))
+
+
+def module(room: str, name: str) -> ModuleType:
+    """Import the file of one choice. Raises UsageError with the nearest name if there is none."""
+    if name not in names(room):
+        raise UsageError(unknown(room.removesuffix("s"), name, names(room)))
+    return importlib.import_module(f"cnnperf.{room}.{name}")
+
+
+def find(room: str, name: str) -> Callable[..., Any]:
+    """Return the verb of one choice, or of anything importable as `pkg.module:callable`."""
+    if ":" not in name:
+        verb: Callable[..., Any] = getattr(module(room, name), VERBS[room])
+        return verb
+    path, _, attribute = name.partition(":")
+    try:
+        found = importlib.import_module(path)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"cannot import {name!r} ({error}); write it as pkg.module:callable") from error
+    if not callable(found):
+        raise UsageError(f"{name!r} is not callable, got {type(found).__name__}; name a function or class")
+    return found
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Word the sentence for a name that is not there: did-you-mean, then all that is known."""
+    known = tuple(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})"
+
+
+def options(verb: Callable[..., Any], given: Collection[str] = ()) -> type[BaseModel]:
+    """Return the settings a verb takes, as a pydantic model that forbids what it does not know.
+
+    A verb with a parameter that is a pydantic model takes that model's fields; any other takes its parameters, less
+    those `given` by the caller. Of a foreign verb (`pkg.module:callable`) the names are checked and the values passed
+    on as they are; one with `**kwargs` takes any name.
+    """
+    foreign = not verb.__module__.startswith("cnnperf.")
+    parameters = inspect.signature(verb, eval_str=not foreign).parameters.values()
+    for parameter in parameters:
+        if inspect.isclass(parameter.annotation) and issubclass(parameter.annotation, BaseModel):
+            return parameter.annotation
+    fields: dict[str, Any] = {
+        p.name: (Any if foreign else p.annotation, ... if p.default is p.empty else p.default)
+        for p in parameters
+        if p.name not in given and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+    }
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    config = ConfigDict(extra="allow" if open_ended else "forbid", frozen=True, protected_namespaces=())
+    return create_model("Options", __config__=config, **fields)

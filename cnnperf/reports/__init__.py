@@ -1,0 +1,1 @@
+"""How results are shown. One file a format; `write(report, out)`."""
