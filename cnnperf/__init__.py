@@ -1,1 +1,63 @@
-"""cnnperf."""
+"""Benchmark convolutional networks: trained on real data, each in its own process, every raw sample kept.
+
+    suite = cnnperf.load_suite("cifar")
+    for record in cnnperf.run(suite, Path("results/mine")):
+        print(record.task.label, record.status)
+    print(cnnperf.rank([Path("results/mine")]))
+
+Names are imported when they are first used, so that `import cnnperf` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnperf.errors import CnnperfError as CnnperfError
+    from cnnperf.errors import CnnperfWarning as CnnperfWarning
+    from cnnperf.leaderboard import curves as curves
+    from cnnperf.leaderboard import rank as rank
+    from cnnperf.record import Machine as Machine
+    from cnnperf.record import Measurement as Measurement
+    from cnnperf.record import Record as Record
+    from cnnperf.record import read as read
+    from cnnperf.runner import run as run
+    from cnnperf.suite import Cell as Cell
+    from cnnperf.suite import Choice as Choice
+    from cnnperf.suite import Provenance as Provenance
+    from cnnperf.suite import Suite as Suite
+    from cnnperf.suite import Task as Task
+    from cnnperf.suite import load_suite as load_suite
+    from cnnperf.suite import plan as plan
+
+_HOMES = {
+    "CnnperfError": "errors",
+    "CnnperfWarning": "errors",
+    "curves": "leaderboard",
+    "rank": "leaderboard",
+    "Machine": "record",
+    "Measurement": "record",
+    "Record": "record",
+    "read": "record",
+    "run": "runner",
+    "Cell": "suite",
+    "Choice": "suite",
+    "Provenance": "suite",
+    "Suite": "suite",
+    "Task": "suite",
+    "load_suite": "suite",
+    "plan": "suite",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - the names stand once, above
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cnnperf' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"cnnperf.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -23,6 +23,12 @@ class StoreError(CnnperfError):
     """A run folder that cannot be read or written."""
 
 
+class RunError(CnnperfError):
+    """A fault in mid-run, such as a full disk; what was recorded before it stays."""
+
+    exit_code = 1
+
+
 class StageError(CnnperfError):
     """A stage that cannot give its result; it ends the task as failed, not the run."""
 

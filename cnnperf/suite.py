@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -47,7 +48,7 @@ class Choice(Frozen):
             return {"name": value}
         if not isinstance(value, Mapping) or "name" not in value:
             raise ValueError("give a name, or a table with a name")
-        rest = {key: item for key, item in value.items() if key != "name"}
+        rest = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items() if key != "name"}
         sections = {key: item for key, item in rest.items() if isinstance(item, Mapping)}
         options = {key: item for key, item in rest.items() if key not in sections}
         return {"name": value["name"], "options": options, "sections": sections}
@@ -61,6 +62,9 @@ class Choice(Frozen):
         nested = [(f"{s}.{key}", v) for s, section in self.sections.items() for key, v in section.items()]
         pairs = [f"{key}={_plain(value)}" for key, value in (*self.options.items(), *nested)]
         return f"{self.name}[{','.join(pairs)}]" if pairs else self.name
+
+    def __hash__(self) -> int:
+        return hash(str(self))
 
 
 class Provenance(Frozen):
@@ -104,16 +108,13 @@ class Task(Frozen):
 
     cell: Cell
     stage: str
-    variant: dict[str, Scalar] = {}
     repeat: int = 0
     seed: int
     threads: int | None
-    """Threads of the computation; None until preflight has counted the cores."""
+    """Threads of the computation; None until the cores have been counted."""
     timeout_s: float
     settings: dict[str, Any] = {}
     """The stage's section; after preflight complete, with every default and the model's recipe filled in."""
-    needs: tuple[str, ...] = ()
-    """Keys of the tasks whose artifacts this one reads."""
     data: Provenance | None = None
     """The images it reads; None until preflight has found them."""
 
@@ -126,9 +127,8 @@ class Task(Frozen):
     @property
     def label(self) -> str:
         """Name the task for a reader: cell, stage and, if there are several, the repeat."""
-        variant = "".join(f" {key}={_plain(value)}" for key, value in self.variant.items())
         repeat = f" repeat {self.repeat}" if self.repeat else ""
-        return f"{self.cell.id} {self.stage}{variant}{repeat}"
+        return f"{self.cell.id} {self.stage}{repeat}"
 
 
 class Suite(Frozen):
@@ -142,6 +142,9 @@ class Suite(Frozen):
     )
     devices: tuple[Choice, ...] = Field(default=(Choice(name="cpu"),), min_length=1, description="Devices to run on.")
     stages: tuple[str, ...] = Field(default=("train",), min_length=1, description="Stages, in order.")
+    only: tuple[str, ...] = Field(
+        default=(), description="Keep the cells that match one of these globs: 'mnist/lenet/*', 'resnet*'. Empty: all."
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Repeat i is trained with seed + i.")
     repeats: int = Field(default=1, ge=1, description="Fresh processes per task.")
     threads: int | None = Field(default=None, ge=1, description="Threads; every usable core if absent.")
@@ -171,11 +174,13 @@ class Suite(Frozen):
         return suite
 
     def cells(self) -> Iterator[Cell]:
-        """Yield every dataset × device × model, in the order in which they run."""
+        """Yield the dataset × device × model that `only` keeps, in the order in which they run."""
         for dataset in self.datasets:
             for device in self.devices:
                 for model in self.models:
-                    yield Cell(dataset=dataset, model=model, device=device)
+                    cell = Cell(dataset=dataset, model=model, device=device)
+                    if not self.only or any(map(cell.matches, self.only)):
+                        yield cell
 
 
 def plan(suite: Suite, only: str | None = None) -> tuple[Task, ...]:
@@ -204,7 +209,7 @@ def load_suite(name: str | Path) -> Suite:
     """
     path = _locate(name)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=_finite)
     except OSError as error:
         raise SuiteError(f"{path}: cannot be read ({error.strerror}); give the path of a readable TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -225,7 +230,9 @@ def parse(document: Mapping[str, Any], *, where: str, name: str) -> Suite:
             raise SuiteError(f"{where}: {registry.unknown('key', key, known)}")
     sections = {key: value for key, value in document.items() if key in stages}
     try:
-        suite = Suite.model_validate({"name": name, **fields, "sections": sections})
+        suite = Suite.model_validate_json(
+            json.dumps({"name": name, **fields, "sections": sections}, default=str), strict=True
+        )
     except ValidationError as error:
         raise SuiteError(f"{where}: {first_error(error)}") from error
     _check_names(suite, where)
@@ -253,6 +260,13 @@ def first_error(error: ValidationError) -> str:
     return f"{place}: {message}{got}{more}" if place else f"{message}{more}"
 
 
+def _finite(text: str) -> float:
+    # JSON, in which suites and records travel, has no word for these.
+    if not math.isfinite(value := float(text)):
+        raise tomllib.TOMLDecodeError(f"{text} is not a finite number")
+    return value
+
+
 def _locate(name: str | Path) -> Path:
     path, known = Path(name), shipped()
     if path.exists():
@@ -274,6 +288,9 @@ def _check_names(suite: Suite, where: str) -> None:
             for section in choice.sections:
                 if section not in registry.names("stages"):
                     raise SuiteError(f"{place}: {registry.unknown('section', section, registry.names('stages'))}")
+    for index, pattern in enumerate(suite.only):
+        if not any(cell.matches(pattern) for cell in suite.model_copy(update={"only": ()}).cells()):
+            raise SuiteError(f"{where}: only.{index}: {pattern!r} matches no cell; give a glob over dataset/model/device")
     for index, stage in enumerate(suite.stages):
         if stage not in registry.names("stages"):
             raise SuiteError(f"{where}: stages.{index}: {registry.unknown('stage', stage, registry.names('stages'))}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 from cnnperf.datasets import Dataset
 from cnnperf.devices import Device
-from cnnperf.suite import Task
+from cnnperf.suite import Frozen, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +32,27 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         self.artifacts[kind] = str((folder / name).relative_to(self.run))
         return folder / name
+
+
+class Settings(Frozen):
+    """A stage's section: every field a key of the suite's TOML, with its default, its bounds and a description."""
+
+    @classmethod
+    def resolve(cls, *layers: dict[str, Any]) -> Self:
+        """Lay settings on each other: defaults, the model's recipe, the suite's section, the model's override."""
+        return cls.model_validate({key: value for layer in layers for key, value in layer.items()}, strict=True)
+
+    def quick(self) -> Self:
+        """Return the settings with the budget cut to a few seconds."""
+        return self
+
+    def check(self, device: str, train_count: int) -> None:
+        """Raise UsageError for what only shows beside the device or the dataset's size."""
+
+    def estimate_s(self) -> float | None:
+        """Return the seconds that the budget plans for; None if it is not in seconds."""
+        return None
+
+    def planned_samples(self, train_count: int) -> int:
+        """Return how many training images the budget comes to, where it is not in seconds."""
+        return 0

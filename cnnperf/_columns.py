@@ -1,0 +1,114 @@
+"""The leaderboard's columns: what each is called, which metric it shows and how repeats are reduced to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+from cnnperf._repeats import Repeats
+from cnnperf.table import Column, Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReducedColumn(Column):
+    """A column and the way from a cell's repeats to its value."""
+
+    value: Callable[[Repeats], Value]
+    metric: str | None = None
+    """The metric whose unit and direction it has, where it was measured."""
+
+
+def once(metric: str, name: str, title: str = "", *, shown: int | None = None) -> ReducedColumn:
+    """Make a column of a metric that is measured once a task: the median over repeats."""
+    return ReducedColumn(name, title, shown=shown, metric=metric, value=partial(Repeats.once, metric=metric))
+
+
+def _median(values: tuple[float, ...]) -> float | None:
+    """Return the median, None where it is infinite: half of the repeats or more never came there."""
+    middle = median(values) if values else math.inf
+    return middle if math.isfinite(middle) else None
+
+
+def _spread(values: tuple[float, ...], end: Callable[[tuple[float, ...]], float]) -> float | None:
+    """Return one end of the spread of repeats; one repeat has none."""
+    return end(values) if len(values) > 1 and math.isfinite(end(values)) else None
+
+
+_TEST, _SPEED, _TARGET = "train.test_accuracy", "train.images_per_s", "train.time_to_target"
+
+COLUMNS = (
+    ReducedColumn("rank", "#", unit="count", shown=0, value=lambda _: None),
+    ReducedColumn("dataset", value=lambda r: str(r.task.cell.dataset)),
+    ReducedColumn("data", value=lambda r: r.data.name if r.data else None),
+    ReducedColumn("data_fallback", value=lambda r: r.data.fallback if r.data else None),
+    ReducedColumn("data_sha256", value=lambda r: r.data.sha256 if r.data else None),
+    ReducedColumn("model", shown=0, value=lambda r: str(r.task.cell.model)),
+    ReducedColumn("device", value=lambda r: str(r.task.cell.device)),
+    ReducedColumn("status", shown=0, value=lambda r: r.status),
+    ReducedColumn("reason", value=lambda r: r.reason),
+    ReducedColumn("repeats", unit="count", shown=6, value=lambda r: len(r.ok) or None),
+    once("train.parameters", "params", shown=4),
+    ReducedColumn("batch_size", "batch", unit="count", shown=7, value=lambda r: r.task.settings.get("batch_size")),
+    ReducedColumn("budget", value=lambda r: r.budget),
+    ReducedColumn(
+        "test_accuracy",
+        "test accuracy",
+        metric=_TEST,
+        shown=0,
+        value=lambda r: r.test_accuracy,
+        interval=("test_accuracy_low", "test_accuracy_high"),
+        spread=("test_accuracy_low", "test_accuracy_high"),
+    ),
+    ReducedColumn("test_accuracy_low", metric=_TEST, value=lambda r: r.test_interval and r.test_interval.low),
+    ReducedColumn("test_accuracy_high", metric=_TEST, value=lambda r: r.test_interval and r.test_interval.high),
+    ReducedColumn("test_images", "test images", unit="count", shown=8, value=lambda r: r.tested_on("n")),
+    ReducedColumn("test_set", "test set", shown=5, value=lambda r: r.tested_on("images")),
+    ReducedColumn(
+        "images_per_s",
+        "images/s",
+        metric=_SPEED,
+        shown=1,
+        value=lambda r: _median(r.median_speeds),
+        interval=("images_per_s_q25", "images_per_s_q75"),
+        spread=("images_per_s_min", "images_per_s_max"),
+    ),
+    ReducedColumn("images_per_s_q25", metric=_SPEED, value=lambda r: r.speed_quartiles and r.speed_quartiles.q25),
+    ReducedColumn("images_per_s_q75", metric=_SPEED, value=lambda r: r.speed_quartiles and r.speed_quartiles.q75),
+    ReducedColumn("images_per_s_min", metric=_SPEED, value=lambda r: _spread(r.median_speeds, min)),
+    ReducedColumn("images_per_s_max", metric=_SPEED, value=lambda r: _spread(r.median_speeds, max)),
+    ReducedColumn(
+        "best_validation_accuracy",
+        "best validation",
+        metric="train.validation_accuracy",
+        shown=5,
+        value=lambda r: r.best_validation_accuracy,
+    ),
+    ReducedColumn(
+        "time_to_target_s",
+        "time to target",
+        metric=_TARGET,
+        shown=2,
+        value=lambda r: _median(r.times_to_target),
+        spread=("time_to_target_min_s", "time_to_target_max_s"),
+    ),
+    ReducedColumn("time_to_target_min_s", metric=_TARGET, value=lambda r: _spread(r.times_to_target, min)),
+    ReducedColumn("time_to_target_max_s", metric=_TARGET, value=lambda r: _spread(r.times_to_target, max)),
+    once("train.peak_above_start_bytes", "peak_above_start_bytes", "memory above start", shown=3),
+    once("train.peak_bytes", "peak_bytes", "peak memory", shown=7),
+    once("train.seconds", "train_s"),
+    once("train.evaluation_seconds", "evaluation_s"),
+    once("train.steps", "steps"),
+    ReducedColumn("threads", unit="count", value=lambda r: r.task.threads),
+    ReducedColumn("host", value=lambda r: r.machine.host),
+    ReducedColumn("cpu", value=lambda r: r.machine.cpu),
+    ReducedColumn("device_label", value=lambda r: r.device_label),
+    ReducedColumn("torch", value=lambda r: r.machine.packages.get("torch")),
+    ReducedColumn("cnnperf", value=lambda r: r.machine.packages.get("cnnperf")),
+    ReducedColumn("commit", value=lambda r: r.machine.commit),
+    ReducedColumn("python", value=lambda r: r.machine.python),
+    ReducedColumn("seed", unit="count", value=lambda r: r.task.seed),
+    ReducedColumn("run", value=lambda r: r.run),
+)

@@ -1,0 +1,193 @@
+"""From records to tables: the leaderboard, a row a run and cell, and the training curves, a row an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from cnnperf import record
+from cnnperf._columns import COLUMNS, ReducedColumn, once
+from cnnperf._repeats import Repeats
+from cnnperf.record import Measurement, Record
+from cnnperf.stats import Interval
+from cnnperf.table import Column, Report, Row, Table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+GROUP = ("dataset", "data", "data_sha256", "device", "budget", "host", "cpu", "device_label", "threads")
+"""What two rows must have in common to be ranked against each other."""
+
+_TRAINING = [c for c in COLUMNS if c.name in ("dataset", "data", "model", "device", "budget", "seed", "run")]
+
+CURVES = (
+    *_TRAINING,
+    Column("task"),
+    Column("repeat", unit="count"),
+    Column("step", unit="count"),
+    Column("samples", unit="count"),
+    Column("seconds", unit="s"),
+    Column("epoch", unit="1"),
+    Column("train_loss", unit="1", better="lower"),
+    Column("train_accuracy", unit="fraction", better="higher"),
+    Column("validation_accuracy", unit="fraction", better="higher"),
+    Column("n", unit="count"),
+)
+"""`task` is the record's key; train_loss is the mean over the steps since the evaluation before."""
+
+
+NOTES = (
+    "test accuracy: share of right answers on the test images, ± half of its 95 % binomial interval; whoever overlaps "
+    "the leader's interval shares its rank (#), the faster first.",
+    "test set: all test images, or a fixed subset of as many as the column beside it says.",
+    "images/s: training only, the batch over the seconds of a step; median over steps, then over repeats, and the "
+    "quartiles of all steps in brackets. Data load, warm-up and evaluation are not in it.",
+    "n: repeats, each a process of its own; with n=1 nothing is known of how much processes differ.",
+    "Marked in each column: the best, and whatever its interval or the spread of its repeats reaches.",
+)
+"""What the leaderboard's numbers mean."""
+
+
+def rank(runs: Iterable[str | Path]) -> DataFrame:
+    """Return the leaderboard of run folders, one row a run and cell, raw SI.
+
+    Raises StoreError for a folder without records.
+    """
+    return leaderboard(read_runs(runs)).frame()
+
+
+def curves(runs: Iterable[str | Path]) -> DataFrame:
+    """Return the training curves of run folders, one row a run, cell, repeat and evaluation, raw SI.
+
+    Raises StoreError for a folder without records.
+    """
+    return training_curves(read_runs(runs)).frame()
+
+
+def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
+    """Read run folders and make their report, the leaderboard sorted by a column if one is named.
+
+    Raises StoreError for a folder without records, UsageError for a column that is not there.
+    """
+    records = read_runs(runs)
+    table = leaderboard(records)
+    return Report((table if by is None else table.sorted_by(by), training_curves(records)), NOTES)
+
+
+def read_runs(runs: Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
+    """Read the training records of run folders, by the last two parts of each folder's path, `<suite>/<utc>-<host>`.
+
+    Raises StoreError for a folder without records.
+    """
+    folders = dict.fromkeys(Path(run).resolve() for run in runs)
+    return {
+        "/".join(folder.parts[-2:]): tuple(r for r in record.read(folder) if r.task.stage == "train")
+        for folder in folders
+    }
+
+
+def leaderboard(records: Mapping[str, Sequence[Record]]) -> Table:
+    """Rank the cells of runs within their groups; what did not end well stands at its group's end, without a rank.
+
+    A metric that every task measured once and that no column shows gets a column of its own behind the others.
+    """
+    measured = [r for of_run in records.values() for r in of_run]
+    columns = tuple(_as_measured(column, measured) for column in (*COLUMNS, *_further_columns(measured)))
+    rows = tuple({column.name: column.value(repeats) for column in columns} for repeats in _repeats(records))
+    table = Table("leaderboard", columns, rows, GROUP)
+    return replace(table, rows=tuple(row for group in table.groups() for row in _ranked(group.rows)))
+
+
+def training_curves(records: Mapping[str, Sequence[Record]]) -> Table:
+    """Lay out every evaluation during training, in the order of the records."""
+    of_records = (Repeats(run, (r,)) for run, of_run in records.items() for r in of_run)
+    return Table("curves", CURVES, tuple(row for repeat in of_records for row in _curve(repeat)))
+
+
+def summary(records: Iterable[Record]) -> str:
+    """Say what the wall time of the trainings that ended well went into."""
+    trained = [r for r in records if r.status == "ok" and r.find("train.seconds")]
+    if not trained:
+        return "no training ended well"
+    total = sum(r.duration_s for r in trained)
+    training, evaluation = (
+        round(100 * sum(v for r in trained for m in r.find(metric) for v in m.values) / total)
+        for metric in ("train.seconds", "train.evaluation_seconds")
+    )
+    return f"training {training} %, evaluation {evaluation} %, overhead {100 - training - evaluation} %"
+
+
+def _repeats(records: Mapping[str, Sequence[Record]]) -> Iterator[Repeats]:
+    alike: dict[tuple[str, str], list[Record]] = {}
+    for run, of_run in records.items():
+        for r in of_run:
+            task = r.task.model_dump_json(exclude={"repeat", "seed", "timeout_s"})
+            alike.setdefault((run, task), []).append(r)
+    for (run, _), members in alike.items():
+        yield Repeats(run, tuple(sorted(members, key=lambda r: r.task.repeat)))
+
+
+def _as_measured(column: ReducedColumn, records: Iterable[Record]) -> ReducedColumn:
+    """Give a column the unit and the direction that its metric was measured with."""
+    measured = (m for r in records for m in r.measurements if m.metric == column.metric)
+    found = next(measured, None)
+    return replace(column, unit=found.unit, better=found.better) if found else column
+
+
+def _further_columns(records: Iterable[Record]) -> Iterator[ReducedColumn]:
+    shown = {column.metric for column in COLUMNS}
+    single: dict[str, bool] = {}
+    for r in records:
+        for m in r.measurements:
+            is_single = len(m.values) == 1 and "step" not in m.tags and len(r.find(m.metric)) == 1
+            single[m.metric] = single.get(m.metric, True) and is_single
+    for metric, is_single in single.items():
+        if is_single and metric not in shown:
+            yield once(metric, metric.replace(".", "_"))
+
+
+def _ranked(group: Iterable[Row]) -> Iterator[Row]:
+    """Rank rows by test accuracy, 1, 1, 3; who overlaps a tie's leader shares its rank, the faster first."""
+    rows = sorted(group, key=_highest("test_accuracy"))
+    place = 1
+    while rows and rows[0]["test_accuracy"] is not None:
+        tie = list(takewhile(_overlapping(rows[0]), rows))
+        yield from ({**row, "rank": place} for row in sorted(tie, key=_highest("images_per_s")))
+        place += len(tie)
+        rows = rows[len(tie) :]
+    yield from rows
+
+
+def _highest(name: str) -> Callable[[Row], tuple[bool, float]]:
+    """Make a sorting key that puts the highest first and what is absent last."""
+    return lambda row: (row[name] is None, -(row[name] or 0))
+
+
+def _overlapping(leader: Row) -> Callable[[Row], bool]:
+    def interval(row: Row) -> Interval:
+        return Interval(row["test_accuracy_low"], row["test_accuracy_high"])
+
+    return lambda row: row["test_accuracy"] is not None and interval(leader).overlaps(interval(row))
+
+
+def _curve(repeat: Repeats) -> Iterator[Row]:
+    (r,) = repeat.records
+    training = {column.name: column.value(repeat) for column in _TRAINING}
+    points: dict[int, dict[str, Measurement]] = {}
+    for name in ("train_accuracy", "validation_accuracy"):
+        for m in r.find(f"train.{name}"):
+            points.setdefault(int(m.tags["step"]), {})[name] = m
+    losses = [loss for m in r.find("train.loss") for loss in m.values]
+    before = 0
+    for step, point in sorted(points.items()):
+        accuracies = {name: m.values[0] for name, m in point.items()}
+        tags = {tag: value for m in point.values() for tag, value in m.tags.items()}
+        since = losses[before:step]
+        found = training | tags | accuracies | {"task": r.key, "repeat": repeat.task.repeat}
+        found["train_loss"] = fmean(since) if since else None
+        yield {column.name: found.get(column.name) for column in CURVES}
+        before = step

@@ -1,0 +1,108 @@
+"""What a run looks like while it runs: a live view on a terminal, a line per finished task elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cnnperf.preflight import Ready
+from cnnperf.record import Record
+from cnnperf.suite import Task
+
+MARKS = {"ok": "[green]✓[/]", "failed": "[red]✗[/]", "timeout": "[red]✗[/]", "skipped": "[yellow]–[/]"}
+
+
+class Screen:
+    """Follows a run on standard error. It is redrawn when a child reports and at no other time.
+
+    Redrawing by a timer would take a core from what is being measured.
+    """
+
+    def __init__(self, console: Console, tasks: Sequence[Ready]) -> None:
+        self._console = console
+        self._estimates = [ready.estimate_s for ready in tasks]
+        self._done = 0
+        self._begun = self._task_begun = time.monotonic()
+        self._task: Task | None = None
+        self._numbers: dict[str, float] = {}
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def shown(self) -> AbstractContextManager[object]:
+        """Return the context in which the view is on the screen."""
+        return self._live or nullcontext()
+
+    def started(self, task: Task) -> None:
+        """A task begins."""
+        self._task, self._numbers, self._task_begun = task, {}, time.monotonic()
+        self._redraw()
+
+    def progressed(self, numbers: dict[str, float]) -> None:
+        """The task that runs reports."""
+        self._numbers = numbers
+        self._redraw()
+
+    def finished(self, record: Record) -> None:
+        """A task has ended."""
+        self._done += 1
+        place = f"[dim]{self._done}/{len(self._estimates)}[/]"
+        line = f"{MARKS[record.status]} {place} {escape(record.task.label)}  {_outcome(record)}"
+        self._console.print(line, soft_wrap=True, highlight=False)
+        self._redraw()
+
+    def _redraw(self) -> None:
+        if self._live:
+            self._live.update(Group(*self._lines()), refresh=True)
+
+    def _lines(self) -> Sequence[RenderableType]:
+        elapsed = time.monotonic() - self._begun
+        count = len(self._estimates)
+        bar = Table.grid(padding=(0, 1))
+        done = f"task {min(self._done + 1, count)} of {count}"
+        left = f"elapsed {clock(elapsed)}, about {clock(self._left_s(elapsed))} left"
+        bar.add_row(done, ProgressBar(total=1.0, completed=self._fraction(elapsed), width=24), left)
+        numbers = "  ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in self._numbers.items())
+        current = f"{self._task.label}  {numbers or 'starting'}" if self._task else ""
+        return bar, Text(current, overflow="ellipsis", no_wrap=True)
+
+    def _left_s(self, elapsed: float) -> float:
+        planned_done = sum(self._estimates[: self._done])
+        # Once something has been timed, the plan is corrected by how it went so far.
+        pace = (self._task_begun - self._begun) / planned_done if planned_done and self._done else 1.0
+        return max(0.0, sum(self._estimates) * pace - elapsed)
+
+    def _fraction(self, elapsed: float) -> float:
+        left = self._left_s(elapsed)
+        return elapsed / (elapsed + left) if elapsed + left else 0.0
+
+
+def clock(seconds: float) -> str:
+    """Write a span as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _outcome(record: Record) -> str:
+    if record.status != "ok":
+        first = (record.error or "").partition("\n")[0]
+        return f"{record.status}: {escape(first)}"
+    accuracy = next(iter(record.find("train.test_accuracy")), None)
+    speed = next(iter(record.find("train.images_per_s")), None)
+    parts = [f"{record.duration_s:.0f} s"]
+    if accuracy:
+        parts.insert(0, f"{accuracy.values[0]:.1%} of {accuracy.tags['n']:,} test images")
+    if speed:
+        parts.insert(1, f"{speed.values[0]:,.0f} images/s")
+    return ", ".join(parts)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

@@ -1,0 +1,256 @@
+"""Preflight's work, in the worker: check every choice, build every model on the meta device, ready the data."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from cnnperf import datasets, models, registry
+from cnnperf.datasets import Dataset, DownloadError, Roots
+from cnnperf.datasets.synthetic import stand_in
+from cnnperf.errors import DataError, DeviceError, SuiteError, UsageError
+from cnnperf.machine import usable_cores
+from cnnperf.preflight import DataRequest, Prepared, Ready, Request
+from cnnperf.stages import Settings
+from cnnperf.suite import Choice, Provenance, Suite, Task, first_error, plan
+
+START_S = 6.0
+"""Roughly what a task spends on starting its process and importing torch; for estimates only."""
+FLOPS_PER_S_AND_CORE = 20e9
+"""Roughly what a core does in training; for the estimates of budgets that are not in seconds."""
+
+
+class Say(Protocol):
+    """Sends one message to the parent."""
+
+    def __call__(self, **message: Any) -> None:
+        """Send it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """What preflight knows of a dataset: enough to build for it, and where it lies."""
+
+    provenance: Provenance | None
+    """None for what is not here yet and may not be fetched now."""
+    shape: tuple[int, int, int]
+    num_classes: int
+    train_count: int
+    folder: Path | None
+    download_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What preflight knows of a model once it is built: its size and its arithmetic."""
+
+    weight_bytes: int
+    flops: int
+    """Of one image's forward pass."""
+
+
+def prepare(request_json: str, say: Say) -> str:
+    """Answer preflight's request. Raises UsageError, SuiteError or DataError, worded for the user."""
+    request = Request.model_validate_json(request_json)
+    return Preparation(request, say).answer().model_dump_json()
+
+
+def data(request_json: str, say: Say) -> str:
+    """Fetch or verify one dataset and say in a sentence what is there."""
+    request = DataRequest.model_validate_json(request_json)
+    roots = Roots.from_environment(request.data)
+    if request.verb == "verify":
+        return datasets.verify(request.dataset, roots)
+    dataset = registry.find("datasets", request.dataset)(roots, _announcing(say))
+    found = dataset.provenance
+    return f"{found.name}: {found.train_count:,} + {found.test_count:,} images from {found.source}"
+
+
+def schema(_: str, say: Say) -> str:
+    """Return the JSON schema of suite files, with a section for each stage."""
+    document = Suite.model_json_schema(mode="validation")
+    properties, definitions = document["properties"], document.setdefault("$defs", {})
+    del properties["sections"]
+    for stage in registry.names("stages"):
+        section = registry.options(registry.find("stages", stage)).model_json_schema()
+        definitions.update(section.pop("$defs", {}))
+        properties[stage] = section
+    table = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    for room in ("models", "datasets", "devices"):
+        known = {"type": "string", "examples": list(registry.names(room))}
+        properties[room]["items"] = {"anyOf": [known, table]}
+    definitions.pop("Choice", None)
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **document}, indent=2)
+
+
+ANSWERS: dict[str, Callable[[str, Say], str]] = {"--prepare": prepare, "--data": data, "--schema": schema}
+"""What preflight can be asked, by the worker's mode."""
+
+
+class Preparation:
+    """The checks of one suite, each choice looked at once."""
+
+    def __init__(self, request: Request, say: Say) -> None:
+        self._request = request
+        self._suite = request.suite
+        self._say = say
+        self._roots = Roots.from_environment(request.data)
+        self._warnings: list[str] = []
+        self._images = cache(self._find_images)
+        self._network = cache(self._build)
+        self._reason = cache(self._missing)
+
+    def answer(self) -> Prepared:
+        """Complete every task of the suite."""
+        suite = self._suite.model_copy(update={"repeats": 1}) if self._request.quick else self._suite
+        tasks = plan(suite, self._request.only)
+        return Prepared(
+            tasks=tuple(map(self._ready, tasks)),
+            warnings=tuple(self._warnings),
+            download_bytes=sum(self._images(choice).download_bytes for choice in {task.cell.dataset for task in tasks}),
+        )
+
+    def _ready(self, task: Task) -> Ready:
+        cell = task.cell
+        images, reason = self._images(cell.dataset), self._reason(cell.device)
+        network = self._network(cell.model, images.shape, images.num_classes)
+        settings = self._settings(task, images)
+        threads = task.threads or usable_cores()
+        seconds = settings.estimate_s()
+        if seconds is None:
+            seconds = (
+                3 * network.flops * settings.planned_samples(images.train_count) / (FLOPS_PER_S_AND_CORE * threads)
+            )
+        return Ready(
+            task=task.model_copy(
+                update={"threads": threads, "settings": settings.model_dump(mode="json"), "data": images.provenance}
+            ),
+            folder=images.folder,
+            skip=reason,
+            estimate_s=0.0 if reason else START_S + min(1.25 * seconds, task.timeout_s),
+            weight_bytes=0 if reason else network.weight_bytes,
+        )
+
+    def _find_images(self, choice: Choice) -> Images:
+        where = self._where("datasets", choice)
+        load = registry.find("datasets", choice.name)
+        options = _checked(load, choice, where, datasets.GIVEN)
+        if not self._request.download:
+            there = datasets.available(choice.name, self._roots)
+            if there.download_bytes:
+                source = datasets.source(choice.name)
+                return Images(None, source.shape, len(source.classes), source.train_count, None, there.download_bytes)
+        dataset = self._load(choice, partial(load, self._roots), options)
+        found = dataset.provenance
+        return Images(found, found.shape, found.num_classes, found.train_count, dataset.folder)
+
+    def _load(self, choice: Choice, load: Callable[..., Dataset], options: dict[str, Any]) -> Dataset:
+        """Load the images, or where they cannot be had and the suite allows it, synthetic ones of the same shape."""
+        try:
+            if reason := self._request.given_up.get(choice.name):
+                raise DownloadError(f"{choice.name}: cannot be downloaded: {reason}", reason)
+            dataset = load(_announcing(self._say), **options)
+        except DownloadError as error:
+            cure = (
+                f"fetch it where there is a network (cnnperf data fetch {choice.name}) or name its folder with --data"
+            )
+            if self._suite.require_real_data:
+                raise DataError(f"{error}; real data is required here: {cure}") from error
+            self._warnings.append(f"{choice.name}: running on SYNTHETIC images instead: {error.reason}; {cure}")
+            dataset = stand_in(self._roots, choice.name, error.reason)
+        self._say(loaded=choice.name)
+        return dataset
+
+    def _build(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Network:
+        """Build the model on the meta device and run a batch of two through it; nothing is computed."""
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        where = self._where("models", choice)
+        _checked(registry.find("models", choice.name), choice, where, models.GIVEN)
+        try:
+            with torch.device("meta"):
+                model = models.create(choice, shape, num_classes).eval()
+                with FlopCounterMode(display=False) as counter:
+                    logits = model(torch.empty(2, *shape))
+        except UsageError as error:
+            raise SuiteError(f"{where}: {error}") from error
+        except Exception as error:
+            raise SuiteError(
+                f"{where}: {str(choice)!r} cannot be built and run on {_times(shape)} images ({type(error).__name__}: {error})"
+                "; give options that fit"
+            ) from error
+        if not isinstance(logits, torch.Tensor) or logits.shape != (2, num_classes):
+            got = _times(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+            raise SuiteError(
+                f"{where}: {str(choice)!r} must return logits of 2×{num_classes} for a batch of 2, got {got}"
+            )
+        size = sum(tensor.nbytes for tensor in model.state_dict().values())
+        return Network(weight_bytes=size, flops=counter.get_total_flops() // 2)
+
+    def _missing(self, choice: Choice) -> str | None:
+        """Return why a device is not there; None if it is."""
+        acquire = registry.find("devices", choice.name)
+        options = _checked(acquire, choice, self._where("devices", choice))
+        try:
+            acquire(**options)
+        except DeviceError as error:
+            return str(error)
+        return None
+
+    def _settings(self, task: Task, images: Images) -> Settings:
+        """Lay the stage's defaults, the model's recipe, the suite's section and the model's override on each other."""
+        model = task.cell.model
+        kind = registry.options(registry.find("stages", task.stage))
+        own = getattr(inspect.getmodule(registry.find("models", model.name)), "recipe", None)
+        recipe = own(task.cell.dataset.name) if own and ":" not in model.name else {}
+        override = model.sections.get(task.stage, {})
+        try:
+            settings = kind.resolve(recipe, task.settings, override)
+            if self._request.quick:
+                settings = settings.quick()
+            settings.check(task.cell.device.name, images.train_count)
+        except ValidationError as error:
+            key = error.errors()[0]["loc"][:1]
+            overridden = key and key[0] in override
+            where = (
+                f"{self._where('models', model)}.{task.stage}" if overridden else f"{self._request.where}: {task.stage}"
+            )
+            raise SuiteError(f"{where}.{first_error(error)}") from error
+        except UsageError as error:
+            raise SuiteError(f"{self._request.where}: {task.stage}: {error} ({task.cell.id})") from error
+        return settings
+
+    def _where(self, room: str, choice: Choice) -> str:
+        return f"{self._request.where}: {room}.{getattr(self._suite, room).index(choice)}"
+
+
+def _checked(verb: Callable[..., Any], choice: Choice, where: str, given: Collection[str] = ()) -> dict[str, Any]:
+    """Check a choice's options against the signature of its verb."""
+    kind = registry.options(verb, given)
+    for option in choice.options:
+        if option not in kind.model_fields and kind.model_config.get("extra") == "forbid":
+            known = (
+                registry.unknown("option", option, kind.model_fields) if kind.model_fields else "it takes no options"
+            )
+            raise SuiteError(f"{where}: {choice.name}: {known}")
+    try:
+        options = kind.model_validate(choice.options, strict=True)
+    except ValidationError as error:
+        raise SuiteError(f"{where}.{first_error(error)}") from error
+    return {key: getattr(options, key) for key in options.model_fields_set}
+
+
+def _times(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _announcing(say: Say) -> datasets.Progress:
+    return lambda name, done, total: say(downloading=name, done=done, total=total)

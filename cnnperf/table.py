@@ -1,0 +1,80 @@
+"""A report as every format takes it: tables of raw SI values, with columns that say what these mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from cnnperf import registry
+from cnnperf.errors import UsageError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Value = str | int | float | None
+
+Row = Mapping[str, Any]
+"""A Value for each column's name, in SI units; None for what was not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its stable name, its unit, which direction is best, and how readers see it."""
+
+    name: str
+    title: str = ""
+    """How people read it; the name unless given."""
+    unit: str | None = None
+    """As in Measurement; None for text."""
+    better: Literal["lower", "higher"] | None = None
+    interval: tuple[str, str] | None = None
+    """The columns that are printed beside it, as its lower and upper end."""
+    spread: tuple[str, str] | None = None
+    """The columns that hold its lower and upper end where two rows are told apart; not there, the value itself is."""
+    shown: int | None = None
+    """Where people see it: 0 always, 2 gives way before 1 where there is little room; None in files only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows, and the columns that every one of them has."""
+
+    name: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    group: tuple[str, ...] = ()
+    """The columns in which rows must agree to be compared with each other."""
+
+    def frame(self) -> DataFrame:
+        """Return the rows as a DataFrame with nullable types."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows), columns=[column.name for column in self.columns]).convert_dtypes()
+
+    def sorted_by(self, name: str) -> Table:
+        """Return the table with the best of one column first and what lacks it last.
+
+        Raises UsageError for a column that is not there.
+        """
+        columns = {column.name: column for column in self.columns}
+        if name not in columns:
+            raise UsageError(f"--by: {registry.unknown('column', name, columns)}")
+        present = [row for row in self.rows if row[name] is not None]
+        present.sort(key=lambda row: row[name], reverse=columns[name].better == "higher")
+        return replace(self, rows=(*present, *(row for row in self.rows if row[name] is None)))
+
+    def groups(self) -> tuple[Table, ...]:
+        """Divide the rows into the groups that are compared, in the order in which each first appears."""
+        groups: dict[tuple[Value, ...], list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault(tuple(row[name] for name in self.group), []).append(row)
+        return tuple(replace(self, rows=tuple(rows)) for rows in groups.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What every format is given: the tables, and sentences on what their numbers mean."""
+
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,107 @@
+"""The child's side: a request as JSON on stdin, an answer on a pipe. Nothing above this file imports torch.
+
+`--task` runs one task and writes its record to the file it was given; `--prepare` is preflight, `--data` fetches or
+verifies datasets, `--schema` prints the suite's JSON schema.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+from cnnperf import errors, preparation, registry
+from cnnperf.datasets import open_arrays
+from cnnperf.errors import CnnperfError, DeviceError
+from cnnperf.record import Measurement, Record, Status
+from cnnperf.runner import Envelope
+from cnnperf.stages import Bench
+
+PROGRESS_INTERVAL_S = 1.0
+
+
+class Line:
+    """The pipe to the parent. A parent that is gone ends the worker: nobody is left to want its result."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)
+        self._pipe = os.fdopen(descriptor, "w", encoding="utf-8")
+        self._last = float("-inf")
+
+    def say(self, **message: Any) -> None:
+        """Send one message."""
+        try:
+            print(json.dumps(message), file=self._pipe, flush=True)
+        except BrokenPipeError:
+            os._exit(1)
+
+    def progress(self, **numbers: float) -> None:
+        """Send numbers for the screen, at most once a second."""
+        now = time.monotonic()
+        if now - self._last >= PROGRESS_INTERVAL_S:
+            self._last = now
+            self.say(progress=numbers)
+
+
+def run_task(envelope: Envelope, line: Line) -> Record:
+    """Run one task to its end, whichever it is, and return its record."""
+    task = envelope.task
+    started, start = datetime.now(UTC), time.monotonic()
+    measurements: tuple[Measurement, ...] = ()
+    status: Status = "ok"
+    error = None
+    artifacts: dict[str, str] = {}
+    try:
+        device = registry.find("devices", task.cell.device.name)(**task.cell.device.options)
+        bench = Bench(task, device, open_arrays(envelope.folder, task.data), envelope.run, line.progress, artifacts)
+        measure = registry.find("stages", task.stage)
+        measurements = tuple(measure(bench, registry.options(measure).model_validate(task.settings)))
+    except DeviceError as fault:
+        status, error = "skipped", str(fault)
+    except Exception as fault:
+        status, error = "failed", _words(fault)
+    threads = next((int(m.values[0]) for m in measurements if m.metric == f"{task.stage}.threads"), None)
+    return Record(
+        task=task,
+        key=task.key,
+        machine=envelope.machine.model_copy(update={"threads": threads}),
+        started=started.isoformat(timespec="milliseconds"),
+        duration_s=time.monotonic() - start,
+        status=status,
+        error=error,
+        measurements=measurements,
+        artifacts=artifacts,
+    )
+
+
+def _words(fault: Exception) -> str:
+    if isinstance(fault, CnnperfError):
+        return str(fault)
+    traceback.print_exception(fault)
+    text = f"{type(fault).__name__}: {fault}"
+    starved = isinstance(fault, MemoryError) or "OutOfMemory" in text or "allocate memory" in text
+    return f"out of memory: {text}" if starved else text
+
+
+def main(mode: str, descriptor: int) -> None:
+    """Answer the one request on stdin; what the user can mend goes back by name and in words."""
+    line = Line(descriptor)
+    sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    request = sys.stdin.read()
+    if mode == "--task":
+        envelope = Envelope.model_validate_json(request)
+        envelope.answer.write_text(run_task(envelope, line).model_dump_json(by_alias=True), encoding="utf-8")
+        return
+    try:
+        line.say(answer=preparation.ANSWERS[mode](request, line.say))
+    except CnnperfError as fault:
+        kind = next(kind for kind in type(fault).__mro__ if kind.__module__ == errors.__name__)
+        line.say(error=kind.__name__, text=str(fault))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

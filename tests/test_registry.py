@@ -1,0 +1,75 @@
+"""The rooms: names without imports, the verb behind a name, and the options it takes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from pydantic import ValidationError
+
+from cnnperf import registry
+from cnnperf.errors import UsageError
+
+
+def build(in_channels: int, *, depth: Literal[20, 32] = 20, wide: bool = False) -> None:
+    """Stand for a verb of ours."""
+
+
+build.__module__ = "cnnperf.models.imagined"
+
+
+def test_names_are_the_stems_without_the_underscored() -> None:
+    """A folder's listing is the room."""
+    assert {"lenet", "resnet", "trashnet"} <= set(registry.names("models"))
+    assert not any(name.startswith("_") for room in registry.VERBS for name in registry.names(room))
+
+
+@pytest.mark.parametrize("room", registry.VERBS)
+def test_every_file_of_a_room_has_its_verb(room: str) -> None:
+    """What is listed can be called."""
+    for name in registry.names(room):
+        assert callable(registry.find(room, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnt", "unknown model 'resnt'; did you mean 'resnet'\\? \\(known: .*lenet"),
+        ("nowhere_at_all:Net", "cannot import 'nowhere_at_all:Net'"),
+        ("json:Net", "cannot import 'json:Net'.*pkg.module:callable"),
+        (":", "cannot import ':'"),
+        ("math:pi", "'math:pi' is not callable, got float"),
+    ],
+)
+def test_what_is_not_there_is_said(name: str, words: str) -> None:
+    """A name that leads nowhere is a sentence."""
+    with pytest.raises(UsageError, match=words):
+        registry.find("models", name)
+
+
+def test_a_foreign_name_is_imported() -> None:
+    """Anything importable can stand where a model's name does."""
+    import json.decoder
+
+    assert registry.find("models", "json.decoder:JSONDecoder.decode") is json.decoder.JSONDecoder.decode
+
+
+def test_options_are_the_parameters_less_those_given() -> None:
+    """Names and values are checked by the signature."""
+    options = registry.options(build, given=("in_channels",))
+    assert options.model_validate({"depth": 32}).model_fields_set == {"depth"}
+    for wrong in ({"depth": 21}, {"width": 1}, {"wide": "no"}, {"in_channels": 1}):
+        with pytest.raises(ValidationError):
+            options.model_validate(wrong, strict=True)
+
+
+def test_a_foreign_verb_takes_what_its_signature_names() -> None:
+    """Names are checked, values passed on; `**kwargs` opens it to any name."""
+
+    def closed(depth, width=1): ...  # type: ignore[no-untyped-def]
+    def opened(**rest): ...  # type: ignore[no-untyped-def]
+
+    assert registry.options(closed).model_validate({"depth": "any"})
+    with pytest.raises(ValidationError):
+        registry.options(closed).model_validate({"depth": 1, "dept": 2})
+    assert registry.options(opened).model_validate({"whatever": 1})

@@ -1,0 +1,192 @@
+"""Running tasks: a record whatever happens, nothing lost, nothing left running."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cnnperf import record as store
+from cnnperf.errors import RunError, StoreError
+from cnnperf.preflight import Ready, Request, prepare
+from cnnperf.record import Record
+from cnnperf.runner import Unwatched, execute, new_folder, pending
+from cnnperf.suite import Suite, parse
+
+DATA = {"name": "synthetic", "shape": [1, 28, 28], "train": 600, "test": 200}
+TRAIN = {"steps": 4, "validation_images": 100, "batch_size": 50}
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers import the broken networks."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+def suite(*models: object, **changes: object) -> Suite:
+    """Return a suite of these models that takes a moment."""
+    document = {"datasets": [DATA], "models": list(models), "threads": 1, "train": TRAIN}
+    return parse(document | changes, where="x.toml", name="x")
+
+
+def ready(*models: object, **changes: object) -> Sequence[Ready]:
+    """Prepare the tasks of such a suite."""
+    return prepare(Request(suite=suite(*models, **changes), where="x.toml")).tasks
+
+
+def test_a_run_leaves_records_weights_and_logs(tmp_path: Path) -> None:
+    """Each task's record is on disk when it is yielded, with the files it names."""
+    tasks = ready("lenet", repeats=2)
+    run = tmp_path / "run"
+    for count, record in enumerate(execute(tasks, run, Unwatched()), start=1):
+        assert record.status == "ok", record.error
+        assert store.read(run)[-1] == record
+        assert len(store.read(run)) == count
+        assert (run / record.artifacts["weights"]).is_file()
+        assert record.machine.threads == 1
+        assert 0 < record.parent_cpu_s < record.duration_s
+        assert record.task.data and record.task.data.name == "synthetic"
+        assert record.task.settings["lr"] > 0  # the model's recipe, filled in
+    assert [record.task.seed for record in store.read(run)] == [0, 1]
+    assert len(list((run / "logs").glob("*.log"))) == 2
+    assert not list((run / "logs").glob("*.json"))
+
+
+ENDINGS = {
+    "killed": ("failed", "SIGKILL", "was killed (SIGKILL)"),
+    "crashed": ("failed", "SIGSEGV", "crashed (SIGSEGV)"),
+    "exited": ("failed", None, "ended with exit status 7"),
+    "hung": ("timeout", None, "took longer than timeout_s"),
+    "starved": ("failed", None, "out of memory: "),
+    "raised": ("failed", None, "KeyError: 'surprise'"),
+}
+
+
+@pytest.fixture(scope="module")
+def endings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
+    """Run every broken network and a sound one after them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        models = [f"broken:{name}" for name in ENDINGS]
+        tasks = ready(*models, "lenet", timeout_s=12)
+        records = list(execute(tasks, tmp_path_factory.mktemp("run"), Unwatched()))
+    return {record.task.cell.model.name.removeprefix("broken:"): record for record in records}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_every_way_to_end_gives_a_record(endings: dict[str, Record], name: str) -> None:
+    """Status, signal and reason say what happened."""
+    status, signal, words = ENDINGS[name]
+    record = endings[name]
+    assert (record.status, record.signal) == (status, signal)
+    assert record.error is not None
+    assert words in record.error
+    assert not record.measurements
+
+
+def test_the_run_goes_on_after_every_failure(endings: dict[str, Record]) -> None:
+    """What comes after a failure is measured all the same."""
+    assert endings["lenet"].status == "ok"
+
+
+def test_the_last_words_of_a_failure_are_kept(endings: dict[str, Record]) -> None:
+    """The log's end is in the record: what was printed, or the traceback."""
+    assert "last words" in endings["exited"].log_tail
+    assert any("raise KeyError" in line for line in endings["raised"].log_tail)
+    assert endings["lenet"].log_tail == ()
+
+
+def test_a_timeout_leaves_no_process_behind(endings: dict[str, Record]) -> None:
+    """The whole group is ended, children of the task too."""
+    [line] = [line for line in endings["hung"].log_tail if line.startswith("child ")]
+    child = int(line.split()[1])
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_device_that_is_not_there_is_skipped_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing falls back in silence."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    [task] = ready("lenet", devices=["cuda"])
+    [record] = execute([task], tmp_path, Unwatched())
+    assert record.status == "skipped"
+    assert record.error is not None
+    assert "no CUDA device" in record.error
+
+
+def test_resume_runs_what_is_missing_failed_or_changed(tmp_path: Path) -> None:
+    """Ok and unchanged is not run again; everything else is."""
+    tasks = ready("lenet", {"name": "lenet", "pool": "max"})
+    run = tmp_path / "run"
+    assert len(pending(tasks, run)) == 2
+    [first, _] = execute(tasks, run, Unwatched())
+    assert pending(tasks, run) == ()
+    store.append(run, first.model_copy(update={"status": "failed"}))
+    assert [task.task.key for task in pending(tasks, run)] == [first.key]
+    changed = ready("lenet", {"name": "lenet", "pool": "max"}, train=TRAIN | {"steps": 5})
+    assert len(pending(changed, run)) == 2
+    assert list(execute(tasks[1:], run, Unwatched())) == []
+
+
+def test_the_second_run_into_a_folder_is_refused(tmp_path: Path) -> None:
+    """A lock keeps two writers apart."""
+    with store.lock(tmp_path), pytest.raises(StoreError, match="another run is writing there"):
+        next(iter(execute(ready("lenet"), tmp_path, Unwatched())))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    """A file where the folder should be is a sentence, exit 2."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be written .*give another folder with --out") as caught:
+        next(iter(execute((), tmp_path / "file" / "run", Unwatched())))
+    assert caught.value.exit_code == 2
+
+
+def test_a_full_disk_in_mid_run_keeps_what_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 1, a sentence with the cure, and the earlier records whole."""
+    tasks = ready("lenet", {"name": "lenet", "pool": "max"})
+    records = execute(tasks, tmp_path, Unwatched())
+    first = next(records)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store, "append", full)
+    with pytest.raises(RunError, match="No space left on device.*make room and resume") as caught:
+        next(records)
+    assert caught.value.exit_code == 1
+    assert store.read(tmp_path) == (first,)
+
+
+def test_an_interrupt_ends_the_child_and_keeps_the_records(tmp_path: Path) -> None:
+    """What is done is kept, what runs is ended, the lock is free again."""
+    tasks = ready("lenet", "broken:hung")
+    records: Iterator[Record] = execute(tasks, tmp_path, Unwatched())
+    first = next(records)
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        while not any(b"child" in log.read_bytes() for log in (tmp_path / "logs").glob("*hung*")):
+            time.sleep(0.05)
+        os.kill(os.getpid(), 2)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        next(records)
+    assert store.read(tmp_path) == (first,)
+    assert [child for child in psutil.Process().children(recursive=True) if "cnnperf.worker" in child.cmdline()] == []
+    with store.lock(tmp_path):
+        pass
+
+
+def test_a_new_folder_is_named_after_suite_time_and_host(tmp_path: Path) -> None:
+    """`<results>/<suite>/<utc>-<host>`."""
+    folder = new_folder(suite("lenet"), tmp_path)
+    assert folder.parent == tmp_path / "x"
+    assert folder.name[8] == "T"

@@ -1,0 +1,205 @@
+"""Suites: what is read from TOML, what is refused and in which words, and the tasks it comes to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnperf.errors import CnnperfError, SuiteError, UsageError
+from cnnperf.suite import Choice, Suite, Task, load_suite, parse, plan, shipped
+
+MINIMAL = {"datasets": ["synthetic"], "models": ["lenet"]}
+
+
+def suite(**changes: object) -> Suite:
+    """Parse the smallest suite, changed."""
+    return parse(MINIMAL | changes, where="x.toml", name="x")
+
+
+def test_defaults_are_filled_in() -> None:
+    """A suite of two keys runs the training stage on the CPU once."""
+    read = suite()
+    assert [str(device) for device in read.devices] == ["cpu"]
+    assert (read.name, read.stages, read.repeats, read.seed) == ("x", ("train",), 1, 0)
+
+
+def test_a_model_is_a_name_or_a_table() -> None:
+    """Options and a stage's overrides are told apart and both show in the printed name."""
+    read = suite(models=["lenet", {"name": "resnet", "depth": 32, "shortcut": False, "train": {"lr": 0.1}}])
+    assert str(read.models[0]) == "lenet"
+    assert str(read.models[1]) == "resnet[depth=32,shortcut=false,train.lr=0.1]"
+    assert read.models[1].options == {"depth": 32, "shortcut": False}
+    assert read.models[1].sections == {"train": {"lr": 0.1}}
+
+
+def test_a_suite_survives_json() -> None:
+    """What preflight is sent is what was read."""
+    read = suite(models=["lenet", {"name": "resnet", "depth": 32, "train": {"lr": 0.1}}], train={"seconds": 3})
+    assert Suite.model_validate_json(read.model_dump_json()) == read
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"modles": ["lenet"]}, ["x.toml: unknown key 'modles'", "did you mean 'models'?"]),
+        ({"sections": {}}, ["x.toml: unknown key 'sections'"]),
+        ({"models": ["resnt"]}, ["x.toml: models.0: unknown model 'resnt'", "did you mean 'resnet'?", "lenet"]),
+        ({"datasets": ["cifar"]}, ["datasets.0: unknown dataset 'cifar'", "did you mean 'cifar10'?"]),
+        ({"devices": ["gpu"]}, ["devices.0: unknown device 'gpu'", "cpu, cuda"]),
+        ({"stages": ["tarin"]}, ["stages.0: unknown stage 'tarin'", "did you mean 'train'?"]),
+        ({"models": []}, ["models: ", "at least 1 item"]),
+        ({"models": [{"depth": 20}]}, ["models.0: give a name, or a table with a name"]),
+        ({"models": ["lenet", "lenet"]}, ["models.1: 'lenet' stands there twice"]),
+        ({"models": [{"name": "lenet", "trian": {"lr": 1}}]}, ["models.0: unknown section 'trian'"]),
+        ({"models": "lenet"}, ["models: ", "got 'lenet'"]),
+        ({"repeats": 0}, ["repeats: ", "greater than or equal to 1", "got 0"]),
+        ({"seed": "one"}, ["seed: ", "integer", "got 'one'"]),
+        ({"seed": "1"}, ["seed: ", "integer", "got '1'"]),
+        ({"only": ["resnet"]}, ["only.0: 'resnet' matches no cell"]),
+        ({"train": 3}, ["train: ", "got 3"]),
+    ],
+)
+def test_faults_say_where_what_and_the_cure(changes: dict[str, object], words: list[str]) -> None:
+    """Each fault is one sentence that names the place and what stands there."""
+    with pytest.raises(SuiteError) as caught:
+        suite(**changes)
+    text = str(caught.value)
+    assert text.startswith("x.toml: ")
+    assert "\n" not in text
+    for word in words:
+        assert word in text
+
+
+def test_invalid_toml_says_line_and_column(tmp_path: Path) -> None:
+    """A syntax error is located."""
+    file = tmp_path / "bad.toml"
+    file.write_text('datasets = ["mnist"]\nmodels = [lenet]\n')
+    with pytest.raises(SuiteError, match=r"bad\.toml: not valid TOML: .*line 2, column 11"):
+        load_suite(file)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"seed = nan", b"timeout_s = inf"])
+def test_what_is_not_text_or_not_finite_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Bytes that are no UTF-8 and numbers that JSON cannot carry are faults of the file."""
+    file = tmp_path / "bad.toml"
+    file.write_bytes(content)
+    with pytest.raises(SuiteError, match=r"bad\.toml: not valid TOML"):
+        load_suite(file)
+
+
+def test_a_missing_suite_names_those_that_ship(tmp_path: Path) -> None:
+    """A misspelt name is answered with the nearest."""
+    with pytest.raises(SuiteError, match=r"cifra: no such file; .* did you mean 'cifar'\?"):
+        load_suite("cifra")
+    with pytest.raises(SuiteError, match="cannot be read"):
+        load_suite(tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_every_shipped_suite_is_valid(name: str) -> None:
+    """What ships loads by its name and has something to do."""
+    assert plan(load_suite(name))
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.dates()
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.just("name"), inner, max_size=3),
+    max_leaves=6,
+)
+keys = st.sampled_from([*Suite.model_fields, "train"]) | st.text(max_size=5)
+
+
+@given(st.dictionaries(keys, values, max_size=6))
+def test_no_document_ends_in_a_traceback(document: dict[str, object]) -> None:
+    """Whatever a document holds, it is a suite or a sentence."""
+    for candidate in (document, MINIMAL | document):
+        try:
+            parse(candidate, where="x.toml", name="x")
+        except CnnperfError as error:
+            assert str(error).startswith("x.toml: ")  # noqa: PT017 - either outcome is right
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_no_file_ends_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """Whatever a file holds, it is a suite or a sentence."""
+    file = tmp_path_factory.mktemp("suite") / "any.toml"
+    file.write_bytes(content)
+    with pytest.raises(SuiteError, match=r"any\.toml: "):
+        load_suite(file)
+
+
+def test_tasks_run_cell_by_cell_and_repeat_by_repeat() -> None:
+    """Repeat i is trained with seed + i."""
+    tasks = plan(suite(models=["lenet", "resnet"], repeats=2, seed=7))
+    assert [(task.cell.model.name, task.repeat, task.seed) for task in tasks] == [
+        ("lenet", 0, 7),
+        ("lenet", 1, 8),
+        ("resnet", 0, 7),
+        ("resnet", 1, 8),
+    ]
+    assert tasks[0].label == "synthetic/lenet/cpu train"
+
+
+def test_only_keeps_the_cells_that_match() -> None:
+    """A glob may name the cell, or its dataset, model or device; brackets of options may stand as they are."""
+    read = suite(datasets=["synthetic", "mnist"], models=["lenet", {"name": "resnet", "depth": 32}], devices=["cpu"])
+    assert {task.cell.id for task in plan(read, "resnet*")} == {
+        "synthetic/resnet[depth=32]/cpu",
+        "mnist/resnet[depth=32]/cpu",
+    }
+    assert [task.cell.id for task in plan(read, "mnist/resnet[depth=32]/cpu")] == ["mnist/resnet[depth=32]/cpu"]
+    assert len(plan(read, "resnet")) == 2
+    with pytest.raises(UsageError, match=r"--only: nothing matches 'vgg\*'.*mnist/lenet/cpu"):
+        read.narrowed(only="vgg*")
+
+
+def test_the_suite_s_own_only_combines_unlike_cells() -> None:
+    """A suite can pair each model with the dataset it is meant for."""
+    read = suite(datasets=["synthetic", "mnist"], models=["lenet", "resnet"], only=["mnist/lenet/*", "synthetic/resnet/*"])
+    assert [cell.id for cell in read.cells()] == ["synthetic/resnet/cpu", "mnist/lenet/cpu"]
+
+
+def test_the_command_line_narrows_a_suite() -> None:
+    """Device and stages are replaced, and checked as in a file."""
+    assert [str(device) for device in suite().narrowed(device="cuda").devices] == ["cuda"]
+    with pytest.raises(SuiteError, match="command line: devices.0: unknown device 'cpuu'; did you mean 'cpu'"):
+        suite().narrowed(device="cpuu")
+    with pytest.raises(SuiteError, match="command line: stages.0: unknown stage 'trian'; did you mean 'train'"):
+        suite().narrowed(stages=["trian"])
+
+
+def test_a_key_changes_with_whatever_decides_the_outcome() -> None:
+    """Two tasks share a key only if they would do the same; how long they may take is no part of it."""
+    [task] = plan(suite())
+    [same] = plan(suite(timeout_s=5))
+    assert task.key == same.key
+    changes: list[dict[str, object]] = [
+        {"seed": 1},
+        {"threads": 1},
+        {"datasets": ["mnist"]},
+        {"models": [{"name": "lenet", "pool": "max"}]},
+        {"models": [{"name": "lenet", "train": {"lr": 1}}]},
+        {"train": {"seconds": 1}},
+    ]
+    keys = {plan(suite(**change))[0].key for change in changes}
+    assert len(keys | {task.key}) == len(changes) + 1
+
+
+def test_a_task_survives_json_with_its_key() -> None:
+    """What a worker gets is what was planned."""
+    [task] = plan(suite(models=[{"name": "lenet", "pool": "max", "train": {"lr": 1}}], train={"seconds": 3}))
+    back = Task.model_validate_json(task.model_dump_json())
+    assert back == task
+    assert back.key == task.key
+
+
+def test_equal_choices_are_one() -> None:
+    """Choices can be counted and looked up."""
+    one, other = Choice.model_validate("lenet"), Choice(name="lenet")
+    assert {one, other} == {one}
+    assert json.loads(one.model_dump_json()) == {"name": "lenet"}
