@@ -41,13 +41,11 @@ CURVES = (
 
 
 NOTES = (
-    "test accuracy: share of right answers on the test images, ± half of its 95 % binomial interval; whoever overlaps "
-    "the leader's interval shares its rank (#), the faster first.",
-    "test set: all test images, or a fixed subset of as many as the column beside it says.",
-    "images/s: training only, the batch over the seconds of a step; median over steps, then over repeats, and the "
-    "quartiles of all steps in brackets. Data load, warm-up and evaluation are not in it.",
-    "n: repeats, each a process of its own; with n=1 nothing is known of how much processes differ.",
-    "Marked in each column: the best, and whatever its interval or the spread of its repeats reaches.",
+    "test accuracy: on all test images or a fixed subset, ± half its 95 % binomial interval.",
+    "# (rank): who overlaps the leader's interval shares its rank, the faster first.",
+    "images/s: of training steps alone; median over steps, then over repeats [quartiles of all steps].",
+    "n: repeats, each its own process; n=1 tells nothing of how much processes differ.",
+    "Marked: the best of a column, and all that its interval or spread of repeats reaches.",
 )
 """What the leaderboard's numbers mean."""
 

@@ -107,10 +107,10 @@ def ask(mode: str, request: str, downloading: Downloading | None = None) -> str:
                     if "error" in message:
                         raise getattr(errors, message["error"])(message["text"])
                     if "downloading" in message:
-                        watch.saw(message["downloading"], message["done"])
+                        watch.saw(message["downloading"], message["done"], message["total"])
                         if downloading:
                             downloading(message["downloading"], message["done"], message["total"])
-                    else:
+                    elif "gave_up" in message:
                         watch.over()
                     answer = message.get("answer", answer)
             except TimeoutError:
@@ -139,9 +139,11 @@ class _Download:
         self._done = -1
         self._last = 0.0
 
-    def saw(self, dataset: str, done: int) -> None:
+    def saw(self, dataset: str, done: int, total: int) -> None:
         if (dataset, done) != (self.dataset, self._done):
-            self.dataset, self._done, self._last = dataset, done, time.monotonic()
+            # All there: what follows is unpacking, which brings no bytes.
+            self.dataset = dataset if done < total else ""
+            self._done, self._last = done, time.monotonic()
 
     def over(self) -> None:
         self.dataset = ""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cnnperf import datasets, models, registry
 from cnnperf.datasets import Dataset, DownloadError, Roots
@@ -139,33 +138,32 @@ class Preparation:
         )
 
     def _find_images(self, choice: Choice) -> Images:
-        where = self._where("datasets", choice)
-        load = registry.find("datasets", choice.name)
-        options = _checked(load, choice, where, datasets.GIVEN)
+        options = self._options("datasets", choice, datasets.GIVEN)
         if not self._request.download:
             there = datasets.available(choice.name, self._roots)
             if there.download_bytes:
                 source = datasets.source(choice.name)
                 return Images(None, source.shape, len(source.classes), source.train_count, None, there.download_bytes)
-        dataset = self._load(choice, partial(load, self._roots), options)
+        dataset = self._load(choice, options)
         found = dataset.provenance
         return Images(found, found.shape, found.num_classes, found.train_count, dataset.folder)
 
-    def _load(self, choice: Choice, load: Callable[..., Dataset], options: dict[str, Any]) -> Dataset:
+    def _load(self, choice: Choice, options: dict[str, Any]) -> Dataset:
         """Load the images, or where they cannot be had and the suite allows it, synthetic ones of the same shape."""
         try:
             if reason := self._request.given_up.get(choice.name):
                 raise DownloadError(f"{choice.name}: cannot be downloaded: {reason}", reason)
-            dataset = load(_announcing(self._say), **options)
+            load = registry.find("datasets", choice.name)
+            dataset: Dataset = load(self._roots, _announcing(self._say), **options)
         except DownloadError as error:
+            self._say(gave_up=choice.name)
             cure = (
-                f"fetch it where there is a network (cnnperf data fetch {choice.name}) or name its folder with --data"
+                f"fetch it with a network (cnnperf data fetch {choice.name}) or name its folder with --data"
             )
             if self._suite.require_real_data:
                 raise DataError(f"{error}; real data is required here: {cure}") from error
             self._warnings.append(f"{choice.name}: running on SYNTHETIC images instead: {error.reason}; {cure}")
             dataset = stand_in(self._roots, choice.name, error.reason)
-        self._say(loaded=choice.name)
         return dataset
 
     def _build(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Network:
@@ -173,8 +171,8 @@ class Preparation:
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        where = self._where("models", choice)
-        _checked(registry.find("models", choice.name), choice, where, models.GIVEN)
+        self._options("models", choice, models.GIVEN)
+        where = f"{self._request.where}: {'.'.join(self._place('models', choice))}"
         try:
             with torch.device("meta"):
                 model = models.create(choice, shape, num_classes).eval()
@@ -197,55 +195,56 @@ class Preparation:
 
     def _missing(self, choice: Choice) -> str | None:
         """Return why a device is not there; None if it is."""
-        acquire = registry.find("devices", choice.name)
-        options = _checked(acquire, choice, self._where("devices", choice))
+        options = self._options("devices", choice)
         try:
-            acquire(**options)
+            registry.find("devices", choice.name)(**options)
         except DeviceError as error:
             return str(error)
         return None
 
     def _settings(self, task: Task, images: Images) -> Settings:
         """Lay the stage's defaults, the model's recipe, the suite's section and the model's override on each other."""
-        model = task.cell.model
-        kind = registry.options(registry.find("stages", task.stage))
-        own = getattr(inspect.getmodule(registry.find("models", model.name)), "recipe", None)
-        recipe = own(task.cell.dataset.name) if own and ":" not in model.name else {}
-        override = model.sections.get(task.stage, {})
+        model, stage, where = task.cell.model, task.stage, self._request.where
+        kind: type[Settings] = registry.options(registry.find("stages", stage))  # type: ignore[assignment]
+        override = model.sections.get(stage, {})
+        own = [*self._place("models", model), stage]
+        _refuse_unknown("setting", task.settings, kind, where, stage)
+        _refuse_unknown("setting", override, kind, where, *own)
         try:
-            settings = kind.resolve(recipe, task.settings, override)
+            settings = kind.resolve(models.recipe(model, task.cell.dataset.name), task.settings, override)
             if self._request.quick:
                 settings = settings.quick()
             settings.check(task.cell.device.name, images.train_count)
         except ValidationError as error:
-            key = error.errors()[0]["loc"][:1]
-            overridden = key and key[0] in override
-            where = (
-                f"{self._where('models', model)}.{task.stage}" if overridden else f"{self._request.where}: {task.stage}"
-            )
-            raise SuiteError(f"{where}.{first_error(error)}") from error
+            overridden = not override.keys().isdisjoint(error.errors()[0]["loc"])
+            raise SuiteError(f"{where}: {first_error(error, *(own if overridden else [stage]))}") from error
         except UsageError as error:
-            raise SuiteError(f"{self._request.where}: {task.stage}: {error} ({task.cell.id})") from error
+            raise SuiteError(f"{where}: {stage}: {error} (for {task.cell.id})") from error
         return settings
 
-    def _where(self, room: str, choice: Choice) -> str:
-        return f"{self._request.where}: {room}.{getattr(self._suite, room).index(choice)}"
+    def _options(self, room: str, choice: Choice, given: Collection[str] = ()) -> dict[str, Any]:
+        """Check a choice's options against the signature of its verb and return them as it takes them."""
+        where, place = self._request.where, self._place(room, choice)
+        try:
+            kind = registry.options(registry.find(room, choice.name), given)
+            _refuse_unknown("option", choice.options, kind, choice.name)
+            options = kind.model_validate(choice.options, strict=True)
+        except ValidationError as error:
+            raise SuiteError(f"{where}: {first_error(error, *place)}") from error
+        except UsageError as error:
+            raise SuiteError(f"{where}: {'.'.join(place)}: {error}") from error
+        return {key: getattr(options, key) for key in options.model_fields_set}
+
+    def _place(self, room: str, choice: Choice) -> tuple[str, str]:
+        return room, str(getattr(self._suite, room).index(choice))
 
 
-def _checked(verb: Callable[..., Any], choice: Choice, where: str, given: Collection[str] = ()) -> dict[str, Any]:
-    """Check a choice's options against the signature of its verb."""
-    kind = registry.options(verb, given)
-    for option in choice.options:
-        if option not in kind.model_fields and kind.model_config.get("extra") == "forbid":
-            known = (
-                registry.unknown("option", option, kind.model_fields) if kind.model_fields else "it takes no options"
-            )
-            raise SuiteError(f"{where}: {choice.name}: {known}")
-    try:
-        options = kind.model_validate(choice.options, strict=True)
-    except ValidationError as error:
-        raise SuiteError(f"{where}.{first_error(error)}") from error
-    return {key: getattr(options, key) for key in options.model_fields_set}
+def _refuse_unknown(kind: str, given: Iterable[str], options: type[BaseModel], *where: str) -> None:
+    if options.model_config.get("extra") == "allow":
+        return
+    for key in given:
+        if key not in options.model_fields:
+            raise SuiteError(f"{': '.join(where)}: {registry.unknown(kind, key, options.model_fields)}")
 
 
 def _times(shape: Sequence[int]) -> str:

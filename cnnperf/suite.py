@@ -246,18 +246,17 @@ def shipped() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
 
-def first_error(error: ValidationError) -> str:
-    """Word the first fault that pydantic found: where, what, got, and how many more there are."""
+def first_error(error: ValidationError, *places: str) -> str:
+    """Word the first fault that pydantic found: where (below `places`), what, got, and how many more there are."""
     faults = error.errors(include_url=False)
     fault = faults[0]
     # Unions put their branches' names into the location; a reader knows keys and positions only.
     branches = ("constrained-", "tuple[", "function-")
-    place = ".".join(str(part) for part in fault["loc"] if not str(part).startswith(branches))
-    place = place.removeprefix("sections.")
-    got = "" if fault["type"] == "missing" else f", got {_shorten(fault['input'])}"
+    inner = [str(part) for part in fault["loc"] if not str(part).startswith(branches)]
+    place = ".".join([*places, *inner]).removeprefix("sections.")
+    got = "" if fault["type"] == "missing" or not inner else f", got {_shorten(fault['input'])}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}{got}{more}" if place else f"{message}{more}"
+    return f"{place}: " * bool(place) + fault["msg"].removeprefix("Value error, ") + got + more
 
 
 def _finite(text: str) -> float:
@@ -286,14 +285,19 @@ def _check_names(suite: Suite, where: str) -> None:
             if ":" not in choice.name and choice.name not in registry.names(room):
                 raise SuiteError(f"{place}: {registry.unknown(room[:-1], choice.name, registry.names(room))}")
             for section in choice.sections:
-                if section not in registry.names("stages"):
-                    raise SuiteError(f"{place}: {registry.unknown('section', section, registry.names('stages'))}")
+                _check_stage("section", section, place)
     for index, pattern in enumerate(suite.only):
         if not any(cell.matches(pattern) for cell in suite.model_copy(update={"only": ()}).cells()):
-            raise SuiteError(f"{where}: only.{index}: {pattern!r} matches no cell; give a glob over dataset/model/device")
+            raise SuiteError(
+                f"{where}: only.{index}: {pattern!r} matches no cell; give a glob over dataset/model/device"
+            )
     for index, stage in enumerate(suite.stages):
-        if stage not in registry.names("stages"):
-            raise SuiteError(f"{where}: stages.{index}: {registry.unknown('stage', stage, registry.names('stages'))}")
+        _check_stage("stage", stage, f"{where}: stages.{index}")
+
+
+def _check_stage(kind: str, name: str, place: str) -> None:
+    if name not in registry.names("stages"):
+        raise SuiteError(f"{place}: {registry.unknown(kind, name, registry.names('stages'))}")
 
 
 def _plain(value: Any) -> str:

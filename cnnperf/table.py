@@ -44,7 +44,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     group: tuple[str, ...] = ()
-    """The columns in which rows must agree to be compared with each other."""
+    """The columns in which rows must agree to be compared with each other; empty if no rows are compared."""
 
     def frame(self) -> DataFrame:
         """Return the rows as a DataFrame with nullable types."""
@@ -78,3 +78,7 @@ class Report:
 
     tables: tuple[Table, ...]
     notes: tuple[str, ...] = ()
+
+    def groups(self) -> tuple[Table, ...]:
+        """Return what people read: the groups of the tables whose rows are compared."""
+        return tuple(group for table in self.tables if table.group for group in table.groups())

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 class Trap(nn.Module):
     """A linear classifier that springs a trap in its first real forward pass."""
 
-    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int], trap: Callable[[], None]) -> None:
+    def __init__(
+        self, in_channels: int, num_classes: int, image_size: tuple[int, int], trap: Callable[[], None]
+    ) -> None:
         super().__init__()
         self.linear = nn.Linear(in_channels * image_size[0] * image_size[1], num_classes)
         self.trap = trap

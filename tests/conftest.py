@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import pytest
+
+from cnnperf.record import Machine, Measurement, Record
+from cnnperf.suite import Task
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the project's options."""
     parser.addoption("--no-skip", action="append", default=[], metavar="MARK", help="a skipped test with it fails")
-    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files from what the code does now")
+    parser.addoption(
+        "--update-golden", action="store_true", help="rewrite the golden files from what the code does now"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,3 +51,66 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if "CNNPERF_CACHE" not in os.environ:
             patch.setenv("CNNPERF_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def trained() -> Callable[..., Record]:
+    """Return a maker of the records that a training leaves behind."""
+    return _trained
+
+
+def _trained(
+    model: str | dict[str, Any] = "lenet",
+    *,
+    accuracy: float = 0.5,
+    n: int = 1000,
+    step_s: Iterable[float] = (0.02, 0.01, 0.04),
+    measured: Iterable[Measurement] = (),
+    status: str = "ok",
+    error: str | None = None,
+    dataset: str | dict[str, Any] = "cifar10",
+    data: Mapping[str, Any] = {},
+    device: str = "cpu",
+    host: str = "box",
+    repeat: int = 0,
+    **settings: Any,
+) -> Record:
+    provenance = {"name": "cifar10", "source": "a folder", "sha256": "ab" * 32, "train_count": 50_000}
+    shape = {"test_count": 10_000, "shape": (3, 32, 32), "num_classes": 10}
+    task = Task.model_validate(
+        {
+            "cell": {"dataset": dataset, "model": model, "device": device},
+            "stage": "train",
+            "repeat": repeat,
+            "seed": 7 + repeat,
+            "threads": 2,
+            "timeout_s": 60.0,
+            "settings": {"seconds": 60.0, "batch_size": 128} | settings,
+            "data": provenance | shape | data,
+        }
+    )
+    tested = {"n": n, "images": "all" if n == 10_000 else "subset"}
+    found = (
+        Measurement(metric="train.step_time", unit="s", better="lower", values=tuple(step_s)),
+        Measurement(metric="train.images_per_s", unit="images/s", better="higher", values=(1.0,)),
+        Measurement(metric="train.test_accuracy", unit="fraction", better="higher", values=(accuracy,), tags=tested),
+        *measured,
+    )
+    return Record(
+        task=task,
+        key=task.key,
+        machine=Machine(
+            host=host,
+            os="Linux",
+            cpu="Some Processor @ 2 GHz",
+            cores=2,
+            memory_bytes=2**34,
+            python="3.11.4",
+            packages={"torch": "2.9.0", "cnnperf": "0.1.0"},
+        ),
+        started="2025-01-02T03:04:05Z",
+        duration_s=100.0,
+        status=status,
+        error=error,
+        measurements=found if status == "ok" else (),
+    )

@@ -51,7 +51,8 @@ def test_a_run_leaves_records_weights_and_logs(tmp_path: Path) -> None:
         assert (run / record.artifacts["weights"]).is_file()
         assert record.machine.threads == 1
         assert 0 < record.parent_cpu_s < record.duration_s
-        assert record.task.data and record.task.data.name == "synthetic"
+        assert record.task.data is not None
+        assert record.task.data.name == "synthetic"
         assert record.task.settings["lr"] > 0  # the model's recipe, filled in
     assert [record.task.seed for record in store.read(run)] == [0, 1]
     assert len(list((run / "logs").glob("*.log"))) == 2
@@ -142,7 +143,7 @@ def test_the_second_run_into_a_folder_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:
     """A file where the folder should be is a sentence, exit 2."""
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot be written .*give another folder with --out") as caught:
+    with pytest.raises(StoreError, match=r"cannot be written .*give another folder with --out") as caught:
         next(iter(execute((), tmp_path / "file" / "run", Unwatched())))
     assert caught.value.exit_code == 2
 
@@ -157,7 +158,7 @@ def test_a_full_disk_in_mid_run_keeps_what_was_recorded(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(store, "append", full)
-    with pytest.raises(RunError, match="No space left on device.*make room and resume") as caught:
+    with pytest.raises(RunError, match=r"No space left on device.*make room and resume") as caught:
         next(records)
     assert caught.value.exit_code == 1
     assert store.read(tmp_path) == (first,)

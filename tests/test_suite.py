@@ -106,9 +106,10 @@ def test_every_shipped_suite_is_valid(name: str) -> None:
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.dates()
+names = st.text(max_size=5) | st.just("name")
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.just("name"), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=6,
 )
 keys = st.sampled_from([*Suite.model_fields, "train"]) | st.text(max_size=5)
@@ -160,16 +161,16 @@ def test_only_keeps_the_cells_that_match() -> None:
 
 def test_the_suite_s_own_only_combines_unlike_cells() -> None:
     """A suite can pair each model with the dataset it is meant for."""
-    read = suite(datasets=["synthetic", "mnist"], models=["lenet", "resnet"], only=["mnist/lenet/*", "synthetic/resnet/*"])
+    read = suite(datasets=["synthetic", "mnist"], models=["lenet", "resnet"], only=["mnist/le*", "synthetic/res*"])
     assert [cell.id for cell in read.cells()] == ["synthetic/resnet/cpu", "mnist/lenet/cpu"]
 
 
 def test_the_command_line_narrows_a_suite() -> None:
     """Device and stages are replaced, and checked as in a file."""
     assert [str(device) for device in suite().narrowed(device="cuda").devices] == ["cuda"]
-    with pytest.raises(SuiteError, match="command line: devices.0: unknown device 'cpuu'; did you mean 'cpu'"):
+    with pytest.raises(SuiteError, match=r"command line: devices\.0: unknown device 'cpuu'; did you mean 'cpu'"):
         suite().narrowed(device="cpuu")
-    with pytest.raises(SuiteError, match="command line: stages.0: unknown stage 'trian'; did you mean 'train'"):
+    with pytest.raises(SuiteError, match=r"command line: stages\.0: unknown stage 'trian'; did you mean 'train'"):
         suite().narrowed(stages=["trian"])
 
 

@@ -1,14 +1,41 @@
-"""Images and labels. One file a dataset; `load(roots, …) -> Dataset`, NumPy arrays mapped from disk, torch unseen."""
+"""Images and labels. One file a dataset; `load(roots, progress, *, …) -> Dataset`, arrays mapped from disk, no torch.
+
+A dataset that is read from files offers its `SOURCE` beside `load`; `available` and `verify` ask that.
+"""
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
 
+from cnnperf import registry
+from cnnperf.errors import DataError
 from cnnperf.suite import Provenance
+
+if TYPE_CHECKING:
+    from cnnperf.datasets._torchvision import Source
+
+GIVEN = ("roots", "progress")
+"""What the caller passes to `load`; everything else is an option."""
+
+Progress = Callable[[str, int, int], None]
+"""`progress(name, bytes_done, bytes_total)`: called about once a second while a download's bytes arrive."""
+
+
+class DownloadError(DataError):
+    """Data that is not here and could not be had; `reason` says why, for the row that runs without it."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +54,112 @@ class Dataset:
     provenance: Provenance
     folder: Path
     """Where the arrays lie; `open_arrays(folder)` maps them again, in any process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roots:
+    """Where data is looked for, and where what is made of it is kept."""
+
+    data: Path | None = None
+    """`--data`."""
+    environment: Path | None = None
+    """`$CNNPERF_DATA`."""
+    cache: Path
+    """The only place that is written: `data/` for downloads, `arrays/` for what was decoded or generated."""
+
+    @classmethod
+    def from_environment(cls, data: Path | None = None) -> Roots:
+        """Return the roots that `--data`, `$CNNPERF_DATA`, `$CNNPERF_CACHE` and the platform's cache folder name."""
+        environment, cache = os.environ.get("CNNPERF_DATA"), os.environ.get("CNNPERF_CACHE")
+        return cls(
+            data=data,
+            environment=Path(environment).expanduser() if environment else None,
+            cache=Path(cache).expanduser() if cache else platformdirs.user_cache_path("cnnperf"),
+        )
+
+    @property
+    def downloads(self) -> Path:
+        """The last root: what was downloaded, in torchvision's layout."""
+        return self.cache / "data"
+
+    @property
+    def arrays(self) -> Path:
+        """Where decoded and generated arrays lie, a folder for each dataset."""
+        return self.cache / "arrays"
+
+    def ordered(self) -> tuple[tuple[str, Path], ...]:
+        """Return origin and path of each root, first choice first. Raises DataError for one named but not there."""
+        named = [("--data", self.data), ("$CNNPERF_DATA", self.environment)]
+        given = [(origin, path) for origin, path in named if path is not None]
+        for origin, path in given:
+            _require_folder(origin, path)
+        return (*given, ("cache", self.downloads))
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Where a dataset would come from, were it loaded now."""
+
+    origin: str
+    """`--data`, `$CNNPERF_DATA`, `cache`; `download` if it is not here yet; `generated` if it has no files."""
+    path: Path | None
+    download_bytes: int
+
+
+def open_arrays(folder: Path, provenance: Provenance | None = None) -> Dataset:
+    """Map the arrays of a loaded dataset in this process, copy-on-write; nothing is read or hashed yet.
+
+    `provenance` is what `load` found, where the caller kept it: arrays with another sha256 are refused, and it is what
+    the dataset then carries (only it says whether the images stand in for others). Raises DataError.
+    """
+    from cnnperf.datasets import _arrays
+
+    meta = _arrays.read_meta(folder)
+    if meta is None:
+        raise DataError(f"{folder}: holds no cached arrays; run again to make them anew")
+    if provenance and provenance.sha256 != meta.provenance.sha256:
+        change = f"expected sha256 {provenance.sha256}, found {meta.provenance.sha256}"
+        raise DataError(f"{folder}: the arrays were made anew since the run began, {change}; run again")
+    try:
+        arrays = _arrays.mapped(folder)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: cached arrays cannot be read ({error}); delete the folder and run again") from error
+    return Dataset(
+        **arrays,
+        mean=meta.mean,
+        std=meta.std,
+        classes=meta.classes,
+        provenance=provenance or meta.provenance,
+        folder=folder,
+    )
+
+
+def available(name: str, roots: Roots) -> Availability:
+    """Tell where a dataset would come from and what would be downloaded, without doing it. Raises DataError."""
+    has_files = ":" not in name and hasattr(registry.module("datasets", name), "SOURCE")
+    return source(name).available(roots) if has_files else Availability("generated", None, 0)
+
+
+def verify(name: str, roots: Roots) -> str:
+    """Check a dataset's files and cached arrays by their checksums and say what held.
+
+    Raises DataError for the first that does not hold, and for a dataset that is not here or has no files.
+    """
+    return source(name).verify(roots)
+
+
+def source(name: str) -> Source:
+    """Return what is known of a dataset's files without reading them. Raises DataError for one that has none."""
+    found: Source | None = getattr(registry.module("datasets", name), "SOURCE", None)
+    if found is None:
+        raise DataError(f"{name}: generated, there are no files to fetch or verify; name a dataset that has some")
+    return found
+
+
+def _require_folder(origin: str, path: Path) -> None:
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        raise DataError(f"{origin}: {path} cannot be read ({error.strerror}); name a folder that is there") from error
+    if not is_folder:
+        raise DataError(f"{origin}: {path} is a file; name the folder that holds MNIST/ or cifar-10-batches-py/")

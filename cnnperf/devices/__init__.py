@@ -31,4 +31,4 @@ class Device(Protocol):
         """Return the memory in use now (CPU: resident set; CUDA: allocated tensors)."""
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return the peaks since the start or the last reset, by name (`peak_bytes`, on CUDA also `reserved_bytes`)."""
+        """Return the peaks since the start or the last reset: `peak_bytes`, on CUDA also `peak_reserved_bytes`."""

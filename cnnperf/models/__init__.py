@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnperf import registry
 from cnnperf.errors import UsageError
@@ -35,3 +35,11 @@ def create(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> nn.
     if not isinstance(model, nn.Module):
         raise UsageError(f"{choice.name!r} returned {type(model).__name__}; a model must be an nn.Module")
     return model
+
+
+def recipe(choice: Choice, dataset: str) -> dict[str, Any]:
+    """Return the training settings that the model's file recommends for a dataset; none for a foreign model."""
+    if ":" in choice.name:
+        return {}
+    settings: dict[str, Any] = registry.module("models", choice.name).recipe(dataset)
+    return settings

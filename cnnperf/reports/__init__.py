@@ -1,1 +1,1 @@
-"""How results are shown. One file a format; `write(report, out)`."""
+"""How results are shown. One file a format; `write(report: Report, out: TextIO)`, which csv takes a folder for too."""

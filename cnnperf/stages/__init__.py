@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -38,9 +38,9 @@ class Settings(Frozen):
     """A stage's section: every field a key of the suite's TOML, with its default, its bounds and a description."""
 
     @classmethod
-    def resolve(cls, *layers: dict[str, Any]) -> Self:
-        """Lay settings on each other: defaults, the model's recipe, the suite's section, the model's override."""
-        return cls.model_validate({key: value for layer in layers for key, value in layer.items()}, strict=True)
+    def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
+        """Lay the suite's section on the model's recipe and the model's override on both. Raises ValidationError."""
+        return cls.model_validate({**model_recipe, **section, **override}, strict=True)
 
     def quick(self) -> Self:
         """Return the settings with the budget cut to a few seconds."""
@@ -53,6 +53,6 @@ class Settings(Frozen):
         """Return the seconds that the budget plans for; None if it is not in seconds."""
         return None
 
-    def planned_samples(self, train_count: int) -> int:
+    def planned_samples(self, train_count: int) -> int | None:
         """Return how many training images the budget comes to, where it is not in seconds."""
-        return 0
+        return None

@@ -1,0 +1,47 @@
+"""Writing the cache so that others, and a later run, see a folder whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+from cnnperf.errors import DataError
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a cache folder against other processes; a failure to write inside becomes a DataError with its cure."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{folder.name}.lock"):
+            yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise DataError(
+            f"{folder}: cannot be written ({why}); make room there or set CNNPERF_CACHE to a folder that can be"
+        ) from error
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder`, to be filled and renamed; it is removed whatever happens.
+
+    The caller holds the folder's lock, so those that a killed process left behind can be removed too. Raises OSError.
+    """
+    for leftover in scratches(folder):
+        shutil.rmtree(leftover)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def scratches(folder: Path) -> Iterator[Path]:
+    """List the temporary folders beside `folder`."""
+    return folder.parent.glob(f".{folder.name}-*")

@@ -1,0 +1,116 @@
+"""Downloading through torchvision: seen from outside byte by byte, verified, moved into place whole."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import ssl
+import threading
+import urllib.error
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnperf.datasets import DownloadError, Progress
+from cnnperf.datasets._atomic import locked, scratch, scratches
+
+if TYPE_CHECKING:
+    from cnnperf.datasets._torchvision import Source
+
+STALL_S = 20
+"""A connection that gives no byte for so long is given up."""
+REPORT_S = 1.0
+"""How often the arrived bytes are counted."""
+
+
+def download(source: Source, root: Path, progress: Progress) -> None:
+    """Download a dataset's archives, unpack and verify them in a temporary folder, and move that below `root`.
+
+    `progress` is called in a thread of its own, also while another process downloads what this one waits for; what it
+    writes to `sys.stderr` is lost. Raises DownloadError, and DataError if `root` cannot be written.
+    """
+    destination = root / source.folder
+    lock = root / source.name
+    with _reported(source, lock, progress), locked(lock):
+        if destination.exists():
+            return
+        with scratch(lock) as temporary:
+            _download(source, temporary)
+            source.check(temporary / source.folder)
+            destination.parent.mkdir(exist_ok=True)
+            (temporary / source.folder).rename(destination)
+    progress(source.name, source.download_bytes, source.download_bytes)
+
+
+def _download(source: Source, temporary: Path) -> None:
+    import torchvision.datasets
+
+    dataset = getattr(torchvision.datasets, source.torchvision_class)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_S)
+    try:
+        with redirect_stderr(io.StringIO()):  # torchvision draws a bar of its own.
+            dataset(temporary, download=True)
+    except (
+        urllib.error.URLError,
+        http.client.HTTPException,
+        ConnectionError,
+        TimeoutError,
+        ssl.SSLError,
+        RuntimeError,
+    ) as error:
+        reason = _reason(error)
+        raise DownloadError(
+            f"{source.name}: cannot be downloaded ({reason}); connect to the network, or bring {source.folder} from "
+            "elsewhere and name the folder that holds it with --data",
+            reason,
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case urllib.error.HTTPError():
+            return f"{error.url} answered HTTP {error.code} {error.reason}"
+        case TimeoutError() | urllib.error.URLError(reason=TimeoutError()):
+            return f"no byte for {STALL_S} s"
+        case urllib.error.URLError():
+            return f"no connection: {error.reason}"
+        case RuntimeError():  # torchvision's own, of several lines; the checksum is the only one that it does not name.
+            text = str(error).replace("File not found or corrupted.", "checksum does not match")
+            return " ".join(text.split())
+        case _:
+            return f"connection lost: {error or type(error).__name__}"
+
+
+@contextmanager
+def _reported(source: Source, lock: Path, progress: Progress) -> Iterator[None]:
+    """Tell `progress` of the archives' growth until the block ends."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        seen = 0
+        while not ended.wait(REPORT_S):
+            if (arrived := _arrived(lock)) not in (0, seen):
+                seen = arrived
+                progress(source.name, seen, source.download_bytes)
+
+    progress(source.name, 0, source.download_bytes)
+    watcher = threading.Thread(target=watch, name=f"download-{source.name}", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _arrived(lock: Path) -> int:
+    """Sum the sizes of the archives in the temporary folders."""
+    try:
+        return sum(archive.stat().st_size for folder in scratches(lock) for archive in folder.rglob("*.gz"))
+    except FileNotFoundError:  # The folder was just removed.
+        return 0

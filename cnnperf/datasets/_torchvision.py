@@ -1,0 +1,163 @@
+"""Datasets in torchvision's layout: where they lie, whether they are sound, how they become cached arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnperf.datasets import Availability, Dataset, DownloadError, Progress, Roots, _arrays, open_arrays
+from cnnperf.datasets._arrays import Arrays, Recipe, Stamp
+from cnnperf.datasets._atomic import locked
+from cnnperf.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The folder that a dataset's files were found in, and the root it belongs to."""
+
+    origin: str
+    folder: Path
+
+    def is_verified(self, stamps: tuple[Stamp, ...]) -> bool:
+        """Tell whether these stamps are of this folder's files, unchanged since their checksums held."""
+        folder = self.folder.absolute()
+        return bool(stamps) and all(stamp.path.parent == folder and stamp.holds() for stamp in stamps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A dataset that torchvision can download: its files, and what is known of it without reading them."""
+
+    name: str
+    torchvision_class: str
+    """Its name in `torchvision.datasets`, which is imported late: it costs seconds."""
+    folder: Path
+    """Where torchvision keeps its files, below a root."""
+    shape: tuple[int, int, int]
+    """C×H×W."""
+    train_count: int
+    test_count: int
+    classes: tuple[str, ...]
+    download_bytes: int
+    """Size of the archives."""
+    checksums: Callable[[], Mapping[str, str]]
+    """Returns the md5 of each file in the folder."""
+    decode: Callable[[Path], Arrays]
+    """Reads the folder; called only when every checksum held."""
+
+    def load(self, roots: Roots, progress: Progress | None) -> Dataset:
+        """Return the dataset, its files verified and its arrays cached; without files, download them first.
+
+        A file whose size and time are those of the last verification is not hashed again; the cached arrays are, and
+        are made anew if they were altered. Where no root holds the files, arrays that were made of them serve as well.
+        """
+        found, cached = self.locate(roots), self._cached(roots)
+        meta = _arrays.checked(cached)
+        if found is None and meta is None:
+            found = self._fetch(roots, progress)
+        if found and not (meta and found.is_verified(meta.verified) and found.origin == meta.provenance.source):
+            self._cache(found, cached)
+        return open_arrays(cached)
+
+    def locate(self, roots: Roots) -> Found | None:
+        """Return the first root's copy of the files, None if no root has one. Raises DataError for an unusable root."""
+        for origin, root in roots.ordered():
+            folder = root / self.folder
+            try:
+                folder.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise DataError(
+                    f"{origin}: {folder} cannot be read ({error.strerror}); give read permission or name another folder"
+                ) from error
+            return Found(origin, folder)
+        return None
+
+    def check(self, folder: Path) -> tuple[Stamp, ...]:
+        """Compare every file with its md5 and return their stamps. Raises DataError for the first that differs."""
+        return tuple(self._check(folder / name, md5) for name, md5 in self.checksums().items())
+
+    def available(self, roots: Roots) -> Availability:
+        """Tell where the data would come from and how much would be downloaded."""
+        if found := self.locate(roots):
+            return Availability(found.origin, found.folder, 0)
+        cached = self._cached(roots)
+        if _arrays.read_meta(cached):
+            return Availability("cache", cached, 0)
+        return Availability("download", roots.downloads / self.folder, self.download_bytes)
+
+    def verify(self, roots: Roots) -> str:
+        """Check files and cached arrays by their checksums and say what held. Raises DataError."""
+        found, cached = self.locate(roots), self._cached(roots)
+        meta = _arrays.read_meta(cached)
+        held = []
+        if found:
+            count = len(self.check(found.folder))
+            held.append(f"{count} files in {found.folder} ({found.origin}) match their md5")
+        if meta:
+            expected, actual = meta.provenance.sha256, _arrays.digest(cached)
+            if actual != expected:
+                raise DataError(
+                    f"{cached}: cached arrays were altered, expected sha256 {expected}, found {actual or 'no arrays'}; "
+                    "delete the folder, the next run makes it anew"
+                )
+            held.append(f"arrays in {cached} match sha256 {expected}")
+        if not held:
+            raise DataError(f"{self.name}: found in none of {_listed(roots)}; run `cnnperf data fetch {self.name}`")
+        return f"{self.name}: {'; '.join(held)}"
+
+    def _cached(self, roots: Roots) -> Path:
+        return roots.arrays / self.name
+
+    def _fetch(self, roots: Roots, progress: Progress | None) -> Found:
+        if progress is None:
+            raise DownloadError(
+                f"{self.name}: found in none of {_listed(roots)}; run `cnnperf data fetch {self.name}`",
+                reason="not found, and not to be downloaded",
+            )
+        from cnnperf.datasets._download import download
+
+        download(self, roots.downloads, progress)
+        return Found("cache", roots.downloads / self.folder)
+
+    def _cache(self, found: Found, cached: Path) -> None:
+        """Verify the files and make the arrays, or, if these are sound, only note what they were verified against."""
+        stamps = self.check(found.folder)
+        with locked(cached):
+            if meta := _arrays.checked(cached):
+                provenance = meta.provenance.model_copy(update={"source": found.origin})
+                _arrays.write_meta(cached, meta.model_copy(update={"provenance": provenance, "verified": stamps}))
+                return
+            _arrays.build(
+                cached,
+                Recipe(
+                    name=self.name,
+                    source=found.origin,
+                    classes=self.classes,
+                    write=lambda fresh: _arrays.save(self.decode(found.folder), fresh),
+                    verified=stamps,
+                ),
+            )
+
+    def _check(self, path: Path, expected: str) -> Stamp:
+        try:
+            stamp = Stamp.of(path)
+            with path.open("rb") as file:
+                actual = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        except OSError as error:
+            raise DataError(
+                f"{path}: cannot be read ({error.strerror}), expected a file with md5 {expected}; {self._cure(path)}"
+            ) from error
+        if actual != expected:
+            raise DataError(f"{path}: corrupted, expected md5 {expected}, found {actual}; {self._cure(path)}")
+        return stamp
+
+    def _cure(self, path: Path) -> str:
+        return f"restore it, or move {path.parent} away and run `cnnperf data fetch {self.name}`"
+
+
+def _listed(roots: Roots) -> str:
+    return ", ".join(f"{path} ({origin})" for origin, path in roots.ordered())

@@ -1,0 +1,144 @@
+"""Synthetic images: gratings whose direction and period tell the class, while phase, colour and contrast do not.
+
+The arithmetic is on integers, so that one seed gives the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cnnperf.datasets import Dataset, Progress, Roots, _arrays, open_arrays, source
+from cnnperf.datasets._atomic import locked
+
+Side = Annotated[int, Field(ge=1, le=4096)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+
+VERSION = 1
+"""Part of the cache's key: raise it with every change of what is generated."""
+TURN = 1024
+"""Steps of phase in a full turn."""
+PERIODS = (8, 4)
+"""Pixels; classes take them by turns, at the same direction."""
+VARIANTS = 16
+"""Slightly turned waves within a class."""
+NOISE = 80
+"""Greatest deviation of a pixel, of 255."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What decides every byte."""
+
+    shape: tuple[int, int, int]
+    train: int
+    test: int
+    num_classes: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Name of the cache folder."""
+        shape = "x".join(map(str, self.shape))
+        return f"synthetic-v{VERSION}-{shape}-{self.train}-{self.test}-{self.num_classes}-{self.seed}"
+
+
+def load(
+    roots: Roots,
+    progress: Progress | None,
+    *,
+    shape: tuple[Side, Side, Side] = (3, 32, 32),
+    train: Count = 10_000,
+    test: Count = 2_000,
+    num_classes: Annotated[int, Field(ge=2, le=1000)] = 10,
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0,
+) -> Dataset:
+    """Return generated images of any shape C×H×W, the same for the same options, from the cache if they are there.
+
+    Classes are balanced to within one image. Raises DataError if the cache cannot be written.
+    """
+    settings = Settings(shape, train, test, num_classes, seed)
+    folder = roots.arrays / settings.key
+    if _arrays.checked(folder) is None:
+        with locked(folder):
+            if _arrays.checked(folder) is None:
+                _arrays.build(
+                    folder,
+                    _arrays.Recipe(
+                        name="synthetic",
+                        source=f"generated from seed {seed}",
+                        classes=tuple(f"texture {label}" for label in range(num_classes)),
+                        write=lambda fresh: _write(settings, fresh),
+                    ),
+                )
+    return open_arrays(folder)
+
+
+def stand_in(roots: Roots, name: str, reason: str) -> Dataset:
+    """Return synthetic images of the shape, counts and number of classes of a dataset that cannot be had.
+
+    The provenance says `synthetic`, and why in `fallback`. Raises DataError if the cache cannot be written.
+    """
+    like = source(name)
+    dataset = load(
+        roots,
+        None,
+        shape=like.shape,
+        train=like.train_count,
+        test=like.test_count,
+        num_classes=len(like.classes),
+    )
+    return replace(dataset, provenance=dataset.provenance.model_copy(update={"fallback": reason}))
+
+
+def _write(settings: Settings, folder: Path) -> None:
+    waves = _waves(settings.num_classes)
+    for split, (name, count) in enumerate((("train", settings.train), ("test", settings.test))):
+        random = np.random.Generator(np.random.PCG64([settings.seed, split]))
+        labels = random.permutation(np.arange(count, dtype=np.int64) % settings.num_classes)
+        np.save(folder / f"{name}_labels.npy", labels)
+        chunks = _images(random, waves, labels, settings.shape)
+        _arrays.save_images(folder / f"{name}_images.npy", count, settings.shape, chunks)
+
+
+def _waves(num_classes: int) -> NDArray[np.int32]:
+    """Return the wave vectors of each class's variants, class × variant × (y, x), in steps of phase per pixel."""
+    spacing = math.pi / math.ceil(num_classes / len(PERIODS))
+    waves = np.empty((num_classes, VARIANTS, 2), np.int32)
+    for label in range(num_classes):
+        direction, period = divmod(label, len(PERIODS))
+        for variant in range(VARIANTS):
+            angle = spacing * (direction + 0.6 * (variant / (VARIANTS - 1) - 0.5))
+            steps = TURN / PERIODS[period]
+            waves[label, variant] = round(steps * math.sin(angle)), round(steps * math.cos(angle))
+    return waves
+
+
+def _images(
+    random: np.random.Generator, waves: NDArray[np.int32], labels: NDArray[np.int64], shape: tuple[int, int, int]
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images of these labels, N×C×H×W, in chunks."""
+    channels, height, width = shape
+    cosine = np.array([round(127 * math.cos(2 * math.pi * step / TURN)) for step in range(TURN)], np.int16)
+    y, x = np.arange(height, dtype=np.int32)[:, None], np.arange(width, dtype=np.int32)
+    length = _arrays.chunk_length(shape)
+    for start in range(0, len(labels), length):
+        chunk = labels[start : start + length]
+        count = len(chunk)
+        wave = waves[chunk, random.integers(VARIANTS, size=count)][:, :, None, None]
+        phase = wave[:, 0] * y + wave[:, 1] * x + random.integers(TURN, size=(count, 1, 1), dtype=np.int32)
+        contrast = random.integers(16, 256, size=(count, 1, 1, 1), dtype=np.int16)
+        tint = random.integers(64, 256, size=(count, channels, 1, 1), dtype=np.int16)
+        brightness = random.integers(80, 176, size=(count, channels, 1, 1), dtype=np.int16)
+        noise = random.integers(256, size=(count, *shape), dtype=np.uint8).astype(np.int16) - 128
+        images = cosine[phase & (TURN - 1)][:, None] * (contrast.astype(np.int32) * tint >> 8).astype(np.int16) >> 8
+        images += brightness
+        images += noise * NOISE >> 7
+        yield images.clip(0, 255).astype(np.uint8)

@@ -1,0 +1,12 @@
+"""What the networks' training recipes share."""
+
+from __future__ import annotations
+
+
+def augmentation(dataset: str, *, flip: str = "random", crop: int = 0) -> dict[str, object]:
+    """Return the settings of image augmentation: `flip` for photos, shifts by up to `crop` pixels for all.
+
+    Digits are never mirrored, nor is anything else whose class a mirror may change.
+    """
+    settings: dict[str, object] = {"flip": flip if dataset == "cifar10" else "none", "crop": crop}
+    return settings | {"crop_padding": "reflect"} if crop else settings

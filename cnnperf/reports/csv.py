@@ -1,0 +1,37 @@
+"""Comma-separated values: raw SI, empty cells for what was not measured, safe to open in a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TextIO
+
+from cnnperf.table import Report, Table, Value
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")
+"""How a text begins that a spreadsheet would run, line ends being \\n. Source: OWASP, CSV Injection."""
+
+
+def write(report: Report, out: TextIO | Path) -> None:
+    """Write the report's first table to a stream, or every table to `<name>.csv` in a folder. Raises OSError."""
+    if not isinstance(out, Path):
+        _write(report.tables[0], out)
+        return
+    for table in report.tables:
+        with open(out / f"{table.name}.csv", "w", encoding="utf-8", newline="") as file:
+            _write(table, file)
+
+
+def _write(table: Table, out: TextIO) -> None:
+    names = [column.name for column in table.columns]
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_neutral(row[name]) for name in names] for row in table.rows)
+
+
+def _neutral(value: Value) -> Value:
+    """Put an apostrophe before a text that a spreadsheet would run; numbers stay as they are."""
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")  # Of these the writer quotes its own line end only.
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

@@ -1,0 +1,21 @@
+"""JSON: each table as its columns' units and directions and its rows, raw SI, null for what was not measured."""
+
+from __future__ import annotations
+
+import json
+from typing import TextIO
+
+from cnnperf.table import Report
+
+
+def write(report: Report, out: TextIO) -> None:
+    """Write the whole report as one JSON object, a key a table."""
+    document = {
+        table.name: {
+            "columns": {column.name: {"unit": column.unit, "better": column.better} for column in table.columns},
+            "rows": table.rows,
+        }
+        for table in report.tables
+    }
+    json.dump(document, out, indent=2, ensure_ascii=False, allow_nan=False)
+    out.write("\n")

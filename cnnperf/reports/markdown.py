@@ -1,0 +1,49 @@
+"""GitHub's Markdown: a table a group, the best of each column in bold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TextIO
+
+from cnnperf.reports._readable import alarm, best, cell, head, remarks, title, visible
+from cnnperf.table import Column, Report, Row, Table
+
+
+def write(report: Report, out: TextIO) -> None:
+    """Write the tables that people read, then what their numbers mean."""
+    groups = report.groups()
+    for group in groups:
+        out.write("\n".join(_lines(group)) + "\n\n")
+    out.writelines(f"- {_escaped(note)}\n" for note in report.notes if groups)
+    if not groups:
+        out.write("Nothing was trained in these runs.\n")
+
+
+def _lines(group: Table) -> list[str]:
+    columns = visible(group)
+    marks = {column.name: best(column, group.rows) for column in columns}
+    warning = alarm(group)
+    return [
+        f"### {_escaped(title(group))}",
+        "",
+        *((f"> **{_escaped(warning)}**", "") if warning else ()),
+        _line(_escaped(head(column, group.rows)) for column in columns),
+        _line("---" if column.unit is None else "--:" for column in columns),
+        *(_line(_cell(c, row, marked=marks[c.name][i]) for c in columns) for i, row in enumerate(group.rows)),
+        *(("", *(f"- {_escaped(remark)}" for remark in remarks(group))) if remarks(group) else ()),
+    ]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(column: Column, row: Row, *, marked: bool) -> str:
+    words = _escaped(cell(column, row))
+    return f"**{words}**" if marked else words
+
+
+def _escaped(text: str) -> str:
+    """Return a text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_|<\[\]~])", r"\\\1", text).replace("\n", "<br>")

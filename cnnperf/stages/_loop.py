@@ -1,0 +1,185 @@
+"""The training loop: steps until the budget is used, watched at intervals and evaluated outside the clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cnnperf.errors import StageError
+from cnnperf.record import Measurement
+from cnnperf.stages._clock import Clock
+from cnnperf.stages._evaluate import POINTS, TARGET_POINTS, VALIDATION_SHARE, Evaluator, pace
+from cnnperf.stages._images import subset
+from cnnperf.stages._optimise import learning_rate
+from cnnperf.stages._single import single
+
+if TYPE_CHECKING:
+    from cnnperf.stages import Bench
+    from cnnperf.stages._recipe import Recipe
+    from cnnperf.stages._setup import Data, Network
+
+LAP_S = 0.5
+"""How long a device that computes behind the caller's back is left to itself."""
+REPORT_S = 1.0
+"""How often numbers are sent to the screen."""
+
+
+class Training:
+    """One training: what it has used of its budget, and what was measured on the way.
+
+    Steps come in laps. After a lap the device is waited for, the losses are looked at and the clock is read: on the CPU
+    after each step, which costs nothing there; elsewhere a few times a second, since each wait empties the queue.
+    """
+
+    def __init__(
+        self, bench: Bench, recipe: Recipe, data: Data, network: Network, evaluator: Evaluator, step_s: float
+    ) -> None:
+        """`step_s` is how long a step takes, until the clock knows better."""
+        self.clock = Clock(bench.device)
+        self.losses: list[float] = []
+        self._bench = bench
+        self._recipe = recipe
+        self._data = data
+        self._step = network.step(recipe, bench.device.torch_name)
+        self._batches = data.batches(recipe, bench.task.seed)
+        self._evaluator = evaluator
+        self._step_s = step_s
+        self._waits = torch.device(bench.device.torch_name).type != "cpu"
+        self._total = recipe.planned_steps(len(data.train))
+        self._right: list[Tensor] = []
+        self._reached = False
+        self._reported = perf_counter()
+        self._last_point_s = 0.0
+        self._plan_points()
+
+    def run(self) -> Iterator[Measurement]:
+        """Train until the budget is used or the target reached; yields the evaluations as they come."""
+        self.clock.start()
+        while not self._reached and self.progress < 1:
+            self._lap()
+            if self._is_due():
+                yield from self._evaluate()
+                self.clock.start()
+            elif perf_counter() - self._reported >= REPORT_S:
+                self._report()
+                self.clock.start()
+
+    def totals(self) -> Iterator[Measurement]:
+        """Yield what stands when training is over."""
+        steps, samples, seconds = len(self.losses), self._samples, self.clock.seconds
+        times = tuple(round(time, 9) for time in self.clock.step_times)
+        yield Measurement(metric="train.step_time", unit="s", better="lower", values=times)
+        yield Measurement(metric="train.loss", unit="1", better="lower", values=tuple(self.losses))
+        yield single("train.images_per_s", "images/s", samples / seconds, "higher")
+        yield single("train.seconds", "s", seconds)
+        yield single("train.steps", "count", steps)
+        yield single("train.samples", "count", samples)
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget that is used; 1 or a little more at the end."""
+        return self._progress(len(self.losses), self.clock.seconds)
+
+    def _progress(self, steps: int, seconds: float) -> float:
+        if self._total is not None:
+            return steps / self._total
+        assert self._recipe.seconds is not None
+        return seconds / self._recipe.seconds
+
+    @property
+    def _samples(self) -> int:
+        return len(self.losses) * self._recipe.batch_size
+
+    def _lap(self) -> None:
+        first, start = len(self.losses), self.clock.seconds
+        steps = self._lap_steps()
+        losses, rates = [], []
+        for ahead in range(steps):
+            images, labels = next(self._batches)
+            # Between two readings of the clock, a budget in seconds is taken to be used at the speed of the last lap.
+            rates.append(learning_rate(self._recipe, self._progress(first + ahead, start + ahead * self._step_s)))
+            loss, right = self._step(images, labels, rates[-1])
+            losses.append(loss)
+            self._right.append(right)
+            self.clock.tick()
+        self.clock.read()
+        self._step_s = (self.clock.seconds - start) / steps
+        self._note(torch.stack(losses).tolist(), rates)
+
+    def _lap_steps(self) -> int:
+        if not self._waits:
+            return 1
+        each = self._progress(1, self._step_s)
+        until_next = math.ceil((min(self._next_point, 1.0) - self.progress) / each - 1e-6)
+        return max(1, min(int(LAP_S / self._step_s), until_next))
+
+    def _note(self, losses: list[float], rates: list[float]) -> None:
+        for loss, rate in zip(losses, rates, strict=True):
+            if not math.isfinite(loss):
+                step, lr = len(self.losses) + 1, rate * self._recipe.lr
+                raise StageError(f"the loss became {loss} at step {step} (learning rate {lr:.3g}); lower lr")
+            self.losses.append(loss)
+
+    def _plan_points(self) -> None:
+        """Choose how many validation images to evaluate, and how often."""
+        recipe, indices = self._recipe, self._data.validation_indices
+        self._points = TARGET_POINTS if recipe.target_accuracy is not None else POINTS
+        if len(indices):
+            seconds = recipe.seconds if self._total is None else self._total * self._step_s
+            assert seconds is not None
+            count, self._points = pace(len(indices), self._evaluator.image_s, seconds, self._points)
+            indices = subset(indices, count)
+        self._validation_indices = indices
+        self._next_point = 1 / self._points
+
+    def _is_due(self) -> bool:
+        """Tell whether to evaluate now; a point for which there is no time is passed over, the last one never."""
+        progress = self.progress
+        if progress < self._next_point:
+            return False
+        # The small term keeps a point that rounding put just before its mark from being taken twice.
+        self._next_point = (math.floor(progress * self._points + 1e-9) + 1) / self._points
+        cost = len(self._validation_indices) * self._evaluator.image_s
+        return progress >= 1 or self._evaluator.seconds + cost <= VALIDATION_SHARE * self.clock.seconds
+
+    def _evaluate(self) -> Iterator[Measurement]:
+        where = {
+            "step": len(self.losses),
+            "samples": self._samples,
+            "seconds": self.clock.seconds,
+            "epoch": self._samples / len(self._data.train_indices),
+        }
+        seen = len(self._right) * self._recipe.batch_size
+        yield single("train.train_accuracy", "fraction", self._train_accuracy(), "higher", **where, n=seen)
+        self._report()
+        self._right.clear()
+        if not len(self._validation_indices):
+            return
+        outcome = self._evaluator(self._data.train, self._validation_indices)
+        yield single("train.validation_accuracy", "fraction", outcome.accuracy, "higher", **where, n=len(outcome))
+        target = self._recipe.target_accuracy
+        if target is not None and outcome.accuracy >= target:
+            self._reached = True
+            resolution = self.clock.seconds - self._last_point_s
+            tags = {"target": target, "n": len(outcome), "resolution_s": resolution}
+            yield single("train.time_to_target", "s", self.clock.seconds, "lower", **tags)
+        self._last_point_s = self.clock.seconds
+
+    def _train_accuracy(self) -> float:
+        return int(torch.stack(self._right).sum()) / (len(self._right) * self._recipe.batch_size)
+
+    def _report(self) -> None:
+        self._reported = perf_counter()
+        self._bench.progress(
+            step=len(self.losses),
+            epoch=self._samples / len(self._data.train_indices),
+            loss=self.losses[-1],
+            accuracy=self._train_accuracy(),
+            images_per_s=self._samples / self.clock.seconds,
+            progress=min(self.progress, 1.0),
+        )

@@ -1,0 +1,141 @@
+"""Train a network to a fixed budget: how fast, how accurate, with how much memory."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import nn
+
+from cnnperf.devices import Device
+from cnnperf.record import Measurement
+from cnnperf.stages import Bench
+from cnnperf.stages._evaluate import SHARE, Outcome, affordable
+from cnnperf.stages._images import subset
+from cnnperf.stages._loop import Training
+from cnnperf.stages._recipe import Recipe
+from cnnperf.stages._setup import Data, Network, warm_up
+from cnnperf.stages._single import single
+from cnnperf.suite import Scalar
+
+EXAMPLES = 25
+"""Test images to keep of those classified rightly, and of those classified wrongly."""
+
+
+def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
+    """Train the task's network to the recipe's budget and test it.
+
+    Yields what was measured, in SI units; the points of the curves as they come, the rest at the end. Leaves the
+    artifacts `weights` (a state dict, for `torch.load(weights_only=True)`) and `examples` (an npz of test images that
+    were classified rightly and wrongly, with label, prediction and probability). Raises StageError if the loss is not
+    finite, UsageError if device or dataset do not allow the recipe.
+    """
+    device = bench.device
+    recipe.check(device.name, len(bench.dataset.train_labels), len(bench.dataset.test_labels))
+    torch.manual_seed(bench.task.seed)
+    watch = Stopwatch(device)
+    data = Data.load(bench, recipe)
+    yield watch.lap("train.load_seconds")
+    network = Network.build(bench, recipe, data)
+    yield watch.lap("train.build_seconds")
+    evaluator, step_s = warm_up(bench, recipe, data, network)
+    yield watch.lap("train.warmup_seconds")
+
+    memory = Memory(device)
+    training = Training(bench, recipe, data, network, evaluator, step_s)
+    with frozen_heap():
+        yield from training.run()
+    yield from memory.peaks()
+
+    left_s = SHARE * training.clock.seconds - evaluator.seconds
+    count = recipe.test_images or affordable(len(data.test), evaluator.image_s, left_s)
+    outcome = evaluator(data.test, subset(torch.arange(len(data.test)), count))
+    yield from training.totals()
+    yield from tested(outcome, bench.dataset.classes, "all" if count == len(data.test) else "subset")
+    yield single("train.evaluation_seconds", "s", evaluator.seconds, "lower")
+    yield single("train.parameters", "count", sum(parameter.numel() for parameter in network.model.parameters()))
+    yield single("train.threads", "count", torch.get_num_threads())
+    save_weights(bench, network.model)
+    save_examples(bench, outcome)
+
+
+class Stopwatch:
+    """Seconds of what is not training."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._start = perf_counter()
+
+    def lap(self, metric: str) -> Measurement:
+        """Return the seconds since the last lap."""
+        self._device.synchronize()
+        start, self._start = self._start, perf_counter()
+        return single(metric, "s", self._start - start, "lower")
+
+
+class Memory:
+    """The peak of the whole process, and how far training rises above what stood before it."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._before = device.peak_bytes()
+        self._is_reset = device.reset_peak()
+        self._start = device.used_bytes()
+
+    def peaks(self) -> Iterator[Measurement]:
+        """Yield the peaks so far; nothing that the system does not tell."""
+        since = self._device.peak_bytes()
+        for name, peak in since.items():
+            yield single(f"train.{name}", "bytes", max(peak, self._before[name]), "lower")
+        if self._is_reset and "peak_bytes" in since:
+            yield single("train.peak_above_start_bytes", "bytes", max(0, since["peak_bytes"] - self._start), "lower")
+
+
+@contextmanager
+def frozen_heap() -> Iterator[None]:
+    """Keep the garbage collector, which stays on, from going through all of torch's objects in the middle of a step."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def tested(outcome: Outcome, classes: tuple[str, ...], images: str) -> Iterator[Measurement]:
+    """Yield what the test showed; `images` says whether it was on `all` test images or on a `subset`."""
+    tags: dict[str, Scalar] = {"n": len(outcome), "images": images}
+    yield single("train.test_accuracy", "fraction", outcome.accuracy, "higher", **tags)
+    yield single("train.test_loss", "1", outcome.loss, "lower", **tags)
+    number = len(classes)
+    pairs = torch.bincount(outcome.labels * number + outcome.predictions, minlength=number * number)
+    yield Measurement(
+        metric="train.confusion",
+        unit="count",
+        better=None,
+        values=tuple(pairs.tolist()),
+        tags={**tags, "rows": "label", "columns": "prediction", "num_classes": number},
+    )
+
+
+def save_weights(bench: Bench, model: nn.Module) -> None:
+    """Save the state dict, on the CPU and in N×C×H×W order whatever the training's."""
+    state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    torch.save(state, bench.artifact("weights", "weights.pt"))
+
+
+def save_examples(bench: Bench, outcome: Outcome) -> None:
+    """Save the first test images of either kind, uint8 N×C×H×W."""
+    right = outcome.right
+    chosen = torch.cat([kind.nonzero().squeeze(1)[:EXAMPLES] for kind in (right, ~right)])
+    np.savez_compressed(
+        bench.artifact("examples", "examples.npz"),
+        image=bench.dataset.test_images[outcome.indices[chosen].numpy()],
+        label=outcome.labels[chosen].numpy(),
+        prediction=outcome.predictions[chosen].numpy(),
+        probability=outcome.probabilities[chosen].numpy(),
+    )

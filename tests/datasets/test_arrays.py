@@ -1,0 +1,122 @@
+"""The cache of arrays: whole or not there, checked, made anew, and its statistics right."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnperf.datasets import Dataset, Roots, _arrays, synthetic
+from cnnperf.errors import DataError
+
+
+def tiny(roots: Roots) -> Dataset:
+    """Return a dataset that takes no time."""
+    return synthetic.load(roots, None, shape=(2, 8, 8), train=20, test=10, num_classes=3)
+
+
+def test_statistics_are_those_of_the_scaled_training_images(roots: Roots) -> None:
+    """Mean and deviation per channel agree with NumPy's over the whole array."""
+    dataset = tiny(roots)
+
+    scaled = dataset.train_images / 255
+
+    np.testing.assert_allclose(dataset.mean, scaled.mean(axis=(0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(dataset.std, scaled.std(axis=(0, 2, 3)), rtol=1e-12)
+
+
+def test_statistics_do_not_depend_on_the_chunks(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images counted a few at a time give the same mean and deviation."""
+    images = tiny(roots).train_images
+    whole = _arrays._channel_statistics(images)
+
+    monkeypatch.setattr(_arrays, "chunk_length", lambda _: 7)
+
+    assert _arrays._channel_statistics(images) == whole
+
+
+@pytest.mark.parametrize("name", _arrays.NAMES)
+def test_an_altered_array_is_made_anew(roots: Roots, name: str) -> None:
+    """One flipped bit in any array is seen at the next load and mended."""
+    dataset = tiny(roots)
+    file = dataset.folder / f"{name}.npy"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+    again = tiny(roots)
+
+    assert file.read_bytes() == content
+    assert again.provenance == dataset.provenance
+
+
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda file: file.write_bytes(b"{}"), lambda file: os.truncate(file, 9)]
+)
+@pytest.mark.parametrize("name", ["meta.json", "test_images.npy"])
+def test_a_missing_or_torn_file_is_made_anew(roots: Roots, name: str, damage: object) -> None:
+    """A cache that is not whole is no error: it is a cache."""
+    dataset = tiny(roots)
+    damage(dataset.folder / name)
+
+    assert tiny(roots).provenance == dataset.provenance
+
+
+def test_a_cache_that_cannot_be_written_says_how_to_move_it(tmp_path: Path) -> None:
+    """The sentence names the folder, the reason and the variable."""
+    blocked = tmp_path / "cache"
+    blocked.touch()
+
+    with pytest.raises(DataError) as caught:
+        tiny(Roots(cache=blocked))
+
+    folder = blocked / "arrays"
+    assert str(caught.value).startswith(f"{folder}")
+    assert "cannot be written (Not a directory)" in str(caught.value)
+    assert "set CNNPERF_CACHE to a folder that can be" in str(caught.value)
+
+
+def test_a_full_disk_leaves_nothing_behind(roots: Roots) -> None:
+    """A write that the system refuses half way ends in a sentence, and no folder looks whole."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(DataError, match=os.strerror(errno.EFBIG)):
+            synthetic.load(roots, None, shape=(3, 32, 32), train=20, test=10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert [entry for entry in roots.arrays.iterdir() if entry.is_dir()] == []
+
+
+def test_what_a_killed_build_left_is_removed(roots: Roots) -> None:
+    """A half-written folder is never taken for arrays, and goes when they are next made."""
+    folder = roots.arrays / tiny(roots).folder.name
+    leftover = roots.arrays / f".{folder.name}-killed"
+    folder.rename(leftover)
+
+    tiny(roots)
+
+    assert folder.is_dir()
+    assert not leftover.exists()
+
+
+def test_two_processes_make_the_same_arrays(roots: Roots) -> None:
+    """Processes that want the same arrays at once both get them."""
+    program = (
+        "from pathlib import Path; from cnnperf.datasets import Roots, synthetic;"
+        f"dataset = synthetic.load(Roots(cache=Path({str(roots.cache)!r})), None);"
+        "print(dataset.provenance.sha256, dataset.train_images.sum())"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) for _ in range(2)]
+
+    outputs = [process.communicate()[0] for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0]
+    assert outputs[0] == outputs[1]
+    assert len([entry for entry in roots.arrays.iterdir() if entry.is_dir()]) == 1

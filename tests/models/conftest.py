@@ -1,0 +1,47 @@
+"""What the tests of the networks share: building one on the meta device, where it has shapes and no memory."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cnnperf.models import create
+from cnnperf.suite import Choice
+
+Shape = tuple[int, int, int]
+
+
+@pytest.fixture
+def on_meta() -> Callable[..., nn.Module]:
+    """Build a network by name for C×H×W images of ten classes, without memory."""
+
+    def build(name: str, shape: Shape = (3, 32, 32), **options: object) -> nn.Module:
+        with torch.device("meta"):
+            return create(Choice.model_validate({"name": name, **options}), shape, 10)
+
+    return build
+
+
+@pytest.fixture
+def parameter_count(on_meta: Callable[..., nn.Module]) -> Callable[..., int]:
+    """Count the parameters of a network by name."""
+
+    def count(name: str, shape: Shape = (3, 32, 32), **options: object) -> int:
+        return sum(parameter.numel() for parameter in on_meta(name, shape, **options).parameters())
+
+    return count
+
+
+@pytest.fixture
+def forward_flops(on_meta: Callable[..., nn.Module]) -> Callable[..., int]:
+    """Count the floating-point operations of one image's forward pass, two per multiply-accumulate."""
+
+    def count(name: str, shape: Shape = (3, 32, 32), **options: object) -> int:
+        model = on_meta(name, shape, **options).eval()
+        with FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, *shape, device="meta"))
+        return counter.get_total_flops()
+
+    return count

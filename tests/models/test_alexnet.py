@@ -1,0 +1,45 @@
+"""AlexNet against torchvision."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+
+def sizes(model: nn.Module) -> list[int]:
+    """Parameters of each layer with weights, in order."""
+    return [
+        sum(p.numel() for p in layer.parameters())
+        for layer in model.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+
+
+def test_parameter_count(parameter_count: Callable[..., int]) -> None:
+    """A first convolution of 3×3 and a first dense layer on 2×2 maps; batch norm adds two a channel."""
+    assert parameter_count("alexnet") == 23_468_874
+    assert parameter_count("alexnet", batch_norm=True) == 23_468_874 + 2 * (64 + 192 + 384 + 256 + 256)
+
+
+def test_layers_behind_the_stem_are_torchvisions(on_meta: Callable[..., nn.Module]) -> None:
+    """All but the first convolution and the first dense layer, which depend on the images' size, have its sizes."""
+    import torchvision
+
+    with torch.device("meta"):
+        reference = sizes(torchvision.models.alexnet(num_classes=10))
+    ours = sizes(on_meta("alexnet"))
+    assert len(ours) == len(reference) == 8
+    assert [index for index in range(8) if ours[index] != reference[index]] == [0, 5]
+
+
+def test_large_images_come_down_to_the_papers_maps(on_meta: Callable[..., nn.Module]) -> None:
+    """At 96×96 the last pool gives 6×6, as in the paper, and so the paper's first dense layer."""
+    assert on_meta("alexnet", (3, 96, 96)).get_submodule("linear6").in_features == 256 * 6 * 6
+
+
+def test_dense_layers_drop_half_of_their_inputs(on_meta: Callable[..., nn.Module]) -> None:
+    """Dropout 0.5 stands before the first two dense layers."""
+    layers = list(on_meta("alexnet").children())
+    dropped = [type(after) for before, after in pairwise(layers) if isinstance(before, nn.Dropout) and before.p == 0.5]
+    assert dropped == [nn.Linear, nn.Linear]

@@ -1,0 +1,141 @@
+"""What holds for every network in the room; a newcomer's file is tested here without an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from cnnperf import registry
+from cnnperf.models import GIVEN, create
+from cnnperf.stages._recipe import BUDGETS, Recipe
+from cnnperf.suite import Choice
+
+NAMES = registry.names("models")
+SHAPES = [(1, 28, 28), (3, 32, 32)]
+
+every_model = pytest.mark.parametrize("name", NAMES)
+every_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "×".join(map(str, shape)))
+
+
+def build(name: str, shape: tuple[int, int, int], **options: object) -> nn.Module:
+    """Build a network for ten classes with weights that are the same each time."""
+    torch.manual_seed(0)
+    return create(Choice.model_validate({"name": name, **options}), shape, 10)
+
+
+def options_of(name: str) -> dict[str, object]:
+    """Types of the options a network takes, by name."""
+    return {
+        key: field.annotation
+        for key, field in registry.options(registry.find("models", name), GIVEN).model_fields.items()
+    }
+
+
+@every_model
+@every_shape
+def test_gives_one_finite_logit_per_class(name: str, shape: tuple[int, int, int]) -> None:
+    """Both in training and in evaluation, N images give N×K finite logits."""
+    model = build(name, shape)
+    images = torch.randn(2, *shape)
+    for mode in (True, False):
+        logits = model.train(mode)(images)
+        assert logits.shape == (2, 10)
+        assert logits.isfinite().all()
+
+
+@every_model
+@every_shape
+def test_every_parameter_gets_a_finite_gradient(name: str, shape: tuple[int, int, int]) -> None:
+    """A backward pass reaches every parameter that is to be trained."""
+    model = build(name, shape).train()
+    nn.functional.cross_entropy(model(torch.randn(2, *shape)), torch.tensor([0, 1])).backward()
+    for key, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, key
+        assert parameter.grad is None or parameter.grad.isfinite().all(), key
+
+
+@every_model
+@pytest.mark.parametrize("shape", [*SHAPES, (3, 45, 30), (1, 96, 96)], ids=lambda shape: "×".join(map(str, shape)))
+def test_builds_on_the_meta_device(name: str, shape: tuple[int, int, int], on_meta: Callable[..., nn.Module]) -> None:
+    """Preflight builds and runs a network without memory, for images of any size from 28×28 on."""
+    logits = on_meta(name, shape)(torch.empty(2, *shape, device="meta"))
+    assert logits.shape == (2, 10)
+    assert logits.is_meta
+
+
+@every_model
+def test_same_seed_gives_the_same_weights(name: str) -> None:
+    """Weights come from torch's generator alone."""
+    first, second = (build(name, (1, 28, 28)).state_dict() for _ in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@every_model
+def test_images_of_a_batch_are_judged_apart(name: str) -> None:
+    """In evaluation an image's logits do not hang on the others, and two images differ in them."""
+    model = build(name, (3, 32, 32)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        together, alone = model(images), model(images[:1])
+    torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(together[0], together[1])
+
+
+@every_model
+def test_no_layer_changes_its_input_in_place(name: str) -> None:
+    """What a layer gave out is still that when the pass is over, so that hooks and profiles may keep it."""
+    model = build(name, (1, 28, 28)).train()
+    kept: list[tuple[Tensor, int]] = []
+    for layer in model.modules():
+        layer.register_forward_hook(lambda _layer, _inputs, output: kept.append((output, output._version)))
+    model(torch.randn(2, 1, 28, 28))
+    assert kept
+    assert all(output._version == version for output, version in kept)
+
+
+@every_model
+def test_switches_build_both_ways(name: str, on_meta: Callable[..., nn.Module]) -> None:
+    """Each option that is true or false gives a network either way; without batch norm there is none in it."""
+    for option in (key for key, annotation in options_of(name).items() if annotation is bool):
+        for value in (True, False):
+            model = on_meta(name, **{option: value})
+            assert model(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 10)
+            if option == "batch_norm":
+                assert any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()) == value
+
+
+@every_model
+def test_options_are_checked(name: str) -> None:
+    """An option that a network does not have is refused by name, and so is text for a switch."""
+    options = registry.options(registry.find("models", name), GIVEN)
+    with pytest.raises(ValidationError, match="no_such_option"):
+        options(no_such_option=1)
+    for key in options.model_fields:
+        with pytest.raises(ValidationError, match=key):
+            options(**{key: "nonsense"})
+
+
+@every_model
+@pytest.mark.parametrize("dataset", ["mnist", "cifar10", "synthetic"])
+def test_recipe_is_one_that_training_takes(name: str, dataset: str) -> None:
+    """A network's recipe is valid as it stands, leaves the budget to the suite, and mirrors photos only."""
+    given = registry.module("models", name).recipe(dataset)
+    recipe = Recipe.resolve(given, {}, {})
+    assert {"optimizer", "lr", "batch_size", "schedule", "memory_format"} <= given.keys()
+    assert given.keys().isdisjoint(BUDGETS)
+    assert (recipe.flip == "none") == (dataset != "cifar10")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if hasattr(registry.module("models", name), "initialise")])
+@every_shape
+def test_weights_from_data_are_finite(name: str, shape: tuple[int, int, int]) -> None:
+    """Weights that depend on data are finite even where pixels never vary."""
+    model = build(name, shape)
+    images = torch.randn(64, *shape)
+    images[:, :, :8] = -0.5
+    registry.module("models", name).initialise(model, images)
+    assert model(images).isfinite().all()

@@ -1,0 +1,39 @@
+"""The room itself: what a network of ours and one from elsewhere are given."""
+
+import pytest
+import torch
+from torch import nn
+
+from cnnperf.errors import UsageError
+from cnnperf.models import create, recipe
+from cnnperf.suite import Choice
+
+
+def test_options_reach_the_network() -> None:
+    """A choice's options are passed on beside the images' shape and the number of classes."""
+    with torch.device("meta"):
+        model = create(Choice.model_validate({"name": "vgg", "depth": 13}), (1, 28, 28), 7)
+        assert model(torch.empty(2, 1, 28, 28)).shape == (2, 7)
+    assert sum(isinstance(layer, nn.Conv2d) for layer in model.modules()) == 10
+
+
+def test_foreign_network_gets_the_classes_and_its_options() -> None:
+    """Torchvision's take `**kwargs`, in which they know the number of classes, and have no recipe here."""
+    choice = Choice.model_validate({"name": "torchvision.models:resnet18", "zero_init_residual": True})
+    with torch.device("meta"):
+        model = create(choice, (3, 32, 32), 7)
+        assert model(torch.empty(2, 3, 32, 32)).shape == (2, 7)
+    assert recipe(choice, "cifar10") == {}
+
+
+def test_foreign_callable_must_return_a_module() -> None:
+    """Anything else is refused by name."""
+    with pytest.raises(UsageError, match=r"'collections:Counter' returned Counter; a model must be an nn\.Module"):
+        create(Choice.model_validate("collections:Counter"), (3, 32, 32), 10)
+
+
+def test_recipe_depends_on_the_dataset() -> None:
+    """A network's file says how it is trained on which images."""
+    choice = Choice.model_validate("resnet")
+    assert recipe(choice, "cifar10")["flip"] == "random"
+    assert recipe(choice, "mnist")["flip"] == "none"

@@ -1,0 +1,74 @@
+"""The speed-run network: its size, and weights that depend on data."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cnnperf.errors import UsageError
+from cnnperf.models import speedrun
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """Noise, smoothed so that neighbouring pixels and channels correlate: 512×3×32×32."""
+    noise = torch.randn(512, 3, 34, 34, generator=torch.Generator().manual_seed(0))
+    smooth = nn.functional.avg_pool2d(noise, 3, stride=1)
+    return smooth + 0.5 * smooth.mean(1, keepdim=True)
+
+
+def test_size(parameter_count: Callable[..., int], forward_flops: Callable[..., int]) -> None:
+    """233 thousand parameters and 22.4 MFLOP forward at 3×32×32."""
+    assert parameter_count("speedrun") == 232_992
+    assert forward_flops("speedrun") / 1e6 == pytest.approx(22.4, abs=0.05)
+
+
+def test_whitening_gives_uncorrelated_outputs_of_unit_variance(images: Tensor) -> None:
+    """Over the patches, the filters' outputs have the identity for their covariance."""
+    model = speedrun.build(3, 10, (32, 32))
+    speedrun.initialise(model, images)
+    filters = model.get_parameter("whitening.weight")
+    outputs = nn.functional.conv2d(images, filters, stride=4).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(outputs[:24].cov(), torch.eye(24), atol=0.02, rtol=0)
+    assert torch.equal(filters[24:], -filters[:24])
+
+
+def test_whitening_keeps_the_directions_of_largest_variance(images: Tensor) -> None:
+    """The more a direction varies the smaller is its filter, and those left out would have been larger still."""
+    model = speedrun.build(3, 10, (32, 32))
+    speedrun.initialise(model, images)
+    sizes = model.get_parameter("whitening.weight")[:24].flatten(1).norm(dim=1)
+    assert torch.equal(sizes, sizes.sort().values)
+    patches = nn.functional.unfold(images, 4, stride=4).transpose(1, 2).flatten(0, 1)
+    variances = torch.linalg.eigvalsh(patches.T.cov()).flip(0)
+    torch.testing.assert_close(sizes, (variances[:24] + 5e-4).rsqrt(), rtol=1e-3, atol=0)
+
+
+def test_what_is_frozen(on_meta: Callable[..., nn.Module]) -> None:
+    """The whitening filters and the norms' scales are not trained; all else is."""
+    frozen = {key for key, parameter in on_meta("speedrun").named_parameters() if not parameter.requires_grad}
+    assert frozen == {"whitening.weight", "block1.norm.weight", "block2.norm.weight", "block3.norm.weight"}
+
+
+def test_convolutions_start_by_passing_their_input_on() -> None:
+    """The first filters of each 3×3 convolution are the identity; the rest are not zero."""
+    model = speedrun.build(3, 10, (32, 32))
+    for name, channels in [("block1", 48), ("block2", 48), ("block3", 96)]:
+        conv = model.get_submodule(f"{name}.conv")
+        features = torch.randn(1, channels, 5, 5)
+        out = conv(features)
+        torch.testing.assert_close(out[:, :channels], features)
+        assert out[:, channels:].abs().sum(dim=(0, 2, 3)).all()
+
+
+def test_grey_images_have_fewer_directions(on_meta: Callable[..., nn.Module]) -> None:
+    """A 4×4 patch of one channel has 16 directions, with their negatives 32 filters."""
+    assert on_meta("speedrun", (1, 28, 28)).get_parameter("whitening.weight").shape == (32, 1, 4, 4)
+
+
+def test_images_too_small_are_refused() -> None:
+    """Below 8×8 nothing is left behind the second pool."""
+    assert speedrun.build(3, 10, (8, 8))(torch.randn(2, 3, 8, 8)).shape == (2, 10)
+    with pytest.raises(UsageError, match="speedrun needs images of at least 8×8, got 7×8"):
+        speedrun.build(3, 10, (7, 8))

@@ -1,0 +1,25 @@
+"""TrashNet against its specification."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+
+def test_parameter_count(parameter_count: Callable[..., int]) -> None:
+    """Stem 960, blocks 57,792 and 74,112, linear layer 650."""
+    assert parameter_count("trashnet") == 133_514
+
+
+def test_layers(on_meta: Callable[..., nn.Module]) -> None:
+    """Six convolutions with biases, batch norm behind all but the shortcut's, and a stem that keeps H×W."""
+    model = on_meta("trashnet")
+    layers = dict(model.named_modules())
+    convolutions = {key: layer for key, layer in layers.items() if isinstance(layer, nn.Conv2d)}
+    assert len(convolutions) == 6
+    assert all(layer.bias is not None for layer in convolutions.values())
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in layers.values()) == 5
+    assert convolutions["block1.shortcut.conv"].kernel_size == (1, 1)
+    images = torch.empty(1, 3, 32, 32, device="meta")
+    assert layers["stem_pool"](layers["stem"](images)).shape == (1, 32, 32, 32)
+    assert model[:-3](images).shape == (1, 64, 16, 16)

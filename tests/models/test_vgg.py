@@ -1,0 +1,21 @@
+"""VGG against torchvision."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize(("depth", "plain"), [(11, 9_220_480), (13, 9_404_992), (16, 14_714_688), (19, 20_024_384)])
+def test_features_are_torchvisions(
+    depth: int, plain: int, batch_norm: bool, parameter_count: Callable[..., int]
+) -> None:
+    """The convolutions have as many parameters as torchvision's, and the linear layer 512 × 10 + 10 more."""
+    import torchvision
+
+    with torch.device("meta"):
+        reference = torchvision.models.get_model(f"vgg{depth}{'_bn' if batch_norm else ''}", init_weights=False)
+    features = parameter_count("vgg", depth=depth, batch_norm=batch_norm) - 5_130
+    assert features == sum(p.numel() for p in reference.features.parameters())
+    assert batch_norm or features == plain

@@ -1,0 +1,165 @@
+"""The console: readable at any width, honest without colour, and no number that the CSV has not."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import pytest
+
+from cnnperf.reports.console import write
+from cnnperf.table import Report, Row
+
+SCALES = {"%": 0.01, "µs": 1e-6, "ms": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def written(report: Report, out: io.StringIO | None = None) -> str:
+    """Return what the format writes, to a pipe unless a terminal is given."""
+    out = out or io.StringIO()
+    write(report, out)
+    return out.getvalue()
+
+
+def without_styles(text: str) -> str:
+    """Return a text without escape codes."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def table_lines(text: str) -> list[str]:
+    """Return the lines of the tables' bodies: what follows a rule, less the remarks on what did not end well."""
+    return [
+        line
+        for body in re.findall(r"^ *[─━].*\n((?:.+\n)*)", text, flags=re.MULTILINE)
+        for line in body.splitlines()
+        if ": " not in line
+    ]
+
+
+def test_golden(report: Report, golden: Callable[[str, str], None]) -> None:
+    """What a pipe gets of a run with everything in it."""
+    golden("leaderboard.txt", written(report))
+
+
+def numbers_of(rows: Iterable[Row]) -> list[float]:
+    """Return every number in the rows."""
+    return [value for row in rows for value in row.values() if isinstance(value, int | float)]
+
+
+def test_every_number_in_the_tables_is_one_of_the_csvs(report: Report) -> None:
+    """Scaled back, each printed number agrees with a raw one to its last digit."""
+    rows = report.tables[0].rows
+    halves = [(row["test_accuracy_high"] - row["test_accuracy_low"]) / 2 for row in rows if row["rank"]]
+    text = written(report)
+    for row in rows:
+        text = re.sub(re.escape(row["model"]) + r"(?!:)", "", text)
+    found = re.findall(
+        r"(?<![\w/])±?(\d[\d,]*(?:\.\d+)?)(?: ?([%kMG]i?B?|[mµ]?s)(?!\w))?", "\n".join(table_lines(text))
+    )
+    figures = [(float(n.replace(",", "")), SCALES.get(unit, 1), n) for n, unit in found]
+    assert len(figures) > 30
+    for figure, scale, words in figures:
+        decimals = len(words.partition(".")[2])
+        candidates = [*(v / scale for v in numbers_of(rows)), *(v / 0.01 for v in halves)]
+        assert any(abs(value - figure) <= 0.5 * 10**-decimals + 1e-9 for value in candidates), (words, scale)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_a_narrow_terminal_drops_columns_and_never_a_name_or_a_digit(
+    report: Report, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """No line is wider than the terminal, no name is cut, and what was left out is said."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = without_styles(written(report, Terminal())).splitlines()
+    assert max(map(len, lines)) <= width
+    text = " ".join(line.strip() for line in lines)
+    for row in report.tables[0].rows:
+        assert row["model"] in text or width < 60
+    assert "…" not in text
+    assert "Left out for want of width: " in text
+
+
+def test_width_is_given_to_the_most_important_columns(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 90 columns accuracy and speed stand beside a long name; batch size has given way."""
+    monkeypatch.setenv("COLUMNS", "90")
+    text = without_styles(written(report, Terminal()))
+    first, *_ = text.split("\n\n")
+    assert "test accuracy" in first
+    assert "images/s" in first
+    assert "batch" not in first
+    assert re.search(r"Left out for want of width:[^;]*batch", text)
+
+
+def test_colour_is_for_terminals_that_want_it(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe gets no escape codes, NO_COLOR gets no colour, and the stars are there in each."""
+    monkeypatch.setenv("COLUMNS", "300")
+    coloured = written(report, Terminal())
+    assert "\x1b[1;32m" in coloured
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", written(report, Terminal()))
+    assert "\x1b" not in written(report)
+    assert written(report).count(" *") == without_styles(coloured).count(" *") > 2
+
+
+def test_generated_images_are_called_so_above_their_table(report: Report) -> None:
+    """Data that stands in for another is named in the title and explained beneath it."""
+    title, why = re.findall(r"^.*data=synthetic.*$", written(report), flags=re.MULTILINE)
+    assert title.startswith("mnist · data=synthetic · cpu")
+    assert why == ("!! data=synthetic: these are not the images of mnist (no connection to the download address)")
+
+
+def marked(report: Report, column: str, values: list[tuple[float, float | None, float | None]]) -> list[bool]:
+    """Tell which rows of a group are starred when a column holds these values and spreads."""
+    from cnnperf.reports._readable import best
+
+    (found,) = [c for c in report.tables[0].columns if c.name == column]
+    low, high = found.spread or ("low", "high")
+    return best(found, [{column: value, low: least, high: most} for value, least, most in values])
+
+
+def test_in_a_time_column_all_within_the_spread_of_the_best_are_marked(report: Report) -> None:
+    """The best's repeats went from 90 to 110: 95 is as good, 80 is not, unless its own repeats reach it."""
+    assert marked(report, "images_per_s", [(100, 90, 110), (95, None, None), (80, None, None)]) == [True, True, False]
+    assert marked(report, "images_per_s", [(100, 90, 110), (80, 70, 91), (80, 70, 89)]) == [True, True, False]
+
+
+def test_with_one_repeat_only_the_best_is_marked(report: Report) -> None:
+    """Without a spread nothing is as good as the best but its equal; a row without rivals is not marked."""
+    assert marked(report, "images_per_s", [(100, None, None), (99, None, None)]) == [True, False]
+    assert marked(report, "images_per_s", [(100, None, None)]) == [False]
+
+
+def test_the_head_of_a_time_column_says_how_many_repeats(report: Report) -> None:
+    """One process is n=1; rows of unlike repeats give the range."""
+    cpu, _, synthetic = (replace(report, tables=(group,)) for group in report.tables[0].groups())
+    assert re.search(r"\bn=1 *$", written(synthetic), flags=re.MULTILINE) or " n=1 " in written(synthetic)
+    assert "n=1–3" in written(cpu)
+
+
+def test_failures_are_listed_with_their_reason(report: Report) -> None:
+    """What did not end well is a row without figures and a line that says why."""
+    text = written(report)
+    assert "lenet: timeout: took longer than 60 s" in text
+    assert "nin: ok 1/2: non-finite loss at step 3 | lr 0.1" in text
+    assert "lenet: skipped: no CUDA device: torch was built without CUDA" in text
+
+
+def test_nothing_trained_is_said(report: Report) -> None:
+    """A report without rows is a sentence, not an empty screen."""
+    assert written(Report((replace(report.tables[0], rows=()),))) == "Nothing was trained in these runs.\n"

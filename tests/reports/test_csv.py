@@ -1,0 +1,61 @@
+"""CSV: stable, raw, and harmless in a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnperf.reports.csv import write
+from cnnperf.table import Column, Report, Table
+
+
+def written(report: Report) -> str:
+    """Return what the format writes to a stream."""
+    out = io.StringIO(newline="")
+    write(report, out)
+    return out.getvalue()
+
+
+def test_golden(report: Report, golden: Callable[[str, str], None]) -> None:
+    """The leaderboard of a run with everything in it."""
+    golden("leaderboard.csv", written(report))
+
+
+def test_every_value_comes_back_and_nothing_stands_for_what_is_missing(report: Report) -> None:
+    """Read again, numbers are bit-equal and what was not measured is an empty cell."""
+    for row, read in zip(report.tables[0].rows, csv.DictReader(io.StringIO(written(report))), strict=True):
+        for name, value in row.items():
+            if value is None:
+                assert read[name] == ""
+            elif not isinstance(value, str):
+                assert float(read[name]) == value
+
+
+def test_a_folder_gets_a_file_a_table(report: Report, tmp_path: Path) -> None:
+    """Into a folder go the leaderboard, as the stream has it, and the curves."""
+    write(report, tmp_path)
+    assert (tmp_path / "leaderboard.csv").read_text(encoding="utf-8") == written(report)
+    curves = list(csv.DictReader(io.StringIO((tmp_path / "curves.csv").read_text(encoding="utf-8"))))
+    assert len(curves) == 2 * 5
+    assert [(row["step"], row["train_loss"], row["train_accuracy"]) for row in curves[:2]] == [
+        ("2", "2.25", ""),
+        ("4", "1.625", ""),
+    ]
+
+
+@given(st.text(), st.sampled_from(["", *"=+-@\t\r\n"]), st.floats(allow_nan=False, allow_infinity=False))
+def test_no_text_is_a_formula_and_every_number_stays_one(text: str, start: str, number: float) -> None:
+    """A spreadsheet runs no cell; a text comes back with one kind of line end, a number as it was."""
+    row = {"text": start + text, "number": number, "count": -3}
+    table = Table("t", (Column("text"), Column("number"), Column("count")), (row,))
+    _, cells = csv.reader(io.StringIO(written(Report((table,))), newline=""))
+    assert not cells[0].startswith(tuple("=+-@\t\r\n"))
+    assert cells[0].removeprefix("'") == re.sub("\r\n?", "\n", start + text).removeprefix("'")
+    assert (math.copysign(1, float(cells[1])), float(cells[1]), cells[2]) == (math.copysign(1, number), number, "-3")

@@ -1,0 +1,19 @@
+"""JSON: everything that the tables hold, as it is."""
+
+from __future__ import annotations
+
+import io
+import json
+
+from cnnperf.reports.json import write
+from cnnperf.table import Report
+
+
+def test_rows_come_back_with_null_for_what_is_missing(report: Report) -> None:
+    """Every table is there, its rows equal to what was written, its columns with unit and direction."""
+    out = io.StringIO()
+    write(report, out)
+    document = json.loads(out.getvalue())
+    assert {name: table["rows"] for name, table in document.items()} == {t.name: list(t.rows) for t in report.tables}
+    assert document["leaderboard"]["columns"]["images_per_s"] == {"unit": "images/s", "better": "higher"}
+    assert any(row["test_accuracy"] is None for row in document["leaderboard"]["rows"])

@@ -1,0 +1,42 @@
+"""Markdown: tables that GitHub renders, with nothing in a name or an error that it would take for markup."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from cnnperf.reports.markdown import write
+from cnnperf.table import Report
+
+
+def written(report: Report) -> str:
+    """Return what the format writes to a stream."""
+    out = io.StringIO()
+    write(report, out)
+    return out.getvalue()
+
+
+def test_golden(report: Report, golden: Callable[[str, str], None]) -> None:
+    """The leaderboard of a run with everything in it."""
+    golden("leaderboard.md", written(report))
+
+
+def test_every_line_of_a_table_has_its_heads_cells(report: Report) -> None:
+    """A table's lines have as many cells as its head, and there are as many lines as rows."""
+    tables = re.findall(r"(?:^\|.*\n)+", written(report), flags=re.MULTILINE)
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
+    assert sum(len(table.splitlines()) - 2 for table in tables) == len(report.tables[0].rows)
+
+
+def test_markup_is_shown_as_it_is(report: Report) -> None:
+    """Bars, stars, brackets and tags in a cell are text, and a line end does not end the row."""
+    row = {**report.tables[0].rows[0], "model": "a|b*c*[d](e)<f>\ng"}
+    assert r"| a\|b\*c\*\[d\](e)\<f><br>g |" in written(Report((replace(report.tables[0], rows=(row,)),)))
+
+
+def test_nothing_trained_is_said(report: Report) -> None:
+    """A report without rows is a sentence, not an empty page."""
+    assert written(Report((replace(report.tables[0], rows=()),))) == "Nothing was trained in these runs.\n"

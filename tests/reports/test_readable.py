@@ -1,0 +1,30 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from cnnperf.reports._readable import scaled
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "words"),
+    [
+        (0.98534, "fraction", "98.5 %"),
+        (1.0, "fraction", "100.0 %"),
+        (61.25, "s", "61.2 s"),
+        (0.0123456, "s", "12.3 ms"),
+        (3.4e-6, "s", "3.40 µs"),
+        (5 * 2**26, "bytes", "320 MiB"),
+        (1536, "bytes", "1.50 KiB"),
+        (61_706, "count", "61,706"),
+        (11_173_962, "count", "11.2 M"),
+        (12_345.6, "images/s", "12.3 k"),
+        (2.5, "1", "2.50"),
+        (0, "bytes", "0 B"),
+        ("cpu", None, "cpu"),
+    ],
+)
+def test_three_digits_in_the_unit_of_its_size(value: str | float, unit: str | None, words: str) -> None:
+    """A number is scaled to its size; small counts are exact, text is itself."""
+    assert scaled(value, unit) == words

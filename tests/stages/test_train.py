@@ -1,0 +1,346 @@
+"""The training stage: budgets, honest clocks, evaluation without a trace, and what it leaves behind."""
+
+from __future__ import annotations
+
+import ast
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cnnperf import models
+from cnnperf.datasets import Dataset
+from cnnperf.errors import StageError, UsageError
+from cnnperf.record import Measurement
+from cnnperf.stages import Bench, _evaluate, _loop
+from cnnperf.stages._recipe import Recipe
+from cnnperf.stages.train import measure
+
+MakeBench = Callable[..., Bench]
+MakeRecipe = Callable[..., Recipe]
+
+
+def named(measurements: Iterable[Measurement], metric: str) -> list[Measurement]:
+    """Return those of one metric."""
+    return [m for m in measurements if m.metric == f"train.{metric}"]
+
+
+def value(measurements: Iterable[Measurement], metric: str) -> float:
+    """Return the one value of a metric."""
+    ((found,),) = (m.values for m in named(measurements, metric))
+    return found
+
+
+def losses(bench: Bench, recipe: Recipe) -> tuple[float, ...]:
+    """Train and return the loss curve."""
+    (curve,) = named(measure(bench, recipe), "loss")
+    return curve.values
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"), [({"steps": 5}, 5), ({"samples": 100}, 4), ({"samples": 96}, 3), ({"epochs": 2}, 24)]
+)
+def test_budget_is_met_exactly(bench: MakeBench, recipe: MakeRecipe, budget: dict[str, int], steps: int) -> None:
+    """Steps, samples and epochs come to just so many steps: 400 images are 12 batches of 32 and a dropped rest."""
+    found = list(measure(bench(), recipe(**budget)))
+    assert value(found, "steps") == steps
+    assert value(found, "samples") == 32 * steps
+    for metric in ("loss", "step_time"):
+        assert len(named(found, metric)[0].values) == steps
+
+
+def test_budget_in_seconds_ends_with_the_step_that_uses_it_up(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """Without its last step, the training is within its seconds; with it, it is not."""
+    found = list(measure(bench(), recipe(seconds=0.2)))
+    times = named(found, "step_time")[0].values
+    assert sum(times[:-1]) < 0.2 <= sum(times) + 1e-6
+    assert value(found, "seconds") == pytest.approx(sum(times), abs=1e-6)
+    assert value(found, "images_per_s") == pytest.approx(value(found, "samples") / value(found, "seconds"))
+
+
+def test_clock_counts_training_only(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a device whose clock counts readings, each step takes one and nothing else takes any."""
+    counting = bench()
+    marks = iter(range(1000))
+    monkeypatch.setattr(type(counting.device), "mark", lambda self: float(next(marks)))
+    found = list(measure(counting, recipe(steps=6)))
+    assert named(found, "step_time")[0].values == (1.0,) * 6
+    assert value(found, "seconds") == 6.0
+
+
+def test_it_learns(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """A few epochs are enough to tell stripes apart."""
+    found = list(measure(bench(), recipe(epochs=5, lr=0.01)))
+    assert value(found, "test_accuracy") > 0.9
+    (curve,) = named(found, "loss")
+    assert curve.values[-1] < curve.values[0] / 2
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adamw", "muon"])
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+def test_every_optimizer_lowers_the_loss(
+    bench: MakeBench, recipe: MakeRecipe, optimizer: str, memory_format: str
+) -> None:
+    """All four learn, in either memory format."""
+    curve = losses(bench(), recipe(steps=30, optimizer=optimizer, memory_format=memory_format))
+    assert np.mean(curve[-5:]) < 0.85 * curve[0]
+
+
+def test_same_seed_gives_the_same_curve(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """With everything random switched on, two runs agree to the last bit, and another seed does not."""
+    busy = recipe(steps=14, flip="random", crop=2, cutout=4)
+    first, second, other = (losses(bench(seed=seed, dropout=0.5), busy) for seed in (3, 3, 4))
+    assert first == second
+    assert first != other
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+import torch
+
+from cnnperf import registry
+from cnnperf.datasets import Roots
+from cnnperf.devices.cpu import acquire
+from cnnperf.stages import Bench
+from cnnperf.stages._recipe import Recipe
+from cnnperf.stages.train import measure
+from cnnperf.suite import Cell, Choice, Task
+
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+load = registry.find("datasets", "synthetic")
+dataset = load(Roots(cache=folder), None, shape=(1, 28, 28), train=300, test=50)
+cell = Cell(dataset=Choice(name="synthetic"), model=Choice(name="lenet"), device=Choice(name="cpu"))
+task = Task(cell=cell, stage="train", seed=5, threads=1, timeout_s=60)
+recipe = Recipe(steps=12, batch_size=32, validation_images=100, flip="random", crop=2)
+found = measure(Bench(task, acquire(), dataset, folder, lambda **numbers: None), recipe)
+print([m.values for m in found if m.metric == "train.loss"])
+"""
+
+
+def test_two_fresh_processes_give_the_same_curve(tmp_path: Path) -> None:
+    """Nothing in a process decides the curve but seed, threads and recipe."""
+    started = [
+        subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    first, second = (process.communicate()[0] for process in started)
+    assert first == second
+    assert len(ast.literal_eval(first)[0]) == 12
+
+
+def test_evaluation_leaves_no_trace(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss curve is the same to the last bit, be the network evaluated after every step or only at the end."""
+    monkeypatch.setattr(_loop, "VALIDATION_SHARE", 0.0)
+    seldom = losses(bench(dropout=0.5), recipe(steps=12))
+    monkeypatch.setattr(_loop, "VALIDATION_SHARE", math.inf)
+    monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, 12))
+    found = list(measure(bench(dropout=0.5), recipe(steps=12)))
+    assert len(named(found, "validation_accuracy")) == 12
+    assert named(found, "loss")[0].values == seldom
+
+
+def test_warm_up_leaves_no_trace(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The curve does not know how long the warm-up was."""
+    curve = losses(bench(dropout=0.5), recipe())
+    monkeypatch.setattr("cnnperf.stages._setup.WARMUP_STEPS", 5)
+    assert losses(bench(dropout=0.5), recipe()) == curve
+
+
+def test_loss_that_is_not_finite_ends_the_training(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """The error names the step and the learning rate, and it comes at once."""
+    with pytest.raises(StageError, match=r"loss became (nan|inf) at step [2-9] \(learning rate 1e\+06\)"):
+        list(measure(bench(), recipe(optimizer="sgd", lr=1e6, schedule="constant", steps=50)))
+
+
+def test_target_stops_early(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the target is reached, training ends, and the time to it is that of the evaluation that saw it."""
+    monkeypatch.setattr(_loop, "VALIDATION_SHARE", math.inf)
+    monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, most))
+    found = list(measure(bench(), recipe(epochs=20, lr=0.01, target_accuracy=0.8)))
+    (reached,) = named(found, "time_to_target")
+    last = named(found, "validation_accuracy")[-1]
+    assert last.values[0] >= 0.8 > named(found, "validation_accuracy")[-2].values[0]
+    assert reached.values == (value(found, "seconds"),) == (last.tags["seconds"],)
+    assert reached.tags["target"] == 0.8
+    assert 0 < reached.tags["resolution_s"] < value(found, "seconds")
+    assert value(found, "steps") < 20 * 12
+
+
+def test_target_that_is_not_reached_is_absent(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """No number stands for a target that was missed, and the budget is used to its end."""
+    found = list(measure(bench(), recipe(steps=3, target_accuracy=1.0)))
+    assert not named(found, "time_to_target")
+    assert value(found, "steps") == 3
+
+
+def test_without_validation_images_there_is_no_validation(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """All images are trained on and the training accuracy is still reported."""
+    found = list(measure(bench(), recipe(epochs=1, steps=None, validation_images=0)))
+    assert value(found, "steps") == 500 // 32
+    assert not named(found, "validation_accuracy")
+    assert sum(m.tags["n"] for m in named(found, "train_accuracy")) == value(found, "samples")
+
+
+def test_points_say_where_they_stand(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """The last evaluation stands at the end and counts all the validation images there are."""
+    found = list(measure(bench(), recipe(epochs=2)))
+    last = named(found, "validation_accuracy")[-1]
+    assert last.tags["step"] == 24
+    assert last.tags["samples"] == 24 * 32
+    assert last.tags["epoch"] == pytest.approx(24 * 32 / 400)
+    assert last.tags["seconds"] == value(found, "seconds")
+    assert last.tags["n"] == 100
+
+
+def test_confusion_adds_up(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """Rows are labels, the diagonal is what is right, and every test image is counted once."""
+    data = bench().dataset
+    found = list(measure(bench(data=data), recipe(steps=20)))
+    (confusion,) = named(found, "confusion")
+    counts = np.reshape(confusion.values, (10, 10))
+    assert counts.sum(axis=1).tolist() == np.bincount(data.test_labels, minlength=10).tolist()
+    assert counts.trace() / 200 == value(found, "test_accuracy")
+    assert named(found, "test_accuracy")[0].tags == {"n": 200, "images": "all"}
+
+
+def test_test_images_are_a_named_subset(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """A smaller test says on how many images it stands."""
+    found = list(measure(bench(), recipe(test_images=50)))
+    assert named(found, "test_accuracy")[0].tags == {"n": 50, "images": "subset"}
+    assert sum(named(found, "confusion")[0].values) == 50
+
+
+def test_weights_can_be_loaded_and_give_the_same_accuracy(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """The saved weights are those that were tested, contiguous whatever the memory format of the training."""
+    made = bench()
+    found = list(measure(made, recipe(steps=20, memory_format="channels_last")))
+    state = torch.load(made.run / made.artifacts["weights"], weights_only=True)
+    assert all(tensor.is_contiguous() and tensor.device.type == "cpu" for tensor in state.values())
+    from tiny_networks import convolutional
+
+    model = convolutional(1, 10, (28, 28))
+    model.load_state_dict(state)
+    images = (torch.from_numpy(made.dataset.test_images) / 255 - 0.25) / 0.2
+    with torch.inference_mode():
+        predictions = model.eval()(images).argmax(1)
+    right = (predictions == torch.from_numpy(made.dataset.test_labels)).float().mean()
+    assert float(right) == pytest.approx(value(found, "test_accuracy"), abs=0.011)
+
+
+def test_examples_are_test_images_right_and_wrong(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """Up to 25 of either kind, each with the probability of what was predicted."""
+    made = bench()
+    list(measure(made, recipe(steps=12)))
+    with np.load(made.run / made.artifacts["examples"]) as examples:
+        right = examples["label"] == examples["prediction"]
+        assert right.sum() == (~right).sum() == 25
+        assert examples["image"].dtype == np.uint8
+        assert ((examples["probability"] >= 0.1) & (examples["probability"] <= 1)).all()
+        for image, label in zip(examples["image"], examples["label"], strict=True):
+            (places,) = np.nonzero((made.dataset.test_images == image).all(axis=(1, 2, 3)))
+            assert label in made.dataset.test_labels[places]
+
+
+def test_memory_is_at_least_what_is_certainly_used(
+    bench: MakeBench, dataset: Callable[..., Dataset], recipe: MakeRecipe
+) -> None:
+    """A network on larger batches rises further above its start, and the peak holds the data and more."""
+    data = dataset(train=4200)
+    small, large = (list(measure(bench(data=data), recipe(steps=3, batch_size=size))) for size in (32, 2048))
+    assert value(small, "peak_bytes") > data.train_images.nbytes
+    # The input and the first activations of 2048 images alone are 2048 × (784 + 8·196) floats.
+    assert value(large, "peak_above_start_bytes") > 4 * 2048 * (784 + 8 * 196)
+    assert value(small, "peak_above_start_bytes") < value(large, "peak_above_start_bytes")
+
+
+def test_memory_above_start_is_absent_where_it_cannot_be_reset(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without leave to reset the peak there is no figure for it."""
+    made = bench()
+    monkeypatch.setattr(type(made.device), "reset_peak", lambda self: False)
+    found = list(measure(made, recipe()))
+    assert named(found, "peak_bytes")
+    assert not named(found, "peak_above_start_bytes")
+
+
+def test_network_is_trained_in_training_mode_and_evaluated_out_of_it(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each batch is as large as the training's, so that the peak is the training's too."""
+    built: list[Any] = []
+    create = models.create
+    monkeypatch.setattr(models, "create", lambda *choice: built.append(create(*choice)) or built[-1])
+    list(measure(bench("Recording"), recipe()))
+    assert set(built[0].calls) == {(True, False, 32), (False, True, 32)}
+    assert built[0].training
+
+
+def test_progress_is_reported_outside_the_clock(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the screen costs is not counted."""
+    monkeypatch.setattr(_loop, "REPORT_S", 0.0)
+    seen: list[dict[str, float]] = []
+    made = bench(progress=lambda **numbers: seen.append(numbers))
+    marks = iter(range(1000))
+    monkeypatch.setattr(type(made.device), "mark", lambda self: float(next(marks)))
+    found = list(measure(made, recipe(steps=5)))
+    assert [numbers["step"] for numbers in seen] == [1, 2, 3, 4, 5]
+    assert value(found, "seconds") == 5.0
+    assert all(math.isfinite(number) for numbers in seen for number in numbers.values())
+
+
+def test_a_device_that_computes_behind_our_back_is_waited_for_seldom(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Laps of many steps give the curve that single steps give, and stop at the same step."""
+    curve = losses(bench(), recipe(steps=30))
+    original = _loop.Training.__init__
+
+    def patient(self: Any, *arguments: Any) -> None:
+        original(self, *arguments)
+        self._waits = True
+
+    monkeypatch.setattr(_loop.Training, "__init__", patient)
+    made = bench()
+    reads: list[int] = []
+    read = _loop.Clock.read
+    monkeypatch.setattr(_loop.Clock, "read", lambda clock: (reads.append(1), read(clock)))
+    assert losses(made, recipe(steps=30)) == curve
+    assert len(reads) <= _evaluate.POINTS
+
+
+def test_recipe_that_the_dataset_does_not_allow_is_refused(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """It ends in one sentence before anything is loaded."""
+    with pytest.raises(UsageError, match="test_images 201 is more than the 200"):
+        list(measure(bench(), recipe(test_images=201)))
+
+
+def test_weights_may_depend_on_the_data(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model's file that offers `initialise` is shown its network and normalised training images."""
+    import tiny_networks
+
+    shown: list[torch.Tensor] = []
+    monkeypatch.setattr(tiny_networks, "initialise", lambda model, images: shown.append(images), raising=False)
+    list(measure(bench(), recipe()))
+    assert shown[0].shape == (400, 1, 28, 28)
+    assert shown[0].mean().abs() < 0.3
+
+
+def test_evaluation_takes_at_most_a_quarter(
+    bench: MakeBench, dataset: Callable[..., Dataset], recipe: MakeRecipe
+) -> None:
+    """Where there is room for it, all evaluation together keeps to the rule."""
+    data = dataset(train=6000, test=6000)
+    found = list(measure(bench(data=data), recipe(seconds=1.5, validation_images=3000)))
+    assert value(found, "evaluation_seconds") <= _evaluate.SHARE * value(found, "seconds")

@@ -1,0 +1,40 @@
+"""Small networks, to be named in a suite as `tiny_networks:convolutional` and the like."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def convolutional(in_channels: int, num_classes: int, image_size: tuple[int, int], dropout: float = 0.0) -> nn.Module:
+    """Build two convolutions with batch norm between, dropout, and a dense layer."""
+    features = 8 * (image_size[0] // 4) * (image_size[1] // 4)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 8, 3, stride=2, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(features, num_classes),
+    )
+
+
+def dense(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
+    """Build one dense layer."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size[0] * image_size[1], num_classes))
+
+
+class Recording(nn.Module):
+    """One dense layer that remembers in which mode it was called, and with how many images."""
+
+    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.inner = dense(in_channels, num_classes, image_size)
+        self.calls: list[tuple[bool, bool, int]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images."""
+        self.calls.append((self.training, torch.is_inference_mode_enabled(), len(images)))
+        return self.inner(images)

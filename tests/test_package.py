@@ -1,0 +1,56 @@
+"""What is shipped: the wheel carries the suites and runs them on its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel with the backend that pyproject.toml names."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
+    subprocess.run(command, check=True)
+    [file] = folder.glob("cnnperf-*.whl")
+    return file
+
+
+def test_the_wheel_carries_the_suites_and_no_tests(wheel: Path) -> None:
+    """Every suite of the checkout is in it, and nothing that is not the package."""
+    names = zipfile.ZipFile(wheel).namelist()
+    for suite in (ROOT / "suites").glob("*.toml"):
+        assert f"cnnperf/suites/{suite.name}" in names
+    assert "cnnperf/py.typed" in names
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"cnnperf"}
+
+
+@pytest.mark.timeout(600)
+def test_the_installed_wheel_runs_smoke_in_a_fresh_folder(wheel: Path, tmp_path: Path) -> None:
+    """`pip install`, then `cnnperf run smoke` with no checkout at hand."""
+    environment = tmp_path / "venv"
+    venv.create(environment, with_pip=False)
+    python = environment / "bin" / "python"
+    site = next(environment.glob("lib/python*/site-packages"))
+    # The dependencies, 6 GB of them, are those that the tests run with; cnnperf itself is only the wheel.
+    [here] = {path for path in map(Path, sys.path) if (path / "torch").is_dir()}
+    (site / "dependencies.pth").write_text(f"{here}\n")
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel]
+    subprocess.run(install, check=True, env=os.environ | {"PIP_NO_INDEX": "1"})
+    variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    run = [environment / "bin" / "cnnperf", "run", "smoke"]
+    done = subprocess.run(run, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "lenet" in done.stdout
+    [leaderboard] = tmp_path.glob("results/smoke/*/leaderboard.csv")
+    assert leaderboard.stat().st_size > 0
+    where = subprocess.run([python, "-c", "import cnnperf; print(cnnperf.__file__)"], cwd=tmp_path, capture_output=True, text=True)
+    assert str(site) in where.stdout

@@ -1,0 +1,144 @@
+"""Preflight: what is wrong is found before anything runs, what is missing is fetched or stood in for."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cnnperf import preflight
+from cnnperf.errors import CnnperfError, DataError
+from cnnperf.preflight import DataRequest, Prepared, Request, ask, ask_data, prepare
+from cnnperf.suite import parse
+
+TRAIN = {"steps": 4, "validation_images": 100, "batch_size": 50}
+
+
+def request(**changes: object) -> Request:
+    """Ask for one small cell; keys of the request itself may be changed too."""
+    own = {key: changes.pop(key) for key in tuple(changes) if key in Request.model_fields}
+    document = {"datasets": ["mnist"], "models": ["lenet"], "train": TRAIN} | changes
+    return Request(suite=parse(document, where="x.toml", name="x"), where="x.toml", **own)
+
+
+@pytest.fixture
+def _no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide every copy of the data that this machine may have."""
+    monkeypatch.delenv("CNNPERF_DATA", raising=False)
+    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def silent_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Let every download end at a server that takes the connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held = []
+        accept = threading.Thread(target=lambda: [held.append(server.accept()) for _ in range(20)], daemon=True)
+        accept.start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("https_proxy", address)
+        monkeypatch.setenv("http_proxy", address)
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every download end at a port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setenv("https_proxy", address)
+    monkeypatch.setenv("http_proxy", address)
+
+
+def stands_in(prepared: Prepared, reason: str) -> None:
+    """Check that the images are synthetic, of MNIST's shape, and say so."""
+    [ready] = prepared.tasks
+    data = ready.task.data
+    assert data is not None
+    assert (data.name, data.shape, data.train_count) == ("synthetic", (1, 28, 28), 60_000)
+    assert data.fallback is not None
+    assert reason in data.fallback
+    [warning] = prepared.warnings
+    assert "mnist: running on SYNTHETIC images" in warning
+    assert reason in warning
+    assert "cnnperf data fetch mnist" in warning
+
+
+@pytest.mark.usefixtures("_no_data", "_no_network")
+def test_without_a_network_synthetic_images_stand_in_and_say_why() -> None:
+    """The record will carry the reason, the warning the cure."""
+    stands_in(prepare(request()), "refused")
+
+
+@pytest.mark.usefixtures("_no_data", "silent_proxy")
+def test_a_download_without_a_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent ends the worker that waits for it, and goes on without."""
+    monkeypatch.setattr(preflight, "STALL_S", 4.0)
+    stands_in(prepare(request()), "no byte arrived for 4 s")
+
+
+@pytest.mark.usefixtures("_no_data", "_no_network")
+def test_real_data_can_be_required() -> None:
+    """Then there is no standing in."""
+    with pytest.raises(DataError, match=r"real data is required here.*cnnperf data fetch mnist"):
+        prepare(request(require_real_data=True))
+
+
+@pytest.mark.usefixtures("_no_data", "_no_network")
+def test_fetching_without_a_network_is_a_sentence() -> None:
+    """`cnnperf data fetch` has no use for synthetic images."""
+    with pytest.raises(DataError, match="mnist"):
+        ask_data(DataRequest(verb="fetch", dataset="mnist"))
+
+
+@pytest.mark.usefixtures("_no_data", "_no_network")
+def test_without_download_the_plan_says_how_much_it_would_be() -> None:
+    """A dry run touches no network."""
+    prepared = prepare(request(download=False, datasets=["mnist", "cifar10"], train={"epochs": 1}))
+    assert prepared.download_bytes == 11_594_722 + 170_498_071
+    assert [ready.folder for ready in prepared.tasks] == [None, None]
+    assert all(ready.estimate_s > 0 for ready in prepared.tasks)
+
+
+def test_settings_are_resolved_in_order() -> None:
+    """Defaults, then the model's recipe, then the suite's section, then the model's own override."""
+    models = ["lenet", {"name": "lenet", "pool": "max", "train": {"lr": 0.25, "seconds": 9}}]
+    datasets = [{"name": "synthetic", "train": 600, "test": 200}]
+    first, second = prepare(request(models=models, datasets=datasets)).tasks
+    assert first.task.settings["lr"] == 0.01  # LeNet's recipe
+    assert first.task.settings["steps"] == 4  # the section
+    assert first.task.settings["label_smoothing"] == 0  # the default
+    assert second.task.settings["lr"] == 0.25
+    assert (second.task.settings["steps"], second.task.settings["seconds"]) == (None, 9)
+    assert first.task.threads is not None
+    assert first.folder is not None
+    assert first.folder == second.folder
+    assert first.weight_bytes == 83_126 * 4
+
+
+def test_quick_cuts_budgets_and_repeats() -> None:
+    """A look takes seconds."""
+    datasets = [{"name": "synthetic", "train": 600, "test": 200}]
+    [ready] = prepare(request(datasets=datasets, repeats=3, quick=True)).tasks
+    assert ready.task.settings["seconds"] == 3
+    assert ready.task.settings["steps"] is None
+
+
+def test_a_worker_that_breaks_shows_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no fault of the user's keeps its traceback."""
+    with pytest.raises(CnnperfError, match=r"without an answer \(exit status 1\)(.|\n)*ValidationError"):
+        ask("--prepare", "{}")
+
+
+@pytest.mark.realdata
+def test_real_data_is_found_and_named() -> None:
+    """$CNNPERF_DATA is where it came from."""
+    [ready] = prepare(request()).tasks
+    assert ready.task.data is not None
+    assert (ready.task.data.name, ready.task.data.fallback) == ("mnist", None)
+    assert "CNNPERF_DATA" in ready.task.data.source
+    assert ready.folder is not None
+    assert (ready.folder / "train_images.npy").is_file()
