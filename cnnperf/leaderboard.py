@@ -39,7 +39,6 @@ CURVES = (
 )
 """`task` is the record's key; train_loss is the mean over the steps since the evaluation before."""
 
-
 NOTES = (
     "test accuracy: on all test images or a fixed subset, ± half its 95 % binomial interval.",
     "# (rank): who overlaps the leader's interval shares its rank, the faster first.",
@@ -77,15 +76,15 @@ def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
 
 
 def read_runs(runs: Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
-    """Read the training records of run folders, by the last two parts of each folder's path, `<suite>/<utc>-<host>`.
+    """Read the training records of run folders, by `<suite>/<utc>-<host>`, or the whole path where two share that.
 
     Raises StoreError for a folder without records.
     """
-    folders = dict.fromkeys(Path(run).resolve() for run in runs)
-    return {
-        "/".join(folder.parts[-2:]): tuple(r for r in record.read(folder) if r.task.stage == "train")
-        for folder in folders
-    }
+    read: dict[str, tuple[Record, ...]] = {}
+    for folder in dict.fromkeys(Path(run).resolve() for run in runs):
+        name = "/".join(folder.parts[-2:])
+        read[str(folder) if name in read else name] = tuple(r for r in record.read(folder) if r.task.stage == "train")
+    return read
 
 
 def leaderboard(records: Mapping[str, Sequence[Record]]) -> Table:

@@ -47,10 +47,12 @@ class Table:
     """The columns in which rows must agree to be compared with each other; empty if no rows are compared."""
 
     def frame(self) -> DataFrame:
-        """Return the rows as a DataFrame with nullable types."""
+        """Return the rows as a DataFrame with nullable types; whole numbers are integers only where they count."""
         import pandas as pd
 
-        return pd.DataFrame(list(self.rows), columns=[column.name for column in self.columns]).convert_dtypes()
+        frame = pd.DataFrame(list(self.rows), columns=[column.name for column in self.columns])
+        continuous = [column.name for column in self.columns if column.unit not in (None, "count", "bytes")]
+        return frame.convert_dtypes().astype(dict.fromkeys(continuous, "Float64"))
 
     def sorted_by(self, name: str) -> Table:
         """Return the table with the best of one column first and what lacks it last.

@@ -231,6 +231,24 @@ def test_runs_are_joined_and_named_by_folder(tmp_path: Path, trained: Trained) -
         rank([tmp_path])
 
 
+def test_runs_of_one_name_are_kept_apart(tmp_path: Path, trained: Trained) -> None:
+    """Copies of a run in two places are two rows, the second under its whole path."""
+    folders = [tmp_path / place / "cifar" / "monday" for place in ("here", "there")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        record.append(folder, trained())
+    assert sorted(rank(folders)["run"]) == sorted(["cifar/monday", str(folders[1].resolve())])
+
+
+def test_a_frames_types_do_not_hang_on_its_values(tmp_path: Path, trained: Trained) -> None:
+    """Counts are integers, quantities floats even where they are whole or absent, all of them nullable."""
+    record.append(tmp_path, trained(step_s=[0.5]))
+    types = rank([tmp_path]).dtypes.astype(str)
+    assert (
+        types[["rank", "test_images", "images_per_s", "images_per_s_min"]].tolist() == ["Int64"] * 2 + ["Float64"] * 2
+    )
+
+
 def test_no_training_gives_an_empty_table_with_all_columns() -> None:
     """Nothing trained is no row, not a fault."""
     table = leaderboard({})

@@ -28,8 +28,9 @@ REPORT_S = 1.0
 def download(source: Source, root: Path, progress: Progress) -> None:
     """Download a dataset's archives, unpack and verify them in a temporary folder, and move that below `root`.
 
-    `progress` is called in a thread of its own, also while another process downloads what this one waits for; what it
-    writes to `sys.stderr` is lost. Raises DownloadError, and DataError if `root` cannot be written.
+    `progress` is called at once with no byte, then from a thread of its own, also while another process downloads what
+    this one waits for; what it writes to `sys.stderr` is lost. Raises DownloadError, and DataError if `root` cannot be
+    written.
     """
     destination = root / source.folder
     lock = root / source.name
@@ -62,6 +63,8 @@ def _download(source: Source, temporary: Path) -> None:
         RuntimeError,
     ) as error:
         reason = _reason(error)
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # It holds the connection.
         raise DownloadError(
             f"{source.name}: cannot be downloaded ({reason}); connect to the network, or bring {source.folder} from "
             "elsewhere and name the folder that holds it with --data",
@@ -88,7 +91,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _reported(source: Source, lock: Path, progress: Progress) -> Iterator[None]:
-    """Tell `progress` of the archives' growth until the block ends."""
+    """Tell `progress` that a download begins, and of the archives' growth until the block ends."""
     ended = threading.Event()
 
     def watch() -> None:
