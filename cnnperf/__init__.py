@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from cnnperf.record import Record as Record
     from cnnperf.record import read as read
     from cnnperf.runner import run as run
-    from cnnperf.suite import Cell as Cell
-    from cnnperf.suite import Choice as Choice
-    from cnnperf.suite import Provenance as Provenance
     from cnnperf.suite import Suite as Suite
-    from cnnperf.suite import Task as Task
     from cnnperf.suite import load_suite as load_suite
     from cnnperf.suite import plan as plan
+    from cnnperf.task import Cell as Cell
+    from cnnperf.task import Choice as Choice
+    from cnnperf.task import Provenance as Provenance
+    from cnnperf.task import Task as Task
 
 _HOMES = {
     "CnnperfError": "errors",
@@ -41,11 +41,11 @@ _HOMES = {
     "Record": "record",
     "read": "record",
     "run": "runner",
-    "Cell": "suite",
-    "Choice": "suite",
-    "Provenance": "suite",
+    "Cell": "task",
+    "Choice": "task",
+    "Provenance": "task",
     "Suite": "suite",
-    "Task": "suite",
+    "Task": "task",
     "load_suite": "suite",
     "plan": "suite",
 }

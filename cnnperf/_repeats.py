@@ -9,8 +9,8 @@ from statistics import median
 
 from cnnperf.record import Machine, Measurement, Record
 from cnnperf.stats import Interval, Quartiles, binomial_interval, quartiles
-from cnnperf.suite import Provenance, Scalar, Task
 from cnnperf.table import Value
+from cnnperf.task import Provenance, Scalar, Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,12 @@
 """The faults that reach a user bare, each one sentence: where, what, got, cure."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class CnnperfError(Exception):
     """A fault the user can mend; `exit_code` is what a command ends with."""
@@ -41,3 +48,21 @@ class DeviceError(CnnperfError):
 
 class CnnperfWarning(UserWarning):
     """A thing the user should know that did not stop the work."""
+
+
+def first_error(error: ValidationError, *places: str) -> str:
+    """Word the first fault that pydantic found: where (below `places`), what, got, and how many more there are."""
+    faults = error.errors(include_url=False)
+    fault = faults[0]
+    # Unions put their branches' names into the location; a reader knows keys and positions only.
+    branches = ("constrained-", "tuple[", "function-")
+    inner = [str(part) for part in fault["loc"] if not str(part).startswith(branches)]
+    place = ".".join([*places, *inner]).removeprefix("sections.")
+    got = "" if fault["type"] == "missing" or not inner else f", got {_shorten(fault['input'])}"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{place}: " * bool(place) + fault["msg"].removeprefix("Value error, ") + got + more
+
+
+def _shorten(value: Any, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cnnperf.preflight import Ready
 from cnnperf.record import Record
-from cnnperf.suite import Task
+from cnnperf.task import Task
 
 MARKS = {"ok": "[green]✓[/]", "failed": "[red]✗[/]", "timeout": "[red]✗[/]", "skipped": "[yellow]–[/]"}
 

@@ -14,7 +14,8 @@ from pydantic import Field
 from cnnperf import errors
 from cnnperf.errors import CnnperfError, DataError
 from cnnperf.process import WorkerProcess, tail
-from cnnperf.suite import Frozen, Suite, Task
+from cnnperf.suite import Suite
+from cnnperf.task import Frozen, Task
 
 STALL_S = 20.0
 """A download that brings no byte for so long is given up."""

@@ -14,11 +14,12 @@ from pydantic import BaseModel, ValidationError
 from cnnperf import datasets, models, registry
 from cnnperf.datasets import Dataset, DownloadError, Roots
 from cnnperf.datasets.synthetic import stand_in
-from cnnperf.errors import DataError, DeviceError, SuiteError, UsageError
+from cnnperf.errors import DataError, DeviceError, SuiteError, UsageError, first_error
 from cnnperf.machine import usable_cores
 from cnnperf.preflight import DataRequest, Prepared, Ready, Request
 from cnnperf.stages import Settings
-from cnnperf.suite import Choice, Provenance, Suite, Task, first_error, plan
+from cnnperf.suite import Suite, plan
+from cnnperf.task import Choice, Provenance, Task
 
 START_S = 6.0
 """Roughly what a task spends on starting its process and importing torch; for estimates only."""
@@ -122,11 +123,8 @@ class Preparation:
         network = self._network(cell.model, images.shape, images.num_classes)
         settings = self._settings(task, images)
         threads = task.threads or usable_cores()
-        seconds = settings.estimate_s()
-        if seconds is None:
-            seconds = (
-                3 * network.flops * settings.planned_samples(images.train_count) / (FLOPS_PER_S_AND_CORE * threads)
-            )
+        samples = settings.planned_samples(images.train_count) or 0
+        seconds = settings.estimate_s() or 3 * network.flops * samples / (FLOPS_PER_S_AND_CORE * threads)
         return Ready(
             task=task.model_copy(
                 update={"threads": threads, "settings": settings.model_dump(mode="json"), "data": images.provenance}
@@ -157,11 +155,9 @@ class Preparation:
             dataset: Dataset = load(self._roots, _announcing(self._say), **options)
         except DownloadError as error:
             self._say(gave_up=choice.name)
-            cure = (
-                f"fetch it with a network (cnnperf data fetch {choice.name}) or name its folder with --data"
-            )
+            cure = f"fetch it with a network (cnnperf data fetch {choice.name}) or name its folder with --data"
             if self._suite.require_real_data:
-                raise DataError(f"{error}; real data is required here: {cure}") from error
+                raise DataError(f"{choice.name}: real data is required and not here: {error.reason}; {cure}") from error
             self._warnings.append(f"{choice.name}: running on SYNTHETIC images instead: {error.reason}; {cure}")
             dataset = stand_in(self._roots, choice.name, error.reason)
         return dataset
@@ -182,8 +178,8 @@ class Preparation:
             raise SuiteError(f"{where}: {error}") from error
         except Exception as error:
             raise SuiteError(
-                f"{where}: {str(choice)!r} cannot be built and run on {_times(shape)} images ({type(error).__name__}: {error})"
-                "; give options that fit"
+                f"{where}: {str(choice)!r} cannot be built and run on {_times(shape)} images; give options that fit "
+                f"({type(error).__name__}: {error})"
             ) from error
         if not isinstance(logits, torch.Tensor) or logits.shape != (2, num_classes):
             got = _times(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
-from cnnperf.errors import CnnperfWarning, StoreError
-from cnnperf.suite import Frozen, Scalar, Task, first_error
+from cnnperf.errors import CnnperfWarning, StoreError, first_error
+from cnnperf.task import Frozen, Scalar, Task
 
 SCHEMA = 1
 """Version of the record's form. 1: the first."""

@@ -18,7 +18,8 @@ from cnnperf.machine import fingerprint
 from cnnperf.preflight import Ready, Request, prepare
 from cnnperf.process import WorkerProcess, tail
 from cnnperf.record import Machine, Record, Status
-from cnnperf.suite import Frozen, Suite, Task
+from cnnperf.suite import Suite
+from cnnperf.task import Frozen, Task
 
 
 class Envelope(Frozen):

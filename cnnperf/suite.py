@@ -2,133 +2,18 @@
 
 from __future__ import annotations
 
-import fnmatch
-import hashlib
 import json
 import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, ValidationError
 
 from cnnperf import registry
-from cnnperf.errors import SuiteError, UsageError
-
-Scalar = str | int | float | bool
-
-
-class Frozen(BaseModel):
-    """A value that does not change once made and takes no field it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class Choice(Frozen):
-    """One file of a room and its options; in TOML a name, or a table `{name, options…, train = {…}}`."""
-
-    name: Annotated[str, Field(min_length=1)]
-    options: dict[str, Scalar | tuple[Scalar, ...]] = {}
-    sections: dict[str, dict[str, Any]] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_toml(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"name": value}
-        if not isinstance(value, Mapping) or "name" not in value:
-            raise ValueError("give a name, or a table with a name")
-        rest = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items() if key != "name"}
-        sections = {key: item for key, item in rest.items() if isinstance(item, Mapping)}
-        options = {key: item for key, item in rest.items() if key not in sections}
-        return {"name": value["name"], "options": options, "sections": sections}
-
-    @model_serializer(mode="wrap")
-    def _to_toml(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        plain: dict[str, Any] = handler(self)
-        return {"name": plain["name"], **plain["options"], **plain["sections"]}
-
-    def __str__(self) -> str:
-        nested = [(f"{s}.{key}", v) for s, section in self.sections.items() for key, v in section.items()]
-        pairs = [f"{key}={_plain(value)}" for key, value in (*self.options.items(), *nested)]
-        return f"{self.name}[{','.join(pairs)}]" if pairs else self.name
-
-    def __hash__(self) -> int:
-        return hash(str(self))
-
-
-class Provenance(Frozen):
-    """Where the images came from and what exactly they were; it goes into every record."""
-
-    name: str
-    """What the images are: `mnist`, `cifar10`, `synthetic`; not always what the suite asked for."""
-    source: str
-    """How they got here: a root's name, a download address, or how they were generated."""
-    sha256: str
-    """Over the four arrays, in order: training images, training labels, test images, test labels."""
-    train_count: int
-    test_count: int
-    shape: tuple[int, int, int]
-    """C×H×W of one image."""
-    num_classes: int
-    fallback: str | None = None
-    """Why these images stand in for the ones that were asked for; None if they are those."""
-
-
-class Cell(Frozen):
-    """Dataset × model × device: the row of a leaderboard."""
-
-    dataset: Choice
-    model: Choice
-    device: Choice
-
-    @property
-    def id(self) -> str:
-        """Name the cell, such as `cifar10/resnet[depth=18]/cpu`."""
-        return f"{self.dataset}/{self.model}/{self.device}"
-
-    def matches(self, pattern: str) -> bool:
-        """Tell whether a glob names this cell or its dataset, model or device."""
-        parts = (self.id, *map(str, (self.dataset, self.model, self.device)), self.model.name)
-        return any(part == pattern or fnmatch.fnmatchcase(part, pattern) for part in parts)
-
-
-class Task(Frozen):
-    """One stage of one cell, once: the work of one fresh process."""
-
-    cell: Cell
-    stage: str
-    repeat: int = 0
-    seed: int
-    threads: int | None
-    """Threads of the computation; None until the cores have been counted."""
-    timeout_s: float
-    settings: dict[str, Any] = {}
-    """The stage's section; after preflight complete, with every default and the model's recipe filled in."""
-    data: Provenance | None = None
-    """The images it reads; None until preflight has found them."""
-
-    @cached_property
-    def key(self) -> str:
-        """Hash all that decides the outcome (the timeout does not), so that a change gives another key."""
-        content = self.model_dump(mode="json", exclude={"timeout_s"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-    @property
-    def label(self) -> str:
-        """Name the task for a reader: cell, stage and, if there are several, the repeat."""
-        repeat = f" repeat {self.repeat}" if self.repeat else ""
-        return f"{self.cell.id} {self.stage}{repeat}"
+from cnnperf.errors import SuiteError, UsageError, first_error
+from cnnperf.task import Cell, Choice, Frozen, Task
 
 
 class Suite(Frozen):
@@ -246,19 +131,6 @@ def shipped() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
 
-def first_error(error: ValidationError, *places: str) -> str:
-    """Word the first fault that pydantic found: where (below `places`), what, got, and how many more there are."""
-    faults = error.errors(include_url=False)
-    fault = faults[0]
-    # Unions put their branches' names into the location; a reader knows keys and positions only.
-    branches = ("constrained-", "tuple[", "function-")
-    inner = [str(part) for part in fault["loc"] if not str(part).startswith(branches)]
-    place = ".".join([*places, *inner]).removeprefix("sections.")
-    got = "" if fault["type"] == "missing" or not inner else f", got {_shorten(fault['input'])}"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{place}: " * bool(place) + fault["msg"].removeprefix("Value error, ") + got + more
-
-
 def _finite(text: str) -> float:
     # JSON, in which suites and records travel, has no word for these.
     if not math.isfinite(value := float(text)):
@@ -282,7 +154,8 @@ def _check_names(suite: Suite, where: str) -> None:
             place = f"{where}: {room}.{index}"
             if choice in choices[:index]:
                 raise SuiteError(f"{place}: {str(choice)!r} stands there twice; remove one")
-            if ":" not in choice.name and choice.name not in registry.names(room):
+            is_foreign = room == "models" and ":" in choice.name
+            if not is_foreign and choice.name not in registry.names(room):
                 raise SuiteError(f"{place}: {registry.unknown(room[:-1], choice.name, registry.names(room))}")
             for section in choice.sections:
                 _check_stage("section", section, place)
@@ -298,12 +171,3 @@ def _check_names(suite: Suite, where: str) -> None:
 def _check_stage(kind: str, name: str, place: str) -> None:
     if name not in registry.names("stages"):
         raise SuiteError(f"{place}: {registry.unknown(kind, name, registry.names('stages'))}")
-
-
-def _plain(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _shorten(value: Any, limit: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

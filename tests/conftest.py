@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cnnperf.record import Machine, Measurement, Record
-from cnnperf.suite import Task
+from cnnperf.task import Task
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

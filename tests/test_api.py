@@ -37,7 +37,9 @@ def test_the_public_names_are_these() -> None:
 
 def test_importing_cnnperf_imports_nothing_of_weight() -> None:
     """The package is lazy."""
-    code = "import sys, cnnperf; print([m for m in ('torch', 'pandas', 'scipy', 'numpy', 'pydantic') if m in sys.modules])"
+    code = (
+        "import sys, cnnperf; print([m for m in ('torch', 'pandas', 'scipy', 'numpy', 'pydantic') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 

@@ -52,5 +52,7 @@ def test_the_installed_wheel_runs_smoke_in_a_fresh_folder(wheel: Path, tmp_path:
     assert "lenet" in done.stdout
     [leaderboard] = tmp_path.glob("results/smoke/*/leaderboard.csv")
     assert leaderboard.stat().st_size > 0
-    where = subprocess.run([python, "-c", "import cnnperf; print(cnnperf.__file__)"], cwd=tmp_path, capture_output=True, text=True)
+    where = subprocess.run(
+        [python, "-c", "import cnnperf; print(cnnperf.__file__)"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert str(site) in where.stdout

@@ -83,7 +83,7 @@ def test_a_download_without_a_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("_no_data", "_no_network")
 def test_real_data_can_be_required() -> None:
     """Then there is no standing in."""
-    with pytest.raises(DataError, match=r"real data is required here.*cnnperf data fetch mnist"):
+    with pytest.raises(DataError, match=r"real data is required and not here.*cnnperf data fetch mnist"):
         prepare(request(require_real_data=True))
 
 

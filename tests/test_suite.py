@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnperf.errors import CnnperfError, SuiteError, UsageError
-from cnnperf.suite import Choice, Suite, Task, load_suite, parse, plan, shipped
+from cnnperf.suite import Suite, load_suite, parse, plan, shipped
+from cnnperf.task import Choice, Task
 
 MINIMAL = {"datasets": ["synthetic"], "models": ["lenet"]}
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cnnperf import registry
 from cnnperf.errors import DataError
-from cnnperf.suite import Provenance
+from cnnperf.task import Provenance
 
 if TYPE_CHECKING:
     from cnnperf.datasets._torchvision import Source

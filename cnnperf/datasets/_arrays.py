@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from cnnperf.datasets._atomic import scratch
-from cnnperf.suite import Frozen, Provenance
+from cnnperf.task import Frozen, Provenance
 
 NAMES = ("train_images", "train_labels", "test_images", "test_labels")
 META = "meta.json"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnperf import registry
 from cnnperf.errors import UsageError
-from cnnperf.suite import Choice
+from cnnperf.task import Choice
 
 if TYPE_CHECKING:
     from torch import nn

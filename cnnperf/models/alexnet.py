@@ -46,12 +46,14 @@ def build(in_channels: int, num_classes: int, image_size: tuple[int, int], *, ba
 
 
 def recipe(dataset: str) -> dict[str, object]:
-    """Return training settings: the paper's SGD with momentum, at a rate that holds without batch norm."""
+    """Return training settings: AdamW over one cycle, with mirrored photos only.
+
+    At He-normal weights 4,096 features make SGD diverge at the paper's rate; a lower one is too slow for a minute.
+    """
     return augmentation(dataset) | {
-        "optimizer": "nesterov",
-        "lr": 0.01,
-        "momentum": 0.9,
-        "weight_decay": 5e-4,
+        "optimizer": "adamw",
+        "lr": 0.0005,
+        "weight_decay": 0.01,
         "schedule": "one-cycle",
         "batch_size": 64,
         "memory_format": "contiguous",

@@ -42,16 +42,15 @@ def build(in_channels: int, num_classes: int, *, batch_norm: bool = True) -> nn.
 
 
 def recipe(dataset: str) -> dict[str, object]:
-    """Return training settings: Nesterov SGD over one cycle (Smith 2018), with mirrored photos only.
+    """Return training settings: AdamW over one cycle in small batches, with mirrored photos only.
 
-    A minute on two cores is less than an epoch, too short for stronger augmentation to pay.
+    A minute on two cores is a fraction of an epoch: the number of steps counts, and more augmentation does not pay.
     """
     return augmentation(dataset) | {
-        "optimizer": "nesterov",
-        "lr": 0.05,
-        "momentum": 0.9,
-        "weight_decay": 1e-4,
+        "optimizer": "adamw",
+        "lr": 0.002,
+        "weight_decay": 0.01,
         "schedule": "one-cycle",
-        "batch_size": 64,
+        "batch_size": 32,
         "memory_format": "channels_last",
     }

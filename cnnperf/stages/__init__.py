@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from cnnperf.datasets import Dataset
 from cnnperf.devices import Device
-from cnnperf.suite import Frozen, Task
+from cnnperf.task import Frozen, Task
 
 
 @dataclass(frozen=True, slots=True)

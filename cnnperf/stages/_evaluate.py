@@ -105,7 +105,9 @@ class Evaluator:
         labels = images.labels[indices.to(images.labels.device)]
         loss = float(F.cross_entropy(logits, labels))
         if not math.isfinite(loss):
-            raise StageError(f"the loss in evaluation is {loss}: the network's weights or statistics are not finite; lower lr")
+            raise StageError(
+                f"the loss in evaluation is {loss}: the network's weights or statistics are not finite; lower lr"
+            )
         probabilities, predictions = logits.softmax(dim=1).max(dim=1)
         return Outcome(indices, labels.cpu(), predictions.cpu(), probabilities.cpu(), loss)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from cnnperf.errors import UsageError
-from cnnperf.suite import Frozen
+from cnnperf.task import Frozen
 
 Count = Annotated[int, Field(ge=1, lt=2**53)]
 Rate = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]

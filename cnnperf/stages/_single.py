@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cnnperf.record import Measurement
-from cnnperf.suite import Scalar
+from cnnperf.task import Scalar
 
 
 def single(

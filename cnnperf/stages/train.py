@@ -20,7 +20,7 @@ from cnnperf.stages._loop import Training
 from cnnperf.stages._recipe import Recipe
 from cnnperf.stages._setup import Data, Network, warm_up
 from cnnperf.stages._single import single
-from cnnperf.suite import Scalar
+from cnnperf.task import Scalar
 
 EXAMPLES = 25
 """Test images to keep of those classified rightly, and of those classified wrongly."""
@@ -98,7 +98,6 @@ class Memory:
 @contextmanager
 def frozen_heap() -> Iterator[None]:
     """Keep the garbage collector, which stays on, from going through all of torch's objects in the middle of a step."""
-    gc.collect()
     gc.freeze()
     try:
         yield

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnperf.models import create
-from cnnperf.suite import Choice
+from cnnperf.task import Choice
 
 Shape = tuple[int, int, int]
 

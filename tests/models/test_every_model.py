@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cnnperf import registry
 from cnnperf.models import GIVEN, create
 from cnnperf.stages._recipe import BUDGETS, Recipe
-from cnnperf.suite import Choice
+from cnnperf.task import Choice
 
 NAMES = registry.names("models")
 SHAPES = [(1, 28, 28), (3, 32, 32)]

@@ -6,7 +6,7 @@ from torch import nn
 
 from cnnperf.errors import UsageError
 from cnnperf.models import create, recipe
-from cnnperf.suite import Choice
+from cnnperf.task import Choice
 
 
 def test_options_reach_the_network() -> None:

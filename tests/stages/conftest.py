@@ -13,7 +13,7 @@ from cnnperf.datasets import Dataset
 from cnnperf.devices.cpu import acquire
 from cnnperf.stages import Bench
 from cnnperf.stages._recipe import Recipe
-from cnnperf.suite import Cell, Choice, Provenance, Task
+from cnnperf.task import Cell, Choice, Provenance, Task
 
 
 @pytest.fixture(autouse=True)

@@ -112,7 +112,7 @@ from cnnperf.devices.cpu import acquire
 from cnnperf.stages import Bench
 from cnnperf.stages._recipe import Recipe
 from cnnperf.stages.train import measure
-from cnnperf.suite import Cell, Choice, Task
+from cnnperf.task import Cell, Choice, Task
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
