@@ -1,0 +1,73 @@
+"""What a task costs beside its training: from the spawn of its process to its first step."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from cnnperf.machine import fingerprint
+from cnnperf.preflight import Ready, Request, prepare
+from cnnperf.process import WorkerProcess
+from cnnperf.runner import Envelope
+from cnnperf.suite import parse
+
+BARE = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+model = nn.Sequential(
+    nn.Conv2d(1, 6, 5, padding=2), nn.Sigmoid(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Sigmoid(), nn.AvgPool2d(2),
+    nn.Flatten(), nn.Linear(400, 120), nn.Sigmoid(), nn.Linear(120, 84), nn.Sigmoid(), nn.Linear(84, 10),
+)
+optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+loss = F.cross_entropy(model(torch.randn(128, 1, 28, 28)), torch.randint(10, (128,)))
+loss.backward()
+optimizer.step()
+print(float(loss), flush=True)
+"""
+ROUNDS = 7
+
+
+@pytest.mark.realdata
+def test_a_task_starts_about_as_fast_as_a_bare_script(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """LeNet on MNIST, cache warm: spawn to first step takes at most 1.2 times what torch alone takes to its own."""
+    benchmark.group = "spawn to first step ÷ bare script ≤ 1.2 (LeNet, MNIST)"
+    document = {"datasets": ["mnist"], "models": ["lenet"], "train": {"steps": 1, "test_images": 128}}
+    [ready] = prepare(Request(suite=parse(document, where="x", name="x"), where="x")).tasks
+    pairs: list[tuple[float, float]] = []
+
+    def take_turns() -> None:
+        pairs.extend((_task_s(ready, tmp_path), _bare_s()) for _ in range(ROUNDS))
+
+    take_turns()  # Once for the caches of the disk.
+    pairs.clear()
+    benchmark.pedantic(take_turns, rounds=1)
+    ratio = statistics.median(task / bare for task, bare in pairs)
+    benchmark.extra_info |= {"ratio": ratio, "task_s": pairs[0][0], "bare_s": pairs[0][1]}
+    assert ratio <= 1.2
+
+
+def _task_s(ready: Ready, folder: Path) -> float:
+    assert ready.folder is not None
+    envelope = Envelope(
+        task=ready.task, machine=fingerprint(), run=folder, folder=ready.folder, answer=folder / "answer.json"
+    )
+    start = time.perf_counter()
+    request = envelope.model_dump_json()
+    with WorkerProcess("--task", request, log=folder / "log", threads=ready.task.threads) as worker:
+        next(worker.messages(lambda: 60.0))  # Sent right after the only step.
+        return time.perf_counter() - start
+
+
+def _bare_s() -> float:
+    start = time.perf_counter()
+    with subprocess.Popen([sys.executable, "-c", BARE], stdout=subprocess.PIPE) as script:
+        assert script.stdout is not None
+        script.stdout.readline()
+        return time.perf_counter() - start
