@@ -39,7 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Turn the skip of a test that may not be skipped here into a failure."""
     report = yield
-    if report.skipped and any(map(item.get_closest_marker, item.config.getoption("--no-skip"))):
+    is_benchmark = "benchmark" in item.fixturenames  # These wait for --benchmark-only.
+    if report.skipped and not is_benchmark and any(map(item.get_closest_marker, item.config.getoption("--no-skip"))):
         report.outcome, report.longrepr = "failed", f"skipped, and --no-skip forbids it: {report.longrepr}"
     return report
 

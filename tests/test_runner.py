@@ -88,7 +88,12 @@ def test_every_way_to_end_gives_a_record(endings: dict[str, Record], name: str) 
     assert (record.status, record.signal) == (status, signal)
     assert record.error is not None
     assert words in record.error
-    assert not record.measurements
+    assert not record.find("train.test_accuracy")
+
+
+def test_what_was_measured_before_a_failure_is_kept(endings: dict[str, Record]) -> None:
+    """A stage that raises has yielded what came before."""
+    assert endings["raised"].find("train.load_seconds")
 
 
 def test_the_run_goes_on_after_every_failure(endings: dict[str, Record]) -> None:
