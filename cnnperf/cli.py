@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import warnings
@@ -13,12 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnperf.errors import CnnperfError, CnnperfWarning, UsageError
+from cnnperf.errors import CnnperfError, CnnperfWarning, RunError, UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from cnnperf.preflight import Prepared, Request
+    from cnnperf.record import Status
     from cnnperf.suite import Suite
 
 app = typer.Typer(
@@ -98,7 +98,9 @@ def run(
     The leaderboard goes to stdout; records, CSV files, logs and weights go to the run folder. Exit status: 0 all done,
     1 a task failed, 2 the request cannot be carried out, 130 interrupted.
     """
+    from cnnperf.live import planned
     from cnnperf.preflight import Request
+    from cnnperf.runner import pending
     from cnnperf.suite import load_suite
 
     chosen = load_suite(suite)
@@ -108,9 +110,9 @@ def run(
     request = Request(suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run)
     prepared = _prepared(request)
     if dry_run:
-        _print_plan(prepared, resume)
+        print("\n".join(planned(pending(prepared.tasks, resume) if resume else prepared.tasks, prepared.downloads)))
     else:
-        _execute(chosen, prepared, _run_folder(chosen, out, resume), suite)
+        _execute(prepared, _run_folder(chosen, out, resume))
 
 
 @app.command()
@@ -178,17 +180,19 @@ def schema() -> None:
 
 
 def _print_answer(verb: str, datasets: list[str], data: Path | None) -> None:
+    from cnnperf.live import downloads, stderr
     from cnnperf.preflight import DataRequest, ask_data
 
-    with _downloads() as downloading:
+    with downloads(stderr()) as downloading:
         for dataset in datasets:
             print(ask_data(DataRequest(verb=verb, dataset=dataset, data=data), downloading))
 
 
 def _prepared(request: Request) -> Prepared:
+    from cnnperf.live import downloads, stderr
     from cnnperf.preflight import prepare
 
-    with _downloads() as downloading:
+    with downloads(stderr()) as downloading:
         prepared = prepare(request, downloading)
     for text in prepared.warnings:
         warnings.warn(text, CnnperfWarning, stacklevel=1)
@@ -208,80 +212,53 @@ def _run_folder(suite: Suite, out: Path | None, resume: Path | None) -> Path:
     return resume or out or new_folder(suite)
 
 
-def _execute(suite: Suite, prepared: Prepared, folder: Path, argument: str) -> None:
-    from cnnperf.live import Screen
+def _execute(prepared: Prepared, folder: Path) -> None:
+    from cnnperf.live import Screen, stderr
     from cnnperf.runner import execute, pending
 
     tasks = pending(prepared.tasks, folder)
-    screen = Screen(_stderr(), tasks)
+    screen = Screen(stderr(), tasks)
     try:
         with _terminable(), screen.shown():
             for _ in execute(tasks, folder, screen):
                 pass
     except KeyboardInterrupt:
         _print_results(folder)
-        print(f"interrupted; go on with: cnnperf run {argument} --resume {folder}", file=sys.stderr)
+        print(f"interrupted; go on with: {_resume_command(folder)}", file=sys.stderr)
         raise typer.Exit(130) from None
-    if not _print_results(folder):
+    ended = _print_results(folder)
+    if any(ended[ready.task.key] not in ("ok", "skipped") for ready in prepared.tasks):
         raise typer.Exit(1)
 
 
-def _print_results(folder: Path) -> bool:
-    """Write the run's CSV files, show its leaderboard, and tell whether every task went well."""
+def _print_results(folder: Path) -> dict[str, Status]:
+    """Write the run's CSV files, show its leaderboard, and return how each task ended, by its key."""
     from cnnperf.leaderboard import report_of, summary
     from cnnperf.record import FILE, read
     from cnnperf.registry import find
 
     if not (folder / FILE).exists():
-        return False
+        return {}
     records, table = read(folder), report_of([folder])
-    find("reports", "csv")(table, folder)
+    try:
+        find("reports", "csv")(table, folder)
+    except OSError as error:
+        cure = f"the records are kept: make room, then cnnperf report {folder}"
+        raise RunError(f"{folder}: the tables cannot be written ({error.strerror}); {cure}") from error
     find("reports", "console")(table, sys.stdout)
     print(f"{summary(records)}\n{folder / 'leaderboard.csv'}", file=sys.stderr)
-    return all(record.status in ("ok", "skipped") for record in records)
+    return {record.key: record.status for record in records}
 
 
-def _print_plan(prepared: Prepared, resume: Path | None) -> None:
-    from cnnperf.live import clock
-    from cnnperf.runner import pending
-
-    tasks = pending(prepared.tasks, resume) if resume else prepared.tasks
-    for ready in tasks:
-        note = f"skipped: {ready.skip}" if ready.skip else f"about {clock(ready.estimate_s)}"
-        print(f"{ready.task.label}  {note}")
-    seconds = sum(ready.estimate_s for ready in tasks)
-    mebibytes = sum(ready.weight_bytes for ready in tasks) / 2**20
-    print(f"{len(tasks)} tasks, about {seconds / 60:.1f} minutes, about {mebibytes:.0f} MiB of weights")
-    if prepared.download_bytes:
-        print(f"to be downloaded: {prepared.download_bytes / 2**20:.0f} MiB")
-
-
-def _stderr() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
-@contextmanager
-def _downloads() -> Iterator[Any]:
-    """Show a bar on stderr for each dataset that is being downloaded."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    progress = Progress(*columns, TimeRemainingColumn(), console=_stderr(), transient=True)
-    bars: dict[str, Any] = {}
-
-    def downloading(name: str, done: int, total: int) -> None:
-        if name not in bars:
-            progress.start()
-            bars[name] = progress.add_task(f"downloading {name}", total=total)
-        progress.update(bars[name], completed=done)
-
-    try:
-        yield downloading
-    finally:
-        if bars:
-            progress.stop()
+def _resume_command(folder: Path) -> str:
+    """Word the command that goes on with a run: this one, its other options kept."""
+    kept, words = [], iter(sys.argv[1:])
+    for word in words:
+        if word in ("--out", "--resume"):
+            next(words)
+        elif not word.startswith(("--out=", "--resume=")):
+            kept.append(word)
+    return shlex.join(["cnnperf", *kept, "--resume", str(folder)])
 
 
 @contextmanager

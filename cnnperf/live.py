@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cnnperf.preflight import Ready
+from cnnperf.preflight import Downloading, Ready
 from cnnperf.record import Record
 from cnnperf.task import Task
 
@@ -81,6 +90,43 @@ class Screen:
     def _fraction(self, elapsed: float) -> float:
         left = self._left_s(elapsed)
         return elapsed / (elapsed + left) if elapsed + left else 0.0
+
+
+def planned(tasks: Sequence[Ready], downloads: Mapping[str, int]) -> Iterator[str]:
+    """Yield the lines that say what a run would do: its tasks, and what they come to in minutes, disk and downloads."""
+    for ready in tasks:
+        note = f"skipped: {ready.skip}" if ready.skip else f"about {clock(ready.estimate_s)}"
+        yield f"{ready.task.label}  {note}"
+    minutes = sum(ready.estimate_s for ready in tasks) / 60
+    mebibytes = sum(ready.weight_bytes for ready in tasks) / 2**20
+    yield f"{len(tasks)} tasks, about {minutes:.1f} minutes, about {mebibytes:.0f} MiB of weights"
+    for dataset, size in downloads.items():
+        yield f"to be downloaded: {dataset}, {size / 2**20:.0f} MiB"
+
+
+@contextmanager
+def downloads(console: Console) -> Iterator[Downloading]:
+    """Show a bar for each dataset that is being downloaded; nothing if none is."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+    bars: dict[str, TaskID] = {}
+
+    def downloading(name: str, done: int, total: int) -> None:
+        if name not in bars:
+            progress.start()
+            bars[name] = progress.add_task(f"downloading {name}", total=total)
+        progress.update(bars[name], completed=done)
+
+    try:
+        yield downloading
+    finally:
+        if bars:
+            progress.stop()
+
+
+def stderr() -> Console:
+    """Return the console on standard error, as wide and as colourful as that is."""
+    return Console(stderr=True)
 
 
 def clock(seconds: float) -> str:

@@ -65,8 +65,8 @@ class Prepared(Frozen):
 
     tasks: tuple[Ready, ...]
     warnings: tuple[str, ...]
-    download_bytes: int
-    """How much is to be downloaded, where `download` was off."""
+    downloads: dict[str, int]
+    """The datasets that are to be downloaded and their bytes, where `download` was off."""
 
 
 Downloading = Callable[[str, int, int], None]

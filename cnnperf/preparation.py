@@ -115,7 +115,11 @@ class Preparation:
         return Prepared(
             tasks=tuple(map(self._ready, tasks)),
             warnings=tuple(self._warnings),
-            download_bytes=sum(self._images(choice).download_bytes for choice in {task.cell.dataset for task in tasks}),
+            downloads={
+                task.cell.dataset.name: size
+                for task in tasks
+                if (size := self._images(task.cell.dataset).download_bytes)
+            },
         )
 
     def _ready(self, task: Task) -> Ready:

@@ -98,7 +98,7 @@ def test_fetching_without_a_network_is_a_sentence() -> None:
 def test_without_download_the_plan_says_how_much_it_would_be() -> None:
     """A dry run touches no network."""
     prepared = prepare(request(download=False, datasets=["mnist", "cifar10"], train={"epochs": 1}))
-    assert prepared.download_bytes == 11_594_722 + 170_498_071
+    assert prepared.downloads == {"mnist": 11_594_722, "cifar10": 170_498_071}
     assert [ready.folder for ready in prepared.tasks] == [None, None]
     assert all(ready.estimate_s > 0 for ready in prepared.tasks)
 
