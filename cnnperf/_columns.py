@@ -42,7 +42,7 @@ _TEST, _SPEED, _TARGET = "train.test_accuracy", "train.images_per_s", "train.tim
 COLUMNS = (
     ReducedColumn("rank", "#", unit="count", shown=0, value=lambda _: None),
     ReducedColumn("dataset", value=lambda r: str(r.task.cell.dataset)),
-    ReducedColumn("data", value=lambda r: r.data.name if r.data else None),
+    ReducedColumn("data", shown=3, value=lambda r: r.data.name if r.data else None),
     ReducedColumn("data_fallback", value=lambda r: r.data.fallback if r.data else None),
     ReducedColumn("data_sha256", value=lambda r: r.data.sha256 if r.data else None),
     ReducedColumn("model", shown=0, value=lambda r: str(r.task.cell.model)),

@@ -6,8 +6,6 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,6 +45,8 @@ DataOption = Annotated[
 def main() -> None:
     """Run the command line; a fault the user can mend ends as one sentence and its exit code."""
     warnings.showwarning = _show_warning
+    # SIGTERM ends a command as Ctrl-C does: the child stopped, the records kept.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except CnnperfError as error:
@@ -108,11 +108,12 @@ def run(
         chosen = chosen.model_copy(update={"require_real_data": True})
     chosen = chosen.narrowed(only=only, device=device, stages=stages.split(",") if stages is not None else None)
     request = Request(suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run)
+    folder = _run_folder(chosen, out, resume)
     prepared = _prepared(request)
     if dry_run:
-        print("\n".join(planned(pending(prepared.tasks, resume) if resume else prepared.tasks, prepared.downloads)))
+        print("\n".join(planned(pending(prepared.tasks, folder), prepared.downloads)))
     else:
-        _execute(prepared, _run_folder(chosen, out, resume))
+        _execute(prepared, folder)
 
 
 @app.command()
@@ -193,10 +194,7 @@ def _prepared(request: Request) -> Prepared:
     from cnnperf.preflight import prepare
 
     with downloads(stderr()) as downloading:
-        prepared = prepare(request, downloading)
-    for text in prepared.warnings:
-        warnings.warn(text, CnnperfWarning, stacklevel=1)
-    return prepared
+        return prepare(request, downloading)
 
 
 def _run_folder(suite: Suite, out: Path | None, resume: Path | None) -> Path:
@@ -219,7 +217,7 @@ def _execute(prepared: Prepared, folder: Path) -> None:
     tasks = pending(prepared.tasks, folder)
     screen = Screen(stderr(), tasks)
     try:
-        with _terminable(), screen.shown():
+        with screen.shown():
             for _ in execute(tasks, folder, screen):
                 pass
     except KeyboardInterrupt:
@@ -259,16 +257,6 @@ def _resume_command(folder: Path) -> str:
         elif not word.startswith(("--out=", "--resume=")):
             kept.append(word)
     return shlex.join(["cnnperf", *kept, "--resume", str(folder)])
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: the child stopped, the records kept."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **rest: Any) -> None:

@@ -49,7 +49,7 @@ NOTES = (
 """What the leaderboard's numbers mean."""
 
 
-def rank(runs: Iterable[str | Path]) -> DataFrame:
+def rank(runs: str | Path | Iterable[str | Path]) -> DataFrame:
     """Return the leaderboard of run folders, one row a run and cell, raw SI.
 
     Raises StoreError for a folder without records.
@@ -57,7 +57,7 @@ def rank(runs: Iterable[str | Path]) -> DataFrame:
     return leaderboard(read_runs(runs)).frame()
 
 
-def curves(runs: Iterable[str | Path]) -> DataFrame:
+def curves(runs: str | Path | Iterable[str | Path]) -> DataFrame:
     """Return the training curves of run folders, one row a run, cell, repeat and evaluation, raw SI.
 
     Raises StoreError for a folder without records.
@@ -75,11 +75,12 @@ def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
     return Report((table if by is None else table.sorted_by(by), training_curves(records)), NOTES)
 
 
-def read_runs(runs: Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
+def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
     """Read the training records of run folders, by `<suite>/<utc>-<host>`, or the whole path where two share that.
 
     Raises StoreError for a folder without records.
     """
+    runs = [runs] if isinstance(runs, str | Path) else runs
     read: dict[str, tuple[Record, ...]] = {}
     for folder in dict.fromkeys(Path(run).resolve() for run in runs):
         name = "/".join(folder.parts[-2:])

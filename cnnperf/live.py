@@ -143,6 +143,8 @@ def _outcome(record: Record) -> str:
     accuracy = next(iter(record.find("train.test_accuracy")), None)
     speed = next(iter(record.find("train.images_per_s")), None)
     parts = [f"{record.duration_s:.0f} s"]
+    if record.task.data and record.task.data.fallback:
+        parts.append("on SYNTHETIC images")
     if accuracy:
         parts.insert(0, f"{accuracy.values[0]:.1%} of {accuracy.tags['n']:,} test images")
     if speed:

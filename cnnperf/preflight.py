@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from cnnperf import errors
-from cnnperf.errors import CnnperfError, DataError
+from cnnperf.errors import CnnperfError, CnnperfWarning, DataError
 from cnnperf.process import WorkerProcess, tail
 from cnnperf.suite import Suite
 from cnnperf.task import Frozen, Task
@@ -76,8 +77,8 @@ Downloading = Callable[[str, int, int], None]
 def prepare(request: Request, downloading: Downloading | None = None) -> Prepared:
     """Check the suite, build its models on the meta device, and find, fetch and cache its data.
 
-    A dataset whose download stalls is given up and the rest prepared without it. Raises CnnperfError, worded for the
-    user, for whatever is wrong.
+    A dataset whose download stalls is given up and the rest prepared without it. Warns where synthetic images
+    stand in. Raises CnnperfError, worded for the user, for whatever is wrong.
     """
     try:
         answer = ask("--prepare", request.model_dump_json(), downloading)
@@ -85,7 +86,10 @@ def prepare(request: Request, downloading: Downloading | None = None) -> Prepare
         reason = str(stall)
         again = request.model_copy(update={"given_up": {**request.given_up, stall.dataset: reason}})
         return prepare(again, downloading)
-    return Prepared.model_validate_json(answer)
+    prepared = Prepared.model_validate_json(answer)
+    for text in prepared.warnings:
+        warnings.warn(text, CnnperfWarning, stacklevel=2)
+    return prepared
 
 
 def ask_data(request: DataRequest, downloading: Downloading | None = None) -> str:

@@ -43,6 +43,7 @@ class Images:
     shape: tuple[int, int, int]
     num_classes: int
     train_count: int
+    test_count: int
     folder: Path | None
     download_bytes: int = 0
 
@@ -68,7 +69,7 @@ def data(request_json: str, say: Say) -> str:
     roots = Roots.from_environment(request.data)
     if request.verb == "verify":
         return datasets.verify(request.dataset, roots)
-    dataset = registry.find("datasets", request.dataset)(roots, _announcing(say))
+    dataset = registry.module("datasets", request.dataset).load(roots, _announcing(say))
     found = dataset.provenance
     return f"{found.name}: {found.train_count:,} + {found.test_count:,} images from {found.source}"
 
@@ -82,7 +83,8 @@ def schema(_: str, say: Say) -> str:
         section = registry.options(registry.find("stages", stage)).model_json_schema()
         definitions.update(section.pop("$defs", {}))
         properties[stage] = section
-    table = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    sections = {stage: properties[stage] for stage in registry.names("stages")}
+    table = {"type": "object", "properties": {"name": {"type": "string"}, **sections}, "required": ["name"]}
     for room in ("models", "datasets", "devices"):
         known = {"type": "string", "examples": list(registry.names(room))}
         properties[room]["items"] = {"anyOf": [known, table]}
@@ -146,10 +148,11 @@ class Preparation:
             there = datasets.available(choice.name, self._roots)
             if there.download_bytes:
                 source = datasets.source(choice.name)
-                return Images(None, source.shape, len(source.classes), source.train_count, None, there.download_bytes)
+                counts = source.train_count, source.test_count
+                return Images(None, source.shape, len(source.classes), *counts, None, there.download_bytes)
         dataset = self._load(choice, options)
         found = dataset.provenance
-        return Images(found, found.shape, found.num_classes, found.train_count, dataset.folder)
+        return Images(found, found.shape, found.num_classes, found.train_count, found.test_count, dataset.folder)
 
     def _load(self, choice: Choice, options: dict[str, Any]) -> Dataset:
         """Load the images, or where they cannot be had and the suite allows it, synthetic ones of the same shape."""
@@ -215,9 +218,10 @@ class Preparation:
             settings = kind.resolve(models.recipe(model, task.cell.dataset.name), task.settings, override)
             if self._request.quick:
                 settings = settings.quick()
-            settings.check(task.cell.device.name, images.train_count)
+            settings.check(task.cell.device.name, images.train_count, images.test_count)
         except ValidationError as error:
-            overridden = not override.keys().isdisjoint(error.errors()[0]["loc"])
+            [*_, loc] = error.errors()[0]["loc"] or ("",)
+            overridden = loc in override or (not loc and bool(override))
             raise SuiteError(f"{where}: {first_error(error, *(own if overridden else [stage]))}") from error
         except UsageError as error:
             raise SuiteError(f"{where}: {stage}: {error} (for {task.cell.id})") from error

@@ -95,11 +95,15 @@ def lock(run: Path) -> FileLock:
 def append(run: Path, record: Record) -> None:
     """Write one record as a line and fsync it, so that a crash loses one task and never a run.
 
-    A line that could not be written whole (disk full) is taken back. Raises OSError.
+    The caller holds the lock. What a crash left of a line goes first, and a line that could not be written whole (disk
+    full) is taken back. Raises OSError.
     """
     line = record.model_dump_json(by_alias=True).encode() + b"\n"
-    with open(run / FILE, "ab", buffering=0) as file:
-        start = file.seek(0, os.SEEK_END)
+    path = run / FILE
+    path.touch()
+    start = path.read_bytes().rfind(b"\n") + 1
+    with open(path, "ab", buffering=0) as file:
+        file.truncate(start)
         try:
             written = 0
             while written < len(line):
@@ -110,13 +114,13 @@ def append(run: Path, record: Record) -> None:
             raise
 
 
-def read(run: Path) -> tuple[Record, ...]:
+def read(run: str | Path) -> tuple[Record, ...]:
     """Read a run folder's records, the latest of each task, in the order in which the tasks first ran.
 
     A torn last line, left by a crash, is dropped with a warning and removed from the file unless a run is writing it.
     Raises StoreError for a folder without records, a line that is no record, or a record of a newer cnnperf.
     """
-    path = run / FILE
+    path = Path(run) / FILE
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -125,7 +129,7 @@ def read(run: Path) -> tuple[Record, ...]:
         ) from error
     whole, newline, torn = content.rpartition(b"\n")
     if torn:
-        _repair(run, len(whole + newline), len(torn))
+        _repair(path, len(whole + newline), len(torn))
     latest: dict[str, Record] = {}
     for number, line in enumerate(whole.splitlines(), start=1):
         record = _parse(line, f"{path}: line {number}")
@@ -133,10 +137,9 @@ def read(run: Path) -> tuple[Record, ...]:
     return tuple(latest.values())
 
 
-def _repair(run: Path, length: int, lost: int) -> None:
-    path = run / FILE
+def _repair(path: Path, length: int, lost: int) -> None:
     try:
-        with lock(run):
+        with lock(path.parent):
             os.truncate(path, length)
     except Timeout:
         return  # A run is writing that very line.

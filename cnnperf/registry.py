@@ -47,7 +47,7 @@ def find(room: str, name: str) -> Callable[..., Any]:
         found = importlib.import_module(path)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # Importing runs code of the user's, which may raise anything.
         raise UsageError(f"cannot import {name!r} ({error}); write it as pkg.module:callable") from error
     if not callable(found):
         raise UsageError(f"{name!r} is not callable, got {type(found).__name__}; name a function or class")
@@ -69,8 +69,11 @@ def options(verb: Callable[..., Any], given: Collection[str] = ()) -> type[BaseM
     those `given` by the caller. Of a foreign verb (`pkg.module:callable`) the names are checked and the values passed
     on as they are; one with `**kwargs` takes any name.
     """
-    foreign = not verb.__module__.startswith("cnnperf.")
-    parameters = inspect.signature(verb, eval_str=not foreign).parameters.values()
+    foreign = not (verb.__module__ or "").startswith("cnnperf.")
+    try:
+        parameters = inspect.signature(verb, eval_str=not foreign).parameters.values()
+    except ValueError as error:
+        raise UsageError(f"{verb.__name__!r} does not say its parameters ({error}); name a Python function") from error
     for parameter in parameters:
         if inspect.isclass(parameter.annotation) and issubclass(parameter.annotation, BaseModel):
             return parameter.annotation

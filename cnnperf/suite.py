@@ -19,7 +19,12 @@ from cnnperf.task import Cell, Choice, Frozen, Task
 class Suite(Frozen):
     """What to measure: every dataset × model × device, through the stages in order."""
 
-    name: str = Field(default="suite", description="Name of the results folder; the file's stem unless given.")
+    name: str = Field(
+        default="suite",
+        max_length=100,
+        pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$",
+        description="Name of the results folder; the file's stem unless given.",
+    )
     datasets: tuple[Choice, ...] = Field(min_length=1, description="Datasets: a name, or {name, options…}.")
     models: tuple[Choice, ...] = Field(
         min_length=1,
@@ -49,7 +54,7 @@ class Suite(Frozen):
         """Return the part of the suite that a command line asks for. Raises UsageError if nothing is left."""
         suite = self
         if device is not None:
-            suite = suite.model_copy(update={"devices": (Choice(name=device),)})
+            suite = suite.model_copy(update={"devices": (Choice.model_construct(name=device),)})
         if stages is not None:
             suite = suite.model_copy(update={"stages": tuple(stages)})
         _check_names(suite, "command line")
@@ -94,10 +99,18 @@ def load_suite(name: str | Path) -> Suite:
     """
     path = _locate(name)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=_finite)
+        content = path.read_bytes()
     except OSError as error:
         raise SuiteError(f"{path}: cannot be read ({error.strerror}); give the path of a readable TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    try:
+        document = tomllib.loads(content.decode(), parse_float=_finite)
+    except _NotFiniteError as error:
+        line = next(n for n, text in enumerate(content.decode().splitlines(), start=1) if str(error) in text)
+        raise SuiteError(f"{path}: line {line}: {error} is not a finite number; give one that is") from error
+    except UnicodeDecodeError as error:
+        line, column = content[: error.start].count(b"\n") + 1, error.start - content.rfind(b"\n", 0, error.start)
+        raise SuiteError(f"{path}: not valid TOML: not UTF-8 (at line {line}, column {column}); save it so") from error
+    except (ValueError, RecursionError) as error:  # Of TOML's syntax, or beyond what Python reads: huge, very deep.
         raise SuiteError(f"{path}: not valid TOML: {error}; mend the file there") from error
     return parse(document, where=str(path), name=path.stem)
 
@@ -120,6 +133,8 @@ def parse(document: Mapping[str, Any], *, where: str, name: str) -> Suite:
         )
     except ValidationError as error:
         raise SuiteError(f"{where}: {first_error(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise SuiteError(f"{where}: holds a value beyond what can be written down: {error}") from error
     _check_names(suite, where)
     return suite
 
@@ -134,14 +149,21 @@ def shipped() -> dict[str, Path]:
 def _finite(text: str) -> float:
     # JSON, in which suites and records travel, has no word for these.
     if not math.isfinite(value := float(text)):
-        raise tomllib.TOMLDecodeError(f"{text} is not a finite number")
+        raise _NotFiniteError(text)
     return value
+
+
+class _NotFiniteError(Exception):
+    pass
 
 
 def _locate(name: str | Path) -> Path:
     path, known = Path(name), shipped()
-    if path.exists():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise SuiteError(f"{name}: cannot be read ({error.strerror}); give the path of a TOML file") from error
     if str(name) in known:
         return known[str(name)]
     raise SuiteError(f"{name}: no such file; {registry.unknown('suite', path.stem, known)}")
@@ -165,6 +187,8 @@ def _check_names(suite: Suite, where: str) -> None:
                 f"{where}: only.{index}: {pattern!r} matches no cell; give a glob over dataset/model/device"
             )
     for index, stage in enumerate(suite.stages):
+        if stage in suite.stages[:index]:
+            raise SuiteError(f"{where}: stages.{index}: {stage!r} stands there twice; remove one")
         _check_stage("stage", stage, f"{where}: stages.{index}")
 
 

@@ -116,6 +116,12 @@ def test_a_failed_task_ends_in_1_and_stands_in_the_table(tmp_path: Path) -> None
 WRONG = {
     "misspelt key": (SUITE + "sede = 1", "unknown setting 'sede'"),
     "wrong type": (SUITE + 'lr = "fast"', "train.lr: .*number.*got 'fast'"),
+    "a number in quotes": (SUITE + 'lr = "0.1"', "train.lr: .*number.*got '0.1'"),
+    "more test images than there are": (SUITE + "test_images = 2000", "train: test_images 2,000 is more than the 200"),
+    "two budgets in an override": (
+        SUITE.replace('pool = "max"', "train = { steps = 1, epochs = 1 }"),
+        "models.1.train: .*exactly one of",
+    ),
     "two budgets": (
         SUITE + "seconds = 5",
         "train: .*exactly one of epochs, steps, samples, seconds.*steps and seconds",
@@ -167,6 +173,9 @@ def test_usage_errors_end_in_2(suite: Path, finished: Finished, tmp_path: Path) 
         (("report", tmp_path), "give a run folder"),
         (("report", finished[1], "--by", "acuracy"), "unknown column 'acuracy'; did you mean 'test_accuracy'"),
         (("report", finished[1], "--out", tmp_path / "no" / "file"), "--out: "),
+        (("run", suite, "--device", ""), "unknown device ''"),
+        (("run", "x" * 300), "cannot be read"),
+        (("data", "fetch", "os:getcwd"), "unknown dataset 'os:getcwd'"),
         (("list", "modles"), "unknown room 'modles'; did you mean 'models'"),
         (("data", "verify", "cifar"), "unknown dataset 'cifar'; did you mean 'cifar10'"),
     ]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cnnperf import preflight
-from cnnperf.errors import CnnperfError, DataError
+from cnnperf.errors import CnnperfError, CnnperfWarning, DataError
 from cnnperf.preflight import DataRequest, Prepared, Request, ask, ask_data, prepare
 from cnnperf.suite import parse
 
@@ -70,14 +70,16 @@ def stands_in(prepared: Prepared, reason: str) -> None:
 @pytest.mark.usefixtures("_no_data", "_no_network")
 def test_without_a_network_synthetic_images_stand_in_and_say_why() -> None:
     """The record will carry the reason, the warning the cure."""
-    stands_in(prepare(request()), "refused")
+    with pytest.warns(CnnperfWarning, match="SYNTHETIC"):
+        stands_in(prepare(request()), "refused")
 
 
 @pytest.mark.usefixtures("_no_data", "silent_proxy")
 def test_a_download_without_a_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The parent ends the worker that waits for it, and goes on without."""
     monkeypatch.setattr(preflight, "STALL_S", 4.0)
-    stands_in(prepare(request()), "no byte arrived for 4 s")
+    with pytest.warns(CnnperfWarning, match="SYNTHETIC"):
+        stands_in(prepare(request()), "no byte arrived for 4 s")
 
 
 @pytest.mark.usefixtures("_no_data", "_no_network")

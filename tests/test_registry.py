@@ -38,6 +38,7 @@ def test_every_file_of_a_room_has_its_verb(room: str) -> None:
         ("nowhere_at_all:Net", "cannot import 'nowhere_at_all:Net'"),
         ("json:Net", "cannot import 'json:Net'.*pkg.module:callable"),
         (":", "cannot import ':'"),
+        (".foo:bar", "cannot import '.foo:bar'"),
         ("math:pi", "'math:pi' is not callable, got float"),
     ],
 )
@@ -61,6 +62,12 @@ def test_options_are_the_parameters_less_those_given() -> None:
     for wrong in ({"depth": 21}, {"width": 1}, {"wide": "no"}, {"in_channels": 1}):
         with pytest.raises(ValidationError):
             options.model_validate(wrong, strict=True)
+
+
+def test_a_verb_without_a_signature_is_a_sentence() -> None:
+    """Some builtins do not tell what they take."""
+    with pytest.raises(UsageError, match="'dict' does not say its parameters"):
+        registry.options(dict)
 
 
 def test_a_foreign_verb_takes_what_its_signature_names() -> None:

@@ -139,6 +139,17 @@ def test_resume_runs_what_is_missing_failed_or_changed(tmp_path: Path) -> None:
     assert list(execute(tasks[1:], run, Unwatched())) == []
 
 
+def test_a_torn_line_costs_its_task_only(tmp_path: Path) -> None:
+    """What a crash left of a line is gone before the next record is written, also while this run holds the lock."""
+    tasks = ready("lenet", {"name": "lenet", "pool": "max"})
+    list(execute(tasks, tmp_path, Unwatched()))
+    file = tmp_path / store.FILE
+    file.write_bytes(file.read_bytes()[:-40])
+    [again] = execute(tasks, tmp_path, Unwatched())
+    assert again.key == tasks[1].task.key
+    assert [record.key for record in store.read(tmp_path)] == [task.task.key for task in tasks]
+
+
 def test_the_second_run_into_a_folder_is_refused(tmp_path: Path) -> None:
     """A lock keeps two writers apart."""
     with store.lock(tmp_path), pytest.raises(StoreError, match="another run is writing there"):

@@ -60,6 +60,7 @@ def test_a_suite_survives_json() -> None:
         ({"repeats": 0}, ["repeats: ", "greater than or equal to 1", "got 0"]),
         ({"seed": "one"}, ["seed: ", "integer", "got 'one'"]),
         ({"seed": "1"}, ["seed: ", "integer", "got '1'"]),
+        ({"stages": ["train", "train"]}, ["stages.1: 'train' stands there twice"]),
         ({"only": ["resnet"]}, ["only.0: 'resnet' matches no cell"]),
         ({"train": 3}, ["train: ", "got 3"]),
     ],
@@ -83,21 +84,37 @@ def test_invalid_toml_says_line_and_column(tmp_path: Path) -> None:
         load_suite(file)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"seed = nan", b"timeout_s = inf"])
-def test_what_is_not_text_or_not_finite_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Bytes that are no UTF-8 and numbers that JSON cannot carry are faults of the file."""
+UNREADABLE = {
+    b"seed = 1\n# \xff": "not UTF-8 (at line 2, column 3)",
+    b"seed = nan": "line 1: nan is not a finite number",
+    b"\ntimeout_s = inf": "line 2: inf is not a finite number",
+    b"datasets = " + b"[" * 5000: "not valid TOML",
+    b"seed = " + b"1" * 5000: "not valid TOML",
+    b'datasets = ["mnist"]\nmodels = ["lenet"]\nseed = 0x' + b"f" * 5000: "beyond what can be written down",
+    b'datasets = ["mnist"]\nmodels = ["lenet"]\nname = "../../etc"': "name: ",
+    b'datasets = ["mnist"]\nmodels = ["lenet"]\nname = "a\\u0000b"': "name: ",
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE)
+def test_what_python_or_json_cannot_carry_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Bytes that are no UTF-8, numbers that are not finite or huge, nesting without end, names that are no folder."""
     file = tmp_path / "bad.toml"
     file.write_bytes(content)
-    with pytest.raises(SuiteError, match=r"bad\.toml: not valid TOML"):
+    with pytest.raises(SuiteError) as caught:
         load_suite(file)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert UNREADABLE[content] in str(caught.value)
 
 
 def test_a_missing_suite_names_those_that_ship(tmp_path: Path) -> None:
     """A misspelt name is answered with the nearest."""
     with pytest.raises(SuiteError, match=r"cifra: no such file; .* did you mean 'cifar'\?"):
         load_suite("cifra")
-    with pytest.raises(SuiteError, match="cannot be read"):
+    with pytest.raises(SuiteError, match="no such file"):
         load_suite(tmp_path)
+    with pytest.raises(SuiteError, match="cannot be read"):
+        load_suite("a" * 300)
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
@@ -171,6 +188,8 @@ def test_the_command_line_narrows_a_suite() -> None:
     assert [str(device) for device in suite().narrowed(device="cuda").devices] == ["cuda"]
     with pytest.raises(SuiteError, match=r"command line: devices\.0: unknown device 'cpuu'; did you mean 'cpu'"):
         suite().narrowed(device="cpuu")
+    with pytest.raises(SuiteError, match=r"command line: devices\.0: unknown device ''"):
+        suite().narrowed(device="")
     with pytest.raises(SuiteError, match=r"command line: stages\.0: unknown stage 'trian'; did you mean 'train'"):
         suite().narrowed(stages=["trian"])
 

@@ -46,7 +46,7 @@ class Settings(Frozen):
         """Return the settings with the budget cut to a few seconds."""
         return self
 
-    def check(self, device: str, train_count: int) -> None:
+    def check(self, device: str, train_count: int, test_count: int) -> None:
         """Raise UsageError for what only shows beside the device or the dataset's size."""
 
     def estimate_s(self) -> float | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from cnnperf.errors import StageError
 from cnnperf.record import Measurement
 from cnnperf.stages._clock import Clock
-from cnnperf.stages._evaluate import POINTS, TARGET_POINTS, VALIDATION_SHARE, Evaluator, pace
+from cnnperf.stages._evaluate import POINTS, SHARE, SUBSETS, TARGET_POINTS, VALIDATION_SHARE, Evaluator, pace
 from cnnperf.stages._images import subset
 from cnnperf.stages._optimise import learning_rate
 from cnnperf.stages._single import single
@@ -158,7 +158,7 @@ class Training:
         yield single("train.train_accuracy", "fraction", self._train_accuracy(), "higher", **where, n=seen)
         self._report()
         self._right.clear()
-        if not len(self._validation_indices):
+        if not len(self._validation_indices) or not self._is_affordable():
             return
         outcome = self._evaluator(self._data.train, self._validation_indices)
         yield single("train.validation_accuracy", "fraction", outcome.accuracy, "higher", **where, n=len(outcome))
@@ -169,6 +169,12 @@ class Training:
             tags = {"target": target, "n": len(outcome), "resolution_s": resolution}
             yield single("train.time_to_target", "s", self.clock.seconds, "lower", **tags)
         self._last_point_s = self.clock.seconds
+
+    def _is_affordable(self) -> bool:
+        """Tell whether another validation leaves time for the test; the first one is always made."""
+        still = len(self._validation_indices) + min(SUBSETS[-1], len(self._data.test))
+        spent = self._evaluator.seconds + still * self._evaluator.image_s
+        return self._evaluator.seconds == 0.0 or spent <= SHARE * self.clock.seconds
 
     def _train_accuracy(self) -> float:
         return int(torch.stack(self._right).sum()) / (len(self._right) * self._recipe.batch_size)

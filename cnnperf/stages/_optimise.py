@@ -11,8 +11,6 @@ import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Muon, Optimizer
 
-from cnnperf.errors import StageError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -89,19 +87,18 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 def optimizers(parameters: list[nn.Parameter], recipe: Recipe) -> list[Optimizer]:
     """Return the optimizers that share the parameters among them.
 
-    SGD and AdamW are fused: on CPU that takes a third of the time of torch's default there. Raises StageError if muon
-    has no convolution to train.
+    SGD and AdamW are fused: on CPU that takes a third of the time of torch's default there. Muon takes the matrices,
+    convolutions included, but not the last, the classifier's, for which its author advises against it.
     """
     if recipe.optimizer == "adamw":
         return [AdamW(_groups(parameters, recipe), weight_decay=recipe.weight_decay, fused=True)]
     if recipe.optimizer != "muon":
         return [_sgd(parameters, recipe, nesterov=recipe.optimizer == "nesterov")]
-    convolutions = [parameter for parameter in parameters if parameter.ndim > 2]
-    if not convolutions:
-        raise StageError("optimizer 'muon' is for convolutions, and the network has none to train; use 'nesterov'")
-    rest = [parameter for parameter in parameters if parameter.ndim <= 2]
-    muon = _muon(convolutions, recipe)
-    return [muon, _sgd(rest, recipe, nesterov=recipe.momentum > 0)] if rest else [muon]
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1][:-1]
+    chosen = set(map(id, matrices))
+    rest = [parameter for parameter in parameters if id(parameter) not in chosen]
+    sgd = _sgd(rest, recipe, nesterov=recipe.momentum > 0)
+    return [_muon(matrices, recipe), sgd] if matrices else [sgd]
 
 
 def _sgd(parameters: list[nn.Parameter], recipe: Recipe, *, nesterov: bool) -> SGD:
@@ -125,9 +122,9 @@ def _groups(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict[str, An
 
 
 def _muon(weights: list[nn.Parameter], recipe: Recipe) -> Muon:
-    """Return Muon (Jordan 2024) for convolutions, each as the matrix of its filters: out_channels × all else.
+    """Return Muon (Jordan 2024) for matrices; a convolution is that of its filters: out_channels × all else.
 
-    With `muon_renormalise` each is brought back to the norm √out_channels before its step, as in cifar10-airbench.
+    With `muon_renormalise` each is brought back to the norm √rows before its step, as in cifar10-airbench.
     """
     matrices = [as_matrix(weight.detach()) for weight in weights]
     muon = Muon(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from cnnperf.errors import UsageError
-from cnnperf.task import Frozen
+from cnnperf.stages import Settings
 
 Count = Annotated[int, Field(ge=1, lt=2**53)]
 Rate = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
@@ -24,7 +24,7 @@ DEFAULT_LR = {"sgd": 0.05, "nesterov": 0.05, "adamw": 0.001, "muon": 0.05}
 QUICK_S = 3.0
 
 
-class Recipe(Frozen):
+class Recipe(Settings):
     """How a network is trained: to which budget, with which optimizer, on images augmented how."""
 
     epochs: Count | None = Field(
@@ -50,7 +50,8 @@ class Recipe(Frozen):
     )
     batch_size: int = Field(default=128, ge=1, le=2**20, description="Images a step, and an evaluation batch.")
     optimizer: Literal["sgd", "nesterov", "adamw", "muon"] = Field(
-        default="adamw", description="muon: orthogonalised momentum for convolutions, nesterov for all else."
+        default="adamw",
+        description="muon: orthogonalised momentum for all matrices but the classifier's, nesterov else.",
     )
     lr: Rate = Field(
         default_factory=lambda fields: DEFAULT_LR[fields["optimizer"]],
@@ -62,12 +63,10 @@ class Recipe(Frozen):
     )
     momentum: Damping = Field(default=0.9, description="Momentum of sgd, nesterov and of muon's nesterov part.")
     weight_decay: Rate = Field(default=0.0, description="L2 penalty; decoupled in adamw and muon.")
-    muon_lr: Rate = Field(default=0.1, description="Peak learning rate of the convolutions under muon.")
-    muon_momentum: Damping = Field(default=0.6, description="Nesterov momentum of the convolutions under muon.")
+    muon_lr: Rate = Field(default=0.1, description="Peak learning rate of the matrices under muon.")
+    muon_momentum: Damping = Field(default=0.6, description="Nesterov momentum of the matrices under muon.")
     muon_steps: int = Field(default=3, ge=1, le=20, description="Newton–Schulz iterations in a step of muon.")
-    muon_renormalise: bool = Field(
-        default=True, description="Under muon, keep each convolution's weights at the norm √out_channels."
-    )
+    muon_renormalise: bool = Field(default=True, description="Under muon, keep each matrix at the norm √rows.")
     schedule: Literal["constant", "cosine", "one-cycle"] = Field(
         default="one-cycle", description="Learning rate over the budget; one-cycle rises for `warmup`, then falls to 0."
     )
@@ -92,9 +91,7 @@ class Recipe(Frozen):
     compile: bool = Field(default=False, description="Compile the network with torch.compile.")
 
     @classmethod
-    def resolve(
-        cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]
-    ) -> Recipe:
+    def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
         """Lay the model's recipe, the suite's section and the model's override on one another, the last on top.
 
         A layer with a budget replaces the budget below it; one that changes the optimizer and sets no rates drops
@@ -107,7 +104,7 @@ class Recipe(Frozen):
             if layer.get("optimizer", merged.get("optimizer")) != merged.get("optimizer"):
                 merged = _without(merged, OPTIMIZER_SETTINGS)
             merged |= layer
-        return cls.model_validate(merged)
+        return cls.model_validate(merged, strict=True)
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
@@ -122,7 +119,7 @@ class Recipe(Frozen):
             raise ValueError("optimizer 'muon' does not take precision 'fp16', whose gradients are scaled; use 'bf16'")
         return self
 
-    def check(self, device: str, train_count: int, test_count: int | None = None) -> None:
+    def check(self, device: str, train_count: int, test_count: int) -> None:
         """Refuse what only the device or the dataset's size shows to be impossible. Raises UsageError."""
         if self.precision == "fp16" and device != "cuda":
             raise UsageError(f"precision 'fp16' needs device cuda, got {device}; use 'fp32' or 'bf16'")
@@ -133,10 +130,10 @@ class Recipe(Frozen):
             )
         if self.batch_size > (left := train_count - self.validation_images):
             raise UsageError(f"batch_size {self.batch_size:,} is more than the {left:,} training images; lower it")
-        if test_count is not None and (self.test_images or 0) > test_count:
+        if (self.test_images or 0) > test_count:
             raise UsageError(f"test_images {self.test_images:,} is more than the {test_count:,} there are; lower it")
 
-    def quick(self) -> Recipe:
+    def quick(self) -> Self:
         """Return the recipe with its budget cut to a few seconds."""
         seconds = min(self.seconds or QUICK_S, QUICK_S)
         return self.model_copy(update={**dict.fromkeys(BUDGETS), "seconds": seconds})

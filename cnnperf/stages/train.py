@@ -59,6 +59,7 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     yield single("train.evaluation_seconds", "s", evaluator.seconds, "lower")
     yield single("train.parameters", "count", sum(parameter.numel() for parameter in network.model.parameters()))
     yield single("train.threads", "count", torch.get_num_threads())
+    yield single("train.interop_threads", "count", torch.get_num_interop_threads())
     save_weights(bench, network.model)
     save_examples(bench, outcome)
 
@@ -90,7 +91,8 @@ class Memory:
         """Yield the peaks so far; nothing that the system does not tell."""
         since = self._device.peak_bytes()
         for name, peak in since.items():
-            yield single(f"train.{name}", "bytes", max(peak, self._before[name]), "lower")
+            # No direction: most of it is Python, torch and the images, and a comparison of that is none of networks.
+            yield single(f"train.{name}", "bytes", max(peak, self._before[name]))
         if self._is_reset and "peak_bytes" in since:
             yield single("train.peak_above_start_bytes", "bytes", max(0, since["peak_bytes"] - self._start), "lower")
 

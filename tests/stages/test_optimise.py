@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from cnnperf.errors import StageError
 from cnnperf.stages._optimise import Step, as_matrix, learning_rate, optimizers, trainable
 from cnnperf.stages._recipe import Recipe
 
@@ -139,10 +138,13 @@ def test_muon_keeps_the_norm_of_filters() -> None:
     assert model[0].weight.norm().item() == pytest.approx(2.0, rel=1e-4)
 
 
-def test_muon_without_convolutions_is_refused() -> None:
-    """It has nothing to do there, and says so."""
-    with pytest.raises(StageError, match="the network has none"):
-        optimizers(trainable(nn.Linear(3, 2)), recipe(optimizer="muon"))
+def test_muon_takes_matrices_but_the_classifier_s() -> None:
+    """A network with a single matrix is left to SGD whole."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    muon, sgd = optimizers(trainable(model), recipe(optimizer="muon"))
+    assert [matrix.shape for matrix in muon.param_groups[0]["params"]] == [(4, 3)]
+    assert sum(len(group["params"]) for group in sgd.param_groups) == 3
+    assert len(optimizers(trainable(nn.Linear(3, 2)), recipe(optimizer="muon"))) == 1
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adamw", "muon"])

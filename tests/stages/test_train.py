@@ -85,6 +85,7 @@ class Ticking:
 def test_clock_counts_training_only(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither evaluations nor reports to the screen take any of its time."""
     monkeypatch.setattr(_loop, "VALIDATION_SHARE", math.inf)
+    monkeypatch.setattr(_loop, "SHARE", math.inf)
     monkeypatch.setattr(_loop, "REPORT_S", 0.0)
     monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, 3))
     clock = Ticking(monkeypatch)
@@ -166,6 +167,7 @@ def test_evaluation_leaves_no_trace(bench: MakeBench, recipe: MakeRecipe, monkey
     monkeypatch.setattr(_loop, "VALIDATION_SHARE", 0.0)
     seldom = losses(bench(dropout=0.5), recipe(steps=12))
     monkeypatch.setattr(_loop, "VALIDATION_SHARE", math.inf)
+    monkeypatch.setattr(_loop, "SHARE", math.inf)
     monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, 12))
     found = list(measure(bench(dropout=0.5), recipe(steps=12)))
     assert len(named(found, "validation_accuracy")) == 12
@@ -206,6 +208,7 @@ def test_loss_that_is_not_finite_ends_the_training(bench: MakeBench, recipe: Mak
 def test_target_stops_early(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the target is reached, training ends, and the time to it is that of the evaluation that saw it."""
     monkeypatch.setattr(_loop, "VALIDATION_SHARE", math.inf)
+    monkeypatch.setattr(_loop, "SHARE", math.inf)
     monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, most))
     found = list(measure(bench(), recipe(epochs=20, lr=0.01, target_accuracy=0.8)))
     (reached,) = named(found, "time_to_target")
@@ -373,6 +376,18 @@ def test_weights_may_depend_on_the_data(bench: MakeBench, recipe: MakeRecipe, mo
     list(measure(bench(), recipe()))
     assert shown[0].shape == (400, 1, 28, 28)
     assert shown[0].mean().abs() < 0.3
+
+
+def test_validation_leaves_time_for_the_test(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no time for more, one validation is made and no other."""
+    monkeypatch.setattr(_loop, "VALIDATION_SHARE", math.inf)
+    monkeypatch.setattr(_loop, "SHARE", 0.0)
+    monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, 12))
+    found = list(measure(bench(), recipe(steps=12)))
+    assert len(named(found, "validation_accuracy")) == 1
+    assert len(named(found, "train_accuracy")) == 12
 
 
 def test_evaluation_takes_at_most_a_quarter(
