@@ -126,7 +126,7 @@ def test_stage_is_twice_as_fast_as_the_usual_loop(
     benchmark.group = "train stage ÷ DataLoader loop ≥ 2 (LeNet, MNIST)"
     data = Path(os.environ["CNNPERF_DATA"])
     images = datasets.MNIST(data, train=True, transform=transforms.ToTensor())
-    loader = DataLoader(images, batch_size=64, shuffle=True)
+    loader = DataLoader(images, batch_size=128, shuffle=True)
     network = models.create(Choice(name="lenet"), (1, 28, 28), 10)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     batches = chain.from_iterable(repeat(loader))
@@ -139,6 +139,6 @@ def test_stage_is_twice_as_fast_as_the_usual_loop(
             optimizer.step()
 
     mnist = registry.find("datasets", "mnist")(Roots(environment=data, cache=tmp_path), None)
-    recipe = Recipe(steps=1, batch_size=64, optimizer="sgd", lr=0.01, test_images=64, memory_format="channels_last")
+    recipe = Recipe(steps=1, batch_size=128, optimizer="sgd", lr=0.01, test_images=128, memory_format="channels_last")
     # Turns so long that neither pays for the caches that the other, of another kind, has filled.
     assert speed_ratio(mnist, "lenet", recipe, usual_loop, turn_s=0.2) >= 2
