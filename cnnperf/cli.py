@@ -268,15 +268,20 @@ def _downloads() -> Iterator[Any]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=_stderr(), transient=True) as progress:
-        bars: dict[str, Any] = {}
+    progress = Progress(*columns, TimeRemainingColumn(), console=_stderr(), transient=True)
+    bars: dict[str, Any] = {}
 
-        def downloading(name: str, done: int, total: int) -> None:
-            if name not in bars:
-                bars[name] = progress.add_task(f"downloading {name}", total=total)
-            progress.update(bars[name], completed=done, total=total)
+    def downloading(name: str, done: int, total: int) -> None:
+        if name not in bars:
+            progress.start()
+            bars[name] = progress.add_task(f"downloading {name}", total=total)
+        progress.update(bars[name], completed=done)
 
+    try:
         yield downloading
+    finally:
+        if bars:
+            progress.stop()
 
 
 @contextmanager

@@ -102,6 +102,7 @@ class Preparation:
         self._suite = request.suite
         self._say = say
         self._roots = Roots.from_environment(request.data)
+        self._roots.ordered()  # A folder that was named and is not there is a fault, whatever the suite reads.
         self._warnings: list[str] = []
         self._images = cache(self._find_images)
         self._network = cache(self._build)

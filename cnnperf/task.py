@@ -118,4 +118,6 @@ class Task(Frozen):
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "×".join(map(_plain, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

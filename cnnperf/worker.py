@@ -51,7 +51,7 @@ def run_task(envelope: Envelope, line: Line) -> Record:
     """Run one task to its end, whichever it is, and return its record."""
     task = envelope.task
     started, start = datetime.now(UTC), time.monotonic()
-    measurements: tuple[Measurement, ...] = ()
+    measurements: list[Measurement] = []
     status: Status = "ok"
     error = None
     artifacts: dict[str, str] = {}
@@ -59,7 +59,9 @@ def run_task(envelope: Envelope, line: Line) -> Record:
         device = registry.find("devices", task.cell.device.name)(**task.cell.device.options)
         bench = Bench(task, device, open_arrays(envelope.folder, task.data), envelope.run, line.progress, artifacts)
         measure = registry.find("stages", task.stage)
-        measurements = tuple(measure(bench, registry.options(measure).model_validate(task.settings)))
+        # One by one: what a stage had measured before it failed is kept.
+        for measurement in measure(bench, registry.options(measure).model_validate(task.settings)):
+            measurements.append(measurement)  # noqa: PERF402
     except DeviceError as fault:
         status, error = "skipped", str(fault)
     except Exception as fault:
@@ -73,7 +75,7 @@ def run_task(envelope: Envelope, line: Line) -> Record:
         duration_s=time.monotonic() - start,
         status=status,
         error=error,
-        measurements=measurements,
+        measurements=tuple(measurements),
         artifacts=artifacts,
     )
 

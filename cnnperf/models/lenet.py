@@ -56,5 +56,5 @@ def recipe(dataset: str) -> dict[str, object]:
         "weight_decay": 1e-4,
         "schedule": "one-cycle",
         "batch_size": 128,
-        "memory_format": "contiguous",
+        "memory_format": "channels_last",
     }

@@ -115,6 +115,9 @@ def _sgd(parameters: list[nn.Parameter], recipe: Recipe, *, nesterov: bool) -> S
 
 
 def _groups(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:
+    # Each group costs a launch of its own, which small networks feel.
+    if recipe.bias_lr == recipe.lr:
+        return [{"params": parameters, "lr": recipe.lr}]
     weights = [parameter for parameter in parameters if parameter.ndim > 1]
     biases = [parameter for parameter in parameters if parameter.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": weights, "lr": recipe.lr}, {"params": biases, "lr": recipe.bias_lr}]

@@ -16,11 +16,12 @@ import torch
 
 from cnnperf import models
 from cnnperf.datasets import Dataset
+from cnnperf.devices.cpu import Cpu
 from cnnperf.errors import StageError, UsageError
 from cnnperf.record import Measurement
-from cnnperf.stages import Bench, _evaluate, _loop
+from cnnperf.stages import Bench, _evaluate, _loop, _setup
 from cnnperf.stages._recipe import Recipe
-from cnnperf.stages.train import measure
+from cnnperf.stages.train import Memory, measure
 
 MakeBench = Callable[..., Bench]
 MakeRecipe = Callable[..., Recipe]
@@ -64,14 +65,37 @@ def test_budget_in_seconds_ends_with_the_step_that_uses_it_up(bench: MakeBench, 
     assert value(found, "images_per_s") == pytest.approx(value(found, "samples") / value(found, "seconds"))
 
 
+class Ticking:
+    """A clock by which a reading takes a second, and an evaluation or a report a thousand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        evaluate = _evaluate.Evaluator.__call__
+        monkeypatch.setattr(Cpu, "mark", lambda device: self.pass_by(1))
+        monkeypatch.setattr(
+            _evaluate.Evaluator, "__call__", lambda *arguments: (self.pass_by(1000), evaluate(*arguments))[1]
+        )
+
+    def pass_by(self, seconds: float) -> float:
+        """Let time pass and return the time then."""
+        self.now += seconds
+        return self.now
+
+
 def test_clock_counts_training_only(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a device whose clock counts readings, each step takes one and nothing else takes any."""
-    counting = bench()
-    marks = iter(range(1000))
-    monkeypatch.setattr(type(counting.device), "mark", lambda self: float(next(marks)))
-    found = list(measure(counting, recipe(steps=6)))
+    """Neither evaluations nor reports to the screen take any of its time."""
+    monkeypatch.setattr(_loop, "VALIDATION_SHARE", math.inf)
+    monkeypatch.setattr(_loop, "REPORT_S", 0.0)
+    monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, 3))
+    clock = Ticking(monkeypatch)
+    seen: list[dict[str, float]] = []
+    made = bench(progress=lambda **numbers: (clock.pass_by(1000), seen.append(numbers)))
+    found = list(measure(made, recipe(steps=6)))
+    assert len(named(found, "validation_accuracy")) == 3
     assert named(found, "step_time")[0].values == (1.0,) * 6
     assert value(found, "seconds") == 6.0
+    assert [numbers["step"] for numbers in seen] == [1, 2, 3, 4, 5, 6]
+    assert all(math.isfinite(number) for numbers in seen for number in numbers.values())
 
 
 def test_it_learns(bench: MakeBench, recipe: MakeRecipe) -> None:
@@ -148,11 +172,29 @@ def test_evaluation_leaves_no_trace(bench: MakeBench, recipe: MakeRecipe, monkey
     assert named(found, "loss")[0].values == seldom
 
 
-def test_warm_up_leaves_no_trace(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warm_up_leaves_no_trace_in_the_curve(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The curve does not know how long the warm-up was."""
     curve = losses(bench(dropout=0.5), recipe())
-    monkeypatch.setattr("cnnperf.stages._setup.WARMUP_STEPS", 5)
+    monkeypatch.setattr(_setup, "WARMUP_STEPS", 5)
     assert losses(bench(dropout=0.5), recipe()) == curve
+
+
+def test_warm_up_leaves_no_trace_in_the_network(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """Weights, statistics, gradients, modes and random numbers are as they were, to the bit."""
+    made, settings = bench(dropout=0.5), recipe(optimizer="muon")
+    data = _setup.Data.load(made, settings)
+    network = _setup.Network.build(made, settings, data)
+    before = {name: tensor.clone() for name, tensor in network.model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    evaluator, step_s = _setup.warm_up(made, settings, data, network)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.model.parameters())
+    assert all(module.training for module in network.model.modules())
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert evaluator.seconds == 0
+    assert min(evaluator.image_s, step_s) > 0
 
 
 def test_loss_that_is_not_finite_ends_the_training(bench: MakeBench, recipe: MakeRecipe) -> None:
@@ -262,6 +304,17 @@ def test_memory_is_at_least_what_is_certainly_used(
     assert value(small, "peak_above_start_bytes") < value(large, "peak_above_start_bytes")
 
 
+def test_peak_is_that_of_the_whole_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was reached before the reset still counts, but not above the start."""
+    peaks = iter([{"peak_bytes": 900}, {"peak_bytes": 700}])
+    monkeypatch.setattr(Cpu, "peak_bytes", lambda device: next(peaks))
+    monkeypatch.setattr(Cpu, "used_bytes", lambda device: 500)
+    monkeypatch.setattr(Cpu, "reset_peak", lambda device: True)
+    found = list(Memory(Cpu()).peaks())
+    assert value(found, "peak_bytes") == 900
+    assert value(found, "peak_above_start_bytes") == 200
+
+
 def test_memory_above_start_is_absent_where_it_cannot_be_reset(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,21 +336,6 @@ def test_network_is_trained_in_training_mode_and_evaluated_out_of_it(
     list(measure(bench("Recording"), recipe()))
     assert set(built[0].calls) == {(True, False, 32), (False, True, 32)}
     assert built[0].training
-
-
-def test_progress_is_reported_outside_the_clock(
-    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the screen costs is not counted."""
-    monkeypatch.setattr(_loop, "REPORT_S", 0.0)
-    seen: list[dict[str, float]] = []
-    made = bench(progress=lambda **numbers: seen.append(numbers))
-    marks = iter(range(1000))
-    monkeypatch.setattr(type(made.device), "mark", lambda self: float(next(marks)))
-    found = list(measure(made, recipe(steps=5)))
-    assert [numbers["step"] for numbers in seen] == [1, 2, 3, 4, 5]
-    assert value(found, "seconds") == 5.0
-    assert all(math.isfinite(number) for numbers in seen for number in numbers.values())
 
 
 def test_a_device_that_computes_behind_our_back_is_waited_for_seldom(
