@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cnnperf import cli_check
 from cnnperf.errors import CnnperfError, CnnperfWarning, UsageError
 
 if TYPE_CHECKING:
@@ -175,6 +176,9 @@ def schema() -> None:
     from cnnperf.preflight import ask
 
     print(ask("--schema", ""))
+
+
+cli_check.add_commands(app)
 
 
 def _print_answer(verb: str, datasets: list[str], data: Path | None) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, median_abs_deviation, norm
+from scipy.stats import binomtest, median_abs_deviation, norm, t
 
 Floats = NDArray[np.float64]
 
@@ -106,6 +106,48 @@ def signed_rank_tail(n: int) -> Floats:
         subsets = np.pad(subsets, (0, rank)) + np.pad(subsets, (rank, 0))
     tail: Floats = subsets[::-1].cumsum()[::-1] / 2.0**n
     return tail
+
+
+class Welch:
+    """What Welch's t-test tells of the difference of two means, the second less the first.
+
+    least: a standard deviation for each side that its few samples may not fall below, since their source is known to
+    scatter so much.
+    Source: Welch, The generalization of "Student's" problem (1947); the degrees of freedom are Satterthwaite's.
+    """
+
+    def __init__(self, first: Sequence[float], second: Sequence[float], least: tuple[float, float]) -> None:
+        sides = [np.asarray(side, dtype=np.float64) for side in (first, second)]
+        self.estimate = float(sides[1].mean() - sides[0].mean())
+        variances = [max(s.std(ddof=1), floor) ** 2 / len(s) for s, floor in zip(sides, least, strict=True)]
+        self._error = float(np.sqrt(sum(variances)))
+        squares = sum(variance**2 / (len(s) - 1) for variance, s in zip(variances, sides, strict=True))
+        self._freedom = sum(variances) ** 2 / squares
+
+    def p_above(self, value: float) -> float:
+        """Return the one-sided p-value of a difference no higher than `value`: small if it lies above."""
+        return float(t.sf((self.estimate - value) / self._error, self._freedom))
+
+    def p_below(self, value: float) -> float:
+        """Return the one-sided p-value of a difference no lower than `value`: small if it lies below."""
+        return float(t.cdf((self.estimate - value) / self._error, self._freedom))
+
+    def upper(self, level: float) -> float:
+        """Return the highest difference that `p_below` does not reject at this level."""
+        return float(self.estimate + t.isf(level, self._freedom) * self._error)
+
+    def lower(self, level: float) -> float:
+        """Return the lowest difference that `p_above` does not reject at this level."""
+        return float(self.estimate - t.isf(level, self._freedom) * self._error)
+
+
+def binomial_deviation(proportion: float, trials: int) -> float:
+    """Return the standard deviation of a proportion seen in so many trials; never 0, even of none or all.
+
+    Source: Agresti and Coull, Approximate is better than "exact" (1998); one success and one failure are added.
+    """
+    adjusted = (proportion * trials + 1) / (trials + 2)
+    return float(np.sqrt(adjusted * (1 - adjusted) / trials))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import wilcoxon
+from scipy.stats import ttest_ind, wilcoxon
 
 from cnnperf.stats import (
     Interval,
     SignedRanks,
+    Welch,
+    binomial_deviation,
     binomial_interval,
     drifts,
     holm,
@@ -169,3 +171,32 @@ def test_the_replicates_that_are_needed_are_enough() -> None:
     power = np.mean(SignedRanks(random.normal(0.02, 0.03, (4000, n))).p_above(0) <= 0.005)
     assert 0.7 < power < 0.9
     assert replicates_needed(random.normal(0, 1e-6, 9), shift=0.02, alpha=0.005) == 8  # 1/256 is the first below
+
+
+SAMPLE = st.lists(st.floats(-1, 1), min_size=2, max_size=6, unique=True)
+
+
+@given(SAMPLE, SAMPLE, st.floats(-1, 1))
+def test_welch_is_scipys_where_no_deviation_is_given(first: list[float], second: list[float], value: float) -> None:
+    """Tests and bounds against an implementation that is not ours."""
+    ours = Welch(first, [x + 2 for x in second], (1e-3, 1e-3))
+    if min(np.std(first, ddof=1), np.std(second, ddof=1)) <= 1e-3:
+        return
+    theirs = ttest_ind([x + 2 for x in second], [x + value for x in first], equal_var=False, alternative="greater")
+    assert ours.p_above(value) == pytest.approx(theirs.pvalue, abs=1e-9)
+    assert ours.p_below(value) == pytest.approx(1 - theirs.pvalue, abs=1e-9)
+    assert ours.lower(0.05) == pytest.approx(theirs.confidence_interval(0.95).low + value, abs=1e-6)
+    assert ours.upper(0.05) - ours.estimate == pytest.approx(ours.estimate - ours.lower(0.05))
+
+
+def test_welch_does_not_believe_that_samples_agree_more_than_they_can() -> None:
+    """Three equal values a side are no proof if each is known to be uncertain."""
+    equal = Welch([0.5] * 3, [0.51] * 3, (0.01, 0.01))
+    assert equal.p_above(0) == pytest.approx(ttest_ind([-0.01, 0, 0.01], [0, 0.01, 0.02]).pvalue / 2)
+
+
+def test_the_deviation_of_a_proportion() -> None:
+    """√(pq/n) in the middle, and not 0 at the ends."""
+    assert binomial_deviation(0.5, 10_000) == pytest.approx(0.005, rel=1e-3)
+    assert binomial_deviation(1.0, 100) == pytest.approx(binomial_deviation(0.0, 100))
+    assert binomial_deviation(1.0, 100) > 0.005
