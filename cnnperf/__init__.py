@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cnnperf.check import compare as compare
     from cnnperf.errors import CnnperfError as CnnperfError
     from cnnperf.errors import CnnperfWarning as CnnperfWarning
     from cnnperf.leaderboard import curves as curves
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
     from cnnperf.task import Choice as Choice
     from cnnperf.task import Provenance as Provenance
     from cnnperf.task import Task as Task
+    from cnnperf.verdict import Comparison as Comparison
+    from cnnperf.verdict import Verdict as Verdict
 
 _HOMES = {
     "CnnperfError": "errors",
     "CnnperfWarning": "errors",
+    "compare": "check",
     "curves": "leaderboard",
     "rank": "leaderboard",
     "Machine": "record",
@@ -46,6 +50,8 @@ _HOMES = {
     "Provenance": "task",
     "Suite": "suite",
     "Task": "task",
+    "Comparison": "verdict",
+    "Verdict": "verdict",
     "load_suite": "suite",
     "plan": "suite",
 }

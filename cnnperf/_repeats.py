@@ -56,7 +56,7 @@ class Repeats:
     @property
     def reason(self) -> str | None:
         """Say in one line why repeats did not end well, each reason once."""
-        reasons = [_one_line(r.error or r.signal or r.status) for r in self.records if r.status != "ok"]
+        reasons = [one_line(r.error or r.signal or r.status) for r in self.records if r.status != "ok"]
         return "; ".join(dict.fromkeys(reasons)) or None
 
     @property
@@ -135,6 +135,6 @@ class Repeats:
                 yield tuple(self.task.settings["batch_size"] / s for s in steps)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return a text without line ends and without what a terminal would obey."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cnnperf import cli_check
 from cnnperf.errors import CnnperfError, CnnperfWarning, RunError, UsageError
 
 if TYPE_CHECKING:
@@ -178,6 +179,9 @@ def schema() -> None:
     from cnnperf.preflight import ask
 
     print(ask("--schema", ""))
+
+
+cli_check.add_commands(app)
 
 
 def _print_answer(verb: str, datasets: list[str], data: Path | None) -> None:

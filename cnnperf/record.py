@@ -32,10 +32,13 @@ class Measurement(Frozen):
     unit: str
     """`s`, `bytes`, `fraction`, `count`, `images/s`, or `1` for a pure number."""
     better: Literal["lower", "higher"] | None
-    """Which direction is an improvement; None for what is neither."""
+    """Which direction is an improvement; None for what is neither, which is compared with nothing."""
     values: tuple[Finite, ...]
     tags: Mapping[str, Scalar] = {}
-    """What tells it apart from others of its metric (`engine`, `layer`) or says what it stands on (`n`, `step`)."""
+    """What tells it apart from others of its metric (`engine`, `layer`) or says what it stands on (`n`, `step`).
+
+    The size of a file names it as `artifact`: that tells it from the bytes of memory, which are never quite the same.
+    """
 
 
 class Machine(Frozen):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest, median_abs_deviation, norm, t
+
+Floats = NDArray[np.float64]
 
 
 class Quartiles(NamedTuple):
@@ -44,3 +48,140 @@ def binomial_interval(successes: int, trials: int, confidence: float = 0.95) -> 
     """
     low, high = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return Interval(float(low), float(high))
+
+
+class SignedRanks:
+    """What the exact signed-rank test tells of the centre of independent differences whose distribution is symmetric.
+
+    Test, estimate and bounds stand on the n(n+1)/2 Walsh averages (d_i + d_j) / 2, i ≤ j: as many of them lie above a
+    value as the ranks of the differences above it come to, so the three never contradict each other. A tie counts
+    against rejection: where there are any, the test errs less often than it says. Differences lie along the last axis,
+    and a number is returned for each place on the others.
+    Source: Hollander, Wolfe and Chicken, Nonparametric Statistical Methods (2014), sections 3.1 to 3.3.
+    """
+
+    def __init__(self, differences: ArrayLike) -> None:
+        values = np.asarray(differences, dtype=np.float64)
+        first, second = np.triu_indices(values.shape[-1])
+        self._averages = np.sort((values[..., first] + values[..., second]) / 2, axis=-1)
+        self._tail = signed_rank_tail(values.shape[-1])
+
+    @property
+    def estimate(self) -> Floats:
+        """The Hodges–Lehmann estimate of the centre."""
+        return np.asarray(np.median(self._averages, axis=-1))
+
+    def p_above(self, value: float) -> Floats:
+        """Return the one-sided p-value of a centre no higher than `value`: small if it lies above."""
+        return np.asarray(self._tail[np.count_nonzero(self._averages > value, axis=-1)])
+
+    def p_below(self, value: float) -> Floats:
+        """Return the one-sided p-value of a centre no lower than `value`: small if it lies below."""
+        return np.asarray(self._tail[np.count_nonzero(self._averages < value, axis=-1)])
+
+    def upper(self, level: float) -> Floats:
+        """Return the highest centre that `p_below` does not reject at this level; infinite if n is too small for it."""
+        rank = self._critical_rank(level)
+        return np.full(self._averages.shape[:-1], np.inf) if rank is None else self._averages[..., rank - 1]
+
+    def lower(self, level: float) -> Floats:
+        """Return the lowest centre that `p_above` does not reject at this level; infinite if n is too small for it."""
+        rank = self._critical_rank(level)
+        return np.full(self._averages.shape[:-1], -np.inf) if rank is None else self._averages[..., -rank]
+
+    def _critical_rank(self, level: float) -> int | None:
+        """Return the least sum of ranks that is rejected at this level; None if none is."""
+        rejected = np.flatnonzero(self._tail <= level)
+        return int(rejected[0]) if len(rejected) else None
+
+
+@cache
+def signed_rank_tail(n: int) -> Floats:
+    """Return P(W ≥ w) for w = 0 … n(n+1)/2, W being the sum of the ranks 1 … n that a fair coin each chooses.
+
+    scipy.stats.wilcoxon(method="exact") counts the same subsets, a sample at a time.
+    """
+    subsets = np.ones(1)
+    for rank in range(1, n + 1):
+        subsets = np.pad(subsets, (0, rank)) + np.pad(subsets, (rank, 0))
+    tail: Floats = subsets[::-1].cumsum()[::-1] / 2.0**n
+    return tail
+
+
+class Welch:
+    """What Welch's t-test tells of the difference of two means, the second less the first.
+
+    least: a standard deviation for each side that its few samples may not fall below, since their source is known to
+    scatter so much.
+    Source: Welch, The generalization of "Student's" problem (1947); the degrees of freedom are Satterthwaite's.
+    """
+
+    def __init__(self, first: Sequence[float], second: Sequence[float], least: tuple[float, float]) -> None:
+        sides = [np.asarray(side, dtype=np.float64) for side in (first, second)]
+        self.estimate = float(sides[1].mean() - sides[0].mean())
+        variances = [max(s.std(ddof=1), floor) ** 2 / len(s) for s, floor in zip(sides, least, strict=True)]
+        self._error = float(np.sqrt(sum(variances)))
+        squares = sum(variance**2 / (len(s) - 1) for variance, s in zip(variances, sides, strict=True))
+        self._freedom = sum(variances) ** 2 / squares
+
+    def p_above(self, value: float) -> float:
+        """Return the one-sided p-value of a difference no higher than `value`: small if it lies above."""
+        return float(t.sf((self.estimate - value) / self._error, self._freedom))
+
+    def p_below(self, value: float) -> float:
+        """Return the one-sided p-value of a difference no lower than `value`: small if it lies below."""
+        return float(t.cdf((self.estimate - value) / self._error, self._freedom))
+
+    def upper(self, level: float) -> float:
+        """Return the highest difference that `p_below` does not reject at this level."""
+        return float(self.estimate + t.isf(level, self._freedom) * self._error)
+
+    def lower(self, level: float) -> float:
+        """Return the lowest difference that `p_above` does not reject at this level."""
+        return float(self.estimate - t.isf(level, self._freedom) * self._error)
+
+
+def binomial_deviation(proportion: float, trials: int) -> float:
+    """Return the standard deviation of a proportion seen in so many trials; never 0, even of none or all.
+
+    Source: Agresti and Coull, Approximate is better than "exact" (1998); one success and one failure are added.
+    """
+    adjusted = (proportion * trials + 1) / (trials + 2)
+    return float(np.sqrt(adjusted * (1 - adjusted) / trials))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number: to reject those up to alpha errs anywhere with probability alpha.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure (1979).
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)).clip(max=1.0)
+    return [float(value) for value in adjusted]
+
+
+def drifts(samples: Sequence[float]) -> bool:
+    """Tell whether the medians of a sample's two halves lie further apart than four of their standard errors.
+
+    The median's is √(π/2) σ / √n for normal samples. σ is taken from the absolute deviations within the halves: about
+    the median of the whole, a drift would widen them and hide itself.
+    """
+    half = len(samples) // 2
+    halves = np.asarray(samples[: 2 * half], dtype=np.float64).reshape(2, half)
+    medians = np.median(halves, axis=1, keepdims=True)
+    deviation = median_abs_deviation(halves - medians, axis=None, scale="normal")
+    error = np.sqrt(np.pi / 2) * deviation * np.sqrt(2 / half)
+    return bool(abs(medians[0, 0] - medians[1, 0]) > 4 * error)
+
+
+def replicates_needed(differences: Sequence[float], shift: float, alpha: float, power: float = 0.8) -> int:
+    """Estimate how many differences as scattered as these the signed-rank test needs to tell a shift from none.
+
+    Never fewer than those with which it can reject anything at this level.
+    Source: the normal sample-size formula, over the test's asymptotic efficiency of 3/π (Hollander, Wolfe and Chicken).
+    """
+    deviation = np.std(np.asarray(differences, dtype=np.float64), ddof=1)
+    quantiles = norm.isf(alpha) + norm.ppf(power)
+    return int(np.ceil(max(np.pi / 3 * (quantiles * deviation / shift) ** 2, np.log2(1 / alpha))))

@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from cnnperf.record import Machine, Measurement, Record
 from cnnperf.task import Task
+
+# The same examples each time, and no limit on the time that a busy machine takes over one.
+settings.register_profile("reproducible", deadline=None, derandomize=True)
+settings.load_profile("reproducible")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_ind, wilcoxon
 
-from cnnperf.stats import Interval, binomial_interval, quartiles
+from cnnperf.stats import (
+    Interval,
+    SignedRanks,
+    Welch,
+    binomial_deviation,
+    binomial_interval,
+    drifts,
+    holm,
+    quartiles,
+    replicates_needed,
+    signed_rank_tail,
+)
 
 
 def test_quartiles_of_a_known_sample() -> None:
@@ -44,3 +59,144 @@ def test_overlap_counts_the_ends(other: tuple[float, float], *, overlaps: bool) 
     """Intervals that touch overlap, whichever is asked."""
     assert Interval(1, 2).overlaps(Interval(*other)) is overlaps
     assert Interval(*other).overlaps(Interval(1, 2)) is overlaps
+
+
+DIFFERENCES = st.lists(st.floats(-1, 1), min_size=1, max_size=22)
+
+
+def test_the_tail_of_the_signed_rank_statistic_by_hand() -> None:
+    """Of the eight subsets of {1, 2, 3} one has the sum 6, one 5, one 4, two 3, one each 2, 1 and 0."""
+    assert signed_rank_tail(3) * 8 == pytest.approx([8, 7, 6, 5, 3, 2, 1])
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=22, unique_by=abs).filter(lambda values: 0 not in values))
+def test_p_values_are_those_of_scipy_where_nothing_is_tied(differences: list[float]) -> None:
+    """Both directions, against an implementation that is not ours."""
+    ranks = SignedRanks(differences)
+    above = wilcoxon(differences, alternative="greater", method="exact").pvalue
+    below = wilcoxon(differences, alternative="less", method="exact").pvalue
+    assert (ranks.p_above(0), ranks.p_below(0)) == pytest.approx((above, below))
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
+def test_ties_and_zeros_make_the_test_conservative(differences: list[int]) -> None:
+    """The p-value is no less than the largest over all ways to break the ties, each exact by itself."""
+    (magnitudes, signs) = np.abs(differences), np.where(np.array(differences) > 0, 1, -1)
+    against = np.lexsort((-signs, magnitudes))  # Among equals the positive ones come first and get the lower ranks.
+    statistic = sum(rank for rank, index in enumerate(against, start=1) if signs[index] > 0)
+    assert SignedRanks(differences).p_above(0) == signed_rank_tail(len(differences))[statistic]
+
+
+@given(DIFFERENCES, st.sampled_from([0.5, 0.05, 0.05 / 3, 0.001]), st.floats(-1, 1))
+def test_bounds_and_tests_never_contradict_each_other(differences: list[float], level: float, value: float) -> None:
+    """A value lies beyond a bound exactly when the test at that level rejects it."""
+    ranks = SignedRanks(differences)
+    assert (ranks.upper(level) < value) == (ranks.p_below(value) <= level)
+    assert (ranks.lower(level) > value) == (ranks.p_above(value) <= level)
+
+
+@given(DIFFERENCES, st.floats(0, 1))
+def test_the_mirrored_sample_gives_mirrored_numbers_exactly(differences: list[float], value: float) -> None:
+    """To swap what is compared changes signs and nothing else, to the last bit."""
+    ranks, mirrored = SignedRanks(differences), SignedRanks([-d for d in differences])
+    assert mirrored.estimate == -ranks.estimate
+    assert (mirrored.lower(0.02), mirrored.upper(0.02)) == (-ranks.upper(0.02), -ranks.lower(0.02))
+    assert mirrored.p_above(value) == ranks.p_below(-value)
+
+
+def test_estimate_and_bounds_of_a_published_example() -> None:
+    """Hamilton's depression factor in nine patients: Hollander, Wolfe and Chicken, examples 3.1, 3.3 and 3.4."""
+    before = np.array([1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30])
+    after = np.array([0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29])
+    ranks = SignedRanks(after - before)
+    assert ranks.estimate == pytest.approx(-0.46)
+    assert (ranks.lower(0.02), ranks.upper(0.02)) == pytest.approx((-0.786, -0.010))  # 96 % in all
+    assert ranks.p_below(0) == pytest.approx(0.0195, abs=5e-5)
+
+
+def test_bounds_are_infinite_where_no_sample_could_be_rejected() -> None:
+    """Five differences reach 1/32 at best."""
+    assert SignedRanks([0.1] * 5).upper(0.03) == math.inf
+    assert SignedRanks([0.1] * 5).lower(0.03) == -math.inf
+    assert SignedRanks([0.1] * 5).upper(0.04) == pytest.approx(0.1)
+
+
+def test_many_samples_at_once_are_each_by_itself() -> None:
+    """Differences lie along the last axis."""
+    many = np.random.default_rng(1).normal(size=(4, 3, 8))
+    ranks = SignedRanks(many)
+    for place in np.ndindex(4, 3):
+        one = SignedRanks(many[place])
+        assert ranks.p_above(0.1)[place] == one.p_above(0.1)
+        assert ranks.upper(0.05)[place] == one.upper(0.05)
+        assert ranks.estimate[place] == one.estimate
+
+
+def test_holm_by_hand() -> None:
+    """The least of four is multiplied by 4, the next by 3 …, never less than the one before nor more than 1."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize("pairs", [12, 60])
+def test_a_drift_is_told_from_noise(pairs: int) -> None:
+    """A step and a slope are seen, however great; noise is none, one outlier neither, nor is a constant sample."""
+    noise = np.random.default_rng(2).normal(0, 0.01, pairs)
+    assert not drifts(noise)
+    assert drifts(noise + np.repeat([0, 0.1], pairs // 2))
+    assert drifts(noise + np.repeat([0, 9.0], pairs // 2))
+    assert drifts(np.linspace(0, 1, 60))
+    assert not drifts([*noise[:-1], 9.0])
+    assert not drifts([0.5] * pairs)
+
+
+def test_a_drift_of_four_standard_errors_is_seen_half_of_the_time() -> None:
+    """Of two errors hardly ever, of six nearly always."""
+    random = np.random.default_rng(4)
+    error = math.sqrt(math.pi / 2) * math.sqrt(4 / 60)
+    seen = {
+        errors: np.mean([drifts(random.normal(size=60) + np.repeat([0, errors * error], 30)) for _ in range(300)])
+        for errors in (2, 4, 6)
+    }
+    assert seen[2] < 0.1
+    assert 0.35 < seen[4] < 0.65
+    assert seen[6] > 0.9
+
+
+def test_the_replicates_that_are_needed_are_enough() -> None:
+    """With so many, four fifths of simulated samples with that shift are rejected, more or less."""
+    random = np.random.default_rng(3)
+    n = replicates_needed(random.normal(0, 0.03, 1000), shift=0.02, alpha=0.005)
+    power = np.mean(SignedRanks(random.normal(0.02, 0.03, (4000, n))).p_above(0) <= 0.005)
+    assert 0.7 < power < 0.9
+    assert replicates_needed(random.normal(0, 1e-6, 9), shift=0.02, alpha=0.005) == 8  # 1/256 is the first below
+
+
+SAMPLE = st.lists(st.floats(-1, 1), min_size=2, max_size=6, unique=True)
+
+
+@given(SAMPLE, SAMPLE, st.floats(-1, 1))
+def test_welch_is_scipys_where_no_deviation_is_given(first: list[float], second: list[float], value: float) -> None:
+    """Tests and bounds against an implementation that is not ours."""
+    ours = Welch(first, [x + 2 for x in second], (1e-3, 1e-3))
+    if min(np.std(first, ddof=1), np.std(second, ddof=1)) <= 1e-3:
+        return
+    theirs = ttest_ind([x + 2 for x in second], [x + value for x in first], equal_var=False, alternative="greater")
+    assert ours.p_above(value) == pytest.approx(theirs.pvalue, abs=1e-9)
+    assert ours.p_below(value) == pytest.approx(1 - theirs.pvalue, abs=1e-9)
+    assert ours.lower(0.05) == pytest.approx(theirs.confidence_interval(0.95).low + value, abs=1e-6)
+    assert ours.upper(0.05) - ours.estimate == pytest.approx(ours.estimate - ours.lower(0.05))
+
+
+def test_welch_does_not_believe_that_samples_agree_more_than_they_can() -> None:
+    """Three equal values a side are no proof if each is known to be uncertain."""
+    equal = Welch([0.5] * 3, [0.51] * 3, (0.01, 0.01))
+    assert equal.p_above(0) == pytest.approx(ttest_ind([-0.01, 0, 0.01], [0, 0.01, 0.02]).pvalue / 2)
+
+
+def test_the_deviation_of_a_proportion() -> None:
+    """√(pq/n) in the middle, and not 0 at the ends."""
+    assert binomial_deviation(0.5, 10_000) == pytest.approx(0.005, rel=1e-3)
+    assert binomial_deviation(1.0, 100) == pytest.approx(binomial_deviation(0.0, 100))
+    assert binomial_deviation(1.0, 100) > 0.005

@@ -15,7 +15,7 @@ def write(report: Report, out: TextIO) -> None:
     groups = report.groups()
     for group in groups:
         out.write("\n".join(_lines(group)) + "\n\n")
-    out.writelines(f"- {_escaped(note)}\n" for note in report.notes if groups)
+    out.writelines(f"- {escaped(note)}\n" for note in report.notes if groups)
     if not groups:
         out.write("Nothing was trained in these runs.\n")
 
@@ -25,13 +25,13 @@ def _lines(group: Table) -> list[str]:
     marks = {column.name: best(column, group.rows) for column in columns}
     warning = alarm(group)
     return [
-        f"### {_escaped(title(group))}",
+        f"### {escaped(title(group))}",
         "",
-        *((f"> **{_escaped(warning)}**", "") if warning else ()),
-        _line(_escaped(head(column, group.rows)) for column in columns),
+        *((f"> **{escaped(warning)}**", "") if warning else ()),
+        _line(escaped(head(column, group.rows)) for column in columns),
         _line("---" if column.unit is None else "--:" for column in columns),
         *(_line(_cell(c, row, marked=marks[c.name][i]) for c in columns) for i, row in enumerate(group.rows)),
-        *(("", *(f"- {_escaped(remark)}" for remark in remarks(group))) if remarks(group) else ()),
+        *(("", *(f"- {escaped(remark)}" for remark in remarks(group))) if remarks(group) else ()),
     ]
 
 
@@ -40,10 +40,10 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _cell(column: Column, row: Row, *, marked: bool) -> str:
-    words = _escaped(cell(column, row))
+    words = escaped(cell(column, row))
     return f"**{words}**" if marked else words
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Return a text that Markdown shows as it is, on one line."""
     return re.sub(r"([\\`*_|<\[\]~])", r"\\\1", text).replace("\n", "<br>")

@@ -1,0 +1,201 @@
+"""The gate for stored runs: a candidate's records are held to a baseline's, cell by cell and metric by metric."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnperf import record as store
+from cnnperf._repeats import one_line
+from cnnperf._units import Pair, Pending, judge
+from cnnperf.errors import UsageError
+from cnnperf.record import Machine, Measurement, Record
+from cnnperf.rule import Rule
+from cnnperf.stats import holm
+from cnnperf.task import Scalar
+from cnnperf.verdict import Comparison, Verdict
+
+Work = tuple[str, str]
+"""A cell's id and a stage."""
+Metric = tuple[str, tuple[tuple[str, Scalar], ...]]
+"""A metric and the tags that tell it apart."""
+Side = Mapping[Work, Sequence[Record]]
+
+STANDS_ON = ("n", "images")
+"""Tags that say on how much a figure stands; the others tell it apart."""
+MACHINE = ("host", "cpu", "cores", "memory_bytes", "governor", "gpu")
+VERSIONS = ("os", "driver", "python", "commit", "packages")
+"""What may differ between the sides and is listed."""
+
+
+def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rule: Rule | None = None) -> Comparison:
+    """Hold the records of the candidate's run folders to those of the baseline's.
+
+    Raises UsageError, naming what, if a cell's settings, data, threads or seeds differ, StoreError for a folder that
+    cannot be read or is of a newer cnnperf.
+    """
+    rule = rule or Rule()
+    before, after = _read(baseline), _read(candidate)
+    if not before:
+        raise UsageError("--baseline: these runs hold no record to hold a candidate to; give runs with results")
+    found: list[Verdict | Pending] = []
+    for work, records in before.items():
+        found += _compare(work, records, after.get(work, ()), before, after, rule)
+    tested = [each for each in found if isinstance(each, Pending)]
+    worse = iter(holm([each.p_worse(rule) for each in tested]))
+    better = iter(holm([each.p_better(rule) for each in tested]))
+    verdicts = [v.settled(rule, next(worse), next(better)) if isinstance(v, Pending) else v for v in found]
+    verdicts.sort(key=lambda verdict: verdict.outcome == "indicative")
+    return Comparison(verdicts=tuple(verdicts), notes=tuple(_notes(before, after, rule, len(tested))))
+
+
+def _read(runs: Iterable[str | Path]) -> Side:
+    side: dict[Work, list[Record]] = defaultdict(list)
+    for run in dict.fromkeys(Path(run).resolve() for run in runs):
+        for record in store.read(run):
+            side[record.task.cell.id, record.task.stage].append(record)
+    return dict(side)
+
+
+def _compare(
+    work: Work, baseline: Sequence[Record], candidate: Sequence[Record], before: Side, after: Side, rule: Rule
+) -> Iterator[Verdict | Pending]:
+    """Compare all metrics of one stage of one cell, or say why there is nothing to compare."""
+    if all(r.status == "skipped" for r in baseline):
+        return
+    ended = _ended(work, baseline, candidate)
+    if ended:
+        yield ended
+    first, second = ([r for r in side if r.status == "ok"] for side in (baseline, candidate))
+    if not first or not second:
+        return
+    _refuse_unlike(work, first, second)
+    unequal = _unequal_training(work[0], before, after)
+    unlike = "; ".join(_differences(*([_facts(r.machine, MACHINE) for r in side] for side in (first, second))))
+    old, new = _metrics(first), _metrics(second)
+    for metric, measured in old.items():
+        if metric not in new:
+            reason = "measured in the baseline and not in the candidate"
+            yield Verdict(cell=work[0], metric=_label(metric), outcome="missing", remark=reason)
+        elif measured[0][1].better is not None and "step" not in measured[0][1].tags:
+            sides = measured, new[metric]
+            (of_baseline, of_candidate) = (tuple(m for _, m in side) for side in sides)
+            seeds = tuple(r.task.seed for r, _ in sides[0]), tuple(r.task.seed for r, _ in sides[1])
+            pair = Pair(work[0], _label(metric), of_baseline, of_candidate, seeds, unequal, unlike or None)
+            yield judge(pair, rule)
+
+
+def _ended(work: Work, baseline: Sequence[Record], candidate: Sequence[Record]) -> Verdict | None:
+    """Return the verdict on a stage that did not end well on a side; None if it did on both."""
+    cell, stage = work
+    failed = [r for r in candidate if r.status in ("failed", "timeout")]
+    if failed:
+        why = (
+            f"{len(failed)} of {len(candidate)} in the candidate {failed[0].status}: {one_line(failed[0].error or '')}"
+        )
+        return Verdict(cell=cell, metric=stage, outcome="error", remark=why)
+    ok = [r for r in baseline if r.status == "ok"]
+    if not ok:
+        bad = next(r for r in baseline if r.status != "skipped")
+        why = f"the baseline {bad.status}: {one_line(bad.error or '')}; make one that is ok"
+        return Verdict(cell=cell, metric=stage, outcome="inconclusive", remark=why)
+    if not any(r.status == "ok" for r in candidate):
+        why = f"skipped in the candidate: {one_line(candidate[0].error or '')}" if candidate else "not in the candidate"
+        return Verdict(cell=cell, metric=stage, outcome="missing", remark=why)
+    return None
+
+
+def _metrics(records: Iterable[Record]) -> dict[Metric, list[tuple[Record, Measurement]]]:
+    """Group what records measured; the points of a curve are one metric."""
+    found: dict[Metric, list[tuple[Record, Measurement]]] = defaultdict(list)
+    for r in records:
+        for m in r.measurements:
+            tags = {} if "step" in m.tags else {key: tag for key, tag in m.tags.items() if key not in STANDS_ON}
+            found[m.metric, tuple(sorted(tags.items()))].append((r, m))
+    return found
+
+
+def _label(metric: Metric) -> str:
+    name, tags = metric
+    return f"{name}[{','.join(f'{key}={value}' for key, value in tags)}]" if tags else name
+
+
+def _refuse_unlike(work: Work, baseline: Sequence[Record], candidate: Sequence[Record]) -> None:
+    """Raise UsageError if anything differs that makes figures differ by itself."""
+    contents = [_content(r) for r in (*baseline, *candidate)]
+    differences = list(_differences(contents[:1], contents[1:]))
+    seeds = [sorted({r.task.seed - r.task.repeat for r in side}) for side in (baseline, candidate)]
+    if seeds[0] != seeds[1]:
+        differences.append(f"seed ({_listed(seeds[0])} against {_listed(seeds[1])})")
+    if differences:
+        cell, stage = work
+        raise UsageError(f"{cell} {stage}: the runs differ in {', '.join(differences)}; compare runs that are alike")
+
+
+def _content(record: Record) -> dict[str, Any]:
+    """Return what must be equal in two records, by name."""
+    task = record.task
+    data = task.data.model_dump(exclude={"source", "fallback"}) if task.data else {}
+    return {
+        **{f"{task.stage}.{key}": value for key, value in task.settings.items()},
+        **{f"data.{key}": value for key, value in data.items()},
+        "threads": task.threads,
+    }
+
+
+def _facts(machine: Machine, fields: Iterable[str]) -> dict[str, Any]:
+    facts = {field: getattr(machine, field) for field in fields}
+    return facts | dict(facts.pop("packages", {}))
+
+
+def _differences(baseline: Sequence[Mapping[str, Any]], candidate: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Name what is not the same in all of both sides, with the values of either."""
+    for key in dict.fromkeys(key for facts in (*baseline, *candidate) for key in facts):
+        one, other = ([_word(facts.get(key)) for facts in side] for side in (baseline, candidate))
+        if len({*one, *other}) > 1:
+            yield f"{key} ({_listed(one)} against {_listed(other)})"
+
+
+def _word(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return " and ".join(dict.fromkeys(map(str, values)))
+
+
+def _unequal_training(cell: str, before: Side, after: Side) -> str | None:
+    """Say why accuracies do not stand on equally long trainings of a cell; None if they do."""
+    sides = [
+        {value for r in side.get((cell, "train"), ()) for m in r.find("train.steps") for value in m.values}
+        for side in (before, after)
+    ]
+    if not all(sides):
+        return "the runs do not tell how many steps were trained"
+    if len(sides[0] | sides[1]) > 1:
+        ends = [f"{min(side):g}–{max(side):g}" if len(side) > 1 else f"{max(side):g}" for side in sides]
+        return f"trained for {ends[0]} against {ends[1]} steps; give the budget in steps or epochs"
+    return None
+
+
+def _notes(before: Side, after: Side, rule: Rule, tests: int) -> Iterator[str]:
+    """Yield what must be known to read the verdicts."""
+    machines = [[r.machine for of in side.values() for r in of] for side in (before, after)]
+    for fields, words in (
+        (VERSIONS, "versions differ, as they may"),
+        (MACHINE, "machines differ, so that memory is not compared"),
+    ):
+        differences = list(_differences(*([_facts(m, fields) for m in side] for side in machines)))
+        if differences and all(machines):
+            yield f"{words}: {', '.join(differences)}"
+    new = [" ".join(work) for work in after if work not in before]
+    if new:
+        yield f"not in the baseline, and held to nothing: {', '.join(new)}"
+    yield (
+        f"counts and artifacts' sizes must be equal, memory may grow by {100 * rule.theta:g} %; of fractions a loss of "
+        f"{100 * rule.tau:g} point is ignored, one of {100 * rule.theta:g} points must be excluded: family-wise alpha "
+        f"{100 * rule.alpha:g} % over {tests} (Holm), beta {100 * rule.beta:g} %"
+    )
+    yield "times and speeds are indicative: of two processes that run the same code one is easily 20 % slower"

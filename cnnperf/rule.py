@@ -1,0 +1,199 @@
+"""The rule that decides whether times measured in turns are the same, worse or better.
+
+It is sequential: it looks at the replicates a few times and stops as soon as they suffice. How often it may err
+is shared out over the looks and, by Holm's procedure, over everything that is compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cnnperf.stats import SignedRanks, holm, replicates_needed
+from cnnperf.task import Frozen
+
+FLAGGED_SHARE = 0.25
+"""More flagged replicates than this, and no verdict stands on them."""
+
+
+class Rule(Frozen):
+    """What may be overlooked, what may not, and how often that may go wrong."""
+
+    alpha: float = 0.01
+    """The chance that anything unchanged is called worse, over all that is compared; half of it on each later look."""
+    beta: float = 0.05
+    """The chance that a slowdown of theta is called the same; a third of it on each look."""
+    tau: float = 0.01
+    """A slowdown so small is ignored."""
+    theta: float = 0.05
+    """A slowdown of this must be excluded before anything is called the same."""
+    looks: tuple[int, int, int] = (8, 14, 22)
+    """After how many replicates to look. The first look never says worse."""
+
+    def scheduled(self, comparisons: int) -> tuple[int, int, int]:
+        """Return the looks for so many comparisons; the second waits until it can say worse of one among them."""
+        first, second, last = self.looks
+        second = max(second, math.ceil(math.log2(1 / self.worse_level * comparisons)))
+        return first, second, max(second, last)
+
+    @property
+    def least_for_same(self) -> int:
+        """The fewest replicates whose bounds are finite."""
+        return math.ceil(math.log2(1 / self.same_level))
+
+    @property
+    def worse_level(self) -> float:
+        """The family-wise level at which one of the later looks calls something worse."""
+        return self.alpha / 2
+
+    @property
+    def same_level(self) -> float:
+        """The level of the bounds at each look."""
+        return self.beta / 3
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The replicates of one cell and metric in the order in which they were measured."""
+
+    differences: tuple[float, ...]
+    """ln(candidate / baseline), one a replicate: the median of its pairs."""
+    flagged: tuple[bool, ...]
+    """Whether a replicate drifted or never became steady."""
+    error: str | None = None
+    """Why it could not be measured on; None if it could."""
+
+    def fault(self) -> str | None:
+        """Say what makes the replicates unfit for any verdict; None if nothing does."""
+        for index, difference in enumerate(self.differences, start=1):
+            if not math.isfinite(difference):
+                return f"replicate {index} gave no finite ratio of times, got {difference}"
+        return self.error
+
+    def doubt(self) -> str | None:
+        """Say why no verdict may stand on these replicates; None if it may."""
+        flagged = sum(self.flagged)
+        if flagged > FLAGGED_SHARE * len(self.flagged):
+            return f"{flagged} of {len(self.flagged)} replicates drifted or never became steady; quiet the machine"
+        if len(self.differences) > 1 and len(set(self.differences)) == 1:
+            return f"all {len(self.differences)} replicates gave one ratio to the last digit; the clock is at fault"
+        return None
+
+    def first(self, count: int) -> Series:
+        """Return the first replicates, or all if there are no more."""
+        return Series(self.differences[:count], self.flagged[:count])
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the rule made of one series; estimate and bounds are logarithms of ratios, as the differences are."""
+
+    outcome: Literal["same", "better", "worse", "inconclusive", "error"]
+    n: int
+    estimate: float = math.nan
+    low: float = -math.inf
+    high: float = math.inf
+    p: float = math.nan
+    """One-sided: of better where that is the outcome, of worse otherwise."""
+    p_holm: float = math.nan
+    reason: str = ""
+    """Why nothing was decided, and what it would take; empty where something was."""
+
+
+def decide(
+    series: Mapping[str, Series], rule: Rule, looks: Sequence[int], *, final: bool = False
+) -> dict[str, Decision]:
+    """Take every look that the replicates suffice for and return what is decided by them.
+
+    series: all that is compared, also what is no longer measured because an earlier look decided it.
+    looks: after how many replicates a look is taken, at most three; one that comes early stands for the planned one.
+    final: nothing more will be measured, so that the last look makes inconclusive what it cannot decide.
+    """
+    decided = {
+        key: Decision("error", len(each.differences), reason=fault)
+        for key, each in series.items()
+        if (fault := each.fault())
+    }
+    for number, count in enumerate(looks):
+        ends = final and number == len(looks) - 1
+        seen = {
+            key: each.first(count)
+            for key, each in series.items()
+            if key not in decided and (ends or len(each.differences) >= count)
+        }
+        decided |= _look(seen, rule, comparisons=len(series), number=number, ends=ends)
+    return decided
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What one look sees of one series."""
+
+    series: Series
+    estimate: float
+    low: float
+    high: float
+    p_worse: float
+    p_better: float
+
+    @classmethod
+    def of(cls, series: Series, rule: Rule) -> _Evidence:
+        ranks = SignedRanks(series.differences)
+        return cls(
+            series,
+            estimate=float(ranks.estimate),
+            low=float(ranks.lower(rule.same_level)),
+            high=float(ranks.upper(rule.same_level)),
+            p_worse=float(ranks.p_above(math.log1p(rule.tau))),
+            p_better=float(ranks.p_below(-math.log1p(rule.tau))),
+        )
+
+    def excludes_theta(self, rule: Rule) -> bool:
+        """Tell whether it is not slower by theta, and not surely slower by more than tau.
+
+        The upper bound alone would call most slowdowns between the two the same before worse can be said.
+        """
+        return self.high < math.log1p(rule.theta) and self.low <= math.log1p(rule.tau)
+
+    def decision(self, outcome: Literal["same", "better", "worse", "inconclusive"], p: float, reason: str) -> Decision:
+        n = len(self.series.differences)
+        one_sided = self.p_better if outcome == "better" else self.p_worse
+        return Decision(outcome, n, self.estimate, self.low, self.high, one_sided, p, reason)
+
+
+def _look(seen: Mapping[str, Series], rule: Rule, *, comparisons: int, number: int, ends: bool) -> dict[str, Decision]:
+    evidence = {key: _Evidence.of(each, rule) for key, each in seen.items() if each.differences}
+    # What is no longer measured, and what failed, counts among the comparisons and is not rejected.
+    others = [1.0] * (comparisons - len(evidence))
+    worse = holm([*(each.p_worse for each in evidence.values()), *others])
+    better = holm([*(each.p_better for each in evidence.values()), *others])
+    decided = {key: Decision("inconclusive", 0, reason="nothing was measured") for key in seen.keys() - evidence.keys()}
+    for (key, each), p_worse, p_better in zip(evidence.items(), worse, better, strict=False):
+        doubt = each.series.doubt()
+        is_late = number > 0 and not doubt
+        # A speed-up is measured on until it can be called one; that it cannot is no reason to fail.
+        is_open = each.high < -math.log1p(rule.tau) and not ends
+        if is_late and p_worse <= rule.worse_level:
+            decided[key] = each.decision("worse", p_worse, "")
+        elif is_late and p_better <= rule.worse_level:
+            decided[key] = each.decision("better", p_better, "")
+        elif not doubt and each.excludes_theta(rule) and not is_open:
+            decided[key] = each.decision("same", p_worse, "")
+        elif ends:
+            decided[key] = each.decision("inconclusive", p_worse, doubt or _shortfall(each, rule, comparisons))
+    return decided
+
+
+def _shortfall(evidence: _Evidence, rule: Rule, comparisons: int) -> str:
+    """Say what it would take to decide on a series."""
+    n = len(evidence.series.differences)
+    least = rule.least_for_same
+    if n < least:
+        return f"{n} replicates, and no verdict stands on fewer than {least}; give it more minutes"
+    shift = math.log1p(rule.theta) - math.log1p(rule.tau)
+    needed = replicates_needed(evidence.series.differences, shift, rule.worse_level / comparisons)
+    if needed > n:
+        return f"{100 * rule.theta:g} % would take about {needed} replicates"
+    return f"the change lies between {100 * rule.tau:g} % and {100 * rule.theta:g} %, or too near one of them to tell"

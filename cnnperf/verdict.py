@@ -1,0 +1,124 @@
+"""Verdicts: what a comparison of two versions came to, and how it is shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Literal, TextIO, get_args
+
+from pydantic import Field, computed_field
+from rich.console import Console
+from rich.text import Text
+
+from cnnperf.reports._readable import scaled
+from cnnperf.reports.markdown import escaped
+from cnnperf.task import Frozen
+
+Outcome = Literal["worse", "missing", "error", "inconclusive", "better", "same", "indicative"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+FAILING = ("worse", "missing", "error")
+STYLES = {**dict.fromkeys(FAILING, "bold red"), "inconclusive": "yellow", "better": "green", "indicative": "dim"}
+MARKS = {**dict.fromkeys(FAILING, "❌"), "inconclusive": "❔", "better": "✅", "same": "✅", "indicative": ""}
+
+
+class Verdict(Frozen):
+    """What the comparison of one metric of one cell came to."""
+
+    cell: str
+    metric: str
+    """With the tags that tell it apart, such as `infer.latency[engine=torch]`; a stage where all of it is meant."""
+    outcome: Outcome
+    unit: str | None = None
+    baseline: Finite | None = None
+    """In the metric's unit; None if there is none."""
+    candidate: Finite | None = None
+    change: Finite | None = None
+    """Of a fraction candidate less baseline, of anything else candidate / baseline less 1."""
+    low: Finite | None = None
+    """The least change that is not excluded; None if none is."""
+    high: Finite | None = None
+    """The greatest change that is not excluded; None if none is."""
+    p: Finite | None = None
+    """One-sided, of the change's direction; None where nothing was tested."""
+    p_holm: Finite | None = None
+    """The same, adjusted for all that was tested; this is what is held against the level."""
+    n: int | None = None
+    """Repeats on the side that has fewer."""
+    remark: str = ""
+    """Why, and what it would take to tell more."""
+
+    @property
+    def evidence(self) -> str:
+        """What the outcome stands on, in words."""
+        words = []
+        if self.baseline is not None and self.candidate is not None:
+            words.append(f"{scaled(self.baseline, self.unit)} → {scaled(self.candidate, self.unit)}")
+        if self.change is not None:
+            words.append(self._changed())
+        if self.n is not None:
+            words.append(f"n={self.n}")
+        if self.p is not None and self.p_holm is not None:
+            words.append(f"p={self.p:.2g} (Holm {self.p_holm:.2g})")
+        return "  ".join([*words, self.remark] if self.remark else words)
+
+    def _changed(self) -> str:
+        unit = "points" if self.unit == "fraction" else "%"
+        ends = ["" if end is None else f"{100 * end:+.1f}" for end in (self.low, self.high)]
+        interval = f" [{', '.join(ends)}]" if any(ends) else ""
+        return f"{100 * (self.change or 0):+.1f} {unit}{interval}"
+
+
+class Comparison(Frozen):
+    """All verdicts of one comparison, and what must be known to read them."""
+
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def exit_code(self) -> int:
+        """1 if anything is worse, missing or an error, else 3 if anything is inconclusive, else 0."""
+        outcomes = {verdict.outcome for verdict in self.verdicts}
+        if not outcomes.isdisjoint(FAILING):
+            return 1
+        return 3 if "inconclusive" in outcomes else 0
+
+    @property
+    def summary(self) -> str:
+        """How many of each outcome, and what the command ends with."""
+        counts = Counter(verdict.outcome for verdict in self.verdicts)
+        words = [f"{counts[outcome]} {outcome}" for outcome in get_args(Outcome) if counts[outcome]]
+        return f"{', '.join(words) or 'nothing was compared'} → exit {self.exit_code}"
+
+
+def write_console(comparison: Comparison, out: TextIO) -> None:
+    """Write a line a verdict, then the summary and the notes."""
+    console = Console(file=out, highlight=False, soft_wrap=True)
+    subjects = [f"{v.cell} {v.metric}" for v in comparison.verdicts]
+    width = max(map(len, subjects), default=0)
+    for subject, verdict in zip(subjects, comparison.verdicts, strict=True):
+        line = f"{subject:{width}}  {verdict.outcome.upper():12}  {verdict.evidence}"
+        console.print(Text(line.rstrip(), style=STYLES.get(verdict.outcome, "")))
+    console.print(Text(comparison.summary, style="bold"))
+    for note in comparison.notes:
+        console.print(Text(note, style="dim"))
+
+
+def write_markdown(comparison: Comparison, out: TextIO) -> None:
+    """Write the summary, a table of the verdicts and the notes, for GitHub."""
+    out.write(f"**{comparison.summary}**\n\n")
+    if comparison.verdicts:
+        out.write("| | cell | metric | verdict | evidence |\n| --- | --- | --- | --- | --- |\n")
+    for verdict in comparison.verdicts:
+        cells = (MARKS[verdict.outcome], verdict.cell, verdict.metric, verdict.outcome, verdict.evidence)
+        out.write(f"| {' | '.join(map(escaped, cells))} |\n")
+    out.writelines([f"\n- {escaped(note)}" for note in comparison.notes] + ["\n"])
+
+
+def write_json(comparison: Comparison, out: TextIO) -> None:
+    """Write everything as one JSON object, raw SI, null for what there is not."""
+    out.write(comparison.model_dump_json(indent=2) + "\n")
+
+
+WRITERS = {"console": write_console, "markdown": write_markdown, "json": write_json}
+"""How a comparison can be written, by the name of the format."""

@@ -1,0 +1,74 @@
+"""`cnnperf check`: what it takes and what it ends with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cnnperf import record as store
+from cnnperf.record import Measurement, Record
+
+
+def check(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    command = [sys.executable, "-m", "cnnperf", "check", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
+
+
+@pytest.fixture
+def runs(tmp_path: Path, trained: Callable[..., Record]) -> dict[str, Path]:
+    """Store runs of a network of so many parameters, one of them with another batch size, one empty."""
+
+    def run(name: str, parameters: int, **changes: object) -> Path:
+        (tmp_path / name).mkdir()
+        size = Measurement(metric="train.parameters", unit="count", better="lower", values=(parameters,))
+        store.append(tmp_path / name, trained(measured=[size], **changes))
+        return tmp_path / name
+
+    made = {"small": run("small", 7), "large": run("large", 8), "other": run("other", 7, batch_size=64)}
+    return made | {"nowhere": tmp_path / "nowhere"}
+
+
+@pytest.mark.parametrize(
+    ("candidate", "code", "words"),
+    [
+        ("small", 0, "1 same, 3 indicative → exit 0"),
+        ("large", 1, "1 worse, 3 indicative → exit 1"),
+        ("other", 2, "train.batch_size (128 against 64)"),
+        ("nowhere", 2, "cannot be read"),
+    ],
+)
+def test_what_it_ends_with(runs: dict[str, Path], candidate: str, code: int, words: str) -> None:
+    """The verdict alone decides; what is refused is one sentence on stderr."""
+    done = check("--baseline", runs["small"], "--candidate", runs[candidate])
+    assert done.returncode == code, done.stderr
+    assert words in (done.stderr if code == 2 else done.stdout)
+    assert (len(done.stderr.splitlines()), done.stdout == "") == ((1, True) if code == 2 else (0, False))
+
+
+def test_inconclusive_ends_in_3(runs: dict[str, Path]) -> None:
+    """Several runs a side, after one option each; they disagree among themselves."""
+    done = check("--baseline", runs["small"], runs["large"], "--candidate", runs["small"], "--format", "json")
+    assert done.returncode == 3, done.stderr
+    document = json.loads(done.stdout)
+    assert document["exit_code"] == 3
+    assert [v["outcome"] for v in document["verdicts"] if v["metric"] == "train.parameters"] == ["inconclusive"]
+
+
+def test_an_option_may_also_be_given_again(runs: dict[str, Path]) -> None:
+    """Both ways to write it are the same."""
+    again = check("--baseline", runs["small"], "--baseline", runs["large"], "--candidate", runs["small"])
+    at_once = check("--candidate", runs["small"], "--baseline", runs["small"], runs["large"])
+    assert (again.returncode, again.stdout) == (at_once.returncode, at_once.stdout)
+
+
+def test_markdown_is_for_summaries(runs: dict[str, Path]) -> None:
+    """As GitHub shows it."""
+    done = check("--baseline", runs["small"], "--candidate", runs["large"], "--format", "markdown")
+    assert done.stdout.startswith("**1 worse, 3 indicative → exit 1**\n\n| | cell |")

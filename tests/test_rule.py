@@ -1,0 +1,327 @@
+"""The rule that decides: replayed on measured samples of identical networks, and taken apart on made ones."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import wilcoxon
+
+from cnnperf.rule import Decision, Rule, Series, decide
+from cnnperf.stats import SignedRanks
+
+SAMPLES = Path(__file__).parent / "data" / "aa-samples.csv.gz"
+"""Times of two identical networks; README.md beside it says where they are from."""
+WARMUP = 10
+DRAWS = 5000
+FALSE_ALARMS = 0.013
+"""What 5,000 draws may show of a rate of 0.98 %, which is the exact level of ten replicates."""
+
+Floats = NDArray[np.float64]
+
+
+class Measured(NamedTuple):
+    """The samples of one way to schedule and one network; process × pair of samples."""
+
+    baseline: Floats
+    candidate: Floats
+
+    @property
+    def ratios(self) -> Floats:
+        """Logarithms of the ratio of each pair."""
+        return np.log(self.candidate) - np.log(self.baseline)
+
+    @property
+    def differences(self) -> Floats:
+        """One a process: the median of its pairs."""
+        return np.median(self.ratios, axis=1)
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, Measured]:
+    """Read the samples, warm-up left out: `LR` is the network R, measured in the way L."""
+    times: dict[str, dict[int, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    with gzip.open(SAMPLES, "rt") as file:
+        for row in csv.DictReader(file):
+            if int(row["i"]) >= WARMUP:
+                times[row["sched"] + row["model"]][int(row["proc"])][row["arm"]].append(float(row["wall_us"]))
+    return {
+        name: Measured(*(np.array([of[arm if arm in of else "A"] for of in processes.values()]) for arm in "AB"))
+        for name, processes in times.items()
+    }
+
+
+def drawn(differences: Floats, n: int, seed: int, draws: int = DRAWS) -> Floats:
+    """Draw n of the replicates without replacement, the arms swapped at random, many times over."""
+    random = np.random.default_rng(seed)
+    order = random.permuted(np.tile(np.arange(len(differences)), (draws, 1)), axis=1)[:, :n]
+    return differences[order] * random.choice((-1.0, 1.0), (draws, n))
+
+
+IN_TURNS = ("LL", "LR", "PL", "PR")
+
+
+@pytest.mark.parametrize("name", IN_TURNS)
+def test_replayed_at_ten_replicates(measured: dict[str, Measured], name: str) -> None:
+    """Of unchanged networks at most 1.3 % are called worse, of those slowed down by 5 % at least 95 %."""
+    draws = drawn(measured[name].differences, n=10, seed=1)
+    assert np.mean(SignedRanks(draws).p_above(0) <= 0.01) <= FALSE_ALARMS
+    assert np.mean(SignedRanks(draws + math.log(1.05)).p_above(0) <= 0.01) >= 0.95
+
+
+def outcomes(draws: Floats, looks: Sequence[int] = Rule().looks) -> Counter[str]:
+    """Decide on each draw by the rule as it stands, alone and to the end."""
+    found: Counter[str] = Counter()
+    for draw in draws:
+        each = {"": Series(tuple(draw.tolist()), (False,) * len(draw))}
+        found[decide(each, Rule(), looks, final=True)[""].outcome] += 1
+    return found
+
+
+@pytest.mark.parametrize("name", IN_TURNS)
+def test_replayed_by_the_whole_rule(measured: dict[str, Measured], name: str) -> None:
+    """Unchanged is almost always the same, hardly ever worse; 5 % slower is worse, at most 1 in 20 times the same."""
+    draws = drawn(measured[name].differences, n=22, seed=2)
+    unchanged, slower = outcomes(draws), outcomes(draws + math.log(1.05))
+    assert unchanged["worse"] <= 0.01 * DRAWS
+    assert unchanged["same"] >= 0.95 * DRAWS
+    assert slower["same"] <= 0.05 * DRAWS
+    assert slower["worse"] >= 0.90 * DRAWS
+
+
+def test_replayed_with_five_times_the_noise(measured: dict[str, Measured]) -> None:
+    """What cannot be told is inconclusive and not the same."""
+    found = outcomes(5 * drawn(measured["LR"].differences, n=22, seed=3))
+    assert found["inconclusive"] > 0.5 * DRAWS
+    assert found["worse"] <= 0.01 * DRAWS
+
+
+def test_replayed_with_five_replicates(measured: dict[str, Measured]) -> None:
+    """Too few for any verdict, however large the change."""
+    draws = drawn(measured["LL"].differences, n=5, seed=4)
+    assert outcomes(draws, looks=(5,)) == outcomes(draws + math.log(1.5), looks=(5,)) == {"inconclusive": DRAWS}
+
+
+def test_without_turns_unchanged_code_is_called_worse(measured: dict[str, Measured]) -> None:
+    """Ablation: ten processes of one version, then ten of the other, by the same exact test. Its bound breaks."""
+    alarms = []
+    for name in ("XL", "XR"):
+        medians = np.median(np.log(measured[name].baseline), axis=1)
+        for start in range(len(medians) - 20):
+            first, then = medians[start : start + 10], medians[start + 10 : start + 20]
+            ranks = SignedRanks(then - first)
+            alarms += [bool(ranks.p_above(0) <= 0.01), bool(ranks.p_below(0) <= 0.01)]
+    assert np.mean(alarms) > 3 * FALSE_ALARMS
+
+
+def test_pooled_samples_call_unchanged_code_worse(measured: dict[str, Measured]) -> None:
+    """Ablation: each pair of samples taken for a replicate of its own. The bound of the same ten processes breaks."""
+    ratios = measured["LR"].ratios
+    random = np.random.default_rng(5)
+    pooled = [
+        (ratios[random.permutation(len(ratios))[:10]] * random.choice((-1.0, 1.0), (10, 1))).ravel()
+        for _ in range(1000)
+    ]
+    p = wilcoxon(pooled, alternative="greater", method="asymptotic", axis=1).pvalue
+    assert np.mean(p <= 0.01) > 3 * FALSE_ALARMS
+
+
+Noise = Callable[[np.random.Generator, tuple[int, ...]], Floats]
+
+PROCESSES: dict[str, Noise] = {
+    "normal": lambda random, shape: random.normal(0, 0.02, shape),
+    "heavy": lambda random, shape: 0.01 * random.standard_t(2, shape),
+    "skewed": lambda random, shape: random.exponential(0.02, shape),
+}
+"""How processes of one version differ among themselves, in logarithms."""
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+@given(
+    effect=st.floats(-0.1, 0.1),
+    drift=st.floats(0, 0.5),
+    correlation=st.floats(0, 0.99),
+    outliers=st.floats(0, 0.2),
+    n=st.sampled_from(Rule().looks),
+    seed=st.integers(0, 99),
+)
+def test_bounds_cover_the_change_as_often_as_they_say(
+    kind: str, effect: float, drift: float, correlation: float, outliers: float, n: int, seed: int
+) -> None:
+    """Whatever the noise of processes, machine and samples, each bound holds at its nominal level or better.
+
+    A replicate is 12 pairs of samples; both arms share the machine's drift and its autocorrelated noise, each has the
+    effect of its process and outliers of its own.
+    """
+    random, pairs, runs = np.random.default_rng(seed), 12, 400
+    shape = (runs, n, pairs)
+    innovations = random.normal(0, 0.05, (*shape[:2], 2 * pairs))
+    noise = np.zeros_like(innovations)
+    for sample in range(1, 2 * pairs):
+        noise[..., sample] = correlation * noise[..., sample - 1] + innovations[..., sample]
+    noise += drift * np.linspace(0, 1, 2 * pairs)
+    noise += np.where(random.random(noise.shape) < outliers, random.exponential(0.5, noise.shape), 0)
+    swapped = random.random(shape) < 0.5  # which arm of a pair comes first
+    baseline = np.where(swapped, noise[..., 1::2], noise[..., ::2])
+    candidate = np.where(swapped, noise[..., ::2], noise[..., 1::2])
+    process = PROCESSES[kind](random, (2, *shape[:2], 1))
+    ratios = candidate + process[0] + effect - baseline - process[1]
+    ranks = SignedRanks(np.median(ratios, axis=-1))
+    level = Rule().same_level
+    allowance = 4 * math.sqrt(level * (1 - level) / runs)
+    assert np.mean(ranks.upper(level) < effect) <= level + allowance
+    assert np.mean(ranks.lower(level) > effect) <= level + allowance
+
+
+def series(*differences: float, flagged: int = 0) -> Series:
+    """Make a series whose first replicates are flagged."""
+    return Series(differences, tuple(index < flagged for index in range(len(differences))))
+
+
+def around(center: float, n: int, spread: float = 0.001) -> tuple[float, ...]:
+    """Return n differences spread about the logarithm of a change, every even number of them symmetrically."""
+    steps = (spread * (1 + index // 2) / n * (-1) ** index for index in range(n))
+    return tuple(math.log1p(center) + step for step in steps)
+
+
+def only(each: Series, looks: Sequence[int] = (8, 14, 22), *, final: bool = True) -> Decision | None:
+    """Decide on one series alone."""
+    return decide({"": each}, Rule(), looks, final=final).get("")
+
+
+CHANGES = {-0.2: "better", -0.03: "better", 0.0: "same", 0.005: "same", 0.03: "worse", 0.05: "worse", 1.0: "worse"}
+
+
+@pytest.mark.parametrize(("change", "outcome"), CHANGES.items())
+def test_a_clear_change_gets_its_verdict(change: float, outcome: str) -> None:
+    """Within the margin it is the same; beyond it and sure, worse or better."""
+    decision = only(series(*around(change, 14)), (8, 14))
+    assert decision is not None
+    assert decision.outcome == outcome
+    assert math.expm1(decision.estimate) == pytest.approx(change, abs=1e-6)
+    assert decision.low < decision.estimate < decision.high
+    assert decision.n == (8 if outcome == "same" else 14)
+    assert decision.reason == ""
+
+
+@pytest.mark.parametrize("change", [0.03, -0.03, 0.2])
+def test_the_first_look_says_same_or_nothing(change: float) -> None:
+    """A surely slower or faster one is measured on, since alpha is spent on the later looks."""
+    assert only(series(*around(change, 8)), (8,), final=False) is None
+
+
+def test_a_speedup_that_is_not_sure_enough_is_the_same_in_the_end() -> None:
+    """It is measured on until the end and fails nothing: eight replicates cannot say better of one among a hundred."""
+    each = {str(index): series(*around(-0.1, 8)) for index in range(100)}
+    assert decide(each, Rule(), (8,)) == {}
+    assert {d.outcome for d in decide(each, Rule(), (8,), final=True).values()} == {"same"}
+
+
+def test_what_is_halfway_is_inconclusive_and_says_so() -> None:
+    """A wide spread tells how many replicates it would take, a narrow one that more would not help."""
+    wide = only(series(*around(0.02, 22, spread=0.6)))
+    assert wide is not None
+    assert wide.outcome == "inconclusive"
+    assert "5 % would take about" in wide.reason
+    narrow = only(series(*around(0.0485, 14, spread=0.002)[:8]), (8,))
+    assert narrow is not None
+    assert narrow.outcome == "inconclusive"
+    assert "the change lies between 1 % and 5 %" in narrow.reason
+    few = only(series(*around(0.0, 5)), (5,))
+    assert few is not None
+    assert "no verdict stands on fewer than 6" in few.reason
+
+
+def test_the_more_is_compared_the_more_it_takes_to_say_worse() -> None:
+    """Holm over everything that is compared: of one alone 8 replicates suffice, of ten 11 at least."""
+    for comparisons, least in ((1, 8), (10, 11), (81, 14)):
+        for n, outcome in ((least, "worse"), (least - 1, "inconclusive")):
+            each = {str(index): series(*around(0.0, n)) for index in range(1, comparisons)}
+            each["slow"] = series(*around(0.2, n))
+            decision = decide(each, Rule(), (6, n), final=True)["slow"]
+            assert (decision.outcome, decision.n) == (outcome, n)
+            assert decision.p == pytest.approx(2.0**-n)
+            assert decision.p_holm == pytest.approx(comparisons * 2.0**-n)
+
+
+def test_looks_wait_until_worse_can_be_said_at_all() -> None:
+    """The second look comes after 14 replicates, later only for more than 81 comparisons."""
+    assert Rule().scheduled(1) == Rule().scheduled(81) == (8, 14, 22)
+    assert Rule().scheduled(82) == (8, 15, 22)
+    assert Rule().least_for_same == 6
+
+
+def test_each_later_look_spends_half_of_alpha() -> None:
+    """Eight replicates on one side are p = 1/256, which is less than alpha and half of it; seven are not."""
+    assert Rule().worse_level == pytest.approx(0.005)
+    assert Rule().same_level == pytest.approx(0.05 / 3)
+
+
+def test_decisions_stand_once_they_are_made() -> None:
+    """What an early look decided is not looked at again, whatever is measured later."""
+    each = series(*around(0.0, 8), *around(0.5, 14))
+    decision = only(each)
+    assert decision is not None
+    assert (decision.outcome, decision.n) == ("same", 8)
+
+
+@given(st.lists(st.floats(-0.3, 0.3), min_size=14, max_size=22, unique_by=abs))
+def test_swapped_labels_give_mirrored_numbers(differences: list[float]) -> None:
+    """Worse becomes better with the same p-value, the estimate its negative."""
+    one, other = only(series(*differences)), only(series(*(-d for d in differences)))
+    assert one is not None
+    assert other is not None
+    if one.n == other.n:
+        assert (one.estimate, one.low, one.high) == (-other.estimate, -other.high, -other.low)
+    if one.outcome == "worse":
+        assert (other.outcome, other.p, other.p_holm) == ("better", one.p, one.p_holm)
+
+
+@pytest.mark.parametrize("change", [0.0, 0.2])
+def test_flagged_replicates_allow_no_verdict(change: float) -> None:
+    """A quarter of them may drift or not become steady, more may not; all of them count."""
+    tolerated, refused = (only(series(*around(change, 14), flagged=count), (14, 14)) for count in (3, 4))
+    assert tolerated is not None
+    assert tolerated.outcome == ("worse" if change else "same")
+    assert refused is not None
+    assert refused.outcome == "inconclusive"
+    assert "4 of 14 replicates drifted or never became steady" in refused.reason
+
+
+def test_samples_that_cannot_be_are_said_to_be_so() -> None:
+    """No spread at all is a fault of the clock, an infinite ratio one of the samples; neither passes."""
+    constant = only(series(*[0.0] * 8), (8,))
+    assert constant is not None
+    assert constant.outcome == "inconclusive"
+    assert "the clock is at fault" in constant.reason
+    for bad in (math.inf, math.nan):
+        decision = only(series(0.1, bad, 0.2))
+        assert decision is not None
+        assert decision.outcome == "error"
+        assert decision.reason.startswith("replicate 2 gave no finite ratio of times")
+
+
+def test_what_failed_is_an_error_and_still_counts() -> None:
+    """It is reported at once, with its reason, and the others are decided as if it had been measured."""
+    each = {"broken": Series((), (), error="the process crashed"), "slow": series(*around(0.2, 8))}
+    decisions = decide(each, Rule(), (8, 8), final=True)
+    assert (decisions["broken"].outcome, decisions["broken"].reason) == ("error", "the process crashed")
+    assert decisions["slow"].p_holm == pytest.approx(2 * 2.0**-8)
+    assert decisions["slow"].outcome == "inconclusive"
+
+
+def test_nothing_measured_is_inconclusive() -> None:
+    """When time is up before the first replicate."""
+    decision = only(series(), (1,))
+    assert decision is not None
+    assert (decision.outcome, decision.n, decision.reason) == ("inconclusive", 0, "nothing was measured")
