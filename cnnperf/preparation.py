@@ -84,9 +84,10 @@ def schema(_: str, say: Say) -> str:
         definitions.update(section.pop("$defs", {}))
         properties[stage] = section
     sections = {stage: properties[stage] for stage in registry.names("stages")}
-    table = {"type": "object", "properties": {"name": {"type": "string"}, **sections}, "required": ["name"]}
     for room in ("models", "datasets", "devices"):
         known = {"type": "string", "examples": list(registry.names(room))}
+        fields = {"name": known} | (sections if room == "models" else {})
+        table = {"type": "object", "properties": fields, "required": ["name"]}
         properties[room]["items"] = {"anyOf": [known, table]}
     definitions.pop("Choice", None)
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **document}, indent=2)

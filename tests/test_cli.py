@@ -248,7 +248,8 @@ def test_the_schema_describes_every_shipped_suite() -> None:
     for file in shipped().values():
         validator.validate(tomllib.loads(file.read_text()))
     assert "label_smoothing" in schema["properties"]["train"]["properties"]
-    for wrong in ({"modles": []}, {"train": {"secnds": 1}}, {"train": {"lr": "fast"}}):
+    override = {"models": [{"name": "lenet", "train": {"lr": "fast"}}]}
+    for wrong in ({"modles": []}, {"train": {"secnds": 1}}, {"train": {"lr": "fast"}}, override):
         assert not validator.is_valid({"datasets": ["mnist"], "models": ["lenet"]} | wrong)
 
 
