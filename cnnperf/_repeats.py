@@ -61,11 +61,15 @@ class Repeats:
 
     @property
     def budget(self) -> str | None:
-        """Word the training's budget: `60 s`, `1 epoch`, `500 steps or until 90 %`; None if the settings hold none."""
+        """Word the training's budget: `60 s`, `1 epoch`, `500 steps or until 90 %`; None if the settings hold none.
+
+        A target that does not end the training is no part of it.
+        """
         settings = self.task.settings
         for name in ("epochs", "steps", "samples", "seconds"):
             if settings.get(name) is not None:
-                amount, target = settings[name], settings.get("target_accuracy")
+                amount = settings[name]
+                target = settings.get("target_accuracy") if settings.get("stop_at_target", True) else None
                 unit = "s" if name == "seconds" else name.removesuffix("s") if amount == 1 else name
                 until = "" if target is None else f" or until {100 * target:.6g} %"
                 return f"{amount:.15g} {unit}{until}"

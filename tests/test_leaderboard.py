@@ -165,6 +165,7 @@ def test_a_target_that_half_of_the_repeats_missed_has_no_time(
         ({"seconds": None, "epochs": 1}, "1 epoch"),
         ({"seconds": None, "samples": 5_000_000}, "5000000 samples"),
         ({"seconds": 0.5, "target_accuracy": 0.985}, "0.5 s or until 98.5 %"),
+        ({"seconds": 0.5, "target_accuracy": 0.985, "stop_at_target": False}, "0.5 s"),
         ({"seconds": None}, None),
     ],
 )

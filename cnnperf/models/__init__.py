@@ -38,8 +38,13 @@ def create(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> nn.
 
 
 def recipe(choice: Choice, dataset: str) -> dict[str, Any]:
-    """Return the training settings that the model's file recommends for a dataset; none for a foreign model."""
+    """Return the training settings that the model's file recommends for a dataset; none for a foreign model.
+
+    The file's `recipe` is also told those of the model's options that its signature names.
+    """
     if ":" in choice.name:
         return {}
-    settings: dict[str, Any] = registry.module("models", choice.name).recipe(dataset)
+    recommend = registry.module("models", choice.name).recipe
+    named = inspect.signature(recommend).parameters
+    settings: dict[str, Any] = recommend(dataset, **{k: v for k, v in choice.options.items() if k in named})
     return settings

@@ -80,8 +80,11 @@ class Evaluator:
         self._batch_size = batch_size
         self._autocast = autocast
 
-    def __call__(self, images: Images, indices: Tensor) -> Outcome:
-        """Classify the images with these indices (on the CPU), in batches of the training's size."""
+    def __call__(self, images: Images, indices: Tensor, *, flip: bool = False) -> Outcome:
+        """Classify the images with these indices (on the CPU), in batches of the training's size.
+
+        flip: by the mean of the logits of each image and of its mirror image.
+        """
         self._device.synchronize()
         start = perf_counter()
         with (
@@ -89,19 +92,21 @@ class Evaluator:
             torch.inference_mode(),
             _evaluation_mode(self._model),
         ):
-            outcome = self._classify(images, indices)
+            outcome = self._classify(images, indices, flip=flip)
         elapsed = perf_counter() - start
         self.seconds += elapsed
         self.image_s = elapsed / len(indices)
         return outcome
 
-    def _classify(self, images: Images, indices: Tensor) -> Outcome:
+    def _classify(self, images: Images, indices: Tensor, *, flip: bool) -> Outcome:
         # The last batch is filled up with the first images: a compiled network has one shape to serve.
         count = len(indices)
         batches = math.ceil(count / self._batch_size)
         filled = indices[torch.arange(batches * self._batch_size) % count]
         positions = images.positions(filled).to(images.labels.device)
-        logits = torch.cat([self._logits(images, batch) for batch in positions.view(batches, -1).unbind()])[:count]
+        logits = torch.cat([self._logits(images, batch, flip) for batch in positions.view(batches, -1).unbind()])[
+            :count
+        ]
         labels = images.labels[indices.to(images.labels.device)]
         loss = float(F.cross_entropy(logits, labels))
         if not math.isfinite(loss):
@@ -111,10 +116,15 @@ class Evaluator:
         probabilities, predictions = logits.softmax(dim=1).max(dim=1)
         return Outcome(indices, labels.cpu(), predictions.cpu(), probabilities.cpu(), loss)
 
-    def _logits(self, images: Images, positions: Tensor) -> Tensor:
+    def _logits(self, images: Images, positions: Tensor, flip: bool) -> Tensor:
+        batch = self._normalize(images.take(positions).float())
         with self._autocast:
-            logits = self._forward(self._normalize(images.take(positions).float()))
-        return logits.float()
+            logits = self._forward(batch).float()
+            if flip:
+                # A view read backwards would give the network another order in memory than it was warmed up on.
+                mirrored = torch.empty_like(batch).copy_(batch.flip(-1))
+                logits = (logits + self._forward(mirrored).float()) / 2
+        return logits
 
 
 @contextmanager

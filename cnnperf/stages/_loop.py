@@ -52,7 +52,8 @@ class Training:
         self._waits = torch.device(bench.device.torch_name).type != "cpu"
         self._total = recipe.planned_steps(len(data.train))
         self._right: list[Tensor] = []
-        self._reached = False
+        self._target = recipe.target_accuracy
+        self._stopped = False
         self._reported = perf_counter()
         self._last_point_s = 0.0
         self._plan_points()
@@ -60,7 +61,7 @@ class Training:
     def run(self) -> Iterator[Measurement]:
         """Train until the budget is used or the target reached; yields the evaluations as they come."""
         self.clock.start()
-        while not self._reached and self.progress < 1:
+        while not self._stopped and self.progress < 1:
             self._lap()
             if self._is_due():
                 yield from self._evaluate()
@@ -162,12 +163,11 @@ class Training:
             return
         outcome = self._evaluator(self._data.train, self._validation_indices)
         yield single("train.validation_accuracy", "fraction", outcome.accuracy, "higher", **where, n=len(outcome))
-        target = self._recipe.target_accuracy
-        if target is not None and outcome.accuracy >= target:
-            self._reached = True
+        if self._target is not None and outcome.accuracy >= self._target:
             resolution = self.clock.seconds - self._last_point_s
-            tags = {"target": target, "n": len(outcome), "resolution_s": resolution}
+            tags = {"target": self._target, "n": len(outcome), "resolution_s": resolution}
             yield single("train.time_to_target", "s", self.clock.seconds, "lower", **tags)
+            self._stopped, self._target = self._recipe.stop_at_target, None
         self._last_point_s = self.clock.seconds
 
     def _is_affordable(self) -> bool:

@@ -38,7 +38,10 @@ class Recipe(Settings):
         default=None, description="Budget: seconds of training; loading, compiling, warm-up and evaluation not counted."
     )
     target_accuracy: Share | None = Field(
-        default=None, description="Stop once this share of the validation images is right, and report the time to it."
+        default=None, description="Report the time until this share of the validation images is right, and stop there."
+    )
+    stop_at_target: bool = Field(
+        default=True, description="Whether target_accuracy ends the training; false uses the whole budget."
     )
     validation_images: int = Field(
         default=5000, ge=0, description="Training images set apart for validation, by a fixed seed; 0 trains on all."
@@ -47,6 +50,10 @@ class Recipe(Settings):
         default=None,
         description="Test images for the final accuracy, a fixed choice; absent: as many as a quarter of the training "
         "seconds allows: all, 5000 or 2000.",
+    )
+    test_flip: bool = Field(
+        default=False,
+        description="Test once more by the mean logits of each image and its mirror image; a column of its own.",
     )
     batch_size: int = Field(default=128, ge=1, le=2**20, description="Images a step, and an evaluation batch.")
     optimizer: Literal["sgd", "nesterov", "adamw", "muon"] = Field(
@@ -113,6 +120,8 @@ class Recipe(Settings):
             raise ValueError(f"give exactly one of {', '.join(BUDGETS)}, got {' and '.join(given) or 'none'}")
         if self.target_accuracy is not None and not self.validation_images:
             raise ValueError("target_accuracy is measured on validation images; set validation_images above 0")
+        if self.target_accuracy is None and not self.stop_at_target:
+            raise ValueError("stop_at_target is about target_accuracy; give one, or leave both out")
         if self.optimizer == "nesterov" and not self.momentum:
             raise ValueError("optimizer 'nesterov' needs momentum above 0; use 'sgd' to train without")
         if self.optimizer == "muon" and self.precision == "fp16":

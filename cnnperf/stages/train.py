@@ -52,10 +52,16 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     yield from memory.peaks()
 
     left_s = SHARE * training.clock.seconds - evaluator.seconds
-    count = recipe.test_images or affordable(len(data.test), evaluator.image_s, left_s)
-    outcome = evaluator(data.test, subset(torch.arange(len(data.test)), count))
+    passes = 3 if recipe.test_flip else 1
+    count = recipe.test_images or affordable(len(data.test), passes * evaluator.image_s, left_s)
+    indices = subset(torch.arange(len(data.test)), count)
+    outcome = evaluator(data.test, indices)
     yield from training.totals()
-    yield from tested(outcome, bench.dataset.classes, "all" if count == len(data.test) else "subset")
+    images = "all" if count == len(data.test) else "subset"
+    yield from tested(outcome, bench.dataset.classes, images)
+    if recipe.test_flip:
+        accuracy = evaluator(data.test, indices, flip=True).accuracy
+        yield single("train.test_accuracy_flip", "fraction", accuracy, "higher", n=count, images=images)
     yield single("train.evaluation_seconds", "s", evaluator.seconds, "lower")
     parameters = sum(parameter.numel() for parameter in network.model.parameters())
     yield single("train.parameters", "count", parameters, "lower")

@@ -37,3 +37,10 @@ def test_recipe_depends_on_the_dataset() -> None:
     choice = Choice.model_validate("resnet")
     assert recipe(choice, "cifar10")["flip"] == "random"
     assert recipe(choice, "mnist")["flip"] == "none"
+
+
+def test_recipe_depends_on_the_options_that_it_names() -> None:
+    """Without batch norm a network wants a lower rate; its depth is no option of the recipe."""
+    plain, deep = (Choice.model_validate({"name": "vgg", **o}) for o in ({"batch_norm": False}, {"depth": 19}))
+    assert recipe(plain, "cifar10")["lr"] == 0.0003
+    assert recipe(deep, "cifar10")["lr"] == 0.001

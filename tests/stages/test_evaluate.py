@@ -134,3 +134,19 @@ def test_validation_is_paced_by_its_cost(count: int, image_s: float, training_s:
         assert points * images * image_s <= PLANNED_SHARE * training_s * (1 + 1e-9)
     else:
         assert images == ladder(count)[-1]
+
+
+def test_flip_takes_the_mean_of_an_image_and_its_mirror_image() -> None:
+    """The logits are averaged, not the probabilities, and the plain evaluation is none of it."""
+    model = network()
+    evaluate, images = evaluator(model)
+    pixels = torch.from_numpy(PIXELS).float() / 255
+    with torch.no_grad():
+        plain, mirrored = (model.eval()(x) for x in (pixels, pixels.flip(-1)))
+    model.train()
+    flipped = evaluate(images, torch.arange(COUNT), flip=True)
+    labels = torch.from_numpy(LABELS)
+    assert flipped.loss == pytest.approx(nn.functional.cross_entropy((plain + mirrored) / 2, labels).item(), rel=1e-5)
+    assert evaluate(images, torch.arange(COUNT)).loss == pytest.approx(
+        nn.functional.cross_entropy(plain, labels).item()
+    )

@@ -60,6 +60,7 @@ def test_complete_settings_come_back_unchanged() -> None:
     ("settings", "match"),
     [
         ({"target_accuracy": 0.9, "validation_images": 0}, "set validation_images above 0"),
+        ({"stop_at_target": False}, "give one, or leave both out"),
         ({"optimizer": "nesterov", "momentum": 0}, "needs momentum above 0"),
         ({"optimizer": "muon", "precision": "fp16"}, "use 'bf16'"),
         ({"lr": float("nan")}, "finite number"),

@@ -220,6 +220,20 @@ def test_target_stops_early(bench: MakeBench, recipe: MakeRecipe, monkeypatch: p
     assert value(found, "steps") < 20 * 12
 
 
+def test_target_may_leave_the_training_to_its_budget(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With stop_at_target false, the time is that of the first evaluation that saw it, and the budget is used up."""
+    monkeypatch.setattr(_loop, "VALIDATION_SHARE", math.inf)
+    monkeypatch.setattr(_loop, "SHARE", math.inf)
+    monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, most))
+    found = list(measure(bench(), recipe(epochs=20, lr=0.01, target_accuracy=0.8, stop_at_target=False)))
+    (reached,) = named(found, "time_to_target")
+    first = next(m for m in named(found, "validation_accuracy") if m.values[0] >= 0.8)
+    assert reached.values == (first.tags["seconds"],)
+    assert value(found, "steps") == 20 * 12
+
+
 def test_target_that_is_not_reached_is_absent(bench: MakeBench, recipe: MakeRecipe) -> None:
     """No number stands for a target that was missed, and the budget is used to its end."""
     found = list(measure(bench(), recipe(steps=3, target_accuracy=1.0)))
@@ -262,6 +276,16 @@ def test_test_images_are_a_named_subset(bench: MakeBench, recipe: MakeRecipe) ->
     found = list(measure(bench(), recipe(test_images=50)))
     assert named(found, "test_accuracy")[0].tags == {"n": 50, "images": "subset"}
     assert sum(named(found, "confusion")[0].values) == 50
+
+
+def test_flipped_test_stands_beside_the_plain_one(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """It is measured on the same images where it is asked for, and absent elsewhere; the plain one does not change."""
+    plain = list(measure(bench(), recipe(steps=3, test_images=50)))
+    both = list(measure(bench(), recipe(steps=3, test_images=50, test_flip=True)))
+    assert not named(plain, "test_accuracy_flip")
+    (flipped,) = named(both, "test_accuracy_flip")
+    assert flipped.tags == {"n": 50, "images": "subset"}
+    assert value(both, "test_accuracy") == value(plain, "test_accuracy")
 
 
 def test_weights_can_be_loaded_and_give_the_same_accuracy(bench: MakeBench, recipe: MakeRecipe) -> None:
