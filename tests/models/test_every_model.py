@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnperf import registry
 from cnnperf.models import GIVEN, create
@@ -106,6 +108,20 @@ def test_switches_build_both_ways(name: str, on_meta: Callable[..., nn.Module]) 
             assert model(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 10)
             if option == "batch_norm":
                 assert any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()) == value
+
+
+@every_model
+def test_nothing_is_computed_in_place(name: str, on_meta: Callable[..., nn.Module]) -> None:
+    """No operator of a forward pass writes into what another has made, so that hooks see every value as it was."""
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            assert not func._schema.is_mutable, func
+            return func(*args, **(kwargs or {}))
+
+    model, images = on_meta(name).eval(), torch.empty(2, 3, 32, 32, device="meta")
+    with Watch():
+        model(images)
 
 
 @every_model

@@ -55,3 +55,8 @@ def test_branches_are_joined_along_the_channels() -> None:
     assert out.shape == (2, 1 + 3 + 5 + 6, 7, 5)
     assert torch.equal(out[:, :1], block.branch1(images))
     assert torch.equal(out[:, -6:], block.branch_pool(images))
+
+
+def test_dropout_is_the_papers(on_meta: Callable[..., nn.Module]) -> None:
+    """40 % before the classifier, and none elsewhere."""
+    assert [layer.p for layer in on_meta("googlenet").modules() if isinstance(layer, nn.Dropout)] == [0.4]

@@ -22,3 +22,8 @@ def test_there_is_no_dense_layer_and_logits_may_be_negative(on_meta: Callable[..
 def test_pools_round_up(on_meta: Callable[..., nn.Module]) -> None:
     """As Caffe's do: 32 → 16 → 8 pixels."""
     assert on_meta("nin")[:-2](torch.empty(1, 3, 32, 32, device="meta")).shape == (1, 10, 8, 8)
+
+
+def test_dropout_is_the_authors(on_meta: Callable[..., nn.Module]) -> None:
+    """Half of the values, after each of the first two pools."""
+    assert [layer.p for layer in on_meta("nin").modules() if isinstance(layer, nn.Dropout)] == [0.5, 0.5]
