@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -78,7 +78,7 @@ def calibrate(
     scratch: Path,
     threads: int | None,
     patience: Patience | None = None,
-) -> Iterator[tuple[Contest, Conditions | Fault]]:
+) -> Generator[tuple[Contest, Conditions | Fault], None, None]:
     """Measure once, in the baseline alone, how long a call takes, and leave weights and reference outputs for both.
 
     Yields as they come the conditions of each contest, or why it cannot be measured. Raises UsageError if the arm
@@ -98,7 +98,7 @@ def replicate(
     threads: int | None,
     dice: random.Random,
     patience: Patience | None = None,
-) -> Iterator[tuple[Contest, Played | Fault]]:
+) -> Generator[tuple[Contest, Played | Fault], None, None]:
     """Measure each contest once, in a fresh pair of processes; a fault costs its contest and that pair.
 
     Both arms start in random order, and take the contests in the same random order.
@@ -112,7 +112,7 @@ def replicate(
 
 def _each(
     contests: Iterable[Contest], start: Callable[[], Workers], measure: Callable[[Workers, Contest], T]
-) -> Iterator[tuple[Contest, T | Fault]]:
+) -> Generator[tuple[Contest, T | Fault], None, None]:
     """Measure one contest after the other with the same workers, and with fresh ones after a fault."""
     queue = deque(contests)
     while queue:
