@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Literal, TextIO, get_args
 
-from pydantic import Field, computed_field
+from pydantic import Field, SerializeAsAny, computed_field
 from rich.console import Console
 from rich.text import Text
 
@@ -71,7 +71,7 @@ class Verdict(Frozen):
 class Comparison(Frozen):
     """All verdicts of one comparison, and what must be known to read them."""
 
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[SerializeAsAny[Verdict], ...]
     notes: tuple[str, ...]
 
     @computed_field  # type: ignore[prop-decorator]
