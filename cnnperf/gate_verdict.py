@@ -29,10 +29,9 @@ class TimeVerdict(Verdict):
         """What the outcome stands on, in words."""
         if self.change is None:
             return self.remark
-        words = [self._changed(), f"n={self.n}×{self.pairs} pairs"]
-        if self.outcome == "same":
-            words = [self._excluded(), words[1]]
-        elif self.p is not None and self.p_holm is not None:
+        n = f"n={self.n}×{self.pairs} pairs"
+        words = [f"{self._excluded()} {n}"] if self.outcome == "same" else [self._changed(), n]
+        if self.outcome != "same" and self.p is not None and self.p_holm is not None:
             sign = "<" if self.p_holm <= self.rule.worse_level else ">"
             words.append(f"p={self.p:.2g} (Holm {self.p_holm:.2g} {sign} {self.rule.worse_level:g})")
         if self.cpu_change is not None:
