@@ -32,6 +32,9 @@ class Tally(Frozen):
         """The exact one-sided 95 % bounds of the rate behind it."""
         return binomial_bounds(self.found, self.trials)
 
+    def __str__(self) -> str:
+        return f"{self.found} of {self.trials}"
+
 
 class SelfTest(Frozen):
     """One run of the gate over cells in which nothing was changed, and over the same cells slowed on purpose."""
@@ -67,14 +70,23 @@ class SelfTest(Frozen):
         return 0 if self.detections.found else 3
 
     @property
+    def summary(self) -> tuple[str, ...]:
+        """What it came to, a line a count, with what so few cells can say of the rate behind it."""
+        alarms, found, misses = self.false_alarms, self.detections, self.misses
+        injected = f"+{100 * self.slowdown:g} %"
+        return (
+            f"false alarms: {alarms} called worse of what nothing was changed in; the rate is at most {_high(alarms)}",
+            f"detections: {found} called worse with {injected}; the rate is at least {_low(found)}",
+            f"misses: {misses} called the same or better with {injected}; the rate is at most {_high(misses)}",
+        )
+
+    @property
     def sentence(self) -> str:
         """The line that later verdicts on this machine carry."""
         alarms, found = self.false_alarms, self.detections
         bound = f"95 % upper bound {100 * alarms.bounds.high:.0f} %"
-        return (
-            f"self-test on this machine: {self.day}, A/A {alarms.found} of {alarms.trials} worse ({bound}), "
-            f"+{100 * self.slowdown:g} % {found.found} of {found.trials} worse"
-        )
+        slowed = f"+{100 * self.slowdown:g} % {found} worse"
+        return f"self-test on this machine: {self.day}, A/A {alarms} worse ({bound}), {slowed}"
 
     def save(self) -> Path:
         """Keep it for later verdicts on this machine, in place of an earlier one. Raises RunError."""
@@ -115,6 +127,14 @@ def quoted() -> str:
 def _path() -> Path:
     host = re.sub(r"[^\w.-]+", "-", fingerprint().host) or "host"
     return Roots.from_environment().cache / "selftest" / f"{host}.json"
+
+
+def _low(tally: Tally) -> str:
+    return f"{100 * tally.bounds.low:.0f} % (exact, 95 %)"
+
+
+def _high(tally: Tally) -> str:
+    return f"{100 * tally.bounds.high:.0f} % (exact, 95 %)"
 
 
 def _tally(verdicts: tuple[Verdict, ...], *outcomes: str) -> Tally:

@@ -46,6 +46,15 @@ def test_what_is_kept_is_quoted() -> None:
     )
 
 
+def test_each_count_is_told_with_what_so_few_cells_can_say() -> None:
+    """Of five cells none or all still leave a rate of 45 or of 55 %."""
+    alarms, detections, misses = outcome_of(("same",) * 5, ("worse",) * 4 + ("inconclusive",)).summary
+    assert alarms.startswith("false alarms: 0 of 5 ")
+    assert alarms.endswith("at most 45 % (exact, 95 %)")
+    assert detections == "detections: 4 of 5 called worse with +5 %; the rate is at least 34 % (exact, 95 %)"
+    assert misses.startswith("misses: 0 of 5 ")
+
+
 @pytest.mark.parametrize(
     ("unchanged", "slowed", "code"),
     [
