@@ -13,7 +13,8 @@ UNLIMITED_BYTES = 2**62
 class Groups:
     """The groups of this process, innermost first, under either version of control groups.
 
-    A container sees its own group as the root; where the path that the kernel tells is not there, the root is meant.
+    A container sees its own group as the root: folders of the path that the kernel tells are then not there, and limit
+    nothing.
     Whatever cannot be read raises OSError or ValueError.
     """
 
@@ -25,7 +26,7 @@ class Groups:
         if controller not in offered or not mount.is_dir():
             raise FileNotFoundError(f"{mount}: no controller {controller}")
         inner = mount / self._path((proc / "self/cgroup").read_text(), controller).strip("/")
-        self._folders = [mount] if not inner.is_dir() else [inner, *self._up(inner, mount)]
+        self._folders = [inner, *self._up(inner, mount)]
 
     def cpus(self) -> float:
         """Return how many cores' worth of time may be used; infinite if that is not limited."""
