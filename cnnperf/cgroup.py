@@ -14,8 +14,7 @@ class Groups:
     """The groups of this process, innermost first, under either version of control groups.
 
     A container sees its own group as the root: folders of the path that the kernel tells are then not there, and limit
-    nothing.
-    Whatever cannot be read raises OSError or ValueError.
+    nothing. Whatever cannot be read raises OSError or ValueError.
     """
 
     def __init__(self, proc: Path, sys: Path, controller: str) -> None:

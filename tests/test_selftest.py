@@ -9,7 +9,9 @@ import pytest
 
 from cnnperf import selftest
 from cnnperf.errors import CnnperfWarning, RunError
+from cnnperf.gate_verdict import TimeVerdict
 from cnnperf.machine import fingerprint
+from cnnperf.rule import Rule
 from cnnperf.selftest import SelfTest
 from cnnperf.verdict import Outcome, Verdict
 
@@ -44,6 +46,16 @@ def test_what_is_kept_is_quoted() -> None:
     assert selftest.quoted() == (
         "self-test on this machine: 2026-11-24, A/A 0 of 5 worse (95 % upper bound 45 %), +5 % 5 of 5 worse"
     )
+
+
+def test_verdicts_on_times_are_kept_without_what_only_the_gate_knows() -> None:
+    """What was measured and tested comes back; the number of pairs and the rule do not."""
+    worse = TimeVerdict(cell="c", metric="m", outcome="worse", change=0.05, p=1e-4, n=14, pairs=60, rule=Rule())
+    kept = outcome_of(("same",), ("worse",)).model_copy(update={"slowed": (worse,)})
+    kept.save()
+    found = selftest.load()
+    assert found is not None
+    assert found.slowed == (Verdict(cell="c", metric="m", outcome="worse", change=0.05, p=1e-4, n=14),)
 
 
 def test_each_count_is_told_with_what_so_few_cells_can_say() -> None:
