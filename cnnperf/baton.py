@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any, Literal
 
 from cnnperf.sampling import Call, Sample, Warmup, collector_off, take
@@ -63,8 +63,10 @@ class Taken(Frozen):
     warmup: tuple[Sample, ...]
     steady: bool
     """Whether both arms were when it began to count."""
-    idle_cpu_s: float
-    """CPU time of the process from the first turn to the last, its own samples not counted."""
+    blocked_s: float
+    """How long it waited for the other from the first turn to the last …"""
+    blocked_cpu_s: float
+    """… and the CPU time that it used meanwhile, all threads."""
 
 
 class PartnerGoneError(Exception):
@@ -99,17 +101,25 @@ class Baton:
 def play(call: Call, synchronize: Call, turns: Turns, baton: Baton) -> Taken:
     """Warm up in turns until both arms are steady, then take the samples that are mine."""
     samples: list[Sample] = []
+    blocked_s = blocked_cpu_s = 0.0
     with collector_off():
         warmup, steady = _warm_up(call, synchronize, turns, baton)
-        begun = process_time()
         for letter, run in groupby(turns.order):
             if letter == turns.me:
                 samples += [take(call, turns.calls, synchronize) for _ in run]
                 baton.hand_over()
             else:
+                start, cpu = perf_counter(), process_time()
                 baton.wait()
-        idle = process_time() - begun - sum(each.cpu_s for each in samples)
-    return Taken(samples=tuple(samples), warmup=tuple(warmup.samples), steady=steady, idle_cpu_s=max(0.0, idle))
+                blocked_s += perf_counter() - start
+                blocked_cpu_s += process_time() - cpu
+    return Taken(
+        samples=tuple(samples),
+        warmup=tuple(warmup.samples),
+        steady=steady,
+        blocked_s=blocked_s,
+        blocked_cpu_s=blocked_cpu_s,
+    )
 
 
 STEADY, UNSTEADY, GO_ON = b"s", b"u", b"g"

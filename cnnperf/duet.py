@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from cnnperf.baton import LETTERS, Taken, Turns
 from cnnperf.disturbance import Disturbance, read
 from cnnperf.duet_arms import Arm, Contest, Fault, Patience, Workers
+from cnnperf.record import Machine
 
 PAIRS = 12, 60
 """The fewest and the most pairs of samples in a turn."""
@@ -67,6 +68,8 @@ class Played(NamedTuple):
     order: str
     taken: tuple[Taken, Taken]
     outputs: tuple[dict[str, float], dict[str, float]]
+    machines: tuple[Machine, Machine]
+    """As the arms see it: the software may differ."""
     disturbance: Disturbance
     parent_cpu_s: float
     """CPU time that the parent used meanwhile."""
@@ -177,7 +180,7 @@ def _play(workers: Workers, contest: Contest, on: Conditions, folder: Path, dice
         taken = Taken.model_validate(answers[0]), Taken.model_validate(answers[1])
     except ValidationError as error:
         raise Fault(f"an arm sent what is no samples: {error.errors()[0]['msg']}") from error
-    return Played(order, taken, (one, other), Disturbance.since(before), parent_cpu_s)
+    return Played(order, taken, (one, other), workers.machines, Disturbance.since(before), parent_cpu_s)
 
 
 def unequal(one: Mapping[str, float], other: Mapping[str, float]) -> str | None:

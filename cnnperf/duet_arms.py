@@ -22,6 +22,7 @@ from cnnperf.baton import ALONE, PROTOCOL, Opening
 from cnnperf.errors import UsageError
 from cnnperf.preflight import Ready
 from cnnperf.process import Launch, WorkerProcess, listen, tail
+from cnnperf.record import Machine
 from cnnperf.registry import unknown
 from cnnperf.task import Frozen, Task
 
@@ -160,6 +161,12 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    @property
+    def machines(self) -> tuple[Machine, Machine]:
+        """The machine and the software as both arms see them."""
+        one, other = (Machine.model_validate(self.hellos[index]["machine"]) for index in (0, 1))
+        return one, other
 
     def open(self, contest: Contest, store: Path, *, leads: bool = False) -> list[dict[str, Any]]:
         """Have every arm make a contest ready; returns what each computed. Raises Fault, UsageError."""

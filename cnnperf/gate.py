@@ -210,7 +210,7 @@ class _Course:
             write({"contest": contest.key, "replicate": self._done + 1, "error": str(outcome)})
             return
         self._result.played.setdefault(contest, []).append(outcome)
-        for arm, taken, computed in zip(ARMS, outcome.taken, outcome.outputs, strict=True):
+        for arm, taken, computed, machine in zip(ARMS, outcome.taken, outcome.outputs, outcome.machines, strict=True):
             write(
                 {
                     "contest": contest.key,
@@ -221,8 +221,10 @@ class _Course:
                     "steady": taken.steady,
                     **{name: [getattr(s, name) for s in taken.samples] for name in taken.samples[0]._fields},
                     "warmup_wall_s": [sample.wall_s for sample in taken.warmup],
-                    "idle_cpu_s": taken.idle_cpu_s,
+                    "blocked_s": taken.blocked_s,
+                    "blocked_cpu_s": taken.blocked_cpu_s,
                     "outputs": computed,
+                    "machine": machine.model_dump(mode="json"),
                     "seconds": outcome.disturbance.seconds,
                     "load": outcome.disturbance.load,
                     "steal_s": outcome.disturbance.steal_s,
