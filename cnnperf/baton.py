@@ -19,9 +19,6 @@ from cnnperf.task import Frozen
 PROTOCOL = 1
 """Version of what is said in this file."""
 
-ALONE = "alone"
-"""Stands for the baton's descriptor where there is no other worker."""
-
 Letter = Literal["A", "B"]
 LETTERS: tuple[Letter, Letter] = ("A", "B")
 """The baseline's and the candidate's."""
@@ -96,6 +93,10 @@ class Baton:
         if not word:
             raise PartnerGoneError
         return word
+
+    def close(self) -> None:
+        """Let go of it, which the other sees."""
+        self._socket.close()
 
 
 def play(call: Call, synchronize: Call, turns: Turns, baton: Baton) -> Taken:

@@ -1,7 +1,7 @@
 """The duet: two workers live at once and take turns, sample by sample, in a fresh pair of processes each time.
 
-`calibrate` looks once at the baseline alone; `replicate` measures every contest once. What is decided from it, and when
-there is enough of it, is `gate`'s to say.
+`calibrate` looks once at the baseline's times; `replicate` measures every contest once. What is decided from it, and
+when there is enough of it, is `gate`'s to say.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Played(NamedTuple):
 
 
 def calibrate(
-    baseline: Arm,
+    arms: tuple[Arm, Arm],
     contests: Iterable[Contest],
     scratch: Path,
     threads: int | None,
@@ -84,12 +84,12 @@ def calibrate(
 ) -> Generator[tuple[Contest, Conditions | Fault], None, None]:
     """Measure once, in the baseline alone, how long a call takes, and leave weights and reference outputs for both.
 
-    Yields as they come the conditions of each contest, or why it cannot be measured. Raises UsageError if the arm
-    cannot be started.
+    Yields as they come the conditions of each contest, or why it cannot be measured. The candidate's worker is there
+    and waits, so that what is wrong with either arm is known before anything is measured: raises UsageError.
     """
     return _each(
         contests,
-        lambda: Workers([baseline], scratch, threads, patience=patience),
+        lambda: Workers(arms, scratch, threads, patience=patience),
         lambda workers, contest: _calibrated(workers, contest, store(scratch, contest)),
     )
 

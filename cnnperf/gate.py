@@ -145,8 +145,7 @@ class _Course:
         """Calibrate, then measure one replicate after the other."""
         result = self._result
         threads = result.contests[0].tasks[0].threads
-        arm = result.arms[0]
-        with closing(calibrate(arm, result.contests, scratch, threads, self._patience)) as calibrated:
+        with closing(calibrate(result.arms, result.contests, scratch, threads, self._patience)) as calibrated:
             for contest, found in calibrated:
                 if isinstance(found, Fault):
                     self._fail(0, contest, found)

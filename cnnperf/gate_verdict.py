@@ -135,7 +135,7 @@ def _versions(result: Result) -> str:
 def _excluded(result: Result) -> Iterator[tuple[str, float]]:
     for key, decision in result.decisions.items():
         if _is_bounded(decision):
-            yield key, 100 * math.expm1(decision.high)
+            yield key, 100 * max(0.0, math.expm1(decision.high))
 
 
 def _is_bounded(decision: Decision) -> bool:

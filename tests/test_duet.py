@@ -57,7 +57,9 @@ def workers_left() -> list[psutil.Process]:
 def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Measure both metrics of a well-behaved network once, both arms alike."""
     scratch = tmp_path_factory.mktemp("scratch")
-    found = dict(calibrate(arm(), planted(["planted:build"], ("infer.forward", "train.step")), scratch, 1, PATIENCE))
+    found = dict(
+        calibrate((arm(), arm()), planted(["planted:build"], ("infer.forward", "train.step")), scratch, 1, PATIENCE)
+    )
     outcomes = dict(replicate((arm(), arm()), found, scratch, 1, random.Random(1), PATIENCE))  # type: ignore[arg-type]
     return {contest.metric: (found[contest], outcomes[contest]) for contest in found}
 
@@ -95,7 +97,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Played | Fault
     """Measure networks that go wrong in the candidate, each in its own way, and one that does not."""
     scratch = tmp_path_factory.mktemp("scratch")
     models = [{"name": "planted:build", "kind": kind} for kind in ("behaves", *FAULTS)]
-    found = dict(calibrate(arm(), planted([*models, "planted:otherwise"]), scratch, 1, PATIENCE))
+    found = dict(calibrate((arm(), arm()), planted([*models, "planted:otherwise"]), scratch, 1, PATIENCE))
     arms = arm(), arm(environment=PLANTED)
     outcomes = replicate(arms, found, scratch, 1, random.Random(2), PATIENCE)  # type: ignore[arg-type]
     kinds = {contest: contest.tasks[0].cell.model.options.get("kind", "otherwise") for contest in found}
@@ -131,7 +133,7 @@ def test_the_others_go_on(faults: dict[str, Played | Fault]) -> None:
 def test_a_slowdown_that_was_injected_is_seen(tmp_path: Path) -> None:
     """Half as much again by spinning is more than any noise; CPU time tells spinning from sleeping."""
     [contest] = planted(["planted:build"])
-    found = dict(calibrate(arm(), [contest], tmp_path, 1, PATIENCE))
+    found = dict(calibrate((arm(), arm()), [contest], tmp_path, 1, PATIENCE))
     changes: dict[str, float] = {}
     for by in ("spin", "sleep"):
         arms = arm(), arm(slowdown=0.5, slowdown_by=by)
@@ -147,7 +149,7 @@ def test_a_slowdown_that_was_injected_is_seen(tmp_path: Path) -> None:
 def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused before anything is measured."""
     monkeypatch.setattr("cnnperf.duet.LONGEST_CALL_S", 1e-6)
-    [(_, fault)] = calibrate(arm(), planted(["planted:build"]), tmp_path, 1, PATIENCE)
+    [(_, fault)] = calibrate((arm(), arm()), planted(["planted:build"]), tmp_path, 1, PATIENCE)
     assert isinstance(fault, Fault)
     assert "train.batch_size = 1 would fit" in str(fault)
 
@@ -162,7 +164,7 @@ def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path, monke
 def test_an_interpreter_that_is_none(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     """A usage error, before anything is measured."""
     with pytest.raises(UsageError, match="--baseline") as caught:
-        list(calibrate(arm(**changes), planted(["planted:build"]), tmp_path, 1, PATIENCE))
+        list(calibrate((arm(**changes), arm()), planted(["planted:build"]), tmp_path, 1, PATIENCE))
     assert words in str(caught.value)
 
 
@@ -180,7 +182,7 @@ def test_a_cnnperf_of_another_age(tmp_path: Path, version: int | None, words: st
             "os.write(int(sys.argv[2]), json.dumps({'hello': hello}).encode() + b'\\n')\ntime.sleep(60)"
         )
     with pytest.raises(UsageError) as caught:
-        list(calibrate(arm(path=(tmp_path,), cwd=tmp_path), planted(["planted:build"]), tmp_path, 1, PATIENCE))
+        list(calibrate((arm(path=(tmp_path,), cwd=tmp_path), arm()), planted(["planted:build"]), tmp_path, 1, PATIENCE))
     assert words in str(caught.value)
     assert workers_left() == []
 
