@@ -8,7 +8,8 @@ from statistics import median
 
 from cnnperf import ratios
 from cnnperf.duet_arms import Contest
-from cnnperf.gate import FILE, Result
+from cnnperf.duet_store import FILE
+from cnnperf.gate import Result
 from cnnperf.rule import Decision, Rule
 from cnnperf.selftest import quoted
 from cnnperf.stats import SignedRanks

@@ -18,6 +18,7 @@ from cnnperf.baton import Taken
 from cnnperf.disturbance import Disturbance
 from cnnperf.duet import Conditions, Played
 from cnnperf.duet_arms import Arm, Contest, Fault
+from cnnperf.duet_store import FILE, SCHEMA
 from cnnperf.errors import UsageError
 from cnnperf.gate import Result, compare
 from cnnperf.gate_verdict import TimeVerdict, comparison
@@ -214,9 +215,9 @@ def test_an_interruption_keeps_what_was_measured(
     assert result.interrupted
     [verdict] = comparison(result).verdicts
     assert verdict.n == 5
-    lines = [json.loads(line) for line in (tmp_path / "ab" / gate.FILE).read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "ab" / FILE).read_text().splitlines()]
     assert [line["arm"] for line in lines[1:]] == ["baseline", "candidate"] * 5
-    assert lines[0]["schema"] == gate.SCHEMA
+    assert lines[0]["schema"] == SCHEMA
     assert len(lines[1]["wall_s"]) == len(lines[1]["cpu_s"]) == 20
 
 
