@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any, Literal
 
 from cnnperf.sampling import Call, Sample, Warmup, collector_off, take
@@ -18,9 +18,6 @@ from cnnperf.task import Frozen
 
 PROTOCOL = 1
 """Version of what is said in this file."""
-
-ALONE = "alone"
-"""Stands for the baton's descriptor where there is no other worker."""
 
 Letter = Literal["A", "B"]
 LETTERS: tuple[Letter, Letter] = ("A", "B")
@@ -63,8 +60,10 @@ class Taken(Frozen):
     warmup: tuple[Sample, ...]
     steady: bool
     """Whether both arms were when it began to count."""
-    idle_cpu_s: float
-    """CPU time of the process from the first turn to the last, its own samples not counted."""
+    blocked_s: float
+    """How long it waited for the other from the first turn to the last …"""
+    blocked_cpu_s: float
+    """… and the CPU time that it used meanwhile, all threads."""
 
 
 class PartnerGoneError(Exception):
@@ -95,21 +94,33 @@ class Baton:
             raise PartnerGoneError
         return word
 
+    def close(self) -> None:
+        """Let go of it, which the other sees."""
+        self._socket.close()
+
 
 def play(call: Call, synchronize: Call, turns: Turns, baton: Baton) -> Taken:
     """Warm up in turns until both arms are steady, then take the samples that are mine."""
     samples: list[Sample] = []
+    blocked_s = blocked_cpu_s = 0.0
     with collector_off():
         warmup, steady = _warm_up(call, synchronize, turns, baton)
-        begun = process_time()
         for letter, run in groupby(turns.order):
             if letter == turns.me:
                 samples += [take(call, turns.calls, synchronize) for _ in run]
                 baton.hand_over()
             else:
+                start, cpu = perf_counter(), process_time()
                 baton.wait()
-        idle = process_time() - begun - sum(each.cpu_s for each in samples)
-    return Taken(samples=tuple(samples), warmup=tuple(warmup.samples), steady=steady, idle_cpu_s=max(0.0, idle))
+                blocked_s += perf_counter() - start
+                blocked_cpu_s += process_time() - cpu
+    return Taken(
+        samples=tuple(samples),
+        warmup=tuple(warmup.samples),
+        steady=steady,
+        blocked_s=blocked_s,
+        blocked_cpu_s=blocked_cpu_s,
+    )
 
 
 STEADY, UNSTEADY, GO_ON = b"s", b"u", b"g"

@@ -54,7 +54,6 @@ def ab(
         Path | None,
         typer.Option(metavar="DIR", help="Folder for every sample; results/ab/<utc>-<host> if absent."),
     ] = None,
-    seed: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
     """Tell whether a change made training or inference slower, by measuring both versions in turns.
 
@@ -95,7 +94,6 @@ def ab(
                 minutes=minutes,
                 folder=folder,
                 watcher=screen,
-                seed=seed,
                 patience=_patience(chosen.timeout_s),
             )
     shown = comparison(result)

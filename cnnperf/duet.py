@@ -1,7 +1,7 @@
 """The duet: two workers live at once and take turns, sample by sample, in a fresh pair of processes each time.
 
-`calibrate` looks once at the baseline alone; `replicate` measures every contest once. What is decided from it, and when
-there is enough of it, is `gate`'s to say.
+`calibrate` looks once at the baseline's times; `replicate` measures every contest once. What is decided from it, and
+when there is enough of it, is `gate`'s to say.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from cnnperf.baton import LETTERS, Taken, Turns
 from cnnperf.disturbance import Disturbance, read
 from cnnperf.duet_arms import Arm, Contest, Fault, Patience, Workers
+from cnnperf.record import Machine
 
 PAIRS = 12, 60
 """The fewest and the most pairs of samples in a turn."""
@@ -67,13 +68,15 @@ class Played(NamedTuple):
     order: str
     taken: tuple[Taken, Taken]
     outputs: tuple[dict[str, float], dict[str, float]]
+    machines: tuple[Machine, Machine]
+    """As the arms see it: the software may differ."""
     disturbance: Disturbance
     parent_cpu_s: float
     """CPU time that the parent used meanwhile."""
 
 
 def calibrate(
-    baseline: Arm,
+    arms: tuple[Arm, Arm],
     contests: Iterable[Contest],
     scratch: Path,
     threads: int | None,
@@ -81,12 +84,12 @@ def calibrate(
 ) -> Generator[tuple[Contest, Conditions | Fault], None, None]:
     """Measure once, in the baseline alone, how long a call takes, and leave weights and reference outputs for both.
 
-    Yields as they come the conditions of each contest, or why it cannot be measured. Raises UsageError if the arm
-    cannot be started.
+    Yields as they come the conditions of each contest, or why it cannot be measured. The candidate's worker is there
+    and waits, so that what is wrong with either arm is known before anything is measured: raises UsageError.
     """
     return _each(
         contests,
-        lambda: Workers([baseline], scratch, threads, patience=patience),
+        lambda: Workers(arms, scratch, threads, patience=patience),
         lambda workers, contest: _calibrated(workers, contest, store(scratch, contest)),
     )
 
@@ -177,7 +180,7 @@ def _play(workers: Workers, contest: Contest, on: Conditions, folder: Path, dice
         taken = Taken.model_validate(answers[0]), Taken.model_validate(answers[1])
     except ValidationError as error:
         raise Fault(f"an arm sent what is no samples: {error.errors()[0]['msg']}") from error
-    return Played(order, taken, (one, other), Disturbance.since(before), parent_cpu_s)
+    return Played(order, taken, (one, other), workers.machines, Disturbance.since(before), parent_cpu_s)
 
 
 def unequal(one: Mapping[str, float], other: Mapping[str, float]) -> str | None:

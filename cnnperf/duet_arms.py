@@ -18,10 +18,11 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field
 
-from cnnperf.baton import ALONE, PROTOCOL, Opening
+from cnnperf.baton import PROTOCOL, Opening
 from cnnperf.errors import UsageError
 from cnnperf.preflight import Ready
 from cnnperf.process import Launch, WorkerProcess, listen, tail
+from cnnperf.record import Machine
 from cnnperf.registry import unknown
 from cnnperf.task import Frozen, Task
 
@@ -44,8 +45,8 @@ class Arm(Frozen):
     """Makes each call longer by this share of its own duration: what the gate is tested with."""
     slowdown_by: Literal["spin", "sleep"] = "spin"
 
-    def launch(self, threads: int | None, *batons: int) -> Launch:
-        """Return how its worker is started, and which descriptor it inherits."""
+    def launch(self, threads: int | None, baton: int) -> Launch:
+        """Return how its worker is started; `baton` is the descriptor that it inherits."""
         path = {"PYTHONPATH": ":".join(map(str, self.path))} if self.path else {}
         return Launch(
             command=(self.python, *(["-P"] if self.isolated else []), "-m", "cnnperf.duet_worker"),
@@ -53,7 +54,7 @@ class Arm(Frozen):
             environment={"OMP_WAIT_POLICY": "PASSIVE", **path, **self.environment},
             cwd=self.cwd,
             threads=threads,
-            pass_fds=batons,
+            pass_fds=(baton,),
         )
 
 
@@ -117,11 +118,11 @@ class Patience(NamedTuple):
 
 
 class Workers:
-    """The workers of one arm or of both, started together and live at once; none outlives the `with` block."""
+    """The workers of both arms, started together and live at once; neither outlives the `with` block."""
 
     def __init__(
         self,
-        arms: Sequence[Arm],
+        arms: tuple[Arm, Arm],
         scratch: Path,
         threads: int | None,
         *,
@@ -133,23 +134,21 @@ class Workers:
         self._arms = arms
         self._scratch = scratch
         self._threads = threads
-        self._order = [index for index in order if index < len(arms)]
+        self._order = order
         self._stack = ExitStack()
         self._deadline = math.inf
         self.hellos: dict[int, dict[str, Any]] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            batons: Sequence[socket.socket | None] = [None]
-            if len(self._arms) == 2:
-                batons = [stack.enter_context(end) for end in socket.socketpair()]
+            batons = [stack.enter_context(end) for end in socket.socketpair()]
             started = {index: self._start(index, batons[index], stack) for index in self._order}
             # Only the workers may hold the baton's ends, or neither would see the other's end.
-            for baton in filter(None, batons):
+            for baton in batons:
                 baton.close()
-            self._workers = [started[index] for index in range(len(self._arms))]
+            self._workers = [started[0], started[1]]
             self._heard = listen(self._workers, lambda: max(0.0, self._deadline - time.monotonic()))
-            self.hellos = self._answers("hello", range(len(self._arms)), self.patience.start_s)
+            self.hellos = self._answers("hello", (0, 1), self.patience.start_s)
             for index, hello in self.hellos.items():
                 self._check_protocol(index, hello)
             self._refuse_unlike()
@@ -161,10 +160,19 @@ class Workers:
     ) -> None:
         self._stack.close()
 
+    @property
+    def machines(self) -> tuple[Machine, Machine]:
+        """The machine and the software as both arms see them."""
+        one, other = (Machine.model_validate(self.hellos[index]["machine"]) for index in (0, 1))
+        return one, other
+
     def open(self, contest: Contest, store: Path, *, leads: bool = False) -> list[dict[str, Any]]:
-        """Have every arm make a contest ready; returns what each computed. Raises Fault, UsageError."""
+        """Have both arms make a contest ready, or the baseline alone where it leads; returns what each computed.
+
+        Raises Fault.
+        """
         requests = {}
-        for index, (arm, task) in enumerate(zip(self._arms, contest.tasks, strict=False)):
+        for index, (arm, task) in enumerate(list(zip(self._arms, contest.tasks, strict=True))[: 1 if leads else 2]):
             document = task.model_dump(mode="json")
             document["settings"] = self._known(index, document["settings"])
             opening = Opening(
@@ -178,7 +186,7 @@ class Workers:
             )
             requests[index] = opening.model_dump(mode="json")
         answers = self.ask("open", requests, self.patience.open_s)
-        return [answers[index] for index in range(len(self._arms))]
+        return [answers[index] for index in sorted(answers)]
 
     def ask(self, verb: str, requests: Mapping[int, dict[str, Any]], patience_s: float) -> dict[int, dict[str, Any]]:
         """Tell the arms, by number, what to do, and return what they answer. Raises Fault."""
@@ -187,13 +195,11 @@ class Workers:
                 self._workers[index].send(**{"do": verb, "with": request})
         return self._answers(verb, requests, patience_s)
 
-    def _start(self, index: int, baton: socket.socket | None, stack: ExitStack) -> WorkerProcess:
+    def _start(self, index: int, baton: socket.socket, stack: ExitStack) -> WorkerProcess:
         arm = self._arms[index]
-        ends = [baton.fileno()] if baton else []
-        mode = str(ends[0]) if ends else ALONE
-        launch = arm.launch(self._threads, *ends)
+        launch = arm.launch(self._threads, baton.fileno())
         try:
-            return stack.enter_context(WorkerProcess(mode, None, log=self._log(index), launch=launch))
+            return stack.enter_context(WorkerProcess(str(baton.fileno()), None, log=self._log(index), launch=launch))
         except OSError as error:
             raise UsageError(
                 f"--{ARMS[index]}: {arm.python} cannot be run ({error.strerror}); give a Python interpreter"
@@ -225,7 +231,7 @@ class Workers:
             return Fault(f"{self._called(index)}: the process {worker.ending}" + (f": {last}" if last else ""))
         arm = self._arms[index]
         if "No module named" in last and "cnnperf" in last:
-            lacks = "has a cnnperf that knows no duet" if "duet_worker" in last else "has no cnnperf"
+            lacks = "has no cnnperf" if "No module named 'cnnperf'" in last else "has a cnnperf that knows no duet"
             return UsageError(f"--{ARMS[index]}: {arm.name} {lacks} ({last}); install this version there")
         return UsageError(
             f"--{ARMS[index]}: {arm.name}: its worker {worker.ending} before it was ready"
@@ -240,8 +246,6 @@ class Workers:
             )
 
     def _refuse_unlike(self) -> None:
-        if len(self._arms) < 2:
-            return
         one, other = (self.hellos[index]["facts"] for index in (0, 1))
         differences = [f"{key} ({one.get(key)} against {other.get(key)})" for key in one if one[key] != other.get(key)]
         if differences:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cnnperf import registry
-from cnnperf.baton import ALONE, PROTOCOL, Baton, Opening, PartnerGoneError, Turns, facts, play
+from cnnperf.baton import PROTOCOL, Baton, Opening, PartnerGoneError, Turns, facts, play
 from cnnperf.errors import UsageError
 from cnnperf.machine import fingerprint
 from cnnperf.sampling import Plan, collector_off, settle
@@ -22,7 +22,7 @@ from cnnperf.worker import Line, in_words
 class Arm:
     """Answers what it is told; what it opened last is what it measures."""
 
-    def __init__(self, baton: Baton | None) -> None:
+    def __init__(self, baton: Baton) -> None:
         self._baton = baton
         self._subject: Any = None
         self.verbs: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -52,7 +52,6 @@ class Arm:
         return {"calls": calls, "call_s": last / calls, "steady": warmup.steady}
 
     def _play(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self._baton is not None, "who plays alone settles"
         taken = play(
             self._subject.call, self._subject.synchronize, Turns.model_validate(request), self._baton
         ).model_dump(mode="json")
@@ -80,7 +79,7 @@ def defaults(kind: type[Settings]) -> dict[str, Any]:
     return {name: None if field.default_factory else field.default for name, field in kind.model_fields.items()}
 
 
-def main(line: Line, baton: Baton | None) -> None:
+def main(line: Line, baton: Baton) -> None:
     """Say hello and answer until there is nothing more to answer."""
     arm = Arm(baton)
     line.say(hello=hello())
@@ -97,4 +96,4 @@ def main(line: Line, baton: Baton | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Line(int(sys.argv[2])), Baton(int(sys.argv[1])) if sys.argv[1] != ALONE else None)
+    main(Line(int(sys.argv[2])), Baton(int(sys.argv[1])))

@@ -8,29 +8,23 @@ write_console(result.comparison(), sys.stdout)
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from cnnperf import ratios
 from cnnperf.duet import Conditions, Played, calibrate, replicate
-from cnnperf.duet_arms import ARMS, Arm, Contest, Fault, Patience
-from cnnperf.errors import RunError, UsageError
+from cnnperf.duet_arms import Arm, Contest, Fault, Patience
+from cnnperf.duet_store import Write, lines, writing
+from cnnperf.errors import UsageError
 from cnnperf.machine import fingerprint
 from cnnperf.rule import Decision, Rule, Series, decide
 
-_Write = Callable[[dict[str, Any]], None]
-
-SCHEMA = 1
-"""Version of the lines in FILE. 1: the first."""
-FILE = "duet.jsonl"
 START_S = 6.0
 """About what a pair of processes costs before its first turn; for the plan only."""
 OPEN_S = 0.7
@@ -145,8 +139,7 @@ class _Course:
         """Calibrate, then measure one replicate after the other."""
         result = self._result
         threads = result.contests[0].tasks[0].threads
-        arm = result.arms[0]
-        with closing(calibrate(arm, result.contests, scratch, threads, self._patience)) as calibrated:
+        with closing(calibrate(result.arms, result.contests, scratch, threads, self._patience)) as calibrated:
             for contest, found in calibrated:
                 if isinstance(found, Fault):
                     self._fail(0, contest, found)
@@ -154,7 +147,7 @@ class _Course:
                     result.conditions[contest] = found
         result.looks = result.rule.scheduled(max(1, len(result.compared)))
         self._watcher.planned(self._plan(), result.looks)
-        with self._store() as write:
+        with writing(result.folder, self._header()) as write:
             longest_s = 0.0
             while (active := self._active()) and self._done < result.looks[-1] and self._is_time_for(longest_s):
                 begun = time.monotonic()
@@ -204,70 +197,24 @@ class _Course:
         first, *_, last = (look * (START_S + turns) / 60 for look in self._result.looks)
         return first, last
 
-    def _note(self, contest: Contest, outcome: Played | Fault, write: _Write) -> None:
+    def _note(self, contest: Contest, outcome: Played | Fault, write: Write) -> None:
         if isinstance(outcome, Fault):
             self._fail(self._done + 1, contest, outcome)
             write({"contest": contest.key, "replicate": self._done + 1, "error": str(outcome)})
             return
         self._result.played.setdefault(contest, []).append(outcome)
-        for arm, taken, computed in zip(ARMS, outcome.taken, outcome.outputs, strict=True):
-            write(
-                {
-                    "contest": contest.key,
-                    "replicate": self._done + 1,
-                    "arm": arm,
-                    "calls": self._result.conditions[contest].calls,
-                    "order": outcome.order,
-                    "steady": taken.steady,
-                    **{name: [getattr(s, name) for s in taken.samples] for name in taken.samples[0]._fields},
-                    "warmup_wall_s": [sample.wall_s for sample in taken.warmup],
-                    "idle_cpu_s": taken.idle_cpu_s,
-                    "outputs": computed,
-                    "seconds": outcome.disturbance.seconds,
-                    "load": outcome.disturbance.load,
-                    "steal_s": outcome.disturbance.steal_s,
-                    "throttled_s": outcome.disturbance.throttled_s,
-                    "parent_cpu_s": outcome.parent_cpu_s,
-                }
-            )
+        for document in lines(contest, self._done + 1, self._result.conditions[contest], outcome):
+            write(document)
         self._watcher.measured(self._done + 1, contest, outcome)
+
+    def _header(self) -> dict[str, Any]:
+        result = self._result
+        return {
+            "arms": [arm.model_dump(mode="json") for arm in result.arms],
+            "contests": {each.key: [task.model_dump(mode="json") for task in each.tasks] for each in result.contests},
+            "rule": result.rule.model_dump(mode="json"),
+        }
 
     def _fail(self, number: int, contest: Contest, fault: Fault) -> None:
         self._result.faults[contest] = fault
         self._watcher.measured(number, contest, fault)
-
-    @contextmanager
-    def _store(self) -> Iterator[_Write]:
-        """Open the file of raw samples; what is written is on the disk at once."""
-        result = self._result
-        if result.folder is None:
-            yield lambda document: None
-            return
-        path = result.folder / FILE
-        try:
-            result.folder.mkdir(parents=True, exist_ok=True)
-            file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be written ({error.strerror}); give another folder with --out") from error
-
-        def write(document: dict[str, Any]) -> None:
-            try:
-                file.write(json.dumps(document) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError as error:
-                raise RunError(f"{path}: cannot be written ({error.strerror}); what is there is kept") from error
-
-        with file:
-            write(
-                {
-                    "schema": SCHEMA,
-                    "machine": fingerprint().model_dump(mode="json"),
-                    "arms": [arm.model_dump(mode="json") for arm in result.arms],
-                    "contests": {
-                        each.key: [task.model_dump(mode="json") for task in each.tasks] for each in result.contests
-                    },
-                    "rule": result.rule.model_dump(mode="json"),
-                }
-            )
-            yield write

@@ -8,7 +8,8 @@ from statistics import median
 
 from cnnperf import ratios
 from cnnperf.duet_arms import Contest
-from cnnperf.gate import FILE, Result
+from cnnperf.duet_store import FILE
+from cnnperf.gate import Result
 from cnnperf.rule import Decision, Rule
 from cnnperf.selftest import quoted
 from cnnperf.stats import SignedRanks
@@ -107,6 +108,8 @@ def _notes(result: Result) -> Iterator[str]:
         f"gate: family-wise alpha {100 * rule.alpha:g} % over {len(result.compared)} × 2 looks (Holm), "
         f"beta {100 * rule.beta:g} %, tau {100 * rule.tau:g} %, theta {100 * rule.theta:g} %"
     )
+    if differences := _versions(result):
+        yield f"versions differ, as they may: {differences}"
     if excluded := [f"{key} >= {bound:.1f} %" for key, bound in _excluded(result)]:
         yield f"excluded here: {', '.join(excluded)} (upper bounds)"
     if any(result.played.values()):
@@ -121,10 +124,19 @@ def _notes(result: Result) -> Iterator[str]:
         yield f"every sample: {result.folder / FILE}"
 
 
+def _versions(result: Result) -> str:
+    machines = next((played[0].machines for played in result.played.values()), None)
+    if machines is None:
+        return ""
+    one, other = ({"python": m.python, "commit": m.commit, **m.packages} for m in machines)
+    names = dict.fromkeys([*one, *other])
+    return ", ".join(f"{n} ({one.get(n)} against {other.get(n)})" for n in names if one.get(n) != other.get(n))
+
+
 def _excluded(result: Result) -> Iterator[tuple[str, float]]:
     for key, decision in result.decisions.items():
         if _is_bounded(decision):
-            yield key, 100 * math.expm1(decision.high)
+            yield key, 100 * max(0.0, math.expm1(decision.high))
 
 
 def _is_bounded(decision: Decision) -> bool:

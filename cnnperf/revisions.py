@@ -156,4 +156,5 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _last(text: str) -> str:
-    return (text.strip().splitlines() or ["without a word"])[-1]
+    lines = text.strip().splitlines() or ["without a word"]
+    return next((line for line in reversed(lines) if line.startswith("ERROR: ")), lines[-1])
