@@ -19,4 +19,4 @@ def test_one_suite_changes_nothing_and_the_other_only_the_time() -> None:
     """The arms run the same code; the second candidate spins, so that its CPU time says the same."""
     unchanged, slowed = CANDIDATES.values()
     assert (unchanged.slowdown, slowed.slowdown, slowed.slowdown_by) == (0.0, SLOWDOWN, "spin")
-    assert unchanged.launch(1) == slowed.launch(1)
+    assert unchanged.launch(1, 3) == slowed.launch(1, 3)
