@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnperf import cli_check
+from cnnperf import cli_ab, cli_check, cli_doctor
 from cnnperf.errors import CnnperfError, CnnperfWarning, RunError, UsageError
 
 if TYPE_CHECKING:
@@ -182,6 +182,8 @@ def schema() -> None:
 
 
 cli_check.add_commands(app)
+cli_ab.add_commands(app)
+cli_doctor.add_commands(app)
 
 
 def _print_answer(verb: str, datasets: list[str], data: Path | None) -> None:

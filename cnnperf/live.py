@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -25,6 +26,11 @@ from rich.text import Text
 from cnnperf.preflight import Downloading, Ready
 from cnnperf.record import Record
 from cnnperf.task import Task
+
+if TYPE_CHECKING:
+    from cnnperf.duet import Played
+    from cnnperf.duet_arms import Contest, Fault
+    from cnnperf.rule import Decision
 
 MARKS = {"ok": "[green]✓[/]", "failed": "[red]✗[/]", "timeout": "[red]✗[/]", "skipped": "[yellow]–[/]"}
 
@@ -90,6 +96,47 @@ class Screen:
     def _fraction(self, elapsed: float) -> float:
         left = self._left_s(elapsed)
         return elapsed / (elapsed + left) if elapsed + left else 0.0
+
+
+class DuetScreen:
+    """Follows a comparison in turns on standard error: the plan, then a line a look and, on a terminal, what runs.
+
+    Redrawn when a contest has been measured and at no other time.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._looks: Sequence[int] = ()
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def shown(self) -> AbstractContextManager[object]:
+        """Return the context in which the view is on the screen."""
+        return self._live or nullcontext()
+
+    def planned(self, minutes: tuple[float, float], looks: Sequence[int]) -> None:
+        """It will take from so many minutes to so many."""
+        self._looks = looks
+        self._print(
+            f"planned: about {minutes[0]:.1f} minutes ({looks[0]} replicates) if nothing changed, "
+            f"{minutes[1]:.1f} ({looks[-1]}) at most"
+        )
+
+    def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
+        """A contest has been measured, or failed."""
+        if isinstance(outcome, Exception):
+            self._print(f"{contest.key}: error: {outcome}")
+        elif self._live:
+            ahead = next((look for look in self._looks if look >= number), number)
+            line = f"replicate {number}, next look at {ahead}  {contest.key} measured"
+            self._live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
+
+    def decided(self, number: int, decisions: Mapping[str, Decision]) -> None:
+        """So much is decided."""
+        words = ", ".join(f"{key} {decision.outcome}" for key, decision in decisions.items())
+        self._print(f"after {number} replicates: {words or 'nothing is decided yet'}")
+
+    def _print(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True, highlight=False)
 
 
 def planned(tasks: Sequence[Ready], downloads: Mapping[str, int]) -> Iterator[str]:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import psutil
 
+from cnnperf.cgroup import Groups
 from cnnperf.record import Machine
 
 PACKAGES = ("cnnperf", "torch", "torchvision", "numpy")
-CGROUP = Path("/sys/fs/cgroup")
+PROC, SYS = Path("/proc"), Path("/sys")
 
 
 @cache
@@ -41,8 +42,11 @@ def fingerprint() -> Machine:
 def usable_cores() -> int:
     """Count the cores this process may use: its affinity, and its cgroup's quota rounded up."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = (_read(CGROUP / "cpu.max") or "max").partition(" ")
-    return affinity if quota == "max" else min(affinity, math.ceil(int(quota) / int(period)))
+    try:
+        quota = Groups(PROC, SYS, "cpu").cpus()
+    except (OSError, ValueError):
+        return affinity
+    return affinity if math.isinf(quota) else min(affinity, math.ceil(quota))
 
 
 def cpu_name() -> str:
@@ -55,9 +59,11 @@ def cpu_name() -> str:
 
 
 def _memory_bytes() -> int:
-    limit = _read(CGROUP / "memory.max")
     total = int(psutil.virtual_memory().total)
-    return min(total, int(limit)) if limit and limit != "max" else total
+    try:
+        return int(min(total, Groups(PROC, SYS, "memory").memory_bytes()))
+    except (OSError, ValueError):
+        return total
 
 
 def _gpu() -> tuple[str | None, str | None]:

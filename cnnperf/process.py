@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,35 +19,61 @@ from typing import Any, Self
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What is started: by default a worker of this interpreter, in this folder."""
+
+    command: tuple[str, ...] = (sys.executable, "-m", "cnnperf.worker")
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Set beside what this process has."""
+    cwd: Path | None = None
+    threads: int | None = None
+    pass_fds: tuple[int, ...] = ()
+    """Descriptors that it inherits; their numbers stand in the command."""
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment of the process."""
+        # Read once, when torch's or NumPy's libraries load: too late to set from inside.
+        threads = {} if self.threads is None else dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+        return {**os.environ, **threads, **self.environment}
+
+
 class WorkerProcess:
-    """One `python -m cnnperf.worker` in a process group of its own, given a request and heard line by line.
+    """A worker in a process group of its own, given a request and heard line by line.
 
     Its standard output and error go to `log`; what it tells its parent comes over a pipe of its own, as JSON lines.
-    Leaving the `with` block kills whatever is left of the group.
+    With a request, that is all it is told; without one it is told more by `send`. Leaving the `with` block kills
+    whatever is left of the group.
     """
 
-    def __init__(self, mode: str, request: str, *, log: Path, threads: int | None = None) -> None:
+    def __init__(
+        self, mode: str, request: str | None, *, log: Path, threads: int | None = None, launch: Launch | None = None
+    ) -> None:
         reader, writer = os.pipe()
-        environment = dict(os.environ)
-        if threads is not None:
-            # Read once, when torch's or NumPy's libraries load: too late to set from inside.
-            environment |= dict.fromkeys(THREAD_VARIABLES, str(threads))
-        with tempfile.TemporaryFile() as stdin, open(log, "wb") as output:
-            stdin.write(request.encode())
-            stdin.seek(0)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "cnnperf.worker", mode, str(writer)],
-                stdin=stdin,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                pass_fds=(writer,),
-                env=environment,
-                start_new_session=True,
-            )
-        os.close(writer)
-        self._pipe = reader
+        launch = launch or Launch(threads=threads)
+        with tempfile.TemporaryFile() as file, open(log, "wb") as output:
+            file.write((request or "").encode())
+            file.seek(0)
+            try:
+                self._process = subprocess.Popen(
+                    [*launch.command, mode, str(writer)],
+                    stdin=subprocess.PIPE if request is None else file,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=(writer, *launch.pass_fds),
+                    env=launch.variables(),
+                    cwd=launch.cwd,
+                    start_new_session=True,
+                )
+            except BaseException:
+                os.close(reader)
+                raise
+            finally:
+                os.close(writer)
+        self.log = log
+        self.pipe = reader
         # Without a pidfd (outside Linux) the pipe's end is the only sign of the worker's.
-        self._end = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
+        self.end = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
 
     def messages(self, patience: Callable[[], float | None]) -> Iterator[dict[str, Any]]:
         """Yield what the worker says until it ends, blocking in between.
@@ -54,23 +81,27 @@ class WorkerProcess:
         `patience()` is asked before each wait for the seconds it may last (None: for ever); raises TimeoutError when
         they have passed without a word.
         """
-        with selectors.DefaultSelector() as selector:
-            for source in filter(None, (self._pipe, self._end)):
-                selector.register(source, selectors.EVENT_READ)
-            buffer = b""
-            while True:
-                ready = [key.fd for key, _ in selector.select(patience())]
-                if not ready:
-                    raise TimeoutError
-                if self._pipe in ready:
-                    chunk = os.read(self._pipe, 65536)
-                    if not chunk:
-                        break
-                    *lines, buffer = (buffer + chunk).split(b"\n")
-                    yield from map(json.loads, lines)
-                else:
-                    break  # A grandchild may hold the pipe open; the worker itself is gone.
+        for _, message in listen([self], patience):
+            if message is None:
+                return
+            yield message
+
+    def send(self, **message: Any) -> None:
+        """Tell the worker something, one JSON line. Raises BrokenPipeError if it is gone."""
+        assert self._process.stdin is not None, "a worker with a request is told nothing else"
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def wait(self) -> None:
+        """Wait for the worker's end."""
         self._process.wait()
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words."""
+        if self.signal == "SIGKILL":
+            return "was killed (SIGKILL); the system does that when memory runs out"
+        return f"crashed ({self.signal})" if self.signal else f"ended with exit status {self.returncode}"
 
     @property
     def returncode(self) -> int | None:
@@ -96,9 +127,42 @@ class WorkerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
-        os.close(self._pipe)
-        if self._end is not None:
-            os.close(self._end)
+        os.close(self.pipe)
+        if self.end is not None:
+            os.close(self.end)
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+
+def listen(
+    workers: Sequence[WorkerProcess], patience: Callable[[], float | None]
+) -> Iterator[tuple[WorkerProcess, dict[str, Any] | None]]:
+    """Yield who says what, until the last has ended, blocking in between; None is the end of the one who says it.
+
+    `patience()` is asked before each wait for the seconds it may last (None: for ever); raises TimeoutError when they
+    have passed without a word.
+    """
+    with selectors.DefaultSelector() as selector:
+        for worker in workers:
+            for source in filter(None, (worker.pipe, worker.end)):
+                selector.register(source, selectors.EVENT_READ, worker)
+        buffers = dict.fromkeys(workers, b"")
+        while buffers:
+            ready = [key for key, _ in selector.select(patience())]
+            if not ready:
+                raise TimeoutError
+            for worker in dict.fromkeys(key.data for key in ready):
+                # A grandchild may hold the pipe open after the worker's end; what is in the pipe comes first.
+                chunk = os.read(worker.pipe, 65536) if worker.pipe in [key.fd for key in ready] else b""
+                *lines, buffers[worker] = (buffers[worker] + chunk).split(b"\n")
+                yield from ((worker, json.loads(line)) for line in lines)
+                if not chunk:
+                    for source in filter(None, (worker.pipe, worker.end)):
+                        selector.unregister(source)
+                    del buffers[worker]
+                    worker.wait()
+                    yield worker, None
 
 
 def tail(log: Path, lines: int = 12) -> tuple[str, ...]:

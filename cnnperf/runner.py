@@ -152,13 +152,7 @@ def _run(ready: Ready, folder: Path, watcher: Watcher) -> Record:
 
 
 def _ending(worker: WorkerProcess, record: Record) -> str:
-    if worker.signal == "SIGKILL":
-        how = "was killed (SIGKILL); the system does that when memory runs out"
-    elif worker.signal:
-        how = f"crashed ({worker.signal})"
-    else:
-        how = f"ended with exit status {worker.returncode}"
-    return f"the process {how}" + ("" if record.status == "failed" else ", after it had measured")
+    return f"the process {worker.ending}" + ("" if record.status == "failed" else ", after it had measured")
 
 
 def _answer(path: Path) -> Record | None:

@@ -50,6 +50,16 @@ def binomial_interval(successes: int, trials: int, confidence: float = 0.95) -> 
     return Interval(float(low), float(high))
 
 
+def binomial_bounds(successes: int, trials: int, confidence: float = 0.95) -> Interval:
+    """Return the lower and the upper bound of a proportion, each one-sided and exact: neither errs more than it says.
+
+    Source: Clopper and Pearson (1934).
+    """
+    low = binomtest(successes, trials, alternative="greater").proportion_ci(confidence, method="exact").low
+    high = binomtest(successes, trials, alternative="less").proportion_ci(confidence, method="exact").high
+    return Interval(float(low), float(high))
+
+
 class SignedRanks:
     """What the exact signed-rank test tells of the centre of independent differences whose distribution is symmetric.
 

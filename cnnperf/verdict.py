@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal, TextIO, get_args
 
-from pydantic import Field, computed_field
+from pydantic import Field, SerializeAsAny, computed_field
 from rich.console import Console
 from rich.text import Text
 
@@ -71,7 +72,7 @@ class Verdict(Frozen):
 class Comparison(Frozen):
     """All verdicts of one comparison, and what must be known to read them."""
 
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[SerializeAsAny[Verdict], ...]
     notes: tuple[str, ...]
 
     @computed_field  # type: ignore[prop-decorator]
@@ -91,14 +92,20 @@ class Comparison(Frozen):
         return f"{', '.join(words) or 'nothing was compared'} → exit {self.exit_code}"
 
 
+def lines(verdicts: Sequence[Verdict]) -> Iterator[Text]:
+    """Yield a line a verdict, for people."""
+    subjects = [f"{v.cell} {v.metric}" for v in verdicts]
+    width = max(map(len, subjects), default=0)
+    for subject, verdict in zip(subjects, verdicts, strict=True):
+        line = f"{subject:{width}}  {verdict.outcome.upper():12}  {verdict.evidence}"
+        yield Text(line.rstrip(), style=STYLES.get(verdict.outcome, ""))
+
+
 def write_console(comparison: Comparison, out: TextIO) -> None:
     """Write a line a verdict, then the summary and the notes."""
     console = Console(file=out, highlight=False, soft_wrap=True)
-    subjects = [f"{v.cell} {v.metric}" for v in comparison.verdicts]
-    width = max(map(len, subjects), default=0)
-    for subject, verdict in zip(subjects, comparison.verdicts, strict=True):
-        line = f"{subject:{width}}  {verdict.outcome.upper():12}  {verdict.evidence}"
-        console.print(Text(line.rstrip(), style=STYLES.get(verdict.outcome, "")))
+    for line in lines(comparison.verdicts):
+        console.print(line)
     console.print(Text(comparison.summary, style="bold"))
     for note in comparison.notes:
         console.print(Text(note, style="dim"))

@@ -65,7 +65,7 @@ def run_task(envelope: Envelope, line: Line) -> Record:
     except DeviceError as fault:
         status, error = "skipped", str(fault)
     except Exception as fault:
-        status, error = "failed", _words(fault)
+        status, error = "failed", in_words(fault)
     threads = next((int(m.values[0]) for m in measurements if m.metric == f"{task.stage}.threads"), None)
     return Record(
         task=task,
@@ -80,7 +80,8 @@ def run_task(envelope: Envelope, line: Line) -> Record:
     )
 
 
-def _words(fault: Exception) -> str:
+def in_words(fault: Exception) -> str:
+    """Word a fault; what is not meant for the user goes to the log with its trace."""
     if isinstance(fault, CnnperfError):
         return str(fault)
     traceback.print_exception(fault)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,3 +121,18 @@ def _trained(
         error=error,
         measurements=found if status == "ok" else (),
     )
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[[Mapping[str, str]], Path]:
+    """Return a maker of small trees of files, each in a folder of its own."""
+
+    def make(files: Mapping[str, str]) -> Path:
+        root = tmp_path / f"tree-{len(list(tmp_path.iterdir()))}"
+        root.mkdir()
+        for name, text in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        return root
+
+    return make

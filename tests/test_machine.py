@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,17 @@ def test_the_fingerprint_describes_this_machine() -> None:
 
 @pytest.mark.parametrize(("quota", "cores"), [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1)])
 def test_cores_are_those_that_may_be_used(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, cores: int
+    monkeypatch: pytest.MonkeyPatch, tree: Callable[[dict[str, str]], Path], quota: str, cores: int
 ) -> None:
     """A cgroup's quota counts, not only the affinity."""
-    (tmp_path / "cpu.max").write_text(quota + "\n")
-    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    root = tree(
+        {
+            "proc/self/cgroup": "0::/job\n",
+            "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
+            "sys/fs/cgroup/job/cpu.max": f"{quota}\n",
+        }
+    )
+    monkeypatch.setattr(machine, "PROC", root / "proc")
+    monkeypatch.setattr(machine, "SYS", root / "sys")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert machine.usable_cores() == cores

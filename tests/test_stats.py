@@ -14,6 +14,7 @@ from cnnperf.stats import (
     Interval,
     SignedRanks,
     Welch,
+    binomial_bounds,
     binomial_deviation,
     binomial_interval,
     drifts,
@@ -52,6 +53,19 @@ def test_binomial_interval_holds_the_proportion_and_narrows_with_trials(seen: tu
     assert successes / trials - 1e-12 <= high <= 1
     for narrower in (binomial_interval(4 * successes, 4 * trials), binomial_interval(successes, trials, 0.9)):
         assert narrower.high - narrower.low < high - low
+
+
+def test_binomial_bounds_of_published_examples() -> None:
+    """The exact interval of 81 in 263 and of 0 in 20, as printed by Newcombe (1998), method 5: 97.5 % a side."""
+    assert binomial_bounds(81, 263, 0.975) == pytest.approx((0.2527, 0.3676), abs=5e-5)
+    assert binomial_bounds(0, 20, 0.975) == pytest.approx((0.0, 0.1684), abs=5e-5)
+
+
+@given(st.integers(1, 200))
+def test_binomial_bounds_of_none_and_all(trials: int) -> None:
+    """Of none the upper bound is the rate at which none is seen once in twenty; of all the lower is its mirror."""
+    assert binomial_bounds(0, trials) == pytest.approx((0.0, 1 - 0.05 ** (1 / trials)))
+    assert binomial_bounds(trials, trials) == pytest.approx((0.05 ** (1 / trials), 1.0))
 
 
 @pytest.mark.parametrize(("other", "overlaps"), [((2, 3), True), ((2.1, 3), False), ((-1, 9), True), ((0, 0.9), False)])

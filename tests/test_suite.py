@@ -117,6 +117,14 @@ def test_a_missing_suite_names_those_that_ship(tmp_path: Path) -> None:
         load_suite("a" * 300)
 
 
+def test_the_suite_of_ci_fits_a_pull_request() -> None:
+    """Each cell is compared by two metrics, ten in all, on one thread and without a download."""
+    suite = load_suite("ci")
+    assert 2 * len(list(suite.cells())) <= 10
+    assert suite.threads == 1
+    assert {dataset.name for dataset in suite.datasets} == {"synthetic"}
+
+
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_every_shipped_suite_is_valid(name: str) -> None:
     """What ships loads by its name and has something to do."""

@@ -1,0 +1,154 @@
+"""What the two sides of a duet say to each other, and the baton that its workers pass.
+
+The two arms may be two versions of cnnperf, so this is a protocol: a change of it counts `PROTOCOL` up.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any, Literal
+
+from cnnperf.sampling import Call, Sample, Warmup, collector_off, take
+from cnnperf.task import Frozen
+
+PROTOCOL = 1
+"""Version of what is said in this file."""
+
+Letter = Literal["A", "B"]
+LETTERS: tuple[Letter, Letter] = ("A", "B")
+"""The baseline's and the candidate's."""
+
+
+class Opening(Frozen):
+    """What to make ready: one metric of one cell."""
+
+    task: dict[str, Any]
+    """Of the stage `train`, complete as preflight left it."""
+    metric: str
+    folder: Path
+    """Where the images lie as arrays."""
+    store: Path
+    """Where weights and reference outputs lie, the same for both arms."""
+    leads: bool = False
+    """Whether to leave them there rather than to find them."""
+    slowdown: float = 0.0
+    """After each call wait for so much of the time it took: what the gate is tested with."""
+    slowdown_by: Literal["spin", "sleep"] = "spin"
+
+
+class Turns(Frozen):
+    """Who works when."""
+
+    me: Letter
+    order: str
+    """A letter a sample: `ABBABAAB…`."""
+    calls: int
+    warmup: int
+    """Pairs at least, before anything counts."""
+    warmup_s: float
+
+
+class Taken(Frozen):
+    """What one arm measured in its turns."""
+
+    samples: tuple[Sample, ...]
+    warmup: tuple[Sample, ...]
+    steady: bool
+    """Whether both arms were when it began to count."""
+    blocked_s: float
+    """How long it waited for the other from the first turn to the last …"""
+    blocked_cpu_s: float
+    """… and the CPU time that it used meanwhile, all threads."""
+
+
+class PartnerGoneError(Exception):
+    """The other worker has ended."""
+
+
+class Baton:
+    """The one byte that says whose turn it is; who waits for it is blocked."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)
+        self._socket = socket.socket(fileno=descriptor)
+
+    def hand_over(self, word: bytes = b".") -> None:
+        """Let the other go on."""
+        try:
+            self._socket.sendall(word)
+        except OSError as error:
+            raise PartnerGoneError from error
+
+    def wait(self) -> bytes:
+        """Return what the other says as it hands over."""
+        try:
+            word = self._socket.recv(1)
+        except OSError as error:
+            raise PartnerGoneError from error
+        if not word:
+            raise PartnerGoneError
+        return word
+
+    def close(self) -> None:
+        """Let go of it, which the other sees."""
+        self._socket.close()
+
+
+def play(call: Call, synchronize: Call, turns: Turns, baton: Baton) -> Taken:
+    """Warm up in turns until both arms are steady, then take the samples that are mine."""
+    samples: list[Sample] = []
+    blocked_s = blocked_cpu_s = 0.0
+    with collector_off():
+        warmup, steady = _warm_up(call, synchronize, turns, baton)
+        for letter, run in groupby(turns.order):
+            if letter == turns.me:
+                samples += [take(call, turns.calls, synchronize) for _ in run]
+                baton.hand_over()
+            else:
+                start, cpu = perf_counter(), process_time()
+                baton.wait()
+                blocked_s += perf_counter() - start
+                blocked_cpu_s += process_time() - cpu
+    return Taken(
+        samples=tuple(samples),
+        warmup=tuple(warmup.samples),
+        steady=steady,
+        blocked_s=blocked_s,
+        blocked_cpu_s=blocked_cpu_s,
+    )
+
+
+STEADY, UNSTEADY, GO_ON = b"s", b"u", b"g"
+
+
+def _warm_up(call: Call, synchronize: Call, turns: Turns, baton: Baton) -> tuple[Warmup, bool]:
+    """Take turns that do not count: who begins says whether it is steady, the other whether that is enough."""
+    warmup = Warmup(turns.warmup, turns.warmup_s)
+    begins = turns.order[0] == turns.me
+    while True:
+        other_is_steady = begins or baton.wait() == STEADY
+        warmup.samples.append(take(call, turns.calls, synchronize))
+        if begins:
+            baton.hand_over(STEADY if warmup.steady else UNSTEADY)
+            word = baton.wait()
+        else:
+            is_enough = other_is_steady and warmup.steady
+            word = STEADY if is_enough else UNSTEADY if warmup.exhausted else GO_ON
+            baton.hand_over(word)
+        if word != GO_ON:
+            return warmup, word == STEADY
+
+
+def facts() -> Iterator[tuple[str, Any]]:
+    """Yield what must be equal in both arms for their times to be comparable."""
+    from cnnperf.machine import usable_cores
+
+    yield "cores", usable_cores()
+    if hasattr(os, "sched_getaffinity"):
+        yield "affinity", sorted(os.sched_getaffinity(0))
+    yield "niceness", os.nice(0)

@@ -1,0 +1,76 @@
+"""The limits that a control group sets this process: its own group's, and those of the groups around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+UNLIMITED_BYTES = 2**62
+"""Version 1 writes no limit as a number near 2**63."""
+
+
+class Groups:
+    """The groups of this process, innermost first, under either version of control groups.
+
+    A container sees its own group as the root: folders of the path that the kernel tells are then not there, and limit
+    nothing. Whatever cannot be read raises OSError or ValueError.
+    """
+
+    def __init__(self, proc: Path, sys: Path, controller: str) -> None:
+        root = sys / "fs/cgroup"
+        self._version = 2 if (root / "cgroup.controllers").is_file() else 1
+        mount = root if self._version == 2 else root / controller
+        offered = _read(root / "cgroup.controllers", controller).split()
+        if controller not in offered or not mount.is_dir():
+            raise FileNotFoundError(f"{mount}: no controller {controller}")
+        inner = mount / self._path((proc / "self/cgroup").read_text(), controller).strip("/")
+        self._folders = [inner, *self._up(inner, mount)]
+
+    def cpus(self) -> float:
+        """Return how many cores' worth of time may be used; infinite if that is not limited."""
+        quotas: list[float] = []
+        for folder in self._folders:
+            if self._version == 2:
+                words = _read(folder / "cpu.max", "max 100000").split()
+            else:
+                words = [_read(folder / "cpu.cfs_quota_us", "-1"), _read(folder / "cpu.cfs_period_us", "100000")]
+            quota, period = (math.inf if word in ("max", "-1") else int(word) for word in words)
+            quotas.append(quota / period)
+        return min(quotas)
+
+    def throttled(self) -> tuple[int, int]:
+        """Return in how many periods the group was held up, and how many there were; LookupError if not counted."""
+        counts = []
+        for folder in self._folders:
+            stat = dict(line.split() for line in _read(folder / "cpu.stat", "").splitlines())
+            if "nr_throttled" in stat:
+                counts.append((int(stat["nr_throttled"]), int(stat["nr_periods"])))
+        if not counts:
+            raise LookupError("nr_throttled")
+        return max(counts)
+
+    def memory_bytes(self) -> float:
+        """Return how much memory may be used; infinite if that is not limited."""
+        name = "memory.max" if self._version == 2 else "memory.limit_in_bytes"
+        words = [_read(folder / name, "max") for folder in self._folders]
+        limits = [math.inf if word == "max" else int(word) for word in words]
+        return min(math.inf if limit > UNLIMITED_BYTES else limit for limit in limits)
+
+    def _path(self, memberships: str, controller: str) -> str:
+        for line in memberships.splitlines():
+            number, controllers, path = line.split(":", 2)
+            if number == "0" if self._version == 2 else controller in controllers.split(","):
+                return path
+        raise ValueError(f"no group of {controller}")
+
+    @staticmethod
+    def _up(inner: Path, mount: Path) -> Iterator[Path]:
+        while inner != mount:
+            inner = inner.parent
+            yield inner
+
+
+def _read(path: Path, absent: str) -> str:
+    """Return a file's text; the outermost group has no files of limits, since nothing limits it."""
+    return path.read_text().strip() if path.exists() else absent

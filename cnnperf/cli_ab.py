@@ -1,0 +1,155 @@
+"""The command that compares two versions by measuring them in turns: `cnnperf ab`."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnnperf.cli_check import Format
+from cnnperf.errors import UsageError
+
+if TYPE_CHECKING:
+    from cnnperf.preflight import Prepared
+    from cnnperf.suite import Suite
+
+
+def ab(
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or the name of a suite that ships.")],
+    *,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X",
+            help="What to hold the candidate to: a git revision, a Python interpreter or a virtual environment. This "
+            "tree, as it is, if absent.",
+        ),
+    ] = None,
+    candidate: Annotated[
+        str | None, typer.Option(metavar="Y", help="What to judge, given in the same ways. This tree if absent.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Only cells whose id, dataset, model or device matches.")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(metavar="M", min=0.0, help="Stop after so long and say what is known by then."),
+    ] = None,
+    format: Annotated[Format, typer.Option(help="How to write it.")] = Format.console,  # noqa: A002 - the option's name
+    baseline_set: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="Change a setting of the suite for the baseline alone.")
+    ] = None,
+    candidate_set: Annotated[
+        list[str] | None,
+        typer.Option(metavar="K=V", help="… for the candidate alone: train.memory_format=channels_last."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Folder of the real images, as in cnnperf run.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for every sample; results/ab/<utc>-<host> if absent."),
+    ] = None,
+) -> None:
+    """Tell whether a change made training or inference slower, by measuring both versions in turns.
+
+    Both live at once, in fresh processes for each replicate, and take turns sample by sample, so that whatever the
+    machine does meets both alike. Metrics are the training step and the forward pass of every cell. A slowdown of 5 %
+    is found nearly always; something unchanged is called worse in 1 run of 100 at most, whatever the number of cells.
+    The outputs must agree: a candidate that computes something else is an error.
+
+    SAME excludes a slowdown of 5 %, not of less. INCONCLUSIVE is never a pass. Exit status: 0 all the same or better, 1
+    anything worse, missing or an error, 3 anything inconclusive, 2 the request cannot be carried out, 130 interrupted.
+    """
+    from cnnperf.gate import compare
+    from cnnperf.gate_verdict import comparison
+    from cnnperf.live import DuetScreen, stderr
+    from cnnperf.revisions import arm_of
+    from cnnperf.runner import new_folder
+    from cnnperf.suite import load_suite
+    from cnnperf.verdict import WRITERS
+
+    chosen = load_suite(suite).narrowed(only=only, stages=["train"]).model_copy(update={"repeats": 1})
+    changed = (
+        _changed(chosen, baseline_set or [], "--baseline-set"),
+        _changed(chosen, candidate_set or [], "--candidate-set"),
+    )
+    with ExitStack() as stack:
+        arms = [
+            stack.enter_context(arm_of(text, option))
+            for text, option in ((baseline, "--baseline"), (candidate, "--candidate"))
+        ]
+        prepared = [_prepared(each, suite, only, data) for each in changed]
+        folder = out or new_folder(chosen.model_copy(update={"name": "ab"}))
+        screen = DuetScreen(stderr())
+        with screen.shown():
+            result = compare(
+                arms[0],
+                arms[1],
+                _contests(prepared),
+                minutes=minutes,
+                folder=folder,
+                watcher=screen,
+                patience=_patience(chosen.timeout_s),
+            )
+    shown = comparison(result)
+    WRITERS[format.value](shown, sys.stdout)
+    raise typer.Exit(130 if result.interrupted else shown.exit_code)
+
+
+def _changed(suite: Suite, assignments: list[str], option: str) -> Suite:
+    """Return the suite with settings changed as `train.memory_format=channels_last` says."""
+    from cnnperf.registry import names, unknown
+
+    sections = {stage: dict(section) for stage, section in suite.sections.items()}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        stage, dot, name = key.strip().partition(".")
+        if not (equals and dot and name):
+            raise UsageError(f"{option}: {assignment!r} must be section.key=value, such as train.precision=bf16")
+        if stage not in names("stages"):
+            raise UsageError(f"{option}: {unknown('section', stage, names('stages'))}")
+        sections.setdefault(stage, {})[name] = _value(value)
+    return suite.model_copy(update={"sections": sections})
+
+
+def _value(text: str) -> Any:
+    """Read a value as TOML does; what is none there is a string without its quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def _prepared(suite: Suite, where: str, only: str | None, data: Path | None) -> Prepared:
+    from cnnperf.live import downloads, stderr
+    from cnnperf.preflight import Request, prepare
+
+    with downloads(stderr()) as downloading:
+        return prepare(Request(suite=suite, where=where, only=only, data=data), downloading)
+
+
+def _contests(prepared: list[Prepared]) -> Any:
+    from cnnperf.duet_arms import contests
+
+    baseline, candidate = (each.tasks for each in prepared)
+    return contests(baseline, candidate)
+
+
+def _patience(timeout_s: float) -> Any:
+    """Return how long to wait for a silent worker: what the suite says of a task, and no longer than makes sense."""
+    from cnnperf.duet_arms import Patience
+
+    return Patience(*(min(seconds, timeout_s) for seconds in Patience()))
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Enter the command of this file."""
+    app.command(
+        epilog="Examples: cnnperf ab ci --baseline origin/main --candidate HEAD · cnnperf ab my.toml --candidate-set "
+        "train.memory_format=channels_last · cnnperf ab my.toml --baseline old/bin/python --candidate new/bin/python"
+    )(ab)

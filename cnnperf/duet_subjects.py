@@ -1,0 +1,168 @@
+"""What a duet measures, by the metric's name: the training step and the forward pass of a cell."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter, sleep
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnperf import registry
+from cnnperf.baton import Opening
+from cnnperf.datasets import Dataset, open_arrays
+from cnnperf.errors import StageError
+from cnnperf.sampling import Call
+from cnnperf.stages import Bench
+from cnnperf.stages._optimise import autocast, learning_rate
+from cnnperf.stages._recipe import Recipe
+from cnnperf.stages._setup import Data, Network
+from cnnperf.task import Task
+
+IMAGES = 4096
+"""So many of the images, or eight batches if that is more: enough to train on, and quick to load for each replicate."""
+STEPS = 3
+"""After so many steps the losses of the arms are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One thing to be timed, ready."""
+
+    call: Call
+    synchronize: Callable[[], None]
+    outputs: dict[str, Any]
+    """What it computed, for the arms to be compared by."""
+    check: Callable[[], None]
+    """Raises StageError if it no longer computes anything of use."""
+
+
+def prepare(opening: Opening) -> Subject:
+    """Build what a metric times: the cell's network with the weights that both arms share, on the same images.
+
+    Raises CnnperfError for what cannot be built, or computes what is not finite.
+    """
+    task = Task.model_validate(opening.task)
+    recipe = Recipe.model_validate(task.settings).model_copy(update={"validation_images": 0})
+    device = registry.find("devices", task.cell.device.name)(**task.cell.device.options)
+    dataset = cut(open_arrays(opening.folder, task.data), max(IMAGES, 8 * recipe.batch_size))
+    bench = Bench(task, device, dataset, Path(), lambda **_: None)
+    torch.manual_seed(task.seed)
+    data = Data.load(bench, recipe)
+    network = Network.build(bench, recipe, data)
+    share_weights(network, opening)
+    subject = SUBJECTS[opening.metric](bench, recipe, data, network, opening)
+    if not opening.slowdown:
+        return subject
+    return replace(subject, call=slowed(subject.call, device.synchronize, opening))
+
+
+def cut(dataset: Dataset, count: int) -> Dataset:
+    """Return a dataset with its first images alone."""
+    return replace(
+        dataset,
+        train_images=dataset.train_images[:count],
+        train_labels=dataset.train_labels[:count],
+        test_images=dataset.test_images[:count],
+        test_labels=dataset.test_labels[:count],
+    )
+
+
+def share_weights(network: Network, opening: Opening) -> None:
+    """Leave the weights for both arms, or take them up. Raises StageError if they do not fit."""
+    path = opening.store / "weights.pt"
+    if opening.leads:
+        torch.save(network.model.state_dict(), path)
+        return
+    try:
+        network.model.load_state_dict(torch.load(path, weights_only=True))
+    except RuntimeError as error:
+        first = str(error).partition("\n")[2].strip().partition("\n")[0]
+        raise StageError(
+            f"the baseline's weights do not fit this network ({first}); compare networks of the same parameters"
+        ) from error
+
+
+def training_step(bench: Bench, recipe: Recipe, data: Data, network: Network, opening: Opening) -> Subject:
+    """A step of training: the next batch, forward, backward and update.
+
+    A few real steps come first, for the arms to be compared by; the timed ones have a learning rate of 0, so that
+    however many there are, they do the same work on the same weights.
+    """
+    torch.manual_seed(bench.task.seed)
+    step, batches = network.step(recipe, bench.device.torch_name), data.batches(recipe, bench.task.seed)
+    rate = learning_rate(recipe, 0.0)
+    losses = [float(step(*next(batches), rate)[0]) for _ in range(STEPS)]
+    last: list[Tensor] = []
+
+    def call() -> None:
+        last[:] = (step(*next(batches), 0.0)[0],)
+
+    def check() -> None:
+        loss = float(last[0])
+        if not math.isfinite(loss):
+            raise StageError(f"the loss of training became {loss}; lower lr")
+
+    call()
+    losses.append(float(last[0]))
+    check()
+    return Subject(call, bench.device.synchronize, {"loss": losses[-1]}, check)
+
+
+def forward_pass(bench: Bench, recipe: Recipe, data: Data, network: Network, opening: Opening) -> Subject:
+    """A forward pass on one batch of test images, in evaluation and inference mode."""
+    model, device = network.model.eval(), bench.device.torch_name
+    positions = data.test.positions(torch.arange(recipe.batch_size) % len(data.test)).to(device)
+    images = data.normalize(data.test.take(positions).float())
+    context = autocast(recipe, device)
+
+    def call() -> Tensor:
+        with torch.inference_mode(), context:
+            return network.forward(images)
+
+    path = opening.store / "logits.pt"
+    if opening.leads:
+        with torch.inference_mode():
+            torch.save(copy.deepcopy(model).double()(images.double()).cpu(), path)
+    exact = torch.load(path, weights_only=True)
+
+    def check() -> None:
+        if not call().isfinite().all():
+            raise StageError("the logits are not finite")
+
+    check()
+    logits = call().cpu().double()
+    if logits.shape != exact.shape:
+        got, wanted = ("×".join(map(str, each.shape)) for each in (logits, exact))
+        raise StageError(f"the logits are {got}, and the baseline's {wanted}; compare networks that compute the same")
+    error = float((logits - exact).abs().max() / exact.abs().max().clamp(min=1e-30))
+    return Subject(call, bench.device.synchronize, {"error": error}, check)
+
+
+SUBJECTS: dict[str, Callable[[Bench, Recipe, Data, Network, Opening], Subject]] = {
+    "train.step": training_step,
+    "infer.forward": forward_pass,
+}
+"""What can be measured in turns, by the metric's name."""
+
+
+def slowed(call: Call, synchronize: Callable[[], None], opening: Opening) -> Call:
+    """Return the call made slower by a share of its own duration."""
+
+    def slow() -> None:
+        start = perf_counter()
+        call()
+        synchronize()
+        end = perf_counter()
+        more = opening.slowdown * (end - start)
+        if opening.slowdown_by == "sleep":
+            sleep(more)
+        while perf_counter() < end + more:
+            pass
+
+    return slow

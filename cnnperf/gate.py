@@ -1,0 +1,220 @@
+"""The gate for times: two arms measured in turns, replicate by replicate, until the rule has decided on every contest.
+
+result = compare(Arm(name="main", …), Arm(name="mine", …), contests(prepare(request).tasks))
+for contest in result.contests:
+print(contest.key, result.decisions[contest.key].outcome)
+write_console(result.comparison(), sys.stdout)
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from cnnperf import ratios
+from cnnperf.duet import Conditions, Played, calibrate, replicate
+from cnnperf.duet_arms import Arm, Contest, Fault, Patience
+from cnnperf.duet_store import Write, lines, writing
+from cnnperf.errors import UsageError
+from cnnperf.machine import fingerprint
+from cnnperf.rule import Decision, Rule, Series, decide
+
+START_S = 6.0
+"""About what a pair of processes costs before its first turn; for the plan only."""
+OPEN_S = 0.7
+"""About what making one contest ready costs; for the plan only."""
+
+
+class Watcher(Protocol):
+    """Who follows a comparison."""
+
+    def planned(self, minutes: tuple[float, float], looks: Sequence[int]) -> None:
+        """It will take from so many minutes, if nothing changed, to so many."""
+
+    def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
+        """A contest has been measured for the n-th time, or failed."""
+
+    def decided(self, number: int, decisions: Mapping[str, Decision]) -> None:
+        """After so many replicates this is decided; all else is measured on."""
+
+
+class Unwatched:
+    """Follows a comparison without a word."""
+
+    def planned(self, minutes: tuple[float, float], looks: Sequence[int]) -> None:
+        """Say nothing."""
+
+    def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
+        """Say nothing."""
+
+    def decided(self, number: int, decisions: Mapping[str, Decision]) -> None:
+        """Say nothing."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What a comparison came to, decided or not."""
+
+    arms: tuple[Arm, Arm]
+    contests: tuple[Contest, ...]
+    rule: Rule
+    looks: tuple[int, ...] = ()
+    conditions: dict[Contest, Conditions] = field(default_factory=dict)
+    played: dict[Contest, list[Played]] = field(default_factory=dict)
+    """The replicates of each contest, in the order in which they were measured."""
+    faults: dict[Contest, Fault] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    """By the contest's key."""
+    interrupted: bool = False
+    folder: Path | None = None
+    """Where the raw samples are."""
+
+    @property
+    def compared(self) -> tuple[Contest, ...]:
+        """The contests that the baseline knows; the others are held to nothing."""
+        return tuple(each for each in self.contests if each not in self.faults or self.faults[each].absent != 0)
+
+    def series(self) -> dict[str, Series]:
+        """Return what the rule decides on, by the contest's key."""
+        return {
+            each.key: ratios.series(self.played.get(each, ()), str(self.faults[each]) if each in self.faults else None)
+            for each in self.compared
+        }
+
+    def noise(self) -> ratios.Noise:
+        """Return how much moved that should not have."""
+        return ratios.Noise.of(self.played.values(), fingerprint().cores)
+
+
+def compare(
+    baseline: Arm,
+    candidate: Arm,
+    contests: Sequence[Contest],
+    *,
+    rule: Rule | None = None,
+    minutes: float | None = None,
+    folder: Path | None = None,
+    watcher: Watcher | None = None,
+    seed: int | None = None,
+    patience: Patience | None = None,
+) -> Result:
+    """Measure the contests in both arms until each is decided, the looks are used up, or the minutes are.
+
+    folder: takes the raw samples, a line as soon as it is measured. seed: of the order in which everything is done.
+    Ctrl-C ends it early with what there is (`interrupted`). Raises UsageError for what cannot be compared at all.
+    """
+    result = Result((baseline, candidate), tuple(contests), rule or Rule(), folder=folder)
+    if not contests:
+        raise UsageError("nothing to compare: no cell of this suite can run here")
+    course = _Course(result, watcher or Unwatched(), minutes, random.Random(seed), patience)
+    try:
+        with tempfile.TemporaryDirectory(prefix="cnnperf-ab-") as scratch:
+            course.run(Path(scratch))
+    except KeyboardInterrupt:
+        result.interrupted = True
+    course.finish()
+    return result
+
+
+class _Course:
+    """A comparison on its way."""
+
+    def __init__(
+        self, result: Result, watcher: Watcher, minutes: float | None, dice: random.Random, patience: Patience | None
+    ) -> None:
+        self._result = result
+        self._watcher = watcher
+        self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        self._dice = dice
+        self._patience = patience
+        self._done = 0
+
+    def run(self, scratch: Path) -> None:
+        """Calibrate, then measure one replicate after the other."""
+        result = self._result
+        threads = result.contests[0].tasks[0].threads
+        with closing(calibrate(result.arms, result.contests, scratch, threads, self._patience)) as calibrated:
+            for contest, found in calibrated:
+                if isinstance(found, Fault):
+                    self._fail(0, contest, found)
+                else:
+                    result.conditions[contest] = found
+        result.looks = result.rule.scheduled(max(1, len(result.compared)))
+        self._watcher.planned(self._plan(), result.looks)
+        with writing(result.folder, self._header()) as write:
+            longest_s = 0.0
+            while (active := self._active()) and self._done < result.looks[-1] and self._is_time_for(longest_s):
+                begun = time.monotonic()
+                with closing(self._replicate(active, scratch, threads)) as outcomes:
+                    for contest, outcome in outcomes:
+                        self._note(contest, outcome, write)
+                longest_s = time.monotonic() - begun
+                self._done += 1
+                if self._done in result.looks[:-1]:
+                    result.decisions |= decide(result.series(), result.rule, result.looks)
+                    self._watcher.decided(self._done, result.decisions)
+
+    def finish(self) -> None:
+        """Decide on what there is, as if nothing more could be measured."""
+        result = self._result
+        if not result.compared:
+            return
+        taken = [look for look in result.looks if look < self._done]
+        looks = [*taken, max(1, self._done)][:3]
+        # What an earlier look has decided stays so.
+        result.decisions = decide(result.series(), result.rule, looks, final=True) | result.decisions
+
+    def _replicate(
+        self, active: Mapping[Contest, Conditions], scratch: Path, threads: int | None
+    ) -> Generator[tuple[Contest, Played | Fault], None, None]:
+        try:
+            yield from replicate(self._result.arms, active, scratch, threads, self._dice, self._patience)
+        except UsageError as error:
+            if not self._done:
+                raise
+            # It could be started before: what is measured already is not thrown away.
+            yield from ((contest, Fault(str(error))) for contest in self._active())
+
+    def _active(self) -> dict[Contest, Conditions]:
+        result = self._result
+        return {
+            contest: conditions
+            for contest, conditions in result.conditions.items()
+            if contest not in result.faults and contest.key not in result.decisions
+        }
+
+    def _is_time_for(self, seconds: float) -> bool:
+        return self._deadline is None or not self._done or time.monotonic() + seconds <= self._deadline
+
+    def _plan(self) -> tuple[float, float]:
+        turns = sum(each.turn_s + OPEN_S for each in self._result.conditions.values())
+        first, *_, last = (look * (START_S + turns) / 60 for look in self._result.looks)
+        return first, last
+
+    def _note(self, contest: Contest, outcome: Played | Fault, write: Write) -> None:
+        if isinstance(outcome, Fault):
+            self._fail(self._done + 1, contest, outcome)
+            write({"contest": contest.key, "replicate": self._done + 1, "error": str(outcome)})
+            return
+        self._result.played.setdefault(contest, []).append(outcome)
+        for document in lines(contest, self._done + 1, self._result.conditions[contest], outcome):
+            write(document)
+        self._watcher.measured(self._done + 1, contest, outcome)
+
+    def _header(self) -> dict[str, Any]:
+        result = self._result
+        return {
+            "arms": [arm.model_dump(mode="json") for arm in result.arms],
+            "contests": {each.key: [task.model_dump(mode="json") for task in each.tasks] for each in result.contests},
+            "rule": result.rule.model_dump(mode="json"),
+        }
+
+    def _fail(self, number: int, contest: Contest, fault: Fault) -> None:
+        self._result.faults[contest] = fault
+        self._watcher.measured(number, contest, fault)

@@ -1,0 +1,143 @@
+"""The verdicts of the gate for times, and the block that says what they stand on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from statistics import median
+
+from cnnperf import ratios
+from cnnperf.duet_arms import Contest
+from cnnperf.duet_store import FILE
+from cnnperf.gate import Result
+from cnnperf.rule import Decision, Rule
+from cnnperf.selftest import quoted
+from cnnperf.stats import SignedRanks
+from cnnperf.verdict import Comparison, Outcome, Verdict
+
+
+class TimeVerdict(Verdict):
+    """What the comparison of one metric of one cell in turns came to; `n` is the number of replicates."""
+
+    pairs: int
+    """Of samples, in a replicate."""
+    cpu_change: float | None = None
+    """The change of the process's CPU time: a second opinion."""
+    rule: Rule
+
+    @property
+    def evidence(self) -> str:
+        """What the outcome stands on, in words."""
+        if self.change is None:
+            return self.remark
+        n = f"n={self.n}×{self.pairs} pairs"
+        words = [f"{self._excluded()} {n}"] if self.outcome == "same" else [self._changed(), n]
+        if self.outcome != "same" and self.p is not None and self.p_holm is not None:
+            sign = "<" if self.p_holm <= self.rule.worse_level else ">"
+            words.append(f"p={self.p:.2g} (Holm {self.p_holm:.2g} {sign} {self.rule.worse_level:g})")
+        if self.cpu_change is not None:
+            agrees = "agrees" if self._cpu_agrees() else "DISAGREES"
+            words.append(f"cpu {100 * self.cpu_change:+.1f} % {agrees}")
+        return "  ".join([*words, self.remark] if self.remark else words)
+
+    def _excluded(self) -> str:
+        theta = 100 * self.rule.theta
+        return (
+            f"{100 * (self.change or 0):+.1f} % (upper {100 * (self.high or 0):+.1f} % < {theta:g} %): {theta:g} % "
+            f"excluded at {100 * (1 - self.rule.same_level):.1f} %, smaller ones are not;"
+        )
+
+    def _cpu_agrees(self) -> bool:
+        assert self.cpu_change is not None
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        return low - self.rule.tau <= self.cpu_change <= high + self.rule.tau
+
+
+def comparison(result: Result) -> Comparison:
+    """Return the verdicts on what was compared, and the block."""
+    return Comparison(
+        verdicts=tuple(_verdict(result, contest) for contest in result.compared), notes=tuple(_notes(result))
+    )
+
+
+def _verdict(result: Result, contest: Contest) -> Verdict:
+    decision, fault = result.decisions[contest.key], result.faults.get(contest)
+    played = result.played.get(contest, [])
+    if fault and fault.absent:
+        return Verdict(cell=contest.cell, metric=contest.metric, outcome="missing", remark=str(fault))
+    if not played or decision.outcome == "error":
+        outcome: Outcome = decision.outcome
+        n = len(played) or None
+        return Verdict(cell=contest.cell, metric=contest.metric, outcome=outcome, n=n, remark=decision.reason)
+    conditions = result.conditions[contest]
+    counted = played[: decision.n]
+    times = [
+        median(median(s.wall_s for s in each.taken[arm].samples) for each in counted) / conditions.calls
+        for arm in (0, 1)
+    ]
+    return TimeVerdict(
+        cell=contest.cell,
+        metric=contest.metric,
+        outcome=decision.outcome,
+        unit="s",
+        baseline=times[0],
+        candidate=times[1],
+        change=_change(decision.estimate),
+        low=_change(decision.low),
+        high=_change(decision.high),
+        p=decision.p,
+        p_holm=decision.p_holm,
+        n=decision.n,
+        remark=decision.reason,
+        pairs=conditions.pairs,
+        cpu_change=_change(float(SignedRanks([ratios.difference(each, "cpu_s") for each in counted]).estimate)),
+        rule=result.rule,
+    )
+
+
+def _change(logarithm: float) -> float | None:
+    return math.expm1(logarithm) if math.isfinite(logarithm) else None
+
+
+def _notes(result: Result) -> Iterator[str]:
+    rule = result.rule
+    baseline, candidate = (arm.name for arm in result.arms)
+    yield f"baseline {baseline}, candidate {candidate}"
+    yield (
+        f"gate: family-wise alpha {100 * rule.alpha:g} % over {len(result.compared)} × 2 looks (Holm), "
+        f"beta {100 * rule.beta:g} %, tau {100 * rule.tau:g} %, theta {100 * rule.theta:g} %"
+    )
+    if differences := _versions(result):
+        yield f"versions differ, as they may: {differences}"
+    if excluded := [f"{key} >= {bound:.1f} %" for key, bound in _excluded(result)]:
+        yield f"excluded here: {', '.join(excluded)} (upper bounds)"
+    if any(result.played.values()):
+        yield f"noise: {result.noise()}"
+    new = [each.key for each in result.contests if each not in result.compared]
+    if new:
+        yield f"not in the baseline, and held to nothing: {', '.join(new)}"
+    if result.interrupted:
+        yield "interrupted: decided on what was measured until then"
+    yield quoted()
+    if result.folder is not None and any(result.played.values()):
+        yield f"every sample: {result.folder / FILE}"
+
+
+def _versions(result: Result) -> str:
+    machines = next((played[0].machines for played in result.played.values()), None)
+    if machines is None:
+        return ""
+    one, other = ({"python": m.python, "commit": m.commit, **m.packages} for m in machines)
+    names = dict.fromkeys([*one, *other])
+    return ", ".join(f"{n} ({one.get(n)} against {other.get(n)})" for n in names if one.get(n) != other.get(n))
+
+
+def _excluded(result: Result) -> Iterator[tuple[str, float]]:
+    for key, decision in result.decisions.items():
+        if _is_bounded(decision):
+            yield key, 100 * max(0.0, math.expm1(decision.high))
+
+
+def _is_bounded(decision: Decision) -> bool:
+    return decision.outcome in ("same", "better", "inconclusive") and math.isfinite(decision.high)

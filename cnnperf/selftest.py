@@ -1,0 +1,141 @@
+"""What the gate's test of itself came to on this machine; later verdicts quote it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from cnnperf.datasets import Roots
+from cnnperf.errors import CnnperfWarning, RunError
+from cnnperf.machine import fingerprint
+from cnnperf.record import Machine
+from cnnperf.stats import Interval, binomial_bounds
+from cnnperf.task import Frozen
+from cnnperf.verdict import Verdict
+
+NEVER = "self-test on this machine: never run here; cnnperf doctor runs it"
+
+
+class Tally(Frozen):
+    """How many of how many verdicts came out in one way."""
+
+    found: int
+    trials: int
+
+    @property
+    def bounds(self) -> Interval:
+        """The exact one-sided 95 % bounds of the rate behind it."""
+        return binomial_bounds(self.found, self.trials)
+
+    def __str__(self) -> str:
+        return f"{self.found} of {self.trials}"
+
+
+class SelfTest(Frozen):
+    """One run of the gate over cells in which nothing was changed, and over the same cells slowed on purpose."""
+
+    machine: Machine
+    day: date
+    slowdown: float
+    """What was injected, as a share of each call's duration."""
+    unchanged: tuple[Verdict, ...]
+    slowed: tuple[Verdict, ...]
+
+    @property
+    def false_alarms(self) -> Tally:
+        """The unchanged that were called worse."""
+        return _tally(self.unchanged, "worse")
+
+    @property
+    def detections(self) -> Tally:
+        """The slowed that were called worse."""
+        return _tally(self.slowed, "worse")
+
+    @property
+    def misses(self) -> Tally:
+        """The slowed that were called the same, or better."""
+        return _tally(self.slowed, "same", "better")
+
+    @property
+    def exit_code(self) -> Literal[0, 1, 3]:
+        """1 for any false alarm, miss or cell that broke; 3 if no slowdown was found, so that nothing was tried."""
+        broken = _tally((*self.unchanged, *self.slowed), "error", "missing")
+        if self.false_alarms.found or self.misses.found or broken.found:
+            return 1
+        return 0 if self.detections.found else 3
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """What it came to, a line a count, with what so few cells can say of the rate behind it."""
+        alarms, found, misses = self.false_alarms, self.detections, self.misses
+        injected = f"+{100 * self.slowdown:g} %"
+        return (
+            f"false alarms: {alarms} called worse of what nothing was changed in; the rate is at most {_high(alarms)}",
+            f"detections: {found} called worse with {injected}; the rate is at least {_low(found)}",
+            f"misses: {misses} called the same or better with {injected}; the rate is at most {_high(misses)}",
+        )
+
+    @property
+    def sentence(self) -> str:
+        """The line that later verdicts on this machine carry."""
+        alarms, found = self.false_alarms, self.detections
+        bound = f"95 % upper bound {100 * alarms.bounds.high:.0f} %"
+        slowed = f"+{100 * self.slowdown:g} % {found} worse"
+        return f"self-test on this machine: {self.day}, A/A {alarms} worse ({bound}), {slowed}"
+
+    def save(self) -> Path:
+        """Keep it for later verdicts on this machine, in place of an earlier one. Raises RunError."""
+        path = _path()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RunError(
+                f"{path}: cannot be written ({error.strerror}); set CNNPERF_CACHE to a folder that can"
+            ) from error
+        return path
+
+
+def load() -> SelfTest | None:
+    """Return the last self-test on this machine: a host of this name with this processor and as many cores."""
+    path = _path()
+    try:
+        found = SelfTest.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        kind = type(error).__name__
+        warnings.warn(
+            f"{path}: no self-test of this cnnperf ({kind}); run cnnperf doctor", CnnperfWarning, stacklevel=2
+        )
+        return None
+    here = fingerprint()
+    return found if (found.machine.cpu, found.machine.cores) == (here.cpu, here.cores) else None
+
+
+def quoted() -> str:
+    """Say what the last self-test on this machine came to, or that there was none."""
+    found = load()
+    return found.sentence if found else NEVER
+
+
+def _path() -> Path:
+    host = re.sub(r"[^\w.-]+", "-", fingerprint().host) or "host"
+    return Roots.from_environment().cache / "selftest" / f"{host}.json"
+
+
+def _low(tally: Tally) -> str:
+    return f"{100 * tally.bounds.low:.0f} % (exact, 95 %)"
+
+
+def _high(tally: Tally) -> str:
+    return f"{100 * tally.bounds.high:.0f} % (exact, 95 %)"
+
+
+def _tally(verdicts: tuple[Verdict, ...], *outcomes: str) -> Tally:
+    return Tally(found=sum(verdict.outcome in outcomes for verdict in verdicts), trials=len(verdicts))

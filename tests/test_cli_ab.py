@@ -1,0 +1,97 @@
+"""`cnnperf ab`: what it takes, what it refuses, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+SUITE = """
+datasets = [{ name = "synthetic", train = 256, test = 64 }]
+models = ["planted:build"]
+threads = 1
+[train]
+validation_images = 0
+batch_size = 32
+"""
+COMMAND = [sys.executable, "-m", "cnnperf", "ab"]
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """Write a suite of one tiny network."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def variables(**more: str) -> dict[str, str]:
+    """Return an environment in which planted.py can be imported."""
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parent), "COLUMNS": "80"} | more
+
+
+def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    command = [*COMMAND, str(suite), "--out", str(suite.parent / "out"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=variables(), cwd=suite.parent)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--candidate", "nonsense"), "is no Python interpreter"),
+        (("--baseline", "/bin/false"), "ended with exit status 1 before it was ready"),
+        (("--candidate-set", "precision=bf16"), "must be section.key=value"),
+        (("--candidate-set", "trian.precision=bf16"), "did you mean 'train'?"),
+        (("--candidate-set", "train.precison=bf16"), "did you mean 'precision'?"),
+        (("--candidate-set", "train.precision=7"), "got 7"),
+        (("--only", "resnet"), "nothing matches 'resnet'"),
+    ],
+)
+def test_what_cannot_be_carried_out(suite: Path, arguments: tuple[str, ...], words: str) -> None:
+    """One sentence on stderr, exit 2, nothing measured."""
+    done = ab(suite, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_an_interpreter_without_cnnperf(suite: Path, tmp_path: Path) -> None:
+    """It says so, and of which side it is."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    command = [*COMMAND, str(suite), "--candidate", str(tmp_path / "bare"), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env=variables(), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert re.search(r"--candidate: .*bare has no cnnperf", done.stderr)
+
+
+def test_a_setting_changed_for_the_candidate(suite: Path) -> None:
+    """Too few replicates within the minutes: inconclusive, said so, exit 3; the planned minutes come first."""
+    done = ab(suite, "--minutes", 0, "--candidate-set", "train.memory_format=channels_last", "--format", "markdown")
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith("planned: about ")
+    assert done.stdout.startswith("**2 inconclusive → exit 3**")
+    assert "no verdict stands on fewer than" in done.stdout
+    assert len((suite.parent / "out/duet.jsonl").read_text().splitlines()) == 1 + 2 * 2
+
+
+def test_interrupted(suite: Path) -> None:
+    """Ctrl-C: what was measured is shown, exit 130, and nobody is left."""
+    command = [*COMMAND, str(suite), "--out", str(suite.parent / "out")]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": variables()}
+    with subprocess.Popen(command, cwd=suite.parent, **options) as process:  # type: ignore[call-overload]
+        assert process.stderr.readline().startswith("planned: ")
+        while not (workers := psutil.Process(process.pid).children(recursive=True)):
+            pass
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: decided on what was measured until then" in out
+    assert not [worker for worker in workers if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]

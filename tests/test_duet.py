@@ -1,0 +1,229 @@
+"""Two workers in turns: real processes, tiny networks."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from cnnperf.duet import Conditions, Played, calibrate, order_of, replicate, unequal
+from cnnperf.duet_arms import Arm, Contest, Fault, Patience, contests
+from cnnperf.errors import UsageError
+from cnnperf.preflight import Request, prepare
+from cnnperf.suite import parse
+
+HERE = Path(__file__).parent
+PATIENCE = Patience(open_s=20.0, warmup_s=10.0)
+PLANTED = {"PLANTED": "1"}
+FAULTS = ("crashes", "is_killed", "hangs", "starves", "is_infinite", "is_other")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _importable() -> Any:
+    """Let suites name the networks in planted.py, here and in the workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(HERE))
+        yield
+
+
+def planted(models: Sequence[object], metrics: Sequence[str] = ("infer.forward",), **train: object) -> list[Contest]:
+    """Return the contests of a suite of these models on a few small images."""
+    document = {
+        "datasets": [{"name": "synthetic", "train": 256, "test": 64}],
+        "models": list(models),
+        "threads": 1,
+        "train": {"validation_images": 0, "batch_size": 32, **train},
+    }
+    tasks = prepare(Request(suite=parse(document, where="x", name="x"), where="x")).tasks
+    return list(contests(tasks, metrics=metrics))
+
+
+def arm(**changes: Any) -> Arm:
+    """Return this tree, changed."""
+    return Arm(name="this tree", **changes)
+
+
+def workers_left() -> list[psutil.Process]:
+    """Return the children of this process that still live."""
+    return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Measure both metrics of a well-behaved network once, both arms alike."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    found = dict(
+        calibrate((arm(), arm()), planted(["planted:build"], ("infer.forward", "train.step")), scratch, 1, PATIENCE)
+    )
+    outcomes = dict(replicate((arm(), arm()), found, scratch, 1, random.Random(1), PATIENCE))  # type: ignore[arg-type]
+    return {contest.metric: (found[contest], outcomes[contest]) for contest in found}
+
+
+@pytest.mark.parametrize("metric", ["infer.forward", "train.step"])
+def test_each_arm_takes_its_samples_in_turns(played: dict[str, tuple[Conditions, Played]], metric: str) -> None:
+    """As many as planned in either arm, after a warm-up, of calls enough for ten milliseconds."""
+    conditions, outcome = played[metric]
+    assert isinstance(outcome, Played), outcome
+    assert conditions.calls * conditions.call_s >= 0.010
+    assert 12 <= conditions.pairs <= 60
+    for taken in outcome.taken:
+        assert len(taken.samples) == conditions.pairs
+        assert len(taken.warmup) >= conditions.warmup
+        assert all(sample.wall_s > 0 and sample.cpu_s > 0 for sample in taken.samples)
+    assert Counter(outcome.order) == {"A": conditions.pairs, "B": conditions.pairs}
+
+
+@pytest.mark.parametrize("metric", ["infer.forward", "train.step"])
+def test_equal_arms_compute_the_same(played: dict[str, tuple[Conditions, Played]], metric: str) -> None:
+    """Weights from one file, inputs and seed the same: not a bit differs."""
+    one, other = played[metric][1].outputs
+    assert one == other
+
+
+def test_who_waits_uses_no_processor(played: dict[str, tuple[Conditions, Played]]) -> None:
+    """The parent and the blocked worker together use less than 1 % of a core while the other measures."""
+    for _, outcome in played.values():
+        for taken in outcome.taken:
+            assert taken.blocked_cpu_s / taken.blocked_s + outcome.parent_cpu_s / outcome.disturbance.seconds < 0.01
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Played | Fault]:
+    """Measure networks that go wrong in the candidate, each in its own way, and one that does not."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    models = [{"name": "planted:build", "kind": kind} for kind in ("behaves", *FAULTS)]
+    found = dict(calibrate((arm(), arm()), planted([*models, "planted:otherwise"]), scratch, 1, PATIENCE))
+    arms = arm(), arm(environment=PLANTED)
+    outcomes = replicate(arms, found, scratch, 1, random.Random(2), PATIENCE)  # type: ignore[arg-type]
+    kinds = {contest: contest.tasks[0].cell.model.options.get("kind", "otherwise") for contest in found}
+    return {str(kinds[contest]): outcome for contest, outcome in outcomes}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("crashes", "the process crashed (SIGSEGV)"),
+        ("is_killed", "was killed (SIGKILL); the system does that when memory runs out"),
+        ("hangs", "candidate (this tree) said nothing for 20 s and was ended"),
+        ("starves", "out of memory"),
+        ("is_infinite", "the logits are not finite"),
+        ("is_other", "the arms compute different outputs"),
+        ("otherwise", "the baseline's weights do not fit this network"),
+    ],
+)
+def test_what_goes_wrong_is_a_sentence(faults: dict[str, Played | Fault], kind: str, words: str) -> None:
+    """Each fault says what and in which arm."""
+    fault = faults[kind]
+    assert isinstance(fault, Fault)
+    assert words in str(fault)
+    assert "\n" not in str(fault)
+
+
+def test_the_others_go_on(faults: dict[str, Played | Fault]) -> None:
+    """What is well is measured, and no worker is left behind."""
+    assert isinstance(faults["behaves"], Played), faults["behaves"]
+    assert workers_left() == []
+
+
+def test_a_slowdown_that_was_injected_is_seen(tmp_path: Path) -> None:
+    """Half as much again by spinning is more than any noise; CPU time tells spinning from sleeping."""
+    [contest] = planted(["planted:build"])
+    found = dict(calibrate((arm(), arm()), [contest], tmp_path, 1, PATIENCE))
+    changes: dict[str, float] = {}
+    for by in ("spin", "sleep"):
+        arms = arm(), arm(slowdown=0.5, slowdown_by=by)
+        [(_, outcome)] = replicate(arms, found, tmp_path, 1, random.Random(3), PATIENCE)  # type: ignore[arg-type]
+        assert isinstance(outcome, Played), outcome
+        cpu = [sum(sample.cpu_s for sample in taken.samples) for taken in outcome.taken]
+        wall = [sum(sample.wall_s for sample in taken.samples) for taken in outcome.taken]
+        changes[by] = cpu[1] / cpu[0]
+        assert wall[1] / wall[0] > 1.2
+    assert changes["sleep"] < changes["spin"]
+
+
+def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before anything is measured."""
+    monkeypatch.setattr("cnnperf.duet.LONGEST_CALL_S", 1e-6)
+    [(_, fault)] = calibrate((arm(), arm()), planted(["planted:build"]), tmp_path, 1, PATIENCE)
+    assert isinstance(fault, Fault)
+    assert "train.batch_size = 1 would fit" in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"python": "/nonexistent/python"}, "--baseline: /nonexistent/python cannot be run"),
+        ({"python": "/bin/false"}, "ended with exit status 1 before it was ready"),
+    ],
+)
+def test_an_interpreter_that_is_none(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    """A usage error, before anything is measured."""
+    with pytest.raises(UsageError, match="--baseline") as caught:
+        list(calibrate((arm(**changes), arm()), planted(["planted:build"]), tmp_path, 1, PATIENCE))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("version", "words"), [(None, "knows no duet"), (2, "speaks version 2 of the duet's protocol")]
+)
+def test_a_cnnperf_of_another_age(tmp_path: Path, version: int | None, words: str) -> None:
+    """One without a duet, and one with another."""
+    package = tmp_path / "cnnperf"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    if version:
+        (package / "duet_worker.py").write_text(
+            f"import json, os, sys, time\nhello = {{'protocol': {version}, 'facts': {{}}, 'settings': {{}}}}\n"
+            "os.write(int(sys.argv[2]), json.dumps({'hello': hello}).encode() + b'\\n')\ntime.sleep(60)"
+        )
+    with pytest.raises(UsageError) as caught:
+        list(calibrate((arm(path=(tmp_path,), cwd=tmp_path), arm()), planted(["planted:build"]), tmp_path, 1, PATIENCE))
+    assert words in str(caught.value)
+    assert workers_left() == []
+
+
+def test_arms_under_unlike_conditions_are_refused(tmp_path: Path) -> None:
+    """Here the number of threads."""
+    [contest] = planted(["planted:build"])
+    conditions = {contest: Conditions(1, 0.01, 12, 3)}
+    arms = arm(), arm(environment={"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"})
+    with pytest.raises(UsageError, match=r"the arms differ in threads \(1 against 2\)"):
+        list(replicate(arms, conditions, tmp_path, 1, random.Random(0), PATIENCE))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_equal"),
+    [
+        ({"error": 3e-7}, {"error": 3e-7}, True),
+        ({"error": 3e-6}, {"error": 2e-5}, True),
+        ({"error": 3e-6}, {"error": 4e-5}, False),
+        ({"error": 4e-5}, {"error": 3e-6}, False),
+        ({"error": 0.0}, {"error": 9e-6}, True),
+        ({"error": float("nan")}, {"error": 1e-7}, False),
+        ({"loss": 2.0}, {"loss": 2.001}, True),
+        ({"loss": 2.0}, {"loss": 2.01}, False),
+        ({"loss": 2.0}, {"loss": float("nan")}, False),
+    ],
+)
+def test_when_outputs_are_equal(one: dict[str, float], other: dict[str, float], is_equal: bool) -> None:
+    """Within ten times the other's error; within a thousandth of the loss."""
+    assert (unequal(one, other) is None) == is_equal
+
+
+@pytest.mark.parametrize(("call_s", "calls", "pairs"), [(0.001, 10, 60), (0.06, 1, 50), (0.25, 1, 12), (0.1, 1, 30)])
+def test_a_turn_fits_into_six_seconds(call_s: float, calls: int, pairs: int) -> None:
+    """As many pairs as do, an even number from 12 to 60."""
+    assert Conditions.of(calls, call_s).pairs == pairs
+
+
+def test_the_order_of_turns_is_balanced_and_random() -> None:
+    """Each four turns are ABBA or BAAB, and both come about."""
+    order = order_of(60, random.Random(0))
+    quads = Counter(order[start : start + 4] for start in range(0, 120, 4))
+    assert set(quads) == {"ABBA", "BAAB"}
+    assert len(order) == 120

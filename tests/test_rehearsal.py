@@ -1,0 +1,22 @@
+"""The gate's test of itself: which cells, and what of them is kept."""
+
+from __future__ import annotations
+
+from cnnperf.rehearsal import CANDIDATES, SLOWDOWN, cells
+
+
+def test_the_cells_are_small_and_need_no_data() -> None:
+    """Five at least, on one thread and on generated images, each compared by one metric."""
+    ready = cells()
+    assert len({contest.cell for contest in ready}) == len(ready) >= 5
+    for contest in ready:
+        task, other = contest.tasks
+        assert task == other
+        assert (task.cell.dataset.name, task.threads) == ("synthetic", 1)
+
+
+def test_one_suite_changes_nothing_and_the_other_only_the_time() -> None:
+    """The arms run the same code; the second candidate spins, so that its CPU time says the same."""
+    unchanged, slowed = CANDIDATES.values()
+    assert (unchanged.slowdown, slowed.slowdown, slowed.slowdown_by) == (0.0, SLOWDOWN, "spin")
+    assert unchanged.launch(1, 3) == slowed.launch(1, 3)

@@ -1,0 +1,147 @@
+"""From what a command line names to an arm: real repositories, made for the test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from cnnperf import revisions
+from cnnperf.errors import UsageError
+from cnnperf.revisions import HERE, KEPT, READY, arm_of
+
+PROJECT = '[project]\nname = "mine"\nversion = "1"\ndependencies = [{}]\n'
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git there and return what it prints."""
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit(folder: Path, text: str, dependencies: str = "") -> str:
+    """Commit a module with this text, and the project's dependencies; returns the commit."""
+    (folder / "mine.py").write_text(text)
+    (folder / "pyproject.toml").write_text(PROJECT.format(dependencies))
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", text)
+    return git(folder, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a repository with two commits, and a cache of its own."""
+    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    commit(folder, "old")
+    git(folder, "tag", "before")
+    commit(folder, "new")
+    return folder
+
+
+def test_nothing_named_is_what_runs_now() -> None:
+    """The present interpreter in the present folder."""
+    with arm_of(None, "--baseline") as arm:
+        assert (arm.name, arm.python, arm.path, arm.cwd) == (HERE, sys.executable, (), None)
+
+
+@pytest.mark.parametrize("what", ["bin/python", "."])
+def test_an_interpreter_or_its_environment(tmp_path: Path, what: str) -> None:
+    """Only what is installed there counts: the working directory is no part of it."""
+    venv.create(tmp_path / "other", with_pip=False)
+    with arm_of(str(tmp_path / "other" / what), "--baseline") as arm:
+        assert arm.python == str(tmp_path / "other/bin/python")
+        assert arm.isolated
+
+
+def test_a_revision_is_checked_out_and_cleared_away(repository: Path) -> None:
+    """Its worktree comes first on the path of the present interpreter; the repository is left as it was."""
+    with arm_of("before", "--baseline", repository) as arm:
+        [tree] = arm.path
+        assert (tree / "mine.py").read_text() == "old"
+        assert (arm.python, arm.cwd) == (sys.executable, tree)
+        assert arm.name.startswith("before (")
+        assert (repository / "mine.py").read_text() == "new"
+    assert not tree.exists()
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def test_a_failure_clears_away_too(repository: Path) -> None:
+    """Also Ctrl-C."""
+    with pytest.raises(KeyboardInterrupt), arm_of("HEAD", "--candidate", repository):
+        raise KeyboardInterrupt
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["nonexistent", "--all", "/nonexistent/python"])
+def test_what_is_neither(repository: Path, text: str) -> None:
+    """A sentence that says what may be given."""
+    with (
+        pytest.raises(UsageError, match="is neither a Python interpreter nor a revision"),
+        arm_of(text, "--candidate", repository),
+    ):
+        pass
+
+
+def test_outside_a_repository(tmp_path: Path) -> None:
+    """There are no revisions."""
+    with pytest.raises(UsageError, match="is in no git repository"), arm_of("main", "--candidate", tmp_path):
+        pass
+
+
+def test_a_revision_that_does_not_install(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its dependencies cannot be had: a usage error with pip's last words, and no half-made environment."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(repository))
+    (repository / "cnnperf").mkdir()
+    (repository / "cnnperf/__init__.py").touch()
+    commit(repository, "newest", '"surely-not-there==1"')
+    git(repository, "checkout", "-q", "before")
+    with pytest.raises(UsageError, match=r"cannot be installed: .*surely-not-there"), arm_of("main", "--x", repository):
+        pass
+    assert not list((repository.parent / "cache/environments").glob(f"*/{READY}"))
+
+
+def test_an_environment_is_made_once(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a revision whose dependencies differ; found again the next time."""
+    made: list[list[str]] = []
+    real = subprocess.run
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        if command[0] == "git":
+            return real(command, **options)  # type: ignore[call-overload, no-any-return]
+        made.append(command)
+        Path(revisions.Roots.from_environment().cache / "environments").mkdir(parents=True, exist_ok=True)
+        if command[2] == "venv":
+            (Path(command[3]) / "bin").mkdir(parents=True)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr("cnnperf.revisions.subprocess.run", run)
+    commit(repository, "newest", '"one", "two>2"')
+    with arm_of("HEAD", "--x", repository) as same:
+        assert same.python == sys.executable
+    git(repository, "checkout", "-q", "before")
+    for _ in range(2):
+        with arm_of("main", "--x", repository) as arm:
+            assert arm.python != sys.executable
+    assert [command[2] for command in made] == ["venv", "pip"]
+    assert {"one", "two>2"} <= set(made[1])
+
+
+def test_old_environments_go(tmp_path: Path) -> None:
+    """The longest unused first; never the one in use."""
+    import os
+
+    for age in range(KEPT + 3):
+        folder = tmp_path / str(age)
+        folder.mkdir()
+        (folder / READY).touch()
+        os.utime(folder / READY, (1e9 - age, 1e9 - age))
+    revisions._prune(tmp_path, tmp_path / str(KEPT + 2))
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == [*map(str, range(KEPT)), str(KEPT + 2)]

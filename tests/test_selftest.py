@@ -1,0 +1,104 @@
+"""What the self-test came to: counted, kept for this machine, quoted by later verdicts."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from cnnperf import selftest
+from cnnperf.errors import CnnperfWarning, RunError
+from cnnperf.gate_verdict import TimeVerdict
+from cnnperf.machine import fingerprint
+from cnnperf.rule import Rule
+from cnnperf.selftest import SelfTest
+from cnnperf.verdict import Outcome, Verdict
+
+
+def verdicts(*outcomes: Outcome) -> tuple[Verdict, ...]:
+    """Return a verdict of each outcome."""
+    return tuple(Verdict(cell=f"cell {i}", metric="step", outcome=outcome) for i, outcome in enumerate(outcomes))
+
+
+def outcome_of(unchanged: tuple[Outcome, ...], slowed: tuple[Outcome, ...]) -> SelfTest:
+    """Return a self-test on this machine that came out so."""
+    return SelfTest(
+        machine=fingerprint(),
+        day=date(2026, 11, 24),
+        slowdown=0.05,
+        unchanged=verdicts(*unchanged),
+        slowed=verdicts(*slowed),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path))
+
+
+def test_what_is_kept_is_quoted() -> None:
+    """One line with the date, both counts, and the exact bound that so few cells allow."""
+    assert "never run here" in selftest.quoted()
+    kept = outcome_of(("same",) * 5, ("worse",) * 5)
+    kept.save()
+    assert selftest.load() == kept
+    assert selftest.quoted() == (
+        "self-test on this machine: 2026-11-24, A/A 0 of 5 worse (95 % upper bound 45 %), +5 % 5 of 5 worse"
+    )
+
+
+def test_verdicts_on_times_are_kept_without_what_only_the_gate_knows() -> None:
+    """What was measured and tested comes back; the number of pairs and the rule do not."""
+    worse = TimeVerdict(cell="c", metric="m", outcome="worse", change=0.05, p=1e-4, n=14, pairs=60, rule=Rule())
+    kept = outcome_of(("same",), ("worse",)).model_copy(update={"slowed": (worse,)})
+    kept.save()
+    found = selftest.load()
+    assert found is not None
+    assert found.slowed == (Verdict(cell="c", metric="m", outcome="worse", change=0.05, p=1e-4, n=14),)
+
+
+def test_each_count_is_told_with_what_so_few_cells_can_say() -> None:
+    """Of five cells none or all still leave a rate of 45 or of 55 %."""
+    alarms, detections, misses = outcome_of(("same",) * 5, ("worse",) * 4 + ("inconclusive",)).summary
+    assert alarms.startswith("false alarms: 0 of 5 ")
+    assert alarms.endswith("at most 45 % (exact, 95 %)")
+    assert detections == "detections: 4 of 5 called worse with +5 %; the rate is at least 34 % (exact, 95 %)"
+    assert misses.startswith("misses: 0 of 5 ")
+
+
+@pytest.mark.parametrize(
+    ("unchanged", "slowed", "code"),
+    [
+        (("same", "inconclusive", "better"), ("worse", "worse", "inconclusive"), 0),
+        (("same", "same", "worse"), ("worse", "worse", "worse"), 1),
+        (("same", "same", "same"), ("worse", "worse", "same"), 1),
+        (("same", "same", "same"), ("worse", "worse", "better"), 1),
+        (("same", "same", "error"), ("worse", "worse", "worse"), 1),
+        (("same", "same", "same"), ("inconclusive", "inconclusive", "inconclusive"), 3),
+    ],
+)
+def test_the_gate_held_or_did_not(unchanged: tuple[Outcome, ...], slowed: tuple[Outcome, ...], code: int) -> None:
+    """A false alarm, a miss or a broken cell fails; to find nothing at all is no pass either."""
+    assert outcome_of(unchanged, slowed).exit_code == code
+
+
+def test_another_machine_of_this_name_is_not_quoted() -> None:
+    """Virtual machines share names; the processor and its cores tell them apart."""
+    here = outcome_of(("same",), ("worse",))
+    here.model_copy(update={"machine": here.machine.model_copy(update={"cores": 999})}).save()
+    assert selftest.load() is None
+
+
+def test_a_file_that_is_no_self_test_is_named() -> None:
+    """It is a warning with the cure, and counts as never run."""
+    outcome_of(("same",), ("worse",)).save().write_text("{}")
+    with pytest.warns(CnnperfWarning, match="run cnnperf doctor"):
+        assert "never run here" in selftest.quoted()
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    """It names the variable that points elsewhere."""
+    (tmp_path / "selftest").write_text("a file where the folder should be")
+    with pytest.raises(RunError, match="CNNPERF_CACHE"):
+        outcome_of(("same",), ("worse",)).save()
