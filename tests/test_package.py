@@ -1,8 +1,10 @@
-"""What is shipped: the wheel carries the suites and runs them on its own."""
+"""What is shipped: the wheel carries the suites and runs them on its own, and the README tells what was measured."""
 
 from __future__ import annotations
 
+import csv
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -56,3 +58,16 @@ def test_the_installed_wheel_runs_smoke_in_a_fresh_folder(wheel: Path, tmp_path:
         [python, "-c", "import cnnperf; print(cnnperf.__file__)"], cwd=tmp_path, capture_output=True, text=True
     )
     assert str(site) in where.stdout
+
+
+def test_readme_tells_of_the_ideas_what_was_measured() -> None:
+    """Accuracy and images/s of every row of its table are those of the reference run, rounded."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    with open(ROOT / "results" / "reference" / "ideas" / "leaderboard.csv", encoding="utf-8") as file:
+        measured = {(row["test_accuracy"], row["images_per_s"]) for row in csv.DictReader(file)}
+    shown = re.findall(r"^\|.*\| ([\d.]+) % ±.*\| ([\d.]+ ?k?) \|", readme, flags=re.MULTILINE)
+    assert len(shown) == len(measured)
+    for accuracy, speed in measured:
+        per_s = float(speed)
+        words = f"{per_s / 1000:.3g} k" if per_s >= 1000 else f"{per_s:.0f}"
+        assert (f"{100 * float(accuracy):.1f}", words) in shown
