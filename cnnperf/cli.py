@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnperf import cli_check
+from cnnperf import cli_check, cli_profile
 from cnnperf.errors import CnnperfError, CnnperfWarning, RunError, UsageError
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ def schema() -> None:
     print(ask("--schema", ""))
 
 
+cli_profile.add_commands(app)
 cli_check.add_commands(app)
 
 

@@ -57,6 +57,9 @@ COLUMNS = (
 Moved bytes: operands read and results written, operator by operator. The peak stands in the row of its layer.
 """
 
+UNITS = {column.name: column.unit for column in COLUMNS}
+"""Of each column; None for text."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayerProfile:
