@@ -161,6 +161,8 @@ def _row(
     for direction in DIRECTIONS:
         macs = row[f"{direction}_macs"]
         row[f"{direction}_flops"] = None if macs is None else 2 * macs
+        if row["order"] is None:
+            continue  # No layer: part of its work is elsewhere.
         placed = roofline.place(row[f"{direction}_flops"], row[f"{direction}_moved_bytes"], row[f"{direction}_s"])
         row |= {f"{direction}_{name}": value for name, value in placed.items()}
     for peak in peaks:

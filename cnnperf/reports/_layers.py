@@ -74,9 +74,8 @@ def remarks(profile: LayerProfile) -> Iterator[str]:
     names = sorted({name for names in uncounted for name in names.split(", ")})
     if names:
         yield f"Operators without a FLOP formula, in bytes moved only: {', '.join(names)}."
-    missing = sorted({row[f"{d}_missing_probe"] for row in profile.rows for d in DIRECTIONS} - {None})
-    if missing:
-        yield f"Above the measured peak; the probe that is missing: {'; '.join(missing)}."
+    for probe, names in _missing(profile).items():
+        yield f"Above the measured peak: {', '.join(names)}; the missing probe is a {probe}."
     idle = [row["layer"] for row in profile.rows if row["calls"] == 0]
     if idle:
         yield f"Never called: {', '.join(idle)}."
@@ -95,6 +94,17 @@ def folded(rows: Sequence[Row], depth: int) -> Iterator[Row]:
         subtotal: dict[str, Any] = dict.fromkeys(UNITS)
         subtotal |= {column: _sum(members, column) for column in SUMMED}
         yield subtotal | {"layer": name, "type": f"{len(members)} layers", "order": members[0]["order"]}
+
+
+def _missing(profile: LayerProfile) -> dict[str, list[str]]:
+    """Return which layers' shares a further probe would explain, by that probe, whatever its size."""
+    found: dict[str, list[str]] = {}
+    for row in profile.rows:
+        for direction in DIRECTIONS:
+            if probe := row[f"{direction}_missing_probe"]:
+                kind = "copy that stays in a cache" if probe.startswith("copy") else probe
+                found.setdefault(kind, []).append(f"{row['layer']} {direction}")
+    return found
 
 
 def _title(profile: LayerProfile) -> str:
@@ -137,6 +147,7 @@ _COLUMNS = {
     "layer": "layer",
     "type": "type",
     "outputs": "output",
+    "seconds": "all",
     "forward_s": "forward",
     "backward_s": "backward",
     "forward_macs": "MACs",

@@ -52,6 +52,8 @@ class TrainingStep:
         mark, marks = self._mark, {}
         start = mark()
         images, labels = next(self._batches)
+        # Of their own: as they come they are a part of the whole epoch's, which would seem to be saved for backward.
+        labels = labels.clone()
         marks[DATA] = start, mark()
 
         def cross_entropy(logits: Tensor) -> Tensor:
