@@ -145,7 +145,10 @@ class Hooks:
 
     def _begin(self, name: str, module: nn.Module | None, args: Any, kwargs: Any) -> None:
         self._listener.hook_begins()
-        self._before.append({t.grad_fn for t in tensors((args, kwargs)) if t.grad_fn is not None})
+        given = tensors((args, kwargs))
+        # What is done in place to a view is entered in the history of what it is a view of.
+        given += [t._base for t in given if t._base is not None]
+        self._before.append({t.grad_fn for t in given if t.grad_fn is not None})
         self._listener.forward_begins(name)
 
     def _end(self, name: str, module: nn.Module | None, args: Any, output: Any) -> None:

@@ -90,10 +90,10 @@ def test_every_network_agrees_with_two_public_counters(name: str) -> None:
 
 
 def _fvcore(model: nn.Module, images: torch.Tensor) -> float:
-    from fvcore.nn import FlopCountAnalysis
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Torch's tracer is deprecated; the counter is not ours.
+        from fvcore.nn import FlopCountAnalysis
+
         analysis = FlopCountAnalysis(model, images).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         operators: Any = analysis.by_operator()
     return float(operators["conv"] + operators["linear"])
