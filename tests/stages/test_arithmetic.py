@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -102,8 +103,11 @@ def _fvcore(model: nn.Module, images: torch.Tensor) -> float:
 def _torchinfo(model: nn.Module, images: torch.Tensor) -> float:
     from torchinfo import summary
 
-    layers = summary(model, input_data=images, verbose=0).summary_list
-    return float(sum(layer.macs for layer in layers if isinstance(layer.module, nn.Conv2d | nn.Linear)))
+    found = summary(model, input_data=images, verbose=0).summary_list
+    layers = [layer for layer in found if isinstance(layer.module, nn.Conv2d | nn.Linear)]
+    # It takes the addition of a bias for a multiply-accumulate more.
+    biases = sum(math.prod(layer.output_size) for layer in layers if layer.module.bias is not None)
+    return float(sum(layer.macs for layer in layers) - biases)
 
 
 def total(arithmetic: Arithmetic) -> int:
