@@ -249,7 +249,9 @@ def _print_results(folder: Path) -> dict[str, Status]:
         cure = f"the records are kept: make room, then cnnperf report {folder}"
         raise RunError(f"{folder}: the tables cannot be written ({error.strerror}); {cure}") from error
     find("reports", "console")(table, sys.stdout)
-    print(f"{summary(records)}\n{folder / 'leaderboard.csv'}", file=sys.stderr)
+    if any(record.task.stage == "train" for record in records):
+        print(summary(records), file=sys.stderr)
+    print(folder / f"{table.tables[0].name}.csv", file=sys.stderr)
     return {record.key: record.status for record in records}
 
 
