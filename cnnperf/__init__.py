@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cnnperf.check import compare as compare
     from cnnperf.errors import CnnperfError as CnnperfError
     from cnnperf.errors import CnnperfWarning as CnnperfWarning
+    from cnnperf.layer_table import layers as layers
     from cnnperf.leaderboard import curves as curves
     from cnnperf.leaderboard import rank as rank
     from cnnperf.record import Machine as Machine
@@ -39,6 +40,7 @@ _HOMES = {
     "CnnperfWarning": "errors",
     "compare": "check",
     "curves": "leaderboard",
+    "layers": "layer_table",
     "rank": "leaderboard",
     "Machine": "record",
     "Measurement": "record",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnperf import cli_ab, cli_check, cli_doctor
+from cnnperf import cli_ab, cli_check, cli_doctor, cli_profile
 from cnnperf.errors import CnnperfError, CnnperfWarning, RunError, UsageError
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ def schema() -> None:
     print(ask("--schema", ""))
 
 
+cli_profile.add_commands(app)
 cli_check.add_commands(app)
 cli_ab.add_commands(app)
 cli_doctor.add_commands(app)
@@ -250,7 +251,9 @@ def _print_results(folder: Path) -> dict[str, Status]:
         cure = f"the records are kept: make room, then cnnperf report {folder}"
         raise RunError(f"{folder}: the tables cannot be written ({error.strerror}); {cure}") from error
     find("reports", "console")(table, sys.stdout)
-    print(f"{summary(records)}\n{folder / 'leaderboard.csv'}", file=sys.stderr)
+    if any(record.task.stage == "train" for record in records):
+        print(summary(records), file=sys.stderr)
+    print(folder / f"{table.tables[0].name}.csv", file=sys.stderr)
     return {record.key: record.status for record in records}
 
 

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 from cnnperf import record
 from cnnperf._columns import COLUMNS, ReducedColumn, once
 from cnnperf._repeats import Repeats
+from cnnperf.layer_table import layer_table
+from cnnperf.profile_table import NOTES as PROFILE_NOTES
+from cnnperf.profile_table import profile_table
 from cnnperf.record import Measurement, Record
 from cnnperf.stats import Interval
 from cnnperf.table import Column, Report, Row, Table
@@ -71,12 +74,18 @@ def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
     Raises StoreError for a folder without records, UsageError for a column that is not there.
     """
     records = read_runs(runs)
-    table = leaderboard(records)
-    return Report((table if by is None else table.sorted_by(by), training_curves(records)), NOTES)
+    profiled = profile_table(records)
+    tables, notes = [leaderboard(records), training_curves(records)], list(NOTES)
+    if profiled.rows:
+        trains = any(tables[0].rows)
+        tables = [*(tables if trains else ()), profiled, layer_table(records)]
+        notes = [*(notes if trains else ()), *PROFILE_NOTES]
+    first = tables[0] if by is None else tables[0].sorted_by(by)
+    return Report((first, *tables[1:]), tuple(notes))
 
 
 def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
-    """Read the training records of run folders, by `<suite>/<utc>-<host>`, or the whole path where two share that.
+    """Read the records of run folders, by `<suite>/<utc>-<host>`, or the whole path where two share that.
 
     Raises StoreError for a folder without records.
     """
@@ -84,7 +93,7 @@ def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record
     read: dict[str, tuple[Record, ...]] = {}
     for folder in dict.fromkeys(Path(run).resolve() for run in runs):
         name = "/".join(folder.parts[-2:])
-        read[str(folder) if name in read else name] = tuple(r for r in record.read(folder) if r.task.stage == "train")
+        read[str(folder) if name in read else name] = record.read(folder)
     return read
 
 
@@ -93,6 +102,7 @@ def leaderboard(records: Mapping[str, Sequence[Record]]) -> Table:
 
     A metric that every task measured once and that no column shows gets a column of its own behind the others.
     """
+    records = trainings(records)
     measured = [r for of_run in records.values() for r in of_run]
     columns = tuple(_as_measured(column, measured) for column in (*COLUMNS, *_further_columns(measured)))
     rows = tuple({column.name: column.value(repeats) for column in columns} for repeats in _repeats(records))
@@ -102,8 +112,13 @@ def leaderboard(records: Mapping[str, Sequence[Record]]) -> Table:
 
 def training_curves(records: Mapping[str, Sequence[Record]]) -> Table:
     """Lay out every evaluation during training, in the order of the records."""
-    of_records = (Repeats(run, (r,)) for run, of_run in records.items() for r in of_run)
+    of_records = (Repeats(run, (r,)) for run, of_run in trainings(records).items() for r in of_run)
     return Table("curves", CURVES, tuple(row for repeat in of_records for row in _curve(repeat)))
+
+
+def trainings(records: Mapping[str, Sequence[Record]]) -> dict[str, tuple[Record, ...]]:
+    """Return the records of the train stage."""
+    return {run: tuple(r for r in of_run if r.task.stage == "train") for run, of_run in records.items()}
 
 
 def summary(records: Iterable[Record]) -> str:

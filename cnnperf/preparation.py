@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from cnnperf.machine import usable_cores
 from cnnperf.preflight import DataRequest, Prepared, Ready, Request
 from cnnperf.stages import Settings
 from cnnperf.suite import Suite, plan
-from cnnperf.task import Choice, Provenance, Task
+from cnnperf.task import Cell, Choice, Provenance, Task
 
 START_S = 6.0
 """Roughly what a task spends on starting its process and importing torch; for estimates only."""
@@ -116,7 +116,7 @@ class Preparation:
         suite = self._suite.model_copy(update={"repeats": 1}) if self._request.quick else self._suite
         tasks = plan(suite, self._request.only)
         return Prepared(
-            tasks=tuple(map(self._ready, tasks)),
+            tasks=tuple(self._with_needs(map(self._ready, tasks))),
             warnings=tuple(self._warnings),
             downloads={
                 task.cell.dataset.name: size
@@ -124,6 +124,20 @@ class Preparation:
                 if (size := self._images(task.cell.dataset).download_bytes)
             },
         )
+
+    def _with_needs(self, tasks: Iterable[Ready]) -> Iterator[Ready]:
+        """Name to each task those of its cell before it whose artifacts its stage reads: their repeat 0."""
+        keys: dict[tuple[Cell, str], str] = {}
+        for ready in tasks:
+            task = ready.task
+            needs = tuple(keys[task.cell, stage] for stage in self._reads(task.stage) if (task.cell, stage) in keys)
+            task = task.model_copy(update={"needs": needs})
+            keys.setdefault((task.cell, task.stage), task.key)
+            yield ready.model_copy(update={"task": task})
+
+    def _reads(self, stage: str) -> tuple[str, ...]:
+        kind: type[Settings] = registry.options(registry.find("stages", stage))  # type: ignore[assignment]
+        return kind.reads
 
     def _ready(self, task: Task) -> Ready:
         cell = task.cell
@@ -215,8 +229,11 @@ class Preparation:
         own = [*self._place("models", model), stage]
         _refuse_unknown("setting", task.settings, kind, where, stage)
         _refuse_unknown("setting", override, kind, where, *own)
+        recipe = models.recipe(model, task.cell.dataset.name)
+        for read in kind.reads:
+            recipe = recipe | self._suite.sections.get(read, {}) | model.sections.get(read, {})
         try:
-            settings = kind.resolve(models.recipe(model, task.cell.dataset.name), task.settings, override)
+            settings = kind.resolve(recipe, task.settings, override)
             if self._request.quick:
                 settings = settings.quick()
             settings.check(task.cell.device.name, images.train_count, images.test_count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,8 @@ class Envelope(Frozen):
     """Where the images lie as arrays."""
     answer: Path
     """The file that takes the record."""
+    inputs: Mapping[str, Path] = {}
+    """What the tasks that it needs have left, by kind."""
 
 
 class Watcher(Protocol):
@@ -94,7 +96,9 @@ def execute(tasks: Sequence[Ready], folder: Path, watcher: Watcher) -> Iterator[
         for ready in pending(tasks, folder):
             watcher.started(ready.task)
             try:
-                record = _skipped(ready) if ready.skip else _run(ready, folder, watcher)
+                needed = [record for record in _records(folder) if record.key in ready.task.needs]
+                reason = ready.skip or _unmet(ready.task, needed)
+                record = _skipped(ready, reason) if reason else _run(ready, folder, watcher, _left_by(needed, folder))
                 store.append(folder, record)
             except OSError as error:
                 raise RunError(
@@ -120,13 +124,34 @@ def _writing(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _run(ready: Ready, folder: Path, watcher: Watcher) -> Record:
+def _records(folder: Path) -> tuple[Record, ...]:
+    return store.read(folder) if (folder / store.FILE).exists() else ()
+
+
+def _unmet(task: Task, needed: Sequence[Record]) -> str | None:
+    """Say which need of a task was not met and why; None if all were."""
+    for record in needed:
+        if record.status != "ok":
+            return f"its {record.task.stage} {record.status}: {record.error or record.signal}"
+    return None if len(needed) == len(task.needs) else "the task whose artifacts it reads has no record"
+
+
+def _left_by(needed: Iterable[Record], folder: Path) -> dict[str, Path]:
+    return {kind: folder.resolve() / path for record in needed for kind, path in record.artifacts.items()}
+
+
+def _run(ready: Ready, folder: Path, watcher: Watcher, inputs: dict[str, Path]) -> Record:
     task = ready.task
     assert ready.folder is not None, "preflight readies the data of every task that is not skipped"
     log = folder / "logs" / f"{_slug(task.label)[:150]}-{task.key}.log"
     answer = log.with_suffix(".json")
     envelope = Envelope(
-        task=task, machine=fingerprint(), run=folder.resolve(), folder=ready.folder, answer=answer.resolve()
+        task=task,
+        machine=fingerprint(),
+        run=folder.resolve(),
+        folder=ready.folder,
+        answer=answer.resolve(),
+        inputs=inputs,
     )
     timed_out = False
     begun, started, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
@@ -164,8 +189,8 @@ def _answer(path: Path) -> Record | None:
     return record
 
 
-def _skipped(ready: Ready) -> Record:
-    return _blank(ready, "skipped").model_copy(update={"error": ready.skip})
+def _skipped(ready: Ready, reason: str) -> Record:
+    return _blank(ready, "skipped").model_copy(update={"error": reason})
 
 
 def _blank(ready: Ready, status: Status) -> Record:

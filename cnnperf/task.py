@@ -103,11 +103,15 @@ class Task(Frozen):
     """The stage's section; after preflight complete, with every default and the model's recipe filled in."""
     data: Provenance | None = None
     """The images it reads; None until preflight has found them."""
+    needs: tuple[str, ...] = ()
+    """The keys of the tasks whose artifacts it reads; known after preflight."""
 
     @cached_property
     def key(self) -> str:
         """Hash all that decides the outcome, so that a change gives another key; timeout and data's place do not."""
         content = self.model_dump(mode="json", exclude={"timeout_s": True, "data": {"source"}})
+        if not self.needs:  # As it was before tasks had needs, so that older runs can be gone on with.
+            del content["needs"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

@@ -22,6 +22,7 @@ PUBLIC = [
     "Verdict",
     "compare",
     "curves",
+    "layers",
     "load_suite",
     "plan",
     "rank",

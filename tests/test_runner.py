@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -207,3 +207,14 @@ def test_a_new_folder_is_named_after_suite_time_and_host(tmp_path: Path) -> None
     folder = new_folder(suite("lenet"), tmp_path)
     assert folder.parent == tmp_path / "x"
     assert folder.name[8] == "T"
+
+
+def test_a_task_whose_need_failed_is_skipped_with_that_reason(trained: Callable[..., Record], tmp_path: Path) -> None:
+    """The profile of a network whose training failed is not run, and says why; no process is started."""
+    training = trained(status="failed", error="the loss became nan at step 3")
+    store.append(tmp_path, training)
+    task = training.task.model_copy(update={"stage": "profile", "needs": (training.key,)})
+    task = type(task).model_validate(task.model_dump())
+    ready = Ready(task=task, folder=tmp_path, skip=None, estimate_s=1.0, weight_bytes=0)
+    [record] = execute([ready], tmp_path, Unwatched())
+    assert (record.status, record.error) == ("skipped", "its train failed: the loss became nan at step 3")

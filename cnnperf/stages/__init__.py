@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from cnnperf.datasets import Dataset
 from cnnperf.devices import Device
@@ -23,6 +23,8 @@ class Bench:
     """The run folder."""
     progress: Callable[..., None]
     """`progress(step=…, loss=…)`: numbers for the screen; call it as often as you like outside the timed part."""
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    """What the tasks that this one needs have left (`weights`), by kind."""
     artifacts: dict[str, str] = field(default_factory=dict)
     """What was written, by kind, as paths relative to the run folder; it goes into the record."""
 
@@ -36,6 +38,10 @@ class Bench:
 
 class Settings(Frozen):
     """A stage's section: every field a key of the suite's TOML, with its default, its bounds and a description."""
+
+    reads: ClassVar[tuple[str, ...]] = ()
+    """The stages whose artifacts of repeat 0 the stage works on where the suite has them before it; their sections
+    and the models' recipes then lie under its own."""
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:

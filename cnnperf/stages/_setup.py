@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from time import perf_counter
@@ -113,3 +115,13 @@ def warm_up(bench: Bench, recipe: Recipe, data: Data, network: Network) -> tuple
         for tensor, value in zip(state, before, strict=True):
             tensor.copy_(value)
     return evaluator, step_s
+
+
+@contextmanager
+def frozen_heap() -> Iterator[None]:
+    """Keep the garbage collector, which stays on, from going through all of torch's objects in the middle of a step."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
 from time import perf_counter
 
 import numpy as np
@@ -18,7 +16,7 @@ from cnnperf.stages._evaluate import SHARE, Outcome, affordable
 from cnnperf.stages._images import subset
 from cnnperf.stages._loop import Training
 from cnnperf.stages._recipe import Recipe
-from cnnperf.stages._setup import Data, Network, warm_up
+from cnnperf.stages._setup import Data, Network, frozen_heap, warm_up
 from cnnperf.stages._single import single
 from cnnperf.task import Scalar
 
@@ -102,16 +100,6 @@ class Memory:
             yield single(f"train.{name}", "bytes", max(peak, self._before[name]))
         if self._is_reset and "peak_bytes" in since:
             yield single("train.peak_above_start_bytes", "bytes", max(0, since["peak_bytes"] - self._start), "lower")
-
-
-@contextmanager
-def frozen_heap() -> Iterator[None]:
-    """Keep the garbage collector, which stays on, from going through all of torch's objects in the middle of a step."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def tested(outcome: Outcome, classes: tuple[str, ...], images: str) -> Iterator[Measurement]:

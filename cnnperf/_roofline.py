@@ -1,0 +1,58 @@
+"""The roofline: where a layer stands below what the machine was measured to do (Williams, Waterman, Patterson 2009)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cnnperf.record import Record
+
+MEMORY_PROBE = "copy 256 MiB"
+"""The bandwidth of memory; smaller copies are those of caches."""
+EXCESS = 1.05
+"""A share above this says that a probe is missing."""
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """A machine's two ceilings, and the probe that reached the first."""
+
+    flops_per_s: float | None
+    bytes_per_s: float | None
+    probe: str | None
+
+    @classmethod
+    def of(cls, record: Record) -> Roofline:
+        """Take the best of the record's probes; what was not measured is None."""
+        peaks = [(max(m.values), str(m.tags["probe"])) for m in record.find("profile.probe_flops_per_s")]
+        copies = record.find("profile.probe_bytes_per_s", probe=MEMORY_PROBE)
+        flops_per_s, probe = max(peaks, default=(None, None))
+        return cls(flops_per_s, max(copies[0].values) if copies else None, probe)
+
+    def place(self, flops: int | None, moved_bytes: int | None, seconds: float | None) -> Mapping[str, Any]:
+        """Return intensity, achieved rates, share of what is attainable, and what bounds it; only what can be known.
+
+        The share is never clipped: above 1.05 it names the probe that would explain it.
+        """
+        if not seconds or not (self.flops_per_s and self.bytes_per_s):
+            return {}
+        placed: dict[str, Any] = {}
+        if moved_bytes:
+            placed |= {"bytes_per_s": moved_bytes / seconds, "bound": "memory-bound"}
+            placed["share"] = placed["bytes_per_s"] / self.bytes_per_s
+        if flops:
+            placed["flops_per_s"] = flops / seconds
+            if moved_bytes:
+                placed["flops_per_byte"] = flops / moved_bytes
+            if not moved_bytes or placed["flops_per_byte"] >= self.flops_per_s / self.bytes_per_s:
+                placed |= {"share": placed["flops_per_s"] / self.flops_per_s, "bound": "compute-bound"}
+        if placed.get("share", 0) > EXCESS:
+            placed["missing_probe"] = self._missing(placed["bound"], moved_bytes or 0)
+        return placed
+
+    def _missing(self, bound: str, moved_bytes: int) -> str:
+        if bound == "memory-bound":
+            return f"copy of {moved_bytes / 2 / MIB:.3g} MiB, from a cache"
+        return f"product or convolution faster than {self.probe}"

@@ -1,0 +1,171 @@
+"""From records to the per-layer profile: a row a cell, batch size and layer, and how close each came to the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from cnnperf._roofline import Roofline
+from cnnperf.record import Measurement, Record
+from cnnperf.table import Column, Row, Table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+STAGE = "profile"
+DIRECTIONS = ("forward", "backward")
+BYTES = ("parameter", "gradient", "optimizer_state", "output", "saved")
+UNATTRIBUTED = "(unattributed)"
+
+
+def _of_direction(name: str) -> tuple[Column, ...]:
+    return (
+        Column(f"{name}_macs", unit="count", better="lower"),
+        Column(f"{name}_flops", unit="count", better="lower"),
+        Column(f"{name}_moved_bytes", unit="bytes", better="lower"),
+        Column(f"{name}_uncounted"),
+        Column(f"{name}_flops_per_byte", unit="1"),
+        Column(f"{name}_flops_per_s", unit="FLOP/s", better="higher"),
+        Column(f"{name}_bytes_per_s", unit="bytes/s", better="higher"),
+        Column(f"{name}_share", unit="fraction", better="higher"),
+        Column(f"{name}_bound"),
+        Column(f"{name}_missing_probe"),
+    )
+
+
+COLUMNS = (
+    *(Column(name) for name in ("dataset", "data", "model", "device", "mode")),
+    Column("batch_size", unit="count"),
+    Column("weights"),
+    Column("repeat", unit="count"),
+    Column("order", unit="count"),
+    *(Column(name) for name in ("layer", "type", "inputs", "outputs", "dtype")),
+    Column("calls", unit="count"),
+    Column("samples", unit="count"),
+    *(Column(name, unit="s", better="lower") for name in ("seconds", "forward_s", "backward_s")),
+    *(column for direction in DIRECTIONS for column in _of_direction(direction)),
+    *(Column(f"{kind}_bytes", unit="bytes", better="lower") for kind in BYTES),
+    Column("peak_above_start_bytes", unit="bytes", better="lower"),
+    Column("peak_at"),
+    Column("run"),
+)
+"""Seconds are medians over samples; seconds is forward and backward, or the whole of a row that has neither.
+
+Moved bytes: operands read and results written, operator by operator. The peak stands in the row of its layer.
+"""
+
+UNITS = {column.name: column.unit for column in COLUMNS}
+"""Of each column; None for text."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerProfile:
+    """The profile of one cell at one batch size in one repeat."""
+
+    run: str
+    record: Record
+    tags: Mapping[str, Any]
+    roofline: Roofline
+    rows: tuple[Row, ...]
+    """As COLUMNS has them: called layers in order, modules never called, then what belongs to no layer."""
+
+    def one(self, metric: str) -> float | None:
+        """Return the median of a measurement of the whole step."""
+        found = self.record.find(f"{STAGE}.{metric}", **self.tags)
+        return median(found[0].values) if found else None
+
+    def tag(self, metric: str, name: str) -> Any:
+        """Return a tag of a measurement of the whole step."""
+        return next((m.tags.get(name) for m in self.record.find(f"{STAGE}.{metric}", **self.tags)), None)
+
+    def total(self, column: str) -> Any:
+        """Return the sum of a column; None if no row has a value."""
+        values = [row[column] for row in self.rows if row[column] is not None]
+        return sum(values) if values else None
+
+    @property
+    def overhead(self) -> float | None:
+        """Return by which share the hooks made a step longer."""
+        plain, instrumented = self.one("step_seconds"), self.one("instrumented_step_seconds")
+        return instrumented / plain - 1 if plain and instrumented else None
+
+    @property
+    def mfu(self) -> float | None:
+        """Return the network's counted FLOPs over what the machine's measured peak does in a step without hooks."""
+        flops = [self.total(f"{direction}_flops") for direction in DIRECTIONS]
+        step_s, peak = self.one("step_seconds"), self.roofline.flops_per_s
+        return sum(filter(None, flops)) / (step_s * peak) if any(flops) and step_s and peak else None
+
+
+def layers(runs: str | Path | Iterable[str | Path]) -> DataFrame:
+    """Return the per-layer profiles of run folders, one row a run, cell, batch size and layer, raw SI.
+
+    Raises StoreError for a folder without records.
+    """
+    from cnnperf.leaderboard import read_runs
+
+    return layer_table(read_runs(runs)).frame()
+
+
+def layer_table(records: Mapping[str, Sequence[Record]]) -> Table:
+    """Lay out every layer of every profile."""
+    return Table("layers", COLUMNS, tuple(row for profile in profiles(records) for row in profile.rows))
+
+
+def profiles(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerProfile]:
+    """Yield what the profile stage measured, in the order of the records."""
+    for run, of_run in records.items():
+        for record in of_run:
+            if record.task.stage == STAGE:
+                for measured in record.find(f"{STAGE}.step_seconds"):
+                    yield _profile(run, record, measured.tags)
+
+
+def _profile(run: str, record: Record, tags: Mapping[str, Any]) -> LayerProfile:
+    roofline = Roofline.of(record)
+    of_layer: dict[str, list[Measurement]] = {}
+    for m in record.measurements:
+        if "layer" in m.tags and tags.items() <= m.tags.items():
+            of_layer.setdefault(str(m.tags["layer"]), []).append(m)
+    peaks = record.find(f"{STAGE}.peak_above_start_bytes", **tags)
+    rows = [_row(run, record, layer, of, roofline, peaks) for layer, of in of_layer.items()]
+    rows.sort(key=lambda row: (row["order"] is None, row["order"] or 0, row["layer"].startswith(UNATTRIBUTED)))
+    return LayerProfile(run, record, tags, roofline, tuple(rows))
+
+
+def _row(
+    run: str,
+    record: Record,
+    layer: str,
+    measured: Sequence[Measurement],
+    roofline: Roofline,
+    peaks: Sequence[Measurement],
+) -> Row:
+    cell, data = record.task.cell, record.task.data
+    row: dict[str, Any] = dict.fromkeys(column.name for column in COLUMNS)
+    row |= {"dataset": str(cell.dataset), "data": data.name if data else None, "model": str(cell.model)}
+    row |= {"device": str(cell.device), "repeat": record.task.repeat, "run": run}
+    row["weights"] = next((m.tags.get("weights") for m in record.find(f"{STAGE}.parameters")), None)
+    for m in measured:
+        name = m.metric.removeprefix(f"{STAGE}.").replace("_seconds", "_s")
+        tags = {(name.split("_")[0] + "_uncounted" if key == "uncounted" else key): tag for key, tag in m.tags.items()}
+        row |= {key: tag for key, tag in tags.items() if key in row and tag != ""}
+        row[name] = int(median(m.values)) if m.unit in ("count", "bytes") else median(m.values)
+        if m.unit == "s":
+            row["samples"] = len(m.values)
+    times = [row[f"{direction}_s"] for direction in DIRECTIONS if row[f"{direction}_s"] is not None]
+    row["seconds"] = sum(times) if times else row["seconds"]
+    for direction in DIRECTIONS:
+        macs = row[f"{direction}_macs"]
+        row[f"{direction}_flops"] = None if macs is None else 2 * macs
+        if row["order"] is None:
+            continue  # No layer: part of its work is elsewhere.
+        placed = roofline.place(row[f"{direction}_flops"], row[f"{direction}_moved_bytes"], row[f"{direction}_s"])
+        row |= {f"{direction}_{name}": value for name, value in placed.items()}
+    for peak in peaks:
+        if peak.tags["at"] in (layer, f"{layer} backward"):
+            row |= {"peak_above_start_bytes": int(peak.values[0]), "peak_at": peak.tags["at"]}
+    return row

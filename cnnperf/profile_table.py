@@ -1,0 +1,95 @@
+"""From records to the table of profiled networks: a row a run, cell and batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cnnperf._repeats import Repeats
+from cnnperf.layer_table import STAGE, LayerProfile, profiles
+from cnnperf.record import Record
+from cnnperf.table import Column, Row, Table
+
+GROUP = ("dataset", "data", "data_sha256", "device", "budget", "host", "cpu", "device_label", "threads")
+"""What two rows must have in common to be compared."""
+
+COLUMNS = (
+    *(Column(name) for name in ("dataset", "data", "data_fallback", "data_sha256")),
+    Column("model", shown=0),
+    Column("device"),
+    Column("status", shown=2),
+    Column("reason"),
+    Column("repeat", unit="count"),
+    Column("repeats", unit="count"),
+    Column("budget"),
+    Column("mode"),
+    Column("batch_size", unit="count"),
+    Column("weights", shown=4),
+    Column("parameters", "params", unit="count", better="lower", shown=4),
+    Column("macs", "forward MACs", unit="count", better="lower", shown=1),
+    Column("step_s", "step", unit="s", better="lower", shown=0),
+    Column("forward_s", "forward", unit="s", better="lower", shown=2),
+    Column("backward_s", "backward", unit="s", better="lower", shown=2),
+    Column("optimizer_s", "optimizer", unit="s", better="lower", shown=5),
+    Column("saved_bytes", "saved", unit="bytes", better="lower", shown=3),
+    Column("peak_above_start_bytes", "peak above start", unit="bytes", better="lower", shown=2),
+    Column("process_peak_above_start_bytes", unit="bytes", better="lower"),
+    Column("peak_at", "peak at", shown=3),
+    Column("mfu", "MFU", unit="fraction", better="higher", shown=1),
+    Column("overhead", "overhead of hooks", unit="fraction", shown=6),
+    Column("peak_flops_per_s", unit="FLOP/s"),
+    Column("peak_probe"),
+    Column("peak_bytes_per_s", unit="bytes/s"),
+    Column("threads", unit="count"),
+    *(Column(name) for name in ("host", "cpu", "device_label", "torch", "cnnperf", "commit", "run")),
+)
+"""forward_s and backward_s are sums of medians over the rows of layers.csv; step_s is of steps without hooks."""
+
+NOTES = (
+    "step: median over steps without hooks; forward and backward: sums of the layers' medians.",
+    "peak above start: of the step's allocations; saved: what autograd keeps for backward.",
+    "MFU: counted FLOPs (2 × MACs, forward and backward) ÷ what the machine's best probe would do in a step.",
+)
+"""What the table's numbers mean."""
+
+
+def profile_table(records: Mapping[str, Sequence[Record]]) -> Table:
+    """Lay out every profile, and every one that did not end well."""
+    rows = [_of_profile(profile) for profile in profiles(records)]
+    for run, of_run in records.items():
+        rows += [_of_record(run, r) for r in of_run if r.task.stage == STAGE and r.status != "ok"]
+    return Table("profiles", COLUMNS, tuple(rows), GROUP)
+
+
+def _of_profile(profile: LayerProfile) -> Row:
+    mode, batch_size = profile.tags["mode"], profile.tags["batch_size"]
+    row = _of_record(profile.run, profile.record)
+    steps = "training steps" if mode == "train" else "forward passes"
+    row |= {"budget": f"{steps} of {batch_size} images", "mode": mode, "batch_size": batch_size}
+    parameters = profile.one("parameters")
+    row |= {"parameters": None if parameters is None else int(parameters)}
+    row |= {"weights": profile.tag("parameters", "weights"), "peak_at": profile.tag("peak_above_start_bytes", "at")}
+    for name in ("peak_above_start_bytes", "process_peak_above_start_bytes"):
+        value = profile.one(name)
+        row[name] = None if value is None else int(value)
+    row |= {name: profile.total(name) for name in ("forward_s", "backward_s", "saved_bytes")}
+    row["optimizer_s"] = next((r["seconds"] for r in profile.rows if r["layer"] == "(optimizer)"), None)
+    row |= {"macs": profile.total("forward_macs"), "step_s": profile.one("step_seconds")}
+    row |= {"mfu": profile.mfu, "overhead": profile.overhead}
+    roofline = profile.roofline
+    row |= {"peak_flops_per_s": roofline.flops_per_s, "peak_probe": roofline.probe}
+    row["peak_bytes_per_s"] = roofline.bytes_per_s
+    return row
+
+
+def _of_record(run: str, record: Record) -> dict[str, Any]:
+    one = Repeats(run, (record,))
+    cell, data, machine = record.task.cell, one.data, one.machine
+    row: dict[str, Any] = dict.fromkeys(column.name for column in COLUMNS)
+    row |= {"dataset": str(cell.dataset), "model": str(cell.model), "device": str(cell.device), "run": run}
+    if data:
+        row |= {"data": data.name, "data_fallback": data.fallback, "data_sha256": data.sha256}
+    row |= {"status": one.status, "reason": one.reason, "repeat": record.task.repeat, "repeats": len(one.ok) or None}
+    row |= {"threads": record.task.threads, "host": machine.host, "cpu": machine.cpu}
+    row |= {name: machine.packages.get(name) for name in ("torch", "cnnperf")}
+    return row | {"device_label": one.device_label, "commit": machine.commit}

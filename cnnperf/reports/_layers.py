@@ -1,0 +1,183 @@
+"""One profile as people read it: a table with bars, subtotals per block, a total that adds up, and three sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from cnnperf.layer_table import DIRECTIONS, UNITS, LayerProfile
+from cnnperf.reports._readable import MISSING, scaled
+from cnnperf.table import Row
+
+BAR = 8
+"""Cells of a full bar; it stands for the column's largest value."""
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+SUMMED = ("forward_s", "backward_s", "seconds", "forward_macs", "backward_macs", "parameter_bytes", "saved_bytes")
+BARRED = ("forward_s", "backward_s", "saved_bytes")
+NEGLIGIBLE = 0.01
+"""A layer with less of the time is not called the furthest from the roofline."""
+
+
+def write(profile: LayerProfile, console: Console, *, by: str | None = None, depth: int | None = None) -> None:
+    """Print a profile, sorted by a column of layers.csv if one is named, the blocks at `depth` with their subtotals."""
+    console.print(Text(_title(profile), style="bold"))
+    console.print(_grid(profile, by, depth))
+    for sentence in (*remarks(profile), *sentences(profile)):
+        console.print(Text(sentence))
+
+
+def sentences(profile: LayerProfile) -> Iterator[str]:
+    """Say where half of the time goes, where the memory peak stands, and what is furthest from the roofline."""
+    total = profile.total("seconds")
+    chosen, spent = [], 0.0
+    for row in sorted(profile.rows, key=lambda row: -(row["seconds"] or 0)):
+        if spent >= total / 2:
+            break
+        chosen.append(row["layer"])
+        spent += row["seconds"] or 0
+    names = ", ".join(chosen[:5]) + (f" and {len(chosen) - 5} more" if len(chosen) > 5 else "")
+    yield f"Half of the time goes to {names}: {scaled(spent / total, 'fraction')} of {scaled(total, 's')}."
+    peak, at = profile.one("peak_above_start_bytes"), profile.tag("peak_above_start_bytes", "at")
+    if peak is not None:
+        yield f"The memory peak, {scaled(peak, 'bytes')} above the step's start, stands in {at}."
+    far = [
+        (row[f"{d}_share"], f"{row['layer']} {d}", row[f"{d}_bound"])
+        for row in profile.rows
+        for d in DIRECTIONS
+        if row[f"{d}_share"] is not None and row[f"{d}_s"] >= NEGLIGIBLE * total and row["order"] is not None
+    ]
+    if far:
+        share, name, bound = min(far)
+        yield (
+            f"Furthest from the roofline, of what takes at least 1 % of the time, is {name}: "
+            f"{scaled(share, 'fraction')} of what is attainable ({bound})."
+        )
+
+
+def remarks(profile: LayerProfile) -> Iterator[str]:
+    """Say how the numbers came about, and what they leave out."""
+    step_s, overhead, mfu = profile.one("step_seconds"), profile.overhead, profile.mfu
+    if step_s is not None and overhead is not None:
+        yield f"A step without hooks takes {scaled(step_s, 's')} (median); hooks make it {overhead:+.1%} longer."
+    roofline = profile.roofline
+    if mfu is not None and roofline.flops_per_s and roofline.bytes_per_s:
+        yield (
+            f"MFU {scaled(mfu, 'fraction')}: measured peak {roofline.flops_per_s / 1e9:.0f} GFLOP/s "
+            f"({roofline.probe}), memory {roofline.bytes_per_s / 1e9:.1f} GB/s."
+        )
+    uncounted = [row[f"{d}_uncounted"] for row in profile.rows for d in DIRECTIONS if row[f"{d}_uncounted"]]
+    names = sorted({name for names in uncounted for name in names.split(", ")})
+    if names:
+        yield f"Operators without a FLOP formula, in bytes moved only: {', '.join(names)}."
+    for probe, names in _missing(profile).items():
+        yield f"Above the measured peak: {', '.join(names)}; the missing probe is a {probe}."
+    idle = [row["layer"] for row in profile.rows if row["calls"] == 0]
+    if idle:
+        yield f"Never called: {', '.join(idle)}."
+
+
+def folded(rows: Sequence[Row], depth: int) -> Iterator[Row]:
+    """Yield rows with those of one block at `depth` under a subtotal; what lies no deeper, and no layer, stays."""
+    blocks: dict[str, list[Row]] = {}
+    for row in rows:
+        parts = row["layer"].split(".") if row["order"] is not None else [row["layer"]]
+        blocks.setdefault(".".join(parts[:depth]), []).append(row)
+    for name, members in blocks.items():
+        if len(members) == 1 and members[0]["layer"] == name:
+            yield members[0]
+            continue
+        subtotal: dict[str, Any] = dict.fromkeys(UNITS)
+        subtotal |= {column: _sum(members, column) for column in SUMMED}
+        yield subtotal | {"layer": name, "type": f"{len(members)} layers", "order": members[0]["order"]}
+
+
+def _missing(profile: LayerProfile) -> dict[str, list[str]]:
+    """Return which layers' shares a further probe would explain, by that probe, whatever its size."""
+    found: dict[str, list[str]] = {}
+    for row in profile.rows:
+        for direction in DIRECTIONS:
+            if probe := row[f"{direction}_missing_probe"]:
+                kind = "copy that stays in a cache" if probe.startswith("copy") else probe
+                found.setdefault(kind, []).append(f"{row['layer']} {direction}")
+    return found
+
+
+def _title(profile: LayerProfile) -> str:
+    row, record = profile.rows[0], profile.record
+    what = "training steps" if row["mode"] == "train" else "forward passes"
+    data = f"data={row['data']}" if row["data"] == "synthetic" else None
+    label = record.machine.cpu if row["device"] == "cpu" else record.machine.gpu
+    parts = (
+        row["model"],
+        row["dataset"],
+        data,
+        f"{what} of {row['batch_size']} images",
+        f"{row['device']} ({label})",
+        f"{record.machine.threads or record.task.threads} threads",
+        f"{row['weights']} weights",
+    )
+    return " · ".join(filter(None, parts))
+
+
+def _grid(profile: LayerProfile, by: str | None, depth: int | None) -> RichTable:
+    rows = list(profile.rows if depth is None else folded(profile.rows, depth))
+    if by is not None:
+        present = [row for row in rows if row[by] is not None]
+        present.sort(key=lambda row: row[by], reverse=UNITS[by] is not None)
+        rows = [*present, *(row for row in rows if row[by] is None)]
+    has_backward = profile.total("backward_s") is not None
+    columns = [c for c in _COLUMNS if has_backward or not c.startswith(("backward", "saved"))]
+    largest = {name: max((row[name] or 0 for row in rows), default=0) for name in BARRED}
+    grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, show_footer=True)
+    for name in columns:
+        total = "total" if name == "layer" else scaled(profile.total(name) or 0, UNITS[name]) if name in SUMMED else ""
+        left = UNITS.get(name) is None or name in BARRED
+        grid.add_column(_COLUMNS[name], footer=total, justify="left" if left else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*(_cell(name, row, largest) for name in columns))
+    return grid
+
+
+_COLUMNS = {
+    "layer": "layer",
+    "type": "type",
+    "outputs": "output",
+    "seconds": "all",
+    "forward_s": "forward",
+    "backward_s": "backward",
+    "forward_macs": "MACs",
+    "forward_flops_per_s": "GFLOP/s",
+    "forward_bytes_per_s": "GB/s",
+    "forward_share": "of peak",
+    "forward_bound": "forward is",
+    "parameter_bytes": "parameters",
+    "saved_bytes": "saved",
+}
+
+
+def _cell(name: str, row: Row, largest: dict[str, float]) -> Text:
+    value = row[name]
+    if value is None:
+        return Text(MISSING, style="dim")
+    if name in ("forward_flops_per_s", "forward_bytes_per_s"):
+        return Text(f"{value / 1e9:.3g}")
+    if name == "forward_share":
+        return Text(f"{scaled(value, 'fraction')}{' > measured peak' if value > 1 else ''}")
+    words = scaled(value, UNITS[name])
+    return Text(f"{words:>9} {bar(value, largest[name])}") if name in BARRED else Text(words)
+
+
+def bar(value: float, largest: float) -> str:
+    """Draw a bar of eighths."""
+    eighths = round(8 * BAR * value / largest) if largest else 0
+    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()).ljust(BAR)
+
+
+def _sum(rows: Sequence[Row], column: str) -> Any:
+    values = [row[column] for row in rows if row[column] is not None]
+    return sum(values) if values else None

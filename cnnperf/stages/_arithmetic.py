@@ -1,0 +1,108 @@
+"""The arithmetic of every layer: FLOPs by torch's own formulas, and bytes moved, operator by operator."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from cnnperf.stages._layers import UNATTRIBUTED, Listener, tensors
+
+WRITES_NOTHING = {"empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided"}
+
+
+@dataclass(slots=True)
+class Work:
+    """What one layer's forward or backward came to."""
+
+    flops: int | None = None
+    """2 × multiply-accumulates; None if no operator among them is counted."""
+    moved_bytes: int = 0
+    """Operands read and results written, each operator by itself, caches not considered."""
+    uncounted: set[str] = field(default_factory=set)
+    """Operators that computed something and for which there is no formula."""
+
+
+class Arithmetic(Listener):
+    """Knows in which layer the network is, and enters there what `counting()` sees."""
+
+    def __init__(self) -> None:
+        self.forward: defaultdict[str, Work] = defaultdict(Work)
+        self.backward: defaultdict[str, Work] = defaultdict(Work)
+        self._of, self._layer = self.forward, UNATTRIBUTED
+
+    def forward_begins(self, layer: str) -> None:
+        """Enter what follows under this layer."""
+        self._of, self._layer = self.forward, layer
+
+    def forward_ends(self, layer: str) -> None:
+        """Enter what follows under no layer."""
+        self._layer = UNATTRIBUTED
+
+    def backward_begins(self, layer: str) -> None:
+        """Enter what follows under this layer's backward."""
+        self._of, self._layer = self.backward, layer
+
+    def backward_ends(self, layer: str) -> None:
+        """Enter what follows under no layer's backward."""
+        self._layer = UNATTRIBUTED
+
+    def counting(self) -> TorchDispatchMode:
+        """Return the mode in which operators are counted."""
+        return _Counting(self)
+
+    def enter(self, operator: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Count one operator."""
+        packet = operator.overloadpacket
+        work = self._of[self._layer]
+        if packet in flop_registry:
+            work.flops = (work.flops or 0) + flop_registry[packet](*args, **kwargs, out_val=result)
+            work.moved_bytes += _moved(args, kwargs, result)
+        elif not _is_view(operator, args, kwargs, result) and packet.__name__ not in WRITES_NOTHING:
+            work.uncounted.add(packet.__name__)
+            work.moved_bytes += _moved(args, kwargs, result)
+
+
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, arithmetic: Arithmetic) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._arithmetic = arithmetic
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func.overloadpacket not in flop_registry and func is not torch.ops.prim.device.default:
+            # As torch's FlopCounterMode does: what consists of other operators is counted as these.
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **kwargs)
+        self._arithmetic.enter(func, args, kwargs, result)
+        return result
+
+
+def _is_view(operator: Any, args: Any, kwargs: Any, result: Any) -> bool:
+    """Tell whether an operator only looks at its operands' memory in another way, or computes no tensor."""
+    if operator._schema.is_mutable:
+        return False
+    operands = {_address(tensor) for tensor in tensors((args, kwargs))}
+    return all(_address(tensor) in operands for tensor in tensors(result))
+
+
+def _moved(args: Any, kwargs: Any, result: Any) -> int:
+    operands = {(_address(t), t.storage_offset(), t.shape): t for t in tensors((args, kwargs))}
+    return sum(map(_extent, operands.values())) + sum(map(_extent, tensors(result)))
+
+
+def _extent(tensor: Tensor) -> int:
+    """Return the bytes that a tensor's elements take: one that is broadcast takes no more than its memory."""
+    return min(tensor.nbytes, tensor.untyped_storage().nbytes())
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

@@ -1,0 +1,66 @@
+"""Seconds of every layer's forward and backward, in steps of their own beside steps without a hook."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from cnnperf.devices import Device
+from cnnperf.stages._layers import LOSS, UNATTRIBUTED, Listener
+
+Direction = Literal["forward", "backward"]
+
+
+class LayerTimer(Listener):
+    """Marks points in time on the device's clock; they are read when the step is over."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._mark = device.mark
+        self._entered: Any = None
+        self._events: list[tuple[Direction, str, bool, Any, Any]] = []
+
+    def hook_begins(self) -> None:
+        """Stop the clock."""
+        self._entered = self._mark()
+
+    def forward_begins(self, layer: str) -> None:
+        """Let it run."""
+        self._events.append(("forward", layer, True, self._entered, self._mark()))
+
+    def forward_ends(self, layer: str) -> None:
+        """Let it run."""
+        self._events.append(("forward", layer, False, self._entered, self._mark()))
+
+    def backward_begins(self, layer: str) -> None:
+        """Let it run."""
+        self._events.append(("backward", layer, True, self._entered, self._mark()))
+
+    def backward_ends(self, layer: str) -> None:
+        """Let it run."""
+        self._events.append(("backward", layer, False, self._entered, self._mark()))
+
+    def read(self, forward_s: float, backward_s: float | None) -> Mapping[Direction, Mapping[str, float]]:
+        """Return the seconds of each layer; `(unattributed)` is what is left of a pass's, less the hooks' own.
+
+        The device must be idle. `backward_s` is None where there was none.
+        """
+        elapsed = self._device.elapsed_s
+        rest: dict[Direction, float] = {"forward": forward_s}
+        if backward_s is not None:
+            rest["backward"] = backward_s
+        seconds: dict[Direction, dict[str, float]] = {direction: defaultdict(float) for direction in rest}
+        begun: list[Any] = []
+        for direction, layer, begins, entered, left in self._events:
+            spent = 0.0
+            if begins:
+                begun.append(left)
+            else:
+                spent = elapsed(begun.pop(), entered)
+                seconds[direction][layer] += spent
+            if layer != LOSS or direction == "backward":  # The loss stands behind the forward pass, not in it.
+                rest[direction] -= spent + elapsed(entered, left)
+        for direction, left_over in rest.items():
+            seconds[direction][UNATTRIBUTED] = left_over
+        return seconds

@@ -1,0 +1,106 @@
+"""What a layer keeps in memory: its parameters and their gradients and state, and what autograd saves for backward."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, UntypedStorage, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.optim import Optimizer
+
+from cnnperf.devices import Device
+from cnnperf.stages._layers import UNATTRIBUTED, Layer, Listener, Structure, tensors
+
+
+class SavedTensors(Listener):
+    """Adds up, by the layer that saved them, the bytes that autograd keeps for backward.
+
+    Each storage counts once, for the first who saved it; parameters and buffers, which stay anyway, do not.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.bytes: dict[str, int] = defaultdict(int)
+        self._layer = UNATTRIBUTED
+        stays = [tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers())]
+        # Storages and not only addresses: the address of one that is gone could be another's.
+        self._known: dict[int, UntypedStorage] = {storage.data_ptr(): storage for storage in stays}
+
+    def forward_begins(self, layer: str) -> None:
+        """Enter what follows under this layer."""
+        self._layer = layer
+
+    def forward_ends(self, layer: str) -> None:
+        """Enter what follows under no layer."""
+        self._layer = UNATTRIBUTED
+
+    def recording(self) -> AbstractContextManager[Any]:
+        """Return the context in which saved tensors are seen."""
+        return saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._known:
+            self._known[storage.data_ptr()] = storage
+            self.bytes[self._layer] += storage.nbytes()
+        return tensor
+
+
+class Owners:
+    """Which layer a parameter belongs to; one that several layers share, to the first of them."""
+
+    def __init__(self, model: nn.Module, structure: Structure) -> None:
+        self.parameters: dict[str, list[nn.Parameter]] = defaultdict(list)
+        self._by_address: dict[int, str] = {}
+        layers: Iterable[Layer] = (*structure.layers, *structure.never_called)
+        for name, module in (*((layer.name, layer.module) for layer in layers), (UNATTRIBUTED, model)):
+            for parameter in module.parameters():
+                if self._by_address.setdefault(parameter.untyped_storage().data_ptr(), name) == name:
+                    self.parameters[name].append(parameter)
+
+    def state_bytes(self, optimizers: Iterable[Optimizer]) -> Mapping[str, int]:
+        """Return the bytes of the optimizers' state by layer; an optimizer may hold views of the parameters."""
+        found: dict[str, int] = defaultdict(int)
+        for optimizer in optimizers:
+            for parameter, state in optimizer.state.items():
+                name = self._by_address[parameter.untyped_storage().data_ptr()]
+                found[name] += sum(tensor.nbytes for tensor in tensors(state))
+        return found
+
+
+class AllocatorPeak(Listener):
+    """Watches the allocator's peak from word to word, on devices whose allocator keeps one."""
+
+    def __init__(self, device: Device) -> None:
+        self._memory = torch.get_device_module(device.torch_name)
+        self._memory.reset_peak_memory_stats()
+        self._start = self._memory.memory_allocated()
+        self.bytes = 0
+        self.layer = self._layer = UNATTRIBUTED
+
+    def look(self, following: str = UNATTRIBUTED) -> None:
+        """Note the peak since the last look, and who is next."""
+        risen = self._memory.max_memory_allocated() - self._start
+        if risen > self.bytes:
+            self.bytes, self.layer = risen, self._layer
+        self._memory.reset_peak_memory_stats()
+        self._layer = following
+
+    def forward_begins(self, layer: str) -> None:
+        """Look."""
+        self.look(layer)
+
+    def forward_ends(self, layer: str) -> None:
+        """Look."""
+        self.look()
+
+    def backward_begins(self, layer: str) -> None:
+        """Look."""
+        self.look(f"{layer} backward")
+
+    def backward_ends(self, layer: str) -> None:
+        """Look."""
+        self.look()

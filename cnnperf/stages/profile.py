@@ -1,0 +1,231 @@
+"""Say layer by layer what a step costs: time, arithmetic, memory, and how close it came to what the machine can do."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+
+import torch
+from torch import nn
+
+from cnnperf.devices import Device
+from cnnperf.errors import StageError
+from cnnperf.record import Measurement
+from cnnperf.stages import Bench
+from cnnperf.stages._arithmetic import Arithmetic, Work
+from cnnperf.stages._layer_time import LayerTimer
+from cnnperf.stages._layers import DATA, OPTIMIZER, Hooks, Structure, discover
+from cnnperf.stages._memory import AllocatorPeak, Owners, SavedTensors
+from cnnperf.stages._optimise import DTYPES
+from cnnperf.stages._profile_settings import Profile
+from cnnperf.stages._profile_step import BACKWARD, FORWARD, STEPS, Marks, Step, restored
+from cnnperf.stages._roofline import probe
+from cnnperf.stages._setup import Data, Network, frozen_heap
+from cnnperf.stages._single import single
+from cnnperf.stages._trace import allocation_peak, write_trace
+from cnnperf.task import Scalar
+
+WARMUP_STEPS = 3
+"""The first compiles, imports and allocates; the others find the caches warm."""
+
+
+def measure(bench: Bench, settings: Profile) -> Iterator[Measurement]:
+    """Profile the task's network at each batch size, with the weights of its training where that ran.
+
+    Yields raw samples in SI units, tagged with `batch_size`, `mode` and, per layer, `layer`; the machine's own figures
+    come first. Leaves an artifact `trace_<batch size>` for each. Raises UsageError if the dataset does not allow the
+    batch, StageError if the network returns no tensor or a weight file does not fit it.
+    """
+    settings.check(bench.device.name, len(bench.dataset.train_labels), len(bench.dataset.test_labels))
+    torch.manual_seed(bench.task.seed)
+    yield from probe(bench.device, DTYPES.get(settings.recipe(1).precision, torch.float32))
+    yield single("profile.threads", "count", torch.get_num_threads())
+    for batch_size in settings.batch_sizes:
+        recipe = settings.recipe(batch_size)
+        data = Data.load(bench, recipe)
+        model = Network.build(bench, recipe, data).model
+        weights = load_weights(bench, model)
+        model.train(settings.mode == "train")
+        step = STEPS[settings.mode](model, data.batches(recipe, bench.task.seed), recipe, bench.device)
+        tags: dict[str, Scalar] = {"batch_size": batch_size, "mode": settings.mode}
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        yield single("profile.parameters", "count", parameters, None, weights=weights, **tags)
+        with restored(model), frozen_heap():
+            yield from Profiling(bench, settings, model, step, tags).run()
+
+
+class Profiling:
+    """One network at one batch size, in passes that do not disturb each other."""
+
+    def __init__(
+        self, bench: Bench, settings: Profile, model: nn.Module, step: Step, tags: Mapping[str, Scalar]
+    ) -> None:
+        self._bench = bench
+        self._device = bench.device
+        self._settings = settings
+        self._model = model
+        self._step = step
+        self._tags = tags
+        self._structure = Structure((), ())
+
+    def run(self) -> Iterator[Measurement]:
+        """Yield all that is measured; times first, which the other passes must not disturb."""
+        self._structure = discover(self._model, self._step)
+        if not self._structure.layers:
+            raise StageError("no module of the network was called; there is nothing to profile")
+        for _ in range(WARMUP_STEPS - 1):
+            self._step()
+        yield from self._layers()
+        yield from self._times()
+        yield from self._work()
+        yield from self._held()
+        yield from self._peaks()
+
+    def _layers(self) -> Iterator[Measurement]:
+        for order, layer in enumerate(chain(self._structure.layers, self._structure.never_called)):
+            described: dict[str, Scalar] = {
+                "order": order,
+                "type": layer.kind,
+                "inputs": layer.inputs,
+                "outputs": layer.outputs,
+            }
+            yield self._of("calls", "count", layer.calls, layer.name, **described, dtype=layer.dtype)
+            if layer.calls:
+                yield self._of("output_bytes", "bytes", layer.output_bytes, layer.name)
+
+    def _times(self) -> Iterator[Measurement]:
+        """Take steps with hooks and steps without in turn, so that each tells what the other costs."""
+        samples = Samples(self._device)
+        for _ in range(self._settings.samples):
+            samples.plain(self._step())
+            timer = LayerTimer(self._device)
+            with Hooks(self._structure, timer) as hooks:
+                marks = self._step(hooks)
+                self._device.synchronize()
+            samples.instrumented(marks, timer)
+            self._bench.progress(step=len(samples.steps), progress=len(samples.steps) / self._settings.samples)
+        yield self._series("step_seconds", "s", samples.steps, better="lower")
+        yield self._series("instrumented_step_seconds", "s", samples.instrumented_steps)
+        for direction, of_layer in samples.layers.items():
+            for layer, seconds in of_layer.items():
+                yield self._series(f"{direction}_seconds", "s", seconds, layer=layer)
+        for part, seconds in samples.parts.items():
+            yield self._series("seconds", "s", seconds, layer=part)
+
+    def _work(self) -> Iterator[Measurement]:
+        arithmetic = Arithmetic()
+        with Hooks(self._structure, arithmetic) as hooks:
+            self._step(hooks, arithmetic.counting())
+        for direction, of_layer in ((FORWARD, arithmetic.forward), (BACKWARD, arithmetic.backward)):
+            for layer, work in of_layer.items():
+                yield from self._work_of(direction, layer, work)
+
+    def _work_of(self, direction: str, layer: str, work: Work) -> Iterator[Measurement]:
+        if work.flops is not None:
+            # Torch's formulas count a multiply-accumulate as two.
+            tags = {"layer": layer, **self._tags}
+            yield single(f"profile.{direction}_macs", "count", work.flops // 2, "lower", **tags)
+        uncounted = {"uncounted": ", ".join(sorted(work.uncounted))} if work.uncounted else {}
+        yield self._of(f"{direction}_moved_bytes", "bytes", work.moved_bytes, layer, **uncounted)
+
+    def _held(self) -> Iterator[Measurement]:
+        owners = Owners(self._model, self._structure)
+        for layer, parameters in owners.parameters.items():
+            yield self._of("parameter_bytes", "bytes", sum(p.nbytes for p in parameters), layer)
+        if self._settings.mode == "infer":
+            return
+        called = {layer.name for layer in self._structure.layers}
+        for layer, parameters in owners.parameters.items():
+            size = sum(p.nbytes for p in parameters if p.requires_grad)
+            if layer in called and size:
+                yield self._of("gradient_bytes", "bytes", size, layer)
+        for layer, size in owners.state_bytes(self._step.optimizers).items():
+            yield self._of("optimizer_state_bytes", "bytes", size, layer)
+        saved = SavedTensors(self._model)
+        with Hooks(self._structure, saved) as hooks:
+            self._step(hooks, saved.recording())
+        for layer, size in saved.bytes.items():
+            yield self._of("saved_bytes", "bytes", size, layer)
+
+    def _peaks(self) -> Iterator[Measurement]:
+        """Write the trace, and say where the peak of the step's memory stands above its start."""
+        device, batch_size = self._device, self._tags["batch_size"]
+        if device.reset_peak():
+            start = device.used_bytes()
+            self._step()
+            risen = max(0, device.peak_bytes().get("peak_bytes", start) - start)
+            yield single("profile.process_peak_above_start_bytes", "bytes", risen, None, **self._tags)
+        path = self._bench.artifact(f"trace_{batch_size}", f"batch-{batch_size}.pt.trace.json.gz")
+        is_cpu = torch.device(device.torch_name).type == "cpu"
+        write_trace(path, self._step, self._structure, steps=self._settings.trace_steps, cuda=not is_cpu)
+        if is_cpu:
+            peak, layer = allocation_peak(path)
+        else:
+            allocator = AllocatorPeak(device)
+            with Hooks(self._structure, allocator) as hooks:
+                self._step(hooks)
+            allocator.look()
+            peak, layer = allocator.bytes, allocator.layer
+        yield single("profile.peak_above_start_bytes", "bytes", peak, "lower", at=layer, **self._tags)
+
+    def _of(self, quantity: str, unit: str, value: float, layer: str, **tags: Scalar) -> Measurement:
+        return single(f"profile.{quantity}", unit, value, None, layer=layer, **tags, **self._tags)
+
+    def _series(
+        self, quantity: str, unit: str, values: Sequence[float], better: str | None = None, **tags: Scalar
+    ) -> Measurement:
+        return Measurement.model_validate(
+            {
+                "metric": f"profile.{quantity}",
+                "unit": unit,
+                "better": better,
+                "values": tuple(round(value, 9) for value in values),
+                "tags": {**tags, **self._tags},
+            }
+        )
+
+
+class Samples:
+    """What the timed steps came to; a layer that was not met in a step took no time in it."""
+
+    def __init__(self, device: Device) -> None:
+        self.steps: list[float] = []
+        self.instrumented_steps: list[float] = []
+        self.layers: dict[str, dict[str, list[float]]] = {FORWARD: defaultdict(list), BACKWARD: defaultdict(list)}
+        self.parts: dict[str, list[float]] = defaultdict(list)
+        self._device = device
+
+    def plain(self, marks: Marks) -> None:
+        """Enter a step without hooks; the device must not be idle yet."""
+        self._device.synchronize()
+        self.steps.append(self._whole(marks))
+        for part in (DATA, OPTIMIZER):
+            if part in marks:
+                self.parts[part].append(self._device.elapsed_s(*marks[part]))
+
+    def instrumented(self, marks: Marks, timer: LayerTimer) -> None:
+        """Enter a step with hooks, the device being idle."""
+        self.instrumented_steps.append(self._whole(marks))
+        spent = {part: self._device.elapsed_s(*marks[part]) for part in (FORWARD, BACKWARD) if part in marks}
+        times = timer.read(spent[FORWARD], spent.get(BACKWARD))
+        for direction, of_layer in times.items():
+            for layer, seconds in of_layer.items():
+                self.layers[direction][layer].append(seconds)
+
+    def _whole(self, marks: Marks) -> float:
+        parts = list(marks.values())
+        return self._device.elapsed_s(parts[0][0], parts[-1][1])
+
+
+def load_weights(bench: Bench, model: nn.Module) -> str:
+    """Load what the training left, and say `trained`, or `fresh` where none ran. Raises StageError if it misfits."""
+    path = bench.inputs.get("weights")
+    if path is None:
+        return "fresh"
+    state = torch.load(path, map_location=bench.device.torch_name, weights_only=True)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise StageError(f"{path}: does not fit {bench.task.cell.model} ({error}); train it again") from error
+    return "trained"

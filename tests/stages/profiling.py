@@ -1,0 +1,53 @@
+"""What the profile's tests share: a pass of forward and backward under hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnperf.devices.cpu import acquire
+from cnnperf.stages._layer_time import LayerTimer
+from cnnperf.stages._layers import Hooks, Listener, Structure, discover
+from cnnperf.stages._profile_step import first
+
+
+def structure_of(model: nn.Module, images: Tensor) -> Structure:
+    """Find a network's layers."""
+    return discover(model, lambda: model(images))
+
+
+def listen(
+    model: nn.Module, images: Tensor, listener: Listener, within: AbstractContextManager[Any] | None = None
+) -> None:
+    """Run forward, a sum for a loss, and backward, with the listener told of each layer."""
+    structure = structure_of(model, images)
+    with Hooks(structure, listener) as hooks, within or nullcontext():
+        loss = hooks.call("(loss)", torch.sum, first(model(images)))
+        hooks.watch_rest(loss)
+        loss.backward()
+
+
+def times(model: nn.Module, images: Tensor, samples: int = 5) -> Mapping[str, Mapping[str, float]]:
+    """Return the least seconds of each layer over a few passes: what else the machine does only adds."""
+    device, structure = acquire(), structure_of(model, images)
+    least: dict[str, dict[str, float]] = {"forward": {}, "backward": {}}
+    for _ in range(samples):
+        timer = LayerTimer(device)
+        with Hooks(structure, timer) as hooks:
+            start = device.mark()
+            output = model(images)
+            middle = device.mark()
+            loss = hooks.call("(loss)", torch.sum, first(output))
+            hooks.watch_rest(loss)
+            begin = device.mark()
+            loss.backward()
+            end = device.mark()
+        read = timer.read(device.elapsed_s(start, middle), device.elapsed_s(begin, end))
+        for direction, of_layer in read.items():
+            for layer, seconds in of_layer.items():
+                least[direction][layer] = min(seconds, least[direction].get(layer, seconds))
+    return least

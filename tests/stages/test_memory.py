@@ -1,0 +1,62 @@
+"""What autograd saves, counted by hand; who owns which parameter, gradient and state."""
+
+from __future__ import annotations
+
+import planted
+import torch
+from profiling import listen, structure_of
+from torch import nn
+
+from cnnperf.stages._layers import LOSS
+from cnnperf.stages._memory import Owners, SavedTensors
+
+FLOAT, INT, BOOL = 4, 8, 1
+
+
+def saved(model: nn.Module, images: torch.Tensor) -> dict[str, int]:
+    """Return the bytes that each layer saves for backward."""
+    saved = SavedTensors(model)
+    listen(model, images, saved, saved.recording())
+    return {layer: size for layer, size in saved.bytes.items() if size and layer != LOSS}
+
+
+def test_three_layers_save_what_a_hand_count_says() -> None:
+    """The convolution keeps its images, ReLU its output, the linear layer nothing new: its input is ReLU's output."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 10))
+    assert saved(model, torch.randn(2, 3, 8, 8)) == {"0": 2 * 3 * 8 * 8 * FLOAT, "1": 2 * 4 * 6 * 6 * FLOAT}
+
+
+def test_max_pool_and_dropout_save_indices_and_a_mask() -> None:
+    """Max-pool: its input's elements and an index for each of its output's; dropout: a mask of its input's size."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.MaxPool1d(2), nn.Dropout(0.5), nn.Linear(4, 2))
+    found = saved(model, torch.randn(2, 3, 8))
+    assert found["0"] == 2 * 3 * 8 * FLOAT
+    assert found["1"] == 2 * 3 * 8 * FLOAT + 2 * 3 * 4 * INT
+    assert found["2"] in (2 * 3 * 4 * BOOL, 2 * 3 * 4 * FLOAT)
+    assert found["3"] == 2 * 3 * 4 * FLOAT
+
+
+def test_parameters_and_buffers_are_not_saved_for_backward() -> None:
+    """Batch norm keeps its input and what it computed of it; weights and running statistics stay anyway."""
+    found = saved(nn.Sequential(nn.BatchNorm1d(4)), torch.randn(8, 4))
+    assert found == {"0": 8 * 4 * FLOAT + 2 * 4 * FLOAT}
+
+
+def test_each_parameter_has_one_owner() -> None:
+    """A module that is called twice owns its weights once, one that is never called still does."""
+    model = planted.Twice(nn.Linear(4, 4))
+    owners = Owners(model, structure_of(model, torch.randn(2, 4)))
+    sizes = {layer: sum(p.numel() for p in parameters) for layer, parameters in owners.parameters.items()}
+    assert sizes == {"shared": 20, "idle": 6}
+
+
+def test_the_state_of_an_optimizer_goes_to_the_parameters_layer() -> None:
+    """Adam keeps two values a weight and a step count, also where it was given views of the weights."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    optimizer = torch.optim.AdamW([p.detach().requires_grad_() for p in model.parameters()])
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    sizes = Owners(model, structure_of(model, torch.randn(2, 4))).state_bytes([optimizer])
+    assert sizes == {"0": 2 * 20 * FLOAT + 2 * FLOAT, "1": 2 * 10 * FLOAT + 2 * FLOAT}

@@ -1,0 +1,198 @@
+"""The profile stage: what it measures and leaves, and that it leaves the network as it was."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import planted
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from cnnperf.devices.cpu import acquire
+from cnnperf.errors import StageError, UsageError
+from cnnperf.record import Measurement
+from cnnperf.stages import Bench, _roofline
+from cnnperf.stages._profile_settings import Profile
+from cnnperf.stages._profile_step import first, restored
+from cnnperf.stages._trace import Marker
+from cnnperf.stages.profile import measure
+
+MakeBench = Callable[..., Bench]
+TRAINING = {"validation_images": 100, "batch_size": 32, "optimizer": "nesterov"}
+
+
+@pytest.fixture(autouse=True)
+def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_roofline, "SQUARES", (64,))
+    monkeypatch.setattr(_roofline, "CONVOLUTIONS", ((3, 2, 4, 8),))
+    monkeypatch.setattr(_roofline, "COPIES", {"256 MiB": 2**16})
+    monkeypatch.setattr(_roofline, "PROBE_S", 0.0)
+
+
+def settings(**section: Any) -> Profile:
+    """Return settings with few samples."""
+    return Profile.resolve(TRAINING, {"samples": 2, **section}, {})
+
+
+def of(measured: Iterable[Measurement], quantity: str) -> dict[Any, Measurement]:
+    """Return the measurements of one quantity by layer."""
+    return {m.tags.get("layer"): m for m in measured if m.metric == f"profile.{quantity}"}
+
+
+def test_a_training_step_is_laid_open(bench: MakeBench) -> None:
+    """Every layer's time, arithmetic and memory; rows for what is no layer; every sample kept, all tagged."""
+    made = bench()
+    found = list(measure(made, settings()))
+    layers = [str(i) for i in range(8)]
+    assert list(of(found, "calls")) == layers
+    assert of(found, "calls")["0"].tags == {
+        "order": 0,
+        "type": "Conv2d",
+        "inputs": "32×1×28×28",
+        "outputs": "32×8×14×14",
+        "dtype": "float32",
+        "layer": "0",
+        "batch_size": 32,
+        "mode": "train",
+    }
+    for direction in ("forward", "backward"):
+        times = of(found, f"{direction}_seconds")
+        assert {"(unattributed)", "(loss)", "0", "7"} <= set(times)
+        assert all(len(m.values) == 2 for m in times.values())
+    assert set(of(found, "seconds")) == {"(data)", "(optimizer)"}
+    assert of(found, "forward_macs")["0"].values == (32 * 8 * 14 * 14 * 9,)
+    assert of(found, "parameter_bytes")["0"].values == ((8 * 9 + 8) * 4,)
+    assert of(found, "gradient_bytes")["0"].values == of(found, "optimizer_state_bytes")["0"].values
+    assert of(found, "saved_bytes")["2"].values == (32 * 8 * 14 * 14 * 4,)
+    assert of(found, "peak_above_start_bytes")[None].values[0] > 32 * 8 * 14 * 14 * 4
+    assert of(found, "parameters")[None].tags["weights"] == "fresh"
+    assert len(of(found, "step_seconds")[None].values) == len(of(found, "instrumented_step_seconds")[None].values) == 2
+
+
+def test_inference_has_no_backward_and_saves_nothing(bench: MakeBench) -> None:
+    """Forward passes in evaluation mode."""
+    found = list(measure(bench(), settings(mode="infer")))
+    assert set(of(found, "forward_seconds")) == {"(unattributed)", *map(str, range(8))}
+    for quantity in ("backward_seconds", "backward_macs", "saved_bytes", "gradient_bytes", "optimizer_state_bytes"):
+        assert not of(found, quantity)
+    assert all(m.tags["mode"] == "infer" for m in found if "batch_size" in m.tags)
+
+
+def test_every_batch_size_has_its_profile(bench: MakeBench) -> None:
+    """One after another, each with a trace of its own."""
+    made = bench()
+    found = list(measure(made, settings(batch_sizes=[4, 8])))
+    assert [m.tags["batch_size"] for m in found if m.metric == "profile.step_seconds"] == [4, 8]
+    assert list(made.artifacts) == ["trace_4", "trace_8"]
+
+
+def test_the_trace_names_the_layers(bench: MakeBench) -> None:
+    """Gzipped JSON as Perfetto reads it, with a range for each layer's forward and backward, step by step."""
+    made = bench()
+    list(measure(made, settings(trace_steps=2)))
+    with gzip.open(made.run / made.artifacts["trace_32"], "rt", encoding="utf-8") as file:
+        events = json.load(file)["traceEvents"]
+    names = [event["name"] for event in events if event.get("cat") == "user_annotation"]
+    assert sum(name.startswith("ProfilerStep#") for name in names) == 2
+    assert {"0", "0 backward", "(loss)", "(loss) backward"} <= set(names)
+
+
+def test_weights_come_from_the_training_where_it_ran(bench: MakeBench, tmp_path: Path) -> None:
+    """And what does not fit is a failure in words."""
+    made = bench()
+    from cnnperf.stages._setup import Data, Network
+
+    recipe = settings().recipe(32)
+    model = Network.build(made, recipe, Data.load(made, recipe)).model
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    read = replace(made, inputs={"weights": tmp_path / "weights.pt"})
+    assert of(measure(read, settings()), "parameters")[None].tags["weights"] == "trained"
+    torch.save({}, tmp_path / "weights.pt")
+    with pytest.raises(StageError, match="does not fit"):
+        list(measure(read, settings()))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_network_is_left_as_it_was(fails: bool) -> None:
+    """Weights, statistics, gradients, modes and threads, also where something fails in between."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    model[1].eval()
+    gradient = model[0].weight.grad = torch.ones(4, 4)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    threads = torch.get_num_threads()
+
+    def disturb() -> None:
+        with restored(model):
+            model.train()
+            assert model[0].weight.grad is None
+            model(torch.randn(8, 4)).sum().backward()
+            torch.set_num_threads(threads + 1)
+            with torch.no_grad():
+                model[0].weight.add_(1)
+            if fails:
+                raise RuntimeError("in between")
+
+    if fails:
+        with pytest.raises(RuntimeError, match="in between"):
+            disturb()
+    else:
+        disturb()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model[0].weight.grad is gradient
+    assert [m.training for m in model.modules()] == [True, True, False]
+    assert torch.get_num_threads() == threads
+
+
+def test_a_batch_that_the_dataset_does_not_allow_is_refused(bench: MakeBench) -> None:
+    """With the batch's size in the sentence."""
+    with pytest.raises(UsageError, match="batch_sizes 1000: batch_size 1,000 is more than the 400"):
+        list(measure(bench(), settings(batch_sizes=[1000])))
+
+
+def test_settings_follow_the_training() -> None:
+    """The batch size and the rest of the training are its own unless the section says otherwise; no budget."""
+    resolved = Profile.resolve({"optimizer": "muon", "batch_size": 256, "seconds": 60}, {}, {})
+    assert resolved.batch_sizes == (256,)
+    assert resolved.recipe(8).optimizer == "muon"
+    assert resolved.recipe(8).batch_size == 8
+    assert "seconds" not in resolved.train
+    assert Profile.resolve({"batch_size": 256}, {"batch_sizes": [1, 2]}, {"samples": 3}).batch_sizes == (1, 2)
+    with pytest.raises(ValidationError):
+        Profile.resolve({}, {"train": {"optimiser": "sgd"}}, {})
+
+
+def test_the_first_tensor_is_taken_for_the_logits() -> None:
+    """Of a tuple; a network that returns none is refused in words."""
+    model = planted.OfPair()
+    assert first(model(torch.randn(2, 4))).shape == (2, 4)
+    with pytest.raises(StageError, match="returned str without a tensor"):
+        first("nothing")
+
+
+def test_every_probe_is_named_and_kept() -> None:
+    """Products, convolutions in both formats, copies: all samples of each."""
+    found = list(_roofline.probe(acquire(), torch.float32))
+    assert [m.tags["probe"] for m in found] == [
+        "matmul 64×64",
+        "conv 3×3 2×4×8×8 NCHW",
+        "conv 3×3 2×4×8×8 NHWC",
+        "copy 256 MiB",
+    ]
+    assert all(len(m.values) == _roofline.LEAST and min(m.values) > 0 for m in found)
+
+
+def test_the_marker_closes_what_it_opens() -> None:
+    """Ranges are balanced."""
+    marker = Marker()
+    marker.forward_begins("x")
+    marker.forward_ends("x")
+    marker.backward_begins("x")
+    marker.backward_ends("x")
+    assert marker._open == []

@@ -1,0 +1,38 @@
+"""`cnnperf profile`: a table of layers on stdout, files in the run folder, faults in a sentence."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def profile(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    command = [sys.executable, "-m", "cnnperf", "profile", *words, "--dataset", "synthetic", "--samples", "2"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("model", ["lenet", "torchvision.models:resnet18"])
+def test_a_network_is_profiled_without_a_suite(model: str, tmp_path: Path) -> None:
+    """A row a layer, a total, three sentences; layers.csv and a trace beside the records; foreign models too."""
+    done = profile(model, "--batch-size", "8", "--out", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    for words in ("conv1", "total", "Half of the time goes to", "The memory peak", "Furthest from the roofline"):
+        assert words in done.stdout
+    with open(tmp_path / "run" / "layers.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["layer"] == "conv1"
+    assert rows[0]["weights"] == "fresh"
+    assert list((tmp_path / "run").glob("artifacts/*/batch-8.pt.trace.json.gz"))
+
+
+def test_an_unknown_column_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    """With the nearest name."""
+    done = profile("lenet", "--by", "foward_s", "--out", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert "did you mean 'forward_s'?" in done.stderr
+    assert not (tmp_path / "run").exists()
