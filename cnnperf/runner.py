@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,8 @@ class Envelope(Frozen):
     """Where the images lie as arrays."""
     answer: Path
     """The file that takes the record."""
+    needs: tuple[Record, ...] = ()
+    """What the tasks it needs left behind, without their measurements."""
 
 
 class Watcher(Protocol):
@@ -91,10 +93,16 @@ def execute(tasks: Sequence[Ready], folder: Path, watcher: Watcher) -> Iterator[
     Raises StoreError if the folder cannot be written or another run is writing it, RunError for a fault in mid-run.
     """
     with _writing(folder):
+        left = {r.key: r for r in store.read(folder)} if (folder / store.FILE).exists() else {}
         for ready in pending(tasks, folder):
             watcher.started(ready.task)
             try:
-                record = _skipped(ready) if ready.skip else _run(ready, folder, watcher)
+                reason = ready.skip or _unmet(ready.task, left)
+                needs = (
+                    [] if reason else [left[key].model_copy(update={"measurements": ()}) for key in ready.task.needs]
+                )
+                record = _skipped(ready, reason) if reason else _run(ready, needs, folder, watcher)
+                left[record.key] = record
                 store.append(folder, record)
             except OSError as error:
                 raise RunError(
@@ -120,13 +128,28 @@ def _writing(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _run(ready: Ready, folder: Path, watcher: Watcher) -> Record:
+def _unmet(task: Task, left: Mapping[str, Record]) -> str | None:
+    """Say which of the tasks that a task needs has not ended well; None if all have."""
+    for key in task.needs:
+        if key not in left:
+            return "needs a task that has not run; run its stages together"
+        if (need := left[key]).status != "ok":
+            return f"needs {need.task.label}, which is {need.status}: {need.error}"
+    return None
+
+
+def _run(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) -> Record:
     task = ready.task
     assert ready.folder is not None, "preflight readies the data of every task that is not skipped"
     log = folder / "logs" / f"{_slug(task.label)[:150]}-{task.key}.log"
     answer = log.with_suffix(".json")
     envelope = Envelope(
-        task=task, machine=fingerprint(), run=folder.resolve(), folder=ready.folder, answer=answer.resolve()
+        task=task,
+        machine=fingerprint(),
+        run=folder.resolve(),
+        folder=ready.folder,
+        answer=answer.resolve(),
+        needs=tuple(need.model_copy(update={"measurements": ()}) for need in needs),
     )
     timed_out = False
     begun, started, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
@@ -164,8 +187,8 @@ def _answer(path: Path) -> Record | None:
     return record
 
 
-def _skipped(ready: Ready) -> Record:
-    return _blank(ready, "skipped").model_copy(update={"error": ready.skip})
+def _skipped(ready: Ready, reason: str) -> Record:
+    return _blank(ready, "skipped").model_copy(update={"error": reason})
 
 
 def _blank(ready: Ready, status: Status) -> Record:

@@ -125,6 +125,21 @@ def test_a_device_that_is_not_there_is_skipped_with_the_reason(tmp_path: Path, m
     assert "no CUDA device" in record.error
 
 
+def test_a_task_whose_need_failed_is_skipped_with_that_reason(tmp_path: Path) -> None:
+    """What follows a failure is a record that names the failure; it runs once the need has ended well."""
+    [broken], [sound] = ready("broken:exited"), ready("lenet")
+
+    def after(need: Ready) -> Ready:
+        return sound.model_copy(update={"task": sound.task.model_copy(update={"needs": (need.task.key,)})})
+
+    _, skipped, orphan = execute((broken, after(broken), after(sound)), tmp_path, Unwatched())
+    assert skipped.status == orphan.status == "skipped"
+    assert skipped.error == f"needs {broken.task.label}, which is failed: the process ended with exit status 7"
+    assert orphan.error == "needs a task that has not run; run its stages together"
+    first, second = execute((sound, after(sound)), tmp_path, Unwatched())
+    assert (first.status, second.status) == ("ok", "ok")
+
+
 def test_resume_runs_what_is_missing_failed_or_changed(tmp_path: Path) -> None:
     """Ok and unchanged is not run again; everything else is."""
     tasks = ready("lenet", {"name": "lenet", "pool": "max"})

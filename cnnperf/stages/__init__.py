@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from cnnperf.datasets import Dataset
 from cnnperf.devices import Device
-from cnnperf.task import Frozen, Task
+from cnnperf.record import Record
+from cnnperf.task import Frozen, Scalar, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,13 @@ class Bench:
     """`progress(step=…, loss=…)`: numbers for the screen; call it as often as you like outside the timed part."""
     artifacts: dict[str, str] = field(default_factory=dict)
     """What was written, by kind, as paths relative to the run folder; it goes into the record."""
+    needs: Mapping[str, Record] = field(default_factory=dict)
+    """The records, without measurements, of the tasks that this one needs, by stage."""
+
+    def found(self, kind: str) -> Path | None:
+        """Return the artifact of a kind that a needed task left; None if none did."""
+        paths = (record.artifacts.get(kind) for record in self.needs.values())
+        return next((self.run / path for path in paths if path), None)
 
     def artifact(self, kind: str, name: str) -> Path:
         """Return the path for an artifact of this task (`weights`, `weights.pt`) and enter it in the record."""
@@ -37,10 +45,19 @@ class Bench:
 class Settings(Frozen):
     """A stage's section: every field a key of the suite's TOML, with its default, its bounds and a description."""
 
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Stages without whose artifacts this one cannot do; they stand before it in the suite."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Stages whose artifacts it reads where the suite has them before it."""
+
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
         """Lay the suite's section on the model's recipe and the model's override on both. Raises ValidationError."""
         return cls.model_validate({**model_recipe, **section, **override}, strict=True)
+
+    def variants(self, device: str) -> tuple[dict[str, Scalar], ...]:
+        """Return what a cell's tasks of this stage differ in: one task each."""
+        return ({},)
 
     def quick(self) -> Self:
         """Return the settings with the budget cut to a few seconds."""
