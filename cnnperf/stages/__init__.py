@@ -52,8 +52,8 @@ class Settings(Frozen):
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
-        """Lay the suite's section on the model's recipe and the model's override on both. Raises ValidationError."""
-        return cls.model_validate({**model_recipe, **section, **override}, strict=True)
+        """Lay the model's override on the suite's section; the recipe is of training. Raises ValidationError."""
+        return cls.model_validate({**section, **override}, strict=True)
 
     def variants(self, device: str) -> tuple[dict[str, Scalar], ...]:
         """Return what a cell's tasks of this stage differ in: one task each."""
