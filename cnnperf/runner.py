@@ -153,7 +153,7 @@ def _run(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) 
     )
     timed_out = False
     begun, started, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
-    with WorkerProcess("--task", envelope.model_dump_json(), log=log, threads=task.threads) as worker:
+    with WorkerProcess("--task", envelope.model_dump_json(by_alias=True), log=log, threads=task.threads) as worker:
         try:
             for message in worker.messages(lambda: max(0.0, started + task.timeout_s - time.monotonic())):
                 watcher.progressed(message["progress"])
