@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from cnnperf.machine import usable_cores
 from cnnperf.preflight import DataRequest, Prepared, Ready, Request
 from cnnperf.stages import Settings
 from cnnperf.suite import Suite, plan
-from cnnperf.task import Choice, Provenance, Task
+from cnnperf.task import Choice, Provenance, Scalar, Task
 
 START_S = 6.0
 """Roughly what a task spends on starting its process and importing torch; for estimates only."""
@@ -139,12 +139,13 @@ class Preparation:
         complete = {
             "threads": threads,
             "settings": settings.model_dump(mode="json"),
-            "needs": self._needs(task, settings),
             "data": images.provenance,
         }
         for variant in settings.variants(cell.device.name):
             ready = Ready(
-                task=task.model_copy(update={**complete, "variant": variant}),
+                task=task.model_copy(
+                    update={**complete, "variant": variant, "needs": self._needs(task, settings, variant)}
+                ),
                 folder=images.folder,
                 skip=reason,
                 estimate_s=0.0 if reason else START_S + min(1.25 * seconds, task.timeout_s),
@@ -154,16 +155,17 @@ class Preparation:
                 self._keys.setdefault((cell.id, task.stage), []).append(ready.task.key)
             yield ready
 
-    def _needs(self, task: Task, settings: Settings) -> tuple[str, ...]:
+    def _needs(self, task: Task, settings: Settings, variant: Mapping[str, Scalar]) -> tuple[str, ...]:
         """Return the keys of the tasks, of the cell and its first repeat, whose artifacts a task reads."""
         before = {stage: keys for (cell, stage), keys in self._keys.items() if cell == task.cell.id}
-        for stage in settings.needs:
+        needed = settings.needed(variant)
+        for stage in needed:
             if stage not in before:
                 raise SuiteError(
                     f"{self._request.where}: stages: {task.stage!r} reads what {stage!r} leaves; "
                     f"name {stage!r} before {task.stage!r}"
                 )
-        return tuple(key for stage in (*settings.reads, *settings.needs) for key in before.get(stage, ()))
+        return tuple(key for stage in (*settings.reads, *needed) for key in before.get(stage, ()))
 
     def _find_images(self, choice: Choice) -> Images:
         options = self._options("datasets", choice, datasets.GIVEN)

@@ -59,6 +59,10 @@ class Settings(Frozen):
         """Return what a cell's tasks of this stage differ in: one task each."""
         return ({},)
 
+    def needed(self, variant: Mapping[str, Scalar]) -> tuple[str, ...]:
+        """Return the stages that a variant cannot do without."""
+        return self.needs
+
     def quick(self) -> Self:
         """Return the settings with the budget cut to a few seconds."""
         return self

@@ -1,0 +1,150 @@
+"""Which layers of torch a node of ONNX Runtime's optimised graph covers, and what its kernel takes."""
+
+from __future__ import annotations
+
+import ast
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cnnperf.errors import StageError
+
+SCOPES = "pkg.torch.onnx.name_scopes"
+KERNEL = "_kernel_time"
+BLOCKED = "_nchwc"
+"""What the runtime adds to a value's name where it computes in blocks of channels."""
+REORDERS = ("ReorderInput", "ReorderOutput")
+"""Operators that bring values into blocks of channels and back."""
+
+
+class Group(NamedTuple):
+    """One node of the optimised graph."""
+
+    layers: tuple[str, ...]
+    """Qualified names of the torch modules whose work it does; empty if it is not known."""
+    operator: str
+    is_reorder: bool
+    times: list[float]
+    """Seconds, one a run."""
+
+
+class Times(NamedTuple):
+    """What a profiled pass told."""
+
+    groups: tuple[Group, ...]
+
+    @property
+    def mapped(self) -> float:
+        """Return the share of kernel time that is known to be some layer's."""
+        total = sum(sum(group.times) for group in self.groups)
+        return sum(sum(group.times) for group in self.groups if group.layers) / total
+
+
+class Origin:
+    """The exported graph, as torch wrote it: where each value and weight came from."""
+
+    def __init__(self, graph: Any) -> None:
+        self._by_name = {node.name: node for node in graph.node}
+        self._by_output = {output: node for node in graph.node for output in node.output}
+        self._weights = {weight.name for weight in graph.initializer}
+        self._readers = defaultdict(list)
+        for node in graph.node:
+            for name in node.input:
+                self._readers[name].append(node)
+
+    def covered(self, name: str, inputs: Iterable[str], outputs: Iterable[str]) -> tuple[str, ...]:
+        """Return the layers of a node of the optimised graph: by its name, its output, or the weights it reads.
+
+        From the node that wrote its output back to the values it reads: all between was fused into it.
+        """
+        inputs, outputs = [plain(value) for value in inputs], [plain(value) for value in outputs]
+        ends = [self._by_output[value] for value in outputs if value in self._by_output]
+        if not ends and (named := self._by_name.get(name.removeprefix("fused "))):
+            ends = [named]
+        weights = [value for value in inputs if value in self._weights]
+        if not ends:
+            ends = [node for value in weights for node in self._readers[value]]
+        layers = [layer for node in self._back(ends, set(inputs)) for layer in self._layers(node)]
+        return tuple(dict.fromkeys(layer for layer in layers if layer))
+
+    def reordered(self, inputs: Iterable[str], outputs: Iterable[str]) -> tuple[str, ...]:
+        """Return the layer whose value is brought into another order."""
+        for value in (plain(value) for value in (*inputs, *outputs)):
+            if value in self._by_output:
+                return tuple(self._layers(self._by_output[value])[-1:])
+            if self._readers[value]:
+                return tuple(self._layers(self._readers[value][0])[:1])
+        return ()
+
+    def _back(self, ends: Iterable[Any], inputs: set[str]) -> list[Any]:
+        found: list[Any] = []
+        queue = list(ends)
+        while queue:
+            node = queue.pop(0)
+            if any(node is other for other in found):
+                continue
+            found.append(node)
+            queue += [
+                self._by_output[value] for value in node.input if value not in inputs and value in self._by_output
+            ]
+        return found[::-1]
+
+    def _layers(self, node: Any) -> list[str]:
+        """Return the owners of a node's weights, and the module in whose forward it stands."""
+        owners = [value.rpartition(".")[0] for value in node.input if value in self._weights and "." in value]
+        scopes: list[str] = next((ast.literal_eval(p.value) for p in node.metadata_props if p.key == SCOPES), [])
+        # The last is the operator's own name, the first the whole network's, which has none.
+        return [*owners, *([scopes[-2] or "(network)"] if len(scopes) > 1 else [])]
+
+
+def plain(value: str) -> str:
+    """Return the name that a value had before the runtime laid it out in blocks."""
+    return value.removesuffix(BLOCKED)
+
+
+def node_times(
+    open_session: Callable[[Any], Any], options: Any, file: Path, feed: Mapping[str, Any], runs: int
+) -> Times | None:
+    """Run with the profiler on, in a session of its own, and return what each node took in each run but the first.
+
+    options: of the session that was timed; profiling is switched on for this one and off again.
+    """
+    import onnx
+
+    exported = onnx.load(file)
+    if not any(p.key == SCOPES for node in exported.graph.node for p in node.metadata_props):
+        return None
+    with tempfile.TemporaryDirectory(prefix="cnnperf-") as folder:
+        options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
+        options.optimized_model_filepath, severity = f"{folder}/optimized.onnx", options.log_severity_level
+        options.log_severity_level = 3  # It warns that the optimised file is for this machine alone, as is meant here.
+        try:
+            session = open_session(options)
+        finally:
+            options.enable_profiling, options.optimized_model_filepath = False, ""
+            options.log_severity_level = severity
+        for _ in range(runs + 1):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text())
+        nodes = {node.name: node for node in onnx.load(f"{folder}/optimized.onnx").graph.node}
+    return Times(tuple(_grouped(events, nodes, Origin(exported.graph))))
+
+
+def _grouped(events: Iterable[Mapping[str, Any]], nodes: Mapping[str, Any], origin: Origin) -> Iterable[Group]:
+    times: dict[str, list[float]] = defaultdict(list)
+    operators: dict[str, str] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith(KERNEL):
+            name = event["name"].removesuffix(KERNEL)
+            times[name].append(event["dur"] / 1e6)
+            operators[name] = event["args"]["op_name"]
+    if not times:
+        raise StageError("onnxruntime's profiler told of no kernel; update onnxruntime")
+    for name, seconds in times.items():
+        inputs, outputs = (list(nodes[name].input), list(nodes[name].output)) if name in nodes else ([], [name])
+        is_reorder = operators[name] in REORDERS
+        layers = origin.reordered(inputs, outputs) if is_reorder else origin.covered(name, inputs, outputs)
+        yield Group(layers, operators[name], is_reorder, seconds[1:])
