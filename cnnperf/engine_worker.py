@@ -17,6 +17,9 @@ from cnnperf.stages import Bench
 from cnnperf.task import Frozen, Task
 from cnnperf.worker import Line, in_words
 
+WARMUP_S = 5.0
+"""A side that is not steady by then is timed as it is."""
+
 
 class Arm(Frozen):
     """What a side loads: the engine, and where the task that asks finds what it needs."""
@@ -54,7 +57,7 @@ class Side:
 
     def _settle(self, _: dict[str, Any]) -> dict[str, Any]:
         with collector_off():
-            calls, warmup = settle(self._call, self._engine.synchronize, Plan())
+            calls, warmup = settle(self._call, self._engine.synchronize, Plan(warmup_s=WARMUP_S))
         last = sorted(each.wall_s for each in warmup.samples[-SPAN:])[SPAN // 2]
         return {"calls": calls, "call_s": last / calls}
 

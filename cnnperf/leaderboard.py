@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from cnnperf import record
 from cnnperf._columns import COLUMNS, ReducedColumn, once
 from cnnperf._repeats import Repeats
+from cnnperf.engine_table import NOTES as ENGINE_NOTES
+from cnnperf.engine_table import ON_LEADERBOARD, best_engines, engine_table
 from cnnperf.record import Measurement, Record
 from cnnperf.stats import Interval
 from cnnperf.table import Column, Report, Row, Table
@@ -54,7 +56,8 @@ def rank(runs: str | Path | Iterable[str | Path]) -> DataFrame:
 
     Raises StoreError for a folder without records.
     """
-    return leaderboard(read_runs(runs)).frame()
+    records = read_runs(runs)
+    return leaderboard(records, engine_table(records)).frame()
 
 
 def curves(runs: str | Path | Iterable[str | Path]) -> DataFrame:
@@ -71,12 +74,16 @@ def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
     Raises StoreError for a folder without records, UsageError for a column that is not there.
     """
     records = read_runs(runs)
-    table = leaderboard(records)
-    return Report((table if by is None else table.sorted_by(by), training_curves(records)), NOTES)
+    engines = engine_table(records)
+    table = leaderboard(records, engines)
+    tables = (table if by is None else table.sorted_by(by), training_curves(records))
+    if not engines.rows:
+        return Report(tables, NOTES)
+    return Report((*tables, engines), (*NOTES, *ENGINE_NOTES))
 
 
 def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
-    """Read the training records of run folders, by `<suite>/<utc>-<host>`, or the whole path where two share that.
+    """Read the records of run folders, by `<suite>/<utc>-<host>`, or the whole path where two share that.
 
     Raises StoreError for a folder without records.
     """
@@ -84,25 +91,30 @@ def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record
     read: dict[str, tuple[Record, ...]] = {}
     for folder in dict.fromkeys(Path(run).resolve() for run in runs):
         name = "/".join(folder.parts[-2:])
-        read[str(folder) if name in read else name] = tuple(r for r in record.read(folder) if r.task.stage == "train")
+        read[str(folder) if name in read else name] = record.read(folder)
     return read
 
 
-def leaderboard(records: Mapping[str, Sequence[Record]]) -> Table:
+def leaderboard(records: Mapping[str, Sequence[Record]], engines: Table | None = None) -> Table:
     """Rank the cells of runs within their groups; what did not end well stands at its group's end, without a rank.
 
     A metric that every task measured once and that no column shows gets a column of its own behind the others.
     """
+    records = _trained(records)
     measured = [r for of_run in records.values() for r in of_run]
     columns = tuple(_as_measured(column, measured) for column in (*COLUMNS, *_further_columns(measured)))
-    rows = tuple({column.name: column.value(repeats) for column in columns} for repeats in _repeats(records))
-    table = Table("leaderboard", columns, rows, GROUP)
+    rows: tuple[Row, ...] = tuple({c.name: c.value(repeats) for c in columns} for repeats in _repeats(records))
+    if engines and engines.rows:
+        best = best_engines(engines)
+        rows = tuple(_with_best(row, best) for row in rows)
+    shown = (*columns, *(ON_LEADERBOARD if engines and engines.rows else ()))
+    table = Table("leaderboard", shown, rows, GROUP)
     return replace(table, rows=tuple(row for group in table.groups() for row in _ranked(group.rows)))
 
 
 def training_curves(records: Mapping[str, Sequence[Record]]) -> Table:
     """Lay out every evaluation during training, in the order of the records."""
-    of_records = (Repeats(run, (r,)) for run, of_run in records.items() for r in of_run)
+    of_records = (Repeats(run, (r,)) for run, of_run in _trained(records).items() for r in of_run)
     return Table("curves", CURVES, tuple(row for repeat in of_records for row in _curve(repeat)))
 
 
@@ -117,6 +129,15 @@ def summary(records: Iterable[Record]) -> str:
         for metric in ("train.seconds", "train.evaluation_seconds")
     )
     return f"training {training} %, evaluation {evaluation} %, overhead {100 - training - evaluation} %"
+
+
+def _trained(records: Mapping[str, Sequence[Record]]) -> dict[str, tuple[Record, ...]]:
+    return {run: tuple(r for r in of_run if r.task.stage == "train") for run, of_run in records.items()}
+
+
+def _with_best(row: Row, best: Mapping[tuple[str, str, str, str], Row]) -> Row:
+    found = best.get((row["run"], row["dataset"], row["model"], row["device"]), {})
+    return {**row, **{column.name: found.get(column.name) for column in ON_LEADERBOARD}}
 
 
 def _repeats(records: Mapping[str, Sequence[Record]]) -> Iterator[Repeats]:

@@ -6,7 +6,7 @@ import ast
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +14,12 @@ from cnnperf.errors import StageError
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 KERNEL = "_kernel_time"
-BLOCKED = "_nchwc"
-"""What the runtime adds to a value's name where it computes in blocks of channels."""
-REORDERS = ("ReorderInput", "ReorderOutput")
-"""Operators that bring values into blocks of channels and back."""
+SUFFIXES = ("_nchwc", "_quantized", "_QuantizeLinear_Output", "_DequantizeLinear_Output")
+"""What the runtime adds to a value's name where it computes in blocks of channels, or in 8 bits."""
+REORDERS = ("ReorderInput", "ReorderOutput", "Transpose")
+"""Operators that bring values into another order and back."""
+CONVERSIONS = (*REORDERS, "QuantizeLinear", "DequantizeLinear")
+"""Operators that write the value that they read, in another order or type."""
 
 
 class Group(NamedTuple):
@@ -55,29 +57,44 @@ class Origin:
             for name in node.input:
                 self._readers[name].append(node)
 
-    def covered(self, name: str, inputs: Iterable[str], outputs: Iterable[str]) -> tuple[str, ...]:
-        """Return the layers of a node of the optimised graph: by its name, its output, or the weights it reads.
+    def layers(self, nodes: Sequence[Any]) -> dict[str, tuple[str, ...]]:
+        """Return for each node of an optimised graph, by name, the layers whose work it does."""
+        writers = {output: node for node in nodes for output in node.output}
+
+        def origin(value: str) -> str:
+            """Return the exported graph's name of a value: its own, its node's, or that of what was converted."""
+            node = writers.get(value)
+            names = [plain(value), *([plain(node.name)] if node else [])]
+            known = next((name for name in names if name in self._by_output), None)
+            if known or node is None:
+                return known or names[0]
+            return origin(node.input[0]) if node.op_type in CONVERSIONS else value
+
+        found: dict[str, tuple[str, ...]] = {}
+        for node in nodes:
+            inputs, outputs = ([origin(value) for value in values] for values in (node.input, node.output))
+            converts = node.op_type in CONVERSIONS and outputs[0] in inputs
+            found[node.name] = self._of_value(outputs[0]) if converts else self._covered(node.name, inputs, outputs)
+        return found
+
+    def _covered(self, name: str, inputs: list[str], outputs: list[str]) -> tuple[str, ...]:
+        """Return the layers of a node: by the value it writes, its name, or the weights it reads.
 
         From the node that wrote its output back to the values it reads: all between was fused into it.
         """
-        inputs, outputs = [plain(value) for value in inputs], [plain(value) for value in outputs]
         ends = [self._by_output[value] for value in outputs if value in self._by_output]
         if not ends and (named := self._by_name.get(name.removeprefix("fused "))):
             ends = [named]
-        weights = [value for value in inputs if value in self._weights]
         if not ends:
-            ends = [node for value in weights for node in self._readers[value]]
+            ends = [node for value in inputs if value in self._weights for node in self._readers[value]]
         layers = [layer for node in self._back(ends, set(inputs)) for layer in self._layers(node)]
-        return tuple(dict.fromkeys(layer for layer in layers if layer))
+        return tuple(dict.fromkeys(layers))
 
-    def reordered(self, inputs: Iterable[str], outputs: Iterable[str]) -> tuple[str, ...]:
-        """Return the layer whose value is brought into another order."""
-        for value in (plain(value) for value in (*inputs, *outputs)):
-            if value in self._by_output:
-                return tuple(self._layers(self._by_output[value])[-1:])
-            if self._readers[value]:
-                return tuple(self._layers(self._readers[value][0])[:1])
-        return ()
+    def _of_value(self, value: str) -> tuple[str, ...]:
+        """Return the layer that wrote a value, or the first that reads it."""
+        if value in self._by_output:
+            return tuple(self._layers(self._by_output[value])[-1:])
+        return tuple(self._layers(self._readers[value][0])[:1]) if self._readers[value] else ()
 
     def _back(self, ends: Iterable[Any], inputs: set[str]) -> list[Any]:
         found: list[Any] = []
@@ -101,12 +118,14 @@ class Origin:
 
 
 def plain(value: str) -> str:
-    """Return the name that a value had before the runtime laid it out in blocks."""
-    return value.removesuffix(BLOCKED)
+    """Return the name that a value had before the runtime gave it another layout or type."""
+    for suffix in SUFFIXES:
+        value = value.removesuffix(suffix)
+    return value
 
 
 def node_times(
-    open_session: Callable[[Any], Any], options: Any, file: Path, feed: Mapping[str, Any], runs: int
+    open_session: Callable[[Any], Any], options: Any, exported_file: Path, feed: Mapping[str, Any], runs: int
 ) -> Times | None:
     """Run with the profiler on, in a session of its own, and return what each node took in each run but the first.
 
@@ -114,7 +133,7 @@ def node_times(
     """
     import onnx
 
-    exported = onnx.load(file)
+    exported = onnx.load(exported_file)
     if not any(p.key == SCOPES for node in exported.graph.node for p in node.metadata_props):
         return None
     with tempfile.TemporaryDirectory(prefix="cnnperf-") as folder:
@@ -129,11 +148,11 @@ def node_times(
         for _ in range(runs + 1):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text())
-        nodes = {node.name: node for node in onnx.load(f"{folder}/optimized.onnx").graph.node}
-    return Times(tuple(_grouped(events, nodes, Origin(exported.graph))))
+        layers = Origin(exported.graph).layers(onnx.load(f"{folder}/optimized.onnx").graph.node)
+    return Times(tuple(_grouped(events, layers)))
 
 
-def _grouped(events: Iterable[Mapping[str, Any]], nodes: Mapping[str, Any], origin: Origin) -> Iterable[Group]:
+def _grouped(events: Iterable[Mapping[str, Any]], layers: Mapping[str, tuple[str, ...]]) -> Iterable[Group]:
     times: dict[str, list[float]] = defaultdict(list)
     operators: dict[str, str] = {}
     for event in events:
@@ -144,7 +163,5 @@ def _grouped(events: Iterable[Mapping[str, Any]], nodes: Mapping[str, Any], orig
     if not times:
         raise StageError("onnxruntime's profiler told of no kernel; update onnxruntime")
     for name, seconds in times.items():
-        inputs, outputs = (list(nodes[name].input), list(nodes[name].output)) if name in nodes else ([], [name])
-        is_reorder = operators[name] in REORDERS
-        layers = origin.reordered(inputs, outputs) if is_reorder else origin.covered(name, inputs, outputs)
-        yield Group(layers, operators[name], is_reorder, seconds[1:])
+        operator = operators[name]
+        yield Group(layers.get(name, ()), operator, operator in REORDERS, seconds[1:])

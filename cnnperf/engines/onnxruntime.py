@@ -30,6 +30,7 @@ class Session:
         self._runtime = onnxruntime
         self.file: Path | None = file
         self.is_exact = is_exact
+        self._exported = source.onnx
         self._provider = PROVIDERS[source.device]
         if self._provider not in onnxruntime.get_available_providers():
             version = onnxruntime.__version__
@@ -81,8 +82,8 @@ class Session:
 
     def node_times(self, images: Images, runs: int) -> Times | None:
         """Time each node by a session of its own with the profiler on; None for a graph that is not torch's."""
-        assert self.file is not None
-        return node_times(self._open, self._options, self.file, {self._input.name: images}, runs)
+        assert self._exported is not None, "there is something that was loaded"
+        return node_times(self._open, self._options, self._exported, {self._input.name: images}, runs)
 
     def _open(self, options: Any) -> Any:
         try:

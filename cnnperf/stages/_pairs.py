@@ -15,7 +15,7 @@ from typing import Any
 
 from cnnperf.baton import LETTERS, Taken, Turns
 from cnnperf.duet import Conditions, order_of
-from cnnperf.engine_worker import Arm
+from cnnperf.engine_worker import WARMUP_S, Arm
 from cnnperf.errors import StageError
 from cnnperf.process import Launch, WorkerProcess, listen, tail
 from cnnperf.record import Measurement
@@ -108,7 +108,7 @@ class Pair:
     def play(self, on: Conditions) -> float:
         """Let the two take turns, and return the baseline's time over the candidate's: the median over the samples."""
         order = order_of(on.pairs, self._dice)
-        turns = [Turns(me=me, order=order, calls=on.calls, warmup=on.warmup, warmup_s=20.0) for me in LETTERS]
+        turns = [Turns(me=me, order=order, calls=on.calls, warmup=on.warmup, warmup_s=WARMUP_S) for me in LETTERS]
         answers = self.ask("play", [each.model_dump(mode="json") for each in turns])
         one, other = (Taken.model_validate(answer).samples for answer in answers)
         return math.exp(median(math.log(a.wall_s / b.wall_s) for a, b in zip(one, other, strict=True)))

@@ -125,7 +125,7 @@ def measure(bench: Bench, settings: Infer) -> Iterator[Measurement]:
 def _timed(
     bench: Bench, settings: Infer, engine: Engine, inputs: Inputs, tags: Mapping[str, Scalar]
 ) -> Iterator[Measurement]:
-    plan = Plan(samples=settings.samples, seconds=settings.seconds, sample_s=0.0)
+    plan = Plan(samples=settings.samples, seconds=settings.seconds, sample_s=0.0, warmup_s=10.0)
     before = 0.0
     for batch_size in _ladder(settings):
         on: dict[str, Scalar] = {**tags, "batch_size": batch_size}
