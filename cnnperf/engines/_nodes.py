@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,8 +15,10 @@ from cnnperf.errors import StageError
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 KERNEL = "_kernel_time"
-SUFFIXES = ("_nchwc", "_quantized", "_QuantizeLinear_Output", "_DequantizeLinear_Output")
-"""What the runtime adds to a value's name where it computes in blocks of channels, or in 8 bits."""
+ADDED = re.compile(
+    r"^fused |(_nchwc|_bn|_quantized|_(De)?QuantizeLinear(_Output)?|_token_\d+|/duplicated)+$"  # In blocks; in 8 bits.
+)
+"""What the runtime adds to the name of a value or node that it computes otherwise."""
 REORDERS = ("ReorderInput", "ReorderOutput", "Transpose")
 """Operators that bring values into another order and back."""
 CONVERSIONS = (*REORDERS, "QuantizeLinear", "DequantizeLinear")
@@ -64,27 +67,29 @@ class Origin:
         def origin(value: str) -> str:
             """Return the exported graph's name of a value: its own, its node's, or that of what was converted."""
             node = writers.get(value)
-            names = [plain(value), *([plain(node.name)] if node else [])]
-            known = next((name for name in names if name in self._by_output), None)
-            if known or node is None:
-                return known or names[0]
+            for name in (value, *((node.name,) if node else ())):
+                for known in (name, plain(name)):
+                    if known in self._by_output:
+                        return known
+                    if node and known in self._by_name:
+                        return str(self._by_name[known].output[0])
+            if node is None:
+                return plain(value)
             return origin(node.input[0]) if node.op_type in CONVERSIONS else value
 
         found: dict[str, tuple[str, ...]] = {}
         for node in nodes:
             inputs, outputs = ([origin(value) for value in values] for values in (node.input, node.output))
             converts = node.op_type in CONVERSIONS and outputs[0] in inputs
-            found[node.name] = self._of_value(outputs[0]) if converts else self._covered(node.name, inputs, outputs)
+            found[node.name] = self._of_value(outputs[0]) if converts else self._covered(inputs, outputs)
         return found
 
-    def _covered(self, name: str, inputs: list[str], outputs: list[str]) -> tuple[str, ...]:
-        """Return the layers of a node: by the value it writes, its name, or the weights it reads.
+    def _covered(self, inputs: list[str], outputs: list[str]) -> tuple[str, ...]:
+        """Return the layers of a node: by the value it writes, or the weights it reads.
 
         From the node that wrote its output back to the values it reads: all between was fused into it.
         """
         ends = [self._by_output[value] for value in outputs if value in self._by_output]
-        if not ends and (named := self._by_name.get(name.removeprefix("fused "))):
-            ends = [named]
         if not ends:
             ends = [node for value in inputs if value in self._weights for node in self._readers[value]]
         layers = [layer for node in self._back(ends, set(inputs)) for layer in self._layers(node)]
@@ -119,9 +124,7 @@ class Origin:
 
 def plain(value: str) -> str:
     """Return the name that a value had before the runtime gave it another layout or type."""
-    for suffix in SUFFIXES:
-        value = value.removesuffix(suffix)
-    return value
+    return ADDED.sub("", value)
 
 
 def node_times(
