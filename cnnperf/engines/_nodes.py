@@ -70,7 +70,7 @@ class Origin:
             for name in (value, *((node.name,) if node else ())):
                 for known in (name, plain(name)):
                     if known in self._by_output:
-                        return known
+                        return self._summed(known, node)
                     if node and known in self._by_name:
                         return str(self._by_name[known].output[0])
             if node is None:
@@ -83,6 +83,15 @@ class Origin:
             converts = node.op_type in CONVERSIONS and outputs[0] in inputs
             found[node.name] = self._of_value(outputs[0]) if converts else self._covered(inputs, outputs)
         return found
+
+    def _summed(self, value: str, node: Any) -> str:
+        """Return what a node writes: a convolution that adds a shortcut keeps the name that it had without."""
+        if node is None or node.op_type != "Conv" or len(node.input) < 4:
+            return value
+        activated = any(attribute.name == "activation" for attribute in node.attribute)
+        for operator in ("Add", "Relu") if activated else ("Add",):
+            value = next((str(r.output[0]) for r in self._readers[value] if r.op_type == operator), value)
+        return value
 
     def _covered(self, inputs: list[str], outputs: list[str]) -> tuple[str, ...]:
         """Return the layers of a node: by the value it writes, or the weights it reads.
