@@ -143,7 +143,9 @@ def report(
 
 @app.command("list")
 def list_(
-    room: Annotated[str, typer.Argument(metavar="ROOM", help="models, datasets, devices, stages, reports or suites.")],
+    room: Annotated[
+        str, typer.Argument(metavar="ROOM", help="models, datasets, devices, engines, stages, reports or suites.")
+    ],
 ) -> None:
     """List the names a suite can use, one a line."""
     from cnnperf.registry import VERBS, names, unknown

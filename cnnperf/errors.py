@@ -46,6 +46,10 @@ class DeviceError(CnnperfError):
     """A device that this machine does not have; its tasks are skipped with this reason."""
 
 
+class EngineError(DeviceError):
+    """An engine that is not installed, or not for this device; its tasks are skipped with this reason."""
+
+
 class CnnperfWarning(UserWarning):
     """A thing the user should know that did not stop the work."""
 

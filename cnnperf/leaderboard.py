@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from cnnperf import record
 from cnnperf._columns import COLUMNS, ReducedColumn, once
 from cnnperf._repeats import Repeats
+from cnnperf.engine_table import NOTES as ENGINE_NOTES
+from cnnperf.engine_table import ON_LEADERBOARD, best_engines, engine_table
 from cnnperf.layer_table import layer_table
 from cnnperf.profile_table import NOTES as PROFILE_NOTES
 from cnnperf.profile_table import profile_table
@@ -57,7 +59,8 @@ def rank(runs: str | Path | Iterable[str | Path]) -> DataFrame:
 
     Raises StoreError for a folder without records.
     """
-    return leaderboard(read_runs(runs)).frame()
+    records = read_runs(runs)
+    return leaderboard(records, engine_table(records)).frame()
 
 
 def curves(runs: str | Path | Iterable[str | Path]) -> DataFrame:
@@ -74,12 +77,14 @@ def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
     Raises StoreError for a folder without records, UsageError for a column that is not there.
     """
     records = read_runs(runs)
-    profiled = profile_table(records)
-    tables, notes = [leaderboard(records), training_curves(records)], list(NOTES)
+    profiled, engines = profile_table(records), engine_table(records)
+    tables, notes = [leaderboard(records, engines), training_curves(records)], list(NOTES)
     if profiled.rows:
         trains = any(tables[0].rows)
         tables = [*(tables if trains else ()), profiled, layer_table(records)]
         notes = [*(notes if trains else ()), *PROFILE_NOTES]
+    if engines.rows:
+        tables, notes = [*tables, engines], [*notes, *ENGINE_NOTES]
     first = tables[0] if by is None else tables[0].sorted_by(by)
     return Report((first, *tables[1:]), tuple(notes))
 
@@ -97,7 +102,7 @@ def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record
     return read
 
 
-def leaderboard(records: Mapping[str, Sequence[Record]]) -> Table:
+def leaderboard(records: Mapping[str, Sequence[Record]], engines: Table | None = None) -> Table:
     """Rank the cells of runs within their groups; what did not end well stands at its group's end, without a rank.
 
     A metric that every task measured once and that no column shows gets a column of its own behind the others.
@@ -105,8 +110,12 @@ def leaderboard(records: Mapping[str, Sequence[Record]]) -> Table:
     records = trainings(records)
     measured = [r for of_run in records.values() for r in of_run]
     columns = tuple(_as_measured(column, measured) for column in (*COLUMNS, *_further_columns(measured)))
-    rows = tuple({column.name: column.value(repeats) for column in columns} for repeats in _repeats(records))
-    table = Table("leaderboard", columns, rows, GROUP)
+    rows: tuple[Row, ...] = tuple({c.name: c.value(repeats) for c in columns} for repeats in _repeats(records))
+    if engines and engines.rows:
+        best = best_engines(engines)
+        rows = tuple(_with_best(row, best) for row in rows)
+    shown = (*columns, *(ON_LEADERBOARD if engines and engines.rows else ()))
+    table = Table("leaderboard", shown, rows, GROUP)
     return replace(table, rows=tuple(row for group in table.groups() for row in _ranked(group.rows)))
 
 
@@ -132,6 +141,11 @@ def summary(records: Iterable[Record]) -> str:
         for metric in ("train.seconds", "train.evaluation_seconds")
     )
     return f"training {training} %, evaluation {evaluation} %, overhead {100 - training - evaluation} %"
+
+
+def _with_best(row: Row, best: Mapping[tuple[str, str, str, str], Row]) -> Row:
+    found = best.get((row["run"], row["dataset"], row["model"], row["device"]), {})
+    return {**row, **{column.name: found.get(column.name) for column in ON_LEADERBOARD}}
 
 
 def _repeats(records: Mapping[str, Sequence[Record]]) -> Iterator[Repeats]:

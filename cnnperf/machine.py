@@ -16,7 +16,7 @@ import psutil
 from cnnperf.cgroup import Groups
 from cnnperf.record import Machine
 
-PACKAGES = ("cnnperf", "torch", "torchvision", "numpy")
+PACKAGES = ("cnnperf", "torch", "torchvision", "numpy", "onnx", "onnxruntime", "onnxscript")
 PROC, SYS = Path("/proc"), Path("/sys")
 
 
@@ -56,6 +56,15 @@ def cpu_name() -> str:
         if key.strip() == "model name":
             return value.strip()
     return platform.processor() or platform.machine()
+
+
+def cpu_flags(*wanted: str) -> tuple[str, ...]:
+    """Return those of the instruction sets that the processor has, as Linux names them."""
+    for line in (_read(Path("/proc/cpuinfo")) or "").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return tuple(flag for flag in wanted if flag in value.split())
+    return ()
 
 
 def _memory_bytes() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from cnnperf.machine import usable_cores
 from cnnperf.preflight import DataRequest, Prepared, Ready, Request
 from cnnperf.stages import Settings
 from cnnperf.suite import Suite, plan
-from cnnperf.task import Cell, Choice, Provenance, Task
+from cnnperf.task import Choice, Provenance, Scalar, Task
 
 START_S = 6.0
 """Roughly what a task spends on starting its process and importing torch; for estimates only."""
@@ -107,6 +107,8 @@ class Preparation:
         self._roots = Roots.from_environment(request.data)
         self._roots.ordered()  # A folder that was named and is not there is a fault, whatever the suite reads.
         self._warnings: list[str] = []
+        self._keys: dict[tuple[str, str], list[str]] = {}
+        """Of the tasks completed so far, by cell and stage."""
         self._images = cache(self._find_images)
         self._network = cache(self._build)
         self._reason = cache(self._missing)
@@ -116,7 +118,7 @@ class Preparation:
         suite = self._suite.model_copy(update={"repeats": 1}) if self._request.quick else self._suite
         tasks = plan(suite, self._request.only)
         return Prepared(
-            tasks=tuple(self._with_needs(map(self._ready, tasks))),
+            tasks=tuple(ready for task in tasks for ready in self._ready(task)),
             warnings=tuple(self._warnings),
             downloads={
                 task.cell.dataset.name: size
@@ -125,21 +127,8 @@ class Preparation:
             },
         )
 
-    def _with_needs(self, tasks: Iterable[Ready]) -> Iterator[Ready]:
-        """Name to each task those of its cell before it whose artifacts its stage reads: their repeat 0."""
-        keys: dict[tuple[Cell, str], str] = {}
-        for ready in tasks:
-            task = ready.task
-            needs = tuple(keys[task.cell, stage] for stage in self._reads(task.stage) if (task.cell, stage) in keys)
-            task = task.model_copy(update={"needs": needs})
-            keys.setdefault((task.cell, task.stage), task.key)
-            yield ready.model_copy(update={"task": task})
-
-    def _reads(self, stage: str) -> tuple[str, ...]:
-        kind: type[Settings] = registry.options(registry.find("stages", stage))  # type: ignore[assignment]
-        return kind.reads
-
-    def _ready(self, task: Task) -> Ready:
+    def _ready(self, task: Task) -> Iterator[Ready]:
+        """Complete a task, once for each variant of it."""
         cell = task.cell
         images, reason = self._images(cell.dataset), self._reason(cell.device)
         network = self._network(cell.model, images.shape, images.num_classes)
@@ -147,15 +136,36 @@ class Preparation:
         threads = task.threads or usable_cores()
         samples = settings.planned_samples(images.train_count) or 0
         seconds = settings.estimate_s() or 3 * network.flops * samples / (FLOPS_PER_S_AND_CORE * threads)
-        return Ready(
-            task=task.model_copy(
-                update={"threads": threads, "settings": settings.model_dump(mode="json"), "data": images.provenance}
-            ),
-            folder=images.folder,
-            skip=reason,
-            estimate_s=0.0 if reason else START_S + min(1.25 * seconds, task.timeout_s),
-            weight_bytes=0 if reason else network.weight_bytes,
-        )
+        complete = {
+            "threads": threads,
+            "settings": settings.model_dump(mode="json"),
+            "data": images.provenance,
+        }
+        for variant in settings.variants(cell.device.name):
+            ready = Ready(
+                task=task.model_copy(
+                    update={**complete, "variant": variant, "needs": self._needs(task, settings, variant)}
+                ),
+                folder=images.folder,
+                skip=reason,
+                estimate_s=0.0 if reason else START_S + min(1.25 * seconds, task.timeout_s),
+                weight_bytes=0 if reason else network.weight_bytes,
+            )
+            if not task.repeat:
+                self._keys.setdefault((cell.id, task.stage), []).append(ready.task.key)
+            yield ready
+
+    def _needs(self, task: Task, settings: Settings, variant: Mapping[str, Scalar]) -> tuple[str, ...]:
+        """Return the keys of the tasks, of the cell and its first repeat, whose artifacts a task reads."""
+        before = {stage: keys for (cell, stage), keys in self._keys.items() if cell == task.cell.id}
+        needed = settings.needed(variant)
+        for stage in needed:
+            if stage not in before:
+                raise SuiteError(
+                    f"{self._request.where}: stages: {task.stage!r} reads what {stage!r} leaves; "
+                    f"name {stage!r} before {task.stage!r}"
+                )
+        return tuple(key for stage in (*settings.reads, *needed) for key in before.get(stage, ()))
 
     def _find_images(self, choice: Choice) -> Images:
         options = self._options("datasets", choice, datasets.GIVEN)

@@ -18,6 +18,7 @@ VERBS = {
     "models": "build",
     "datasets": "load",
     "devices": "acquire",
+    "engines": "load",
     "stages": "measure",
     "reports": "write",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,8 +32,8 @@ class Envelope(Frozen):
     """Where the images lie as arrays."""
     answer: Path
     """The file that takes the record."""
-    inputs: Mapping[str, Path] = {}
-    """What the tasks that it needs have left, by kind."""
+    needs: tuple[Record, ...] = ()
+    """What the tasks it needs left behind, without their measurements."""
 
 
 class Watcher(Protocol):
@@ -93,12 +93,16 @@ def execute(tasks: Sequence[Ready], folder: Path, watcher: Watcher) -> Iterator[
     Raises StoreError if the folder cannot be written or another run is writing it, RunError for a fault in mid-run.
     """
     with _writing(folder):
+        left = {r.key: r for r in store.read(folder)} if (folder / store.FILE).exists() else {}
         for ready in pending(tasks, folder):
             watcher.started(ready.task)
             try:
-                needed = [record for record in _records(folder) if record.key in ready.task.needs]
-                reason = ready.skip or _unmet(ready.task, needed)
-                record = _skipped(ready, reason) if reason else _run(ready, folder, watcher, _left_by(needed, folder))
+                reason = ready.skip or _unmet(ready.task, left)
+                needs = (
+                    [] if reason else [left[key].model_copy(update={"measurements": ()}) for key in ready.task.needs]
+                )
+                record = _skipped(ready, reason) if reason else _run(ready, needs, folder, watcher)
+                left[record.key] = record
                 store.append(folder, record)
             except OSError as error:
                 raise RunError(
@@ -124,23 +128,17 @@ def _writing(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _records(folder: Path) -> tuple[Record, ...]:
-    return store.read(folder) if (folder / store.FILE).exists() else ()
+def _unmet(task: Task, left: Mapping[str, Record]) -> str | None:
+    """Say which of the tasks that a task needs has not ended well; None if all have."""
+    for key in task.needs:
+        if key not in left:
+            return "needs a task that has not run; run its stages together"
+        if (need := left[key]).status != "ok":
+            return f"needs {need.task.label}, which is {need.status}: {need.error}"
+    return None
 
 
-def _unmet(task: Task, needed: Sequence[Record]) -> str | None:
-    """Say which need of a task was not met and why; None if all were."""
-    for record in needed:
-        if record.status != "ok":
-            return f"its {record.task.stage} {record.status}: {record.error or record.signal}"
-    return None if len(needed) == len(task.needs) else "the task whose artifacts it reads has no record"
-
-
-def _left_by(needed: Iterable[Record], folder: Path) -> dict[str, Path]:
-    return {kind: folder.resolve() / path for record in needed for kind, path in record.artifacts.items()}
-
-
-def _run(ready: Ready, folder: Path, watcher: Watcher, inputs: dict[str, Path]) -> Record:
+def _run(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) -> Record:
     task = ready.task
     assert ready.folder is not None, "preflight readies the data of every task that is not skipped"
     log = folder / "logs" / f"{_slug(task.label)[:150]}-{task.key}.log"
@@ -151,11 +149,11 @@ def _run(ready: Ready, folder: Path, watcher: Watcher, inputs: dict[str, Path]) 
         run=folder.resolve(),
         folder=ready.folder,
         answer=answer.resolve(),
-        inputs=inputs,
+        needs=tuple(need.model_copy(update={"measurements": ()}) for need in needs),
     )
     timed_out = False
     begun, started, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
-    with WorkerProcess("--task", envelope.model_dump_json(), log=log, threads=task.threads) as worker:
+    with WorkerProcess("--task", envelope.model_dump_json(by_alias=True), log=log, threads=task.threads) as worker:
         try:
             for message in worker.messages(lambda: max(0.0, started + task.timeout_s - time.monotonic())):
                 watcher.progressed(message["progress"])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, median_abs_deviation, norm, t
+from scipy.stats import binom, binomtest, median_abs_deviation, norm, t
 
 Floats = NDArray[np.float64]
 
@@ -195,3 +195,12 @@ def replicates_needed(differences: Sequence[float], shift: float, alpha: float, 
     deviation = np.std(np.asarray(differences, dtype=np.float64), ddof=1)
     quantiles = norm.isf(alpha) + norm.ppf(power)
     return int(np.ceil(max(np.pi / 3 * (quantiles * deviation / shift) ** 2, np.log2(1 / alpha))))
+
+
+def supports_quantile(count: int, q: float, confidence: float = 0.99) -> bool:
+    """Tell whether so many samples bound a quantile from above by their second largest, at this confidence.
+
+    It takes 11 for the median, 64 for the 0.9 and 662 for the 0.99 quantile.
+    Source: David and Nagaraja, Order Statistics (2003), section 7.1.
+    """
+    return bool(binom.cdf(1, count, 1 - q) <= 1 - confidence)

@@ -101,24 +101,27 @@ class Task(Frozen):
     timeout_s: float
     settings: dict[str, Any] = {}
     """The stage's section; after preflight complete, with every default and the model's recipe filled in."""
+    variant: dict[str, Scalar] = {}
+    """What tells it apart from the other tasks of its stage and cell, such as the engine."""
+    needs: tuple[str, ...] = ()
+    """Keys of the tasks whose artifacts it reads; through them a change in a training changes what follows."""
     data: Provenance | None = None
     """The images it reads; None until preflight has found them."""
-    needs: tuple[str, ...] = ()
-    """The keys of the tasks whose artifacts it reads; known after preflight."""
 
     @cached_property
     def key(self) -> str:
         """Hash all that decides the outcome, so that a change gives another key; timeout and data's place do not."""
         content = self.model_dump(mode="json", exclude={"timeout_s": True, "data": {"source"}})
-        if not self.needs:  # As it was before tasks had needs, so that older runs can be gone on with.
-            del content["needs"]
+        # Left out where empty, so that what was measured before there were any keeps its key.
+        content = {name: value for name, value in content.items() if value or name not in ("variant", "needs")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def label(self) -> str:
-        """Name the task for a reader: cell, stage and, if there are several, the repeat."""
+        """Name the task for a reader: cell, stage, variant and, if there are several, the repeat."""
+        variant = "".join(f" {_plain(value)}" for value in self.variant.values())
         repeat = f" repeat {self.repeat}" if self.repeat else ""
-        return f"{self.cell.id} {self.stage}{repeat}"
+        return f"{self.cell.id} {self.stage}{variant}{repeat}"
 
 
 def _plain(value: Any) -> str:

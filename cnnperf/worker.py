@@ -57,8 +57,9 @@ def run_task(envelope: Envelope, line: Line) -> Record:
     artifacts: dict[str, str] = {}
     try:
         device = registry.find("devices", task.cell.device.name)(**task.cell.device.options)
-        data = open_arrays(envelope.folder, task.data)
-        bench = Bench(task, device, data, envelope.run, line.progress, envelope.inputs, artifacts)
+        dataset = open_arrays(envelope.folder, task.data)
+        needs = {record.task.stage: record for record in envelope.needs}
+        bench = Bench(task, device, dataset, envelope.run, line.progress, artifacts, needs)
         measure = registry.find("stages", task.stage)
         # One by one: what a stage had measured before it failed is kept.
         for measurement in measure(bench, registry.options(measure).model_validate(task.settings)):

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from cnnperf import preflight
-from cnnperf.errors import CnnperfError, CnnperfWarning, DataError
+from cnnperf import preflight, registry
+from cnnperf.errors import CnnperfError, CnnperfWarning, DataError, SuiteError
 from cnnperf.preflight import DataRequest, Prepared, Request, ask, ask_data, prepare
+from cnnperf.preparation import Preparation
+from cnnperf.stages import Settings
 from cnnperf.suite import parse
+from cnnperf.task import Task
 
 TRAIN = {"steps": 4, "validation_images": 100, "batch_size": 50}
 
@@ -144,3 +147,55 @@ def test_real_data_is_found_and_named() -> None:
     assert "CNNPERF_DATA" in ready.task.data.source
     assert ready.folder is not None
     assert (ready.folder / "train_images.npy").is_file()
+
+
+class Reading(Settings):
+    """Of a stage that reads what training leaves, in two variants."""
+
+    needs = ("train",)
+
+    def variants(self, device: str) -> tuple[dict[str, str], ...]:
+        """Return two engines."""
+        return {"engine": "one"}, {"engine": "two"}
+
+
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add a stage `reading` to the room."""
+
+    def measure(bench: object, settings: Reading) -> None:
+        """Measure nothing."""
+
+    names, find = registry.names, registry.find
+    monkeypatch.setattr(registry, "names", lambda room: (*names(room), "reading") if room == "stages" else names(room))
+    monkeypatch.setattr(registry, "find", lambda room, name: measure if name == "reading" else find(room, name))
+    monkeypatch.setitem(measure.__annotations__, "settings", Reading)
+    monkeypatch.setattr(measure, "__module__", "cnnperf.stages.reading")
+
+
+DATA = {"name": "synthetic", "shape": [1, 28, 28], "train": 600, "test": 200}
+
+
+@pytest.mark.usefixtures("reading")
+def test_a_stage_reads_the_first_repeat_in_each_of_its_variants() -> None:
+    """Needs are keys of tasks that are complete, and a change in what is needed changes the key of what follows."""
+
+    def tasks(**changes: object) -> list[Task]:
+        asked = request(datasets=[DATA], stages=["train", "reading"], repeats=2, **changes)
+        return [ready.task for ready in Preparation(asked, lambda **_: None).answer().tasks]
+
+    first, second, *readers = tasks()
+    assert [task.variant for task in readers] == [{"engine": "one"}, {"engine": "two"}] * 2
+    assert all(task.needs == (first.key,) for task in readers)
+    assert first.needs == second.needs == ()
+    assert readers[1].label.endswith("reading two")
+    assert len({task.key for task in readers}) == 4
+    assert not {task.key for task in readers} & {task.key for task in tasks(train=TRAIN | {"steps": 5})}
+
+
+@pytest.mark.usefixtures("reading")
+def test_a_stage_without_what_it_needs_is_refused() -> None:
+    """The sentence names both stages and the order."""
+    asked = request(datasets=[DATA], stages=["reading", "train"])
+    with pytest.raises(SuiteError, match="'reading' reads what 'train' leaves; name 'train' before 'reading'"):
+        Preparation(asked, lambda **_: None).answer()

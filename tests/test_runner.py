@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -125,6 +125,21 @@ def test_a_device_that_is_not_there_is_skipped_with_the_reason(tmp_path: Path, m
     assert "no CUDA device" in record.error
 
 
+def test_a_task_whose_need_failed_is_skipped_with_that_reason(tmp_path: Path) -> None:
+    """What follows a failure is a record that names the failure; it runs once the need has ended well."""
+    [broken], [sound] = ready("broken:exited"), ready("lenet")
+
+    def after(need: Ready) -> Ready:
+        return sound.model_copy(update={"task": sound.task.model_copy(update={"needs": (need.task.key,)})})
+
+    _, skipped, orphan = execute((broken, after(broken), after(sound)), tmp_path, Unwatched())
+    assert skipped.status == orphan.status == "skipped"
+    assert skipped.error == f"needs {broken.task.label}, which is failed: the process ended with exit status 7"
+    assert orphan.error == "needs a task that has not run; run its stages together"
+    first, second = execute((sound, after(sound)), tmp_path, Unwatched())
+    assert (first.status, second.status) == ("ok", "ok")
+
+
 def test_resume_runs_what_is_missing_failed_or_changed(tmp_path: Path) -> None:
     """Ok and unchanged is not run again; everything else is."""
     tasks = ready("lenet", {"name": "lenet", "pool": "max"})
@@ -207,14 +222,3 @@ def test_a_new_folder_is_named_after_suite_time_and_host(tmp_path: Path) -> None
     folder = new_folder(suite("lenet"), tmp_path)
     assert folder.parent == tmp_path / "x"
     assert folder.name[8] == "T"
-
-
-def test_a_task_whose_need_failed_is_skipped_with_that_reason(trained: Callable[..., Record], tmp_path: Path) -> None:
-    """The profile of a network whose training failed is not run, and says why; no process is started."""
-    training = trained(status="failed", error="the loss became nan at step 3")
-    store.append(tmp_path, training)
-    task = training.task.model_copy(update={"stage": "profile", "needs": (training.key,)})
-    task = type(task).model_validate(task.model_dump())
-    ready = Ready(task=task, folder=tmp_path, skip=None, estimate_s=1.0, weight_bytes=0)
-    [record] = execute([ready], tmp_path, Unwatched())
-    assert (record.status, record.error) == ("skipped", "its train failed: the loss became nan at step 3")

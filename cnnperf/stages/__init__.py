@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Self
 
 from cnnperf.datasets import Dataset
 from cnnperf.devices import Device
-from cnnperf.task import Frozen, Task
+from cnnperf.record import Record
+from cnnperf.task import Frozen, Scalar, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,15 @@ class Bench:
     """The run folder."""
     progress: Callable[..., None]
     """`progress(step=…, loss=…)`: numbers for the screen; call it as often as you like outside the timed part."""
-    inputs: Mapping[str, Path] = field(default_factory=dict)
-    """What the tasks that this one needs have left (`weights`), by kind."""
     artifacts: dict[str, str] = field(default_factory=dict)
     """What was written, by kind, as paths relative to the run folder; it goes into the record."""
+    needs: Mapping[str, Record] = field(default_factory=dict)
+    """The records, without measurements, of the tasks that this one needs, by stage."""
+
+    def found(self, kind: str) -> Path | None:
+        """Return the artifact of a kind that a needed task left; None if none did."""
+        paths = (record.artifacts.get(kind) for record in self.needs.values())
+        return next((self.run / path for path in paths if path), None)
 
     def artifact(self, kind: str, name: str) -> Path:
         """Return the path for an artifact of this task (`weights`, `weights.pt`) and enter it in the record."""
@@ -39,14 +45,24 @@ class Bench:
 class Settings(Frozen):
     """A stage's section: every field a key of the suite's TOML, with its default, its bounds and a description."""
 
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Stages without whose artifacts this one cannot do; they stand before it in the suite."""
     reads: ClassVar[tuple[str, ...]] = ()
-    """The stages whose artifacts of repeat 0 the stage works on where the suite has them before it; their sections
-    and the models' recipes then lie under its own."""
+    """Stages whose artifacts it reads where the suite has them before it; their sections and the model's recipe lie
+    under its own."""
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
-        """Lay the suite's section on the model's recipe and the model's override on both. Raises ValidationError."""
-        return cls.model_validate({**model_recipe, **section, **override}, strict=True)
+        """Lay the model's override on the suite's section; the recipe is of training. Raises ValidationError."""
+        return cls.model_validate({**section, **override}, strict=True)
+
+    def variants(self, device: str) -> tuple[dict[str, Scalar], ...]:
+        """Return what a cell's tasks of this stage differ in: one task each."""
+        return ({},)
+
+    def needed(self, variant: Mapping[str, Scalar]) -> tuple[str, ...]:
+        """Return the stages that a variant cannot do without."""
+        return self.needs
 
     def quick(self) -> Self:
         """Return the settings with the budget cut to a few seconds."""

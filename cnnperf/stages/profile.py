@@ -220,7 +220,7 @@ class Samples:
 
 def load_weights(bench: Bench, model: nn.Module) -> str:
     """Load what the training left, and say `trained`, or `fresh` where none ran. Raises StageError if it misfits."""
-    path = bench.inputs.get("weights")
+    path = bench.found("weights")
     if path is None:
         return "fresh"
     state = torch.load(path, map_location=bench.device.torch_name, weights_only=True)

@@ -112,7 +112,8 @@ def test_weights_come_from_the_training_where_it_ran(bench: MakeBench, tmp_path:
     recipe = settings().recipe(32)
     model = Network.build(made, recipe, Data.load(made, recipe)).model
     torch.save(model.state_dict(), tmp_path / "weights.pt")
-    read = replace(made, inputs={"weights": tmp_path / "weights.pt"})
+    left = Record.model_construct(artifacts={"weights": str(tmp_path / "weights.pt")})
+    read = replace(made, needs={"train": left})
     assert of(measure(read, settings()), "parameters")[None].tags["weights"] == "trained"
     torch.save({}, tmp_path / "weights.pt")
     with pytest.raises(StageError, match="does not fit"):

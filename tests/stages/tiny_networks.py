@@ -38,3 +38,19 @@ class Recording(nn.Module):
         """Classify images."""
         self.calls.append((self.training, torch.is_inference_mode_enabled(), len(images)))
         return self.inner(images)
+
+
+class Branching(nn.Module):
+    """A network whose path depends on what it sees, which no graph can hold."""
+
+    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.inner = dense(in_channels, num_classes, image_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images, bright ones the other way."""
+        logits = self.inner(images)
+        return -logits if float(images.mean()) > 0 else logits
+
+
+branching = Branching

@@ -1,0 +1,84 @@
+"""One engine of a pair, the child's side: told on stdin what to load and when to work, it answers on a pipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cnnperf import registry
+from cnnperf.baton import Baton, PartnerGoneError, Turns, play
+from cnnperf.datasets import open_arrays
+from cnnperf.record import Record
+from cnnperf.sampling import SPAN, Plan, collector_off, settle
+from cnnperf.stages import Bench
+from cnnperf.task import Frozen, Task
+from cnnperf.worker import Line, in_words
+
+WARMUP_S = 5.0
+"""A side that is not steady by then is timed as it is."""
+
+
+class Arm(Frozen):
+    """What a side loads: the engine, and where the task that asks finds what it needs."""
+
+    task: Task
+    run: Path
+    folder: Path
+    """Where the images lie as arrays."""
+    needs: tuple[Record, ...]
+    engine: str
+
+
+class Side:
+    """Answers what it is told; the batch that it bound last is what it times."""
+
+    def __init__(self, arm: Arm, baton: Baton) -> None:
+        from cnnperf.stages._samples import Inputs
+        from cnnperf.stages._source import source_of
+
+        cell = arm.task.cell
+        device = registry.find("devices", cell.device.name)(**cell.device.options)
+        dataset = open_arrays(arm.folder, arm.task.data)
+        needs = {record.task.stage: record for record in arm.needs}
+        bench = Bench(arm.task, device, dataset, arm.run, lambda **_: None, {}, needs)
+        self._baton = baton
+        self._inputs = Inputs.of(bench)
+        self._engine = registry.find("engines", arm.engine)(source_of(bench))
+        self._call: Callable[[], object] = lambda: None
+        self.verbs = {"open": self._open, "settle": self._settle, "play": self._play}
+
+    def _open(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._call = self._engine.bind(self._inputs.batch(request["batch_size"]))
+        self._call()
+        return {}
+
+    def _settle(self, _: dict[str, Any]) -> dict[str, Any]:
+        with collector_off():
+            calls, warmup = settle(self._call, self._engine.synchronize, Plan(warmup_s=WARMUP_S))
+        last = sorted(each.wall_s for each in warmup.samples[-SPAN:])[SPAN // 2]
+        return {"calls": calls, "call_s": last / calls}
+
+    def _play(self, request: dict[str, Any]) -> dict[str, Any]:
+        turns = Turns.model_validate(request)
+        return play(self._call, self._engine.synchronize, turns, self._baton).model_dump(mode="json")
+
+
+def main(line: Line, baton: Baton) -> None:
+    """Load what the first line names, then answer until there is nothing more to answer."""
+    try:
+        side = Side(Arm.model_validate_json(sys.stdin.readline()), baton)
+        line.say(hello={})
+        for text in sys.stdin:
+            request = json.loads(text)
+            line.say(**{request["do"]: side.verbs[request["do"]](request["with"])})
+    except PartnerGoneError:
+        return  # Why it is gone is the parent's to find out.
+    except Exception as fault:
+        line.say(error=in_words(fault))
+
+
+if __name__ == "__main__":
+    main(Line(int(sys.argv[2])), Baton(int(sys.argv[1])))

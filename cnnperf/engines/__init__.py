@@ -1,0 +1,72 @@
+"""What runs a trained network. One file an engine; `load(source, *, …) -> Engine` raises EngineError where it cannot.
+
+A file's `NEEDS` names the stages without which its engine has nothing to load. Those that are not torch's own never
+import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnperf.errors import EngineError
+from cnnperf.task import Choice, Scalar
+
+Images = NDArray[np.float32]
+"""N×C×H×W, normalised."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What an engine may load, and on how many threads of which device it is to run."""
+
+    model: Choice
+    shape: tuple[int, int, int]
+    """C×H×W of an image."""
+    num_classes: int
+    seed: int
+    """Draws the weights where none were trained."""
+    weights: Path | None
+    onnx: Path | None
+    calibration: Callable[[int], Images]
+    """Returns so many training images."""
+    folder: Path
+    """Takes the files that an engine makes for itself, and keeps them for its other processes."""
+    device: str
+    threads: int
+
+
+class Engine(Protocol):
+    """A network, loaded."""
+
+    facts: Mapping[str, Scalar]
+    """What it runs on, as read back from it: threads, provider, level of optimisation."""
+    file: Path | None
+    """What it loaded."""
+    is_exact: bool
+    """Whether it is to compute what torch does; an engine of another precision answers for its accuracy instead."""
+
+    def bind(self, images: Images) -> Callable[[], object]:
+        """Return what computes the logits of these images; this is what is timed."""
+
+    def run(self, images: Images) -> NDArray[np.float32]:
+        """Return the logits, N×classes."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was given."""
+
+    def node_times(self, images: Images, runs: int) -> Any:
+        """Return the kernel times of each node by the layers it came from; None where the engine has no profiler."""
+
+
+def require(engine: str, *packages: str) -> None:
+    """Raise EngineError, naming the cure, unless the packages are installed."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise EngineError(f"{engine} needs {package}, which is not installed; pip install 'cnnperf[onnx]'")

@@ -1,0 +1,179 @@
+"""Which layers of torch a node of ONNX Runtime's optimised graph covers, and what its kernel takes."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cnnperf.errors import StageError
+
+SCOPES = "pkg.torch.onnx.name_scopes"
+KERNEL = "_kernel_time"
+ADDED = re.compile(
+    r"^fused |(_nchwc|_bn|_quantized|_(De)?QuantizeLinear(_Output)?|_token_\d+|/duplicated)+$"  # In blocks; in 8 bits.
+)
+"""What the runtime adds to the name of a value or node that it computes otherwise."""
+REORDERS = ("ReorderInput", "ReorderOutput", "Transpose")
+"""Operators that bring values into another order and back."""
+CONVERSIONS = (*REORDERS, "QuantizeLinear", "DequantizeLinear")
+"""Operators that write the value that they read, in another order or type."""
+
+
+class Group(NamedTuple):
+    """One node of the optimised graph."""
+
+    layers: tuple[str, ...]
+    """Qualified names of the torch modules whose work it does; empty if it is not known."""
+    operator: str
+    is_reorder: bool
+    times: list[float]
+    """Seconds, one a run."""
+
+
+class Times(NamedTuple):
+    """What a profiled pass told."""
+
+    groups: tuple[Group, ...]
+
+    @property
+    def mapped(self) -> float:
+        """Return the share of kernel time that is known to be some layer's."""
+        total = sum(sum(group.times) for group in self.groups)
+        return sum(sum(group.times) for group in self.groups if group.layers) / total
+
+
+class Origin:
+    """The exported graph, as torch wrote it: where each value and weight came from."""
+
+    def __init__(self, graph: Any) -> None:
+        self._by_name = {node.name: node for node in graph.node}
+        self._by_output = {output: node for node in graph.node for output in node.output}
+        self._weights = {weight.name for weight in graph.initializer}
+        self._readers = defaultdict(list)
+        for node in graph.node:
+            for name in node.input:
+                self._readers[name].append(node)
+
+    def layers(self, nodes: Sequence[Any]) -> dict[str, tuple[str, ...]]:
+        """Return for each node of an optimised graph, by name, the layers whose work it does."""
+        writers = {output: node for node in nodes for output in node.output}
+
+        def origin(value: str) -> str:
+            """Return the exported graph's name of a value: its own, its node's, or that of what was converted."""
+            node = writers.get(value)
+            for name in (value, *((node.name,) if node else ())):
+                for known in (name, plain(name)):
+                    if known in self._by_output:
+                        return self._summed(known, node)
+                    if node and known in self._by_name:
+                        return str(self._by_name[known].output[0])
+            if node is None:
+                return plain(value)
+            return origin(node.input[0]) if node.op_type in CONVERSIONS else value
+
+        found: dict[str, tuple[str, ...]] = {}
+        for node in nodes:
+            inputs, outputs = ([origin(value) for value in values] for values in (node.input, node.output))
+            converts = node.op_type in CONVERSIONS and outputs[0] in inputs
+            found[node.name] = self._of_value(outputs[0]) if converts else self._covered(inputs, outputs)
+        return found
+
+    def _summed(self, value: str, node: Any) -> str:
+        """Return what a node writes: a convolution that adds a shortcut keeps the name that it had without."""
+        if node is None or node.op_type != "Conv" or len(node.input) < 4:
+            return value
+        activated = any(attribute.name == "activation" for attribute in node.attribute)
+        for operator in ("Add", "Relu") if activated else ("Add",):
+            value = next((str(r.output[0]) for r in self._readers[value] if r.op_type == operator), value)
+        return value
+
+    def _covered(self, inputs: list[str], outputs: list[str]) -> tuple[str, ...]:
+        """Return the layers of a node: by the value it writes, or the weights it reads.
+
+        From the node that wrote its output back to the values it reads: all between was fused into it.
+        """
+        ends = [self._by_output[value] for value in outputs if value in self._by_output]
+        if not ends:
+            ends = [node for value in inputs if value in self._weights for node in self._readers[value]]
+        layers = [layer for node in self._back(ends, set(inputs)) for layer in self._layers(node)]
+        return tuple(dict.fromkeys(layers))
+
+    def _of_value(self, value: str) -> tuple[str, ...]:
+        """Return the layer that wrote a value, or the first that reads it."""
+        if value in self._by_output:
+            return tuple(self._layers(self._by_output[value])[-1:])
+        return tuple(self._layers(self._readers[value][0])[:1]) if self._readers[value] else ()
+
+    def _back(self, ends: Iterable[Any], inputs: set[str]) -> list[Any]:
+        found: list[Any] = []
+        queue = list(ends)
+        while queue:
+            node = queue.pop(0)
+            if any(node is other for other in found):
+                continue
+            found.append(node)
+            queue += [
+                self._by_output[value] for value in node.input if value not in inputs and value in self._by_output
+            ]
+        return found[::-1]
+
+    def _layers(self, node: Any) -> list[str]:
+        """Return the owners of a node's weights, and the module in whose forward it stands."""
+        owners = [value.rpartition(".")[0] for value in node.input if value in self._weights and "." in value]
+        scopes: list[str] = next((ast.literal_eval(p.value) for p in node.metadata_props if p.key == SCOPES), [])
+        # The last is the operator's own name, the first the whole network's, which has none.
+        return [*owners, *([scopes[-2] or "(network)"] if len(scopes) > 1 else [])]
+
+
+def plain(value: str) -> str:
+    """Return the name that a value had before the runtime gave it another layout or type."""
+    return ADDED.sub("", value)
+
+
+def node_times(
+    open_session: Callable[[Any], Any], options: Any, exported_file: Path, feed: Mapping[str, Any], runs: int
+) -> Times | None:
+    """Run with the profiler on, in a session of its own, and return what each node took in each run but the first.
+
+    options: of the session that was timed; profiling is switched on for this one and off again.
+    """
+    import onnx
+
+    exported = onnx.load(exported_file)
+    if not any(p.key == SCOPES for node in exported.graph.node for p in node.metadata_props):
+        return None
+    with tempfile.TemporaryDirectory(prefix="cnnperf-") as folder:
+        options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
+        options.optimized_model_filepath, severity = f"{folder}/optimized.onnx", options.log_severity_level
+        options.log_severity_level = 3  # It warns that the optimised file is for this machine alone, as is meant here.
+        try:
+            session = open_session(options)
+        finally:
+            options.enable_profiling, options.optimized_model_filepath = False, ""
+            options.log_severity_level = severity
+        for _ in range(runs + 1):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text())
+        layers = Origin(exported.graph).layers(onnx.load(f"{folder}/optimized.onnx").graph.node)
+    return Times(tuple(_grouped(events, layers)))
+
+
+def _grouped(events: Iterable[Mapping[str, Any]], layers: Mapping[str, tuple[str, ...]]) -> Iterable[Group]:
+    times: dict[str, list[float]] = defaultdict(list)
+    operators: dict[str, str] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith(KERNEL):
+            name = event["name"].removesuffix(KERNEL)
+            times[name].append(event["dur"] / 1e6)
+            operators[name] = event["args"]["op_name"]
+    if not times:
+        raise StageError("onnxruntime's profiler told of no kernel; update onnxruntime")
+    for name, seconds in times.items():
+        operator = operators[name]
+        yield Group(layers.get(name, ()), operator, operator in REORDERS, seconds[1:])

@@ -1,0 +1,110 @@
+"""ONNX Runtime in float32: the exported network after its graph optimisations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnperf.engines import Images, Source, require
+from cnnperf.engines._nodes import Times, node_times
+from cnnperf.errors import EngineError, StageError
+from cnnperf.task import Scalar
+
+NEEDS: tuple[str, ...] = ("export",)
+
+Optimization = Literal["disabled", "basic", "extended", "all"]
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+"""The execution provider of each device."""
+
+
+class Session:
+    """A session of ONNX Runtime on one provider, which it was proved to run on."""
+
+    def __init__(self, file: Path, source: Source, optimization: Optimization, *, spin: bool, is_exact: bool) -> None:
+        import onnxruntime
+
+        self._runtime = onnxruntime
+        self.file: Path | None = file
+        self.is_exact = is_exact
+        self._exported = source.onnx
+        self._provider = PROVIDERS[source.device]
+        if self._provider not in onnxruntime.get_available_providers():
+            version = onnxruntime.__version__
+            raise EngineError(
+                f"onnxruntime {version} has no {self._provider}; for {source.device} it takes another build"
+            )
+        self._options: Any = onnxruntime.SessionOptions()
+        self._options.intra_op_num_threads = source.threads
+        self._options.inter_op_num_threads = 1
+        self._options.graph_optimization_level = getattr(
+            onnxruntime.GraphOptimizationLevel, f"ORT_{'ENABLE_' * (optimization != 'disabled')}{_LEVELS[optimization]}"
+        )
+        for pool in ("intra", "inter"):
+            self._options.add_session_config_entry(f"session.{pool}_op.allow_spinning", str(int(spin)))
+        # Operators that the provider lacks would run on the CPU in silence.
+        self._options.add_session_config_entry("session.disable_cpu_ep_fallback", str(int(source.device != "cpu")))
+        self._session = self._open(self._options)
+        if (got := self._session.get_providers())[0] != self._provider:
+            raise StageError(f"asked for {self._provider}, and onnxruntime runs on {got[0]}")
+        self._input, self._output = self._session.get_inputs()[0], self._session.get_outputs()[0].name
+        self.facts: Mapping[str, Scalar] = {
+            "threads": source.threads,
+            "interop_threads": 1,
+            "spinning": spin,
+            "provider": got[0],
+            "optimization": optimization,
+            "input": "host" if source.device == "cpu" else "bound on the device",
+        }
+
+    def bind(self, images: Images) -> Callable[[], object]:
+        """Return what computes the logits of these images."""
+        self._check_batch(len(images))
+        if self._provider == PROVIDERS["cpu"]:
+            run, feed, names = self._session.run, {self._input.name: images}, [self._output]
+            return lambda: run(names, feed)
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(self._input.name, self._runtime.OrtValue.ortvalue_from_numpy(images, "cuda", 0))
+        binding.bind_output(self._output, "cuda")
+        return lambda: self._session.run_with_iobinding(binding)
+
+    def run(self, images: Images) -> NDArray[np.float32]:
+        """Return the logits, N×classes."""
+        self._check_batch(len(images))
+        (logits,) = self._session.run([self._output], {self._input.name: images})
+        return np.asarray(logits)
+
+    def synchronize(self) -> None:
+        """Return at once: a run has ended when it returns."""
+
+    def node_times(self, images: Images, runs: int) -> Times | None:
+        """Time each node by a session of its own with the profiler on; None for a graph that is not torch's."""
+        assert self._exported is not None, "there is something that was loaded"
+        return node_times(self._open, self._options, self._exported, {self._input.name: images}, runs)
+
+    def _open(self, options: Any) -> Any:
+        try:
+            return self._runtime.InferenceSession(str(self.file), options, providers=[self._provider])
+        except Exception as error:  # The runtime's exceptions have no common base of their own.
+            first = str(error).partition("\n")[0]
+            raise StageError(f"{self.file}: onnxruntime cannot load it ({first}); export it again") from error
+
+    def _check_batch(self, batch_size: int) -> None:
+        fixed = self._input.shape[0]
+        if isinstance(fixed, int) and fixed != batch_size:
+            raise StageError(
+                f"{self.file}: takes batches of {fixed} only, got {batch_size}; set batch_sizes to [{fixed}]"
+            )
+
+
+_LEVELS = {"disabled": "DISABLE_ALL", "basic": "BASIC", "extended": "EXTENDED", "all": "ALL"}
+
+
+def load(source: Source, *, optimization: Optimization = "all", spin: bool = False) -> Session:
+    """Load the exported network."""
+    require("onnxruntime", "onnxruntime")
+    assert source.onnx is not None, "the export left a file"
+    return Session(source.onnx, source, optimization, spin=spin, is_exact=True)

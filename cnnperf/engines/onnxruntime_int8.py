@@ -1,0 +1,76 @@
+"""ONNX Runtime in 8-bit integers: quantised statically in QDQ form, calibrated on training images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cnnperf.engines import Source, require
+from cnnperf.engines.onnxruntime import Session
+from cnnperf.machine import cpu_flags
+
+NEEDS: tuple[str, ...] = ("export",)
+
+BATCH = 32
+"""Images in a batch of the calibration."""
+
+
+def load(source: Source, *, calibration_images: int = 256, spin: bool = False) -> Session:
+    """Quantise the exported network, unless another process of the task has, and load it."""
+    require("onnxruntime_int8", "onnxruntime", "onnx")
+    assert source.onnx is not None, "the export left a file"
+    flags = cpu_flags("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
+    file = source.folder / "model_int8.onnx"
+    if not file.exists():
+        quantise(source.onnx, file, source, calibration_images, has_vnni=any("vnni" in flag for flag in flags))
+    session = Session(file, source, "all", spin=spin, is_exact=False)
+    session.facts = {**session.facts, "calibration_images": calibration_images, "cpu_flags": " ".join(flags)}
+    return session
+
+
+def quantise(onnx: Path, file: Path, source: Source, images: int, *, has_vnni: bool) -> None:
+    """Write the quantised network: weights int8 by channel, activations uint8.
+
+    Without VNNI the sums of 8-bit products saturate in 16 bits, so weights are held to 7.
+    """
+    from onnxruntime.quantization import QuantFormat, QuantType, quant_pre_process, quantize_static
+
+    root = logging.getLogger()
+    level, part = root.level, file.with_suffix(".part")
+    root.setLevel(logging.ERROR)
+    try:
+        quant_pre_process(str(onnx), str(part), skip_symbolic_shape=True)
+        quantize_static(
+            str(part),
+            str(part),
+            Calibration(source, images),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=not has_vnni,
+        )
+        part.rename(file)
+    finally:
+        root.setLevel(level)
+        part.unlink(missing_ok=True)
+
+
+class Calibration:
+    """Hands training images to the quantiser, a batch at a time."""
+
+    def __init__(self, source: Source, count: int) -> None:
+        import onnx
+
+        assert source.onnx is not None
+        name = onnx.load(source.onnx, load_external_data=False).graph.input[0].name
+        images = source.calibration(count)
+        self._batches: Iterator[dict[str, Any]] = iter(
+            [{name: images[start : start + BATCH]} for start in range(0, len(images), BATCH)]
+        )
+
+    def get_next(self) -> dict[str, Any] | None:
+        """Return the next batch; None after the last."""
+        return next(self._batches, None)

@@ -1,0 +1,81 @@
+"""PyTorch as it is, eager, in inference mode: what the others are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnperf import models
+from cnnperf.engines import Images, Source
+from cnnperf.task import Scalar
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+NEEDS: tuple[str, ...] = ()
+
+
+class Eager:
+    """A torch module in evaluation and inference mode."""
+
+    is_exact = True
+
+    def __init__(self, model: nn.Module, forward: Callable[[Tensor], Tensor], source: Source) -> None:
+        import torch
+
+        self._torch = torch
+        self._forward = forward
+        self._device = source.device
+        self.model = model
+        self.file: Path | None = source.weights
+        self.facts: Mapping[str, Scalar] = {
+            "threads": torch.get_num_threads(),
+            "interop_threads": torch.get_num_interop_threads(),
+            "input": "host" if source.device == "cpu" else "bound on the device",
+        }
+
+    def bind(self, images: Images) -> Callable[[], object]:
+        """Return what computes the logits of these images, which lie on the device."""
+        tensor = self._torch.from_numpy(images).to(self._device)
+
+        def call() -> Tensor:
+            with self._torch.inference_mode():
+                return self._forward(tensor)
+
+        return call
+
+    def run(self, images: Images) -> NDArray[np.float32]:
+        """Return the logits, N×classes."""
+        logits: Tensor = self.bind(images)()  # type: ignore[assignment]
+        found: NDArray[np.float32] = logits.cpu().numpy()
+        return found
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was given."""
+        if self._device != "cpu":
+            self._torch.get_device_module(self._device).synchronize()
+
+    def node_times(self, images: Images, runs: int) -> None:
+        """Return None: the profile stage times torch's layers."""
+
+
+def network(source: Source) -> nn.Module:
+    """Build the network with its trained weights, or with those that the seed draws; in evaluation mode."""
+    import torch
+
+    torch.set_num_threads(source.threads)
+    torch.manual_seed(source.seed)
+    model = models.create(source.model, source.shape, source.num_classes)
+    if source.weights:
+        model.load_state_dict(torch.load(source.weights, weights_only=True))
+    return model.eval().to(source.device)
+
+
+def load(source: Source) -> Eager:
+    """Load the network with its weights."""
+    model = network(source)
+    return Eager(model, model, source)

@@ -1,0 +1,153 @@
+"""Two engines in turns: a fresh pair of processes each time, the ratio of each pair the one figure that it gives."""
+
+from __future__ import annotations
+
+import math
+import random
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from cnnperf.baton import LETTERS, Taken, Turns
+from cnnperf.duet import Conditions, order_of
+from cnnperf.engine_worker import WARMUP_S, Arm
+from cnnperf.errors import StageError
+from cnnperf.process import Launch, WorkerProcess, listen, tail
+from cnnperf.record import Measurement
+from cnnperf.stages import Bench
+
+PATIENCE_S = 300.0
+"""A side that is silent for so long has hung."""
+TURN_S = 3.0
+"""How long the samples of one batch size may take in a pair of processes."""
+FEWEST = 12
+"""Fewer pairs of samples are none."""
+
+
+def speedups(
+    bench: Bench, baseline: str, candidate: str, batch_sizes: Sequence[int], pairs: int
+) -> Iterator[Measurement]:
+    """Yield for each batch size how many times faster the candidate is, a value a pair of processes.
+
+    A batch size whose calls are too long to take turns is left out. Raises StageError if a side ends or hangs.
+    """
+    dice = random.Random(bench.task.key)
+    conditions: dict[int, Conditions] = {}
+    ratios: dict[int, list[float]] = {size: [] for size in batch_sizes}
+    with tempfile.TemporaryDirectory(prefix="cnnperf-pairs-") as folder:
+        for number in range(pairs):
+            with Pair(bench, (baseline, candidate), Path(folder), dice) as pair:
+                for size in dice.sample(list(ratios), len(ratios)):
+                    pair.ask("open", [{"batch_size": size}] * 2)
+                    if size not in conditions:
+                        settled = pair.ask("settle", [{}])[0]
+                        conditions[size] = _conditions(settled["calls"], settled["call_s"])
+                    if conditions[size].pairs:
+                        ratios[size].append(pair.play(conditions[size]))
+            bench.progress(pair=number + 1, of=pairs)
+    for size, values in ratios.items():
+        if values:
+            yield Measurement(
+                metric="infer.speedup",
+                unit="1",
+                better="higher",
+                values=tuple(values),
+                tags={
+                    "engine": candidate,
+                    "batch_size": size,
+                    "baseline": baseline,
+                    "calls": conditions[size].calls,
+                    "pairs": conditions[size].pairs,
+                },
+            )
+
+
+def _conditions(calls: int, call_s: float) -> Conditions:
+    fit = 2 * int(TURN_S / (4 * calls * call_s))
+    pairs = min(60, fit) if fit >= FEWEST else FEWEST if FEWEST * 2 * call_s <= 2 * TURN_S else 0
+    return Conditions(calls, call_s, pairs, min(10, pairs // 4))
+
+
+class Pair:
+    """Two engines in two processes that live at once; none outlives the `with` block."""
+
+    def __init__(self, bench: Bench, engines: tuple[str, str], folder: Path, dice: random.Random) -> None:
+        self._bench = bench
+        self._engines = engines
+        self._folder = folder
+        self._dice = dice
+        self._stack = ExitStack()
+        self._deadline = math.inf
+
+    def __enter__(self) -> Pair:
+        with ExitStack() as stack:
+            ends = [stack.enter_context(end) for end in socket.socketpair()]
+            started = {index: self._start(index, ends[index], stack) for index in self._dice.sample((0, 1), 2)}
+            for end in ends:
+                end.close()
+            self._workers = [started[0], started[1]]
+            self._heard = listen(self._workers, lambda: max(0.0, self._deadline - time.monotonic()))
+            self._answers("hello", 2)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def ask(self, verb: str, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Tell the first side, or both, what to do, and return what they answer."""
+        for worker, request in zip(self._workers, requests, strict=False):
+            worker.send(**{"do": verb, "with": request})
+        return self._answers(verb, len(requests))
+
+    def play(self, on: Conditions) -> float:
+        """Let the two take turns, and return the baseline's time over the candidate's: the median over the samples."""
+        order = order_of(on.pairs, self._dice)
+        turns = [Turns(me=me, order=order, calls=on.calls, warmup=on.warmup, warmup_s=WARMUP_S) for me in LETTERS]
+        answers = self.ask("play", [each.model_dump(mode="json") for each in turns])
+        one, other = (Taken.model_validate(answer).samples for answer in answers)
+        return math.exp(median(math.log(a.wall_s / b.wall_s) for a, b in zip(one, other, strict=True)))
+
+    def _start(self, index: int, end: socket.socket, stack: ExitStack) -> WorkerProcess:
+        arm = Arm(
+            task=self._bench.task,
+            run=self._bench.run,
+            folder=self._bench.dataset.folder,
+            needs=tuple(self._bench.needs.values()),
+            engine=self._engines[index],
+        )
+        launch = Launch(
+            command=(*Launch().command[:-1], "cnnperf.engine_worker"),
+            # Threads that wait for each other by spinning would take the core from the other side.
+            environment={"OMP_WAIT_POLICY": "PASSIVE"},
+            threads=self._bench.task.threads,
+            pass_fds=(end.fileno(),),
+        )
+        worker = stack.enter_context(WorkerProcess(str(end.fileno()), None, log=self._log(index), launch=launch))
+        worker.send(**arm.model_dump(mode="json", by_alias=True))
+        return worker
+
+    def _answers(self, verb: str, count: int) -> list[dict[str, Any]]:
+        self._deadline = time.monotonic() + PATIENCE_S
+        answers: dict[int, dict[str, Any]] = {}
+        while len(answers) < count:
+            try:
+                worker, message = next(self._heard)
+            except TimeoutError:
+                raise StageError(f"a side of the pair said nothing for {PATIENCE_S:g} s and was ended") from None
+            index = self._workers.index(worker)
+            if message is None:
+                last = (tail(self._log(index), 1) or ("",))[0]
+                raise StageError(f"{self._engines[index]}, in turns: the process {worker.ending}: {last}")
+            if "error" in message:
+                raise StageError(f"{self._engines[index]}, in turns: {message['error']}")
+            answers[index] = message[verb]
+        return [answers[index] for index in range(count)]
+
+    def _log(self, index: int) -> Path:
+        return self._folder / f"{index}.log"

@@ -1,0 +1,27 @@
+"""What an engine is given to load, out of a stage's bench; nothing here imports torch."""
+
+from __future__ import annotations
+
+from cnnperf.engines import Source
+from cnnperf.machine import usable_cores
+from cnnperf.stages import Bench
+from cnnperf.stages._samples import Inputs
+
+
+def source_of(bench: Bench) -> Source:
+    """Return what the tasks before this one left for an engine to load."""
+    channels, height, width = bench.dataset.test_images.shape[1:]
+    folder = bench.run / "artifacts" / bench.task.key
+    folder.mkdir(parents=True, exist_ok=True)
+    return Source(
+        model=bench.task.cell.model,
+        shape=(channels, height, width),
+        num_classes=len(bench.dataset.classes),
+        seed=bench.task.seed - bench.task.repeat,
+        weights=bench.found("weights"),
+        onnx=bench.found("onnx"),
+        calibration=Inputs.of(bench).train,
+        folder=folder,
+        device=bench.device.torch_name,
+        threads=bench.task.threads or usable_cores(),
+    )

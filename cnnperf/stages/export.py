@@ -1,0 +1,142 @@
+"""Export a trained network to ONNX, checked, with a dynamic batch, and leave what torch computes to be matched."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from cnnperf import registry
+from cnnperf.datasets import Roots
+from cnnperf.engines import require
+from cnnperf.engines.torch import network
+from cnnperf.errors import StageError
+from cnnperf.machine import fingerprint
+from cnnperf.record import Measurement
+from cnnperf.stages import Bench, Settings
+from cnnperf.stages._golden import golden
+from cnnperf.stages._samples import Inputs
+from cnnperf.stages._single import single
+from cnnperf.stages._source import source_of
+
+EXTERNAL_BYTES = 2 * 10**9
+"""A file of protocol buffers can be no larger; beyond it the weights lie beside it."""
+
+
+class Export(Settings):
+    """How a network is exported: the `[export]` section."""
+
+    reads: ClassVar[tuple[str, ...]] = ("train",)
+
+    opset: int | None = Field(default=None, ge=18, le=25, description="ONNX operator set; absent: torch's own choice.")
+
+
+def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
+    """Export the network, from its trained weights or freshly built, and check the file.
+
+    Yields seconds, sizes and counts. Leaves the artifacts `onnx` and `golden`, what torch computes from test images in
+    float32 and float64. Raises StageError for a network that cannot be exported, EngineError where onnx is not there.
+    """
+    require("export", "onnx", "onnxscript")
+    model = network(source_of(bench))
+    inputs = Inputs.of(bench)
+    path = bench.artifact("onnx", "model.onnx")
+    cached = Roots.from_environment().cache / "onnx" / f"{content_hash(bench, model, settings)}.onnx"
+    if cached.exists():
+        shutil.copyfile(cached, path)
+    else:
+        start = perf_counter()
+        nodes = export(model, inputs.batch(2), path, settings)
+        yield single("export.export_seconds", "s", perf_counter() - start, "lower")
+        yield single("export.torch_nodes", "count", nodes)
+        if not path.with_name(f"{path.name}.data").exists():
+            keep(path, cached)
+    yield from checked(path)
+    golden(model, inputs, bench.device.torch_name).save(bench.artifact("golden", "golden.npz"))
+    yield single("export.threads", "count", torch.get_num_threads())
+
+
+def export(model: nn.Module, images: Any, path: Path, settings: Export) -> int:
+    """Write the network as ONNX with a dynamic batch, and return how many operations torch had traced."""
+    batch = torch.export.Dim("batch")
+    example = torch.from_numpy(images).to(next(model.parameters()).device)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: batch},),
+                input_names=["images"],
+                output_names=["logits"],
+                opset_version=settings.opset,
+                verbose=False,
+            )
+    except Exception as error:  # Any of torch.export's, the translation's, or the network's own.
+        raise StageError(f"{type(model).__name__} cannot be exported to ONNX: {_cause(error)}") from error
+    assert program is not None, "dynamo returns the program"
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    program.save(str(path), external_data=size >= EXTERNAL_BYTES)
+    traced = program.exported_program
+    return 0 if traced is None else sum(node.op == "call_function" for node in traced.graph.nodes)
+
+
+def checked(path: Path) -> Iterator[Measurement]:
+    """Have onnx check the file in full, and yield what it is. Raises StageError for what it finds wrong."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:  # Of the checker, of shape inference, or of the parser.
+        raise StageError(f"{path.name}: not a valid ONNX file: {_cause(error)}") from error
+    model = onnx.load(path, load_external_data=False)
+    opset = next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
+    if model.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value"):
+        raise StageError(f"{path.name}: its batch is fixed; export it with a dynamic one")
+    yield single("export.opset", "1", opset)
+    yield single("export.ir_version", "1", model.ir_version)
+    yield single("export.nodes", "count", len(model.graph.node), "lower")
+    yield single("export.file_bytes", "bytes", path.stat().st_size, "lower", artifact="onnx")
+
+
+def content_hash(bench: Bench, model: nn.Module, settings: Export) -> str:
+    """Hash all that decides the file: weights, architecture, versions, shape and settings."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + str(tuple(tensor.shape)).encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    build = registry.find("models", bench.task.cell.model.name)
+    file = inspect.getsourcefile(build)
+    packages = fingerprint().packages
+    versions = [packages.get(name) for name in ("torch", "onnx", "onnxscript")]
+    facts = (repr(model), str(bench.task.cell.model), versions, bench.dataset.test_images.shape[1:], settings.opset)
+    digest.update(repr(facts).encode() + (Path(file).read_bytes() if file else b""))
+    return digest.hexdigest()
+
+
+def keep(path: Path, cached: Path) -> None:
+    """Put a file into the cache, whole or not at all."""
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    part = cached.with_suffix(f".{path.parent.name}.part")
+    shutil.copyfile(path, part)
+    part.rename(cached)
+
+
+def _cause(error: BaseException) -> str:
+    """Return the first line of what an error began with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no words'}"

@@ -1,0 +1,234 @@
+"""Export and inference: the same network in another engine, or a failure that says by how much it is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnperf.errors import EngineError, StageError
+from cnnperf.leaderboard import report_of
+from cnnperf.preflight import Request, prepare
+from cnnperf.record import Measurement, Record
+from cnnperf.runner import Unwatched, execute
+from cnnperf.stages import Bench
+from cnnperf.stages.export import Export, checked
+from cnnperf.stages.export import measure as export
+from cnnperf.stages.infer import Infer
+from cnnperf.stages.infer import measure as infer
+from cnnperf.suite import parse
+
+onnx = pytest.importorskip("onnx")
+
+QUICK = Infer(batch_sizes=(1, 7, 64), samples=11, seconds=0.0, pairs=0)
+Make = Callable[..., Bench]
+
+
+def named(measurements: Iterable[Measurement], metric: str, **tags: Any) -> list[Measurement]:
+    """Return those of one metric that carry these tags."""
+    return [m for m in measurements if m.metric == metric and tags.items() <= m.tags.items()]
+
+
+@pytest.fixture
+def exported(bench: Make, trained: Callable[..., Record]) -> Callable[..., Bench]:
+    """Return a maker of benches of the infer stage, after the export of a network."""
+
+    def make(engine: str = "onnxruntime", model: str = "convolutional") -> Bench:
+        first = bench(model)
+        list(export(first, Export()))
+        record = trained().model_copy(update={"task": first.task, "artifacts": dict(first.artifacts)})
+        task = first.task.model_copy(update={"stage": "infer", "variant": {"engine": engine}})
+        return replace(first, task=task, artifacts={}, needs={"export": record})
+
+    return make
+
+
+def spoil(path: Path) -> None:
+    """Change one weight of an exported network."""
+    from onnx import numpy_helper
+
+    model = onnx.load(path)
+    weight = next(each for each in model.graph.initializer if each.name.endswith("weight"))
+    values = numpy_helper.to_array(weight).copy()
+    values.flat[0] += 1.0
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    onnx.save(model, path)
+
+
+def test_an_export_is_checked_and_has_a_dynamic_batch(bench: Make) -> None:
+    """Opset, IR, size and counts are told, and the file says that the batch is free."""
+    made = bench()
+    found = list(export(made, Export()))
+    file = made.run / made.artifacts["onnx"]
+    assert onnx.load(file).graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert named(found, "export.file_bytes")[0].values == (file.stat().st_size,)
+    assert {m.metric for m in found} >= {"export.opset", "export.ir_version", "export.nodes", "export.torch_nodes"}
+
+
+def test_the_same_network_is_exported_once(bench: Make) -> None:
+    """What is in the cache takes no export, and gives the same bytes."""
+    first, second, other = bench(seed=3), bench(seed=3), bench(seed=4)
+    list(export(first, Export()))
+    content = (first.run / first.artifacts["onnx"]).read_bytes()
+    assert not named(export(second, Export()), "export.export_seconds")
+    assert (second.run / second.artifacts["onnx"]).read_bytes() == content
+    assert named(export(other, Export()), "export.export_seconds")
+
+
+def test_a_network_that_cannot_be_exported_is_one_sentence(bench: Make) -> None:
+    """Control flow that depends on the data names the network and the cause."""
+    with pytest.raises(StageError, match="Branching cannot be exported to ONNX: ") as caught:
+        list(export(bench("branching"), Export()))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_file_is_one_sentence(tmp_path: Path, exported: Callable[..., Bench]) -> None:
+    """Neither the checker nor the runtime gets past it."""
+    made = exported()
+    file = made.found("onnx")
+    assert file is not None
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(StageError, match=r"model\.onnx: not a valid ONNX file"):
+        list(checked(file))
+    with pytest.raises(StageError, match=r"model\.onnx: onnxruntime cannot load it"):
+        list(infer(made, QUICK))
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime", "onnxruntime_int8"])
+def test_an_engine_is_timed_and_held_to_torch(exported: Callable[..., Bench], engine: str) -> None:
+    """Every batch size is timed; logits at the smallest and the largest batch are compared, and accuracy."""
+    found = list(infer(exported(engine), QUICK))
+    for batch_size in QUICK.batch_sizes:
+        (latency,) = named(found, "infer.latency", batch_size=batch_size, engine=engine)
+        assert len(latency.values) >= 11
+        assert min(latency.values) > 0
+    for batch_size in (1, 2, 64):
+        (error,) = named(found, "infer.error_to_float64", batch_size=batch_size)
+        assert error.values[0] < (0.2 if engine.endswith("int8") else 1e-5)
+    (agreement,) = named(found, "infer.top1_agreement")
+    assert agreement.values[0] > 0.9
+    assert agreement.tags["n"] == 200
+
+
+def test_layers_of_onnxruntime_are_those_of_torch(exported: Callable[..., Bench]) -> None:
+    """All kernel time belongs to modules that the network has."""
+    found = list(infer(exported(), QUICK))
+    (share,) = named(found, "infer.mapped_share")
+    assert share.values[0] >= 0.99
+    nodes = named(found, "infer.node_time")
+    assert all(len(node.values) == 20 for node in nodes)
+    assert not any(node.tags["layer"] == "(unmapped)" for node in nodes)
+
+
+def test_one_changed_weight_is_a_failed_parity_with_its_figures(exported: Callable[..., Bench]) -> None:
+    """What was measured is kept, and the sentence says how far it is off."""
+    made = exported()
+    file = made.found("onnx")
+    assert file is not None
+    spoil(file)
+    found: list[Measurement] = []
+    with pytest.raises(StageError, match=r"onnxruntime: parity failed at batch size 1: its logits lie"):
+        found.extend(infer(made, QUICK))
+    assert named(found, "infer.error_to_float64", batch_size=64)[0].values[0] > 1e-4
+    assert named(found, "infer.latency", batch_size=64)
+
+
+def test_output_that_is_not_finite_is_refused(exported: Callable[..., Bench]) -> None:
+    """NaN fails the engine in a sentence."""
+    from onnx import numpy_helper
+
+    made = exported()
+    file = made.found("onnx")
+    assert file is not None
+    model = onnx.load(file)
+    weight = next(each for each in model.graph.initializer if each.name.endswith("weight"))
+    weight.CopyFrom(numpy_helper.from_array(np.full(tuple(weight.dims), np.nan, np.float32), weight.name))
+    onnx.save(model, file)
+    with pytest.raises(StageError, match="its output is not finite"):
+        list(infer(made, QUICK))
+
+
+def test_a_fixed_batch_is_refused_with_the_one_that_fits(exported: Callable[..., Bench]) -> None:
+    """The runtime would say it in many lines."""
+    made = exported()
+    file = made.found("onnx")
+    assert file is not None
+    model = onnx.load(file)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(model, file)
+    with pytest.raises(StageError, match=r"takes batches of 4 only, got 1; set batch_sizes to \[4\]"):
+        list(infer(made, QUICK))
+
+
+def test_an_engine_that_is_not_installed_names_the_extra(
+    exported: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence holds the command that installs it."""
+    made = exported()
+    monkeypatch.setattr("cnnperf.engines.find_spec", lambda name: None)
+    with pytest.raises(EngineError, match=r"pip install 'cnnperf\[onnx\]'"):
+        list(infer(made, QUICK))
+
+
+def test_auto_doubles_the_batch_until_throughput_stops_rising(exported: Callable[..., Bench]) -> None:
+    """Batch sizes are powers of two from one, and the bound is said."""
+    found = list(infer(exported(), QUICK.model_copy(update={"batch_sizes": "auto"})))
+    sizes = [m.tags["batch_size"] for m in named(found, "infer.latency")]
+    assert sizes == [2**i for i in range(len(sizes))]
+    assert named(found, "infer.largest_batch_size")[0].tags["bound"] in ("throughput", "memory")
+
+
+SUITE = {
+    "datasets": [{"name": "synthetic", "shape": [1, 28, 28], "train": 600, "test": 200}],
+    "models": ["lenet"],
+    "stages": ["train", "export", "infer"],
+    "threads": 1,
+    "train": {"steps": 4, "validation_images": 100, "batch_size": 50},
+    "infer": {"batch_sizes": [8], "samples": 11, "seconds": 0.0, "pairs": 1},
+}
+
+
+def test_a_run_compares_engines_in_pairs_of_processes(tmp_path: Path) -> None:
+    """Each pair is one ratio, and the trained weights are what both sides load."""
+    tasks = prepare(Request(suite=parse(SUITE, where="x.toml", name="x"), where="x.toml")).tasks
+    train, out, of_torch, of_runtime = execute(tasks, tmp_path, Unwatched())
+    for record in (train, out, of_torch, of_runtime):
+        assert record.status == "ok", record.error
+    assert of_torch.task.needs == (train.key,)
+    assert of_runtime.task.needs == (train.key, out.key)
+    (speedup,) = of_runtime.find("infer.speedup", engine="onnxruntime", batch_size=8)
+    assert len(speedup.values) == 1
+    assert speedup.values[0] > 0
+    assert not of_torch.find("infer.speedup")
+    assert of_torch.find("infer.test_accuracy")[0].values == of_runtime.find("infer.torch_test_accuracy")[0].values
+    (row,) = engine_rows(of_runtime, tmp_path)
+    assert row["parity"] == "ok"
+
+
+def engine_rows(record: Record, run: Path) -> list[Any]:
+    """Return the rows of an engine's record in the table of its run."""
+    rows = report_of([run]).tables[-1].rows
+    return [row for row in rows if row["engine"] == record.task.variant["engine"]]
+
+
+LACKS_TORCH = """
+import sys
+from cnnperf import registry
+import cnnperf.stages.infer, cnnperf.engine_worker
+for name in ("onnxruntime", "onnxruntime_int8"):
+    registry.module("engines", name)
+import onnxruntime, onnxruntime.quantization
+print("torch" in sys.modules)
+"""
+
+
+def test_the_path_of_onnxruntime_never_imports_torch() -> None:
+    """Neither the stage, the worker of a pair, nor the engines do."""
+    answer = subprocess.run([sys.executable, "-c", LACKS_TORCH], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"

@@ -1,0 +1,143 @@
+"""The table of engines: speed-ups from pairs, who may be called best, and what is shown and not ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from cnnperf.engine_table import engine_table
+from cnnperf.leaderboard import leaderboard
+from cnnperf.record import Measurement, Record
+from cnnperf.stats import supports_quantile
+from cnnperf.table import Row
+
+Trained = Callable[..., Record]
+
+
+@pytest.fixture
+def engine(trained: Trained) -> Callable[..., Record]:
+    """Return a maker of an engine's record."""
+
+    def make(
+        name: str,
+        latency: Sequence[float],
+        ratios: Sequence[float] = (),
+        *,
+        accuracy: float = 0.5,
+        error: str | None = None,
+        **changes: Any,
+    ) -> Record:
+        tags = {"engine": name, "batch_size": 8}
+        measured = [
+            Measurement(metric="infer.latency", unit="s", better="lower", values=tuple(latency), tags=tags),
+            Measurement(metric="infer.error_to_float64", unit="1", better="lower", values=(1e-7,), tags=tags),
+            Measurement(
+                metric="infer.test_accuracy",
+                unit="fraction",
+                better="higher",
+                values=(accuracy,),
+                tags={"engine": name},
+            ),
+        ]
+        if ratios:
+            measured.append(
+                Measurement(metric="infer.speedup", unit="1", better="higher", values=tuple(ratios), tags=tags)
+            )
+        record = trained(**changes)
+        task = record.task.model_copy(update={"stage": "infer", "variant": {"engine": name}})
+        status = "failed" if error else "ok"
+        made = record.model_copy(
+            update={"task": task, "status": status, "error": error, "measurements": tuple(measured)}
+        )
+        return made.model_copy(update={"key": task.key})
+
+    return make
+
+
+Engine = Callable[..., Record]
+
+
+def rows_of(*records: Record) -> dict[str, Row]:
+    """Return the rows of one run by engine."""
+    return {row["engine"]: row for row in engine_table({"suite/run": records}).rows}
+
+
+def test_six_pairs_give_an_interval_and_a_best_engine(engine: Engine) -> None:
+    """Hodges–Lehmann of the pairs; with six of them the exact 95 % interval is their whole range."""
+    ratios = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05]
+    rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.013] * 3, ratios))
+    found = rows["onnxruntime"]
+    assert found["speedup"] == pytest.approx(2.0, rel=0.01)
+    assert (found["speedup_low"], found["speedup_high"]) == pytest.approx((1.9, 2.1))
+    assert (found["speedup_pairing"], found["best"]) == ("paired", "yes")
+    assert (rows["torch"]["speedup"], rows["torch"]["best"]) == (1.0, None)
+    assert found["images_per_s"] == pytest.approx(8 / 0.013)
+
+
+def test_an_interval_that_holds_one_makes_no_engine_best(engine: Engine) -> None:
+    """Two engines that are the same are told apart by nothing."""
+    ratios = [1.02, 0.99, 1.01, 0.98, 1.03, 1.0]
+    rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, ratios))
+    assert rows["onnxruntime"]["speedup_low"] < 1 < rows["onnxruntime"]["speedup_high"]
+    assert {row["best"] for row in rows.values()} == {None}
+
+
+def test_fewer_pairs_are_unpaired_and_prove_nothing(engine: Engine) -> None:
+    """The ratio of the medians stands without an interval."""
+    rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, [2.0] * 5))
+    found = rows["onnxruntime"]
+    assert found["speedup"] == pytest.approx(2.0)
+    assert (found["speedup_low"], found["speedup_pairing"], found["best"]) == (None, "unpaired", None)
+
+
+def test_unpaired_leads_only_in_every_repeat(engine: Engine) -> None:
+    """Two repeats in which the same engine is the faster."""
+
+    def repeats(name: str, *latencies: float) -> list[Record]:
+        return [engine(name, [latency] * 3, repeat=i) for i, latency in enumerate(latencies)]
+
+    rows = rows_of(*repeats("torch", 0.02, 0.03), *repeats("onnxruntime", 0.01, 0.01))
+    assert rows["onnxruntime"]["best"] == "yes"
+    rows = rows_of(*repeats("torch", 0.02, 0.009), *repeats("onnxruntime", 0.01, 0.01))
+    assert {row["best"] for row in rows.values()} == {None}
+
+
+def test_failed_parity_is_shown_and_not_ranked(engine: Engine) -> None:
+    """Neither best nor on the front, its figures there."""
+    broken = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="onnxruntime: parity failed at batch size 1: …")
+    rows = rows_of(engine("torch", [0.02] * 3), broken)
+    found = rows["onnxruntime"]
+    assert (found["parity"], found["status"], found["best"], found["pareto"]) == ("failed", "failed", None, None)
+    assert found["latency_s"] == 0.01
+    assert rows["torch"]["pareto"] == "yes"
+
+
+def test_the_front_holds_what_nothing_beats_in_both(engine: Engine) -> None:
+    """Slower and less accurate than another is off it; slower and more accurate is on it."""
+    rows = rows_of(
+        engine("torch", [0.02] * 3, accuracy=0.6),
+        engine("onnxruntime", [0.01] * 3, accuracy=0.5),
+        engine("onnxruntime_int8", [0.03] * 3, accuracy=0.55),
+    )
+    assert [rows[name]["pareto"] for name in ("torch", "onnxruntime", "onnxruntime_int8")] == ["yes", "yes", "no"]
+
+
+def test_a_quantile_needs_its_samples(engine: Engine) -> None:
+    """64 for p90 and 662 for p99, 11 for the median."""
+    for count, q in ((11, 0.5), (64, 0.9), (662, 0.99)):
+        assert supports_quantile(count, q)
+        assert not supports_quantile(count - 1, q)
+    rows = rows_of(engine("torch", [0.02] * 64))
+    assert rows["torch"]["latency_p90_s"] == pytest.approx(0.02)
+    assert rows["torch"]["latency_p99_s"] is None
+
+
+def test_the_leaderboard_names_the_best_engine(trained: Trained, engine: Engine) -> None:
+    """Its columns are there where engines ran, and nowhere else."""
+    records = {"suite/run": (trained(), engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, [2.0] * 6))}
+    (row,) = leaderboard(records, engine_table(records)).rows
+    assert (row["best_engine"], row["best_engine_latency_s"], row["best_engine_parity"]) == ("onnxruntime", 0.01, "ok")
+    (row,) = leaderboard(records).rows
+    assert "best_engine" not in row
