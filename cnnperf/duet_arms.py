@@ -71,7 +71,7 @@ class Contest:
     """One metric of one cell, for both arms; equal to itself alone."""
 
     metric: str
-    """A key of duet_subjects.SUBJECTS."""
+    """A key of stages._subjects.SUBJECTS."""
     tasks: tuple[Task, Task]
     """The cell's training as preflight left it, for the baseline and for the candidate."""
     folder: Path

@@ -32,16 +32,16 @@ class Arm:
         }
 
     def _open(self, request: dict[str, Any]) -> dict[str, Any]:
-        from cnnperf import duet_subjects
+        from cnnperf.stages import _subjects
 
         self._subject = None  # Before the next is there, the memory of the last is free again.
         opening = Opening.model_validate(request)
         name = opening.task["cell"]["model"]["name"]
         if ":" not in name and name not in registry.names("models"):
             return {"absent": registry.unknown("model", name, registry.names("models"))}
-        if opening.metric not in duet_subjects.SUBJECTS:
-            return {"absent": registry.unknown("metric", opening.metric, duet_subjects.SUBJECTS)}
-        self._subject = duet_subjects.prepare(opening)
+        if opening.metric not in _subjects.SUBJECTS:
+            return {"absent": registry.unknown("metric", opening.metric, _subjects.SUBJECTS)}
+        self._subject = _subjects.prepare(opening)
         return dict(self._subject.outputs)
 
     def _settle(self, _: dict[str, Any]) -> dict[str, Any]:
