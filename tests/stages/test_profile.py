@@ -17,7 +17,7 @@ from torch import nn
 
 from cnnperf.devices.cpu import acquire
 from cnnperf.errors import StageError, UsageError
-from cnnperf.record import Measurement
+from cnnperf.record import Measurement, Record
 from cnnperf.stages import Bench, _roofline
 from cnnperf.stages._profile_settings import Profile
 from cnnperf.stages._profile_step import first, restored
