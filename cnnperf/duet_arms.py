@@ -6,6 +6,7 @@ Nothing here imports torch. The parent is blocked while they work; a worker that
 from __future__ import annotations
 
 import math
+import os
 import socket
 import sys
 import time
@@ -55,7 +56,8 @@ class Arm(Frozen):
 
     def launch(self, threads: int | None, baton: int) -> Launch:
         """Return how its worker is started; `baton` is the descriptor that it inherits."""
-        path = {"PYTHONPATH": ":".join(map(str, self.path))} if self.path else {}
+        places = [*map(str, self.path), *filter(None, [os.environ.get("PYTHONPATH")])]
+        path = {"PYTHONPATH": os.pathsep.join(places)} if self.path else {}
         return Launch(
             command=(self.python, *(["-P"] if self.isolated else []), "-m", "cnnperf.duet_worker"),
             environment={**QUIET, **path, **self.environment},

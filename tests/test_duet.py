@@ -38,11 +38,12 @@ def _importable() -> Any:
 
 def planted(models: Sequence[object], metrics: Sequence[str] = ("infer.forward",), **train: object) -> list[Contest]:
     """Return the contests of a suite of these models on a few small images."""
+    settings = {"validation_images": 0, "batch_size": 32, **train}
     document = {
         "datasets": [{"name": "synthetic", "train": 256, "test": 64}],
         "models": list(models),
         "threads": 1,
-        "train": {"validation_images": 0, "batch_size": 32, **train},
+        "train": {key: value for key, value in settings.items() if value is not None},
     }
     tasks = prepare(Request(suite=parse(document, where="x", name="x"), where="x")).tasks
     return list(contests(tasks, metrics=metrics))
@@ -225,10 +226,7 @@ def test_each_arm_has_the_recipe_of_its_own_version(tmp_path: Path, changed: dic
     base = {"optimizer": "sgd", "lr": 0.01, "batch_size": 32}
     places = recipes(tmp_path, repr(base), repr(base | changed))
     arms = arm(path=places[:1], cwd=places[0]), arm(path=places[1:], cwd=places[1])
-    document = {"datasets": [{"name": "synthetic", "train": 256, "test": 64}], "models": ["mlp"], "threads": 1}
-    (contest,) = contests(
-        prepare(Request(suite=parse(document, where="x", name="x"), where="x")).tasks, metrics=["train.step"]
-    )
+    [contest] = planted(["mlp"], ["train.step"], batch_size=None)
     conditions = dict(calibrate(arms, [contest], tmp_path, 1, PATIENCE))
     [(_, outcome)] = replicate(arms, conditions, tmp_path, 1, random.Random(0), PATIENCE)  # type: ignore[arg-type]
     if words:
