@@ -45,13 +45,19 @@ def arm_of(text: str | None, option: str, repository: Path | None = None) -> Ite
     elif python := _interpreter(Path(text).expanduser()):
         yield Arm(name=text, python=str(python), isolated=True)
     else:
-        root, commit = _resolved(text, option, repository or Path.cwd())
+        folder = (repository or Path.cwd()).resolve()
+        root, commit = _resolved(text, option, folder)
         with _worktree(root, commit) as tree:
+            # As here, what the working directory holds can be imported, wherever in the repository that is.
+            here = tree / folder.relative_to(root)
+            if not here.is_dir():
+                raise UsageError(f"{option}: {text!r} has no folder {folder.relative_to(root)}; run this in one it has")
+            places = dict.fromkeys((here, here / "src", tree, tree / "src"))
             yield Arm(
                 name=f"{text} ({commit[:10]})" if not commit.startswith(text) else commit[:10],
                 python=str(_python_for(tree, root, option, text)),
-                path=tuple(folder for folder in (tree, tree / "src") if folder.is_dir()),
-                cwd=tree,
+                path=tuple(place for place in places if place.is_dir()),
+                cwd=here,
             )
 
 
@@ -70,7 +76,7 @@ def _resolved(text: str, option: str, folder: Path) -> tuple[Path, str]:
             f"{option}: {text!r} is no Python interpreter, and {folder} is in no git repository whose revision it "
             "could be; give the path of an interpreter, or run this in a repository"
         )
-    root = Path(top.stdout.strip())
+    root = Path(top.stdout.strip()).resolve()
     commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}")
     if commit.returncode:
         raise UsageError(
@@ -85,14 +91,13 @@ def _worktree(root: Path, commit: str) -> Iterator[Path]:
     """Check a commit out beside the repository's own tree, and remove it afterwards."""
     with tempfile.TemporaryDirectory(prefix="cnnperf-revision-") as folder:
         tree = Path(folder) / commit[:12]
-        added = _git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
-        if added.returncode:
-            raise UsageError(f"{commit[:12]}: cannot be checked out: {_last(added.stderr)}")
         try:
+            added = _git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
+            if added.returncode:
+                raise UsageError(f"{commit[:12]}: cannot be checked out: {_last(added.stderr)}")
             yield tree
         finally:
             _git(root, "worktree", "remove", "--force", str(tree))
-            _git(root, "worktree", "prune")
 
 
 def _python_for(tree: Path, root: Path, option: str, text: str) -> Path:

@@ -51,6 +51,8 @@ def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         (("--candidate-set", "trian.precision=bf16"), "did you mean 'train'?"),
         (("--candidate-set", "train.precison=bf16"), "did you mean 'precision'?"),
         (("--candidate-set", "train.precision=7"), "got 7"),
+        (("--candidate-set", "infer.batch_sizes=[1]"), "unknown section 'infer'"),
+        (("--candidate-set", "train.batch_size=32"), "train.batch_size=32 changes nothing: batch_size is 32 for"),
         (("--only", "resnet"), "nothing matches 'resnet'"),
     ],
 )

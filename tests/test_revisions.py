@@ -74,6 +74,22 @@ def test_a_revision_is_checked_out_and_cleared_away(repository: Path) -> None:
     assert len(git(repository, "worktree", "list").splitlines()) == 1
 
 
+def test_a_package_in_a_folder_of_the_repository(repository: Path) -> None:
+    """What can be imported in the working directory here can be there: the same folder of the worktree comes first."""
+    (repository / "part/src").mkdir(parents=True)
+    (repository / "part/src/kept").touch()
+    commit(repository, "newest")
+    with arm_of("HEAD", "--candidate", repository / "part") as arm:
+        assert [str(place.relative_to(arm.path[2])) for place in arm.path] == ["part", "part/src", "."]
+        assert arm.cwd == arm.path[0]
+    with (
+        pytest.raises(UsageError, match="'before' has no folder part"),
+        arm_of("before", "--baseline", repository / "part"),
+    ):
+        pass
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
 def test_a_failure_clears_away_too(repository: Path) -> None:
     """Also Ctrl-C."""
     with pytest.raises(KeyboardInterrupt), arm_of("HEAD", "--candidate", repository):
