@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnperf.baton import Taken
+from cnnperf.baton import Opened, Taken
 from cnnperf.disturbance import Disturbance
 from cnnperf.duet import Played
 from cnnperf.machine import fingerprint
@@ -20,6 +20,7 @@ from cnnperf.sampling import Sample
 
 QUIET = Disturbance(seconds=1.0, load=0.0, steal_s=0.0, throttled_s=None, frequency_hz=None)
 HERE = fingerprint()
+OPENED = Opened(outputs={}, settings={}, source=None)
 
 
 def replicate(ratios: Sequence[float], *, common: Sequence[float] | None = None, steady: bool = True) -> Played:
@@ -32,7 +33,7 @@ def replicate(ratios: Sequence[float], *, common: Sequence[float] | None = None,
     one, other = (
         Taken(samples=tuple(samples), warmup=(), steady=steady, blocked_s=1.0, blocked_cpu_s=0.0) for samples in both
     )
-    return Played("AB" * len(ratios), (one, other), ({}, {}), (HERE, HERE), QUIET, 0.0)
+    return Played("AB" * len(ratios), (one, other), (OPENED, OPENED), (HERE, HERE), QUIET, 0.0)
 
 
 def noise(seed: int, pairs: int = 60, deviation: float = 0.01) -> list[float]:
