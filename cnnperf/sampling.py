@@ -46,6 +46,25 @@ class Sample(NamedTuple):
     """How long the main thread was ready and had no core; None where the system does not tell."""
 
 
+class Meter:
+    """What this process uses and suffers from now on, beside the time; what reading it costs is in no CPU time."""
+
+    __slots__ = ("_cpu_ns", "_switches", "_waited_s")
+
+    def __init__(self) -> None:
+        self._waited_s = run_delay_s()
+        self._switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        self._cpu_ns = process_time_ns()
+
+    def sample(self, wall_s: float) -> Sample:
+        """Return what it came to until now, with the time that was measured meanwhile."""
+        cpu_s = (process_time_ns() - self._cpu_ns) / 1e9
+        switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - self._switches
+        waited_s = run_delay_s()
+        waited_s = None if waited_s is None or self._waited_s is None else waited_s - self._waited_s
+        return Sample(wall_s, cpu_s, switches, waited_s)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """When to begin to count, and how much is enough."""
@@ -70,7 +89,7 @@ class Samples:
     values: tuple[Sample, ...]
     warmup: tuple[Sample, ...]
     steady: bool
-    """Whether the warm-up ended in a steady state and not at its bound."""
+    """Whether the warm-up ended in a steady state and not at its bound; true where all is counted from the start."""
     disturbance: Disturbance
 
     @property
@@ -105,9 +124,9 @@ class Samples:
         yield measured("", "s", self.call_s, "lower", calls=self.calls, **disturbed)
         yield measured("_cpu", "s", [each.cpu_s / self.calls for each in self.values], calls=self.calls)
         yield measured("_switches", "count", [each.switches for each in self.values], calls=self.calls)
-        yield measured(
-            "_warmup", "s", [each.wall_s / self.calls for each in self.warmup], calls=self.calls, steady=self.steady
-        )
+        if self.warmup:
+            warmup = [each.wall_s / self.calls for each in self.warmup]
+            yield measured("_warmup", "s", warmup, calls=self.calls, steady=self.steady)
         machine = self.disturbance
         for suffix, unit, value in (
             ("_load", "1", machine.load),
@@ -184,16 +203,11 @@ def calibrated(call: Call, synchronize: Callable[[], object], sample_s: float, c
 
 def take(call: Call, calls: int, synchronize: Callable[[], object]) -> Sample:
     """Take one sample; the device must be idle, and is at its end."""
-    waited = run_delay_s()
-    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-    cpu, start = process_time_ns(), perf_counter_ns()
+    meter, start = Meter(), perf_counter_ns()
     for _ in repeat(None, calls):
         call()
     synchronize()
-    wall_s, cpu_s = (perf_counter_ns() - start) / 1e9, (process_time_ns() - cpu) / 1e9
-    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - switches
-    since = run_delay_s()
-    return Sample(wall_s, cpu_s, switches, None if waited is None or since is None else since - waited)
+    return meter.sample((perf_counter_ns() - start) / 1e9)
 
 
 def is_steady(times: Sequence[float]) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from cnnperf import sampling
 from cnnperf.stages._clock import Clock
 
 
@@ -49,7 +52,7 @@ def test_what_lies_between_a_reading_and_the_next_start_is_not_counted() -> None
     clock.start()
     clock.tick()
     clock.read()
-    assert clock.step_times == [1, 2, 4]
+    assert [step.wall_s for step in clock.samples] == [1, 2, 4]
     assert clock.seconds == 7
 
 
@@ -61,7 +64,21 @@ def test_the_clock_runs_on_after_a_reading() -> None:
     clock.read()
     clock.tick()
     clock.read()
-    assert clock.step_times == [1, 4]
+    assert [step.wall_s for step in clock.samples] == [1, 4]
+
+
+def test_each_step_carries_what_the_process_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPU time from tick to tick, as its time is, also over a reading; not what lies before a new start."""
+    used = iter([0, 10, 15, 15, 40, 40])
+    monkeypatch.setattr(sampling, "process_time_ns", lambda: next(used) * 10**9)
+    clock = Clock(Scripted(0, 1, 3, 50, 54))  # The meter made with it reads 0.
+    clock.start()  # 10
+    clock.tick()  # 15, and again as the next begins
+    clock.read()
+    clock.tick()  # 40
+    clock.read()
+    assert [step.cpu_s for step in clock.samples] == [5, 25]
+    assert all(step.switches >= 0 for step in clock.samples)
 
 
 def test_ticks_do_not_wait() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnperf import models
+from cnnperf import models, sampling
 from cnnperf.datasets import Dataset
 from cnnperf.devices.cpu import Cpu
 from cnnperf.errors import StageError, UsageError
@@ -63,6 +64,20 @@ def test_budget_in_seconds_ends_with_the_step_that_uses_it_up(bench: MakeBench, 
     assert sum(times[:-1]) < 0.2 <= sum(times) + 1e-6
     assert value(found, "seconds") == pytest.approx(sum(times), abs=1e-6)
     assert value(found, "images_per_s") == pytest.approx(value(found, "samples") / value(found, "seconds"))
+
+
+def test_each_step_tells_what_it_stands_on(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPU time and switches of every step, what the machine did meanwhile, and in words what disturbed it."""
+    delays = itertools.count(step=0.002)
+    monkeypatch.setattr(sampling, "run_delay_s", lambda: next(delays))
+    found = list(measure(bench(), recipe(steps=5)))
+    for metric in ("step_time_cpu", "step_time_switches"):
+        assert len(named(found, metric)[0].values) == 5
+    assert sum(named(found, "step_time_cpu")[0].values) > 0
+    assert len(named(found, "step_time_load")[0].values) == 1
+    assert named(found, "step_time")[0].tags["disturbed"].startswith("100 % of samples lost the CPU for > 1 ms")
 
 
 class Ticking:
