@@ -159,7 +159,7 @@ def _own_requirement() -> str:
     """Return what pip installs as this cnnperf: this checkout, where it was installed from (PEP 610), or a version."""
     checkout = Path(cnnperf.__file__).parent.parent
     if (checkout / "pyproject.toml").is_file():
-        return str(checkout)
+        return f"--editable={checkout}"  # The environment is kept, and the checkout changes.
     distribution = metadata.distribution("cnnperf")
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
     if not origin:

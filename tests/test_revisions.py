@@ -203,7 +203,7 @@ def test_an_environment_gets_this_cnnperf_from_where_it_came(
 
 def test_in_a_checkout_it_is_that_checkout() -> None:
     """Whatever was installed beside it."""
-    assert revisions._own_requirement() == str(Path(__file__).parent.parent)
+    assert revisions._own_requirement() == f"--editable={Path(__file__).parent.parent}"
 
 
 def test_old_environments_go(tmp_path: Path) -> None:
