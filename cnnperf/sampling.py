@@ -46,23 +46,23 @@ class Sample(NamedTuple):
     """How long the main thread was ready and had no core; None where the system does not tell."""
 
 
-class Meter:
-    """What this process uses and suffers from now on, beside the time; what reading it costs is in no CPU time."""
+class Usage(NamedTuple):
+    """What this process has used and suffered so far, beside the time."""
 
-    __slots__ = ("_cpu_ns", "_switches", "_waited_s")
+    cpu_ns: int
+    switches: int
+    waited_s: float | None
 
-    def __init__(self) -> None:
-        self._waited_s = run_delay_s()
-        self._switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-        self._cpu_ns = process_time_ns()
+    def since(self, before: Usage, wall_s: float) -> Sample:
+        """Return what it came to since an earlier reading, with the time that was measured meanwhile."""
+        known = self.waited_s is not None and before.waited_s is not None
+        waited_s = self.waited_s - before.waited_s if known else None  # type: ignore[operator]
+        return Sample(wall_s, (self.cpu_ns - before.cpu_ns) / 1e9, self.switches - before.switches, waited_s)
 
-    def sample(self, wall_s: float) -> Sample:
-        """Return what it came to until now, with the time that was measured meanwhile."""
-        cpu_s = (process_time_ns() - self._cpu_ns) / 1e9
-        switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - self._switches
-        waited_s = run_delay_s()
-        waited_s = None if waited_s is None or self._waited_s is None else waited_s - self._waited_s
-        return Sample(wall_s, cpu_s, switches, waited_s)
+
+def usage() -> Usage:
+    """Read it, in about two microseconds."""
+    return Usage(process_time_ns(), resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw, run_delay_s())
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +203,12 @@ def calibrated(call: Call, synchronize: Callable[[], object], sample_s: float, c
 
 def take(call: Call, calls: int, synchronize: Callable[[], object]) -> Sample:
     """Take one sample; the device must be idle, and is at its end."""
-    meter, start = Meter(), perf_counter_ns()
+    before, start = usage(), perf_counter_ns()
     for _ in repeat(None, calls):
         call()
     synchronize()
-    return meter.sample((perf_counter_ns() - start) / 1e9)
+    wall_s = (perf_counter_ns() - start) / 1e9
+    return usage().since(before, wall_s)
 
 
 def is_steady(times: Sequence[float]) -> bool:
@@ -220,7 +221,7 @@ def is_steady(times: Sequence[float]) -> bool:
 
 def share_lost(samples: Sequence[Sample]) -> float:
     """Return the share of samples that waited for a core; 0 where the system does not tell of any."""
-    return sum((each.waited_s or 0.0) > LOST_S for each in samples) / len(samples)
+    return sum((each.waited_s or 0.0) > LOST_S for each in samples) / max(1, len(samples))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cnnperf import sampling
 from cnnperf.disturbance import Disturbance
 from cnnperf.record import Measurement
-from cnnperf.sampling import Meter, Plan, Sample, Samples, calibrated, is_steady, sample, take
+from cnnperf.sampling import Plan, Sample, Samples, calibrated, is_steady, sample, take, usage
 
 QUIET = Disturbance(seconds=1.0, load=0.1, steal_s=0.0, throttled_s=0.0, frequency_hz=None)
 
@@ -175,17 +175,17 @@ def test_without_a_warm_up_there_is_none_in_the_record() -> None:
     assert found == {f"train.step_time{end}" for end in ("", "_cpu", "_switches", "_load", "_steal", "_throttled")}
 
 
-def test_a_meter_tells_what_happened_since_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usage_tells_what_happened_since_an_earlier_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     """CPU time spent, time waited for a core; None where the system does not tell of that."""
-    delays: Iterator[float | None] = iter([1.0, 1.25, None, None])
+    delays: Iterator[float | None] = iter([1.0, 1.25, None])
     monkeypatch.setattr(sampling, "run_delay_s", lambda: next(delays))
-    meter = Meter()
+    before = usage()
     spin(0.02)()
-    found = meter.sample(7.0)
+    found = usage().since(before, 7.0)
     assert (found.wall_s, found.waited_s) == (7.0, 0.25)
     assert found.cpu_s >= 0.02
     assert found.switches >= 0
-    assert Meter().sample(1.0).waited_s is None
+    assert usage().since(before, 1.0).waited_s is None
 
 
 def test_measurements_carry_everything_in_order() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cnnperf.stages import Bench
     from cnnperf.stages._recipe import Recipe
     from cnnperf.stages._setup import Data, Network
+    from cnnperf.task import Scalar
 
 LAP_S = 0.5
 """How long a device that computes behind the caller's back is left to itself."""
@@ -76,8 +77,12 @@ class Training:
     def totals(self) -> Iterator[Measurement]:
         """Yield what stands when training is over; what disturbed its steps is told from its making to here."""
         steps, samples, seconds = len(self.losses), self._samples, self.clock.seconds
-        taken = Samples(1, tuple(self.clock.samples), (), True, Disturbance.since(self._counters))
-        yield from taken.measurements("train.step_time")
+        taken = Samples(1, tuple(self.clock.stretches), (), True, Disturbance.since(self._counters))
+        disturbed: dict[str, Scalar] = {"disturbed": taken.remark} if taken.remark else {}
+        times = tuple(self.clock.step_times)
+        yield Measurement(metric="train.step_time", unit="s", better="lower", values=times, tags=disturbed)
+        if taken.values:
+            yield from taken.measurements("train.stretch")
         yield Measurement(metric="train.loss", unit="1", better="lower", values=tuple(self.losses))
         yield single("train.images_per_s", "images/s", samples / seconds, "higher")
         yield single("train.seconds", "s", seconds)

@@ -100,8 +100,8 @@ class Profiling:
         """Take steps with hooks and steps without in turn, so that each tells what the other costs."""
         samples, machine = Samples(self._device), read()
         for _ in range(self._settings.samples):
-            meter = sampling.Meter()
-            samples.plain(self._step(), meter)
+            before = sampling.usage()
+            samples.plain(self._step(), before)
             timer = LayerTimer(self._device)
             with Hooks(self._structure, timer) as hooks:
                 marks = self._step(hooks)
@@ -200,10 +200,10 @@ class Samples:
         self.parts: dict[str, list[float]] = defaultdict(list)
         self._device = device
 
-    def plain(self, marks: Marks, meter: sampling.Meter) -> None:
-        """Enter a step without hooks, metered from its start; the device must not be idle yet."""
+    def plain(self, marks: Marks, before: sampling.Usage) -> None:
+        """Enter a step without hooks and what was used before it; the device must not be idle yet."""
         self._device.synchronize()
-        self.steps.append(meter.sample(round(self._whole(marks), 9)))
+        self.steps.append(sampling.usage().since(before, self._whole(marks)))
         for part in (DATA, OPTIMIZER):
             if part in marks:
                 self.parts[part].append(self._device.elapsed_s(*marks[part]))

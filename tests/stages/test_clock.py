@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnnperf import sampling
+from cnnperf.stages import _clock
 from cnnperf.stages._clock import Clock
 
 
@@ -52,7 +53,7 @@ def test_what_lies_between_a_reading_and_the_next_start_is_not_counted() -> None
     clock.start()
     clock.tick()
     clock.read()
-    assert [step.wall_s for step in clock.samples] == [1, 2, 4]
+    assert clock.step_times == [1, 2, 4]
     assert clock.seconds == 7
 
 
@@ -64,21 +65,27 @@ def test_the_clock_runs_on_after_a_reading() -> None:
     clock.read()
     clock.tick()
     clock.read()
-    assert [step.wall_s for step in clock.samples] == [1, 4]
+    assert clock.step_times == [1, 4]
 
 
-def test_each_step_carries_what_the_process_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPU time from tick to tick, as its time is, also over a reading; not what lies before a new start."""
-    used = iter([0, 10, 15, 15, 40, 40])
+def test_what_the_process_used_is_read_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over as many steps as last ten milliseconds, over a reading too; neither a pause nor the rest before it."""
+    used = iter([0, 10, 15, 40, 60, 100])  # Making it reads first, then starting; all else are ends of stretches.
+    moments = iter([0.0, 0.005, 0.012, 0.012, 0.018, 5.0, 5.02, 5.02])
     monkeypatch.setattr(sampling, "process_time_ns", lambda: next(used) * 10**9)
-    clock = Clock(Scripted(0, 1, 3, 50, 54))  # The meter made with it reads 0.
-    clock.start()  # 10
-    clock.tick()  # 15, and again as the next begins
+    monkeypatch.setattr(_clock, "perf_counter", lambda: next(moments))
+    clock = Clock(Scripted(0, 1, 3, 7, 50, 54))
+    clock.start()
+    clock.tick()  # At 5 ms: too early.
     clock.read()
-    clock.tick()  # 40
+    clock.tick()  # At 12 ms: two steps of 1 and 2 s.
+    clock.tick()  # At 18 ms: too early, and a pause follows.
     clock.read()
-    assert [step.cpu_s for step in clock.samples] == [5, 25]
-    assert all(step.switches >= 0 for step in clock.samples)
+    clock.start()
+    clock.tick()
+    clock.read()
+    assert clock.step_times == [1, 2, 4, 4]
+    assert [(stretch.wall_s, stretch.cpu_s) for stretch in clock.stretches] == [(3, 5), (4, 20)]
 
 
 def test_ticks_do_not_wait() -> None:
