@@ -96,7 +96,7 @@ class Session:
         fixed = self._input.shape[0]
         if isinstance(fixed, int) and fixed != batch_size:
             raise StageError(
-                f"{self.file}: takes batches of {fixed} only, got {batch_size}; set batch_sizes to [{fixed}]"
+                f"{self.file}: takes batches of {fixed} only, got {batch_size}; export it with a dynamic batch"
             )
 
 

@@ -20,6 +20,7 @@ from cnnperf.errors import StageError
 from cnnperf.process import Launch, WorkerProcess, listen, tail
 from cnnperf.record import Measurement
 from cnnperf.stages import Bench
+from cnnperf.task import Choice
 
 PATIENCE_S = 300.0
 """A side that is silent for so long has hung."""
@@ -30,7 +31,7 @@ FEWEST = 12
 
 
 def speedups(
-    bench: Bench, baseline: str, candidate: str, batch_sizes: Sequence[int], pairs: int
+    bench: Bench, baseline: Choice, candidate: Choice, batch_sizes: Sequence[int], pairs: int
 ) -> Iterator[Measurement]:
     """Yield for each batch size how many times faster the candidate is, a value a pair of processes.
 
@@ -58,9 +59,9 @@ def speedups(
                 better="higher",
                 values=tuple(values),
                 tags={
-                    "engine": candidate,
+                    "engine": str(candidate),
                     "batch_size": size,
-                    "baseline": baseline,
+                    "baseline": str(baseline),
                     "calls": conditions[size].calls,
                     "pairs": conditions[size].pairs,
                 },
@@ -76,7 +77,7 @@ def _conditions(calls: int, call_s: float) -> Conditions:
 class Pair:
     """Two engines in two processes that live at once; none outlives the `with` block."""
 
-    def __init__(self, bench: Bench, engines: tuple[str, str], folder: Path, dice: random.Random) -> None:
+    def __init__(self, bench: Bench, engines: tuple[Choice, Choice], folder: Path, dice: random.Random) -> None:
         self._bench = bench
         self._engines = engines
         self._folder = folder
