@@ -127,7 +127,7 @@ def test_the_engines_of_an_onnx_file_are_compared_with_onnxruntime(engine: Engin
 def test_scenarios_go_by_their_names(engine: Engine) -> None:
     """Batch 1 is single_stream, the batch size with the largest throughput is offline; they may be one."""
     latencies = {1: 0.001, 8: 0.004, 32: 0.020}
-    records = [engine("torch", [s] * 3, batch_size=size, **{"lr": size / 100}) for size, s in latencies.items()]
+    records = [engine("torch", [s] * 3, batch_size=size) for size, s in latencies.items()]
     merged = records[0].model_copy(update={"measurements": tuple(m for r in records for m in r.measurements)})
     rows = engine_table({"suite/run": (merged,)}).rows
     assert [row["scenario"] for row in rows] == ["single_stream", "offline", None]
