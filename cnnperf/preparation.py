@@ -135,13 +135,14 @@ class Preparation:
         settings = self._settings(task, images)
         threads = task.threads or usable_cores()
         samples = settings.planned_samples(images.train_count) or 0
-        seconds = settings.estimate_s() or 3 * network.flops * samples / (FLOPS_PER_S_AND_CORE * threads)
+        computing = 3 * network.flops * samples / (FLOPS_PER_S_AND_CORE * threads)
         complete = {
             "threads": threads,
             "settings": settings.model_dump(mode="json"),
             "data": images.provenance,
         }
         for variant in settings.variants(cell.device.name):
+            seconds = settings.estimate_s(variant) or computing
             ready = Ready(
                 task=task.model_copy(
                     update={**complete, "variant": variant, "needs": self._needs(task, settings, variant)}

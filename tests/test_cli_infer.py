@@ -1,4 +1,4 @@
-"""`cnnperf infer`: engines of one network, or of an ONNX file, on stdout; files in the run folder; faults in a sentence."""
+"""`cnnperf infer`: engines of one network or ONNX file on stdout, files in the run folder, faults in a sentence."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Settings(Frozen):
     def check(self, device: str, train_count: int, test_count: int) -> None:
         """Raise UsageError for what only shows beside the device or the dataset's size."""
 
-    def estimate_s(self) -> float | None:
+    def estimate_s(self, variant: Mapping[str, Scalar]) -> float | None:
         """Return the seconds that the budget plans for; None if it is not in seconds."""
         return None
 

@@ -14,6 +14,8 @@ from cnnperf.stages import Settings
 from cnnperf.stages._samples import QUICK_TEST_IMAGES, TEST_IMAGES
 from cnnperf.task import Choice, Scalar
 
+COMPILER_S = 4.0
+"""Roughly what torch_compile takes for a batch size that it has compiled before; three times that at first."""
 LARGEST = 4096
 """Of the batch sizes that `auto` tries."""
 
@@ -109,7 +111,9 @@ class Infer(Settings):
             update={"samples": 11, "seconds": 0.1, "pairs": 0, "test_images": min(self.test_images, QUICK_TEST_IMAGES)}
         )
 
-    def estimate_s(self) -> float:
-        """Return about what an engine takes, its pairs of processes included."""
-        sizes = 8 if self.batch_sizes == "auto" else len(self.batch_sizes)
-        return 5 + sizes * (2 + self.seconds) + self.pairs * (6 + 2 * sizes)
+    def estimate_s(self, variant: Mapping[str, Scalar]) -> float:
+        """Return about what an engine takes: a process and its turns for each pair, and the compiler each time."""
+        name, sizes = self.engine(variant).name, 8 if self.batch_sizes == "auto" else len(self.batch_sizes)
+        compiling = COMPILER_S * sizes if name == "torch_compile" else 0.0
+        pairs = 0 if name == "torch" else self.pairs
+        return sizes * (1 + self.seconds) + 3 * compiling + pairs * (2 + 1.5 * sizes + compiling)

@@ -26,8 +26,8 @@ PATIENCE_S = 300.0
 """A side that is silent for so long has hung."""
 TURN_S = 3.0
 """How long the samples of one batch size may take in a pair of processes."""
-FEWEST = 12
-"""Fewer pairs of samples are none."""
+FEWEST, MOST = 12, 30
+"""Pairs of samples in a pair of processes: fewer are none, and more tell little that further processes do not."""
 
 
 def speedups(
@@ -70,7 +70,7 @@ def speedups(
 
 def _conditions(calls: int, call_s: float) -> Conditions:
     fit = 2 * int(TURN_S / (4 * calls * call_s))
-    pairs = min(60, fit) if fit >= FEWEST else FEWEST if FEWEST * 2 * call_s <= 2 * TURN_S else 0
+    pairs = min(MOST, fit) if fit >= FEWEST else FEWEST if FEWEST * 2 * call_s <= 2 * TURN_S else 0
     return Conditions(calls, call_s, pairs, min(10, pairs // 4))
 
 
