@@ -25,7 +25,8 @@ class Facts(NamedTuple):
 def look(path: Path) -> Facts:
     """Check a file in full, by onnx's own checker and shape inference.
 
-    Raises UsageError for one that is not there, truncated, invalid or of a fixed batch, EngineError without onnx.
+    Raises UsageError for one that is not there, truncated, invalid, of a fixed batch or an opset to come, EngineError
+    without onnx.
     """
     require("export", "onnx")
     model = _read(path)
@@ -33,7 +34,11 @@ def look(path: Path) -> Facts:
     if not shape.dim or shape.dim[0].HasField("dim_value"):
         fixed = shape.dim[0].dim_value if shape.dim else "no size"
         raise UsageError(f"{path}: takes batches of {fixed} only; export it with a dynamic batch")
-    opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
+    opset, newest = _opset(model)
+    if opset > newest:
+        raise UsageError(
+            f"{path}: is of opset {opset}, the newest known here is {newest}; export it with that"
+        )
     return Facts(opset, model.ir_version, len(model.graph.node), path.stat().st_size)
 
 
@@ -70,6 +75,14 @@ def _read(path: Path) -> Any:
         return onnx.load(path, load_external_data=False)
     except Exception as error:  # Of the checker, of shape inference, or of the parser.
         raise UsageError(f"{path}: not a valid ONNX file ({first_line(error)}); export it again") from error
+
+
+def _opset(model: Any) -> tuple[int, int]:
+    """Return the operator set of a file, and the newest that onnx knows."""
+    from onnx import defs
+
+    found = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
+    return found, defs.onnx_opset_version()
 
 
 def _sizes(value: Any) -> tuple[int | None, ...]:
