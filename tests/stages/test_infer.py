@@ -325,6 +325,7 @@ import cnnperf.stages.infer, cnnperf.engine_worker
 for name in ("onnxruntime", "onnxruntime_int8"):
     registry.module("engines", name)
 import onnxruntime, onnxruntime.quantization
+cnnperf.stages.infer.Infer(engines=["torch", "torch_compile", "onnxruntime"])
 print("torch" in sys.modules)
 """
 
