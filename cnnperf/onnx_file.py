@@ -36,9 +36,7 @@ def look(path: Path) -> Facts:
         raise UsageError(f"{path}: takes batches of {fixed} only; export it with a dynamic batch")
     opset, newest = _opset(model)
     if opset > newest:
-        raise UsageError(
-            f"{path}: is of opset {opset}, the newest known here is {newest}; export it with that"
-        )
+        raise UsageError(f"{path}: is of opset {opset}, the newest known here is {newest}; export it with that")
     return Facts(opset, model.ir_version, len(model.graph.node), path.stat().st_size)
 
 
