@@ -79,8 +79,12 @@ def infer(
         prepared = prepare(Request(suite=suite, where="command line", data=data), downloading)
     folder = out or new_folder(suite)
     screen = Screen(stderr(), prepared.tasks)
-    with screen.shown():
-        records = list(execute(prepared.tasks, folder, screen))
+    try:
+        with screen.shown():
+            records = list(execute(prepared.tasks, folder, screen))
+    except KeyboardInterrupt:
+        print(f"interrupted; what was measured is in {folder}", file=sys.stderr)
+        raise typer.Exit(130) from None
     report = report_of([folder])
     find("reports", "csv")(report, folder)
     find("reports", "console")(report, sys.stdout)
