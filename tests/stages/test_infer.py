@@ -30,7 +30,8 @@ from cnnperf.suite import parse
 
 onnx = pytest.importorskip("onnx")
 
-QUICK = Infer(batch_sizes=(1, 7, 64), samples=11, seconds=0.0, pairs=0)
+ENGINES = ("torch", "onnxruntime", "onnxruntime_int8")
+QUICK = Infer(engines=ENGINES, batch_sizes=(1, 7, 64), samples=11, seconds=0.0, pairs=0)
 Make = Callable[..., Bench]
 
 
@@ -104,7 +105,7 @@ def test_a_truncated_file_is_one_sentence(tmp_path: Path, exported: Callable[...
         list(infer(made, QUICK))
 
 
-@pytest.mark.parametrize("engine", ["torch", "onnxruntime", "onnxruntime_int8"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_an_engine_is_timed_and_held_to_torch(exported: Callable[..., Bench], engine: str) -> None:
     """Every batch size is timed; logits at the smallest and the largest batch are compared, and accuracy."""
     found = list(infer(exported(engine), QUICK))
