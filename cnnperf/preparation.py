@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
-from cnnperf import datasets, models, registry
+from cnnperf import datasets, models, onnx_file, registry
 from cnnperf.datasets import Dataset, DownloadError, Roots
 from cnnperf.datasets.synthetic import stand_in
-from cnnperf.errors import DataError, DeviceError, SuiteError, UsageError, first_error
+from cnnperf.errors import DataError, DeviceError, EngineError, SuiteError, UsageError, first_error
 from cnnperf.machine import usable_cores
 from cnnperf.preflight import DataRequest, Prepared, Ready, Request
 from cnnperf.stages import Settings
@@ -89,7 +89,7 @@ def schema(_: str, say: Say) -> str:
         fields = {"name": known} | (sections if room == "models" else {})
         table = {"type": "object", "properties": fields, "required": ["name"]}
         properties[room]["items"] = {"anyOf": [known, table]}
-    definitions.pop("Choice", None)
+    definitions["Choice"] = {"anyOf": [{"type": "string"}, {"type": "object", "required": ["name"]}]}
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **document}, indent=2)
 
 
@@ -135,13 +135,14 @@ class Preparation:
         settings = self._settings(task, images)
         threads = task.threads or usable_cores()
         samples = settings.planned_samples(images.train_count) or 0
-        seconds = settings.estimate_s() or 3 * network.flops * samples / (FLOPS_PER_S_AND_CORE * threads)
+        computing = 3 * network.flops * samples / (FLOPS_PER_S_AND_CORE * threads)
         complete = {
             "threads": threads,
             "settings": settings.model_dump(mode="json"),
             "data": images.provenance,
         }
         for variant in settings.variants(cell.device.name):
+            seconds = settings.estimate_s(variant) or computing
             ready = Ready(
                 task=task.model_copy(
                     update={**complete, "variant": variant, "needs": self._needs(task, settings, variant)}
@@ -198,6 +199,8 @@ class Preparation:
 
     def _build(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Network:
         """Build the model on the meta device and run a batch of two through it; nothing is computed."""
+        if choice.is_onnx:
+            return self._look(choice, shape, num_classes)
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
@@ -222,6 +225,18 @@ class Preparation:
             )
         size = sum(tensor.nbytes for tensor in model.state_dict().values())
         return Network(weight_bytes=size, flops=counter.get_total_flops() // 2)
+
+    def _look(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Network:
+        """See whether an ONNX file fits the images; what it computes is not counted."""
+        where = f"{self._request.where}: {'.'.join(self._place('models', choice))}"
+        if "train" in self._suite.stages:
+            raise SuiteError(f"{where}: {choice.name}: an ONNX file is not trained; take 'train' from the stages")
+        if choice.options:
+            raise SuiteError(f"{where}: {choice.name}: an ONNX file has no options, got {', '.join(choice.options)}")
+        try:
+            return Network(weight_bytes=onnx_file.fit(Path(choice.name), shape, num_classes).size, flops=0)
+        except (UsageError, EngineError) as error:
+            raise SuiteError(f"{where}: {error}") from error
 
     def _missing(self, choice: Choice) -> str | None:
         """Return why a device is not there; None if it is."""

@@ -20,10 +20,12 @@ def create(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> nn.
     """Build the model of a choice for images of C×H×W and that many classes.
 
     A foreign callable gets those of in_channels, num_classes and image_size (H, W) that its signature names, and
-    num_classes also where it takes `**kwargs` (as torchvision's do).
+    num_classes also where it takes `**kwargs` (as torchvision's do). Raises UsageError for what is no nn.Module.
     """
     from torch import nn
 
+    if choice.is_onnx:
+        raise UsageError(f"{choice.name}: an ONNX file is no torch module; only export and ONNX engines take it")
     build = registry.find("models", choice.name)
     parameters = inspect.signature(build).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -42,7 +44,7 @@ def recipe(choice: Choice, dataset: str) -> dict[str, Any]:
 
     The file's `recipe` is also told those of the model's options that its signature names.
     """
-    if ":" in choice.name:
+    if ":" in choice.name or choice.is_onnx:
         return {}
     recommend = registry.module("models", choice.name).recipe
     named = inspect.signature(recommend).parameters

@@ -54,3 +54,18 @@ class Branching(nn.Module):
 
 
 branching = Branching
+
+
+class Unheard(nn.Module):
+    """A network with an operator that ONNX does not have."""
+
+    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.inner = dense(in_channels, num_classes, image_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images."""
+        return self.inner(torch.special.bessel_j0(images))
+
+
+unheard = Unheard
