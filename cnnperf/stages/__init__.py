@@ -50,6 +50,8 @@ class Settings(Frozen):
     reads: ClassVar[tuple[str, ...]] = ()
     """Stages whose artifacts it reads where the suite has them before it; their sections and the model's recipe lie
     under its own."""
+    takes_extras: ClassVar[bool] = False
+    """Whether a network may return more than its logits; of what it returns these come first."""
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
