@@ -152,7 +152,7 @@ def profiled(trained: Callable[..., Record]) -> Record:
     )
     base = trained()
     task = base.task.model_copy(update={"stage": "profile"})
-    return base.model_copy(update={"task": task, "measurements": measured})
+    return base.model_copy(update={"task": task, "key": task.key, "measurements": measured})
 
 
 @pytest.fixture
