@@ -216,3 +216,19 @@ def test_an_onnx_file_that_cannot_be_carried_out_is_refused(changes: dict[str, o
     """By its place in the suite."""
     with pytest.raises(SuiteError, match=words):
         prepare(request(**{"datasets": ["synthetic"], "models": ["some.onnx"], **changes}))
+
+
+@pytest.mark.parametrize("stage", ["profile", "train"])
+def test_a_network_that_returns_a_tuple_can_be_profiled_and_not_trained(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The profile takes the logits, which come first; the other stages ask for logits alone."""
+    monkeypatch.syspath_prepend(Path(__file__).parent / "stages")
+    asked = request(datasets=[DATA], models=["tiny_networks:paired"], stages=[stage])
+    preparation = Preparation(asked, lambda **_: None)
+    if stage == "profile":
+        [ready] = preparation.answer().tasks
+        assert ready.weight_bytes == (784 * 10 + 10) * 4
+    else:
+        with pytest.raises(SuiteError, match=r"models\.0: .*returns more than its logits \(a tuple of 2\).*'train'"):
+            preparation.answer()

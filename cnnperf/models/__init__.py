@@ -10,7 +10,7 @@ from cnnperf.errors import UsageError
 from cnnperf.task import Choice
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 GIVEN = ("in_channels", "num_classes", "image_size")
 """What `create` passes from the dataset; everything else is an option."""
@@ -37,6 +37,20 @@ def create(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> nn.
     if not isinstance(model, nn.Module):
         raise UsageError(f"{choice.name!r} returned {type(model).__name__}; a model must be an nn.Module")
     return model
+
+
+def logits(output: Any) -> Tensor:
+    """Return the logits in what a network returned: the tensor, or of a tuple, list or dict the first one.
+
+    Raises UsageError if there is none.
+    """
+    from torch import Tensor
+    from torch.utils._pytree import tree_leaves
+
+    found = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
+    if found is None:
+        raise UsageError(f"the network returned {type(output).__name__} without a tensor; return the logits first")
+    return found
 
 
 def recipe(choice: Choice, dataset: str) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class Settings(Frozen):
     """Stages without whose artifacts this one cannot do; they stand before it in the suite."""
     reads: ClassVar[tuple[str, ...]] = ()
     """Stages whose artifacts it reads where the suite has them before it; `resolve` is told their sections."""
+    takes_extras: ClassVar[bool] = False
+    """Whether a network may return more than its logits; of what it returns these come first."""
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:

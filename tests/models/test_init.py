@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cnnperf.errors import UsageError
-from cnnperf.models import create, recipe
+from cnnperf.models import create, logits, recipe
 from cnnperf.task import Choice
 
 
@@ -44,3 +44,12 @@ def test_recipe_depends_on_the_options_that_it_names() -> None:
     plain, deep = (Choice.model_validate({"name": "vgg", **o}) for o in ({"batch_norm": False}, {"depth": 19}))
     assert recipe(plain, "cifar10")["lr"] == 0.0003
     assert recipe(deep, "cifar10")["lr"] == 0.001
+
+
+def test_logits_are_the_first_tensor_of_what_a_network_returns() -> None:
+    """Bare, in a tuple, a dict, or one in the other; what holds none is refused in words."""
+    one, other = torch.zeros(2, 10), torch.zeros(())
+    for output in (one, (one, other), {"logits": one, "loss": other}, [{"logits": (one, other)}, other]):
+        assert logits(output) is one
+    with pytest.raises(UsageError, match="returned str without a tensor; return the logits first"):
+        logits("nothing")
