@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from cnnperf import models
 from cnnperf.stages._optimise import Step, as_matrix, learning_rate, optimizers, trainable
 from cnnperf.stages._recipe import Recipe
+from cnnperf.task import Choice
 
 
 def recipe(**settings: Any) -> Recipe:
@@ -136,6 +138,20 @@ def test_muon_keeps_the_norm_of_filters() -> None:
     model = network()
     Step(model, model, recipe(optimizer="muon"), "cpu")(*batch(), 0.0)
     assert model[0].weight.norm().item() == pytest.approx(2.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet", "trashnet"])
+def test_muon_trains_what_starts_at_zero(name: str) -> None:
+    """Blocks that start as identities hold convolutions of zeros, which have no norm to be brought back to."""
+    torch.manual_seed(0)
+    model = models.create(Choice.model_validate({"name": name, "batch_norm": False}), (3, 8, 8), 10)
+    zeros = [parameter for parameter in model.parameters() if parameter.ndim == 4 and not parameter.any()]
+    step = Step(model, model, recipe(optimizer="muon", muon_lr=0.01, lr=0.01), "cpu")
+    losses = [step(*batch(), 1.0)[0] for _ in range(3)]
+    assert zeros
+    assert torch.stack(losses).isfinite().all()
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert all(parameter.any() for parameter in zeros)
 
 
 def test_muon_takes_matrices_but_the_classifier_s() -> None:
