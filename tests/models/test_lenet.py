@@ -39,3 +39,11 @@ def test_images_too_small_are_refused() -> None:
     assert lenet.build(1, 10, (12, 12))
     with pytest.raises(UsageError, match="lenet needs images of at least 12×12, got 12×11"):
         lenet.build(1, 10, (12, 11))
+
+
+def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
+    """As published, with means for the trainable subsampling: sigmoids behind all but the last layer with weights."""
+    assert layers("lenet") == [
+        *(["Conv2d 5/1", "Sigmoid", "AvgPool2d 2/2"] * 2),
+        *("Flatten", "Linear", "Sigmoid", "Linear", "Sigmoid", "Linear"),
+    ]
