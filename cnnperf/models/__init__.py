@@ -10,7 +10,9 @@ from cnnperf.errors import UsageError
 from cnnperf.task import Choice
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
 
 GIVEN = ("in_channels", "num_classes", "image_size")
 """What `create` passes from the dataset; everything else is an option."""
@@ -48,3 +50,16 @@ def recipe(choice: Choice, dataset: str) -> dict[str, Any]:
     named = inspect.signature(recommend).parameters
     settings: dict[str, Any] = recommend(dataset, **{k: v for k, v in choice.options.items() if k in named})
     return settings
+
+
+def initialise_of(choice: Choice) -> Callable[[nn.Module, Tensor], None] | None:
+    """Return what a model's file offers to draw weights from data, `initialise(model, images)`; None if it does not.
+
+    A foreign module may well hold a function of that name which is about something else.
+    """
+    if ":" in choice.name:
+        return None
+    found: Callable[[nn.Module, Tensor], None] | None = getattr(
+        registry.module("models", choice.name), "initialise", None
+    )
+    return found

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cnnperf.errors import UsageError
-from cnnperf.models import create, recipe
+from cnnperf.models import create, initialise_of, recipe, speedrun
 from cnnperf.task import Choice
 
 
@@ -44,3 +44,10 @@ def test_recipe_depends_on_the_options_that_it_names() -> None:
     plain, deep = (Choice.model_validate({"name": "vgg", **o}) for o in ({"batch_norm": False}, {"depth": 19}))
     assert recipe(plain, "cifar10")["lr"] == 0.0003
     assert recipe(deep, "cifar10")["lr"] == 0.001
+
+
+def test_only_a_file_of_the_room_draws_weights_from_data() -> None:
+    """The module of a foreign model may have an `initialise` that is about something else: it is left alone."""
+    assert initialise_of(Choice(name="speedrun")) is speedrun.initialise
+    assert initialise_of(Choice(name="vgg")) is None
+    assert initialise_of(Choice(name="cnnperf.models.speedrun:build")) is None
