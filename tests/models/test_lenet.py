@@ -14,6 +14,7 @@ def test_parameter_count(parameter_count: Callable[..., int]) -> None:
     """156 + 2,416 + 48,120 + 10,164 + 850 parameters at 1×28×28, whatever the activation and the pool."""
     assert parameter_count("lenet", (1, 28, 28)) == 61_706
     assert parameter_count("lenet", (1, 28, 28), activation="relu", pool="max") == 61_706
+    assert parameter_count("lenet", (1, 28, 28), batch_norm=True) == 61_706 + 2 * (6 + 16)
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
