@@ -13,6 +13,8 @@ import pytest
 
 import cnnperf
 from cnnperf import registry
+from cnnperf.datasets import cifar10, mnist
+from cnnperf.models._recipes import augmentation
 
 ROOT = Path(__file__).parents[2]
 OURS = ("alexnet", "googlenet", "lenet", "mlp", "nin", "resnet", "speedrun", "trashnet", "vgg")
@@ -25,6 +27,13 @@ def test_ours_are_tuned_and_mirror_photos(name: str) -> None:
     assert {"optimizer", "lr", "batch_size", "schedule", "memory_format"} <= of_photos.keys()
     assert of_photos["flip"] != "none"
     assert of_digits["flip"] == "none"
+
+
+def test_a_dataset_says_itself_whether_it_may_be_mirrored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own file does, so that another set of photos needs no edit here; of a foreign one nothing is known."""
+    monkeypatch.delattr(cifar10, "MIRRORED")
+    monkeypatch.setattr(mnist, "MIRRORED", True, raising=False)
+    assert [augmentation(name)["flip"] for name in ("cifar10", "mnist", "cats:load")] == ["none", "random", "none"]
 
 
 @pytest.mark.timeout(300)
