@@ -39,16 +39,16 @@ def create(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> nn.
     return model
 
 
-def recipe(choice: Choice, dataset: str) -> dict[str, Any]:
+def recipe(choice: Choice, dataset: str, device: str) -> dict[str, Any]:
     """Return the training settings that the model's file recommends for a dataset; none for a foreign model.
 
-    The file's `recipe` is also told those of the model's options that its signature names.
+    The file's `recipe` is also told the device's name and those of the model's options that its signature names.
     """
     if ":" in choice.name:
         return {}
     recommend = registry.module("models", choice.name).recipe
-    named = inspect.signature(recommend).parameters
-    settings: dict[str, Any] = recommend(dataset, **{k: v for k, v in choice.options.items() if k in named})
+    named, offered = inspect.signature(recommend).parameters, {"device": device, **choice.options}
+    settings: dict[str, Any] = recommend(dataset, **{key: value for key, value in offered.items() if key in named})
     return settings
 
 

@@ -30,7 +30,7 @@ def test_a_profile_costs_at_most_sixty_steps(benchmark: BenchmarkFixture, tmp_pa
     cell = Cell(dataset=Choice(name="synthetic"), model=choice, device=Choice(name="cpu"))
     task = Task(cell=cell, stage="profile", seed=0, threads=torch.get_num_threads(), timeout_s=600)
     section = {"batch_sizes": [32], "train": {"validation_images": 0}}
-    settings = Profile.resolve(models.recipe(choice, "cifar10"), section, {})
+    settings = Profile.resolve(models.recipe(choice, "cifar10", "cpu"), section, {})
     bench = Bench(task, acquire(), dataset, tmp_path, lambda **numbers: None)
 
     def run() -> tuple[float, float]:

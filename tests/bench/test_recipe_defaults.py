@@ -23,7 +23,7 @@ TURN_S = 0.1
 
 def default_of(name: str) -> Recipe:
     """Return the recipe of a network as it trains on CIFAR-10."""
-    return Recipe.resolve(models.recipe(Choice(name=name), "cifar10"), {}, {})
+    return Recipe.resolve(models.recipe(Choice(name=name), "cifar10", "cpu"), {}, {})
 
 
 class Arm:

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnperf import registry
 from cnnperf.models import GIVEN, create
+from cnnperf.models import recipe as recommended
 from cnnperf.models._recipes import mirrored
 from cnnperf.stages._recipe import BUDGETS, Recipe
 from cnnperf.task import Choice
@@ -145,10 +146,11 @@ def test_options_are_checked(name: str) -> None:
 
 
 @every_model
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10", "synthetic"])
-def test_recipe_is_one_that_training_takes(name: str, dataset: str) -> None:
+def test_recipe_is_one_that_training_takes(name: str, dataset: str, device: str) -> None:
     """A network's recipe is valid as it stands, leaves the budget to the suite, and mirrors photos only."""
-    given = registry.module("models", name).recipe(dataset)
+    given = recommended(Choice(name=name), dataset, device)
     recipe = Recipe.resolve(given, {}, {})
     assert given.keys().isdisjoint(BUDGETS)
     assert recipe.flip == "none" or mirrored(dataset)

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import cnnperf
-from cnnperf import registry
+from cnnperf import models, registry
 from cnnperf.datasets import cifar10, mnist
 from cnnperf.models._recipes import augmentation
+from cnnperf.task import Choice
 
 ROOT = Path(__file__).parents[2]
 OURS = ("alexnet", "googlenet", "lenet", "mlp", "nin", "resnet", "speedrun", "trashnet", "vgg")
@@ -27,6 +28,12 @@ def test_ours_are_tuned_and_mirror_photos(name: str) -> None:
     assert {"optimizer", "lr", "batch_size", "schedule", "memory_format"} <= of_photos.keys()
     assert of_photos["flip"] != "none"
     assert of_digits["flip"] == "none"
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name != "mlp"])
+def test_convolutions_are_channels_last_on_cuda(name: str) -> None:
+    """Every network with convolutions, whatever is the faster for it on the CPU."""
+    assert models.recipe(Choice(name=name), "cifar10", "cuda")["memory_format"] == "channels_last"
 
 
 def test_a_dataset_says_itself_whether_it_may_be_mirrored(monkeypatch: pytest.MonkeyPatch) -> None:
