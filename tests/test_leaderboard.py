@@ -158,6 +158,15 @@ def test_a_target_that_half_of_the_repeats_missed_has_no_time(
     assert row["time_to_target_max_s"] == (None if None in reached else max(t for t in reached if t is not None))
 
 
+def test_a_time_to_target_says_how_coarse_it_is(trained: Trained) -> None:
+    """By how much it may be too long is that of the repeat with the fewest evaluations; older records do not say."""
+    times = [once("train.time_to_target", 30.0, target=0.4, resolution_s=s) for s in (6.5, 30.0)]
+    (row,) = rows_of(trained(repeat=i, measured=[time]) for i, time in enumerate(times))
+    assert row["time_to_target_resolution_s"] == 30.0
+    (row,) = rows_of([trained(measured=[once("train.time_to_target", 30.0, target=0.4)])])
+    assert row["time_to_target_resolution_s"] is None
+
+
 @pytest.mark.parametrize(
     ("settings", "budget"),
     [
