@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,7 +20,7 @@ Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 BUDGETS = ("epochs", "steps", "samples", "seconds")
 OPTIMIZER_SETTINGS = ("lr", "bias_lr", "momentum", "weight_decay")
 """What is tuned for one optimizer and means little to another."""
-DEFAULT_OPTIMIZER = "adamw"
+DEFAULT_OPTIMIZER: Final = "adamw"
 DEFAULT_LR = {"sgd": 0.05, "nesterov": 0.05, "adamw": 0.001, "muon": 0.05}
 QUICK_S = 3.0
 
