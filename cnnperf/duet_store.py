@@ -13,9 +13,10 @@ from cnnperf.duet import Conditions, Played
 from cnnperf.duet_arms import ARMS, Contest
 from cnnperf.errors import RunError, UsageError
 from cnnperf.machine import fingerprint
+from cnnperf.sampling import Samples
 
 SCHEMA = 2
-"""Version of the lines. 1: the first. 2: with each arm's settings and the frequency."""
+"""Version of the lines. 1: the first. 2: with each arm's settings, the frequency and what disturbed it, in words."""
 FILE = "duet.jsonl"
 
 Write = Callable[[dict[str, Any]], None]
@@ -72,5 +73,8 @@ def lines(contest: Contest, number: int, conditions: Conditions, played: Played)
             "steal_s": played.disturbance.steal_s,
             "throttled_s": played.disturbance.throttled_s,
             "frequency_hz": played.disturbance.frequency_hz,
+            "disturbed": Samples(
+                conditions.calls, taken.samples, taken.warmup, taken.steady, played.disturbance
+            ).remark,
             "parent_cpu_s": played.parent_cpu_s,
         }

@@ -128,3 +128,12 @@ def test_readme_prints_the_leaderboards_that_were_measured(run: str) -> None:
     printed = re.findall(rf"^\d+ +{dataset} .*$", readme, flags=re.MULTILINE)
     shown = [re.split(r" {2,}", line.replace(" *", "").strip()) for line in printed]
     assert shown == [told(row) for row in measured(run).values()]
+
+
+def test_the_workflow_leaves_time_for_an_environment() -> None:
+    """The limits of the step and of the job stand above the minutes that are measured, with what comes before them."""
+    workflow = (ROOT / ".github" / "workflows" / "regression.yml").read_text(encoding="utf-8")
+    job, step = map(int, re.findall(r"timeout-minutes: (\d+)", workflow))
+    [minutes] = map(int, re.findall(r"--minutes ([1-9]\d*)", workflow))
+    assert minutes + 5 < step < job
+    assert minutes <= 10
