@@ -129,6 +129,12 @@ class Repeats:
         """Return each repeat's seconds to the target accuracy, infinite where it was not reached."""
         return tuple(next((m.values[0] for m in r.find("train.time_to_target")), math.inf) for r in self.ok)
 
+    @property
+    def target_resolution(self) -> float | None:
+        """Return by how many seconds at most a repeat's time to the target is too long: since the evaluation before."""
+        reached = (m for r in self.ok for m in r.find("train.time_to_target"))
+        return max((float(m.tags["resolution_s"]) for m in reached if "resolution_s" in m.tags), default=None)
+
     def _tests(self) -> tuple[Measurement, ...]:
         return tuple(m for r in self.ok for m in r.find("train.test_accuracy"))
 

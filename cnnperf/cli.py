@@ -8,6 +8,7 @@ import sys
 import warnings
 from enum import StrEnum
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,8 +17,10 @@ from cnnperf import cli_ab, cli_check, cli_doctor, cli_infer, cli_profile, cli_t
 from cnnperf.errors import CnnperfError, CnnperfWarning, RunError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cnnperf.preflight import Prepared, Request
-    from cnnperf.record import Status
+    from cnnperf.record import Record, Status
     from cnnperf.suite import Suite
 
 app = typer.Typer(
@@ -99,6 +102,7 @@ def run(
     The leaderboard goes to stdout; records, CSV files, logs and weights go to the run folder. Exit status: 0 all done,
     1 a task failed, 2 the request cannot be carried out, 130 interrupted.
     """
+    start = perf_counter()
     from cnnperf.live import planned
     from cnnperf.preflight import Request
     from cnnperf.runner import pending
@@ -114,7 +118,7 @@ def run(
     if dry_run:
         print("\n".join(planned(pending(prepared.tasks, folder), prepared.downloads)))
     else:
-        _execute(prepared, folder)
+        _execute(prepared, folder, start)
 
 
 @app.command()
@@ -221,28 +225,31 @@ def _run_folder(suite: Suite, out: Path | None, resume: Path | None) -> Path:
     return resume or out or new_folder(suite)
 
 
-def _execute(prepared: Prepared, folder: Path) -> None:
+def _execute(prepared: Prepared, folder: Path, start: float) -> None:
+    """Run what is pending and show the results; `start` is when the command began, by the clock of perf_counter."""
     from cnnperf.live import Screen, stderr
     from cnnperf.runner import execute, pending
 
     tasks = pending(prepared.tasks, folder)
     screen = Screen(stderr(), tasks)
+    made: list[Record] = []
     try:
         with screen.shown():
-            for _ in execute(tasks, folder, screen):
-                pass
+            made.extend(execute(tasks, folder, screen))
     except KeyboardInterrupt:
         _print_results(folder)
+        _print_shares(made, start)
         print(f"interrupted; go on with: {_resume_command(folder)}", file=sys.stderr)
         raise typer.Exit(130) from None
     ended = _print_results(folder)
+    _print_shares(made, start)
     if any(ended[ready.task.key] not in ("ok", "skipped") for ready in prepared.tasks):
         raise typer.Exit(1)
 
 
 def _print_results(folder: Path) -> dict[str, Status]:
     """Write the run's CSV files, show its leaderboard, and return how each task ended, by its key."""
-    from cnnperf.leaderboard import report_of, summary
+    from cnnperf.leaderboard import report_of
     from cnnperf.record import FILE, read
     from cnnperf.registry import find
 
@@ -255,10 +262,16 @@ def _print_results(folder: Path) -> dict[str, Status]:
         cure = f"the records are kept: make room, then cnnperf report {folder}"
         raise RunError(f"{folder}: the tables cannot be written ({error.strerror}); {cure}") from error
     find("reports", "console")(table, sys.stdout)
-    if any(record.task.stage == "train" for record in records):
-        print(summary(records), file=sys.stderr)
     print(folder / f"{table.tables[0].name}.csv", file=sys.stderr)
     return {record.key: record.status for record in records}
+
+
+def _print_shares(made: Sequence[Record], start: float) -> None:
+    """Say what the time of a command went into, if it trained."""
+    from cnnperf.leaderboard import summary
+
+    if any(record.task.stage == "train" for record in made):
+        print(summary(made, perf_counter() - start), file=sys.stderr)
 
 
 def _resume_command(folder: Path) -> str:

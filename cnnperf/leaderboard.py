@@ -131,17 +131,23 @@ def trainings(records: Mapping[str, Sequence[Record]]) -> dict[str, tuple[Record
     return {run: tuple(r for r in of_run if r.task.stage == "train") for run, of_run in records.items()}
 
 
-def summary(records: Iterable[Record]) -> str:
-    """Say what the wall time of the trainings that ended well went into."""
+def summary(records: Iterable[Record], elapsed_s: float | None = None) -> str:
+    """Say what the wall time of a command that trained went into: `elapsed_s` since its start, and the records it made.
+
+    Where its start is not known it is that of the tasks alone, without preflight and what lies between. What failed is
+    overhead.
+    """
+    records = tuple(records)
     trained = [r for r in records if r.status == "ok" and r.find("train.seconds")]
     if not trained:
         return "no training ended well"
-    total = sum(r.duration_s for r in trained)
+    total = sum(r.duration_s for r in records) if elapsed_s is None else elapsed_s
     training, evaluation = (
         round(100 * sum(v for r in trained for m in r.find(metric) for v in m.values) / total)
         for metric in ("train.seconds", "train.evaluation_seconds")
     )
-    return f"training {training} %, evaluation {evaluation} %, overhead {100 - training - evaluation} %"
+    shares = f"training {training} %, evaluation {evaluation} %, overhead {100 - training - evaluation} %"
+    return f"{shares} of the tasks" if elapsed_s is None else shares
 
 
 def _with_best(row: Row, best: Mapping[tuple[str, str, str, str], Row]) -> Row:

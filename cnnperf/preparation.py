@@ -219,7 +219,7 @@ class Preparation:
         own = [*self._place("models", model), stage]
         _refuse_unknown("setting", task.settings, kind, where, stage)
         _refuse_unknown("setting", override, kind, where, *own)
-        recipe = models.recipe(model, task.cell.dataset.name)
+        recipe = models.recipe(model, task.cell.dataset.name, task.cell.device.name)
         for read in kind.reads:
             recipe = recipe | self._suite.sections.get(read, {}) | model.sections.get(read, {})
         try:

@@ -158,6 +158,15 @@ def test_a_target_that_half_of_the_repeats_missed_has_no_time(
     assert row["time_to_target_max_s"] == (None if None in reached else max(t for t in reached if t is not None))
 
 
+def test_a_time_to_target_says_how_coarse_it_is(trained: Trained) -> None:
+    """By how much it may be too long is that of the repeat with the fewest evaluations; older records do not say."""
+    times = [once("train.time_to_target", 30.0, target=0.4, resolution_s=s) for s in (6.5, 30.0)]
+    (row,) = rows_of(trained(repeat=i, measured=[time]) for i, time in enumerate(times))
+    assert row["time_to_target_resolution_s"] == 30.0
+    (row,) = rows_of([trained(measured=[once("train.time_to_target", 30.0, target=0.4)])])
+    assert row["time_to_target_resolution_s"] is None
+
+
 @pytest.mark.parametrize(
     ("settings", "budget"),
     [
@@ -275,9 +284,17 @@ def test_curves_have_a_row_an_evaluation(tmp_path: Path, trained: Trained) -> No
     assert [row["train_accuracy"] for row in training_curves({"r": record.read(tmp_path)}).rows] == [0.3, None]
 
 
-def test_summary_shares_out_the_wall_time_of_what_ended_well(trained: Trained) -> None:
-    """Of 100 s a training, 78 and 14 were measured; what is left is overhead, and a failure is in neither."""
+def test_summary_shares_out_the_time_since_the_start(trained: Trained) -> None:
+    """Of 200 s, 78 and 14 were training and evaluation; what failed, and what was no task, is overhead."""
+    measured = [once("train.seconds", 78.0), once("train.evaluation_seconds", 14.0)]
+    failed = trained("nin", status="failed", error="x", measured=measured)
+    assert summary([trained(measured=measured), failed], 200) == "training 39 %, evaluation 7 %, overhead 54 %"
+    assert summary([failed], 200) == "no training ended well"
+
+
+def test_summary_of_records_alone_is_of_the_tasks(trained: Trained) -> None:
+    """Without the start of the command there are the tasks' own 100 s each, the failed one's among them."""
     measured = [once("train.seconds", 78.0), once("train.evaluation_seconds", 14.0)]
     records = [trained(measured=measured), trained("nin", status="failed", error="x")]
-    assert summary(records) == "training 78 %, evaluation 14 %, overhead 8 %"
-    assert summary(records[1:]) == "no training ended well"
+    assert summary(records[:1]) == "training 78 %, evaluation 14 %, overhead 8 % of the tasks"
+    assert summary(records) == "training 39 %, evaluation 7 %, overhead 54 % of the tasks"

@@ -9,9 +9,13 @@ import subprocess
 import sys
 import venv
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from cnnperf._columns import COLUMNS
+from cnnperf.reports._readable import cell
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,23 +64,76 @@ def test_the_installed_wheel_runs_smoke_in_a_fresh_folder(wheel: Path, tmp_path:
     assert str(site) in where.stdout
 
 
+def measured(run: str) -> dict[str, dict[str, str]]:
+    """Return the rows of a reference run's leaderboard by model."""
+    with open(ROOT / "results" / "reference" / run / "leaderboard.csv", encoding="utf-8") as file:
+        return {row["model"]: row for row in csv.DictReader(file)}
+
+
+def half_width(row: dict[str, str]) -> str:
+    """Word half the interval of a test accuracy, in points."""
+    return f"±{50 * (float(row['test_accuracy_high']) - float(row['test_accuracy_low'])):.1f}"
+
+
 def test_readme_tells_of_the_ideas_what_was_measured() -> None:
-    """Accuracy and images/s of every row of its table are those of the reference run, rounded."""
+    """Each row of its table has the accuracy, time, memory and images/s that the reference run has for that network."""
+    options = {"batch norm": "batch_norm=true", "no batch norm": "batch_norm=false", "no shortcut": "shortcut=false"}
+
+    def model(words: str) -> str:
+        name, depth, idea = re.fullmatch(r"(\w+)(?: (\d+))?(?:, (.+))?", words).groups()  # type: ignore[union-attr]
+        chosen = [*([f"depth={depth}"] if depth else []), *([options[idea]] if idea else [])]
+        return f"{name}[{','.join(chosen)}]" if chosen else name
+
+    def told(row: dict[str, str]) -> list[str]:
+        time, per_s = row["time_to_target_s"], float(row["images_per_s"])
+        return [
+            f"{100 * float(row['test_accuracy']):.1f} % {half_width(row)}",
+            f"≤ {float(time):.{1 if float(time) < 10 else 0}f} s" if time else "–",
+            f"{float(row['peak_above_start_bytes']) / 2**20:.0f} MiB",
+            f"{per_s / 1000:.3g} k" if per_s >= 1000 else f"{per_s:.0f}",
+        ]
+
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    with open(ROOT / "results" / "reference" / "ideas" / "leaderboard.csv", encoding="utf-8") as file:
-        measured = {(row["test_accuracy"], row["images_per_s"]) for row in csv.DictReader(file)}
-    shown = re.findall(r"^\|.*\| ([\d.]+) % ±.*\| ([\d.]+ ?k?) \|", readme, flags=re.MULTILINE)
-    assert len(shown) == len(measured)
-    for accuracy, speed in measured:
-        per_s = float(speed)
-        words = f"{per_s / 1000:.3g} k" if per_s >= 1000 else f"{per_s:.0f}"
-        assert (f"{100 * float(accuracy):.1f}", words) in shown
+    table = re.findall(
+        r"^\| ([^|]+) \| ([^|]+ % ±[^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|", readme, flags=re.MULTILINE
+    )
+    shown = {model(network): values for network, *values in table}
+    assert shown == {name: told(row) for name, row in measured("ideas").items()}
+
+
+@pytest.mark.parametrize("run", ["cifar", "mnist"])
+def test_readme_prints_the_leaderboards_that_were_measured(run: str) -> None:
+    """Each row of the two printed tables, in order, is that of the reference run as the console writes it."""
+    columns = {column.name: column for column in COLUMNS}
+    names = {
+        "cifar": ("params", "test_accuracy", "test_accuracy_flip", "images_per_s"),
+        "mnist": ("params", "test_accuracy", "test_set", "images_per_s", "peak_above_start_bytes"),
+    }[run]
+    units = {"params": "count", "test_accuracy_flip": "fraction", "peak_above_start_bytes": "bytes"}
+    units |= {"test_accuracy": "fraction", "images_per_s": "images/s"}
+
+    def value(text: str) -> str | int | float | None:
+        try:
+            return int(text)
+        except ValueError:
+            return float(text) if re.fullmatch(r"\d+(\.\d+)?(e-?\d+)?", text) else text or None
+
+    def told(row: dict[str, str]) -> list[str]:
+        values = {name: value(text) for name, text in row.items()}
+        cells = [cell(replace(columns[name], unit=units.get(name)), values) for name in names]
+        return [row["rank"], row["dataset"], row["model"], row["status"], *cells]
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    dataset = {"cifar": "cifar10"}.get(run, run)
+    printed = re.findall(rf"^\d+ +{dataset} .*$", readme, flags=re.MULTILINE)
+    shown = [re.split(r" {2,}", line.replace(" *", "").strip()) for line in printed]
+    assert shown == [told(row) for row in measured(run).values()]
 
 
 def test_the_workflow_leaves_time_for_an_environment() -> None:
     """The limits of the step and of the job stand above the minutes that are measured, with what comes before them."""
     workflow = (ROOT / ".github" / "workflows" / "regression.yml").read_text(encoding="utf-8")
     job, step = map(int, re.findall(r"timeout-minutes: (\d+)", workflow))
-    [measured] = map(int, re.findall(r"--minutes ([1-9]\d*)", workflow))
-    assert measured + 5 < step < job
-    assert measured <= 10
+    [minutes] = map(int, re.findall(r"--minutes ([1-9]\d*)", workflow))
+    assert minutes + 5 < step < job
+    assert minutes <= 10

@@ -1,6 +1,7 @@
 """Images and labels. One file a dataset; `load(roots, progress, *, …) -> Dataset`, arrays mapped from disk, no torch.
 
-A dataset that is read from files offers its `SOURCE` beside `load`; `available` and `verify` ask that.
+A dataset that is read from files offers its `SOURCE` beside `load`; `available` and `verify` ask that. One whose images
+may be mirrored, as photos may and digits may not, says `MIRRORED = True`; the recipes of the models ask that.
 """
 
 from __future__ import annotations

@@ -9,6 +9,9 @@ from cnnperf.datasets import Dataset, Progress, Roots
 from cnnperf.datasets._arrays import Arrays
 from cnnperf.datasets._torchvision import Source
 
+MIRRORED = True
+"""A mirror image is of the same class."""
+
 
 def load(roots: Roots, progress: Progress | None) -> Dataset:
     """Return CIFAR-10 from the first root that holds it, else download it; `progress=None` forbids that.

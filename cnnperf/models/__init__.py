@@ -10,6 +10,8 @@ from cnnperf.errors import UsageError
 from cnnperf.task import Choice
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
 GIVEN = ("in_channels", "num_classes", "image_size")
@@ -53,14 +55,27 @@ def logits(output: Any) -> Tensor:
     return found
 
 
-def recipe(choice: Choice, dataset: str) -> dict[str, Any]:
+def recipe(choice: Choice, dataset: str, device: str) -> dict[str, Any]:
     """Return the training settings that the model's file recommends for a dataset; none for a foreign model.
 
-    The file's `recipe` is also told those of the model's options that its signature names.
+    The file's `recipe` is also told the device's name and those of the model's options that its signature names.
     """
     if ":" in choice.name or choice.is_onnx:
         return {}
     recommend = registry.module("models", choice.name).recipe
-    named = inspect.signature(recommend).parameters
-    settings: dict[str, Any] = recommend(dataset, **{k: v for k, v in choice.options.items() if k in named})
+    named, offered = inspect.signature(recommend).parameters, {"device": device, **choice.options}
+    settings: dict[str, Any] = recommend(dataset, **{key: value for key, value in offered.items() if key in named})
     return settings
+
+
+def initialise_of(choice: Choice) -> Callable[[nn.Module, Tensor], None] | None:
+    """Return what a model's file offers to draw weights from data, `initialise(model, images)`; None if it does not.
+
+    A foreign module may well hold a function of that name which is about something else.
+    """
+    if ":" in choice.name or choice.is_onnx:
+        return None
+    found: Callable[[nn.Module, Tensor], None] | None = getattr(
+        registry.module("models", choice.name), "initialise", None
+    )
+    return found

@@ -35,11 +35,11 @@ def build(
     return model
 
 
-def recipe(dataset: str, *, batch_norm: bool = True) -> dict[str, object]:
+def recipe(dataset: str, *, device: str = "cpu", batch_norm: bool = True) -> dict[str, object]:
     """Return training settings: AdamW over one cycle in small batches, with mirrored photos only.
 
     A minute on two cores is a fraction of an epoch: the number of steps counts, and more augmentation does not pay.
-    Without batch norm a lower rate was the better on validation images.
+    Without batch norm a lower rate was the better on validation images. On the CPU contiguous images were the faster.
     """
     return augmentation(dataset) | {
         "optimizer": "adamw",
@@ -47,5 +47,5 @@ def recipe(dataset: str, *, batch_norm: bool = True) -> dict[str, object]:
         "weight_decay": 0.01,
         "schedule": "one-cycle",
         "batch_size": 32,
-        "memory_format": "contiguous",
+        "memory_format": "contiguous" if device == "cpu" else "channels_last",
     }

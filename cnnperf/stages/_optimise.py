@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ONE_CYCLE_START = 0.2
 """Where one-cycle begins, as a share of the peak."""
+SMALLEST_NORM = 1e-30
+"""What muon divides by instead of 0: √rows over it is finite in float32."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -124,7 +126,8 @@ def _groups(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict[str, An
 def _muon(weights: list[nn.Parameter], recipe: Recipe) -> Muon:
     """Return Muon (Jordan 2024) for matrices; a convolution is that of its filters: out_channels × all else.
 
-    With `muon_renormalise` each is brought back to the norm √rows before its step, as in cifar10-airbench.
+    With `muon_renormalise` each is brought back to the norm √rows before its step, as in cifar10-airbench; one that is
+    all zero, as at the end of a block that starts as identity, has no direction to be scaled along and is left so.
     """
     matrices = [as_matrix(weight.detach()) for weight in weights]
     muon = Muon(
@@ -140,7 +143,8 @@ def _muon(weights: list[nn.Parameter], recipe: Recipe) -> Muon:
         for weight, matrix in zip(weights, matrices, strict=True):
             matrix.grad = None if weight.grad is None else as_matrix(weight.grad)
             if recipe.muon_renormalise:
-                matrix.mul_(math.sqrt(len(matrix)) / matrix.norm())
+                # Bounded, not asked for zero: that would wait for the device at each step.
+                matrix.mul_(math.sqrt(len(matrix)) / matrix.norm().clamp(min=SMALLEST_NORM))
 
     def return_gradients(*_: object) -> None:
         for matrix in matrices:

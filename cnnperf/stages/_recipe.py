@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,7 @@ Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 BUDGETS = ("epochs", "steps", "samples", "seconds")
 OPTIMIZER_SETTINGS = ("lr", "bias_lr", "momentum", "weight_decay")
 """What is tuned for one optimizer and means little to another."""
+DEFAULT_OPTIMIZER: Final = "adamw"
 DEFAULT_LR = {"sgd": 0.05, "nesterov": 0.05, "adamw": 0.001, "muon": 0.05}
 QUICK_S = 3.0
 
@@ -58,7 +59,7 @@ class Recipe(Settings):
     )
     batch_size: int = Field(default=128, ge=1, le=2**20, description="Images a step, and an evaluation batch.")
     optimizer: Literal["sgd", "nesterov", "adamw", "muon"] = Field(
-        default="adamw",
+        default=DEFAULT_OPTIMIZER,
         description="muon: orthogonalised momentum for all matrices but the classifier's, nesterov else.",
     )
     lr: Rate = Field(
@@ -106,10 +107,10 @@ class Recipe(Settings):
         those below it, which were tuned for another. One epoch if no layer has a budget. Raises ValidationError.
         """
         merged: dict[str, Any] = {}
-        for layer in ({"epochs": 1}, model_recipe, section, override):
+        for layer in ({"epochs": 1, "optimizer": DEFAULT_OPTIMIZER}, model_recipe, section, override):
             if not layer.keys().isdisjoint(BUDGETS):
                 merged = _without(merged, BUDGETS)
-            if layer.get("optimizer", merged.get("optimizer")) != merged.get("optimizer"):
+            if "optimizer" in layer and layer["optimizer"] != merged.get("optimizer"):
                 merged = _without(merged, OPTIMIZER_SETTINGS)
             merged |= layer
         return cls.model_validate(merged, strict=True)

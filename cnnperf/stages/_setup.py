@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from cnnperf import models, registry
+from cnnperf import models
 from cnnperf.stages._augment import Batches
 from cnnperf.stages._evaluate import Evaluator, separate_random_numbers
 from cnnperf.stages._images import Images, Normalize, split
@@ -78,7 +77,7 @@ class Network:
         model = models.create(choice, data.train.shape, len(bench.dataset.classes)).to(bench.device.torch_name)
         if recipe.memory_format == "channels_last":
             model = model.to(memory_format=torch.channels_last)
-        initialise = getattr(inspect.getmodule(registry.find("models", choice.name)), "initialise", None)
+        initialise = models.initialise_of(choice)
         if initialise:
             shown = data.train.positions(data.train_indices[:INITIALISE_IMAGES]).to(bench.device.torch_name)
             initialise(model, data.normalize(data.train.take(shown).float()))

@@ -66,11 +66,10 @@ def prepare(opening: Opening) -> Subject:
 
 def recipe_of(task: Task) -> Recipe:
     """Lay what the task chooses on the recipe that this version's model recommends. Raises UsageError."""
-    model = task.cell.model
+    model, dataset, device = task.cell.model, task.cell.dataset.name, task.cell.device.name
     try:
-        recipe = Recipe.resolve(
-            models.recipe(model, task.cell.dataset.name), task.settings, model.sections.get("train", {})
-        )
+        recommended = models.recipe(model, dataset, device)
+        recipe = Recipe.resolve(recommended, task.settings, model.sections.get("train", {}))
     except ValidationError as error:
         raise UsageError(first_error(error, "train")) from error
     return recipe.model_copy(update={"validation_images": 0})

@@ -28,7 +28,7 @@ class Network:
 
     def __init__(self, name: str) -> None:
         torch.manual_seed(0)
-        self.recipe = Recipe.resolve(models.recipe(Choice(name=name), "cifar10"), {"steps": 1}, {})
+        self.recipe = Recipe.resolve(models.recipe(Choice(name=name), "cifar10", "cpu"), {"steps": 1}, {})
         channels_last = self.recipe.memory_format == "channels_last"
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model: nn.Module = models.create(Choice(name=name), SHAPE, 10).to(memory_format=memory_format)

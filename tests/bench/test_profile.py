@@ -36,7 +36,7 @@ def profiled(folder: Path, **choice: Any) -> LayerProfile:
     cell = Cell(dataset=Choice(name="synthetic"), model=model, device=Choice(name="cpu"))
     task = Task(cell=cell, stage="profile", seed=0, threads=torch.get_num_threads(), timeout_s=600)
     section = {"batch_sizes": [BATCH_SIZE], "train": {"validation_images": 0}}
-    settings = Profile.resolve(models.recipe(model, "cifar10"), section, {})
+    settings = Profile.resolve(models.recipe(model, "cifar10", "cpu"), section, {})
     bench = Bench(task, acquire(), dataset, folder, lambda **numbers: None)
     start = perf_counter()
     measured = tuple(measure(bench, settings))

@@ -13,6 +13,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from cnnperf import models, registry
 from cnnperf.machine import usable_cores
+from cnnperf.stages._recipe import Recipe
 from cnnperf.task import Choice
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -20,11 +21,16 @@ TURNS = 15
 TURN_S = 0.1
 
 
+def default_of(name: str) -> Recipe:
+    """Return the recipe of a network as it trains on CIFAR-10."""
+    return Recipe.resolve(models.recipe(Choice(name=name), "cifar10", "cpu"), {}, {})
+
+
 class Arm:
     """A network in one memory format and precision, ready to take training steps."""
 
     def __init__(self, name: str, shape: tuple[int, int, int], memory_format: str, precision: str = "fp32") -> None:
-        batch_size = int(str(registry.module("models", name).recipe("cifar10").get("batch_size", 128)))
+        batch_size = default_of(name).batch_size
         torch.manual_seed(0)
         self._model = models.create(Choice(name=name), shape, 10).to(memory_format=FORMATS[memory_format])
         self._optimizer = torch.optim.SGD(self._model.parameters(), lr=1e-3, fused=True)
@@ -66,7 +72,7 @@ def test_the_recipe_has_the_faster_format(benchmark: BenchmarkFixture, name: str
     """Training in the recipe's memory format is at most 3 % slower than in the other."""
     benchmark.group = "recipe's memory format ÷ the other, steps/s ≥ 0.97"
     torch.set_num_threads(usable_cores())
-    chosen = str(registry.module("models", name).recipe("cifar10")["memory_format"])
+    chosen = default_of(name).memory_format
     [other] = FORMATS.keys() - {chosen}
     arms = [Arm(name, images_of(name), memory_format) for memory_format in (chosen, other)]
     ratio = benchmark.pedantic(speedup, arms, rounds=1)
@@ -79,6 +85,6 @@ def test_bf16_is_a_choice_of_the_processor(benchmark: BenchmarkFixture, name: st
     """Training in bf16 over training in fp32 is shown and not judged: it is the processor's doing."""
     benchmark.group = "bf16 ÷ fp32, steps/s"
     torch.set_num_threads(usable_cores())
-    chosen = str(registry.module("models", name).recipe("cifar10")["memory_format"])
+    chosen = default_of(name).memory_format
     arms = [Arm(name, images_of(name), chosen, precision) for precision in ("bf16", "fp32")]
     benchmark.extra_info |= {"ratio": benchmark.pedantic(speedup, arms, rounds=1)}

@@ -37,9 +37,15 @@ TURNS = (20, 200)
 
 
 @pytest.fixture
-def speed_ratio(benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., float]:
+def speed_ratio(
+    benchmark: BenchmarkFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., float]:
     """Return what lets stage and loop take turns; the median of their speeds' ratios, above 1 if the stage is faster.
 
+    It prints a row of README's table: network, images/s of the stage, images/s of the loop, their ratio.
     The stage lets go of its clock wherever it reports its training accuracy: there the loop takes as many steps.
     """
     torch.set_num_threads(usable_cores())
@@ -62,9 +68,13 @@ def speed_ratio(benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch, tm
                     loop_s.append(_timed(loop, steps))
 
         benchmark.pedantic(take_turns, rounds=1)
-        ratios = [loop / (end - start) for loop, (start, end) in zip(loop_s, pairwise(stage_s), strict=True)]
+        stage_turns = [end - start for start, end in pairwise(stage_s)]
+        ratios = [bare / own for bare, own in zip(loop_s, stage_turns, strict=True)]
         middle = statistics.median(ratios)
+        speeds = (steps * recipe.batch_size / statistics.median(seconds) for seconds in (stage_turns, loop_s))
         benchmark.extra_info |= {"ratio": middle, "quartiles": statistics.quantiles(ratios), "turns": turns}
+        with capsys.disabled():
+            print("\n|", " | ".join((model, *(f"{speed:,.0f}" for speed in speeds), f"{middle:.3f}")), "|")
         return middle
 
     return ratio

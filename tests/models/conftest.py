@@ -25,6 +25,22 @@ def on_meta() -> Callable[..., nn.Module]:
 
 
 @pytest.fixture
+def layers(on_meta: Callable[..., nn.Module]) -> Callable[..., list[str]]:
+    """Name the layers of a network in order: their types, with kernel and stride if they have any (MaxPool2d 3/2)."""
+
+    def name(layer: nn.Module) -> str:
+        kernel, stride = (getattr(layer, key, None) for key in ("kernel_size", "stride"))
+        if kernel is None:
+            return type(layer).__name__
+        return f"{type(layer).__name__} {_first(kernel)}/{_first(stride)}"
+
+    def listed(model: str, shape: Shape = (3, 32, 32), **options: object) -> list[str]:
+        return [name(layer) for layer in on_meta(model, shape, **options).modules() if not any(layer.children())]
+
+    return listed
+
+
+@pytest.fixture
 def parameter_count(on_meta: Callable[..., nn.Module]) -> Callable[..., int]:
     """Count the parameters of a network by name."""
 
@@ -45,3 +61,7 @@ def forward_flops(on_meta: Callable[..., nn.Module]) -> Callable[..., int]:
         return counter.get_total_flops()
 
     return count
+
+
+def _first(size: int | tuple[int, int]) -> int:
+    return size if isinstance(size, int) else size[0]

@@ -43,3 +43,13 @@ def test_dense_layers_drop_half_of_their_inputs(on_meta: Callable[..., nn.Module
     layers = list(on_meta("alexnet").children())
     dropped = [type(after) for before, after in pairwise(layers) if isinstance(before, nn.Dropout) and before.p == 0.5]
     assert dropped == [nn.Linear, nn.Linear]
+
+
+def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
+    """A ReLU behind all layers with weights but the last; overlapping max-pools behind the first, second and fifth."""
+    pool = "MaxPool2d 3/2"
+    assert layers("alexnet") == [
+        *("Conv2d 3/2", "ReLU", pool, "Conv2d 5/1", "ReLU", pool),
+        *(["Conv2d 3/1", "ReLU"] * 3),
+        *(pool, "Flatten", "Dropout", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Linear"),
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import pytest
 import torch
@@ -13,6 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnperf import registry
 from cnnperf.models import GIVEN, create
+from cnnperf.models import recipe as recommended
+from cnnperf.models._recipes import mirrored
 from cnnperf.stages._recipe import BUDGETS, Recipe
 from cnnperf.task import Choice
 
@@ -35,6 +37,12 @@ def options_of(name: str) -> dict[str, object]:
         key: field.annotation
         for key, field in registry.options(registry.find("models", name), GIVEN).model_fields.items()
     }
+
+
+def variants_of(name: str) -> list[dict[str, bool]]:
+    """The options of a network as they come, then each that is true or false set either way."""
+    switches = [key for key, annotation in options_of(name).items() if annotation is bool]
+    return [{}, *({key: value} for key in switches for value in (True, False))]
 
 
 @every_model
@@ -90,24 +98,24 @@ def test_images_of_a_batch_are_judged_apart(name: str) -> None:
 @every_model
 def test_no_layer_changes_its_input_in_place(name: str) -> None:
     """What a layer gave out is still that when the pass is over, so that hooks and profiles may keep it."""
-    model = build(name, (1, 28, 28)).train()
-    kept: list[tuple[Tensor, int]] = []
-    for layer in model.modules():
-        layer.register_forward_hook(lambda _layer, _inputs, output: kept.append((output, output._version)))
-    model(torch.randn(2, 1, 28, 28))
-    assert kept
-    assert all(output._version == version for output, version in kept)
+    for options in variants_of(name):
+        model = build(name, (1, 28, 28), **options).train()
+        kept: list[tuple[Tensor, int]] = []
+        for layer in model.modules():
+            layer.register_forward_hook(lambda _layer, _in, output, kept=kept: kept.append((output, output._version)))
+        model(torch.randn(2, 1, 28, 28))
+        assert kept
+        assert all(output._version == version for output, version in kept), options
 
 
 @every_model
 def test_switches_build_both_ways(name: str, on_meta: Callable[..., nn.Module]) -> None:
     """Each option that is true or false gives a network either way; without batch norm there is none in it."""
-    for option in (key for key, annotation in options_of(name).items() if annotation is bool):
-        for value in (True, False):
-            model = on_meta(name, **{option: value})
-            assert model(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 10)
-            if option == "batch_norm":
-                assert any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()) == value
+    for options in variants_of(name):
+        model = on_meta(name, **options)
+        assert model(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 10)
+        if "batch_norm" in options:
+            assert any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()) == options["batch_norm"]
 
 
 @every_model
@@ -119,31 +127,33 @@ def test_nothing_is_computed_in_place(name: str, on_meta: Callable[..., nn.Modul
             assert not func._schema.is_mutable, func
             return func(*args, **(kwargs or {}))
 
-    model, images = on_meta(name).eval(), torch.empty(2, 3, 32, 32, device="meta")
-    with Watch():
-        model(images)
+    for options in variants_of(name):
+        model, images = on_meta(name, **options).eval(), torch.empty(2, 3, 32, 32, device="meta")
+        with Watch():
+            model(images)
 
 
 @every_model
 def test_options_are_checked(name: str) -> None:
-    """An option that a network does not have is refused by name, and so is text for a switch."""
+    """An option that a network does not have is refused by name, and so is text for a switch, a number or a choice."""
     options = registry.options(registry.find("models", name), GIVEN)
     with pytest.raises(ValidationError, match="no_such_option"):
         options(no_such_option=1)
-    for key in options.model_fields:
-        with pytest.raises(ValidationError, match=key):
-            options(**{key: "nonsense"})
+    for key, annotation in options_of(name).items():
+        if annotation in (bool, int, float) or get_origin(annotation) is Literal:
+            with pytest.raises(ValidationError, match=key):
+                options(**{key: "nonsense"})
 
 
 @every_model
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10", "synthetic"])
-def test_recipe_is_one_that_training_takes(name: str, dataset: str) -> None:
+def test_recipe_is_one_that_training_takes(name: str, dataset: str, device: str) -> None:
     """A network's recipe is valid as it stands, leaves the budget to the suite, and mirrors photos only."""
-    given = registry.module("models", name).recipe(dataset)
+    given = recommended(Choice(name=name), dataset, device)
     recipe = Recipe.resolve(given, {}, {})
-    assert {"optimizer", "lr", "batch_size", "schedule", "memory_format"} <= given.keys()
     assert given.keys().isdisjoint(BUDGETS)
-    assert (recipe.flip == "none") == (dataset != "cifar10")
+    assert recipe.flip == "none" or mirrored(dataset)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if hasattr(registry.module("models", name), "initialise")])

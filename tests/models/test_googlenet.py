@@ -60,3 +60,18 @@ def test_branches_are_joined_along_the_channels() -> None:
 def test_dropout_is_the_papers(on_meta: Callable[..., nn.Module]) -> None:
     """40 % before the classifier, and none elsewhere."""
     assert [layer.p for layer in on_meta("googlenet").modules() if isinstance(layer, nn.Dropout)] == [0.4]
+
+
+def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
+    """A stem, nine blocks of four branches, max-pools between their stages, and the classifier on the mean."""
+
+    def convolutions(*kernels: int) -> list[str]:
+        return [layer for kernel in kernels for layer in (f"Conv2d {kernel}/1", "BatchNorm2d", "ReLU")]
+
+    pool = "MaxPool2d 3/2"
+    block = [*convolutions(1, 1, 3, 1, 5), "MaxPool2d 3/1", *convolutions(1)]
+    assert layers("googlenet") == [
+        *(*convolutions(3), pool, *convolutions(1, 3)),
+        *(*block * 2, pool, *block * 5, pool, *block * 2),
+        *("AdaptiveAvgPool2d", "Flatten", "Dropout", "Linear"),
+    ]

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from cnnperf.errors import UsageError
-from cnnperf.models import create, logits, recipe
+from cnnperf.models import create, initialise_of, logits, recipe, speedrun
 from cnnperf.task import Choice
+
+DEVICES = ("cpu", "cuda")
 
 
 def test_options_reach_the_network() -> None:
@@ -23,7 +25,7 @@ def test_foreign_network_gets_the_classes_and_its_options() -> None:
     with torch.device("meta"):
         model = create(choice, (3, 32, 32), 7)
         assert model(torch.empty(2, 3, 32, 32)).shape == (2, 7)
-    assert recipe(choice, "cifar10") == {}
+    assert recipe(choice, "cifar10", "cpu") == {}
 
 
 def test_foreign_callable_must_return_a_module() -> None:
@@ -35,15 +37,29 @@ def test_foreign_callable_must_return_a_module() -> None:
 def test_recipe_depends_on_the_dataset() -> None:
     """A network's file says how it is trained on which images."""
     choice = Choice.model_validate("resnet")
-    assert recipe(choice, "cifar10")["flip"] == "random"
-    assert recipe(choice, "mnist")["flip"] == "none"
+    assert recipe(choice, "cifar10", "cpu")["flip"] == "random"
+    assert recipe(choice, "mnist", "cpu")["flip"] == "none"
 
 
 def test_recipe_depends_on_the_options_that_it_names() -> None:
     """Without batch norm a network wants a lower rate; its depth is no option of the recipe."""
     plain, deep = (Choice.model_validate({"name": "vgg", **o}) for o in ({"batch_norm": False}, {"depth": 19}))
-    assert recipe(plain, "cifar10")["lr"] == 0.0003
-    assert recipe(deep, "cifar10")["lr"] == 0.001
+    assert recipe(plain, "cifar10", "cpu")["lr"] == 0.0003
+    assert recipe(deep, "cifar10", "cpu")["lr"] == 0.001
+
+
+def test_recipe_depends_on_the_device_if_it_names_it() -> None:
+    """VGG's contiguous images are the faster on the CPU alone; a recipe that does not ask is not told."""
+    vgg, resnet = Choice(name="vgg"), Choice(name="resnet")
+    formats = [recipe(choice, "cifar10", device)["memory_format"] for choice in (vgg, resnet) for device in DEVICES]
+    assert formats == ["contiguous", "channels_last", "channels_last", "channels_last"]
+
+
+def test_only_a_file_of_the_room_draws_weights_from_data() -> None:
+    """The module of a foreign model may have an `initialise` that is about something else: it is left alone."""
+    assert initialise_of(Choice(name="speedrun")) is speedrun.initialise
+    assert initialise_of(Choice(name="vgg")) is None
+    assert initialise_of(Choice(name="cnnperf.models.speedrun:build")) is None
 
 
 def test_logits_are_the_first_tensor_of_what_a_network_returns() -> None:

@@ -14,6 +14,7 @@ def test_parameter_count(parameter_count: Callable[..., int]) -> None:
     """156 + 2,416 + 48,120 + 10,164 + 850 parameters at 1×28×28, whatever the activation and the pool."""
     assert parameter_count("lenet", (1, 28, 28)) == 61_706
     assert parameter_count("lenet", (1, 28, 28), activation="relu", pool="max") == 61_706
+    assert parameter_count("lenet", (1, 28, 28), batch_norm=True) == 61_706 + 2 * (6 + 16)
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
@@ -39,3 +40,11 @@ def test_images_too_small_are_refused() -> None:
     assert lenet.build(1, 10, (12, 12))
     with pytest.raises(UsageError, match="lenet needs images of at least 12×12, got 12×11"):
         lenet.build(1, 10, (12, 11))
+
+
+def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
+    """As published, with means for the trainable subsampling: sigmoids behind all but the last layer with weights."""
+    assert layers("lenet") == [
+        *(["Conv2d 5/1", "Sigmoid", "AvgPool2d 2/2"] * 2),
+        *("Flatten", "Linear", "Sigmoid", "Linear", "Sigmoid", "Linear"),
+    ]

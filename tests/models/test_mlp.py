@@ -7,3 +7,8 @@ def test_parameter_count(parameter_count: Callable[..., int]) -> None:
     """784 × 256 + 256 and 256 × 10 + 10."""
     assert parameter_count("mlp", (1, 28, 28)) == 203_530
     assert parameter_count("mlp") == 789_258
+
+
+def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
+    """One hidden layer with a ReLU."""
+    assert layers("mlp") == ["Flatten", "Linear", "ReLU", "Linear"]

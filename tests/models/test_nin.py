@@ -27,3 +27,16 @@ def test_pools_round_up(on_meta: Callable[..., nn.Module]) -> None:
 def test_dropout_is_the_authors(on_meta: Callable[..., nn.Module]) -> None:
     """Half of the values, after each of the first two pools."""
     assert [layer.p for layer in on_meta("nin").modules() if isinstance(layer, nn.Dropout)] == [0.5, 0.5]
+
+
+def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
+    """A max-pool behind the first stage and a mean behind the second, as the authors have it."""
+
+    def stage(kernel: int) -> list[str]:
+        return [layer for size in (kernel, 1, 1) for layer in (f"Conv2d {size}/1", "ReLU")]
+
+    assert layers("nin", batch_norm=False) == [
+        *(*stage(5), "MaxPool2d 3/2", "Dropout"),
+        *(*stage(5), "AvgPool2d 3/2", "Dropout"),
+        *(*stage(3)[:-1], "AdaptiveAvgPool2d", "Flatten"),
+    ]

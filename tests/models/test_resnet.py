@@ -67,3 +67,23 @@ def test_without_shortcut_a_block_is_its_body() -> None:
         for parameter in block.parameters():
             nn.init.zeros_(parameter)
         assert torch.equal(block(images), images if shortcut else torch.zeros_like(images))
+
+
+def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
+    """The first convolution of a block strides where its stage begins, and its last ReLU stands behind the sum."""
+
+    def block(stride: int, shortcut: str) -> list[str]:
+        return [f"Conv2d 3/{stride}", "BatchNorm2d", "ReLU", "Conv2d 3/1", "BatchNorm2d", shortcut, "ReLU"]
+
+    same, fewer = block(1, "Identity"), block(2, "PaddedSubsample")[:-2]
+    assert layers("resnet") == [
+        *("Conv2d 3/1", "BatchNorm2d", "ReLU", *same * 3),
+        *(*fewer, "PaddedSubsample", "ReLU", *same * 2) * 2,
+        *("AdaptiveAvgPool2d", "Flatten", "Linear"),
+    ]
+
+
+def test_bottlenecks_stride_in_their_3x3_convolution(layers: Callable[..., list[str]]) -> None:
+    """As torchvision's do, the projection of the shortcut along with it."""
+    strided = [layer for layer in layers("resnet", depth=50) if layer.endswith("/2")]
+    assert strided == ["Conv2d 3/2", "Conv2d 1/2"] * 3

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cnnperf.errors import UsageError
 from cnnperf.models import speedrun
+from cnnperf.stages._recipe import Recipe
 
 
 @pytest.fixture
@@ -72,3 +73,44 @@ def test_images_too_small_are_refused() -> None:
     assert speedrun.build(3, 10, (8, 8))(torch.randn(2, 3, 8, 8)).shape == (2, 10)
     with pytest.raises(UsageError, match="speedrun needs images of at least 8×8, got 7×8"):
         speedrun.build(3, 10, (7, 8))
+
+
+def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
+    """GELU throughout, max-pools before the norms, the global maximum, and a scale of 0.2 on the logits."""
+    block, pool = ["Conv2d 3/1", "BatchNorm2d", "GELU"], "MaxPool2d 2/2"
+    assert layers("speedrun") == [
+        *("Conv2d 4/2", "GELU"),
+        *[layer for conv, *rest in (block, block) for layer in (conv, pool, *rest)],
+        *("Conv2d 3/1", "Identity", "BatchNorm2d", "GELU"),
+        *("AdaptiveMaxPool2d", "Flatten", "Linear", "Scale"),
+    ]
+
+
+def test_logits_are_scaled(images: Tensor) -> None:
+    """They are a fifth of what the linear layer gives."""
+    model = speedrun.build(3, 10, (32, 32)).eval()
+    torch.testing.assert_close(model(images[:2]), 0.2 * model[:-1](images[:2]))
+
+
+def test_recipe_is_the_one_that_was_tuned() -> None:
+    """Every figure as it was chosen on validation images; digits are neither mirrored nor tested with mirror images."""
+    tuned = {
+        "optimizer": "muon",
+        "muon_lr": 0.14,
+        "muon_momentum": 0.6,
+        "muon_steps": 3,
+        "lr": 0.5,
+        "bias_lr": 0.05,
+        "momentum": 0.85,
+        "weight_decay": 0.0,
+        "schedule": "one-cycle",
+        "batch_size": 256,
+        "label_smoothing": 0.1,
+        "memory_format": "channels_last",
+        "crop": 2,
+        "crop_padding": "reflect",
+    }
+    assert speedrun.recipe("cifar10") == tuned | {"flip": "alternating", "test_flip": True}
+    assert speedrun.recipe("mnist") == tuned | {"flip": "none", "test_flip": False}
+    recipe = Recipe.resolve(speedrun.recipe("cifar10"), {"seconds": 60}, {})
+    assert (recipe.warmup, recipe.muon_renormalise) == (0.1, True)

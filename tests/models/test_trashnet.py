@@ -23,3 +23,16 @@ def test_layers(on_meta: Callable[..., nn.Module]) -> None:
     images = torch.empty(1, 3, 32, 32, device="meta")
     assert layers["stem_pool"](layers["stem"](images)).shape == (1, 32, 32, 32)
     assert model[:-3](images).shape == (1, 64, 16, 16)
+
+
+def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
+    """A pool that keeps H×W, then a block that halves it and one that does not."""
+
+    def block(stride: int, shortcut: str) -> list[str]:
+        return [f"Conv2d 3/{stride}", "BatchNorm2d", "ReLU", "Conv2d 3/1", "BatchNorm2d", shortcut, "ReLU"]
+
+    assert layers("trashnet") == [
+        *("Conv2d 3/1", "BatchNorm2d", "ReLU", "MaxPool2d 3/1"),
+        *(*block(2, "Conv2d 1/2"), *block(1, "Identity")),
+        *("AdaptiveAvgPool2d", "Flatten", "Linear"),
+    ]

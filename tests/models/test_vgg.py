@@ -19,3 +19,10 @@ def test_features_are_torchvisions(
     features = parameter_count("vgg", depth=depth, batch_norm=batch_norm) - 5_130
     assert features == sum(p.numel() for p in reference.features.parameters())
     assert batch_norm or features == plain
+
+
+def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
+    """3×3 convolutions, each with a ReLU, and a max-pool behind each stage."""
+    conv, pool = ["Conv2d 3/1", "ReLU"], ["MaxPool2d 2/2"]
+    stages = [layer for count in (1, 1, 2, 2, 2) for layer in (*conv * count, *pool)]
+    assert layers("vgg", batch_norm=False) == [*stages, "AdaptiveAvgPool2d", "Flatten", "Linear"]

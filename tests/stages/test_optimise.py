@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from cnnperf import models
 from cnnperf.stages._optimise import Step, as_matrix, learning_rate, optimizers, trainable
 from cnnperf.stages._recipe import Recipe
+from cnnperf.task import Choice
 
 
 def recipe(**settings: Any) -> Recipe:
@@ -136,6 +138,49 @@ def test_muon_keeps_the_norm_of_filters() -> None:
     model = network()
     Step(model, model, recipe(optimizer="muon"), "cpu")(*batch(), 0.0)
     assert model[0].weight.norm().item() == pytest.approx(2.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+def test_muon_steps_are_those_of_its_author(momentum: float) -> None:
+    """Two steps written by hand: renormalise, look ahead along the momentum, orthogonalise (Jordan 2024)."""
+    model = network()
+    expected = model[0].weight.detach().clone().flatten(1)
+    gradients: list[torch.Tensor] = []
+    model[0].weight.register_hook(lambda gradient: gradients.append(gradient.clone().flatten(1)))
+    step = Step(model, model, recipe(optimizer="muon", muon_lr=0.3, muon_momentum=momentum, lr=0.5), "cpu")
+    images, labels = batch()
+    for part in (slice(8), slice(8, 16)):
+        step(images[part], labels[part], 1.0)
+    sum_of_gradients = torch.zeros_like(expected)
+    for gradient in gradients:
+        expected = expected * 2.0 / expected.norm()
+        sum_of_gradients = momentum * sum_of_gradients + gradient
+        expected = expected - 0.3 * orthogonalised(gradient + momentum * sum_of_gradients)
+    # Torch iterates in bfloat16, which makes 0.003 here; no momentum, another number of iterations or decay make 0.010.
+    assert torch.allclose(model[0].weight.detach().flatten(1), expected, atol=0.006)
+
+
+def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
+    """Three Newton–Schulz iterations with Jordan's coefficients, in float64."""
+    x = (matrix / matrix.norm()).double()
+    for _ in range(3):
+        gram = x @ x.T
+        x = 3.4445 * x - 4.775 * gram @ x + 2.0315 * gram @ gram @ x
+    return x.float()
+
+
+@pytest.mark.parametrize("name", ["resnet", "trashnet"])
+def test_muon_trains_what_starts_at_zero(name: str) -> None:
+    """Blocks that start as identities hold convolutions of zeros, which have no norm to be brought back to."""
+    torch.manual_seed(0)
+    model = models.create(Choice.model_validate({"name": name, "batch_norm": False}), (3, 8, 8), 10)
+    zeros = [parameter for parameter in model.parameters() if parameter.ndim == 4 and not parameter.any()]
+    step = Step(model, model, recipe(optimizer="muon", muon_lr=0.01, lr=0.01), "cpu")
+    losses = [step(*batch(), 1.0)[0] for _ in range(3)]
+    assert zeros
+    assert torch.stack(losses).isfinite().all()
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert all(parameter.any() for parameter in zeros)
 
 
 def test_muon_takes_matrices_but_the_classifier_s() -> None:

@@ -50,6 +50,13 @@ def test_rates_go_with_their_optimizer() -> None:
     assert Recipe.resolve(tuned, {"optimizer": "adamw", "lr": 0.02}, {}).lr == 0.02
 
 
+def test_naming_the_default_optimizer_drops_no_rates() -> None:
+    """A layer that says what holds anyway changes nothing; one that leaves the default does."""
+    assert Recipe.resolve({}, {"lr": 0.01}, {"optimizer": "adamw"}).lr == 0.01
+    assert Recipe.resolve({"lr": 0.01}, {"optimizer": "adamw"}, {}).lr == 0.01
+    assert Recipe.resolve({}, {"lr": 0.01}, {"optimizer": "sgd"}).lr == 0.05
+
+
 def test_complete_settings_come_back_unchanged() -> None:
     """What preflight wrote into a task, defaults and all, is the recipe that the worker reads."""
     recipe = Recipe.resolve({"optimizer": "muon"}, {"seconds": 3}, {})

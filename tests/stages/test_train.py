@@ -410,10 +410,8 @@ def test_recipe_that_the_dataset_does_not_allow_is_refused(bench: MakeBench, rec
 
 def test_weights_may_depend_on_the_data(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model's file that offers `initialise` is shown its network and normalised training images."""
-    import tiny_networks
-
     shown: list[torch.Tensor] = []
-    monkeypatch.setattr(tiny_networks, "initialise", lambda model, images: shown.append(images), raising=False)
+    monkeypatch.setattr(models, "initialise_of", lambda choice: lambda model, images: shown.append(images))
     list(measure(bench(), recipe()))
     assert shown[0].shape == (400, 1, 28, 28)
     assert shown[0].mean().abs() < 0.3
