@@ -31,7 +31,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Fetch the real images, or check those that are there.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-Format = StrEnum("Format", ["console", "csv", "json", "markdown"])
+Format = StrEnum("Format", ["console", "csv", "html", "json", "markdown"])
 DataOption = Annotated[
     Path | None,
     typer.Option(

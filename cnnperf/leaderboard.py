@@ -15,11 +15,15 @@ from cnnperf._repeats import Repeats
 from cnnperf.engine_table import NOTES as ENGINE_NOTES
 from cnnperf.engine_table import ON_LEADERBOARD, best_engines, engine_table
 from cnnperf.layer_table import layer_table
+from cnnperf.node_table import node_table
 from cnnperf.profile_table import NOTES as PROFILE_NOTES
 from cnnperf.profile_table import profile_table
 from cnnperf.record import Measurement, Record
+from cnnperf.run_table import run_table, task_table
+from cnnperf.sight_table import sight_tables
 from cnnperf.stats import Interval
 from cnnperf.table import Column, Report, Row, Table
+from cnnperf.verdict_table import verdict_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -76,7 +80,8 @@ def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
 
     Raises StoreError for a folder without records, UsageError for a column that is not there.
     """
-    records = read_runs(runs)
+    folders = run_folders(runs)
+    records = read_runs(folders.values())
     profiled, engines = profile_table(records), engine_table(records)
     tables, notes = [leaderboard(records, engines), training_curves(records)], list(NOTES)
     if profiled.rows:
@@ -86,20 +91,24 @@ def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
     if engines.rows:
         tables, notes = [*tables, engines], [*notes, *ENGINE_NOTES]
     first = tables[0] if by is None else tables[0].sorted_by(by)
-    return Report((first, *tables[1:]), tuple(notes))
+    further = (node_table(records), verdict_table(records, folders), *sight_tables(records, folders))
+    tables = [first, *tables[1:], *(table for table in further if table and (table.rows or table.notes))]
+    return Report((*tables, run_table(records), task_table(records)), tuple(notes), folders)
 
 
 def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
-    """Read the records of run folders, by `<suite>/<utc>-<host>`, or the whole path where two share that.
-
-    Raises StoreError for a folder without records.
-    """
+    """Read the records of run folders, by the names that these have. Raises StoreError for one without records."""
     runs = [runs] if isinstance(runs, str | Path) else runs
-    read: dict[str, tuple[Record, ...]] = {}
+    return {name: record.read(folder) for name, folder in run_folders(runs).items()}
+
+
+def run_folders(runs: Iterable[str | Path]) -> dict[str, Path]:
+    """Name run folders `<suite>/<utc>-<host>`, or by the whole path where two share that."""
+    named: dict[str, Path] = {}
     for folder in dict.fromkeys(Path(run).resolve() for run in runs):
         name = "/".join(folder.parts[-2:])
-        read[str(folder) if name in read else name] = record.read(folder)
-    return read
+        named[str(folder) if name in named else name] = folder
+    return named
 
 
 def leaderboard(records: Mapping[str, Sequence[Record]], engines: Table | None = None) -> Table:

@@ -1,0 +1,192 @@
+"""What the page says of each network: the rows and plots that belong to one run, dataset, model and device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnperf.reports import _charts
+from cnnperf.reports._charts import Chart
+from cnnperf.reports._pictures import chosen, data_uris
+from cnnperf.reports._readable import title
+from cnnperf.table import Report, Row, Table
+
+CELL = ("run", "dataset", "model", "device")
+TASK = (*CELL, "repeat")
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The plots of one network."""
+
+    title: str
+    charts: tuple[Chart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One test image and its row."""
+
+    row: Row
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one trained network said of the test images."""
+
+    title: str
+    names: tuple[str, ...]
+    """Of the classes; their numbers where the run left no names."""
+    matrix: tuple[tuple[Row, ...], ...]
+    """A row a label, a column a prediction."""
+    most: int
+    """Images in the fullest field off the diagonal."""
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that are compared with each other, and the plots that compare them."""
+
+    title: str
+    charts: tuple[Chart, ...]
+
+
+def training(report: Report) -> list[Group]:
+    """Return the curves of each dataset and device."""
+    table = report.table("curves")
+    if not table:
+        return []
+    found = _grouped(table.rows, "dataset", "data", "device", "budget")
+    return [
+        Group(_words(rows[0], "dataset", "device", "budget"), tuple(_charts.curves(f"curves-{i}", _heading(rows), table, rows)))
+        for i, rows in enumerate(found)
+    ]
+
+
+def tradeoffs(report: Report) -> list[Group]:
+    """Return accuracy against latency for each group of engines, a plot a batch size."""
+    table = report.table("engines")
+    groups = []
+    for i, group in enumerate(table.groups() if table else ()):
+        known = [row for row in group.rows if row["latency_s"] is not None and row["test_accuracy"] is not None]
+        sizes = sorted({row["batch_size"] for row in known})
+        charts = (
+            _charts.tradeoff(
+                f"tradeoff-{i}-{size}", f"Batch of {size}", group, [row for row in known if row["batch_size"] == size]
+            )
+            for size in sizes
+        )
+        groups.append(Group(title(group), tuple(charts)))
+    return [group for group in groups if group.charts]
+
+
+def networks(report: Report) -> list[Network]:
+    """Return what was measured inside each network and of it in engines, in the order of the records."""
+    names = ("layers", "nodes", "engines")
+    tables = [table for name in names if (table := report.table(name))]
+    cells = dict.fromkeys(tuple(row[key] for key in CELL) for table in tables for row in table.rows)
+    found = []
+    for i, cell in enumerate(cells):
+        charts = tuple(_of_network(report, f"network-{i}", cell))
+        if charts:
+            found.append(Network(" · ".join(_plain(cell, report)), charts))
+    return found
+
+
+def sights(report: Report) -> list[Sight]:
+    """Return the confusion matrix and test images of each network's first training."""
+    table, examples = report.table("confusion"), report.table("examples")
+    found: dict[tuple[Any, ...], Sight] = {}
+    for rows in _grouped(table.rows if table else (), *TASK):
+        cell = tuple(rows[0][key] for key in CELL)
+        if cell not in found:
+            of_task = [row for row in (examples.rows if examples else ()) if row["task"] == rows[0]["task"]]
+            found[cell] = _sight(" · ".join(_plain(cell, report)), rows, of_task, report.folders[rows[0]["run"]])
+    return list(found.values())
+
+
+def comparison(report: Report) -> list[Chart]:
+    """Return the changes between two runs, those of fractions and the others."""
+    table = report.table("verdicts")
+    rows = [row for row in table.rows if row["change"] is not None] if table else []
+    kinds: tuple[tuple[str, str, Callable[[Row], bool]], ...] = (
+        ("changes-fractions", "points", lambda row: row["unit"] == "fraction"),
+        ("changes-ratios", "ratio less 1", lambda row: row["unit"] != "fraction"),
+    )
+    return [
+        _charts.changes(name, table, of_kind, words)
+        for name, words, belongs in kinds
+        if table and (of_kind := [row for row in rows if belongs(row)])
+    ]
+
+
+def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Chart]:
+    heading = " · ".join(_plain(cell, report))
+    layers, profiles = report.table("layers"), report.table("profiles")
+    for i, rows in enumerate(_of_cell(layers, cell, "mode", "batch_size")):
+        assert layers, "its rows were just found"
+        first = [row for row in rows if row["repeat"] == rows[0]["repeat"]]
+        what = "training steps" if first[0]["mode"] == "train" else "forward passes"
+        words = f"{heading}, {what} of {first[0]['batch_size']} images"
+        yield _charts.layer_times(f"{name}-layers-{i}", words, layers, first)
+        if any(row["saved_bytes"] for row in first):
+            yield _charts.layer_memory(f"{name}-layers-{i}", words, layers, first)
+        for machine in profiles.rows if profiles else ():
+            if all(machine[key] == first[0][key] for key in (*TASK, "mode", "batch_size")) and profiles:
+                placed = _charts.roofline(f"{name}-layers-{i}", words, layers, first, profiles, machine)
+                if placed:
+                    yield placed
+    nodes, engines = report.table("nodes"), report.table("engines")
+    for i, rows in enumerate(_of_cell(nodes, cell, "engine", "batch_size")):
+        assert nodes, "its rows were just found"
+        first = [row for row in rows if row["repeat"] == rows[0]["repeat"]]
+        words = f"Layers in {first[0]['engine']}, batch of {first[0]['batch_size']}"
+        yield _charts.nodes(f"{name}-nodes-{i}", words, nodes, first)
+    for rows in _of_cell(engines, cell):
+        timed = [row for row in rows if row["images_per_s"] is not None]
+        if engines and len({row["batch_size"] for row in timed}) > 1:
+            yield _charts.throughput(f"{name}-throughput", "Throughput by batch size", engines, timed)
+
+
+def _sight(heading: str, rows: Sequence[Row], examples: Sequence[Row], folder: Path) -> Sight:
+    number = 1 + max(row["label"] for row in rows)
+    matrix = tuple(tuple(rows[i * number : (i + 1) * number]) for i in range(number))
+    shown = chosen(examples)
+    pictures = zip(shown, data_uris(shown, folder) if shown else (), strict=False)
+    return Sight(
+        heading,
+        tuple(str(line[0]["label"] if line[0]["label_name"] is None else line[0]["label_name"]) for line in matrix),
+        matrix,
+        max((row["images"] for row in rows if row["label"] != row["prediction"]), default=0),
+        tuple(Picture(row, source) for row, source in pictures),
+    )
+
+
+def _of_cell(table: Table | None, cell: tuple[Any, ...], *names: str) -> Iterable[list[Row]]:
+    rows = [row for row in (table.rows if table else ()) if tuple(row[key] for key in CELL) == cell]
+    return _grouped(rows, *names)
+
+
+def _grouped(rows: Iterable[Row], *names: str) -> list[list[Row]]:
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return list(groups.values())
+
+
+def _plain(cell: tuple[Any, ...], report: Report) -> tuple[str, ...]:
+    """Return what names a cell: the run only where there are several."""
+    run, dataset, model, device = cell
+    return (model, dataset, device, *([run] if len(report.folders) > 1 else []))
+
+
+def _heading(rows: Sequence[Row]) -> str:
+    return _words(rows[0], "dataset", "device", "budget")
+
+
+def _words(row: Row, *names: str) -> str:
+    return " · ".join(str(row[name]) for name in names if row[name] is not None)
