@@ -22,6 +22,8 @@ LEAST_PAIRS = 6
 
 CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", "host", "cpu")
 GROUP = (*(name for name in CELL if name != "data_fallback"), "budget")
+FRONT = ("run", "dataset", "data", "data_sha256", "device", "threads", "host", "batch_size")
+"""What rows have in common that lie on one front: it is of all networks and engines on the same images."""
 
 COLUMNS = (
     *(Column(name) for name in CELL if name not in ("model", "threads")),
@@ -203,7 +205,7 @@ def _compare(rows: Sequence[dict[str, Any]]) -> None:
         leader = max(sound, key=lambda row: row["speedup"], default=None)
         if leader and _leads(leader, sound):
             leader["best"] = "yes"
-    for rivals in _grouped(rows, "run", *GROUP[:4], "device", "threads", "host", "batch_size").values():
+    for rivals in _grouped(rows, *FRONT).values():
         sound = [row for row in rivals if row["parity"] == "ok" and row["latency_s"]]
         for row in sound:
             row["pareto"] = "no" if any(_dominates(other, row) for other in sound) else "yes"

@@ -49,7 +49,7 @@ CURVES = (
 """`task` is the record's key; train_loss is the mean over the steps since the evaluation before."""
 
 NOTES = (
-    "test accuracy: on all test images or a fixed subset, ± half its 95 % binomial interval.",
+    "test accuracy: on all test images or a fixed subset, with its 95 % binomial interval (± half of it).",
     "# (rank): who overlaps the leader's interval shares its rank, the faster first.",
     "images/s: of training steps alone; median over steps, then over repeats [quartiles of all steps].",
     "n: repeats, each its own process; n=1 tells nothing of how much processes differ.",

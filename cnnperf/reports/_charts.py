@@ -57,6 +57,7 @@ def curves(name: str, title: str, table: Table, rows: Sequence[Row]) -> Iterator
             across = next(c for c in table.columns if c.name == against)
             words = f"{_words(column)} against {_words(across)}"
             spec = _lines(across, column, _series("model", [row["model"] for row in rows]))
+            spec["transform"] = [{"filter": f"isValid(datum.{column.name})"}]
             spec["encoding"]["detail"] = [{"field": key, "type": "nominal"} for key in ("run", "repeat")]
             spec["encoding"]["tooltip"] = _tips(
                 table, "model", *(["run"] if several else []), "repeat", "epoch", against, column.name
@@ -78,7 +79,7 @@ def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
         "model", "engine", "batch_size", "status", "parity", "latency_s", "images_per_s", "speedup", "test_accuracy",
         "accuracy_drop", "peak_bytes", "file_bytes", "pareto", "run",
     )  # fmt: skip
-    x = _axis("latency_s", "latency", "s") | {"scale": {"type": "log", "nice": True}}
+    x = _log("latency_s", "latency", "s")
     y = _axis("test_accuracy", "test accuracy", "fraction") | {"scale": {"zero": False, "padding": 16}}
     engine = _series("engine", [row["engine"] for row in rows])
     front = {"transform": [{"filter": "datum.pareto === 'yes'"}], "mark": {"type": "line", "color": "var(--muted)"}}
@@ -101,7 +102,7 @@ def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
             "tooltip": _tips(table, *facts),
         },
     }
-    names = {"mark": {"type": "text", "align": "left", "dx": 12, "color": "var(--text)"}}
+    names = front | {"mark": {"type": "text", "dy": -14, "color": "var(--text)"}}
     names |= {"encoding": {"x": x, "y": y, "text": {"field": "model", "type": "nominal"}}}
     return Chart(
         name,
@@ -120,7 +121,7 @@ def throughput(name: str, title: str, table: Table, rows: Sequence[Row]) -> Char
     across, up = Column("batch_size", "batch size", unit="count"), Column("images_per_s", "images/s", unit="images/s")
     spec = _lines(across, up, _series("engine", [row["engine"] for row in rows]))
     spec["encoding"]["x"]["scale"] = {"type": "log", "base": 2}
-    spec["encoding"]["y"]["scale"] = {"type": "log"}
+    spec["encoding"]["y"] = _log(up.name, "images/s", up.unit)
     spec["encoding"]["tooltip"] = _tips(table, "engine", "batch_size", "images_per_s", "latency_s", "speedup", "parity")
     kept = cut(rows, "engine", "batch_size", "images_per_s", "latency_s", "speedup", "parity")
     return Chart(name, title, f"{title}, a line an engine.", name, table.name, kept, spec)
@@ -129,7 +130,7 @@ def throughput(name: str, title: str, table: Table, rows: Sequence[Row]) -> Char
 def layer_times(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
     """Draw what each layer takes, forward and backward stacked, in execution order."""
     parts = ["forward_s", "backward_s", "elsewhere"]
-    spec = _bars("layer", {"field": "value", "title": "time", "unit": "s"})
+    spec = _bars("layer", rows, {"field": "value", "title": "time", "unit": "s"})
     spec["transform"] = [
         {"calculate": "datum.forward_s == null && datum.backward_s == null ? datum.seconds : null", "as": "elsewhere"},
         {"fold": parts, "as": ["part", "value"]},
@@ -145,11 +146,12 @@ def layer_times(name: str, title: str, table: Table, rows: Sequence[Row]) -> Cha
 
 def layer_memory(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
     """Draw what autograd keeps of each layer for backward."""
-    spec = _bars("layer", {"field": "saved_bytes", "title": "saved for backward", "unit": "bytes"})
+    rows = [row for row in rows if row["saved_bytes"]]
+    spec = _bars("layer", rows, {"field": "saved_bytes", "title": "saved for backward", "unit": "bytes"})
     spec["encoding"]["color"] = {"value": "var(--series-2)"}
     spec["encoding"]["tooltip"] = _tips(table, "layer", "type", "outputs", "saved_bytes")
     words = f"{title}: memory that each layer keeps for backward, in execution order."
-    return Chart(f"{name}-memory", "Memory saved by layer", words, name, table.name, _layer_rows(rows), spec)
+    return Chart(f"{name}-memory", "Memory saved by layer", words, f"{name}-saved", table.name, _layer_rows(rows), spec)
 
 
 def roofline(name: str, title: str, table: Table, rows: Sequence[Row], machines: Table, machine: Row) -> Chart | None:
@@ -162,8 +164,8 @@ def roofline(name: str, title: str, table: Table, rows: Sequence[Row], machines:
     ends = [*intensities, flops / moved]
     low, high = math.floor(math.log10(min(ends))), math.ceil(math.log10(max(ends)) + 0.2)
     ridge = "datum.peak_flops_per_s / datum.peak_bytes_per_s"
-    x = _axis("x", "FLOP per byte moved", "1") | {"scale": {"type": "log", "domain": [10.0**low, 10.0**high]}}
-    y = _axis("y", "FLOP/s", "FLOP/s") | {"scale": {"type": "log"}}
+    x = _log("x", "FLOP per byte moved", "1", domain=[10.0**low, 10.0**high])
+    y = _log("y", "FLOP/s", "FLOP/s")
     ceiling = {
         "data": {"name": f"{name}-machine"},
         "transform": [
@@ -194,7 +196,7 @@ def roofline(name: str, title: str, table: Table, rows: Sequence[Row], machines:
 def nodes(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
     """Draw what an engine's kernels take beside torch's layers, where a forward profile timed these."""
     sides = ["torch_seconds", "seconds"]
-    spec = _bars("layers", {"field": "value", "title": "time", "unit": "s"}, height=2 * STEP)
+    spec = _bars("layers", rows, {"field": "value", "title": "time", "unit": "s"}, height=2 * STEP)
     spec["transform"] = [{"fold": sides, "as": ["by", "value"]}, {"filter": "datum.value != null"}]
     spec["encoding"]["yOffset"] = {"field": "by", "sort": sides}
     labels = "datum.label === 'seconds' ? 'this engine' : 'torch'"
@@ -243,7 +245,7 @@ def changes(name: str, table: Table, rows: Sequence[Row], unit: str) -> Chart:
     kept = cut(
         rows, "cell", "metric", "outcome", "baseline", "candidate", "change", "low", "high", "p_holm", "n", "remark"
     )
-    spec = {"height": {"step": STEP}, "transform": [subject], "layer": [zero, whisker, points]}
+    spec = {"height": STEP * len(rows), "transform": [subject], "layer": [zero, whisker, points]}
     words = f"Change of each metric from baseline to candidate, {unit}, with its interval where one was tested."
     return Chart(name, f"Change, {unit}", words, name, table.name, kept, spec)
 
@@ -256,7 +258,7 @@ def _placed(table: Table, direction: str, x: Spec, y: Spec) -> Spec:
             "x": x | {"field": f"{direction}_flops_per_byte"},
             "y": y | {"field": f"{direction}_flops_per_s"},
             "color": {"datum": direction, "title": None, "scale": colours},
-            "shape": {"datum": direction, "title": None},
+            "shape": {"datum": direction, "legend": None},
             "tooltip": _tips(
                 table,
                 "layer",
@@ -290,9 +292,9 @@ def _lines(across: Column, up: Column, colour: Spec) -> Spec:
     }
 
 
-def _bars(by: str, length: Mapping[str, str], height: int = STEP) -> Spec:
+def _bars(by: str, rows: Sequence[Row], length: Mapping[str, str], height: int = STEP) -> Spec:
     return {
-        "height": {"step": height},
+        "height": height * len({row[by] for row in rows}),
         "mark": {"type": "bar"},
         "encoding": {
             "y": {"field": by, "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 220}},
@@ -303,10 +305,21 @@ def _bars(by: str, length: Mapping[str, str], height: int = STEP) -> Spec:
 
 def _axis(name: str, title: str, unit: str | None) -> Spec:
     if unit == "fraction":
-        axis: Spec = {"format": ".0%"}
+        axis: Spec = {"format": ".1~%"}
     else:
-        axis = {"labelExpr": f"format(datum.value, '~s') + '{SI.get(unit or '', '')}'", "tickCount": 6}
+        axis = {"labelExpr": _label(unit), "tickCount": 6}
     return {"field": name, "type": "quantitative", "title": title, "axis": axis}
+
+
+def _log(name: str, title: str, unit: str | None, **scale: Any) -> Spec:
+    """Return a logarithmic axis with labels at 1, 2 and 5."""
+    digit = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))"
+    axis = {"labelExpr": f"indexof([1, 2, 5], {digit}) < 0 ? '' : {_label(unit)}"}
+    return _axis(name, title, unit) | {"axis": axis, "scale": {"type": "log", **scale}}
+
+
+def _label(unit: str | None) -> str:
+    return f"format(datum.value, '~s') + '{SI.get(unit or '', '')}'"
 
 
 def _series(name: str, values: Iterable[str], *, title: str | None = "", labels: str | None = None) -> Spec:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cnnperf.table import Row
 
-RIGHT, WRONG = 6, 18
+RIGHT, WRONG = 4, 12
 """How many are shown of either."""
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cnnperf.engine_table import FRONT
 from cnnperf.reports import _charts
 from cnnperf.reports._charts import Chart
 from cnnperf.reports._pictures import chosen, data_uris
-from cnnperf.reports._readable import title
 from cnnperf.table import Report, Row, Table
 
 CELL = ("run", "dataset", "model", "device")
@@ -62,26 +62,29 @@ def training(report: Report) -> list[Group]:
         return []
     found = _grouped(table.rows, "dataset", "data", "device", "budget")
     return [
-        Group(_words(rows[0], "dataset", "device", "budget"), tuple(_charts.curves(f"curves-{i}", _heading(rows), table, rows)))
+        Group(
+            _words(rows[0], "dataset", "device", "budget"),
+            tuple(_charts.curves(f"curves-{i}", _heading(rows), table, rows)),
+        )
         for i, rows in enumerate(found)
     ]
 
 
 def tradeoffs(report: Report) -> list[Group]:
-    """Return accuracy against latency for each group of engines, a plot a batch size."""
+    """Return accuracy against latency of all that lie on one front, a plot a batch size."""
     table = report.table("engines")
+    known = [row for row in (table.rows if table else ()) if row["latency_s"] and row["test_accuracy"] is not None]
     groups = []
-    for i, group in enumerate(table.groups() if table else ()):
-        known = [row for row in group.rows if row["latency_s"] is not None and row["test_accuracy"] is not None]
-        sizes = sorted({row["batch_size"] for row in known})
-        charts = (
-            _charts.tradeoff(
-                f"tradeoff-{i}-{size}", f"Batch of {size}", group, [row for row in known if row["batch_size"] == size]
-            )
-            for size in sizes
+    for i, rows in enumerate(_grouped(known, *FRONT[:-1])):
+        heading = _words(rows[0], "dataset", "device", "host", *(["run"] if len(report.folders) > 1 else []))
+        of_sizes = sorted(_grouped(rows, "batch_size"), key=lambda of_size: of_size[0]["batch_size"])
+        charts = tuple(
+            _charts.tradeoff(f"tradeoff-{i}-{j}", f"Batch of {of_size[0]['batch_size']}", table, of_size)
+            for j, of_size in enumerate(of_sizes)
+            if table
         )
-        groups.append(Group(title(group), tuple(charts)))
-    return [group for group in groups if group.charts]
+        groups.append(Group(heading, charts))
+    return groups
 
 
 def networks(report: Report) -> list[Network]:

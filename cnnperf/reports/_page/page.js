@@ -85,8 +85,13 @@ const config = {
   font: "system-ui, sans-serif",
   view: { stroke: null },
   axis: { ...muted, gridColor: "var(--line)", domainColor: "var(--muted)", tickColor: "var(--muted)", labelFontSize: 11 },
-  legend: { ...muted, orient: "bottom", columns: 4, labelLimit: 240, symbolLimit: 60 },
 };
+
+function legend(width) {
+  const columns = Math.max(1, Math.floor(width / 150));
+  const layout = { bottom: { direction: "vertical", anchor: "start" } };
+  return { ...muted, orient: "bottom", columns, layout, labelLimit: 140, symbolLimit: 60, symbolStrokeColor: "var(--muted)" };
+}
 
 const tip = document.body.appendChild(element("div", undefined, { id: "tip", hidden: "" }));
 
@@ -109,7 +114,8 @@ async function draw(plot) {
   const datasets = Object.fromEntries(data.map((name) => [name, drawn.rows[name].rows]));
   const autosize = { type: "fit-x", contains: "padding" };
   const whole = { width: "container", autosize, data: { name: data[0] }, ...spec, datasets };
-  const runtime = vega.parse(vegaLite.compile(whole, { config }).spec);
+  const fitted = { ...config, legend: legend(plot.clientWidth) };
+  const runtime = vega.parse(vegaLite.compile(whole, { config: fitted }).spec);
   await new vega.View(runtime, { renderer: "svg", container: plot, hover: true, tooltip: showTip }).runAsync();
 }
 
