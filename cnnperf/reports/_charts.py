@@ -14,7 +14,8 @@ Spec = dict[str, Any]
 COLOURS = 8
 """Of the page's style, `--series-0` and up; further series get their dashes as well."""
 DASHES = ([1, 0], [7, 3], [2, 2], [8, 2, 2, 2])
-SI = {"s": "s", "bytes": "B", "FLOP/s": "FLOP/s", "1": "", "count": "", "images/s": "", "fraction": ""}
+SI = {"s": "s", "bytes": "B", "FLOP/s": "FLOP/s"}
+"""Units that take a prefix, and how they are written behind it."""
 STEP = 16
 """Pixels of a bar."""
 OUTCOMES = {
@@ -57,6 +58,8 @@ def curves(name: str, title: str, table: Table, rows: Sequence[Row]) -> Iterator
             across = next(c for c in table.columns if c.name == against)
             words = f"{_words(column)} against {_words(across)}"
             spec = _lines(across, column, _series("model", [row["model"] for row in rows]))
+            if against == "samples":  # In the same time a small network sees a hundred times as many as a large one.
+                spec["encoding"]["x"] = _log(against, against, across.unit)
             spec["transform"] = [{"filter": f"isValid(datum.{column.name})"}]
             spec["encoding"]["detail"] = [{"field": key, "type": "nominal"} for key in ("run", "repeat")]
             spec["encoding"]["tooltip"] = _tips(
@@ -95,8 +98,8 @@ def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
                 "field": "peak_bytes",
                 "type": "quantitative",
                 "title": "peak memory",
-                "legend": {"format": "~s"},
-                "scale": {"range": [60, 500]},
+                "legend": {"format": ".2~s", "tickCount": 3},
+                "scale": {"range": [60, 500], "zero": False},
             },
             "opacity": {"condition": {"test": "datum.parity === 'ok'", "value": 0.9}, "value": 0.3},
             "tooltip": _tips(table, *facts),
@@ -319,7 +322,10 @@ def _log(name: str, title: str, unit: str | None, **scale: Any) -> Spec:
 
 
 def _label(unit: str | None) -> str:
-    return f"format(datum.value, '~s') + '{SI.get(unit or '', '')}'"
+    """Return the expression that words a tick: 0.5 and 20k of a pure number, 500ms of seconds."""
+    if suffix := SI.get(unit or ""):
+        return f"format(datum.value, '~s') + '{suffix}'"
+    return "format(datum.value, datum.value < 1000 ? '~g' : '~s')"
 
 
 def _series(name: str, values: Iterable[str], *, title: str | None = "", labels: str | None = None) -> Spec:

@@ -66,10 +66,11 @@ def _rows(charts: list[Any]) -> dict[str, Any]:
 
 
 def _columns(table: Table) -> list[Column]:
-    """Return the columns that the page shows: those for people, and why a row did not end well."""
-    shown = visible(table)
-    reason = [c for c in table.columns if c.name == "reason" and c not in shown]
-    return shown + [c for c in reason if any(row["reason"] for row in table.rows)]
+    """Return the columns that the page shows: those for people, why a row did not end well, and of which run it is."""
+    shown = {column.name for column in visible(table)}
+    shown |= {"reason"} if any(row["reason"] for row in table.rows) else set()
+    shown |= {"run"} if len({row["run"] for row in table.rows}) > 1 else set()
+    return [column for column in table.columns if column.name in shown]
 
 
 def _signed(change: float, unit: str | None) -> str:

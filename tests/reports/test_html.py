@@ -20,7 +20,7 @@ from cnnperf.errors import UsageError
 from cnnperf.leaderboard import report_of
 from cnnperf.record import Record
 from cnnperf.reports.csv import write as write_csv
-from cnnperf.reports.html import LIBRARY, PAGE, write
+from cnnperf.reports.html import LIBRARY, PAGE, SYMBOLS, write
 from cnnperf.table import Report
 
 Trained = Callable[..., Record]
@@ -211,6 +211,25 @@ def test_every_other_figure_is_a_text_of_the_tables(both: Both, tables: Tables) 
             if figure not in figures:
                 strange[figure].append(text)
     assert not strange
+
+
+def test_verdicts_are_told_apart_without_colour(both: Both) -> None:
+    """Each has its word and its sign; accuracy that rose by ten points is better, by the check's own rule."""
+    table = both[0].table("verdicts")
+    assert table
+    outcomes = {row["outcome"] for row in table.rows}
+    assert {"better", "same", "indicative", "error"} <= outcomes
+    texts = [text.strip() for text in Page(both[1]).texts]
+    for outcome in outcomes:
+        place = texts.index(outcome)
+        assert texts[place - 1] == SYMBOLS[outcome]
+    assert len({SYMBOLS[outcome] for outcome in ("better", "same", "indicative", "error", "inconclusive")}) == 5
+
+
+def test_several_runs_are_told_apart(both: Both) -> None:
+    """Tables with rows of more than one run have a column for it."""
+    page = both[1]
+    assert page.count('<button type="button">run</button>') >= 3
 
 
 def test_two_runs_that_cannot_be_compared_say_why(tmp_path: Path, trained: Trained) -> None:
