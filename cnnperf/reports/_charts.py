@@ -249,7 +249,7 @@ def changes(name: str, table: Table, rows: Sequence[Row], unit: str) -> Chart:
         rows, "cell", "metric", "outcome", "baseline", "candidate", "change", "low", "high", "p_holm", "n", "remark"
     )
     spec = {"height": STEP * len(rows), "transform": [subject], "layer": [zero, whisker, points]}
-    words = f"Change of each metric from baseline to candidate, {unit}, with its interval where one was tested."
+    words = f"Change of each metric that is not the same, {unit}, with its interval where one was tested."
     return Chart(name, f"Change, {unit}", words, name, table.name, kept, spec)
 
 

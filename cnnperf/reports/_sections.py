@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from cnnperf.table import Report, Row, Table
 
 CELL = ("run", "dataset", "model", "device")
 TASK = (*CELL, "repeat")
+CHANGES = 40
+"""Of a comparison that are drawn: the verdicts first, then the largest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +115,14 @@ def sights(report: Report) -> list[Sight]:
 
 
 def comparison(report: Report) -> list[Chart]:
-    """Return the changes between two runs, those of fractions and the others."""
+    """Return the changes between two runs, fractions apart from ratios; what is the same is in the table alone."""
     table = report.table("verdicts")
-    rows = [row for row in table.rows if row["change"] is not None] if table else []
-    kinds: tuple[tuple[str, str, Callable[[Row], bool]], ...] = (
-        ("changes-fractions", "points", lambda row: row["unit"] == "fraction"),
-        ("changes-ratios", "ratio less 1", lambda row: row["unit"] != "fraction"),
-    )
-    return [
-        _charts.changes(name, table, of_kind, words)
-        for name, words, belongs in kinds
-        if table and (of_kind := [row for row in rows if belongs(row)])
-    ]
+    changed = [row for row in (table.rows if table else ()) if row["change"] and row["outcome"] != "same"]
+    changed.sort(key=lambda row: (row["outcome"] == "indicative", -abs(row["change"])))
+    fractions = [row for row in changed if row["unit"] == "fraction"]
+    others = [row for row in changed if row["unit"] != "fraction"]
+    kinds = (("changes-fractions", fractions, "points"), ("changes-ratios", others, "ratio less 1"))
+    return [_charts.changes(name, table, rows[:CHANGES], unit) for name, rows, unit in kinds if table and rows]
 
 
 def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Chart]:

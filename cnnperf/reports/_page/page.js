@@ -88,7 +88,7 @@ const config = {
 };
 
 function legend(width) {
-  const columns = Math.max(1, Math.floor(width / 150));
+  const columns = Math.max(1, Math.floor(width / 190));
   const layout = { bottom: { direction: "vertical", anchor: "start" } };
   return { ...muted, orient: "bottom", columns, layout, labelLimit: 140, symbolLimit: 60, symbolStrokeColor: "var(--muted)" };
 }
