@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnperf.engine_table import FRONT
-from cnnperf.reports import _charts
-from cnnperf.reports._charts import Chart
+from cnnperf.reports import _charts, _layer_charts
 from cnnperf.reports._pictures import chosen, data_uris
+from cnnperf.reports._vega import Chart
 from cnnperf.table import Report, Row, Table
 
 CELL = ("run", "dataset", "model", "device")
@@ -133,12 +133,12 @@ def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Ch
         first = [row for row in rows if row["repeat"] == rows[0]["repeat"]]
         what = "training steps" if first[0]["mode"] == "train" else "forward passes"
         words = f"{heading}, {what} of {first[0]['batch_size']} images"
-        yield _charts.layer_times(f"{name}-layers-{i}", words, layers, first)
+        yield _layer_charts.layer_times(f"{name}-layers-{i}", words, layers, first)
         if any(row["saved_bytes"] for row in first):
-            yield _charts.layer_memory(f"{name}-layers-{i}", words, layers, first)
+            yield _layer_charts.layer_memory(f"{name}-layers-{i}", words, layers, first)
         for machine in profiles.rows if profiles else ():
             if all(machine[key] == first[0][key] for key in (*TASK, "mode", "batch_size")) and profiles:
-                placed = _charts.roofline(f"{name}-layers-{i}", words, layers, first, profiles, machine)
+                placed = _layer_charts.roofline(f"{name}-layers-{i}", words, layers, first, profiles, machine)
                 if placed:
                     yield placed
     nodes, engines = report.table("nodes"), report.table("engines")
@@ -146,7 +146,7 @@ def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Ch
         assert nodes, "its rows were just found"
         first = [row for row in rows if row["repeat"] == rows[0]["repeat"]]
         words = f"Layers in {first[0]['engine']}, batch of {first[0]['batch_size']}"
-        yield _charts.nodes(f"{name}-nodes-{i}", words, nodes, first)
+        yield _layer_charts.nodes(f"{name}-nodes-{i}", words, nodes, first)
     for rows in _of_cell(engines, cell):
         timed = [row for row in rows if row["images_per_s"] is not None]
         if engines and len({row["batch_size"] for row in timed}) > 1:
