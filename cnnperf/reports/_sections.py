@@ -20,14 +20,6 @@ CHANGES = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """The plots of one network."""
-
-    title: str
-    charts: tuple[Chart, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Picture:
     """One test image and its row."""
 
@@ -51,7 +43,7 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows that are compared with each other, and the plots that compare them."""
+    """Plots under one title: of what is compared with each other, or of one network."""
 
     title: str
     charts: tuple[Chart, ...]
@@ -62,14 +54,11 @@ def training(report: Report) -> list[Group]:
     table = report.table("curves")
     if not table:
         return []
-    found = _grouped(table.rows, "dataset", "data", "device", "budget")
-    return [
-        Group(
-            _words(rows[0], "dataset", "device", "budget"),
-            tuple(_charts.curves(f"curves-{i}", _heading(rows), table, rows)),
-        )
-        for i, rows in enumerate(found)
-    ]
+    groups = []
+    for i, rows in enumerate(_grouped(table.rows, "dataset", "data", "device", "budget")):
+        heading = _words(rows[0], "dataset", "device", "budget")
+        groups.append(Group(heading, tuple(_charts.curves(f"curves-{i}", heading, table, rows))))
+    return groups
 
 
 def tradeoffs(report: Report) -> list[Group]:
@@ -89,7 +78,7 @@ def tradeoffs(report: Report) -> list[Group]:
     return groups
 
 
-def networks(report: Report) -> list[Network]:
+def networks(report: Report) -> list[Group]:
     """Return what was measured inside each network and of it in engines, in the order of the records."""
     names = ("layers", "nodes", "engines")
     tables = [table for name in names if (table := report.table(name))]
@@ -98,7 +87,7 @@ def networks(report: Report) -> list[Network]:
     for i, cell in enumerate(cells):
         charts = tuple(_of_network(report, f"network-{i}", cell))
         if charts:
-            found.append(Network(" · ".join(_plain(cell, report)), charts))
+            found.append(Group(" · ".join(_plain(cell, report)), charts))
     return found
 
 
@@ -183,10 +172,6 @@ def _plain(cell: tuple[Any, ...], report: Report) -> tuple[str, ...]:
     """Return what names a cell: the run only where there are several."""
     run, dataset, model, device = cell
     return (model, dataset, device, *([run] if len(report.folders) > 1 else []))
-
-
-def _heading(rows: Sequence[Row]) -> str:
-    return _words(rows[0], "dataset", "device", "budget")
 
 
 def _words(row: Row, *names: str) -> str:
