@@ -125,7 +125,7 @@ def test_the_numbers_are_those_of_the_csv(opened: Watched, folder: Path) -> None
 
 def test_a_head_sorts_its_table(opened: Watched) -> None:
     """By key and by click, up and down, by value and not by the text; what is missing stays last."""
-    head = opened.page.locator("#leaderboard thead th", has_text="images/s").first
+    head = opened.page.locator("#leaderboard thead th", has_text="params").first
     table = opened.page.locator("#leaderboard table").first
 
     def column() -> list[float | None]:
