@@ -34,7 +34,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Fetch the real images, or check those that are there.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-Format = StrEnum("Format", ["console", "csv", "json", "markdown"])
+Format = StrEnum("Format", ["console", "csv", "html", "json", "markdown"])
 DataOption = Annotated[
     Path | None,
     typer.Option(
@@ -128,9 +128,12 @@ def report(
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Sort by this column of leaderboard.csv, best first.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to this file instead of stdout.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write to this file instead of stdout; csv takes a folder for all tables."),
+    ] = None,
 ) -> None:
-    """Make the tables again from the records of earlier runs."""
+    """Make the tables again from the records of earlier runs, or a page with plots: --format html --out page.html."""
     from cnnperf.leaderboard import report_of
     from cnnperf.registry import find
 
@@ -139,6 +142,9 @@ def report(
         write(table, sys.stdout)
         return
     try:
+        if format == Format.csv and out.is_dir():
+            write(table, out)
+            return
         with open(out, "w", encoding="utf-8", newline="") as file:
             write(table, file)
     except OSError as error:

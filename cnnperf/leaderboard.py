@@ -18,8 +18,11 @@ from cnnperf.layer_table import layer_table
 from cnnperf.profile_table import NOTES as PROFILE_NOTES
 from cnnperf.profile_table import profile_table
 from cnnperf.record import Measurement, Record
+from cnnperf.run_table import run_table, task_table
+from cnnperf.sight_table import sight_tables
 from cnnperf.stats import Interval
 from cnnperf.table import Column, Report, Row, Table
+from cnnperf.verdict_table import verdict_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -45,7 +48,7 @@ CURVES = (
 """`task` is the record's key; train_loss is the mean over the steps since the evaluation before."""
 
 NOTES = (
-    "test accuracy: on all test images or a fixed subset, ± half its 95 % binomial interval.",
+    "test accuracy: on all test images or a fixed subset, with its 95 % binomial interval (± half of it).",
     "# (rank): who overlaps the leader's interval shares its rank, the faster first.",
     "images/s: of training steps alone; median over steps, then over repeats [quartiles of all steps].",
     "n: repeats, each its own process; n=1 tells nothing of how much processes differ.",
@@ -76,7 +79,8 @@ def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
 
     Raises StoreError for a folder without records, UsageError for a column that is not there.
     """
-    records = read_runs(runs)
+    folders = run_folders(runs)
+    records = read_runs(folders.values())
     profiled, engines, layers = profile_table(records), engine_table(records), layer_table(records)
     board, tables, notes = leaderboard(records, engines), [], list[str]()
     if board.rows or not (profiled.rows or engines.rows):
@@ -87,20 +91,24 @@ def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
         tables, notes = [*tables, engines], [*notes, *ENGINE_NOTES]
     tables += [layers] if layers.rows else []
     first = tables[0] if by is None else tables[0].sorted_by(by)
-    return Report((first, *tables[1:]), tuple(notes))
+    further = (verdict_table(records, folders), *sight_tables(records, folders))
+    tables = [first, *tables[1:], *(table for table in further if table and (table.rows or table.notes))]
+    return Report((*tables, run_table(records), task_table(records)), tuple(notes), folders)
 
 
 def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
-    """Read the records of run folders, by `<suite>/<utc>-<host>`, or the whole path where two share that.
-
-    Raises StoreError for a folder without records.
-    """
+    """Read the records of run folders, by the names that these have. Raises StoreError for one without records."""
     runs = [runs] if isinstance(runs, str | Path) else runs
-    read: dict[str, tuple[Record, ...]] = {}
+    return {name: record.read(folder) for name, folder in run_folders(runs).items()}
+
+
+def run_folders(runs: Iterable[str | Path]) -> dict[str, Path]:
+    """Name run folders `<suite>/<utc>-<host>`, or by the whole path where two share that."""
+    named: dict[str, Path] = {}
     for folder in dict.fromkeys(Path(run).resolve() for run in runs):
         name = "/".join(folder.parts[-2:])
-        read[str(folder) if name in read else name] = record.read(folder)
-    return read
+        named[str(folder) if name in named else name] = folder
+    return named
 
 
 def leaderboard(records: Mapping[str, Sequence[Record]], engines: Table | None = None) -> Table:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnperf import registry
@@ -45,6 +46,8 @@ class Table:
     rows: tuple[Row, ...]
     group: tuple[str, ...] = ()
     """The columns in which rows must agree to be compared with each other; empty if no rows are compared."""
+    notes: tuple[str, ...] = ()
+    """What must be known to read this table alone."""
 
     def frame(self) -> DataFrame:
         """Return the rows as a DataFrame with nullable types; whole numbers are integers only where they count."""
@@ -80,6 +83,12 @@ class Report:
 
     tables: tuple[Table, ...]
     notes: tuple[str, ...] = ()
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """The run folder of each run, which holds the artifacts that the tables name."""
+
+    def table(self, name: str) -> Table | None:
+        """Return the table of this name if there are rows in it."""
+        return next((table for table in self.tables if table.name == name and table.rows), None)
 
     def groups(self) -> tuple[Table, ...]:
         """Return what people read: the groups of the tables whose rows are compared."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     from importlib.util import find_spec
 
     lacking = {"realdata": "CNNPERF_DATA is not set"} if not os.environ.get("CNNPERF_DATA") else {}
+    if not (_chromium() and find_spec("playwright")):
+        lacking["browser"] = "no Chromium, or no playwright to drive it"
     if any(item.get_closest_marker("cuda") for item in items) and find_spec("torch"):
         import torch
 
@@ -49,6 +52,19 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if report.skipped and not is_benchmark and any(map(item.get_closest_marker, item.config.getoption("--no-skip"))):
         report.outcome, report.longrepr = "failed", f"skipped, and --no-skip forbids it: {report.longrepr}"
     return report
+
+
+def _chromium() -> str | None:
+    """Return where a Chromium of the system's is."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Return the browser's executable."""
+    found = _chromium()
+    assert found, "tests without one are skipped"
+    return found
 
 
 @pytest.fixture(scope="session", autouse=True)

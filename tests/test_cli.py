@@ -73,7 +73,7 @@ def test_a_run_prints_the_leaderboard_and_writes_the_tables(finished: Finished) 
     assert set(pd.read_csv(out / "curves.csv").model) == {"lenet", "lenet[pool=max]"}
 
 
-@pytest.mark.parametrize("format", ["console", "csv", "json", "markdown"])
+@pytest.mark.parametrize("format", ["console", "csv", "html", "json", "markdown"])
 def test_a_report_is_made_again_from_an_old_run(finished: Finished, tmp_path: Path, format: str) -> None:  # noqa: A002
     """To stdout or into a file, the same."""
     done = cnnperf("report", finished[1], "--format", format, COLUMNS="200")
@@ -82,6 +82,14 @@ def test_a_report_is_made_again_from_an_old_run(finished: Finished, tmp_path: Pa
     file = tmp_path / "report"
     assert cnnperf("report", finished[1], "--format", format, "--out", file, COLUMNS="200").stdout == ""
     assert file.read_text() == done.stdout
+
+
+def test_a_folder_takes_all_tables(finished: Finished, tmp_path: Path) -> None:
+    """Those that the run wrote, byte for byte."""
+    assert cnnperf("report", finished[1], "--format", "csv", "--out", tmp_path).returncode == 0
+    written = {file.name: file.read_bytes() for file in finished[1].glob("*.csv")}
+    assert {"leaderboard.csv", "curves.csv", "tasks.csv", "runs.csv", "confusion.csv", "examples.csv"} <= set(written)
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("*.csv")} == written
 
 
 def test_a_run_is_resumed(suite: Path, finished: Finished) -> None:

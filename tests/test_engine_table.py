@@ -181,6 +181,14 @@ def test_the_front_holds_what_nothing_beats_in_both(engine: Engine) -> None:
     assert [rows[name]["pareto"] for name in ("torch", "onnxruntime", "onnxruntime_int8")] == ["yes", "yes", "no"]
 
 
+def test_the_front_is_of_all_networks_on_the_same_images(engine: Engine) -> None:
+    """A network that another beats in both is off it in every engine; on another dataset it is the only one."""
+    large, small = {"model": "nin", "accuracy": 0.6}, {"model": "mlp", "accuracy": 0.5}
+    records = [engine("torch", [0.02], **large), engine("torch", [0.03], **small)]
+    records.append(engine("torch", [0.03], model="mlp", accuracy=0.5, dataset="mnist"))
+    assert [row["pareto"] for row in engine_table({"suite/run": records}).rows] == ["yes", "no", "yes"]
+
+
 def test_a_quantile_needs_its_samples(engine: Engine) -> None:
     """64 for p90 and 662 for p99, 11 for the median."""
     for count, q in ((11, 0.5), (64, 0.9), (662, 0.99)):

@@ -29,8 +29,8 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
 
     Yields what was measured, in SI units; the points of the curves as they come, the rest at the end. Leaves the
     artifacts `weights` (a state dict, for `torch.load(weights_only=True)`) and `examples` (an npz of test images that
-    were classified rightly and wrongly, with label, prediction and probability). Raises StageError if the loss is not
-    finite, UsageError if device or dataset do not allow the recipe.
+    were classified rightly and wrongly, with label, prediction and probability, and the names of the classes). Raises
+    StageError if the loss is not finite, UsageError if device or dataset do not allow the recipe.
     """
     device = bench.device
     recipe.check(device.name, len(bench.dataset.train_labels), len(bench.dataset.test_labels))
@@ -125,7 +125,7 @@ def save_weights(bench: Bench, model: nn.Module) -> None:
 
 
 def save_examples(bench: Bench, outcome: Outcome) -> None:
-    """Save the first test images of either kind, uint8 N×C×H×W."""
+    """Save the first test images of either kind, uint8 N×C×H×W, and what the classes are called."""
     right = outcome.right
     chosen = torch.cat([kind.nonzero().squeeze(1)[:EXAMPLES] for kind in (right, ~right)])
     np.savez_compressed(
@@ -134,4 +134,5 @@ def save_examples(bench: Bench, outcome: Outcome) -> None:
         label=outcome.labels[chosen].numpy(),
         prediction=outcome.predictions[chosen].numpy(),
         probability=outcome.probabilities[chosen].numpy(),
+        classes=np.array(bench.dataset.classes),
     )

@@ -315,8 +315,9 @@ def test_a_run_compares_engines_in_pairs_of_processes(tmp_path: Path) -> None:
 
 def engine_rows(record: Record, run: Path) -> list[Any]:
     """Return the rows of an engine's record in the table of its run."""
-    rows = next(table for table in report_of([run]).tables if table.name == "engines").rows
-    return [row for row in rows if row["engine"] == record.task.variant["engine"]]
+    table = report_of([run]).table("engines")
+    assert table
+    return [row for row in table.rows if row["engine"] == record.task.variant["engine"]]
 
 
 LACKS_TORCH = """

@@ -323,13 +323,14 @@ def test_weights_can_be_loaded_and_give_the_same_accuracy(bench: MakeBench, reci
 
 
 def test_examples_are_test_images_right_and_wrong(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """Up to 25 of either kind, each with the probability of what was predicted."""
+    """Up to 25 of either kind, each with the probability of what was predicted; the classes' names beside them."""
     made = bench()
     list(measure(made, recipe(steps=12)))
     with np.load(made.run / made.artifacts["examples"]) as examples:
         right = examples["label"] == examples["prediction"]
         assert right.sum() == (~right).sum() == 25
         assert examples["image"].dtype == np.uint8
+        assert tuple(examples["classes"]) == made.dataset.classes
         assert ((examples["probability"] >= 0.1) & (examples["probability"] <= 1)).all()
         for image, label in zip(examples["image"], examples["label"], strict=True):
             (places,) = np.nonzero((made.dataset.test_images == image).all(axis=(1, 2, 3)))

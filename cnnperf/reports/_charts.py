@@ -1,0 +1,140 @@
+"""The plots that compare networks: what is drawn is rows of the tables, and nothing that they do not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cnnperf.reports._vega import STEP, Chart, axis, cut, lines, log_axis, series, tips, words
+from cnnperf.table import Column, Row, Table
+
+OUTCOMES = {
+    **dict.fromkeys(("worse", "missing", "error"), "var(--worse)"),
+    "inconclusive": "var(--unsure)",
+    "better": "var(--better)",
+    **dict.fromkeys(("same", "indicative"), "var(--muted)"),
+}
+
+
+def curves(name: str, title: str, table: Table, rows: Sequence[Row]) -> Iterator[Chart]:
+    """Draw every curve against seconds and against samples, a line a training."""
+    measured = [c for c in table.columns if c.better and any(row[c.name] is not None for row in rows)]
+    kept = cut(rows, "model", "run", "repeat", "step", "samples", "seconds", "epoch", *(c.name for c in measured))
+    several = len({row["run"] for row in rows}) > 1
+    for column in measured:
+        for against in ("seconds", "samples"):
+            across = next(c for c in table.columns if c.name == against)
+            caption = f"{words(column)} against {words(across)}"
+            spec = lines(across, column, series("model", [row["model"] for row in rows]))
+            if against == "samples":  # In the same time a small network sees a hundred times as many as a large one.
+                spec["encoding"]["x"] = log_axis(against, against, across.unit)
+            spec["transform"] = [{"filter": f"isValid(datum.{column.name})"}]
+            spec["encoding"]["detail"] = [{"field": key, "type": "nominal"} for key in ("run", "repeat")]
+            spec["encoding"]["tooltip"] = tips(
+                table, "model", *(["run"] if several else []), "repeat", "epoch", against, column.name
+            )
+            yield Chart(
+                f"{name}-{column.name}-{against}",
+                caption,
+                f"{title}: {caption}, a line a training.",
+                name,
+                table.name,
+                kept,
+                spec,
+            )
+
+
+def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
+    """Draw test accuracy against latency, memory as size, and the front that nothing beats in both."""
+    facts = (
+        "model", "engine", "batch_size", "status", "parity", "latency_s", "images_per_s", "speedup", "test_accuracy",
+        "accuracy_drop", "peak_bytes", "file_bytes", "pareto", "run",
+    )  # fmt: skip
+    x = log_axis("latency_s", "latency", "s")
+    y = axis("test_accuracy", "test accuracy", "fraction") | {"scale": {"zero": False, "padding": 16}}
+    engine = series("engine", [row["engine"] for row in rows])
+    front = {"transform": [{"filter": "datum.pareto === 'yes'"}], "mark": {"type": "line", "color": "var(--muted)"}}
+    front |= {"encoding": {"x": x, "y": y, "order": {"field": "latency_s", "type": "quantitative"}}}
+    points = {
+        "mark": {"type": "point", "filled": True, "opacity": 0.85, "stroke": "var(--page)", "strokeWidth": 1},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "color": engine,
+            "shape": {"field": "engine", "type": "nominal"},
+            "size": {
+                "field": "peak_bytes",
+                "type": "quantitative",
+                "title": "peak memory",
+                "legend": {"format": ".2~s", "tickCount": 3},
+                "scale": {"range": [60, 500], "zero": False},
+            },
+            "opacity": {"condition": {"test": "datum.parity === 'ok'", "value": 0.9}, "value": 0.3},
+            "tooltip": tips(table, *facts),
+        },
+    }
+    names = front | {"mark": {"type": "text", "dy": -14, "color": "var(--text)"}}
+    names |= {"encoding": {"x": x, "y": y, "text": {"field": "model", "type": "nominal"}}}
+    return Chart(
+        name,
+        title,
+        f"{title}: test accuracy against latency on a logarithmic axis, a point an engine and model, its size the peak "
+        "memory; the line joins the Pareto front, pale points failed parity.",
+        name,
+        table.name,
+        cut(rows, *facts),
+        {"height": 340, "layer": [front, points, names]},
+    )
+
+
+def throughput(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
+    """Draw images a second against the batch size, a line an engine."""
+    across, up = Column("batch_size", "batch size", unit="count"), Column("images_per_s", "images/s", unit="images/s")
+    spec = lines(across, up, series("engine", [row["engine"] for row in rows]))
+    spec["encoding"]["x"]["scale"] = {"type": "log", "base": 2}
+    spec["encoding"]["y"] = log_axis(up.name, "images/s", up.unit)
+    spec["encoding"]["tooltip"] = tips(table, "engine", "batch_size", "images_per_s", "latency_s", "speedup", "parity")
+    kept = cut(rows, "engine", "batch_size", "images_per_s", "latency_s", "speedup", "parity")
+    return Chart(name, title, f"{title}, a line an engine.", name, table.name, kept, spec)
+
+
+def changes(name: str, table: Table, rows: Sequence[Row], unit: str) -> Chart:
+    """Draw the change of each metric with its interval, coloured by verdict; the mark's shape says it too."""
+    subject = {"calculate": "datum.cell + '  ' + datum.metric", "as": "subject"}
+    y = {"field": "subject", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 420}}
+    x = {"field": "change", "type": "quantitative", "title": f"change ({unit})", "axis": {"format": "+.1%"}}
+    points = {
+        "mark": {"type": "point", "filled": True, "size": 70},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "color": {
+                "field": "outcome",
+                "type": "nominal",
+                "title": "verdict",
+                "scale": {"domain": list(OUTCOMES), "range": list(OUTCOMES.values())},
+            },
+            "shape": {
+                "field": "outcome",
+                "type": "nominal",
+                "scale": {
+                    "domain": list(OUTCOMES),
+                    "range": ["triangle-down", "cross", "cross", "diamond", "triangle-up", "square", "circle"],
+                },
+            },
+            "tooltip": [
+                *tips(table, "cell", "metric", "outcome", "baseline", "candidate"),
+                {"field": "change", "format": "+.1%"},
+                *({"field": end, "format": "+.1%", "title": f"{end} end"} for end in ("low", "high")),
+                *tips(table, "p_holm", "n", "remark"),
+            ],
+        },
+    }
+    whisker = {"mark": {"type": "rule", "color": "var(--text)"}, "transform": [{"filter": "isValid(datum.low)"}]}
+    whisker["encoding"] = {"x": x | {"field": "low"}, "x2": {"field": "high"}, "y": y}
+    zero = {"mark": {"type": "rule", "color": "var(--muted)"}, "encoding": {"x": {"datum": 0}}}
+    kept = cut(
+        rows, "cell", "metric", "outcome", "baseline", "candidate", "change", "low", "high", "p_holm", "n", "remark"
+    )
+    spec = {"height": STEP * len(rows), "transform": [subject], "layer": [zero, whisker, points]}
+    caption = f"Change of each metric that is not the same, {unit}, with its interval where one was tested."
+    return Chart(name, f"Change, {unit}", caption, name, table.name, kept, spec)

@@ -1,0 +1,117 @@
+"""The plots of one network, layer by layer: what is drawn is rows of the tables, and nothing that they do not hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from cnnperf.reports._vega import STEP, Chart, Spec, bars, cut, log_axis, series, tips
+from cnnperf.table import Row, Table
+
+
+def layer_times(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
+    """Draw what each layer takes, forward and backward stacked, in execution order."""
+    parts = ["forward_s", "backward_s", "elsewhere"]
+    spec = bars("layer", rows, {"field": "value", "title": "time", "unit": "s"})
+    spec["transform"] = [
+        {"calculate": "datum.forward_s == null && datum.backward_s == null ? datum.seconds : null", "as": "elsewhere"},
+        {"fold": parts, "as": ["part", "value"]},
+        {"filter": "datum.value != null"},
+    ]
+    spec["encoding"]["color"] = series("part", parts, title=None, labels="replace(datum.label, '_s', '')")
+    spec["encoding"]["tooltip"] = tips(
+        table, "layer", "type", "outputs", "forward_s", "backward_s", "seconds", "saved_bytes"
+    )
+    caption = f"{title}: time of each layer in execution order, forward and backward stacked."
+    return Chart(f"{name}-time", "Time by layer", caption, name, table.name, _layer_rows(rows), spec)
+
+
+def layer_memory(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
+    """Draw what autograd keeps of each layer for backward."""
+    rows = [row for row in rows if row["saved_bytes"]]
+    spec = bars("layer", rows, {"field": "saved_bytes", "title": "saved for backward", "unit": "bytes"})
+    spec["encoding"]["color"] = {"value": "var(--series-2)"}
+    spec["encoding"]["tooltip"] = tips(table, "layer", "type", "outputs", "saved_bytes")
+    caption = f"{title}: memory that each layer keeps for backward, in execution order."
+    return Chart(
+        f"{name}-memory", "Memory saved by layer", caption, f"{name}-saved", table.name, _layer_rows(rows), spec
+    )
+
+
+def roofline(name: str, title: str, table: Table, rows: Sequence[Row], machines: Table, machine: Row) -> Chart | None:
+    """Draw where each layer stands below the machine's two measured ceilings; None if it was not placed."""
+    flops, moved = machine["peak_flops_per_s"], machine["peak_bytes_per_s"]
+    found = [row[f"{d}_flops_per_byte"] for row in rows for d in ("forward", "backward")]
+    intensities = [value for value in found if value]
+    if not (intensities and flops and moved):
+        return None
+    ends = [*intensities, flops / moved]
+    low, high = math.floor(math.log10(min(ends))), math.ceil(math.log10(max(ends)) + 0.2)
+    ridge = "datum.peak_flops_per_s / datum.peak_bytes_per_s"
+    x = log_axis("x", "FLOP per byte moved", "1", domain=[10.0**low, 10.0**high])
+    y = log_axis("y", "FLOP/s", "FLOP/s")
+    ceiling = {
+        "data": {"name": f"{name}-machine"},
+        "transform": [
+            {"calculate": f"[pow(10, {low}), {ridge}, pow(10, {high})]", "as": "x"},
+            {"flatten": ["x"]},
+            {"calculate": "min(datum.peak_flops_per_s, datum.x * datum.peak_bytes_per_s)", "as": "y"},
+        ],
+        "mark": {"type": "line", "color": "var(--text)", "strokeWidth": 1.5},
+        "encoding": {"x": x, "y": y, "tooltip": tips(machines, "peak_flops_per_s", "peak_probe", "peak_bytes_per_s")},
+    }
+    layers = [_placed(table, direction, x, y) for direction in ("forward", "backward")]
+    peaks = cut([machine], "peak_flops_per_s", "peak_probe", "peak_bytes_per_s")
+    caption = (
+        f"{title}: FLOP/s of each layer against its FLOP per byte, below the measured ceilings of arithmetic and memory"
+    )
+    return Chart(
+        f"{name}-roofline",
+        "Roofline",
+        f"{caption}, both axes logarithmic.",
+        name,
+        table.name,
+        _layer_rows(rows),
+        {"height": 300, "layer": [ceiling, *layers]},
+        {f"{name}-machine": ("profiles", peaks)},
+    )
+
+
+def beside_torch(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
+    """Draw what an engine's kernels take beside torch's layers, where torch ran too."""
+    sides = ["forward_s", "engine_s"]
+    spec = bars("layer", rows, {"field": "value", "title": "time", "unit": "s"}, height=2 * STEP)
+    spec["transform"] = [{"fold": sides, "as": ["by", "value"]}, {"filter": "datum.value != null"}]
+    spec["encoding"]["yOffset"] = {"field": "by", "sort": sides}
+    labels = "datum.label === 'engine_s' ? 'this engine' : 'torch'"
+    spec["encoding"]["color"] = series("by", sides, title=None, labels=labels)
+    spec["encoding"]["tooltip"] = tips(table, "layer", "operators", *sides)
+    kept = cut(rows, "layer", "operators", *sides)
+    caption = f"{title}: time of the same layers in torch and in the engine, in execution order."
+    return Chart(name, title, caption, name, table.name, kept, spec)
+
+
+def _placed(table: Table, direction: str, x: Spec, y: Spec) -> Spec:
+    colours = series("direction", ("forward", "backward"))["scale"]
+    return {
+        "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0.8},
+        "encoding": {
+            "x": x | {"field": f"{direction}_flops_per_byte"},
+            "y": y | {"field": f"{direction}_flops_per_s"},
+            "color": {"datum": direction, "title": None, "scale": colours},
+            "shape": {"datum": direction, "legend": None},
+            "tooltip": tips(
+                table,
+                "layer",
+                "type",
+                *(f"{direction}_{rest}" for rest in ("flops_per_byte", "flops_per_s", "share", "bound")),
+            ),
+        },
+    }
+
+
+def _layer_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
+    placed = [
+        f"{d}_{what}" for d in ("forward", "backward") for what in ("flops_per_byte", "flops_per_s", "share", "bound")
+    ]
+    return cut(rows, "layer", "type", "outputs", "seconds", "forward_s", "backward_s", "saved_bytes", *placed)

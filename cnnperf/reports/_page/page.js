@@ -1,0 +1,130 @@
+"use strict";
+// Draws the plots, sorts and filters the tables. Texts from records enter as textContent, never as markup.
+
+const drawn = JSON.parse(document.getElementById("drawn").textContent);
+
+function element(name, text, attributes = {}) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+// Sorting: a head's button orders its table's rows, what is missing stays last.
+
+function sortKey(row, column) {
+  const cell = row.cells[column];
+  const number = cell.querySelector("data");
+  if (number) return Number(number.value);
+  return cell.querySelector(".missing") ? null : cell.textContent.trim().toLowerCase();
+}
+
+function compare(one, other) {
+  return typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other));
+}
+
+function sort(table, head) {
+  const column = head.cellIndex;
+  const sign = head.ariaSort === "ascending" ? -1 : 1;
+  for (const each of head.parentElement.cells) each.ariaSort = "none";
+  head.ariaSort = sign === 1 ? "ascending" : "descending";
+  const rows = [...table.tBodies[0].rows].map((row) => ({ row, key: sortKey(row, column) }));
+  rows.sort((a, b) => (a.key === null) - (b.key === null) || (a.key === null ? 0 : sign * compare(a.key, b.key)));
+  table.tBodies[0].append(...rows.map((each) => each.row));
+}
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  for (const head of table.tHead.rows[0].cells) {
+    head.firstElementChild.addEventListener("click", () => sort(table, head));
+  }
+}
+
+// Filtering: a row stays if it holds every word.
+
+for (const filter of document.querySelectorAll(".filter")) {
+  const rows = [...filter.parentElement.querySelectorAll("table.sortable tbody tr")];
+  const texts = rows.map((row) => row.textContent.toLowerCase());
+  filter.querySelector("input").addEventListener("input", (event) => {
+    const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+    rows.forEach((row, i) => { row.hidden = !words.every((word) => texts[i].includes(word)); });
+    const left = rows.filter((row) => !row.hidden).length;
+    filter.querySelector("[role=status]").textContent = words.length ? `${left} of ${rows.length} rows` : "";
+  });
+}
+
+// The numbers behind a plot, laid out when they are asked for.
+
+function numbers(rows) {
+  const columns = [...new Set(rows.flatMap(Object.keys))];
+  const table = element("table");
+  const head = table.createTHead().insertRow();
+  head.append(...columns.map((name) => element("th", name.replaceAll("_", " "), { scope: "col" })));
+  const body = table.createTBody();
+  for (const row of rows) {
+    const line = body.insertRow();
+    for (const name of columns) {
+      const value = row[name];
+      const cell = line.insertCell();
+      cell.append(typeof value === "number" ? element("data", String(value), { value }) : String(value ?? "–"));
+    }
+  }
+  const scroll = element("div", undefined, { class: "scroll", tabindex: "0", role: "region", "aria-label": "The numbers" });
+  scroll.append(table);
+  return scroll;
+}
+
+for (const details of document.querySelectorAll("details[data-rows]")) {
+  details.addEventListener("toggle", () => details.append(numbers(drawn.rows[details.dataset.rows].rows)), { once: true });
+}
+
+// Plots. Colours are the page's own, so that light, dark and print need no second drawing.
+
+const muted = { labelColor: "var(--muted)", titleColor: "var(--text)" };
+const config = {
+  background: null,
+  font: "system-ui, sans-serif",
+  view: { stroke: null },
+  axis: { ...muted, gridColor: "var(--line)", domainColor: "var(--muted)", tickColor: "var(--muted)", labelFontSize: 11 },
+};
+
+function legend(width) {
+  const columns = Math.max(1, Math.floor(width / 190));
+  const layout = { bottom: { direction: "vertical", anchor: "start" } };
+  return { ...muted, orient: "bottom", columns, layout, labelLimit: 140, symbolLimit: 60, symbolStrokeColor: "var(--muted)" };
+}
+
+const tip = document.body.appendChild(element("div", undefined, { id: "tip", hidden: "" }));
+
+function showTip(_, event, item, value) {
+  tip.hidden = value === null || value === undefined || value === "";
+  if (tip.hidden) return;
+  const list = element("dl");
+  for (const [name, words] of Object.entries(value)) {
+    if (words !== "undefined" && words !== "null" && words !== "") list.append(element("dt", name), element("dd", words));
+  }
+  tip.replaceChildren(list);
+  const left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8);
+  const above = event.clientY + 14 + tip.offsetHeight > innerHeight;
+  tip.style.left = `${Math.max(left, 8)}px`;
+  tip.style.top = `${above ? Math.max(event.clientY - tip.offsetHeight - 14, 8) : event.clientY + 14}px`;
+}
+
+async function draw(plot) {
+  const { data, spec } = drawn.specs[plot.dataset.chart];
+  const datasets = Object.fromEntries(data.map((name) => [name, drawn.rows[name].rows]));
+  const autosize = { type: "fit-x", contains: "padding" };
+  const whole = { width: "container", autosize, data: { name: data[0] }, ...spec, datasets };
+  const fitted = { ...config, legend: legend(plot.clientWidth) };
+  const runtime = vega.parse(vegaLite.compile(whole, { config: fitted }).spec);
+  await new vega.View(runtime, { renderer: "svg", container: plot, hover: true, tooltip: showTip }).runAsync();
+}
+
+async function drawAll() {
+  for (const plot of document.querySelectorAll(".plot")) {
+    await draw(plot);
+    await new Promise((resolve) => setTimeout(resolve));  // The page answers between two plots.
+  }
+  document.body.ariaBusy = "false";
+}
+
+drawAll();

@@ -1,0 +1,44 @@
+"""Test images for the page: a few of those classified rightly and more of those classified wrongly, as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from PIL import Image
+
+from cnnperf.table import Row
+
+RIGHT, WRONG = 4, 12
+"""How many are shown of either."""
+
+
+def chosen(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of one task's examples that are shown, the wrong ones first."""
+    is_right = [row["label"] == row["prediction"] for row in rows]
+    right = [row for row, yes in zip(rows, is_right, strict=True) if yes]
+    wrong = [row for row, yes in zip(rows, is_right, strict=True) if not yes]
+    return wrong[:WRONG] + right[:RIGHT]
+
+
+def data_uris(rows: Sequence[Row], folder: Path) -> list[str]:
+    """Encode the images of one task's rows, lossless; none where the artifact is gone."""
+    try:
+        with np.load(folder / rows[0]["artifact"]) as file:
+            images = file["image"]
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return []
+    return [_data_uri(images[row["position"]]) for row in rows]
+
+
+def _data_uri(image: Any) -> str:
+    """Encode one image, uint8 C×H×W with one channel or three."""
+    pixels = image[0] if image.shape[0] == 1 else np.moveaxis(image, 0, -1)
+    out = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(out, "WEBP", lossless=True, method=0)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"

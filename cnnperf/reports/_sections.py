@@ -1,0 +1,176 @@
+"""What the page says of each network: the rows and plots that belong to one run, dataset, model and device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnperf.engine_table import FRONT
+from cnnperf.reports import _charts, _layer_charts
+from cnnperf.reports._pictures import chosen, data_uris
+from cnnperf.reports._vega import Chart
+from cnnperf.table import Report, Row, Table
+
+CELL = ("run", "dataset", "model", "device")
+TASK = (*CELL, "repeat")
+CHANGES = 40
+"""Of a comparison that are drawn: the verdicts first, then the largest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One test image and its row."""
+
+    row: Row
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one trained network said of the test images."""
+
+    title: str
+    names: tuple[str, ...]
+    """Of the classes; their numbers where the run left no names."""
+    matrix: tuple[tuple[Row, ...], ...]
+    """A row a label, a column a prediction."""
+    most: int
+    """Images in the fullest field off the diagonal."""
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Plots under one title: of what is compared with each other, or of one network."""
+
+    title: str
+    charts: tuple[Chart, ...]
+
+
+def training(report: Report) -> list[Group]:
+    """Return the curves of each dataset and device."""
+    table = report.table("curves")
+    if not table:
+        return []
+    groups = []
+    for i, rows in enumerate(_grouped(table.rows, "dataset", "data", "device", "budget")):
+        heading = _words(rows[0], "dataset", "device", "budget")
+        groups.append(Group(heading, tuple(_charts.curves(f"curves-{i}", heading, table, rows))))
+    return groups
+
+
+def tradeoffs(report: Report) -> list[Group]:
+    """Return accuracy against latency of all that lie on one front, a plot a batch size."""
+    table = report.table("engines")
+    known = [row for row in (table.rows if table else ()) if row["latency_s"] and row["test_accuracy"] is not None]
+    groups = []
+    for i, rows in enumerate(_grouped(known, "run", *FRONT)):
+        heading = _words(rows[0], "dataset", "device", "host", *(["run"] if len(report.folders) > 1 else []))
+        of_sizes = sorted(_grouped(rows, "batch_size"), key=lambda of_size: of_size[0]["batch_size"])
+        charts = tuple(
+            _charts.tradeoff(f"tradeoff-{i}-{j}", f"Batch of {of_size[0]['batch_size']}", table, of_size)
+            for j, of_size in enumerate(of_sizes)
+            if table
+        )
+        groups.append(Group(heading, charts))
+    return groups
+
+
+def networks(report: Report) -> list[Group]:
+    """Return what was measured inside each network and of it in engines, in the order of the records."""
+    names = ("layers", "engines")
+    tables = [table for name in names if (table := report.table(name))]
+    cells = dict.fromkeys(tuple(row[key] for key in CELL) for table in tables for row in table.rows)
+    found = []
+    for i, cell in enumerate(cells):
+        charts = tuple(_of_network(report, f"network-{i}", cell))
+        if charts:
+            found.append(Group(" · ".join(_plain(cell, report)), charts))
+    return found
+
+
+def sights(report: Report) -> list[Sight]:
+    """Return the confusion matrix and test images of each network's first training."""
+    table, examples = report.table("confusion"), report.table("examples")
+    found: dict[tuple[Any, ...], Sight] = {}
+    for rows in _grouped(table.rows if table else (), *TASK):
+        cell = tuple(rows[0][key] for key in CELL)
+        if cell not in found:
+            of_task = [row for row in (examples.rows if examples else ()) if row["task"] == rows[0]["task"]]
+            found[cell] = _sight(" · ".join(_plain(cell, report)), rows, of_task, report.folders[rows[0]["run"]])
+    return list(found.values())
+
+
+def comparison(report: Report) -> list[Chart]:
+    """Return the changes between two runs, fractions apart from ratios; what is the same is in the table alone."""
+    table = report.table("verdicts")
+    changed = [row for row in (table.rows if table else ()) if row["change"] and row["outcome"] != "same"]
+    changed.sort(key=lambda row: (row["outcome"] == "indicative", -abs(row["change"])))
+    fractions = [row for row in changed if row["unit"] == "fraction"]
+    others = [row for row in changed if row["unit"] != "fraction"]
+    kinds = (("changes-fractions", fractions, "points"), ("changes-ratios", others, "ratio less 1"))
+    return [_charts.changes(name, table, rows[:CHANGES], unit) for name, rows, unit in kinds if table and rows]
+
+
+def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Chart]:
+    heading = " · ".join(_plain(cell, report))
+    layers, profiles, engines = (report.table(name) for name in ("layers", "profiles", "engines"))
+    for i, rows in enumerate(_of_cell(layers, cell, "engine", "mode", "batch_size")):
+        assert layers, "its rows were just found"
+        first = [row for row in rows if row["repeat"] == rows[0]["repeat"]]
+        if first[0]["engine"]:
+            words = f"Layers in {first[0]['engine']}, batch of {first[0]['batch_size']}"
+            yield _layer_charts.beside_torch(f"{name}-engine-{i}", words, layers, first)
+            continue
+        what = "training steps" if first[0]["mode"] == "train" else "forward passes"
+        words = f"{heading}, {what} of {first[0]['batch_size']} images"
+        yield _layer_charts.layer_times(f"{name}-layers-{i}", words, layers, first)
+        if any(row["saved_bytes"] for row in first):
+            yield _layer_charts.layer_memory(f"{name}-layers-{i}", words, layers, first)
+        for machine in profiles.rows if profiles else ():
+            if all(machine[key] == first[0][key] for key in (*TASK, "mode", "batch_size")) and profiles:
+                placed = _layer_charts.roofline(f"{name}-layers-{i}", words, layers, first, profiles, machine)
+                if placed:
+                    yield placed
+    for rows in _of_cell(engines, cell):
+        timed = [row for row in rows if row["images_per_s"] is not None]
+        if engines and len({row["batch_size"] for row in timed}) > 1:
+            yield _charts.throughput(f"{name}-throughput", "Throughput by batch size", engines, timed)
+
+
+def _sight(heading: str, rows: Sequence[Row], examples: Sequence[Row], folder: Path) -> Sight:
+    number = 1 + max(row["label"] for row in rows)
+    matrix = tuple(tuple(rows[i * number : (i + 1) * number]) for i in range(number))
+    shown = chosen(examples)
+    pictures = zip(shown, data_uris(shown, folder) if shown else (), strict=False)
+    return Sight(
+        heading,
+        tuple(str(line[0]["label"] if line[0]["label_name"] is None else line[0]["label_name"]) for line in matrix),
+        matrix,
+        max((row["images"] for row in rows if row["label"] != row["prediction"]), default=0),
+        tuple(Picture(row, source) for row, source in pictures),
+    )
+
+
+def _of_cell(table: Table | None, cell: tuple[Any, ...], *names: str) -> Iterable[list[Row]]:
+    rows = [row for row in (table.rows if table else ()) if tuple(row[key] for key in CELL) == cell]
+    return _grouped(rows, *names)
+
+
+def _grouped(rows: Iterable[Row], *names: str) -> list[list[Row]]:
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return list(groups.values())
+
+
+def _plain(cell: tuple[Any, ...], report: Report) -> tuple[str, ...]:
+    """Return what names a cell: the run only where there are several."""
+    run, dataset, model, device = cell
+    return (model, dataset, device, *([run] if len(report.folders) > 1 else []))
+
+
+def _words(row: Row, *names: str) -> str:
+    return " · ".join(str(row[name]) for name in names if row[name] is not None)

@@ -1,0 +1,127 @@
+"""What the page's plots are made of: axes, series, lines, bars and hovers as Vega-Lite has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnperf.table import Column, Row, Table
+
+Spec = dict[str, Any]
+
+COLOURS = 8
+"""Of the page's style, `--series-0` and up; further series get their dashes as well."""
+DASHES = ([1, 0], [7, 3], [2, 2], [8, 2, 2, 2])
+SI = {"s": "s", "bytes": "B", "FLOP/s": "FLOP/s"}
+"""Units that take a prefix, and how they are written behind it."""
+STEP = 16
+"""Pixels of a bar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One plot, and the rows of a table that it shows."""
+
+    name: str
+    title: str
+    description: str
+    """What is drawn, for those who do not see it."""
+    data: str
+    """Which rows; charts that show the same share them."""
+    table: str
+    rows: tuple[Row, ...]
+    spec: Spec
+    more: Mapping[str, tuple[str, tuple[Row, ...]]] = field(default_factory=dict)
+    """Further rows that it is drawn from, with the name of their table."""
+
+
+def cut(rows: Iterable[Row], *columns: str) -> tuple[Row, ...]:
+    """Return rows with these columns alone, less what was not measured."""
+    return tuple({name: row[name] for name in columns if row[name] is not None} for row in rows)
+
+
+def lines(across: Column, up: Column, colour: Spec) -> Spec:
+    """Return lines with points over two columns; a click in the legend picks series."""
+    return {
+        "height": 240,
+        "params": [{"name": "picked", "select": {"type": "point", "fields": [colour["field"]]}, "bind": "legend"}],
+        "mark": {"type": "line", "point": {"size": 22}},
+        "encoding": {
+            "x": axis(across.name, words(across), across.unit),
+            "y": axis(up.name, words(up), up.unit) | {"scale": {"zero": False}},
+            "color": colour,
+            "strokeDash": {"field": colour["field"], "type": "nominal", "scale": _dashes(colour["scale"]["domain"])},
+            "opacity": {"condition": {"param": "picked", "value": 1}, "value": 0.12},
+        },
+    }
+
+
+def bars(by: str, rows: Sequence[Row], length: Mapping[str, str], height: int = STEP) -> Spec:
+    return {
+        "height": height * len({row[by] for row in rows}),
+        "mark": {"type": "bar"},
+        "encoding": {
+            "y": {"field": by, "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 220}},
+            "x": axis(length["field"], length["title"], length["unit"]),
+        },
+    }
+
+
+def axis(name: str, title: str, unit: str | None) -> Spec:
+    if unit == "fraction":
+        drawn: Spec = {"format": ".1~%"}
+    else:
+        drawn = {"labelExpr": _label(unit), "tickCount": 6}
+    return {"field": name, "type": "quantitative", "title": title, "axis": drawn}
+
+
+def log_axis(name: str, title: str, unit: str | None, **scale: Any) -> Spec:
+    """Return a logarithmic axis with labels at 1, 2 and 5."""
+    digit = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))"
+    drawn = {"labelExpr": f"indexof([1, 2, 5], {digit}) < 0 ? '' : {_label(unit)}"}
+    return axis(name, title, unit) | {"axis": drawn, "scale": {"type": "log", **scale}}
+
+
+def _label(unit: str | None) -> str:
+    """Return the expression that words a tick: 0.5 and 20k of a pure number, 500ms of seconds."""
+    if suffix := SI.get(unit or ""):
+        return f"format(datum.value, '~s') + '{suffix}'"
+    return "format(datum.value, datum.value < 1000 ? '~g' : '~s')"
+
+
+def series(name: str, values: Iterable[str], *, title: str | None = "", labels: str | None = None) -> Spec:
+    """Return a colour for each value, the same as in other charts that know the same values."""
+    domain = list(dict.fromkeys(values))
+    colour: Spec = {"field": name, "type": "nominal", "scale": {"domain": domain}}
+    colour["scale"]["range"] = [f"var(--series-{index % COLOURS})" for index, _ in enumerate(domain)]
+    colour |= {} if title == "" else {"title": title}
+    return colour | ({"legend": {"labelExpr": labels}} if labels else {})
+
+
+def _dashes(domain: Sequence[str]) -> Spec:
+    return {"domain": list(domain), "range": [DASHES[index // COLOURS % len(DASHES)] for index, _ in enumerate(domain)]}
+
+
+def tips(table: Table, *names: str) -> list[Spec]:
+    """Return a hover's lines: text as it is, numbers scaled, with their unit beside the name."""
+    columns = {column.name: column for column in table.columns}
+    return [_tip(columns[name]) for name in names]
+
+
+def _tip(column: Column) -> Spec:
+    tip: Spec = {"field": column.name, "title": words(column)}
+    if column.unit == "fraction":
+        return tip | {"type": "quantitative", "format": ".1%"}
+    if column.unit in (None, "count"):
+        return tip | {"type": "nominal"}
+    unit = SI.get(column.unit, column.unit)
+    return tip | {
+        "type": "quantitative",
+        "format": ".4~s",
+        "title": f"{tip['title']} ({unit})" if unit else tip["title"],
+    }
+
+
+def words(column: Column) -> str:
+    return column.title or column.name.replace("_", " ")

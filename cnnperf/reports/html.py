@@ -1,0 +1,77 @@
+"""One page that stands alone: the tables to sort and filter, and plots drawn by Vega-Lite, which it carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TextIO
+
+from cnnperf.errors import UsageError
+from cnnperf.reports._readable import MISSING, alarm, best, scaled, title, visible
+from cnnperf.table import Column, Report, Table
+
+PAGE = Path(__file__).with_name("_page")
+"""Templates, style and scripts; vega 6.4.0 and vega-lite 6.4.3 as the npm registry has them."""
+LIBRARY = ("vega.min.js", "vega-lite.min.js")
+SYMBOLS = {
+    **dict.fromkeys(("worse", "missing", "error"), "▼"),
+    "inconclusive": "?",
+    "better": "▲",
+    "same": "=",
+    "indicative": "·",
+}
+"""Of each verdict, beside its word and its colour."""
+
+
+def write(report: Report, out: TextIO) -> None:
+    """Write the page. Raises UsageError where what it needs is not installed."""
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+        from cnnperf.reports import _sections as sections
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--format html needs {error.name}; pip install 'cnnperf[report]'") from error
+    environment = Environment(
+        loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters |= {"scaled": scaled, "signed": _signed}
+    environment.globals |= {"best": best, "title": title, "alarm": alarm, "visible": visible, "columns": _columns}
+    parts: dict[str, Any] = {
+        "training": sections.training(report),
+        "tradeoffs": sections.tradeoffs(report),
+        "networks": sections.networks(report),
+        "sights": sections.sights(report),
+        "comparison": sections.comparison(report),
+    }
+    groups = [*parts["training"], *parts["tradeoffs"], *parts["networks"]]
+    charts = [*(chart for group in groups for chart in group.charts), *parts["comparison"]]
+    page = environment.get_template("page.html").render(
+        report=report,
+        tables={table.name: table for table in report.tables if table.rows or table.notes},
+        **parts,
+        drawn={"specs": {c.name: {"data": [c.data, *c.more], "spec": c.spec} for c in charts}, "rows": _rows(charts)},
+        assets={file: (PAGE / file).read_text(encoding="utf-8") for file in ("page.css", "page.js", *LIBRARY)},
+        symbols=SYMBOLS,
+        missing=MISSING,
+    )
+    out.write(page)
+
+
+def _rows(charts: list[Any]) -> dict[str, Any]:
+    """Return the rows that the plots share, each set once, with the name of its table."""
+    found: dict[str, Any] = {}
+    for chart in charts:
+        for name, (table, rows) in {chart.data: (chart.table, chart.rows), **chart.more}.items():
+            found[name] = {"table": table, "rows": rows}
+    return found
+
+
+def _columns(table: Table) -> list[Column]:
+    """Return the columns that the page shows: those for people, why a row did not end well, and of which run it is."""
+    shown = {column.name for column in visible(table)}
+    shown |= {"reason"} if any(row["reason"] for row in table.rows) else set()
+    shown |= {"run"} if len({row["run"] for row in table.rows}) > 1 else set()
+    return [column for column in table.columns if column.name in shown]
+
+
+def _signed(change: float, unit: str | None) -> str:
+    return f"{100 * change:+.1f} {'points' if unit == 'fraction' else '%'}"

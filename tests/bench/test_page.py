@@ -1,0 +1,34 @@
+"""What the page costs to write, beside the imports."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from furnished import NETWORKS, furnish
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from cnnperf.leaderboard import report_of
+from cnnperf.record import Record
+from cnnperf.reports.html import write
+
+
+def test_the_page_of_seven_networks_is_written_in_two_seconds(
+    benchmark: BenchmarkFixture, tmp_path: Path, trained: Callable[..., Record]
+) -> None:
+    """From records on disk to the page, through every stage: at most 2 s of CPU, imports paid before."""
+    benchmark.group = "records → page ≤ 2 s of CPU (seven networks)"
+    assert len(NETWORKS) == 7
+    run = furnish(tmp_path / "run", trained)
+    spent: list[float] = []
+
+    def page() -> None:
+        start = time.process_time()
+        write(report_of([run]), io.StringIO())
+        spent.append(time.process_time() - start)
+
+    benchmark.pedantic(page, rounds=5, warmup_rounds=1)
+    benchmark.extra_info["cpu_s"] = spent[-1]
+    assert min(spent) <= 2

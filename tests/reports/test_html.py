@@ -1,0 +1,262 @@
+"""The page without a browser: what it holds, what it never holds, and that its numbers are those of the CSVs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from furnished import ERROR, HOSTILE, NETWORKS, furnish
+
+from cnnperf.errors import UsageError
+from cnnperf.leaderboard import report_of
+from cnnperf.record import Record
+from cnnperf.reports.csv import write as write_csv
+from cnnperf.reports.html import LIBRARY, PAGE, SYMBOLS, write
+from cnnperf.table import Report
+
+Trained = Callable[..., Record]
+VOID = {"meta", "img", "input", "link", "br"}
+
+
+class Page(HTMLParser):
+    """What a page holds, as a reader of HTML sees it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[tuple[str, dict[str, str | None]]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.numbers: list[tuple[str | None, str]] = []
+        """The table that each stands in, and the value that it carries."""
+        self.texts: list[str] = []
+        """Outside of numbers, scripts and styles."""
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element."""
+        attributes = dict(attrs)
+        self.tags.append((tag, attributes))
+        if tag == "data":
+            self.numbers.append((self._table(), str(attributes["value"])))
+        if tag not in VOID:
+            self.open.append((tag, attributes))
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close an element; nothing is left open."""
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        """Note a text."""
+        inside = [tag for tag, _ in self.open]
+        if "script" in inside:
+            self.scripts.append(data)
+        elif "style" not in inside and "data" not in inside:
+            self.texts.append(data)
+
+    def ids(self) -> list[str]:
+        """Return the sections."""
+        return [str(attributes["id"]) for tag, attributes in self.tags if tag == "section"]
+
+    def drawn(self) -> dict[str, Any]:
+        """Return what the plots are drawn from."""
+        return json.loads(self.scripts[0])
+
+    def _table(self) -> str | None:
+        return next((a["data-table"] for tag, a in reversed(self.open) if tag == "table"), None)
+
+
+def written(report: Report) -> str:
+    """Return what the format writes to a stream."""
+    out = io.StringIO()
+    write(report, out)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> tuple[Path, Path]:
+    """Return two runs with everything in them."""
+    root = tmp_path_factory.mktemp("runs")
+    return tuple(
+        furnish(root / name, trained, networks=NETWORKS[:3], repeats=3, shift=shift)
+        for name, shift in (("before", 0.0), ("after", 0.1))
+    )
+
+
+@pytest.fixture(scope="module")
+def both(runs: tuple[Path, Path]) -> tuple[Report, str]:
+    """Return the report of both runs, and its page."""
+    report = report_of(runs)
+    return report, written(report)
+
+
+Both = tuple[Report, str]
+
+
+def test_every_section_is_there_in_order(both: Both) -> None:
+    """Two runs through all stages have all of them, each with a link to it."""
+    page = Page(both[1])
+    assert page.ids() == [
+        "summary",
+        "leaderboard",
+        "comparison",
+        "tradeoff",
+        "engines",
+        "training",
+        "profiles",
+        "networks",
+        "sights",
+        "notes",
+    ]
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert links == [f"#{name}" for name in page.ids()]
+
+
+def test_a_section_is_there_only_when_the_records_hold_it(tmp_path: Path, trained: Trained) -> None:
+    """A lone training without curves has neither plots nor pictures; a skipped one still has its page."""
+    from cnnperf import record as store
+
+    store.append(tmp_path, trained())
+    page = Page(written(report_of([tmp_path])))
+    assert page.ids() == ["summary", "leaderboard", "notes"]
+    assert page.drawn() == {"specs": {}, "rows": {}}
+
+
+def test_failed_and_skipped_rows_stand_there_with_their_reason(both: Both) -> None:
+    """In the head and in the leaderboard, as they were worded."""
+    texts = " ".join(Page(both[1]).texts)
+    assert texts.count(" ".join(ERROR.split())) >= 4
+    assert texts.count("no CUDA device") >= 4
+
+
+def test_names_and_errors_are_text(both: Both) -> None:
+    """A model called `<script>` opens no element, neither in the page nor in the data of its plots."""
+    text = both[1]
+    assert "<script>alert" not in text
+    assert "<img src=x" not in text
+    page = Page(text)
+    assert sum(tag == "script" for tag, _ in page.tags) == 2 + len(LIBRARY)
+    assert {str(a["src"])[:22] for tag, a in page.tags if tag == "img"} == {"data:image/webp;base64"}
+    assert HOSTILE in {row["model"] for rows in page.drawn()["rows"].values() for row in rows["rows"] if "model" in row}
+
+
+def test_the_page_stands_alone_and_is_small(tmp_path: Path, trained: Trained) -> None:
+    """Seven networks take at most 1 MB beside the plot library, and nothing is fetched from anywhere."""
+    text = written(report_of([furnish(tmp_path / "seven", trained)]))
+    library = sum(len((PAGE / file).read_bytes()) for file in LIBRARY)
+    assert len(text.encode()) - library <= 1_000_000
+    assert "default-src 'none'" in text
+    page = Page(text)
+    for tag, attributes in page.tags:
+        assert tag != "link"
+        for name in ("src", "href"):
+            assert str(attributes.get(name, "#")).startswith(("#", "data:")), (tag, attributes)
+
+
+@pytest.fixture(scope="module")
+def tables(both: Both, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, str]]]:
+    """Return the CSVs' rows, read again."""
+    folder = tmp_path_factory.mktemp("csv")
+    write_csv(both[0], folder)
+    texts = {file.stem: io.StringIO(file.read_bytes().decode(), newline="") for file in folder.glob("*.csv")}
+    return {name: list(csv.DictReader(text)) for name, text in texts.items()}
+
+
+Tables = dict[str, list[dict[str, str]]]
+
+
+def test_every_number_of_the_tables_is_one_of_its_csv(both: Both, tables: Tables) -> None:
+    """A number carries the value of the CSV to the last digit, and stands in that CSV."""
+    cells = {name: {cell for row in rows for cell in row.values()} for name, rows in tables.items()}
+    everywhere = set().union(*cells.values())
+    numbers = Page(both[1]).numbers
+    assert len(numbers) > 1000
+    for table, value in numbers:
+        assert value in (everywhere if table is None else cells[table]), (table, value)
+
+
+def test_every_row_that_is_drawn_is_a_row_of_its_csv(both: Both, tables: Tables) -> None:
+    """Plots are drawn from rows of tables as they are, to the last digit."""
+    found = 0
+    for drawn in Page(both[1]).drawn()["rows"].values():
+        rows = tables[drawn["table"]]
+        columns = {tuple(row) for row in drawn["rows"]}
+        for names in columns:
+            held = {tuple(row[name] for name in names) for row in rows}
+            for row in drawn["rows"]:
+                if tuple(row) == names:
+                    assert tuple(map(str, row.values())) in held, (drawn["table"], row)
+                    found += 1
+    assert found > 100
+
+
+def test_every_other_figure_is_a_text_of_the_tables(both: Both, tables: Tables) -> None:
+    """Outside of numbers, a figure stands in a name, a reason or a note, or in the words of the page itself."""
+    known = [cell for rows in tables.values() for row in rows for cell in row.values()]
+    known += [*both[0].notes, *(note for table in both[0].tables for note in table.notes)]
+    known += [file.read_text() for file in PAGE.glob("*.html")]
+    known += [cell.replace("T", " ") for rows in tables["runs"] for cell in rows.values()]
+    figures = {figure for text in known for figure in re.findall(r"\d+(?:[.,]\d+)*", text)}
+    strange = defaultdict(list)
+    for text in Page(both[1]).texts:
+        for figure in re.findall(r"\d+(?:[.,]\d+)*", text):
+            if figure not in figures:
+                strange[figure].append(text)
+    assert not strange
+
+
+def test_verdicts_are_told_apart_without_colour(both: Both) -> None:
+    """Each has its word and its sign; accuracy that rose by ten points is better, by the check's own rule."""
+    table = both[0].table("verdicts")
+    assert table
+    outcomes = {row["outcome"] for row in table.rows}
+    assert {"better", "same", "indicative", "error"} <= outcomes
+    texts = [text.strip() for text in Page(both[1]).texts]
+    for outcome in outcomes:
+        place = texts.index(outcome)
+        assert texts[place - 1] == SYMBOLS[outcome]
+    assert len({SYMBOLS[outcome] for outcome in ("better", "same", "indicative", "error", "inconclusive")}) == 5
+
+
+def test_several_runs_are_told_apart(both: Both) -> None:
+    """Tables with rows of more than one run have a column for it."""
+    page = both[1]
+    assert page.count('<button type="button">run</button>') >= 3
+
+
+def test_two_runs_that_cannot_be_compared_say_why(tmp_path: Path, trained: Trained) -> None:
+    """The sentence of the check stands where the verdicts would; two runs of different work have no such section."""
+    from cnnperf import record as store
+
+    for name, record in (("a", trained()), ("b", trained(seconds=30.0)), ("c", trained("nin"))):
+        (tmp_path / name).mkdir()
+        store.append(tmp_path / name, record)
+    unlike = Page(written(report_of([tmp_path / "a", tmp_path / "b"])))
+    assert "comparison" in unlike.ids()
+    assert "train.seconds (60.0 against 30.0)" in " ".join(unlike.texts)
+    assert "comparison" not in Page(written(report_of([tmp_path / "a", tmp_path / "c"]))).ids()
+
+
+def test_pictures_that_are_gone_are_left_out(tmp_path: Path, trained: Trained) -> None:
+    """The confusion matrix is in the records and stays, with numbers for the classes' names."""
+    run = furnish(tmp_path / "run", trained, networks=["lenet"])
+    for file in run.glob("artifacts/*/*"):
+        file.write_bytes(b"torn")
+    page = Page(written(report_of([run])))
+    assert "sights" in page.ids()
+    assert "img" not in {tag for tag, _ in page.tags}
+
+
+def test_without_its_libraries_the_cure_is_named(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence, and the extra to install."""
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(UsageError, match=r"needs jinja2; pip install 'cnnperf\[report\]'"):
+        written(both[0])

@@ -1,0 +1,225 @@
+"""The page in a real Chromium: it draws, sorts and filters without an error, from a phone to a wall, light and dark."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from furnished import NETWORKS, furnish
+
+from cnnperf._columns import COLUMNS
+from cnnperf.engine_table import ON_LEADERBOARD
+from cnnperf.leaderboard import report_of
+from cnnperf.record import Record
+from cnnperf.reports.csv import write as write_csv
+from cnnperf.reports.html import write
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+Trained = Callable[..., Record]
+PATIENCE_MS = 300_000
+"""For a machine that measures something beside this."""
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """Start the system's Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Its sandbox needs a user who is not root.
+        yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=PATIENCE_MS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Path:
+    """Write the page of two runs, and the CSVs of the same report."""
+    root = tmp_path_factory.mktemp("page")
+    runs = [
+        furnish(root / name, trained, networks=NETWORKS[:3], repeats=3, shift=shift)
+        for name, shift in (("before", 0.0), ("after", 0.1))
+    ]
+    report = report_of(runs)
+    with open(root / "page.html", "w", encoding="utf-8") as out:
+        write(report, out)
+    write_csv(report, root)
+    return root
+
+
+class Watched:
+    """A page that is open, and all that it complained of or fetched."""
+
+    def __init__(self, page: Page, file: Path) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: self.requests.append(request.url[:30]))
+        page.goto(file.as_uri())
+        page.wait_for_selector("body[aria-busy=false]")
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Browser, folder: Path) -> Iterator[Watched]:
+    """Open the page once, at a laptop's size."""
+    page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="light")
+    yield Watched(page, folder / "page.html")
+    page.close()
+
+
+def kept(name: str, folder: Path) -> Path:
+    """Return where a screenshot goes: the folder that CI keeps, or a temporary one."""
+    place = Path(os.environ.get("CNNPERF_SCREENSHOTS", folder))
+    place.mkdir(parents=True, exist_ok=True)
+    return place / name
+
+
+def rows_of(folder: Path, table: str) -> list[dict[str, str]]:
+    """Return a CSV's rows."""
+    with open(folder / f"{table}.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_everything_is_drawn_without_a_word(opened: Watched, folder: Path) -> None:
+    """Every section is there and seen, every plot has marks; no message, no dialog, nothing fetched but the file."""
+    page = opened.page
+    sections = page.locator("section")
+    assert sections.count() == 10
+    assert all(sections.nth(i).is_visible() for i in range(10))
+    marks = ".mark-symbol path, .mark-rect path, .mark-line path"
+    plots = page.locator(".plot").evaluate_all(f"all => all.map(plot => plot.querySelectorAll('{marks}').length)")
+    assert len(plots) > 30
+    assert min(plots) > 0
+    assert opened.complaints == []
+    assert {url for url in opened.requests if not url.startswith("data:")} == {(folder / "page.html").as_uri()[:30]}
+    page.screenshot(path=kept("page-light.png", folder), full_page=True)
+
+
+def test_the_numbers_are_those_of_the_csv(opened: Watched, folder: Path) -> None:
+    """Column by column and row by row, in the leaderboard as it is first shown."""
+    shown = opened.page.locator("#leaderboard table").evaluate_all(
+        """tables => tables.flatMap(table => {
+             const heads = [...table.tHead.rows[0].cells].map(head => head.textContent.trim());
+             return [...table.tBodies[0].rows].map(row => Object.fromEntries([...row.cells].map((cell, i) => [heads[i],
+               cell.querySelector('data')?.value ?? (cell.querySelector('.missing') ? '' : cell.textContent.trim())])));
+           })"""
+    )
+    heads = {column.title or column.name.replace("_", " "): column.name for column in (*COLUMNS, *ON_LEADERBOARD)}
+    rows = rows_of(folder, "leaderboard")
+    assert len(shown) == len(rows) > 5
+    for line, row in zip(shown, rows, strict=True):
+        assert len(line) > 3
+        assert line == {head: row[heads[head]] for head in line}
+
+
+def test_a_head_sorts_its_table(opened: Watched) -> None:
+    """By key and by click, up and down, by value and not by the text; what is missing stays last."""
+    head = opened.page.locator("#leaderboard thead th", has_text="params").first
+    table = opened.page.locator("#leaderboard table").first
+
+    def column() -> list[float | None]:
+        place = head.evaluate("head => head.cellIndex")
+        cells = "(table, i) => [...table.tBodies[0].rows].map(row => row.cells[i].querySelector('data')?.value ?? null)"
+        return [None if value is None else float(value) for value in table.evaluate(cells, place)]
+
+    head.locator("button").focus()
+    opened.page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    up = [value for value in column() if value is not None]
+    assert up == sorted(up)
+    assert len(set(up)) > 2
+    assert column()[-1] is None
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    assert [value for value in column() if value is not None] == up[::-1]
+    assert column()[-1] is None
+    assert table.locator("th[aria-sort=none]").count() == table.locator("thead th").count() - 1
+
+
+def test_a_filter_leaves_the_rows_that_hold_every_word(opened: Watched) -> None:
+    """Whatever the case; how many are left is said, and an empty filter shows all again."""
+    box = opened.page.get_by_label("Filter the rows").first
+    rows = opened.page.locator("#leaderboard tbody tr:visible")
+    total = rows.count()
+    box.fill("MLP failed")
+    assert rows.count() == 2
+    assert opened.page.locator("#leaderboard [role=status]").text_content() == f"2 of {total} rows"
+    box.fill("")
+    assert rows.count() == total
+
+
+def test_the_numbers_behind_a_plot_are_a_table(opened: Watched, folder: Path) -> None:
+    """Opened, they stand there to the last digit."""
+    details = opened.page.locator("#training details").first
+    details.locator("summary").click()
+    details.locator("table").wait_for()
+    held = {row["validation_accuracy"] for row in rows_of(folder, "curves")} | {"0"}
+    heads = details.locator("th").all_text_contents()
+    place = heads.index("validation accuracy") + 1
+    values = details.locator(f"tbody tr td:nth-child({place}) data").evaluate_all("all => all.map(each => each.value)")
+    assert len(values) == len(rows_of(folder, "curves"))
+    assert set(map(float, values)) <= set(map(float, held))
+
+
+def test_a_hover_tells_all_facts_as_text(opened: Watched) -> None:
+    """Names from records come out as they are, in no other element than a description list."""
+    mark = opened.page.locator("#tradeoff .plot .mark-symbol path").first
+    mark.scroll_into_view_if_needed()
+    mark.hover(force=True)
+    tip = opened.page.locator("#tip")
+    tip.wait_for(state="visible")
+    words = tip.text_content() or ""
+    assert "latency (s)" in words
+    assert "test accuracy" in words
+    assert set(tip.evaluate("tip => [...tip.querySelectorAll('*')].map(each => each.tagName)")) == {"DL", "DT", "DD"}
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (3840, "light")])
+def test_no_width_scrolls_sideways(browser: Browser, folder: Path, width: int, scheme: Any) -> None:
+    """Tables scroll in themselves; plots are as wide as there is room; the colours follow the reader's."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    watched = Watched(page, folder / "page.html")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    luminance = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
+    assert (luminance < 60) == (scheme == "dark")
+    assert watched.complaints == []
+    if scheme == "dark":
+        page.screenshot(path=kept("page-dark-phone.png", folder), full_page=True)
+    page.close()
+
+
+def test_it_can_be_read_by_ear(opened: Watched) -> None:
+    """One h1, a name for every plot, picture, table, region and control; headings leave out no level."""
+    page = opened.page
+    assert page.locator("h1").count() == 1
+    unnamed = page.evaluate(
+        """[...document.querySelectorAll('.plot, [role=region]')].filter(each => !each.ariaLabel).length
+           + [...document.images].filter(each => !each.alt).length
+           + [...document.querySelectorAll('main table.sortable')].filter(each => !each.caption).length
+           + [...document.querySelectorAll('input')].filter(each => !each.labels.length).length"""
+    )
+    assert unnamed == 0
+    levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(each => Number(each.tagName[1]))")
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_it_prints(opened: Watched, folder: Path) -> None:
+    """On paper there are plots and tables, and nothing to click."""
+    page = opened.page
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible()
+    assert not page.locator(".filter").first.is_visible()
+    assert page.locator("#training svg").first.is_visible()
+    assert len(page.pdf()) > 50_000
+    page.emulate_media(media="screen")
