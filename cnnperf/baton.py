@@ -36,6 +36,10 @@ class Opening(Frozen):
     """Where weights and reference outputs lie, the same for both arms."""
     leads: bool = False
     """Whether to leave them there rather than to find them."""
+    tree: Path | None = None
+    """The worktree of the revision that is measured …"""
+    repository: Path | None = None
+    """… and the tree that it is of, none of whose code may be measured in its place; None where it is no revision."""
     slowdown: float = 0.0
     """After each call wait for so much of the time it took: what the gate is tested with."""
     slowdown_by: Literal["spin", "sleep"] = "spin"
@@ -50,6 +54,8 @@ class Opened(Frozen):
     """All that the training stands on, the recipe that this arm's model recommends filled in."""
     source: Path | None
     """The file that the model was imported from; None where it has none."""
+    strays: tuple[Path, ...] = ()
+    """Files of the repository's present tree that were imported although a revision of it is measured."""
 
 
 class Turns(Frozen):

@@ -23,7 +23,7 @@ Metric = tuple[str, tuple[tuple[str, Scalar], ...]]
 """A metric and the tags that tell it apart."""
 Side = Mapping[Work, Sequence[Record]]
 
-STANDS_ON = ("n", "images", "calls", "steady", "disturbed")
+STANDS_ON = ("n", "images", "calls", "pairs", "steady", "disturbed", "bound", "at_batch_size")
 """Tags that say on how much a figure stands; the others tell it apart."""
 MACHINE = ("host", "cpu", "cores", "memory_bytes", "governor", "gpu")
 VERSIONS = ("os", "driver", "python", "commit", "packages")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnperf import cli_ab, cli_check, cli_doctor, cli_profile
+from cnnperf import cli_ab, cli_check, cli_doctor, cli_infer, cli_profile, cli_tensorboard
 from cnnperf.errors import CnnperfError, CnnperfWarning, RunError, UsageError
 
 if TYPE_CHECKING:
@@ -188,6 +188,8 @@ def schema() -> None:
 
 
 cli_profile.add_commands(app)
+cli_infer.add_commands(app)
+cli_tensorboard.add_commands(app)
 cli_check.add_commands(app)
 cli_ab.add_commands(app)
 cli_doctor.add_commands(app)

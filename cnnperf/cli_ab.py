@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import tomllib
 from collections import defaultdict
@@ -79,13 +80,16 @@ def ab(
     from cnnperf.verdict import WRITERS
 
     chosen = load_suite(suite).narrowed(only=only, stages=["train"]).model_copy(update={"repeats": 1})
+    if minutes is not None and not math.isfinite(minutes):
+        raise UsageError(f"--minutes: {minutes} is no length of time; give a number, or leave it out")
     assigned = baseline_set or [], candidate_set or []
     changed = [_changed(chosen, *each) for each in zip(assigned, ("--baseline-set", "--candidate-set"), strict=True)]
     with ExitStack() as stack:
         arms = [
-            _named(stack.enter_context(arm_of(text, option)), assignments)
-            for text, option, assignments in zip(
-                (baseline, candidate), ("--baseline", "--candidate"), assigned, strict=True
+            _named(stack.enter_context(arm_of(text, option, beside=other)), assignments)
+            for text, option, other, assignments in (
+                (baseline, "--baseline", candidate, assigned[0]),
+                (candidate, "--candidate", baseline, assigned[1]),
             )
         ]
         tasks = [_prepared(each, suite, only, data).tasks for each in (changed if any(assigned) else changed[:1])]
@@ -110,6 +114,7 @@ def ab(
 
 def _changed(suite: Suite, assignments: list[str], option: str) -> Suite:
     """Return the suite with settings changed as `train.memory_format=channels_last` says."""
+    from cnnperf.duet_arms import UNTIMED
     from cnnperf.registry import unknown
 
     sections = {stage: dict(section) for stage, section in suite.sections.items()}
@@ -120,6 +125,11 @@ def _changed(suite: Suite, assignments: list[str], option: str) -> Suite:
             raise UsageError(f"{option}: {assignment!r} must be section.key=value, such as train.optimizer=sgd")
         if stage != "train":  # The forward pass, too, is measured as training has it.
             raise UsageError(f"{option}: {unknown('section', stage, ['train'])}")
+        if name in UNTIMED:
+            raise UsageError(
+                f"{option}: {assignment} changes nothing that is measured, which is a training step and a forward "
+                "pass; change another setting, or compare runs with cnnperf check"
+            )
         sections.setdefault(stage, {})[name] = _value(value)
     return suite.model_copy(update={"sections": sections})
 

@@ -35,8 +35,8 @@ def profile(
 ) -> None:
     """Show where a network's time and memory go, layer by layer, with freshly built weights.
 
-    The table goes to stdout; layers.csv, the raw samples and a trace for Perfetto go to the run folder. Exit status: 0
-    done, 1 the profile failed, 2 the request cannot be carried out.
+    The table goes to stdout, to a terminal only the columns that fit; layers.csv, the raw samples and a trace for
+    Perfetto go to the run folder. Exit status: 0 done, 1 the profile failed, 2 the request cannot be carried out.
     """
     from rich.console import Console
 
@@ -69,16 +69,9 @@ def profile(
     if record.status != "ok":
         raise RunError(f"{record.task.label}: {record.status}: {record.error or record.signal}; see {folder / 'logs'}")
     find("reports", "csv")(report_of([folder]), folder)
-    console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH
     for found in profiles(read_runs([folder])):
-        write(found, console, by=by, depth=depth)
+        write(found, sys.stdout, by=by, depth=depth)
     Console(file=sys.stderr, highlight=False).print(f"{folder / 'layers.csv'}", soft_wrap=True)
-
-
-WIDTH = 180
-"""Of what goes to no terminal."""
 
 
 def add_commands(app: typer.Typer) -> None:

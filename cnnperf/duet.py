@@ -117,11 +117,15 @@ def replicate(
 def _each(
     contests: Iterable[Contest], start: Callable[[], Workers], measure: Callable[[Workers, Contest], T]
 ) -> Generator[tuple[Contest, T | Fault], None, None]:
-    """Measure one contest after the other with the same workers, and with fresh ones after a fault."""
-    queue = deque(contests)
+    """Measure one contest after the other with the same workers, and with fresh ones after a fault.
+
+    A machine that is busy may keep processes from starting in time; they are given a second chance.
+    """
+    queue, chances = deque(contests), 2
     while queue:
         try:
             with start() as workers:
+                chances = 2
                 while queue:
                     contest = queue.popleft()
                     try:
@@ -131,6 +135,9 @@ def _each(
                         break
                     yield contest, outcome
         except Fault as fault:  # They did not even start.
+            chances -= 1
+            if chances:
+                continue
             yield from ((contest, fault) for contest in queue)
             return
 

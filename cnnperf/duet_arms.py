@@ -47,6 +47,10 @@ class Arm(Frozen):
     path: tuple[Path, ...] = ()
     """Folders that come first on the module path."""
     cwd: Path | None = None
+    tree: Path | None = None
+    """The worktree of a revision …"""
+    repository: Path | None = None
+    """… and the tree that it is of."""
     isolated: bool = False
     """Whether the working directory is kept off the module path, so that what is installed counts."""
     environment: dict[str, str] = Field(default={})
@@ -89,6 +93,20 @@ class Contest:
     def key(self) -> str:
         """Name it for a reader."""
         return f"{self.cell} {self.metric}"
+
+
+UNTIMED = (
+    "seconds",
+    "steps",
+    "samples",
+    "epochs",
+    "target_accuracy",
+    "stop_at_target",
+    "validation_images",
+    "test_images",
+    "test_flip",
+)
+"""Settings of a training that neither a step of it nor a forward pass has anything to do with."""
 
 
 def contests(
@@ -192,6 +210,8 @@ class Workers:
                 folder=contest.folder.resolve(),
                 store=store,
                 leads=leads,
+                tree=arm.tree,
+                repository=arm.repository,
                 slowdown=arm.slowdown,
                 slowdown_by=arm.slowdown_by,
             )
@@ -199,7 +219,7 @@ class Workers:
         answers = self.ask("open", requests, self.patience.open_s)
         opened = [Opened.model_validate(answers[index]) for index in sorted(answers)]
         for index, each in enumerate(opened):
-            self._refuse_foreign(index, contest, each.source)
+            self._refuse_foreign(index, contest, each)
         return opened
 
     def ask(self, verb: str, requests: Mapping[int, dict[str, Any]], patience_s: float) -> dict[int, dict[str, Any]]:
@@ -227,7 +247,8 @@ class Workers:
                 worker, message = next(self._heard)
             except TimeoutError:
                 silent = " and ".join(self._called(index) for index in asked if index not in answers)
-                raise Fault(f"{silent} said nothing for {patience_s:g} s and was ended") from None
+                verb = "were" if len(asked) - len(answers) > 1 else "was"
+                raise Fault(f"{silent} said nothing for {patience_s:g} s and {verb} ended") from None
             index = self._workers.index(worker)
             if message is None:
                 raise self._ended(index, worker, verb)
@@ -265,18 +286,24 @@ class Workers:
         if differences:
             raise UsageError(f"the arms differ in {', '.join(differences)}; run both under the same conditions")
 
-    def _refuse_foreign(self, index: int, contest: Contest, source: Path | None) -> None:
-        """Raise Fault where a revision is to be measured and the present tree's code would be."""
-        arm = self._arms[index]
-        # In an environment of its own there may be another version of what is installed, and that is what differs.
-        if arm.python != sys.executable or not arm.path or source is None:
-            return
-        if not any(source.resolve().is_relative_to(folder.resolve()) for folder in arm.path):
+    def _refuse_foreign(self, index: int, contest: Contest, opened: Opened) -> None:
+        """Raise Fault where the code of a revision, or of this tree, is to be measured and other code would be."""
+        arm, name = self._arms[index], contest.tasks[index].cell.model.name
+        if opened.strays:
             raise Fault(
-                f"{self._called(index)}: {contest.tasks[index].cell.model.name} comes from {source}, which is no part "
-                "of the revision, so that its code would not be measured; run this in the folder that it is imported "
-                "from"
+                f"{self._called(index)}: {opened.strays[0]} was imported, which is this tree's, so that the revision's "
+                "would not be measured; run this in the folder that it is imported from, or keep it in src"
             )
+        # In an environment of its own there may be another version of what is installed, and that is what differs.
+        if any(each.python != sys.executable for each in self._arms) or not arm.path or opened.source is None:
+            return
+        if any(opened.source.resolve().is_relative_to(place.resolve()) for place in arm.path):
+            return
+        why = "is no part of what is compared" if ":" in name else "is cnnperf's own, and the same on both sides"
+        raise Fault(
+            f"{self._called(index)}: {name} comes from {opened.source} and {why}; give a model of the repository's, "
+            "as pkg.module:callable, that can be imported in its root, its src or the folder that you are in"
+        )
 
     def _called(self, index: int) -> str:
         name = self._arms[index].name

@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from cnnperf import registry
@@ -37,7 +38,7 @@ class Arm:
         self._subject = None  # Before the next is there, the memory of the last is free again.
         opening = Opening.model_validate(request)
         name = opening.task["cell"]["model"]["name"]
-        if lack := lacking(name):
+        if lack := lacking(name) or lacking_in_revision(name, opening):
             return {"absent": lack}
         if opening.metric not in _subjects.SUBJECTS:
             return {"absent": registry.unknown("metric", opening.metric, _subjects.SUBJECTS)}
@@ -46,6 +47,7 @@ class Arm:
             outputs=subject.outputs,
             settings=subject.recipe.model_dump(mode="json", exclude={"validation_images"}),
             source=registry.source("models", name),
+            strays=tuple(strays(opening.repository)) if opening.repository else (),
         )
         return opened.model_dump(mode="json")
 
@@ -78,6 +80,28 @@ def lacking(name: str) -> str | None:
         return f"there is no module {error.name!r}"
     first = attribute.partition(".")[0]
     return None if hasattr(module, first) else f"the module {path!r} has no {first!r}"
+
+
+def lacking_in_revision(name: str, opening: Opening) -> str | None:
+    """Say that only the present tree has a model's file, and not the revision that is measured; None if it does."""
+    source, tree, repository = registry.source("models", name), opening.tree, opening.repository
+    if source is None or tree is None or repository is None or not source.is_relative_to(repository):
+        return None
+    place = source.relative_to(repository)
+    return None if is_installed(source) or (tree / place).exists() else f"that revision has no {place}"
+
+
+def strays(repository: Path) -> Iterator[Path]:
+    """Yield the files of a tree that are imported here, less what is installed in it."""
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_relative_to(repository) and not is_installed(Path(file)):
+            yield Path(file)
+
+
+def is_installed(file: Path) -> bool:
+    """Tell whether a file lies where pip puts packages, be it in an environment within the tree."""
+    return not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
 
 
 def hello() -> dict[str, Any]:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from cnnperf._engine_ranks import compare, grouped
 from cnnperf._repeats import Repeats
+from cnnperf.engines import baseline
 from cnnperf.record import Record
-from cnnperf.stats import SignedRanks, supports_quantile
+from cnnperf.stats import supports_quantile
 from cnnperf.table import Column, Row, Table
-
-BASELINE = "torch"
-LEVEL = 0.025
-"""Of either end of a speed-up's interval: 95 % in all, which six pairs of processes just support."""
-LEAST_PAIRS = 6
 
 CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", "host", "cpu")
 GROUP = (*(name for name in CELL if name != "data_fallback"), "budget")
+FRONT = ("dataset", "data", "data_sha256", "device", "device_label", "threads", "host", "cpu")
+"""What rows of different networks have in common that stand on one front of accuracy against latency."""
 
 COLUMNS = (
     *(Column(name) for name in CELL if name not in ("model", "threads")),
@@ -29,6 +27,7 @@ COLUMNS = (
     Column("threads", unit="count"),
     Column("engine", shown=0),
     Column("batch_size", "batch", unit="count", shown=0),
+    Column("scenario", shown=2),
     Column("status", shown=1),
     Column("reason"),
     Column("repeats", unit="count"),
@@ -83,26 +82,27 @@ ON_LEADERBOARD = (
     Column("best_engine_file_bytes", "its size", unit="bytes", shown=6),
     Column("best_engine_pareto", "pareto", shown=6),
 )
-"""What the leaderboard says of the best engine of a cell: latency at the smallest batch, throughput at the best."""
+"""What the leaderboard says of the best engine of a cell: latency at the smallest batch, throughput offline."""
 
 NOTES = (
     "speed-up: torch's time over the engine's, in fresh pairs of processes that took turns [95 % interval];",
     "  unpaired: a ratio of two separate medians, which between processes may be off by 20 % and more.",
-    "best: proved faster than torch and leading; parity failed: it computes something else, and is not ranked.",
+    "best: its speed-up's interval lies above every other's; parity failed: it computes something else, not ranked.",
+    "single_stream: one image after another; offline: the batch size with the largest throughput.",
 )
 
 
 def engine_table(records: Mapping[str, Sequence[Record]]) -> Table:
     """Lay out what the engines of each run's cells came to, by run."""
     rows = [row for run, of_run in records.items() for row in _rows(run, of_run)]
-    _compare(rows)
+    compare(rows, FRONT)
     return Table("engines", COLUMNS, tuple({c.name: row.get(c.name) for c in COLUMNS} for row in rows), GROUP)
 
 
 def best_engines(table: Table) -> dict[tuple[str, str, str, str], Row]:
     """Return the leaderboard's figures of each cell's best engine, by run, dataset, model and device."""
     found: dict[tuple[str, str, str, str], Row] = {}
-    for key, rows in _grouped(table.rows, "run", "dataset", "model", "device").items():
+    for key, rows in grouped(table.rows, "run", "dataset", "model", "device").items():
         first = next((row for row in sorted(rows, key=lambda row: row["batch_size"] or 0) if row["best"]), None)
         if first:
             same = [row for row in rows if row["engine"] == first["engine"]]
@@ -163,11 +163,12 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         "reason": repeats.reason,
         "repeats": len(repeats.records),
         "latency_s": latency,
+        "_baseline": baseline(task.cell.model),
         "_latencies": [median(each) for each in calls],
         **{f"latency_p{round(100 * q)}_s": _quantile(calls, q) for q in (0.5, 0.9, 0.99)},
         "images_per_s": batch_size / latency if latency else None,
         "_ratios": values("speedup", of_batch=True),
-        "parity": "failed" if failed else "ok" if values("error_to_float64") else None,
+        "parity": "failed" if failed else "ok" if values("error_to_float64") and values("test_accuracy") else None,
         "error_to_float64": once("error_to_float64", max),
         "torch_error_to_float64": once("torch_error_to_float64", max),
         "max_difference": once("max_difference", max),
@@ -191,66 +192,3 @@ def _quantile(calls: Sequence[Sequence[float]], q: float) -> float | None:
     if not calls or not all(supports_quantile(len(each), q) for each in calls):
         return None
     return median(float(np.quantile(each, q)) for each in calls)
-
-
-def _compare(rows: Sequence[dict[str, Any]]) -> None:
-    """Enter speed-ups, the best engine of each cell and batch, and the front of accuracy against latency."""
-    for rivals in _grouped(rows, "run", "dataset", "model", "device", "batch_size").values():
-        base = next((row for row in rivals if row["engine"] == BASELINE and row["latency_s"]), None)
-        for row in rivals:
-            row.update(_speedup(row, base))
-        sound = [row for row in rivals if row["parity"] == "ok" and row["speedup"]]
-        leader = max(sound, key=lambda row: row["speedup"], default=None)
-        if leader and _leads(leader, sound):
-            leader["best"] = "yes"
-    for rivals in _grouped(rows, "run", *GROUP[:4], "device", "threads", "host", "batch_size").values():
-        sound = [row for row in rivals if row["parity"] == "ok" and row["latency_s"]]
-        for row in sound:
-            row["pareto"] = "no" if any(_dominates(other, row) for other in sound) else "yes"
-
-
-def _speedup(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> dict[str, Any]:
-    if base is None or not row["latency_s"]:
-        return {"speedup": None}
-    if row is base:
-        return {"speedup": 1.0}
-    ratios = row["_ratios"]
-    if len(ratios) < LEAST_PAIRS:
-        return {"speedup": base["latency_s"] / row["latency_s"], "speedup_pairing": "unpaired"}
-    ranks = SignedRanks(np.log(ratios))
-    return {
-        "speedup": math.exp(ranks.estimate),
-        "speedup_low": math.exp(ranks.lower(LEVEL)),
-        "speedup_high": math.exp(ranks.upper(LEVEL)),
-        "speedup_pairs": len(ratios),
-        "speedup_pairing": "paired",
-    }
-
-
-def _leads(leader: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether a lead is proved: against torch by its interval, unpaired by every one of several repeats."""
-    others = [row for row in rivals if row is not leader]
-    if not others:
-        return False
-    if leader.get("speedup_pairing") == "paired":
-        return bool(leader["speedup_low"] > 1)
-    if leader["engine"] == BASELINE and all(row.get("speedup_pairing") == "paired" for row in others):
-        return all(row["speedup_high"] < 1 for row in others)
-    count = len(leader["_latencies"])
-    return count > 1 and all(
-        len(row["_latencies"]) == count
-        and all(ours < theirs for ours, theirs in zip(leader["_latencies"], row["_latencies"], strict=True))
-        for row in others
-    )
-
-
-def _dominates(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    better = one["test_accuracy"] >= other["test_accuracy"] and one["latency_s"] <= other["latency_s"]
-    return better and (one["test_accuracy"], one["latency_s"]) != (other["test_accuracy"], other["latency_s"])
-
-
-def _grouped(rows: Iterable[Any], *names: str) -> dict[Any, list[Any]]:
-    groups: dict[Any, list[Any]] = defaultdict(list)
-    for row in rows:
-        groups[tuple(row[name] for name in names)].append(row)
-    return groups

@@ -14,7 +14,7 @@ from cnnperf.datasets import open_arrays
 from cnnperf.record import Record
 from cnnperf.sampling import SPAN, Plan, collector_off, settle
 from cnnperf.stages import Bench
-from cnnperf.task import Frozen, Task
+from cnnperf.task import Choice, Frozen, Task
 from cnnperf.worker import Line, in_words
 
 WARMUP_S = 5.0
@@ -29,7 +29,7 @@ class Arm(Frozen):
     folder: Path
     """Where the images lie as arrays."""
     needs: tuple[Record, ...]
-    engine: str
+    engine: Choice
 
 
 class Side:
@@ -37,7 +37,7 @@ class Side:
 
     def __init__(self, arm: Arm, baton: Baton) -> None:
         from cnnperf.stages._samples import Inputs
-        from cnnperf.stages._source import source_of
+        from cnnperf.stages._source import loaded
 
         cell = arm.task.cell
         device = registry.find("devices", cell.device.name)(**cell.device.options)
@@ -46,7 +46,7 @@ class Side:
         bench = Bench(arm.task, device, dataset, arm.run, lambda **_: None, {}, needs)
         self._baton = baton
         self._inputs = Inputs.of(bench)
-        self._engine = registry.find("engines", arm.engine)(source_of(bench))
+        self._engine = loaded(bench, arm.engine)
         self._call: Callable[[], object] = lambda: None
         self.verbs = {"open": self._open, "settle": self._settle, "play": self._play}
 

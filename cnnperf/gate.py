@@ -8,6 +8,7 @@ write_console(result.comparison(), sys.stdout)
 
 from __future__ import annotations
 
+import math
 import random
 import tempfile
 import time
@@ -208,7 +209,8 @@ class _Course:
             self._minutes([Conditions.of(1, call_s).turn_s] * len(self._result.contests))
             for call_s in (SAMPLE_S, LONGEST_CALL_S)
         )
-        return shortest[0], longest[1]
+        limit = math.inf if self._deadline is None else max(0.0, self._deadline - time.monotonic()) / 60
+        return min(shortest[0], limit), min(longest[1], limit)
 
     def _minutes(self, turns_s: Iterable[float]) -> tuple[float, float]:
         """Return the minutes to the first look and to the last."""

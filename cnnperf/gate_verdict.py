@@ -111,6 +111,8 @@ def _notes(result: Result) -> Iterator[str]:
         f"gate: family-wise alpha {100 * rule.alpha:g} % over {len(result.compared)} × 2 looks (Holm), "
         f"beta {100 * rule.beta:g} %, tau {100 * rule.tau:g} %, theta {100 * rule.theta:g} %"
     )
+    if shared := _shared(result):
+        yield f"the same file on both sides, whose environments are what differs: {', '.join(shared)}"
     if differences := _versions(result):
         yield f"versions differ, as they may: {differences}"
     for differences in _settings(result):
@@ -139,6 +141,14 @@ def _versions(result: Result) -> str:
     one, other = ({"python": m.python, "commit": m.commit, **m.packages} for m in machines)
     names = dict.fromkeys([*one, *other])
     return ", ".join(f"{n} ({one.get(n)} against {other.get(n)})" for n in names if one.get(n) != other.get(n))
+
+
+def _shared(result: Result) -> list[str]:
+    """Return the files of models that two interpreters have in common."""
+    if result.arms[0].python == result.arms[1].python:
+        return []
+    opened = [played[0].opened for played in result.played.values() if played]
+    return list(dict.fromkeys(str(one.source) for one, other in opened if one.source and one.source == other.source))
 
 
 def _settings(result: Result) -> Iterator[str]:

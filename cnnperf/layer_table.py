@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from cnnperf import engine_layers
 from cnnperf._roofline import Roofline
 from cnnperf.record import Measurement, Record
 from cnnperf.table import Column, Row, Table
@@ -52,6 +53,7 @@ COLUMNS = (
     *(Column(f"{kind}_bytes", unit="bytes", better="lower") for kind in BYTES),
     Column("peak_above_start_bytes", unit="bytes", better="lower"),
     Column("peak_at"),
+    *engine_layers.COLUMNS,
     Column("run"),
 )
 """Seconds are medians over samples; seconds is forward and backward, or the whole of a row that has neither.
@@ -103,7 +105,7 @@ class LayerProfile:
 
 
 def layers(runs: str | Path | Iterable[str | Path]) -> DataFrame:
-    """Return the per-layer profiles of run folders, one row a run, cell, batch size and layer, raw SI.
+    """Return the per-layer profiles of run folders, one row a run, cell, batch size, layer and engine, raw SI.
 
     Raises StoreError for a folder without records.
     """
@@ -113,8 +115,10 @@ def layers(runs: str | Path | Iterable[str | Path]) -> DataFrame:
 
 
 def layer_table(records: Mapping[str, Sequence[Record]]) -> Table:
-    """Lay out every layer of every profile."""
-    return Table("layers", COLUMNS, tuple(row for profile in profiles(records) for row in profile.rows))
+    """Lay out every layer of every profile, then those of every engine beside torch's."""
+    empty = dict.fromkeys(column.name for column in COLUMNS)
+    joined = ({**empty, **row} for row in engine_layers.rows(records))
+    return Table("layers", COLUMNS, (*(row for profile in profiles(records) for row in profile.rows), *joined))
 
 
 def profiles(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerProfile]:

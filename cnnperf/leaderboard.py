@@ -77,14 +77,15 @@ def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
     Raises StoreError for a folder without records, UsageError for a column that is not there.
     """
     records = read_runs(runs)
-    profiled, engines = profile_table(records), engine_table(records)
-    tables, notes = [leaderboard(records, engines), training_curves(records)], list(NOTES)
+    profiled, engines, layers = profile_table(records), engine_table(records), layer_table(records)
+    board, tables, notes = leaderboard(records, engines), [], list[str]()
+    if board.rows or not (profiled.rows or engines.rows):
+        tables, notes = [board, training_curves(records)], [*NOTES]
     if profiled.rows:
-        trains = any(tables[0].rows)
-        tables = [*(tables if trains else ()), profiled, layer_table(records)]
-        notes = [*(notes if trains else ()), *PROFILE_NOTES]
+        tables, notes = [*tables, profiled], [*notes, *PROFILE_NOTES]
     if engines.rows:
         tables, notes = [*tables, engines], [*notes, *ENGINE_NOTES]
+    tables += [layers] if layers.rows else []
     first = tables[0] if by is None else tables[0].sorted_by(by)
     return Report((first, *tables[1:]), tuple(notes))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from cnnperf._git import git
 from cnnperf.cgroup import Groups
 from cnnperf.record import Machine
 
@@ -96,9 +97,7 @@ def _version(package: str) -> str | None:
 def _commit(checkout: Path) -> str | None:
     if not (checkout / ".git").exists() or not shutil.which("git"):
         return None
-    git = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-    answer = subprocess.run(git, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None
+    return git(checkout, "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*").stdout.strip() or None
 
 
 def _read(path: Path) -> str | None:

@@ -1,9 +1,8 @@
-"""Preflight's work, in the worker: check every choice, build every model on the meta device, ready the data."""
+"""Preflight's work, in the worker: check every choice, rehearse every model, ready the data."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,14 +10,16 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
-from cnnperf import datasets, models, registry
+from cnnperf import datasets, models, onnx_file, registry
+from cnnperf._meta import Rehearsed, rehearse
+from cnnperf._suite_schema import suite_schema
 from cnnperf.datasets import Dataset, DownloadError, Roots
 from cnnperf.datasets.synthetic import stand_in
-from cnnperf.errors import DataError, DeviceError, SuiteError, UsageError, first_error
+from cnnperf.errors import DataError, DeviceError, EngineError, SuiteError, UsageError, first_error
 from cnnperf.machine import usable_cores
 from cnnperf.preflight import DataRequest, Prepared, Ready, Request
 from cnnperf.stages import Settings
-from cnnperf.suite import Suite, plan
+from cnnperf.suite import plan
 from cnnperf.task import Choice, Provenance, Scalar, Task
 
 START_S = 6.0
@@ -48,15 +49,6 @@ class Images:
     download_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """What preflight knows of a model once it is built: its size and its arithmetic."""
-
-    weight_bytes: int
-    flops: int
-    """Of one image's forward pass."""
-
-
 def prepare(request_json: str, say: Say) -> str:
     """Answer preflight's request. Raises UsageError, SuiteError or DataError, worded for the user."""
     request = Request.model_validate_json(request_json)
@@ -74,26 +66,11 @@ def data(request_json: str, say: Say) -> str:
     return f"{found.name}: {found.train_count:,} + {found.test_count:,} images from {found.source}"
 
 
-def schema(_: str, say: Say) -> str:
-    """Return the JSON schema of suite files, with a section for each stage."""
-    document = Suite.model_json_schema(mode="validation")
-    properties, definitions = document["properties"], document.setdefault("$defs", {})
-    del properties["sections"]
-    for stage in registry.names("stages"):
-        section = registry.options(registry.find("stages", stage)).model_json_schema()
-        definitions.update(section.pop("$defs", {}))
-        properties[stage] = section
-    sections = {stage: properties[stage] for stage in registry.names("stages")}
-    for room in ("models", "datasets", "devices"):
-        known = {"type": "string", "examples": list(registry.names(room))}
-        fields = {"name": known} | (sections if room == "models" else {})
-        table = {"type": "object", "properties": fields, "required": ["name"]}
-        properties[room]["items"] = {"anyOf": [known, table]}
-    definitions.pop("Choice", None)
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **document}, indent=2)
-
-
-ANSWERS: dict[str, Callable[[str, Say], str]] = {"--prepare": prepare, "--data": data, "--schema": schema}
+ANSWERS: dict[str, Callable[[str, Say], str]] = {
+    "--prepare": prepare,
+    "--data": data,
+    "--schema": lambda _, say: suite_schema(),
+}
 """What preflight can be asked, by the worker's mode."""
 
 
@@ -133,15 +110,22 @@ class Preparation:
         images, reason = self._images(cell.dataset), self._reason(cell.device)
         network = self._network(cell.model, images.shape, images.num_classes)
         settings = self._settings(task, images)
+        if network.extras and not settings.takes_extras:
+            place = ".".join(self._place("models", cell.model))
+            raise SuiteError(
+                f"{self._request.where}: {place}: {str(cell.model)!r} returns more than its logits ({network.extras}), "
+                f"which {task.stage!r} does not take; return the logits alone"
+            )
         threads = task.threads or usable_cores()
         samples = settings.planned_samples(images.train_count) or 0
-        seconds = settings.estimate_s() or 3 * network.flops * samples / (FLOPS_PER_S_AND_CORE * threads)
+        computing = 3 * network.flops * samples / (FLOPS_PER_S_AND_CORE * threads)
         complete = {
             "threads": threads,
             "settings": settings.model_dump(mode="json"),
             "data": images.provenance,
         }
         for variant in settings.variants(cell.device.name):
+            seconds = settings.estimate_s(variant) or computing
             ready = Ready(
                 task=task.model_copy(
                     update={**complete, "variant": variant, "needs": self._needs(task, settings, variant)}
@@ -196,32 +180,27 @@ class Preparation:
             dataset = stand_in(self._roots, choice.name, error.reason)
         return dataset
 
-    def _build(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Network:
-        """Build the model on the meta device and run a batch of two through it; nothing is computed."""
-        import torch
-        from torch.utils.flop_counter import FlopCounterMode
-
+    def _build(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Rehearsed:
+        if choice.is_onnx:
+            return self._look(choice, shape, num_classes)
         self._options("models", choice, models.GIVEN)
-        where = f"{self._request.where}: {'.'.join(self._place('models', choice))}"
         try:
-            with torch.device("meta"):
-                model = models.create(choice, shape, num_classes).eval()
-                with FlopCounterMode(display=False) as counter:
-                    logits = model(torch.empty(2, *shape))
+            return rehearse(choice, shape, num_classes)
         except UsageError as error:
+            raise SuiteError(f"{self._request.where}: {'.'.join(self._place('models', choice))}: {error}") from error
+
+    def _look(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Rehearsed:
+        """See whether an ONNX file fits the images; what it computes is not counted."""
+        where = f"{self._request.where}: {'.'.join(self._place('models', choice))}"
+        if "train" in self._suite.stages:
+            raise SuiteError(f"{where}: {choice.name}: an ONNX file is not trained; take 'train' from the stages")
+        if choice.options:
+            raise SuiteError(f"{where}: {choice.name}: an ONNX file has no options, got {', '.join(choice.options)}")
+        try:
+            size = onnx_file.fit(Path(choice.name), shape, num_classes).size
+            return Rehearsed(weight_bytes=size, flops=0, extras="")
+        except (UsageError, EngineError) as error:
             raise SuiteError(f"{where}: {error}") from error
-        except Exception as error:
-            raise SuiteError(
-                f"{where}: {str(choice)!r} cannot be built and run on {_times(shape)} images; give options that fit "
-                f"({type(error).__name__}: {error})"
-            ) from error
-        if not isinstance(logits, torch.Tensor) or logits.shape != (2, num_classes):
-            got = _times(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-            raise SuiteError(
-                f"{where}: {str(choice)!r} must return logits of 2×{num_classes} for a batch of 2, got {got}"
-            )
-        size = sum(tensor.nbytes for tensor in model.state_dict().values())
-        return Network(weight_bytes=size, flops=counter.get_total_flops() // 2)
 
     def _missing(self, choice: Choice) -> str | None:
         """Return why a device is not there; None if it is."""
@@ -279,10 +258,6 @@ def _refuse_unknown(kind: str, given: Iterable[str], options: type[BaseModel], *
     for key in given:
         if key not in options.model_fields:
             raise SuiteError(f"{': '.join(where)}: {registry.unknown(kind, key, options.model_fields)}")
-
-
-def _times(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape))
 
 
 def _announcing(say: Say) -> datasets.Progress:

@@ -21,6 +21,7 @@ from filelock import FileLock
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 import cnnperf
+from cnnperf._git import git
 from cnnperf.datasets import Roots
 from cnnperf.duet_arms import Arm
 from cnnperf.errors import UsageError
@@ -30,35 +31,47 @@ KEPT = 4
 """Environments made for revisions that are kept for the next time; the others go, the longest unused first."""
 READY = "cnnperf-ready"
 """The file in an environment that says it is complete; its time is when it was last used."""
+MAY_SAY = ("pyproject.toml", "setup.cfg", "setup.py", "requirements*.txt")
+"""Where a project may say what it asks for, if not under `project.dependencies`."""
 
 
 @contextmanager
-def arm_of(text: str | None, option: str, repository: Path | None = None) -> Iterator[Arm]:
+def arm_of(text: str | None, option: str, folder: Path | None = None, *, beside: str | None = None) -> Iterator[Arm]:
     """Give the arm that an option's value names, and clear away afterwards what had to be made for it.
 
     None is what runs now, as it is. A path is a Python interpreter or the folder of a virtual environment. Anything
-    else is a git revision of the repository (the working directory's): a worktree of it comes first on the module path
-    of the present interpreter, or of an environment of its own if its dependencies differ. Raises UsageError.
+    else is a git revision of the folder's repository (the working directory's): a worktree of it comes first on the
+    module path of the present interpreter, or of an environment of its own if its dependencies differ. `beside` is what
+    the other arm is: beside a revision, this tree is found in the same places. Raises UsageError.
     """
+    folder = (folder or Path.cwd()).resolve()
     if text is None:
-        yield Arm(name=HERE)
+        is_beside_revision = beside is not None and _interpreter(Path(beside).expanduser()) is None
+        root = _root(folder, beside, option) if beside and is_beside_revision else None
+        yield Arm(name=HERE, path=_places(root, folder), cwd=folder) if root else Arm(name=HERE)
     elif python := _interpreter(Path(text).expanduser()):
         yield Arm(name=text, python=str(python), isolated=True)
     else:
-        folder = (repository or Path.cwd()).resolve()
-        root, commit = _resolved(text, option, folder)
+        root = _root(folder, text, option)
+        commit = _commit(root, text, option)
         with _worktree(root, commit) as tree:
-            # As here, what the working directory holds can be imported, wherever in the repository that is.
             here = tree / folder.relative_to(root)
             if not here.is_dir():
                 raise UsageError(f"{option}: {text!r} has no folder {folder.relative_to(root)}; run this in one it has")
-            places = dict.fromkeys((here, here / "src", tree, tree / "src"))
             yield Arm(
                 name=f"{text} ({commit[:10]})" if not commit.startswith(text) else commit[:10],
-                python=str(_python_for(tree, root, option, text)),
-                path=tuple(place for place in places if place.is_dir()),
+                python=str(_python_for(here, folder, (tree, root), f"{option}: {text}")),
+                path=_places(tree, here),
                 cwd=here,
+                tree=tree,
+                repository=root,
             )
+
+
+def _places(root: Path, folder: Path) -> tuple[Path, ...]:
+    """Return what comes first on the module path: the folder and the root, and the `src` of either."""
+    places = dict.fromkeys((folder, folder / "src", root, root / "src"))
+    return tuple(place for place in places if place.is_dir())
 
 
 def _interpreter(path: Path) -> Path | None:
@@ -68,22 +81,26 @@ def _interpreter(path: Path) -> Path | None:
     return path.absolute() if path.is_file() and os.access(path, os.X_OK) else None
 
 
-def _resolved(text: str, option: str, folder: Path) -> tuple[Path, str]:
-    """Return the root of the repository and the commit."""
+def _root(folder: Path, text: str, option: str) -> Path:
+    """Return the root of the folder's repository."""
     top = _git(folder, "rev-parse", "--show-toplevel")
     if top.returncode:
         raise UsageError(
             f"{option}: {text!r} is no Python interpreter, and {folder} is in no git repository whose revision it "
-            "could be; give the path of an interpreter, or run this in a repository"
+            f"could be ({_last(top.stderr)}); give the path of an interpreter, or run this in a repository"
         )
-    root = Path(top.stdout.strip()).resolve()
+    return Path(top.stdout.strip()).resolve()
+
+
+def _commit(root: Path, text: str, option: str) -> str:
+    """Return the commit that a revision is."""
     commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}")
     if commit.returncode:
         raise UsageError(
             f"{option}: {text!r} is neither a Python interpreter nor a revision of {root}; give a path, a branch, a "
             "tag or a commit (in CI: fetch it first)"
         )
-    return root, commit.stdout.strip()
+    return commit.stdout.strip()
 
 
 @contextmanager
@@ -95,39 +112,81 @@ def _worktree(root: Path, commit: str) -> Iterator[Path]:
             added = _git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
             if added.returncode:
                 raise UsageError(f"{commit[:12]}: cannot be checked out: {_last(added.stderr)}")
+            _fill_submodules(tree, commit)
             yield tree
         finally:
             _git(root, "worktree", "remove", "--force", str(tree))
 
 
-def _python_for(tree: Path, root: Path, option: str, text: str) -> Path:
-    """Return the interpreter for a revision: the present one, unless it asks for other packages than this tree."""
-    wanted, present = (_dependencies(folder / "pyproject.toml", option) for folder in (tree, root))
-    return Path(sys.executable) if wanted == present else _environment(wanted, tree, f"{option}: {text}")
+def _fill_submodules(tree: Path, commit: str) -> None:
+    if (tree / ".gitmodules").is_file():
+        filled = _git(tree, "submodule", "--quiet", "update", "--init", "--recursive")
+        if filled.returncode:
+            raise UsageError(f"{commit[:12]}: its submodules cannot be checked out: {_last(filled.stderr)}")
 
 
-def _dependencies(project: Path, option: str) -> tuple[str, ...]:
-    """Return the packages that a project asks for; nothing where there is no such file.
+def _python_for(here: Path, folder: Path, roots: tuple[Path, Path], where: str) -> Path:
+    """Return the interpreter for a revision: the present one, unless it asks for other packages than this tree.
+
+    here and folder: the working directory in the revision and in this tree; roots: of both.
+    """
+    projects = [_project(place, root) for place, root in zip((here, folder), roots, strict=True)]
+    wanted, present = (_dependencies(project, where) for project in projects)
+    if wanted is None or present is None:
+        _refuse_unreadable(projects[0], projects[1], where)
+        return Path(sys.executable)
+    return Path(sys.executable) if wanted == present else _environment(wanted, roots[0], where)
+
+
+def _project(folder: Path, root: Path) -> Path:
+    """Return the nearest folder, up to the root, that has a pyproject.toml; the root if none has."""
+    upwards = [folder, *folder.parents]
+    among = upwards[: upwards.index(root) + 1]
+    return next((place for place in among if (place / "pyproject.toml").is_file()), root)
+
+
+def _dependencies(project: Path, where: str) -> tuple[str, ...] | None:
+    """Return the packages that a project asks for; None where its pyproject.toml does not say.
 
     Raises UsageError if this Python is none that it asks for: an environment made for it would have the same.
     """
     try:
-        content = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {})
+        content = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
     except FileNotFoundError:
-        return ()
+        return None
     except ValueError as error:
-        raise UsageError(f"{option}: pyproject.toml of that revision is not valid TOML: {error}") from error
-    wanted, here = content.get("requires-python", ""), platform.python_version()
+        raise UsageError(f"{where}: pyproject.toml of that revision is not valid TOML: {error}") from error
+    _refuse_python(content.get("requires-python", ""), where)
+    return tuple(sorted(content["dependencies"])) if "dependencies" in content else None
+
+
+def _refuse_python(wanted: str, where: str) -> None:
+    here = platform.python_version()
     try:
         suits = SpecifierSet(wanted).contains(here, prereleases=True)
     except InvalidSpecifier as error:
-        raise UsageError(f"{option}: pyproject.toml of that revision: requires-python: {error}") from error
+        raise UsageError(f"{where}: pyproject.toml of that revision: requires-python: {error}") from error
     if not suits:
         raise UsageError(
-            f"{option}: that revision asks for Python {wanted}, and this is {here}; run cnnperf in one that suits it, "
+            f"{where}: that revision asks for Python {wanted}, and this is {here}; run cnnperf in one that suits it, "
             "or give the interpreter of an environment that has it"
         )
-    return tuple(sorted(content.get("dependencies", [])))
+
+
+def _refuse_unreadable(wanted: Path, present: Path, where: str) -> None:
+    """Raise UsageError if files differ that may say what a project asks for, where pyproject.toml does not."""
+    names = {path.name for project in (wanted, present) for glob in MAY_SAY for path in project.glob(glob)}
+    for name in sorted(names):
+        texts = [_text(project / name) for project in (wanted, present)]
+        if texts[0] != texts[1]:
+            raise UsageError(
+                f"{where}: {name} differs in that revision, and may ask for other packages; make an environment for "
+                "it and give its interpreter, or list them in pyproject.toml under project.dependencies"
+            )
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def _environment(dependencies: Sequence[str], tree: Path, where: str) -> Path:
@@ -179,7 +238,7 @@ def _prune(home: Path, used: Path) -> None:
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        return git(folder, *arguments)
     except FileNotFoundError as error:
         raise UsageError("git is not installed, and is needed to compare revisions") from error
 

@@ -98,9 +98,7 @@ def execute(tasks: Sequence[Ready], folder: Path, watcher: Watcher) -> Iterator[
             watcher.started(ready.task)
             try:
                 reason = ready.skip or _unmet(ready.task, left)
-                needs = (
-                    [] if reason else [left[key].model_copy(update={"measurements": ()}) for key in ready.task.needs]
-                )
+                needs = [] if reason else [left[key] for key in ready.task.needs]
                 record = _skipped(ready, reason) if reason else _run(ready, needs, folder, watcher)
                 left[record.key] = record
                 store.append(folder, record)

@@ -176,7 +176,7 @@ def _check_names(suite: Suite, where: str) -> None:
             place = f"{where}: {room}.{index}"
             if choice in choices[:index]:
                 raise SuiteError(f"{place}: {str(choice)!r} stands there twice; remove one")
-            is_foreign = room == "models" and ":" in choice.name
+            is_foreign = room == "models" and (":" in choice.name or choice.is_onnx)
             if not is_foreign and choice.name not in registry.names(room):
                 raise SuiteError(f"{place}: {registry.unknown(room[:-1], choice.name, registry.names(room))}")
             for section in choice.sections:

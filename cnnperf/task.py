@@ -44,6 +44,11 @@ class Choice(Frozen):
         plain: dict[str, Any] = handler(self)
         return {"name": plain["name"], **plain["options"], **plain["sections"]}
 
+    @property
+    def is_onnx(self) -> bool:
+        """Whether the name is that of an ONNX file, which is run as it is."""
+        return self.name.endswith(".onnx")
+
     def __str__(self) -> str:
         nested = [(f"{s}.{key}", v) for s, section in self.sections.items() for key, v in section.items()]
         pairs = [f"{key}={_plain(value)}" for key, value in (*self.options.items(), *nested)]

@@ -124,6 +124,38 @@ def _trained(
 
 
 @pytest.fixture
+def profiled(trained: Callable[..., Record]) -> Record:
+    """Return the record of a profile of two layers."""
+
+    def m(quantity: str, unit: str, *values: float, **tags: str | int) -> Measurement:
+        tags |= {"batch_size": 32, "mode": "train"}
+        return Measurement(metric=f"profile.{quantity}", unit=unit, better=None, values=values, tags=tags)
+
+    measured = (
+        m("probe_flops_per_s", "FLOP/s", 9e9, 1e10, probe="matmul"),
+        m("probe_bytes_per_s", "bytes/s", 1e9, probe="copy 256 MiB"),
+        m("parameters", "count", 80, weights="trained"),
+        m("calls", "count", 1, layer="block.conv", order=0, type="Conv2d", outputs="32×8×14×14", dtype="float32"),
+        m("calls", "count", 1, layer="block.relu", order=1, type="ReLU", outputs="32×8×14×14", dtype="float32"),
+        m("forward_seconds", "s", 0.003, 0.001, 0.002, layer="block.conv"),
+        m("forward_seconds", "s", 0.0005, layer="block.relu"),
+        m("forward_seconds", "s", 0.0001, layer="(unattributed)"),
+        m("backward_seconds", "s", 0.004, layer="block.conv"),
+        m("seconds", "s", 0.0002, layer="(data)"),
+        m("forward_macs", "count", 5_000_000, layer="block.conv"),
+        m("forward_moved_bytes", "bytes", 100_000, layer="block.conv"),
+        m("forward_moved_bytes", "bytes", 100_000, layer="block.relu", uncounted="relu"),
+        m("saved_bytes", "bytes", 4096, layer="block.relu"),
+        m("step_seconds", "s", 0.007, calls=1, disturbed="the load was 9.0 on 2 cores"),
+        m("instrumented_step_seconds", "s", 0.0077),
+        m("peak_above_start_bytes", "bytes", 8192, at="block.relu backward"),
+    )
+    base = trained()
+    task = base.task.model_copy(update={"stage": "profile"})
+    return base.model_copy(update={"task": task, "key": task.key, "measurements": measured})
+
+
+@pytest.fixture
 def tree(tmp_path: Path) -> Callable[[Mapping[str, str]], Path]:
     """Return a maker of small trees of files, each in a folder of its own."""
 

@@ -51,6 +51,8 @@ def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         (("--candidate-set", "trian.precision=bf16"), "did you mean 'train'?"),
         (("--candidate-set", "train.precison=bf16"), "did you mean 'precision'?"),
         (("--candidate-set", "train.precision=7"), "got 7"),
+        (("--candidate-set", "train.validation_images=64"), "changes nothing that is measured"),
+        (("--minutes", "inf"), "--minutes: inf is no length of time"),
         (("--candidate-set", "infer.batch_sizes=[1]"), "unknown section 'infer'"),
         (("--candidate-set", "train.batch_size=32"), "train.batch_size=32 changes nothing: batch_size is 32 for"),
         (("--only", "resnet"), "nothing matches 'resnet'"),
@@ -80,7 +82,7 @@ def test_a_setting_changed_for_the_candidate(suite: Path) -> None:
     done = ab(suite, "--minutes", 0, "--candidate-set", "train.memory_format=channels_last", "--format", "markdown")
     assert done.returncode == 3, done.stderr
     first, second, *_ = done.stderr.splitlines()
-    assert first.startswith("planned: 1 to ")
+    assert first.startswith("planned: 0 to 0 minutes for 2 cell-metrics")
     assert second.startswith("planned: about ")
     assert done.stdout.startswith("**2 inconclusive → exit 3**")
     assert "no verdict stands on fewer than" in done.stdout

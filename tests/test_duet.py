@@ -8,6 +8,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import psutil
 import pytest
 
 import cnnperf
-from cnnperf import ratios
+from cnnperf import duet, ratios
 from cnnperf.duet import Conditions, Played, calibrate, differing, order_of, replicate, unequal
-from cnnperf.duet_arms import Arm, Contest, Fault, Patience, contests
+from cnnperf.duet_arms import UNTIMED, Arm, Contest, Fault, Patience, contests
 from cnnperf.errors import UsageError
 from cnnperf.preflight import Request, prepare
+from cnnperf.stages._recipe import Recipe
 from cnnperf.suite import parse
 
 HERE = Path(__file__).parent
@@ -198,7 +200,57 @@ def test_code_from_outside_a_revision_is_refused(tmp_path: Path) -> None:
     found = dict(calibrate((arm(), arm()), planted(["planted:build"]), tmp_path, 1, PATIENCE))
     [(_, fault)] = replicate(arms, found, tmp_path, 1, random.Random(0), PATIENCE)  # type: ignore[arg-type]
     assert isinstance(fault, Fault)
-    assert "planted.py, which is no part of the revision" in str(fault)
+    assert "planted.py and is no part of what is compared" in str(fault)
+
+
+def test_code_of_the_present_tree_is_no_revision(tmp_path: Path) -> None:
+    """A helper that only the tree at hand has is refused; a model that only it has is none of the revision's."""
+    for folder in ("here/lib", "there/lib"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "here/lib/helping.py").write_text("from planted import build\n")
+    (tmp_path / "here/lib/helped.py").write_text("from helping import build\n")
+    (tmp_path / "there/helped.py").write_text("from helping import build\n")
+    here, there = tmp_path / "here", tmp_path / "there"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{here / 'lib'}:{HERE}")
+        [contest] = planted(["helped:build"])
+        found = dict(calibrate((arm(), arm()), [contest], tmp_path, 1, PATIENCE))
+        revision = arm(path=(there,), cwd=there, tree=there, repository=here)
+        [(_, stray)] = replicate((arm(), revision), found, tmp_path, 1, random.Random(0), PATIENCE)  # type: ignore[arg-type]
+        (there / "helped.py").unlink()
+        [(_, absent)] = replicate((arm(), revision), found, tmp_path, 1, random.Random(0), PATIENCE)  # type: ignore[arg-type]
+    assert isinstance(stray, Fault)
+    assert "here/lib/helping.py was imported, which is this tree's" in str(stray)
+    assert isinstance(absent, Fault)
+    assert (absent.absent, str(absent).partition(": ")[2]) == (1, "that revision has no lib/helped.py")
+
+
+def test_a_second_chance_to_start(tmp_path: Path) -> None:
+    """A machine may be too busy to start processes in time; twice is a fault."""
+    [contest] = planted(["planted:build"])
+    started: list[int] = []
+
+    def workers() -> Any:
+        started.append(1)
+        if len(started) == 1:
+            raise Fault("said nothing")
+        return nullcontext()
+
+    assert list(duet._each([contest], workers, lambda *_: "measured")) == [(contest, "measured")]
+    started[:] = [0]
+
+    def none() -> Any:
+        started.append(1)
+        raise Fault("said nothing")
+
+    [(_, fault)] = duet._each([contest], none, lambda *_: "measured")
+    assert str(fault) == "said nothing"
+    assert len(started) == 3
+
+
+def test_what_is_not_timed_is_a_setting() -> None:
+    """The names are those of the recipe."""
+    assert set(UNTIMED) <= set(Recipe.model_fields)
 
 
 def recipes(scratch: Path, *recommended: str) -> tuple[Path, ...]:

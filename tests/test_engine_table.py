@@ -25,22 +25,26 @@ def engine(trained: Trained) -> Callable[..., Record]:
         latency: Sequence[float],
         ratios: Sequence[float] = (),
         *,
-        accuracy: float = 0.5,
+        accuracy: float | None = 0.5,
+        batch_size: int = 8,
         error: str | None = None,
         **changes: Any,
     ) -> Record:
-        tags = {"engine": name, "batch_size": 8}
+        tags = {"engine": name, "batch_size": batch_size}
         measured = [
             Measurement(metric="infer.latency", unit="s", better="lower", values=tuple(latency), tags=tags),
             Measurement(metric="infer.error_to_float64", unit="1", better="lower", values=(1e-7,), tags=tags),
-            Measurement(
-                metric="infer.test_accuracy",
-                unit="fraction",
-                better="higher",
-                values=(accuracy,),
-                tags={"engine": name},
-            ),
         ]
+        if accuracy is not None:
+            measured.append(
+                Measurement(
+                    metric="infer.test_accuracy",
+                    unit="fraction",
+                    better="higher",
+                    values=(accuracy,),
+                    tags={"engine": name},
+                )
+            )
         if ratios:
             measured.append(
                 Measurement(metric="infer.speedup", unit="1", better="higher", values=tuple(ratios), tags=tags)
@@ -82,6 +86,59 @@ def test_an_interval_that_holds_one_makes_no_engine_best(engine: Engine) -> None
     rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, ratios))
     assert rows["onnxruntime"]["speedup_low"] < 1 < rows["onnxruntime"]["speedup_high"]
     assert {row["best"] for row in rows.values()} == {None}
+
+
+def test_the_best_engine_is_proved_faster_than_the_next(engine: Engine) -> None:
+    """Both beat torch; the first is best only where their intervals lie apart."""
+    steady = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05]
+    near, far = [each - 0.1 for each in steady], [each - 0.5 for each in steady]
+    for second, best in ((near, None), (far, "yes")):
+        rows = rows_of(
+            engine("torch", [0.02] * 3),
+            engine("onnxruntime", [0.010] * 3, steady),
+            engine("torch_compile", [0.011] * 3, second),
+        )
+        assert min(row["speedup_low"] or 1 for row in rows.values()) == 1
+        assert (rows["onnxruntime"]["best"], rows["torch_compile"]["best"]) == (best, None)
+
+
+def test_torch_itself_is_best_where_all_others_are_proved_slower(engine: Engine) -> None:
+    """Its speed-up is one by definition, and theirs lie below."""
+    slower = [0.9, 0.8, 0.85, 0.8, 0.9, 0.7]
+    rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.025] * 3, slower))
+    assert (rows["torch"]["best"], rows["onnxruntime"]["best"]) == ("yes", None)
+
+
+def test_pairs_give_an_interval_without_a_row_of_torch(engine: Engine) -> None:
+    """Each pair has a torch of its own."""
+    (row,) = rows_of(engine("onnxruntime", [0.013] * 3, [1.9, 2.0, 2.1, 2.0, 1.95, 2.05])).values()
+    assert (row["speedup_pairing"], row["best"]) == ("paired", None)
+
+
+def test_the_engines_of_an_onnx_file_are_compared_with_onnxruntime(engine: Engine) -> None:
+    """There is no torch to compare them with."""
+    records = [
+        engine(name, [s] * 3, model="some.onnx") for name, s in (("onnxruntime", 0.02), ("onnxruntime_int8", 0.01))
+    ]
+    rows = rows_of(*records)
+    assert (rows["onnxruntime"]["speedup"], rows["onnxruntime_int8"]["speedup"]) == (1.0, pytest.approx(2.0))
+
+
+def test_scenarios_go_by_their_names(engine: Engine) -> None:
+    """Batch 1 is single_stream, the batch size with the largest throughput is offline; they may be one."""
+    latencies = {1: 0.001, 8: 0.004, 32: 0.020}
+    records = [engine("torch", [s] * 3, batch_size=size) for size, s in latencies.items()]
+    merged = records[0].model_copy(update={"measurements": tuple(m for r in records for m in r.measurements)})
+    rows = engine_table({"suite/run": (merged,)}).rows
+    assert [row["scenario"] for row in rows] == ["single_stream", "offline", None]
+    (only,) = engine_table({"suite/run": (records[0],)}).rows
+    assert only["scenario"] == "single_stream offline"
+
+
+def test_an_engine_that_ended_before_its_accuracy_is_not_ranked(engine: Engine) -> None:
+    """Such as one whose output became NaN on some image."""
+    rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, accuracy=None, error="not finite"))
+    assert (rows["onnxruntime"]["parity"], rows["onnxruntime"]["pareto"]) == (None, None)
 
 
 def test_fewer_pairs_are_unpaired_and_prove_nothing(engine: Engine) -> None:

@@ -206,3 +206,36 @@ def test_a_stage_without_what_it_needs_is_refused() -> None:
     asked = request(datasets=[DATA], stages=["reading", "train"])
     with pytest.raises(SuiteError, match="'reading' reads what 'train' leaves; name 'train' before 'reading'"):
         Preparation(asked, lambda **_: None).answer()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "models.0: some.onnx: an ONNX file is not trained; take 'train' from the stages"),
+        (
+            {"stages": ["infer"], "models": [{"name": "some.onnx", "depth": 3}]},
+            "an ONNX file has no options, got depth",
+        ),
+        ({"stages": ["infer"]}, "models.0: some.onnx: no such file; give the path of an ONNX file"),
+    ],
+)
+def test_an_onnx_file_that_cannot_be_carried_out_is_refused(changes: dict[str, object], words: str) -> None:
+    """By its place in the suite."""
+    with pytest.raises(SuiteError, match=words):
+        prepare(request(**{"datasets": ["synthetic"], "models": ["some.onnx"], **changes}))
+
+
+@pytest.mark.parametrize("stage", ["profile", "train"])
+def test_a_network_that_returns_a_tuple_can_be_profiled_and_not_trained(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The profile takes the logits, which come first; the other stages ask for logits alone."""
+    monkeypatch.syspath_prepend(Path(__file__).parent / "stages")
+    asked = request(datasets=[DATA], models=["tiny_networks:paired"], stages=[stage])
+    preparation = Preparation(asked, lambda **_: None)
+    if stage == "profile":
+        [ready] = preparation.answer().tasks
+        assert ready.weight_bytes == (784 * 10 + 10) * 4
+    else:
+        with pytest.raises(SuiteError, match=r"models\.0: .*returns more than its logits \(a tuple of 2\).*'train'"):
+            preparation.answer()

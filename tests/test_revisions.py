@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import venv
@@ -217,3 +218,76 @@ def test_old_environments_go(tmp_path: Path) -> None:
         os.utime(folder / READY, (1e9 - age, 1e9 - age))
     revisions._prune(tmp_path, tmp_path / str(KEPT + 2))
     assert sorted(folder.name for folder in tmp_path.iterdir()) == [*map(str, range(KEPT)), str(KEPT + 2)]
+
+
+def test_this_tree_beside_a_revision_is_found_in_the_same_places(repository: Path) -> None:
+    """Not what is installed of it; alone, or beside an interpreter, it is what runs now."""
+    (repository / "part/src").mkdir(parents=True)
+    with arm_of(None, "--candidate", repository / "part", beside="before") as arm:
+        places = [repository / "part", repository / "part/src", repository]
+        assert (arm.name, arm.path, arm.cwd) == (HERE, tuple(places), repository / "part")
+    with arm_of(None, "--candidate", repository, beside=sys.executable) as arm:
+        assert arm.path == ()
+
+
+def test_the_nearest_project_tells_what_is_asked_for(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the folder one is in comes before that of the root."""
+    asked: list[object] = []
+    monkeypatch.setattr(revisions, "_environment", lambda wanted, *_: asked.append(wanted) or Path("python"))
+    part = repository / "part"
+    part.mkdir()
+    for dependency in ("one", "two"):
+        (part / "pyproject.toml").write_text(PROJECT.format(f'"{dependency}"'))
+        commit(repository, dependency)
+    with arm_of("HEAD", "--x", part) as same, arm_of("HEAD~1", "--x", part) as other:
+        assert same.python == sys.executable
+        assert other.python == "python"
+    assert asked == [("one",)]
+
+
+def test_dependencies_that_cannot_be_read(repository: Path) -> None:
+    """Where another file may say them and differs, that is said; where none does, the present interpreter is right."""
+    for text in ("torch==2.8", "torch==2.9"):
+        (repository / "pyproject.toml").write_text('[project]\nname = "mine"\ndynamic = ["dependencies"]\n')
+        (repository / "requirements.txt").write_text(text)
+        git(repository, "add", ".")
+        git(repository, "commit", "-q", "-m", text)
+    with arm_of("HEAD", "--x", repository) as arm:
+        assert arm.python == sys.executable
+    with (
+        pytest.raises(UsageError, match=r"--x: HEAD~1: requirements.txt differs in that revision"),
+        arm_of("HEAD~1", "--x", repository),
+    ):
+        pass
+
+
+def test_submodules_are_checked_out(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they hold can be imported; one that cannot be had is an error."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    (tmp_path / "gitconfig").write_text("[protocol.file]\n\tallow = always\n")
+    vendored = tmp_path / "vendored"
+    vendored.mkdir()
+    git(vendored, "init", "-q")
+    commit(vendored, "vendored")
+    git(repository, "submodule", "--quiet", "add", str(vendored), "vendor")
+    commit(repository, "with it")
+    with arm_of("HEAD", "--x", repository) as arm:
+        assert arm.cwd is not None
+        assert (arm.cwd / "vendor/mine.py").read_text() == "vendored"
+    vendored.rename(tmp_path / "gone")
+    shutil.rmtree(repository / ".git/modules/vendor")
+    with pytest.raises(UsageError, match="its submodules cannot be checked out"), arm_of("HEAD", "--x", repository):
+        pass
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def test_a_hook_keeps_its_index(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What git tells a hook of the user's repository is not told to the git that is asked here."""
+    (repository / "staged").touch()
+    git(repository, "add", "staged")
+    before = git(repository, "status", "--short")
+    monkeypatch.setenv("GIT_INDEX_FILE", str(repository / ".git/index"))
+    monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
+    with arm_of("before", "--x", repository):
+        pass
+    assert git(repository, "status", "--short") == before == "A  staged"

@@ -42,6 +42,15 @@ class Source:
     threads: int
 
 
+GIVEN = ("source",)
+"""What the caller passes to `load`; everything else is an option."""
+
+
+def baseline(model: Choice) -> str:
+    """Name the engine that a network's others are compared with: torch; of a file that is not torch's, the plainest."""
+    return "onnxruntime" if model.is_onnx else "torch"
+
+
 class Engine(Protocol):
     """A network, loaded."""
 

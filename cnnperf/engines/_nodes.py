@@ -137,11 +137,18 @@ def plain(value: str) -> str:
 
 
 def node_times(
-    open_session: Callable[[Any], Any], options: Any, exported_file: Path, feed: Mapping[str, Any], runs: int
+    open_session: Callable[[Any], Any],
+    options: Any,
+    exported_file: Path,
+    feed: Mapping[str, Any],
+    runs: int,
+    *,
+    provider: str,
 ) -> Times | None:
     """Run with the profiler on, in a session of its own, and return what each node took in each run but the first.
 
-    options: of the session that was timed; profiling is switched on for this one and off again.
+    options: of the session that was timed; profiling is switched on for this one and off again. Raises StageError for
+    a node that another provider ran.
     """
     import onnx
 
@@ -161,7 +168,15 @@ def node_times(
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text())
         layers = Origin(exported.graph).layers(onnx.load(f"{folder}/optimized.onnx").graph.node)
+    _check_provider(events, provider)
     return Times(tuple(_grouped(events, layers)))
+
+
+def _check_provider(events: Iterable[Mapping[str, Any]], wanted: str) -> None:
+    """Raise StageError for a kernel that another provider ran."""
+    for event in events:
+        if event.get("cat") == "Node" and (got := event.get("args", {}).get("provider", wanted)) != wanted:
+            raise StageError(f"asked for {wanted}, and {got} ran the node {event['name'].removesuffix(KERNEL)}")
 
 
 def _grouped(events: Iterable[Mapping[str, Any]], layers: Mapping[str, tuple[str, ...]]) -> Iterable[Group]:

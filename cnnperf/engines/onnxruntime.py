@@ -83,7 +83,8 @@ class Session:
     def node_times(self, images: Images, runs: int) -> Times | None:
         """Time each node by a session of its own with the profiler on; None for a graph that is not torch's."""
         assert self._exported is not None, "there is something that was loaded"
-        return node_times(self._open, self._options, self._exported, {self._input.name: images}, runs)
+        feed = {self._input.name: images}
+        return node_times(self._open, self._options, self._exported, feed, runs, provider=self._provider)
 
     def _open(self, options: Any) -> Any:
         try:
@@ -96,7 +97,7 @@ class Session:
         fixed = self._input.shape[0]
         if isinstance(fixed, int) and fixed != batch_size:
             raise StageError(
-                f"{self.file}: takes batches of {fixed} only, got {batch_size}; set batch_sizes to [{fixed}]"
+                f"{self.file}: takes batches of {fixed} only, got {batch_size}; export it with a dynamic batch"
             )
 
 

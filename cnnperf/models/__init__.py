@@ -22,10 +22,12 @@ def create(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> nn.
     """Build the model of a choice for images of C×H×W and that many classes.
 
     A foreign callable gets those of in_channels, num_classes and image_size (H, W) that its signature names, and
-    num_classes also where it takes `**kwargs` (as torchvision's do).
+    num_classes also where it takes `**kwargs` (as torchvision's do). Raises UsageError for what is no nn.Module.
     """
     from torch import nn
 
+    if choice.is_onnx:
+        raise UsageError(f"{choice.name}: an ONNX file is no torch module; only export and ONNX engines take it")
     build = registry.find("models", choice.name)
     parameters = inspect.signature(build).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -39,12 +41,26 @@ def create(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> nn.
     return model
 
 
+def logits(output: Any) -> Tensor:
+    """Return the logits in what a network returned: the tensor, or of a tuple, list or dict the first one.
+
+    Raises UsageError if there is none.
+    """
+    from torch import Tensor
+    from torch.utils._pytree import tree_leaves
+
+    found = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
+    if found is None:
+        raise UsageError(f"the network returned {type(output).__name__} without a tensor; return the logits first")
+    return found
+
+
 def recipe(choice: Choice, dataset: str, device: str) -> dict[str, Any]:
     """Return the training settings that the model's file recommends for a dataset; none for a foreign model.
 
     The file's `recipe` is also told the device's name and those of the model's options that its signature names.
     """
-    if ":" in choice.name:
+    if ":" in choice.name or choice.is_onnx:
         return {}
     recommend = registry.module("models", choice.name).recipe
     named, offered = inspect.signature(recommend).parameters, {"device": device, **choice.options}
@@ -57,7 +73,7 @@ def initialise_of(choice: Choice) -> Callable[[nn.Module, Tensor], None] | None:
 
     A foreign module may well hold a function of that name which is about something else.
     """
-    if ":" in choice.name:
+    if ":" in choice.name or choice.is_onnx:
         return None
     found: Callable[[nn.Module, Tensor], None] | None = getattr(
         registry.module("models", choice.name), "initialise", None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console
@@ -11,24 +12,60 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from cnnperf.layer_table import DIRECTIONS, UNITS, LayerProfile
+from cnnperf.reports._fit import fit, left_out, widen
 from cnnperf.reports._readable import MISSING, scaled
-from cnnperf.table import Row
+from cnnperf.table import Column, Row
 
-BAR = 8
+BAR = 6
 """Cells of a full bar; it stands for the column's largest value."""
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 SUMMED = ("forward_s", "backward_s", "seconds", "forward_macs", "backward_macs", "parameter_bytes", "saved_bytes")
 BARRED = ("forward_s", "backward_s", "saved_bytes")
+OF_TRAINING = ("backward_s", "saved_bytes")
+GIGA = ("FLOP/s", "bytes/s")
+"""Units that are printed in thousands of millions."""
+
+
+def _column(name: str, title: str, shown: int) -> Column:
+    return Column(name, title, unit=UNITS[name], shown=shown)
+
+
+COLUMNS = (
+    _column("layer", "layer", 0),
+    _column("type", "type", 5),
+    _column("outputs", "output", 6),
+    _column("seconds", "all", 1),
+    _column("forward_s", "forward", 1),
+    _column("backward_s", "backward", 1),
+    _column("forward_macs", "MACs", 4),
+    _column("forward_flops_per_s", "GFLOP/s", 7),
+    _column("forward_bytes_per_s", "GB/s", 7),
+    _column("forward_share", "of peak", 3),
+    _column("forward_bound", "forward is", 6),
+    _column("parameter_bytes", "parameters", 5),
+    _column("saved_bytes", "saved", 2),
+)
+"""What people see, and which of it gives way first."""
 NEGLIGIBLE = 0.01
 """A layer with less of the time is not called the furthest from the roofline."""
 
 
-def write(profile: LayerProfile, console: Console, *, by: str | None = None, depth: int | None = None) -> None:
-    """Print a profile, sorted by a column of layers.csv if one is named, the blocks at `depth` with their subtotals."""
+def write(profile: LayerProfile, out: TextIO, *, by: str | None = None, depth: int | None = None) -> None:
+    """Print a profile, sorted by a column of layers.csv if one is named, the blocks at `depth` with their subtotals.
+
+    Only a terminal's width drops columns.
+    """
+    console = Console(file=out, highlight=False)
+    grid = partial(_grid, profile, _sorted(profile.rows if depth is None else list(folded(profile.rows, depth)), by))
+    columns = [c for c in COLUMNS if profile.total("backward_s") is not None or c.name not in OF_TRAINING]
+    widen(console, [grid(columns)])
+    columns, dropped = fit(console, columns, grid)
     console.print(Text(_title(profile), style="bold"))
-    console.print(_grid(profile, by, depth))
+    console.print(grid(columns))
     for sentence in (*remarks(profile), *sentences(profile)):
         console.print(Text(sentence))
+    if dropped:
+        console.print(left_out(dropped, "layers.csv"))
 
 
 def sentences(profile: LayerProfile) -> Iterator[str]:
@@ -124,52 +161,46 @@ def _title(profile: LayerProfile) -> str:
     return " · ".join(filter(None, parts))
 
 
-def _grid(profile: LayerProfile, by: str | None, depth: int | None) -> RichTable:
-    rows = list(profile.rows if depth is None else folded(profile.rows, depth))
-    if by is not None:
-        present = [row for row in rows if row[by] is not None]
-        present.sort(key=lambda row: row[by], reverse=UNITS[by] is not None)
-        rows = [*present, *(row for row in rows if row[by] is None)]
-    has_backward = profile.total("backward_s") is not None
-    columns = [c for c in _COLUMNS if has_backward or not c.startswith(("backward", "saved"))]
+def _sorted(rows: Sequence[Row], by: str | None) -> Sequence[Row]:
+    if by is None:
+        return rows
+    present = [row for row in rows if row[by] is not None]
+    present.sort(key=lambda row: row[by], reverse=UNITS[by] is not None)
+    return [*present, *(row for row in rows if row[by] is None)]
+
+
+def _grid(profile: LayerProfile, rows: Sequence[Row], columns: Sequence[Column]) -> RichTable:
     largest = {name: max((row[name] or 0 for row in rows), default=0) for name in BARRED}
     grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, show_footer=True)
-    for name in columns:
-        total = "total" if name == "layer" else scaled(profile.total(name) or 0, UNITS[name]) if name in SUMMED else ""
-        left = UNITS.get(name) is None or name in BARRED
-        grid.add_column(_COLUMNS[name], footer=total, justify="left" if left else "right", no_wrap=True)
+    for column in columns:
+        left = column.unit is None or column.name in BARRED
+        footer = _total(profile, column)
+        grid.add_column(column.title, footer=footer, justify="left" if left else "right", overflow="fold")
     for row in rows:
-        grid.add_row(*(_cell(name, row, largest) for name in columns))
+        grid.add_row(*(_cell(column, row, largest) for column in columns))
     return grid
 
 
-_COLUMNS = {
-    "layer": "layer",
-    "type": "type",
-    "outputs": "output",
-    "seconds": "all",
-    "forward_s": "forward",
-    "backward_s": "backward",
-    "forward_macs": "MACs",
-    "forward_flops_per_s": "GFLOP/s",
-    "forward_bytes_per_s": "GB/s",
-    "forward_share": "of peak",
-    "forward_bound": "forward is",
-    "parameter_bytes": "parameters",
-    "saved_bytes": "saved",
-}
+def _total(profile: LayerProfile, column: Column) -> str:
+    if column.name == "layer":
+        return "total"
+    total = profile.total(column.name) if column.name in SUMMED else None
+    if total is None:
+        return ""
+    words = scaled(total, column.unit)
+    return f"{words:>9}" if column.name in BARRED else words
 
 
-def _cell(name: str, row: Row, largest: dict[str, float]) -> Text:
-    value = row[name]
+def _cell(column: Column, row: Row, largest: Mapping[str, float]) -> Text:
+    name, value = column.name, row[column.name]
     if value is None:
         return Text(MISSING, style="dim")
-    if name in ("forward_flops_per_s", "forward_bytes_per_s"):
+    if column.unit in GIGA:
         return Text(f"{value / 1e9:.3g}")
-    if name == "forward_share":
-        return Text(f"{scaled(value, 'fraction')}{' > measured peak' if value > 1 else ''}")
-    words = scaled(value, UNITS[name])
-    return Text(f"{words:>9} {bar(value, largest[name])}") if name in BARRED else Text(words)
+    words = scaled(value, column.unit)
+    if column.unit == "fraction":
+        return Text(f"{words}{' > measured peak' if value > 1 else ''}")
+    return Text(f"{words:>9} {bar(value, largest[name])}" if name in BARRED else words)
 
 
 def bar(value: float, largest: float) -> str:

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from functools import partial
 from typing import TextIO
 
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from cnnperf.reports._fit import fit, left_out, widen
 from cnnperf.reports._readable import alarm, best, cell, head, remarks, title, visible
 from cnnperf.table import Column, Report, Table
-
-UNBOUNDED = 10_000
-"""Columns of a terminal that no table fills."""
-
-PAGE = 100
-"""The least width of what goes to no terminal, for titles and notes."""
 
 
 def write(report: Report, out: TextIO) -> None:
     """Write the tables that people read, then what their numbers mean; only a terminal's width drops columns."""
     console = Console(file=out, highlight=False)
     groups = report.groups()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = max([PAGE, *(_width(console, _grid(group, visible(group))) for group in groups)])
-    dropped = {column.title or column.name for group in groups for column in _print(console, group)}
+    widen(console, (_grid(group, visible(group)) for group in groups))
+    dropped = [column for group in groups for column in _print(console, group)]
     for note in report.notes if groups else ("Nothing was trained in these runs.",):
         console.print(Text(note, style="dim"))
     if dropped:
-        console.print(Text(f"Left out for want of width: {', '.join(sorted(dropped))}; the CSV has all.", style="dim"))
+        console.print(left_out(dropped, "the CSV"))
 
 
 def _print(console: Console, group: Table) -> list[Column]:
     """Print one group and return the columns that found no room."""
-    columns = visible(group)
-    dropped = []
-    while _width(console, _grid(group, columns)) > console.width and any(column.shown for column in columns):
-        least = max(reversed(columns), key=lambda column: column.shown or 0)
-        columns.remove(least)
-        dropped.append(least)
+    columns, dropped = fit(console, visible(group), partial(_grid, group))
     console.print(Text(title(group), style="bold"))
     warning = alarm(group)
     if warning:
@@ -69,7 +57,3 @@ def _grid(group: Table, columns: Sequence[Column]) -> RichTable:
 def _marked(words: str, *, marked: bool, room: bool) -> Text:
     """Mark the best by a star as well as by colour, and keep the digits of the others in line."""
     return Text(f"{words} *", style="bold green") if marked else Text(f"{words}  " if room else words)
-
-
-def _width(console: Console, grid: RichTable) -> int:
-    return Measurement.get(console, console.options.update(max_width=UNBOUNDED), grid).maximum

@@ -48,12 +48,17 @@ class Settings(Frozen):
     needs: ClassVar[tuple[str, ...]] = ()
     """Stages without whose artifacts this one cannot do; they stand before it in the suite."""
     reads: ClassVar[tuple[str, ...]] = ()
-    """Stages whose artifacts it reads where the suite has them before it; their sections and the model's recipe lie
-    under its own."""
+    """Stages whose artifacts it reads where the suite has them before it; `resolve` is told their sections."""
+    takes_extras: ClassVar[bool] = False
+    """Whether a network may return more than its logits; of what it returns these come first."""
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
-        """Lay the model's override on the suite's section; the recipe is of training. Raises ValidationError."""
+        """Lay the model's override on the suite's section. Raises ValidationError.
+
+        model_recipe: what the model's file recommends for training and, over it, the sections of the stages that this
+        one reads; a stage that has no use for it passes it over, as here.
+        """
         return cls.model_validate({**section, **override}, strict=True)
 
     def variants(self, device: str) -> tuple[dict[str, Scalar], ...]:
@@ -71,7 +76,7 @@ class Settings(Frozen):
     def check(self, device: str, train_count: int, test_count: int) -> None:
         """Raise UsageError for what only shows beside the device or the dataset's size."""
 
-    def estimate_s(self) -> float | None:
+    def estimate_s(self, variant: Mapping[str, Scalar]) -> float | None:
         """Return the seconds that the budget plans for; None if it is not in seconds."""
         return None
 

@@ -13,9 +13,9 @@ from cnnperf.stages._samples import GOLDEN_IMAGES, Golden, Inputs, chosen
 BATCH = 100
 
 
-def golden(model: nn.Module, inputs: Inputs, device: str) -> Golden:
+def golden(model: nn.Module, inputs: Inputs, device: str, test_images: int) -> Golden:
     """Compute the logits of a fixed choice of test images; the model is in evaluation mode."""
-    indices = chosen(len(inputs.dataset.test_labels))
+    indices = chosen(test_images, len(inputs.dataset.test_labels))
     images = torch.from_numpy(inputs.test(indices))
     with torch.inference_mode():
         logits = torch.cat([model(batch.to(device)).cpu() for batch in torch.split(images, BATCH)])

@@ -20,17 +20,18 @@ from cnnperf.errors import StageError
 from cnnperf.process import Launch, WorkerProcess, listen, tail
 from cnnperf.record import Measurement
 from cnnperf.stages import Bench
+from cnnperf.task import Choice
 
 PATIENCE_S = 300.0
 """A side that is silent for so long has hung."""
 TURN_S = 3.0
 """How long the samples of one batch size may take in a pair of processes."""
-FEWEST = 12
-"""Fewer pairs of samples are none."""
+FEWEST, MOST = 12, 30
+"""Pairs of samples in a pair of processes: fewer are none, and more tell little that further processes do not."""
 
 
 def speedups(
-    bench: Bench, baseline: str, candidate: str, batch_sizes: Sequence[int], pairs: int
+    bench: Bench, baseline: Choice, candidate: Choice, batch_sizes: Sequence[int], pairs: int
 ) -> Iterator[Measurement]:
     """Yield for each batch size how many times faster the candidate is, a value a pair of processes.
 
@@ -58,9 +59,9 @@ def speedups(
                 better="higher",
                 values=tuple(values),
                 tags={
-                    "engine": candidate,
+                    "engine": str(candidate),
                     "batch_size": size,
-                    "baseline": baseline,
+                    "baseline": str(baseline),
                     "calls": conditions[size].calls,
                     "pairs": conditions[size].pairs,
                 },
@@ -69,14 +70,14 @@ def speedups(
 
 def _conditions(calls: int, call_s: float) -> Conditions:
     fit = 2 * int(TURN_S / (4 * calls * call_s))
-    pairs = min(60, fit) if fit >= FEWEST else FEWEST if FEWEST * 2 * call_s <= 2 * TURN_S else 0
+    pairs = min(MOST, fit) if fit >= FEWEST else FEWEST if FEWEST * 2 * call_s <= 2 * TURN_S else 0
     return Conditions(calls, call_s, pairs, min(10, pairs // 4))
 
 
 class Pair:
     """Two engines in two processes that live at once; none outlives the `with` block."""
 
-    def __init__(self, bench: Bench, engines: tuple[str, str], folder: Path, dice: random.Random) -> None:
+    def __init__(self, bench: Bench, engines: tuple[Choice, Choice], folder: Path, dice: random.Random) -> None:
         self._bench = bench
         self._engines = engines
         self._folder = folder

@@ -26,6 +26,7 @@ class Profile(Settings):
     """How a network is profiled: at which batch sizes, in training or in inference, how often."""
 
     reads: ClassVar[tuple[str, ...]] = ("train",)
+    takes_extras: ClassVar[bool] = True
 
     mode: Literal["train", "infer"] = Field(
         default="train", description="Profile training steps, or forward passes in evaluation mode."

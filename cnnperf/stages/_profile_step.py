@@ -12,9 +12,9 @@ import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cnnperf.errors import StageError
+from cnnperf import models
 from cnnperf.stages._augment import Batches
-from cnnperf.stages._layers import DATA, LOSS, OPTIMIZER, Hooks, tensors
+from cnnperf.stages._layers import DATA, LOSS, OPTIMIZER, Hooks
 from cnnperf.stages._optimise import autocast, optimizers, trainable
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ class Step(Protocol):
     optimizers: list[Optimizer]
 
     def __call__(self, hooks: Hooks | None = None, within: AbstractContextManager[Any] = ...) -> Marks:
-        """Take it and return when its parts began and ended; hooks are attached already."""
+        """Take it and return when its parts began and ended; hooks are attached already.
+
+        Raises UsageError if the network returns no tensor.
+        """
 
 
 class TrainingStep:
@@ -64,7 +67,7 @@ class TrainingStep:
             with self._autocast:
                 output = self._model(images)
             marks[FORWARD] = start, mark()
-            logits = first(output).float()
+            logits = models.logits(output).float()
             loss = hooks.call(LOSS, cross_entropy, logits) if hooks else cross_entropy(logits)
             if hooks:
                 hooks.watch_rest(loss)
@@ -105,14 +108,6 @@ class InferenceStep:
 
 STEPS: dict[str, Callable[..., TrainingStep | InferenceStep]] = {"train": TrainingStep, "infer": InferenceStep}
 """What a mode's steps are."""
-
-
-def first(output: Any) -> Tensor:
-    """Return the logits: the first tensor of whatever the network returns. Raises StageError if there is none."""
-    found = tensors(output)
-    if not found:
-        raise StageError(f"the network returned {type(output).__name__} without a tensor; return the logits first")
-    return found[0]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from cnnperf.errors import UsageError
 from cnnperf.stages import Settings
+from cnnperf.task import Scalar
 
 Count = Annotated[int, Field(ge=1, lt=2**53)]
 Rate = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
@@ -148,7 +149,7 @@ class Recipe(Settings):
         seconds = min(self.seconds or QUICK_S, QUICK_S)
         return self.model_copy(update={**dict.fromkeys(BUDGETS), "seconds": seconds})
 
-    def estimate_s(self) -> float | None:
+    def estimate_s(self, variant: Mapping[str, Scalar]) -> float | None:
         """Return the planned seconds of training; None if the budget is not in seconds."""
         return self.seconds
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 TEST_SEED = 20_240_902
 """Draws the test images: the same for every engine, model and machine."""
 TEST_IMAGES = 2000
-"""So many test images are classified by every engine."""
+"""So many test images are classified by every engine, unless the suite says otherwise."""
+QUICK_TEST_IMAGES = 500
 GOLDEN_IMAGES = 64
 """So many of them torch computes in float64 too."""
 
@@ -70,6 +71,10 @@ class Golden:
     exact: NDArray[np.float64]
     """GOLDEN_IMAGES×classes."""
 
+    def first(self, count: int) -> Golden:
+        """Return what is known of the first so many images, or of all where there are no more."""
+        return Golden(self.indices[:count], self.labels[:count], self.logits[:count], self.exact[:count])
+
     def save(self, path: Path) -> None:
         """Write it for the engines that are not torch's."""
         np.savez(path, indices=self.indices, labels=self.labels, logits=self.logits, exact=self.exact)
@@ -81,6 +86,6 @@ class Golden:
             return cls(**arrays)
 
 
-def chosen(count: int) -> NDArray[np.int64]:
-    """Return the indices of the test images that engines classify, out of `count`."""
-    return np.random.default_rng(TEST_SEED).permutation(count)[:TEST_IMAGES]
+def chosen(count: int, of: int) -> NDArray[np.int64]:
+    """Return the indices of the test images that engines classify; a larger choice begins with a smaller one."""
+    return np.random.default_rng(TEST_SEED).permutation(of)[:count]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from cnnperf.engines import Source
+from cnnperf import registry
+from cnnperf.engines import Engine, Source
 from cnnperf.machine import usable_cores
 from cnnperf.stages import Bench
 from cnnperf.stages._samples import Inputs
+from cnnperf.task import Choice
 
 
 def source_of(bench: Bench) -> Source:
@@ -25,3 +27,9 @@ def source_of(bench: Bench) -> Source:
         device=bench.device.torch_name,
         threads=bench.task.threads or usable_cores(),
     )
+
+
+def loaded(bench: Bench, engine: Choice) -> Engine:
+    """Load what was left into an engine. Raises EngineError where that is not there, StageError where it cannot."""
+    found: Engine = registry.find("engines", engine.name)(source_of(bench), **engine.options)
+    return found

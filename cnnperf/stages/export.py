@@ -22,10 +22,11 @@ from cnnperf.engines import require
 from cnnperf.engines.torch import network
 from cnnperf.errors import StageError
 from cnnperf.machine import fingerprint
+from cnnperf.onnx_file import first_line, look
 from cnnperf.record import Measurement
-from cnnperf.stages import Bench, Settings
+from cnnperf.stages import Bench, Settings, _golden_file
 from cnnperf.stages._golden import golden
-from cnnperf.stages._samples import Inputs
+from cnnperf.stages._samples import QUICK_TEST_IMAGES, TEST_IMAGES, Inputs
 from cnnperf.stages._single import single
 from cnnperf.stages._source import source_of
 
@@ -39,18 +40,32 @@ class Export(Settings):
     reads: ClassVar[tuple[str, ...]] = ("train",)
 
     opset: int | None = Field(default=None, ge=18, le=25, description="ONNX operator set; absent: torch's own choice.")
+    test_images: int = Field(
+        default=TEST_IMAGES, ge=1, description="Test images whose logits are left for engines to be held to."
+    )
+
+    def quick(self) -> Export:
+        """Return the settings with fewer test images."""
+        return self.model_copy(update={"test_images": min(self.test_images, QUICK_TEST_IMAGES)})
 
 
 def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     """Export the network, from its trained weights or freshly built, and check the file.
 
     Yields seconds, sizes and counts. Leaves the artifacts `onnx` and `golden`, what torch computes from test images in
-    float32 and float64. Raises StageError for a network that cannot be exported, EngineError where onnx is not there.
+    float32 and float64. A model that is an ONNX file is checked and left as it is. Raises StageError for a network that
+    cannot be exported, EngineError where onnx is not there.
     """
+    inputs, path = Inputs.of(bench), bench.artifact("onnx", "model.onnx")
+    left = bench.artifact("golden", "golden.npz")
+    if bench.task.cell.model.is_onnx:
+        require("export", "onnx", "onnxruntime")
+        shutil.copyfile(bench.task.cell.model.name, path)
+        yield from checked(path)
+        _golden_file.golden(path, inputs, settings.test_images).save(left)
+        return
     require("export", "onnx", "onnxscript")
     model = network(source_of(bench))
-    inputs = Inputs.of(bench)
-    path = bench.artifact("onnx", "model.onnx")
     cached = Roots.from_environment().cache / "onnx" / f"{content_hash(bench, model, settings)}.onnx"
     if cached.exists():
         shutil.copyfile(cached, path)
@@ -62,7 +77,7 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
         if not path.with_name(f"{path.name}.data").exists():
             keep(path, cached)
     yield from checked(path)
-    golden(model, inputs, bench.device.torch_name).save(bench.artifact("golden", "golden.npz"))
+    golden(model, inputs, bench.device.torch_name, settings.test_images).save(left)
     yield single("export.threads", "count", torch.get_num_threads())
 
 
@@ -85,7 +100,7 @@ def export(model: nn.Module, images: Any, path: Path, settings: Export) -> int:
                 verbose=False,
             )
     except Exception as error:  # Any of torch.export's, the translation's, or the network's own.
-        raise StageError(f"{type(model).__name__} cannot be exported to ONNX: {_cause(error)}") from error
+        raise StageError(f"{type(model).__name__} cannot be exported to ONNX: {first_line(error)}") from error
     assert program is not None, "dynamo returns the program"
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
     program.save(str(path), external_data=size >= EXTERNAL_BYTES)
@@ -94,21 +109,12 @@ def export(model: nn.Module, images: Any, path: Path, settings: Export) -> int:
 
 
 def checked(path: Path) -> Iterator[Measurement]:
-    """Have onnx check the file in full, and yield what it is. Raises StageError for what it finds wrong."""
-    import onnx
-
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except Exception as error:  # Of the checker, of shape inference, or of the parser.
-        raise StageError(f"{path.name}: not a valid ONNX file: {_cause(error)}") from error
-    model = onnx.load(path, load_external_data=False)
-    opset = next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
-    if model.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value"):
-        raise StageError(f"{path.name}: its batch is fixed; export it with a dynamic one")
-    yield single("export.opset", "1", opset)
-    yield single("export.ir_version", "1", model.ir_version)
-    yield single("export.nodes", "count", len(model.graph.node), "lower")
-    yield single("export.file_bytes", "bytes", path.stat().st_size, "lower", artifact="onnx")
+    """Have onnx check the file in full, and yield what it is. Raises UsageError for what it finds wrong."""
+    facts = look(path)
+    yield single("export.opset", "1", facts.opset)
+    yield single("export.ir_version", "1", facts.ir_version)
+    yield single("export.nodes", "count", facts.nodes, "lower")
+    yield single("export.file_bytes", "bytes", facts.size, "lower", artifact="onnx")
 
 
 def content_hash(bench: Bench, model: nn.Module, settings: Export) -> str:
@@ -132,11 +138,3 @@ def keep(path: Path, cached: Path) -> None:
     part = cached.with_suffix(f".{path.parent.name}.part")
     shutil.copyfile(path, part)
     part.rename(cached)
-
-
-def _cause(error: BaseException) -> str:
-    """Return the first line of what an error began with."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no words'}"

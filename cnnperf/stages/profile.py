@@ -37,7 +37,7 @@ def measure(bench: Bench, settings: Profile) -> Iterator[Measurement]:
 
     Yields raw samples in SI units, tagged with `batch_size`, `mode` and, per layer, `layer`; the machine's own figures
     come first. Leaves an artifact `trace_<batch size>` for each. Raises UsageError if the dataset does not allow the
-    batch, StageError if the network returns no tensor or a weight file does not fit it.
+    batch or the network returns no tensor, StageError if a weight file does not fit it.
     """
     settings.check(bench.device.name, len(bench.dataset.train_labels), len(bench.dataset.test_labels))
     torch.manual_seed(bench.task.seed)

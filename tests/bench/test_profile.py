@@ -1,47 +1,100 @@
-"""What a profile costs beside the steps that it profiles."""
+"""What a profile costs beside the steps that it profiles, and whether it adds up and repeats, network by network."""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
+import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
+from scipy.stats import spearmanr
 
 from cnnperf import models, registry
+from cnnperf._roofline import EXCESS
 from cnnperf.datasets import Roots
 from cnnperf.devices.cpu import acquire
-from cnnperf.machine import usable_cores
+from cnnperf.layer_table import DIRECTIONS, LayerProfile, profiles
+from cnnperf.machine import fingerprint, usable_cores
+from cnnperf.record import Record
 from cnnperf.stages import Bench
 from cnnperf.stages._profile_settings import Profile
 from cnnperf.stages.profile import measure
 from cnnperf.task import Cell, Choice, Task
 
+BATCH_SIZE = 32
+
+
+def profiled(folder: Path, **choice: Any) -> LayerProfile:
+    """Profile a network with the stage's own settings and the recipe, on made-up images of CIFAR-10's shape."""
+    torch.set_num_threads(usable_cores())
+    dataset = registry.find("datasets", "synthetic")(Roots(cache=folder), None, shape=(3, 32, 32), train=2000, test=32)
+    model = Choice.model_validate(choice)
+    cell = Cell(dataset=Choice(name="synthetic"), model=model, device=Choice(name="cpu"))
+    task = Task(cell=cell, stage="profile", seed=0, threads=torch.get_num_threads(), timeout_s=600)
+    section = {"batch_sizes": [BATCH_SIZE], "train": {"validation_images": 0}}
+    settings = Profile.resolve(models.recipe(model, "cifar10", "cpu"), section, {})
+    bench = Bench(task, acquire(), dataset, folder, lambda **numbers: None)
+    start = perf_counter()
+    measured = tuple(measure(bench, settings))
+    record = Record(
+        task=task,
+        key=task.key,
+        machine=fingerprint(),
+        started="2025-01-02T03:04:05Z",
+        duration_s=perf_counter() - start,
+        status="ok",
+        measurements=measured,
+    )
+    [found] = profiles({"run": (record,)})
+    return found
+
 
 def test_a_profile_costs_at_most_sixty_steps(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     """ResNet-18 at batch 32: the whole stage takes at most 60 plain steps, hooks lengthen a step by 15 % at most."""
     benchmark.group = "profile of ResNet-18 ÷ plain step ≤ 60"
-    torch.set_num_threads(usable_cores())
-    dataset = registry.find("datasets", "synthetic")(
-        Roots(cache=tmp_path), None, shape=(3, 32, 32), train=2000, test=32
-    )
-    choice = Choice.model_validate({"name": "resnet", "depth": 18})
-    cell = Cell(dataset=Choice(name="synthetic"), model=choice, device=Choice(name="cpu"))
-    task = Task(cell=cell, stage="profile", seed=0, threads=torch.get_num_threads(), timeout_s=600)
-    section = {"batch_sizes": [32], "train": {"validation_images": 0}}
-    settings = Profile.resolve(models.recipe(choice, "cifar10", "cpu"), section, {})
-    bench = Bench(task, acquire(), dataset, tmp_path, lambda **numbers: None)
-
-    def run() -> tuple[float, float]:
-        start = perf_counter()
-        found = {m.metric: m.values for m in measure(bench, settings) if "layer" not in m.tags}
-        seconds = perf_counter() - start
-        plain, hooked = found["profile.step_seconds"], found["profile.instrumented_step_seconds"]
-        ratio = statistics.median(b / a for a, b in zip(plain, hooked, strict=True))
-        return seconds / statistics.median(plain), ratio
-
-    steps, ratio = benchmark.pedantic(run, rounds=1)
+    found = benchmark.pedantic(profiled, (tmp_path,), {"name": "resnet", "depth": 18}, rounds=1)
+    [plain] = found.record.find("profile.step_seconds")
+    [hooked] = found.record.find("profile.instrumented_step_seconds")
+    steps = found.record.duration_s / statistics.median(plain.values)
+    ratio = statistics.median(b / a for a, b in zip(plain.values, hooked.values, strict=True))
     benchmark.extra_info |= {"steps": steps, "instrumented ÷ plain": ratio}
     assert steps <= 60
     assert ratio <= 1.15
+
+
+@pytest.mark.parametrize("name", registry.names("models"))
+def test_a_profile_adds_up_and_repeats(name: str, benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """Its rows come to a plain step, 5 % more at most; no row is above 105 % of the peak without its missing probe.
+
+    How far a second profile agrees is reported: the layers among the first five of both, and the rank correlation.
+    """
+    benchmark.group = "sum of a profile's rows ÷ plain step ≤ 1.05"
+    first = benchmark.pedantic(profiled, (tmp_path,), {"name": name}, rounds=1)
+    ratio = first.total("seconds") / first.one("step_seconds")
+    above = [row for row in first.rows for d in DIRECTIONS if (row[f"{d}_share"] or 0) > EXCESS]
+    mine, theirs = seconds(first), seconds(profiled(tmp_path, name=name))
+    correlation = spearmanr(list(mine.values()), [theirs[layer] for layer in mine]).statistic
+    benchmark.extra_info |= {
+        "ratio": ratio,
+        "rows above 105 %": len(above),
+        "of the top five in both": len(set(top_five(mine)) & set(top_five(theirs))),
+        "rank correlation": float(correlation),
+    }
+    assert ratio <= 1.05
+    assert all(row["forward_missing_probe"] or row["backward_missing_probe"] for row in above)
+    [unattributed] = [row["forward_s"] for row in first.rows if row["layer"] == "(unattributed)"]
+    assert unattributed >= 0
+
+
+def seconds(profile: LayerProfile) -> Mapping[str, float]:
+    """Return the seconds of each layer."""
+    return {row["layer"]: row["seconds"] for row in profile.rows if row["calls"]}
+
+
+def top_five(of_layer: Mapping[str, float]) -> list[str]:
+    """Return the layers that take most."""
+    return sorted(of_layer, key=of_layer.__getitem__, reverse=True)[:5]

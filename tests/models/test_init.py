@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cnnperf.errors import UsageError
-from cnnperf.models import create, initialise_of, recipe, speedrun
+from cnnperf.models import create, initialise_of, logits, recipe, speedrun
 from cnnperf.task import Choice
 
 DEVICES = ("cpu", "cuda")
@@ -60,3 +60,12 @@ def test_only_a_file_of_the_room_draws_weights_from_data() -> None:
     assert initialise_of(Choice(name="speedrun")) is speedrun.initialise
     assert initialise_of(Choice(name="vgg")) is None
     assert initialise_of(Choice(name="cnnperf.models.speedrun:build")) is None
+
+
+def test_logits_are_the_first_tensor_of_what_a_network_returns() -> None:
+    """Bare, in a tuple, a dict, or one in the other; what holds none is refused in words."""
+    one, other = torch.zeros(2, 10), torch.zeros(())
+    for output in (one, (one, other), {"logits": one, "loss": other}, [{"logits": (one, other)}, other]):
+        assert logits(output) is one
+    with pytest.raises(UsageError, match="returned str without a tensor; return the logits first"):
+        logits("nothing")

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from cnnperf.devices.cpu import acquire
+from cnnperf.models import logits
 from cnnperf.stages._layer_time import LayerTimer
 from cnnperf.stages._layers import Hooks, Listener, Structure, discover
-from cnnperf.stages._profile_step import first
 
 
 def structure_of(model: nn.Module, images: Tensor) -> Structure:
@@ -26,7 +26,7 @@ def listen(
     """Run forward, a sum for a loss, and backward, with the listener told of each layer."""
     structure = structure_of(model, images)
     with Hooks(structure, listener) as hooks, within or nullcontext():
-        loss = hooks.call("(loss)", torch.sum, first(model(images)))
+        loss = hooks.call("(loss)", torch.sum, logits(model(images)))
         hooks.watch_rest(loss)
         loss.backward()
 
@@ -41,7 +41,7 @@ def times(model: nn.Module, images: Tensor, samples: int = 5) -> Mapping[str, Ma
             start = device.mark()
             output = model(images)
             middle = device.mark()
-            loss = hooks.call("(loss)", torch.sum, first(output))
+            loss = hooks.call("(loss)", torch.sum, logits(output))
             hooks.watch_rest(loss)
             begin = device.mark()
             loss.backward()

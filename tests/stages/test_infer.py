@@ -7,17 +7,21 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from cnnperf.errors import EngineError, StageError
+from cnnperf.engines.onnxruntime import load as load_onnxruntime
+from cnnperf.errors import EngineError, StageError, UsageError
 from cnnperf.leaderboard import report_of
 from cnnperf.preflight import Request, prepare
 from cnnperf.record import Measurement, Record
 from cnnperf.runner import Unwatched, execute
 from cnnperf.stages import Bench
+from cnnperf.stages._source import source_of
 from cnnperf.stages.export import Export, checked
 from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import Infer
@@ -26,7 +30,8 @@ from cnnperf.suite import parse
 
 onnx = pytest.importorskip("onnx")
 
-QUICK = Infer(batch_sizes=(1, 7, 64), samples=11, seconds=0.0, pairs=0)
+ENGINES = ("torch", "onnxruntime", "onnxruntime_int8")
+QUICK = Infer(engines=ENGINES, batch_sizes=(1, 7, 64), samples=11, seconds=0.0, pairs=0)
 Make = Callable[..., Bench]
 
 
@@ -94,13 +99,13 @@ def test_a_truncated_file_is_one_sentence(tmp_path: Path, exported: Callable[...
     file = made.found("onnx")
     assert file is not None
     file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(StageError, match=r"model\.onnx: not a valid ONNX file"):
+    with pytest.raises(UsageError, match=r"model\.onnx: not a valid ONNX file \(\w+: .+\); export it again"):
         list(checked(file))
     with pytest.raises(StageError, match=r"model\.onnx: onnxruntime cannot load it"):
         list(infer(made, QUICK))
 
 
-@pytest.mark.parametrize("engine", ["torch", "onnxruntime", "onnxruntime_int8"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_an_engine_is_timed_and_held_to_torch(exported: Callable[..., Bench], engine: str) -> None:
     """Every batch size is timed; logits at the smallest and the largest batch are compared, and accuracy."""
     found = list(infer(exported(engine), QUICK))
@@ -114,6 +119,17 @@ def test_an_engine_is_timed_and_held_to_torch(exported: Callable[..., Bench], en
     (agreement,) = named(found, "infer.top1_agreement")
     assert agreement.values[0] > 0.9
     assert agreement.tags["n"] == 200
+    (single_stream,) = named(found, "infer.single_stream_latency", engine=engine)
+    assert single_stream.values[0] == pytest.approx(median(named(found, "infer.latency", batch_size=1)[0].values))
+    (offline,) = named(found, "infer.offline_images_per_s", engine=engine)
+    assert offline.tags["at_batch_size"] in QUICK.batch_sizes
+
+
+def test_fewer_test_images_are_classified_where_the_suite_says_so(exported: Callable[..., Bench]) -> None:
+    """Those of a smaller choice are the first of a larger one, and the number is told."""
+    found = list(infer(exported(), QUICK.model_copy(update={"test_images": 40})))
+    assert named(found, "infer.test_accuracy")[0].tags["n"] == 40
+    assert named(found, "infer.test_accuracy")[0].tags["images"] == "subset"
 
 
 def test_layers_of_onnxruntime_are_those_of_torch(exported: Callable[..., Bench]) -> None:
@@ -154,16 +170,94 @@ def test_output_that_is_not_finite_is_refused(exported: Callable[..., Bench]) ->
         list(infer(made, QUICK))
 
 
-def test_a_fixed_batch_is_refused_with_the_one_that_fits(exported: Callable[..., Bench]) -> None:
-    """The runtime would say it in many lines."""
+def test_a_fixed_batch_is_refused(exported: Callable[..., Bench]) -> None:
+    """By the check and by the engine; the runtime would say it in many lines."""
     made = exported()
     file = made.found("onnx")
     assert file is not None
     model = onnx.load(file)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     onnx.save(model, file)
-    with pytest.raises(StageError, match=r"takes batches of 4 only, got 1; set batch_sizes to \[4\]"):
+    with pytest.raises(UsageError, match="takes batches of 4 only; export it with a dynamic batch"):
+        list(checked(file))
+    with pytest.raises(StageError, match="takes batches of 4 only, got 1; export it with a dynamic batch"):
         list(infer(made, QUICK))
+
+
+def test_an_operator_that_the_runtime_lacks_is_one_sentence(exported: Callable[..., Bench]) -> None:
+    """The checker lets pass what is of a domain that it does not know."""
+    made = exported()
+    file = made.found("onnx")
+    assert file is not None
+    model = onnx.load(file)
+    model.opset_import.append(onnx.helper.make_opsetid("elsewhere", 1))
+    node = next(each for each in model.graph.node if each.op_type == "Relu")
+    node.op_type, node.domain = "Unheard", "elsewhere"
+    onnx.save(model, file)
+    with pytest.raises(StageError, match=r"onnxruntime cannot load it \(.*Unheard.*\); export it again") as caught:
+        list(infer(made, QUICK))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_newer_opset_than_is_known_is_one_sentence(exported: Callable[..., Bench]) -> None:
+    """Neither the checker nor the runtime takes a file of the future."""
+    made = exported()
+    file = made.found("onnx")
+    assert file is not None
+    model = onnx.load(file)
+    model.opset_import[0].version = 999
+    onnx.save(model, file)
+    with pytest.raises(UsageError, match="is of opset 999, the newest known here is"):
+        list(checked(file))
+    with pytest.raises(StageError, match=r"onnxruntime cannot load it \(.*999") as caught:
+        list(infer(made, QUICK))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_operator_that_onnx_lacks_is_one_sentence(bench: Make) -> None:
+    """The export names it."""
+    with pytest.raises(StageError, match=r"cannot be exported to ONNX: .*bessel") as caught:
+        list(export(bench("unheard"), Export()))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_provider_that_is_not_there_is_not_replaced_by_another(exported: Callable[..., Bench]) -> None:
+    """A build of onnxruntime for the CPU has no CUDA: the sentence says so, and nothing runs."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this build has CUDA")
+    source = replace(source_of(exported()), device="cuda")
+    with pytest.raises(
+        EngineError, match=r"onnxruntime [\d.]+ has no CUDAExecutionProvider; for cuda it takes another"
+    ):
+        load_onnxruntime(source)
+
+
+def test_options_of_an_engine_reach_it(exported: Callable[..., Bench]) -> None:
+    """The level of optimisation and the spinning are told from what ran, under a name of their own."""
+    choice = {"name": "onnxruntime", "optimization": "disabled", "spin": True}
+    settings = Infer.model_validate({**QUICK.model_dump(), "engines": ["torch", choice], "batch_sizes": [2]})
+    (of_torch, variant) = settings.variants("cpu")
+    assert (of_torch["engine"], variant["engine"]) == ("torch", "onnxruntime[optimization=disabled,spin=true]")
+    made = exported(str(variant["engine"]))
+    (facts,) = named(infer(made, settings), "infer.threads")
+    assert (facts.tags["optimization"], facts.tags["spinning"]) == ("disabled", True)
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        ("onnxruntim", r"unknown engine 'onnxruntim'; did you mean 'onnxruntime'"),
+        ({"name": "onnxruntime", "optimisation": "all"}, r"unknown option 'optimisation'; did you mean 'optimization'"),
+        ({"name": "onnxruntime", "optimization": "some"}, r"onnxruntime\.optimization: Input should be"),
+        ({"optimization": "all"}, "give a name, or a table with a name"),
+    ],
+)
+def test_an_engine_that_cannot_be_as_written_is_refused(engine: Any, words: str) -> None:
+    """Before anything is measured."""
+    with pytest.raises(ValidationError, match=words):
+        Infer.model_validate({"engines": ["torch", engine]})
 
 
 def test_an_engine_that_is_not_installed_names_the_extra(
@@ -174,6 +268,14 @@ def test_an_engine_that_is_not_installed_names_the_extra(
     monkeypatch.setattr("cnnperf.engines.find_spec", lambda name: None)
     with pytest.raises(EngineError, match=r"pip install 'cnnperf\[onnx\]'"):
         list(infer(made, QUICK))
+
+
+def test_torch_tells_the_seconds_of_its_layers(exported: Callable[..., Bench]) -> None:
+    """Those that the engine's kernels are set beside, on as many images."""
+    found = list(infer(exported("torch"), QUICK))
+    nodes = {m.tags["layer"]: m for m in named(found, "infer.node_time", engine="torch", batch_size=64)}
+    assert [node.tags["operator"] for node in nodes.values()][:3] == ["Conv2d", "BatchNorm2d", "ReLU"]
+    assert all(len(node.values) == 20 for node in nodes.values())
 
 
 def test_auto_doubles_the_batch_until_throughput_stops_rising(exported: Callable[..., Bench]) -> None:
@@ -213,7 +315,7 @@ def test_a_run_compares_engines_in_pairs_of_processes(tmp_path: Path) -> None:
 
 def engine_rows(record: Record, run: Path) -> list[Any]:
     """Return the rows of an engine's record in the table of its run."""
-    rows = report_of([run]).tables[-1].rows
+    rows = next(table for table in report_of([run]).tables if table.name == "engines").rows
     return [row for row in rows if row["engine"] == record.task.variant["engine"]]
 
 
@@ -224,6 +326,7 @@ import cnnperf.stages.infer, cnnperf.engine_worker
 for name in ("onnxruntime", "onnxruntime_int8"):
     registry.module("engines", name)
 import onnxruntime, onnxruntime.quantization
+cnnperf.stages.infer.Infer(engines=["torch", "torch_compile", "onnxruntime"])
 print("torch" in sys.modules)
 """
 

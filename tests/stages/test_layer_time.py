@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import planted
 import pytest
 import torch
-from profiling import times
+from profiling import listen, times
 from torch import nn
+from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity, profile
+
+from cnnperf.stages._trace import Marker
 
 TOLERANCE_S = 0.0005
 WAITS = (("forward", planted.FORWARD_S), ("backward", planted.BACKWARD_S))
@@ -52,3 +58,48 @@ def test_nodes_of_no_layer_have_their_own_time() -> None:
     found = times(planted.Branches(small(), small()), torch.randn(4, 8))
     assert "(unattributed) AddBackward0" in found["backward"]
     assert found["forward"]["(unattributed)"] > 0
+
+
+def test_shares_agree_with_the_self_times_of_torchs_profiler() -> None:
+    """Of the five layers that take most, to 5 points, forward and backward, from separate passes."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 24, 3, padding=1),
+        nn.Sigmoid(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(24, 16, 3, padding=1),
+        nn.Flatten(),
+        nn.Linear(16 * 16 * 16, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
+    images = torch.randn(8, 3, 32, 32)
+    of_passes = times(model, images, samples=30)
+    ours = {layer: of_passes["forward"][layer] + of_passes["backward"].get(layer, 0) for layer in map(str, range(11))}
+    theirs = self_times(model, images, samples=30)
+    for layer in sorted(ours, key=ours.__getitem__, reverse=True)[:5]:
+        assert ours[layer] / sum(ours.values()) == pytest.approx(theirs[layer] / sum(theirs.values()), abs=0.05), layer
+
+
+def self_times(model: nn.Module, images: torch.Tensor, samples: int) -> dict[str, float]:
+    """Return each layer's self times under the profiler, forward and backward, the least of some passes."""
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+        for _ in range(samples):
+            listen(model, images, Marker())
+    of_ranges: dict[str, list[float]] = defaultdict(list)
+    for event in profiler.events():
+        if event.name.removesuffix(" backward").isdigit():
+            of_ranges[event.name].append(sum(map(inner_self_time, event.cpu_children)))
+    least: dict[str, float] = defaultdict(float)
+    for name, spent in of_ranges.items():
+        # A layer's backward has as many ranges a pass as it has nodes.
+        nodes = len(spent) // samples
+        least[name.removesuffix(" backward")] += min(map(sum, zip(*[iter(spent)] * nodes, strict=True)))
+    return least
+
+
+def inner_self_time(event: FunctionEvent) -> float:
+    """Return the self time of an operator and all that it calls, in microseconds."""
+    return event.self_cpu_time_total + sum(map(inner_self_time, event.cpu_children))

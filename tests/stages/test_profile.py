@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import planted
 import pytest
 import torch
 from pydantic import ValidationError
@@ -22,7 +21,7 @@ from cnnperf.errors import StageError, UsageError
 from cnnperf.record import Measurement, Record
 from cnnperf.stages import Bench, _roofline
 from cnnperf.stages._profile_settings import Profile
-from cnnperf.stages._profile_step import first, restored
+from cnnperf.stages._profile_step import restored
 from cnnperf.stages._trace import Marker
 from cnnperf.stages.profile import measure
 
@@ -98,6 +97,17 @@ def test_inference_has_no_backward_and_saves_nothing(bench: MakeBench) -> None:
     for quantity in ("backward_seconds", "backward_macs", "saved_bytes", "gradient_bytes", "optimizer_state_bytes"):
         assert not of(found, quantity)
     assert all(m.tags["mode"] == "infer" for m in found if "batch_size" in m.tags)
+
+
+def test_the_peak_of_the_allocations_is_what_the_process_rises_by(bench: MakeBench) -> None:
+    """Where the system lets the peak resident set begin anew; large activations drown what else comes and goes."""
+    if not acquire().reset_peak():
+        pytest.skip("the system does not let VmHWM begin anew")
+    found = list(measure(bench(model="wide"), settings(batch_sizes=[256])))
+    [allocated] = of(found, "peak_above_start_bytes").values()
+    [risen] = of(found, "process_peak_above_start_bytes").values()
+    assert allocated.values[0] > 3 * 256 * 48 * 28 * 28 * 4
+    assert risen.values[0] == pytest.approx(allocated.values[0], rel=0.1)
 
 
 def test_every_batch_size_has_its_profile(bench: MakeBench) -> None:
@@ -184,12 +194,12 @@ def test_settings_follow_the_training() -> None:
         Profile.resolve({}, {"train": {"optimiser": "sgd"}}, {})
 
 
-def test_the_first_tensor_is_taken_for_the_logits() -> None:
-    """Of a tuple; a network that returns none is refused in words."""
-    model = planted.OfPair()
-    assert first(model(torch.randn(2, 4))).shape == (2, 4)
-    with pytest.raises(StageError, match="returned str without a tensor"):
-        first("nothing")
+def test_a_network_may_return_a_tuple(bench: MakeBench) -> None:
+    """Its first tensor is the logits, in training and in inference; the layers are there as in any other."""
+    for mode in ("train", "infer"):
+        found = list(measure(bench(model="paired"), settings(mode=mode)))
+        assert list(of(found, "calls")) == ["inner.0", "inner.1"]
+        assert of(found, "forward_macs")["inner.1"].values == (32 * 28 * 28 * 10,)
 
 
 def test_every_probe_is_named_and_kept() -> None:

@@ -1,0 +1,51 @@
+"""A model on the meta device: built and run on a batch of two, and nothing is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cnnperf import models
+from cnnperf.errors import UsageError
+from cnnperf.task import Choice
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """What preflight knows of a model once it is built: its size, its arithmetic and what it returns."""
+
+    weight_bytes: int
+    flops: int
+    """Of one image's forward pass."""
+    extras: str
+    """What it returns beside its logits, in words; empty if nothing."""
+
+
+def rehearse(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Rehearsed:
+    """Build a model for images of C×H×W and run a batch of two through it, in evaluation mode. Raises UsageError."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    try:
+        with torch.device("meta"):
+            model = models.create(choice, shape, num_classes).eval()
+            with FlopCounterMode(display=False) as counter:
+                output = model(torch.empty(2, *shape))
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{str(choice)!r} cannot be built and run on {_times(shape)} images; give options that fit "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    logits = models.logits(output)
+    if logits.shape != (2, num_classes):
+        got = _times(logits.shape)
+        raise UsageError(f"{str(choice)!r} must return logits of 2×{num_classes} for a batch of 2, got {got}")
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    extras = "" if output is logits else f"a {type(output).__name__} of {len(output)}"
+    return Rehearsed(weight_bytes=size, flops=counter.get_total_flops() // 2, extras=extras)
+
+
+def _times(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))

@@ -1,0 +1,37 @@
+"""The command that lays out a run for TensorBoard: `cnnperf tensorboard`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnnperf.errors import UsageError
+
+
+def tensorboard(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    *,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write; RUN/tensorboard if absent.")] = None,
+) -> None:
+    """Lay out a run for TensorBoard: curves as scalars, test images in grids, and the traces of its profiles.
+
+    Needs the extra `tensorboard`. The folder's name goes to stdout. Exit status: 0 done, 2 there is nothing to show.
+    """
+    from importlib.util import find_spec
+
+    from cnnperf.reports._tensorboard import write
+
+    if find_spec("tensorboard") is None:
+        raise UsageError("TensorBoard is not installed; pip install 'cnnperf[tensorboard]'")
+    folder = out or run / "tensorboard"
+    write(run, folder)
+    print(folder)
+    print(f"look at it with: tensorboard --logdir {folder}", file=sys.stderr)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Enter the command of this file."""
+    app.command(epilog="Example: tensorboard --logdir $(cnnperf tensorboard results/cifar/<run>)")(tensorboard)

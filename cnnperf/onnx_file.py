@@ -1,0 +1,104 @@
+"""An ONNX file looked at before it is run: whether it is one, and whether images of a dataset fit it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cnnperf.engines import require
+from cnnperf.errors import UsageError
+
+FLOAT = 1
+"""TensorProto.FLOAT."""
+
+
+class Facts(NamedTuple):
+    """What a valid file says of itself."""
+
+    opset: int
+    ir_version: int
+    nodes: int
+    size: int
+    """In bytes, without weights that lie beside it."""
+
+
+def look(path: Path) -> Facts:
+    """Check a file in full, by onnx's own checker and shape inference.
+
+    Raises UsageError for one that is not there, truncated, invalid, of a fixed batch or an opset to come, EngineError
+    without onnx.
+    """
+    require("export", "onnx")
+    model = _read(path)
+    shape = images_of(model, path).type.tensor_type.shape
+    if not shape.dim or shape.dim[0].HasField("dim_value"):
+        fixed = shape.dim[0].dim_value if shape.dim else "no size"
+        raise UsageError(f"{path}: takes batches of {fixed} only; export it with a dynamic batch")
+    opset, newest = _opset(model)
+    if opset > newest:
+        raise UsageError(f"{path}: is of opset {opset}, the newest known here is {newest}; export it with that")
+    return Facts(opset, model.ir_version, len(model.graph.node), path.stat().st_size)
+
+
+def fit(path: Path, shape: tuple[int, int, int], num_classes: int) -> Facts:
+    """Look at a file that is to be run on images of C×H×W. Raises UsageError as `look`, and where these do not fit."""
+    facts, model = look(path), _read(path)
+    wanted, classes = _sizes(images_of(model, path))[1:], _sizes(model.graph.output[0])[1:]
+    if not _agree(wanted, shape):
+        raise UsageError(f"{path}: takes images of {_times(wanted)}, got {_times(shape)}; name a dataset that fits")
+    if len(model.graph.output) != 1 or not _agree(classes, (num_classes,)):
+        raise UsageError(
+            f"{path}: must return logits of {num_classes} classes and nothing else, got {len(model.graph.output)} "
+            f"output(s), the first of {_times(classes)} an image"
+        )
+    return facts
+
+
+def images_of(model: Any, path: Path) -> Any:
+    """Return the one input of a graph. Raises UsageError if there are more, or it is not float32."""
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = [each for each in model.graph.input if each.name not in weights]
+    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != FLOAT:
+        raise UsageError(f"{path}: must take one input, images in float32, got {len(inputs)}; export it so")
+    return inputs[0]
+
+
+def _read(path: Path) -> Any:
+    import onnx
+
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; give the path of an ONNX file")
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+        return onnx.load(path, load_external_data=False)
+    except Exception as error:  # Of the checker, of shape inference, or of the parser.
+        raise UsageError(f"{path}: not a valid ONNX file ({first_line(error)}); export it again") from error
+
+
+def _opset(model: Any) -> tuple[int, int]:
+    """Return the operator set of a file, and the newest that onnx knows."""
+    from onnx import defs
+
+    found = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
+    return found, defs.onnx_opset_version()
+
+
+def _sizes(value: Any) -> tuple[int | None, ...]:
+    dims = value.type.tensor_type.shape.dim
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
+
+
+def _agree(found: tuple[int | None, ...], wanted: tuple[int, ...]) -> bool:
+    return len(found) == len(wanted) and all(a in (None, b) for a, b in zip(found, wanted, strict=True))
+
+
+def _times(sizes: tuple[int | None, ...]) -> str:
+    return "×".join("?" if size is None else str(size) for size in sizes) or "no size"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error began with, and its kind."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no words'}"

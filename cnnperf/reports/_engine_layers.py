@@ -1,0 +1,58 @@
+"""One engine's layers beside torch's as people read them: a row a group, a total that adds up, and what was mapped."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from cnnperf.engine_layers import Group, Join
+from cnnperf.reports._readable import MISSING, scaled
+
+
+def write(join: Join, console: Console) -> None:
+    """Print a join."""
+    cell = join.record.task.cell
+    title = (str(cell.model), str(cell.dataset), f"batches of {join.batch_size}", f"torch beside {join.engine}")
+    console.print(Text(" · ".join(title), style="bold"))
+    console.print(_grid(join))
+    total, reorders = join.total("engine_s"), join.total("reorder_s")
+    if total and join.mapped_share is not None:
+        console.print(
+            Text(
+                f"{scaled(join.mapped_share, 'fraction')} of kernel time belongs to a layer; "
+                f"layout reorders take {scaled((reorders or 0) / total, 'fraction')} of it."
+            )
+        )
+
+
+def _grid(join: Join) -> RichTable:
+    torch_s, engine_s = join.total("torch_s"), join.total("engine_s")
+    totals = ("total", "", _scaled(torch_s), _scaled(engine_s), _ratio(torch_s, engine_s), "")
+    grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, show_footer=True)
+    for index, head in enumerate(("layers", "kernels", "torch", join.engine, "speed-up", "share")):
+        grid.add_column(head, footer=totals[index], justify="left" if index < 2 else "right", overflow="fold")
+    for group in join.groups:
+        grid.add_row(*map(Text, _cells(group, engine_s)))
+    return grid
+
+
+def _cells(group: Group, total: float | None) -> tuple[str, ...]:
+    share = group.engine_s / total if group.engine_s is not None and total else None
+    return (
+        group.name,
+        ", ".join(group.operators) or MISSING,
+        _scaled(group.torch_s),
+        _scaled(group.engine_s),
+        _ratio(group.torch_s, group.engine_s),
+        MISSING if share is None else scaled(share, "fraction"),
+    )
+
+
+def _scaled(seconds: float | None) -> str:
+    return MISSING if seconds is None else scaled(seconds, "s")
+
+
+def _ratio(one: float | None, other: float | None) -> str:
+    return f"{one / other:.2f}" if one is not None and other else MISSING

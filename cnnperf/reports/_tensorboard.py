@@ -1,0 +1,105 @@
+"""A run as TensorBoard shows it: curves as scalars, grids of test images, and the profiles' traces for its plugin."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnperf import record
+from cnnperf.errors import UsageError
+from cnnperf.leaderboard import training_curves
+from cnnperf.record import Record
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+SCALARS = ("train_loss", "train_accuracy", "validation_accuracy")
+COLUMNS = 5
+"""Of a grid."""
+SCALE, BORDER, CAPTION = 3, 2, 12
+"""How much larger an image is drawn, its frame in the colour of right or wrong, the line beneath it; in pixels."""
+RIGHT, WRONG = "green", "red"
+
+
+def write(run: Path, out: Path) -> None:
+    """Write what TensorBoard reads, a folder a task. Raises StoreError, or UsageError if there is nothing to show."""
+    tasks = [r for r in record.read(run) if r.status == "ok" and r.task.stage in ("train", "profile")]
+    if not tasks:
+        raise UsageError(f"{run}: neither a training nor a profile ended well; TensorBoard has nothing to show")
+    for each in tasks:
+        folder = out / each.task.cell.id / f"{each.task.stage}-{each.task.repeat}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if each.task.stage == "train":
+            _write_events(each, run, folder)
+        for kind, path in each.artifacts.items():
+            if kind.startswith("trace_"):
+                shutil.copy(run / path, folder)
+
+
+def grid(images: NDArray[Any], labels: Sequence[int], predictions: Sequence[int]) -> Image:
+    """Draw images, uint8 N×C×H×W with 1 or 3 channels, framed as right or wrong, their label and class beneath."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    _, _, height, width = images.shape
+    cell_height, cell_width = SCALE * height + 2 * BORDER + CAPTION, SCALE * width + 2 * BORDER
+    pixels = np.broadcast_to(images.transpose(0, 2, 3, 1), (len(images), height, width, 3))
+    sheet = Image.new("RGB", (COLUMNS * cell_width, -(-len(images) // COLUMNS) * cell_height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, (image, label, prediction) in enumerate(zip(pixels, labels, predictions, strict=True)):
+        x, y = place % COLUMNS * cell_width, place // COLUMNS * cell_height
+        is_right = label == prediction
+        corner = x + cell_width - 1, y + cell_height - CAPTION - 1
+        draw.rectangle((x, y, *corner), fill=RIGHT if is_right else WRONG)
+        drawn = Image.fromarray(np.ascontiguousarray(image)).resize(
+            (SCALE * width, SCALE * height), Image.Resampling.NEAREST
+        )
+        sheet.paste(drawn, (x + BORDER, y + BORDER))
+        caption = str(label) if is_right else f"{label} taken for {prediction}"
+        draw.text((x + BORDER, y + cell_height - CAPTION), caption, fill="black")
+    return sheet
+
+
+def _write_events(trained: Record, run: Path, folder: Path) -> None:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    begun = datetime.fromisoformat(trained.started).timestamp()
+    for earlier in folder.glob("events.*"):
+        earlier.unlink()  # TensorBoard would show what they hold twice.
+    writer = EventFileWriter(str(folder))
+    try:
+        for row in training_curves({run.name: (trained,)}).rows:
+            values = [Summary.Value(tag=name, simple_value=row[name]) for name in SCALARS if row[name] is not None]
+            summary = Summary(value=values)
+            writer.add_event(Event(wall_time=begun + row["seconds"], step=row["step"], summary=summary))
+        steps = int(next((m.values[0] for m in trained.find("train.steps")), 0))
+        for name, image in _examples(trained, run):
+            png = io.BytesIO()
+            image.save(png, "PNG")
+            drawn = Summary.Image(
+                height=image.height, width=image.width, colorspace=3, encoded_image_string=png.getvalue()
+            )
+            summary = Summary(value=[Summary.Value(tag=f"test images/{name}", image=drawn)])
+            writer.add_event(Event(wall_time=begun + trained.duration_s, step=steps, summary=summary))
+    finally:
+        writer.close()
+
+
+def _examples(trained: Record, run: Path) -> Iterator[tuple[str, Image]]:
+    """Yield the grids of the test images that were classified rightly and wrongly; none where there are none."""
+    import numpy as np
+
+    if "examples" not in trained.artifacts:
+        return
+    with np.load(run / trained.artifacts["examples"]) as kept:
+        images, labels, predictions = kept["image"], kept["label"], kept["prediction"]
+    for name, chosen in (("right", labels == predictions), ("wrong", labels != predictions)):
+        if chosen.any():
+            yield name, grid(images[chosen], labels[chosen].tolist(), predictions[chosen].tolist())

@@ -1,0 +1,78 @@
+"""An engine alone: its latency at each batch size, up to the largest that is worth it, and the two scenarios."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from statistics import median
+
+from cnnperf.engines import Engine
+from cnnperf.record import Measurement
+from cnnperf.sampling import Plan, sample
+from cnnperf.stages import Bench
+from cnnperf.stages._infer_settings import LARGEST, Infer
+from cnnperf.stages._samples import Inputs
+from cnnperf.stages._single import single
+from cnnperf.task import Scalar
+
+RISE = 1.03
+"""A batch twice as large must raise the throughput by this, or `auto` ends."""
+WARMUP_S = 10.0
+
+
+class Timing:
+    """Times an engine at one batch size after another; `images_per_s` then holds those that it could do."""
+
+    def __init__(
+        self, bench: Bench, settings: Infer, engine: Engine, inputs: Inputs, tags: Mapping[str, Scalar]
+    ) -> None:
+        self._bench = bench
+        self._settings = settings
+        self._engine = engine
+        self._inputs = inputs
+        self._tags = tags
+        self._plan = Plan(samples=settings.samples, seconds=settings.seconds, sample_s=0.0, warmup_s=WARMUP_S)
+        self.images_per_s: dict[int, float] = {}
+        """By batch size; of the median call, as every table has it."""
+
+    def measured(self) -> Iterator[Measurement]:
+        """Yield the latency of each call at each batch size, where a search ended and why, and the scenarios."""
+        is_search, before, bound = self._settings.batch_sizes == "auto", 0.0, f"limit of {LARGEST}"
+        for batch_size in self._settings.ladder():
+            try:
+                yield from self._at(batch_size)
+            except Exception as error:
+                if not (is_search and self.images_per_s and is_starved(error)):
+                    raise
+                bound = "memory"
+                break
+            if is_search and self.images_per_s[batch_size] < RISE * before:
+                bound = "throughput"
+                break
+            before = self.images_per_s[batch_size]
+        if is_search:
+            yield single("infer.largest_batch_size", "count", max(self.images_per_s), None, **self._tags, bound=bound)
+        yield from self._scenarios()
+
+    def _at(self, batch_size: int) -> Iterator[Measurement]:
+        samples = sample(self._engine.bind(self._inputs.batch(batch_size)), self._engine.synchronize, self._plan)
+        call_s = median(samples.call_s)
+        self.images_per_s[batch_size] = batch_size / call_s
+        self._bench.progress(batch_size=batch_size, ms=1e3 * call_s)
+        yield from samples.measurements("infer.latency", **self._tags, batch_size=batch_size)
+
+    def _scenarios(self) -> Iterator[Measurement]:
+        """Yield them by the names that MLPerf has: one image after another, and the largest throughput."""
+        speeds = self.images_per_s
+        if 1 in speeds:
+            yield single("infer.single_stream_latency", "s", 1 / speeds[1], "lower", **self._tags)
+        best = max(speeds, key=speeds.__getitem__)
+        yield single("infer.offline_images_per_s", "images/s", speeds[best], "higher", **self._tags, at_batch_size=best)
+
+
+def is_starved(error: Exception) -> bool:
+    """Tell whether it was memory that was wanting: Python's, NumPy's, torch's or ONNX Runtime's own words for it."""
+    words = f"{type(error).__name__}: {error}".lower()
+    return isinstance(error, MemoryError) or any(part in words for part in STARVED)
+
+
+STARVED = ("outofmemory", "out of memory", "allocate", "bad_alloc", "bad allocation")

@@ -1,0 +1,118 @@
+"""What each engine takes, what timing it costs beside a loop written by hand, and whether it differs from itself."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from cnnperf import registry
+from cnnperf._engine_ranks import LEVEL
+from cnnperf.datasets import Roots
+from cnnperf.devices.cpu import acquire
+from cnnperf.engines import Engine
+from cnnperf.machine import fingerprint
+from cnnperf.record import Record
+from cnnperf.sampling import Plan, sample
+from cnnperf.stages import Bench
+from cnnperf.stages._infer_settings import Infer
+from cnnperf.stages._pairs import speedups
+from cnnperf.stages._samples import Inputs
+from cnnperf.stages._source import loaded
+from cnnperf.stages._throughput import WARMUP_S
+from cnnperf.stages.export import Export
+from cnnperf.stages.export import measure as export
+from cnnperf.stats import SignedRanks
+from cnnperf.task import Cell, Choice, Task
+
+pytest.importorskip("onnxruntime")
+
+WARMUP, ROUNDS = 3, 30
+TURNS = 15
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """Return a bench of the infer stage behind the export of ResNet on images like CIFAR-10's, on one thread."""
+    dataset = registry.find("datasets", "synthetic")(Roots(cache=tmp_path), None, shape=(3, 32, 32), train=512, test=64)
+    cell = Cell(dataset=Choice(name="synthetic"), model=Choice(name="resnet"), device=Choice(name="cpu"))
+    task = Task(cell=cell, stage="export", seed=0, threads=1, timeout_s=600, data=dataset.provenance)
+    first = Bench(task, acquire(), dataset, tmp_path, lambda **numbers: None)
+    list(export(first, Export()))
+    made = Record(
+        task=task,
+        key=task.key,
+        machine=fingerprint(),
+        started="",
+        duration_s=0.0,
+        status="ok",
+        artifacts=first.artifacts,
+    )
+    variant = task.model_copy(update={"stage": "infer", "variant": {"engine": "onnxruntime"}})
+    return Bench(variant, acquire(), dataset, tmp_path, first.progress, {}, {"export": made})
+
+
+@pytest.fixture(params=registry.names("engines"))
+def engine(request: pytest.FixtureRequest, bench: Bench) -> Engine:
+    """Return each engine that there is a file of."""
+    return loaded(bench, Choice(name=request.param))
+
+
+@pytest.mark.benchmark(group="engines, ResNet, one thread")
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_engine(benchmark: BenchmarkFixture, bench: Bench, engine: Engine, batch_size: int) -> None:
+    """Logits of a batch."""
+    call = engine.bind(Inputs.of(bench).batch(batch_size))
+    benchmark.pedantic(call, warmup_rounds=WARMUP, rounds=ROUNDS)
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_latency_is_that_of_a_loop_by_hand(benchmark: BenchmarkFixture, bench: Bench, batch_size: int) -> None:
+    """Over the same session in one run, taking turns: the medians are within 3 % of each other."""
+    benchmark.group = "infer.latency of onnxruntime ÷ a loop by hand, within 3 %"
+    made = loaded(bench, Choice(name="onnxruntime"))
+    images = Inputs.of(bench).batch(batch_size)
+    call, session = made.bind(images), made._session  # type: ignore[attr-defined]
+    defaults = Infer()
+    plan = Plan(samples=defaults.samples, seconds=0.0, sample_s=0.0, warmup_s=WARMUP_S)
+    sample(call, made.synchronize, plan)
+    pairs: list[tuple[float, float]] = []
+
+    def take_turns() -> None:
+        for _ in range(TURNS):
+            ours = statistics.median(sample(call, made.synchronize, plan).call_s)
+            pairs.append((ours, statistics.median(by_hand(session, images, defaults.samples))))
+
+    benchmark.pedantic(take_turns, rounds=1)
+    ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+    benchmark.extra_info |= {"ratio": ratio, "call_s": pairs[0][0]}
+    assert abs(ratio - 1) <= 0.03
+
+
+def by_hand(session: object, images: np.ndarray, count: int) -> list[float]:
+    """Time a session as one would without cnnperf."""
+    run: Callable[..., object] = session.run  # type: ignore[attr-defined]
+    feed = {"images": images}
+    times = []
+    for _ in range(count):
+        start = perf_counter()
+        run(["logits"], feed)
+        times.append(perf_counter() - start)
+    return times
+
+
+def test_an_engine_does_not_differ_from_itself(benchmark: BenchmarkFixture, bench: Bench) -> None:
+    """Two of the same, in eight fresh pairs: the interval that the tool prints holds 1."""
+    benchmark.group = "onnxruntime ÷ onnxruntime in turns: 1 is in the interval"
+    same = Choice(name="onnxruntime")
+    [found] = benchmark.pedantic(lambda: list(speedups(bench, same, same, (1,), 8)), rounds=1)
+    ranks = SignedRanks(np.log(found.values))
+    low, high = math.exp(ranks.lower(LEVEL)), math.exp(ranks.upper(LEVEL))
+    benchmark.extra_info |= {"speed-up": math.exp(ranks.estimate), "low": low, "high": high}
+    assert low <= 1 <= high

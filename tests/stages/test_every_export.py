@@ -1,0 +1,43 @@
+"""Every network on images of either dataset's shape: exported, equal to torch, at any batch, every kernel a layer's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cnnperf import registry
+from cnnperf.datasets import Roots
+from cnnperf.record import Record
+from cnnperf.stages import Bench
+from cnnperf.stages.export import Export
+from cnnperf.stages.export import measure as export
+from cnnperf.stages.infer import Infer
+from cnnperf.stages.infer import measure as infer
+from cnnperf.task import Choice
+
+pytest.importorskip("onnx")
+
+SETTINGS = Infer(batch_sizes=(1, 7, 64), samples=11, seconds=0.0, pairs=0, test_images=64)
+SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("model", registry.names("models"))
+def test_a_network_is_the_same_in_onnxruntime(
+    bench: Callable[..., Bench], trained: Callable[..., Record], tmp_path: Any, model: str, shape: tuple[int, int, int]
+) -> None:
+    """At 1, 7 and 64 images; at least 99 % of kernel time at full optimisation belongs to a layer."""
+    data = registry.find("datasets", "synthetic")(Roots(cache=tmp_path), None, shape=shape, train=64, test=64)
+    first = bench(data=data)
+    cell = first.task.cell.model_copy(update={"model": Choice(name=model)})
+    first = replace(first, task=first.task.model_copy(update={"cell": cell, "stage": "export"}))
+    list(export(first, Export(test_images=64)))
+    record = trained().model_copy(update={"task": first.task, "artifacts": dict(first.artifacts)})
+    task = first.task.model_copy(update={"stage": "infer", "variant": {"engine": "onnxruntime"}})
+    found = list(infer(replace(first, task=task, artifacts={}, needs={"export": record}), SETTINGS))
+    assert [m.tags["batch_size"] for m in found if m.metric == "infer.latency"] == [1, 7, 64]
+    (share,) = [m.values[0] for m in found if m.metric == "infer.mapped_share"]
+    assert share >= 0.99

@@ -1,0 +1,115 @@
+"""The search for the largest batch: it doubles, it ends where throughput does, and memory that is wanting bounds it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnperf.engines import Images
+from cnnperf.stages import Bench
+from cnnperf.stages._infer_settings import LARGEST, Infer
+from cnnperf.stages._samples import Inputs
+from cnnperf.stages._throughput import Timing, is_starved
+
+onnx = pytest.importorskip("onnx")
+
+QUICK = Infer(batch_sizes="auto", samples=11, seconds=0.0, pairs=0)
+
+
+class Sleeper:
+    """An engine whose call takes as long as it is told for a batch size, and that has memory for so many images."""
+
+    def __init__(self, seconds: Callable[[int], float], room: int = LARGEST) -> None:
+        self._seconds = seconds
+        self._room = room
+
+    def bind(self, images: Images) -> Callable[[], object]:
+        """Return a call that sleeps. Raises MemoryError for a batch that has no room."""
+        if len(images) > self._room:
+            np.empty(2**60, np.uint8)
+        return lambda: time.sleep(self._seconds(len(images)))
+
+    def synchronize(self) -> None:
+        """Return at once."""
+
+
+def search(bench: Callable[..., Bench], engine: Any, settings: Infer = QUICK) -> tuple[Timing, list[Any]]:
+    """Time an engine, and return what is known of it and what was measured."""
+    made = bench()
+    timing = Timing(made, settings, engine, Inputs.of(made), {"engine": "sleeper"})
+    return timing, list(timing.measured())
+
+
+def bound(found: list[Any]) -> tuple[float, str]:
+    """Return where a search ended, and why."""
+    (ended,) = [m for m in found if m.metric == "infer.largest_batch_size"]
+    return ended.values[0], ended.tags["bound"]
+
+
+def test_the_search_ends_where_throughput_stops_rising(bench: Callable[..., Bench]) -> None:
+    """A call that takes as long for 8 images as for 4 times two of them gains nothing at 8."""
+    timing, found = search(bench, Sleeper(lambda size: 0.003 if size <= 4 else 0.003 * size / 2))
+    assert list(timing.images_per_s) == [1, 2, 4, 8]
+    assert bound(found) == (8, "throughput")
+    (offline,) = [m for m in found if m.metric == "infer.offline_images_per_s"]
+    assert offline.tags["at_batch_size"] == 4
+    assert offline.values[0] == max(timing.images_per_s.values())
+
+
+def test_wanting_memory_bounds_the_search(bench: Callable[..., Bench]) -> None:
+    """What was measured stands, and the largest batch that had room is told."""
+    timing, found = search(bench, Sleeper(lambda size: 0.002, room=4))
+    assert list(timing.images_per_s) == [1, 2, 4]
+    assert bound(found) == (4, "memory")
+
+
+def test_wanting_memory_is_a_fault_where_that_batch_was_asked_for(bench: Callable[..., Bench]) -> None:
+    """Also in a search whose first batch does not fit."""
+    asked = QUICK.model_copy(update={"batch_sizes": (1, 8)})
+    for settings, room in ((asked, 4), (QUICK, 0)):
+        with pytest.raises(MemoryError):
+            search(bench, Sleeper(lambda size: 0.001, room), settings)
+
+
+def test_any_other_fault_ends_the_search_as_a_fault(bench: Callable[..., Bench]) -> None:
+    """Nothing is taken for a want of memory that is none."""
+
+    def fault(size: int) -> float:
+        if size > 2:
+            raise ValueError("shape")
+        return 0.001
+
+    with pytest.raises(ValueError, match="shape"):
+        search(bench, Sleeper(fault))
+
+
+def test_each_library_s_words_for_a_want_of_memory_are_known() -> None:
+    """NumPy's, torch's and ONNX Runtime's, as they say it when asked for an exbibyte."""
+    import onnxruntime
+    import torch
+    from onnx import TensorProto, helper
+
+    fill = helper.make_node("ConstantOfShape", ["shape"], ["filled"])
+    graph = helper.make_graph(
+        [fill],
+        "huge",
+        [helper.make_tensor_value_info("shape", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("filled", TensorProto.FLOAT, [None])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for call in (
+        lambda: np.empty(2**60, np.uint8),
+        lambda: torch.empty(2**60, dtype=torch.uint8),
+        lambda: session.run(None, {"shape": np.array([2**58], np.int64)}),
+    ):
+        with pytest.raises(Exception, match=r".") as caught:  # Each has a class of its own.
+            call()
+        assert is_starved(caught.value), caught.value
+    assert not is_starved(ValueError("a shape does not fit"))

@@ -1,0 +1,38 @@
+"""`cnnperf tensorboard`: a log folder whose name goes to stdout, without torch; a fault in a sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from cnnperf import record
+from cnnperf.record import Record
+
+CODE = (
+    "import atexit, sys; from cnnperf.cli import main; atexit.register(lambda: print('torch' in sys.modules)); main()"
+)
+
+
+def tensorboard(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command and say whether torch was imported."""
+    command = [sys.executable, "-c", CODE, "tensorboard", *words]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_stdout_is_what_tensorboard_wants_to_know(tmp_path: Path, trained: Callable[..., Record]) -> None:
+    """The folder in the run's, or the one that is named; a training without examples has its curves."""
+    record.append(tmp_path, trained())
+    for options, folder in (((), tmp_path / "tensorboard"), (("--out", str(tmp_path / "x")), tmp_path / "x")):
+        done = tensorboard(str(tmp_path), *options)
+        assert (done.returncode, done.stdout) == (0, f"{folder}\nFalse\n"), done.stderr
+        assert f"tensorboard --logdir {folder}" in done.stderr
+        assert list((folder / "cifar10/lenet/cpu/train-0").glob("events.*"))
+
+
+def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
+    """With exit status 2."""
+    done = tensorboard(str(tmp_path))
+    assert done.returncode == 2
+    assert "records.jsonl" in done.stderr

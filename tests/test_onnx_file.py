@@ -1,0 +1,79 @@
+"""An ONNX file is looked at before it is run: each thing that is wrong with it is one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnperf.errors import UsageError
+from cnnperf.onnx_file import fit, look
+
+onnx = pytest.importorskip("onnx")
+
+SHAPE = (1, 28, 28)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[..., Path]:
+    """Return a maker of files that average the pixels of an image and give 10 logits."""
+
+    def make(
+        batch: Any = "n", size: int = 28, classes: int = 10, kind: int = onnx.TensorProto.FLOAT, opset: int = 20
+    ) -> Path:
+        from onnx import helper
+
+        weight = helper.make_tensor("weight", kind, [size * size, classes], [0.5] * (size * size * classes))
+        graph = helper.make_graph(
+            [
+                helper.make_node("Flatten", ["images"], ["flat"], axis=1),
+                helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
+            ],
+            "mean",
+            [helper.make_tensor_value_info("images", kind, [batch, 1, size, size])],
+            [helper.make_tensor_value_info("logits", kind, [batch, classes])],
+            [weight],
+        )
+        path = tmp_path / "some.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10), path)
+        return path
+
+    return make
+
+
+def test_a_sound_file_says_what_it_is(file: Callable[..., Path]) -> None:
+    """Opset, IR, nodes and size."""
+    path = file()
+    assert fit(path, SHAPE, 10) == look(path) == (20, 10, 2, path.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch": 4}, "takes batches of 4 only; export it with a dynamic batch"),
+        ({"size": 32}, r"takes images of 1×32×32, got 1×28×28; name a dataset that fits"),
+        ({"classes": 7}, r"must return logits of 10 classes and nothing else, got 1 output\(s\), the first of 7"),
+        ({"kind": onnx.TensorProto.DOUBLE}, "must take one input, images in float32"),
+        ({"opset": 999}, "is of opset 999, the newest known here is"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(file: Callable[..., Path], changes: dict[str, Any], words: str) -> None:
+    """With the cure."""
+    with pytest.raises(UsageError, match=words) as caught:
+        fit(file(**changes), SHAPE, 10)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_or_missing_file_is_refused(file: Callable[..., Path], tmp_path: Path) -> None:
+    """As is one that is something else."""
+    path = file()
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UsageError, match=r"some\.onnx: not a valid ONNX file \(\w+: .+\); export it again"):
+        look(path)
+    path.write_text("no protocol buffer")
+    with pytest.raises(UsageError, match="not a valid ONNX file"):
+        look(path)
+    with pytest.raises(UsageError, match=r"other\.onnx: no such file"):
+        look(tmp_path / "other.onnx")
