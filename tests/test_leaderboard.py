@@ -285,11 +285,11 @@ def test_curves_have_a_row_an_evaluation(tmp_path: Path, trained: Trained) -> No
 
 
 def test_summary_shares_out_the_time_since_the_start(trained: Trained) -> None:
-    """Of 200 s, 78 and 14 were training and evaluation; what failed, and what was no task, is overhead."""
+    """Of 390 s, 78 and 14 were training and evaluation; what failed, and what was no task, is overhead."""
     measured = [once("train.seconds", 78.0), once("train.evaluation_seconds", 14.0)]
     failed = trained("nin", status="failed", error="x", measured=measured)
-    assert summary([trained(measured=measured), failed], 200) == "training 39 %, evaluation 7 %, overhead 54 %"
-    assert summary([failed], 200) == "no training ended well"
+    assert summary([trained(measured=measured), failed], 390) == "training 20 %, evaluation 4 %, overhead 76 %"
+    assert summary([failed], 390) == "no training ended well"
 
 
 def test_summary_of_records_alone_is_of_the_tasks(trained: Trained) -> None:

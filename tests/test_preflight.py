@@ -124,6 +124,13 @@ def test_settings_are_resolved_in_order() -> None:
     assert first.weight_bytes == 83_126 * 4
 
 
+def test_recipe_is_that_for_the_task_s_device() -> None:
+    """VGG's faster format is not the same on the CPU and on CUDA, be it there or not."""
+    datasets = [{"name": "synthetic", "train": 600, "test": 200}]
+    tasks = prepare(request(models=["vgg"], datasets=datasets, devices=["cpu", "cuda"])).tasks
+    assert [ready.task.settings["memory_format"] for ready in tasks] == ["contiguous", "channels_last"]
+
+
 def test_quick_cuts_budgets_and_repeats() -> None:
     """A look takes seconds."""
     datasets = [{"name": "synthetic", "train": 600, "test": 200}]
