@@ -16,6 +16,9 @@ from cnnperf.verdict import Outcome, Verdict
 LEAST_SEEDS = 3
 """Fewer trainings a side do not show how much trainings differ among themselves."""
 
+JUDGED = ("count", "bytes", "fraction")
+"""Units in which two runs apart in time can be told apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -108,6 +111,16 @@ class Pending:
         )
 
 
+def is_compared(measurement: Measurement) -> bool:
+    """Tell whether a change of it is for better or worse: it has a direction, and is no point of a curve."""
+    return measurement.better is not None and "step" not in measurement.tags
+
+
+def is_judged(measurement: Measurement) -> bool:
+    """Tell whether a comparison of it decides anything, as none of times does."""
+    return is_compared(measurement) and (measurement.unit in JUDGED or "artifact" in measurement.tags)
+
+
 def judge(pair: Pair, rule: Rule) -> Verdict | Pending:
     """Compare one metric: counts and sizes of artifacts exactly, memory by a margin, fractions by a test.
 
@@ -164,6 +177,9 @@ def _fraction(pair: Pair) -> Verdict | Pending:
     verdict = pair.verdict("indicative", numbers).model_copy(update={"n": n, "change": numbers[1] - numbers[0]})
     if not all(counts):
         return verdict.model_copy(update={"remark": "does not say of how many it is a fraction"})
+    if len(after) < LEAST_SEEDS <= len(before):
+        # Were it indicative, a candidate would escape the test by leaving repeats out.
+        return verdict.model_copy(update={"outcome": "inconclusive", "remark": _lacking(before, after)})
     if n < LEAST_SEEDS:
         return verdict.model_copy(update={"remark": f"{LEAST_SEEDS} repeats a side with seeds of their own are needed"})
     if pair.unequal_training:
@@ -172,6 +188,13 @@ def _fraction(pair: Pair) -> Verdict | Pending:
     least = [binomial_deviation(mean, min(of)) for mean, of in zip(numbers, counts, strict=True)]
     loss = Welch([sign * v for v in before], [sign * v for v in after], (least[0], least[1]))
     return Pending(verdict, loss, better)
+
+
+def _lacking(before: Sequence[float], after: Sequence[float]) -> str:
+    return (
+        f"the candidate has {len(after)} of the baseline's {len(before)} repeats with seeds of their own; run "
+        f"{LEAST_SEEDS - len(after)} more of it at least"
+    )
 
 
 def _by_seed(side: Sequence[Measurement], seeds: Sequence[int]) -> list[float]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 UNLIMITED_BYTES = 2**62
 """Version 1 writes no limit as a number near 2**63."""
+THROTTLED_TIMES = {"throttled_usec": 1e-6, "throttled_time": 1e-9}
+"""In cpu.stat of version 2 and of version 1, with their units in seconds."""
 
 
 class Groups:
@@ -49,6 +51,19 @@ class Groups:
         if not counts:
             raise LookupError("nr_throttled")
         return max(counts)
+
+    def throttled_s(self) -> float:
+        """Return for how long the groups' quotas have stopped them so far, summed; LookupError if that is not counted.
+
+        Each group counts what its own quota did: only the sum rises whichever of them it was.
+        """
+        counts = []
+        for folder in self._folders:
+            stat = dict(line.split() for line in _read(folder / "cpu.stat", "").splitlines())
+            counts += [int(stat[name]) * unit_s for name, unit_s in THROTTLED_TIMES.items() if name in stat]
+        if not counts:
+            raise LookupError("throttled time")
+        return sum(counts)
 
     def memory_bytes(self) -> float:
         """Return how much memory may be used; infinite if that is not limited."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnperf import record as store
 from cnnperf._repeats import one_line
-from cnnperf._units import Pair, Pending, judge
+from cnnperf._units import Pair, Pending, is_compared, is_judged, judge
 from cnnperf.errors import UsageError
 from cnnperf.record import Machine, Measurement, Record
 from cnnperf.rule import Rule
@@ -23,11 +23,12 @@ Metric = tuple[str, tuple[tuple[str, Scalar], ...]]
 """A metric and the tags that tell it apart."""
 Side = Mapping[Work, Sequence[Record]]
 
-STANDS_ON = ("n", "images", "calls", "pairs", "steady", "disturbed", "bound", "at_batch_size")
-"""Tags that say on how much a figure stands; the others tell it apart."""
-MACHINE = ("host", "cpu", "cores", "memory_bytes", "governor", "gpu")
-VERSIONS = ("os", "driver", "python", "commit", "packages")
-"""What may differ between the sides and is listed."""
+STANDS_ON = (
+    *("n", "images", "calls", "pairs", "steady", "disturbed", "resolution_s"),
+    *("weights", "order", "type", "inputs", "outputs", "dtype", "uncounted", "at", "bound", "at_batch_size"),
+    *("interop_threads", "spinning", "provider", "optimization", "input", "calibration_images", "cpu_flags"),
+)
+"""Tags that tell no figure apart: on how much it stands, what was found with it, and the facts of its engine."""
 
 
 def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rule: Rule | None = None) -> Comparison:
@@ -63,23 +64,21 @@ def _compare(
     work: Work, baseline: Sequence[Record], candidate: Sequence[Record], before: Side, after: Side, rule: Rule
 ) -> Iterator[Verdict | Pending]:
     """Compare all metrics of one stage of one cell, or say why there is nothing to compare."""
-    if all(r.status == "skipped" for r in baseline):
-        return
     ended = _ended(work, baseline, candidate)
     if ended:
         yield ended
-    first, second = ([r for r in side if r.status == "ok"] for side in (baseline, candidate))
+    first, second = _ok(baseline), _ok(candidate)
     if not first or not second:
         return
     _refuse_unlike(work, first, second)
     unequal = _unequal_training(work[0], before, after)
-    unlike = "; ".join(_differences(*([_facts(r.machine, MACHINE) for r in side] for side in (first, second))))
+    unlike = "; ".join(_differences(*([_capacity(r.machine) for r in side] for side in (first, second))))
     old, new = _metrics(first), _metrics(second)
     for metric, measured in old.items():
-        if metric not in new:
+        if metric not in new and is_judged(measured[0][1]):
             reason = "measured in the baseline and not in the candidate"
             yield Verdict(cell=work[0], metric=_label(metric), outcome="missing", remark=reason)
-        elif measured[0][1].better is not None and "step" not in measured[0][1].tags:
+        elif metric in new and is_compared(measured[0][1]):
             sides = measured, new[metric]
             (of_baseline, of_candidate) = (tuple(m for _, m in side) for side in sides)
             seeds = tuple(r.task.seed for r, _ in sides[0]), tuple(r.task.seed for r, _ in sides[1])
@@ -88,7 +87,7 @@ def _compare(
 
 
 def _ended(work: Work, baseline: Sequence[Record], candidate: Sequence[Record]) -> Verdict | None:
-    """Return the verdict on a stage that did not end well on a side; None if it did on both."""
+    """Return the verdict on a stage that did not end well on a side; None if it did on both, or the baseline cannot."""
     cell, stage = work
     failed = [r for r in candidate if r.status in ("failed", "timeout")]
     if failed:
@@ -96,15 +95,24 @@ def _ended(work: Work, baseline: Sequence[Record], candidate: Sequence[Record]) 
             f"{len(failed)} of {len(candidate)} in the candidate {failed[0].status}: {one_line(failed[0].error or '')}"
         )
         return Verdict(cell=cell, metric=stage, outcome="error", remark=why)
-    ok = [r for r in baseline if r.status == "ok"]
-    if not ok:
+    if _is_skipped(baseline):
+        return None
+    if not _ok(baseline):
         bad = next(r for r in baseline if r.status != "skipped")
         why = f"the baseline {bad.status}: {one_line(bad.error or '')}; make one that is ok"
         return Verdict(cell=cell, metric=stage, outcome="inconclusive", remark=why)
-    if not any(r.status == "ok" for r in candidate):
+    if not _ok(candidate):
         why = f"skipped in the candidate: {one_line(candidate[0].error or '')}" if candidate else "not in the candidate"
         return Verdict(cell=cell, metric=stage, outcome="missing", remark=why)
     return None
+
+
+def _ok(records: Iterable[Record]) -> list[Record]:
+    return [r for r in records if r.status == "ok"]
+
+
+def _is_skipped(records: Sequence[Record]) -> bool:
+    return bool(records) and all(r.status == "skipped" for r in records)
 
 
 def _metrics(records: Iterable[Record]) -> dict[Metric, list[tuple[Record, Measurement]]]:
@@ -145,9 +153,16 @@ def _content(record: Record) -> dict[str, Any]:
     }
 
 
-def _facts(machine: Machine, fields: Iterable[str]) -> dict[str, Any]:
-    facts = {field: getattr(machine, field) for field in fields}
-    return facts | dict(facts.pop("packages", {}))
+def _capacity(machine: Machine) -> dict[str, Any]:
+    """Return what must be equal for memory to be compared; not the name, which each container has anew."""
+    # In whole GiB, for a kernel keeps a little more or less of it for itself than another.
+    memory = f"{machine.memory_bytes / 2**30:.0f} GiB"
+    return {**machine.model_dump(include={"cpu", "cores", "governor", "gpu"}), "memory": memory}
+
+
+def _versions(machine: Machine) -> dict[str, Any]:
+    """Return what may differ between the sides and is listed."""
+    return {**machine.model_dump(include={"host", "os", "driver", "python", "commit"}), **machine.packages}
 
 
 def _differences(baseline: Sequence[Mapping[str, Any]], candidate: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -183,13 +198,17 @@ def _unequal_training(cell: str, before: Side, after: Side) -> str | None:
 def _notes(before: Side, after: Side, rule: Rule, tests: int) -> Iterator[str]:
     """Yield what must be known to read the verdicts."""
     machines = [[r.machine for of in side.values() for r in of] for side in (before, after)]
-    for fields, words in (
-        (VERSIONS, "versions differ, as they may"),
-        (MACHINE, "machines differ, so that memory is not compared"),
+    for facts, words in (
+        (_versions, "different, as they may be"),
+        (_capacity, "machines differ, so that memory is not compared"),
     ):
-        differences = list(_differences(*([_facts(m, fields) for m in side] for side in machines)))
+        differences = list(_differences(*([facts(m) for m in side] for side in machines)))
         if differences and all(machines):
             yield f"{words}: {', '.join(differences)}"
+    yield from _skipped(before, after)
+    vanished = _vanished(before, after)
+    if vanished:
+        yield f"not measured in the candidate, and judged nowhere: {', '.join(vanished)}"
     new = [" ".join(work) for work in after if work not in before]
     if new:
         yield f"not in the baseline, and held to nothing: {', '.join(new)}"
@@ -199,3 +218,25 @@ def _notes(before: Side, after: Side, rule: Rule, tests: int) -> Iterator[str]:
         f"{100 * rule.alpha:g} % over {tests} (Holm), beta {100 * rule.beta:g} %"
     )
     yield "times and speeds are indicative: of two processes that run the same code one is easily 20 % slower"
+
+
+def _skipped(before: Side, after: Side) -> Iterator[str]:
+    """Yield what the baseline skipped, with its reason: there is nothing to hold a candidate to."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for work, records in before.items():
+        if _is_skipped(records):
+            where = "on both sides" if _is_skipped(after.get(work, ())) else "in the baseline"
+            reasons[f"skipped {where}: {one_line(records[0].error or '')}"].append(" ".join(work))
+    for reason, works in reasons.items():
+        yield f"not compared: {', '.join(works)}: {reason}"
+
+
+def _vanished(before: Side, after: Side) -> list[str]:
+    """Return which figures the candidate lacks of those that are not judged: many of one name by their number."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for work, records in before.items():
+        new = _metrics(_ok(after.get(work, ())))
+        for metric, measured in _metrics(_ok(records)).items() if new else ():
+            if metric not in new and not is_judged(measured[0][1]):
+                found[metric[0]].append(_label(metric))
+    return [labels[0] if len(labels) == 1 else f"{name} ({len(labels)} figures)" for name, labels in found.items()]

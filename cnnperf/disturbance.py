@@ -11,9 +11,9 @@ from statistics import fmean
 from time import monotonic
 from typing import NamedTuple
 
-PROC_STAT = Path("/proc/stat")
-THROTTLING = (Path("/sys/fs/cgroup/cpu.stat"), Path("/sys/fs/cgroup/cpu/cpu.stat"))
-FREQUENCIES = Path("/sys/devices/system/cpu")
+from cnnperf.cgroup import Groups
+
+PROC, SYS = Path("/proc"), Path("/sys")
 RUN_DELAY = "/proc/self/schedstat"
 """Of the main thread: nanoseconds run, nanoseconds waited for a core, times scheduled (Linux, sched-stats.rst)."""
 STEAL_FIELD = 8
@@ -29,7 +29,7 @@ class Reading(NamedTuple):
     steal_s: float | None
     """CPU time that the hypervisor gave to others, over all cores."""
     throttled_s: float | None
-    """Time for which the cgroup's quota stopped it."""
+    """Time for which the quotas of the process's control groups stopped it."""
     frequency_hz: float | None
     """Mean over the cores."""
 
@@ -113,21 +113,20 @@ def _run_delay_descriptor() -> int | None:
 
 
 def _steal_s() -> float | None:
-    words = (_text(PROC_STAT) or "").partition("\n")[0].split()
+    words = (_text(PROC / "stat") or "").partition("\n")[0].split()
     return int(words[STEAL_FIELD]) / os.sysconf("SC_CLK_TCK") if len(words) > STEAL_FIELD else None
 
 
 def _throttled_s() -> float | None:
-    for path in THROTTLING:
-        counters = dict(line.split() for line in (_text(path) or "").splitlines())
-        for name, unit_s in (("throttled_usec", 1e-6), ("throttled_time", 1e-9)):
-            if name in counters:
-                return int(counters[name]) * unit_s
-    return None
+    try:
+        return Groups(PROC, SYS, "cpu").throttled_s()
+    except (OSError, ValueError, LookupError):
+        return None
 
 
 def _frequency_hz() -> float | None:
-    texts = [_text(file) for file in sorted(FREQUENCIES.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
+    cores = (SYS / "devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
+    texts = [_text(file) for file in sorted(cores)]
     kilohertz = [int(text) for text in texts if text]
     return 1e3 * fmean(kilohertz) if kilohertz else None
 

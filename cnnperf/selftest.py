@@ -21,6 +21,9 @@ from cnnperf.verdict import Verdict
 
 NEVER = "self-test on this machine: never run here; cnnperf doctor runs it"
 DECIDED = ("worse", "better", "same")
+DECIDED_SHARE = 0.5
+"""Fewer of the unchanged decided than this, and the gate was silent rather than right: nothing called worse shows
+little where most cells gave it no occasion."""
 FOUND_SHARE = 0.8
 """Fewer of the slowed found than this, and the gate has not been shown to see anything here."""
 
@@ -77,12 +80,13 @@ class SelfTest(Frozen):
 
     @property
     def exit_code(self) -> Literal[0, 1, 3]:
-        """1 for any false alarm, miss or cell that broke; 3 if none of the unchanged was decided or too few found."""
+        """1 for any false alarm, miss or cell that broke; 3 if too few were decided or found."""
         broken = _tally((*self.unchanged, *self.slowed), "error", "missing")
         if self.false_alarms.found or self.misses.found or broken.found:
             return 1
-        is_shown = self.false_alarms.trials and self.detections.found >= FOUND_SHARE * self.detections.trials
-        return 0 if is_shown else 3
+        is_tested = self.false_alarms.trials >= max(1, DECIDED_SHARE * len(self.unchanged))
+        is_shown = self.detections.found >= FOUND_SHARE * self.detections.trials
+        return 0 if is_tested and is_shown else 3
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -102,7 +106,7 @@ class SelfTest(Frozen):
         return {
             0: "the gate held",
             1: "the gate did not hold: a false alarm, a miss or a cell that broke",
-            3: "inconclusive: of the unchanged one at least must be decided, and of the slowed "
+            3: f"inconclusive: of the unchanged {100 * DECIDED_SHARE:g} % must be decided, and of the slowed "
             f"{100 * FOUND_SHARE:g} % found; give it more minutes or a quieter machine",
         }[self.exit_code]
 

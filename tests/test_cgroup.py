@@ -39,6 +39,7 @@ def test_version_2_is_limited_by_the_tightest_group_around(tree: Tree) -> None:
     )
     assert cpu(root).cpus() == 1.5
     assert cpu(root).throttled() == (3, 10)
+    assert cpu(root).throttled_s() == pytest.approx(7e-6)
     assert memory(root).memory_bytes() == 2**30
 
 
@@ -56,6 +57,7 @@ def test_version_1_has_a_tree_for_each_controller(tree: Tree) -> None:
     root = tree(files)
     assert cpu(root).cpus() == 0.5
     assert cpu(root).throttled() == (1, 4)
+    assert cpu(root).throttled_s() == pytest.approx(5e-9)
     assert memory(root).memory_bytes() == math.inf
 
 
@@ -88,5 +90,6 @@ def test_throttling_that_is_not_counted_is_absent(tree: Tree) -> None:
         }
     )
     assert cpu(root).cpus() == math.inf
-    with pytest.raises(LookupError):
-        cpu(root).throttled()
+    for count in (cpu(root).throttled, cpu(root).throttled_s):
+        with pytest.raises(LookupError):
+            count()

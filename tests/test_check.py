@@ -137,12 +137,23 @@ def test_memory_that_scatters_more_than_it_changed_is_inconclusive(trained: Call
 
 def test_memory_of_two_machines_is_not_compared(repeats: Repeats, held: Held) -> None:
     """It is inconclusive and says in what they differ; everything else is compared."""
-    memory = [once("x.bytes", "bytes", 100.0), once("x.count", "count", 7)]
-    comparison = held(repeats(0.9, measured=memory), repeats(0.9, measured=memory, host="shed"))
+    [before] = repeats(0.9, measured=[once("x.bytes", "bytes", 100.0), once("x.count", "count", 7)])
+    after = before.model_copy(update={"machine": before.machine.model_copy(update={"memory_bytes": 2**33})})
+    comparison = held([before], [after])
     assert of(comparison, "x.bytes").outcome == "inconclusive"
-    assert "host (box against shed)" in of(comparison, "x.bytes").remark
+    assert "memory (16 GiB against 8 GiB)" in of(comparison, "x.bytes").remark
     assert of(comparison, "x.count").outcome == "same"
     assert any("machines differ" in note for note in comparison.notes)
+
+
+def test_memory_of_two_names_of_like_machines_is_compared(repeats: Repeats, held: Held) -> None:
+    """A container has another name each time, and a kernel keeps a little more for itself; the name is listed."""
+    memory = [once("x.bytes", "bytes", 100.0)]
+    [before], [after] = (repeats(0.9, measured=memory, host=host) for host in ("box", "shed"))
+    after = after.model_copy(update={"machine": after.machine.model_copy(update={"memory_bytes": 2**34 - 2**24})})
+    comparison = held([before], [after])
+    assert of(comparison, "x.bytes").outcome == "same"
+    assert "different, as they may be: host (box against shed)" in comparison.notes
 
 
 ACCURACIES = {
@@ -218,6 +229,22 @@ def test_accuracy_of_too_few_or_unequal_trainings_is_indicative(repeats: Repeats
 
 
 @pytest.mark.parametrize(
+    ("runs", "outcome"), [((3, 1), "inconclusive"), ((4, 2), "inconclusive"), ((1, 3), "indicative")]
+)
+def test_leaving_repeats_out_does_not_disarm_the_test(
+    repeats: Repeats, held: Held, runs: tuple[int, int], outcome: str
+) -> None:
+    """A candidate with too few where the baseline has enough is no pass, and says how many more it takes."""
+    comparison = held(repeats(*[0.9] * runs[0]), repeats(*[0.1] * runs[1]))
+    verdict = of(comparison, "train.test_accuracy")
+    assert verdict.outcome == outcome
+    assert comparison.exit_code == (3 if outcome == "inconclusive" else 0)
+    if outcome == "inconclusive":
+        assert f"the candidate has {runs[1]} of the baseline's {runs[0]} repeats" in verdict.remark
+        assert f"run {3 - runs[1]} more" in verdict.remark
+
+
+@pytest.mark.parametrize(
     ("steps", "words"), [([STEPS], "trained for 500–600 against 500 steps"), ([], "do not tell how many steps")]
 )
 def test_accuracy_at_unequal_steps_is_indicative(
@@ -244,12 +271,59 @@ def test_the_same_seed_again_is_no_further_repeat(repeats: Repeats, tmp_path: Pa
     assert (verdict.outcome, verdict.n) == ("indicative", 1)
 
 
-def test_a_metric_that_vanished_is_missing(repeats: Repeats, held: Held) -> None:
+JUDGED = {
+    "count": once("x", "count", 1),
+    "artifact's size": once("x", "bytes", 1, artifact="onnx"),
+    "memory": once("x", "bytes", 1),
+    "fraction": once("x", "fraction", 1, "higher"),
+}
+
+
+@pytest.mark.parametrize("gone", JUDGED.values(), ids=JUDGED)
+def test_a_judged_metric_that_vanished_is_missing(repeats: Repeats, held: Held, gone: Measurement) -> None:
     """It fails; a new one does not."""
-    size, other = once("x.size", "count", 1), once("x.new", "count", 1)
-    comparison = held(repeats(0.9, measured=[size]), repeats(0.9, measured=[other]))
-    assert of(comparison, "x.size").outcome == "missing"
+    comparison = held(repeats(0.9, measured=[gone]), repeats(0.9, measured=[once("x.new", "count", 1)]))
+    [missing] = [v for v in comparison.verdicts if v.outcome == "missing"]
+    assert missing.metric.startswith("x")
     assert comparison.exit_code == 1
+
+
+def test_what_is_not_judged_may_vanish_and_is_listed(repeats: Repeats, held: Held) -> None:
+    """A batch size that `auto` did not reach, steal that is not told here, a fused operator; many by their number."""
+    gone = [
+        once("infer.latency", "s", 0.1, batch_size=64),
+        once("infer.latency_steal", "s", 0.1, None, batch_size=64),
+        *[once("infer.node_time", "s", 0.1, layer=str(i)) for i in range(3)],
+        once("x.curve", "fraction", 0.5, "higher", step=7),
+        once("x.rate", "images/s", 9, "higher"),
+    ]
+    comparison = held(repeats(0.9, measured=gone), repeats(0.9))
+    assert comparison.exit_code == 0
+    [note] = [note for note in comparison.notes if note.startswith("not measured in the candidate, and judged nowhere")]
+    assert note.endswith(
+        ": infer.latency[batch_size=64], infer.latency_steal[batch_size=64], infer.node_time (3 figures), "
+        "x.curve, x.rate"
+    )
+
+
+DESCRIBED = {
+    "at": ("conv1", "conv2"),
+    "bound": ("memory", "throughput"),
+    "cpu_flags": ("avx2", "avx2 avx512_vnni"),
+    "provider": ("CPUExecutionProvider", "AzureExecutionProvider"),
+    "resolution_s": (1.5, 1.6),
+    "pairs": (12, 14),
+    "uncounted": ("aten.add", "aten.mul"),
+}
+
+
+@pytest.mark.parametrize(("tag", "values"), DESCRIBED.items(), ids=DESCRIBED)
+def test_what_a_tag_only_describes_tells_no_figures_apart(
+    repeats: Repeats, held: Held, tag: str, values: tuple[Any, Any]
+) -> None:
+    """A peak that stands at another layer is still the peak, and is compared."""
+    before, after = (repeats(0.9, measured=[once("x", "bytes", 100.0, **{tag: value})]) for value in values)
+    assert of(held(before, after), "x").outcome == "same"
 
 
 def test_a_cell_that_vanished_is_missing_and_a_new_one_is_named(repeats: Repeats, held: Held) -> None:
@@ -267,24 +341,40 @@ ENDINGS = {
     ("failed", "failed"): ("error", "candidate failed: boom"),
     ("ok", "skipped"): ("missing", "skipped in the candidate: boom"),
     ("failed", "ok"): ("inconclusive", "the baseline failed: boom"),
-    ("skipped", "ok"): None,
-    ("skipped", "skipped"): None,
+    ("skipped", "failed"): ("error", "candidate failed: boom"),
 }
+
+
+def ended(repeats: Repeats, statuses: tuple[str, str]) -> list[list[Record]]:
+    """Return a baseline and a candidate that ended so."""
+    return [repeats(0.9, status=s, error=None if s == "ok" else "boom\nat line 3") for s in statuses]
 
 
 @pytest.mark.parametrize(("statuses", "expected"), ENDINGS.items(), ids=map("-".join, ENDINGS))
 def test_what_did_not_end_well(
-    repeats: Repeats, held: Held, statuses: tuple[str, str], expected: tuple[str, str] | None
+    repeats: Repeats, held: Held, statuses: tuple[str, str], expected: tuple[str, str]
 ) -> None:
     """A candidate that fails is an error, one that is not there missing; a baseline that failed proves nothing."""
-    sides = [repeats(0.9, status=s, error=None if s == "ok" else "boom\nat line 3") for s in statuses]
-    verdicts = held(*sides).verdicts
-    if expected is None:
-        assert verdicts == ()
-    else:
-        [verdict] = verdicts
-        assert verdict.outcome == expected[0]
-        assert expected[1] in verdict.remark
+    [verdict] = held(*ended(repeats, statuses)).verdicts
+    assert verdict.outcome == expected[0]
+    assert expected[1] in verdict.remark
+
+
+SKIPPED = {
+    ("skipped", "ok"): "skipped in the baseline",
+    ("skipped", "skipped"): "skipped on both sides",
+}
+
+
+@pytest.mark.parametrize(("statuses", "words"), SKIPPED.items(), ids=map("-".join, SKIPPED))
+def test_what_the_baseline_skipped_is_named_with_its_reason(
+    repeats: Repeats, held: Held, statuses: tuple[str, str], words: str
+) -> None:
+    """There is nothing to hold a candidate to, which fails nothing; nothing compared at all is no pass."""
+    comparison = held(*ended(repeats, statuses))
+    assert comparison.verdicts == ()
+    assert f"not compared: {CELL} train: {words}: boom at line 3" in comparison.notes
+    assert comparison.exit_code == 3
 
 
 def test_one_failed_repeat_is_an_error_and_the_others_are_compared(repeats: Repeats, held: Held) -> None:
@@ -334,7 +424,7 @@ def test_versions_may_differ_and_are_listed(repeats: Repeats, held: Held) -> Non
     )
     comparison = held([record], [record.model_copy(update={"machine": machine})])
     assert comparison.exit_code == 0
-    [note] = [note for note in comparison.notes if note.startswith("versions differ")]
+    [note] = [note for note in comparison.notes if note.startswith("different, as they may be")]
     for words in ("python (3.11.4 against 3.12.1)", "commit (none against abc)", "torch (2.9.0 against 2.10.0)"):
         assert words in note
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -9,36 +10,64 @@ import pytest
 from cnnperf import disturbance
 from cnnperf.disturbance import Disturbance, read, run_delay_s
 
+GROUPS = {
+    "version 2": {
+        "proc/self/cgroup": "0::/job\n",
+        "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
+        "sys/fs/cgroup/cpu.stat": "usage_usec 9\n",
+        "sys/fs/cgroup/job/cpu.stat": "nr_periods 5\nthrottled_usec 2500000\n",
+    },
+    "version 1": {
+        "proc/self/cgroup": "1:cpu,cpuacct:/job\n",
+        "sys/fs/cgroup/cpu/cpu.stat": "throttled_time 0\n",
+        "sys/fs/cgroup/cpu/job/cpu.stat": "throttled_time 2500000000\n",
+    },
+}
+
 
 @pytest.fixture
-def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a folder in the place of /proc and /sys."""
-    monkeypatch.setattr(disturbance, "PROC_STAT", tmp_path / "stat")
-    monkeypatch.setattr(disturbance, "THROTTLING", (tmp_path / "two", tmp_path / "one"))
-    monkeypatch.setattr(disturbance, "FREQUENCIES", tmp_path / "cpu")
-    return tmp_path
+def kernel(tree: Callable[[Mapping[str, str]], Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Return what puts a folder with some files in the place of /proc and /sys."""
+
+    def lay(files: Mapping[str, str] = {}) -> Path:
+        root = tree(files)
+        monkeypatch.setattr(disturbance, "PROC", root / "proc")
+        monkeypatch.setattr(disturbance, "SYS", root / "sys")
+        return root
+
+    return lay
 
 
-@pytest.mark.parametrize(
-    ("file", "content"), [("two", "nr_periods 5\nthrottled_usec 2500000\n"), ("one", "throttled_time 2500000000\n")]
-)
-def test_counters_become_seconds(kernel: Path, file: str, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steal in clock ticks, throttling under either version of control groups, frequency in kilohertz."""
+@pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
+def test_counters_become_seconds(
+    kernel: Callable[..., Path], groups: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steal in clock ticks, throttling of the process's own group under either version, frequency in kilohertz."""
     monkeypatch.setattr("os.sysconf", lambda name: 100)
-    (kernel / "stat").write_text("cpu  1 2 3 4 5 6 7 800 9 0\ncpu0 …\n")
-    (kernel / file).write_text(content)
-    for core, kilohertz in enumerate((2_000_000, 3_000_000)):
-        (kernel / f"cpu/cpu{core}/cpufreq").mkdir(parents=True)
-        (kernel / f"cpu/cpu{core}/cpufreq/scaling_cur_freq").write_text(f"{kilohertz}\n")
+    frequencies = {
+        f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq": f"{kilohertz}\n"
+        for core, kilohertz in enumerate((2_000_000, 3_000_000))
+    }
+    root = kernel({**groups, **frequencies, "proc/stat": "cpu  1 2 3 4 5 6 7 800 9 0\ncpu0 …\n"})
     reading = read()
     assert (reading.steal_s, reading.throttled_s, reading.frequency_hz) == (8.0, 2.5, 2.5e9)
-    (kernel / "stat").write_text("cpu  1 2 3 4 5 6 7 900 9 0\n")
+    (root / "proc/stat").write_text("cpu  1 2 3 4 5 6 7 900 9 0\n")
     since = Disturbance.since(reading)
     assert (since.steal_s, since.throttled_s) == (1.0, 0.0)
 
 
-def test_what_the_system_does_not_tell_is_absent(kernel: Path) -> None:
+def test_a_stop_by_any_of_the_groups_counts(kernel: Callable[..., Path]) -> None:
+    """Also by one that was stopped less so far than another."""
+    files = {**GROUPS["version 2"], "sys/fs/cgroup/cpu.stat": "throttled_usec 9000000\n"}
+    root = kernel(files)
+    before = read()
+    (root / "sys/fs/cgroup/job/cpu.stat").write_text("throttled_usec 3500000\n")
+    assert Disturbance.since(before).throttled_s == pytest.approx(1.0)
+
+
+def test_what_the_system_does_not_tell_is_absent(kernel: Callable[..., Path]) -> None:
     """No file, no number."""
+    kernel()
     since = Disturbance.since(read())
     assert (since.steal_s, since.throttled_s, since.frequency_hz) == (None, None, None)
 

@@ -12,7 +12,7 @@ from cnnperf.stages import Settings
 from cnnperf.stages._recipe import BUDGETS, Recipe
 
 QUICK_SAMPLES = 3
-OTHER_STEPS = 10
+OTHER_STEPS = 17
 """Roughly what warm-up, arithmetic, memory and trace come to."""
 BatchSizes = Annotated[
     tuple[Annotated[int, Field(ge=1, le=2**20)], ...],

@@ -28,8 +28,10 @@ from cnnperf.stages._single import single
 from cnnperf.stages._trace import allocation_peak, write_trace
 from cnnperf.task import Scalar
 
-WARMUP_STEPS = 3
-"""The first compiles, imports and allocates; the others find the caches warm."""
+WARMUP_S = 10.0
+"""Steps that are not steady by then are counted as they are …"""
+WARMUP_STEPS = 20
+"""… and so they are after so many, lest the warm-up cost more than the profile."""
 
 
 def measure(bench: Bench, settings: Profile) -> Iterator[Measurement]:
@@ -76,8 +78,6 @@ class Profiling:
         self._structure = discover(self._model, self._step)
         if not self._structure.layers:
             raise StageError("no module of the network was called; there is nothing to profile")
-        for _ in range(WARMUP_STEPS - 1):
-            self._step()
         yield from self._layers()
         yield from self._times()
         yield from self._work()
@@ -98,6 +98,7 @@ class Profiling:
 
     def _times(self) -> Iterator[Measurement]:
         """Take steps with hooks and steps without in turn, so that each tells what the other costs."""
+        warmup = self._warm_up()
         samples, machine = Samples(self._device), read()
         for _ in range(self._settings.samples):
             before = sampling.usage()
@@ -108,7 +109,8 @@ class Profiling:
                 self._device.synchronize()
             samples.instrumented(marks, timer)
             self._bench.progress(step=len(samples.steps), progress=len(samples.steps) / self._settings.samples)
-        taken = sampling.Samples(1, tuple(samples.steps), (), True, Disturbance.since(machine))
+        disturbance = Disturbance.since(machine)
+        taken = sampling.Samples(1, tuple(samples.steps), tuple(warmup.samples), warmup.steady, disturbance)
         yield from taken.measurements("profile.step_seconds", **self._tags)
         yield self._series("instrumented_step_seconds", "s", samples.instrumented_steps)
         for direction, of_layer in samples.layers.items():
@@ -116,6 +118,13 @@ class Profiling:
                 yield self._series(f"{direction}_seconds", "s", seconds, layer=layer)
         for part, seconds in samples.parts.items():
             yield self._series("seconds", "s", seconds, layer=part)
+
+    def _warm_up(self) -> sampling.Warmup:
+        """Take steps that do not count until they are steady, or it takes too long."""
+        warmup = sampling.Warmup(most_s=WARMUP_S)
+        while not (warmup.steady or warmup.exhausted or len(warmup.samples) == WARMUP_STEPS):
+            warmup.samples.append(sampling.take(self._step, 1, self._device.synchronize))
+        return warmup
 
     def _work(self) -> Iterator[Measurement]:
         arithmetic = Arithmetic()

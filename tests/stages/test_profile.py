@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from cnnperf import sampling
 from cnnperf.devices.cpu import acquire
 from cnnperf.errors import StageError, UsageError
 from cnnperf.record import Measurement, Record
-from cnnperf.stages import Bench, _roofline
+from cnnperf.stages import Bench, _roofline, profile
 from cnnperf.stages._profile_settings import Profile
 from cnnperf.stages._profile_step import restored
 from cnnperf.stages._trace import Marker
@@ -82,12 +83,29 @@ def test_steps_tell_what_they_stand_on(bench: MakeBench, monkeypatch: pytest.Mon
     """CPU time and switches of every plain step, what the machine did meanwhile, and in words what disturbed it."""
     delays = itertools.count(step=0.002)
     monkeypatch.setattr(sampling, "run_delay_s", lambda: next(delays))
+    monkeypatch.setattr(sampling, "STEADY", math.inf)
     found = list(measure(bench(), settings(mode=mode)))
     for quantity in ("step_seconds_cpu", "step_seconds_switches"):
         assert len(of(found, quantity)[None].values) == 2
     assert sum(of(found, "step_seconds_cpu")[None].values) > 0
     assert of(found, "step_seconds_load")[None].tags == {"batch_size": 32, "mode": mode}
     assert str(of(found, "step_seconds")[None].tags["disturbed"]).startswith("100 % of samples lost the CPU")
+
+
+def test_steps_count_once_they_are_steady(bench: MakeBench) -> None:
+    """The warm-up is kept, and says whether it ended in a steady state or at its bound."""
+    [warmup] = of(list(measure(bench(), settings())), "step_seconds_warmup").values()
+    assert 2 * sampling.SPAN <= len(warmup.values) <= profile.WARMUP_STEPS
+    assert warmup.tags["steady"] is sampling.is_steady(warmup.values)
+
+
+def test_steps_that_never_became_steady_say_so(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound on the steps ends the warm-up, and the times are told to stand on it."""
+    monkeypatch.setattr(profile, "WARMUP_STEPS", 2)
+    found = list(measure(bench(), settings()))
+    [warmup], [steps] = (of(found, quantity).values() for quantity in ("step_seconds_warmup", "step_seconds"))
+    assert (len(warmup.values), warmup.tags["steady"]) == (2, False)
+    assert str(steps.tags["disturbed"]).startswith("not steady after 0 s of warm-up")
 
 
 def test_inference_has_no_backward_and_saves_nothing(bench: MakeBench) -> None:
