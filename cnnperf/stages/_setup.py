@@ -40,6 +40,8 @@ class Data:
     validation_indices: Tensor
     test: Images
     normalize: Normalize
+    raw: Normalize | None
+    """To pixels in [0, 1], where the recipe tests on them too."""
 
     @classmethod
     def load(cls, bench: Bench, recipe: Recipe) -> Data:
@@ -56,7 +58,9 @@ class Data:
         )
         test = Images.load(data.test_images, data.test_labels, device, channels_last=channels_last)
         indices = split(len(train), recipe.validation_images)
-        return cls(train, *indices, test, Normalize(recipe.normalize, data.mean, data.std, train))
+        kinds = (recipe.normalize, None if recipe.normalize_eval else "unit")
+        normalize, raw = (Normalize(kind, data.mean, data.std, train) if kind else None for kind in kinds)
+        return cls(train, *indices, test, normalize, raw)
 
     def batches(self, recipe: Recipe, seed: int) -> Batches:
         """Return the batches to train on."""

@@ -56,6 +56,14 @@ def test_complete_settings_come_back_unchanged() -> None:
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
 
 
+def test_readings_that_nobody_asked_for_leave_the_settings_as_they_were() -> None:
+    """A task from before there were any keeps its key; one that asks for them says so."""
+    readings: dict[str, Any] = {"normalize_eval": False, "train_accuracy": "after_step", "test_curve": True}
+    assert not readings.keys() & Recipe(epochs=1).model_dump(mode="json").keys()
+    asked = Recipe(epochs=1, **readings)
+    assert Recipe.model_validate(asked.model_dump(mode="json")) == asked
+
+
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
@@ -63,6 +71,8 @@ def test_complete_settings_come_back_unchanged() -> None:
         ({"stop_at_target": False}, "give one, or leave both out"),
         ({"optimizer": "nesterov", "momentum": 0}, "needs momentum above 0"),
         ({"optimizer": "muon", "precision": "fp16"}, "use 'bf16'"),
+        ({"test_curve": True}, "give the budget in epochs"),
+        ({"normalize": "unit", "normalize_eval": False}, "normalize_eval = false shows nothing"),
         ({"lr": float("nan")}, "finite number"),
         ({"lr": -1}, "greater than or equal to 0"),
         ({"batch_size": 0}, "greater than or equal to 1"),
@@ -110,7 +120,8 @@ def test_budget_comes_to_steps(budget: dict[str, float], steps: int | None) -> N
 def test_quick_is_a_few_seconds() -> None:
     """Any budget becomes seconds, and one that is shorter stays."""
     assert Recipe(epochs=50).quick().seconds == 3
-    assert Recipe(epochs=50).quick().epochs is None
+    assert Recipe(epochs=50, test_curve=True).quick().epochs is None
+    assert not Recipe(epochs=50, test_curve=True).quick().test_curve
     assert Recipe(seconds=1).quick().seconds == 1
 
 
