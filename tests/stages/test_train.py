@@ -73,7 +73,7 @@ class Ticking:
         evaluate = _evaluate.Evaluator.__call__
         monkeypatch.setattr(Cpu, "mark", lambda device: self.pass_by(1))
         monkeypatch.setattr(
-            _evaluate.Evaluator, "__call__", lambda *arguments: (self.pass_by(1000), evaluate(*arguments))[1]
+            _evaluate.Evaluator, "__call__", lambda *given, **named: (self.pass_by(1000), evaluate(*given, **named))[1]
         )
 
     def pass_by(self, seconds: float) -> float:
