@@ -58,8 +58,8 @@ class Data:
         )
         test = Images.load(data.test_images, data.test_labels, device, channels_last=channels_last)
         indices = split(len(train), recipe.validation_images)
-        kinds = (recipe.normalize, None if recipe.normalize_eval else "unit")
-        normalize, raw = (Normalize(kind, data.mean, data.std, train) if kind else None for kind in kinds)
+        normalize = Normalize(recipe.normalize, data.mean, data.std, train)
+        raw = None if recipe.normalize_eval else Normalize("unit", data.mean, data.std, train)
         return cls(train, *indices, test, normalize, raw)
 
     def batches(self, recipe: Recipe, seed: int) -> Batches:
