@@ -16,7 +16,7 @@ from typing import Any, Literal
 from cnnperf.sampling import Call, Sample, Warmup, collector_off, take
 from cnnperf.task import Frozen
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of what is said in this file."""
 
 Letter = Literal["A", "B"]
@@ -28,7 +28,7 @@ class Opening(Frozen):
     """What to make ready: one metric of one cell."""
 
     task: dict[str, Any]
-    """Of the stage `train`, complete as preflight left it."""
+    """Of the stage `train`; its settings are those that the suite chooses, and the arm adds its own recipe's."""
     metric: str
     folder: Path
     """Where the images lie as arrays."""
@@ -39,6 +39,17 @@ class Opening(Frozen):
     slowdown: float = 0.0
     """After each call wait for so much of the time it took: what the gate is tested with."""
     slowdown_by: Literal["spin", "sleep"] = "spin"
+
+
+class Opened(Frozen):
+    """What an arm made ready."""
+
+    outputs: dict[str, float]
+    """What it computed, for the arms to be compared by."""
+    settings: dict[str, Any]
+    """All that the training stands on, the recipe that this arm's model recommends filled in."""
+    source: Path | None
+    """The file that the model was imported from; None where it has none."""
 
 
 class Turns(Frozen):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import tomllib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +16,8 @@ from cnnperf.cli_check import Format
 from cnnperf.errors import UsageError
 
 if TYPE_CHECKING:
-    from cnnperf.preflight import Prepared
+    from cnnperf.duet_arms import Arm
+    from cnnperf.preflight import Prepared, Ready
     from cnnperf.suite import Suite
 
 
@@ -45,7 +48,7 @@ def ab(
     ] = None,
     candidate_set: Annotated[
         list[str] | None,
-        typer.Option(metavar="K=V", help="… for the candidate alone: train.memory_format=channels_last."),
+        typer.Option(metavar="K=V", help="… for the candidate alone: train.memory_format=contiguous."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Folder of the real images, as in cnnperf run.")
@@ -63,8 +66,10 @@ def ab(
     The outputs must agree: a candidate that computes something else is an error.
 
     SAME excludes a slowdown of 5 %, not of less. INCONCLUSIVE is never a pass. Exit status: 0 all the same or better, 1
-    anything worse, missing or an error, 3 anything inconclusive, 2 the request cannot be carried out, 130 interrupted.
+    anything worse, missing or an error, 3 anything inconclusive or nothing compared, 2 the request cannot be carried
+    out, 130 interrupted.
     """
+    from cnnperf.duet_arms import contests
     from cnnperf.gate import compare
     from cnnperf.gate_verdict import comparison
     from cnnperf.live import DuetScreen, stderr
@@ -74,45 +79,47 @@ def ab(
     from cnnperf.verdict import WRITERS
 
     chosen = load_suite(suite).narrowed(only=only, stages=["train"]).model_copy(update={"repeats": 1})
-    changed = (
-        _changed(chosen, baseline_set or [], "--baseline-set"),
-        _changed(chosen, candidate_set or [], "--candidate-set"),
-    )
+    assigned = baseline_set or [], candidate_set or []
+    changed = [_changed(chosen, *each) for each in zip(assigned, ("--baseline-set", "--candidate-set"), strict=True)]
     with ExitStack() as stack:
         arms = [
-            stack.enter_context(arm_of(text, option))
-            for text, option in ((baseline, "--baseline"), (candidate, "--candidate"))
+            _named(stack.enter_context(arm_of(text, option)), assignments)
+            for text, option, assignments in zip(
+                (baseline, candidate), ("--baseline", "--candidate"), assigned, strict=True
+            )
         ]
-        prepared = [_prepared(each, suite, only, data) for each in changed]
+        tasks = [_prepared(each, suite, only, data).tasks for each in (changed if any(assigned) else changed[:1])]
+        notes = (*_unchanged(tasks, assigned), *_skipped(tasks[0]))
         folder = out or new_folder(chosen.model_copy(update={"name": "ab"}))
         screen = DuetScreen(stderr())
         with screen.shown():
             result = compare(
                 arms[0],
                 arms[1],
-                _contests(prepared),
+                contests(tasks[0], tasks[-1]),
                 minutes=minutes,
                 folder=folder,
                 watcher=screen,
                 patience=_patience(chosen.timeout_s),
             )
     shown = comparison(result)
+    shown = shown.model_copy(update={"notes": (*notes, *shown.notes)})
     WRITERS[format.value](shown, sys.stdout)
     raise typer.Exit(130 if result.interrupted else shown.exit_code)
 
 
 def _changed(suite: Suite, assignments: list[str], option: str) -> Suite:
     """Return the suite with settings changed as `train.memory_format=channels_last` says."""
-    from cnnperf.registry import names, unknown
+    from cnnperf.registry import unknown
 
     sections = {stage: dict(section) for stage, section in suite.sections.items()}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         stage, dot, name = key.strip().partition(".")
         if not (equals and dot and name):
-            raise UsageError(f"{option}: {assignment!r} must be section.key=value, such as train.precision=bf16")
-        if stage not in names("stages"):
-            raise UsageError(f"{option}: {unknown('section', stage, names('stages'))}")
+            raise UsageError(f"{option}: {assignment!r} must be section.key=value, such as train.optimizer=sgd")
+        if stage != "train":  # The forward pass, too, is measured as training has it.
+            raise UsageError(f"{option}: {unknown('section', stage, ['train'])}")
         sections.setdefault(stage, {})[name] = _value(value)
     return suite.model_copy(update={"sections": sections})
 
@@ -133,11 +140,35 @@ def _prepared(suite: Suite, where: str, only: str | None, data: Path | None) -> 
         return prepare(Request(suite=suite, where=where, only=only, data=data), downloading)
 
 
-def _contests(prepared: list[Prepared]) -> Any:
-    from cnnperf.duet_arms import contests
+def _named(arm: Arm, assignments: list[str]) -> Arm:
+    """Return the arm with what is set for it in its name."""
+    return arm.model_copy(update={"name": f"{arm.name} with {', '.join(assignments)}"}) if assignments else arm
 
-    baseline, candidate = (each.tasks for each in prepared)
-    return contests(baseline, candidate)
+
+def _unchanged(tasks: Sequence[Sequence[Ready]], assigned: tuple[list[str], list[str]]) -> Iterator[str]:
+    """Yield where an assignment changes nothing. Raises UsageError for one that changes nothing at all."""
+    for option, assignments in zip(("--baseline-set", "--candidate-set"), assigned, strict=True):
+        for assignment in assignments:
+            name = assignment.partition("=")[0].strip().partition(".")[2]
+            pairs = [(one.task, other.task) for one, other in zip(*tasks, strict=True)]
+            alike = [one.cell.id for one, other in pairs if one.settings[name] == other.settings[name]]
+            if len(alike) == len(pairs):
+                raise UsageError(
+                    f"{option}: {assignment} changes nothing: {name} is {pairs[0][0].settings[name]!r} for baseline "
+                    "and candidate already; set something else, or compare two revisions"
+                )
+            if alike:
+                yield f"{assignment} changes nothing in {', '.join(alike)}: the same on both sides there"
+
+
+def _skipped(tasks: Sequence[Ready]) -> Iterator[str]:
+    """Yield what cannot be compared on this machine, and why."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for each in tasks:
+        if each.skip:
+            reasons[each.skip].append(each.task.cell.id)
+    for reason, cells in reasons.items():
+        yield f"not compared: {', '.join(cells)}: {reason}"
 
 
 def _patience(timeout_s: float) -> Any:
@@ -151,5 +182,5 @@ def add_commands(app: typer.Typer) -> None:
     """Enter the command of this file."""
     app.command(
         epilog="Examples: cnnperf ab ci --baseline origin/main --candidate HEAD · cnnperf ab my.toml --candidate-set "
-        "train.memory_format=channels_last · cnnperf ab my.toml --baseline old/bin/python --candidate new/bin/python"
+        "train.memory_format=contiguous · cnnperf ab my.toml --baseline old/bin/python --candidate new/bin/python"
     )(ab)

@@ -27,8 +27,9 @@ def doctor(
 
     The test measures five small cells in turns, once against themselves and once against themselves slowed by 5 %. It
     needs about a third of a minute for each of 14 replicates a suite or more. Later verdicts on this machine quote what
-    it came to. Exit status: 0 nothing unchanged was called worse and nothing slowed the same, 1 something was, or a
-    cell failed, 3 no slowdown was found in that time, 130 interrupted.
+    it came to. Exit status: 0 nothing unchanged was called worse and the slowed were found, 1 something unchanged was
+    called worse or something slowed the same, or a cell failed, 3 nothing unchanged was decided or fewer than 80 % of
+    the slowed found in that time, 130 interrupted.
     """
     from rich.console import Console
     from rich.text import Text
@@ -66,10 +67,10 @@ def _self_test(console: Console, minutes: float) -> int:
     console.print()
     for line in (*tested.summary, tested.sentence):
         console.print(line)
-    if tested.exit_code == 3:
-        _say("no slowdown was found in that time, so nothing was stored; give it more minutes")
-    else:
+    if tested.has_decided:
         _say(f"stored for later verdicts: {tested.save()}")
+    else:
+        _say("nothing was decided in that time, so nothing was stored; give it more minutes")
     return tested.exit_code
 
 

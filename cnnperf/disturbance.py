@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -56,6 +57,21 @@ class Disturbance:
             steal_s=_rise(before.steal_s, after.steal_s),
             throttled_s=_rise(before.throttled_s, after.throttled_s),
             frequency_hz=fmean(ends) if ends else None,
+        )
+
+    @classmethod
+    def over(cls, several: Sequence[Disturbance]) -> Disturbance:
+        """Sum up what happened in several stretches of time: highest load, mean frequency, all that was lost."""
+
+        def known(name: str) -> list[float]:
+            return [value for each in several if (value := getattr(each, name)) is not None]
+
+        return cls(
+            seconds=sum(known("seconds")),
+            load=max(known("load"), default=None),
+            steal_s=sum(known("steal_s")) if known("steal_s") else None,
+            throttled_s=sum(known("throttled_s")) if known("throttled_s") else None,
+            frequency_hz=fmean(known("frequency_hz")) if known("frequency_hz") else None,
         )
 
     @property

@@ -6,16 +6,17 @@ when there is enough of it, is `gate`'s to say.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from cnnperf.baton import LETTERS, Taken, Turns
+from cnnperf.baton import LETTERS, Opened, Taken, Turns
 from cnnperf.disturbance import Disturbance, read
 from cnnperf.duet_arms import Arm, Contest, Fault, Patience, Workers
 from cnnperf.record import Machine
@@ -67,7 +68,7 @@ class Played(NamedTuple):
 
     order: str
     taken: tuple[Taken, Taken]
-    outputs: tuple[dict[str, float], dict[str, float]]
+    opened: tuple[Opened, Opened]
     machines: tuple[Machine, Machine]
     """As the arms see it: the software may differ."""
     disturbance: Disturbance
@@ -142,12 +143,12 @@ def store(scratch: Path, contest: Contest) -> Path:
 
 
 def _calibrated(workers: Workers, contest: Contest, folder: Path) -> Conditions:
-    workers.open(contest, folder, leads=True)
+    [opened] = workers.open(contest, folder, leads=True)
     patience_s = workers.patience.warmup_s + workers.patience.play_s
     settled = workers.ask("settle", {0: {}}, patience_s)[0]
     call_s = settled["call_s"]
     if call_s > LONGEST_CALL_S:
-        batch_size = contest.tasks[0].settings["batch_size"]
+        batch_size = opened.settings["batch_size"]
         fits = max(1, int(batch_size * 0.8 * LONGEST_CALL_S / call_s))
         raise Fault(
             f"a call takes {1e3 * call_s:.0f} ms, more than the {1e3 * LONGEST_CALL_S:.0f} ms that leave time for "
@@ -163,8 +164,9 @@ def order_of(pairs: int, dice: random.Random) -> str:
 
 def _play(workers: Workers, contest: Contest, on: Conditions, folder: Path, dice: random.Random) -> Played:
     one, other = workers.open(contest, folder)
-    if reason := unequal(one, other):
-        raise Fault(reason)
+    if reason := unlike(one.settings, other.settings) or unequal(one.outputs, other.outputs):
+        differences = ", ".join(differing(one.settings, other.settings))
+        raise Fault(f"{reason}; their settings differ in {differences}" if differences else reason)
     order = order_of(on.pairs, dice)
     patience = workers.patience
     requests = {
@@ -183,8 +185,29 @@ def _play(workers: Workers, contest: Contest, on: Conditions, folder: Path, dice
     return Played(order, taken, (one, other), workers.machines, Disturbance.since(before), parent_cpu_s)
 
 
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Name the settings that are not the same in both arms, with their values."""
+    absent = "not known"
+    return [
+        f"{name} ({one.get(name, absent)} against {other.get(name, absent)})"
+        for name in dict.fromkeys([*one, *other])
+        if one.get(name, absent) != other.get(name, absent)
+    ]
+
+
+def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """Say that a call is not the same work in both arms; None if it is."""
+    if one["batch_size"] == other["batch_size"]:
+        return None
+    return "a call takes other numbers of images in the arms; set train.batch_size in the suite, the same for both"
+
+
 def unequal(one: Mapping[str, float], other: Mapping[str, float]) -> str | None:
     """Say in what the arms compute something else; None if they agree."""
+    if one.keys() != other.keys():
+        return f"the arms compute different things ({', '.join(one)} and {', '.join(other)})"
+    if not all(map(math.isfinite, (*one.values(), *other.values()))):
+        return f"what the arms compute is not finite: {dict(one)} and {dict(other)}"
     if "loss" in one:
         difference = abs(one["loss"] - other["loss"]) / max(abs(one["loss"]), abs(other["loss"]), 1e-30)
         if not difference <= LOSS_TOLERANCE:

@@ -6,6 +6,7 @@ Nothing here imports torch. The parent is blocked while they work; a worker that
 from __future__ import annotations
 
 import math
+import os
 import socket
 import sys
 import time
@@ -18,12 +19,11 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field
 
-from cnnperf.baton import PROTOCOL, Opening
+from cnnperf.baton import PROTOCOL, Opened, Opening
 from cnnperf.errors import UsageError
 from cnnperf.preflight import Ready
 from cnnperf.process import Launch, WorkerProcess, listen, tail
 from cnnperf.record import Machine
-from cnnperf.registry import unknown
 from cnnperf.task import Frozen, Task
 
 ARMS = ("baseline", "candidate")
@@ -56,7 +56,8 @@ class Arm(Frozen):
 
     def launch(self, threads: int | None, baton: int) -> Launch:
         """Return how its worker is started; `baton` is the descriptor that it inherits."""
-        path = {"PYTHONPATH": ":".join(map(str, self.path))} if self.path else {}
+        places = [*map(str, self.path), *filter(None, [os.environ.get("PYTHONPATH")])]
+        path = {"PYTHONPATH": os.pathsep.join(places)} if self.path else {}
         return Launch(
             command=(self.python, *(["-P"] if self.isolated else []), "-m", "cnnperf.duet_worker"),
             environment={**QUIET, **path, **self.environment},
@@ -76,6 +77,8 @@ class Contest:
     """The cell's training as preflight left it, for the baseline and for the candidate."""
     folder: Path
     """Where the images lie as arrays."""
+    chosen: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
+    """What the suite sets for the baseline and for the candidate; all else is each arm's own recipe."""
 
     @property
     def cell(self) -> str:
@@ -98,7 +101,7 @@ def contests(
     candidate: the same tasks with other settings; the baseline's if they have the same.
     """
     return tuple(
-        Contest(metric, (one.task, other.task), one.folder)
+        Contest(metric, (one.task, other.task), one.folder, (one.chosen, other.chosen))
         for one, other in zip(baseline, candidate or baseline, strict=True)
         if not one.skip and one.folder is not None
         for metric in metrics
@@ -174,15 +177,15 @@ class Workers:
         one, other = (Machine.model_validate(self.hellos[index]["machine"]) for index in (0, 1))
         return one, other
 
-    def open(self, contest: Contest, store: Path, *, leads: bool = False) -> list[dict[str, Any]]:
-        """Have both arms make a contest ready, or the baseline alone where it leads; returns what each computed.
+    def open(self, contest: Contest, store: Path, *, leads: bool = False) -> list[Opened]:
+        """Have both arms make a contest ready, or the baseline alone where it leads; returns what each came to.
 
         Raises Fault.
         """
         requests = {}
-        for index, (arm, task) in enumerate(list(zip(self._arms, contest.tasks, strict=True))[: 1 if leads else 2]):
-            document = task.model_dump(mode="json")
-            document["settings"] = self._known(index, document["settings"])
+        for index in (0,) if leads else (0, 1):
+            arm, task = self._arms[index], contest.tasks[index]
+            document = task.model_dump(mode="json") | {"settings": contest.chosen[index]}
             opening = Opening(
                 task=document,
                 metric=contest.metric,
@@ -194,7 +197,10 @@ class Workers:
             )
             requests[index] = opening.model_dump(mode="json")
         answers = self.ask("open", requests, self.patience.open_s)
-        return [answers[index] for index in sorted(answers)]
+        opened = [Opened.model_validate(answers[index]) for index in sorted(answers)]
+        for index, each in enumerate(opened):
+            self._refuse_foreign(index, contest, each.source)
+        return opened
 
     def ask(self, verb: str, requests: Mapping[int, dict[str, Any]], patience_s: float) -> dict[int, dict[str, Any]]:
         """Tell the arms, by number, what to do, and return what they answer. Raises Fault."""
@@ -259,14 +265,18 @@ class Workers:
         if differences:
             raise UsageError(f"the arms differ in {', '.join(differences)}; run both under the same conditions")
 
-    def _known(self, index: int, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Leave out settings that this arm's cnnperf does not know and that are at their default in the other's."""
-        known = self.hellos[index]["settings"]
-        defaults = {name: value for hello in self.hellos.values() for name, value in hello["settings"].items()}
-        for name in settings.keys() - known.keys():
-            if settings[name] != defaults.get(name):
-                raise Fault(f"{self._called(index)}: {unknown('setting', name, known)}, got {settings[name]!r}")
-        return {name: value for name, value in settings.items() if name in known}
+    def _refuse_foreign(self, index: int, contest: Contest, source: Path | None) -> None:
+        """Raise Fault where a revision is to be measured and the present tree's code would be."""
+        arm = self._arms[index]
+        # In an environment of its own there may be another version of what is installed, and that is what differs.
+        if arm.python != sys.executable or not arm.path or source is None:
+            return
+        if not any(source.resolve().is_relative_to(folder.resolve()) for folder in arm.path):
+            raise Fault(
+                f"{self._called(index)}: {contest.tasks[index].cell.model.name} comes from {source}, which is no part "
+                "of the revision, so that its code would not be measured; run this in the folder that it is imported "
+                "from"
+            )
 
     def _called(self, index: int) -> str:
         name = self._arms[index].name

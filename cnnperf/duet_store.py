@@ -13,9 +13,10 @@ from cnnperf.duet import Conditions, Played
 from cnnperf.duet_arms import ARMS, Contest
 from cnnperf.errors import RunError, UsageError
 from cnnperf.machine import fingerprint
+from cnnperf.sampling import Samples
 
-SCHEMA = 1
-"""Version of the lines. 1: the first."""
+SCHEMA = 2
+"""Version of the lines. 1: the first. 2: with each arm's settings, the frequency and what disturbed it, in words."""
 FILE = "duet.jsonl"
 
 Write = Callable[[dict[str, Any]], None]
@@ -52,7 +53,7 @@ def writing(folder: Path | None, header: Mapping[str, Any]) -> Iterator[Write]:
 
 def lines(contest: Contest, number: int, conditions: Conditions, played: Played) -> Iterator[dict[str, Any]]:
     """Yield what one replicate of a contest leaves behind, a document an arm; seconds are those of whole samples."""
-    for arm, taken, computed, machine in zip(ARMS, played.taken, played.outputs, played.machines, strict=True):
+    for arm, taken, opened, machine in zip(ARMS, played.taken, played.opened, played.machines, strict=True):
         yield {
             "contest": contest.key,
             "replicate": number,
@@ -64,11 +65,16 @@ def lines(contest: Contest, number: int, conditions: Conditions, played: Played)
             "warmup_wall_s": [each.wall_s for each in taken.warmup],
             "blocked_s": taken.blocked_s,
             "blocked_cpu_s": taken.blocked_cpu_s,
-            "outputs": computed,
+            "outputs": opened.outputs,
+            "settings": opened.settings,
             "machine": machine.model_dump(mode="json"),
             "seconds": played.disturbance.seconds,
             "load": played.disturbance.load,
             "steal_s": played.disturbance.steal_s,
             "throttled_s": played.disturbance.throttled_s,
+            "frequency_hz": played.disturbance.frequency_hz,
+            "disturbed": Samples(
+                conditions.calls, taken.samples, taken.warmup, taken.steady, played.disturbance
+            ).remark,
             "parent_cpu_s": played.parent_cpu_s,
         }

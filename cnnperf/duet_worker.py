@@ -5,17 +5,17 @@ A module of its own and no mode of `cnnperf.worker`, so that a cnnperf that has 
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from cnnperf import registry
-from cnnperf.baton import PROTOCOL, Baton, Opening, PartnerGoneError, Turns, facts, play
+from cnnperf.baton import PROTOCOL, Baton, Opened, Opening, PartnerGoneError, Turns, facts, play
 from cnnperf.errors import UsageError
 from cnnperf.machine import fingerprint
 from cnnperf.sampling import Plan, collector_off, settle
-from cnnperf.stages import Settings
 from cnnperf.worker import Line, in_words
 
 
@@ -37,12 +37,17 @@ class Arm:
         self._subject = None  # Before the next is there, the memory of the last is free again.
         opening = Opening.model_validate(request)
         name = opening.task["cell"]["model"]["name"]
-        if ":" not in name and name not in registry.names("models"):
-            return {"absent": registry.unknown("model", name, registry.names("models"))}
+        if lack := lacking(name):
+            return {"absent": lack}
         if opening.metric not in _subjects.SUBJECTS:
             return {"absent": registry.unknown("metric", opening.metric, _subjects.SUBJECTS)}
-        self._subject = _subjects.prepare(opening)
-        return dict(self._subject.outputs)
+        subject = self._subject = _subjects.prepare(opening)
+        opened = Opened(
+            outputs=subject.outputs,
+            settings=subject.recipe.model_dump(mode="json", exclude={"validation_images"}),
+            source=registry.source("models", name),
+        )
+        return opened.model_dump(mode="json")
 
     def _settle(self, _: dict[str, Any]) -> dict[str, Any]:
         subject = self._subject
@@ -59,24 +64,32 @@ class Arm:
         return taken
 
 
+def lacking(name: str) -> str | None:
+    """Say that this version does not have a model; None if it does."""
+    path, colon, attribute = name.partition(":")
+    if not colon:
+        known = registry.names("models")
+        return None if name in known else registry.unknown("model", name, known)
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+            raise  # The module is there, and something that it imports is not.
+        return f"there is no module {error.name!r}"
+    first = attribute.partition(".")[0]
+    return None if hasattr(module, first) else f"the module {path!r} has no {first!r}"
+
+
 def hello() -> dict[str, Any]:
     """Return what the other side must know before it asks for anything; imports what is slow to import."""
     import torch
-
-    from cnnperf.stages._recipe import Recipe
 
     threads = {"threads": torch.get_num_threads(), "interop_threads": torch.get_num_interop_threads()}
     return {
         "protocol": PROTOCOL,
         "facts": dict(facts()) | threads,
         "machine": fingerprint().model_dump(mode="json"),
-        "settings": defaults(Recipe),
     }
-
-
-def defaults(kind: type[Settings]) -> dict[str, Any]:
-    """Return the settings that are known here and what they are by default; None where that depends on others."""
-    return {name: None if field.default_factory else field.default for name, field in kind.model_fields.items()}
 
 
 def main(line: Line, baton: Baton) -> None:

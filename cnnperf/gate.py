@@ -11,19 +11,20 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from cnnperf import ratios
-from cnnperf.duet import Conditions, Played, calibrate, replicate
+from cnnperf.duet import LONGEST_CALL_S, Conditions, Played, calibrate, replicate
 from cnnperf.duet_arms import Arm, Contest, Fault, Patience
 from cnnperf.duet_store import Write, lines, writing
 from cnnperf.errors import UsageError
 from cnnperf.machine import fingerprint
 from cnnperf.rule import Decision, Rule, Series, decide
+from cnnperf.sampling import SAMPLE_S
 
 START_S = 6.0
 """About what a pair of processes costs before its first turn; for the plan only."""
@@ -34,8 +35,11 @@ OPEN_S = 0.7
 class Watcher(Protocol):
     """Who follows a comparison."""
 
+    def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
+        """So many contests are looked at, once; all will take from so many minutes, if nothing changed, to so many."""
+
     def planned(self, minutes: tuple[float, float], looks: Sequence[int]) -> None:
-        """It will take from so many minutes, if nothing changed, to so many."""
+        """Now that the times are known, it will take from so many minutes, if nothing changed, to so many."""
 
     def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
         """A contest has been measured for the n-th time, or failed."""
@@ -46,6 +50,9 @@ class Watcher(Protocol):
 
 class Unwatched:
     """Follows a comparison without a word."""
+
+    def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
+        """Say nothing."""
 
     def planned(self, minutes: tuple[float, float], looks: Sequence[int]) -> None:
         """Say nothing."""
@@ -139,6 +146,8 @@ class _Course:
         """Calibrate, then measure one replicate after the other."""
         result = self._result
         threads = result.contests[0].tasks[0].threads
+        result.looks = result.rule.scheduled(len(result.contests))
+        self._watcher.calibrating(len(result.contests), self._bounds())
         with closing(calibrate(result.arms, result.contests, scratch, threads, self._patience)) as calibrated:
             for contest, found in calibrated:
                 if isinstance(found, Fault):
@@ -146,7 +155,8 @@ class _Course:
                 else:
                     result.conditions[contest] = found
         result.looks = result.rule.scheduled(max(1, len(result.compared)))
-        self._watcher.planned(self._plan(), result.looks)
+        if result.conditions:
+            self._watcher.planned(self._minutes(each.turn_s for each in result.conditions.values()), result.looks)
         with writing(result.folder, self._header()) as write:
             longest_s = 0.0
             while (active := self._active()) and self._done < result.looks[-1] and self._is_time_for(longest_s):
@@ -176,10 +186,10 @@ class _Course:
         try:
             yield from replicate(self._result.arms, active, scratch, threads, self._dice, self._patience)
         except UsageError as error:
-            if not self._done:
+            if not any(self._result.played.values()):
                 raise
             # It could be started before: what is measured already is not thrown away.
-            yield from ((contest, Fault(str(error))) for contest in self._active())
+            yield from ((contest, Fault(str(error))) for contest in self._active() if contest in active)
 
     def _active(self) -> dict[Contest, Conditions]:
         result = self._result
@@ -192,9 +202,18 @@ class _Course:
     def _is_time_for(self, seconds: float) -> bool:
         return self._deadline is None or not self._done or time.monotonic() + seconds <= self._deadline
 
-    def _plan(self) -> tuple[float, float]:
-        turns = sum(each.turn_s + OPEN_S for each in self._result.conditions.values())
-        first, *_, last = (look * (START_S + turns) / 60 for look in self._result.looks)
+    def _bounds(self) -> tuple[float, float]:
+        """Return the minutes if every call were short, and decided soon, and if every one were the longest."""
+        shortest, longest = (
+            self._minutes([Conditions.of(1, call_s).turn_s] * len(self._result.contests))
+            for call_s in (SAMPLE_S, LONGEST_CALL_S)
+        )
+        return shortest[0], longest[1]
+
+    def _minutes(self, turns_s: Iterable[float]) -> tuple[float, float]:
+        """Return the minutes to the first look and to the last."""
+        replicate_s = START_S + sum(turn_s + OPEN_S for turn_s in turns_s)
+        first, *_, last = (look * replicate_s / 60 for look in self._result.looks)
         return first, last
 
     def _note(self, contest: Contest, outcome: Played | Fault, write: Write) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from statistics import median
 
 from cnnperf import ratios
+from cnnperf.disturbance import Disturbance
+from cnnperf.duet import differing
 from cnnperf.duet_arms import Contest
 from cnnperf.duet_store import FILE
 from cnnperf.gate import Result
@@ -110,10 +113,15 @@ def _notes(result: Result) -> Iterator[str]:
     )
     if differences := _versions(result):
         yield f"versions differ, as they may: {differences}"
+    for differences in _settings(result):
+        yield differences
     if excluded := [f"{key} >= {bound:.1f} %" for key, bound in _excluded(result)]:
         yield f"excluded here: {', '.join(excluded)} (upper bounds)"
     if any(result.played.values()):
         yield f"noise: {result.noise()}"
+        disturbances = [each.disturbance for played in result.played.values() for each in played]
+        if words := Disturbance.over(disturbances).words:
+            yield f"disturbed: {'; '.join(words)}"
     new = [each.key for each in result.contests if each not in result.compared]
     if new:
         yield f"not in the baseline, and held to nothing: {', '.join(new)}"
@@ -131,6 +139,16 @@ def _versions(result: Result) -> str:
     one, other = ({"python": m.python, "commit": m.commit, **m.packages} for m in machines)
     names = dict.fromkeys([*one, *other])
     return ", ".join(f"{n} ({one.get(n)} against {other.get(n)})" for n in names if one.get(n) != other.get(n))
+
+
+def _settings(result: Result) -> Iterator[str]:
+    """Yield the settings that are not the same in both arms, and in which cells."""
+    cells: dict[str, dict[str, None]] = defaultdict(dict)
+    for contest, played in result.played.items():
+        for difference in differing(*(each.settings for each in played[0].opened)) if played else ():
+            cells[difference][contest.cell] = None
+    for difference, found in cells.items():
+        yield f"settings differ: {difference} in {', '.join(found)}"
 
 
 def _excluded(result: Result) -> Iterator[tuple[str, float]]:

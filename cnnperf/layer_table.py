@@ -19,6 +19,8 @@ STAGE = "profile"
 DIRECTIONS = ("forward", "backward")
 BYTES = ("parameter", "gradient", "optimizer_state", "output", "saved")
 UNATTRIBUTED = "(unattributed)"
+APART = ("batch_size", "mode")
+"""Tags that tell the profiles of a record apart."""
 
 
 def _of_direction(name: str) -> tuple[Column, ...]:
@@ -121,7 +123,7 @@ def profiles(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerProfile]:
         for record in of_run:
             if record.task.stage == STAGE:
                 for measured in record.find(f"{STAGE}.step_seconds"):
-                    yield _profile(run, record, measured.tags)
+                    yield _profile(run, record, {name: measured.tags[name] for name in APART if name in measured.tags})
 
 
 def _profile(run: str, record: Record, tags: Mapping[str, Any]) -> LayerProfile:

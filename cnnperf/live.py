@@ -113,6 +113,13 @@ class DuetScreen:
         """Return the context in which the view is on the screen."""
         return self._live or nullcontext()
 
+    def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
+        """So many contests are looked at, once."""
+        self._print(
+            f"planned: {minutes[0]:.0f} to {minutes[1]:.0f} minutes for {contests} cell-metrics; looking at how long "
+            "their calls are …"
+        )
+
     def planned(self, minutes: tuple[float, float], looks: Sequence[int]) -> None:
         """It will take from so many minutes to so many."""
         self._looks = looks
@@ -124,7 +131,8 @@ class DuetScreen:
     def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
         """A contest has been measured, or failed."""
         if isinstance(outcome, Exception):
-            self._print(f"{contest.key}: error: {outcome}")
+            kind = {None: "error", 0: "not in the baseline", 1: "missing"}[outcome.absent]
+            self._print(f"{contest.key}: {kind}: {outcome}")
         elif self._live:
             ahead = next((look for look in self._looks if look >= number), number)
             line = f"replicate {number}, next look at {ahead}  {contest.key} measured"

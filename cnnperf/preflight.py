@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -53,6 +53,8 @@ class Ready(Frozen):
     """A task that preflight has completed, and what it will come to."""
 
     task: Task
+    chosen: dict[str, Any] = Field(default={})
+    """The suite's section of the stage, without defaults, recipe and the model's override."""
     folder: Path | None
     """Where its images lie as arrays; None if they are not there yet (without `download`)."""
     skip: str | None

@@ -146,6 +146,7 @@ class Preparation:
                 task=task.model_copy(
                     update={**complete, "variant": variant, "needs": self._needs(task, settings, variant)}
                 ),
+                chosen=task.settings,
                 folder=images.folder,
                 skip=reason,
                 estimate_s=0.0 if reason else START_S + min(1.25 * seconds, task.timeout_s),

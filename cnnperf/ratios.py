@@ -10,6 +10,7 @@ from typing import Literal
 
 from cnnperf.duet import Played
 from cnnperf.rule import Series
+from cnnperf.sampling import share_lost
 from cnnperf.stats import drifts
 
 Clock = Literal["wall_s", "cpu_s"]
@@ -54,6 +55,8 @@ class Noise:
     """Deviation of the replicates' differences, the largest of all contests."""
     switched: float
     """Share of samples that were interrupted by another process."""
+    lost: float
+    """Share of samples that waited for a core for more than a millisecond."""
     steal: float | None
     """Share of processor time that the hypervisor took; None where the system does not tell."""
     drifted: int
@@ -73,6 +76,7 @@ class Noise:
             between_processes=max((stdev(map(_middle, played)) for played in several), default=None),
             pair=max((stdev(map(difference, played)) for played in several), default=None),
             switched=sum(sample.switches > 0 for sample in samples) / max(1, len(samples)),
+            lost=share_lost(samples) if samples else 0.0,
             steal=sum(stolen) / (seconds * cores) if stolen and seconds else None,
             drifted=sum(map(drifted, every)),
             unsteady=sum(not each.taken[0].steady for each in every),
@@ -85,6 +89,7 @@ class Noise:
                 ("between processes", self.between_processes),
                 ("pair", self.pair),
                 ("involuntary switches", self.switched),
+                ("lost the CPU for > 1 ms", self.lost),
                 ("steal", self.steal),
             )
             if value is not None

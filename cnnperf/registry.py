@@ -38,6 +38,13 @@ def module(room: str, name: str) -> ModuleType:
     return importlib.import_module(f"cnnperf.{room}.{name}")
 
 
+def source(room: str, name: str) -> Path | None:
+    """Return the file of a choice, or of the module in `pkg.module:callable`; None if it has none."""
+    path, colon, _ = name.partition(":")
+    found = importlib.import_module(path) if colon else module(room, name)
+    return Path(found.__file__) if found.__file__ else None
+
+
 def find(room: str, name: str) -> Callable[..., Any]:
     """Return the verb of one choice, or of anything importable as `pkg.module:callable`."""
     if ":" not in name:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from filelock import FileLock
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 import cnnperf
 from cnnperf.datasets import Roots
@@ -43,13 +45,19 @@ def arm_of(text: str | None, option: str, repository: Path | None = None) -> Ite
     elif python := _interpreter(Path(text).expanduser()):
         yield Arm(name=text, python=str(python), isolated=True)
     else:
-        root, commit = _resolved(text, option, repository or Path.cwd())
+        folder = (repository or Path.cwd()).resolve()
+        root, commit = _resolved(text, option, folder)
         with _worktree(root, commit) as tree:
+            # As here, what the working directory holds can be imported, wherever in the repository that is.
+            here = tree / folder.relative_to(root)
+            if not here.is_dir():
+                raise UsageError(f"{option}: {text!r} has no folder {folder.relative_to(root)}; run this in one it has")
+            places = dict.fromkeys((here, here / "src", tree, tree / "src"))
             yield Arm(
                 name=f"{text} ({commit[:10]})" if not commit.startswith(text) else commit[:10],
                 python=str(_python_for(tree, root, option, text)),
-                path=tuple(folder for folder in (tree, tree / "src") if folder.is_dir()),
-                cwd=tree,
+                path=tuple(place for place in places if place.is_dir()),
+                cwd=here,
             )
 
 
@@ -68,7 +76,7 @@ def _resolved(text: str, option: str, folder: Path) -> tuple[Path, str]:
             f"{option}: {text!r} is no Python interpreter, and {folder} is in no git repository whose revision it "
             "could be; give the path of an interpreter, or run this in a repository"
         )
-    root = Path(top.stdout.strip())
+    root = Path(top.stdout.strip()).resolve()
     commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}")
     if commit.returncode:
         raise UsageError(
@@ -83,14 +91,13 @@ def _worktree(root: Path, commit: str) -> Iterator[Path]:
     """Check a commit out beside the repository's own tree, and remove it afterwards."""
     with tempfile.TemporaryDirectory(prefix="cnnperf-revision-") as folder:
         tree = Path(folder) / commit[:12]
-        added = _git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
-        if added.returncode:
-            raise UsageError(f"{commit[:12]}: cannot be checked out: {_last(added.stderr)}")
         try:
+            added = _git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
+            if added.returncode:
+                raise UsageError(f"{commit[:12]}: cannot be checked out: {_last(added.stderr)}")
             yield tree
         finally:
             _git(root, "worktree", "remove", "--force", str(tree))
-            _git(root, "worktree", "prune")
 
 
 def _python_for(tree: Path, root: Path, option: str, text: str) -> Path:
@@ -100,13 +107,26 @@ def _python_for(tree: Path, root: Path, option: str, text: str) -> Path:
 
 
 def _dependencies(project: Path, option: str) -> tuple[str, ...]:
-    """Return what a project asks for, its Python included; nothing where there is no such file."""
+    """Return the packages that a project asks for; nothing where there is no such file.
+
+    Raises UsageError if this Python is none that it asks for: an environment made for it would have the same.
+    """
     try:
         content = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {})
     except FileNotFoundError:
         return ()
     except ValueError as error:
         raise UsageError(f"{option}: pyproject.toml of that revision is not valid TOML: {error}") from error
+    wanted, here = content.get("requires-python", ""), platform.python_version()
+    try:
+        suits = SpecifierSet(wanted).contains(here, prereleases=True)
+    except InvalidSpecifier as error:
+        raise UsageError(f"{option}: pyproject.toml of that revision: requires-python: {error}") from error
+    if not suits:
+        raise UsageError(
+            f"{option}: that revision asks for Python {wanted}, and this is {here}; run cnnperf in one that suits it, "
+            "or give the interpreter of an environment that has it"
+        )
     return tuple(sorted(content.get("dependencies", [])))
 
 
@@ -136,9 +156,18 @@ def _environment(dependencies: Sequence[str], tree: Path, where: str) -> Path:
 
 
 def _own_requirement() -> str:
+    """Return what pip installs as this cnnperf: this checkout, where it was installed from (PEP 610), or a version."""
     checkout = Path(cnnperf.__file__).parent.parent
-    is_checkout = (checkout / "pyproject.toml").is_file()
-    return str(checkout) if is_checkout else f"cnnperf=={metadata.version('cnnperf')}"
+    if (checkout / "pyproject.toml").is_file():
+        return f"--editable={checkout}"  # The environment is kept, and the checkout changes.
+    distribution = metadata.distribution("cnnperf")
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if not origin:
+        return f"cnnperf=={distribution.version}"
+    url, vcs = origin["url"], origin.get("vcs_info")
+    source = f"{vcs['vcs']}+{url}@{vcs['commit_id']}" if vcs else url
+    fragment = f"#subdirectory={origin['subdirectory']}" if "subdirectory" in origin else ""
+    return f"cnnperf @ {source}{fragment}"
 
 
 def _prune(home: Path, used: Path) -> None:

@@ -46,6 +46,25 @@ class Sample(NamedTuple):
     """How long the main thread was ready and had no core; None where the system does not tell."""
 
 
+class Usage(NamedTuple):
+    """What this process has used and suffered so far, beside the time."""
+
+    cpu_ns: int
+    switches: int
+    waited_s: float | None
+
+    def since(self, before: Usage, wall_s: float) -> Sample:
+        """Return what it came to since an earlier reading, with the time that was measured meanwhile."""
+        known = self.waited_s is not None and before.waited_s is not None
+        waited_s = self.waited_s - before.waited_s if known else None  # type: ignore[operator]
+        return Sample(wall_s, (self.cpu_ns - before.cpu_ns) / 1e9, self.switches - before.switches, waited_s)
+
+
+def usage() -> Usage:
+    """Read it, in about two microseconds."""
+    return Usage(process_time_ns(), resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw, run_delay_s())
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """When to begin to count, and how much is enough."""
@@ -70,7 +89,7 @@ class Samples:
     values: tuple[Sample, ...]
     warmup: tuple[Sample, ...]
     steady: bool
-    """Whether the warm-up ended in a steady state and not at its bound."""
+    """Whether the warm-up ended in a steady state and not at its bound; true where all is counted from the start."""
     disturbance: Disturbance
 
     @property
@@ -105,9 +124,9 @@ class Samples:
         yield measured("", "s", self.call_s, "lower", calls=self.calls, **disturbed)
         yield measured("_cpu", "s", [each.cpu_s / self.calls for each in self.values], calls=self.calls)
         yield measured("_switches", "count", [each.switches for each in self.values], calls=self.calls)
-        yield measured(
-            "_warmup", "s", [each.wall_s / self.calls for each in self.warmup], calls=self.calls, steady=self.steady
-        )
+        if self.warmup:
+            warmup = [each.wall_s / self.calls for each in self.warmup]
+            yield measured("_warmup", "s", warmup, calls=self.calls, steady=self.steady)
         machine = self.disturbance
         for suffix, unit, value in (
             ("_load", "1", machine.load),
@@ -184,16 +203,12 @@ def calibrated(call: Call, synchronize: Callable[[], object], sample_s: float, c
 
 def take(call: Call, calls: int, synchronize: Callable[[], object]) -> Sample:
     """Take one sample; the device must be idle, and is at its end."""
-    waited = run_delay_s()
-    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-    cpu, start = process_time_ns(), perf_counter_ns()
+    before, start = usage(), perf_counter_ns()
     for _ in repeat(None, calls):
         call()
     synchronize()
-    wall_s, cpu_s = (perf_counter_ns() - start) / 1e9, (process_time_ns() - cpu) / 1e9
-    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - switches
-    since = run_delay_s()
-    return Sample(wall_s, cpu_s, switches, None if waited is None or since is None else since - waited)
+    wall_s = (perf_counter_ns() - start) / 1e9
+    return usage().since(before, wall_s)
 
 
 def is_steady(times: Sequence[float]) -> bool:
@@ -206,7 +221,7 @@ def is_steady(times: Sequence[float]) -> bool:
 
 def share_lost(samples: Sequence[Sample]) -> float:
     """Return the share of samples that waited for a core; 0 where the system does not tell of any."""
-    return sum((each.waited_s or 0.0) > LOST_S for each in samples) / len(samples)
+    return sum((each.waited_s or 0.0) > LOST_S for each in samples) / max(1, len(samples))
 
 
 @contextmanager

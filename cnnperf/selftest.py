@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,9 @@ from cnnperf.task import Frozen
 from cnnperf.verdict import Verdict
 
 NEVER = "self-test on this machine: never run here; cnnperf doctor runs it"
+DECIDED = ("worse", "better", "same")
+FOUND_SHARE = 0.8
+"""Fewer of the slowed found than this, and the gate has not been shown to see anything here."""
 
 
 class Tally(Frozen):
@@ -29,8 +33,8 @@ class Tally(Frozen):
 
     @property
     def bounds(self) -> Interval:
-        """The exact one-sided 95 % bounds of the rate behind it."""
-        return binomial_bounds(self.found, self.trials)
+        """The exact one-sided 95 % bounds of the rate behind it; no trial excludes any."""
+        return binomial_bounds(self.found, self.trials) if self.trials else Interval(0.0, 1.0)
 
     def __str__(self) -> str:
         return f"{self.found} of {self.trials}"
@@ -48,45 +52,68 @@ class SelfTest(Frozen):
 
     @property
     def false_alarms(self) -> Tally:
-        """The unchanged that were called worse."""
-        return _tally(self.unchanged, "worse")
+        """The unchanged that were called worse, of those that were decided: the others put nothing to the test."""
+        return _tally(_decided(self.unchanged), "worse")
 
     @property
     def detections(self) -> Tally:
-        """The slowed that were called worse."""
+        """The slowed that were called worse, of all: one on which nothing was decided was not found."""
         return _tally(self.slowed, "worse")
 
     @property
     def misses(self) -> Tally:
-        """The slowed that were called the same, or better."""
-        return _tally(self.slowed, "same", "better")
+        """The slowed that were called the same, or better, of those that were decided."""
+        return _tally(_decided(self.slowed), "same", "better")
+
+    @property
+    def undecided(self) -> Tally:
+        """The unchanged on which nothing was decided."""
+        return _tally(self.unchanged, "inconclusive")
+
+    @property
+    def has_decided(self) -> bool:
+        """Whether it came to anything that is worth keeping."""
+        return bool(_decided((*self.unchanged, *self.slowed)))
 
     @property
     def exit_code(self) -> Literal[0, 1, 3]:
-        """1 for any false alarm, miss or cell that broke; 3 if no slowdown was found, so that nothing was tried."""
+        """1 for any false alarm, miss or cell that broke; 3 if none of the unchanged was decided or too few found."""
         broken = _tally((*self.unchanged, *self.slowed), "error", "missing")
         if self.false_alarms.found or self.misses.found or broken.found:
             return 1
-        return 0 if self.detections.found else 3
+        is_shown = self.false_alarms.trials and self.detections.found >= FOUND_SHARE * self.detections.trials
+        return 0 if is_shown else 3
 
     @property
     def summary(self) -> tuple[str, ...]:
-        """What it came to, a line a count, with what so few cells can say of the rate behind it."""
+        """What it came to, a line a count, with what so few cells can say of the rate behind it; last the outcome."""
         alarms, found, misses = self.false_alarms, self.detections, self.misses
         injected = f"+{100 * self.slowdown:g} %"
+        undecided = f" ({self.undecided.found} inconclusive, not counted)" if self.undecided.found else ""
         return (
-            f"false alarms: {alarms} called worse of what nothing was changed in; the rate is at most {_high(alarms)}",
+            f"false alarms: {alarms} decided called worse with nothing changed{undecided}; "
+            f"the rate is at most {_high(alarms)}",
             f"detections: {found} called worse with {injected}; the rate is at least {_low(found)}",
-            f"misses: {misses} called the same or better with {injected}; the rate is at most {_high(misses)}",
+            f"misses: {misses} decided called the same or better with {injected}; the rate is at most {_high(misses)}",
+            f"self-test: {self._came_to()} → exit {self.exit_code}",
         )
+
+    def _came_to(self) -> str:
+        return {
+            0: "the gate held",
+            1: "the gate did not hold: a false alarm, a miss or a cell that broke",
+            3: "inconclusive: of the unchanged one at least must be decided, and of the slowed "
+            f"{100 * FOUND_SHARE:g} % found; give it more minutes or a quieter machine",
+        }[self.exit_code]
 
     @property
     def sentence(self) -> str:
         """The line that later verdicts on this machine carry."""
         alarms, found = self.false_alarms, self.detections
         bound = f"95 % upper bound {100 * alarms.bounds.high:.0f} %"
+        undecided = f"; {self.undecided.found} inconclusive" if self.undecided.found else ""
         slowed = f"+{100 * self.slowdown:g} % {found} worse"
-        return f"self-test on this machine: {self.day}, A/A {alarms} worse ({bound}), {slowed}"
+        return f"self-test on this machine: {self.day}, A/A {alarms} worse ({bound}{undecided}), {slowed}"
 
     def save(self) -> Path:
         """Keep it for later verdicts on this machine, in place of an earlier one. Raises RunError."""
@@ -137,5 +164,9 @@ def _high(tally: Tally) -> str:
     return f"{100 * tally.bounds.high:.0f} % (exact, 95 %)"
 
 
-def _tally(verdicts: tuple[Verdict, ...], *outcomes: str) -> Tally:
+def _decided(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    return [verdict for verdict in verdicts if verdict.outcome in DECIDED]
+
+
+def _tally(verdicts: Sequence[Verdict], *outcomes: str) -> Tally:
     return Tally(found=sum(verdict.outcome in outcomes for verdict in verdicts), trials=len(verdicts))

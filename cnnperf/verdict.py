@@ -78,11 +78,11 @@ class Comparison(Frozen):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def exit_code(self) -> int:
-        """1 if anything is worse, missing or an error, else 3 if anything is inconclusive, else 0."""
+        """1 if anything is worse, missing or an error, else 3 if anything is inconclusive or nothing was compared."""
         outcomes = {verdict.outcome for verdict in self.verdicts}
         if not outcomes.isdisjoint(FAILING):
             return 1
-        return 3 if "inconclusive" in outcomes else 0
+        return 3 if "inconclusive" in outcomes or not outcomes else 0
 
     @property
     def summary(self) -> str:

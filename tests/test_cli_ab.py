@@ -51,15 +51,18 @@ def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         (("--candidate-set", "trian.precision=bf16"), "did you mean 'train'?"),
         (("--candidate-set", "train.precison=bf16"), "did you mean 'precision'?"),
         (("--candidate-set", "train.precision=7"), "got 7"),
+        (("--candidate-set", "infer.batch_sizes=[1]"), "unknown section 'infer'"),
+        (("--candidate-set", "train.batch_size=32"), "train.batch_size=32 changes nothing: batch_size is 32 for"),
         (("--only", "resnet"), "nothing matches 'resnet'"),
     ],
 )
 def test_what_cannot_be_carried_out(suite: Path, arguments: tuple[str, ...], words: str) -> None:
-    """One sentence on stderr, exit 2, nothing measured."""
+    """One sentence on stderr, at most after the plan, exit 2, nothing measured."""
     done = ab(suite, *arguments)
     assert done.returncode == 2, done.stderr
-    assert words in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    *before, sentence = done.stderr.splitlines()
+    assert words in sentence
+    assert all(line.startswith("planned: ") for line in before)
     assert done.stdout == ""
 
 
@@ -76,7 +79,9 @@ def test_a_setting_changed_for_the_candidate(suite: Path) -> None:
     """Too few replicates within the minutes: inconclusive, said so, exit 3; the planned minutes come first."""
     done = ab(suite, "--minutes", 0, "--candidate-set", "train.memory_format=channels_last", "--format", "markdown")
     assert done.returncode == 3, done.stderr
-    assert done.stderr.startswith("planned: about ")
+    first, second, *_ = done.stderr.splitlines()
+    assert first.startswith("planned: 1 to ")
+    assert second.startswith("planned: about ")
     assert done.stdout.startswith("**2 inconclusive → exit 3**")
     assert "no verdict stands on fewer than" in done.stdout
     assert len((suite.parent / "out/duet.jsonl").read_text().splitlines()) == 1 + 2 * 2
@@ -87,7 +92,8 @@ def test_interrupted(suite: Path) -> None:
     command = [*COMMAND, str(suite), "--out", str(suite.parent / "out")]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": variables()}
     with subprocess.Popen(command, cwd=suite.parent, **options) as process:  # type: ignore[call-overload]
-        assert process.stderr.readline().startswith("planned: ")
+        assert process.stderr.readline().startswith("planned: 1 to ")
+        assert process.stderr.readline().startswith("planned: about ")
         while not (workers := psutil.Process(process.pid).children(recursive=True)):
             pass
         process.send_signal(signal.SIGINT)

@@ -48,3 +48,11 @@ def test_waiting_for_a_core_never_goes_down() -> None:
     first, second = run_delay_s(), run_delay_s()
     assert (first is None) == (second is None)
     assert first is None or second is None or 0 <= first <= second
+
+
+def test_several_stretches_are_summed_up() -> None:
+    """The load is the highest; what the system does not tell stays untold."""
+    one = Disturbance(seconds=1.0, load=1.0, steal_s=0.1, throttled_s=None, frequency_hz=2e9)
+    other = Disturbance(seconds=3.0, load=2.0, steal_s=None, throttled_s=None, frequency_hz=4e9)
+    assert Disturbance.over([one, other]) == Disturbance(4.0, 2.0, 0.1, None, 3e9)
+    assert Disturbance.over([]) == Disturbance(0, None, None, None, None)

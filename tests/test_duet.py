@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+import re
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+import cnnperf
 from cnnperf import ratios
-from cnnperf.duet import Conditions, Played, calibrate, order_of, replicate, unequal
+from cnnperf.duet import Conditions, Played, calibrate, differing, order_of, replicate, unequal
 from cnnperf.duet_arms import Arm, Contest, Fault, Patience, contests
 from cnnperf.errors import UsageError
 from cnnperf.preflight import Request, prepare
@@ -35,11 +38,12 @@ def _importable() -> Any:
 
 def planted(models: Sequence[object], metrics: Sequence[str] = ("infer.forward",), **train: object) -> list[Contest]:
     """Return the contests of a suite of these models on a few small images."""
+    settings = {"validation_images": 0, "batch_size": 32, **train}
     document = {
         "datasets": [{"name": "synthetic", "train": 256, "test": 64}],
         "models": list(models),
         "threads": 1,
-        "train": {"validation_images": 0, "batch_size": 32, **train},
+        "train": {key: value for key, value in settings.items() if value is not None},
     }
     tasks = prepare(Request(suite=parse(document, where="x", name="x"), where="x")).tasks
     return list(contests(tasks, metrics=metrics))
@@ -83,7 +87,7 @@ def test_each_arm_takes_its_samples_in_turns(played: dict[str, tuple[Conditions,
 @pytest.mark.parametrize("metric", ["infer.forward", "train.step"])
 def test_equal_arms_compute_the_same(played: dict[str, tuple[Conditions, Played]], metric: str) -> None:
     """Weights from one file, inputs and seed the same: not a bit differs."""
-    one, other = played[metric][1].outputs
+    one, other = played[metric][1].opened
     assert one == other
 
 
@@ -170,7 +174,7 @@ def test_an_interpreter_that_is_none(tmp_path: Path, changes: dict[str, Any], wo
 
 
 @pytest.mark.parametrize(
-    ("version", "words"), [(None, "knows no duet"), (2, "speaks version 2 of the duet's protocol")]
+    ("version", "words"), [(None, "knows no duet"), (1, "speaks version 1 of the duet's protocol")]
 )
 def test_a_cnnperf_of_another_age(tmp_path: Path, version: int | None, words: str) -> None:
     """One without a duet, and one with another."""
@@ -179,13 +183,60 @@ def test_a_cnnperf_of_another_age(tmp_path: Path, version: int | None, words: st
     (package / "__init__.py").touch()
     if version:
         (package / "duet_worker.py").write_text(
-            f"import json, os, sys, time\nhello = {{'protocol': {version}, 'facts': {{}}, 'settings': {{}}}}\n"
+            f"import json, os, sys, time\nhello = {{'protocol': {version}, 'facts': {{}}}}\n"
             "os.write(int(sys.argv[2]), json.dumps({'hello': hello}).encode() + b'\\n')\ntime.sleep(60)"
         )
     with pytest.raises(UsageError) as caught:
         list(calibrate((arm(path=(tmp_path,), cwd=tmp_path), arm()), planted(["planted:build"]), tmp_path, 1, PATIENCE))
     assert words in str(caught.value)
     assert workers_left() == []
+
+
+def test_code_from_outside_a_revision_is_refused(tmp_path: Path) -> None:
+    """What is measured would be the present tree's, whatever the revision holds."""
+    arms = arm(), arm(path=(tmp_path,), cwd=tmp_path)
+    found = dict(calibrate((arm(), arm()), planted(["planted:build"]), tmp_path, 1, PATIENCE))
+    [(_, fault)] = replicate(arms, found, tmp_path, 1, random.Random(0), PATIENCE)  # type: ignore[arg-type]
+    assert isinstance(fault, Fault)
+    assert "planted.py, which is no part of the revision" in str(fault)
+
+
+def recipes(scratch: Path, *recommended: str) -> tuple[Path, ...]:
+    """Lay out cnnperf anew in a folder for each of these recipes of the MLP."""
+    folders = []
+    for number, recipe in enumerate(recommended):
+        folder = scratch / str(number)
+        shutil.copytree(Path(cnnperf.__file__).parent, folder / "cnnperf", ignore=shutil.ignore_patterns("__pycache__"))
+        file = folder / "cnnperf/models/mlp.py"
+        file.write_text(f"{file.read_text()}\n\ndef recipe(dataset):\n    return {recipe}\n")
+        folders.append(folder)
+    return tuple(folders)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"memory_format": "channels_last"}, None),
+        ({"lr": 0.1}, r"the losses are .*; their settings differ in lr \(0.01 against 0.1\)"),
+        ({"batch_size": 16}, "other numbers of images in the arms"),
+    ],
+)
+def test_each_arm_has_the_recipe_of_its_own_version(tmp_path: Path, changed: dict[str, Any], words: str | None) -> None:
+    """A change of a default is measured, or said to make the arms unlike."""
+    base = {"optimizer": "sgd", "lr": 0.01, "batch_size": 32}
+    places = recipes(tmp_path, repr(base), repr(base | changed))
+    arms = arm(path=places[:1], cwd=places[0]), arm(path=places[1:], cwd=places[1])
+    [contest] = planted(["mlp"], ["train.step"], batch_size=None)
+    conditions = dict(calibrate(arms, [contest], tmp_path, 1, PATIENCE))
+    [(_, outcome)] = replicate(arms, conditions, tmp_path, 1, random.Random(0), PATIENCE)  # type: ignore[arg-type]
+    if words:
+        assert isinstance(outcome, Fault)
+        assert re.search(words, str(outcome))
+    else:
+        assert isinstance(outcome, Played), outcome
+        assert differing(*(each.settings for each in outcome.opened)) == [
+            "memory_format (contiguous against channels_last)"
+        ]
 
 
 def test_arms_under_unlike_conditions_are_refused(tmp_path: Path) -> None:
@@ -206,6 +257,9 @@ def test_arms_under_unlike_conditions_are_refused(tmp_path: Path) -> None:
         ({"error": 4e-5}, {"error": 3e-6}, False),
         ({"error": 0.0}, {"error": 9e-6}, True),
         ({"error": float("nan")}, {"error": 1e-7}, False),
+        ({"error": 1e-7}, {"error": float("nan")}, False),
+        ({"error": 1e-7}, {"error": float("inf")}, False),
+        ({"error": 1e-7}, {"loss": 1e-7}, False),
         ({"loss": 2.0}, {"loss": 2.001}, True),
         ({"loss": 2.0}, {"loss": 2.01}, False),
         ({"loss": 2.0}, {"loss": float("nan")}, False),

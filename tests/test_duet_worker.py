@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from cnnperf.baton import Baton, PartnerGoneError
-from cnnperf.duet_worker import Arm, defaults
+from cnnperf.duet_worker import Arm, lacking
 from cnnperf.record import Record
-from cnnperf.stages._recipe import Recipe
 
 
 @pytest.fixture
@@ -38,12 +37,29 @@ def test_what_this_version_does_not_have(
     assert words in Arm(ends[0]).verbs["open"](request)["absent"]
 
 
-def test_settings_are_told_with_their_defaults() -> None:
-    """So that a version that lacks one can be asked without it."""
-    known = defaults(Recipe)
-    assert known["batch_size"] == 128
-    assert known["lr"] is None
-    assert known.keys() == Recipe.model_fields.keys()
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("lenet", None),
+        ("lennet", "did you mean 'lenet'?"),
+        ("json:loads", None),
+        ("nowhere.at.all:build", "there is no module 'nowhere'"),
+        ("json.nowhere:build", "there is no module 'json.nowhere'"),
+        ("json:build", "the module 'json' has no 'build'"),
+    ],
+)
+def test_a_model_that_is_not_there(name: str, words: str | None) -> None:
+    """Of this cnnperf or of the user's: the module, or what it is to hold."""
+    found = lacking(name)
+    assert (words in found) if words and found else found is words
+
+
+def test_a_model_whose_imports_fail_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is broken and not absent."""
+    (tmp_path / "broken.py").write_text("import nowhere_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
+        lacking("broken:build")
 
 
 def test_the_baton_is_handed_over_and_its_loss_is_seen(ends: tuple[Baton, Baton]) -> None:

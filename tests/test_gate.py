@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnperf import gate, ratios
-from cnnperf.baton import Taken
+from cnnperf.baton import Opened, Taken
 from cnnperf.disturbance import Disturbance
 from cnnperf.duet import Conditions, Played
 from cnnperf.duet_arms import Arm, Contest, Fault
@@ -48,12 +48,13 @@ def recorded(dice: random.Random, change: float = 0.0, noise: float = 0.01, stea
     both = taken(1.0), taken((1 + change) * math.exp(dice.gauss(0, noise)))
     quiet = Disturbance(seconds=1.0, load=0.0, steal_s=0.0, throttled_s=None, frequency_hz=None)
     machines = fingerprint(), fingerprint()
-    return Played("ABBA" * 10, both, ({"error": 1e-7}, {"error": 1e-7}), machines, quiet, 0.0)
+    opened = Opened(outputs={"error": 1e-7}, settings={"batch_size": 32}, source=None)
+    return Played("ABBA" * 10, both, (opened, opened), machines, quiet, 0.0)
 
 
 def swapped(played: Played) -> Played:
     """Exchange the arms of a replicate."""
-    return played._replace(taken=played.taken[::-1], outputs=played.outputs[::-1])
+    return played._replace(taken=played.taken[::-1], opened=played.opened[::-1])
 
 
 @pytest.fixture
@@ -216,6 +217,7 @@ def test_an_interruption_keeps_what_was_measured(
     [verdict] = comparison(result).verdicts
     assert verdict.n == 5
     lines = [json.loads(line) for line in (tmp_path / "ab" / FILE).read_text().splitlines()]
+    assert all("disturbed" in line and "settings" in line for line in lines if "arm" in line)
     assert [line["arm"] for line in lines[1:]] == ["baseline", "candidate"] * 5
     assert lines[0]["schema"] == SCHEMA
     assert len(lines[1]["wall_s"]) == len(lines[1]["cpu_s"]) == 20
@@ -254,3 +256,48 @@ def test_nothing_to_compare_is_a_usage_error() -> None:
     """No cell can run here."""
     with pytest.raises(UsageError, match="nothing to compare"):
         compare(ARM, ARM, [])
+
+
+def test_nothing_in_the_baseline_is_no_pass(trained: Callable[..., Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All is new: no plan, no verdict, exit 3."""
+    monkeypatch.setattr(gate, "calibrate", lambda _, contests, *__: ((c, Fault("none", absent=0)) for c in contests))
+    watched: list[str] = []
+
+    class Watcher(gate.Unwatched):
+        def planned(self, *_: object) -> None:
+            watched.append("planned")
+
+    shown = comparison(compare(ARM, ARM, [contest(trained)], watcher=Watcher()))
+    assert (shown.verdicts, shown.exit_code, watched) == ((), 3, [])
+    assert any("held to nothing" in note for note in shown.notes)
+
+
+def test_an_arm_that_no_longer_starts_costs_what_is_left(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the first replicate, too: what is measured by then is kept."""
+    replay(lambda _, n: recorded(random.Random(n)))
+    real = gate.replicate
+
+    def one_and_out(arms: Any, conditions: Mapping[Contest, Conditions], *rest: Any) -> Iterator[Any]:
+        yield next(iter(real(arms, conditions, *rest)))
+        raise UsageError("it cannot be run")
+
+    monkeypatch.setattr(gate, "replicate", one_and_out)
+    result = compare(ARM, ARM, [contest(trained), contest(trained, "vgg")])
+    assert sum(map(len, result.played.values())) == 1
+    assert "it cannot be run" in [str(fault) for fault in result.faults.values()]
+
+
+def test_settings_that_differ_are_named(trained: Callable[..., Record], replay: Callable[[Recorded], None]) -> None:
+    """By name, with both values and the cells."""
+
+    def play(_: Contest, n: int) -> Played:
+        played = recorded(random.Random(n))
+        other = played.opened[1].model_copy(update={"settings": {"batch_size": 32, "memory_format": "contiguous"}})
+        return played._replace(opened=(played.opened[0], other))
+
+    replay(play)
+    one = contest(trained)
+    notes = comparison(compare(ARM, ARM, [one])).notes
+    assert f"settings differ: memory_format (not known against contiguous) in {one.cell}" in notes

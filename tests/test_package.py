@@ -71,3 +71,12 @@ def test_readme_tells_of_the_ideas_what_was_measured() -> None:
         per_s = float(speed)
         words = f"{per_s / 1000:.3g} k" if per_s >= 1000 else f"{per_s:.0f}"
         assert (f"{100 * float(accuracy):.1f}", words) in shown
+
+
+def test_the_workflow_leaves_time_for_an_environment() -> None:
+    """The limits of the step and of the job stand above the minutes that are measured, with what comes before them."""
+    workflow = (ROOT / ".github" / "workflows" / "regression.yml").read_text(encoding="utf-8")
+    job, step = map(int, re.findall(r"timeout-minutes: (\d+)", workflow))
+    [measured] = map(int, re.findall(r"--minutes ([1-9]\d*)", workflow))
+    assert measured + 5 < step < job
+    assert measured <= 10

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from cnnperf import revisions
 from cnnperf.errors import UsageError
@@ -72,6 +74,22 @@ def test_a_revision_is_checked_out_and_cleared_away(repository: Path) -> None:
     assert len(git(repository, "worktree", "list").splitlines()) == 1
 
 
+def test_a_package_in_a_folder_of_the_repository(repository: Path) -> None:
+    """What can be imported in the working directory here can be there: the same folder of the worktree comes first."""
+    (repository / "part/src").mkdir(parents=True)
+    (repository / "part/src/kept").touch()
+    commit(repository, "newest")
+    with arm_of("HEAD", "--candidate", repository / "part") as arm:
+        assert [str(place.relative_to(arm.path[2])) for place in arm.path] == ["part", "part/src", "."]
+        assert arm.cwd == arm.path[0]
+    with (
+        pytest.raises(UsageError, match="'before' has no folder part"),
+        arm_of("before", "--baseline", repository / "part"),
+    ):
+        pass
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
 def test_a_failure_clears_away_too(repository: Path) -> None:
     """Also Ctrl-C."""
     with pytest.raises(KeyboardInterrupt), arm_of("HEAD", "--candidate", repository):
@@ -132,6 +150,60 @@ def test_an_environment_is_made_once(repository: Path, monkeypatch: pytest.Monke
             assert arm.python != sys.executable
     assert [command[2] for command in made] == ["venv", "pip"]
     assert {"one", "two>2"} <= set(made[1])
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"), [(">=99", "asks for Python >=99, and this is "), ("newer", "requires-python: Invalid specifier")]
+)
+def test_a_revision_for_another_python(repository: Path, spec: str, words: str) -> None:
+    """An environment for it would have this interpreter, so it is refused; one that suits is not looked at twice."""
+    for requires in (">=3.8", spec):
+        (repository / "pyproject.toml").write_text(PROJECT.format("") + f'requires-python = "{requires}"\n')
+        git(repository, "commit", "-q", "-a", "-m", requires)
+    git(repository, "checkout", "-q", "before")
+    with arm_of("main~1", "--baseline", repository) as arm:
+        assert arm.python == sys.executable
+    with pytest.raises(UsageError, match=words), arm_of("main", "--baseline", repository):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("origin", "requirement"),
+    [
+        (None, "cnnperf==7"),
+        (
+            {
+                "url": "https://x.org/c.git",
+                "vcs_info": {"vcs": "git", "commit_id": "abc", "requested_revision": "main"},
+            },
+            "cnnperf @ git+https://x.org/c.git@abc",
+        ),
+        (
+            {"url": "https://x.org/c.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}, "subdirectory": "in"},
+            "cnnperf @ git+https://x.org/c.git@abc#subdirectory=in",
+        ),
+        ({"url": "file:///home/c", "dir_info": {}}, "cnnperf @ file:///home/c"),
+        ({"url": "https://x.org/c.whl", "archive_info": {}}, "cnnperf @ https://x.org/c.whl"),
+    ],
+)
+def test_an_environment_gets_this_cnnperf_from_where_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: dict[str, object] | None, requirement: str
+) -> None:
+    """What an index does not have under that version: a commit, a folder, an archive."""
+    information = tmp_path / "cnnperf-7.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: cnnperf\nVersion: 7\n")
+    if origin:
+        (information / "direct_url.json").write_text(json.dumps(origin))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("cnnperf.revisions.cnnperf.__file__", str(tmp_path / "cnnperf" / "__init__.py"))
+    assert revisions._own_requirement() == requirement
+    Requirement(requirement)
+
+
+def test_in_a_checkout_it_is_that_checkout() -> None:
+    """Whatever was installed beside it."""
+    assert revisions._own_requirement() == f"--editable={Path(__file__).parent.parent}"
 
 
 def test_old_environments_go(tmp_path: Path) -> None:

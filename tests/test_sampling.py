@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cnnperf import sampling
 from cnnperf.disturbance import Disturbance
 from cnnperf.record import Measurement
-from cnnperf.sampling import Plan, Sample, Samples, calibrated, is_steady, sample, take
+from cnnperf.sampling import Plan, Sample, Samples, calibrated, is_steady, sample, take, usage
 
 QUIET = Disturbance(seconds=1.0, load=0.1, steal_s=0.0, throttled_s=0.0, frequency_hz=None)
 
@@ -166,6 +166,26 @@ def test_what_disturbed_it_is_said_in_words() -> None:
         assert word in words
     calm = (Sample(0.02, 0.02, 0, None),)
     assert Samples(1, calm, calm, True, QUIET).remark == ""
+
+
+def test_without_a_warm_up_there_is_none_in_the_record() -> None:
+    """Neither an empty series nor a word about steadiness."""
+    calm = (Sample(0.02, 0.02, 0, None),)
+    found = {m.metric for m in Samples(1, calm, (), True, QUIET).measurements("train.step_time")}
+    assert found == {f"train.step_time{end}" for end in ("", "_cpu", "_switches", "_load", "_steal", "_throttled")}
+
+
+def test_usage_tells_what_happened_since_an_earlier_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPU time spent, time waited for a core; None where the system does not tell of that."""
+    delays: Iterator[float | None] = iter([1.0, 1.25, None])
+    monkeypatch.setattr(sampling, "run_delay_s", lambda: next(delays))
+    before = usage()
+    spin(0.02)()
+    found = usage().since(before, 7.0)
+    assert (found.wall_s, found.waited_s) == (7.0, 0.25)
+    assert found.cpu_s >= 0.02
+    assert found.switches >= 0
+    assert usage().since(before, 1.0).waited_s is None
 
 
 def test_measurements_carry_everything_in_order() -> None:

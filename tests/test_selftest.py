@@ -60,26 +60,53 @@ def test_verdicts_on_times_are_kept_without_what_only_the_gate_knows() -> None:
 
 def test_each_count_is_told_with_what_so_few_cells_can_say() -> None:
     """Of five cells none or all still leave a rate of 45 or of 55 %."""
-    alarms, detections, misses = outcome_of(("same",) * 5, ("worse",) * 4 + ("inconclusive",)).summary
-    assert alarms.startswith("false alarms: 0 of 5 ")
+    tested = outcome_of(("same",) * 5, ("worse",) * 4 + ("inconclusive",))
+    alarms, detections, misses, came_to = tested.summary
+    assert alarms.startswith("false alarms: 0 of 5 decided ")
     assert alarms.endswith("at most 45 % (exact, 95 %)")
     assert detections == "detections: 4 of 5 called worse with +5 %; the rate is at least 34 % (exact, 95 %)"
-    assert misses.startswith("misses: 0 of 5 ")
+    assert misses.startswith("misses: 0 of 4 decided ")
+    assert came_to == "self-test: the gate held → exit 0"
+
+
+def test_what_was_not_decided_is_no_pass() -> None:
+    """An unchanged cell on which nothing was decided does not make the bound tighter, a slowed one was not found."""
+    tested = outcome_of(("same", "same") + ("inconclusive",) * 3, ("worse",) * 3 + ("inconclusive",) * 2)
+    assert (str(tested.false_alarms), str(tested.detections)) == ("0 of 2", "3 of 5")
+    alarms, _, _, came_to = tested.summary
+    assert "0 of 2 decided called worse" in alarms
+    assert "(3 inconclusive, not counted); the rate is at most 78 %" in alarms
+    assert came_to.startswith("self-test: inconclusive: ")
+    assert came_to.endswith("→ exit 3")
+    assert "A/A 0 of 2 worse (95 % upper bound 78 %; 3 inconclusive), +5 % 3 of 5 worse" in tested.sentence
+
+
+def test_where_nothing_was_decided_nothing_is_excluded() -> None:
+    """No trial leaves a rate of up to 100 %, and is not kept."""
+    tested = outcome_of(("inconclusive",) * 5, ("inconclusive",) * 5)
+    assert "A/A 0 of 0 worse (95 % upper bound 100 %; 5 inconclusive)" in tested.sentence
+    assert not tested.has_decided
+    assert outcome_of(("inconclusive",), ("worse",)).has_decided
+    assert outcome_of(("same",), ("inconclusive",)).has_decided
 
 
 @pytest.mark.parametrize(
     ("unchanged", "slowed", "code"),
     [
-        (("same", "inconclusive", "better"), ("worse", "worse", "inconclusive"), 0),
+        (("same", "inconclusive", "better"), ("worse",) * 5, 0),
+        (("same",) * 5, ("worse",) * 4 + ("inconclusive",), 0),
+        (("same",) * 5, ("worse",) * 3 + ("inconclusive",) * 2, 3),
+        (("inconclusive",) * 5, ("worse",) * 5, 3),
+        (("same", "same", "same"), ("inconclusive", "inconclusive", "inconclusive"), 3),
         (("same", "same", "worse"), ("worse", "worse", "worse"), 1),
+        (("inconclusive", "inconclusive", "worse"), ("inconclusive", "inconclusive", "inconclusive"), 1),
         (("same", "same", "same"), ("worse", "worse", "same"), 1),
         (("same", "same", "same"), ("worse", "worse", "better"), 1),
         (("same", "same", "error"), ("worse", "worse", "worse"), 1),
-        (("same", "same", "same"), ("inconclusive", "inconclusive", "inconclusive"), 3),
     ],
 )
 def test_the_gate_held_or_did_not(unchanged: tuple[Outcome, ...], slowed: tuple[Outcome, ...], code: int) -> None:
-    """A false alarm, a miss or a broken cell fails; to find nothing at all is no pass either."""
+    """A false alarm, a miss or a broken cell fails; too little decided or found is no pass either."""
     assert outcome_of(unchanged, slowed).exit_code == code
 
 

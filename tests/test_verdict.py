@@ -18,7 +18,7 @@ def verdict(outcome: str, **fields: object) -> Verdict:
 @pytest.mark.parametrize(
     ("outcomes", "code"),
     [
-        ([], 0),
+        ([], 3),
         (["same", "better", "indicative"], 0),
         (["same", "inconclusive"], 3),
         (["inconclusive", "worse"], 1),

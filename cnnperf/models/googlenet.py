@@ -79,11 +79,12 @@ def recipe(dataset: str, *, batch_norm: bool = True) -> dict[str, object]:
     """Return training settings: AdamW over one cycle in small batches, with mirrored photos only.
 
     A minute on two cores is a fraction of an epoch: the number of steps counts, and more augmentation does not pay.
-    Without batch norm a lower rate was the better on validation images.
+    Without batch norm a lower rate was the better on validation images, on digits a higher one.
     """
+    rate = 0.001 if batch_norm else 0.0003
     return augmentation(dataset) | {
         "optimizer": "adamw",
-        "lr": 0.001 if batch_norm else 0.0003,
+        "lr": 2.5 * rate if dataset == "mnist" else rate,
         "weight_decay": 0.01,
         "schedule": "one-cycle",
         "batch_size": 32,

@@ -48,7 +48,7 @@ def recipe(dataset: str) -> dict[str, object]:
     """
     return augmentation(dataset) | {
         "optimizer": "adamw",
-        "lr": 0.002,
+        "lr": 0.005 if dataset == "mnist" else 0.002,
         "weight_decay": 0.01,
         "schedule": "one-cycle",
         "batch_size": 32,

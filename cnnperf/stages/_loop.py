@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from cnnperf.disturbance import Disturbance, read
 from cnnperf.errors import StageError
 from cnnperf.record import Measurement
+from cnnperf.sampling import Samples
 from cnnperf.stages._clock import Clock
 from cnnperf.stages._evaluate import POINTS, SHARE, SUBSETS, TARGET_POINTS, VALIDATION_SHARE, Evaluator, pace
 from cnnperf.stages._images import subset
@@ -60,6 +62,7 @@ class Training:
         self._test_indices = subset(torch.arange(len(data.test)), recipe.test_images or len(data.test))
         self._target = recipe.target_accuracy
         self._stopped = False
+        self._counters = read()
         self._reported = perf_counter()
         self._last_point_s = 0.0
         self._plan_points()
@@ -77,10 +80,14 @@ class Training:
                 self.clock.start()
 
     def totals(self) -> Iterator[Measurement]:
-        """Yield what stands when training is over."""
+        """Yield what stands when training is over; what disturbed its steps is told from its making to here."""
         steps, samples, seconds = len(self.losses), self._samples, self.clock.seconds
-        times = tuple(round(time, 9) for time in self.clock.step_times)
-        yield Measurement(metric="train.step_time", unit="s", better="lower", values=times)
+        taken = Samples(1, tuple(self.clock.stretches), (), True, Disturbance.since(self._counters))
+        disturbed: dict[str, Scalar] = {"disturbed": taken.remark} if taken.remark else {}
+        times = tuple(self.clock.step_times)
+        yield Measurement(metric="train.step_time", unit="s", better="lower", values=times, tags=disturbed)
+        if taken.values:
+            yield from taken.measurements("train.stretch")
         yield Measurement(metric="train.loss", unit="1", better="lower", values=tuple(self.losses))
         yield single("train.images_per_s", "images/s", samples / seconds, "higher")
         yield single("train.seconds", "s", seconds)

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter, sleep
-from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
-from cnnperf import registry
+from cnnperf import models, registry
 from cnnperf.baton import Opening
 from cnnperf.datasets import Dataset, open_arrays
-from cnnperf.errors import StageError
+from cnnperf.errors import StageError, UsageError, first_error
 from cnnperf.sampling import Call
 from cnnperf.stages import Bench
 from cnnperf.stages._optimise import autocast, learning_rate
@@ -36,7 +36,9 @@ class Subject:
 
     call: Call
     synchronize: Callable[[], None]
-    outputs: dict[str, Any]
+    recipe: Recipe
+    """What it stands on."""
+    outputs: dict[str, float]
     """What it computed, for the arms to be compared by."""
     check: Callable[[], None]
     """Raises StageError if it no longer computes anything of use."""
@@ -48,7 +50,7 @@ def prepare(opening: Opening) -> Subject:
     Raises CnnperfError for what cannot be built, or computes what is not finite.
     """
     task = Task.model_validate(opening.task)
-    recipe = Recipe.model_validate(task.settings).model_copy(update={"validation_images": 0})
+    recipe = recipe_of(task)
     device = registry.find("devices", task.cell.device.name)(**task.cell.device.options)
     dataset = cut(open_arrays(opening.folder, task.data), max(IMAGES, 8 * recipe.batch_size))
     bench = Bench(task, device, dataset, Path(), lambda **_: None)
@@ -60,6 +62,18 @@ def prepare(opening: Opening) -> Subject:
     if not opening.slowdown:
         return subject
     return replace(subject, call=slowed(subject.call, device.synchronize, opening))
+
+
+def recipe_of(task: Task) -> Recipe:
+    """Lay what the task chooses on the recipe that this version's model recommends. Raises UsageError."""
+    model = task.cell.model
+    try:
+        recipe = Recipe.resolve(
+            models.recipe(model, task.cell.dataset.name), task.settings, model.sections.get("train", {})
+        )
+    except ValidationError as error:
+        raise UsageError(first_error(error, "train")) from error
+    return recipe.model_copy(update={"validation_images": 0})
 
 
 def cut(dataset: Dataset, count: int) -> Dataset:
@@ -111,7 +125,7 @@ def training_step(bench: Bench, recipe: Recipe, data: Data, network: Network, op
     call()
     losses.append(float(last[0]))
     check()
-    return Subject(call, bench.device.synchronize, {"loss": losses[-1]}, check)
+    return Subject(call, bench.device.synchronize, recipe, {"loss": losses[-1]}, check)
 
 
 def forward_pass(bench: Bench, recipe: Recipe, data: Data, network: Network, opening: Opening) -> Subject:
@@ -141,7 +155,7 @@ def forward_pass(bench: Bench, recipe: Recipe, data: Data, network: Network, ope
         got, wanted = ("×".join(map(str, each.shape)) for each in (logits, exact))
         raise StageError(f"the logits are {got}, and the baseline's {wanted}; compare networks that compute the same")
     error = float((logits - exact).abs().max() / exact.abs().max().clamp(min=1e-30))
-    return Subject(call, bench.device.synchronize, {"error": error}, check)
+    return Subject(call, bench.device.synchronize, recipe, {"error": error}, check)
 
 
 SUBJECTS: dict[str, Callable[[Bench, Recipe, Data, Network, Opening], Subject]] = {

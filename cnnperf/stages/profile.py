@@ -9,7 +9,9 @@ from itertools import chain
 import torch
 from torch import nn
 
+from cnnperf import sampling
 from cnnperf.devices import Device
+from cnnperf.disturbance import Disturbance, read
 from cnnperf.errors import StageError
 from cnnperf.record import Measurement
 from cnnperf.stages import Bench
@@ -96,16 +98,18 @@ class Profiling:
 
     def _times(self) -> Iterator[Measurement]:
         """Take steps with hooks and steps without in turn, so that each tells what the other costs."""
-        samples = Samples(self._device)
+        samples, machine = Samples(self._device), read()
         for _ in range(self._settings.samples):
-            samples.plain(self._step())
+            before = sampling.usage()
+            samples.plain(self._step(), before)
             timer = LayerTimer(self._device)
             with Hooks(self._structure, timer) as hooks:
                 marks = self._step(hooks)
                 self._device.synchronize()
             samples.instrumented(marks, timer)
             self._bench.progress(step=len(samples.steps), progress=len(samples.steps) / self._settings.samples)
-        yield self._series("step_seconds", "s", samples.steps, better="lower")
+        taken = sampling.Samples(1, tuple(samples.steps), (), True, Disturbance.since(machine))
+        yield from taken.measurements("profile.step_seconds", **self._tags)
         yield self._series("instrumented_step_seconds", "s", samples.instrumented_steps)
         for direction, of_layer in samples.layers.items():
             for layer, seconds in of_layer.items():
@@ -190,16 +194,16 @@ class Samples:
     """What the timed steps came to; a layer that was not met in a step took no time in it."""
 
     def __init__(self, device: Device) -> None:
-        self.steps: list[float] = []
+        self.steps: list[sampling.Sample] = []
         self.instrumented_steps: list[float] = []
         self.layers: dict[str, dict[str, list[float]]] = {FORWARD: defaultdict(list), BACKWARD: defaultdict(list)}
         self.parts: dict[str, list[float]] = defaultdict(list)
         self._device = device
 
-    def plain(self, marks: Marks) -> None:
-        """Enter a step without hooks; the device must not be idle yet."""
+    def plain(self, marks: Marks, before: sampling.Usage) -> None:
+        """Enter a step without hooks and what was used before it; the device must not be idle yet."""
         self._device.synchronize()
-        self.steps.append(self._whole(marks))
+        self.steps.append(sampling.usage().since(before, self._whole(marks)))
         for part in (DATA, OPTIMIZER):
             if part in marks:
                 self.parts[part].append(self._device.elapsed_s(*marks[part]))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from cnnperf import sampling
+from cnnperf.stages import _clock
 from cnnperf.stages._clock import Clock
 
 
@@ -62,6 +66,26 @@ def test_the_clock_runs_on_after_a_reading() -> None:
     clock.tick()
     clock.read()
     assert clock.step_times == [1, 4]
+
+
+def test_what_the_process_used_is_read_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over as many steps as last ten milliseconds, over a reading too; neither a pause nor the rest before it."""
+    used = iter([0, 10, 15, 40, 60, 100])  # Making it reads first, then starting; all else are ends of stretches.
+    moments = iter([0.0, 0.005, 0.012, 0.012, 0.018, 5.0, 5.02, 5.02])
+    monkeypatch.setattr(sampling, "process_time_ns", lambda: next(used) * 10**9)
+    monkeypatch.setattr(_clock, "perf_counter", lambda: next(moments))
+    clock = Clock(Scripted(0, 1, 3, 7, 50, 54))
+    clock.start()
+    clock.tick()  # At 5 ms: too early.
+    clock.read()
+    clock.tick()  # At 12 ms: two steps of 1 and 2 s.
+    clock.tick()  # At 18 ms: too early, and a pause follows.
+    clock.read()
+    clock.start()
+    clock.tick()
+    clock.read()
+    assert clock.step_times == [1, 2, 4, 4]
+    assert [(stretch.wall_s, stretch.cpu_s) for stretch in clock.stretches] == [(3, 5), (4, 20)]
 
 
 def test_ticks_do_not_wait() -> None:

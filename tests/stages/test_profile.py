@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -15,6 +16,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from cnnperf import sampling
 from cnnperf.devices.cpu import acquire
 from cnnperf.errors import StageError, UsageError
 from cnnperf.record import Measurement, Record
@@ -74,6 +76,19 @@ def test_a_training_step_is_laid_open(bench: MakeBench) -> None:
     assert of(found, "peak_above_start_bytes")[None].values[0] > 32 * 8 * 14 * 14 * 4
     assert of(found, "parameters")[None].tags["weights"] == "fresh"
     assert len(of(found, "step_seconds")[None].values) == len(of(found, "instrumented_step_seconds")[None].values) == 2
+
+
+@pytest.mark.parametrize("mode", ["train", "infer"])
+def test_steps_tell_what_they_stand_on(bench: MakeBench, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """CPU time and switches of every plain step, what the machine did meanwhile, and in words what disturbed it."""
+    delays = itertools.count(step=0.002)
+    monkeypatch.setattr(sampling, "run_delay_s", lambda: next(delays))
+    found = list(measure(bench(), settings(mode=mode)))
+    for quantity in ("step_seconds_cpu", "step_seconds_switches"):
+        assert len(of(found, quantity)[None].values) == 2
+    assert sum(of(found, "step_seconds_cpu")[None].values) > 0
+    assert of(found, "step_seconds_load")[None].tags == {"batch_size": 32, "mode": mode}
+    assert str(of(found, "step_seconds")[None].tags["disturbed"]).startswith("100 % of samples lost the CPU")
 
 
 def test_inference_has_no_backward_and_saves_nothing(bench: MakeBench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 import subprocess
 import sys
@@ -14,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from cnnperf import models
+from cnnperf import models, sampling
 from cnnperf.datasets import Dataset
 from cnnperf.devices.cpu import Cpu
 from cnnperf.errors import StageError, UsageError
 from cnnperf.record import Measurement
-from cnnperf.stages import Bench, _evaluate, _loop, _setup
+from cnnperf.stages import Bench, _clock, _evaluate, _loop, _setup
 from cnnperf.stages._recipe import Recipe
 from cnnperf.stages.train import Memory, measure
 
@@ -63,6 +64,22 @@ def test_budget_in_seconds_ends_with_the_step_that_uses_it_up(bench: MakeBench, 
     assert sum(times[:-1]) < 0.2 <= sum(times) + 1e-6
     assert value(found, "seconds") == pytest.approx(sum(times), abs=1e-6)
     assert value(found, "images_per_s") == pytest.approx(value(found, "samples") / value(found, "seconds"))
+
+
+def test_the_steps_tell_what_they_stand_on(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPU time and switches now and then, what the machine did meanwhile, and in words what disturbed it."""
+    monkeypatch.setattr(_clock, "SAMPLE_S", 0.0)
+    delays = itertools.count(step=0.002)
+    monkeypatch.setattr(sampling, "run_delay_s", lambda: next(delays))
+    found = list(measure(bench(), recipe(steps=5)))
+    for metric in ("stretch", "stretch_cpu", "stretch_switches"):
+        assert len(named(found, metric)[0].values) == 5
+    assert named(found, "stretch")[0].values == pytest.approx(named(found, "step_time")[0].values)
+    assert sum(named(found, "stretch_cpu")[0].values) > 0
+    assert len(named(found, "stretch_load")[0].values) == 1
+    assert named(found, "step_time")[0].tags["disturbed"].startswith("100 % of samples lost the CPU for > 1 ms")
 
 
 class Ticking:
