@@ -81,6 +81,9 @@ def run(
     stages: Annotated[
         str | None, typer.Option(metavar="A,B", help="Run these stages instead of the suite's, in this order.")
     ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Run each task so often, instead of as the suite says.")
+    ] = None,
     data: DataOption = None,
     out: Annotated[
         Path | None,
@@ -111,7 +114,8 @@ def run(
     chosen = load_suite(suite)
     if require_real_data:
         chosen = chosen.model_copy(update={"require_real_data": True})
-    chosen = chosen.narrowed(only=only, device=device, stages=stages.split(",") if stages is not None else None)
+    named = stages.split(",") if stages is not None else None
+    chosen = chosen.narrowed(only=only, device=device, stages=named, repeats=repeats)
     request = Request(suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run)
     folder = _run_folder(chosen, out, resume)
     prepared = _prepared(request)

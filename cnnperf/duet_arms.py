@@ -105,6 +105,9 @@ UNTIMED = (
     "validation_images",
     "test_images",
     "test_flip",
+    "test_curve",
+    "normalize_eval",
+    "train_accuracy",
 )
 """Settings of a training that neither a step of it nor a forward pass has anything to do with."""
 

@@ -42,10 +42,23 @@ CURVES = (
     Column("epoch", unit="1"),
     Column("train_loss", unit="1", better="lower"),
     Column("train_accuracy", unit="fraction", better="higher"),
+    Column("train_accuracy_after_step", unit="fraction", better="higher"),
+    Column("test_accuracy", unit="fraction", better="higher"),
+    Column("test_accuracy_raw", unit="fraction", better="higher"),
     Column("validation_accuracy", unit="fraction", better="higher"),
     Column("n", unit="count"),
 )
-"""`task` is the record's key; train_loss is the mean over the steps since the evaluation before."""
+"""`task` is the record's key; train_loss is the mean over the steps since the evaluation before; n counts the images of
+the last accuracy that stands in the row."""
+
+POINTS = {
+    "train_accuracy": "train.train_accuracy",
+    "train_accuracy_after_step": "train.train_accuracy_after_step",
+    "test_accuracy": "train.epoch_test_accuracy",
+    "test_accuracy_raw": "train.epoch_test_accuracy_raw",
+    "validation_accuracy": "train.validation_accuracy",
+}
+"""Which metric a column of the curves shows."""
 
 NOTES = (
     "test accuracy: on all test images or a fixed subset, with its 95 % binomial interval (± half of it).",
@@ -220,8 +233,8 @@ def _curve(repeat: Repeats) -> Iterator[Row]:
     (r,) = repeat.records
     training = {column.name: column.value(repeat) for column in _TRAINING}
     points: dict[int, dict[str, Measurement]] = {}
-    for name in ("train_accuracy", "validation_accuracy"):
-        for m in r.find(f"train.{name}"):
+    for name, metric in POINTS.items():
+        for m in r.find(metric):
             points.setdefault(int(m.tags["step"]), {})[name] = m
     losses = [loss for m in r.find("train.loss") for loss in m.values]
     before = 0

@@ -50,6 +50,7 @@ class Suite(Frozen):
         only: str | None = None,
         device: str | None = None,
         stages: Iterable[str] | None = None,
+        repeats: int | None = None,
     ) -> Suite:
         """Return the part of the suite that a command line asks for. Raises UsageError if nothing is left."""
         suite = self
@@ -57,6 +58,8 @@ class Suite(Frozen):
             suite = suite.model_copy(update={"devices": (Choice.model_construct(name=device),)})
         if stages is not None:
             suite = suite.model_copy(update={"stages": tuple(stages)})
+        if repeats is not None:
+            suite = suite.model_copy(update={"repeats": repeats})
         _check_names(suite, "command line")
         if only is not None and not any(cell.matches(only) for cell in suite.cells()):
             known = ", ".join(cell.id for cell in suite.cells())

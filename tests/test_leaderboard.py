@@ -284,6 +284,19 @@ def test_curves_have_a_row_an_evaluation(tmp_path: Path, trained: Trained) -> No
     assert [row["train_accuracy"] for row in training_curves({"r": record.read(tmp_path)}).rows] == [0.3, None]
 
 
+def test_curves_tell_the_readings_of_an_epoch_apart(trained: Trained) -> None:
+    """What was read after the step or on raw pixels never stands in the column of what should have been read."""
+    points = [
+        point("train_accuracy", 2, 0.3, n=500),
+        point("train_accuracy_after_step", 2, 0.5, n=100),
+        point("epoch_test_accuracy", 2, 0.4),
+        point("epoch_test_accuracy_raw", 2, 0.1),
+    ]
+    (row,) = training_curves({"r": (trained(measured=points),)}).rows
+    names = ("train_accuracy", "train_accuracy_after_step", "test_accuracy", "test_accuracy_raw", "validation_accuracy")
+    assert [row[name] for name in (*names, "n")] == [0.3, 0.5, 0.4, 0.1, None, 2000]
+
+
 def test_summary_shares_out_the_time_since_the_start(trained: Trained) -> None:
     """Of 390 s, 78 and 14 were training and evaluation; what failed, and what was no task, is overhead."""
     measured = [once("train.seconds", 78.0), once("train.evaluation_seconds", 14.0)]

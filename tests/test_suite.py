@@ -185,6 +185,12 @@ def test_only_keeps_the_cells_that_match() -> None:
         read.narrowed(only="vgg*")
 
 
+def test_the_command_line_says_how_often() -> None:
+    """Repeats given there take the place of the suite's."""
+    assert [task.seed for task in plan(suite(repeats=1).narrowed(repeats=3))] == [0, 1, 2]
+    assert suite(repeats=2).narrowed().repeats == 2
+
+
 def test_the_suite_s_own_only_combines_unlike_cells() -> None:
     """A suite can pair each model with the dataset it is meant for."""
     read = suite(datasets=["synthetic", "mnist"], models=["lenet", "resnet"], only=["mnist/le*", "synthetic/res*"])

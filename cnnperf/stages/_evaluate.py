@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -80,33 +80,43 @@ class Evaluator:
         self._batch_size = batch_size
         self._autocast = autocast
 
-    def __call__(self, images: Images, indices: Tensor, *, flip: bool = False) -> Outcome:
+    def __call__(
+        self, images: Images, indices: Tensor, *, flip: bool = False, normalize: Normalize | None = None
+    ) -> Outcome:
         """Classify the images with these indices (on the CPU), in batches of the training's size.
 
-        flip: by the mean of the logits of each image and of its mirror image.
+        flip: by the mean of the logits of each image and of its mirror image. normalize: instead of the training's.
         """
-        self._device.synchronize()
-        start = perf_counter()
-        with (
-            separate_random_numbers(self._device.torch_name),
-            torch.inference_mode(),
-            _evaluation_mode(self._model),
-        ):
-            outcome = self._classify(images, indices, flip=flip)
-        elapsed = perf_counter() - start
-        self.seconds += elapsed
-        self.image_s = elapsed / len(indices)
+        before = self.seconds
+        with self._aside(), _evaluation_mode(self._model):
+            outcome = self._classify(images, indices, flip, normalize or self._normalize)
+        self.image_s = (self.seconds - before) / len(indices)
         return outcome
 
-    def _classify(self, images: Images, indices: Tensor, *, flip: bool) -> Outcome:
+    def again(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return, on the device, how many of a training batch are right by now; in training mode, as in a step."""
+        with self._aside(), _kept(self._model.buffers()), self._autocast:
+            return (self._forward(images).argmax(1) == labels).sum()
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Let nothing be learned or drawn that training would notice, and count the time."""
+        self._device.synchronize()
+        start = perf_counter()
+        with separate_random_numbers(self._device.torch_name), torch.inference_mode():
+            yield
+        self._device.synchronize()
+        self.seconds += perf_counter() - start
+
+    def _classify(self, images: Images, indices: Tensor, flip: bool, normalize: Normalize) -> Outcome:
         # The last batch is filled up with the first images: a compiled network has one shape to serve.
         count = len(indices)
         batches = math.ceil(count / self._batch_size)
         filled = indices[torch.arange(batches * self._batch_size) % count]
         positions = images.positions(filled).to(images.labels.device)
-        logits = torch.cat([self._logits(images, batch, flip) for batch in positions.view(batches, -1).unbind()])[
-            :count
-        ]
+        logits = torch.cat(
+            [self._logits(images, batch, flip, normalize) for batch in positions.view(batches, -1).unbind()]
+        )[:count]
         labels = images.labels[indices.to(images.labels.device)]
         loss = float(F.cross_entropy(logits, labels))
         if not math.isfinite(loss):
@@ -116,8 +126,8 @@ class Evaluator:
         probabilities, predictions = logits.softmax(dim=1).max(dim=1)
         return Outcome(indices, labels.cpu(), predictions.cpu(), probabilities.cpu(), loss)
 
-    def _logits(self, images: Images, positions: Tensor, flip: bool) -> Tensor:
-        batch = self._normalize(images.take(positions).float())
+    def _logits(self, images: Images, positions: Tensor, flip: bool, normalize: Normalize) -> Tensor:
+        batch = normalize(images.take(positions).float())
         with self._autocast:
             logits = self._forward(batch).float()
             if flip:
@@ -136,6 +146,17 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def _kept(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Put tensors that a forward pass changes back as they were."""
+    before = [(tensor, tensor.clone()) for tensor in tensors]
+    try:
+        yield
+    finally:
+        for tensor, value in before:
+            tensor.copy_(value)
 
 
 def separate_random_numbers(device: str) -> AbstractContextManager[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LAP_S = 0.5
 """How long a device that computes behind the caller's back is left to itself."""
+AFTER_STEP_EVERY = 5
+"""After how many steps a batch is looked at again, where training accuracy is also read after the step."""
 REPORT_S = 1.0
 """How often numbers are sent to the screen."""
 
@@ -55,6 +57,9 @@ class Training:
         self._waits = torch.device(bench.device.torch_name).type != "cpu"
         self._total = recipe.planned_steps(len(data.train))
         self._right: list[Tensor] = []
+        self._right_after: list[Tensor] = []
+        self._looks_again = recipe.train_accuracy == "after_step"
+        self._test_indices = subset(torch.arange(len(data.test)), recipe.test_images or len(data.test))
         self._target = recipe.target_accuracy
         self._stopped = False
         self._counters = read()
@@ -119,9 +124,12 @@ class Training:
         self.clock.read()
         self._step_s = (self.clock.seconds - start) / steps
         self._note(torch.stack(losses).tolist(), rates)
+        if self._looks_again and len(self.losses) % AFTER_STEP_EVERY == 0:
+            self._right_after.append(self._evaluator.again(images, labels))
+            self.clock.start()
 
     def _lap_steps(self) -> int:
-        if not self._waits:
+        if not self._waits or self._looks_again:
             return 1
         each = self._progress(1, self._step_s)
         until_next = math.ceil((min(self._next_point, 1.0) - self.progress) / each - 1e-6)
@@ -144,6 +152,9 @@ class Training:
             count, self._points = pace(len(indices), self._evaluator.image_s, seconds, self._points)
             indices = subset(indices, count)
         self._validation_indices = indices
+        if recipe.test_curve:
+            assert recipe.epochs
+            self._points = recipe.epochs
         self._next_point = 1 / self._points
 
     def _is_due(self) -> bool:
@@ -154,7 +165,8 @@ class Training:
         # The small term keeps a point that rounding put just before its mark from being taken twice.
         self._next_point = (math.floor(progress * self._points + 1e-9) + 1) / self._points
         cost = len(self._validation_indices) * self._evaluator.image_s
-        return progress >= 1 or self._evaluator.seconds + cost <= VALIDATION_SHARE * self.clock.seconds
+        asked = progress >= 1 or self._recipe.test_curve
+        return asked or self._evaluator.seconds + cost <= VALIDATION_SHARE * self.clock.seconds
 
     def _evaluate(self) -> Iterator[Measurement]:
         where = {
@@ -167,6 +179,7 @@ class Training:
         yield single("train.train_accuracy", "fraction", self._train_accuracy(), "higher", **where, n=seen)
         self._report()
         self._right.clear()
+        yield from self._as_published(where)
         if not len(self._validation_indices) or not self._is_affordable():
             return
         outcome = self._evaluator(self._data.train, self._validation_indices)
@@ -177,6 +190,21 @@ class Training:
             yield single("train.time_to_target", "s", self.clock.seconds, "lower", **tags)
             self._stopped, self._target = self._recipe.stop_at_target, None
         self._last_point_s = self.clock.seconds
+
+    def _as_published(self, where: Mapping[str, Scalar]) -> Iterator[Measurement]:
+        """Yield the readings that others publish by the epoch, and that nothing may be chosen by."""
+        if self._right_after:
+            seen = len(self._right_after) * self._recipe.batch_size
+            right = int(torch.stack(self._right_after).sum())
+            yield single("train.train_accuracy_after_step", "fraction", right / seen, "higher", **where, n=seen)
+            self._right_after.clear()
+        if self._recipe.test_curve:
+            readings = {"": self._data.normalize, "_raw": self._data.raw}
+            for suffix, normalize in readings.items():
+                if normalize:
+                    outcome = self._evaluator(self._data.test, self._test_indices, normalize=normalize)
+                    tags = {**where, "n": len(outcome)}
+                    yield single(f"train.epoch_test_accuracy{suffix}", "fraction", outcome.accuracy, "higher", **tags)
 
     def _is_affordable(self) -> bool:
         """Tell whether another validation leaves time for the test; the first one is always made."""

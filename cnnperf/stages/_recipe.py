@@ -91,6 +91,23 @@ class Recipe(Settings):
     normalize: Literal["dataset", "half", "unit"] = Field(
         default="dataset", description="To the dataset's mean and deviation; to [-1, 1]; or to [0, 1]."
     )
+    normalize_eval: bool = Field(
+        default=True,
+        exclude_if=bool,
+        description="Test on images normalised as in training; false: besides on raw pixels in [0, 1], in columns of "
+        "their own, to show what that mistake does.",
+    )
+    train_accuracy: Literal["before_step", "after_step"] = Field(
+        default="before_step",
+        exclude_if=lambda reading: reading == "before_step",
+        description="Read training accuracy before each step; after_step: besides after every fifth step, on the very "
+        "batch it was taken on, to show how much too high that is.",
+    )
+    test_curve: bool = Field(
+        default=False,
+        exclude_if=lambda is_asked: not is_asked,
+        description="Test after every epoch, for a curve to look at; needs a budget in epochs.",
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         default="fp32", description="bf16 and fp16 are autocast; fp16 scales its gradients and needs CUDA."
     )
@@ -124,6 +141,10 @@ class Recipe(Settings):
             raise ValueError("target_accuracy is measured on validation images; set validation_images above 0")
         if self.target_accuracy is None and not self.stop_at_target:
             raise ValueError("stop_at_target is about target_accuracy; give one, or leave both out")
+        if self.test_curve and not self.epochs:
+            raise ValueError("test_curve tests after every epoch; give the budget in epochs, or leave it out")
+        if not self.normalize_eval and self.normalize == "unit":
+            raise ValueError("normalize 'unit' trains on raw pixels too, so normalize_eval = false shows nothing")
         if self.optimizer == "nesterov" and not self.momentum:
             raise ValueError("optimizer 'nesterov' needs momentum above 0; use 'sgd' to train without")
         if self.optimizer == "muon" and self.precision == "fp16":
@@ -147,7 +168,7 @@ class Recipe(Settings):
     def quick(self) -> Self:
         """Return the recipe with its budget cut to a few seconds."""
         seconds = min(self.seconds or QUICK_S, QUICK_S)
-        return self.model_copy(update={**dict.fromkeys(BUDGETS), "seconds": seconds})
+        return self.model_copy(update={**dict.fromkeys(BUDGETS), "seconds": seconds, "test_curve": False})
 
     def estimate_s(self, variant: Mapping[str, Scalar]) -> float | None:
         """Return the planned seconds of training; None if the budget is not in seconds."""

@@ -39,6 +39,8 @@ class Data:
     validation_indices: Tensor
     test: Images
     normalize: Normalize
+    raw: Normalize | None
+    """To pixels in [0, 1], where the recipe tests on them too."""
 
     @classmethod
     def load(cls, bench: Bench, recipe: Recipe) -> Data:
@@ -55,7 +57,9 @@ class Data:
         )
         test = Images.load(data.test_images, data.test_labels, device, channels_last=channels_last)
         indices = split(len(train), recipe.validation_images)
-        return cls(train, *indices, test, Normalize(recipe.normalize, data.mean, data.std, train))
+        normalize = Normalize(recipe.normalize, data.mean, data.std, train)
+        raw = None if recipe.normalize_eval else Normalize("unit", data.mean, data.std, train)
+        return cls(train, *indices, test, normalize, raw)
 
     def batches(self, recipe: Recipe, seed: int) -> Batches:
         """Return the batches to train on."""

@@ -50,7 +50,7 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     yield from memory.peaks()
 
     left_s = SHARE * training.clock.seconds - evaluator.seconds
-    passes = 3 if recipe.test_flip else 1
+    passes = (3 if recipe.test_flip else 1) + (0 if recipe.normalize_eval else 1)
     count = recipe.test_images or affordable(len(data.test), passes * evaluator.image_s, left_s)
     indices = subset(torch.arange(len(data.test)), count)
     outcome = evaluator(data.test, indices)
@@ -60,6 +60,9 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     if recipe.test_flip:
         accuracy = evaluator(data.test, indices, flip=True).accuracy
         yield single("train.test_accuracy_flip", "fraction", accuracy, "higher", n=count, images=images)
+    if data.raw:
+        accuracy = evaluator(data.test, indices, normalize=data.raw).accuracy
+        yield single("train.test_accuracy_raw", "fraction", accuracy, "higher", n=count, images=images)
     yield single("train.evaluation_seconds", "s", evaluator.seconds, "lower")
     parameters = sum(parameter.numel() for parameter in network.model.parameters())
     yield single("train.parameters", "count", parameters, "lower")

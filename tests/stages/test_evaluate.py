@@ -150,3 +150,38 @@ def test_flip_takes_the_mean_of_an_image_and_its_mirror_image() -> None:
     assert evaluate(images, torch.arange(COUNT)).loss == pytest.approx(
         nn.functional.cross_entropy(plain, labels).item()
     )
+
+
+def test_another_normalisation_is_of_that_evaluation_alone() -> None:
+    """The network is given other numbers once, and its own the next time."""
+    model = network()
+    evaluate, images = evaluator(model)
+    labels = torch.from_numpy(LABELS)
+    pixels = torch.from_numpy(PIXELS).float() / 255
+    with torch.no_grad():
+        losses = [nn.functional.cross_entropy(model.eval()(x), labels).item() for x in (2 * pixels - 1, pixels)]
+    half = Normalize("half", (0,), (1,), images)
+    assert evaluate(images, torch.arange(COUNT), normalize=half).loss == pytest.approx(losses[0], rel=1e-5)
+    assert evaluate(images, torch.arange(COUNT)).loss == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_looking_again_is_done_in_training_mode_and_leaves_no_trace() -> None:
+    """Right is what the batch's own statistics say; statistics, random numbers and modes are as they were."""
+    model = network()
+    model[1].p = 0.0
+    evaluate, _ = evaluator(model)
+    images = torch.from_numpy(PIXELS).float() / 255
+    normal = nn.functional.batch_norm(images, None, None, training=True)
+    labels = model[3](normal.flatten(1)).argmax(1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert evaluate.again(images, labels) == COUNT
+    assert not torch.equal(model.eval()(images).argmax(1), labels)
+    model.train()
+    model[1].p = 0.5
+    state = torch.random.get_rng_state()
+    evaluate.again(images, labels)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(module.training for module in model)
+    assert evaluate.seconds > 0
+    assert evaluate.image_s == 0

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from cnnperf import models
 from cnnperf.errors import UsageError
 from cnnperf.stages._recipe import Recipe
+from cnnperf.suite import load_suite, plan
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,14 @@ def test_complete_settings_come_back_unchanged() -> None:
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
 
 
+def test_readings_that_nobody_asked_for_leave_the_settings_as_they_were() -> None:
+    """A task from before there were any keeps its key; one that asks for them says so."""
+    readings: dict[str, Any] = {"normalize_eval": False, "train_accuracy": "after_step", "test_curve": True}
+    assert not readings.keys() & Recipe(epochs=1).model_dump(mode="json").keys()
+    asked = Recipe(epochs=1, **readings)
+    assert Recipe.model_validate(asked.model_dump(mode="json")) == asked
+
+
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
@@ -70,6 +80,8 @@ def test_complete_settings_come_back_unchanged() -> None:
         ({"stop_at_target": False}, "give one, or leave both out"),
         ({"optimizer": "nesterov", "momentum": 0}, "needs momentum above 0"),
         ({"optimizer": "muon", "precision": "fp16"}, "use 'bf16'"),
+        ({"test_curve": True}, "give the budget in epochs"),
+        ({"normalize": "unit", "normalize_eval": False}, "normalize_eval = false shows nothing"),
         ({"lr": float("nan")}, "finite number"),
         ({"lr": -1}, "greater than or equal to 0"),
         ({"batch_size": 0}, "greater than or equal to 1"),
@@ -117,8 +129,29 @@ def test_budget_comes_to_steps(budget: dict[str, float], steps: int | None) -> N
 def test_quick_is_a_few_seconds() -> None:
     """Any budget becomes seconds, and one that is shorter stays."""
     assert Recipe(epochs=50).quick().seconds == 3
-    assert Recipe(epochs=50).quick().epochs is None
+    assert Recipe(epochs=50, test_curve=True).quick().epochs is None
+    assert not Recipe(epochs=50, test_curve=True).quick().test_curve
     assert Recipe(seconds=1).quick().seconds == 1
+
+
+def test_the_tutorial_is_trained_as_published() -> None:
+    """Nothing of the models' own recipes stands in the way of plain SGD on all images, batches of 100."""
+    tasks = {task.cell.model.name: task for task in plan(load_suite("tutorial"), "*/cpu")}
+    recipes = {}
+    for name, task in tasks.items():
+        model = task.cell.model
+        recommended = models.recipe(model, task.cell.dataset.name)
+        recipes[name] = Recipe.resolve(recommended, task.settings, model.sections["train"])
+        recipes[name].check("cpu", 50_000, 10_000)
+        assert not model.options
+    shared = {"optimizer": "sgd", "momentum": 0, "weight_decay": 0, "schedule": "constant", "batch_size": 100}
+    shared |= {"validation_images": 0, "label_smoothing": 0, "crop": 0, "cutout": 0, "precision": "fp32"}
+    lenet = {"epochs": 16, "lr": 0.5, "normalize": "unit", "flip": "none", "normalize_eval": True}
+    trashnet = {"epochs": 10, "lr": 0.9, "normalize": "half", "flip": "random", "grayscale": 0.1}
+    trashnet |= {"normalize_eval": False, "train_accuracy": "after_step"}
+    for name, own in (("lenet", lenet), ("trashnet", trashnet)):
+        wanted = {**shared, **own, "bias_lr": own["lr"], "test_curve": True}
+        assert {key: getattr(recipes[name], key) for key in wanted} == wanted
 
 
 def test_every_setting_is_described() -> None:

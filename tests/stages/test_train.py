@@ -90,7 +90,7 @@ class Ticking:
         evaluate = _evaluate.Evaluator.__call__
         monkeypatch.setattr(Cpu, "mark", lambda device: self.pass_by(1))
         monkeypatch.setattr(
-            _evaluate.Evaluator, "__call__", lambda *arguments: (self.pass_by(1000), evaluate(*arguments))[1]
+            _evaluate.Evaluator, "__call__", lambda *given, **named: (self.pass_by(1000), evaluate(*given, **named))[1]
         )
 
     def pass_by(self, seconds: float) -> float:
@@ -437,3 +437,66 @@ def test_evaluation_takes_at_most_a_quarter(
     data = dataset(train=6000, test=6000)
     found = list(measure(bench(data=data), recipe(seconds=1.5, validation_images=3000)))
     assert value(found, "evaluation_seconds") <= _evaluate.SHARE * value(found, "seconds")
+
+
+AS_PUBLISHED = {
+    "epochs": 3,
+    "steps": None,
+    "lr": 0.01,
+    "validation_images": 0,
+    "normalize_eval": False,
+    "train_accuracy": "after_step",
+    "test_curve": True,
+}
+
+
+def test_one_training_is_read_as_published_and_as_it_should_be(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """A point an epoch of every reading, the last of the test curves being what the final test says."""
+    found = list(measure(bench(), recipe(**AS_PUBLISHED)))
+    epoch = 500 // 32
+    for metric in ("train_accuracy", "train_accuracy_after_step", "epoch_test_accuracy", "epoch_test_accuracy_raw"):
+        assert [m.tags["step"] for m in named(found, metric)] == [epoch, 2 * epoch, 3 * epoch]
+    assert [m.tags["n"] for m in named(found, "train_accuracy_after_step")] == [3 * 32] * 3
+    for suffix in ("", "_raw"):
+        assert named(found, f"epoch_test_accuracy{suffix}")[-1].values == (value(found, f"test_accuracy{suffix}"),)
+    assert value(found, "test_accuracy_raw") < value(found, "test_accuracy")
+
+
+def test_reading_after_the_step_sees_what_the_step_taught(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a rate of 0 the readings agree batch by batch; where something is learned, the later one is higher."""
+    monkeypatch.setattr(_loop, "AFTER_STEP_EVERY", 1)
+    readings = []
+    for lr in (0.0, 0.01):
+        found = list(measure(bench(), recipe(**AS_PUBLISHED | {"lr": lr})))
+        names = ("train_accuracy", "train_accuracy_after_step")
+        readings.append([[(m.values[0], m.tags["n"]) for m in named(found, name)] for name in names])
+    assert readings[0][0] == readings[0][1]
+    (first, _), (first_after, _) = readings[1][0][0], readings[1][1][0]
+    assert first_after > first + 0.05
+
+
+def test_readings_leave_no_trace_in_the_training(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """The curve is the same to the last bit, and its clock counts none of them."""
+    quiet = {"normalize_eval": True, "train_accuracy": "before_step", "test_curve": False}
+    read, unread = (losses(bench(dropout=0.5), recipe(**AS_PUBLISHED | s)) for s in ({}, quiet))
+    assert read == unread
+
+
+def test_clock_does_not_count_readings(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at a batch after the step takes a thousand seconds, and each step still a second."""
+    clock = Ticking(monkeypatch)
+    again = _evaluate.Evaluator.again
+    monkeypatch.setattr(_evaluate.Evaluator, "again", lambda *batch: (clock.pass_by(1000), again(*batch))[1])
+    found = list(measure(bench(), recipe(**AS_PUBLISHED)))
+    assert named(found, "step_time")[0].values == (1.0,) * 45
+
+
+def test_test_curve_is_drawn_whatever_it_costs(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A point that was asked for is not passed over, be the share of evaluation used up."""
+    monkeypatch.setattr(_loop, "VALIDATION_SHARE", 0.0)
+    found = list(measure(bench(), recipe(**AS_PUBLISHED, test_images=50)))
+    assert [m.tags["n"] for m in named(found, "epoch_test_accuracy")] == [50] * 3
