@@ -66,8 +66,11 @@ def spoil(path: Path) -> None:
     onnx.save(model, path)
 
 
-def test_an_export_is_checked_and_has_a_dynamic_batch(bench: Make) -> None:
+def test_an_export_is_checked_and_has_a_dynamic_batch(
+    bench: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Opset, IR, size and counts are told, and the file says that the batch is free."""
+    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))  # What is found there was counted when it was made.
     made = bench()
     found = list(export(made, Export()))
     file = made.run / made.artifacts["onnx"]
