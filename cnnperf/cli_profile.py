@@ -66,6 +66,8 @@ def profile(
         prepared = prepare(Request(suite=suite, where="command line", data=data), downloading)
     folder = out or new_folder(suite)
     [record] = execute(prepared.tasks, folder, Unwatched())
+    if record.status == "skipped":
+        raise UsageError(f"{record.task.label}: {record.error}; profile it on another device")
     if record.status != "ok":
         raise RunError(f"{record.task.label}: {record.status}: {record.error or record.signal}; see {folder / 'logs'}")
     find("reports", "csv")(report_of([folder]), folder)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 
 def profile(*words: str) -> subprocess.CompletedProcess[str]:
@@ -36,3 +37,11 @@ def test_an_unknown_column_is_refused_before_anything_is_measured(tmp_path: Path
     assert done.returncode == 2
     assert "did you mean 'forward_s'?" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_a_device_that_is_not_there_cannot_be_carried_out(tmp_path: Path) -> None:
+    """One sentence, exit 2."""
+    done = profile("mlp", "--device", "cuda", "--out", str(tmp_path / "out"))
+    assert done.returncode == 2, done.stderr
+    assert "profile it on another device" in done.stderr.splitlines()[-1]

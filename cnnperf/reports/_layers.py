@@ -100,7 +100,8 @@ def remarks(profile: LayerProfile) -> Iterator[str]:
     """Say how the numbers came about, and what they leave out."""
     step_s, overhead, mfu = profile.one("step_seconds"), profile.overhead, profile.mfu
     if step_s is not None and overhead is not None:
-        yield f"A step without hooks takes {scaled(step_s, 's')} (median); hooks make it {overhead:+.1%} longer."
+        longer = f"{overhead:.1%} longer" if overhead > 0 else "no longer, as far as the noise lets one see"
+        yield f"A step without hooks takes {scaled(step_s, 's')} (median); hooks make it {longer}."
     roofline = profile.roofline
     if mfu is not None and roofline.flops_per_s and roofline.bytes_per_s:
         yield (

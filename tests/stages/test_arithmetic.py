@@ -71,6 +71,24 @@ def test_a_shared_module_counts_once_a_call_and_layers_add_up() -> None:
     assert total(arithmetic) == torchs(model, images)
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [1, 2, 4, 8])
+def test_a_convolution_by_hand(groups: int, stride: int, transposed: bool) -> None:
+    """Backward costs what forward does for each gradient, whatever the groups; for the images none is asked for."""
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    first = nn.Conv2d(3, 8, 1)
+    second = kind(8, 16, 3, stride=stride, padding=1, groups=groups)
+    images = torch.zeros(2, 3, 12, 12)
+    found = counted(nn.Sequential(first, second), images)
+    taps = 8 // groups * 3 * 3
+    wide = second(first(images)).shape[-1] ** 2
+    by_hand = 2 * (8 * 12 * 12 * 16 // groups * 9 if transposed else 16 * wide * taps)
+    assert macs(found)["1"] == by_hand
+    assert macs(found, "backward")["1"] == 2 * by_hand
+    assert macs(found, "backward")["0"] == macs(found)["0"] == 2 * 8 * 12 * 12 * 3
+
+
 @pytest.mark.parametrize("name", registry.names("models"))
 def test_every_networks_layers_add_up_to_torchs_total(name: str) -> None:
     """Forward and backward of all layers together are what FlopCounterMode counts."""
