@@ -10,13 +10,13 @@ import socket
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter, process_time, sleep
 from typing import Any, Literal
 
 from cnnperf.sampling import Call, Sample, Warmup, collector_off, take
 from cnnperf.task import Frozen
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of what is said in this file."""
 
 Letter = Literal["A", "B"]
@@ -68,6 +68,8 @@ class Turns(Frozen):
     warmup: int
     """Pairs at least, before anything counts."""
     warmup_s: float
+    rest_s: float = 0.0
+    """How long to rest before a turn, for the other's threads to stop spinning."""
 
 
 class Taken(Frozen):
@@ -131,6 +133,7 @@ def play(call: Call, synchronize: Call, turns: Turns, baton: Baton) -> Taken:
                 baton.wait()
                 blocked_s += perf_counter() - start
                 blocked_cpu_s += process_time() - cpu
+                sleep(turns.rest_s)
     return Taken(
         samples=tuple(samples),
         warmup=tuple(warmup.samples),
@@ -149,6 +152,7 @@ def _warm_up(call: Call, synchronize: Call, turns: Turns, baton: Baton) -> tuple
     begins = turns.order[0] == turns.me
     while True:
         other_is_steady = begins or baton.wait() == STEADY
+        sleep(turns.rest_s)
         warmup.samples.append(take(call, turns.calls, synchronize))
         if begins:
             baton.hand_over(STEADY if warmup.steady else UNSTEADY)
