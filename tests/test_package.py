@@ -11,6 +11,7 @@ import venv
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -75,6 +76,12 @@ def half_width(row: dict[str, str]) -> str:
     return f"±{50 * (float(row['test_accuracy_high']) - float(row['test_accuracy_low'])):.1f}"
 
 
+def reference(name: str) -> list[dict[str, str]]:
+    """Return the rows of a table of a reference run."""
+    with open(ROOT / "results" / "reference" / name, encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def test_readme_tells_of_the_ideas_what_was_measured() -> None:
     """Each row of its table has the accuracy, time, memory and images/s that the reference run has for that network."""
     options = {"batch norm": "batch_norm=true", "no batch norm": "batch_norm=false", "no shortcut": "shortcut=false"}
@@ -137,3 +144,65 @@ def test_the_workflow_leaves_time_for_an_environment() -> None:
     [minutes] = map(int, re.findall(r"--minutes ([1-9]\d*)", workflow))
     assert minutes + 5 < step < job
     assert minutes <= 10
+
+
+@pytest.fixture(scope="module")
+def tutorial() -> str:
+    """Return what the README says of the tutorial."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return readme.partition("## What the tutorial got wrong\n")[2].partition("\nIt is for\n")[0]
+
+
+def percent(fraction: float | str) -> str:
+    """Word a share as the README does."""
+    return f"{100 * float(fraction):.1f} %"
+
+
+def test_readme_tells_how_the_tutorial_read_its_network(tutorial: str) -> None:
+    """The four readings of every epoch and their means, and what each mistake makes of the gap between them."""
+    names = ("train_accuracy_after_step", "train_accuracy", "test_accuracy", "test_accuracy_raw", "train_loss")
+    epochs = [row for row in reference("tutorial/curves.csv") if row["model"].startswith("trashnet")]
+    readings = [[float(row[name]) for name in names] for row in epochs]
+    assert [float(row["epoch"]) for row in epochs] == list(range(1, 11))
+    means = [fmean(column) for column in zip(*readings, strict=True)]
+    rows = {str(number): reading for number, reading in enumerate(readings, 1)} | {"mean": means}
+    for label, (*accuracies, loss) in rows.items():
+        assert f"| {label} | {' | '.join(map(percent, accuracies))} | {loss:.3f} |\n" in tutorial
+    for better, worse in ((2, 3), (0, 1), (1, 2)):
+        last, mean = (100 * (row[better] - row[worse]) for row in (readings[-1], means))
+        assert f"| {last:.1f} | {mean:.1f} | " in tutorial
+    gaps = [f"{100 * (row[0] - row[3]):.1f}" for row in (readings[-1], means)]
+    assert f"Of the {gaps[0]} points between them after epoch 10 (on average over the epochs {gaps[1]})" in tutorial
+    assert f"{percent(readings[-1][2])} after ten epochs" in tutorial
+
+
+def test_readme_tells_lenet_s_curves_beside_the_published_one(tutorial: str) -> None:
+    """Sixteen epochs of three seeds; each ends where the README says, and so does its loss."""
+    points = [row for row in reference("tutorial/curves.csv") if row["model"].startswith("lenet")]
+    losses = []
+    for seed in ("0", "1", "2"):
+        curve = [row for row in points if row["seed"] == seed]
+        assert len(curve) == 16
+        shown = " ".join(f"{float(row['test_accuracy']):.4f}"[1:] for row in curve)
+        assert f"seed {seed}     {shown}\n" in tutorial
+        losses.append(f"{float(curve[-1]['train_loss']):.4f}")
+    assert f"over the last epoch, {', '.join(losses)}." in tutorial
+
+
+def test_readme_holds_the_tutorial_s_sentences_against_the_ideas(tutorial: str) -> None:
+    """Each row of a network says its accuracy and its time to the target as they were measured."""
+    measured = {row["model"]: row for row in reference("ideas/leaderboard.csv")}
+    shown = re.findall(r"\| `(.+?)` \| ([\d.]+ %) \| ([\d.]+ s|–) \|", tutorial)
+    assert len(shown) == 11
+    for model, accuracy, time in shown:
+        seconds = measured[model]["time_to_target_s"]
+        assert (accuracy, time) == (
+            percent(measured[model]["test_accuracy"]),
+            f"{float(seconds):.2g} s" if seconds else "–",
+        )
+
+
+def test_readme_says_on_which_machine_the_tutorial_was_trained(tutorial: str) -> None:
+    """Processor, threads and torch of every row of the reference run."""
+    for row in reference("tutorial/leaderboard.csv"):
+        assert f"{row['cpu']}, {row['threads']} threads, torch {row['torch']}." in tutorial

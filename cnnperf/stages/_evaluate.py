@@ -93,10 +93,10 @@ class Evaluator:
         self.image_s = (self.seconds - before) / len(indices)
         return outcome
 
-    def again(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return, on the device, how many of a training batch are right by now; in training mode, as in a step."""
+    def again(self, images: Tensor, labels: Tensor) -> int:
+        """Return how many of a training batch are right by now; in training mode, as in a step."""
         with self._aside(), _kept(self._model.buffers()), self._autocast:
-            return (self._forward(images).argmax(1) == labels).sum()
+            return int((self._forward(images).argmax(1) == labels).sum())
 
     @contextmanager
     def _aside(self) -> Iterator[None]:

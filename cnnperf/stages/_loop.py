@@ -8,7 +8,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from cnnperf.disturbance import Disturbance, read
 from cnnperf.errors import StageError
@@ -56,8 +55,10 @@ class Training:
         self._step_s = step_s
         self._waits = torch.device(bench.device.torch_name).type != "cpu"
         self._total = recipe.planned_steps(len(data.train))
-        self._right: list[Tensor] = []
-        self._right_after: list[Tensor] = []
+        # Numbers and no tensors: a few bytes kept from every step in holes that a layer's output would have fitted into
+        # made the memory of a long training grow to several times what it needs.
+        self._right: list[int] = []
+        self._right_after: list[int] = []
         self._looks_again = recipe.train_accuracy == "after_step"
         self._test_indices = subset(torch.arange(len(data.test)), recipe.test_images or len(data.test))
         self._target = recipe.target_accuracy
@@ -112,18 +113,19 @@ class Training:
     def _lap(self) -> None:
         first, start = len(self.losses), self.clock.seconds
         steps = self._lap_steps()
-        losses, rates = [], []
+        losses, rights, rates = [], [], []
         for ahead in range(steps):
             images, labels = next(self._batches)
             # Between two readings of the clock, a budget in seconds is taken to be used at the speed of the last lap.
             rates.append(learning_rate(self._recipe, self._progress(first + ahead, start + ahead * self._step_s)))
             loss, right = self._step(images, labels, rates[-1])
             losses.append(loss)
-            self._right.append(right)
+            rights.append(right)
             self.clock.tick()
         self.clock.read()
         self._step_s = (self.clock.seconds - start) / steps
         self._note(torch.stack(losses).tolist(), rates)
+        self._right += torch.stack(rights).tolist()
         if self._looks_again and len(self.losses) % AFTER_STEP_EVERY == 0:
             self._right_after.append(self._evaluator.again(images, labels))
             self.clock.start()
@@ -195,8 +197,8 @@ class Training:
         """Yield the readings that others publish by the epoch, and that nothing may be chosen by."""
         if self._right_after:
             seen = len(self._right_after) * self._recipe.batch_size
-            right = int(torch.stack(self._right_after).sum())
-            yield single("train.train_accuracy_after_step", "fraction", right / seen, "higher", **where, n=seen)
+            accuracy = sum(self._right_after) / seen
+            yield single("train.train_accuracy_after_step", "fraction", accuracy, "higher", **where, n=seen)
             self._right_after.clear()
         if self._recipe.test_curve:
             readings = {"": self._data.normalize, "_raw": self._data.raw}
@@ -213,7 +215,7 @@ class Training:
         return self._evaluator.seconds == 0.0 or spent <= SHARE * self.clock.seconds
 
     def _train_accuracy(self) -> float:
-        return int(torch.stack(self._right).sum()) / (len(self._right) * self._recipe.batch_size)
+        return sum(self._right) / (len(self._right) * self._recipe.batch_size)
 
     def _report(self) -> None:
         self._reported = perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import itertools
 import math
 import subprocess
@@ -214,6 +215,17 @@ def test_warm_up_leaves_no_trace_in_the_network(bench: MakeBench, recipe: MakeRe
     assert torch.equal(state, torch.random.get_rng_state())
     assert evaluator.seconds == 0
     assert min(evaluator.image_s, step_s) > 0
+
+
+def test_a_step_leaves_no_tensor_behind(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many are alive after the last step as after the second: small ones that stay are what fragments memory."""
+    monkeypatch.setattr(_loop, "REPORT_S", 0.0)
+    monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, 1))
+    alive: list[int] = []
+    made = bench(progress=lambda **_: alive.append(sum(isinstance(o, torch.Tensor) for o in gc.get_objects())))
+    list(measure(made, recipe(steps=10, train_accuracy="after_step")))
+    assert len(alive) == 10
+    assert len(set(alive[1:-1])) == 1
 
 
 def test_loss_that_is_not_finite_ends_the_training(bench: MakeBench, recipe: MakeRecipe) -> None:
