@@ -140,7 +140,7 @@ def test_the_tutorial_is_trained_as_published() -> None:
     recipes = {}
     for name, task in tasks.items():
         model = task.cell.model
-        recommended = models.recipe(model, task.cell.dataset.name)
+        recommended = models.recipe(model, task.cell.dataset.name, "cpu")
         recipes[name] = Recipe.resolve(recommended, task.settings, model.sections["train"])
         recipes[name].check("cpu", 50_000, 10_000)
         assert not model.options
