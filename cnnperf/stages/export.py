@@ -60,7 +60,7 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     left = bench.artifact("golden", "golden.npz")
     if bench.task.cell.model.is_onnx:
         require("export", "onnx", "onnxruntime")
-        shutil.copyfile(bench.task.cell.model.name, path)
+        copy(Path(bench.task.cell.model.name), path)
         yield from checked(path)
         _golden_file.golden(path, inputs, settings.test_images).save(left)
         return
@@ -79,6 +79,19 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     yield from checked(path)
     golden(model, inputs, bench.device.torch_name, settings.test_images).save(left)
     yield single("export.threads", "count", torch.get_num_threads())
+
+
+def copy(file: Path, path: Path) -> None:
+    """Copy an ONNX file, with the weights that may lie beside it: into one file where that can hold them."""
+    import onnx
+
+    model = onnx.load(file, load_external_data=False)
+    if not any(onnx.external_data_helper.uses_external_data(each) for each in model.graph.initializer):
+        shutil.copyfile(file, path)
+        return
+    onnx.load_external_data_for_model(model, str(file.parent))
+    is_large = sum(len(each.raw_data) for each in model.graph.initializer) >= EXTERNAL_BYTES
+    onnx.save(model, path, save_as_external_data=is_large, location=f"{path.name}.data")
 
 
 def export(model: nn.Module, images: Any, path: Path, settings: Export) -> int:
