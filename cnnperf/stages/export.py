@@ -137,12 +137,19 @@ def content_hash(bench: Bench, model: nn.Module, settings: Export) -> str:
         digest.update(name.encode() + str(tuple(tensor.shape)).encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     build = registry.find("models", bench.task.cell.model.name)
-    file = inspect.getsourcefile(build)
     packages = fingerprint().packages
     versions = [packages.get(name) for name in ("torch", "onnx", "onnxscript")]
     facts = (repr(model), str(bench.task.cell.model), versions, bench.dataset.test_images.shape[1:], settings.opset)
-    digest.update(repr(facts).encode() + (Path(file).read_bytes() if file else b""))
+    digest.update(repr(facts).encode())
+    for file in sources(build, *(type(module) for module in model.modules())):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def sources(*parts: Any) -> list[Path]:
+    """Return the files in which a network's parts are written, but for torch's own, whose version is hashed."""
+    own = [part for part in parts if part.__module__.partition(".")[0] != "torch"]
+    return sorted({Path(file) for part in own if (file := inspect.getsourcefile(part))})
 
 
 def keep(path: Path, cached: Path) -> None:
