@@ -10,7 +10,7 @@ import pytest
 from cnnperf.engine_table import engine_table
 from cnnperf.leaderboard import leaderboard
 from cnnperf.record import Measurement, Record
-from cnnperf.reports._readable import best
+from cnnperf.reports import _readable
 from cnnperf.stats import supports_quantile
 from cnnperf.table import Column, Row
 
@@ -184,7 +184,7 @@ def test_what_failed_parity_is_never_marked_the_best_of_a_column(engine: Engine)
     """Nor is it a rival for those that did not."""
     broken = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="onnxruntime: parity failed at batch size 1: …")
     rows = engine_table({"suite/run": (engine("torch", [0.02] * 3), engine("torch_compile", [0.03] * 3), broken)}).rows
-    assert best(Column("images_per_s", unit="images/s", better="higher"), rows) == [True, False, False]
+    assert _readable.best(Column("images_per_s", unit="images/s", better="higher"), rows) == [True, False, False]
 
 
 def test_the_front_holds_what_nothing_beats_in_both(engine: Engine) -> None:
