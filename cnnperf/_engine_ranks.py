@@ -30,15 +30,20 @@ def compare(rows: Sequence[dict[str, Any]], alike: Sequence[str]) -> None:
         base = next((row for row in rivals if row["engine"] == row["_baseline"] and row["latency_s"]), None)
         for row in rivals:
             row.update(_speedup(row, base))
-        sound = [row for row in rivals if row["parity"] == "ok" and row["speedup"]]
+        sound = [row for row in rivals if _is_sound(row) and row["speedup"]]
         leader = max(sound, key=lambda row: row["speedup"], default=None)
         others = [row for row in sound if row is not leader]
         if leader and others and all(_beats(leader, other) for other in others):
             leader["best"] = "yes"
     for rivals in grouped(rows, "run", *alike, "batch_size").values():
-        sound = [row for row in rivals if row["parity"] == "ok" and row["latency_s"]]
+        sound = [row for row in rivals if _is_sound(row) and row["latency_s"]]
         for row in sound:
             row["pareto"] = "no" if any(_dominates(other, row) for other in sound) else "yes"
+
+
+def _is_sound(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row may be ranked: what was asked for ran to its end, and computes the same."""
+    return bool(row["parity"] == "ok" and row["status"] == "ok")
 
 
 def grouped(rows: Iterable[Any], *names: str) -> dict[Any, list[Any]]:
@@ -68,6 +73,10 @@ def _speedup(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> dict[str
             "speedup_pairs": len(ratios),
             "speedup_pairing": "paired",
         }
+    if ratios:
+        # Too few for an interval, and still better than two processes that never met.
+        estimate = math.exp(SignedRanks(np.log(ratios)).estimate)
+        return {"speedup": estimate, "speedup_pairs": len(ratios), "speedup_pairing": "unpaired"}
     if base is None or not row["latency_s"]:
         return {"speedup": None}
     if row is base:

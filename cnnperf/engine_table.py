@@ -86,7 +86,7 @@ ON_LEADERBOARD = (
 
 NOTES = (
     "speed-up: torch's time over the engine's, in fresh pairs of processes that took turns [95 % interval];",
-    "  unpaired: a ratio of two separate medians, which between processes may be off by 20 % and more.",
+    "  unpaired: fewer than six pairs, no interval; without any, a ratio of two separate medians, off by 20 % or more.",
     "best: its speed-up's interval lies above every other's; parity failed: it computes something else, not ranked.",
     "single_stream: one image after another; offline: the batch size with the largest throughput.",
 )

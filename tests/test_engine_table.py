@@ -10,8 +10,9 @@ import pytest
 from cnnperf.engine_table import engine_table
 from cnnperf.leaderboard import leaderboard
 from cnnperf.record import Measurement, Record
+from cnnperf.reports import _readable
 from cnnperf.stats import supports_quantile
-from cnnperf.table import Row
+from cnnperf.table import Column, Row
 
 Trained = Callable[..., Record]
 
@@ -142,10 +143,10 @@ def test_an_engine_that_ended_before_its_accuracy_is_not_ranked(engine: Engine) 
 
 
 def test_fewer_pairs_are_unpaired_and_prove_nothing(engine: Engine) -> None:
-    """The ratio of the medians stands without an interval."""
-    rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, [2.0] * 5))
+    """Their own ratio stands without an interval, even where two separate medians say the opposite."""
+    rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.025] * 3, [1.5] * 5))
     found = rows["onnxruntime"]
-    assert found["speedup"] == pytest.approx(2.0)
+    assert (found["speedup"], found["speedup_pairs"]) == (pytest.approx(1.5), 5)
     assert (found["speedup_low"], found["speedup_pairing"], found["best"]) == (None, "unpaired", None)
 
 
@@ -169,6 +170,21 @@ def test_failed_parity_is_shown_and_not_ranked(engine: Engine) -> None:
     assert (found["parity"], found["status"], found["best"], found["pareto"]) == ("failed", "failed", None, None)
     assert found["latency_s"] == 0.01
     assert rows["torch"]["pareto"] == "yes"
+
+
+def test_an_engine_that_failed_after_its_parity_is_not_ranked(engine: Engine) -> None:
+    """Such as one with a node that another provider ran, or a side of a pair that crashed; nothing of it is marked."""
+    foreign = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="asked for CUDA, and the CPU ran the node conv1")
+    rows = rows_of(engine("torch", [0.02] * 3), foreign)
+    assert [rows["onnxruntime"][name] for name in ("best", "pareto")] == [None, None]
+    assert rows["torch"]["pareto"] == "yes"
+
+
+def test_what_failed_parity_is_never_marked_the_best_of_a_column(engine: Engine) -> None:
+    """Nor is it a rival for those that did not."""
+    broken = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="onnxruntime: parity failed at batch size 1: …")
+    rows = engine_table({"suite/run": (engine("torch", [0.02] * 3), engine("torch_compile", [0.03] * 3), broken)}).rows
+    assert _readable.best(Column("images_per_s", unit="images/s", better="higher"), rows) == [True, False, False]
 
 
 def test_the_front_holds_what_nothing_beats_in_both(engine: Engine) -> None:

@@ -48,13 +48,16 @@ def head(column: Column, rows: Sequence[Row]) -> str:
 
 
 def best(column: Column, rows: Sequence[Row]) -> list[bool]:
-    """Mark the best row of a column and all that its interval or spread of repeats reaches; one row has no rival."""
-    rivals = [row for row in rows if row[column.name] is not None]
+    """Mark the best row of a column and all that its interval or spread of repeats reaches; one row has no rival.
+
+    An engine that failed, or computes something else, is shown and no rival.
+    """
+    rivals = [row for row in rows if row[column.name] is not None and ("parity" not in row or row["parity"] == "ok")]
     if column.better is None or len(rivals) < 2:
         return [False for _ in rows]
     choose = max if column.better == "higher" else min
     winner = _extent(column, choose(rivals, key=lambda row: row[column.name]))
-    return [row[column.name] is not None and winner.overlaps(_extent(column, row)) for row in rows]
+    return [row in rivals and winner.overlaps(_extent(column, row)) for row in rows]
 
 
 def cell(column: Column, row: Row) -> str:

@@ -51,6 +51,10 @@ def _in_float64(path: Path, images: NDArray[np.float32]) -> NDArray[np.float64]:
         _widen(weight)
     for node in model.graph.node:
         for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
+                value = attribute.f if attribute.name == "value_float" else list(attribute.floats)
+                tensor = onnx.numpy_helper.from_array(np.asarray(value, np.float64))
+                attribute.CopyFrom(onnx.helper.make_attribute("value", tensor))
             if attribute.HasField("t"):
                 _widen(attribute.t)
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT:

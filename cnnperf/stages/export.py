@@ -60,7 +60,7 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     left = bench.artifact("golden", "golden.npz")
     if bench.task.cell.model.is_onnx:
         require("export", "onnx", "onnxruntime")
-        shutil.copyfile(bench.task.cell.model.name, path)
+        copy(Path(bench.task.cell.model.name), path)
         yield from checked(path)
         _golden_file.golden(path, inputs, settings.test_images).save(left)
         return
@@ -79,6 +79,19 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     yield from checked(path)
     golden(model, inputs, bench.device.torch_name, settings.test_images).save(left)
     yield single("export.threads", "count", torch.get_num_threads())
+
+
+def copy(file: Path, path: Path) -> None:
+    """Copy an ONNX file, with the weights that may lie beside it: into one file where that can hold them."""
+    import onnx
+
+    model = onnx.load(file, load_external_data=False)
+    if not any(onnx.external_data_helper.uses_external_data(each) for each in model.graph.initializer):
+        shutil.copyfile(file, path)
+        return
+    onnx.load_external_data_for_model(model, str(file.parent))
+    is_large = sum(len(each.raw_data) for each in model.graph.initializer) >= EXTERNAL_BYTES
+    onnx.save(model, path, save_as_external_data=is_large, location=f"{path.name}.data")
 
 
 def export(model: nn.Module, images: Any, path: Path, settings: Export) -> int:
@@ -124,12 +137,19 @@ def content_hash(bench: Bench, model: nn.Module, settings: Export) -> str:
         digest.update(name.encode() + str(tuple(tensor.shape)).encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     build = registry.find("models", bench.task.cell.model.name)
-    file = inspect.getsourcefile(build)
     packages = fingerprint().packages
     versions = [packages.get(name) for name in ("torch", "onnx", "onnxscript")]
     facts = (repr(model), str(bench.task.cell.model), versions, bench.dataset.test_images.shape[1:], settings.opset)
-    digest.update(repr(facts).encode() + (Path(file).read_bytes() if file else b""))
+    digest.update(repr(facts).encode())
+    for file in sources(build, *(type(module) for module in model.modules())):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def sources(*parts: Any) -> list[Path]:
+    """Return the files in which a network's parts are written, but for torch's own, whose version is hashed."""
+    own = [part for part in parts if part.__module__.partition(".")[0] != "torch"]
+    return sorted({Path(file) for part in own if (file := inspect.getsourcefile(part))})
 
 
 def keep(path: Path, cached: Path) -> None:

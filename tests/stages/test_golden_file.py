@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,6 +52,31 @@ def test_a_file_that_cnnperf_did_not_make_is_exported_as_it_stands(
     found = {m.metric for m in export(foreign, Export())}
     assert {"export.opset", "export.nodes", "export.file_bytes"} <= found
     assert (foreign.run / foreign.artifacts["onnx"]).read_bytes() == path.read_bytes()
+
+
+def test_weights_that_lie_beside_a_file_are_taken_along(file: tuple[Bench, Path, Golden], tmp_path: Path) -> None:
+    """As torch itself writes them, unless told otherwise."""
+    made, path, _ = file
+    other = tmp_path / "foreign.onnx"
+    onnx.save(onnx.load(path), other, save_as_external_data=True, location="foreign.onnx.data", size_threshold=0)
+    cell = made.task.cell.model_copy(update={"model": Choice(name=str(other))})
+    foreign = replace(made, task=made.task.model_copy(update={"cell": cell, "stage": "export"}), artifacts={})
+    list(export(foreign, Export()))
+    found, expected = (golden(each, Inputs.of(made), 10) for each in (foreign.run / foreign.artifacts["onnx"], path))
+    np.testing.assert_array_equal(found.logits, expected.logits)
+
+
+@pytest.mark.parametrize("constant", [{"value_float": 0.5}, {"value_floats": [0.5]}])
+def test_constants_without_a_tensor_are_widened_too(file: tuple[Bench, Path, Golden], constant: dict[str, Any]) -> None:
+    """The reference multiplies nothing by another type."""
+    made, path, _ = file
+    before, model = golden(path, Inputs.of(made), 10), onnx.load(path)
+    last = next(each for each in model.graph.node if "logits" in each.output)
+    last.output[0] = "whole"
+    model.graph.node.append(onnx.helper.make_node("Constant", [], ["half"], **constant))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["whole", "half"], ["logits"]))
+    onnx.save(model, path)
+    np.testing.assert_allclose(golden(path, Inputs.of(made), 10).exact, before.exact / 2, rtol=1e-12)
 
 
 def test_an_operator_without_a_reference_is_one_sentence(file: tuple[Bench, Path, Golden]) -> None:

@@ -14,19 +14,22 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from cnnperf import models
 from cnnperf.engines.onnxruntime import load as load_onnxruntime
 from cnnperf.errors import EngineError, StageError, UsageError
 from cnnperf.leaderboard import report_of
+from cnnperf.models import resnet
 from cnnperf.preflight import Request, prepare
 from cnnperf.record import Measurement, Record
 from cnnperf.runner import Unwatched, execute
 from cnnperf.stages import Bench
 from cnnperf.stages._source import source_of
-from cnnperf.stages.export import Export, checked
+from cnnperf.stages.export import Export, checked, sources
 from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import Infer
 from cnnperf.stages.infer import measure as infer
 from cnnperf.suite import parse
+from cnnperf.task import Choice
 
 onnx = pytest.importorskip("onnx")
 
@@ -87,6 +90,13 @@ def test_the_same_network_is_exported_once(bench: Make) -> None:
     assert not named(export(second, Export()), "export.export_seconds")
     assert (second.run / second.artifacts["onnx"]).read_bytes() == content
     assert named(export(other, Export()), "export.export_seconds")
+
+
+def test_a_network_s_blocks_decide_what_is_in_the_cache() -> None:
+    """Those in a file of their own too: what they compute may change, and no weight with it."""
+    network = models.create(Choice(name="resnet"), (3, 32, 32), 10)
+    found = {file.name for file in sources(resnet.build, *(type(module) for module in network.modules()))}
+    assert found == {"resnet.py", "_blocks.py"}
 
 
 def test_a_network_that_cannot_be_exported_is_one_sentence(bench: Make) -> None:
