@@ -85,6 +85,8 @@ def infer(
     except KeyboardInterrupt:
         print(f"interrupted; what was measured is in {folder}", file=sys.stderr)
         raise typer.Exit(130) from None
+    if all(record.status == "skipped" for record in records):
+        raise UsageError(f"{records[0].task.label}: {records[0].error}; nothing was measured")
     report = report_of([folder])
     find("reports", "csv")(report, folder)
     find("reports", "console")(report, sys.stdout)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 onnx = pytest.importorskip("onnx")
 
@@ -68,3 +69,11 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "not a valid ONNX file" in done.stderr
     assert "export it again" in done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_a_device_that_is_not_there_cannot_be_carried_out(tmp_path: Path) -> None:
+    """One sentence, exit 2, no table of nothing."""
+    done = infer("mlp", *QUICK, "--device", "cuda", "--out", str(tmp_path / "out"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nothing was measured" in done.stderr.splitlines()[-1]
