@@ -183,7 +183,7 @@ def _skipped(tasks: Sequence[Ready]) -> Iterator[str]:
 
 def _patience(timeout_s: float) -> Any:
     """Return how long to wait for a silent worker: what the suite says of a task, and no longer than makes sense."""
-    from cnnperf.duet_arms import Patience
+    from cnnperf.duet_pair import Patience
 
     return Patience(*(min(seconds, timeout_s) for seconds in Patience()))
 

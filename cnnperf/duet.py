@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from cnnperf.baton import LETTERS, Opened, Taken, Turns
 from cnnperf.disturbance import Disturbance, read
-from cnnperf.duet_arms import Arm, Contest, Fault, Patience, Workers
+from cnnperf.duet_arms import Arm, Contest
+from cnnperf.duet_pair import Fault, Patience, Workers
 from cnnperf.record import Machine
 
 PAIRS = 12, 60

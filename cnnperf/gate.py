@@ -20,7 +20,8 @@ from typing import Any, Protocol
 
 from cnnperf import ratios
 from cnnperf.duet import LONGEST_CALL_S, Conditions, Played, calibrate, replicate
-from cnnperf.duet_arms import Arm, Contest, Fault, Patience
+from cnnperf.duet_arms import Arm, Contest
+from cnnperf.duet_pair import Fault, Patience
 from cnnperf.duet_store import Write, lines, writing
 from cnnperf.errors import UsageError
 from cnnperf.machine import fingerprint

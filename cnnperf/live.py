@@ -29,7 +29,8 @@ from cnnperf.task import Task
 
 if TYPE_CHECKING:
     from cnnperf.duet import Played
-    from cnnperf.duet_arms import Contest, Fault
+    from cnnperf.duet_arms import Contest
+    from cnnperf.duet_pair import Fault
     from cnnperf.rule import Decision
 
 MARKS = {"ok": "[green]✓[/]", "failed": "[red]✗[/]", "timeout": "[red]✗[/]", "skipped": "[yellow]–[/]"}

@@ -18,7 +18,8 @@ import pytest
 import cnnperf
 from cnnperf import duet, ratios
 from cnnperf.duet import Conditions, Played, calibrate, differing, order_of, replicate, unequal
-from cnnperf.duet_arms import UNTIMED, Arm, Contest, Fault, Patience, contests
+from cnnperf.duet_arms import UNTIMED, Arm, Contest, contests
+from cnnperf.duet_pair import Fault, Patience
 from cnnperf.errors import UsageError
 from cnnperf.preflight import Request, prepare
 from cnnperf.stages._recipe import Recipe

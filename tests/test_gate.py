@@ -17,7 +17,8 @@ from cnnperf import gate, ratios
 from cnnperf.baton import Opened, Taken
 from cnnperf.disturbance import Disturbance
 from cnnperf.duet import Conditions, Played
-from cnnperf.duet_arms import Arm, Contest, Fault
+from cnnperf.duet_arms import Arm, Contest
+from cnnperf.duet_pair import Fault
 from cnnperf.duet_store import FILE, SCHEMA
 from cnnperf.errors import UsageError
 from cnnperf.gate import Result, compare

@@ -1,0 +1,48 @@
+"""The command that shows earlier runs: `cnnperf report`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnnperf.errors import UsageError
+
+Format = StrEnum("Format", ["console", "csv", "html", "json", "markdown"])
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders, one or more.")],
+    format: Annotated[Format, typer.Option(help="How to write it.")] = Format.console,  # noqa: A002 - the option's name
+    by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Sort by this column of leaderboard.csv, best first.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write to this file instead of stdout; csv takes a folder for all tables."),
+    ] = None,
+) -> None:
+    """Make the tables again from the records of earlier runs, or a page with plots: --format html --out page.html."""
+    from cnnperf.leaderboard import report_of
+    from cnnperf.registry import find
+
+    table, write = report_of(runs, by=by), find("reports", format.value)
+    if out is None:
+        write(table, sys.stdout)
+        return
+    try:
+        if format == Format.csv and out.is_dir():
+            write(table, out)
+            return
+        with open(out, "w", encoding="utf-8", newline="") as file:
+            write(table, file)
+    except OSError as error:
+        raise UsageError(f"--out: {out}: cannot be written ({error.strerror}); give another file") from error
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Enter the command of this file."""
+    app.command()(report)
