@@ -57,7 +57,8 @@ def training(report: Report) -> list[Group]:
     groups = []
     for i, rows in enumerate(_grouped(table.rows, "dataset", "data", "device", "budget")):
         heading = _words(rows[0], "dataset", "device", "budget")
-        groups.append(Group(heading, tuple(_charts.curves(f"curves-{i}", heading, table, rows))))
+        readings = _charts.readings(f"readings-{i}", heading, table, rows)
+        groups.append(Group(heading, (*_charts.curves(f"curves-{i}", heading, table, rows), *readings)))
     return groups
 
 
