@@ -103,7 +103,7 @@ def series(name: str, values: Iterable[str], *, title: str | None = "", labels: 
 
 def _told_apart(colour: Spec, by: Sequence[Any]) -> Spec:
     """Return a second look of the same series, in the same legend."""
-    shared = {key: colour[key] for key in ("title", "legend") if key in colour}
+    shared: Spec = {key: colour[key] for key in ("title", "legend") if key in colour}
     scale = {"domain": colour["scale"]["domain"], "range": list(by)}
     return {"field": colour["field"], "type": "nominal", "scale": scale, **shared}
 

@@ -57,11 +57,16 @@ def write(report: Report, out: TextIO) -> None:
 
 
 def _rows(charts: list[Any]) -> dict[str, Any]:
-    """Return the rows that the plots share, each set once, with the name of its table."""
+    """Return the rows that the plots share, each set once, with the name of its table; their keys are said once too."""
     found: dict[str, Any] = {}
     for chart in charts:
         for name, (table, rows) in {chart.data: (chart.table, chart.rows), **chart.more}.items():
-            found[name] = {"table": table, "rows": rows}
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+            found[name] = {
+                "table": table,
+                "columns": columns,
+                "rows": [[row.get(key) for key in columns] for row in rows],
+            }
     return found
 
 

@@ -2,6 +2,9 @@
 // Draws the plots, sorts and filters the tables. Texts from records enter as textContent, never as markup.
 
 const drawn = JSON.parse(document.getElementById("drawn").textContent);
+for (const set of Object.values(drawn.rows)) {
+  set.rows = set.rows.map((row) => Object.fromEntries(set.columns.map((name, i) => [name, row[i]]).filter(([, value]) => value !== null)));
+}
 
 function element(name, text, attributes = {}) {
   const made = document.createElement(name);
@@ -135,7 +138,8 @@ async function draw(plot) {
   const { data, spec } = drawn.specs[plot.dataset.chart];
   const datasets = Object.fromEntries(data.map((name) => [name, drawn.rows[name].rows]));
   const autosize = { type: "fit-x", contains: "padding" };
-  const whole = { width: "container", autosize, data: { name: data[0] }, ...spec, datasets };
+  const description = plot.ariaLabel;  // Vega would put its own in this place.
+  const whole = { width: "container", autosize, description, data: { name: data[0] }, ...spec, datasets };
   const fitted = { ...config, legend: legend(plot.clientWidth, spec) };
   const runtime = vega.parse(vegaLite.compile(whole, { config: fitted }).spec);
   await new vega.View(runtime, { renderer: "svg", container: plot, hover: true, tooltip: showTip }).runAsync();
@@ -147,7 +151,8 @@ function save(plot) {
   const style = getComputedStyle(document.documentElement);
   const svg = plot.querySelector("svg").cloneNode(true);
   svg.style.background = "var(--page)";
-  svg.prepend(element("title", plot.ariaLabel));
+  svg.prepend(document.createElementNS(svg.namespaceURI, "title"));
+  svg.firstChild.textContent = plot.ariaLabel;
   const text = new XMLSerializer().serializeToString(svg);
   const coloured = text.replaceAll(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
   const link = element("a", undefined, { download: `${plot.dataset.chart}.svg` });
