@@ -92,7 +92,7 @@ def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
                 "field": "peak_bytes",
                 "type": "quantitative",
                 "title": "peak memory",
-                "legend": {"labelExpr": "scaled(datum.value, 'B')", "tickCount": 3},
+                "legend": {"labelExpr": "scaled(datum.value, 'B')", "tickCount": 3, "symbolFillColor": "var(--muted)"},
                 "scale": {"range": [60, 500], "zero": False},
             },
             "opacity": {"condition": {"test": "datum.parity === 'ok'", "value": 0.9}, "value": 0.3},
