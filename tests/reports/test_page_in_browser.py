@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 Trained = Callable[..., Record]
+SHEET = 1047
+"""Pixels across A4, less its margins."""
 PATIENCE_MS = 300_000
 """For a machine that measures something beside this."""
 
@@ -299,9 +301,12 @@ def test_a_run_through_all_stages_has_every_section(browser: Browser, tmp_path: 
 
 
 def test_it_prints(opened: Watched, folder: Path) -> None:
-    """On paper there are plots and tables, and nothing to click."""
+    """On paper there are plots and tables, none wider than a sheet across, and nothing to click."""
     page = opened.page
     page.emulate_media(media="print")
+    page.set_viewport_size({"width": SHEET, "height": 700})
+    tables = page.locator("main table:visible").evaluate_all("all => all.map(each => each.offsetWidth)")
+    assert max(tables) <= SHEET
     assert not page.locator("nav").is_visible()
     assert not page.locator(".filter").first.is_visible()
     assert page.locator("#training svg").first.is_visible()
