@@ -131,9 +131,9 @@ def grouped(nodes: Iterable[Measurement], layers: Iterable[Measurement]) -> Iter
         groups = [*apart, (own.union(*(group[0] for group in together)), [*members, node])]
     covered = set[str]().union(*(group[0] for group in groups))
     groups += [({name}, []) for name in of_torch if name not in covered]
-    groups.sort(key=lambda group: min(order.get(name, len(order)) for name in group[0]))
+    groups.sort(key=lambda group: min(_place(name, order) for name in group[0]))
     for found, members in groups:
-        yield _group(sorted(found, key=lambda name: order.get(name, len(order))), members, of_torch)
+        yield _group(sorted(found, key=lambda name: _place(name, order)), members, of_torch)
 
 
 def leaves(names: Iterable[str]) -> list[str]:
@@ -141,6 +141,12 @@ def leaves(names: Iterable[str]) -> list[str]:
     known = dict.fromkeys(names)
     containers = {name.rpartition(".")[0] for name in known} | {NETWORK}
     return [name for name in known if name not in containers]
+
+
+def _place(name: str, order: Mapping[str, int]) -> float:
+    """Return where a layer stands; a module's own work stands behind the last layer in it, what is no layer's last."""
+    within = (place + 0.5 for layer, place in order.items() if layer.startswith(f"{name}."))
+    return order[name] if name in order else max(within, default=len(order))
 
 
 def _parts(node: Measurement) -> list[str]:

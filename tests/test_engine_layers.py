@@ -62,6 +62,14 @@ def test_a_container_joins_nothing() -> None:
     assert (found["block"].engine_s, found["block"].torch_s) == (1.0, None)
 
 
+def test_a_containers_own_work_stands_behind_its_last_layer() -> None:
+    """In the order of execution, and not behind the whole network; what is no layer's comes last."""
+    found = groups(node("(network)", 1.0, operator="Mul"), node("block", 1.0, operator="Add"), node("conv1", 1.0))
+    names = list(found)
+    assert names[names.index("block.conv") : names.index("drop") + 1] == ["block.conv", "block", "drop"]
+    assert set(names[-2:]) == {"(network)", "(unattributed)"}
+
+
 def test_a_layer_that_needs_no_kernel_has_no_seconds() -> None:
     """It is shown, so that torch's seconds add up."""
     found = groups(node("conv1+bn1", 2.0))

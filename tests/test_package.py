@@ -189,6 +189,21 @@ def test_readme_tells_lenet_s_curves_beside_the_published_one(tutorial: str) -> 
     assert f"over the last epoch, {', '.join(losses)}." in tutorial
 
 
+def test_the_tutorial_s_pictures_show_what_was_measured(tutorial: str) -> None:
+    """Every point's value, as its label tells the ear, is one of the CSV, and none is left out."""
+    rows = reference("tutorial/curves.csv")
+    losses = {f"{float(row['train_loss']):.6g}" for row in rows if row["model"].startswith("lenet")}
+    names = ("train_accuracy", "train_accuracy_after_step", "test_accuracy", "test_accuracy_raw")
+    trashnet = [row for row in rows if row["model"].startswith("trashnet")]
+    accuracies = {f"{name} {percent(row[name])}" for name in names for row in trashnet}
+    pictures = {name: (ROOT / f"results/reference/tutorial/{name}.svg").read_text() for name in ("lenet", "trashnet")}
+    assert all(f"](results/reference/tutorial/{name}.svg)" in tutorial for name in pictures)
+    drawn = re.findall(r'"samples: \d+; train loss: ([\d.e-]+);', pictures["lenet"])
+    assert {f"{float(loss):.6g}" for loss in drawn} == losses
+    points = re.findall(r'"epoch: \d+; accuracy: ([\d.]+)%; reading: (\w+);', pictures["trashnet"])
+    assert {f"{name} {float(value):.1f} %" for value, name in points} == accuracies
+
+
 def test_readme_holds_the_tutorial_s_sentences_against_the_ideas(tutorial: str) -> None:
     """Each row of a network says its accuracy and its time to the target as they were measured."""
     measured = {row["model"]: row for row in reference("ideas/leaderboard.csv")}

@@ -20,13 +20,15 @@ def curves(name: str, title: str, table: Table, rows: Sequence[Row]) -> Iterator
     measured = [c for c in table.columns if c.better and any(row[c.name] is not None for row in rows)]
     kept = cut(rows, "model", "run", "repeat", "step", "samples", "seconds", "epoch", *(c.name for c in measured))
     several = len({row["run"] for row in rows}) > 1
+    seen = {row["model"]: row["samples"] for row in rows}.values()
+    uneven = max(seen) > 10 * min(seen)  # In the same time a small network sees a hundred times as many as a large one.
     for column in measured:
         for against in ("seconds", "samples"):
             across = next(c for c in table.columns if c.name == against)
             caption = f"{words(column)} against {words(across)}"
             spec = lines(across, column, series("model", [row["model"] for row in rows]))
-            if against == "samples":  # In the same time a small network sees a hundred times as many as a large one.
-                spec["encoding"]["x"] = log_axis(against, against, across.unit)
+            if against == "samples" and uneven:
+                spec["encoding"]["x"] = log_axis(against, against, across.unit, nice=False)
             spec["transform"] = [{"filter": f"isValid(datum.{column.name})"}]
             spec["encoding"]["detail"] = [{"field": key, "type": "nominal"} for key in ("run", "repeat")]
             spec["encoding"]["tooltip"] = tips(
@@ -43,6 +45,31 @@ def curves(name: str, title: str, table: Table, rows: Sequence[Row]) -> Iterator
             )
 
 
+def readings(name: str, title: str, table: Table, rows: Sequence[Row]) -> Iterator[Chart]:
+    """Draw the accuracies read of one training beside each other, where there are more than two."""
+    epoch = next(c for c in table.columns if c.name == "epoch")
+    for i, model in enumerate(dict.fromkeys(row["model"] for row in rows)):
+        of_model = [row for row in rows if row["model"] == model]
+        read = [c for c in table.columns if c.unit == "fraction" and any(row[c.name] is not None for row in of_model)]
+        if len(read) < 3:
+            continue
+        names = [c.name for c in read]
+        colour = series("reading", names, title=None, labels="replace(datum.label, /_/g, ' ')")
+        spec = lines(epoch, Column("accuracy", unit="fraction"), colour)
+        spec["transform"] = [{"fold": names, "as": ["reading", "accuracy"]}, {"filter": "isValid(datum.accuracy)"}]
+        spec["encoding"]["detail"] = [{"field": key, "type": "nominal"} for key in ("run", "repeat")]
+        spec["encoding"]["tooltip"] = tips(table, "repeat", "epoch", *names)
+        yield Chart(
+            f"{name}-{i}",
+            f"{model.partition('[')[0]}: accuracies read of the same training",
+            f"{title}: every accuracy that was read of {model}, against the epoch, a line a reading.",
+            f"{name}-{i}",
+            table.name,
+            cut(of_model, "run", "repeat", "epoch", *names),
+            spec,
+        )
+
+
 def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
     """Draw test accuracy against latency, memory as size, and the front that nothing beats in both."""
     facts = (
@@ -50,7 +77,7 @@ def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
         "accuracy_drop", "peak_bytes", "file_bytes", "pareto", "run",
     )  # fmt: skip
     x = log_axis("latency_s", "latency", "s")
-    y = axis("test_accuracy", "test accuracy", "fraction") | {"scale": {"zero": False, "padding": 16}}
+    y = axis("test_accuracy", "test accuracy", "fraction") | {"scale": {"zero": False, "padding": 26}}
     engine = series("engine", [row["engine"] for row in rows])
     front = {"transform": [{"filter": "datum.pareto === 'yes'"}], "mark": {"type": "line", "color": "var(--muted)"}}
     front |= {"encoding": {"x": x, "y": y, "order": {"field": "latency_s", "type": "quantitative"}}}
@@ -65,20 +92,26 @@ def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
                 "field": "peak_bytes",
                 "type": "quantitative",
                 "title": "peak memory",
-                "legend": {"format": ".2~s", "tickCount": 3},
+                "legend": {"labelExpr": "scaled(datum.value, 'B')", "tickCount": 3, "symbolFillColor": "var(--muted)"},
                 "scale": {"range": [60, 500], "zero": False},
             },
             "opacity": {"condition": {"test": "datum.parity === 'ok'", "value": 0.9}, "value": 0.3},
             "tooltip": tips(table, *facts),
         },
     }
-    names = front | {"mark": {"type": "text", "dy": -14, "color": "var(--text)"}}
-    names |= {"encoding": {"x": x, "y": y, "text": {"field": "model", "type": "nominal"}}}
+    names = {
+        "transform": [
+            {"window": [{"op": "rank", "as": "place"}], "sort": [{"field": "latency_s"}], "groupby": ["model"]},
+            {"filter": "datum.pareto === 'yes' || datum.place === 1"},
+        ],
+        "mark": {"type": "text", "dy": -14, "color": "var(--text)", "limit": 160},
+        "encoding": {"x": x, "y": y, "text": {"field": "model", "type": "nominal"}},
+    }
     return Chart(
         name,
         title,
         f"{title}: test accuracy against latency on a logarithmic axis, a point an engine and model, its size the peak "
-        "memory; the line joins the Pareto front, pale points failed parity.",
+        "memory; the line joins the Pareto front, pale points failed parity, names stand at a network's fastest point.",
         name,
         table.name,
         cut(rows, *facts),

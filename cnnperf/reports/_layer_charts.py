@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from cnnperf.reports._vega import STEP, Chart, Spec, bars, cut, log_axis, series, tips
 from cnnperf.table import Row, Table
 
+DIRECTIONS = ("forward", "backward")
+
 
 def layer_times(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
     """Draw what each layer takes, forward and backward stacked, in execution order."""
@@ -41,7 +43,7 @@ def layer_memory(name: str, title: str, table: Table, rows: Sequence[Row]) -> Ch
 def roofline(name: str, title: str, table: Table, rows: Sequence[Row], machines: Table, machine: Row) -> Chart | None:
     """Draw where each layer stands below the machine's two measured ceilings; None if it was not placed."""
     flops, moved = machine["peak_flops_per_s"], machine["peak_bytes_per_s"]
-    found = [row[f"{d}_flops_per_byte"] for row in rows for d in ("forward", "backward")]
+    found = [row[f"{d}_flops_per_byte"] for row in rows for d in DIRECTIONS]
     intensities = [value for value in found if value]
     if not (intensities and flops and moved):
         return None
@@ -60,7 +62,7 @@ def roofline(name: str, title: str, table: Table, rows: Sequence[Row], machines:
         "mark": {"type": "line", "color": "var(--text)", "strokeWidth": 1.5},
         "encoding": {"x": x, "y": y, "tooltip": tips(machines, "peak_flops_per_s", "peak_probe", "peak_bytes_per_s")},
     }
-    layers = [_placed(table, direction, x, y) for direction in ("forward", "backward")]
+    layers = [_placed(table, direction, x, y) for direction in DIRECTIONS]
     peaks = cut([machine], "peak_flops_per_s", "peak_probe", "peak_bytes_per_s")
     caption = (
         f"{title}: FLOP/s of each layer against its FLOP per byte, below the measured ceilings of arithmetic and memory"
@@ -92,7 +94,7 @@ def beside_torch(name: str, title: str, table: Table, rows: Sequence[Row]) -> Ch
 
 
 def _placed(table: Table, direction: str, x: Spec, y: Spec) -> Spec:
-    colours = series("direction", ("forward", "backward"))["scale"]
+    colours = series("direction", DIRECTIONS)["scale"]
     return {
         "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0.8},
         "encoding": {
@@ -111,7 +113,5 @@ def _placed(table: Table, direction: str, x: Spec, y: Spec) -> Spec:
 
 
 def _layer_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
-    placed = [
-        f"{d}_{what}" for d in ("forward", "backward") for what in ("flops_per_byte", "flops_per_s", "share", "bound")
-    ]
+    placed = [f"{d}_{what}" for d in DIRECTIONS for what in ("flops_per_byte", "flops_per_s", "share", "bound")]
     return cut(rows, "layer", "type", "outputs", "seconds", "forward_s", "backward_s", "saved_bytes", *placed)

@@ -57,7 +57,8 @@ def training(report: Report) -> list[Group]:
     groups = []
     for i, rows in enumerate(_grouped(table.rows, "dataset", "data", "device", "budget")):
         heading = _words(rows[0], "dataset", "device", "budget")
-        groups.append(Group(heading, tuple(_charts.curves(f"curves-{i}", heading, table, rows))))
+        readings = _charts.readings(f"readings-{i}", heading, table, rows)
+        groups.append(Group(heading, (*_charts.curves(f"curves-{i}", heading, table, rows), *readings)))
     return groups
 
 
@@ -115,7 +116,6 @@ def comparison(report: Report) -> list[Chart]:
 
 
 def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Chart]:
-    heading = " · ".join(_plain(cell, report))
     layers, profiles, engines = (report.table(name) for name in ("layers", "profiles", "engines"))
     for i, rows in enumerate(_of_cell(layers, cell, "engine", "mode", "batch_size")):
         assert layers, "its rows were just found"
@@ -125,7 +125,7 @@ def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Ch
             yield _layer_charts.beside_torch(f"{name}-engine-{i}", words, layers, first)
             continue
         what = "training steps" if first[0]["mode"] == "train" else "forward passes"
-        words = f"{heading}, {what} of {first[0]['batch_size']} images"
+        words = f"{what.capitalize()} of {first[0]['batch_size']} images"
         yield _layer_charts.layer_times(f"{name}-layers-{i}", words, layers, first)
         if any(row["saved_bytes"] for row in first):
             yield _layer_charts.layer_memory(f"{name}-layers-{i}", words, layers, first)

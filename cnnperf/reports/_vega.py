@@ -11,10 +11,9 @@ from cnnperf.table import Column, Row, Table
 Spec = dict[str, Any]
 
 COLOURS = 8
-"""Of the page's style, `--series-0` and up; further series get their dashes as well."""
+"""Of the page's style, `--series-0` and up; a series has its shape as well, and further ones their dashes."""
 DASHES = ([1, 0], [7, 3], [2, 2], [8, 2, 2, 2])
-SI = {"s": "s", "bytes": "B", "FLOP/s": "FLOP/s"}
-"""Units that take a prefix, and how they are written behind it."""
+SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down")
 STEP = 16
 """Pixels of a bar."""
 
@@ -43,15 +42,17 @@ def cut(rows: Iterable[Row], *columns: str) -> tuple[Row, ...]:
 
 def lines(across: Column, up: Column, colour: Spec) -> Spec:
     """Return lines with points over two columns; a click in the legend picks series."""
+    number = len(colour["scale"]["domain"])
     return {
         "height": 240,
         "params": [{"name": "picked", "select": {"type": "point", "fields": [colour["field"]]}, "bind": "legend"}],
-        "mark": {"type": "line", "point": {"size": 22}},
+        "mark": {"type": "line", "point": {"size": 26}},
         "encoding": {
             "x": axis(across.name, words(across), across.unit),
             "y": axis(up.name, words(up), up.unit) | {"scale": {"zero": False}},
             "color": colour,
-            "strokeDash": {"field": colour["field"], "type": "nominal", "scale": _dashes(colour["scale"]["domain"])},
+            "strokeDash": _told_apart(colour, [DASHES[i // COLOURS % len(DASHES)] for i in range(number)]),
+            "shape": _told_apart(colour, [SHAPES[i % len(SHAPES)] for i in range(number)]),
             "opacity": {"condition": {"param": "picked", "value": 1}, "value": 0.12},
         },
     }
@@ -84,10 +85,11 @@ def log_axis(name: str, title: str, unit: str | None, **scale: Any) -> Spec:
 
 
 def _label(unit: str | None) -> str:
-    """Return the expression that words a tick: 0.5 and 20k of a pure number, 500ms of seconds."""
-    if suffix := SI.get(unit or ""):
-        return f"format(datum.value, '~s') + '{suffix}'"
-    return "format(datum.value, datum.value < 1000 ? '~g' : '~s')"
+    """Return the expression that words a tick as the page does: 0.5 and 20 k of a pure number, 500 ms of seconds.
+
+    Ticks are decimal, and so are the bytes there: a tick at 97.7 KiB helps nobody.
+    """
+    return f"scaled(datum.value, '{'B' if unit == 'bytes' else unit or ''}')"
 
 
 def series(name: str, values: Iterable[str], *, title: str | None = "", labels: str | None = None) -> Spec:
@@ -99,12 +101,15 @@ def series(name: str, values: Iterable[str], *, title: str | None = "", labels: 
     return colour | ({"legend": {"labelExpr": labels}} if labels else {})
 
 
-def _dashes(domain: Sequence[str]) -> Spec:
-    return {"domain": list(domain), "range": [DASHES[index // COLOURS % len(DASHES)] for index, _ in enumerate(domain)]}
+def _told_apart(colour: Spec, by: Sequence[Any]) -> Spec:
+    """Return a second look of the same series, in the same legend."""
+    shared: Spec = {key: colour[key] for key in ("title", "legend") if key in colour}
+    scale = {"domain": colour["scale"]["domain"], "range": list(by)}
+    return {"field": colour["field"], "type": "nominal", "scale": scale, **shared}
 
 
 def tips(table: Table, *names: str) -> list[Spec]:
-    """Return a hover's lines: text as it is, numbers scaled, with their unit beside the name."""
+    """Return a hover's lines: text as it is, numbers scaled."""
     columns = {column.name: column for column in table.columns}
     return [_tip(columns[name]) for name in names]
 
@@ -115,12 +120,7 @@ def _tip(column: Column) -> Spec:
         return tip | {"type": "quantitative", "format": ".1%"}
     if column.unit in (None, "count"):
         return tip | {"type": "nominal"}
-    unit = SI.get(column.unit, column.unit)
-    return tip | {
-        "type": "quantitative",
-        "format": ".4~s",
-        "title": f"{tip['title']} ({unit})" if unit else tip["title"],
-    }
+    return tip | {"type": "quantitative", "formatType": "scaled", "format": column.unit}
 
 
 def words(column: Column) -> str:

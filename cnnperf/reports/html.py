@@ -34,7 +34,7 @@ def write(report: Report, out: TextIO) -> None:
         loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters |= {"scaled": scaled, "signed": _signed}
-    environment.globals |= {"best": best, "title": title, "alarm": alarm, "visible": visible, "columns": _columns}
+    environment.globals |= {"best": best, "title": _caption, "alarm": alarm, "visible": visible, "columns": _columns}
     parts: dict[str, Any] = {
         "training": sections.training(report),
         "tradeoffs": sections.tradeoffs(report),
@@ -57,11 +57,16 @@ def write(report: Report, out: TextIO) -> None:
 
 
 def _rows(charts: list[Any]) -> dict[str, Any]:
-    """Return the rows that the plots share, each set once, with the name of its table."""
+    """Return the rows that the plots share, each set once, with the name of its table; their keys are said once too."""
     found: dict[str, Any] = {}
     for chart in charts:
         for name, (table, rows) in {chart.data: (chart.table, chart.rows), **chart.more}.items():
-            found[name] = {"table": table, "rows": rows}
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+            found[name] = {
+                "table": table,
+                "columns": columns,
+                "rows": [[row.get(key) for key in columns] for row in rows],
+            }
     return found
 
 
@@ -71,6 +76,11 @@ def _columns(table: Table) -> list[Column]:
     shown |= {"reason"} if any(row["reason"] for row in table.rows) else set()
     shown |= {"run"} if len({row["run"] for row in table.rows}) > 1 else set()
     return [column for column in table.columns if column.name in shown]
+
+
+def _caption(table: Table) -> str:
+    """Say what a group's rows have in common: the model too where each group has its own."""
+    return " · ".join([table.rows[0]["model"]] * ("model" in table.group) + [title(table)])
 
 
 def _signed(change: float, unit: str | None) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from furnished import ERROR, HOSTILE, NETWORKS, furnish
+from furnished import ERROR, HOSTILE, NETWORKS, furnish, m
 
 from cnnperf.errors import UsageError
 from cnnperf.leaderboard import report_of
@@ -67,8 +67,12 @@ class Page(HTMLParser):
         return [str(attributes["id"]) for tag, attributes in self.tags if tag == "section"]
 
     def drawn(self) -> dict[str, Any]:
-        """Return what the plots are drawn from."""
-        return json.loads(self.scripts[0])
+        """Return what the plots are drawn from, rows with the keys that they have a value for."""
+        found: dict[str, Any] = json.loads(self.scripts[0])
+        for rows in found["rows"].values():
+            named = (dict(zip(rows["columns"], row, strict=True)) for row in rows["rows"])
+            rows["rows"] = [{name: value for name, value in row.items() if value is not None} for row in named]
+        return found
 
     def _table(self) -> str | None:
         return next((a["data-table"] for tag, a in reversed(self.open) if tag == "table"), None)
@@ -224,6 +228,28 @@ def test_verdicts_are_told_apart_without_colour(both: Both) -> None:
         place = texts.index(outcome)
         assert texts[place - 1] == SYMBOLS[outcome]
     assert len({SYMBOLS[outcome] for outcome in ("better", "same", "indicative", "error", "inconclusive")}) == 5
+
+
+def test_readings_of_one_training_stand_in_one_plot(tmp_path: Path, trained: Trained) -> None:
+    """A line each, where there are more than a training and a held-out accuracy."""
+    from cnnperf import record as store
+
+    for network, names in (("lenet", ("train", "validation")), ("nin", ("train", "epoch_test", "validation"))):
+        point = {"step": 10, "samples": 1280, "seconds": 1.5, "epoch": 0.25, "n": 2000}
+        measured = [m(f"train.{name}_accuracy", "fraction", 0.5, better="higher", **point) for name in names]
+        store.append(tmp_path, trained(network, measured=measured))
+    drawn = Page(written(report_of([tmp_path]))).drawn()
+    (name,) = (name for name in drawn["specs"] if name.startswith("readings"))
+    spec = drawn["specs"][name]["spec"]
+    assert spec["transform"][0]["fold"] == ["train_accuracy", "test_accuracy", "validation_accuracy"]
+    assert len(drawn["rows"][drawn["specs"][name]["data"][0]]["rows"]) == 1
+
+
+def test_tables_of_engines_are_told_apart(both: Both) -> None:
+    """The caption of a group that one network has to itself names it."""
+    captions = re.findall(r"<table[^>]*engines[^>]*>\s*<caption>(.*?)</caption>", both[1])
+    assert len(set(captions)) >= 3
+    assert any(caption.startswith("lenet · ") for caption in captions)
 
 
 def test_several_runs_are_told_apart(both: Both) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import pytest
 from furnished import NETWORKS, furnish
 
+import cnnperf
 from cnnperf._columns import COLUMNS
 from cnnperf.engine_table import ON_LEADERBOARD
 from cnnperf.leaderboard import report_of
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 Trained = Callable[..., Record]
+SHEET = 1047
+"""Pixels across A4, less its margins."""
 PATIENCE_MS = 300_000
 """For a machine that measures something beside this."""
 
@@ -180,7 +185,7 @@ def test_a_hover_tells_all_facts_as_text(opened: Watched) -> None:
     tip = opened.page.locator("#tip")
     tip.wait_for(state="visible")
     words = tip.text_content() or ""
-    assert "latency (s)" in words
+    assert re.search(r"latency[\d.]+ (s|ms|µs)", words)
     assert "test accuracy" in words
     assert set(tip.evaluate("tip => [...tip.querySelectorAll('*')].map(each => each.tagName)")) == {"DL", "DT", "DD"}
 
@@ -214,10 +219,94 @@ def test_it_can_be_read_by_ear(opened: Watched) -> None:
     assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
+def test_a_plot_is_read_as_it_is_described(opened: Watched) -> None:
+    """Its name for the ear is the page's own sentence, in every plot, and not the library's."""
+    names = opened.page.locator(".plot").evaluate_all("all => all.map(each => each.ariaLabel)")
+    assert len(set(names)) == len(names)
+    assert any("the Pareto front" in name for name in names)
+
+
+def test_a_plot_is_saved_as_a_picture_of_its_own(opened: Watched, folder: Path) -> None:
+    """Well-formed, in colours that need no page, and with the description as its title."""
+    figure = opened.page.locator("#training figure").first
+    with opened.page.expect_download() as download:
+        figure.locator("button.save").click()
+    name = figure.locator(".plot").get_attribute("data-chart")
+    assert download.value.suggested_filename == f"{name}.svg"
+    download.value.save_as(folder / "saved.svg")
+    text = (folder / "saved.svg").read_text(encoding="utf-8")
+    assert ElementTree.fromstring(text)[0].text == figure.locator(".plot").get_attribute("aria-label")
+    assert "var(--" not in text
+    assert "#0072b2" in text
+
+
+def test_no_words_run_into_their_neighbours(opened: Watched) -> None:
+    """A long name is broken within its cell; no cell's text is wider than the cell."""
+    row = opened.page.locator("#leaderboard tbody tr").first
+    wide = row.evaluate(
+        """row => {
+             const cell = row.cells[2], words = cell.textContent;
+             cell.textContent = "trashnet[" + "train.normalize=half,".repeat(12) + "]";
+             const over = [...row.cells].filter(each => each.scrollWidth > each.clientWidth + 1).length;
+             cell.textContent = words;
+             return over;
+           }"""
+    )
+    assert wide == 0
+
+
+ALL_STAGES = """
+datasets = [{ name = "synthetic", train = 512, test = 256 }]
+models = ["lenet"]
+devices = ["cpu"]
+stages = ["train", "profile", "export", "infer"]
+timeout_s = 500
+[train]
+steps = 10
+validation_images = 128
+[profile]
+samples = 3
+batch_sizes = [4]
+[export]
+test_images = 64
+[infer]
+engines = ["torch", "onnxruntime"]
+batch_sizes = [1, 8]
+seconds = 0.05
+pairs = 0
+test_images = 64
+"""
+
+
+def test_a_run_through_all_stages_has_every_section(browser: Browser, tmp_path: Path) -> None:
+    """What the stages themselves leave is drawn, not only what the tests make up; nothing is compared in one run."""
+    (tmp_path / "all.toml").write_text(ALL_STAGES)
+    run = tmp_path / "run"
+    records = list(cnnperf.run(cnnperf.load_suite(tmp_path / "all.toml"), run))
+    assert [(record.task.stage, record.error) for record in records if record.status != "ok"] == []
+    with open(tmp_path / "page.html", "w", encoding="utf-8") as out:
+        write(report_of([run]), out)
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    watched = Watched(page, tmp_path / "page.html")
+    assert page.locator("section").evaluate_all("all => all.map(each => each.id)") == [
+        *("summary", "leaderboard", "tradeoff", "engines", "training", "profiles", "networks", "sights", "notes")
+    ]
+    titles = page.locator("#networks figcaption").all_text_contents()
+    assert {"Time by layer", "Memory saved by layer", "Roofline", "Throughput by batch size"} <= set(titles)
+    assert any(title.startswith("Layers in onnxruntime") for title in titles)
+    layers = page.locator("#networks .plot").first.locator(".role-axis-label text").all_text_contents()
+    assert layers.index("conv1") < layers.index("conv2") < layers.index("linear1")
+    assert watched.complaints == []
+    page.close()
+
+
 def test_it_prints(opened: Watched, folder: Path) -> None:
-    """On paper there are plots and tables, and nothing to click."""
+    """On paper there are plots and tables, none wider than a sheet across, and nothing to click."""
     page = opened.page
     page.emulate_media(media="print")
+    page.set_viewport_size({"width": SHEET, "height": 700})
+    tables = page.locator("main table:visible").evaluate_all("all => all.map(each => each.offsetWidth)")
+    assert max(tables) <= SHEET
     assert not page.locator("nav").is_visible()
     assert not page.locator(".filter").first.is_visible()
     assert page.locator("#training svg").first.is_visible()

@@ -2,6 +2,9 @@
 // Draws the plots, sorts and filters the tables. Texts from records enter as textContent, never as markup.
 
 const drawn = JSON.parse(document.getElementById("drawn").textContent);
+for (const set of Object.values(drawn.rows)) {
+  set.rows = set.rows.map((row) => Object.fromEntries(set.columns.map((name, i) => [name, row[i]]).filter(([, value]) => value !== null)));
+}
 
 function element(name, text, attributes = {}) {
   const made = document.createElement(name);
@@ -77,20 +80,42 @@ for (const details of document.querySelectorAll("details[data-rows]")) {
   details.addEventListener("toggle", () => details.append(numbers(drawn.rows[details.dataset.rows].rows)), { once: true });
 }
 
+// Numbers in plots, in the units of the tables; `B` for axes, whose ticks are decimal.
+
+const decimal = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]];
+const units = {
+  s: [[1, "s"], [1e-3, "ms"], [1e-6, "µs"]],
+  bytes: [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]],
+  B: decimal.map(([size, prefix]) => [size, `${prefix}B`]),
+  "FLOP/s": decimal.map(([size, prefix]) => [size, `${prefix}FLOP/s`]),
+};
+
+function scaled(value, unit) {
+  if (value === null || value === undefined) return "";
+  const scales = units[unit] ?? decimal;
+  const [size, word] = value ? scales.find((scale) => Math.abs(value) >= scale[0]) ?? scales.at(-1) : [1, ""];
+  return `${Number((value / size).toPrecision(4))} ${word}`.trim();
+}
+
+vega.expressionFunction("scaled", scaled);
+
 // Plots. Colours are the page's own, so that light, dark and print need no second drawing.
 
 const muted = { labelColor: "var(--muted)", titleColor: "var(--text)" };
 const config = {
   background: null,
+  customFormatTypes: true,
   font: "system-ui, sans-serif",
   view: { stroke: null },
   axis: { ...muted, gridColor: "var(--line)", domainColor: "var(--muted)", tickColor: "var(--muted)", labelFontSize: 11 },
 };
 
-function legend(width) {
-  const columns = Math.max(1, Math.floor(width / 190));
+function legend(width, spec) {
+  const domain = spec.encoding?.color?.scale?.domain ?? [];
+  const entry = 60 + 6.5 * Math.max(10, ...domain.map((name) => name.length));  // The label's width, about, and its symbol.
+  const columns = Math.max(1, Math.floor(width / entry));
   const layout = { bottom: { direction: "vertical", anchor: "start" } };
-  return { ...muted, orient: "bottom", columns, layout, labelLimit: 140, symbolLimit: 60, symbolStrokeColor: "var(--muted)" };
+  return { ...muted, orient: "bottom", columns, layout, labelLimit: width - 90, symbolLimit: 60, symbolStrokeColor: "var(--muted)" };
 }
 
 const tip = document.body.appendChild(element("div", undefined, { id: "tip", hidden: "" }));
@@ -113,10 +138,31 @@ async function draw(plot) {
   const { data, spec } = drawn.specs[plot.dataset.chart];
   const datasets = Object.fromEntries(data.map((name) => [name, drawn.rows[name].rows]));
   const autosize = { type: "fit-x", contains: "padding" };
-  const whole = { width: "container", autosize, data: { name: data[0] }, ...spec, datasets };
-  const fitted = { ...config, legend: legend(plot.clientWidth) };
+  const description = plot.ariaLabel;  // Vega would put its own in this place.
+  const whole = { width: "container", autosize, description, data: { name: data[0] }, ...spec, datasets };
+  const fitted = { ...config, legend: legend(plot.clientWidth, spec) };
   const runtime = vega.parse(vegaLite.compile(whole, { config: fitted }).spec);
   await new vega.View(runtime, { renderer: "svg", container: plot, hover: true, tooltip: showTip }).runAsync();
+}
+
+// A plot as a file of its own: what is seen, in the colours that it is seen in.
+
+function save(plot) {
+  const style = getComputedStyle(document.documentElement);
+  const svg = plot.querySelector("svg").cloneNode(true);
+  svg.style.background = "var(--page)";
+  svg.prepend(document.createElementNS(svg.namespaceURI, "title"));
+  svg.firstChild.textContent = plot.ariaLabel;
+  const text = new XMLSerializer().serializeToString(svg);
+  const coloured = text.replaceAll(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
+  const link = element("a", undefined, { download: `${plot.dataset.chart}.svg` });
+  link.href = URL.createObjectURL(new Blob([coloured], { type: "image/svg+xml" }));
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+for (const button of document.querySelectorAll("button.save")) {
+  button.addEventListener("click", () => save(button.closest("figure").querySelector(".plot")));
 }
 
 async function drawAll() {
