@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,7 +47,10 @@ def test_a_network_and_then_its_file_are_compared(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("lenet", "--batch-size", "many"), "--batch-size: give whole numbers, or auto alone, got many"),
+        (("lenet", "--batch-size", "many"), "--batch-size: give whole numbers from 1 on, or auto alone, got many"),
+        (("lenet", "--batch-size", "0"), "--batch-size: give whole numbers from 1 on, or auto alone, got 0"),
+        (("lenet", "--batch-size", "4", "--batch-size", "-4"), "from 1 on, or auto alone, got 4, -4"),
+        (("lenet", "--batch-size", "70000"), "give whole numbers from 1 to 65,536 in a list, or 'auto', got (70000,)"),
         (("lenet", "--engine", "onnxruntim"), "did you mean 'onnxruntime'?"),
         (("there/is/none.onnx",), "there/is/none.onnx: no such file"),
         (("some.onnx", "--train", "5"), "an ONNX file is not trained"),
@@ -59,6 +63,57 @@ def test_what_cannot_be_carried_out_is_refused(words: tuple[str, ...], sentence:
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("engine", ["torch", "torch_compile"])
+def test_an_engine_that_loads_no_onnx_file_is_refused(tmp_path: Path, engine: str) -> None:
+    """One sentence, before anything is measured."""
+    file = tmp_path / "some.onnx"
+    images, logits = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", *shape])
+        for name, shape in (("images", [3, 32, 32]), ("logits", [10]))
+    )
+    weight = onnx.numpy_helper.from_array(np.ones((3072, 10), np.float32), "weight")
+    nodes = [
+        onnx.helper.make_node("Flatten", ["images"], ["flat"]),
+        onnx.helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "some", [images], [logits], [weight])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), file)
+    done = infer(str(file), *QUICK, "--engine", "onnxruntime", "--engine", engine, "--out", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"cnnperf: command line: models.0: {file}: the engine '{engine}' cannot load an ONNX file; "
+        "take it from the engines\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_broken_export_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One weight changed: exit 1, and the engine is shown with its figures, marked, and not ranked."""
+    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
+    command = ("lenet", *QUICK, "--engine", "torch", "--engine", "onnxruntime", "--out")
+    assert infer(*command, str(tmp_path / "sound")).returncode == 0
+    (exported,) = tmp_path.glob("cache/onnx/*.onnx")
+    spoil(exported)
+    done = infer(*command, str(tmp_path / "broken"))
+    assert done.returncode == 1, done.stderr
+    assert "parity failed" in done.stdout
+    of_torch, broken = rows(tmp_path / "broken" / "engines.csv")
+    assert (of_torch["parity"], broken["parity"], broken["status"]) == ("ok", "failed", "failed")
+    assert float(broken["error_to_float64"]) > 1e-4
+    assert float(broken["latency_s"]) > 0
+    assert (of_torch["pareto"], broken["pareto"], broken["best"]) == ("yes", "", "")
+
+
+def spoil(path: Path) -> None:
+    """Change one weight of an exported network."""
+    model = onnx.load(path)
+    weight = next(each for each in model.graph.initializer if each.name.endswith("weight"))
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values.flat[0] += 1.0
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(model, path)
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
