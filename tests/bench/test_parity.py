@@ -21,8 +21,10 @@ onnx = pytest.importorskip("onnx")
 TRIALS = 40
 
 
-@pytest.mark.parametrize("share", [0.01, 0.1, 1.0])
-def test_a_changed_weight_is_seen(benchmark: BenchmarkFixture, exported: Callable[[str], Bench], share: float) -> None:
+@pytest.mark.parametrize(("share", "least"), [(0.01, 1), (0.1, 35), (1.0, 40)])
+def test_a_changed_weight_is_seen(
+    benchmark: BenchmarkFixture, exported: Callable[[str], Bench], share: float, least: int
+) -> None:
     """In so many of 40 trials; what is not seen moves no logit by ten times torch's own error, or 1e-5."""
     bench = exported("lenet")
     dice, seen = np.random.default_rng(0), []
@@ -44,6 +46,7 @@ def test_a_changed_weight_is_seen(benchmark: BenchmarkFixture, exported: Callabl
 
     benchmark.pedantic(trials, rounds=1)
     benchmark.extra_info |= {"share": share, "seen": sum(seen)}
+    assert sum(seen) >= least
     print(f"one weight changed by {share:.0%}: seen in {sum(seen)} of {TRIALS}")
 
 
