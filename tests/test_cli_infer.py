@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +52,7 @@ def test_a_network_and_then_its_file_are_compared(tmp_path: Path) -> None:
         (("lenet", "--batch-size", "many"), "--batch-size: give whole numbers from 1 on, or auto alone, got many"),
         (("lenet", "--batch-size", "0"), "--batch-size: give whole numbers from 1 on, or auto alone, got 0"),
         (("lenet", "--batch-size", "4", "--batch-size", "-4"), "from 1 on, or auto alone, got 4, -4"),
-        (("lenet", "--batch-size", "70000"), "give whole numbers from 1 to 65,536 in a list, or 'auto', got (70000,)"),
+        (("lenet", "--batch-size", "70000"), "give whole numbers from 1 to 65,536 in a list, or 'auto', got [70000]"),
         (("lenet", "--engine", "onnxruntim"), "did you mean 'onnxruntime'?"),
         (("there/is/none.onnx",), "there/is/none.onnx: no such file"),
         (("some.onnx", "--train", "5"), "an ONNX file is not trained"),
@@ -89,31 +91,81 @@ def test_an_engine_that_loads_no_onnx_file_is_refused(tmp_path: Path, engine: st
     assert not (tmp_path / "run").exists()
 
 
-def test_a_broken_export_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One weight changed: exit 1, and the engine is shown with its figures, marked, and not ranked."""
-    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
-    command = ("lenet", *QUICK, "--engine", "torch", "--engine", "onnxruntime", "--out")
-    assert infer(*command, str(tmp_path / "sound")).returncode == 0
-    (exported,) = tmp_path.glob("cache/onnx/*.onnx")
-    spoil(exported)
-    done = infer(*command, str(tmp_path / "broken"))
-    assert done.returncode == 1, done.stderr
-    assert "parity failed" in done.stdout
-    of_torch, broken = rows(tmp_path / "broken" / "engines.csv")
-    assert (of_torch["parity"], broken["parity"], broken["status"]) == ("ok", "failed", "failed")
-    assert float(broken["error_to_float64"]) > 1e-4
-    assert float(broken["latency_s"]) > 0
-    assert (of_torch["pareto"], broken["pareto"], broken["best"]) == ("yes", "", "")
+LENET = ("lenet", *QUICK, "--engine", "torch", "--engine", "onnxruntime", "--out")
 
 
-def spoil(path: Path) -> None:
-    """Change one weight of an exported network."""
-    model = onnx.load(path)
-    weight = next(each for each in model.graph.initializer if each.name.endswith("weight"))
-    values = onnx.numpy_helper.to_array(weight).copy()
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache that holds LeNet's export, which ran well."""
+    folder = tmp_path_factory.mktemp("sound")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNPERF_CACHE", str(folder / "cache"))
+        done = infer(*LENET, str(folder / "run"))
+    assert done.returncode == 0, done.stderr
+    return folder / "cache"
+
+
+def one_more(model: onnx.ModelProto) -> None:
+    """Change one weight."""
+    weight, values = first_weight(model)
     values.flat[0] += 1.0
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
-    onnx.save(model, path)
+
+
+def not_a_number(model: onnx.ModelProto) -> None:
+    """Make weights NaN."""
+    weight, values = first_weight(model)
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.full_like(values, np.nan), weight.name))
+
+
+def unheard(model: onnx.ModelProto) -> None:
+    """Put in an operator that the checker lets pass, and no runtime has."""
+    model.opset_import.append(onnx.helper.make_opsetid("elsewhere", 1))
+    node = next(each for each in model.graph.node if each.op_type in ("Relu", "Sigmoid"))
+    node.op_type, node.domain = "Unheard", "elsewhere"
+
+
+def first_weight(model: onnx.ModelProto) -> tuple[onnx.TensorProto, np.ndarray]:
+    """Return the first layer's weights."""
+    weight = next(each for each in model.graph.initializer if each.name.endswith("weight"))
+    return weight, onnx.numpy_helper.to_array(weight).copy()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "parity"),
+    [
+        (one_more, "parity failed at batch size 1: its logits lie", "failed"),
+        (not_a_number, "parity failed: its output is not finite", "failed"),
+        (unheard, "onnxruntime cannot load it", ""),
+    ],
+)
+def test_a_broken_export_fails_the_run_and_leaves_the_other_engine(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Any, words: str, parity: str
+) -> None:
+    """Exit 1; the engine is shown with its figures, marked and not ranked, and torch has its row."""
+    shutil.copytree(sound, tmp_path / "cache")
+    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
+    (exported,) = tmp_path.glob("cache/onnx/*.onnx")
+    model = onnx.load(exported)
+    spoil(model)
+    onnx.save(model, exported)
+    done = infer(*LENET, str(tmp_path / "run"))
+    assert done.returncode == 1, done.stderr
+    assert "failed" in done.stdout
+    of_torch, broken = rows(tmp_path / "run" / "engines.csv")
+    assert (of_torch["engine"], of_torch["status"], of_torch["parity"], of_torch["pareto"]) == (
+        "torch",
+        "ok",
+        "ok",
+        "yes",
+    )
+    assert float(of_torch["latency_s"]) > 0
+    assert (broken["engine"], broken["status"], broken["parity"]) == ("onnxruntime", "failed", parity)
+    assert (broken["best"], broken["pareto"]) == ("", "")
+    assert words in broken["reason"]
+    if spoil is one_more:
+        assert float(broken["error_to_float64"]) > 1e-4
+        assert float(broken["latency_s"]) > 0
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
