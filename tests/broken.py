@@ -95,7 +95,7 @@ class Greedy(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, N×num_classes, in the same time for any N."""
         if images.device.type != "meta":
-            time.sleep(0.02)
+            time.sleep(0.05)
             if len(images) == 8:
                 os.kill(os.getpid(), signal.SIGKILL)
         return self.linear(images.flatten(1))

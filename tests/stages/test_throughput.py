@@ -56,7 +56,7 @@ def bound(found: list[Any]) -> tuple[float, str]:
 
 def test_the_search_ends_where_throughput_stops_rising(bench: Callable[..., Bench]) -> None:
     """A call that takes as long for 8 images as for 4 times two of them gains nothing at 8."""
-    timing, found = search(bench, Sleeper(lambda size: 0.003 if size <= 4 else 0.003 * size / 2))
+    timing, found = search(bench, Sleeper(lambda size: 0.02 if size <= 4 else 0.02 * size / 2))
     assert list(timing.images_per_s) == [1, 2, 4, 8]
     assert bound(found) == (8, "throughput")
     (offline,) = [m for m in found if m.metric == "infer.offline_images_per_s"]
@@ -64,6 +64,13 @@ def test_the_search_ends_where_throughput_stops_rising(bench: Callable[..., Benc
     assert offline.values[0] == max(timing.images_per_s.values())
 
 
+@pytest.fixture
+def _any_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no search end for its throughput, which a busy machine makes what it likes."""
+    monkeypatch.setattr("cnnperf.stages._throughput.RISE", 0.0)
+
+
+@pytest.mark.usefixtures("_any_throughput")
 def test_wanting_memory_bounds_the_search(bench: Callable[..., Bench]) -> None:
     """What was measured stands, and the largest batch that had room is told."""
     timing, found = search(bench, Sleeper(lambda size: 0.002, room=4))
@@ -88,11 +95,9 @@ class Hungry(Sleeper):
 
 
 @pytest.mark.skipif(not acquire().reset_peak(), reason="this system does not permit the peak to be reset")
-def test_a_batch_that_would_find_no_room_is_not_tried(
-    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("_any_throughput")
+def test_a_batch_that_would_find_no_room_is_not_tried(bench: Callable[..., Bench]) -> None:
     """Eight images take 32 MiB, and sixteen would take all that there is: the system would end the process."""
-    monkeypatch.setattr("cnnperf.stages._throughput.RISE", 0.0)
     timing, found = search(lambda: replace(bench(), device=Poor()), Hungry(lambda size: 0.0))
     assert list(timing.images_per_s) == [1, 2, 4, 8]
     assert bound(found) == (8, "memory")
@@ -147,6 +152,7 @@ def test_wanting_memory_is_a_fault_where_that_batch_was_asked_for(bench: Callabl
             search(bench, Sleeper(lambda size: 0.001, room), settings)
 
 
+@pytest.mark.usefixtures("_any_throughput")
 def test_any_other_fault_ends_the_search_as_a_fault(bench: Callable[..., Bench]) -> None:
     """Nothing is taken for a want of memory that is none."""
 
