@@ -40,7 +40,7 @@ SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("model", variants(), ids=str)
+@pytest.mark.parametrize("model", list(variants()), ids=str)
 def test_a_network_is_the_same_in_onnxruntime(
     bench: Callable[..., Bench],
     trained: Callable[..., Record],
