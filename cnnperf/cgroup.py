@@ -72,6 +72,24 @@ class Groups:
         limits = [math.inf if word == "max" else int(word) for word in words]
         return min(math.inf if limit > UNLIMITED_BYTES else limit for limit in limits)
 
+    def memory_left_bytes(self) -> float:
+        """Return how much more memory may be used; infinite if that is not limited.
+
+        Files that were read count as used although the kernel drops them first, so they are taken off.
+        """
+        limit, usage = (
+            ("memory.max", "memory.current")
+            if self._version == 2
+            else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        )
+        left = [math.inf]
+        for folder in self._folders:
+            word = _read(folder / limit, "max")
+            if word != "max" and int(word) <= UNLIMITED_BYTES:
+                stat = dict(line.split() for line in _read(folder / "memory.stat", "").splitlines())
+                left.append(int(word) - int(_read(folder / usage, "0")) + int(stat.get("inactive_file", 0)))
+        return max(0.0, min(left))
+
     def _path(self, memberships: str, controller: str) -> str:
         for line in memberships.splitlines():
             number, controllers, path = line.split(":", 2)

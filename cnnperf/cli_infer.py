@@ -104,9 +104,12 @@ def _sizes(given: list[str]) -> Any:
     if given == ["auto"]:
         return "auto"
     try:
-        return [int(size) for size in given]
-    except ValueError as error:
-        raise UsageError(f"--batch-size: give whole numbers, or auto alone, got {', '.join(given)}") from error
+        sizes = [int(size) for size in given]
+    except ValueError:
+        sizes = [0]
+    if min(sizes) < 1:
+        raise UsageError(f"--batch-size: give whole numbers from 1 on, or auto alone, got {', '.join(given)}")
+    return sizes
 
 
 def add_commands(app: typer.Typer) -> None:

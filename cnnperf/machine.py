@@ -68,6 +68,15 @@ def cpu_flags(*wanted: str) -> tuple[str, ...]:
     return ()
 
 
+def available_memory_bytes() -> int:
+    """Return how much more memory a process may use: of the machine's, and of what its control groups are left."""
+    available = int(psutil.virtual_memory().available)
+    try:
+        return int(min(available, Groups(PROC, SYS, "memory").memory_left_bytes()))
+    except (OSError, ValueError):
+        return available
+
+
 def _memory_bytes() -> int:
     total = int(psutil.virtual_memory().total)
     try:

@@ -125,6 +125,7 @@ class Preparation:
             "data": images.provenance,
         }
         for variant in settings.variants(cell.device.name):
+            self._check_takes(task, settings, variant)
             seconds = settings.estimate_s(variant) or computing
             ready = Ready(
                 task=task.model_copy(
@@ -139,6 +140,17 @@ class Preparation:
             if not task.repeat:
                 self._keys.setdefault((cell.id, task.stage), []).append(ready.task.key)
             yield ready
+
+    def _check_takes(self, task: Task, settings: Settings, variant: Mapping[str, Scalar]) -> None:
+        """Raise SuiteError for an ONNX file that a stage, or an engine of it, cannot do with."""
+        model = task.cell.model
+        if model.is_onnx and not settings.takes_onnx(variant):
+            kind, name = ("engine", variant["engine"]) if "engine" in variant else ("stage", task.stage)
+            place = ".".join(self._place("models", model))
+            raise SuiteError(
+                f"{self._request.where}: {place}: {model.name}: the {kind} {name!r} cannot load an ONNX file; "
+                f"take it from the {kind}s"
+            )
 
     def _needs(self, task: Task, settings: Settings, variant: Mapping[str, Scalar]) -> tuple[str, ...]:
         """Return the keys of the tasks, of the cell and its first repeat, whose artifacts a task reads."""

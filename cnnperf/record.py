@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -138,6 +138,26 @@ def read(run: str | Path) -> tuple[Record, ...]:
         record = _parse(line, f"{path}: line {number}")
         latest[record.key] = record
     return tuple(latest.values())
+
+
+def kept_file(run: Path, task: Task) -> Path:
+    """Return where a task keeps what is to survive its process, while it runs."""
+    return run / "artifacts" / task.key / "kept.jsonl"
+
+
+def keep(run: Path, task: Task, measurements: Iterable[Measurement]) -> None:
+    """Add measurements to those that survive the task's process."""
+    path = kept_file(run, task)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(f"{measurement.model_dump_json()}\n" for measurement in measurements)
+
+
+def kept(run: Path, task: Task) -> tuple[Measurement, ...]:
+    """Return what a task kept."""
+    path = kept_file(run, task)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
+    return tuple(Measurement.model_validate_json(line) for line in lines)
 
 
 def _repair(path: Path, length: int, lost: int) -> None:

@@ -137,6 +137,19 @@ def _unmet(task: Task, left: Mapping[str, Record]) -> str | None:
 
 
 def _run(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) -> Record:
+    """Run a task; once more, on what it kept, if the system ended its process for want of memory."""
+    kept = store.kept_file(folder, ready.task)
+    kept.unlink(missing_ok=True)  # Of a run that was cut off: nothing is known of its end.
+    try:
+        record = _attempt(ready, needs, folder, watcher)
+        if record.signal == "SIGKILL" and kept.exists():
+            record = _attempt(ready, needs, folder, watcher)
+        return record
+    finally:
+        kept.unlink(missing_ok=True)
+
+
+def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) -> Record:
     task = ready.task
     assert ready.folder is not None, "preflight readies the data of every task that is not skipped"
     log = folder / "logs" / f"{_slug(task.label)[:150]}-{task.key}.log"

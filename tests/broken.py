@@ -83,3 +83,22 @@ def not_a_network() -> str:
 def too_many_logits(in_channels: int, image_size: tuple[int, int]) -> nn.Module:
     """Return logits for a thousand classes."""
     return Trap(in_channels, 1000, image_size, lambda: None)
+
+
+class Greedy(nn.Module):
+    """A linear classifier whose process the system ends when it is given eight images, as when memory runs out."""
+
+    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_channels * image_size[0] * image_size[1], num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, N×num_classes, in the same time for any N."""
+        if images.device.type != "meta":
+            time.sleep(0.05)
+            if len(images) == 8:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self.linear(images.flatten(1))
+
+
+greedy = Greedy

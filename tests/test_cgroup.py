@@ -93,3 +93,32 @@ def test_throttling_that_is_not_counted_is_absent(tree: Tree) -> None:
     for count in (cpu(root).throttled, cpu(root).throttled_s):
         with pytest.raises(LookupError):
             count()
+
+
+def test_what_is_left_of_memory_is_that_of_the_tightest_group(tree: Tree) -> None:
+    """Under either version; what files hold is given up first, and no group is left less than nothing."""
+    left = {
+        "proc/self/cgroup": "0::/slice/job\n",
+        "sys/fs/cgroup/cgroup.controllers": "memory\n",
+        "sys/fs/cgroup/slice/memory.max": "1000\n",
+        "sys/fs/cgroup/slice/memory.current": "900\n",
+        "sys/fs/cgroup/slice/memory.stat": "anon 700\ninactive_file 150\n",
+        "sys/fs/cgroup/slice/job/memory.max": "max\n",
+        "sys/fs/cgroup/slice/job/memory.current": "800\n",
+    }
+    assert memory(tree(left)).memory_left_bytes() == 250
+    assert memory(tree(left | {"sys/fs/cgroup/slice/memory.current": "1200\n"})).memory_left_bytes() == 0
+    assert memory(tree(left | {"sys/fs/cgroup/slice/memory.max": "max\n"})).memory_left_bytes() == math.inf
+
+
+def test_what_is_left_of_memory_under_version_1(tree: Tree) -> None:
+    """Its names, and its number for no limit."""
+    root = tree(
+        {
+            "proc/self/cgroup": "4:memory:/job\n",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+            "sys/fs/cgroup/memory/job/memory.limit_in_bytes": "1000\n",
+            "sys/fs/cgroup/memory/job/memory.usage_in_bytes": "400\n",
+        }
+    )
+    assert memory(root).memory_left_bytes() == 600

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,7 +49,10 @@ def test_a_network_and_then_its_file_are_compared(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("lenet", "--batch-size", "many"), "--batch-size: give whole numbers, or auto alone, got many"),
+        (("lenet", "--batch-size", "many"), "--batch-size: give whole numbers from 1 on, or auto alone, got many"),
+        (("lenet", "--batch-size", "0"), "--batch-size: give whole numbers from 1 on, or auto alone, got 0"),
+        (("lenet", "--batch-size", "4", "--batch-size", "-4"), "from 1 on, or auto alone, got 4, -4"),
+        (("lenet", "--batch-size", "70000"), "give whole numbers from 1 to 65,536 in a list, or 'auto', got [70000]"),
         (("lenet", "--engine", "onnxruntim"), "did you mean 'onnxruntime'?"),
         (("there/is/none.onnx",), "there/is/none.onnx: no such file"),
         (("some.onnx", "--train", "5"), "an ONNX file is not trained"),
@@ -59,6 +65,107 @@ def test_what_cannot_be_carried_out_is_refused(words: tuple[str, ...], sentence:
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("engine", ["torch", "torch_compile"])
+def test_an_engine_that_loads_no_onnx_file_is_refused(tmp_path: Path, engine: str) -> None:
+    """One sentence, before anything is measured."""
+    file = tmp_path / "some.onnx"
+    images, logits = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", *shape])
+        for name, shape in (("images", [3, 32, 32]), ("logits", [10]))
+    )
+    weight = onnx.numpy_helper.from_array(np.ones((3072, 10), np.float32), "weight")
+    nodes = [
+        onnx.helper.make_node("Flatten", ["images"], ["flat"]),
+        onnx.helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "some", [images], [logits], [weight])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), file)
+    done = infer(str(file), *QUICK, "--engine", "onnxruntime", "--engine", engine, "--out", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"cnnperf: command line: models.0: {file}: the engine '{engine}' cannot load an ONNX file; "
+        "take it from the engines\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+LENET = ("lenet", *QUICK, "--engine", "torch", "--engine", "onnxruntime", "--out")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache that holds LeNet's export, which ran well."""
+    folder = tmp_path_factory.mktemp("sound")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNPERF_CACHE", str(folder / "cache"))
+        done = infer(*LENET, str(folder / "run"))
+    assert done.returncode == 0, done.stderr
+    return folder / "cache"
+
+
+def one_more(model: onnx.ModelProto) -> None:
+    """Change one weight."""
+    weight, values = first_weight(model)
+    values.flat[0] += 1.0
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+
+
+def not_a_number(model: onnx.ModelProto) -> None:
+    """Make weights NaN."""
+    weight, values = first_weight(model)
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.full_like(values, np.nan), weight.name))
+
+
+def unheard(model: onnx.ModelProto) -> None:
+    """Put in an operator that the checker lets pass, and no runtime has."""
+    model.opset_import.append(onnx.helper.make_opsetid("elsewhere", 1))
+    node = next(each for each in model.graph.node if each.op_type in ("Relu", "Sigmoid"))
+    node.op_type, node.domain = "Unheard", "elsewhere"
+
+
+def first_weight(model: onnx.ModelProto) -> tuple[onnx.TensorProto, np.ndarray]:
+    """Return the first layer's weights."""
+    weight = next(each for each in model.graph.initializer if each.name.endswith("weight"))
+    return weight, onnx.numpy_helper.to_array(weight).copy()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "parity"),
+    [
+        (one_more, "parity failed at batch size 1: its logits lie", "failed"),
+        (not_a_number, "parity failed: its output is not finite", "failed"),
+        (unheard, "onnxruntime cannot load it", ""),
+    ],
+)
+def test_a_broken_export_fails_the_run_and_leaves_the_other_engine(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Any, words: str, parity: str
+) -> None:
+    """Exit 1; the engine is shown with its figures, marked and not ranked, and torch has its row."""
+    shutil.copytree(sound, tmp_path / "cache")
+    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
+    (exported,) = tmp_path.glob("cache/onnx/*.onnx")
+    model = onnx.load(exported)
+    spoil(model)
+    onnx.save(model, exported)
+    done = infer(*LENET, str(tmp_path / "run"))
+    assert done.returncode == 1, done.stderr
+    assert "failed" in done.stdout
+    of_torch, broken = rows(tmp_path / "run" / "engines.csv")
+    assert (of_torch["engine"], of_torch["status"], of_torch["parity"], of_torch["pareto"]) == (
+        "torch",
+        "ok",
+        "ok",
+        "yes",
+    )
+    assert float(of_torch["latency_s"]) > 0
+    assert (broken["engine"], broken["status"], broken["parity"]) == ("onnxruntime", "failed", parity)
+    assert (broken["best"], broken["pareto"]) == ("", "")
+    assert words in broken["reason"]
+    if spoil is one_more:
+        assert float(broken["error_to_float64"]) > 1e-4
+        assert float(broken["latency_s"]) > 0
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:

@@ -215,10 +215,28 @@ def test_a_quantile_needs_its_samples(engine: Engine) -> None:
     assert rows["torch"]["latency_p99_s"] is None
 
 
+def test_the_leaderboard_says_at_which_batch_sizes_its_best_engine_stands(trained: Trained, engine: Engine) -> None:
+    """Latency where it is first best, throughput where it is largest, best there or not."""
+    sizes = {4: 0.004, 64: 0.016}
+    fast = [
+        engine("onnxruntime", [s] * 3, [2.0] * 6 if size == 4 else (), batch_size=size) for size, s in sizes.items()
+    ]
+    slow = [engine("torch", [2 * s] * 3, batch_size=size) for size, s in sizes.items()]
+    merged = [
+        first.model_copy(update={"measurements": first.measurements + second.measurements})
+        for first, second in (fast, slow)
+    ]
+    records = {"suite/run": (trained(), *merged)}
+    (row,) = leaderboard(records, engine_table(records)).rows
+    assert (row["best_engine_batch_size"], row["best_engine_latency_s"]) == (4, 0.004)
+    assert (row["best_engine_offline_batch_size"], row["best_engine_images_per_s"]) == (64, pytest.approx(4000))
+
+
 def test_the_leaderboard_names_the_best_engine(trained: Trained, engine: Engine) -> None:
     """Its columns are there where engines ran, and nowhere else."""
     records = {"suite/run": (trained(), engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, [2.0] * 6))}
     (row,) = leaderboard(records, engine_table(records)).rows
     assert (row["best_engine"], row["best_engine_latency_s"], row["best_engine_parity"]) == ("onnxruntime", 0.01, "ok")
+    assert (row["best_engine_batch_size"], row["best_engine_offline_batch_size"]) == (8, 8)
     (row,) = leaderboard(records).rows
     assert "best_engine" not in row

@@ -115,6 +115,20 @@ def test_a_timeout_leaves_no_process_behind(endings: dict[str, Record]) -> None:
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
+def test_a_process_that_is_killed_bounds_the_search_for_a_batch_size(tmp_path: Path) -> None:
+    """The system ends it for want of memory: what was measured stands, and a new process does the rest."""
+    infer = {"engines": ["torch"], "batch_sizes": "auto", "samples": 11, "seconds": 0.0, "test_images": 100}
+    tasks = ready("broken:greedy", stages=["infer"], infer=infer)
+    (record,) = execute(tasks, tmp_path, Unwatched())
+    assert record.status == "ok", record.error
+    assert [m.tags["batch_size"] for m in record.find("infer.latency")] == [1, 2, 4]
+    (largest,) = record.find("infer.largest_batch_size")
+    assert (largest.values, largest.tags["bound"]) == ((4,), "memory")
+    assert [m.tags["batch_size"] for m in record.find("infer.error_to_float64")] == [1, 2, 4]
+    assert len(record.find("infer.peak_bytes")) == 1
+    assert not store.kept_file(tmp_path, record.task).exists()
+
+
 def test_a_device_that_is_not_there_is_skipped_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing falls back in silence."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

@@ -30,5 +30,8 @@ class Device(Protocol):
     def used_bytes(self) -> int:
         """Return the memory in use now (CPU: resident set; CUDA: allocated tensors)."""
 
+    def available_bytes(self) -> int | None:
+        """Return how much more may be used before the system ends a process; None where none is ended for that."""
+
     def peak_bytes(self) -> dict[str, int]:
         """Return the peaks since the start or the last reset: `peak_bytes`, on CUDA also `peak_reserved_bytes`."""

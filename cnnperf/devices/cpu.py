@@ -9,7 +9,7 @@ from time import perf_counter
 
 import psutil
 
-from cnnperf.machine import cpu_name
+from cnnperf.machine import available_memory_bytes, cpu_name
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -53,6 +53,10 @@ class Cpu:
     def used_bytes(self) -> int:
         """Return the resident set."""
         return int(psutil.Process().memory_info().rss)
+
+    def available_bytes(self) -> int:
+        """Return what the machine can give, and the control groups around this process still allow."""
+        return available_memory_bytes()
 
     def peak_bytes(self) -> dict[str, int]:
         """Return the peak resident set; empty where the system does not count it.

@@ -45,6 +45,9 @@ class Cuda:
         """Return the memory of all live tensors."""
         return int(self._cuda.memory_allocated())
 
+    def available_bytes(self) -> None:
+        """Return None: its allocator raises an exception where there is no more."""
+
     def peak_bytes(self) -> dict[str, int]:
         """Return the peaks of live tensors and of what the allocator had reserved for them."""
         return {

@@ -42,6 +42,8 @@ class Source:
     threads: int
 
 
+INTEROP_THREADS = 1
+"""Of every engine: none of these networks has branches that would be worth another thread."""
 GIVEN = ("source",)
 """What the caller passes to `load`; everything else is an option."""
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnperf.engines import Images, Source, require
+from cnnperf.engines import INTEROP_THREADS, Images, Source, require
 from cnnperf.engines._nodes import Times, node_times
 from cnnperf.errors import EngineError, StageError
 from cnnperf.task import Scalar
@@ -39,7 +39,7 @@ class Session:
             )
         self._options: Any = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = source.threads
-        self._options.inter_op_num_threads = 1
+        self._options.inter_op_num_threads = INTEROP_THREADS
         self._options.graph_optimization_level = getattr(
             onnxruntime.GraphOptimizationLevel, f"ORT_{'ENABLE_' * (optimization != 'disabled')}{_LEVELS[optimization]}"
         )
@@ -52,8 +52,8 @@ class Session:
             raise StageError(f"asked for {self._provider}, and onnxruntime runs on {got[0]}")
         self._input, self._output = self._session.get_inputs()[0], self._session.get_outputs()[0].name
         self.facts: Mapping[str, Scalar] = {
-            "threads": source.threads,
-            "interop_threads": 1,
+            "threads": self._options.intra_op_num_threads,
+            "interop_threads": self._options.inter_op_num_threads,
             "spinning": spin,
             "provider": got[0],
             "optimization": optimization,

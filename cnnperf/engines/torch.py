@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnperf import models
-from cnnperf.engines import Images, Source
+from cnnperf.engines import INTEROP_THREADS, Images, Source
 from cnnperf.task import Scalar
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def network(source: Source) -> nn.Module:
     import torch
 
     torch.set_num_threads(source.threads)
+    if torch.get_num_interop_threads() != INTEROP_THREADS:  # Torch takes it once in a process.
+        torch.set_num_interop_threads(INTEROP_THREADS)
     torch.manual_seed(source.seed)
     model = models.create(source.model, source.shape, source.num_classes)
     if source.weights:

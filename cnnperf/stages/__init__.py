@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from cnnperf import record as store
 from cnnperf.datasets import Dataset
 from cnnperf.devices import Device
-from cnnperf.record import Record
+from cnnperf.record import Measurement, Record
 from cnnperf.task import Frozen, Scalar, Task
 
 
@@ -33,6 +34,14 @@ class Bench:
         """Return the artifact of a kind that a needed task left; None if none did."""
         paths = (record.artifacts.get(kind) for record in self.needs.values())
         return next((self.run / path for path in paths if path), None)
+
+    def keep(self, *measurements: Measurement) -> None:
+        """Have these survive this process: if the system ends it for want of memory, the task is begun once more."""
+        store.keep(self.run, self.task, measurements)
+
+    def kept(self) -> tuple[Measurement, ...]:
+        """Return what a process of this task kept before the system ended it; nothing where none was ended."""
+        return store.kept(self.run, self.task)
 
     def artifact(self, kind: str, name: str) -> Path:
         """Return the path for an artifact of this task (`weights`, `weights.pt`) and enter it in the record."""
@@ -68,6 +77,10 @@ class Settings(Frozen):
     def needed(self, variant: Mapping[str, Scalar]) -> tuple[str, ...]:
         """Return the stages that a variant cannot do without."""
         return self.needs
+
+    def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
+        """Tell whether a variant can do with an ONNX file in a network's place."""
+        return False
 
     def quick(self) -> Self:
         """Return the settings with the budget cut to a few seconds."""

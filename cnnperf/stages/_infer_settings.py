@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -18,6 +18,8 @@ COMPILER_S = 4.0
 """Roughly what torch_compile takes for a batch size that it has compiled before; three times that at first."""
 LARGEST = 4096
 """Of the batch sizes that `auto` tries."""
+MOST_IMAGES = 2**16
+"""In a batch that is asked for."""
 
 
 def _listed(value: Any) -> Any:
@@ -32,7 +34,17 @@ def _chosen(value: Any) -> Choice:
         raise ValueError(first_error(error)) from error
 
 
-Size = Annotated[int, Field(ge=1, le=2**16)]
+def _sized(value: Any) -> Any:
+    """Word what is wrong with batch sizes: pydantic words it for each of the two things that they may be."""
+    value = _listed(value)
+    if value == "auto" or (
+        isinstance(value, tuple) and value and all(type(size) is int and 1 <= size <= MOST_IMAGES for size in value)
+    ):
+        return value
+    raise ValueError(f"give whole numbers from 1 to {MOST_IMAGES:,} in a list, or 'auto'")
+
+
+Size = Annotated[int, Field(ge=1, le=MOST_IMAGES)]
 EngineChoice = Annotated[Choice, BeforeValidator(_chosen)]
 
 
@@ -47,7 +59,7 @@ class Infer(Settings):
         description="Engines: a name (cnnperf list engines), or {name, options…}.",
     )
     batch_sizes: Annotated[
-        Literal["auto"] | Annotated[tuple[Size, ...], Field(min_length=1)], BeforeValidator(_listed)
+        Literal["auto"] | Annotated[tuple[Size, ...], Field(min_length=1)], BeforeValidator(_sized)
     ] = Field(
         default=(1, 32), description="Images in a batch; auto doubles from 1 until the throughput stops rising by 3 %."
     )
@@ -86,16 +98,6 @@ class Infer(Settings):
         """Return the engine of a task."""
         return next(engine for engine in self.engines if str(engine) == variant["engine"])
 
-    def ladder(self) -> Iterator[int]:
-        """Yield the batch sizes in the order in which they are timed."""
-        if self.batch_sizes != "auto":
-            yield from self.batch_sizes
-            return
-        size = 1
-        while size <= LARGEST:
-            yield size
-            size *= 2
-
     def variants(self, device: str) -> tuple[dict[str, Scalar], ...]:
         """Return a task for each engine."""
         return tuple({"engine": str(engine)} for engine in self.engines)
@@ -104,6 +106,10 @@ class Infer(Settings):
         """Return what the engine's own file names."""
         needs: tuple[str, ...] = registry.module("engines", self.engine(variant).name).NEEDS
         return needs
+
+    def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
+        """Tell whether the engine loads what `export` leaves."""
+        return "export" in self.needed(variant)
 
     def quick(self) -> Infer:
         """Return the settings with fewer samples and no pairs."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cnnperf.engines import Engine
-from cnnperf.errors import StageError
 from cnnperf.record import Measurement
 from cnnperf.stages._samples import GOLDEN_IMAGES, Golden, Inputs
 from cnnperf.stages._single import single
@@ -18,6 +17,10 @@ ERROR_FACTOR = 10.0
 """How much further from float64 an engine may lie than torch does."""
 RESOLUTION = 1e-6
 """A relative error below this is that of float32 itself."""
+
+
+class _Incomparable(Exception):  # noqa: N818 - a finding about the engine
+    """Logits that are of another shape, or not finite."""
 
 
 class Parity:
@@ -31,13 +34,21 @@ class Parity:
         self.fault: str | None = None
 
     def measured(self, batch_sizes: Sequence[int], **tags: Scalar) -> Iterator[Measurement]:
-        """Yield differences to torch and errors to float64 at each batch size, agreement and accuracy."""
-        for batch_size in batch_sizes:
-            yield from self._at(batch_size, {**tags, "batch_size": batch_size})
-        yield from self._on_test(tags)
+        """Yield differences to torch and errors to float64 at each batch size, agreement and accuracy.
+
+        Ends where there are no logits to compare.
+        """
+        try:
+            for batch_size in batch_sizes:
+                yield from self._at(batch_size, {**tags, "batch_size": batch_size})
+            yield from self._on_test(tags)
+        except _Incomparable as error:
+            self._refuse(f"parity failed: {error}")
 
     def _at(self, batch_size: int, tags: dict[str, Scalar]) -> Iterator[Measurement]:
         golden = self._golden
+        if not (np.isfinite(golden.logits).all() and np.isfinite(golden.exact).all()):
+            raise _Incomparable("torch's own output is not finite (NaN or infinite); train the network anew")
         rows = np.arange(max(batch_size, GOLDEN_IMAGES // 4)) % len(golden.exact)
         rows = rows[: len(rows) // batch_size * batch_size]
         images = self._inputs.test(golden.indices[rows])
@@ -85,11 +96,11 @@ class Parity:
         logits = self._engine.run(images)
         if logits.shape != (len(images), self._golden.logits.shape[1]):
             wanted = f"{len(images)}×{self._golden.logits.shape[1]}"
-            raise StageError(
+            raise _Incomparable(
                 f"its output is {'×'.join(map(str, logits.shape))} where torch's is {wanted}; export it again"
             )
         if not np.isfinite(logits).all():
-            raise StageError("its output is not finite (NaN or infinite); look at the weights, or at its precision")
+            raise _Incomparable("its output is not finite (NaN or infinite); look at the weights, or at its precision")
         return logits
 
     def _refuse(self, sentence: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import logging
+import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar
@@ -29,6 +31,7 @@ from cnnperf.stages._golden import golden
 from cnnperf.stages._samples import QUICK_TEST_IMAGES, TEST_IMAGES, Inputs
 from cnnperf.stages._single import single
 from cnnperf.stages._source import source_of
+from cnnperf.task import Scalar
 
 EXTERNAL_BYTES = 2 * 10**9
 """A file of protocol buffers can be no larger; beyond it the weights lie beside it."""
@@ -43,6 +46,10 @@ class Export(Settings):
     test_images: int = Field(
         default=TEST_IMAGES, ge=1, description="Test images whose logits are left for engines to be held to."
     )
+
+    def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
+        """Return True: a file is checked and handed on."""
+        return True
 
     def quick(self) -> Export:
         """Return the settings with fewer test images."""
@@ -67,15 +74,18 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     require("export", "onnx", "onnxscript")
     model = network(source_of(bench))
     cached = Roots.from_environment().cache / "onnx" / f"{content_hash(bench, model, settings)}.onnx"
-    if cached.exists():
+    counted = cached.with_suffix(".json")
+    if cached.exists() and counted.exists():
         shutil.copyfile(cached, path)
+        nodes = json.loads(counted.read_text())["torch_nodes"]
     else:
         start = perf_counter()
         nodes = export(model, inputs.batch(2), path, settings)
         yield single("export.export_seconds", "s", perf_counter() - start, "lower")
-        yield single("export.torch_nodes", "count", nodes)
         if not path.with_name(f"{path.name}.data").exists():
-            keep(path, cached)
+            keep(json.dumps({"torch_nodes": nodes}).encode(), counted)
+            keep(path.read_bytes(), cached)
+    yield single("export.torch_nodes", "count", nodes)
     yield from checked(path)
     golden(model, inputs, bench.device.torch_name, settings.test_images).save(left)
     yield single("export.threads", "count", torch.get_num_threads())
@@ -152,9 +162,9 @@ def sources(*parts: Any) -> list[Path]:
     return sorted({Path(file) for part in own if (file := inspect.getsourcefile(part))})
 
 
-def keep(path: Path, cached: Path) -> None:
+def keep(content: bytes, cached: Path) -> None:
     """Put a file into the cache, whole or not at all."""
     cached.parent.mkdir(parents=True, exist_ok=True)
-    part = cached.with_suffix(f".{path.parent.name}.part")
-    shutil.copyfile(path, part)
+    part = cached.with_name(f"{cached.name}.{os.getpid()}.part")
+    part.write_bytes(content)
     part.rename(cached)

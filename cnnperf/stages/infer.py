@@ -62,18 +62,16 @@ def _alone(
         )
     timing = Timing(bench, settings, engine, inputs, tags)
     yield from timing.measured()
-    for kind, peak in bench.device.peak_bytes().items():
-        yield single(f"infer.{kind}", "bytes", peak, None, **tags)
     sizes = _compared(settings, timing)
     golden = _golden(bench, settings, engine, inputs).first(settings.test_images)
     parity = Parity(engine, inputs, golden, settings.max_accuracy_drop)
-    yield from parity.measured(sorted({1, 2, max(sizes)}), **tags)
+    yield from parity.measured(sorted({1, 2, max(timing.images_per_s)}), **tags)
     yield from _layers(bench, choice, engine, inputs, max(sizes))
     return sizes, parity.fault
 
 
 def _compared(settings: Infer, timing: Timing) -> Sequence[int]:
-    """Return the batch sizes for parity and pairs: those asked for; of a search two that every engine knows."""
+    """Return the batch sizes for pairs: those asked for; of a search two that every engine knows."""
     if settings.batch_sizes != "auto":
         return settings.batch_sizes
     return sorted({1, min(COMMON_BATCH_SIZE, max(timing.images_per_s))})

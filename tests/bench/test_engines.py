@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -14,11 +13,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from cnnperf import registry
 from cnnperf._engine_ranks import LEVEL
-from cnnperf.datasets import Roots
-from cnnperf.devices.cpu import acquire
 from cnnperf.engines import Engine
-from cnnperf.machine import fingerprint
-from cnnperf.record import Record
 from cnnperf.sampling import Plan, sample
 from cnnperf.stages import Bench
 from cnnperf.stages._infer_settings import Infer
@@ -26,10 +21,8 @@ from cnnperf.stages._pairs import speedups
 from cnnperf.stages._samples import Inputs
 from cnnperf.stages._source import loaded
 from cnnperf.stages._throughput import WARMUP_S
-from cnnperf.stages.export import Export
-from cnnperf.stages.export import measure as export
 from cnnperf.stats import SignedRanks
-from cnnperf.task import Cell, Choice, Task
+from cnnperf.task import Choice
 
 pytest.importorskip("onnxruntime")
 
@@ -38,24 +31,9 @@ TURNS = 15
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    """Return a bench of the infer stage behind the export of ResNet on images like CIFAR-10's, on one thread."""
-    dataset = registry.find("datasets", "synthetic")(Roots(cache=tmp_path), None, shape=(3, 32, 32), train=512, test=64)
-    cell = Cell(dataset=Choice(name="synthetic"), model=Choice(name="resnet"), device=Choice(name="cpu"))
-    task = Task(cell=cell, stage="export", seed=0, threads=1, timeout_s=600, data=dataset.provenance)
-    first = Bench(task, acquire(), dataset, tmp_path, lambda **numbers: None)
-    list(export(first, Export()))
-    made = Record(
-        task=task,
-        key=task.key,
-        machine=fingerprint(),
-        started="",
-        duration_s=0.0,
-        status="ok",
-        artifacts=first.artifacts,
-    )
-    variant = task.model_copy(update={"stage": "infer", "variant": {"engine": "onnxruntime"}})
-    return Bench(variant, acquire(), dataset, tmp_path, first.progress, {}, {"export": made})
+def bench(exported: Callable[[str], Bench]) -> Bench:
+    """Return a bench behind the export of ResNet."""
+    return exported("resnet")
 
 
 @pytest.fixture(params=registry.names("engines"))

@@ -1,8 +1,12 @@
-"""Every network on images of either dataset's shape: exported, equal to torch, at any batch, every kernel a layer's."""
+"""Every network, with and without batch norm, on images of either dataset's shape: equal to torch at any batch.
+
+Each kernel of ONNX Runtime's is some layer's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,18 +25,33 @@ from cnnperf.task import Choice
 pytest.importorskip("onnx")
 
 SETTINGS = Infer(batch_sizes=(1, 7, 64), samples=11, seconds=0.0, pairs=0, test_images=64)
+
+
+def variants() -> Iterator[Choice]:
+    """Yield every network as it is by default, and the other way where batch norm is a choice."""
+    for name in registry.names("models"):
+        yield Choice(name=name)
+        option = inspect.signature(registry.find("models", name)).parameters.get("batch_norm")
+        if option:
+            yield Choice(name=name, options={"batch_norm": not option.default})
+
+
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("model", registry.names("models"))
+@pytest.mark.parametrize("model", list(variants()), ids=str)
 def test_a_network_is_the_same_in_onnxruntime(
-    bench: Callable[..., Bench], trained: Callable[..., Record], tmp_path: Any, model: str, shape: tuple[int, int, int]
+    bench: Callable[..., Bench],
+    trained: Callable[..., Record],
+    tmp_path: Any,
+    model: Choice,
+    shape: tuple[int, int, int],
 ) -> None:
     """At 1, 7 and 64 images; at least 99 % of kernel time at full optimisation belongs to a layer."""
     data = registry.find("datasets", "synthetic")(Roots(cache=tmp_path), None, shape=shape, train=64, test=64)
     first = bench(data=data)
-    cell = first.task.cell.model_copy(update={"model": Choice(name=model)})
+    cell = first.task.cell.model_copy(update={"model": model})
     first = replace(first, task=first.task.model_copy(update={"cell": cell, "stage": "export"}))
     list(export(first, Export(test_images=64)))
     record = trained().model_copy(update={"task": first.task, "artifacts": dict(first.artifacts)})

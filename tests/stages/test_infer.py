@@ -26,7 +26,7 @@ from cnnperf.stages import Bench
 from cnnperf.stages._source import source_of
 from cnnperf.stages.export import Export, checked, sources
 from cnnperf.stages.export import measure as export
-from cnnperf.stages.infer import Infer
+from cnnperf.stages.infer import COMMON_BATCH_SIZE, Infer
 from cnnperf.stages.infer import measure as infer
 from cnnperf.suite import parse
 from cnnperf.task import Choice
@@ -83,11 +83,13 @@ def test_an_export_is_checked_and_has_a_dynamic_batch(
 
 
 def test_the_same_network_is_exported_once(bench: Make) -> None:
-    """What is in the cache takes no export, and gives the same bytes."""
+    """What is in the cache takes no export, and gives the same bytes and counts."""
     first, second, other = bench(seed=3), bench(seed=3), bench(seed=4)
-    list(export(first, Export()))
+    counted = list(export(first, Export()))
     content = (first.run / first.artifacts["onnx"]).read_bytes()
-    assert not named(export(second, Export()), "export.export_seconds")
+    again = list(export(second, Export()))
+    assert not named(again, "export.export_seconds")
+    assert named(again, "export.torch_nodes") == named(counted, "export.torch_nodes") != []
     assert (second.run / second.artifacts["onnx"]).read_bytes() == content
     assert named(export(other, Export()), "export.export_seconds")
 
@@ -169,7 +171,7 @@ def test_one_changed_weight_is_a_failed_parity_with_its_figures(exported: Callab
 
 
 def test_output_that_is_not_finite_is_refused(exported: Callable[..., Bench]) -> None:
-    """NaN fails the engine in a sentence."""
+    """NaN is a failed parity, in a sentence; what else was measured is kept."""
     from onnx import numpy_helper
 
     made = exported()
@@ -179,8 +181,10 @@ def test_output_that_is_not_finite_is_refused(exported: Callable[..., Bench]) ->
     weight = next(each for each in model.graph.initializer if each.name.endswith("weight"))
     weight.CopyFrom(numpy_helper.from_array(np.full(tuple(weight.dims), np.nan, np.float32), weight.name))
     onnx.save(model, file)
-    with pytest.raises(StageError, match="its output is not finite"):
-        list(infer(made, QUICK))
+    found: list[Measurement] = []
+    with pytest.raises(StageError, match="onnxruntime: parity failed: its output is not finite"):
+        found.extend(infer(made, QUICK))
+    assert named(found, "infer.latency", batch_size=64)
 
 
 def test_a_fixed_batch_is_refused(exported: Callable[..., Bench]) -> None:
@@ -291,14 +295,22 @@ def test_torch_tells_the_seconds_of_its_layers(exported: Callable[..., Bench]) -
     assert all(len(node.values) == 20 for node in nodes.values())
 
 
-def test_auto_doubles_the_batch_until_throughput_stops_rising(exported: Callable[..., Bench]) -> None:
-    """Batch sizes are powers of two from one, and the bound is said."""
+def test_auto_doubles_the_batch_and_parity_is_held_at_the_largest(
+    exported: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch sizes are powers of two from one, the bound is said, and parity holds at the largest of them."""
+    monkeypatch.setattr("cnnperf.stages._throughput.RISE", 0.0)
+    monkeypatch.setattr("cnnperf.stages._throughput.LARGEST", 128)
     found = list(infer(exported(), QUICK.model_copy(update={"batch_sizes": "auto"})))
     sizes = [m.tags["batch_size"] for m in named(found, "infer.latency")]
     assert sizes == [2**i for i in range(len(sizes))]
-    assert named(found, "infer.largest_batch_size")[0].tags["bound"] in ("throughput", "memory")
+    assert sizes[-1] > COMMON_BATCH_SIZE, "else the next tells nothing"
+    assert [m.tags["batch_size"] for m in named(found, "infer.error_to_float64")] == [1, 2, sizes[-1]]
+    (largest,) = named(found, "infer.largest_batch_size")
+    assert (largest.values, largest.tags["bound"]) == ((128,), "limit of 128")
 
 
+THREADS = "infer.threads"
 SUITE = {
     "datasets": [{"name": "synthetic", "shape": [1, 28, 28], "train": 600, "test": 200}],
     "models": ["lenet"],
@@ -315,6 +327,10 @@ def test_a_run_compares_engines_in_pairs_of_processes(tmp_path: Path) -> None:
     train, out, of_torch, of_runtime = execute(tasks, tmp_path, Unwatched())
     for record in (train, out, of_torch, of_runtime):
         assert record.status == "ok", record.error
+    threads, others = (
+        [m.values[0], m.tags["interop_threads"]] for r in (of_torch, of_runtime) for m in r.find(THREADS)
+    )
+    assert threads == others == [1, 1]
     assert of_torch.task.needs == (train.key,)
     assert of_runtime.task.needs == (train.key, out.key)
     (speedup,) = of_runtime.find("infer.speedup", engine="onnxruntime", batch_size=8)
