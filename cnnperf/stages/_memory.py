@@ -13,7 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.optim import Optimizer
 
 from cnnperf.devices import Device
-from cnnperf.stages._layers import UNATTRIBUTED, Layer, Listener, Structure, tensors
+from cnnperf.stages._layers import UNATTRIBUTED, Layer, Listener, Structure, in_backward, tensors
 
 
 class SavedTensors(Listener):
@@ -43,7 +43,8 @@ class SavedTensors(Listener):
 
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._known:
+        # What is computed anew in backward is not kept from forward until then.
+        if not in_backward() and storage.data_ptr() not in self._known:
             self._known[storage.data_ptr()] = storage
             self.bytes[self._layer] += storage.nbytes()
         return tensor
@@ -79,28 +80,44 @@ class AllocatorPeak(Listener):
         self._memory.reset_peak_memory_stats()
         self._start = self._memory.memory_allocated()
         self.bytes = 0
-        self.layer = self._layer = UNATTRIBUTED
+        self.layer = UNATTRIBUTED
+        self._inside = [UNATTRIBUTED]
 
-    def look(self, following: str = UNATTRIBUTED) -> None:
-        """Note the peak since the last look, and who is next."""
+    def look(self) -> None:
+        """Note the peak since the last look."""
         risen = self._memory.max_memory_allocated() - self._start
         if risen > self.bytes:
-            self.bytes, self.layer = risen, self._layer
+            self.bytes, self.layer = risen, self._inside[-1]
         self._memory.reset_peak_memory_stats()
-        self._layer = following
 
     def forward_begins(self, layer: str) -> None:
         """Look."""
-        self.look(layer)
+        self._begin(layer)
 
     def forward_ends(self, layer: str) -> None:
         """Look."""
-        self.look()
+        self._end()
 
     def backward_begins(self, layer: str) -> None:
         """Look."""
-        self.look(f"{layer} backward")
+        self._begin(f"{layer} backward")
 
     def backward_ends(self, layer: str) -> None:
         """Look."""
+        self._end()
+
+    def part_begins(self, part: str) -> None:
+        """Look."""
+        self._begin(part)
+
+    def part_ends(self, part: str) -> None:
+        """Look."""
+        self._end()
+
+    def _begin(self, name: str) -> None:
         self.look()
+        self._inside.append(name)
+
+    def _end(self) -> None:
+        self.look()
+        self._inside.pop()

@@ -66,6 +66,24 @@ def test_nodes_go_to_the_layer_that_made_them_and_the_rest_by_name() -> None:
     assert set(names[3:]) == {"0.slow", "0.fast"}
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpointed_layer_is_called_once(reentrant: bool) -> None:
+    """What backward computes anew is neither another call nor another output, and changes nobody's place."""
+    inside = planted.Checkpointed(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 4), reentrant=reentrant)
+    model, images = nn.Sequential(nn.Linear(4, 4), inside, nn.ReLU()), torch.randn(2, 4)
+    structure = discover(model, lambda: model(images).sum().backward())
+    names = ["0", "1.inside.0", "1.inside.1", "1.inside.2", "2"]
+    assert [(layer.name, layer.calls, layer.output_bytes) for layer in structure.layers] == [
+        (name, 1, 2 * 4 * 4) for name in names
+    ]
+    noted = Noted()
+    listen(model, images, noted)
+    assert [word for word in noted.words if word.startswith("forward")] == [
+        f"forward {name}" for name in (*names, "(loss)")
+    ]
+    assert {f"backward {name}" for name in names} <= set(noted.words)
+
+
 def test_modules_that_return_tuples_are_hooked() -> None:
     """Tensors are found in whatever a module returns."""
     noted = Noted()

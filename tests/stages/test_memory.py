@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import planted
+import pytest
 import torch
 from profiling import listen, structure_of
 from torch import nn
 
-from cnnperf.stages._layers import LOSS
-from cnnperf.stages._memory import Owners, SavedTensors
+from cnnperf.devices.cpu import acquire
+from cnnperf.stages._layers import LOSS, OPTIMIZER
+from cnnperf.stages._memory import AllocatorPeak, Owners, SavedTensors
 
 FLOAT, INT, BOOL = 4, 8, 1
 
@@ -36,10 +40,46 @@ def test_max_pool_and_dropout_save_indices_and_a_mask() -> None:
     assert found["3"] == 2 * 3 * 4 * FLOAT
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_is_computed_anew_is_not_saved(reentrant: bool) -> None:
+    """Of a checkpointed block only the input is kept, by no layer; those inside keep nothing until backward."""
+    block = planted.Checkpointed(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 4), reentrant=reentrant)
+    found = saved(nn.Sequential(nn.Linear(4, 4), block), torch.randn(2, 4))
+    assert found == {"0": 2 * 4 * FLOAT, "(unattributed)": 2 * 4 * FLOAT}
+
+
 def test_parameters_and_buffers_are_not_saved_for_backward() -> None:
     """Batch norm keeps its input and what it computed of it; weights and running statistics stay anyway."""
     found = saved(nn.Sequential(nn.BatchNorm1d(4)), torch.randn(8, 4))
     assert found == {"0": 8 * 4 * FLOAT + 2 * 4 * FLOAT}
+
+
+def test_the_allocators_peak_stands_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a layer, in one that is computed anew inside another's backward, in the update; an allocator like torch's."""
+    high = {"now": 100}
+    memory = SimpleNamespace(
+        reset_peak_memory_stats=lambda: high.update(now=100),
+        memory_allocated=lambda: 100,
+        max_memory_allocated=lambda: high["now"],
+    )
+    monkeypatch.setattr(torch, "get_device_module", lambda name: memory)
+    peak = AllocatorPeak(acquire())
+    found = []
+    for begins, ends, names in (
+        (peak.forward_begins, peak.forward_ends, ["a"]),
+        (peak.backward_begins, peak.backward_ends, ["b", "a"]),
+        (peak.part_begins, peak.part_ends, [OPTIMIZER]),
+    ):
+        for name in names:
+            begins(name)
+        for name in reversed(names):
+            high["now"] = 110 + peak.bytes
+            ends(name)
+            found.append((peak.bytes, peak.layer))
+    high["now"] = 200
+    peak.look()
+    assert found == [(10, "a"), (20, "a backward"), (30, "b backward"), (40, OPTIMIZER)]
+    assert (peak.bytes, peak.layer) == (100, "(unattributed)")
 
 
 def test_each_parameter_has_one_owner() -> None:
