@@ -1,10 +1,10 @@
 """What a network's layers are, and hooks that tell when each one's forward and backward begin and end.
 
 A layer is a module whose forward calls no other module: every leaf, and a container that works by itself (such as
-nn.MultiheadAttention). Its backward is that of the autograd nodes that its forward created. Hooks sit on these nodes:
-full backward hooks raise on in-place modules, and tensor hooks fire late at a branch and never for the first layer.
-What activation checkpointing computes anew in the midst of backward belongs to the backward of the layer that is called
-again.
+nn.MultiheadAttention); what computes a leaf's weights (weight_norm, spectral_norm) is a part of it. Its backward is
+that of the autograd nodes that its forward created. Hooks sit on these nodes: full backward hooks raise on in-place
+modules, and tensor hooks fire late at a branch and never for the first layer. What activation checkpointing computes
+anew in the midst of backward belongs to the backward of the layer that is called again.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
@@ -85,7 +86,12 @@ class Listener:
 
 def discover(model: nn.Module, run: Callable[[], object]) -> Structure:
     """Find the layers by running a forward pass; in `run` the model is to be called once."""
-    named = {module: Layer(name or NETWORK, type(module).__name__, module) for name, module in model.named_modules()}
+    within = {p for m in model.modules() if is_parametrized(m) for p in cast(nn.Module, m.parametrizations).modules()}
+    named = {
+        module: Layer(name or NETWORK, type_before_parametrizations(module).__name__, module)
+        for name, module in model.named_modules()
+        if module not in within
+    }
     order: dict[nn.Module, None] = {}
     containers: set[nn.Module] = set()
     open_calls: list[nn.Module] = []
@@ -121,7 +127,7 @@ def discover(model: nn.Module, run: Callable[[], object]) -> Structure:
         run()
     layers = [named[module] for module in order if module not in containers]
     inside = {module for layer in layers for module in layer.module.modules()}
-    idle = [m for m in named if m not in order and m not in inside and not list(m.children())]
+    idle = [m for m in named if m not in order and m not in inside and named.keys().isdisjoint(m.children())]
     return Structure(tuple(layers), tuple(named[module] for module in idle))
 
 
