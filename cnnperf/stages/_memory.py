@@ -51,24 +51,35 @@ class SavedTensors(Listener):
 
 
 class Owners:
-    """Which layer a parameter belongs to; one that several layers share, to the first of them."""
+    """Which layer a parameter belongs to: the first that has it, or none where only a container does."""
 
     def __init__(self, model: nn.Module, structure: Structure) -> None:
         self.parameters: dict[str, list[nn.Parameter]] = defaultdict(list)
-        self._by_address: dict[int, str] = {}
         layers: Iterable[Layer] = (*structure.layers, *structure.never_called)
+        known: set[int] = set()
         for name, module in (*((layer.name, layer.module) for layer in layers), (UNATTRIBUTED, model)):
             for parameter in module.parameters():
-                if self._by_address.setdefault(parameter.untyped_storage().data_ptr(), name) == name:
+                if parameter.data_ptr() not in known:
+                    known.add(parameter.data_ptr())
                     self.parameters[name].append(parameter)
+
+    def gradient_bytes(self) -> Mapping[str, int]:
+        """Return the bytes of the gradients that there are now, by layer."""
+        found: dict[str, int] = defaultdict(int)
+        for name, parameters in self.parameters.items():
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    found[name] += parameter.grad.nbytes
+        return found
 
     def state_bytes(self, optimizers: Iterable[Optimizer]) -> Mapping[str, int]:
         """Return the bytes of the optimizers' state by layer; an optimizer may hold views of the parameters."""
+        # Addresses as they are now: one of another day could be somebody else's by now.
+        owner = {p.data_ptr(): name for name, parameters in self.parameters.items() for p in parameters}
         found: dict[str, int] = defaultdict(int)
         for optimizer in optimizers:
             for parameter, state in optimizer.state.items():
-                name = self._by_address[parameter.untyped_storage().data_ptr()]
-                found[name] += sum(tensor.nbytes for tensor in tensors(state))
+                found[owner[parameter.data_ptr()]] += sum(tensor.nbytes for tensor in tensors(state))
         return found
 
 

@@ -90,6 +90,40 @@ def test_each_parameter_has_one_owner() -> None:
     assert sizes == {"shared": 20, "idle": 6}
 
 
+def test_the_gradients_that_are_there_are_counted() -> None:
+    """A frozen weight and a head that is not used have none; a container's own parameter's is no layer's."""
+
+    class Scaled(nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(nn.Linear(4, 4), nn.Linear(4, 4))
+            self.scale = nn.Parameter(torch.ones(3))
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            return self[0](values) * self.scale.sum()
+
+    model, images = Scaled(), torch.randn(2, 4)
+    model[0].bias.requires_grad_(False)
+    owners = Owners(model, structure_of(model, images))
+    assert owners.gradient_bytes() == {}
+    model(images).sum().backward()
+    assert owners.gradient_bytes() == {"0": 4 * 4 * FLOAT, "(unattributed)": 3 * FLOAT}
+
+
+def test_parameters_in_one_piece_of_memory_have_owners_of_their_own() -> None:
+    """As where all of a network's weights are views of one vector; tied ones belong to the first."""
+    model, whole = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)), torch.zeros(32)
+    model[0].weight.data, model[1].weight.data = whole[:16].view(4, 4), whole[16:].view(4, 4)
+    model[2].weight.data = model[1].weight.data
+    owners = Owners(model, structure_of(model, torch.randn(2, 4)))
+    sizes = {layer: sum(p.numel() for p in parameters) for layer, parameters in owners.parameters.items()}
+    assert sizes == {"0": 20, "1": 20, "2": 4}
+    model[0].weight.data = torch.zeros(4, 4)
+    optimizer = torch.optim.SGD([model[0].weight], momentum=0.9)
+    model[0].weight.grad = torch.ones(4, 4)
+    optimizer.step()
+    assert owners.state_bytes([optimizer]) == {"0": 4 * 4 * FLOAT}
+
+
 def test_the_state_of_an_optimizer_goes_to_the_parameters_layer() -> None:
     """Adam keeps two values a weight and a step count, also where it was given views of the weights."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
