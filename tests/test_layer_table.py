@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from cnnperf.layer_table import layer_table, profiles
 from cnnperf.profile_table import profile_table
-from cnnperf.record import Record
-from cnnperf.reports._layers import bar, folded, sentences
+from cnnperf.record import Measurement, Record
+from cnnperf.reports._layers import bar, folded, remarks, sentences, write
 
 
 def test_a_layer_has_a_row_with_all_that_was_measured(profiled: Record) -> None:
@@ -42,6 +44,25 @@ def test_a_block_is_a_subtotal_and_nothing_is_lost(profiled: Record) -> None:
     assert sum(row["seconds"] for row in rows) == pytest.approx(profile.total("seconds"))
 
 
+def test_whatever_adds_up_has_a_subtotal(profiled: Record) -> None:
+    """So that blocks can be sorted by it: FLOPs and bytes moved as well as seconds, but no rate or share."""
+    [profile] = profiles({"run": (profiled,)})
+    block = next(iter(folded(profile.rows, 1)))
+    assert (block["forward_flops"], block["forward_moved_bytes"], block["calls"]) == (10_000_000, 200_000, 2)
+    assert (block["forward_share"], block["forward_flops_per_s"], block["peak_at"]) == (None, None, None)
+
+
+def test_a_module_that_was_never_called_is_said_to_be(profiled: Record) -> None:
+    """In a row without a time, and in a line of its own."""
+    tags = {"layer": "block.idle", "order": 2, "type": "Linear", "batch_size": 32, "mode": "train"}
+    idle = Measurement(metric="profile.calls", unit="count", better=None, values=(0,), tags=tags)
+    [profile] = profiles({"run": (profiled.model_copy(update={"measurements": (*profiled.measurements, idle)}),)})
+    row = next(row for row in profile.rows if row["layer"] == "block.idle")
+    assert (row["calls"], row["seconds"]) == (0, None)
+    assert "Never called: block.idle." in remarks(profile)
+    assert not any(remark.startswith("Never called") for remark in remarks(next(profiles({"run": (profiled,)}))))
+
+
 def test_three_sentences_say_what_a_reader_wants(profiled: Record) -> None:
     """Where half of the time goes, where the peak stands, what is furthest from the roofline."""
     [profile] = profiles({"run": (profiled,)})
@@ -49,6 +70,33 @@ def test_three_sentences_say_what_a_reader_wants(profiled: Record) -> None:
     assert time == "Half of the time goes to block.conv: 88.2 % of 6.80 ms."
     assert memory == "The memory peak, 8.00 KiB above the step's start, stands in block.relu backward."
     assert "block.relu forward: 20.0 % of what is attainable (memory-bound)" in roofline
+
+
+def test_a_layer_above_the_measured_peak_says_so(profiled: Record) -> None:
+    """In words beside the share, which is not clipped, and a line names the probe that is missing; at 100 % nothing."""
+
+    def line(seconds: float) -> tuple[str, str]:
+        fast = [
+            m.model_copy(update={"values": (seconds,)})
+            if m.metric == "profile.forward_seconds" and m.tags["layer"] == "block.conv"
+            else m
+            for m in profiled.measurements
+        ]
+        [profile] = profiles({"run": (profiled.model_copy(update={"measurements": tuple(fast)}),)})
+        out = io.StringIO()
+        write(profile, out)
+        return next(line for line in out.getvalue().splitlines() if line.startswith("block.conv")), out.getvalue()
+
+    row, text = line(0.0008)
+    assert "125.0 % > measured peak" in row
+    missing = (
+        "Above the measured peak: block.conv forward; the missing probe is a product or convolution faster than matmul."
+    )
+    assert missing in text
+    row, text = line(0.001)
+    assert "100.0 %" in row
+    assert "measured peak" not in row
+    assert "Above the measured peak" not in text
 
 
 def test_a_bar_is_as_long_as_its_value() -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cnnperf.layer_table import DIRECTIONS, UNITS, LayerProfile
+from cnnperf.layer_table import BYTES, DIRECTIONS, UNITS, LayerProfile
 from cnnperf.reports._fit import fit, left_out, widen
 from cnnperf.reports._readable import MISSING, scaled
 from cnnperf.table import Column, Row
@@ -19,7 +19,12 @@ from cnnperf.table import Column, Row
 BAR = 6
 """Cells of a full bar; it stands for the column's largest value."""
 EIGHTHS = " ▏▎▍▌▋▊▉█"
-SUMMED = ("forward_s", "backward_s", "seconds", "forward_macs", "backward_macs", "parameter_bytes", "saved_bytes")
+SUMMED = (
+    *("forward_s", "backward_s", "seconds", "calls"),
+    *(f"{d}_{quantity}" for d in DIRECTIONS for quantity in ("macs", "flops", "moved_bytes")),
+    *(f"{kind}_bytes" for kind in BYTES),
+)
+"""Columns whose sum over a block says something."""
 BARRED = ("forward_s", "backward_s", "saved_bytes")
 OF_TRAINING = ("backward_s", "saved_bytes")
 GIGA = ("FLOP/s", "bytes/s")

@@ -50,23 +50,27 @@ class Arithmetic(Listener):
     def __init__(self) -> None:
         self.forward: defaultdict[str, Work] = defaultdict(Work)
         self.backward: defaultdict[str, Work] = defaultdict(Work)
-        self._of, self._layer = self.forward, UNATTRIBUTED
+        self._inside = [(self.forward, UNATTRIBUTED)]
 
     def forward_begins(self, layer: str) -> None:
         """Enter what follows under this layer."""
-        self._of, self._layer = self.forward, layer
+        self._inside.append((self.forward, layer))
 
     def forward_ends(self, layer: str) -> None:
-        """Enter what follows under no layer."""
-        self._layer = UNATTRIBUTED
+        """Enter what follows where this layer stood."""
+        self._inside.pop()
 
     def backward_begins(self, layer: str) -> None:
         """Enter what follows under this layer's backward."""
-        self._of, self._layer = self.backward, layer
+        self._inside.append((self.backward, layer))
 
     def backward_ends(self, layer: str) -> None:
-        """Enter what follows under no layer's backward."""
-        self._layer = UNATTRIBUTED
+        """Enter what follows where this layer's backward stood."""
+        self._inside.pop()
+
+    def turns(self) -> None:
+        """Enter what is no layer's under backward."""
+        self._inside = [(self.backward, UNATTRIBUTED)]
 
     def counting(self) -> TorchDispatchMode:
         """Return the mode in which operators are counted."""
@@ -75,7 +79,8 @@ class Arithmetic(Listener):
     def enter(self, operator: Any, args: Any, kwargs: Any, result: Any) -> None:
         """Count one operator."""
         packet = operator.overloadpacket
-        work = self._of[self._layer]
+        of_direction, layer = self._inside[-1]
+        work = of_direction[layer]
         if packet in flop_registry:
             formula = OWN_FORMULAS.get(packet, flop_registry[packet])
             work.flops = (work.flops or 0) + formula(*args, **kwargs, out_val=result)

@@ -51,14 +51,19 @@ class LayerTimer(Listener):
         if backward_s is not None:
             rest["backward"] = backward_s
         seconds: dict[Direction, dict[str, float]] = {direction: defaultdict(float) for direction in rest}
-        begun: list[Any] = []
+        inside: list[tuple[Direction, str]] = []
+        since: Any = None
         for direction, layer, begins, entered, left in self._events:
             spent = 0.0
+            if inside:  # The innermost, which since the last word alone was at work.
+                spent = elapsed(since, entered)
+                of_direction, innermost = inside[-1]
+                seconds[of_direction][innermost] += spent
             if begins:
-                begun.append(left)
+                inside.append((direction, layer))
             else:
-                spent = elapsed(begun.pop(), entered)
-                seconds[direction][layer] += spent
+                inside.pop()
+            since = left
             if layer != LOSS or direction == "backward":  # The loss stands behind the forward pass, not in it.
                 rest[direction] -= spent + elapsed(entered, left)
         for direction, left_over in rest.items():

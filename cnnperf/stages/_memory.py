@@ -13,7 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.optim import Optimizer
 
 from cnnperf.devices import Device
-from cnnperf.stages._layers import UNATTRIBUTED, Layer, Listener, Structure, tensors
+from cnnperf.stages._layers import UNATTRIBUTED, Layer, Listener, Structure, in_backward, tensors
 
 
 class SavedTensors(Listener):
@@ -43,31 +43,43 @@ class SavedTensors(Listener):
 
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._known:
+        # What is computed anew in backward is not kept from forward until then.
+        if not in_backward() and storage.data_ptr() not in self._known:
             self._known[storage.data_ptr()] = storage
             self.bytes[self._layer] += storage.nbytes()
         return tensor
 
 
 class Owners:
-    """Which layer a parameter belongs to; one that several layers share, to the first of them."""
+    """Which layer a parameter belongs to: the first that has it, or none where only a container does."""
 
     def __init__(self, model: nn.Module, structure: Structure) -> None:
         self.parameters: dict[str, list[nn.Parameter]] = defaultdict(list)
-        self._by_address: dict[int, str] = {}
         layers: Iterable[Layer] = (*structure.layers, *structure.never_called)
+        known: set[int] = set()
         for name, module in (*((layer.name, layer.module) for layer in layers), (UNATTRIBUTED, model)):
             for parameter in module.parameters():
-                if self._by_address.setdefault(parameter.untyped_storage().data_ptr(), name) == name:
+                if parameter.data_ptr() not in known:
+                    known.add(parameter.data_ptr())
                     self.parameters[name].append(parameter)
+
+    def gradient_bytes(self) -> Mapping[str, int]:
+        """Return the bytes of the gradients that there are now, by layer."""
+        found: dict[str, int] = defaultdict(int)
+        for name, parameters in self.parameters.items():
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    found[name] += parameter.grad.nbytes
+        return found
 
     def state_bytes(self, optimizers: Iterable[Optimizer]) -> Mapping[str, int]:
         """Return the bytes of the optimizers' state by layer; an optimizer may hold views of the parameters."""
+        # Addresses as they are now: one of another day could be somebody else's by now.
+        owner = {p.data_ptr(): name for name, parameters in self.parameters.items() for p in parameters}
         found: dict[str, int] = defaultdict(int)
         for optimizer in optimizers:
             for parameter, state in optimizer.state.items():
-                name = self._by_address[parameter.untyped_storage().data_ptr()]
-                found[name] += sum(tensor.nbytes for tensor in tensors(state))
+                found[owner[parameter.data_ptr()]] += sum(tensor.nbytes for tensor in tensors(state))
         return found
 
 
@@ -79,28 +91,44 @@ class AllocatorPeak(Listener):
         self._memory.reset_peak_memory_stats()
         self._start = self._memory.memory_allocated()
         self.bytes = 0
-        self.layer = self._layer = UNATTRIBUTED
+        self.layer = UNATTRIBUTED
+        self._inside = [UNATTRIBUTED]
 
-    def look(self, following: str = UNATTRIBUTED) -> None:
-        """Note the peak since the last look, and who is next."""
+    def look(self) -> None:
+        """Note the peak since the last look."""
         risen = self._memory.max_memory_allocated() - self._start
         if risen > self.bytes:
-            self.bytes, self.layer = risen, self._layer
+            self.bytes, self.layer = risen, self._inside[-1]
         self._memory.reset_peak_memory_stats()
-        self._layer = following
 
     def forward_begins(self, layer: str) -> None:
         """Look."""
-        self.look(layer)
+        self._begin(layer)
 
     def forward_ends(self, layer: str) -> None:
         """Look."""
-        self.look()
+        self._end()
 
     def backward_begins(self, layer: str) -> None:
         """Look."""
-        self.look(f"{layer} backward")
+        self._begin(f"{layer} backward")
 
     def backward_ends(self, layer: str) -> None:
         """Look."""
+        self._end()
+
+    def part_begins(self, part: str) -> None:
+        """Look."""
+        self._begin(part)
+
+    def part_ends(self, part: str) -> None:
+        """Look."""
+        self._end()
+
+    def _begin(self, name: str) -> None:
         self.look()
+        self._inside.append(name)
+
+    def _end(self) -> None:
+        self.look()
+        self._inside.pop()

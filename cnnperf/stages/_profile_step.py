@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from cnnperf import models
 from cnnperf.stages._augment import Batches
+from cnnperf.stages._evaluate import separate_random_numbers
 from cnnperf.stages._layers import DATA, LOSS, OPTIMIZER, Hooks
 from cnnperf.stages._optimise import autocast, optimizers, trainable
 
@@ -52,12 +53,12 @@ class TrainingStep:
 
     def __call__(self, hooks: Hooks | None = None, within: AbstractContextManager[Any] = nullcontext()) -> Marks:  # noqa: B008 - it holds nothing
         """Take one step."""
-        mark, marks = self._mark, {}
-        start = mark()
-        images, labels = next(self._batches)
-        # Of their own: as they come they are a part of the whole epoch's, which would seem to be saved for backward.
-        labels = labels.clone()
-        marks[DATA] = start, mark()
+        mark = self._mark
+        marks: dict[str, tuple[Any, Any]] = {}
+        with _part(DATA, mark, marks, hooks):
+            images, labels = next(self._batches)
+            # Of their own: as they come they are a part of the whole epoch's, which would seem to be saved.
+            labels = labels.clone()
 
         def cross_entropy(logits: Tensor) -> Tensor:
             return F.cross_entropy(logits, labels, label_smoothing=self._smoothing)
@@ -74,12 +75,11 @@ class TrainingStep:
             start = mark()
             loss.backward()  # type: ignore[no-untyped-call]
             marks[BACKWARD] = start, mark()
-        start = mark()
-        for optimizer in self.optimizers:
-            optimizer.step()
-        for parameter in self._model.parameters():
-            parameter.grad = None
-        marks[OPTIMIZER] = start, mark()
+        with _part(OPTIMIZER, mark, marks, hooks):
+            for optimizer in self.optimizers:
+                optimizer.step()
+            for parameter in self._model.parameters():
+                parameter.grad = None
         return marks
 
 
@@ -95,10 +95,10 @@ class InferenceStep:
 
     def __call__(self, hooks: Hooks | None = None, within: AbstractContextManager[Any] = nullcontext()) -> Marks:  # noqa: B008 - it holds nothing
         """Take one step."""
-        mark, marks = self._mark, {}
-        start = mark()
-        images, _ = next(self._batches)
-        marks[DATA] = start, mark()
+        mark = self._mark
+        marks: dict[str, tuple[Any, Any]] = {}
+        with _part(DATA, mark, marks, hooks):
+            images, _ = next(self._batches)
         with within, torch.inference_mode(), self._autocast:
             start = mark()
             self._model(images)
@@ -111,8 +111,20 @@ STEPS: dict[str, Callable[..., TrainingStep | InferenceStep]] = {"train": Traini
 
 
 @contextmanager
-def restored(model: nn.Module) -> Iterator[None]:
-    """Put weights, statistics, gradients, modes and threads back as they were, however it ends."""
+def _part(name: str, mark: Callable[[], Any], marks: dict[str, tuple[Any, Any]], hooks: Hooks | None) -> Iterator[None]:
+    """Mark a part of the step that is neither forward nor backward, and tell it to whoever listens."""
+    if hooks:
+        hooks.listener.part_begins(name)
+    start = mark()
+    yield
+    marks[name] = start, mark()
+    if hooks:
+        hooks.listener.part_ends(name)
+
+
+@contextmanager
+def restored(model: nn.Module, device: str) -> Iterator[None]:
+    """Put weights, statistics, gradients, modes, threads and random numbers back as they were, however it ends."""
     state = list(chain(model.parameters(), model.buffers()))
     before = [tensor.detach().clone() for tensor in state]
     gradients = [parameter.grad for parameter in model.parameters()]
@@ -121,7 +133,8 @@ def restored(model: nn.Module) -> Iterator[None]:
     for parameter in model.parameters():
         parameter.grad = None
     try:
-        yield
+        with separate_random_numbers(device):
+            yield
     finally:
         with torch.no_grad():
             for tensor, value in zip(state, before, strict=True):

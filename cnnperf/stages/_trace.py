@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ FIRST_STEP = f"ProfilerStep#{WARMUP_STEPS}"
 
 
 class Marker(Listener):
-    """Marks layers in the trace: `conv1`, and `conv1 backward`."""
+    """Marks layers in the trace, `conv1` and `conv1 backward`, and the parts of a step that are none, `(optimizer)`."""
 
     def __init__(self) -> None:
+        self.names: set[str] = set()
         self._open: list[record_function] = []
 
     def forward_begins(self, layer: str) -> None:
@@ -43,7 +44,16 @@ class Marker(Listener):
         """Close it."""
         self._end()
 
+    def part_begins(self, part: str) -> None:
+        """Open the part's range."""
+        self._begin(part)
+
+    def part_ends(self, part: str) -> None:
+        """Close it."""
+        self._end()
+
     def _begin(self, name: str) -> None:
+        self.names.add(name)
         self._open.append(record_function(name))
         self._open[-1].__enter__()  # type: ignore[no-untyped-call]
 
@@ -51,8 +61,12 @@ class Marker(Listener):
         self._open.pop().__exit__(None, None, None)
 
 
-def write_trace(path: Path, step: Step, structure: Structure, *, steps: int, cuda: bool) -> None:
-    """Trace a few steps into a gzipped file for Perfetto, chrome://tracing and TensorBoard's profiler plugin."""
+def write_trace(path: Path, step: Step, structure: Structure, *, steps: int, cuda: bool) -> set[str]:
+    """Trace a few steps into a gzipped file for Perfetto, chrome://tracing and TensorBoard's profiler plugin.
+
+    Returns the names of the ranges that mark layers and parts of the step.
+    """
+    marker = Marker()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     with profile(
         activities=activities,
@@ -62,13 +76,17 @@ def write_trace(path: Path, step: Step, structure: Structure, *, steps: int, cud
         record_shapes=True,
     ) as profiler:
         for _ in range(WARMUP_STEPS + steps):
-            with Hooks(structure, Marker()) as hooks:
+            with Hooks(structure, marker) as hooks:
                 step(hooks)
             profiler.step()
+    return marker.names
 
 
-def allocation_peak(path: Path) -> tuple[int, str]:
-    """Return how far the first traced step's allocations on the CPU rise above its start, and in which layer."""
+def allocation_peak(path: Path, names: Container[str]) -> tuple[int, str]:
+    """Return how far the first traced step's allocations on the CPU rise above its start, and in which range.
+
+    `names` are those of the ranges that count: torch and networks mark others, which are no row.
+    """
     with gzip.open(path, "rt", encoding="utf-8") as file:
         events = json.load(file)["traceEvents"]
     ranges = {name: (start, end) for name, start, end in _ranges(events) if name == FIRST_STEP}
@@ -81,9 +99,8 @@ def allocation_peak(path: Path) -> tuple[int, str]:
             held += event["args"]["Bytes"]
             if held > peak:
                 peak, when = held, event["ts"]
-    around = [(end - start, name) for name, start, end in _ranges(events) if start <= when <= end]
-    name = min(around)[1]
-    return peak, UNATTRIBUTED if name == FIRST_STEP else name
+    around = [(end - start, name) for name, start, end in _ranges(events) if start <= when <= end and name in names]
+    return peak, min(around)[1] if around else UNATTRIBUTED
 
 
 def _ranges(events: list[dict[str, Any]]) -> Iterator[tuple[str, float, float]]:

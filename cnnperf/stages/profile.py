@@ -17,7 +17,7 @@ from cnnperf.record import Measurement
 from cnnperf.stages import Bench
 from cnnperf.stages._arithmetic import Arithmetic, Work
 from cnnperf.stages._layer_time import LayerTimer
-from cnnperf.stages._layers import DATA, OPTIMIZER, Hooks, Structure, discover
+from cnnperf.stages._layers import DATA, OPTIMIZER, Hooks, Structure, discover, removed
 from cnnperf.stages._memory import AllocatorPeak, Owners, SavedTensors
 from cnnperf.stages._optimise import DTYPES
 from cnnperf.stages._profile_settings import Profile
@@ -50,12 +50,12 @@ def measure(bench: Bench, settings: Profile) -> Iterator[Measurement]:
         data = Data.load(bench, recipe)
         model = Network.build(bench, recipe, data).model
         weights = load_weights(bench, model)
-        model.train(settings.mode == "train")
         step = STEPS[settings.mode](model, data.batches(recipe, bench.task.seed), recipe, bench.device)
         tags: dict[str, Scalar] = {"batch_size": batch_size, "mode": settings.mode}
         parameters = sum(parameter.numel() for parameter in model.parameters())
         yield single("profile.parameters", "count", parameters, None, weights=weights, **tags)
-        with restored(model), frozen_heap():
+        with restored(model, bench.device.torch_name), frozen_heap():
+            model.train(settings.mode == "train")
             yield from Profiling(bench, settings, model, step, tags).run()
 
 
@@ -148,18 +148,14 @@ class Profiling:
             yield self._of("parameter_bytes", "bytes", sum(p.nbytes for p in parameters), layer)
         if self._settings.mode == "infer":
             return
-        called = {layer.name for layer in self._structure.layers}
-        for layer, parameters in owners.parameters.items():
-            size = sum(p.nbytes for p in parameters if p.requires_grad)
-            if layer in called and size:
-                yield self._of("gradient_bytes", "bytes", size, layer)
-        for layer, size in owners.state_bytes(self._step.optimizers).items():
-            yield self._of("optimizer_state_bytes", "bytes", size, layer)
-        saved = SavedTensors(self._model)
-        with Hooks(self._structure, saved) as hooks:
+        saved, gradients = SavedTensors(self._model), dict[str, int]()
+        update = self._step.optimizers[0].register_step_pre_hook(lambda *_: gradients.update(owners.gradient_bytes()))
+        with removed([update]), Hooks(self._structure, saved) as hooks:
             self._step(hooks, saved.recording())
-        for layer, size in saved.bytes.items():
-            yield self._of("saved_bytes", "bytes", size, layer)
+        state = owners.state_bytes(self._step.optimizers)
+        for kind, of_layer in (("gradient", gradients), ("optimizer_state", state), ("saved", saved.bytes)):
+            for layer, size in of_layer.items():
+                yield self._of(f"{kind}_bytes", "bytes", size, layer)
 
     def _peaks(self) -> Iterator[Measurement]:
         """Write the trace, and say where the peak of the step's memory stands above its start."""
@@ -171,9 +167,9 @@ class Profiling:
             yield single("profile.process_peak_above_start_bytes", "bytes", risen, None, **self._tags)
         path = self._bench.artifact(f"trace_{batch_size}", f"batch-{batch_size}.pt.trace.json.gz")
         is_cpu = torch.device(device.torch_name).type == "cpu"
-        write_trace(path, self._step, self._structure, steps=self._settings.trace_steps, cuda=not is_cpu)
+        names = write_trace(path, self._step, self._structure, steps=self._settings.trace_steps, cuda=not is_cpu)
         if is_cpu:
-            peak, layer = allocation_peak(path)
+            peak, layer = allocation_peak(path, names)
         else:
             allocator = AllocatorPeak(device)
             with Hooks(self._structure, allocator) as hooks:
@@ -200,7 +196,7 @@ class Profiling:
 
 
 class Samples:
-    """What the timed steps came to; a layer that was not met in a step took no time in it."""
+    """What the timed steps came to; a layer has a sample of each step in which it was met."""
 
     def __init__(self, device: Device) -> None:
         self.steps: list[sampling.Sample] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 FORWARD_S, BACKWARD_S = 0.005, 0.008
 
@@ -59,6 +60,19 @@ class Twice(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Any shape; the same shape comes out."""
         return self.shared(self.shared(values))
+
+
+class Checkpointed(nn.Module):
+    """Keeps nothing of what is inside, and computes it anew in backward."""
+
+    def __init__(self, *inside: nn.Module, reentrant: bool) -> None:
+        super().__init__()
+        self.inside = nn.Sequential(*inside)
+        self.reentrant = reentrant
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Any shape that suits what is inside."""
+        return checkpoint(self.inside, values, use_reentrant=self.reentrant)
 
 
 class Pair(nn.Module):

@@ -71,6 +71,30 @@ def test_a_shared_module_counts_once_a_call_and_layers_add_up() -> None:
     assert total(arithmetic) == torchs(model, images)
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_is_computed_anew_counts_in_backward(reentrant: bool) -> None:
+    """A checkpointed layer's forward once in forward, once more in backward; torch counts as much in all."""
+    block = planted.Checkpointed(nn.Linear(8, 8), nn.Sigmoid(), nn.Linear(8, 8), reentrant=reentrant)
+    model, images = nn.Sequential(nn.Linear(8, 8), block), torch.randn(4, 8)
+    arithmetic = counted(model, images)
+    once = 4 * 8 * 8
+    assert macs(arithmetic) == {"0": once, "1.inside.0": once, "1.inside.2": once}
+    # The last one's output is what backward does not want, so that some checkpoints stop before it.
+    assert macs(arithmetic, "backward") | {"1.inside.2": 3 * once} == {
+        "0": once,
+        "1.inside.0": 3 * once,
+        "1.inside.2": 3 * once,
+    }
+    assert total(arithmetic) == torchs(model, images)
+
+
+def test_what_follows_the_loss_is_no_forward() -> None:
+    """The gradient of the loss by itself, of ones, is backward's."""
+    arithmetic = counted(nn.Sequential(nn.Linear(8, 8)), torch.randn(4, 8))
+    assert "(unattributed)" not in arithmetic.forward
+    assert arithmetic.backward["(unattributed)"].uncounted == {"ones_like"}
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("groups", [1, 2, 4, 8])

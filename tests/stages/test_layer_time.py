@@ -46,6 +46,19 @@ def test_a_wait_is_found_in_its_layer_and_in_no_other(place: str) -> None:
         assert max(others.values()) < TOLERANCE_S, others
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_is_computed_anew_belongs_to_the_layers_backward(reentrant: bool) -> None:
+    """A checkpointed wait takes 5 ms forward, and 5 more in its backward; its neighbours take none of it."""
+    model = nn.Sequential(small(), planted.Checkpointed(small(), planted.Waiting(), small(), reentrant=reentrant))
+    found = times(model, torch.randn(4, 8), samples=20)
+    assert found["forward"]["1.inside.1"] == pytest.approx(planted.FORWARD_S, abs=TOLERANCE_S)
+    assert found["backward"]["1.inside.1"] == pytest.approx(planted.FORWARD_S + planted.BACKWARD_S, abs=TOLERANCE_S)
+    for of_layer in found.values():
+        others = {layer: s for layer, s in of_layer.items() if layer != "1.inside.1"}
+        # What checkpointing itself does is its last layer's, which asks for it.
+        assert all(0 <= s < planted.FORWARD_S / 2 for s in others.values()), others
+
+
 def test_in_a_network_of_modules_next_to_nothing_is_unattributed() -> None:
     """Forward: not negative, and at most a tenth of the whole."""
     channels = [nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()) for _ in range(4)]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from profiling import listen, structure_of
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from cnnperf.stages._layers import Hooks, Listener, discover
 
@@ -64,6 +65,44 @@ def test_nodes_go_to_the_layer_that_made_them_and_the_rest_by_name() -> None:
     names = [word.removeprefix("backward ") for word in dict.fromkeys(backward)]
     assert names[:3] == ["(loss)", "2", "(unattributed) AddBackward0"]
     assert set(names[3:]) == {"0.slow", "0.fast"}
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpointed_layer_is_called_once(reentrant: bool) -> None:
+    """What backward computes anew is neither another call nor another output, and changes nobody's place."""
+    inside = planted.Checkpointed(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 4), reentrant=reentrant)
+    model, images = nn.Sequential(nn.Linear(4, 4), inside, nn.ReLU()), torch.randn(2, 4)
+    structure = discover(model, lambda: model(images).sum().backward())
+    names = ["0", "1.inside.0", "1.inside.1", "1.inside.2", "2"]
+    assert [(layer.name, layer.calls, layer.output_bytes) for layer in structure.layers] == [
+        (name, 1, 2 * 4 * 4) for name in names
+    ]
+    noted = Noted()
+    listen(model, images, noted)
+    assert [word for word in noted.words if word.startswith("forward")] == [
+        f"forward {name}" for name in (*names, "(loss)")
+    ]
+    assert {f"backward {name}" for name in names} <= set(noted.words)
+
+
+def test_a_parametrized_layer_is_one_layer() -> None:
+    """What computes its weights is a part of it, and it keeps its class's name; one never called is still named."""
+
+    class Chosen(nn.ModuleList):
+        def forward(self, values: Tensor) -> Tensor:
+            return self[1](self[0](values))
+
+    normed, spectral, idle = weight_norm(nn.Linear(4, 4)), spectral_norm(nn.Linear(4, 4)), weight_norm(nn.Linear(4, 4))
+    model, images = Chosen([normed, spectral, idle]), torch.randn(2, 4)
+    structure = structure_of(model, images)
+    assert [(layer.name, layer.kind, layer.calls) for layer in structure.layers] == [
+        ("0", "Linear", 1),
+        ("1", "Linear", 1),
+    ]
+    assert [(layer.name, layer.kind) for layer in structure.never_called] == [("2", "Linear")]
+    noted = Noted()
+    listen(model, images, noted)
+    assert set(noted.words) == {f"{d} {layer}" for d in ("forward", "backward") for layer in ("0", "1", "(loss)")}
 
 
 def test_modules_that_return_tuples_are_hooked() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import planted
+import pytest
 import torch
 from profiling import listen, structure_of
 from torch import nn
 
-from cnnperf.stages._layers import LOSS
-from cnnperf.stages._memory import Owners, SavedTensors
+from cnnperf.devices.cpu import acquire
+from cnnperf.stages._layers import LOSS, OPTIMIZER
+from cnnperf.stages._memory import AllocatorPeak, Owners, SavedTensors
 
 FLOAT, INT, BOOL = 4, 8, 1
 
@@ -36,10 +40,46 @@ def test_max_pool_and_dropout_save_indices_and_a_mask() -> None:
     assert found["3"] == 2 * 3 * 4 * FLOAT
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_is_computed_anew_is_not_saved(reentrant: bool) -> None:
+    """Of a checkpointed block only the input is kept, by no layer; those inside keep nothing until backward."""
+    block = planted.Checkpointed(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 4), reentrant=reentrant)
+    found = saved(nn.Sequential(nn.Linear(4, 4), block), torch.randn(2, 4))
+    assert found == {"0": 2 * 4 * FLOAT, "(unattributed)": 2 * 4 * FLOAT}
+
+
 def test_parameters_and_buffers_are_not_saved_for_backward() -> None:
     """Batch norm keeps its input and what it computed of it; weights and running statistics stay anyway."""
     found = saved(nn.Sequential(nn.BatchNorm1d(4)), torch.randn(8, 4))
     assert found == {"0": 8 * 4 * FLOAT + 2 * 4 * FLOAT}
+
+
+def test_the_allocators_peak_stands_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a layer, in one that is computed anew inside another's backward, in the update; an allocator like torch's."""
+    high = {"now": 100}
+    memory = SimpleNamespace(
+        reset_peak_memory_stats=lambda: high.update(now=100),
+        memory_allocated=lambda: 100,
+        max_memory_allocated=lambda: high["now"],
+    )
+    monkeypatch.setattr(torch, "get_device_module", lambda name: memory)
+    peak = AllocatorPeak(acquire())
+    found = []
+    for begins, ends, names in (
+        (peak.forward_begins, peak.forward_ends, ["a"]),
+        (peak.backward_begins, peak.backward_ends, ["b", "a"]),
+        (peak.part_begins, peak.part_ends, [OPTIMIZER]),
+    ):
+        for name in names:
+            begins(name)
+        for name in reversed(names):
+            high["now"] = 110 + peak.bytes
+            ends(name)
+            found.append((peak.bytes, peak.layer))
+    high["now"] = 200
+    peak.look()
+    assert found == [(10, "a"), (20, "a backward"), (30, "b backward"), (40, OPTIMIZER)]
+    assert (peak.bytes, peak.layer) == (100, "(unattributed)")
 
 
 def test_each_parameter_has_one_owner() -> None:
@@ -48,6 +88,40 @@ def test_each_parameter_has_one_owner() -> None:
     owners = Owners(model, structure_of(model, torch.randn(2, 4)))
     sizes = {layer: sum(p.numel() for p in parameters) for layer, parameters in owners.parameters.items()}
     assert sizes == {"shared": 20, "idle": 6}
+
+
+def test_the_gradients_that_are_there_are_counted() -> None:
+    """A frozen weight and a head that is not used have none; a container's own parameter's is no layer's."""
+
+    class Scaled(nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(nn.Linear(4, 4), nn.Linear(4, 4))
+            self.scale = nn.Parameter(torch.ones(3))
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            return self[0](values) * self.scale.sum()
+
+    model, images = Scaled(), torch.randn(2, 4)
+    model[0].bias.requires_grad_(False)
+    owners = Owners(model, structure_of(model, images))
+    assert owners.gradient_bytes() == {}
+    model(images).sum().backward()
+    assert owners.gradient_bytes() == {"0": 4 * 4 * FLOAT, "(unattributed)": 3 * FLOAT}
+
+
+def test_parameters_in_one_piece_of_memory_have_owners_of_their_own() -> None:
+    """As where all of a network's weights are views of one vector; tied ones belong to the first."""
+    model, whole = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)), torch.zeros(32)
+    model[0].weight.data, model[1].weight.data = whole[:16].view(4, 4), whole[16:].view(4, 4)
+    model[2].weight.data = model[1].weight.data
+    owners = Owners(model, structure_of(model, torch.randn(2, 4)))
+    sizes = {layer: sum(p.numel() for p in parameters) for layer, parameters in owners.parameters.items()}
+    assert sizes == {"0": 20, "1": 20, "2": 4}
+    model[0].weight.data = torch.zeros(4, 4)
+    optimizer = torch.optim.SGD([model[0].weight], momentum=0.9)
+    model[0].weight.grad = torch.ones(4, 4)
+    optimizer.step()
+    assert owners.state_bytes([optimizer]) == {"0": 4 * 4 * FLOAT}
 
 
 def test_the_state_of_an_optimizer_goes_to_the_parameters_layer() -> None:

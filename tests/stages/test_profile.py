@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import itertools
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_networks
 import torch
 from pydantic import ValidationError
 from torch import nn
@@ -128,6 +130,65 @@ def test_the_peak_of_the_allocations_is_what_the_process_rises_by(bench: MakeBen
     assert risen.values[0] == pytest.approx(allocated.values[0], rel=0.1)
 
 
+def test_a_peak_in_the_update_stands_at_the_optimizer(bench: MakeBench) -> None:
+    """Muon works on copies of the weights, larger than all activations here; torch's own range there is no row."""
+    found = list(measure(bench(model="heavy"), settings(batch_sizes=[2], train={"optimizer": "muon"})))
+    [peak] = of(found, "peak_above_start_bytes").values()
+    assert peak.tags["at"] == "(optimizer)"
+    assert peak.values[0] > 4 * 28 * 28 * 256
+
+
+def test_a_peak_in_a_range_of_the_networks_own_stands_at_the_layer(bench: MakeBench) -> None:
+    """A network may mark what it likes in the trace."""
+    found = list(measure(bench(model="marked"), settings()))
+    [peak] = of(found, "peak_above_start_bytes").values()
+    assert peak.tags["at"] in {f"{layer}{direction}" for layer in of(found, "calls") for direction in ("", " backward")}
+
+
+def test_gradients_are_those_that_there_were(bench: MakeBench) -> None:
+    """A layer that is never called and a frozen weight have none, and neither has state; they have their bytes."""
+    found = list(measure(bench(model="part_frozen"), settings()))
+    assert set(of(found, "parameter_bytes")) == {"first", "last", "idle"}
+    assert {layer: m.values for layer, m in of(found, "gradient_bytes").items()} == {
+        "first": (16 * 4,),
+        "last": ((16 * 10 + 10) * 4,),
+    }
+    assert set(of(found, "optimizer_state_bytes")) == {"first", "last"}
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpointed_network_adds_up(bench: MakeBench, reentrant: bool) -> None:
+    """Called once forward; what is computed anew leaves nothing negative under no layer."""
+    model = bench(model="checkpointed", reentrant=reentrant)
+    found = list(measure(model, settings()))
+    assert {m.values for m in of(found, "calls").values()} == {(1,)}
+    for direction in ("forward", "backward"):
+        assert min(of(found, f"{direction}_seconds")["(unattributed)"].values) >= 0
+    assert of(found, "forward_macs")["middle.0"].values == (32 * 64 * 64,)
+    assert of(found, "backward_macs")["middle.0"].values == (3 * 32 * 64 * 64,)
+
+
+@pytest.mark.parametrize("mode", ["train", "infer"])
+@pytest.mark.parametrize("calls", [0, 2, 4, 7, 8, 11])
+def test_a_network_is_left_as_it_was_where_the_profile_fails(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch, calls: int, mode: str
+) -> None:
+    """In each pass, inside a layer under hooks or not: hooks, modes, gradients, threads and the heap as before."""
+    monkeypatch.setattr(profile, "WARMUP_STEPS", 2)
+    tiny_networks.made.clear()
+    threads = torch.get_num_threads()
+    with pytest.raises(RuntimeError, match="as asked"):
+        list(measure(bench(model="failing", after=calls), settings(mode=mode, trace_steps=4)))
+    [model] = tiny_networks.made
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+        assert module.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.get_num_threads() == threads
+    assert gc.get_freeze_count() == 0
+
+
 def test_every_batch_size_has_its_profile(bench: MakeBench) -> None:
     """One after another, each with a trace of its own."""
     made = bench()
@@ -165,19 +226,21 @@ def test_weights_come_from_the_training_where_it_ran(bench: MakeBench, tmp_path:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_network_is_left_as_it_was(fails: bool) -> None:
-    """Weights, statistics, gradients, modes and threads, also where something fails in between."""
+    """Weights, statistics, gradients, modes, threads and random numbers, also where something fails in between."""
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
     model[1].eval()
     gradient = model[0].weight.grad = torch.ones(4, 4)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     threads = torch.get_num_threads()
+    random_numbers = torch.get_rng_state()
 
     def disturb() -> None:
-        with restored(model):
+        with restored(model, "cpu"):
             model.train()
             assert model[0].weight.grad is None
             model(torch.randn(8, 4)).sum().backward()
             torch.set_num_threads(threads + 1)
+            torch.manual_seed(1)
             with torch.no_grad():
                 model[0].weight.add_(1)
             if fails:
@@ -192,6 +255,7 @@ def test_a_network_is_left_as_it_was(fails: bool) -> None:
     assert model[0].weight.grad is gradient
     assert [m.training for m in model.modules()] == [True, True, False]
     assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), random_numbers)
 
 
 def test_a_batch_that_the_dataset_does_not_allow_is_refused(bench: MakeBench) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
+from torch.utils.checkpoint import checkpoint
 
 
 def convolutional(in_channels: int, num_classes: int, image_size: tuple[int, int], dropout: float = 0.0) -> nn.Module:
@@ -100,3 +102,87 @@ class Paired(nn.Module):
 
 
 paired = Paired
+
+
+def heavy(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
+    """Build two dense layers with many weights for few activations."""
+    pixels = in_channels * image_size[0] * image_size[1]
+    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, 256), nn.ReLU(), nn.Linear(256, num_classes))
+
+
+class Marked(nn.Module):
+    """A network that marks what it does in the trace, its only layer being itself."""
+
+    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_classes, in_channels * image_size[0] * image_size[1]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images; much is kept meanwhile."""
+        with record_function("its own"):
+            large = images.flatten(1).repeat(1, 64)
+            return images.flatten(1) @ self.weight.T + large.detach().mean()
+
+
+marked = Marked
+
+
+class PartFrozen(nn.Module):
+    """A network with a frozen weight and a head that is never called."""
+
+    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(in_channels, 16, 2, stride=14)
+        self.first.weight.requires_grad_(False)
+        self.last = nn.Linear(16, num_classes)
+        self.idle = nn.Linear(16, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images."""
+        return self.last(self.first(images).mean((2, 3)))
+
+
+part_frozen = PartFrozen
+
+
+class Checkpointed(nn.Module):
+    """A network whose middle is computed anew in backward."""
+
+    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int], reentrant: bool) -> None:
+        super().__init__()
+        self.first = nn.Linear(in_channels * image_size[0] * image_size[1], 64)
+        self.middle = nn.Sequential(nn.Linear(64, 64), nn.Sigmoid(), nn.Linear(64, 64))
+        self.last = nn.Linear(64, num_classes)
+        self.reentrant = reentrant
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images."""
+        return self.last(checkpoint(self.middle, self.first(images.flatten(1)), use_reentrant=self.reentrant))
+
+
+checkpointed = Checkpointed
+
+
+class Limited(nn.Linear):
+    """A dense layer that fails after some calls."""
+
+    left: int
+
+    def forward(self, images: Tensor) -> Tensor:
+        """N×features → N×classes, or raise."""
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("as asked")
+        return super().forward(images)
+
+
+made: list[nn.Module] = []
+"""What `failing` built, for whoever looks at it afterwards."""
+
+
+def failing(in_channels: int, num_classes: int, image_size: tuple[int, int], after: int) -> nn.Module:
+    """Build one dense layer, which fails after some calls."""
+    limited = Limited(in_channels * image_size[0] * image_size[1], num_classes)
+    limited.left = after
+    made.append(nn.Sequential(nn.Flatten(), limited))
+    return made[-1]
