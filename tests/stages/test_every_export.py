@@ -33,7 +33,7 @@ def variants() -> Iterator[Choice]:
         yield Choice(name=name)
         option = inspect.signature(registry.find("models", name)).parameters.get("batch_norm")
         if option:
-            yield Choice(name=name, options={"batch_norm": not option.default})
+            yield Choice.model_validate({"name": name, "batch_norm": not option.default})
 
 
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
