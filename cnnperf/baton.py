@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from time import perf_counter, process_time, sleep
+from time import perf_counter, process_time
 from typing import Any, Literal
 
 from cnnperf.sampling import Call, Sample, Warmup, collector_off, take
@@ -68,8 +68,6 @@ class Turns(Frozen):
     warmup: int
     """Pairs at least, before anything counts."""
     warmup_s: float
-    rest_s: float = 0.0
-    """How long to rest before a turn, for the other's threads to stop spinning."""
 
 
 class Taken(Frozen):
@@ -118,14 +116,18 @@ class Baton:
         self._socket.close()
 
 
-def play(call: Call, synchronize: Call, turns: Turns, baton: Baton) -> Taken:
-    """Warm up in turns until both arms are steady, then take the samples that are mine."""
+def play(call: Call, synchronize: Call, turns: Turns, baton: Baton, *, get_ready: Call = lambda: None) -> Taken:
+    """Warm up in turns until both arms are steady, then take the samples that are mine.
+
+    `get_ready` is called as a turn begins, and is not timed.
+    """
     samples: list[Sample] = []
     blocked_s = blocked_cpu_s = 0.0
     with collector_off():
-        warmup, steady = _warm_up(call, synchronize, turns, baton)
+        warmup, steady = _warm_up(call, synchronize, turns, baton, get_ready)
         for letter, run in groupby(turns.order):
             if letter == turns.me:
+                get_ready()
                 samples += [take(call, turns.calls, synchronize) for _ in run]
                 baton.hand_over()
             else:
@@ -133,7 +135,6 @@ def play(call: Call, synchronize: Call, turns: Turns, baton: Baton) -> Taken:
                 baton.wait()
                 blocked_s += perf_counter() - start
                 blocked_cpu_s += process_time() - cpu
-                sleep(turns.rest_s)
     return Taken(
         samples=tuple(samples),
         warmup=tuple(warmup.samples),
@@ -146,13 +147,13 @@ def play(call: Call, synchronize: Call, turns: Turns, baton: Baton) -> Taken:
 STEADY, UNSTEADY, GO_ON = b"s", b"u", b"g"
 
 
-def _warm_up(call: Call, synchronize: Call, turns: Turns, baton: Baton) -> tuple[Warmup, bool]:
+def _warm_up(call: Call, synchronize: Call, turns: Turns, baton: Baton, get_ready: Call) -> tuple[Warmup, bool]:
     """Take turns that do not count: who begins says whether it is steady, the other whether that is enough."""
     warmup = Warmup(turns.warmup, turns.warmup_s)
     begins = turns.order[0] == turns.me
     while True:
         other_is_steady = begins or baton.wait() == STEADY
-        sleep(turns.rest_s)
+        get_ready()
         warmup.samples.append(take(call, turns.calls, synchronize))
         if begins:
             baton.hand_over(STEADY if warmup.steady else UNSTEADY)

@@ -26,10 +26,6 @@ PATIENCE_S = 300.0
 """A side that is silent for so long has hung."""
 TURN_S = 3.0
 """How long the samples of one batch size may take in a pair of processes."""
-REST_S = 0.02
-"""Torch's threads wait for work by spinning, here as for every user, and would take a core from the other's turn. GNU's
-OpenMP stops that after 300,000 rounds (GOMP_SPINCOUNT), some milliseconds. Were torch kept from it, a step of ResNet-20
-would take three times as long, and every speed-up be as much too large."""
 FEWEST, MOST = 12, 30
 """Pairs of samples in a pair of processes: fewer are none, and more tell little that further processes do not."""
 
@@ -113,7 +109,7 @@ class Pair:
     def play(self, on: Conditions) -> float:
         """Let the two take turns, and return the baseline's time over the candidate's: the median over the samples."""
         order = order_of(on.pairs, self._dice)
-        on_turn = {"order": order, "calls": on.calls, "warmup": on.warmup, "warmup_s": WARMUP_S, "rest_s": REST_S}
+        on_turn = {"order": order, "calls": on.calls, "warmup": on.warmup, "warmup_s": WARMUP_S}
         turns = [Turns.model_validate({"me": me, **on_turn}).model_dump(mode="json") for me in LETTERS]
         answers = self.ask("play", turns)
         one, other = (Taken.model_validate(answer).samples for answer in answers)
