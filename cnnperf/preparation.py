@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from cnnperf import datasets, models, onnx_file, registry
+from cnnperf._images import Finder, Images, Say, announcing
 from cnnperf._meta import Rehearsed, rehearse
 from cnnperf._suite_schema import suite_schema
-from cnnperf.datasets import Dataset, DownloadError, Roots
-from cnnperf.datasets.synthetic import stand_in
-from cnnperf.errors import DataError, DeviceError, EngineError, SuiteError, UsageError, first_error
+from cnnperf.datasets import Roots
+from cnnperf.errors import DeviceError, EngineError, SuiteError, UsageError, first_error
 from cnnperf.machine import usable_cores
 from cnnperf.preflight import DataRequest, Prepared, Ready, Request
 from cnnperf.stages import Settings
 from cnnperf.suite import plan
-from cnnperf.task import Choice, Provenance, Scalar, Task
+from cnnperf.task import Choice, Scalar, Task
 
 START_S = 6.0
 """Roughly what a task spends on starting its process and importing torch; for estimates only."""
 FLOPS_PER_S_AND_CORE = 20e9
 """Roughly what a core does in training; for the estimates of budgets that are not in seconds."""
-
-
-class Say(Protocol):
-    """Sends one message to the parent."""
-
-    def __call__(self, **message: Any) -> None:
-        """Send it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Images:
-    """What preflight knows of a dataset: enough to build for it, and where it lies."""
-
-    provenance: Provenance | None
-    """None for what is not here yet and may not be fetched now."""
-    shape: tuple[int, int, int]
-    num_classes: int
-    train_count: int
-    test_count: int
-    folder: Path | None
-    download_bytes: int = 0
 
 
 def prepare(request_json: str, say: Say) -> str:
@@ -61,7 +39,7 @@ def data(request_json: str, say: Say) -> str:
     roots = Roots.from_environment(request.data)
     if request.verb == "verify":
         return datasets.verify(request.dataset, roots)
-    dataset = registry.module("datasets", request.dataset).load(roots, _announcing(say))
+    dataset = registry.module("datasets", request.dataset).load(roots, announcing(say))
     found = dataset.provenance
     return f"{found.name}: {found.train_count:,} + {found.test_count:,} images from {found.source}"
 
@@ -80,13 +58,10 @@ class Preparation:
     def __init__(self, request: Request, say: Say) -> None:
         self._request = request
         self._suite = request.suite
-        self._say = say
-        self._roots = Roots.from_environment(request.data)
-        self._roots.ordered()  # A folder that was named and is not there is a fault, whatever the suite reads.
-        self._warnings: list[str] = []
+        self._finder = Finder(request, say)
         self._keys: dict[tuple[str, str], list[str]] = {}
         """Of the tasks completed so far, by cell and stage."""
-        self._images = cache(self._find_images)
+        self._images = cache(self._find)
         self._network = cache(self._build)
         self._reason = cache(self._missing)
 
@@ -96,7 +71,7 @@ class Preparation:
         tasks = plan(suite, self._request.only)
         return Prepared(
             tasks=tuple(ready for task in tasks for ready in self._ready(task)),
-            warnings=tuple(self._warnings),
+            warnings=tuple(self._finder.warnings),
             downloads={
                 task.cell.dataset.name: size
                 for task in tasks
@@ -164,33 +139,8 @@ class Preparation:
                 )
         return tuple(key for stage in (*settings.reads, *needed) for key in before.get(stage, ()))
 
-    def _find_images(self, choice: Choice) -> Images:
-        options = self._options("datasets", choice, datasets.GIVEN)
-        if not self._request.download:
-            there = datasets.available(choice.name, self._roots)
-            if there.download_bytes:
-                source = datasets.source(choice.name)
-                counts = source.train_count, source.test_count
-                return Images(None, source.shape, len(source.classes), *counts, None, there.download_bytes)
-        dataset = self._load(choice, options)
-        found = dataset.provenance
-        return Images(found, found.shape, found.num_classes, found.train_count, found.test_count, dataset.folder)
-
-    def _load(self, choice: Choice, options: dict[str, Any]) -> Dataset:
-        """Load the images, or where they cannot be had and the suite allows it, synthetic ones of the same shape."""
-        try:
-            if reason := self._request.given_up.get(choice.name):
-                raise DownloadError(f"{choice.name}: cannot be downloaded: {reason}", reason)
-            load = registry.find("datasets", choice.name)
-            dataset: Dataset = load(self._roots, _announcing(self._say), **options)
-        except DownloadError as error:
-            self._say(gave_up=choice.name)
-            cure = f"fetch it with a network (cnnperf data fetch {choice.name}) or name its folder with --data"
-            if self._suite.require_real_data:
-                raise DataError(f"{choice.name}: real data is required and not here: {error.reason}; {cure}") from error
-            self._warnings.append(f"{choice.name}: running on SYNTHETIC images instead: {error.reason}; {cure}")
-            dataset = stand_in(self._roots, choice.name, error.reason)
-        return dataset
+    def _find(self, choice: Choice) -> Images:
+        return self._finder.find(choice, self._options("datasets", choice, datasets.GIVEN))
 
     def _build(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Rehearsed:
         if choice.is_onnx:
@@ -270,7 +220,3 @@ def _refuse_unknown(kind: str, given: Iterable[str], options: type[BaseModel], *
     for key in given:
         if key not in options.model_fields:
             raise SuiteError(f"{': '.join(where)}: {registry.unknown(kind, key, options.model_fields)}")
-
-
-def _announcing(say: Say) -> datasets.Progress:
-    return lambda name, done, total: say(downloading=name, done=done, total=total)
