@@ -170,6 +170,16 @@ def test_one_changed_weight_is_a_failed_parity_with_its_figures(exported: Callab
     assert named(found, "infer.latency", batch_size=64)
 
 
+def test_a_failed_parity_is_told_although_its_pairs_come_to_grief_too(exported: Callable[..., Bench]) -> None:
+    """The table would say that parity is ok; here the sides of a pair find no images."""
+    made = exported()
+    file = made.found("onnx")
+    assert file is not None
+    spoil(file)
+    with pytest.raises(StageError, match=r"onnxruntime: parity failed at batch size 1: .*; \w+, in turns: "):
+        list(infer(made, QUICK.model_copy(update={"pairs": 1, "batch_sizes": (1,)})))
+
+
 def test_output_that_is_not_finite_is_refused(exported: Callable[..., Bench]) -> None:
     """NaN is a failed parity, in a sentence; what else was measured is kept."""
     from onnx import numpy_helper
