@@ -49,7 +49,7 @@ def fit(path: Path, shape: tuple[int, int, int], num_classes: int) -> Facts:
     if len(model.graph.output) != 1 or not _agree(classes, (num_classes,)):
         raise UsageError(
             f"{path}: must return logits of {num_classes} classes and nothing else, got {len(model.graph.output)} "
-            f"output(s), the first of {_times(classes)} an image"
+            f"output(s), the first of {_times(classes)} an image; name a dataset that fits, or export it so"
         )
     return facts
 
@@ -59,7 +59,8 @@ def images_of(model: Any, path: Path) -> Any:
     weights = {weight.name for weight in model.graph.initializer}
     inputs = [each for each in model.graph.input if each.name not in weights]
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != FLOAT:
-        raise UsageError(f"{path}: must take one input, images in float32, got {len(inputs)}; export it so")
+        got = ", ".join(f"{each.name} in {_kind(each)}" for each in inputs) or "none"
+        raise UsageError(f"{path}: must take one input, images in float32, got {got}; export it so")
     return inputs[0]
 
 
@@ -81,6 +82,13 @@ def _opset(model: Any) -> tuple[int, int]:
 
     found = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
     return found, defs.onnx_opset_version()
+
+
+def _kind(value: Any) -> str:
+    """Name the type of a value's numbers, as onnx does."""
+    from onnx import TensorProto
+
+    return str(TensorProto.DataType.Name(value.type.tensor_type.elem_type)).lower()
 
 
 def _sizes(value: Any) -> tuple[int | None, ...]:

@@ -54,8 +54,11 @@ def test_a_sound_file_says_what_it_is(file: Callable[..., Path]) -> None:
     [
         ({"batch": 4}, "takes batches of 4 only; export it with a dynamic batch"),
         ({"size": 32}, r"takes images of 1×32×32, got 1×28×28; name a dataset that fits"),
-        ({"classes": 7}, r"must return logits of 10 classes and nothing else, got 1 output\(s\), the first of 7"),
-        ({"kind": onnx.TensorProto.DOUBLE}, "must take one input, images in float32"),
+        (
+            {"classes": 7},
+            r"must return logits of 10 classes and nothing else, got 1 output\(s\), the first of 7 an image; name",
+        ),
+        ({"kind": onnx.TensorProto.DOUBLE}, "must take one input, images in float32, got images in double; export"),
         ({"opset": 999}, "is of opset 999, the newest known here is"),
     ],
 )

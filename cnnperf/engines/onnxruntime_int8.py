@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from cnnperf.engines import Source, require
 from cnnperf.engines.onnxruntime import Session
+from cnnperf.errors import StageError
 from cnnperf.machine import cpu_flags
+from cnnperf.onnx_file import first_line
 
 NEEDS: tuple[str, ...] = ("export",)
 
@@ -17,7 +21,7 @@ BATCH = 32
 """Images in a batch of the calibration."""
 
 
-def load(source: Source, *, calibration_images: int = 256, spin: bool = False) -> Session:
+def load(source: Source, *, calibration_images: Annotated[int, Field(ge=1)] = 256, spin: bool = False) -> Session:
     """Quantise the exported network, unless another process of the task has, and load it."""
     require("onnxruntime_int8", "onnxruntime", "onnx")
     assert source.onnx is not None, "the export left a file"
@@ -33,7 +37,8 @@ def load(source: Source, *, calibration_images: int = 256, spin: bool = False) -
 def quantise(onnx: Path, file: Path, source: Source, images: int, *, has_vnni: bool) -> None:
     """Write the quantised network: weights int8 by channel, activations uint8.
 
-    Without VNNI the sums of 8-bit products saturate in 16 bits, so weights are held to 7.
+    Without VNNI the sums of 8-bit products saturate in 16 bits, so weights are held to 7. Raises StageError for a
+    network that cannot be quantised.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quant_pre_process, quantize_static
 
@@ -53,6 +58,8 @@ def quantise(onnx: Path, file: Path, source: Source, images: int, *, has_vnni: b
             reduce_range=not has_vnni,
         )
         part.rename(file)
+    except Exception as error:  # The quantiser's, onnx's and the runtime's have no common base of their own.
+        raise StageError(f"{onnx}: cannot be quantised ({first_line(error)}); leave onnxruntime_int8 out") from error
     finally:
         root.setLevel(level)
         part.unlink(missing_ok=True)

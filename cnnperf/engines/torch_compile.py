@@ -9,12 +9,17 @@ from cnnperf.engines.torch import Eager, network
 
 NEEDS: tuple[str, ...] = ()
 
+MOST_BATCH_SIZES = 256
+"""Torch's own limit of eight falls back to eager in silence, where a search for the largest batch tries thirteen."""
+
 
 def load(
     source: Source, *, mode: Literal["default", "reduce-overhead", "max-autotune-no-cudagraphs"] = "default"
 ) -> Eager:
     """Load the network with its weights; it compiles when it first sees a batch size."""
     import torch
+    from torch._dynamo import config
 
+    config.recompile_limit, config.fail_on_recompile_limit_hit = MOST_BATCH_SIZES, True
     model = network(source)
     return Eager(model, torch.compile(model, mode=mode, dynamic=False), source)

@@ -29,14 +29,18 @@ def measure(bench: Bench, settings: Infer) -> Iterator[Measurement]:
     """Load the network into the task's engine, hold it to torch, time it alone, then in turns with torch.
 
     Raises EngineError where the engine is not there, StageError, after all is measured, for an engine that computes
-    something else.
+    something else, or whose pairs came to grief.
     """
     choice, base = settings.engine(bench.task.variant), baseline(bench.task.cell.model)
     sizes, fault = yield from _alone(bench, settings, choice)
+    faults = [f"{choice}: {fault}"] if fault else []
     if str(choice) != base and settings.pairs:
-        yield from speedups(bench, Choice(name=base), choice, sizes, settings.pairs)
-    if fault:
-        raise StageError(f"{choice}: {fault}")
+        try:
+            yield from speedups(bench, Choice(name=base), choice, sizes, settings.pairs)
+        except StageError as error:
+            faults.append(str(error))
+    if faults:
+        raise StageError("; ".join(faults))
 
 
 def _alone(

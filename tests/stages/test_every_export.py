@@ -16,6 +16,9 @@ from cnnperf import registry
 from cnnperf.datasets import Roots
 from cnnperf.record import Record
 from cnnperf.stages import Bench
+from cnnperf.stages._parity import Parity
+from cnnperf.stages._samples import Golden, Inputs
+from cnnperf.stages._source import loaded
 from cnnperf.stages.export import Export
 from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import Infer
@@ -48,7 +51,7 @@ def test_a_network_is_the_same_in_onnxruntime(
     model: Choice,
     shape: tuple[int, int, int],
 ) -> None:
-    """At 1, 7 and 64 images; at least 99 % of kernel time at full optimisation belongs to a layer."""
+    """At 1, 7 and 64 images alike; at least 99 % of kernel time at full optimisation belongs to a layer."""
     data = registry.find("datasets", "synthetic")(Roots(cache=tmp_path), None, shape=shape, train=64, test=64)
     first = bench(data=data)
     cell = first.task.cell.model_copy(update={"model": model})
@@ -56,7 +59,13 @@ def test_a_network_is_the_same_in_onnxruntime(
     list(export(first, Export(test_images=64)))
     record = trained().model_copy(update={"task": first.task, "artifacts": dict(first.artifacts)})
     task = first.task.model_copy(update={"stage": "infer", "variant": {"engine": "onnxruntime"}})
-    found = list(infer(replace(first, task=task, artifacts={}, needs={"export": record}), SETTINGS))
+    second = replace(first, task=task, artifacts={}, needs={"export": record})
+    found = list(infer(second, SETTINGS))
     assert [m.tags["batch_size"] for m in found if m.metric == "infer.latency"] == [1, 7, 64]
     (share,) = [m.values[0] for m in found if m.metric == "infer.mapped_share"]
     assert share >= 0.99
+    golden = second.found("golden")
+    assert golden
+    parity = Parity(loaded(second, Choice(name="onnxruntime")), Inputs.of(second), Golden.read(golden), 0.0)
+    assert len(list(parity.measured(SETTINGS.batch_sizes))) > len(SETTINGS.batch_sizes)  # type: ignore[arg-type]
+    assert parity.fault is None

@@ -23,7 +23,7 @@ from cnnperf.preflight import Request, prepare
 from cnnperf.record import Measurement, Record
 from cnnperf.runner import Unwatched, execute
 from cnnperf.stages import Bench
-from cnnperf.stages._source import source_of
+from cnnperf.stages._source import loaded, source_of
 from cnnperf.stages.export import Export, checked, sources
 from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import COMMON_BATCH_SIZE, Infer
@@ -154,7 +154,9 @@ def test_layers_of_onnxruntime_are_those_of_torch(exported: Callable[..., Bench]
     assert share.values[0] >= 0.99
     nodes = named(found, "infer.node_time")
     assert all(len(node.values) == 20 for node in nodes)
-    assert not any(node.tags["layer"] == "(unmapped)" for node in nodes)
+    made = exported("torch")
+    known = dict(loaded(made, Choice(name="torch")).model.named_modules())  # type: ignore[attr-defined]
+    assert {part for node in nodes for part in str(node.tags["layer"]).split("+")} <= {*known, "(network)"}
 
 
 def test_one_changed_weight_is_a_failed_parity_with_its_figures(exported: Callable[..., Bench]) -> None:
@@ -168,6 +170,16 @@ def test_one_changed_weight_is_a_failed_parity_with_its_figures(exported: Callab
         found.extend(infer(made, QUICK))
     assert named(found, "infer.error_to_float64", batch_size=64)[0].values[0] > 1e-4
     assert named(found, "infer.latency", batch_size=64)
+
+
+def test_a_failed_parity_is_told_although_its_pairs_come_to_grief_too(exported: Callable[..., Bench]) -> None:
+    """The table would say that parity is ok; here the sides of a pair find no images."""
+    made = exported()
+    file = made.found("onnx")
+    assert file is not None
+    spoil(file)
+    with pytest.raises(StageError, match=r"onnxruntime: parity failed at batch size 1: .*; \w+, in turns: "):
+        list(infer(made, QUICK.model_copy(update={"pairs": 1, "batch_sizes": (1,)})))
 
 
 def test_output_that_is_not_finite_is_refused(exported: Callable[..., Bench]) -> None:
@@ -214,6 +226,21 @@ def test_an_operator_that_the_runtime_lacks_is_one_sentence(exported: Callable[.
     with pytest.raises(StageError, match=r"onnxruntime cannot load it \(.*Unheard.*\); export it again") as caught:
         list(infer(made, QUICK))
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_cannot_be_quantised_is_one_sentence(exported: Callable[..., Bench]) -> None:
+    """The quantiser says of NaN that there is a scale issue, and nothing of where."""
+    from onnx import numpy_helper
+
+    made = exported("onnxruntime_int8")
+    file = made.found("onnx")
+    assert file is not None
+    model = onnx.load(file)
+    weight = next(each for each in model.graph.initializer if each.name.endswith("weight"))
+    weight.CopyFrom(numpy_helper.from_array(np.full(tuple(weight.dims), np.nan, np.float32), weight.name))
+    onnx.save(model, file)
+    with pytest.raises(StageError, match=r"model\.onnx: cannot be quantised \(\w+: .+\); leave onnxruntime_int8 out"):
+        list(infer(made, QUICK))
 
 
 def test_a_newer_opset_than_is_known_is_one_sentence(exported: Callable[..., Bench]) -> None:
@@ -268,6 +295,7 @@ def test_options_of_an_engine_reach_it(exported: Callable[..., Bench]) -> None:
         ("onnxruntim", r"unknown engine 'onnxruntim'; did you mean 'onnxruntime'"),
         ({"name": "onnxruntime", "optimisation": "all"}, r"unknown option 'optimisation'; did you mean 'optimization'"),
         ({"name": "onnxruntime", "optimization": "some"}, r"onnxruntime\.optimization: Input should be"),
+        ({"name": "onnxruntime_int8", "calibration_images": 0}, r"onnxruntime_int8\.calibration_images: .* equal to 1"),
         ({"optimization": "all"}, "give a name, or a table with a name"),
     ],
 )
