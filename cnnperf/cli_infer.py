@@ -54,7 +54,7 @@ def infer(
     from cnnperf.preflight import Request, prepare
     from cnnperf.registry import find
     from cnnperf.reports._engine_layers import write
-    from cnnperf.runner import execute, new_folder
+    from cnnperf.runner import execute, folder_to_make
     from cnnperf.suite import parse
 
     is_onnx = model.endswith(".onnx")
@@ -75,9 +75,9 @@ def infer(
         **({} if threads is None else {"threads": threads}),
     }
     suite = parse(document, where="command line", name="infer")
+    folder = folder_to_make(suite, out)
     with downloads(stderr()) as downloading:
         prepared = prepare(Request(suite=suite, where="command line", data=data), downloading)
-    folder = out or new_folder(suite)
     screen = Screen(stderr(), prepared.tasks)
     try:
         with screen.shown():

@@ -46,7 +46,7 @@ def profile(
     from cnnperf.preflight import Request, prepare
     from cnnperf.registry import find, unknown
     from cnnperf.reports._layers import write
-    from cnnperf.runner import Unwatched, execute, new_folder
+    from cnnperf.runner import Unwatched, execute, folder_to_make
     from cnnperf.suite import parse
 
     if by is not None and by not in UNITS:
@@ -62,9 +62,9 @@ def profile(
         "profile": section,
     }
     suite = parse(document, where="command line", name="profile")
+    folder = folder_to_make(suite, out)
     with downloads(stderr()) as downloading:
         prepared = prepare(Request(suite=suite, where="command line", data=data), downloading)
-    folder = out or new_folder(suite)
     [record] = execute(prepared.tasks, folder, Unwatched())
     if record.status == "skipped":
         raise UsageError(f"{record.task.label}: {record.error}; profile it on another device")

@@ -13,7 +13,7 @@ from typing import Protocol
 from filelock import Timeout
 
 from cnnperf import record as store
-from cnnperf.errors import RunError, StoreError
+from cnnperf.errors import RunError, StoreError, UsageError
 from cnnperf.machine import fingerprint
 from cnnperf.preflight import Ready, Request, prepare
 from cnnperf.process import WorkerProcess, tail
@@ -77,6 +77,13 @@ def new_folder(suite: Suite, results: Path = Path("results")) -> Path:
     """Name a run folder: `results/<suite>/<utc>-<host>`."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     return results / suite.name / f"{now}-{_slug(fingerprint().host)}"
+
+
+def folder_to_make(suite: Suite, out: Path | None) -> Path:
+    """Return the run folder that was asked for, a new one by default. Raises UsageError for one that holds a run."""
+    if out and (out / store.FILE).exists():
+        raise UsageError(f"--out: {out} holds a run already; give another folder")
+    return out or new_folder(suite)
 
 
 def pending(tasks: Sequence[Ready], folder: Path) -> tuple[Ready, ...]:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from cnnperf.record import FILE
+
 
 def profile(*words: str) -> subprocess.CompletedProcess[str]:
     """Run the command."""
@@ -37,6 +39,15 @@ def test_an_unknown_column_is_refused_before_anything_is_measured(tmp_path: Path
     assert done.returncode == 2
     assert "did you mean 'forward_s'?" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
+    """One sentence, exit 2, and the run is left as it is."""
+    (tmp_path / FILE).write_text("")
+    done = profile("mlp", "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr == f"cnnperf: --out: {tmp_path} holds a run already; give another folder\n"
+    assert [file.name for file in tmp_path.iterdir()] == [FILE]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")

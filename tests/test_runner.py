@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from cnnperf import record as store
-from cnnperf.errors import RunError, StoreError
+from cnnperf.errors import RunError, StoreError, UsageError
 from cnnperf.preflight import Ready, Request, prepare
 from cnnperf.record import Record
-from cnnperf.runner import Unwatched, execute, new_folder, pending
+from cnnperf.runner import Unwatched, execute, folder_to_make, new_folder, pending
 from cnnperf.suite import Suite, parse
 
 DATA = {"name": "synthetic", "shape": [1, 28, 28], "train": 600, "test": 200}
@@ -236,3 +236,12 @@ def test_a_new_folder_is_named_after_suite_time_and_host(tmp_path: Path) -> None
     folder = new_folder(suite("lenet"), tmp_path)
     assert folder.parent == tmp_path / "x"
     assert folder.name[8] == "T"
+
+
+def test_a_folder_that_holds_a_run_is_not_made_again(tmp_path: Path) -> None:
+    """It is refused; an empty one is taken, and a new one where none is named."""
+    assert folder_to_make(suite("lenet"), tmp_path) == tmp_path
+    assert folder_to_make(suite("lenet"), None).parent == Path("results/x")
+    (tmp_path / store.FILE).write_text("")
+    with pytest.raises(UsageError, match="holds a run already; give another folder"):
+        folder_to_make(suite("lenet"), tmp_path)

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch._C._autograd import _get_sequence_nr
 from torch.autograd.graph import Node
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 from torch.utils._pytree import tree_leaves
@@ -138,7 +139,7 @@ class Hooks:
         self.listener = listener
         self._structure = structure
         self._handles: list[RemovableHandle] = []
-        self._before: list[set[Node]] = []
+        self._before: list[tuple[int, set[Node]]] = []
 
     def __enter__(self) -> Hooks:
         for layer in self._structure.layers:
@@ -172,7 +173,7 @@ class Hooks:
         given = tensors((args, kwargs))
         # What is done in place to a view is entered in the history of what it is a view of.
         given += [t._base for t in given if t._base is not None]
-        self._before.append({t.grad_fn for t in given if t.grad_fn is not None})
+        self._before.append((_get_sequence_nr(), {t.grad_fn for t in given if t.grad_fn is not None}))
         if in_backward():
             self.listener.backward_begins(name)
         else:
@@ -180,7 +181,9 @@ class Hooks:
 
     def _end(self, name: str, module: nn.Module | None, args: Any, output: Any) -> None:
         self.listener.hook_begins()
-        for node in _graph(output, self._before.pop(), self._has_hooked):
+        begun, known = self._before.pop()
+        # A layer may also come by a tensor that is no argument, such as one that its parent left in an attribute.
+        for node in _graph(output, known, lambda node: self._has_hooked(node) or node._sequence_nr() < begun):
             self._hook(node, name)
         if in_backward():
             self.listener.backward_ends(name)

@@ -67,6 +67,25 @@ def test_nodes_go_to_the_layer_that_made_them_and_the_rest_by_name() -> None:
     assert set(names[3:]) == {"0.slow", "0.fast"}
 
 
+def test_a_tensor_that_is_no_argument_has_nodes_of_its_own() -> None:
+    """What a container makes and leaves in an attribute of a layer is not the layer's, though it is in its history."""
+
+    class Skip(nn.Module):
+        def forward(self, values: Tensor) -> Tensor:
+            return values + self.skipped
+
+    class Skipping(nn.Sequential):
+        def forward(self, values: Tensor) -> Tensor:
+            hidden = self[0](values)
+            self[1].skipped = hidden.exp()
+            return self[1](hidden)
+
+    noted = Noted()
+    listen(Skipping(nn.Linear(4, 4), Skip()), torch.randn(2, 4), noted)
+    assert noted.words.count("backward 1") == 1
+    assert "backward (unattributed) ExpBackward0" in noted.words
+
+
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_a_checkpointed_layer_is_called_once(reentrant: bool) -> None:
     """What backward computes anew is neither another call nor another output, and changes nobody's place."""
