@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NEEDS: tuple[str, ...] = ()
+MemoryFormat = Literal["contiguous", "channels_last"]
 
 
 class Eager:
@@ -63,8 +64,11 @@ class Eager:
         """Return None: the profile stage times torch's layers."""
 
 
-def network(source: Source) -> nn.Module:
-    """Build the network with its trained weights, or with those that the seed draws; in evaluation mode."""
+def network(source: Source, memory_format: MemoryFormat = "contiguous") -> nn.Module:
+    """Build the network with its trained weights, or with those that the seed draws; in evaluation mode.
+
+    In channels_last its 4-dimensional weights lie as N×H×W×C, and so will, by torch's rules, what it computes.
+    """
     import torch
 
     torch.set_num_threads(source.threads)
@@ -74,10 +78,12 @@ def network(source: Source) -> nn.Module:
     model = models.create(source.model, source.shape, source.num_classes)
     if source.weights:
         model.load_state_dict(torch.load(source.weights, weights_only=True))
+    if memory_format == "channels_last":
+        model.to(memory_format=torch.channels_last)
     return model.eval().to(source.device)
 
 
-def load(source: Source) -> Eager:
+def load(source: Source, *, memory_format: MemoryFormat = "contiguous") -> Eager:
     """Load the network with its weights."""
-    model = network(source)
+    model = network(source, memory_format)
     return Eager(model, model, source)

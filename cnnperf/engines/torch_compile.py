@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cnnperf.engines import Source
-from cnnperf.engines.torch import Eager, network
+from cnnperf.engines.torch import Eager, MemoryFormat, network
 
 NEEDS: tuple[str, ...] = ()
 
@@ -14,12 +14,15 @@ MOST_BATCH_SIZES = 256
 
 
 def load(
-    source: Source, *, mode: Literal["default", "reduce-overhead", "max-autotune-no-cudagraphs"] = "default"
+    source: Source,
+    *,
+    mode: Literal["default", "reduce-overhead", "max-autotune-no-cudagraphs"] = "default",
+    memory_format: MemoryFormat = "contiguous",
 ) -> Eager:
     """Load the network with its weights; it compiles when it first sees a batch size."""
     import torch
     from torch._dynamo import config
 
     config.recompile_limit, config.fail_on_recompile_limit_hit = MOST_BATCH_SIZES, True
-    model = network(source)
+    model = network(source, memory_format)
     return Eager(model, torch.compile(model, mode=mode, dynamic=False), source)
