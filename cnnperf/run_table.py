@@ -64,7 +64,8 @@ def of_task(run: str, record: Record) -> dict[str, Any]:
     """Return what a row says of its task."""
     cell = record.task.cell
     names = {"dataset": str(cell.dataset), "model": str(cell.model), "device": str(cell.device)}
-    return {"run": run, **names, "repeat": record.task.repeat, "task": record.key}
+    data = {"data": record.task.data.name if record.task.data else None}
+    return {"run": run, **names, **data, "repeat": record.task.repeat, "task": record.key}
 
 
 def _facts(record: Record) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from cnnperf.record import Record
 from cnnperf.run_table import of_task
 from cnnperf.table import Column, Row, Table
 
-_TASK = (*(Column(name) for name in ("run", "dataset", "model", "device")), Column("repeat", unit="count"))
+_TASK = (*(Column(name) for name in ("run", "dataset", "data", "model", "device")), Column("repeat", unit="count"))
 
 CONFUSION = (
     *_TASK,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cnnperf.reports._vega import STEP, Chart, axis, cut, lines, log_axis, series, tips, words
+from cnnperf.reports._vega import STEP, Chart, axis, cut, lines, log_axis, names_within, series, shapes, tips, words
 from cnnperf.table import Column, Row, Table
 
 OUTCOMES = {
-    **dict.fromkeys(("worse", "missing", "error"), "var(--worse)"),
-    "inconclusive": "var(--unsure)",
-    "better": "var(--better)",
-    **dict.fromkeys(("same", "indicative"), "var(--muted)"),
+    "worse": ("var(--worse)", "triangle-down"),
+    **dict.fromkeys(("missing", "error"), ("var(--worse)", "cross")),
+    "inconclusive": ("var(--unsure)", "diamond"),
+    "better": ("var(--better)", "triangle-up"),
+    "indicative": ("var(--muted)", "circle"),
 }
+"""The colour and the shape of each verdict that is drawn."""
 
 
 def curves(name: str, title: str, table: Table, rows: Sequence[Row]) -> Iterator[Chart]:
@@ -87,7 +89,7 @@ def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
             "x": x,
             "y": y,
             "color": engine,
-            "shape": {"field": "engine", "type": "nominal"},
+            "shape": shapes(engine),
             "size": {
                 "field": "peak_bytes",
                 "type": "quantitative",
@@ -132,8 +134,9 @@ def throughput(name: str, title: str, table: Table, rows: Sequence[Row]) -> Char
 
 def changes(name: str, table: Table, rows: Sequence[Row], unit: str) -> Chart:
     """Draw the change of each metric with its interval, coloured by verdict; the mark's shape says it too."""
+    outcomes = [outcome for outcome in OUTCOMES if outcome in {row["outcome"] for row in rows}]
     subject = {"calculate": "datum.cell + '  ' + datum.metric", "as": "subject"}
-    y = {"field": "subject", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 420}}
+    y = {"field": "subject", "type": "nominal", "title": None, "sort": None, "axis": names_within(420)}
     x = {"field": "change", "type": "quantitative", "title": f"change ({unit})", "axis": {"format": "+.1%"}}
     points = {
         "mark": {"type": "point", "filled": True, "size": 70},
@@ -144,15 +147,13 @@ def changes(name: str, table: Table, rows: Sequence[Row], unit: str) -> Chart:
                 "field": "outcome",
                 "type": "nominal",
                 "title": "verdict",
-                "scale": {"domain": list(OUTCOMES), "range": list(OUTCOMES.values())},
+                "scale": {"domain": outcomes, "range": [OUTCOMES[outcome][0] for outcome in outcomes]},
             },
             "shape": {
                 "field": "outcome",
                 "type": "nominal",
-                "scale": {
-                    "domain": list(OUTCOMES),
-                    "range": ["triangle-down", "cross", "cross", "diamond", "triangle-up", "square", "circle"],
-                },
+                "title": "verdict",
+                "scale": {"domain": outcomes, "range": [OUTCOMES[outcome][1] for outcome in outcomes]},
             },
             "tooltip": [
                 *tips(table, "cell", "metric", "outcome", "baseline", "candidate"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from cnnperf.reports._vega import STEP, Chart, Spec, bars, cut, log_axis, series, tips
+from cnnperf.reports._vega import STEP, Chart, Spec, bars, cut, log_axis, series, shapes, tips
 from cnnperf.table import Row, Table
 
 DIRECTIONS = ("forward", "backward")
@@ -25,7 +25,7 @@ def layer_times(name: str, title: str, table: Table, rows: Sequence[Row]) -> Cha
         table, "layer", "type", "outputs", "forward_s", "backward_s", "seconds", "saved_bytes"
     )
     caption = f"{title}: time of each layer in execution order, forward and backward stacked."
-    return Chart(f"{name}-time", "Time by layer", caption, name, table.name, _layer_rows(rows), spec)
+    return Chart(f"{name}-time", f"{title}: time by layer", caption, name, table.name, _layer_rows(rows), spec)
 
 
 def layer_memory(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
@@ -36,7 +36,7 @@ def layer_memory(name: str, title: str, table: Table, rows: Sequence[Row]) -> Ch
     spec["encoding"]["tooltip"] = tips(table, "layer", "type", "outputs", "saved_bytes")
     caption = f"{title}: memory that each layer keeps for backward, in execution order."
     return Chart(
-        f"{name}-memory", "Memory saved by layer", caption, f"{name}-saved", table.name, _layer_rows(rows), spec
+        f"{name}-memory", f"{title}: memory saved", caption, f"{name}-saved", table.name, _layer_rows(rows), spec
     )
 
 
@@ -69,7 +69,7 @@ def roofline(name: str, title: str, table: Table, rows: Sequence[Row], machines:
     )
     return Chart(
         f"{name}-roofline",
-        "Roofline",
+        f"{title}: roofline",
         f"{caption}, both axes logarithmic.",
         name,
         table.name,
@@ -94,14 +94,15 @@ def beside_torch(name: str, title: str, table: Table, rows: Sequence[Row]) -> Ch
 
 
 def _placed(table: Table, direction: str, x: Spec, y: Spec) -> Spec:
-    colours = series("direction", DIRECTIONS)["scale"]
+    colour = series("direction", DIRECTIONS, title=None)
     return {
+        "transform": [{"calculate": f"'{direction}'", "as": "direction"}],
         "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0.8},
         "encoding": {
             "x": x | {"field": f"{direction}_flops_per_byte"},
             "y": y | {"field": f"{direction}_flops_per_s"},
-            "color": {"datum": direction, "title": None, "scale": colours},
-            "shape": {"datum": direction, "legend": None},
+            "color": colour,
+            "shape": shapes(colour),
             "tooltip": tips(
                 table,
                 "layer",

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cnnperf.layer_table import BYTES, DIRECTIONS, UNITS, LayerProfile
 from cnnperf.reports._fit import fit, left_out, widen
-from cnnperf.reports._readable import MISSING, scaled
+from cnnperf.reports._readable import MISSING, generated, scaled
 from cnnperf.table import Column, Row
 
 BAR = 6
@@ -153,12 +153,11 @@ def _missing(profile: LayerProfile) -> dict[str, list[str]]:
 def _title(profile: LayerProfile) -> str:
     row, record = profile.rows[0], profile.record
     what = "training steps" if row["mode"] == "train" else "forward passes"
-    data = f"data={row['data']}" if row["data"] == "synthetic" else None
     label = record.machine.cpu if row["device"] == "cpu" else record.machine.gpu
     parts = (
         row["model"],
         row["dataset"],
-        data,
+        generated(row),
         f"{what} of {row['batch_size']} images",
         f"{row['device']} ({label})",
         f"{record.machine.threads or record.task.threads} threads",

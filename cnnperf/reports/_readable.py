@@ -21,8 +21,12 @@ def title(table: Table) -> str:
     row = table.rows[0]
     threads = f"{row['threads']} thread{'s' if row['threads'] != 1 else ''}" if row["threads"] else None
     device = f"{row['device']} ({row['device_label']})" if row["device_label"] else row["device"]
-    data = f"data={row['data']}" if row["data"] == "synthetic" else None
-    return " · ".join(filter(None, (row["dataset"], data, device, row["budget"], threads, row["host"])))
+    return " · ".join(filter(None, (row["dataset"], generated(row), device, row["budget"], threads, row["host"])))
+
+
+def generated(row: Row) -> str | None:
+    """Say that a row's images are generated; None if they are not."""
+    return f"data={row['data']}" if row["data"] == "synthetic" else None
 
 
 def alarm(table: Table) -> str | None:

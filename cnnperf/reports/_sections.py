@@ -10,10 +10,11 @@ from typing import Any
 from cnnperf.engine_table import FRONT
 from cnnperf.reports import _charts, _layer_charts
 from cnnperf.reports._pictures import chosen, data_uris
+from cnnperf.reports._readable import generated
 from cnnperf.reports._vega import Chart
 from cnnperf.table import Report, Row, Table
 
-CELL = ("run", "dataset", "model", "device")
+CELL = ("run", "dataset", "data", "model", "device")
 TASK = (*CELL, "repeat")
 CHANGES = 40
 """Of a comparison that are drawn: the verdicts first, then the largest."""
@@ -56,7 +57,7 @@ def training(report: Report) -> list[Group]:
         return []
     groups = []
     for i, rows in enumerate(_grouped(table.rows, "dataset", "data", "device", "budget")):
-        heading = _words(rows[0], "dataset", "device", "budget")
+        heading = _words(rows[0], "dataset", "data", "device", "budget")
         readings = _charts.readings(f"readings-{i}", heading, table, rows)
         groups.append(Group(heading, (*_charts.curves(f"curves-{i}", heading, table, rows), *readings)))
     return groups
@@ -68,7 +69,7 @@ def tradeoffs(report: Report) -> list[Group]:
     known = [row for row in (table.rows if table else ()) if row["latency_s"] and row["test_accuracy"] is not None]
     groups = []
     for i, rows in enumerate(_grouped(known, "run", *FRONT)):
-        heading = _words(rows[0], "dataset", "device", "host", *(["run"] if len(report.folders) > 1 else []))
+        heading = _words(rows[0], "dataset", "data", "device", "host", *(["run"] if len(report.folders) > 1 else []))
         of_sizes = sorted(_grouped(rows, "batch_size"), key=lambda of_size: of_size[0]["batch_size"])
         charts = tuple(
             _charts.tradeoff(f"tradeoff-{i}-{j}", f"Batch of {of_size[0]['batch_size']}", table, of_size)
@@ -83,12 +84,12 @@ def networks(report: Report) -> list[Group]:
     """Return what was measured inside each network and of it in engines, in the order of the records."""
     names = ("layers", "engines")
     tables = [table for name in names if (table := report.table(name))]
-    cells = dict.fromkeys(tuple(row[key] for key in CELL) for table in tables for row in table.rows)
+    cells = {tuple(row[key] for key in CELL): row for table in tables for row in table.rows}
     found = []
-    for i, cell in enumerate(cells):
+    for i, (cell, row) in enumerate(cells.items()):
         charts = tuple(_of_network(report, f"network-{i}", cell))
         if charts:
-            found.append(Group(" · ".join(_plain(cell, report)), charts))
+            found.append(Group(_heading(row, report), charts))
     return found
 
 
@@ -100,7 +101,7 @@ def sights(report: Report) -> list[Sight]:
         cell = tuple(rows[0][key] for key in CELL)
         if cell not in found:
             of_task = [row for row in (examples.rows if examples else ()) if row["task"] == rows[0]["task"]]
-            found[cell] = _sight(" · ".join(_plain(cell, report)), rows, of_task, report.folders[rows[0]["run"]])
+            found[cell] = _sight(_heading(rows[0], report), rows, of_task, report.folders[rows[0]["run"]])
     return list(found.values())
 
 
@@ -166,11 +167,12 @@ def _grouped(rows: Iterable[Row], *names: str) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _plain(cell: tuple[Any, ...], report: Report) -> tuple[str, ...]:
-    """Return what names a cell: the run only where there are several."""
-    run, dataset, model, device = cell
-    return (model, dataset, device, *([run] if len(report.folders) > 1 else []))
+def _heading(row: Row, report: Report) -> str:
+    """Return what names a row's cell: the run only where there are several."""
+    return _words(row, "model", "dataset", "data", "device", *(["run"] if len(report.folders) > 1 else []))
 
 
 def _words(row: Row, *names: str) -> str:
-    return " · ".join(str(row[name]) for name in names if row[name] is not None)
+    """Join a row's texts; of its data only that they are generated."""
+    texts = {name: row[name] for name in names} | ({"data": generated(row)} if "data" in names else {})
+    return " · ".join(str(text) for text in texts.values() if text is not None)

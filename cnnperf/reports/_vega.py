@@ -52,7 +52,7 @@ def lines(across: Column, up: Column, colour: Spec) -> Spec:
             "y": axis(up.name, words(up), up.unit) | {"scale": {"zero": False}},
             "color": colour,
             "strokeDash": _told_apart(colour, [DASHES[i // COLOURS % len(DASHES)] for i in range(number)]),
-            "shape": _told_apart(colour, [SHAPES[i % len(SHAPES)] for i in range(number)]),
+            "shape": shapes(colour),
             "opacity": {"condition": {"param": "picked", "value": 1}, "value": 0.12},
         },
     }
@@ -63,10 +63,15 @@ def bars(by: str, rows: Sequence[Row], length: Mapping[str, str], height: int = 
         "height": height * len({row[by] for row in rows}),
         "mark": {"type": "bar"},
         "encoding": {
-            "y": {"field": by, "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 220}},
+            "y": {"field": by, "type": "nominal", "title": None, "sort": None, "axis": names_within(220)},
             "x": axis(length["field"], length["title"], length["unit"]),
         },
     }
+
+
+def names_within(pixels: int) -> Spec:
+    """Return an axis of names that leaves nearly half of a plot, however narrow, to what is drawn."""
+    return {"labelLimit": {"expr": f"min({pixels}, 0.55 * containerSize()[0])"}}
 
 
 def axis(name: str, title: str, unit: str | None) -> Spec:
@@ -99,6 +104,11 @@ def series(name: str, values: Iterable[str], *, title: str | None = "", labels: 
     colour["scale"]["range"] = [f"var(--series-{index % COLOURS})" for index, _ in enumerate(domain)]
     colour |= {} if title == "" else {"title": title}
     return colour | ({"legend": {"labelExpr": labels}} if labels else {})
+
+
+def shapes(colour: Spec) -> Spec:
+    """Return a shape for each of the same series, in the same legend."""
+    return _told_apart(colour, [SHAPES[i % len(SHAPES)] for i, _ in enumerate(colour["scale"]["domain"])])
 
 
 def _told_apart(colour: Spec, by: Sequence[Any]) -> Spec:

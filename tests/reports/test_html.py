@@ -258,6 +258,39 @@ def test_several_runs_are_told_apart(both: Both) -> None:
     assert page.count('<button type="button">run</button>') >= 3
 
 
+def test_what_failed_of_two_runs_says_in_which(both: Both) -> None:
+    """So does what disturbed them; and the run is the first column, beside what differs in nothing else."""
+    named = [text for text in Page(both[1]).texts if text.endswith("cpu train") and "mlp" in text]
+    assert [name.partition(": ")[0] for name in named] == list(both[0].folders)
+    board = both[1].partition('data-table="leaderboard"')[2]
+    assert re.findall(r'<button type="button">(.*?)</button>', board)[0] == "run"
+
+
+def test_plots_of_generated_images_say_so(tmp_path: Path, trained: Trained) -> None:
+    """Over curves, as over the leaderboard; curves of real images say nothing."""
+    from cnnperf import record as store
+
+    point = {"step": 10, "samples": 1280, "seconds": 1.5, "epoch": 0.25, "n": 2000}
+    curve = m("train.validation_accuracy", "fraction", 0.5, better="higher", **point)
+    confusion = m("train.confusion", "count", 1, 0, 0, 1, better=None, num_classes=2)
+    generated = {"name": "synthetic", "fallback": "no connection"}
+    for name, data in (("lenet", {}), ("nin", {"data": generated})):
+        store.append(tmp_path, trained(name, measured=[curve, confusion], **data))
+    texts = Page(written(report_of([tmp_path]))).texts
+    for heading in ("cifar10 · data=synthetic · cpu · 60 s", "nin · cifar10 · data=synthetic · cpu"):
+        assert heading in texts
+    assert "lenet · cifar10 · cpu" in texts
+
+
+def test_layers_at_two_batch_sizes_are_told_apart(both: Both) -> None:
+    """A plot's title says of what steps it is."""
+    titles = re.findall(r"<figcaption>(.*?)</figcaption>", both[1])
+    assert {f"Training steps of 32 images: {what}" for what in ("time by layer", "memory saved", "roofline")} < set(
+        titles
+    )
+    assert "Forward passes of 32 images: roofline" in titles
+
+
 def test_two_runs_that_cannot_be_compared_say_why(tmp_path: Path, trained: Trained) -> None:
     """The sentence of the check stands where the verdicts would; two runs of different work have no such section."""
     from cnnperf import record as store

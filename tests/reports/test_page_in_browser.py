@@ -199,6 +199,16 @@ def test_no_width_scrolls_sideways(browser: Browser, folder: Path, width: int, s
     luminance = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
     assert (luminance < 60) == (scheme == "dark")
     assert watched.complaints == []
+    past_its_plot = page.locator(".plot").evaluate_all(
+        """plots => plots.filter(plot => {
+             const right = plot.getBoundingClientRect().right;
+             const all = [...plot.querySelectorAll('.role-legend text, .role-mark path')];
+             const drawn = all.filter(each => each.getBBox().width);
+             return drawn.some(each => each.getBoundingClientRect().left > right - 2
+               || (each.tagName === 'text' && each.getBoundingClientRect().right > right + 1));
+           }).map(plot => plot.dataset.chart)"""
+    )
+    assert past_its_plot == []
     if scheme == "dark":
         page.screenshot(path=kept("page-dark-phone.png", folder), full_page=True)
     page.close()
@@ -292,11 +302,37 @@ def test_a_run_through_all_stages_has_every_section(browser: Browser, tmp_path: 
         *("summary", "leaderboard", "tradeoff", "engines", "training", "profiles", "networks", "sights", "notes")
     ]
     titles = page.locator("#networks figcaption").all_text_contents()
-    assert {"Time by layer", "Memory saved by layer", "Roofline", "Throughput by batch size"} <= set(titles)
+    assert {f"Training steps of 4 images: {what}" for what in ("time by layer", "memory saved", "roofline")} <= set(
+        titles
+    )
+    assert "Throughput by batch size" in titles
     assert any(title.startswith("Layers in onnxruntime") for title in titles)
     layers = page.locator("#networks .plot").first.locator(".role-axis-label text").all_text_contents()
     assert layers.index("conv1") < layers.index("conv2") < layers.index("linear1")
     assert watched.complaints == []
+    page.close()
+
+
+def test_a_legend_has_the_shapes_of_its_points(opened: Watched) -> None:
+    """Of a roofline and of a front: whoever sees no colours reads the same; one legend and not two."""
+    for place in ("#networks .plot[data-chart$=roofline]", "#tradeoff .plot"):
+        plot = opened.page.locator(place).first
+        outlines = "all => all.map(each => each.getAttribute('d').replace(/[^A-Za-z]/g, ''))"
+        shown = plot.locator(".role-legend-symbol path").evaluate_all(outlines)[:2]
+        assert len(set(shown)) == 2
+        assert set(plot.locator(".mark-symbol.role-mark path").evaluate_all(outlines)) <= set(shown)
+    labels = opened.page.locator("#networks .plot[data-chart$=roofline]").first.locator(".role-legend-label text")
+    assert labels.all_text_contents() == ["forward", "backward"]
+
+
+def test_it_prints_in_the_colours_of_paper(browser: Browser, folder: Path) -> None:
+    """Also for a reader who prefers the dark; and what follows a plot longer than a sheet does not lie upon it."""
+    page = browser.new_page(viewport={"width": SHEET, "height": 700}, color_scheme="dark")
+    Watched(page, folder / "page.html")
+    page.emulate_media(media="print", color_scheme="dark")
+    style = "style => getComputedStyle(style).getPropertyValue('--page').trim()"
+    assert page.locator("html").evaluate(style) == "#fff"
+    assert page.locator(".plots").first.evaluate("plots => getComputedStyle(plots).display") == "block"
     page.close()
 
 

@@ -111,9 +111,11 @@ const config = {
 };
 
 function legend(width, spec) {
-  const domain = spec.encoding?.color?.scale?.domain ?? [];
-  const entry = 60 + 6.5 * Math.max(10, ...domain.map((name) => name.length));  // The label's width, about, and its symbol.
-  const columns = Math.max(1, Math.floor(width / entry));
+  const encodings = [spec, ...(spec.layer ?? [])].map((each) => each.encoding ?? {});
+  const domain = encodings.flatMap((each) => each.color?.scale?.domain ?? []);
+  const room = encodings.some((each) => each.y?.type === "nominal") ? 0.45 * width : width;  // It begins where names end.
+  const entry = 40 + 6 * Math.max(6, ...domain.map((name) => name.length));  // The label's width, about, and its symbol.
+  const columns = Math.max(1, Math.floor(room / entry));
   const layout = { bottom: { direction: "vertical", anchor: "start" } };
   return { ...muted, orient: "bottom", columns, layout, labelLimit: width - 90, symbolLimit: 60, symbolStrokeColor: "var(--muted)" };
 }
