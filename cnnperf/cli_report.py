@@ -22,7 +22,7 @@ def report(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write to this file instead of stdout; csv takes a folder for all tables."),
+        typer.Option(metavar="FILE", help="Write to this file instead of stdout; of csv a folder takes all tables."),
     ] = None,
 ) -> None:
     """Make the tables again from the records of earlier runs, or a page with plots: --format html --out page.html."""
@@ -34,7 +34,8 @@ def report(
         write(table, sys.stdout)
         return
     try:
-        if format == Format.csv and out.is_dir():
+        if format == Format.csv and (out.is_dir() or not out.suffix):
+            out.mkdir(parents=True, exist_ok=True)
             write(table, out)
             return
         with open(out, "w", encoding="utf-8", newline="") as file:

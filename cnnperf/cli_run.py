@@ -146,10 +146,10 @@ def _print_results(folder: Path) -> dict[str, Status]:
 
 
 def _print_shares(made: Sequence[Record], start: float) -> None:
-    """Say what the time of a command went into, if it trained."""
+    """Say what the time of a command went into, if it trained and did nothing else."""
     from cnnperf.leaderboard import summary
 
-    if any(record.task.stage == "train" for record in made):
+    if made and all(record.task.stage == "train" for record in made):
         print(summary(made, perf_counter() - start), file=sys.stderr)
 
 

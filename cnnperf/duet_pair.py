@@ -99,7 +99,8 @@ class Workers:
         requests = {}
         for index in (0,) if leads else (0, 1):
             arm, task = self._arms[index], contest.tasks[index]
-            document = task.model_dump(mode="json") | {"settings": contest.chosen[index]}
+            # Its suite's name decides nothing, and a revision may not know that tasks have one.
+            document = task.model_dump(mode="json", exclude={"suite"}) | {"settings": contest.chosen[index]}
             opening = Opening(
                 task=document,
                 metric=contest.metric,

@@ -21,6 +21,7 @@ _MACHINE = (
 
 RUNS = (
     Column("run", shown=0),
+    Column("suite", shown=0),
     Column("started", shown=0),
     Column("ended", shown=0),
     Column("task_s", "in tasks", unit="s", shown=0),
@@ -78,6 +79,7 @@ def _run(run: str, records: Sequence[Record]) -> Row:
     statuses: list[str] = [r.status for r in records]
     row = {
         "run": run,
+        "suite": ", ".join(dict.fromkeys(r.task.suite for r in records if r.task.suite)) or None,
         "started": min(r.started for r in records),
         "ended": max(_end(r) for r in records),
         "task_s": sum(r.duration_s for r in records),

@@ -87,6 +87,7 @@ def plan(suite: Suite, only: str | None = None) -> tuple[Task, ...]:
             threads=suite.threads,
             timeout_s=suite.timeout_s,
             settings=suite.sections.get(stage, {}),
+            suite=suite.name,
         )
         for cell in suite.cells()
         if only is None or cell.matches(only)

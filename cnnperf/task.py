@@ -112,11 +112,13 @@ class Task(Frozen):
     """Keys of the tasks whose artifacts it reads; through them a change in a training changes what follows."""
     data: Provenance | None = None
     """The images it reads; None until preflight has found them."""
+    suite: str = ""
+    """What it was planned by."""
 
     @cached_property
     def key(self) -> str:
-        """Hash all that decides the outcome, so that a change gives another key; timeout and data's place do not."""
-        content = self.model_dump(mode="json", exclude={"timeout_s": True, "data": {"source"}})
+        """Hash all that decides the outcome, so that a change gives another key: not timeout, suite, data's place."""
+        content = self.model_dump(mode="json", exclude={"timeout_s": True, "suite": True, "data": {"source"}})
         # Left out where empty, so that what was measured before there were any keeps its key.
         content = {name: value for name, value in content.items() if value or name not in ("variant", "needs")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

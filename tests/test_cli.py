@@ -79,17 +79,18 @@ def test_a_report_is_made_again_from_an_old_run(finished: Finished, tmp_path: Pa
     done = cnnperf("report", finished[1], "--format", format, COLUMNS="200")
     assert done.returncode == 0, done.stderr
     assert "lenet[pool=max]" in done.stdout.replace("\\", "")  # Markdown's brackets are escaped.
-    file = tmp_path / "report"
+    file = tmp_path / f"report.{format}"
     assert cnnperf("report", finished[1], "--format", format, "--out", file, COLUMNS="200").stdout == ""
     assert file.read_text() == done.stdout
 
 
 def test_a_folder_takes_all_tables(finished: Finished, tmp_path: Path) -> None:
     """Those that the run wrote, byte for byte."""
-    assert cnnperf("report", finished[1], "--format", "csv", "--out", tmp_path).returncode == 0
+    out = tmp_path / "not" / "there"
+    assert cnnperf("report", finished[1], "--format", "csv", "--out", out).returncode == 0
     written = {file.name: file.read_bytes() for file in finished[1].glob("*.csv")}
     assert {"leaderboard.csv", "curves.csv", "tasks.csv", "runs.csv", "confusion.csv", "examples.csv"} <= set(written)
-    assert {file.name: file.read_bytes() for file in tmp_path.glob("*.csv")} == written
+    assert {file.name: file.read_bytes() for file in out.glob("*.csv")} == written
 
 
 def test_a_run_is_resumed(suite: Path, finished: Finished) -> None:

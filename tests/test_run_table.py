@@ -17,7 +17,18 @@ def test_a_run_says_when_where_and_how_it_ended(trained: Trained) -> None:
     assert (row["tasks"], row["ok"], row["failed"], row["timeout"], row["skipped"]) == (3, 1, 1, 0, 1)
     assert (row["started"], row["ended"]) == ("2025-01-02T03:04:05Z", "2025-01-02T03:11:40.250+00:00")
     assert row["task_s"] == 300.0
+    assert row["suite"] is None
     assert row["host"] == "box"
+
+
+def test_a_run_says_of_which_suite_it_is(trained: Trained) -> None:
+    """Wherever its folder lies; of a folder that two suites went into, both."""
+    records = [
+        r.model_copy(update={"task": r.task.model_copy(update={"suite": suite})})
+        for r, suite in ((trained(), "cifar"), (trained("nin"), "mine"), (trained("vgg"), "cifar"))
+    ]
+    (row,) = run_table({"anywhere": records}).rows
+    assert row["suite"] == "cifar, mine"
 
 
 def test_another_machine_has_a_row_of_its_own(trained: Trained) -> None:

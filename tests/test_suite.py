@@ -233,6 +233,13 @@ def test_a_task_survives_json_with_its_key() -> None:
     assert back.key == task.key
 
 
+def test_the_suite_s_name_decides_nothing() -> None:
+    """A task says what planned it; the same task of another suite has the same key."""
+    [one], [other] = plan(suite(name="mine")), plan(suite(name="yours"))
+    assert (one.suite, other.suite) == ("mine", "yours")
+    assert one.key == other.key
+
+
 def test_equal_choices_are_one() -> None:
     """Choices can be counted and looked up."""
     one, other = Choice.model_validate("lenet"), Choice(name="lenet")
