@@ -137,6 +137,37 @@ def test_readme_prints_the_leaderboards_that_were_measured(run: str) -> None:
     assert shown == [told(row) for row in measured(run).values()]
 
 
+def test_readme_tells_how_much_faster_each_engine_was() -> None:
+    """Each row of its table, in order, is that of the reference run; all passed parity, with all kernels mapped."""
+    rows = reference("engines/engines.csv")
+    assert {row["parity"] for row in rows} == {row["status"] for row in rows} == {"ok"}
+    assert {float(row["mapped_share"]) for row in rows if row["engine"] != "torch"} == {1.0}
+    assert max(float(row["accuracy_drop"]) for row in rows) == pytest.approx(0.009)
+
+    def told(row: dict[str, str]) -> str:
+        speedup, low, high = (
+            f"{float(row[name]):.{2 if float(row[name]) < 10 else 1}f}" if row[name] else ""
+            for name in ("speedup", "speedup_low", "speedup_high")
+        )
+        return f"{speedup} [{low}–{high}]" if low else f"{speedup} unpaired"
+
+    of_model: dict[str, list[str]] = {}
+    for row in rows:
+        cells = of_model.setdefault(row["model"], [])
+        if row["engine"] != "torch":
+            cells.append(told(row))
+        elif row["batch_size"] == "1":
+            cells.append(latency(float(row["latency_s"])))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (\w+) \| ([\d.]+ [µm]s) \| (.+) \|$", readme, flags=re.MULTILINE)
+    assert [(model, [first, *rest.split(" | ")]) for model, first, rest in shown] == list(of_model.items())
+
+
+def latency(seconds: float) -> str:
+    """Write a time as the table does."""
+    return f"{1e6 * seconds:.0f} µs" if seconds < 1e-3 else f"{1e3 * seconds:.{2 if seconds < 1e-2 else 1}f} ms"
+
+
 def test_the_workflow_leaves_time_for_an_environment() -> None:
     """The limits of the step and of the job stand above the minutes that are measured, with what comes before them."""
     workflow = (ROOT / ".github" / "workflows" / "regression.yml").read_text(encoding="utf-8")
