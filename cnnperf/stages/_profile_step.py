@@ -101,8 +101,9 @@ class InferenceStep:
             images, _ = next(self._batches)
         with within, torch.inference_mode(), self._autocast:
             start = mark()
-            self._model(images)
+            output = self._model(images)
             marks[FORWARD] = start, mark()
+            models.logits(output)  # Raises if there are none.
         return marks
 
 

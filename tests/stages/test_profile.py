@@ -284,6 +284,13 @@ def test_a_network_may_return_a_tuple(bench: MakeBench) -> None:
         assert of(found, "forward_macs")["inner.1"].values == (32 * 28 * 28 * 10,)
 
 
+@pytest.mark.parametrize("mode", ["train", "infer"])
+def test_a_network_that_returns_no_tensor_is_refused(bench: MakeBench, mode: str) -> None:
+    """In training and in inference alike."""
+    with pytest.raises(UsageError, match="the network returned NoneType without a tensor; return the logits first"):
+        list(measure(bench(model="silent"), settings(mode=mode)))
+
+
 def test_every_probe_is_named_and_kept() -> None:
     """Products, convolutions in both formats, copies: all samples of each."""
     found = list(_roofline.probe(acquire(), torch.float32))
