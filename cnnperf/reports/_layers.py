@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cnnperf.layer_table import BYTES, DIRECTIONS, UNITS, LayerProfile
+from cnnperf.layer_table import BYTES, DIRECTIONS, UNITS, LayerProfile, steps_of, summed
 from cnnperf.reports._fit import fit, left_out, widen
 from cnnperf.reports._readable import MISSING, scaled
 from cnnperf.table import Column, Row
@@ -135,7 +135,7 @@ def folded(rows: Sequence[Row], depth: int) -> Iterator[Row]:
             yield members[0]
             continue
         subtotal: dict[str, Any] = dict.fromkeys(UNITS)
-        subtotal |= {column: _sum(members, column) for column in SUMMED}
+        subtotal |= {column: summed(members, column) for column in SUMMED}
         yield subtotal | {"layer": name, "type": f"{len(members)} layers", "order": members[0]["order"]}
 
 
@@ -152,14 +152,13 @@ def _missing(profile: LayerProfile) -> dict[str, list[str]]:
 
 def _title(profile: LayerProfile) -> str:
     row, record = profile.rows[0], profile.record
-    what = "training steps" if row["mode"] == "train" else "forward passes"
     data = f"data={row['data']}" if row["data"] == "synthetic" else None
     label = record.machine.cpu if row["device"] == "cpu" else record.machine.gpu
     parts = (
         row["model"],
         row["dataset"],
         data,
-        f"{what} of {row['batch_size']} images",
+        steps_of(row),
         f"{row['device']} ({label})",
         f"{record.machine.threads or record.task.threads} threads",
         f"{row['weights']} weights",
@@ -213,8 +212,3 @@ def bar(value: float, largest: float) -> str:
     """Draw a bar of eighths."""
     eighths = round(8 * BAR * value / largest) if largest else 0
     return ("█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()).ljust(BAR)
-
-
-def _sum(rows: Sequence[Row], column: str) -> Any:
-    values = [row[column] for row in rows if row[column] is not None]
-    return sum(values) if values else None

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from cnnperf import sampling
+from cnnperf._roofline import MEMORY_PROBE
 from cnnperf.devices.cpu import acquire
 from cnnperf.errors import StageError, UsageError
 from cnnperf.record import Measurement, Record
@@ -36,7 +37,7 @@ TRAINING = {"validation_images": 100, "batch_size": 32, "optimizer": "nesterov"}
 def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_roofline, "SQUARES", (64,))
     monkeypatch.setattr(_roofline, "CONVOLUTIONS", ((3, 2, 4, 8),))
-    monkeypatch.setattr(_roofline, "COPIES", {"256 MiB": 2**16})
+    monkeypatch.setattr(_roofline, "COPIES", {MEMORY_PROBE: 2**16})
     monkeypatch.setattr(_roofline, "PROBE_S", 0.0)
 
 
@@ -298,7 +299,7 @@ def test_every_probe_is_named_and_kept() -> None:
         "matmul 64×64",
         "conv 3×3 2×4×8×8 NCHW",
         "conv 3×3 2×4×8×8 NHWC",
-        "copy 256 MiB",
+        MEMORY_PROBE,
     ]
     assert all(len(m.values) == _roofline.LEAST and min(m.values) > 0 for m in found)
 
