@@ -47,7 +47,8 @@ COLUMNS = (
 
 NOTES = (
     "step: median over steps without hooks; forward and backward: sums of the layers' medians.",
-    "peak above start: of the step's allocations; saved: what autograd keeps for backward.",
+    "peak above start: of what the step allocates through torch, and the process may rise by much more (profiles.csv); "
+    "saved: what autograd keeps for backward.",
     "MFU: counted FLOPs (2 × MACs, forward and backward) ÷ what the machine's best probe would do in a step.",
 )
 """What the table's numbers mean."""
