@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from cnnperf._roofline import EXCESS, is_above
 from cnnperf.layer_table import BYTES, DIRECTIONS, UNITS, LayerProfile, steps_of, summed
 from cnnperf.reports._fit import fit, left_out, widen
 from cnnperf.reports._readable import MISSING, scaled
@@ -117,8 +118,8 @@ def remarks(profile: LayerProfile) -> Iterator[str]:
     names = sorted({name for names in uncounted for name in names.split(", ")})
     if names:
         yield f"Operators without a FLOP formula, in bytes moved only: {', '.join(names)}."
-    for probe, names in _missing(profile).items():
-        yield f"Above the measured peak: {', '.join(names)}; the missing probe is a {probe}."
+    for reason, names in _above(profile).items():
+        yield f"Above the measured peak: {', '.join(names)}; {reason}."
     idle = [row["layer"] for row in profile.rows if row["calls"] == 0]
     if idle:
         yield f"Never called: {', '.join(idle)}."
@@ -139,15 +140,23 @@ def folded(rows: Sequence[Row], depth: int) -> Iterator[Row]:
         yield subtotal | {"layer": name, "type": f"{len(members)} layers", "order": members[0]["order"]}
 
 
-def _missing(profile: LayerProfile) -> dict[str, list[str]]:
-    """Return which layers' shares a further probe would explain, by that probe, whatever its size."""
+def _above(profile: LayerProfile) -> dict[str, list[str]]:
+    """Return which layers' shares are above the measured peak, by what is said of it."""
     found: dict[str, list[str]] = {}
     for row in profile.rows:
         for direction in DIRECTIONS:
-            if probe := row[f"{direction}_missing_probe"]:
-                kind = "copy that stays in a cache" if probe.startswith("copy") else probe
-                found.setdefault(kind, []).append(f"{row['layer']} {direction}")
+            if is_above(row[f"{direction}_share"]):
+                reason = _reason(row[f"{direction}_missing_probe"])
+                found.setdefault(reason, []).append(f"{row['layer']} {direction}")
     return found
+
+
+def _reason(missing_probe: str | None) -> str:
+    """Name the probe that would explain a share, whatever its size."""
+    if missing_probe is None:
+        return f"by {scaled(EXCESS - 1, 'fraction')} at most, for which no probe is held to be missing"
+    kind = "copy that stays in a cache" if missing_probe.startswith("copy") else missing_probe
+    return f"the missing probe is a {kind}"
 
 
 def _title(profile: LayerProfile) -> str:
@@ -204,7 +213,7 @@ def _cell(column: Column, row: Row, largest: Mapping[str, float]) -> Text:
         return Text(f"{value / 1e9:.3g}")
     words = scaled(value, column.unit)
     if column.unit == "fraction":
-        return Text(f"{words}{' > measured peak' if value > 1 else ''}")
+        return Text(f"{words}{' > measured peak' if is_above(value) else ''}")
     return Text(f"{words:>9} {bar(value, largest[name])}" if name in BARRED else words)
 
 
