@@ -15,6 +15,11 @@ EXCESS = 1.05
 MIB = 2**20
 
 
+def is_above(share: float | None) -> bool:
+    """Tell whether a share is above the measured peak, as it is printed: 100.0 % is not."""
+    return share is not None and round(share, 3) > 1
+
+
 @dataclass(frozen=True, slots=True)
 class Roofline:
     """A machine's two ceilings, and the probe that reached the first."""

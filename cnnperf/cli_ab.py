@@ -70,18 +70,20 @@ def ab(
     anything worse, missing or an error, 3 anything inconclusive or nothing compared, 2 the request cannot be carried
     out, 130 interrupted.
     """
+    from cnnperf import duet_store
     from cnnperf.duet_arms import contests
     from cnnperf.gate import compare
     from cnnperf.gate_verdict import comparison
     from cnnperf.live import DuetScreen, stderr
     from cnnperf.revisions import arm_of
-    from cnnperf.runner import new_folder
+    from cnnperf.runner import folder_to_make
     from cnnperf.suite import load_suite
     from cnnperf.verdict import WRITERS
 
     chosen = load_suite(suite).narrowed(only=only, stages=["train"]).model_copy(update={"repeats": 1})
     if minutes is not None and not math.isfinite(minutes):
         raise UsageError(f"--minutes: {minutes} is no length of time; give a number, or leave it out")
+    folder = folder_to_make(chosen.model_copy(update={"name": "ab"}), out, duet_store.FILE)
     assigned = baseline_set or [], candidate_set or []
     changed = [_changed(chosen, *each) for each in zip(assigned, ("--baseline-set", "--candidate-set"), strict=True)]
     with ExitStack() as stack:
@@ -94,7 +96,6 @@ def ab(
         ]
         tasks = [_prepared(each, suite, only, data).tasks for each in (changed if any(assigned) else changed[:1])]
         notes = (*_unchanged(tasks, assigned), *_skipped(tasks[0]))
-        folder = out or new_folder(chosen.model_copy(update={"name": "ab"}))
         screen = DuetScreen(stderr())
         with screen.shown():
             result = compare(

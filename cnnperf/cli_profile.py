@@ -25,7 +25,10 @@ def profile(
     mode: Annotated[Mode, typer.Option(help="Training steps, or forward passes in evaluation mode.")] = Mode.train,
     samples: Annotated[int | None, typer.Option(metavar="N", help="Steps with hooks, and as many without.")] = None,
     by: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Sort by this column of layers.csv, the largest first.")
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Sort by this column of layers.csv: numbers from the largest, text from A."
+        ),
     ] = None,
     depth: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Fold what lies deeper into subtotals per block.")

@@ -87,8 +87,7 @@ class LayerProfile:
 
     def total(self, column: str) -> Any:
         """Return the sum of a column; None if no row has a value."""
-        values = [row[column] for row in self.rows if row[column] is not None]
-        return sum(values) if values else None
+        return summed(self.rows, column)
 
     @property
     def overhead(self) -> float | None:
@@ -104,6 +103,18 @@ class LayerProfile:
         flops = [self.total(f"{direction}_flops") for direction in DIRECTIONS]
         step_s, peak = self.one("step_seconds"), self.roofline.flops_per_s
         return sum(filter(None, flops)) / (step_s * peak) if any(flops) and step_s and peak else None
+
+
+def summed(rows: Iterable[Row], column: str) -> Any:
+    """Return the sum of a column over rows; None if none of them has a value."""
+    values = [row[column] for row in rows if row[column] is not None]
+    return sum(values) if values else None
+
+
+def steps_of(row: Row) -> str:
+    """Say what was profiled: `training steps of 32 images`."""
+    what = "training steps" if row["mode"] == "train" else "forward passes"
+    return f"{what} of {row['batch_size']} images"
 
 
 def layers(runs: str | Path | Iterable[str | Path]) -> DataFrame:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnperf._repeats import Repeats
-from cnnperf.layer_table import STAGE, LayerProfile, profiles
+from cnnperf.layer_table import STAGE, LayerProfile, profiles, steps_of
 from cnnperf.record import Record
 from cnnperf.table import Column, Row, Table
 
@@ -47,7 +47,8 @@ COLUMNS = (
 
 NOTES = (
     "step: median over steps without hooks; forward and backward: sums of the layers' medians.",
-    "peak above start: of the step's allocations; saved: what autograd keeps for backward.",
+    "peak above start: of what the step allocates through torch, and the process may rise by much more (profiles.csv); "
+    "saved: what autograd keeps for backward.",
     "MFU: counted FLOPs (2 × MACs, forward and backward) ÷ what the machine's best probe would do in a step.",
 )
 """What the table's numbers mean."""
@@ -62,10 +63,8 @@ def profile_table(records: Mapping[str, Sequence[Record]]) -> Table:
 
 
 def _of_profile(profile: LayerProfile) -> Row:
-    mode, batch_size = profile.tags["mode"], profile.tags["batch_size"]
     row = _of_record(profile.run, profile.record)
-    steps = "training steps" if mode == "train" else "forward passes"
-    row |= {"budget": f"{steps} of {batch_size} images", "mode": mode, "batch_size": batch_size}
+    row |= {"budget": steps_of(profile.tags), **profile.tags}
     parameters = profile.one("parameters")
     row |= {"parameters": None if parameters is None else int(parameters)}
     row |= {"weights": profile.tag("parameters", "weights"), "peak_at": profile.tag("peak_above_start_bytes", "at")}

@@ -79,9 +79,12 @@ def new_folder(suite: Suite, results: Path = Path("results")) -> Path:
     return results / suite.name / f"{now}-{_slug(fingerprint().host)}"
 
 
-def folder_to_make(suite: Suite, out: Path | None) -> Path:
-    """Return the run folder that was asked for, a new one by default. Raises UsageError for one that holds a run."""
-    if out and (out / store.FILE).exists():
+def folder_to_make(suite: Suite, out: Path | None, file: str = store.FILE) -> Path:
+    """Return the run folder that was asked for, a new one by default.
+
+    Raises UsageError for one that holds a run: the file to which its measurements go.
+    """
+    if out and (out / file).exists():
         raise UsageError(f"--out: {out} holds a run already; give another folder")
     return out or new_folder(suite)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from cnnperf._roofline import MEMORY_PROBE
 from cnnperf.record import Machine, Measurement, Record
 from cnnperf.task import Task
 
@@ -149,7 +150,7 @@ def profiled(trained: Callable[..., Record]) -> Record:
 
     measured = (
         m("probe_flops_per_s", "FLOP/s", 9e9, 1e10, probe="matmul"),
-        m("probe_bytes_per_s", "bytes/s", 1e9, probe="copy 256 MiB"),
+        m("probe_bytes_per_s", "bytes/s", 1e9, probe=MEMORY_PROBE),
         m("parameters", "count", 80, weights="trained"),
         m("calls", "count", 1, layer="block.conv", order=0, type="Conv2d", outputs="32×8×14×14", dtype="float32"),
         m("calls", "count", 1, layer="block.relu", order=1, type="ReLU", outputs="32×8×14×14", dtype="float32"),

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cnnperf.duet_store import FILE
+
 SUITE = """
 datasets = [{ name = "synthetic", train = 256, test = 64 }]
 models = ["planted:build"]
@@ -68,6 +70,17 @@ def test_what_cannot_be_carried_out(suite: Path, arguments: tuple[str, ...], wor
     assert done.stdout == ""
 
 
+def test_a_folder_that_holds_a_comparison_is_refused(suite: Path) -> None:
+    """One sentence, exit 2, and its samples are left as they are."""
+    folder = suite.parent / "out"
+    folder.mkdir()
+    (folder / FILE).write_text("{}\n")
+    done = ab(suite)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"cnnperf: --out: {folder} holds a run already; give another folder\n"
+    assert [(file.name, file.read_text()) for file in folder.iterdir()] == [(FILE, "{}\n")]
+
+
 def test_an_interpreter_without_cnnperf(suite: Path, tmp_path: Path) -> None:
     """It says so, and of which side it is."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
@@ -86,7 +99,7 @@ def test_a_setting_changed_for_the_candidate(suite: Path) -> None:
     assert second.startswith("planned: about ")
     assert done.stdout.startswith("**2 inconclusive → exit 3**")
     assert "no verdict stands on fewer than" in done.stdout
-    assert len((suite.parent / "out/duet.jsonl").read_text().splitlines()) == 1 + 2 * 2
+    assert len((suite.parent / "out" / FILE).read_text().splitlines()) == 1 + 2 * 2
 
 
 def test_interrupted(suite: Path) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from cnnperf.record import FILE
+
 onnx = pytest.importorskip("onnx")
 
 QUICK = ("--dataset", "synthetic", "--samples", "11", "--pairs", "0", "--threads", "1", "--batch-size", "4")
@@ -65,6 +67,15 @@ def test_what_cannot_be_carried_out_is_refused(words: tuple[str, ...], sentence:
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
+    """One sentence, exit 2, and the run is left as it is."""
+    (tmp_path / FILE).write_text("")
+    done = infer("lenet", *QUICK, "--out", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"cnnperf: --out: {tmp_path} holds a run already; give another folder\n"
+    assert [file.name for file in tmp_path.iterdir()] == [FILE]
 
 
 @pytest.mark.parametrize("engine", ["torch", "torch_compile"])

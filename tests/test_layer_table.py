@@ -72,31 +72,60 @@ def test_three_sentences_say_what_a_reader_wants(profiled: Record) -> None:
     assert "block.relu forward: 20.0 % of what is attainable (memory-bound)" in roofline
 
 
+def written(profiled: Record, direction: str, seconds: float) -> tuple[str, str]:
+    """Return the line of `block.conv`, and all that is printed, where it takes so long in a direction."""
+    measured = tuple(
+        m.model_copy(update={"values": (seconds,)})
+        if m.metric == f"profile.{direction}_seconds" and m.tags["layer"] == "block.conv"
+        else m
+        for m in profiled.measurements
+    )
+    [profile] = profiles({"run": (profiled.model_copy(update={"measurements": measured}),)})
+    out = io.StringIO()
+    write(profile, out)
+    return next(line for line in out.getvalue().splitlines() if line.startswith("block.conv")), out.getvalue()
+
+
 def test_a_layer_above_the_measured_peak_says_so(profiled: Record) -> None:
-    """In words beside the share, which is not clipped, and a line names the probe that is missing; at 100 % nothing."""
-
-    def line(seconds: float) -> tuple[str, str]:
-        fast = [
-            m.model_copy(update={"values": (seconds,)})
-            if m.metric == "profile.forward_seconds" and m.tags["layer"] == "block.conv"
-            else m
-            for m in profiled.measurements
-        ]
-        [profile] = profiles({"run": (profiled.model_copy(update={"measurements": tuple(fast)}),)})
-        out = io.StringIO()
-        write(profile, out)
-        return next(line for line in out.getvalue().splitlines() if line.startswith("block.conv")), out.getvalue()
-
-    row, text = line(0.0008)
+    """In words beside the share, which is not clipped, and a line names the probe that is missing."""
+    row, text = written(profiled, "forward", 0.0008)
     assert "125.0 % > measured peak" in row
     missing = (
         "Above the measured peak: block.conv forward; the missing probe is a product or convolution faster than matmul."
     )
     assert missing in text
-    row, text = line(0.001)
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.001 / 1.0003])
+def test_a_layer_at_the_measured_peak_is_not_above_it(profiled: Record, seconds: float) -> None:
+    """What is printed as 100.0 % is not said to be more."""
+    row, text = written(profiled, "forward", seconds)
     assert "100.0 %" in row
     assert "measured peak" not in row
     assert "Above the measured peak" not in text
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize(
+    ("share", "reason"),
+    [
+        (1.02, "by 5.0 % at most, for which no probe is held to be missing"),
+        (1.2, "the missing probe is a copy that stays in a cache"),
+    ],
+)
+def test_both_directions_above_the_measured_peak_are_named(
+    profiled: Record, direction: str, share: float, reason: str
+) -> None:
+    """From 100 % on, with the missing probe or that none is held to be missing."""
+    [moved] = profiled.find("profile.forward_moved_bytes", layer="block.relu")
+    moved = moved.model_copy(update={"metric": f"profile.{direction}_moved_bytes", "tags": dict(moved.tags)})
+    moved.tags["layer"] = "block.conv"
+    kept = tuple(m for m in profiled.measurements if "macs" not in m.metric and "moved" not in m.metric)
+    memory_bound = profiled.model_copy(update={"measurements": (*kept, moved)})
+    _, text = written(memory_bound, direction, 100_000 / (share * 1e9))
+    assert [line for line in text.splitlines() if line.startswith("Above")] == [
+        f"Above the measured peak: block.conv {direction}; {reason}."
+    ]
 
 
 def test_a_bar_is_as_long_as_its_value() -> None:

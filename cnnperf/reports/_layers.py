@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cnnperf.layer_table import BYTES, DIRECTIONS, UNITS, LayerProfile
+from cnnperf._roofline import EXCESS, is_above
+from cnnperf.layer_table import BYTES, DIRECTIONS, UNITS, LayerProfile, steps_of, summed
 from cnnperf.reports._fit import fit, left_out, widen
 from cnnperf.reports._readable import MISSING, generated, scaled
 from cnnperf.table import Column, Row
@@ -105,7 +106,8 @@ def remarks(profile: LayerProfile) -> Iterator[str]:
     """Say how the numbers came about, and what they leave out."""
     step_s, overhead, mfu = profile.one("step_seconds"), profile.overhead, profile.mfu
     if step_s is not None and overhead is not None:
-        longer = f"{overhead:.1%} longer" if overhead > 0 else "no longer, as far as the noise lets one see"
+        more = scaled(overhead, "fraction")
+        longer = f"{more} longer" if overhead > 0 else "no longer, as far as the noise lets one see"
         yield f"A step without hooks takes {scaled(step_s, 's')} (median); hooks make it {longer}."
     roofline = profile.roofline
     if mfu is not None and roofline.flops_per_s and roofline.bytes_per_s:
@@ -117,8 +119,8 @@ def remarks(profile: LayerProfile) -> Iterator[str]:
     names = sorted({name for names in uncounted for name in names.split(", ")})
     if names:
         yield f"Operators without a FLOP formula, in bytes moved only: {', '.join(names)}."
-    for probe, names in _missing(profile).items():
-        yield f"Above the measured peak: {', '.join(names)}; the missing probe is a {probe}."
+    for reason, names in _above(profile).items():
+        yield f"Above the measured peak: {', '.join(names)}; {reason}."
     idle = [row["layer"] for row in profile.rows if row["calls"] == 0]
     if idle:
         yield f"Never called: {', '.join(idle)}."
@@ -135,30 +137,37 @@ def folded(rows: Sequence[Row], depth: int) -> Iterator[Row]:
             yield members[0]
             continue
         subtotal: dict[str, Any] = dict.fromkeys(UNITS)
-        subtotal |= {column: _sum(members, column) for column in SUMMED}
+        subtotal |= {column: summed(members, column) for column in SUMMED}
         yield subtotal | {"layer": name, "type": f"{len(members)} layers", "order": members[0]["order"]}
 
 
-def _missing(profile: LayerProfile) -> dict[str, list[str]]:
-    """Return which layers' shares a further probe would explain, by that probe, whatever its size."""
+def _above(profile: LayerProfile) -> dict[str, list[str]]:
+    """Return which layers' shares are above the measured peak, by what is said of it."""
     found: dict[str, list[str]] = {}
     for row in profile.rows:
         for direction in DIRECTIONS:
-            if probe := row[f"{direction}_missing_probe"]:
-                kind = "copy that stays in a cache" if probe.startswith("copy") else probe
-                found.setdefault(kind, []).append(f"{row['layer']} {direction}")
+            if is_above(row[f"{direction}_share"]):
+                reason = _reason(row[f"{direction}_missing_probe"])
+                found.setdefault(reason, []).append(f"{row['layer']} {direction}")
     return found
+
+
+def _reason(missing_probe: str | None) -> str:
+    """Name the probe that would explain a share, whatever its size."""
+    if missing_probe is None:
+        return f"by {scaled(EXCESS - 1, 'fraction')} at most, for which no probe is held to be missing"
+    kind = "copy that stays in a cache" if missing_probe.startswith("copy") else missing_probe
+    return f"the missing probe is a {kind}"
 
 
 def _title(profile: LayerProfile) -> str:
     row, record = profile.rows[0], profile.record
-    what = "training steps" if row["mode"] == "train" else "forward passes"
     label = record.machine.cpu if row["device"] == "cpu" else record.machine.gpu
     parts = (
         row["model"],
         row["dataset"],
         generated(row),
-        f"{what} of {row['batch_size']} images",
+        steps_of(row),
         f"{row['device']} ({label})",
         f"{record.machine.threads or record.task.threads} threads",
         f"{row['weights']} weights",
@@ -204,7 +213,7 @@ def _cell(column: Column, row: Row, largest: Mapping[str, float]) -> Text:
         return Text(f"{value / 1e9:.3g}")
     words = scaled(value, column.unit)
     if column.unit == "fraction":
-        return Text(f"{words}{' > measured peak' if value > 1 else ''}")
+        return Text(f"{words}{' > measured peak' if is_above(value) else ''}")
     return Text(f"{words:>9} {bar(value, largest[name])}" if name in BARRED else words)
 
 
@@ -212,8 +221,3 @@ def bar(value: float, largest: float) -> str:
     """Draw a bar of eighths."""
     eighths = round(8 * BAR * value / largest) if largest else 0
     return ("█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()).ljust(BAR)
-
-
-def _sum(rows: Sequence[Row], column: str) -> Any:
-    values = [row[column] for row in rows if row[column] is not None]
-    return sum(values) if values else None

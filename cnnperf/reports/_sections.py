@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnperf.engine_table import FRONT
+from cnnperf.layer_table import steps_of
 from cnnperf.reports import _charts, _layer_charts
 from cnnperf.reports._pictures import chosen, data_uris
 from cnnperf.reports._readable import generated
@@ -125,8 +126,7 @@ def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Ch
             words = f"Layers in {first[0]['engine']}, batch of {first[0]['batch_size']}"
             yield _layer_charts.beside_torch(f"{name}-engine-{i}", words, layers, first)
             continue
-        what = "training steps" if first[0]["mode"] == "train" else "forward passes"
-        words = f"{what.capitalize()} of {first[0]['batch_size']} images"
+        words = steps_of(first[0]).capitalize()
         yield _layer_charts.layer_times(f"{name}-layers-{i}", words, layers, first)
         if any(row["saved_bytes"] for row in first):
             yield _layer_charts.layer_memory(f"{name}-layers-{i}", words, layers, first)

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from cnnperf.stages._layers import UNATTRIBUTED, Listener, tensors
+from cnnperf.stages._layer_hooks import Listener
+from cnnperf.stages._layers import UNATTRIBUTED, tensors
 
 WRITES_NOTHING = {"empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided"}
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from cnnperf.devices import Device
-from cnnperf.stages._layers import LOSS, UNATTRIBUTED, Listener
+from cnnperf.stages._layer_hooks import Listener
+from cnnperf.stages._layers import LOSS, UNATTRIBUTED
 
 Direction = Literal["forward", "backward"]
 

@@ -13,7 +13,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.optim import Optimizer
 
 from cnnperf.devices import Device
-from cnnperf.stages._layers import UNATTRIBUTED, Layer, Listener, Structure, in_backward, tensors
+from cnnperf.stages._layer_hooks import Listener
+from cnnperf.stages._layers import UNATTRIBUTED, Layer, Structure, in_backward, tensors
 
 
 class SavedTensors(Listener):

@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 from cnnperf import models
 from cnnperf.stages._augment import Batches
 from cnnperf.stages._evaluate import separate_random_numbers
-from cnnperf.stages._layers import DATA, LOSS, OPTIMIZER, Hooks
+from cnnperf.stages._layer_hooks import Hooks
+from cnnperf.stages._layers import DATA, LOSS, OPTIMIZER
 from cnnperf.stages._optimise import autocast, optimizers, trainable
 
 if TYPE_CHECKING:
@@ -101,8 +102,9 @@ class InferenceStep:
             images, _ = next(self._batches)
         with within, torch.inference_mode(), self._autocast:
             start = mark()
-            self._model(images)
+            output = self._model(images)
             marks[FORWARD] = start, mark()
+            models.logits(output)  # Raises if there are none.
         return marks
 
 

@@ -12,6 +12,7 @@ from time import perf_counter
 import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 
+from cnnperf._roofline import MEMORY_PROBE
 from cnnperf.devices import Device
 from cnnperf.record import Measurement
 
@@ -23,8 +24,8 @@ SQUARES = (512, 1024, 2048)
 """Sides of the matrices."""
 CONVOLUTIONS = ((3, 32, 64, 32), (3, 32, 128, 16), (3, 32, 256, 8), (1, 32, 256, 16), (1, 32, 512, 8))
 """Kernel, batch, channels in and out, height and width."""
-COPIES = {"256 MiB": 2**28, "16 MiB": 2**24, "1 MiB": 2**20}
-"""The first is the bandwidth of memory; the others fit into caches and tell what these can do."""
+COPIES = {MEMORY_PROBE: 2**28, "copy 16 MiB": 2**24, "copy 1 MiB": 2**20}
+"""Bytes. The first is the bandwidth of memory; the others fit into caches and tell what these can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def copies(device: str) -> Iterator[Probe]:
     """Yield copies, which read and write each byte once."""
     for name, size in COPIES.items():
         source, target = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
-        yield Probe(f"copy {name}", 2 * size, lambda source=source, target=target: target.copy_(source))  # type: ignore[misc]
+        yield Probe(name, 2 * size, lambda source=source, target=target: target.copy_(source))  # type: ignore[misc]
 
 
 def _measured(metric: str, unit: str, each: Probe, device: Device) -> Measurement:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cnnperf.devices import Device
+from cnnperf.stages._layer_hooks import Hooks
 from cnnperf.stages._layer_time import LayerTimer
-from cnnperf.stages._layers import Hooks, discover
+from cnnperf.stages._layers import discover
 
 
 class LayerTimes(NamedTuple):

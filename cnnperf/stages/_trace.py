@@ -13,7 +13,8 @@ from typing import Any
 
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
-from cnnperf.stages._layers import UNATTRIBUTED, Hooks, Listener, Structure
+from cnnperf.stages._layer_hooks import Hooks, Listener
+from cnnperf.stages._layers import UNATTRIBUTED, Structure
 from cnnperf.stages._profile_step import Step
 
 WARMUP_STEPS = 1

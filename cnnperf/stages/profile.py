@@ -16,8 +16,9 @@ from cnnperf.errors import StageError
 from cnnperf.record import Measurement
 from cnnperf.stages import Bench
 from cnnperf.stages._arithmetic import Arithmetic, Work
+from cnnperf.stages._layer_hooks import Hooks
 from cnnperf.stages._layer_time import LayerTimer
-from cnnperf.stages._layers import DATA, OPTIMIZER, Hooks, Structure, discover, removed
+from cnnperf.stages._layers import DATA, OPTIMIZER, Structure, discover, removed
 from cnnperf.stages._memory import AllocatorPeak, Owners, SavedTensors
 from cnnperf.stages._optimise import DTYPES
 from cnnperf.stages._profile_settings import Profile

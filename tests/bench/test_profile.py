@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from scipy.stats import spearmanr
 
 from cnnperf import models, registry
-from cnnperf._roofline import EXCESS
+from cnnperf._roofline import EXCESS, MEMORY_PROBE, Roofline
 from cnnperf.datasets import Roots
 from cnnperf.devices.cpu import acquire
 from cnnperf.layer_table import DIRECTIONS, LayerProfile, profiles
@@ -22,7 +23,9 @@ from cnnperf.machine import fingerprint, usable_cores
 from cnnperf.record import Record
 from cnnperf.stages import Bench
 from cnnperf.stages._profile_settings import Profile
+from cnnperf.stages._roofline import COPIES
 from cnnperf.stages.profile import measure
+from cnnperf.table import Row
 from cnnperf.task import Cell, Choice, Task
 
 BATCH_SIZE = 32
@@ -68,26 +71,43 @@ def test_a_profile_costs_at_most_sixty_steps(benchmark: BenchmarkFixture, tmp_pa
 
 @pytest.mark.parametrize("name", registry.names("models"))
 def test_a_profile_adds_up_and_repeats(name: str, benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    """Its rows come to a plain step, 5 % more at most; no row is above 105 % of the peak without its missing probe.
+    """Its rows come to a plain step, 5 % more at most; what is above 105 % of the peak names a probe that explains it.
 
-    How far a second profile agrees is reported: the layers among the first five of both, and the rank correlation.
+    Of the forward pass no more than 10 % is no layer's. How far a second profile agrees is reported: the layers among
+    the first five of both, and the rank correlation.
     """
     benchmark.group = "sum of a profile's rows ÷ plain step ≤ 1.05"
     first = benchmark.pedantic(profiled, (tmp_path,), {"name": name}, rounds=1)
     ratio = first.total("seconds") / first.one("step_seconds")
-    above = [row for row in first.rows for d in DIRECTIONS if (row[f"{d}_share"] or 0) > EXCESS]
+    above = [(row, d) for row in first.rows for d in DIRECTIONS if (row[f"{d}_share"] or 0) > EXCESS]
     mine, theirs = seconds(first), seconds(profiled(tmp_path, name=name))
     correlation = spearmanr(list(mine.values()), [theirs[layer] for layer in mine]).statistic
     benchmark.extra_info |= {
         "ratio": ratio,
-        "rows above 105 %": len(above),
+        "shares above 105 %": len(above),
         "of the top five in both": len(set(top_five(mine)) & set(top_five(theirs))),
         "rank correlation": float(correlation),
     }
     assert ratio <= 1.05
-    assert all(row["forward_missing_probe"] or row["backward_missing_probe"] for row in above)
+    unexplained = [(row["layer"], d) for row, d in above if not explains(first.roofline, row, d)]
+    assert not unexplained
     [unattributed] = [row["forward_s"] for row in first.rows if row["layer"] == "(unattributed)"]
-    assert unattributed >= 0
+    assert 0 <= unattributed <= 0.1 * first.total("forward_s")
+
+
+def explains(roofline: Roofline, row: Row, direction: str) -> bool:
+    """Tell whether the probe that is named would account for the share.
+
+    A product or convolution faster than the best, where the layer was; or a copy of the bytes that the layer moves, if
+    these are fewer than those of the copy that stands for memory, so that a cache may have held them.
+    """
+    named = row[f"{direction}_missing_probe"] or ""
+    if row[f"{direction}_bound"] == "compute-bound":
+        is_faster = row[f"{direction}_flops_per_s"] > roofline.flops_per_s
+        return is_faster and named == f"product or convolution faster than {roofline.probe}"
+    copied = row[f"{direction}_moved_bytes"] / 2
+    size = re.fullmatch(r"copy of (\S+) MiB, from a cache", named)
+    return bool(size) and float(size[1]) == pytest.approx(copied / 2**20, rel=0.01) and copied < COPIES[MEMORY_PROBE]
 
 
 def seconds(profile: LayerProfile) -> Mapping[str, float]:

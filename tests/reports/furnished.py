@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnperf import record as store
+from cnnperf._roofline import MEMORY_PROBE
 from cnnperf.record import Measurement, Record
 from cnnperf.task import Task
 
@@ -113,7 +114,7 @@ def _profile(mode: str, index: int) -> tuple[Measurement, ...]:
     directions = ("forward", "backward") if mode == "train" else ("forward",)
     measured = [
         m("profile.probe_flops_per_s", "FLOP/s", 9e10, 1e11, better=None, probe="matmul 1024"),
-        m("profile.probe_bytes_per_s", "bytes/s", 1e10, better=None, probe="copy 256 MiB"),
+        m("profile.probe_bytes_per_s", "bytes/s", 1e10, better=None, probe=MEMORY_PROBE),
         m("profile.parameters", "count", 60_000, better=None, weights="trained", **on),
         m("profile.step_seconds", "s", 0.05 + index / 1000, **on),
         m("profile.instrumented_step_seconds", "s", 0.06, **on),

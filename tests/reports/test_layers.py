@@ -105,6 +105,12 @@ def test_times_give_way_last(profile: LayerProfile, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_column_sorts(profile: LayerProfile) -> None:
-    """The largest first, and what lacks a value last."""
-    lines = [line.split()[0] for line in written(profile, by="saved_bytes").splitlines() if line.startswith("block.")]
-    assert lines == ["block.relu", "block.conv"]
+    """Numbers from the largest, text from A, and what lacks a value last."""
+    for column, layers in (
+        ("saved_bytes", ["block.relu", "block.conv"]),
+        ("seconds", ["block.conv", "block.relu"]),
+        ("type", ["block.conv", "block.relu"]),
+        ("forward_uncounted", ["block.relu", "block.conv"]),
+    ):
+        lines = [line.split()[0] for line in written(profile, by=column).splitlines() if line.startswith("block.")]
+        assert lines == layers

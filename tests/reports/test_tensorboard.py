@@ -26,7 +26,7 @@ from cnnperf import record
 from cnnperf.errors import UsageError
 from cnnperf.record import Measurement, Record
 from cnnperf.reports._tensorboard import BORDER, CAPTION, SCALE, grid, write
-from cnnperf.stages._layers import Hooks
+from cnnperf.stages._layer_hooks import Hooks
 from cnnperf.stages._trace import write_trace
 
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -11,8 +11,24 @@ from torch import Tensor, nn
 
 from cnnperf.devices.cpu import acquire
 from cnnperf.models import logits
+from cnnperf.stages._layer_hooks import Hooks, Listener
 from cnnperf.stages._layer_time import LayerTimer
-from cnnperf.stages._layers import Hooks, Listener, Structure, discover
+from cnnperf.stages._layers import Structure, discover
+
+
+class Noted(Listener):
+    """Notes the words as they come."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    def forward_begins(self, layer: str) -> None:
+        """Note it."""
+        self.words.append(f"forward {layer}")
+
+    def backward_begins(self, layer: str) -> None:
+        """Note it."""
+        self.words.append(f"backward {layer}")
 
 
 def structure_of(model: nn.Module, images: Tensor) -> Structure:

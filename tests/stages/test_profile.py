@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from cnnperf import sampling
+from cnnperf._roofline import MEMORY_PROBE
 from cnnperf.devices.cpu import acquire
 from cnnperf.errors import StageError, UsageError
 from cnnperf.record import Measurement, Record
@@ -36,7 +37,7 @@ TRAINING = {"validation_images": 100, "batch_size": 32, "optimizer": "nesterov"}
 def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_roofline, "SQUARES", (64,))
     monkeypatch.setattr(_roofline, "CONVOLUTIONS", ((3, 2, 4, 8),))
-    monkeypatch.setattr(_roofline, "COPIES", {"256 MiB": 2**16})
+    monkeypatch.setattr(_roofline, "COPIES", {MEMORY_PROBE: 2**16})
     monkeypatch.setattr(_roofline, "PROBE_S", 0.0)
 
 
@@ -284,6 +285,13 @@ def test_a_network_may_return_a_tuple(bench: MakeBench) -> None:
         assert of(found, "forward_macs")["inner.1"].values == (32 * 28 * 28 * 10,)
 
 
+@pytest.mark.parametrize("mode", ["train", "infer"])
+def test_a_network_that_returns_no_tensor_is_refused(bench: MakeBench, mode: str) -> None:
+    """In training and in inference alike."""
+    with pytest.raises(UsageError, match="the network returned NoneType without a tensor; return the logits first"):
+        list(measure(bench(model="silent"), settings(mode=mode)))
+
+
 def test_every_probe_is_named_and_kept() -> None:
     """Products, convolutions in both formats, copies: all samples of each."""
     found = list(_roofline.probe(acquire(), torch.float32))
@@ -291,7 +299,7 @@ def test_every_probe_is_named_and_kept() -> None:
         "matmul 64×64",
         "conv 3×3 2×4×8×8 NCHW",
         "conv 3×3 2×4×8×8 NHWC",
-        "copy 256 MiB",
+        MEMORY_PROBE,
     ]
     assert all(len(m.values) == _roofline.LEAST and min(m.values) > 0 for m in found)
 
