@@ -135,6 +135,13 @@ def test_an_engine_is_timed_and_held_to_torch(exported: Callable[..., Bench], en
     for batch_size in (1, 2, 64):
         (error,) = named(found, "infer.error_to_float64", batch_size=batch_size)
         assert error.values[0] < (0.2 if engine.endswith("int8") else 1e-5)
+        (furthest,) = named(found, "infer.max_error_to_float64", batch_size=batch_size)
+        (difference,) = named(found, "infer.max_difference", batch_size=batch_size)
+        (relative,) = named(found, "infer.relative_difference", batch_size=batch_size)
+        if difference.values[0]:
+            span = difference.values[0] / relative.values[0]
+            assert furthest.values[0] == pytest.approx(span * error.values[0], rel=1e-6)
+            assert abs(span - 1) > 0.01, "else the maximum could be the relative error itself"
     (agreement,) = named(found, "infer.top1_agreement")
     assert agreement.values[0] > 0.9
     assert agreement.tags["n"] == 200
