@@ -61,6 +61,8 @@ class Preparation:
         self._finder = Finder(request, say)
         self._keys: dict[tuple[str, str], list[str]] = {}
         """Of the tasks completed so far, by cell and stage."""
+        self._chosen: dict[tuple[str, str], Settings] = {}
+        """As the suite gives them, by cell and stage."""
         self._images = cache(self._find)
         self._network = cache(self._build)
         self._reason = cache(self._missing)
@@ -203,12 +205,14 @@ class Preparation:
             recipe = recipe | self._suite.sections.get(read, {}) | model.sections.get(read, {})
         try:
             settings = kind.resolve(recipe, task.settings, override)
+            settings.agree({before: of for (cell, before), of in self._chosen.items() if cell == task.cell.id})
         except ValidationError as error:
             [*_, loc] = error.errors()[0]["loc"] or ("",)
             overridden = loc in override or (not loc and bool(override))
             raise SuiteError(f"{where}: {first_error(error, *(own if overridden else [stage]))}") from error
         except UsageError as error:
             raise SuiteError(f"{where}: {stage}: {error} (for {task.cell.id})") from error
+        self._chosen[task.cell.id, stage] = settings
         return settings.quick() if self._request.quick else settings
 
     def _options(self, room: str, choice: Choice, given: Collection[str] = ()) -> dict[str, Any]:

@@ -227,6 +227,21 @@ def test_what_needs_no_images_is_told_before_any_are_fetched(
         Preparation(request(stages=["train", "export", "infer"], **changes), lambda **_: None).answer()
 
 
+def test_more_test_images_than_the_export_leaves_are_refused() -> None:
+    """Engines would be held to fewer than was asked for, but for torch itself, which computes its own."""
+
+    def ask_for(**infer: object) -> Prepared:
+        asked = request(datasets=[DATA], stages=["export", "infer"], export={"test_images": 200}, infer=infer)
+        return Preparation(asked, lambda **_: None).answer()
+
+    words = r"x\.toml: infer: test_images 300 is more than the 200 that \[export\] leaves logits of; lower it, or raise"
+    with pytest.raises(SuiteError, match=words):
+        ask_for(test_images=300)
+    assert ask_for(test_images=300, engines=["torch"]).tasks[-1].task.settings["test_images"] == 300
+    assert ask_for(test_images=200).tasks[-1].task.settings["test_images"] == 200
+    assert ask_for().tasks, "a default yields: it is at most what there is"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
