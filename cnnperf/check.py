@@ -24,7 +24,7 @@ Metric = tuple[str, tuple[tuple[str, Scalar], ...]]
 Side = Mapping[Work, Sequence[Record]]
 
 STANDS_ON = (
-    *("n", "images", "calls", "pairs", "steady", "disturbed", "resolution_s"),
+    *("n", "images", "calls", "pairs", "unsteady_pairs", "steady", "disturbed", "resolution_s"),
     *("weights", "order", "type", "inputs", "outputs", "dtype", "uncounted", "at", "bound", "at_batch_size"),
     *("interop_threads", "spinning", "provider", "optimization", "input", "calibration_images", "cpu_flags"),
 )

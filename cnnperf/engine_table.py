@@ -61,8 +61,20 @@ COLUMNS = (
     Column("pareto", shown=2),
     Column("budget"),
     Column("run"),
+    Column("relative_difference", unit="1"),
+    Column("max_error_to_float64", unit="1"),
 )
-"""latency_s is the median of a call, of each repeat and then over them; speedup is torch's time over the engine's."""
+"""latency_s is the median of a call, of each repeat and then over them; speedup is torch's time over the engine's.
+
+Differences are to torch's logits in float32, errors to those in float64; the error and the relative difference are in
+units of the largest of the latter.
+"""
+
+LOGITS = (
+    *("error_to_float64", "torch_error_to_float64", "max_error_to_float64"),
+    *("max_difference", "relative_difference"),
+)
+"""How far an engine's logits lie from torch's: the largest of all batch sizes and repeats."""
 
 ON_LEADERBOARD = (
     Column("best_engine", "best engine", shown=3),
@@ -176,9 +188,7 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         "images_per_s": batch_size / latency if latency else None,
         "_ratios": values("speedup", of_batch=True),
         "parity": "failed" if failed else "ok" if values("error_to_float64") and values("test_accuracy") else None,
-        "error_to_float64": once("error_to_float64", max),
-        "torch_error_to_float64": once("torch_error_to_float64", max),
-        "max_difference": once("max_difference", max),
+        **{name: once(name, max) for name in LOGITS},
         "top1_agreement": once("top1_agreement"),
         "test_accuracy": once("test_accuracy"),
         "accuracy_drop": once("accuracy_drop"),

@@ -61,6 +61,8 @@ class Preparation:
         self._finder = Finder(request, say)
         self._keys: dict[tuple[str, str], list[str]] = {}
         """Of the tasks completed so far, by cell and stage."""
+        self._chosen: dict[tuple[str, str], Settings] = {}
+        """As the suite gives them, by cell and stage."""
         self._images = cache(self._find)
         self._network = cache(self._build)
         self._reason = cache(self._missing)
@@ -69,8 +71,12 @@ class Preparation:
         """Complete every task of the suite."""
         suite = self._suite.model_copy(update={"repeats": 1}) if self._request.quick else self._suite
         tasks = plan(suite, self._request.only)
+        # Of all tasks before the images of any, which may take a download.
+        settings = [self._settings(task) for task in tasks]
         return Prepared(
-            tasks=tuple(ready for task in tasks for ready in self._ready(task)),
+            tasks=tuple(
+                ready for task, chosen in zip(tasks, settings, strict=True) for ready in self._ready(task, chosen)
+            ),
             warnings=tuple(self._finder.warnings),
             downloads={
                 task.cell.dataset.name: size
@@ -79,12 +85,12 @@ class Preparation:
             },
         )
 
-    def _ready(self, task: Task) -> Iterator[Ready]:
+    def _ready(self, task: Task, settings: Settings) -> Iterator[Ready]:
         """Complete a task, once for each variant of it."""
         cell = task.cell
         images, reason = self._images(cell.dataset), self._reason(cell.device)
         network = self._network(cell.model, images.shape, images.num_classes)
-        settings = self._settings(task, images)
+        self._check_fits(task, settings, images)
         if network.extras and not settings.takes_extras:
             place = ".".join(self._place("models", cell.model))
             raise SuiteError(
@@ -116,6 +122,13 @@ class Preparation:
                 self._keys.setdefault((cell.id, task.stage), []).append(ready.task.key)
             yield ready
 
+    def _check_fits(self, task: Task, settings: Settings, images: Images) -> None:
+        """Raise SuiteError for settings that the device or the number of images makes impossible."""
+        try:
+            settings.check(task.cell.device.name, images.train_count, images.test_count)
+        except UsageError as error:
+            raise SuiteError(f"{self._request.where}: {task.stage}: {error} (for {task.cell.id})") from error
+
     def _check_takes(self, task: Task, settings: Settings, variant: Mapping[str, Scalar]) -> None:
         """Raise SuiteError for an ONNX file that a stage, or an engine of it, cannot do with."""
         model = task.cell.model
@@ -145,7 +158,6 @@ class Preparation:
     def _build(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Rehearsed:
         if choice.is_onnx:
             return self._look(choice, shape, num_classes)
-        self._options("models", choice, models.GIVEN)
         try:
             return rehearse(choice, shape, num_classes)
         except UsageError as error:
@@ -173,9 +185,16 @@ class Preparation:
             return str(error)
         return None
 
-    def _settings(self, task: Task, images: Images) -> Settings:
-        """Lay the stage's defaults, the model's recipe, the suite's section and the model's override on each other."""
+    def _settings(self, task: Task) -> Settings:
+        """Lay the stage's defaults, the model's recipe, the suite's section and the model's override on each other.
+
+        What they are for is checked first: a recipe goes by the model's options.
+        """
         model, stage, where = task.cell.model, task.stage, self._request.where
+        self._options("datasets", task.cell.dataset, datasets.GIVEN)
+        self._options("devices", task.cell.device)
+        if not model.is_onnx:
+            self._options("models", model, models.GIVEN)
         kind: type[Settings] = registry.options(registry.find("stages", stage))  # type: ignore[assignment]
         override = model.sections.get(stage, {})
         own = [*self._place("models", model), stage]
@@ -186,16 +205,15 @@ class Preparation:
             recipe = recipe | self._suite.sections.get(read, {}) | model.sections.get(read, {})
         try:
             settings = kind.resolve(recipe, task.settings, override)
-            if self._request.quick:
-                settings = settings.quick()
-            settings.check(task.cell.device.name, images.train_count, images.test_count)
+            settings.agree({before: of for (cell, before), of in self._chosen.items() if cell == task.cell.id})
         except ValidationError as error:
             [*_, loc] = error.errors()[0]["loc"] or ("",)
             overridden = loc in override or (not loc and bool(override))
             raise SuiteError(f"{where}: {first_error(error, *(own if overridden else [stage]))}") from error
         except UsageError as error:
             raise SuiteError(f"{where}: {stage}: {error} (for {task.cell.id})") from error
-        return settings
+        self._chosen[task.cell.id, stage] = settings
+        return settings.quick() if self._request.quick else settings
 
     def _options(self, room: str, choice: Choice, given: Collection[str] = ()) -> dict[str, Any]:
         """Check a choice's options against the signature of its verb and return them as it takes them."""

@@ -205,6 +205,26 @@ def test_the_front_is_of_all_networks_on_the_same_images(engine: Engine) -> None
     assert [row["pareto"] for row in engine_table({"suite/run": records}).rows] == ["yes", "no", "yes"]
 
 
+def test_logits_are_told_from_torch_s_by_their_largest_difference(engine: Engine) -> None:
+    """In float32 and in float64, as it is and in units of the largest logit; the worst batch size counts."""
+    figures = {
+        "max_difference": (3e-5, 2e-5),
+        "relative_difference": (3e-6, 2e-6),
+        "max_error_to_float64": (5e-5, 4e-5),
+        "torch_error_to_float64": (2e-7, 1e-7),
+    }
+    record = engine("onnxruntime", [0.01] * 3)
+    more = tuple(
+        Measurement(metric=f"infer.{name}", unit="1", better="lower", values=(value,), tags={"batch_size": batch_size})
+        for name, values in figures.items()
+        for batch_size, value in enumerate(values, 1)
+    )
+    record = record.model_copy(update={"measurements": record.measurements + more})
+    found = rows_of(record)["onnxruntime"]
+    assert {name: found[name] for name in figures} == {name: max(values) for name, values in figures.items()}
+    assert rows_of(engine("torch", [0.02] * 3))["torch"]["max_error_to_float64"] is None
+
+
 def test_a_quantile_needs_its_samples(engine: Engine) -> None:
     """64 for p90 and 662 for p99, 11 for the median."""
     for count, q in ((11, 0.5), (64, 0.9), (662, 0.99)):

@@ -211,6 +211,40 @@ def test_a_stage_without_what_it_needs_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"infer": {"engines": ["torhc"]}}, r"infer: unknown engine 'torhc'; did you mean 'torch'"),
+        ({"infer": {"pairs": -1}}, r"infer\.pairs: "),
+        ({"infer": {"samples": 3}}, r"infer\.samples: "),
+        ({"models": ["lenet", {"name": "lenet", "pol": "max"}]}, r"models\.1: .*'pol'; did you mean 'pool'"),
+        ({"datasets": ["mnist", {"name": "synthetic", "trian": 9}]}, r"datasets\.1: .*'trian'; did you mean 'train'"),
+    ],
+)
+def test_what_needs_no_images_is_told_before_any_are_fetched(
+    changes: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the last task too; a download may take minutes."""
+    monkeypatch.setattr("cnnperf._images.Finder.find", lambda *_: pytest.fail("images were asked for"))
+    with pytest.raises(SuiteError, match=words):
+        Preparation(request(stages=["train", "export", "infer"], **changes), lambda **_: None).answer()
+
+
+def test_more_test_images_than_the_export_leaves_are_refused() -> None:
+    """Engines would be held to fewer than was asked for, but for torch itself, which computes its own."""
+
+    def ask_for(**infer: object) -> Prepared:
+        asked = request(datasets=[DATA], stages=["export", "infer"], export={"test_images": 200}, infer=infer)
+        return Preparation(asked, lambda **_: None).answer()
+
+    words = r"x\.toml: infer: test_images 300 is more than the 200 that \[export\] leaves logits of; lower it, or raise"
+    with pytest.raises(SuiteError, match=words):
+        ask_for(test_images=300)
+    assert ask_for(test_images=300, engines=["torch"]).tasks[-1].task.settings["test_images"] == 300
+    assert ask_for(test_images=200).tasks[-1].task.settings["test_images"] == 200
+    assert ask_for().tasks, "a default yields: it is at most what there is"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
         ({}, "models.0: some.onnx: an ONNX file is not trained; take 'train' from the stages"),
         (
             {"stages": ["infer"], "models": [{"name": "some.onnx", "depth": 3}]},

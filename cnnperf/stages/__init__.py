@@ -86,6 +86,9 @@ class Settings(Frozen):
         """Return the settings with the budget cut to a few seconds."""
         return self
 
+    def agree(self, before: Mapping[str, Settings]) -> None:
+        """Raise UsageError for what the settings of the stages before it in the suite, by name, make impossible."""
+
     def check(self, device: str, train_count: int, test_count: int) -> None:
         """Raise UsageError for what only shows beside the device or the dataset's size."""
 

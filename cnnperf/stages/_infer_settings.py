@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cnnperf import registry
 from cnnperf.engines import GIVEN
-from cnnperf.errors import first_error
+from cnnperf.errors import UsageError, first_error
 from cnnperf.stages import Settings
 from cnnperf.stages._samples import QUICK_TEST_IMAGES, TEST_IMAGES
 from cnnperf.task import Choice, Scalar
@@ -106,6 +106,18 @@ class Infer(Settings):
         """Return what the engine's own file names."""
         needs: tuple[str, ...] = registry.module("engines", self.engine(variant).name).NEEDS
         return needs
+
+    def agree(self, before: Mapping[str, Settings]) -> None:
+        """Refuse to be asked for more test images than the export leaves logits of. Raises UsageError."""
+        are_read = any("export" in self.needed(variant) for variant in self.variants(""))
+        if "export" not in before or not are_read or "test_images" not in self.model_fields_set:
+            return
+        left = before["export"].model_dump()["test_images"]
+        if self.test_images > left:
+            raise UsageError(
+                f"test_images {self.test_images:,} is more than the {left:,} that [export] leaves logits of; "
+                "lower it, or raise test_images of [export]"
+            )
 
     def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
         """Tell whether the engine loads what `export` leaves."""

@@ -1,4 +1,4 @@
-"""Two engines in turns: a fresh pair of processes each time, the ratio of each pair the one figure that it gives."""
+"""Two engines in turns: a fresh pair of processes each time, each of which gives one ratio."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import random
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,7 +21,7 @@ from cnnperf.errors import StageError
 from cnnperf.process import Launch, WorkerProcess, listen, tail
 from cnnperf.record import Measurement
 from cnnperf.stages import Bench
-from cnnperf.task import Choice
+from cnnperf.task import Choice, Scalar
 
 PATIENCE_S = 300.0
 """A side that is silent for so long has hung."""
@@ -33,45 +34,75 @@ FEWEST, MOST = 12, 30
 def speedups(
     bench: Bench, baseline: Choice, candidate: Choice, batch_sizes: Sequence[int], pairs: int
 ) -> Iterator[Measurement]:
-    """Yield for each batch size how many times faster the candidate is, a value a pair of processes.
+    """Yield the seconds a call of both sides of each pair, then how many times faster the candidate is, a value a pair.
 
-    A batch size whose calls are too long to take turns is left out. Raises StageError if a side ends or hangs.
+    For each batch size; one whose calls are too long to take turns is left out. Raises StageError if a side ends or
+    hangs.
     """
     dice = random.Random(bench.task.key)
     conditions: dict[int, Conditions] = {}
-    ratios: dict[int, list[float]] = {size: [] for size in batch_sizes}
+    played: dict[int, list[Played]] = {size: [] for size in batch_sizes}
     with tempfile.TemporaryDirectory(prefix="cnnperf-pairs-") as folder:
         for number in range(pairs):
             with Pair(bench, (baseline, candidate), Path(folder), dice) as pair:
-                for size in dice.sample(list(ratios), len(ratios)):
+                for size in dice.sample(list(played), len(played)):
                     pair.ask("open", [{"batch_size": size}] * 2)
                     if size not in conditions:
                         settled = pair.ask("settle", [{}])[0]
                         conditions[size] = _conditions(settled["calls"], settled["call_s"])
                     if conditions[size].pairs:
-                        ratios[size].append(pair.play(conditions[size]))
+                        played[size].append(pair.play(conditions[size]))
             bench.progress(pair=number + 1, of=pairs)
-    for size, values in ratios.items():
-        if values:
+    for size, of_size in played.items():
+        if of_size:
+            tags: dict[str, Scalar] = {"engine": str(candidate), "batch_size": size, "baseline": str(baseline)}
+            yield from measured(of_size, conditions[size], tags)
+
+
+def measured(played: Sequence[Played], on: Conditions, tags: Mapping[str, Scalar]) -> Iterator[Measurement]:
+    """Yield what pairs of processes of one batch size come to: the samples of each, and the speed-up."""
+    for number, each in enumerate(played):
+        for side, taken in zip(("baseline", "candidate"), each.taken, strict=True):
             yield Measurement(
-                metric="infer.speedup",
-                unit="1",
-                better="higher",
-                values=tuple(values),
-                tags={
-                    "engine": str(candidate),
-                    "batch_size": size,
-                    "baseline": str(baseline),
-                    "calls": conditions[size].calls,
-                    "pairs": conditions[size].pairs,
-                },
+                metric="infer.pair_seconds",
+                unit="s",
+                better=None,
+                values=tuple(sample.wall_s / on.calls for sample in taken.samples),
+                tags={**tags, "pair": number, "side": side, "calls": on.calls},
             )
+    unsteady = sum(not each.steady for each in played)
+    yield Measurement(
+        metric="infer.speedup",
+        unit="1",
+        better="higher",
+        values=tuple(each.ratio for each in played),
+        tags={**tags, "calls": on.calls, "pairs": on.pairs, **({"unsteady_pairs": unsteady} if unsteady else {})},
+    )
 
 
 def _conditions(calls: int, call_s: float) -> Conditions:
     fit = 2 * int(TURN_S / (4 * calls * call_s))
     pairs = min(MOST, fit) if fit >= FEWEST else FEWEST if FEWEST * 2 * call_s <= 2 * TURN_S else 0
     return Conditions(calls, call_s, pairs, min(10, pairs // 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a pair of processes measured of one batch size."""
+
+    taken: tuple[Taken, Taken]
+    """The baseline's and the candidate's: sample by sample neighbours in time."""
+
+    @property
+    def ratio(self) -> float:
+        """The baseline's time over the candidate's: the median over the samples."""
+        one, other = (each.samples for each in self.taken)
+        return math.exp(median(math.log(a.wall_s / b.wall_s) for a, b in zip(one, other, strict=True)))
+
+    @property
+    def steady(self) -> bool:
+        """Whether both were when it began to count."""
+        return all(each.steady for each in self.taken)
 
 
 class Pair:
@@ -106,14 +137,13 @@ class Pair:
             worker.send(**{"do": verb, "with": request})
         return self._answers(verb, len(requests))
 
-    def play(self, on: Conditions) -> float:
-        """Let the two take turns, and return the baseline's time over the candidate's: the median over the samples."""
+    def play(self, on: Conditions) -> Played:
+        """Let the two take turns."""
         order = order_of(on.pairs, self._dice)
         on_turn = {"order": order, "calls": on.calls, "warmup": on.warmup, "warmup_s": WARMUP_S}
         turns = [Turns.model_validate({"me": me, **on_turn}).model_dump(mode="json") for me in LETTERS]
-        answers = self.ask("play", turns)
-        one, other = (Taken.model_validate(answer).samples for answer in answers)
-        return math.exp(median(math.log(a.wall_s / b.wall_s) for a, b in zip(one, other, strict=True)))
+        one, other = (Taken.model_validate(answer) for answer in self.ask("play", turns))
+        return Played((one, other))
 
     def _start(self, index: int, end: socket.socket, stack: ExitStack) -> WorkerProcess:
         arm = Arm(

@@ -15,6 +15,8 @@ import pytest
 from pydantic import ValidationError
 
 from cnnperf import models
+from cnnperf.baton import Taken
+from cnnperf.duet import Conditions
 from cnnperf.engines.onnxruntime import load as load_onnxruntime
 from cnnperf.errors import EngineError, StageError, UsageError
 from cnnperf.leaderboard import report_of
@@ -22,7 +24,9 @@ from cnnperf.models import resnet
 from cnnperf.preflight import Request, prepare
 from cnnperf.record import Measurement, Record
 from cnnperf.runner import Unwatched, execute
+from cnnperf.sampling import Sample
 from cnnperf.stages import Bench
+from cnnperf.stages._pairs import Played, measured
 from cnnperf.stages._source import loaded, source_of
 from cnnperf.stages.export import Export, checked, sources
 from cnnperf.stages.export import measure as export
@@ -131,6 +135,13 @@ def test_an_engine_is_timed_and_held_to_torch(exported: Callable[..., Bench], en
     for batch_size in (1, 2, 64):
         (error,) = named(found, "infer.error_to_float64", batch_size=batch_size)
         assert error.values[0] < (0.2 if engine.endswith("int8") else 1e-5)
+        (furthest,) = named(found, "infer.max_error_to_float64", batch_size=batch_size)
+        (difference,) = named(found, "infer.max_difference", batch_size=batch_size)
+        (relative,) = named(found, "infer.relative_difference", batch_size=batch_size)
+        if difference.values[0]:
+            span = difference.values[0] / relative.values[0]
+            assert furthest.values[0] == pytest.approx(span * error.values[0], rel=1e-6)
+            assert abs(span - 1) > 0.01, "else the maximum could be the relative error itself"
     (agreement,) = named(found, "infer.top1_agreement")
     assert agreement.values[0] > 0.9
     assert agreement.tags["n"] == 200
@@ -363,11 +374,30 @@ def test_a_run_compares_engines_in_pairs_of_processes(tmp_path: Path) -> None:
     assert of_runtime.task.needs == (train.key, out.key)
     (speedup,) = of_runtime.find("infer.speedup", engine="onnxruntime", batch_size=8)
     assert len(speedup.values) == 1
-    assert speedup.values[0] > 0
+    one, other = (
+        of_runtime.find("infer.pair_seconds", batch_size=8, pair=0, side=side)[0].values
+        for side in ("baseline", "candidate")
+    )
+    assert len(one) == len(other) == speedup.tags["pairs"]
+    assert speedup.values[0] == pytest.approx(np.exp(np.median(np.log(np.divide(one, other)))))
     assert not of_torch.find("infer.speedup")
     assert of_torch.find("infer.test_accuracy")[0].values == of_runtime.find("infer.torch_test_accuracy")[0].values
     (row,) = engine_rows(of_runtime, tmp_path)
     assert row["parity"] == "ok"
+
+
+@pytest.mark.parametrize("unsteady", [0, 2])
+def test_a_speed_up_says_how_many_of_its_pairs_were_never_steady(unsteady: int) -> None:
+    """One side that was not is enough; where all were, nothing is said."""
+    sample = Sample(wall_s=0.02, cpu_s=0.02, switches=0, waited_s=None)
+    calm = Taken(samples=(sample,) * 12, warmup=(), steady=True, blocked_s=0.0, blocked_cpu_s=0.0)
+    restless = calm.model_copy(update={"steady": False})
+    played = [Played((calm, restless))] * unsteady + [Played((calm, calm))]
+    *seconds, speedup = measured(played, Conditions(calls=2, call_s=0.01, pairs=12, warmup=3), {"engine": "other"})
+    assert speedup.tags.get("unsteady_pairs", 0) == unsteady
+    assert ("unsteady_pairs" in speedup.tags) == bool(unsteady)
+    assert {m.values for m in seconds} == {(0.01,) * 12}
+    assert len(seconds) == 2 * len(played)
 
 
 def engine_rows(record: Record, run: Path) -> list[Any]:
