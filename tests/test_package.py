@@ -181,7 +181,7 @@ def test_the_workflow_leaves_time_for_an_environment() -> None:
 def tutorial() -> str:
     """Return what the README says of the tutorial."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    return readme.partition("## What the tutorial got wrong\n")[2].partition("\nIt is for\n")[0]
+    return readme.partition("## What the tutorial got wrong\n")[2].partition("\n## A gate in your project\n")[0]
 
 
 def percent(fraction: float | str) -> str:
