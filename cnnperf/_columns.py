@@ -104,6 +104,8 @@ COLUMNS = (
     once("train.evaluation_seconds", "evaluation_s"),
     once("train.steps", "steps"),
     ReducedColumn("threads", unit="count", value=lambda r: r.task.threads),
+    ReducedColumn("waiting", value=lambda r: r.task.waiting),
+    ReducedColumn("allocator", value=lambda r: r.task.allocator),
     ReducedColumn("host", value=lambda r: r.machine.host),
     ReducedColumn("cpu", value=lambda r: r.machine.cpu),
     ReducedColumn("device_label", value=lambda r: r.device_label),

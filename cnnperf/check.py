@@ -26,7 +26,7 @@ Side = Mapping[Work, Sequence[Record]]
 STANDS_ON = (
     *("n", "images", "calls", "pairs", "unsteady_pairs", "steady", "disturbed", "resolution_s"),
     *("weights", "order", "type", "inputs", "outputs", "dtype", "uncounted", "at", "bound", "at_batch_size"),
-    *("interop_threads", "spinning", "provider", "optimization", "input", "calibration_images", "cpu_flags"),
+    *("interop_threads", "spinning", "waiting", "provider", "optimization", "input", "calibration_images", "cpu_flags"),
 )
 """Tags that tell no figure apart: on how much it stands, what was found with it, and the facts of its engine."""
 
@@ -150,6 +150,8 @@ def _content(record: Record) -> dict[str, Any]:
         **{f"{task.stage}.{key}": value for key, value in task.settings.items()},
         **{f"data.{key}": value for key, value in data.items()},
         "threads": task.threads,
+        "waiting": task.waiting,
+        "allocator": task.allocator,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cnnperf.cli_run import AllocatorOption, WaitingOption
 from cnnperf.errors import UsageError
 
 WIDTH = 140
@@ -38,6 +39,8 @@ def infer(
         int | None, typer.Option(metavar="N", help="Fresh pairs of processes that take turns; 0: no speed-up proved.")
     ] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="Threads; every usable core if absent.")] = None,
+    waiting: WaitingOption = None,
+    allocator: AllocatorOption = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder in torchvision's layout.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder to make.")] = None,
 ) -> None:
@@ -75,6 +78,7 @@ def infer(
         **({} if threads is None else {"threads": threads}),
     }
     suite = parse(document, where="command line", name="infer")
+    suite = suite.launched(waiting=waiting, allocator=allocator)
     folder = folder_to_make(suite, out)
     with downloads(stderr()) as downloading:
         prepared = prepare(Request(suite=suite, where="command line", data=data), downloading)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cnnperf.cli_run import AllocatorOption, WaitingOption
 from cnnperf.errors import RunError, UsageError
 
 Mode = StrEnum("Mode", ["train", "infer"])
@@ -33,6 +34,8 @@ def profile(
     depth: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Fold what lies deeper into subtotals per block.")
     ] = None,
+    waiting: WaitingOption = None,
+    allocator: AllocatorOption = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder in torchvision's layout.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder to make.")] = None,
 ) -> None:
@@ -65,6 +68,7 @@ def profile(
         "profile": section,
     }
     suite = parse(document, where="command line", name="profile")
+    suite = suite.launched(waiting=waiting, allocator=allocator)
     folder = folder_to_make(suite, out)
     with downloads(stderr()) as downloading:
         prepared = prepare(Request(suite=suite, where="command line", data=data), downloading)

@@ -13,6 +13,14 @@ import typer
 from cnnperf.cli_data import DataOption
 from cnnperf.errors import RunError, UsageError
 
+WaitingOption = Annotated[
+    str | None,
+    typer.Option(metavar="W", help="How threads wait: spin, brief or passive, instead of the suite's."),
+]
+AllocatorOption = Annotated[
+    str | None, typer.Option(metavar="A", help="Freed memory: keep or system, instead of the suite's.")
+]
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -37,6 +45,8 @@ def run(
     repeats: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Run each task so often, instead of as the suite says.")
     ] = None,
+    waiting: WaitingOption = None,
+    allocator: AllocatorOption = None,
     data: DataOption = None,
     out: Annotated[
         Path | None,
@@ -69,6 +79,7 @@ def run(
         chosen = chosen.model_copy(update={"require_real_data": True})
     named = stages.split(",") if stages is not None else None
     chosen = chosen.narrowed(only=only, device=device, stages=named, repeats=repeats)
+    chosen = chosen.launched(waiting=waiting, allocator=allocator)
     request = Request(suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run)
     folder = _run_folder(chosen, out, resume)
     prepared = _prepared(request)

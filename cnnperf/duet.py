@@ -21,6 +21,7 @@ from cnnperf.disturbance import Disturbance, read
 from cnnperf.duet_arms import Arm, Contest
 from cnnperf.duet_pair import Fault, Patience, Workers
 from cnnperf.record import Machine
+from cnnperf.task import Task
 
 PAIRS = 12, 60
 """The fewest and the most pairs of samples in a turn."""
@@ -81,7 +82,7 @@ def calibrate(
     arms: tuple[Arm, Arm],
     contests: Iterable[Contest],
     scratch: Path,
-    threads: int | None,
+    task: Task,
     patience: Patience | None = None,
 ) -> Generator[tuple[Contest, Conditions | Fault], None, None]:
     """Measure once, in the baseline alone, how long a call takes, and leave weights and reference outputs for both.
@@ -91,7 +92,7 @@ def calibrate(
     """
     return _each(
         contests,
-        lambda: Workers(arms, scratch, threads, patience=patience),
+        lambda: Workers(arms, scratch, task, patience=patience),
         lambda workers, contest: _calibrated(workers, contest, store(scratch, contest)),
     )
 
@@ -100,7 +101,7 @@ def replicate(
     arms: tuple[Arm, Arm],
     conditions: Mapping[Contest, Conditions],
     scratch: Path,
-    threads: int | None,
+    task: Task,
     dice: random.Random,
     patience: Patience | None = None,
 ) -> Generator[tuple[Contest, Played | Fault], None, None]:
@@ -110,7 +111,7 @@ def replicate(
     """
     return _each(
         dice.sample(list(conditions), len(conditions)),
-        lambda: Workers(arms, scratch, threads, order=dice.sample((0, 1), 2), patience=patience),
+        lambda: Workers(arms, scratch, task, order=dice.sample((0, 1), 2), patience=patience),
         lambda workers, contest: _play(workers, contest, conditions[contest], store(scratch, contest), dice),
     )
 

@@ -16,15 +16,6 @@ from cnnperf.process import Launch
 from cnnperf.task import Frozen, Task
 
 ARMS = ("baseline", "candidate")
-QUIET = {
-    # Threads that wait for each other by spinning would take the core from the other arm.
-    "OMP_WAIT_POLICY": "PASSIVE",
-    # Freed memory is kept. How much of it the C library gives back is left to chance, process by process: none or a
-    # thousand page faults in a training step of LeNet, and with them 20 % of its time.
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),  # The most that every glibc takes.
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-}
-"""The environment of both arms, so that a process differs less from the next."""
 
 
 class Arm(Frozen):
@@ -47,15 +38,15 @@ class Arm(Frozen):
     """Makes each call longer by this share of its own duration: what the gate is tested with."""
     slowdown_by: Literal["spin", "sleep"] = "spin"
 
-    def launch(self, threads: int | None, baton: int) -> Launch:
-        """Return how its worker is started; `baton` is the descriptor that it inherits."""
+    def launch(self, task: Task, baton: int) -> Launch:
+        """Return how its worker is started, for tasks like this one; `baton` is the descriptor that it inherits."""
         places = [*map(str, self.path), *filter(None, [os.environ.get("PYTHONPATH")])]
         path = {"PYTHONPATH": os.pathsep.join(places)} if self.path else {}
-        return Launch(
+        return Launch.of(
+            task,
             command=(self.python, *(["-P"] if self.isolated else []), "-m", "cnnperf.duet_worker"),
-            environment={**QUIET, **path, **self.environment},
+            environment={**path, **self.environment},
             cwd=self.cwd,
-            threads=threads,
             pass_fds=(baton,),
         )
 

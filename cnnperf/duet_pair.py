@@ -20,6 +20,7 @@ from cnnperf.duet_arms import ARMS, Arm, Contest
 from cnnperf.errors import UsageError
 from cnnperf.process import WorkerProcess, listen, tail
 from cnnperf.record import Machine
+from cnnperf.task import Task
 
 
 class Fault(Exception):  # noqa: N818 - an outcome, not an error of this program
@@ -49,16 +50,20 @@ class Workers:
         self,
         arms: tuple[Arm, Arm],
         scratch: Path,
-        threads: int | None,
+        task: Task,
         *,
         order: Sequence[int] = (0, 1),
         patience: Patience | None = None,
     ) -> None:
-        """`order` is that in which they are started; `scratch` takes their logs, weights and reference outputs."""
+        """Start nothing yet.
+
+        task: names the threads, how they wait, and the allocator. order: of the arms' starts. scratch: takes logs,
+        weights and reference outputs.
+        """
         self.patience = patience or Patience()
         self._arms = arms
         self._scratch = scratch
-        self._threads = threads
+        self._task = task
         self._order = order
         self._stack = ExitStack()
         self._deadline = math.inf
@@ -99,8 +104,9 @@ class Workers:
         requests = {}
         for index in (0,) if leads else (0, 1):
             arm, task = self._arms[index], contest.tasks[index]
-            # Its suite's name decides nothing, and a revision may not know that tasks have one.
-            document = task.model_dump(mode="json", exclude={"suite"}) | {"settings": contest.chosen[index]}
+            # A revision may not know these fields; the parent starts both workers in the environment that they name.
+            document = task.model_dump(mode="json", exclude={"suite", "waiting", "allocator"})
+            document |= {"settings": contest.chosen[index]}
             opening = Opening(
                 task=document,
                 metric=contest.metric,
@@ -128,7 +134,7 @@ class Workers:
 
     def _start(self, index: int, baton: socket.socket, stack: ExitStack) -> WorkerProcess:
         arm = self._arms[index]
-        launch = arm.launch(self._threads, baton.fileno())
+        launch = arm.launch(self._task, baton.fileno())
         try:
             return stack.enter_context(WorkerProcess(str(baton.fileno()), None, log=self._log(index), launch=launch))
         except OSError as error:

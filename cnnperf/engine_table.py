@@ -17,8 +17,8 @@ from cnnperf.stats import supports_quantile
 from cnnperf.table import Column, Row, Table
 
 CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", "host", "cpu")
-GROUP = (*(name for name in CELL if name != "data_fallback"), "budget")
-FRONT = ("dataset", "data", "data_sha256", "device", "device_label", "threads", "host", "cpu")
+GROUP = (*(name for name in CELL if name != "data_fallback"), "budget", "allocator")
+FRONT = ("dataset", "data", "data_sha256", "device", "device_label", "threads", "waiting", "allocator", "host", "cpu")
 """What rows of different networks have in common that stand on one front of accuracy against latency."""
 
 COLUMNS = (
@@ -56,6 +56,8 @@ COLUMNS = (
     Column("first_run_s", unit="s"),
     Column("peak_bytes", "peak memory", unit="bytes", shown=4),
     Column("interop_threads", unit="count"),
+    Column("waiting"),
+    Column("allocator"),
     Column("input"),
     Column("provider"),
     Column("pareto", shown=2),
@@ -197,7 +199,8 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         **{name: None if found is None else int(found) for name, found in bytes_of.items()},
         "load_s": once("load_seconds"),
         "first_run_s": once("first_run_seconds"),
-        **{name: facts.get(name) for name in ("interop_threads", "input")},
+        **{name: facts.get(name) for name in ("interop_threads", "waiting", "input")},
+        "allocator": task.allocator,
         "provider": facts.get("provider"),
         "budget": budget,
         "run": repeats.run,

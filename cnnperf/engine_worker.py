@@ -21,9 +21,8 @@ from cnnperf.worker import Line, in_words
 WARMUP_S = 5.0
 """A side that is not steady by then is timed as it is."""
 REST_S = 0.02
-"""Torch's threads wait for work by spinning, here as for every user, and would take a core from the other's turn. GNU's
-OpenMP stops that after 300,000 rounds (GOMP_SPINCOUNT), some milliseconds. Were torch kept from it, a step of ResNet-20
-would take three times as long, and every speed-up be as much too large."""
+"""Where threads wait by spinning, those of the side whose turn is over keep a core for some milliseconds (GNU's OpenMP
+for 300,000 rounds): so long a turn waits before it begins."""
 READY_S = 0.02
 """A turn begins with calls that are not timed, for so long: what is asked is how an engine works, not how it wakes."""
 
@@ -52,6 +51,7 @@ class Side:
         needs = {record.task.stage: record for record in arm.needs}
         bench = Bench(arm.task, device, dataset, arm.run, lambda **_: None, {}, needs)
         self._baton = baton
+        self._rest_s = REST_S if arm.task.waiting == "spin" else 0.0
         self._inputs = Inputs.of(bench)
         self._engine = loaded(bench, arm.engine)
         self._call: Callable[[], object] = lambda: None
@@ -75,7 +75,7 @@ class Side:
 
     def _get_ready(self) -> None:
         """Find threads and caches again, which a first call after the other's turn pays for with up to its own time."""
-        sleep(REST_S)
+        sleep(self._rest_s)
         until = perf_counter() + READY_S
         while perf_counter() < until:
             self._call()

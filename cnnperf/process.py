@@ -16,26 +16,65 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING, Allocator, Task, Waiting
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+WAITING: dict[Waiting, dict[str, str]] = {
+    "spin": {},
+    "brief": {"GOMP_SPINCOUNT": "3000"},
+    "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
+}
+"""How threads of GNU's OpenMP, which torch's wheels for Linux carry, wait for work: its own default of 300,000 rounds,
+which are some milliseconds, before a thread gives its core away; 3,000 rounds, some tens of microseconds; none at all.
+Source: https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html."""
+ALLOCATORS: dict[Allocator, dict[str, str]] = {
+    # Freed memory is kept for the next step. How much of it the C library gives back by default is chance: between
+    # none and thousands of page faults a step, which differ from process to process of the same code.
+    "keep": {
+        "MALLOC_MMAP_THRESHOLD_": str(2**25),  # The most that every glibc takes.
+        "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    },
+    "system": {},
+}
+"""What glibc does with freed memory. Source: mallopt(3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What is started: by default a worker of this interpreter, in this folder."""
+    """How a process is started: by default a worker of this interpreter, in this folder.
+
+    Every process that measures is started in the same environment, whatever the user's shell has: `threads`, `waiting`
+    and `allocator` replace the shell's variables of the same purpose.
+    """
 
     command: tuple[str, ...] = (sys.executable, "-m", "cnnperf.worker")
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Set beside what this process has."""
+    """Further variables, which win over all others."""
     cwd: Path | None = None
     threads: int | None = None
+    waiting: Waiting = DEFAULT_WAITING
+    allocator: Allocator = DEFAULT_ALLOCATOR
     pass_fds: tuple[int, ...] = ()
     """Descriptors that it inherits; their numbers stand in the command."""
 
+    @classmethod
+    def of(cls, task: Task, **others: Any) -> Launch:
+        """Return how a process of a task is started."""
+        chosen = {"waiting": task.waiting, "allocator": task.allocator}
+        return cls(threads=task.threads, **{name: value for name, value in chosen.items() if value}, **others)
+
     def variables(self) -> dict[str, str]:
         """Return the environment of the process."""
-        # Read once, when torch's or NumPy's libraries load: too late to set from inside.
+        # Read once, when the C library, OpenMP or NumPy's libraries load: too late to set from inside.
         threads = {} if self.threads is None else dict.fromkeys(THREAD_VARIABLES, str(self.threads))
-        return {**os.environ, **threads, **self.environment}
+        replaced = {*_names(WAITING), *_names(ALLOCATORS)}
+        inherited = {name: value for name, value in os.environ.items() if name not in replaced}
+        return {**inherited, **threads, **WAITING[self.waiting], **ALLOCATORS[self.allocator], **self.environment}
+
+
+def _names(policies: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    return (name for variables in policies.values() for name in variables)
 
 
 class WorkerProcess:
@@ -46,11 +85,9 @@ class WorkerProcess:
     whatever is left of the group.
     """
 
-    def __init__(
-        self, mode: str, request: str | None, *, log: Path, threads: int | None = None, launch: Launch | None = None
-    ) -> None:
+    def __init__(self, mode: str, request: str | None, *, log: Path, launch: Launch | None = None) -> None:
         reader, writer = os.pipe()
-        launch = launch or Launch(threads=threads)
+        launch = launch or Launch()
         with tempfile.TemporaryFile() as file, open(log, "wb") as output:
             file.write((request or "").encode())
             file.seek(0)

@@ -10,7 +10,10 @@ from cnnperf.layer_table import STAGE, LayerProfile, profiles, steps_of
 from cnnperf.record import Record
 from cnnperf.table import Column, Row, Table
 
-GROUP = ("dataset", "data", "data_sha256", "device", "budget", "host", "cpu", "device_label", "threads")
+GROUP = (
+    *("dataset", "data", "data_sha256", "device", "budget", "host", "cpu", "device_label"),
+    *("threads", "waiting", "allocator"),
+)
 """What two rows must have in common to be compared."""
 
 COLUMNS = (
@@ -41,6 +44,8 @@ COLUMNS = (
     Column("peak_probe"),
     Column("peak_bytes_per_s", unit="bytes/s"),
     Column("threads", unit="count"),
+    Column("waiting"),
+    Column("allocator"),
     *(Column(name) for name in ("host", "cpu", "device_label", "torch", "cnnperf", "commit", "run")),
 )
 """forward_s and backward_s are sums of medians over the rows of layers.csv; step_s is of steps without hooks."""
@@ -89,6 +94,7 @@ def _of_record(run: str, record: Record) -> dict[str, Any]:
     if data:
         row |= {"data": data.name, "data_fallback": data.fallback, "data_sha256": data.sha256}
     row |= {"status": one.status, "reason": one.reason, "repeat": record.task.repeat, "repeats": len(one.ok) or None}
-    row |= {"threads": record.task.threads, "host": machine.host, "cpu": machine.cpu}
+    row |= {name: getattr(record.task, name) for name in ("threads", "waiting", "allocator")}
+    row |= {"host": machine.host, "cpu": machine.cpu}
     row |= {name: machine.packages.get(name) for name in ("torch", "cnnperf")}
     return row | {"device_label": one.device_label, "commit": machine.commit}

@@ -29,6 +29,8 @@ RUNS = (
     *(Column(end, unit="count", shown=0) for end in ENDS),
     *_MACHINE,
     Column("threads", unit="count"),
+    Column("waiting"),
+    Column("allocator"),
 )
 """task_s is the sum over tasks, from spawn to exit of each."""
 
@@ -84,7 +86,7 @@ def _run(run: str, records: Sequence[Record]) -> Row:
         "ended": max(_end(r) for r in records),
         "task_s": sum(r.duration_s for r in records),
         "tasks": len(records),
-        "threads": records[0].task.threads,
+        **{name: getattr(records[0].task, name) for name in ("threads", "waiting", "allocator")},
         **{end: statuses.count(end) for end in ENDS},
         **_facts(records[0]),
     }

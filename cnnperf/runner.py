@@ -16,7 +16,7 @@ from cnnperf import record as store
 from cnnperf.errors import RunError, StoreError, UsageError
 from cnnperf.machine import fingerprint
 from cnnperf.preflight import Ready, Request, prepare
-from cnnperf.process import WorkerProcess, tail
+from cnnperf.process import Launch, WorkerProcess, tail
 from cnnperf.record import Machine, Record, Status
 from cnnperf.suite import Suite
 from cnnperf.task import Frozen, Task
@@ -174,7 +174,7 @@ def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watch
     )
     timed_out = False
     begun, started, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
-    with WorkerProcess("--task", envelope.model_dump_json(by_alias=True), log=log, threads=task.threads) as worker:
+    with WorkerProcess("--task", envelope.model_dump_json(by_alias=True), log=log, launch=Launch.of(task)) as worker:
         try:
             for message in worker.messages(lambda: max(0.0, started + task.timeout_s - time.monotonic())):
                 watcher.progressed(message["progress"])

@@ -44,6 +44,8 @@ class Sample(NamedTuple):
     """Involuntary context switches of the whole process."""
     waited_s: float | None
     """How long the main thread was ready and had no core; None where the system does not tell."""
+    faults: int | None = None
+    """Page faults of the whole process that needed no disk; None in samples of a version that did not count them."""
 
 
 class Usage(NamedTuple):
@@ -52,17 +54,20 @@ class Usage(NamedTuple):
     cpu_ns: int
     switches: int
     waited_s: float | None
+    faults: int
 
     def since(self, before: Usage, wall_s: float) -> Sample:
         """Return what it came to since an earlier reading, with the time that was measured meanwhile."""
         known = self.waited_s is not None and before.waited_s is not None
         waited_s = self.waited_s - before.waited_s if known else None  # type: ignore[operator]
-        return Sample(wall_s, (self.cpu_ns - before.cpu_ns) / 1e9, self.switches - before.switches, waited_s)
+        cpu_s, switches = (self.cpu_ns - before.cpu_ns) / 1e9, self.switches - before.switches
+        return Sample(wall_s, cpu_s, switches, waited_s, self.faults - before.faults)
 
 
 def usage() -> Usage:
     """Read it, in about two microseconds."""
-    return Usage(process_time_ns(), resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw, run_delay_s())
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Usage(process_time_ns(), used.ru_nivcsw, run_delay_s(), used.ru_minflt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,9 @@ class Samples:
         yield measured("", "s", self.call_s, "lower", calls=self.calls, **disturbed)
         yield measured("_cpu", "s", [each.cpu_s / self.calls for each in self.values], calls=self.calls)
         yield measured("_switches", "count", [each.switches for each in self.values], calls=self.calls)
+        faults = [each.faults / self.calls for each in self.values if each.faults is not None]
+        if faults:
+            yield measured("_faults", "count", faults, calls=self.calls)
         if self.warmup:
             warmup = [each.wall_s / self.calls for each in self.warmup]
             yield measured("_warmup", "s", warmup, calls=self.calls, steady=self.steady)

@@ -7,13 +7,13 @@ import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import Field, ValidationError
 
 from cnnperf import registry
 from cnnperf.errors import SuiteError, UsageError, first_error
-from cnnperf.task import Cell, Choice, Frozen, Task
+from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING, Allocator, Cell, Choice, Frozen, Task, Waiting
 
 
 class Suite(Frozen):
@@ -38,6 +38,15 @@ class Suite(Frozen):
     seed: int = Field(default=0, ge=0, lt=2**31, description="Repeat i is trained with seed + i.")
     repeats: int = Field(default=1, ge=1, description="Fresh processes per task.")
     threads: int | None = Field(default=None, ge=1, description="Threads; every usable core if absent.")
+    waiting: Waiting = Field(
+        default=DEFAULT_WAITING,
+        description="How threads wait for work: spin (as torch does by default), brief (some tens of microseconds), "
+        "passive (never). The same for torch and ONNX Runtime.",
+    )
+    allocator: Allocator = Field(
+        default=DEFAULT_ALLOCATOR,
+        description="Freed memory: keep (for the next step), system (give it back as the C library does by default).",
+    )
     timeout_s: float = Field(default=3600, gt=0, allow_inf_nan=False, description="A task that takes longer is ended.")
     require_real_data: bool = Field(
         default=False, description="Refuse to run on synthetic images where the real ones cannot be had."
@@ -66,6 +75,14 @@ class Suite(Frozen):
             raise UsageError(f"--only: nothing matches {only!r}; give a glob over these cells: {known}")
         return suite
 
+    def launched(self, *, waiting: str | None = None, allocator: str | None = None) -> Suite:
+        """Return the suite with the environment of its processes changed. Raises UsageError for an unknown policy."""
+        given = {"waiting": (waiting, get_args(Waiting)), "allocator": (allocator, get_args(Allocator))}
+        for option, (word, known) in given.items():
+            if word is not None and word not in known:
+                raise UsageError(f"--{option}: {registry.unknown('policy', word, known)}")
+        return self.model_copy(update={option: word for option, (word, _) in given.items() if word})
+
     def cells(self) -> Iterator[Cell]:
         """Yield the dataset × device × model that `only` keeps, in the order in which they run."""
         for dataset in self.datasets:
@@ -85,6 +102,8 @@ def plan(suite: Suite, only: str | None = None) -> tuple[Task, ...]:
             repeat=repeat,
             seed=suite.seed + repeat,
             threads=suite.threads,
+            waiting=suite.waiting,
+            allocator=suite.allocator,
             timeout_s=suite.timeout_s,
             settings=suite.sections.get(stage, {}),
             suite=suite.name,

@@ -7,11 +7,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 Scalar = str | int | float | bool
+
+Waiting = Literal["spin", "brief", "passive"]
+"""How a thread waits for work: it spins as long as its library does by default, for some tens of microseconds, or not
+at all; then it gives its core away."""
+DEFAULT_WAITING: Waiting = "brief"
+Allocator = Literal["keep", "system"]
+"""What the C library does with freed memory: it keeps it for the next call, or gives it back as it does by default."""
+DEFAULT_ALLOCATOR: Allocator = "keep"
 
 
 class Frozen(BaseModel):
@@ -103,6 +111,9 @@ class Task(Frozen):
     seed: int
     threads: int | None
     """Threads of the computation; None until the cores have been counted."""
+    waiting: Waiting | None = None
+    """None in records of a version that left it to the shell, as is the allocator."""
+    allocator: Allocator | None = None
     timeout_s: float
     settings: dict[str, Any] = {}
     """The stage's section; after preflight complete, with every default and the model's recipe filled in."""
@@ -120,7 +131,7 @@ class Task(Frozen):
         """Hash all that decides the outcome, so that a change gives another key: not timeout, suite, data's place."""
         content = self.model_dump(mode="json", exclude={"timeout_s": True, "suite": True, "data": {"source"}})
         # Left out where empty, so that what was measured before there were any keeps its key.
-        content = {name: value for name, value in content.items() if value or name not in ("variant", "needs")}
+        content = {name: value for name, value in content.items() if value or name not in _LATER}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -135,6 +146,10 @@ class Task(Frozen):
         variant = "".join(f" {_plain(value)}" for value in self.variant.values())
         repeat = f" repeat {self.repeat}" if self.repeat else ""
         return f"{self.cell.id} {self.stage}{variant}{repeat}"
+
+
+_LATER = ("variant", "needs", "waiting", "allocator")
+"""Fields that the first version of a task did not have."""
 
 
 def _plain(value: Any) -> str:

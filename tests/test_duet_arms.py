@@ -10,6 +10,16 @@ import sys
 import pytest
 
 from cnnperf.duet_arms import Arm
+from cnnperf.process import Launch
+from cnnperf.task import Cell, Choice, Task
+
+TASK = Task(
+    cell=Cell(dataset=Choice(name="synthetic"), model=Choice(name="mlp"), device=Choice(name="cpu")),
+    stage="train",
+    seed=0,
+    threads=1,
+    timeout_s=60,
+)
 
 FAULTS = """
 import ctypes, resource
@@ -39,10 +49,11 @@ def test_memory_that_was_freed_is_kept() -> None:
     """What differs by chance from process to process, the page faults of every step, is not there."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     assert faults(bare) > 10_000
-    assert faults(bare | Arm(name="x").launch(1, 3).environment) < 1000
+    assert faults(Launch(allocator="system").variables()) > 10_000
+    assert faults(Arm(name="x").launch(TASK, 3).variables()) < 1000
 
 
 def test_an_arm_has_the_last_word_on_its_environment() -> None:
     """What is compared on purpose is not evened out."""
-    launch = Arm(name="x", environment={"OMP_WAIT_POLICY": "ACTIVE"}).launch(1, 3)
-    assert launch.environment["OMP_WAIT_POLICY"] == "ACTIVE"
+    launch = Arm(name="x", environment={"OMP_WAIT_POLICY": "ACTIVE"}).launch(TASK, 3)
+    assert launch.variables()["OMP_WAIT_POLICY"] == "ACTIVE"

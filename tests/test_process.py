@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cnnperf.process import WorkerProcess, tail
+from cnnperf.process import ALLOCATORS, Launch, WorkerProcess, tail
+from cnnperf.task import Cell, Choice, Task
 
 
 @pytest.fixture
@@ -50,8 +51,40 @@ def test_messages_arrive_and_the_end_is_seen(worker, tmp_path: Path) -> None:  #
 
 def test_threads_are_set_before_anything_is_imported(worker) -> None:  # type: ignore[no-untyped-def]
     """The environment carries them."""
-    with worker("say(threads=os.environ['OMP_NUM_THREADS'])", threads=3) as process:
+    with worker("say(threads=os.environ['OMP_NUM_THREADS'])", launch=Launch(threads=3)) as process:
         assert list(process.messages(forever)) == [{"threads": "3"}]
+
+
+NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MALLOC_TRIM_THRESHOLD_")
+ANSWER = f"say(**{{name: os.environ.get(name) for name in {NAMES}}})"
+KEEP = ALLOCATORS["keep"]["MALLOC_TRIM_THRESHOLD_"]
+
+
+@pytest.mark.parametrize(
+    ("launch", "found"),
+    [
+        (Launch(waiting="spin"), (None, None, KEEP)),
+        (Launch(waiting="brief"), (None, "3000", KEEP)),
+        (Launch(waiting="passive", allocator="system"), ("PASSIVE", None, None)),
+    ],
+)
+def test_every_worker_has_the_environment_that_its_launch_names(  # type: ignore[no-untyped-def]
+    worker, monkeypatch: pytest.MonkeyPatch, launch: Launch, found: tuple[str | None, ...]
+) -> None:
+    """Variables of the shell for the same purpose do not get through, so that the record says what was."""
+    for name, value in zip(NAMES, ("ACTIVE", "7", "8"), strict=True):
+        monkeypatch.setenv(name, value)
+    with worker(ANSWER, launch=launch) as process:
+        (message,) = process.messages(forever)
+    assert tuple(message.values()) == found
+
+
+def test_a_task_of_an_older_version_is_launched_by_the_defaults() -> None:
+    """It names neither a way of waiting nor an allocator."""
+    cell = Cell(dataset=Choice(name="mnist"), model=Choice(name="lenet"), device=Choice(name="cpu"))
+    task = Task(cell=cell, stage="train", seed=0, threads=2, timeout_s=1)
+    assert Launch.of(task) == Launch(threads=2)
+    assert Launch.of(task.model_copy(update={"waiting": "spin"})).waiting == "spin"
 
 
 def test_a_signal_is_named(worker) -> None:  # type: ignore[no-untyped-def]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnperf.errors import EngineError
-from cnnperf.task import Choice, Scalar
+from cnnperf.task import Choice, Scalar, Waiting
 
 Images = NDArray[np.float32]
 """N×C×H×W, normalised."""
@@ -40,6 +40,7 @@ class Source:
     """Takes the files that an engine makes for itself, and keeps them for its other processes."""
     device: str
     threads: int
+    waiting: Waiting
 
 
 INTEROP_THREADS = 1

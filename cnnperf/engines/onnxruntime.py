@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from packaging.version import Version
 
 from cnnperf.engines import INTEROP_THREADS, Images, Source, require
 from cnnperf.engines._nodes import Times, node_times
 from cnnperf.errors import EngineError, StageError
-from cnnperf.task import Scalar
+from cnnperf.task import Scalar, Waiting
 
 NEEDS: tuple[str, ...] = ("export",)
 
 Optimization = Literal["disabled", "basic", "extended", "all"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """The execution provider of each device."""
+WAITING: dict[Waiting, dict[str, str]] = {
+    "spin": {"allow_spinning": "1"},
+    "brief": {"allow_spinning": "1", "spin_duration_us": "50"},
+    "passive": {"allow_spinning": "0"},
+}
+"""What its thread pools are told: to wait as torch's do (process.WAITING)."""
+BRIEF_SINCE = Version("1.26")
+"""The first version that takes a duration."""
 
 
 class Session:
     """A session of ONNX Runtime on one provider, which it was proved to run on."""
 
-    def __init__(self, file: Path, source: Source, optimization: Optimization, *, spin: bool, is_exact: bool) -> None:
+    def __init__(self, file: Path, source: Source, optimization: Optimization, *, is_exact: bool) -> None:
         import onnxruntime
 
         self._runtime = onnxruntime
@@ -43,8 +53,9 @@ class Session:
         self._options.graph_optimization_level = getattr(
             onnxruntime.GraphOptimizationLevel, f"ORT_{'ENABLE_' * (optimization != 'disabled')}{_LEVELS[optimization]}"
         )
-        for pool in ("intra", "inter"):
-            self._options.add_session_config_entry(f"session.{pool}_op.allow_spinning", str(int(spin)))
+        waiting = _supported(source.waiting, onnxruntime.__version__)
+        for pool, (entry, value) in product(("intra", "inter"), WAITING[waiting].items()):
+            self._options.add_session_config_entry(f"session.{pool}_op.{entry}", value)
         # Operators that the provider lacks would run on the CPU in silence.
         self._options.add_session_config_entry("session.disable_cpu_ep_fallback", str(int(source.device != "cpu")))
         self._session = self._open(self._options)
@@ -54,7 +65,7 @@ class Session:
         self.facts: Mapping[str, Scalar] = {
             "threads": self._options.intra_op_num_threads,
             "interop_threads": self._options.inter_op_num_threads,
-            "spinning": spin,
+            "waiting": waiting,
             "provider": got[0],
             "optimization": optimization,
             "input": "host" if source.device == "cpu" else "bound on the device",
@@ -101,11 +112,16 @@ class Session:
             )
 
 
+def _supported(waiting: Waiting, version: str) -> Waiting:
+    """Return the way of waiting that this version can be told: an older one passes over a duration in silence."""
+    return "passive" if waiting == "brief" and Version(version) < BRIEF_SINCE else waiting
+
+
 _LEVELS = {"disabled": "DISABLE_ALL", "basic": "BASIC", "extended": "EXTENDED", "all": "ALL"}
 
 
-def load(source: Source, *, optimization: Optimization = "all", spin: bool = False) -> Session:
+def load(source: Source, *, optimization: Optimization = "all") -> Session:
     """Load the exported network."""
     require("onnxruntime", "onnxruntime")
     assert source.onnx is not None, "the export left a file"
-    return Session(source.onnx, source, optimization, spin=spin, is_exact=True)
+    return Session(source.onnx, source, optimization, is_exact=True)

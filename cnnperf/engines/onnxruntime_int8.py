@@ -21,7 +21,7 @@ BATCH = 32
 """Images in a batch of the calibration."""
 
 
-def load(source: Source, *, calibration_images: Annotated[int, Field(ge=1)] = 256, spin: bool = False) -> Session:
+def load(source: Source, *, calibration_images: Annotated[int, Field(ge=1)] = 256) -> Session:
     """Quantise the exported network, unless another process of the task has, and load it."""
     require("onnxruntime_int8", "onnxruntime", "onnx")
     assert source.onnx is not None, "the export left a file"
@@ -29,7 +29,7 @@ def load(source: Source, *, calibration_images: Annotated[int, Field(ge=1)] = 25
     file = source.folder / "model_int8.onnx"
     if not file.exists():
         quantise(source.onnx, file, source, calibration_images, has_vnni=any("vnni" in flag for flag in flags))
-    session = Session(file, source, "all", spin=spin, is_exact=False)
+    session = Session(file, source, "all", is_exact=False)
     session.facts = {**session.facts, "calibration_images": calibration_images, "cpu_flags": " ".join(flags)}
     return session
 

@@ -36,6 +36,7 @@ class Eager:
         self.facts: Mapping[str, Scalar] = {
             "threads": torch.get_num_threads(),
             "interop_threads": torch.get_num_interop_threads(),
+            "waiting": source.waiting,
             "input": "host" if source.device == "cpu" else "bound on the device",
         }
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from cnnperf.stats import Interval
 from cnnperf.table import Column, Row, Table
+from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING
 
 MISSING = "–"
 
@@ -20,8 +21,11 @@ def title(table: Table) -> str:
     """Say what the rows of a group have in common."""
     row = table.rows[0]
     threads = f"{row['threads']} thread{'s' if row['threads'] != 1 else ''}" if row["threads"] else None
+    waiting = f"waiting {row['waiting']}" if row.get("waiting") not in (None, DEFAULT_WAITING) else None
+    allocator = f"allocator {row['allocator']}" if row.get("allocator") not in (None, DEFAULT_ALLOCATOR) else None
     device = f"{row['device']} ({row['device_label']})" if row["device_label"] else row["device"]
-    return " · ".join(filter(None, (row["dataset"], generated(row), device, row["budget"], threads, row["host"])))
+    parts = (row["dataset"], generated(row), device, row["budget"], threads, waiting, allocator, row["host"])
+    return " · ".join(filter(None, parts))
 
 
 def generated(row: Row) -> str | None:

@@ -153,11 +153,8 @@ class Pair:
             needs=tuple(self._bench.needs.values()),
             engine=self._engines[index],
         )
-        launch = Launch(
-            command=(*Launch().command[:-1], "cnnperf.engine_worker"),
-            threads=self._bench.task.threads,
-            pass_fds=(end.fileno(),),
-        )
+        command = (*Launch().command[:-1], "cnnperf.engine_worker")
+        launch = Launch.of(self._bench.task, command=command, pass_fds=(end.fileno(),))
         worker = stack.enter_context(WorkerProcess(str(end.fileno()), None, log=self._log(index), launch=launch))
         worker.send(**arm.model_dump(mode="json", by_alias=True))
         return worker

@@ -7,7 +7,7 @@ from cnnperf.engines import Engine, Source
 from cnnperf.machine import usable_cores
 from cnnperf.stages import Bench
 from cnnperf.stages._samples import Inputs
-from cnnperf.task import Choice
+from cnnperf.task import DEFAULT_WAITING, Choice
 
 
 def source_of(bench: Bench) -> Source:
@@ -26,6 +26,7 @@ def source_of(bench: Bench) -> Source:
         folder=folder,
         device=bench.device.torch_name,
         threads=bench.task.threads or usable_cores(),
+        waiting=bench.task.waiting or DEFAULT_WAITING,
     )
 
 

@@ -13,7 +13,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from cnnperf.machine import fingerprint
 from cnnperf.preflight import Ready, Request, prepare
-from cnnperf.process import WorkerProcess
+from cnnperf.process import Launch, WorkerProcess
 from cnnperf.runner import Envelope
 from cnnperf.suite import parse
 
@@ -60,7 +60,7 @@ def _task_s(ready: Ready, folder: Path) -> float:
     )
     start = time.perf_counter()
     request = envelope.model_dump_json()
-    with WorkerProcess("--task", request, log=folder / "log", threads=ready.task.threads) as worker:
+    with WorkerProcess("--task", request, log=folder / "log", launch=Launch.of(ready.task)) as worker:
         next(worker.messages(lambda: 60.0))  # Sent right after the only step.
         return time.perf_counter() - start
 

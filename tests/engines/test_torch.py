@@ -25,6 +25,7 @@ def test_channels_last_computes_the_same_in_another_layout(tmp_path: Path) -> No
         folder=tmp_path,
         device="cpu",
         threads=1,
+        waiting="brief",
     )
     images = np.random.default_rng(0).standard_normal((4, 3, 32, 32), dtype=np.float32)
     plain, other = load(source), load(source, memory_format="channels_last")

@@ -44,6 +44,7 @@ def test_every_batch_size_of_a_search_is_compiled(compiled: list[int], tmp_path:
         folder=tmp_path,
         device="cpu",
         threads=1,
+        waiting="brief",
     )
     engine, sizes = load(source), [2**i for i in range(13)]
     for size in sizes:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,7 +34,7 @@ from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import COMMON_BATCH_SIZE, Infer
 from cnnperf.stages.infer import measure as infer
 from cnnperf.suite import parse
-from cnnperf.task import Choice
+from cnnperf.task import DEFAULT_WAITING, Choice, Waiting
 
 onnx = pytest.importorskip("onnx")
 
@@ -290,14 +291,44 @@ def test_a_provider_that_is_not_there_is_not_replaced_by_another(exported: Calla
 
 
 def test_options_of_an_engine_reach_it(exported: Callable[..., Bench]) -> None:
-    """The level of optimisation and the spinning are told from what ran, under a name of their own."""
-    choice = {"name": "onnxruntime", "optimization": "disabled", "spin": True}
+    """The level of optimisation and the way of waiting are told from what ran."""
+    choice = {"name": "onnxruntime", "optimization": "disabled"}
     settings = Infer.model_validate({**QUICK.model_dump(), "engines": ["torch", choice], "batch_sizes": [2]})
     (of_torch, variant) = settings.variants("cpu")
-    assert (of_torch["engine"], variant["engine"]) == ("torch", "onnxruntime[optimization=disabled,spin=true]")
+    assert (of_torch["engine"], variant["engine"]) == ("torch", "onnxruntime[optimization=disabled]")
     made = exported(str(variant["engine"]))
     (facts,) = named(infer(made, settings), "infer.threads")
-    assert (facts.tags["optimization"], facts.tags["spinning"]) == ("disabled", True)
+    assert (facts.tags["optimization"], facts.tags["waiting"]) == ("disabled", DEFAULT_WAITING)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "spins"), [("spin", ("1", None)), ("brief", ("1", "50")), ("passive", ("0", None))]
+)
+def test_onnxruntime_waits_as_the_task_says(exported: Callable[..., Bench], waiting: Waiting, spins: Any) -> None:
+    """Its thread pools are told the same policy that torch's environment has."""
+    session = load_onnxruntime(replace(source_of(exported()), waiting=waiting))
+    for pool, (entry, value) in product(
+        ("intra", "inter"), zip(("allow_spinning", "spin_duration_us"), spins, strict=True)
+    ):
+        key = f"session.{pool}_op.{entry}"
+        if value is None:
+            with pytest.raises(RuntimeError, match=key):
+                session._options.get_session_config_entry(key)
+        else:
+            assert session._options.get_session_config_entry(key) == value
+    assert session.facts["waiting"] == waiting
+
+
+def test_an_onnxruntime_that_cannot_wait_briefly_says_passive(
+    exported: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that would pass over the duration in silence blocks at once, and its row says so."""
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "__version__", "1.25.1")
+    session = load_onnxruntime(replace(source_of(exported()), waiting="brief"))
+    assert session.facts["waiting"] == "passive"
+    assert session._options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
 @pytest.mark.parametrize(
