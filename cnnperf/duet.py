@@ -82,7 +82,6 @@ def calibrate(
     arms: tuple[Arm, Arm],
     contests: Iterable[Contest],
     scratch: Path,
-    task: Task,
     patience: Patience | None = None,
 ) -> Generator[tuple[Contest, Conditions | Fault], None, None]:
     """Measure once, in the baseline alone, how long a call takes, and leave weights and reference outputs for both.
@@ -92,7 +91,7 @@ def calibrate(
     """
     return _each(
         contests,
-        lambda: Workers(arms, scratch, task, patience=patience),
+        lambda task: Workers(arms, scratch, task, patience=patience),
         lambda workers, contest: _calibrated(workers, contest, store(scratch, contest)),
     )
 
@@ -101,7 +100,6 @@ def replicate(
     arms: tuple[Arm, Arm],
     conditions: Mapping[Contest, Conditions],
     scratch: Path,
-    task: Task,
     dice: random.Random,
     patience: Patience | None = None,
 ) -> Generator[tuple[Contest, Played | Fault], None, None]:
@@ -111,13 +109,13 @@ def replicate(
     """
     return _each(
         dice.sample(list(conditions), len(conditions)),
-        lambda: Workers(arms, scratch, task, order=dice.sample((0, 1), 2), patience=patience),
+        lambda task: Workers(arms, scratch, task, order=dice.sample((0, 1), 2), patience=patience),
         lambda workers, contest: _play(workers, contest, conditions[contest], store(scratch, contest), dice),
     )
 
 
 def _each(
-    contests: Iterable[Contest], start: Callable[[], Workers], measure: Callable[[Workers, Contest], T]
+    contests: Iterable[Contest], start: Callable[[Task], Workers], measure: Callable[[Workers, Contest], T]
 ) -> Generator[tuple[Contest, T | Fault], None, None]:
     """Measure one contest after the other with the same workers, and with fresh ones after a fault.
 
@@ -126,7 +124,7 @@ def _each(
     queue, chances = deque(contests), 2
     while queue:
         try:
-            with start() as workers:
+            with start(queue[0].tasks[0]) as workers:
                 chances = 2
                 while queue:
                     contest = queue.popleft()

@@ -27,7 +27,6 @@ from cnnperf.errors import UsageError
 from cnnperf.machine import fingerprint
 from cnnperf.rule import Decision, Rule, Series, decide
 from cnnperf.sampling import SAMPLE_S
-from cnnperf.task import Task
 
 START_S = 6.0
 """About what a pair of processes costs before its first turn; for the plan only."""
@@ -148,10 +147,9 @@ class _Course:
     def run(self, scratch: Path) -> None:
         """Calibrate, then measure one replicate after the other."""
         result = self._result
-        task = result.contests[0].tasks[0]
         result.looks = result.rule.scheduled(len(result.contests))
         self._watcher.calibrating(len(result.contests), self._bounds())
-        with closing(calibrate(result.arms, result.contests, scratch, task, self._patience)) as calibrated:
+        with closing(calibrate(result.arms, result.contests, scratch, self._patience)) as calibrated:
             for contest, found in calibrated:
                 if isinstance(found, Fault):
                     self._fail(0, contest, found)
@@ -164,7 +162,7 @@ class _Course:
             longest_s = 0.0
             while (active := self._active()) and self._done < result.looks[-1] and self._is_time_for(longest_s):
                 begun = time.monotonic()
-                with closing(self._replicate(active, scratch, task)) as outcomes:
+                with closing(self._replicate(active, scratch)) as outcomes:
                     for contest, outcome in outcomes:
                         self._note(contest, outcome, write)
                 longest_s = time.monotonic() - begun
@@ -184,10 +182,10 @@ class _Course:
         result.decisions = decide(result.series(), result.rule, looks, final=True) | result.decisions
 
     def _replicate(
-        self, active: Mapping[Contest, Conditions], scratch: Path, task: Task
+        self, active: Mapping[Contest, Conditions], scratch: Path
     ) -> Generator[tuple[Contest, Played | Fault], None, None]:
         try:
-            yield from replicate(self._result.arms, active, scratch, task, self._dice, self._patience)
+            yield from replicate(self._result.arms, active, scratch, self._dice, self._patience)
         except UsageError as error:
             if not any(self._result.played.values()):
                 raise

@@ -61,20 +61,16 @@ class Launch:
     @classmethod
     def of(cls, task: Task, **others: Any) -> Launch:
         """Return how a process of a task is started."""
-        chosen = {"waiting": task.waiting, "allocator": task.allocator}
-        return cls(threads=task.threads, **{name: value for name, value in chosen.items() if value}, **others)
+        waiting, allocator = task.waiting or DEFAULT_WAITING, task.allocator or DEFAULT_ALLOCATOR
+        return cls(threads=task.threads, waiting=waiting, allocator=allocator, **others)
 
     def variables(self) -> dict[str, str]:
         """Return the environment of the process."""
         # Read once, when the C library, OpenMP or NumPy's libraries load: too late to set from inside.
         threads = {} if self.threads is None else dict.fromkeys(THREAD_VARIABLES, str(self.threads))
-        replaced = {*_names(WAITING), *_names(ALLOCATORS)}
+        replaced = {name for variables in (*WAITING.values(), *ALLOCATORS.values()) for name in variables}
         inherited = {name: value for name, value in os.environ.items() if name not in replaced}
         return {**inherited, **threads, **WAITING[self.waiting], **ALLOCATORS[self.allocator], **self.environment}
-
-
-def _names(policies: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    return (name for variables in policies.values() for name in variables)
 
 
 class WorkerProcess:

@@ -67,9 +67,9 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Measure both metrics of a well-behaved network once, both arms alike."""
     scratch = tmp_path_factory.mktemp("scratch")
     found = dict(
-        calibrate((arm(), arm()), planted(["planted:build"], ("infer.forward", "train.step")), scratch, 1, PATIENCE)
+        calibrate((arm(), arm()), planted(["planted:build"], ("infer.forward", "train.step")), scratch, PATIENCE)
     )
-    outcomes = dict(replicate((arm(), arm()), found, scratch, 1, random.Random(1), PATIENCE))  # type: ignore[arg-type]
+    outcomes = dict(replicate((arm(), arm()), found, scratch, random.Random(1), PATIENCE))  # type: ignore[arg-type]
     return {contest.metric: (found[contest], outcomes[contest]) for contest in found}
 
 
@@ -106,9 +106,9 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Played | Fault
     """Measure networks that go wrong in the candidate, each in its own way, and one that does not."""
     scratch = tmp_path_factory.mktemp("scratch")
     models = [{"name": "planted:build", "kind": kind} for kind in ("behaves", *FAULTS)]
-    found = dict(calibrate((arm(), arm()), planted([*models, "planted:otherwise"]), scratch, 1, PATIENCE))
+    found = dict(calibrate((arm(), arm()), planted([*models, "planted:otherwise"]), scratch, PATIENCE))
     arms = arm(), arm(environment=PLANTED)
-    outcomes = replicate(arms, found, scratch, 1, random.Random(2), PATIENCE)  # type: ignore[arg-type]
+    outcomes = replicate(arms, found, scratch, random.Random(2), PATIENCE)  # type: ignore[arg-type]
     kinds = {contest: contest.tasks[0].cell.model.options.get("kind", "otherwise") for contest in found}
     return {str(kinds[contest]): outcome for contest, outcome in outcomes}
 
@@ -142,11 +142,11 @@ def test_the_others_go_on(faults: dict[str, Played | Fault]) -> None:
 def test_a_slowdown_that_was_injected_is_seen(tmp_path: Path) -> None:
     """Twice the time is more than any noise; of a sleep, CPU time sees less than the clock, of spinning all of it."""
     [contest] = planted(["planted:build"])
-    found = dict(calibrate((arm(), arm()), [contest], tmp_path, 1, PATIENCE))
+    found = dict(calibrate((arm(), arm()), [contest], tmp_path, PATIENCE))
     unseen: dict[str, float] = {}
     for by in ("spin", "sleep"):
         arms = arm(), arm(slowdown=1.0, slowdown_by=by)
-        [(_, outcome)] = replicate(arms, found, tmp_path, 1, random.Random(3), PATIENCE)  # type: ignore[arg-type]
+        [(_, outcome)] = replicate(arms, found, tmp_path, random.Random(3), PATIENCE)  # type: ignore[arg-type]
         assert isinstance(outcome, Played), outcome
         slower = ratios.difference(outcome, "wall_s")
         assert slower > math.log(1.2)
@@ -157,7 +157,7 @@ def test_a_slowdown_that_was_injected_is_seen(tmp_path: Path) -> None:
 def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused before anything is measured."""
     monkeypatch.setattr("cnnperf.duet.LONGEST_CALL_S", 1e-6)
-    [(_, fault)] = calibrate((arm(), arm()), planted(["planted:build"]), tmp_path, 1, PATIENCE)
+    [(_, fault)] = calibrate((arm(), arm()), planted(["planted:build"]), tmp_path, PATIENCE)
     assert isinstance(fault, Fault)
     assert "train.batch_size = 1 would fit" in str(fault)
 
@@ -172,7 +172,7 @@ def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path, monke
 def test_an_interpreter_that_is_none(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     """A usage error, before anything is measured."""
     with pytest.raises(UsageError, match="--baseline") as caught:
-        list(calibrate((arm(**changes), arm()), planted(["planted:build"]), tmp_path, 1, PATIENCE))
+        list(calibrate((arm(**changes), arm()), planted(["planted:build"]), tmp_path, PATIENCE))
     assert words in str(caught.value)
 
 
@@ -190,7 +190,7 @@ def test_a_cnnperf_of_another_age(tmp_path: Path, version: int | None, words: st
             "os.write(int(sys.argv[2]), json.dumps({'hello': hello}).encode() + b'\\n')\ntime.sleep(60)"
         )
     with pytest.raises(UsageError) as caught:
-        list(calibrate((arm(path=(tmp_path,), cwd=tmp_path), arm()), planted(["planted:build"]), tmp_path, 1, PATIENCE))
+        list(calibrate((arm(path=(tmp_path,), cwd=tmp_path), arm()), planted(["planted:build"]), tmp_path, PATIENCE))
     assert words in str(caught.value)
     assert workers_left() == []
 
@@ -198,8 +198,8 @@ def test_a_cnnperf_of_another_age(tmp_path: Path, version: int | None, words: st
 def test_code_from_outside_a_revision_is_refused(tmp_path: Path) -> None:
     """What is measured would be the present tree's, whatever the revision holds."""
     arms = arm(), arm(path=(tmp_path,), cwd=tmp_path)
-    found = dict(calibrate((arm(), arm()), planted(["planted:build"]), tmp_path, 1, PATIENCE))
-    [(_, fault)] = replicate(arms, found, tmp_path, 1, random.Random(0), PATIENCE)  # type: ignore[arg-type]
+    found = dict(calibrate((arm(), arm()), planted(["planted:build"]), tmp_path, PATIENCE))
+    [(_, fault)] = replicate(arms, found, tmp_path, random.Random(0), PATIENCE)  # type: ignore[arg-type]
     assert isinstance(fault, Fault)
     assert "planted.py and is no part of what is compared" in str(fault)
 
@@ -215,11 +215,11 @@ def test_code_of_the_present_tree_is_no_revision(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{here / 'lib'}:{HERE}")
         [contest] = planted(["helped:build"])
-        found = dict(calibrate((arm(), arm()), [contest], tmp_path, 1, PATIENCE))
+        found = dict(calibrate((arm(), arm()), [contest], tmp_path, PATIENCE))
         revision = arm(path=(there,), cwd=there, tree=there, repository=here)
-        [(_, stray)] = replicate((arm(), revision), found, tmp_path, 1, random.Random(0), PATIENCE)  # type: ignore[arg-type]
+        [(_, stray)] = replicate((arm(), revision), found, tmp_path, random.Random(0), PATIENCE)  # type: ignore[arg-type]
         (there / "helped.py").unlink()
-        [(_, absent)] = replicate((arm(), revision), found, tmp_path, 1, random.Random(0), PATIENCE)  # type: ignore[arg-type]
+        [(_, absent)] = replicate((arm(), revision), found, tmp_path, random.Random(0), PATIENCE)  # type: ignore[arg-type]
     assert isinstance(stray, Fault)
     assert "here/lib/helping.py was imported, which is this tree's" in str(stray)
     assert isinstance(absent, Fault)
@@ -280,8 +280,8 @@ def test_each_arm_has_the_recipe_of_its_own_version(tmp_path: Path, changed: dic
     places = recipes(tmp_path, repr(base), repr(base | changed))
     arms = arm(path=places[:1], cwd=places[0]), arm(path=places[1:], cwd=places[1])
     [contest] = planted(["mlp"], ["train.step"], batch_size=None)
-    conditions = dict(calibrate(arms, [contest], tmp_path, 1, PATIENCE))
-    [(_, outcome)] = replicate(arms, conditions, tmp_path, 1, random.Random(0), PATIENCE)  # type: ignore[arg-type]
+    conditions = dict(calibrate(arms, [contest], tmp_path, PATIENCE))
+    [(_, outcome)] = replicate(arms, conditions, tmp_path, random.Random(0), PATIENCE)  # type: ignore[arg-type]
     if words:
         assert isinstance(outcome, Fault)
         assert re.search(words, str(outcome))
@@ -298,7 +298,7 @@ def test_arms_under_unlike_conditions_are_refused(tmp_path: Path) -> None:
     conditions = {contest: Conditions(1, 0.01, 12, 3)}
     arms = arm(), arm(environment={"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"})
     with pytest.raises(UsageError, match=r"the arms differ in threads \(1 against 2\)"):
-        list(replicate(arms, conditions, tmp_path, 1, random.Random(0), PATIENCE))
+        list(replicate(arms, conditions, tmp_path, random.Random(0), PATIENCE))
 
 
 @pytest.mark.parametrize(
