@@ -231,7 +231,7 @@ def test_a_second_chance_to_start(tmp_path: Path) -> None:
     [contest] = planted(["planted:build"])
     started: list[int] = []
 
-    def workers() -> Any:
+    def workers(_: object) -> Any:
         started.append(1)
         if len(started) == 1:
             raise Fault("said nothing")
