@@ -240,7 +240,7 @@ def test_a_second_chance_to_start(tmp_path: Path) -> None:
     assert list(duet._each([contest], workers, lambda *_: "measured")) == [(contest, "measured")]
     started[:] = [0]
 
-    def none() -> Any:
+    def none(_: object) -> Any:
         started.append(1)
         raise Fault("said nothing")
 
