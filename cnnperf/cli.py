@@ -11,6 +11,7 @@ import typer
 
 from cnnperf import (
     cli_ab,
+    cli_campaign,
     cli_check,
     cli_data,
     cli_doctor,
@@ -82,7 +83,7 @@ def schema() -> None:
     print(ask("--schema", ""))
 
 
-for each in (cli_data, cli_profile, cli_infer, cli_tensorboard, cli_check, cli_ab, cli_doctor):
+for each in (cli_data, cli_profile, cli_infer, cli_tensorboard, cli_check, cli_ab, cli_doctor, cli_campaign):
     each.add_commands(app)
 
 

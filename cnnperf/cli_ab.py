@@ -43,6 +43,12 @@ def ab(
         float | None,
         typer.Option(metavar="M", min=0.0, help="Stop after so long and say what is known by then."),
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Threads of each side, instead of the suite's.")
+    ] = None,
+    pairs: Annotated[
+        int, typer.Option(metavar="N", help="Pairs of samples in a replicate at most, an even number from 12 to 60.")
+    ] = 60,
     format: Annotated[Format, typer.Option(help="How to write it.")] = Format.console,  # noqa: A002 - the option's name
     baseline_set: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Change a setting of the suite for the baseline alone.")
@@ -71,6 +77,7 @@ def ab(
     out, 130 interrupted.
     """
     from cnnperf import duet_store
+    from cnnperf.duet import PAIRS
     from cnnperf.duet_arms import contests
     from cnnperf.gate import compare
     from cnnperf.gate_verdict import comparison
@@ -83,6 +90,10 @@ def ab(
     chosen = load_suite(suite).narrowed(only=only, stages=["train"]).model_copy(update={"repeats": 1})
     if minutes is not None and not math.isfinite(minutes):
         raise UsageError(f"--minutes: {minutes} is no length of time; give a number, or leave it out")
+    if pairs not in range(PAIRS[0], PAIRS[1] + 1, 2):
+        raise UsageError(f"--pairs: {pairs} is no number of pairs; give an even number from {PAIRS[0]} to {PAIRS[1]}")
+    if threads is not None:
+        chosen = chosen.model_copy(update={"threads": threads})
     folder = folder_to_make(chosen.model_copy(update={"name": "ab"}), out, duet_store.FILE)
     assigned = baseline_set or [], candidate_set or []
     changed = [_changed(chosen, *each) for each in zip(assigned, ("--baseline-set", "--candidate-set"), strict=True)]
@@ -106,6 +117,7 @@ def ab(
                 folder=folder,
                 watcher=screen,
                 patience=_patience(chosen.timeout_s),
+                pairs=pairs,
             )
     shown = comparison(result)
     shown = shown.model_copy(update={"notes": (*notes, *shown.notes)})

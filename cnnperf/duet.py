@@ -53,10 +53,10 @@ class Conditions(NamedTuple):
     """Pairs at least before they count."""
 
     @classmethod
-    def of(cls, calls: int, call_s: float) -> Conditions:
-        """Choose the pairs so that a turn takes no longer than TURN_S."""
+    def of(cls, calls: int, call_s: float, most: int = PAIRS[1]) -> Conditions:
+        """Choose the pairs, an even number up to `most`, so that a turn takes no longer than TURN_S."""
         fit = 2 * int(TURN_S / (4 * calls * call_s))
-        pairs = max(PAIRS[0], min(PAIRS[1], fit))
+        pairs = max(PAIRS[0], min(most, fit))
         return cls(calls, call_s, pairs, min(WARMUP_PAIRS, pairs // 4))
 
     @property
@@ -83,8 +83,11 @@ def calibrate(
     contests: Iterable[Contest],
     scratch: Path,
     patience: Patience | None = None,
+    pairs: int = PAIRS[1],
 ) -> Generator[tuple[Contest, Conditions | Fault], None, None]:
     """Measure once, in the baseline alone, how long a call takes, and leave weights and reference outputs for both.
+
+    pairs: the most pairs of samples in a replicate.
 
     Yields as they come the conditions of each contest, or why it cannot be measured. The candidate's worker is there
     and waits, so that what is wrong with either arm is known before anything is measured: raises UsageError.
@@ -92,7 +95,7 @@ def calibrate(
     return _each(
         contests,
         lambda task: Workers(arms, scratch, task, patience=patience),
-        lambda workers, contest: _calibrated(workers, contest, store(scratch, contest)),
+        lambda workers, contest: _calibrated(workers, contest, store(scratch, contest), pairs),
     )
 
 
@@ -149,7 +152,7 @@ def store(scratch: Path, contest: Contest) -> Path:
     return folder
 
 
-def _calibrated(workers: Workers, contest: Contest, folder: Path) -> Conditions:
+def _calibrated(workers: Workers, contest: Contest, folder: Path, pairs: int) -> Conditions:
     [opened] = workers.open(contest, folder, leads=True)
     patience_s = workers.patience.warmup_s + workers.patience.play_s
     settled = workers.ask("settle", {0: {}}, patience_s)[0]
@@ -161,7 +164,7 @@ def _calibrated(workers: Workers, contest: Contest, folder: Path) -> Conditions:
             f"a call takes {1e3 * call_s:.0f} ms, more than the {1e3 * LONGEST_CALL_S:.0f} ms that leave time for "
             f"{PAIRS[0]} pairs; train.batch_size = {fits} would fit"
         )
-    return Conditions.of(settled["calls"], call_s)
+    return Conditions.of(settled["calls"], call_s, pairs)
 
 
 def order_of(pairs: int, dice: random.Random) -> str:

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cnnperf import ratios
-from cnnperf.duet import LONGEST_CALL_S, Conditions, Played, calibrate, replicate
+from cnnperf.duet import LONGEST_CALL_S, PAIRS, Conditions, Played, calibrate, replicate
 from cnnperf.duet_arms import Arm, Contest
 from cnnperf.duet_pair import Fault, Patience
 from cnnperf.duet_store import Write, lines, writing
 from cnnperf.errors import UsageError
 from cnnperf.machine import fingerprint
-from cnnperf.rule import Decision, Rule, Series, decide
+from cnnperf.rule import Decision, Rule, Series, decide, looks_taken
 from cnnperf.sampling import SAMPLE_S
 
 START_S = 6.0
@@ -112,16 +112,18 @@ def compare(
     watcher: Watcher | None = None,
     seed: int | None = None,
     patience: Patience | None = None,
+    pairs: int = PAIRS[1],
 ) -> Result:
     """Measure the contests in both arms until each is decided, the looks are used up, or the minutes are.
 
     folder: takes the raw samples, a line as soon as it is measured. seed: of the order in which everything is done.
+    pairs: the most pairs of samples in a replicate.
     Ctrl-C ends it early with what there is (`interrupted`). Raises UsageError for what cannot be compared at all.
     """
     result = Result((baseline, candidate), tuple(contests), rule or Rule(), folder=folder)
     if not contests:
         raise UsageError("nothing to compare: no cell of this suite can run here")
-    course = _Course(result, watcher or Unwatched(), minutes, random.Random(seed), patience)
+    course = _Course(result, watcher or Unwatched(), minutes, random.Random(seed), patience, pairs)
     try:
         with tempfile.TemporaryDirectory(prefix="cnnperf-ab-") as scratch:
             course.run(Path(scratch))
@@ -135,13 +137,20 @@ class _Course:
     """A comparison on its way."""
 
     def __init__(
-        self, result: Result, watcher: Watcher, minutes: float | None, dice: random.Random, patience: Patience | None
+        self,
+        result: Result,
+        watcher: Watcher,
+        minutes: float | None,
+        dice: random.Random,
+        patience: Patience | None,
+        pairs: int,
     ) -> None:
         self._result = result
         self._watcher = watcher
         self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
         self._dice = dice
         self._patience = patience
+        self._pairs = pairs
         self._done = 0
 
     def run(self, scratch: Path) -> None:
@@ -149,7 +158,8 @@ class _Course:
         result = self._result
         result.looks = result.rule.scheduled(len(result.contests))
         self._watcher.calibrating(len(result.contests), self._bounds())
-        with closing(calibrate(result.arms, result.contests, scratch, self._patience)) as calibrated:
+        calibrating = calibrate(result.arms, result.contests, scratch, self._patience, self._pairs)
+        with closing(calibrating) as calibrated:
             for contest, found in calibrated:
                 if isinstance(found, Fault):
                     self._fail(0, contest, found)
@@ -176,8 +186,7 @@ class _Course:
         result = self._result
         if not result.compared:
             return
-        taken = [look for look in result.looks if look < self._done]
-        looks = [*taken, max(1, self._done)][:3]
+        looks = looks_taken(result.looks, self._done)
         # What an earlier look has decided stays so.
         result.decisions = decide(result.series(), result.rule, looks, final=True) | result.decisions
 
@@ -206,7 +215,7 @@ class _Course:
     def _bounds(self) -> tuple[float, float]:
         """Return the minutes if every call were short, and decided soon, and if every one were the longest."""
         shortest, longest = (
-            self._minutes([Conditions.of(1, call_s).turn_s] * len(self._result.contests))
+            self._minutes([Conditions.of(1, call_s, self._pairs).turn_s] * len(self._result.contests))
             for call_s in (SAMPLE_S, LONGEST_CALL_S)
         )
         limit = math.inf if self._deadline is None else max(0.0, self._deadline - time.monotonic()) / 60
@@ -234,6 +243,7 @@ class _Course:
             "arms": [arm.model_dump(mode="json") for arm in result.arms],
             "contests": {each.key: [task.model_dump(mode="json") for task in each.tasks] for each in result.contests},
             "rule": result.rule.model_dump(mode="json"),
+            "looks": result.looks,
         }
 
     def _fail(self, number: int, contest: Contest, fault: Fault) -> None:

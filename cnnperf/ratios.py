@@ -19,6 +19,11 @@ Clock = Literal["wall_s", "cpu_s"]
 def pairs(played: Played, clock: Clock = "wall_s") -> list[float]:
     """Return ln(candidate / baseline) of each sample and its neighbour; NaN where a clock showed nothing."""
     baseline, candidate = ([getattr(each, clock) for each in taken.samples] for taken in played.taken)
+    return of_times(baseline, candidate)
+
+
+def of_times(baseline: Sequence[float], candidate: Sequence[float]) -> list[float]:
+    """Return ln(candidate / baseline) of each pair of times; NaN where a clock showed nothing."""
     # A difference of logarithms, which changes its sign and nothing else when the arms are swapped.
     return [
         math.log(other) - math.log(one) if one > 0 and other > 0 else math.nan
@@ -28,8 +33,12 @@ def pairs(played: Played, clock: Clock = "wall_s") -> list[float]:
 
 def difference(played: Played, clock: Clock = "wall_s") -> float:
     """Return the replicate's one figure: the median over its pairs."""
-    found = pairs(played, clock)
-    return math.nan if any(map(math.isnan, found)) else median(found)
+    return middle(pairs(played, clock))
+
+
+def middle(of_pairs: Sequence[float]) -> float:
+    """Return the median of a replicate's pairs; NaN where one of them is."""
+    return math.nan if any(map(math.isnan, of_pairs)) else median(of_pairs)
 
 
 def series(played: Sequence[Played], error: str | None = None) -> Series:

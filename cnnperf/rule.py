@@ -127,6 +127,11 @@ def decide(
     return decided
 
 
+def looks_taken(looks: Sequence[int], done: int) -> list[int]:
+    """Return the looks of a comparison that ended after so many replicates: those before the end, and the end."""
+    return [*(look for look in looks if look < done), max(1, done)][: len(looks)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Evidence:
     """What one look sees of one series."""

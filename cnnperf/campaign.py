@@ -1,0 +1,318 @@
+"""The A/A campaign: `cnnperf ab` on a suite against itself in many runs, and how often it called unchanged code worse.
+
+`measure` makes one run under one condition and keeps it in a folder of its own; `report` reads all of them and returns
+two tables: one row a cell-metric, with the differences of its replicates, from which every verdict can be decided
+again; and the counts.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median, stdev
+from typing import Any, Literal, get_args
+
+from pydantic import ValidationError
+
+from cnnperf import ratios
+from cnnperf.duet_arms import ARMS
+from cnnperf.duet_store import FILE
+from cnnperf.errors import RunError, StoreError, UsageError
+from cnnperf.rule import Decision, Rule, Series, decide, looks_taken
+from cnnperf.stats import SignedRanks, binomial_bounds, drifts, signed_rank_tail
+from cnnperf.table import Column, Report, Row, Table
+from cnnperf.task import Frozen
+
+Condition = Literal["quiet", "neighbour"]
+RUN, VERDICTS = "campaign.json", "verdicts.json"
+DECIDED_EXITS = (0, 1, 3)
+"""What `cnnperf ab` ends with where it has measured to the end."""
+BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(100_000): pass\n"
+"""The neighbour: it keeps one core busy, and ends by itself where whoever started it is gone."""
+LEVEL = 0.05
+"""One-sided, of the test for any difference at the first look: a count that shows arms that are not exchangeable."""
+
+
+class Run(Frozen):
+    """What is kept of one run beside its samples and verdicts."""
+
+    occasion: str
+    condition: Condition
+    pairs: int
+    """The most pairs of samples in a replicate."""
+    command: tuple[str, ...]
+    began: str
+    seconds: float
+    exit_code: int
+
+
+def measure(
+    suite: str,
+    out: Path,
+    *,
+    occasion: str,
+    condition: Condition = "quiet",
+    threads: int | None = None,
+    pairs: int = 60,
+    minutes: float | None = None,
+) -> Run:
+    """Compare this tree with itself on a suite by one run of `cnnperf ab`, and keep the run in a folder below `out`.
+
+    condition: `neighbour` has another process keep one core busy meanwhile. threads, pairs, minutes: of `cnnperf ab`.
+    Raises UsageError for what the command refuses, RunError where it did not measure to the end: no such run counts.
+    """
+    if condition not in get_args(Condition):
+        raise UsageError(f"--condition: unknown condition {condition!r}; give quiet or neighbour")
+    folder = _new_folder(out, occasion, condition)
+    given = {"--threads": threads, "--minutes": minutes}
+    options = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
+    words = ("ab", suite, "--pairs", str(pairs), *options, "--out", str(folder), "--format", "json")
+    began, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    with neighbour(condition):
+        done = subprocess.run([sys.executable, "-m", "cnnperf", *words], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode not in DECIDED_EXITS:
+        error = UsageError if done.returncode == 2 else RunError
+        raise error(f"cnnperf ab {suite} ended with exit status {done.returncode}; this run does not count")
+    run = Run(
+        occasion=occasion,
+        condition=condition,
+        pairs=pairs,
+        command=("cnnperf", *words),
+        began=began,
+        seconds=time.monotonic() - start,
+        exit_code=done.returncode,
+    )
+    (folder / VERDICTS).write_text(done.stdout, encoding="utf-8")
+    # Written last: its presence says that the run is complete.
+    (folder / RUN).write_text(run.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return run
+
+
+def _new_folder(out: Path, occasion: str, condition: Condition) -> Path:
+    if not occasion.replace("-", "").replace("_", "").isalnum():
+        raise UsageError(f"--occasion: {occasion!r} is no name; give letters, digits, - and _")
+    number = 1
+    while (folder := out / f"{occasion}-{condition}-{number:02}").exists():
+        number += 1
+    return folder
+
+
+@contextmanager
+def neighbour(condition: Condition) -> Iterator[None]:
+    """Keep one core busy by another process, where the condition asks for it."""
+    if condition == "quiet":
+        yield
+        return
+    with subprocess.Popen([sys.executable, "-c", BUSY]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+COLUMNS = (
+    *(Column(name) for name in ("run", "began", "occasion", "condition", "host", "cpu")),
+    *(Column(name, unit="count") for name in ("cores", "threads")),
+    *(Column(name) for name in ("torch", "cell", "metric")),
+    Column("calls", unit="count"),
+    Column("pairs", unit="count"),
+    Column("call_s", unit="s"),
+    Column("comparisons", unit="count"),
+    Column("looks"),
+    Column("replicates", unit="count"),
+    Column("outcome"),
+    *(Column(name, unit="1") for name in ("change", "low", "high", "p_holm")),
+    Column("n", unit="count"),
+    Column("noise", unit="1"),
+    Column("flagged", unit="count"),
+    Column("alone"),
+    *(Column(name, unit="1") for name in ("p_slower", "p_faster")),
+    Column("differences"),
+    Column("flags"),
+)
+"""comparisons, looks, replicates: of the whole run. noise: standard deviation of the differences. alone: the outcome if
+nothing else had been compared. p_slower, p_faster: exact and one-sided, of any difference at the first look."""
+
+COUNTS = (
+    *(Column(name) for name in ("condition", "threads")),
+    *(
+        Column(name, unit="count")
+        for name in (
+            "occasions",
+            "runs",
+            "cell_metrics",
+            "worse",
+            "same",
+            "better",
+            "inconclusive",
+            "error",
+            "runs_worse",
+            "alone_worse",
+            "alone_better",
+            "tested",
+            "slower",
+            "faster",
+        )
+    ),
+    *(
+        Column(name, unit="1")
+        for name in ("worse_high", "runs_worse_high", "alone_worse_high", "level", "noise_median", "noise_max")
+    ),
+)
+"""…_high: exact one-sided 95 % upper bounds. slower, faster: those of the tested whose p at the first look is at most
+LEVEL; level: the share of each that exchangeable arms give."""
+
+
+def report(out: Path) -> Report:
+    """Return the tables `cell_metrics` and `counts` of all runs below a folder. Raises StoreError."""
+    runs = sorted(file.parent for file in out.glob(f"*/{RUN}"))
+    if not runs:
+        raise StoreError(f"{out}: no run of a campaign is in it; make one with cnnperf campaign measure")
+    rows = tuple(row for folder in runs for row in rows_of(folder))
+    unfinished = [folder.name for folder in sorted(out.iterdir()) if folder.is_dir() and folder not in runs]
+    notes = (f"Not counted, since they did not end: {', '.join(unfinished)}.",) if unfinished else ()
+    return Report((Table("cell_metrics", COLUMNS, rows), Table("counts", COUNTS, tuple(counts(rows)))), notes)
+
+
+def rows_of(folder: Path) -> Iterator[Row]:
+    """Yield a row for each cell-metric of one run. Raises StoreError for what is no run."""
+    try:
+        run = Run.model_validate_json((folder / RUN).read_text(encoding="utf-8"))
+        verdicts = json.loads((folder / VERDICTS).read_text(encoding="utf-8"))["verdicts"]
+        header, *lines = map(json.loads, (folder / FILE).read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError, ValidationError) as error:
+        raise StoreError(f"{folder}: no complete run of a campaign ({error}); remove it") from error
+    found: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
+    waiting: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        if line.get("arm") == ARMS[0]:
+            waiting[line["contest"]] = line
+        elif line.get("arm") == ARMS[1]:
+            found[line["contest"]].append((waiting.pop(line["contest"]), line))
+    replicates = max((line["replicate"] for line in lines), default=0)
+    machine = header["machine"]
+    for verdict in verdicts:
+        key = f"{verdict['cell']} {verdict['metric']}"
+        first = found[key][0][0] if found[key] else None
+        yield {
+            "run": folder.name,
+            "began": run.began,
+            "occasion": run.occasion,
+            "condition": run.condition,
+            **{name: machine[name] for name in ("host", "cpu", "cores")},
+            "threads": header["contests"][key][0]["threads"],
+            "torch": machine["packages"]["torch"],
+            "cell": verdict["cell"],
+            "metric": verdict["metric"],
+            "calls": first and first["calls"],
+            "pairs": first and len(first["wall_s"]),
+            "call_s": first and median(median(one["wall_s"]) for one, _ in found[key]) / first["calls"],
+            "comparisons": len(verdicts),
+            "looks": json.dumps(header["looks"]),
+            "replicates": replicates,
+            "outcome": verdict["outcome"],
+            **{name: verdict[name] for name in ("change", "low", "high", "p_holm", "n")},
+            **judged(_series(found[key], verdict), header["looks"], replicates),
+        }
+
+
+def _series(replicates: Sequence[tuple[dict[str, Any], dict[str, Any]]], verdict: Mapping[str, Any]) -> Series:
+    of_pairs = [ratios.of_times(one["wall_s"], other["wall_s"]) for one, other in replicates]
+    flagged = [drifts(each) or not one["steady"] for each, (one, _) in zip(of_pairs, replicates, strict=True)]
+    error = verdict["remark"] if verdict["outcome"] == "error" else None
+    # Rounded as the table keeps them, so that what is decided here can be decided again from there.
+    return Series(tuple(float(f"{ratios.middle(each):.7g}") for each in of_pairs), tuple(flagged), error)
+
+
+def judged(series: Series, looks: Sequence[int], replicates: int) -> dict[str, Any]:
+    """Return what one cell-metric's differences say by themselves, the columns from `noise` on."""
+    rule, values = Rule(), series.differences
+    ranks = SignedRanks(values[: rule.looks[0]]) if len(values) >= rule.looks[0] else None
+    return {
+        "noise": stdev(values) if len(values) > 1 else None,
+        "flagged": sum(series.flagged),
+        "alone": decided({"": series}, looks, replicates)[""].outcome,
+        "p_slower": None if ranks is None else float(ranks.p_above(0.0)),
+        "p_faster": None if ranks is None else float(ranks.p_below(0.0)),
+        "differences": json.dumps(values),
+        "flags": json.dumps(series.flagged),
+    }
+
+
+def decided(series: Mapping[str, Series], looks: Sequence[int], replicates: int) -> dict[str, Decision]:
+    """Decide as `cnnperf ab` does on what a run of so many replicates left behind."""
+    return decide(series, Rule(), looks_taken(looks, replicates), final=True)
+
+
+def counts(rows: Sequence[Row]) -> Iterator[Row]:
+    """Yield the counts of each condition and number of threads, and last of all together."""
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["condition"], str(row["threads"])].append(row)
+    for (condition, threads), of_group in groups.items():
+        yield {"condition": condition, "threads": threads, **_counted(of_group)}
+    yield {"condition": "all", "threads": "all", **_counted(rows)}
+
+
+def _counted(rows: Sequence[Row]) -> dict[str, Any]:
+    def number(column: str, value: str) -> int:
+        return sum(row[column] == value for row in rows)
+
+    tested = [row for row in rows if row["p_slower"] is not None]
+    runs, runs_worse = ({row["run"] for row in of} for of in (rows, [r for r in rows if r["outcome"] == "worse"]))
+    noise = [row["noise"] for row in rows if row["noise"] is not None]
+    worse, alone_worse = number("outcome", "worse"), number("alone", "worse")
+    return {
+        "occasions": len({row["occasion"] for row in rows}),
+        "runs": len(runs),
+        "cell_metrics": len(rows),
+        **{outcome: number("outcome", outcome) for outcome in ("worse", "same", "better", "inconclusive", "error")},
+        "runs_worse": len(runs_worse),
+        "alone_worse": alone_worse,
+        "alone_better": number("alone", "better"),
+        "tested": len(tested),
+        "slower": sum(row["p_slower"] <= LEVEL for row in tested),
+        "faster": sum(row["p_faster"] <= LEVEL for row in tested),
+        "worse_high": binomial_bounds(worse, len(rows)).high,
+        "runs_worse_high": binomial_bounds(len(runs_worse), len(runs)).high,
+        "alone_worse_high": binomial_bounds(alone_worse, len(rows)).high,
+        "level": exact_level(Rule().looks[0]),
+        "noise_median": median(noise) if noise else None,
+        "noise_max": max(noise, default=None),
+    }
+
+
+def exact_level(n: int) -> float:
+    """Return how often the exact test of n differences gives a p of at most LEVEL where the arms are exchangeable."""
+    tail = signed_rank_tail(n)
+    return float(max(tail[tail <= LEVEL], default=0.0))
+
+
+def sentence(total: Row) -> str:
+    """Say what all runs together came to, as the README does; `total` is the last row of `counts`."""
+    return (
+        f"measured: {total['worse']} of {total['cell_metrics']} cell-metrics that were held against themselves were "
+        f"called worse (95 % upper bound {_percent(total['worse_high'])}), in {total['runs']} runs on "
+        f"{total['occasions']} occasions, quiet and beside a busy process; {total['inconclusive']} were inconclusive. "
+        f"Judged one by one, without Holm, {total['alone_worse']} were worse. At the first look the exact test for any "
+        f"difference at {100 * LEVEL:g} % called {total['slower']} of {total['tested']} slower and {total['faster']} "
+        f"faster, where exchangeable arms give {total['level'] * total['tested']:.0f} each"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
+
+
+def series_of(row: Mapping[str, str]) -> Series:
+    """Read a row's replicates back from the table's text."""
+    error = "failed" if row["outcome"] == "error" else None
+    differences, flags = (json.loads(row[name]) for name in ("differences", "flags"))
+    return Series(tuple(differences), tuple(flags), error)
