@@ -73,6 +73,9 @@ class Engine(Protocol):
     def synchronize(self) -> None:
         """Wait until the device has done all that it was given."""
 
+    def values(self, images: Images) -> Any:
+        """Return what is computed before the logits, by the exported graph's names; None where it cannot be told."""
+
     def node_times(self, images: Images, runs: int) -> Any:
         """Return the kernel times of each node by the layers it came from; None where the engine has no profiler."""
 

@@ -13,6 +13,7 @@ from packaging.version import Version
 
 from cnnperf.engines import INTEROP_THREADS, Images, Source, require
 from cnnperf.engines._nodes import Times, node_times
+from cnnperf.engines._values import Values, values
 from cnnperf.errors import EngineError, StageError
 from cnnperf.task import Scalar, Waiting
 
@@ -97,9 +98,17 @@ class Session:
         feed = {self._input.name: images}
         return node_times(self._open, self._options, self._exported, feed, runs, provider=self._provider)
 
-    def _open(self, options: Any) -> Any:
+    def values(self, images: Images) -> Values | None:
+        """Return what its kernels compute in between; None on another device, and for weights beside their file."""
+        assert self._exported is not None, "there is something that was loaded"
+        if self._provider != PROVIDERS["cpu"] or self._exported.with_name(f"{self._exported.name}.data").exists():
+            return None
+        as_it_is = self._runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return values(self._open, self._options, self._exported, {self._input.name: images}, as_it_is)
+
+    def _open(self, options: Any, file: str | None = None) -> Any:
         try:
-            return self._runtime.InferenceSession(str(self.file), options, providers=[self._provider])
+            return self._runtime.InferenceSession(file or str(self.file), options, providers=[self._provider])
         except Exception as error:  # The runtime's exceptions have no common base of their own.
             first = str(error).partition("\n")[0]
             raise StageError(f"{self.file}: onnxruntime cannot load it ({first}); export it again") from error

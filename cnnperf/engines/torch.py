@@ -61,6 +61,9 @@ class Eager:
         if self._device != "cpu":
             self._torch.get_device_module(self._device).synchronize()
 
+    def values(self, images: Images) -> None:
+        """Return None: it runs no exported graph."""
+
     def node_times(self, images: Images, runs: int) -> None:
         """Return None: the profile stage times torch's layers."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ TEST_IMAGES = 2000
 QUICK_TEST_IMAGES = 500
 GOLDEN_IMAGES = 64
 """So many of them torch computes in float64 too."""
+LAYER_IMAGES = 4
+"""So many of them, of which every value between images and logits is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,34 @@ class Golden:
         """Read what `save` wrote."""
         with np.load(path) as arrays:
             return cls(**arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerValue:
+    """One value of the exported graph, such as a layer's output."""
+
+    exact: NDArray[np.float32]
+    """Computed in float64 from the first LAYER_IMAGES images, then rounded: to less than any error that is told."""
+    own_error: float
+    """The largest error of the graph's own run in float32, before any optimisation; of `exact`'s largest entry."""
+
+    def error(self, found: NDArray[np.float32]) -> float:
+        """Return how far a value lies from this one at most, as a share of this one's largest entry."""
+        return float(np.abs(found - self.exact.astype(np.float64)).max() / np.abs(self.exact).max())
+
+
+def save_values(values: Mapping[str, LayerValue], path: Path) -> None:
+    """Write the values of a graph by their names, which may hold any character."""
+    arrays = {f"value{i}": value.exact for i, value in enumerate(values.values())}
+    errors = [value.own_error for value in values.values()]
+    np.savez_compressed(path, names=np.array(list(values)), own_errors=np.array(errors), **arrays)  # type: ignore[arg-type]
+
+
+def read_values(path: Path) -> dict[str, LayerValue]:
+    """Read what `save_values` wrote."""
+    with np.load(path) as arrays:
+        known = zip(arrays["names"].tolist(), arrays["own_errors"].tolist(), strict=True)
+        return {name: LayerValue(arrays[f"value{i}"], error) for i, (name, error) in enumerate(known)}
 
 
 def chosen(count: int, of: int) -> NDArray[np.int64]:

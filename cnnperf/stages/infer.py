@@ -13,7 +13,7 @@ from cnnperf.stages import Bench
 from cnnperf.stages._infer_settings import Infer as Infer
 from cnnperf.stages._pairs import speedups
 from cnnperf.stages._parity import Parity
-from cnnperf.stages._samples import Golden, Inputs
+from cnnperf.stages._samples import Golden, Inputs, read_values
 from cnnperf.stages._single import single
 from cnnperf.stages._source import loaded
 from cnnperf.stages._throughput import Timing
@@ -68,7 +68,8 @@ def _alone(
     yield from timing.measured()
     sizes = _compared(settings, timing)
     golden = _golden(bench, settings, engine, inputs).first(settings.test_images)
-    parity = Parity(engine, inputs, golden, settings.max_accuracy_drop)
+    left = bench.found("layers")
+    parity = Parity(engine, inputs, golden, read_values(left) if left else {}, settings.max_accuracy_drop)
     yield from parity.measured(sorted({1, 2, max(timing.images_per_s)}), **tags)
     yield from _layers(bench, choice, engine, inputs, max(sizes))
     return sizes, parity.fault

@@ -12,7 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from cnnperf.stages import Bench
 from cnnperf.stages._infer_settings import Infer
 from cnnperf.stages._parity import Parity
-from cnnperf.stages._samples import Golden, Inputs
+from cnnperf.stages._samples import Golden, Inputs, read_values
 from cnnperf.stages._source import loaded
 from cnnperf.task import Choice
 
@@ -32,14 +32,15 @@ def test_a_changed_weight_is_seen(
 
     def trials() -> None:
         file, inputs = bench.found("onnx"), Inputs.of(bench)
-        golden = bench.found("golden")
+        golden, layers = bench.found("golden"), bench.found("layers")
         assert file
         assert golden
+        assert layers
         whole = file.read_bytes()
         for _ in range(TRIALS):
             change(file, share, dice)
             engine = loaded(bench, Choice(name="onnxruntime"))
-            parity = Parity(engine, inputs, Golden.read(golden), Infer().max_accuracy_drop)
+            parity = Parity(engine, inputs, Golden.read(golden), read_values(layers), Infer().max_accuracy_drop)
             list(parity.measured((1, 2, 32)))
             seen.append(parity.fault is not None)
             file.write_bytes(whole)

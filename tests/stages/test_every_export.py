@@ -17,7 +17,7 @@ from cnnperf.datasets import Roots
 from cnnperf.record import Record
 from cnnperf.stages import Bench
 from cnnperf.stages._parity import Parity
-from cnnperf.stages._samples import Golden, Inputs
+from cnnperf.stages._samples import Golden, Inputs, read_values
 from cnnperf.stages._source import loaded
 from cnnperf.stages.export import Export
 from cnnperf.stages.export import measure as export
@@ -64,8 +64,13 @@ def test_a_network_is_the_same_in_onnxruntime(
     assert [m.tags["batch_size"] for m in found if m.metric == "infer.latency"] == [1, 7, 64]
     (share,) = [m.values[0] for m in found if m.metric == "infer.mapped_share"]
     assert share >= 0.99
-    golden = second.found("golden")
+    golden, layers = second.found("golden"), second.found("layers")
     assert golden
-    parity = Parity(loaded(second, Choice(name="onnxruntime")), Inputs.of(second), Golden.read(golden), 0.0)
-    assert len(list(parity.measured(SETTINGS.batch_sizes))) > len(SETTINGS.batch_sizes)  # type: ignore[arg-type]
-    assert parity.fault is None
+    assert layers
+    for optimization in ("disabled", "basic", "extended", "all"):
+        engine = loaded(second, Choice(name="onnxruntime", options={"optimization": optimization}))
+        parity = Parity(engine, Inputs.of(second), Golden.read(golden), read_values(layers), 0.0)
+        held = {m.metric: m for m in parity.measured((1, 7, 64))}
+        assert parity.fault is None
+        assert held["infer.class_disagreements"].values == (0,)
+        assert held["infer.layer_error_to_float64"].tags["n"] >= 3

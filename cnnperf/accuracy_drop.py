@@ -1,0 +1,59 @@
+"""How much less accurate an engine is than torch on the same images, with its interval, held to a limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cnnperf.stats import Interval, paired_difference_interval
+
+Outcome = Literal["ok", "failed", "undecided"]
+
+MOST_IMAGES = 10**7
+"""No test set has more: what these would not decide is at the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyDrop:
+    """The images that one of two sides classified rightly and the other did not; on all others they are alike."""
+
+    lost: int
+    """Right in torch only."""
+    gained: int
+    """Right in the engine only."""
+    images: int
+
+    @property
+    def estimate(self) -> float:
+        """Torch's accuracy less the engine's."""
+        return (self.lost - self.gained) / self.images
+
+    @property
+    def interval(self) -> Interval:
+        """The 95 % interval of the drop over all images like these."""
+        return self._interval(self.images)
+
+    def outcome(self, limit: float) -> Outcome:
+        """Tell whether the drop is shown to be within the limit, shown to be beyond it, or neither."""
+        return self._outcome(self.images, limit)
+
+    def images_to_decide(self, limit: float) -> int | None:
+        """Return how many images would decide if these are typical; None for a drop that lies at the limit."""
+        enough = self.images
+        while self._outcome(enough, limit) == "undecided":
+            enough *= 2
+            if enough > MOST_IMAGES:
+                return None
+        few = enough // 2
+        while enough - few > 1:
+            middle = (few + enough) // 2
+            few, enough = (middle, enough) if self._outcome(middle, limit) == "undecided" else (few, middle)
+        return max(enough, self.images)
+
+    def _interval(self, images: int) -> Interval:
+        share = images / self.images
+        return paired_difference_interval(self.lost * share, self.gained * share, images)
+
+    def _outcome(self, images: int, limit: float) -> Outcome:
+        low, high = self._interval(images)
+        return "ok" if high <= limit else "failed" if low > limit else "undecided"
