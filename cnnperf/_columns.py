@@ -106,6 +106,8 @@ COLUMNS = (
     ReducedColumn("threads", unit="count", value=lambda r: r.task.threads),
     ReducedColumn("host", value=lambda r: r.machine.host),
     ReducedColumn("cpu", value=lambda r: r.machine.cpu),
+    ReducedColumn("cpu_model", value=lambda r: r.machine.cpu_model),
+    ReducedColumn("instruction_sets", value=lambda r: r.machine.instruction_sets),
     ReducedColumn("device_label", value=lambda r: r.device_label),
     ReducedColumn("torch", value=lambda r: r.machine.packages.get("torch")),
     ReducedColumn("cnnperf", value=lambda r: r.machine.packages.get("cnnperf")),

@@ -27,7 +27,10 @@ from cnnperf.verdict_table import verdict_table
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-GROUP = ("dataset", "data", "data_sha256", "device", "budget", "host", "cpu", "device_label", "threads")
+GROUP = (
+    *("dataset", "data", "data_sha256", "device", "budget"),
+    *("host", "cpu", "cpu_model", "instruction_sets", "device_label", "threads"),
+)
 """What two rows must have in common to be ranked against each other."""
 
 _TRAINING = [c for c in COLUMNS if c.name in ("dataset", "data", "model", "device", "budget", "seed", "run")]

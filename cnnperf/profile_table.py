@@ -10,7 +10,10 @@ from cnnperf.layer_table import STAGE, LayerProfile, profiles, steps_of
 from cnnperf.record import Record
 from cnnperf.table import Column, Row, Table
 
-GROUP = ("dataset", "data", "data_sha256", "device", "budget", "host", "cpu", "device_label", "threads")
+GROUP = (
+    *("dataset", "data", "data_sha256", "device", "budget"),
+    *("host", "cpu", "cpu_model", "instruction_sets", "device_label", "threads"),
+)
 """What two rows must have in common to be compared."""
 
 COLUMNS = (
@@ -41,7 +44,8 @@ COLUMNS = (
     Column("peak_probe"),
     Column("peak_bytes_per_s", unit="bytes/s"),
     Column("threads", unit="count"),
-    *(Column(name) for name in ("host", "cpu", "device_label", "torch", "cnnperf", "commit", "run")),
+    *(Column(name) for name in ("host", "cpu", "cpu_model", "instruction_sets", "device_label")),
+    *(Column(name) for name in ("torch", "cnnperf", "commit", "run")),
 )
 """forward_s and backward_s are sums of medians over the rows of layers.csv; step_s is of steps without hooks."""
 
@@ -90,5 +94,6 @@ def _of_record(run: str, record: Record) -> dict[str, Any]:
         row |= {"data": data.name, "data_fallback": data.fallback, "data_sha256": data.sha256}
     row |= {"status": one.status, "reason": one.reason, "repeat": record.task.repeat, "repeats": len(one.ok) or None}
     row |= {"threads": record.task.threads, "host": machine.host, "cpu": machine.cpu}
+    row |= {"cpu_model": machine.cpu_model, "instruction_sets": machine.instruction_sets}
     row |= {name: machine.packages.get(name) for name in ("torch", "cnnperf")}
     return row | {"device_label": one.device_label, "commit": machine.commit}
