@@ -176,13 +176,13 @@ class Machine(Frozen):
     @property
     def cpu_model(self) -> str | None:
         """Return name, family, model and stepping of the processor; None where they are not known."""
-        identity = self.processor and self.processor.identity
+        identity = self.processor.identity if self.processor else None
         return f"{self.cpu}, {identity}" if identity else None
 
     @property
     def instruction_sets(self) -> str | None:
         """Return the processor's instruction sets in one line; None where they are not known."""
-        found = self.processor and self.processor.instruction_sets
+        found = self.processor.instruction_sets if self.processor else None
         return None if found is None else " ".join(found)
 
     def label(self, device: str) -> str | None:

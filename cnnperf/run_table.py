@@ -103,7 +103,7 @@ def of_task(run: str, record: Record) -> dict[str, Any]:
 def _facts(record: Record) -> dict[str, Any]:
     machine = record.machine
     processor, platform = machine.processor or Processor(), machine.platform or Platform()
-    facts = {name: machine.packages.get(name) for name in SOFTWARE}
+    facts: dict[str, Any] = {name: machine.packages.get(name) for name in SOFTWARE}
     facts |= {column.name: getattr(processor, column.name) for column in _PROCESSOR}
     facts |= {name: processor.cache_bytes.get(cache) for cache, name in _CACHES.items()}
     facts |= {column.name: getattr(platform, column.name) for column in _PLATFORM}
