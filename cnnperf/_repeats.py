@@ -37,8 +37,8 @@ class Repeats:
 
     @property
     def device_label(self) -> str | None:
-        """Return the hardware of the device, as its maker calls it."""
-        return self.machine.cpu if self.task.cell.device.name == "cpu" else self.machine.gpu
+        """Return the hardware of the device: the processor's model or the GPU's."""
+        return self.machine.label(self.task.cell.device.name)
 
     @property
     def ok(self) -> tuple[Record, ...]:

@@ -11,7 +11,8 @@ from cnnperf import record as store
 from cnnperf._repeats import one_line
 from cnnperf._units import Pair, Pending, is_compared, is_judged, judge
 from cnnperf.errors import UsageError
-from cnnperf.record import Machine, Measurement, Record
+from cnnperf.machine import ALLOCATOR_VARIABLES
+from cnnperf.record import Measurement, Record
 from cnnperf.rule import Rule
 from cnnperf.stats import holm
 from cnnperf.task import Scalar
@@ -72,7 +73,7 @@ def _compare(
         return
     _refuse_unlike(work, first, second)
     unequal = _unequal_training(work[0], before, after)
-    unlike = "; ".join(_differences(*([_capacity(r.machine) for r in side] for side in (first, second))))
+    unlike = "; ".join(_differences(*([_capacity(r) for r in side] for side in (first, second))))
     old, new = _metrics(first), _metrics(second)
     for metric, measured in old.items():
         if metric not in new and is_judged(measured[0][1]):
@@ -132,7 +133,8 @@ def _label(metric: Metric) -> str:
 
 def _refuse_unlike(work: Work, baseline: Sequence[Record], candidate: Sequence[Record]) -> None:
     """Raise UsageError if anything differs that makes figures differ by itself."""
-    contents = [_content(r) for r in (*baseline, *candidate)]
+    found = [_content(r) for r in (*baseline, *candidate)]
+    contents = [dict.fromkeys(key for each in found for key in each) | content for content in found]
     differences = list(_differences(contents[:1], contents[1:]))
     seeds = [sorted({r.task.seed - r.task.repeat for r in side}) for side in (baseline, candidate)]
     if seeds[0] != seeds[1]:
@@ -155,23 +157,51 @@ def _content(record: Record) -> dict[str, Any]:
     }
 
 
-def _capacity(machine: Machine) -> dict[str, Any]:
+def _capacity(record: Record) -> dict[str, Any]:
     """Return what must be equal for memory to be compared; not the name, which each container has anew."""
+    machine, device = record.machine, record.task.cell.device.name
     # In whole GiB, for a kernel keeps a little more or less of it for itself than another.
-    memory = f"{machine.memory_bytes / 2**30:.0f} GiB"
-    return {**machine.model_dump(include={"cpu", "cores", "governor", "gpu"}), "memory": memory}
+    facts = {**machine.model_dump(include={"cores", "governor"}), "memory": f"{machine.memory_bytes / 2**30:.0f} GiB"}
+    facts |= {"cpu": machine.label("cpu"), "instruction_sets": machine.instruction_sets}
+    if device != "cpu" and (gpu := machine.label(device)):
+        facts["gpu"] = gpu
+    if machine.platform:
+        facts |= machine.platform.model_dump(include={"page_bytes", "transparent_hugepages"})
+    if machine.environment is not None:
+        allocator = {k: v for k, v in machine.environment.items() if k.startswith(ALLOCATOR_VARIABLES)}
+        facts["allocator"] = " ".join(f"{name}={value}" for name, value in allocator.items()) or "default"
+    return facts
 
 
-def _versions(machine: Machine) -> dict[str, Any]:
-    """Return what may differ between the sides and is listed."""
-    return {**machine.model_dump(include={"host", "os", "driver", "python", "commit"}), **machine.packages}
+def _versions(record: Record) -> dict[str, Any]:
+    """Return what may differ between the sides and is listed; what a record does not tell of is left out."""
+    machine = record.machine
+    told: dict[str, Any] = {}
+    if machine.processor:
+        told |= machine.processor.model_dump(include={"microcode", "hypervisor"})
+    if machine.libraries:
+        told |= machine.libraries.model_dump(include={"onednn", "mkl", "cpu_capability", "cudnn"})
+        for name in ("openmp", "allocators"):
+            told[name] = " + ".join(getattr(machine.libraries, name) or ())
+    others = {k: v for k, v in (machine.environment or {}).items() if not k.startswith(ALLOCATOR_VARIABLES)}
+    return {
+        **machine.model_dump(include={"host", "os", "driver", "python", "commit"}),
+        **machine.packages,
+        **{name: value for name, value in (told | others).items() if value},
+    }
 
 
-def _differences(baseline: Sequence[Mapping[str, Any]], candidate: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Name what is not the same in all of both sides, with the values of either."""
+def _differences(
+    baseline: Sequence[Mapping[str, Any]], candidate: Sequence[Mapping[str, Any]], *, is_mixed: bool = False
+) -> Iterator[str]:
+    """Name what is not the same in all of both sides that tell of it, with the values of either.
+
+    is_mixed: a side may have several values, as those of unlike processes are; the other must have the same ones.
+    """
+    sides = baseline, candidate
     for key in dict.fromkeys(key for facts in (*baseline, *candidate) for key in facts):
-        one, other = ([_word(facts.get(key)) for facts in side] for side in (baseline, candidate))
-        if len({*one, *other}) > 1:
+        one, other = ([_word(facts[key]) for facts in side if key in facts] or ["none"] for side in sides)
+        if set(one) != set(other) if is_mixed else len({*one, *other}) > 1:
             yield f"{key} ({_listed(one)} against {_listed(other)})"
 
 
@@ -199,13 +229,13 @@ def _unequal_training(cell: str, before: Side, after: Side) -> str | None:
 
 def _notes(before: Side, after: Side, rule: Rule, tests: int) -> Iterator[str]:
     """Yield what must be known to read the verdicts."""
-    machines = [[r.machine for of in side.values() for r in of] for side in (before, after)]
-    for facts, words in (
-        (_versions, "different, as they may be"),
-        (_capacity, "machines differ, so that memory is not compared"),
+    records = [[r for of in side.values() for r in of] for side in (before, after)]
+    for facts, is_mixed, words in (
+        (_versions, True, "different, as they may be"),
+        (_capacity, False, "machines differ, so that memory is not compared"),
     ):
-        differences = list(_differences(*([facts(m) for m in side] for side in machines)))
-        if differences and all(machines):
+        differences = list(_differences(*([facts(r) for r in side] for side in records), is_mixed=is_mixed))
+        if differences and all(records):
             yield f"{words}: {', '.join(differences)}"
     yield from _skipped(before, after)
     vanished = _vanished(before, after)

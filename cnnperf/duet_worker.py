@@ -15,7 +15,7 @@ from typing import Any
 from cnnperf import registry
 from cnnperf.baton import PROTOCOL, Baton, Opened, Opening, PartnerGoneError, Turns, facts, play
 from cnnperf.errors import UsageError
-from cnnperf.machine import fingerprint
+from cnnperf.machine import fingerprint, seen_here
 from cnnperf.sampling import Plan, collector_off, settle
 from cnnperf.worker import Line, in_words
 
@@ -112,7 +112,7 @@ def hello() -> dict[str, Any]:
     return {
         "protocol": PROTOCOL,
         "facts": dict(facts()) | threads,
-        "machine": fingerprint().model_dump(mode="json"),
+        "machine": seen_here(fingerprint()).model_dump(mode="json"),
     }
 
 

@@ -16,9 +16,10 @@ from cnnperf.record import Record
 from cnnperf.stats import supports_quantile
 from cnnperf.table import Column, Row, Table
 
-CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", "host", "cpu")
+MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
+CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", *MACHINE)
 GROUP = (*(name for name in CELL if name != "data_fallback"), "budget", "allocator")
-FRONT = ("dataset", "data", "data_sha256", "device", "device_label", "threads", "waiting", "allocator", "host", "cpu")
+FRONT = ("dataset", "data", "data_sha256", "device", "device_label", "threads", "waiting", "allocator", *MACHINE)
 """What rows of different networks have in common that stand on one front of accuracy against latency."""
 
 COLUMNS = (
@@ -176,8 +177,7 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         "device": str(task.cell.device),
         "device_label": repeats.device_label,
         "threads": task.threads,
-        "host": machine.host,
-        "cpu": machine.cpu,
+        **{name: getattr(machine, name) for name in MACHINE},
         "engine": engine,
         "batch_size": batch_size,
         "status": repeats.status,

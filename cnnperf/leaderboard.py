@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 GROUP = (
-    *("dataset", "data", "data_sha256", "device", "budget", "host", "cpu", "device_label"),
-    *("threads", "waiting", "allocator"),
+    *("dataset", "data", "data_sha256", "device", "budget"),
+    *("host", "cpu", "cpu_model", "instruction_sets", "device_label", "threads", "waiting", "allocator"),
 )
 """What two rows must have in common to be ranked against each other."""
 

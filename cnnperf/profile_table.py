@@ -11,8 +11,8 @@ from cnnperf.record import Record
 from cnnperf.table import Column, Row, Table
 
 GROUP = (
-    *("dataset", "data", "data_sha256", "device", "budget", "host", "cpu", "device_label"),
-    *("threads", "waiting", "allocator"),
+    *("dataset", "data", "data_sha256", "device", "budget"),
+    *("host", "cpu", "cpu_model", "instruction_sets", "device_label", "threads", "waiting", "allocator"),
 )
 """What two rows must have in common to be compared."""
 
@@ -46,7 +46,8 @@ COLUMNS = (
     Column("threads", unit="count"),
     Column("waiting"),
     Column("allocator"),
-    *(Column(name) for name in ("host", "cpu", "device_label", "torch", "cnnperf", "commit", "run")),
+    *(Column(name) for name in ("host", "cpu", "cpu_model", "instruction_sets", "device_label")),
+    *(Column(name) for name in ("torch", "cnnperf", "commit", "run")),
 )
 """forward_s and backward_s are sums of medians over the rows of layers.csv; step_s is of steps without hooks."""
 
@@ -95,6 +96,6 @@ def _of_record(run: str, record: Record) -> dict[str, Any]:
         row |= {"data": data.name, "data_fallback": data.fallback, "data_sha256": data.sha256}
     row |= {"status": one.status, "reason": one.reason, "repeat": record.task.repeat, "repeats": len(one.ok) or None}
     row |= {name: getattr(record.task, name) for name in ("threads", "waiting", "allocator")}
-    row |= {"host": machine.host, "cpu": machine.cpu}
+    row |= {name: getattr(machine, name) for name in ("host", "cpu", "cpu_model", "instruction_sets")}
     row |= {name: machine.packages.get(name) for name in ("torch", "cnnperf")}
     return row | {"device_label": one.device_label, "commit": machine.commit}

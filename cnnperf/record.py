@@ -41,17 +41,118 @@ class Measurement(Frozen):
     """
 
 
+class Processor(Frozen):
+    """The processor as the kernel describes it; a field is absent where the kernel does not tell."""
+
+    vendor: str | None = None
+    """As `/proc/cpuinfo` writes it: `AuthenticAMD`; on ARM the implementer's number, `0x41`."""
+    family: str | None = None
+    model: str | None = None
+    """The model's number; on ARM the part's, `0xd0c`. Cores of several models: all of them, joined by `+`."""
+    stepping: str | None = None
+    """On ARM variant and revision, `r3p1`."""
+    microcode: str | None = None
+    instruction_sets: tuple[str, ...] | None = None
+    """On x86 the flags of vector and matrix instructions (AVX, AVX-512, VNNI, BF16, AMX), on ARM all `Features`."""
+    cache_bytes: Mapping[str, int] = {}
+    """Size of one cache of the first core by name: `L1d`, `L1i`, `L2`, `L3`."""
+    physical_cores: int | None = None
+    """Cores of the machine, not only those that this process may use; two threads of one core count once."""
+    smt: bool | None = None
+    """Whether two threads share a core now."""
+    nominal_hz: Finite | None = None
+    """The frequency that the maker names, without boost."""
+    frequency_hz: Finite | None = None
+    """Mean over the cores when the machine was described; `<metric>_frequency` is that during a measurement."""
+    virtual: bool | None = None
+    """Whether the processor says that a hypervisor runs below this system."""
+    hypervisor: str | None = None
+    """Its vendor: `KVM`."""
+    numa_nodes: int | None = None
+
+    @property
+    def identity(self) -> str | None:
+        """Word what tells it from another processor of its name: `family 25 model 17 stepping 1`."""
+        facts = {"family": self.family, "model": self.model, "stepping": self.stepping}
+        return " ".join(f"{name} {value}" for name, value in facts.items() if value) or None
+
+
+class Platform(Frozen):
+    """The kernel and the C library, with what they decide about memory; a field is absent where they do not tell."""
+
+    kernel: str | None = None
+    libc: str | None = None
+    """Name and version: `glibc 2.36`."""
+    page_bytes: int | None = None
+    transparent_hugepages: str | None = None
+    """`always`, `madvise` or `never`."""
+
+
+class Gpu(Frozen):
+    """A GPU, or an instance of one (MIG), as the driver and torch describe it; a field is absent where neither does."""
+
+    name: str
+    uuid: str | None = None
+    """With its prefix: `GPU-…`, of an instance `MIG-…`."""
+    mig: str | None = None
+    """The profile of an instance: `3g.20gb`; None for a whole GPU."""
+    board: str | None = None
+    """The UUID of the GPU that an instance is part of."""
+    index: int | None = None
+    """The GPU's place in the order of the PCI bus, which need not be its CUDA index."""
+    pci_bus_id: str | None = None
+    capability: str | None = None
+    """Compute capability: `9.0`."""
+    memory_bytes: int | None = None
+    """Memory of the whole GPU, as the driver counts it."""
+    usable_bytes: int | None = None
+    """Memory that torch may use: less than the former by what the driver keeps, or an instance's share."""
+    multiprocessors: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Word what must be equal for two GPUs to be alike: name, memory, compute capability and profile."""
+        size = self.memory_bytes or self.usable_bytes
+        facts = (
+            f"{size / 2**30:.0f} GiB" if size else None,
+            f"compute capability {self.capability}" if self.capability else None,
+            f"MIG {self.mig}" if self.mig else None,
+        )
+        return ", ".join((self.name, *filter(None, facts)))
+
+
+class Libraries(Frozen):
+    """The libraries that the process of a task computed with, as it saw them itself at its end."""
+
+    openmp: tuple[str, ...] | None = None
+    """The files of all OpenMP runtimes in the process, below `site-packages` where they lie there."""
+    allocators: tuple[str, ...] | None = None
+    """The files of all allocators in the process that stand in for the C library's."""
+    onednn: str | None = None
+    mkl: str | None = None
+    openmp_version: str | None = None
+    """The specification that torch was built for, by its date: `201511` is OpenMP 4.5."""
+    cpu_capability: str | None = None
+    """The widest instructions that torch's own kernels use: `AVX512`."""
+    parallel_info: str | None = None
+    """Text of `torch.__config__.parallel_info()`."""
+    cuda: str | None = None
+    cudnn: str | None = None
+
+
 class Machine(Frozen):
     """The machine and the software that a task ran on."""
 
     host: str
     os: str
     cpu: str
+    """The processor's name, which need not tell two processors apart: `cpu_model` does."""
     cores: int
     """Cores that this process may use: affinity and cgroup quota count."""
     memory_bytes: int
     governor: str | None = None
     gpu: str | None = None
+    """The accelerator's name."""
     driver: str | None = None
     python: str
     packages: Mapping[str, str]
@@ -60,6 +161,35 @@ class Machine(Frozen):
     """Git commit of cnnperf's checkout, `+` behind it where files were changed; None for an installed one."""
     threads: int | None = None
     """Threads of the computation as read back from the library that ran it; None if it never started."""
+    processor: Processor | None = None
+    """None in records of versions that did not ask; so are the fields below."""
+    platform: Platform | None = None
+    gpus: tuple[Gpu, ...] = ()
+    """All GPUs and instances of the machine, whichever is used."""
+    accelerator: Gpu | None = None
+    """The GPU that CUDA offers first, or the one that torch computed on; None where the former cannot be told."""
+    environment: Mapping[str, str] | None = None
+    """Variables of the task's process that decide about allocator, threads, kernels and GPU; None if it told none."""
+    libraries: Libraries | None = None
+    """None if the task's process told none."""
+
+    @property
+    def cpu_model(self) -> str | None:
+        """Return name, family, model and stepping of the processor; None where they are not known."""
+        identity = self.processor.identity if self.processor else None
+        return f"{self.cpu}, {identity}" if identity else None
+
+    @property
+    def instruction_sets(self) -> str | None:
+        """Return the processor's instruction sets in one line; None where they are not known."""
+        found = self.processor.instruction_sets if self.processor else None
+        return None if found is None else " ".join(found)
+
+    def label(self, device: str) -> str | None:
+        """Return the hardware of a device, by the stem of its file, as far as it is known."""
+        if device == "cpu":
+            return self.cpu_model or self.cpu
+        return self.accelerator.label if self.accelerator else self.gpu
 
 
 class Record(Frozen):

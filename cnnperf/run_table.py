@@ -7,17 +7,47 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cnnperf._repeats import Repeats, one_line
-from cnnperf.record import Machine, Record
-from cnnperf.table import Column, Row, Table
+from cnnperf.record import Libraries, Machine, Platform, Processor, Record
+from cnnperf.table import Column, Row, Table, Value
 
 ENDS = ("ok", "failed", "timeout", "skipped")
 
+SOFTWARE = ("torch", "onnxruntime", "cnnperf")
+
+_PROCESSOR = (
+    *(Column(name) for name in ("microcode", "hypervisor")),
+    Column("numa_nodes", unit="count"),
+    Column("physical_cores", unit="count"),
+    Column("smt"),
+    Column("nominal_hz", unit="Hz"),
+)
+_CACHES = {"L1d": "l1d_bytes", "L1i": "l1i_bytes", "L2": "l2_bytes", "L3": "l3_bytes"}
+_PLATFORM = (
+    *(Column(name) for name in ("kernel", "libc", "transparent_hugepages")),
+    Column("page_bytes", unit="bytes"),
+)
 _MACHINE = (
-    *(Column(name) for name in ("host", "os", "cpu")),
+    *(Column(name) for name in ("host", "os", "cpu", "cpu_model", "instruction_sets")),
     Column("cores", unit="count"),
     Column("memory_bytes", "memory", unit="bytes"),
-    *(Column(name) for name in ("governor", "gpu", "driver", "python", "torch", "onnxruntime", "cnnperf", "commit")),
+    *_PROCESSOR,
+    *(Column(name, unit="bytes") for name in _CACHES.values()),
+    *_PLATFORM,
+    *(Column(name) for name in ("governor", "gpu", "driver", "python", *SOFTWARE, "commit")),
 )
+"""Facts of the machine; a run has a row for each combination."""
+_GPU = (
+    *(Column(f"gpu_{name}") for name in ("uuid", "mig", "capability")),
+    *(Column(f"gpu_{name}", unit="bytes") for name in ("memory_bytes", "usable_bytes")),
+    Column("gpu_multiprocessors", unit="count"),
+)
+_LIBRARIES = ("openmp", "allocators", "onednn", "mkl", "openmp_version", "cpu_capability", "cuda", "cudnn")
+_TOLD = (
+    Column("frequency_hz", unit="Hz"),
+    *_GPU,
+    *(Column(name) for name in (*_LIBRARIES, "environment")),
+)
+"""What the processes of a run's tasks saw, each for itself: values that differ stand side by side."""
 
 RUNS = (
     Column("run", shown=0),
@@ -28,6 +58,7 @@ RUNS = (
     Column("tasks", unit="count", shown=0),
     *(Column(end, unit="count", shown=0) for end in ENDS),
     *_MACHINE,
+    *_TOLD,
     Column("threads", unit="count"),
     Column("waiting"),
     Column("allocator"),
@@ -72,13 +103,39 @@ def of_task(run: str, record: Record) -> dict[str, Any]:
 
 
 def _facts(record: Record) -> dict[str, Any]:
-    machine: Machine = record.machine
-    facts = machine.model_dump(exclude={"packages", "threads"})
-    return facts | {name: machine.packages.get(name) for name in ("torch", "onnxruntime", "cnnperf")}
+    machine = record.machine
+    processor, platform = machine.processor or Processor(), machine.platform or Platform()
+    facts: dict[str, Any] = {name: machine.packages.get(name) for name in SOFTWARE}
+    facts |= {column.name: getattr(processor, column.name) for column in _PROCESSOR}
+    facts |= {name: processor.cache_bytes.get(cache) for cache, name in _CACHES.items()}
+    facts |= {column.name: getattr(platform, column.name) for column in _PLATFORM}
+    facts["smt"] = None if processor.smt is None else "on" if processor.smt else "off"
+    return {c.name: facts[c.name] if c.name in facts else getattr(machine, c.name) for c in _MACHINE}
+
+
+def _told(machine: Machine) -> dict[str, Any]:
+    libraries = machine.libraries or Libraries()
+    environment = (machine.environment or {}).items()
+    return {
+        "frequency_hz": machine.processor and machine.processor.frequency_hz,
+        **{c.name: getattr(machine.accelerator, c.name.removeprefix("gpu_"), None) for c in _GPU},
+        **{name: getattr(libraries, name) for name in _LIBRARIES},
+        "environment": " ".join(f"{name}={value}" for name, value in environment),
+    }
+
+
+def _together(column: Column, values: Iterable[Any]) -> Value:
+    """Return the one value of several processes; of text all that differ, of numbers the first."""
+    words = (" + ".join(value) if isinstance(value, tuple) else value for value in values)
+    found = list(dict.fromkeys(word for word in words if word not in (None, "")))
+    if column.unit is None:
+        return "; ".join(found) or None
+    return found[0] if found else None
 
 
 def _run(run: str, records: Sequence[Record]) -> Row:
     statuses: list[str] = [r.status for r in records]
+    told = [_told(r.machine) for r in records]
     row = {
         "run": run,
         "suite": ", ".join(dict.fromkeys(r.task.suite for r in records if r.task.suite)) or None,
@@ -89,6 +146,7 @@ def _run(run: str, records: Sequence[Record]) -> Row:
         **{name: getattr(records[0].task, name) for name in ("threads", "waiting", "allocator")},
         **{end: statuses.count(end) for end in ENDS},
         **_facts(records[0]),
+        **{column.name: _together(column, (each[column.name] for each in told)) for column in _TOLD},
     }
     return {column.name: row[column.name] for column in RUNS}
 

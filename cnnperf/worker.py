@@ -17,6 +17,7 @@ from typing import Any
 from cnnperf import errors, preparation, registry
 from cnnperf.datasets import open_arrays
 from cnnperf.errors import CnnperfError, DeviceError
+from cnnperf.machine import seen_here
 from cnnperf.record import Measurement, Record, Status
 from cnnperf.runner import Envelope
 from cnnperf.stages import Bench
@@ -54,9 +55,11 @@ def run_task(envelope: Envelope, line: Line) -> Record:
     measurements: list[Measurement] = []
     status: Status = "ok"
     error = None
+    torch_name = "cpu"
     artifacts: dict[str, str] = {}
     try:
         device = registry.find("devices", task.cell.device.name)(**task.cell.device.options)
+        torch_name = device.torch_name
         dataset = open_arrays(envelope.folder, task.data)
         needs = {record.task.stage: record for record in envelope.needs}
         bench = Bench(task, device, dataset, envelope.run, line.progress, artifacts, needs)
@@ -72,7 +75,7 @@ def run_task(envelope: Envelope, line: Line) -> Record:
     return Record(
         task=task,
         key=task.key,
-        machine=envelope.machine.model_copy(update={"threads": threads}),
+        machine=seen_here(envelope.machine, torch_name).model_copy(update={"threads": threads}),
         started=started.isoformat(timespec="milliseconds"),
         duration_s=time.monotonic() - start,
         status=status,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from cnnperf._roofline import MEMORY_PROBE
-from cnnperf.record import Machine, Measurement, Record
+from cnnperf.record import Gpu, Machine, Measurement, Processor, Record
 from cnnperf.task import Task
 
 # The same examples each time, and no limit on the time that a busy machine takes over one.
@@ -138,6 +138,46 @@ def _trained(
         error=error,
         measurements=found if status == "ok" else (),
     )
+
+
+AMD, GIB = Processor(family="25", model="17", stepping="1", instruction_sets=("avx2", "avx512f")), 2**30
+A100 = Gpu(name="NVIDIA A100", capability="8.0", memory_bytes=40 * GIB)
+UNLIKE_HARDWARE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "family": ("cpu", {"processor": AMD}, {"processor": AMD.model_copy(update={"family": "26"})}),
+    "stepping": ("cpu", {"processor": AMD}, {"processor": AMD.model_copy(update={"stepping": "2"})}),
+    "instruction sets": (
+        "cpu",
+        {"processor": AMD},
+        {"processor": AMD.model_copy(update={"instruction_sets": ("avx2",)})},
+    ),
+    "processor of a version that did not ask": ("cpu", {"processor": AMD}, {}),
+    "GPU's name": ("cuda", {"accelerator": A100}, {"accelerator": A100.model_copy(update={"name": "NVIDIA H100"})}),
+    "GPU's memory": (
+        "cuda",
+        {"accelerator": A100},
+        {"accelerator": A100.model_copy(update={"memory_bytes": 80 * GIB})},
+    ),
+    "capability": ("cuda", {"accelerator": A100}, {"accelerator": A100.model_copy(update={"capability": "8.6"})}),
+    "profile": ("cuda", {"accelerator": A100}, {"accelerator": A100.model_copy(update={"mig": "1g.5gb"})}),
+}
+"""What tells two machines apart that have the same names: the device, and facts of either machine."""
+
+
+@pytest.fixture(params=UNLIKE_HARDWARE.values(), ids=list(UNLIKE_HARDWARE))
+def unlike_hardware(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return a device and what two machines have that must not be compared on it."""
+    found: tuple[str, dict[str, Any], dict[str, Any]] = request.param
+    return found
+
+
+@pytest.fixture(scope="session")
+def on() -> Callable[..., Record]:
+    """Return a function that puts a record on a machine of which more is known."""
+
+    def moved(record: Record, **facts: Any) -> Record:
+        return record.model_copy(update={"machine": record.machine.model_copy(update=facts)})
+
+    return moved
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from cnnperf import record as store
 from cnnperf._units import Pending
 from cnnperf.check import compare
 from cnnperf.errors import StoreError, UsageError
-from cnnperf.record import Measurement, Record
+from cnnperf.record import Libraries, Measurement, Record
 from cnnperf.rule import Rule
 from cnnperf.stats import Welch
 from cnnperf.verdict import Comparison, Verdict
@@ -154,6 +154,61 @@ def test_memory_of_two_names_of_like_machines_is_compared(repeats: Repeats, held
     comparison = held([before], [after])
     assert of(comparison, "x.bytes").outcome == "same"
     assert "different, as they may be: host (box against shed)" in comparison.notes
+
+
+def test_memory_of_unlike_hardware_of_one_name_is_not_compared(
+    repeats: Repeats,
+    held: Held,
+    on: Callable[..., Record],
+    unlike_hardware: tuple[str, dict[str, Any], dict[str, Any]],
+) -> None:
+    """The processor's model and instruction sets count, and the GPU of a cell that ran on one."""
+    device, *sides = unlike_hardware
+    [record] = repeats(0.9, measured=[once("x.bytes", "bytes", 100.0)], device=device)
+    verdict = of(held(*([on(record, **facts)] for facts in sides)), "x.bytes")
+    assert verdict.outcome == "inconclusive"
+    assert "measure both on one machine: " in verdict.remark
+
+
+ALLOCATORS = {"default": {}, "trimmed late": {"MALLOC_TRIM_THRESHOLD_": "4294967296", "OMP_WAIT_POLICY": "PASSIVE"}}
+
+
+@pytest.mark.parametrize("after", ALLOCATORS)
+def test_memory_under_another_allocator_is_not_compared(
+    repeats: Repeats, held: Held, on: Callable[..., Record], after: str
+) -> None:
+    """Its settings decide how much of freed memory stays; those of other libraries are listed."""
+    [record] = repeats(0.9, measured=[once("x.bytes", "bytes", 100.0)])
+    comparison = held(*([on(record, environment=ALLOCATORS[name])] for name in ("default", after)))
+    verdict = of(comparison, "x.bytes")
+    if after == "default":
+        assert verdict.outcome == "same"
+    else:
+        assert "allocator (default against MALLOC_TRIM_THRESHOLD_=4294967296)" in verdict.remark
+        assert any("OMP_WAIT_POLICY (none against PASSIVE)" in note for note in comparison.notes)
+
+
+def test_the_gpu_of_the_machine_does_not_matter_to_what_ran_on_the_cpu(
+    repeats: Repeats, held: Held, on: Callable[..., Record]
+) -> None:
+    """Its memory is that of the process."""
+    [record] = repeats(0.9, measured=[once("x.bytes", "bytes", 100.0)])
+    assert of(held([record], [on(record, gpu="NVIDIA H100")]), "x.bytes").outcome == "same"
+
+
+@pytest.mark.parametrize(("after", "note"), [("3.7.1", None), ("3.8.0", "onednn (3.7.1 against 3.8.0)")])
+def test_processes_of_one_run_may_tell_of_unlike_libraries(
+    repeats: Repeats, held: Held, on: Callable[..., Record], after: str, note: str | None
+) -> None:
+    """Torch's do, ONNX Runtime's and skipped ones tell of none: only what differs between the runs is listed."""
+    first, second = repeats(0.9, 0.9)
+
+    def run(onednn: str) -> list[Record]:
+        torch = Libraries(openmp=("libgomp.so.1",), onednn=onednn)
+        return [on(first, environment={"OMP_A": "1"}, libraries=torch), on(second, libraries=Libraries(openmp=()))]
+
+    listed = [each for each in held(run("3.7.1"), run(after)).notes if each.startswith("different")]
+    assert listed == ([f"different, as they may be: {note}"] if note else [])
 
 
 ACCURACIES = {

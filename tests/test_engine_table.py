@@ -205,6 +205,20 @@ def test_the_front_is_of_all_networks_on_the_same_images(engine: Engine) -> None
     assert [row["pareto"] for row in engine_table({"suite/run": records}).rows] == ["yes", "no", "yes"]
 
 
+def test_the_front_is_of_machines_that_are_alike(
+    engine: Engine, on: Trained, unlike_hardware: tuple[str, dict[str, Any], dict[str, Any]]
+) -> None:
+    """Two of one name and unlike hardware have each a front, and a group, of their own."""
+    device, facts, others = unlike_hardware
+    better = on(engine("torch", [0.02], model="nin", accuracy=0.6, device=device), **facts)
+    worse = engine("torch", [0.03], model="mlp", accuracy=0.5, device=device)
+    for machine, pareto in ((facts, ["yes", "no"]), (others, ["yes", "yes"])):
+        table = engine_table({"suite/run": (better, on(worse, **machine))})
+        assert [row["pareto"] for row in table.rows] == pareto
+    assert len(table.groups()) == 2
+    assert len({tuple(row[name] for name in table.group if name != "model") for row in table.rows}) == 2
+
+
 def test_logits_are_told_from_torch_s_by_their_largest_difference(engine: Engine) -> None:
     """In float32 and in float64, as it is and in units of the largest logit; the worst batch size counts."""
     figures = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cnnperf import record
 from cnnperf.errors import StoreError, UsageError
 from cnnperf.leaderboard import curves, leaderboard, rank, report_of, summary, training_curves
-from cnnperf.record import Measurement, Record
+from cnnperf.record import Gpu, Measurement, Processor, Record
 from cnnperf.table import Row
 
 Trained = Callable[..., Record]
@@ -81,6 +81,38 @@ def test_unlike_rows_are_not_ranked_against_each_other(trained: Trained, other: 
     table = rows_of([trained("vgg", accuracy=0.9), trained("nin", accuracy=0.1, **other)])
     assert [row["rank"] for row in table] == [1, 1]
     assert {row["rank"] for row in rows_of([trained("vgg", accuracy=0.9), trained("nin", accuracy=0.1)])} == {1, 2}
+
+
+def test_machines_of_one_name_and_unlike_hardware_are_not_ranked_against_each_other(
+    trained: Trained, on: Trained, unlike_hardware: tuple[str, dict[str, Any], dict[str, Any]]
+) -> None:
+    """The processor's model and instruction sets, the GPU's memory, capability and profile are of the group."""
+    device, *sides = unlike_hardware
+    cells = (trained("vgg", accuracy=0.9, device=device), trained("nin", accuracy=0.1, device=device))
+    one, other = ([on(cell, **facts) for facts in sides] for cell in cells)
+    assert [row["rank"] for row in rows_of([one[0], other[1]])] == [1, 1]
+    assert [row["rank"] for row in rows_of([one[0], other[0]])] == [1, 2]
+
+
+def test_which_of_two_gpus_that_are_alike_does_not_divide_a_group(trained: Trained, on: Trained) -> None:
+    """Neither their UUIDs nor what torch alone can tell of one: a process without torch ran on the other."""
+    gpu = Gpu(name="NVIDIA A100", capability="8.0", memory_bytes=40 * 2**30)
+    told = gpu.model_copy(update={"uuid": "GPU-1", "usable_bytes": 39 * 2**30, "multiprocessors": 108})
+    records = [
+        on(trained(model, device="cuda", accuracy=accuracy), accelerator=accelerator)
+        for model, accuracy, accelerator in (("vgg", 0.9, gpu), ("nin", 0.1, told))
+    ]
+    assert [row["rank"] for row in rows_of(records)] == [1, 2]
+
+
+def test_a_row_says_on_which_processor_or_gpu_it_stands(trained: Trained, on: Trained) -> None:
+    """In words that tell two of one name apart; a record that does not know has the name alone."""
+    processor = Processor(family="25", model="17", stepping="1", instruction_sets=("avx2", "avx512f"))
+    rows = rows_of([on(trained(), processor=processor), trained("nin")])
+    assert [(row["cpu_model"], row["instruction_sets"], row["device_label"]) for row in rows] == [
+        ("Some Processor @ 2 GHz, family 25 model 17 stepping 1", "avx2 avx512f", rows[0]["cpu_model"]),
+        (None, None, "Some Processor @ 2 GHz"),
+    ]
 
 
 def test_generated_images_are_named_in_the_row(trained: Trained) -> None:

@@ -28,6 +28,19 @@ def test_round_trip(tmp_path: Path, trained: Trained) -> None:
     assert (tmp_path / record.FILE).read_bytes().count(b"\n") == 2
 
 
+def test_a_record_of_before_the_machine_was_described_in_full_is_read(tmp_path: Path, trained: Trained) -> None:
+    """A stored line has none of the later fields; they are absent, and its labels are the names it has."""
+    stored = json.loads(trained().model_dump_json(by_alias=True))
+    asked = {"processor", "platform", "gpus", "accelerator", "environment", "libraries"}
+    stored["machine"] = {k: v for k, v in stored["machine"].items() if k not in asked} | {"gpu": "Tesla T4"}
+    (tmp_path / record.FILE).write_text(json.dumps(stored) + "\n")
+    [found] = record.read(tmp_path)
+    machine = found.machine
+    assert (machine.processor, machine.accelerator, machine.environment, machine.gpus) == (None, None, None, ())
+    assert (machine.cpu_model, machine.instruction_sets) == (None, None)
+    assert (machine.label("cpu"), machine.label("cuda")) == ("Some Processor @ 2 GHz", "Tesla T4")
+
+
 def test_the_latest_record_of_a_task_counts(tmp_path: Path, trained: Trained) -> None:
     """A task that was run again keeps its place with its new outcome."""
     for each in (trained(status="failed", error="out of memory"), trained("resnet"), trained()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnnperf.record import Measurement, Record
+from cnnperf.record import Gpu, Libraries, Measurement, Platform, Processor, Record
 from cnnperf.run_table import run_table, task_table
 
 Trained = Callable[..., Record]
@@ -35,6 +35,60 @@ def test_another_machine_has_a_row_of_its_own(trained: Trained) -> None:
     """A run that went on elsewhere, and back, has two rows."""
     records = (trained(), trained("nin", host="other"), trained("vgg"))
     assert [(row["host"], row["tasks"]) for row in run_table({"suite/run": records}).rows] == [("box", 2), ("other", 1)]
+
+
+def test_a_run_says_all_that_is_known_of_its_machine(trained: Trained, on: Trained) -> None:
+    """The facts of the machine, and what its processes told: one row, whatever each of them saw."""
+    processor = Processor(
+        family="25",
+        model="17",
+        microcode="0x1",
+        cache_bytes={"L1d": 2**15, "L2": 2**20},
+        smt=False,
+        numa_nodes=1,
+        frequency_hz=2.6e9,
+    )
+    machine = {"processor": processor, "platform": Platform(libc="glibc 2.36", page_bytes=4096)}
+    variables = ({"OMP_NUM_THREADS": "2"}, {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "2"})
+    torch = Libraries(openmp=("torch/lib/libgomp.so.1",), onednn="3.7.1")
+    gpu = Gpu(name="NVIDIA A100", uuid="GPU-1", memory_bytes=40 * 2**30)
+    records = (
+        on(trained(), **machine),
+        on(trained("nin"), **machine, environment=variables[0], libraries=torch, accelerator=gpu),
+        on(trained("vgg"), **machine, environment=variables[1], libraries=Libraries(openmp=())),
+    )
+    (row,) = run_table({"suite/run": records}).rows
+    expected = {
+        "cpu_model": "Some Processor @ 2 GHz, family 25 model 17",
+        "microcode": "0x1",
+        "l1d_bytes": 2**15,
+        "l1i_bytes": None,
+        "l2_bytes": 2**20,
+        "smt": "off",
+        "numa_nodes": 1,
+        "frequency_hz": 2.6e9,
+        "libc": "glibc 2.36",
+        "page_bytes": 4096,
+        "gpu_uuid": "GPU-1",
+        "gpu_memory_bytes": 40 * 2**30,
+        "openmp": "torch/lib/libgomp.so.1",
+        "onednn": "3.7.1",
+        "environment": "OMP_NUM_THREADS=2; MALLOC_ARENA_MAX=1 OMP_NUM_THREADS=2",
+    }
+    assert {name: row[name] for name in expected} == expected
+
+
+def test_a_run_of_a_version_that_did_not_ask_has_empty_cells(trained: Trained) -> None:
+    """Nothing is zero or a word in their place."""
+    (row,) = run_table({"suite/run": (trained(),)}).rows
+    asked = ("cpu_model", "instruction_sets", "smt", "l2_bytes", "nominal_hz", "kernel", "gpu_uuid", "onednn")
+    assert {row[name] for name in (*asked, "environment")} == {None}
+
+
+def test_processors_of_one_name_have_each_a_row(trained: Trained, on: Trained) -> None:
+    """Their model tells them apart."""
+    records = [on(trained(name), processor=Processor(model=model)) for name, model in (("nin", "17"), ("vgg", "1"))]
+    assert [row["tasks"] for row in run_table({"suite/run": records}).rows] == [1, 1]
 
 
 def test_a_task_says_what_disturbed_it(trained: Trained) -> None:

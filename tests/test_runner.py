@@ -50,6 +50,10 @@ def test_a_run_leaves_records_weights_and_logs(tmp_path: Path) -> None:
         assert len(store.read(run)) == count
         assert (run / record.artifacts["weights"]).is_file()
         assert record.machine.threads == 1
+        assert (record.machine.environment or {})["OMP_NUM_THREADS"] == "1"  # as the worker has it, not this process
+        assert record.machine.libraries
+        assert record.machine.libraries.parallel_info
+        assert record.machine.processor
         assert 0 < record.parent_cpu_s < record.duration_s
         assert record.task.data is not None
         assert record.task.data.name == "synthetic"

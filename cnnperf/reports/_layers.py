@@ -162,7 +162,7 @@ def _reason(missing_probe: str | None) -> str:
 
 def _title(profile: LayerProfile) -> str:
     row, record = profile.rows[0], profile.record
-    label = record.machine.cpu if row["device"] == "cpu" else record.machine.gpu
+    label = record.machine.label(record.task.cell.device.name)
     parts = (
         row["model"],
         row["dataset"],

@@ -1,0 +1,125 @@
+"""The machine's GPUs as the driver lists them, and the one of them that a process computes on.
+
+Nothing here imports torch: the parent knows the driver's list and what CUDA's variables choose from it; only a process
+that has torch with CUDA at hand asks torch itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from cnnperf.record import Gpu
+
+FIELDS = ("index", "uuid", "name", "driver_version", "memory.total", "compute_cap", "mig.mode.current", "pci.bus_id")
+"""What nvidia-smi is asked for; it lists GPUs in the order of the PCI bus and takes no notice of CUDA's variables."""
+BOARD = re.compile(r"GPU \d+: .*\(UUID: (GPU-[^)]+)\)")
+INSTANCE = re.compile(r"\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (MIG-[^)]+)\)")
+"""The lines of `nvidia-smi -L`: a GPU, and below it its instances."""
+MIG_NAME = re.compile(r"(.*?) MIG (\S+)")
+"""How CUDA names an instance."""
+
+
+@cache
+def installed() -> tuple[tuple[Gpu, ...], str | None]:
+    """Return what CUDA could compute on, and the driver's version; a GPU divided into instances is not among it."""
+    query = _smi(f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")
+    # A line of another length is a remark, such as that there is no GPU.
+    rows = [row for row in csv.reader(query, skipinitialspace=True) if len(row) == len(FIELDS)]
+    values = ([None if value.startswith("[") else value for value in row] for row in rows)
+    facts = [dict(zip(FIELDS, of_gpu, strict=True)) for of_gpu in values]
+    divided = any(row["mig.mode.current"] == "Enabled" for row in facts)
+    instances = list(_instances(_smi("-L"))) if divided else []
+    found: list[Gpu] = []
+    for row in facts:
+        gpu = _gpu(row)
+        if row["mig.mode.current"] != "Enabled":
+            found.append(gpu)
+            continue
+        of_gpu = [(mig, uuid) for board, mig, uuid in instances if board == gpu.uuid]
+        found += [gpu.model_copy(update={"mig": mig, "uuid": uuid, "board": gpu.uuid}) for mig, uuid in of_gpu]
+    return tuple(found), next((row["driver_version"] for row in facts), None)
+
+
+def chosen(gpus: Sequence[Gpu], environment: Mapping[str, str], index: int = 0) -> Gpu | None:
+    """Return the GPU that CUDA gives this number in a process with this environment; None where that cannot be told.
+
+    Without CUDA_DEVICE_ORDER=PCI_BUS_ID the fastest GPU has number 0, and the driver's list does not tell which it is.
+    Of several GPUs that are alike the result has no UUID and no index; of unlike ones there is no result.
+    """
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    names = {index: str(index)} if visible is None else dict(enumerate(map(str.strip, visible.split(","))))
+    wanted = names.get(index, "")
+    if wanted.startswith(("GPU-", "MIG-")):
+        fitting = [gpu for gpu in gpus if any((uuid or "").startswith(wanted) for uuid in (gpu.uuid, gpu.board))]
+    elif not wanted.isdecimal() or int(wanted) not in {gpu.index for gpu in gpus}:
+        return None  # An empty list, or a number of no GPU, hides all.
+    elif environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID":
+        fitting = [gpu for gpu in gpus if gpu.index == int(wanted)]
+    else:
+        fitting = list(gpus)
+    return _alike(fitting)
+
+
+def used(gpus: Sequence[Gpu], properties: Any) -> Gpu:
+    """Return the GPU that torch computes on, with all that the driver's list holds of it.
+
+    properties: what `torch.cuda.get_device_properties` returns. The list is searched by UUID, for indices do not agree;
+    of an instance CUDA may tell the UUID of its GPU.
+    """
+    instance = MIG_NAME.fullmatch(properties.name)
+    name, mig = instance.groups() if instance else (properties.name, None)
+    uuid = str(properties.uuid)
+    exact = [gpu for gpu in gpus if gpu.uuid in (f"GPU-{uuid}", f"MIG-{uuid}")]
+    of_board = [gpu for gpu in gpus if gpu.board == f"GPU-{uuid}" and gpu.mig == mig]
+    unlisted = Gpu(name=name, mig=mig, uuid=None if mig else f"GPU-{uuid}")
+    of_torch = {
+        "capability": f"{properties.major}.{properties.minor}",
+        "usable_bytes": properties.total_memory,
+        "multiprocessors": properties.multi_processor_count,
+    }
+    return (_alike(exact or of_board) or unlisted).model_copy(update=of_torch)
+
+
+def _alike(gpus: Sequence[Gpu]) -> Gpu | None:
+    """Return the only one; of several that are alike one without what tells them apart; None if they are not alike."""
+    if len(gpus) == 1:
+        return gpus[0]
+    apart = dict.fromkeys(("uuid", "board", "index", "pci_bus_id"))
+    kinds = {gpu.model_copy(update=apart) for gpu in gpus}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _gpu(row: Mapping[str, Any]) -> Gpu:
+    memory = row["memory.total"]
+    return Gpu(
+        name=row["name"],
+        uuid=row["uuid"],
+        index=int(row["index"]),
+        pci_bus_id=row["pci.bus_id"],
+        capability=row["compute_cap"],
+        memory_bytes=int(memory) * 2**20 if memory else None,
+    )
+
+
+def _instances(listing: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield GPU, profile and UUID of each instance."""
+    board = ""
+    for line in listing:
+        if found := BOARD.match(line):
+            board = found[1]
+        elif found := INSTANCE.match(line):
+            yield board, found[1], found[2]
+
+
+def _smi(*arguments: str) -> list[str]:
+    """Return the lines that nvidia-smi answers; none where it is not there or fails."""
+    if not shutil.which("nvidia-smi"):
+        return []
+    answer = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, check=False)
+    return [] if answer.returncode else answer.stdout.splitlines()
