@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
+from typing import Any
 
 from cnnperf._repeats import Repeats
-from cnnperf.table import Column, Value
+from cnnperf.table import LEAST_REPEATS, Column, Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,8 @@ def _spread(values: tuple[float, ...], end: Callable[[tuple[float, ...]], float]
     return end(values) if len(values) > 1 and math.isfinite(end(values)) else None
 
 
-_TEST, _SPEED, _TARGET = "train.test_accuracy", "train.images_per_s", "train.time_to_target"
+_TEST, _TARGET = "train.test_accuracy", "train.time_to_target"
+_SPEED: Mapping[str, Any] = {"unit": "images/s", "better": "higher"}
 
 COLUMNS = (
     ReducedColumn("rank", "#", unit="count", shown=0, value=lambda _: None),
@@ -70,16 +72,18 @@ COLUMNS = (
     ReducedColumn(
         "images_per_s",
         "images/s",
-        metric=_SPEED,
+        **_SPEED,
         shown=2,
         value=lambda r: _median(r.median_speeds),
         interval=("images_per_s_q25", "images_per_s_q75"),
         spread=("images_per_s_min", "images_per_s_max"),
+        least_repeats=LEAST_REPEATS,
     ),
-    ReducedColumn("images_per_s_q25", metric=_SPEED, value=lambda r: r.speed_quartiles and r.speed_quartiles.q25),
-    ReducedColumn("images_per_s_q75", metric=_SPEED, value=lambda r: r.speed_quartiles and r.speed_quartiles.q75),
-    ReducedColumn("images_per_s_min", metric=_SPEED, value=lambda r: _spread(r.median_speeds, min)),
-    ReducedColumn("images_per_s_max", metric=_SPEED, value=lambda r: _spread(r.median_speeds, max)),
+    ReducedColumn("images_per_s_q25", **_SPEED, value=lambda r: r.speed_quartiles and r.speed_quartiles.q25),
+    ReducedColumn("images_per_s_q75", **_SPEED, value=lambda r: r.speed_quartiles and r.speed_quartiles.q75),
+    ReducedColumn("images_per_s_min", **_SPEED, value=lambda r: _spread(r.median_speeds, min)),
+    ReducedColumn("images_per_s_max", **_SPEED, value=lambda r: _spread(r.median_speeds, max)),
+    once("train.total_images_per_s", "total_images_per_s"),
     ReducedColumn(
         "best_validation_accuracy",
         "best validation",
@@ -94,6 +98,7 @@ COLUMNS = (
         shown=3,
         value=lambda r: _median(r.times_to_target),
         spread=("time_to_target_min_s", "time_to_target_max_s"),
+        least_repeats=LEAST_REPEATS,
     ),
     ReducedColumn("time_to_target_min_s", metric=_TARGET, value=lambda r: _spread(r.times_to_target, min)),
     ReducedColumn("time_to_target_max_s", metric=_TARGET, value=lambda r: _spread(r.times_to_target, max)),

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from cnnperf._engine_ranks import compare, grouped
+from cnnperf._engine_ranks import BIMODAL, DISAGREES, compare, grouped
 from cnnperf._repeats import Repeats
 from cnnperf.engines import baseline
 from cnnperf.record import Record
-from cnnperf.stats import supports_quantile
-from cnnperf.table import Column, Row, Table
+from cnnperf.stats import Interval, binomial_interval, supports_quantile
+from cnnperf.table import DOUBT, LEAST_REPEATS, MARKED, Column, Row, Table
 
 MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
 CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", *MACHINE)
 GROUP = (*(name for name in CELL if name != "data_fallback"), "budget", "allocator")
-FRONT = ("dataset", "data", "data_sha256", "device", "device_label", "threads", "waiting", "allocator", *MACHINE)
-"""What rows of different networks have in common that stand on one front of accuracy against latency."""
+PLOT = ("dataset", "data", "data_sha256", "device", "device_label", "threads", "waiting", "allocator", *MACHINE)
+"""What rows of different networks have in common that stand in one plot of accuracy against latency."""
 
 COLUMNS = (
     *(Column(name) for name in CELL if name not in ("model", "threads")),
@@ -33,22 +33,57 @@ COLUMNS = (
     Column("reason"),
     Column("repeats", unit="count"),
     Column("latency_s", "latency", unit="s", shown=0),
+    Column("latency_q25_s", unit="s"),
+    Column("latency_q75_s", unit="s"),
+    Column("latency_min_s", unit="s"),
+    Column("latency_max_s", unit="s"),
     Column("latency_p50_s", unit="s"),
     Column("latency_p90_s", "p90", unit="s", shown=3),
     Column("latency_p99_s", "p99", unit="s", shown=3),
-    Column("images_per_s", "images/s", unit="images/s", better="higher", shown=1),
-    Column("speedup", "speed-up", unit="1", better="higher", shown=0, interval=("speedup_low", "speedup_high")),
+    Column(
+        "images_per_s",
+        "images/s",
+        unit="images/s",
+        better="higher",
+        shown=1,
+        spread=("images_per_s_min", "images_per_s_max"),
+        least_repeats=LEAST_REPEATS,
+    ),
+    Column("images_per_s_min", unit="images/s"),
+    Column("images_per_s_max", unit="images/s"),
+    Column("total_images_per_s", "images/s in all", unit="images/s", shown=4),
+    Column(
+        "speedup",
+        "speed-up",
+        unit="1",
+        better="higher",
+        shown=0,
+        interval=("speedup_low", "speedup_high"),
+        spread=("speedup_low", "speedup_high"),
+        doubts="speedup_flags",
+    ),
     Column("speedup_low", unit="1"),
     Column("speedup_high", unit="1"),
     Column("speedup_pairs", "pairs", unit="count"),
     Column("speedup_pairing", "pairing", shown=2),
+    Column("speedup_flags"),
     Column("best", shown=1),
     Column("parity", shown=0),
     Column("error_to_float64", unit="1"),
     Column("torch_error_to_float64", unit="1"),
     Column("max_difference", unit="1"),
     Column("top1_agreement", "agreement", unit="fraction", shown=3),
-    Column("test_accuracy", "test accuracy", unit="fraction", better="higher", shown=2),
+    Column(
+        "test_accuracy",
+        "test accuracy",
+        unit="fraction",
+        better="higher",
+        shown=2,
+        interval=("test_accuracy_low", "test_accuracy_high"),
+        spread=("test_accuracy_low", "test_accuracy_high"),
+    ),
+    Column("test_accuracy_low", unit="fraction"),
+    Column("test_accuracy_high", unit="fraction"),
     Column("accuracy_drop", "accuracy drop", unit="1", shown=2),
     Column("test_images", unit="count"),
     Column("mapped_share", unit="1"),
@@ -67,7 +102,10 @@ COLUMNS = (
     Column("relative_difference", unit="1"),
     Column("max_error_to_float64", unit="1"),
 )
-"""latency_s is the median of a call, of each repeat and then over them; speedup is torch's time over the engine's.
+"""latency_s is the median of a call, of each repeat and then over them; images_per_s is the batch over it.
+
+The quartiles are of all calls, `_min` and `_max` the ends of the repeats. total_images_per_s is all timed images over
+all timed seconds, speedup torch's time over the engine's.
 
 Differences are to torch's logits in float32, errors to those in float64; the error and the relative difference are in
 units of the largest of the latter.
@@ -92,29 +130,37 @@ ON_LEADERBOARD = (
         better="higher",
         shown=4,
         interval=("best_engine_speedup_low", "best_engine_speedup_high"),
+        spread=("best_engine_speedup_low", "best_engine_speedup_high"),
     ),
     Column("best_engine_speedup_low", unit="1"),
     Column("best_engine_speedup_high", unit="1"),
     Column("best_engine_parity", "its parity", shown=6),
     Column("best_engine_accuracy_drop", "its accuracy drop", unit="1", shown=6),
     Column("best_engine_file_bytes", "its size", unit="bytes", shown=6),
-    Column("best_engine_pareto", "pareto", shown=6),
 )
 """What the leaderboard says of the best engine of a cell: all at the smallest batch size at which it is best, but for
-its throughput, which is the largest of any and stands with a batch size of its own."""
+its throughput, which is that at the batch size of its offline scenario."""
 
 NOTES = (
-    "speed-up: torch's time over the engine's, in fresh pairs of processes that took turns [95 % interval];",
-    "  unpaired: fewer than six pairs, no interval; without any, a ratio of two separate medians, off by 20 % or more.",
-    "best: its speed-up's interval lies above every other's; parity failed: it computes something else, not ranked.",
-    "single_stream: one image after another; offline: the batch size with the largest throughput.",
+    "speed-up: torch's time over the engine's. paired: in six fresh pairs of processes or more that took turns [95 % "
+    "interval]; few pairs: one to five, no interval; separate: the ratio of two latencies, each measured by itself.",
+    f"{DOUBT} {BIMODAL}: the ratios of the pairs, or of the samples in two pairs and more than a quarter of them, fall "
+    f"into two groups 5 % apart or more; {DOUBT} {DISAGREES}: its interval does not hold their ratio. Such a speed-up "
+    "is never marked, best or on the front.",
+    "best: its paired interval lies above what every other engine of the same network and batch may reach; often none.",
+    "pareto: yes where no engine of the same network and batch is proved faster or more accurate without being proved "
+    "worse in the other, else no; absent for what has no paired speed-up, and without rivals.",
+    "single_stream, offline: as MLPerf defines them, without its least durations: the 90th percentile of calls of one "
+    "image (p90), and the batch size with the most images in all over seconds in all (total_images_per_s).",
+    "p90, p99: where the calls support them; calls that depend on each other count as fewer.",
+    MARKED,
 )
 
 
 def engine_table(records: Mapping[str, Sequence[Record]]) -> Table:
     """Lay out what the engines of each run's cells came to, by run."""
     rows = [row for run, of_run in records.items() for row in _rows(run, of_run)]
-    compare(rows, FRONT)
+    compare(rows)
     return Table("engines", COLUMNS, tuple({c.name: row.get(c.name) for c in COLUMNS} for row in rows), GROUP)
 
 
@@ -125,8 +171,8 @@ def best_engines(table: Table) -> dict[tuple[str, str, str, str], Row]:
         first = next((row for row in sorted(rows, key=lambda row: row["batch_size"] or 0) if row["best"]), None)
         if first:
             same = [row for row in rows if row["engine"] == first["engine"]]
-            offline = max((row for row in same if row["images_per_s"]), key=lambda row: row["images_per_s"])
-            names = ("speedup", "speedup_low", "speedup_high", "parity", "accuracy_drop", "file_bytes", "pareto")
+            offline = max((row for row in same if row["images_per_s"]), key=lambda row: row["total_images_per_s"])
+            names = ("speedup", "speedup_low", "speedup_high", "parity", "accuracy_drop", "file_bytes")
             found[key] = {
                 "best_engine": first["engine"],
                 "best_engine_batch_size": first["batch_size"],
@@ -164,9 +210,15 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         return reduce(found) if found else None
 
     calls = [m.values for r in repeats.records for m in r.find("infer.latency", batch_size=batch_size)]
-    latency = median(median(each) for each in calls) if calls else None
+    latencies = [median(each) for each in calls]
+    latency = median(latencies) if calls else None
+    pooled = [call for each in calls for call in each]
+    quartiles = np.quantile(pooled, (0.25, 0.75)).tolist() if pooled else (None, None)
+    least, most = (min(latencies), max(latencies)) if len(latencies) > 1 else (None, None)
     facts = next((m.tags for r in repeats.records for m in r.find("infer.threads")), {})
     tested = next((m.tags for r in repeats.records for m in r.find("infer.test_accuracy")), {})
+    accuracy = once("test_accuracy")
+    bounds = _accuracy_interval(accuracy, tested.get("n"))
     bytes_of = {name: once(name) for name in ("file_bytes", "peak_bytes")}
     return {
         "dataset": str(task.cell.dataset),
@@ -184,15 +236,24 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         "reason": repeats.reason,
         "repeats": len(repeats.records),
         "latency_s": latency,
-        "_baseline": baseline(task.cell.model),
-        "_latencies": [median(each) for each in calls],
+        "latency_q25_s": quartiles[0],
+        "latency_q75_s": quartiles[1],
+        "latency_min_s": least,
+        "latency_max_s": most,
         **{f"latency_p{round(100 * q)}_s": _quantile(calls, q) for q in (0.5, 0.9, 0.99)},
         "images_per_s": batch_size / latency if latency else None,
+        "images_per_s_min": batch_size / most if most else None,
+        "images_per_s_max": batch_size / least if least else None,
+        "total_images_per_s": batch_size * len(pooled) / sum(pooled) if pooled else None,
+        "_baseline": baseline(task.cell.model),
         "_ratios": values("speedup", of_batch=True),
+        "_pairs": [_pair_ratios(r, batch_size) for r in repeats.records],
         "parity": "failed" if failed else "ok" if values("error_to_float64") and values("test_accuracy") else None,
         **{name: once(name, max) for name in LOGITS},
         "top1_agreement": once("top1_agreement"),
-        "test_accuracy": once("test_accuracy"),
+        "test_accuracy": accuracy,
+        "test_accuracy_low": bounds and bounds.low,
+        "test_accuracy_high": bounds and bounds.high,
         "accuracy_drop": once("accuracy_drop"),
         "test_images": tested.get("n"),
         "mapped_share": once("mapped_share", min),
@@ -207,8 +268,21 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
     }
 
 
+def _accuracy_interval(accuracy: float | None, n: Any) -> Interval | None:
+    """Return the 95 % binomial interval of an accuracy on n images; repeats are asked the same ones again."""
+    return None if accuracy is None or n is None else binomial_interval(round(accuracy * n), n)
+
+
+def _pair_ratios(r: Record, batch_size: Any) -> list[list[float]]:
+    """Return for each pair of processes the ratios of its samples: the baseline's seconds over the engine's."""
+    sides: dict[Any, dict[Any, tuple[float, ...]]] = defaultdict(dict)
+    for m in r.find("infer.pair_seconds", batch_size=batch_size):
+        sides[m.tags["pair"]][m.tags["side"]] = m.values
+    return [[base / own for base, own in zip(of["baseline"], of["candidate"], strict=True)] for of in sides.values()]
+
+
 def _quantile(calls: Sequence[Sequence[float]], q: float) -> float | None:
     """Return the median over repeats of a quantile; None unless each has the samples for it."""
-    if not calls or not all(supports_quantile(len(each), q) for each in calls):
+    if not calls or not all(supports_quantile(each, q) for each in calls):
         return None
     return median(float(np.quantile(each, q)) for each in calls)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from cnnperf.record import Measurement, Record
 from cnnperf.run_table import run_table, task_table
 from cnnperf.sight_table import sight_tables
 from cnnperf.stats import Interval
-from cnnperf.table import Column, Report, Row, Table
+from cnnperf.table import MARKED, Column, Report, Row, Table
 from cnnperf.verdict_table import verdict_table
 
 if TYPE_CHECKING:
@@ -65,10 +64,10 @@ POINTS = {
 
 NOTES = (
     "test accuracy: on all test images or a fixed subset, with its 95 % binomial interval (± half of it).",
-    "# (rank): who overlaps the leader's interval shares its rank, the faster first.",
+    "# (rank): all rows whose interval overlaps the leader's share its rank; ties are sorted by speed.",
     "images/s: of training steps alone; median over steps, then over repeats [quartiles of all steps].",
-    "n: repeats, each its own process; n=1 tells nothing of how much processes differ.",
-    "Marked: the best of a column, and all that its interval or spread of repeats reaches.",
+    "n: repeats, each its own process; with n=1, variation between processes is unknown.",
+    MARKED,
 )
 """What the leaderboard's numbers mean."""
 
@@ -109,7 +108,7 @@ def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
     first = tables[0] if by is None else tables[0].sorted_by(by)
     further = (verdict_table(records, folders), *sight_tables(records, folders))
     tables = [first, *tables[1:], *(table for table in further if table and (table.rows or table.notes))]
-    return Report((*tables, run_table(records), task_table(records)), tuple(notes), folders)
+    return Report((*tables, run_table(records), task_table(records)), tuple(dict.fromkeys(notes)), folders)
 
 
 def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
@@ -209,14 +208,18 @@ def _further_columns(records: Iterable[Record]) -> Iterator[ReducedColumn]:
 
 
 def _ranked(group: Iterable[Row]) -> Iterator[Row]:
-    """Rank rows by test accuracy, 1, 1, 3; who overlaps a tie's leader shares its rank, the faster first."""
+    """Rank rows by test accuracy, 1, 1, 3: all whose interval overlaps the leader's share its rank, the fastest first.
+
+    A leader is the row of the highest accuracy among those that have no rank yet.
+    """
     rows = sorted(group, key=_highest("test_accuracy"))
     place = 1
     while rows and rows[0]["test_accuracy"] is not None:
-        tie = list(takewhile(_overlapping(rows[0]), rows))
+        is_tied = _overlapping(rows[0])
+        tie = [row for row in rows if is_tied(row)]
+        rows = [row for row in rows if not is_tied(row)]
         yield from ({**row, "rank": place} for row in sorted(tie, key=_highest("images_per_s")))
         place += len(tie)
-        rows = rows[len(tie) :]
     yield from rows
 
 

@@ -197,7 +197,7 @@ def _outcome(record: Record) -> str:
         first = (record.error or "").partition("\n")[0]
         return f"{record.status}: {escape(first)}"
     accuracy = next(iter(record.find("train.test_accuracy")), None)
-    speed = next(iter(record.find("train.images_per_s")), None)
+    speed = next(iter(record.find("train.total_images_per_s")), None)
     parts = [f"{record.duration_s:.0f} s"]
     if record.task.data and record.task.data.fallback:
         parts.append("on SYNTHETIC images")

@@ -20,6 +20,9 @@ SCHEMA = 1
 
 FILE = "records.jsonl"
 
+RENAMED = {"train.images_per_s": "train.total_images_per_s"}
+"""Metrics that earlier versions recorded under another name, which is read as today's."""
+
 Status = Literal["ok", "failed", "timeout", "skipped"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -310,6 +313,14 @@ def _parse(line: bytes, where: str) -> Record:
     if isinstance(version, int) and version > SCHEMA:
         raise StoreError(f"{where}: schema {version} is newer than {SCHEMA}, the newest known here; update cnnperf")
     try:
-        return Record.model_validate(document)
+        return _renamed(Record.model_validate(document))
     except ValidationError as error:
         raise StoreError(f"{where}: not a record: {first_error(error)}") from error
+
+
+def _renamed(record: Record) -> Record:
+    """Give the metrics of an earlier version their names of today."""
+    if not any(m.metric in RENAMED for m in record.measurements):
+        return record
+    renamed = (m.model_copy(update={"metric": RENAMED.get(m.metric, m.metric)}) for m in record.measurements)
+    return record.model_copy(update={"measurements": tuple(renamed)})

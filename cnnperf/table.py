@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 
 Value = str | int | float | None
 
+DOUBT = "†"
+"""Beside a value that is not to be relied on; a footnote says why."""
+
+LEAST_REPEATS = 4
+"""From so many on, the ranges of the repeats of two rows that are alike lie apart in 2 of 70 cases: 2 / C(8, 4)."""
+
+MARKED = (
+    "Marked: the best of a column and all whose interval overlaps its own; nothing where any has no interval, or all "
+    f"overlap. Counts are exact; the interval of a time or speed is the range of its repeats, from {LEAST_REPEATS} on."
+)
+"""What a mark means, in the notes of every table that has marks."""
+
 Row = Mapping[str, Any]
 """A Value for each column's name, in SI units; None for what was not measured."""
 
@@ -32,7 +44,11 @@ class Column:
     interval: tuple[str, str] | None = None
     """The columns that are printed beside it, as its lower and upper end."""
     spread: tuple[str, str] | None = None
-    """The columns that hold its lower and upper end where two rows are told apart; not there, the value itself is."""
+    """The columns that hold its lower and upper end where two rows are told apart; without them only counts are."""
+    least_repeats: int = 1
+    """Fewer repeats do not tell two rows apart: `LEAST_REPEATS` where the spread is the range of repeats."""
+    doubts: str | None = None
+    """The column that says, in words, why a row's value is not to be relied on."""
     shown: int | None = None
     """Where people see it: 0 always, 2 gives way before 1 where there is little room; None in files only."""
 

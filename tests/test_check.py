@@ -78,7 +78,7 @@ def test_a_run_is_the_same_as_itself(repeats: Repeats, held: Held) -> None:
     assert {v.metric: v.outcome for v in comparison.verdicts} == {
         "train.test_accuracy": "same",
         "train.step_time": "indicative",
-        "train.images_per_s": "indicative",
+        "train.total_images_per_s": "indicative",
     }
 
 
@@ -113,7 +113,7 @@ def test_what_has_no_direction_and_the_points_of_curves_are_not_judged(repeats: 
         [once("x.count", "count", v, None), once("x.curve", "fraction", v / 10, "higher", step=v, n=50)] for v in (3, 4)
     )
     metrics = {v.metric for v in held(repeats(0.9, measured=before), repeats(0.9, measured=after)).verdicts}
-    assert metrics == {"train.test_accuracy", "train.step_time", "train.images_per_s"}
+    assert metrics == {"train.test_accuracy", "train.step_time", "train.total_images_per_s"}
 
 
 MEMORY = {100.0: "same", 104.9: "same", 95.5: "same", 105.1: "worse", 90.0: "better"}

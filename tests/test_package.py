@@ -149,7 +149,8 @@ def test_readme_tells_how_much_faster_each_engine_was() -> None:
             f"{float(row[name]):.{2 if float(row[name]) < 10 else 1}f}" if row[name] else ""
             for name in ("speedup", "speedup_low", "speedup_high")
         )
-        return f"{speedup} [{low}–{high}]" if low else f"{speedup} unpaired"
+        doubt = " †" if row.get("speedup_flags") else ""
+        return f"{speedup} [{low}–{high}]{doubt}" if low else f"{speedup} separate"
 
     of_model: dict[str, list[str]] = {}
     for row in rows:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ttest_ind, wilcoxon
+from numpy.typing import NDArray
+from scipy.stats import norm, ttest_ind, wilcoxon
 
 from cnnperf.stats import (
     Interval,
@@ -19,10 +20,13 @@ from cnnperf.stats import (
     binomial_interval,
     drifts,
     holm,
+    independent_calls,
     paired_difference_interval,
     quartiles,
     replicates_needed,
     signed_rank_tail,
+    supports_quantile,
+    two_modes,
 )
 
 
@@ -254,6 +258,106 @@ def test_paired_difference_interval_covers_as_it_says(pairs: int, lost: float, g
     seen, counts = np.unique(draws, axis=0, return_counts=True)
     intervals = np.array([paired_difference_interval(int(b), int(c), pairs) for b, c in seen])
     difference = lost - gained
-    above, below = (float(counts @ far) / 20_000 for far in (difference > intervals[:, 1], difference < intervals[:, 0]))
+    above, below = (
+        float(counts @ far) / 20_000 for far in (difference > intervals[:, 1], difference < intervals[:, 0])
+    )
     assert above + below <= 0.055
     assert above <= 0.028
+
+
+@pytest.mark.parametrize(("count", "q"), [(11, 0.5), (64, 0.9), (662, 0.99)])
+def test_a_quantile_needs_its_samples(count: int, q: float) -> None:
+    """Of independent calls: 64 for p90 and 662 for p99, 11 for the median."""
+    assert supports_quantile([0.02] * count, q)
+    assert not supports_quantile([0.02] * (count - 1), q)
+
+
+def autoregressive(count: int, length: int, correlation: float) -> NDArray[np.float64]:
+    """Return series of standard normal samples, each correlated with the one before it."""
+    noise = np.random.default_rng(5).normal(size=(count, length))
+    series = noise.copy()
+    for i in range(1, length):
+        series[:, i] = correlation * series[:, i - 1] + math.sqrt(1 - correlation**2) * noise[:, i]
+    return series
+
+
+def switching(count: int, length: int, slow: float, run: float) -> NDArray[np.float64]:
+    """Return series of calls of 1 s, in spells 2 s, that last for so many calls and make up this share of them."""
+    random = np.random.default_rng(6)
+    state = random.random(count) < slow
+    series = np.empty((count, length))
+    for i in range(length):
+        series[:, i] = 1 + state + 0.05 * random.normal(size=count)
+        chance = random.random(count)
+        state = np.where(state, chance > 1 / run, chance < slow / (1 - slow) / run)
+    return series
+
+
+def test_dependent_calls_support_no_quantile_that_they_do_not_bound() -> None:
+    """Independent calls would be wrong in 1 series of 100; counted as if they were, these are wrong in 1 of 10."""
+    series = autoregressive(3000, 128, 0.9)
+    exceeded = np.sort(series, axis=-1)[:, -2] < norm.ppf(0.9)
+    assert supports_quantile([0.02] * 128, 0.9), "so many independent ones are enough"
+    assert exceeded.mean() > 0.08
+    assert (supports_quantile(series, 0.9) & exceeded).mean() <= 0.01
+
+
+def test_spells_of_slow_calls_support_no_quantile_that_leaves_them_out() -> None:
+    """Of calls of which 15 % are twice as slow, in spells of 20, the p90 is a slow one; many series say otherwise."""
+    series = switching(2000, 300, slow=0.15, run=20)
+    seen = (series > 1.5).sum(axis=-1) >= 20
+    missed = seen & (np.quantile(series, 0.9, axis=-1) < 1.5)
+    assert supports_quantile([0.02] * 300, 0.9), "so many independent ones are enough"
+    assert missed.mean() > 0.1
+    assert (supports_quantile(series, 0.9) & missed).mean() <= 0.01
+
+
+@pytest.mark.parametrize(("length", "q"), [(128, 0.9), (2000, 0.99)])
+def test_independent_calls_support_a_quantile_nearly_always(length: int, q: float) -> None:
+    """With twice as many as it takes at least; with many more, dependent ones do too."""
+    assert supports_quantile(autoregressive(1000, length, 0.0), q).mean() > 0.9
+    assert supports_quantile(autoregressive(200, 2000, 0.8), 0.9).mean() > 0.9
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8])
+def test_dependent_samples_are_worth_as_many_as_their_mean_says(correlation: float) -> None:
+    """The variance of the mean of an autoregressive series is (1 + r) / (1 - r) times that of independent samples."""
+    worth = np.median(independent_calls(autoregressive(500, 4000, correlation))) / 4000
+    assert worth == pytest.approx((1 - correlation) / (1 + correlation), rel=0.12)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=80))
+def test_no_series_is_worth_more_than_its_samples(samples: list[float]) -> None:
+    """Nor less than a part of one."""
+    assert 0 < independent_calls(samples) <= len(samples)
+
+
+@pytest.mark.parametrize("count", [6, 7, 8, 12, 30, 100])
+def test_one_mode_is_taken_for_two_in_two_of_a_hundred_at_most(count: int) -> None:
+    """The uniform distribution is the worst case: a peak, tails and a moderate skew are taken for two less often."""
+    random = np.random.default_rng(7)
+    draws = {
+        "uniform": random.uniform(size=(4000, count)),
+        "normal": random.normal(size=(2000, count)),
+        "laplace": random.laplace(size=(2000, count)),
+        "skewed": random.lognormal(sigma=0.5, size=(2000, count)),
+    }
+    alarms = {name: np.mean([two_modes(each) is not None for each in drawn]) for name, drawn in draws.items()}
+    assert alarms["uniform"] == pytest.approx(0.02, abs=0.0066)  # Three standard errors of 4,000 draws.
+    assert max(alarms["normal"], alarms["laplace"], alarms["skewed"]) < 0.012
+
+
+@pytest.mark.parametrize(("count", "apart", "seen"), [(6, 15, 0.9), (8, 12, 0.9), (30, 6, 0.9)])
+def test_two_modes_are_seen(count: int, apart: float, seen: float) -> None:
+    """So many standard deviations apart, half of the samples in each."""
+    random = np.random.default_rng(8)
+    drawn = random.normal(size=(1000, count)) + apart * (np.arange(count) < count // 2)
+    assert np.mean([two_modes(each) is not None for each in drawn]) > seen
+
+
+def test_two_modes_by_hand() -> None:
+    """The means of both; a lone sample is no mode, equal samples have one, and five tell nothing."""
+    assert two_modes([2.0, 1.0, 2.05, 1.05, 0.95, 1.95]) == pytest.approx((1.0, 2.0))
+    assert two_modes([2.0, 2.0, 2.1, 1.9, 2.0, 1.0]) is None
+    assert two_modes([0.1] * 6) is None
+    assert two_modes([1.0, 1.0, 2.0, 2.0, 2.0]) is None

@@ -73,16 +73,17 @@ def readings(name: str, title: str, table: Table, rows: Sequence[Row]) -> Iterat
 
 
 def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
-    """Draw test accuracy against latency, memory as size, and the front that nothing beats in both."""
+    """Draw test accuracy against latency, memory as size; a line joins the engines on one network's front."""
     facts = (
-        "model", "engine", "batch_size", "status", "parity", "latency_s", "images_per_s", "speedup", "test_accuracy",
-        "accuracy_drop", "peak_bytes", "file_bytes", "pareto", "run",
+        "model", "engine", "batch_size", "status", "parity", "latency_s", "images_per_s", "speedup", "speedup_flags",
+        "test_accuracy", "accuracy_drop", "peak_bytes", "file_bytes", "pareto", "run",
     )  # fmt: skip
     x = log_axis("latency_s", "latency", "s")
     y = axis("test_accuracy", "test accuracy", "fraction") | {"scale": {"zero": False, "padding": 26}}
     engine = series("engine", [row["engine"] for row in rows])
     front = {"transform": [{"filter": "datum.pareto === 'yes'"}], "mark": {"type": "line", "color": "var(--muted)"}}
-    front |= {"encoding": {"x": x, "y": y, "order": {"field": "latency_s", "type": "quantitative"}}}
+    detail = {"field": "model", "type": "nominal"}
+    front |= {"encoding": {"x": x, "y": y, "order": {"field": "latency_s", "type": "quantitative"}, "detail": detail}}
     points = {
         "mark": {"type": "point", "filled": True, "opacity": 0.85, "stroke": "var(--page)", "strokeWidth": 1},
         "encoding": {
@@ -104,7 +105,7 @@ def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
     names = {
         "transform": [
             {"window": [{"op": "rank", "as": "place"}], "sort": [{"field": "latency_s"}], "groupby": ["model"]},
-            {"filter": "datum.pareto === 'yes' || datum.place === 1"},
+            {"filter": "datum.place === 1"},
         ],
         "mark": {"type": "text", "dy": -14, "color": "var(--text)", "limit": 160},
         "encoding": {"x": x, "y": y, "text": {"field": "model", "type": "nominal"}},
@@ -113,7 +114,8 @@ def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
         name,
         title,
         f"{title}: test accuracy against latency on a logarithmic axis, a point an engine and model, its size the peak "
-        "memory; the line joins the Pareto front, pale points failed parity, names stand at a network's fastest point.",
+        "memory; a line joins the engines on one network's front, pale points failed parity, names stand at the "
+        "fastest point of each network.",
         name,
         table.name,
         cut(rows, *facts),

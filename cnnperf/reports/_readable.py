@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from cnnperf.stats import Interval
-from cnnperf.table import Column, Row, Table
+from cnnperf.table import DOUBT, Column, Row, Table
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING
 
 MISSING = "–"
@@ -46,40 +46,65 @@ def remarks(table: Table) -> list[str]:
     return [f"{row['model']}: {row['status']}: {row['reason']}" for row in table.rows if row["reason"]]
 
 
+def head_words(column: Column) -> str:
+    """Return how people read a column's name."""
+    return column.title or column.name.replace("_", " ")
+
+
 def head(column: Column, rows: Sequence[Row]) -> str:
     """Return a column's head; over times and speeds it says on how many repeats they stand."""
-    words = column.title or column.name.replace("_", " ")
+    words = head_words(column)
     if column.unit not in ("s", "images/s"):
         return words
     repeats = sorted({row["repeats"] for row in rows if row[column.name] is not None})
     return f"{words}\nn={repeats[0]}" if len(repeats) == 1 else f"{words}\nn={repeats[0]}–{repeats[-1]}"
 
 
-def best(column: Column, rows: Sequence[Row]) -> list[bool]:
-    """Mark the best row of a column and all that its interval or spread of repeats reaches; one row has no rival.
+def footnotes(table: Table) -> list[str]:
+    """Say for each value with the mark of doubt what is wrong with it."""
+    return [
+        f"{DOUBT} {_named(row)}: {head_words(column)}: {row[column.doubts]}"
+        for column in visible(table)
+        for row in table.rows
+        if column.doubts and row[column.doubts]
+    ]
 
-    An engine that failed, or computes something else, is shown and no rival.
+
+def best(column: Column, rows: Sequence[Row]) -> list[bool]:
+    """Mark the best row of a column and all whose interval overlaps its own.
+
+    Nothing is marked where the extent of any rival is unknown, or no rival is told apart from the best. An engine that
+    failed, or computes something else, is shown and no rival.
     """
-    rivals = [row for row in rows if row[column.name] is not None and ("parity" not in row or row["parity"] == "ok")]
-    if column.better is None or len(rivals) < 2:
+    if column.better is None:
         return [False for _ in rows]
+    extents = {i: _extent(column, row) for i, row in enumerate(rows) if _is_rival(column, row)}
     choose = max if column.better == "higher" else min
-    winner = _extent(column, choose(rivals, key=lambda row: row[column.name]))
-    return [row in rivals and winner.overlaps(_extent(column, row)) for row in rows]
+    winner = extents[choose(extents, key=lambda i: rows[i][column.name])] if extents else None
+    if winner is None or None in extents.values():
+        return [False for _ in rows]
+    marked = {i for i, extent in extents.items() if extent and winner.overlaps(extent)}
+    return [i in marked and len(marked) < len(extents) for i, _ in enumerate(rows)]
 
 
 def cell(column: Column, row: Row) -> str:
-    """Return a row's value as people read it, with the interval that belongs to it."""
+    """Return a row's value as people read it, with the interval that belongs to it and the mark of doubt."""
     value = row[column.name]
     if value is None:
         return MISSING
     words = scaled(value, column.unit)
+    ends = interval(column, row)
+    if ends and column.unit == "fraction":
+        words = f"{words} ±{100 * (ends.high - ends.low) / 2:.1f}"
+    elif ends:
+        words = f"{words} [{scaled(ends.low, column.unit)}–{scaled(ends.high, column.unit)}]"
+    return f"{words} {DOUBT}" if _is_doubtful(column, row) else words
+
+
+def interval(column: Column, row: Row) -> Interval | None:
+    """Return the interval that is printed beside a value; None where there is none, or none of any width."""
     low, high = (row[name] for name in column.interval) if column.interval else (None, None)
-    if low is None or high is None:
-        return words
-    if column.unit == "fraction":
-        return f"{words} ±{100 * (high - low) / 2:.1f}"
-    return f"{words} [{scaled(low, column.unit)}–{scaled(high, column.unit)}]"
+    return None if low is None or high is None or low == high else Interval(low, high)
 
 
 def scaled(value: str | float, unit: str | None) -> str:
@@ -104,7 +129,25 @@ def _scaled(value: float, scales: tuple[tuple[float, str], ...]) -> str:
     return f"{number:.{max(decimals, 0)}f} {unit}".strip()
 
 
-def _extent(column: Column, row: Row) -> Interval:
-    low, high = (row[name] for name in column.spread) if column.spread else (None, None)
-    value = row[column.name]
-    return Interval(value if low is None else low, value if high is None else high)
+def _extent(column: Column, row: Row) -> Interval | None:
+    """Return within which bounds a value is known; None where they are not."""
+    if column.spread is None:
+        return Interval(row[column.name], row[column.name]) if column.unit == "count" else None
+    low, high = (row[name] for name in column.spread)
+    is_short = column.least_repeats > 1 and row["repeats"] < column.least_repeats
+    return None if low is None or high is None or is_short or _is_doubtful(column, row) else Interval(low, high)
+
+
+def _is_rival(column: Column, row: Row) -> bool:
+    is_sound = "parity" not in row or (row["parity"] == "ok" and row["status"] == "ok")
+    return row[column.name] is not None and is_sound
+
+
+def _is_doubtful(column: Column, row: Row) -> bool:
+    return bool(column.doubts and row[column.doubts])
+
+
+def _named(row: Row) -> str:
+    """Return what tells a row from the others of its group."""
+    names = [str(row[name]) for name in ("model", "engine") if row.get(name)]
+    return " ".join([*names, *([f"batch {row['batch_size']}"] if row.get("batch_size") else [])])

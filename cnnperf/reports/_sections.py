@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnperf.engine_table import FRONT
+from cnnperf.engine_table import PLOT
 from cnnperf.layer_table import steps_of
 from cnnperf.reports import _charts, _layer_charts
 from cnnperf.reports._pictures import chosen, data_uris
@@ -65,11 +65,11 @@ def training(report: Report) -> list[Group]:
 
 
 def tradeoffs(report: Report) -> list[Group]:
-    """Return accuracy against latency of all that lie on one front, a plot a batch size."""
+    """Return accuracy against latency of all networks on the same images and machine, a plot a batch size."""
     table = report.table("engines")
     known = [row for row in (table.rows if table else ()) if row["latency_s"] and row["test_accuracy"] is not None]
     groups = []
-    for i, rows in enumerate(_grouped(known, "run", *FRONT)):
+    for i, rows in enumerate(_grouped(known, "run", *PLOT)):
         heading = _words(rows[0], "dataset", "data", "device", "host", *(["run"] if len(report.folders) > 1 else []))
         of_sizes = sorted(_grouped(rows, "batch_size"), key=lambda of_size: of_size[0]["batch_size"])
         charts = tuple(

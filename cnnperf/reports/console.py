@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from cnnperf.reports._fit import fit, left_out, widen
-from cnnperf.reports._readable import alarm, best, cell, head, remarks, title, visible
+from cnnperf.reports._readable import alarm, best, cell, footnotes, head, remarks, title, visible
 from cnnperf.table import Column, Report, Table
 
 
@@ -36,7 +36,7 @@ def _print(console: Console, group: Table) -> list[Column]:
     if warning:
         console.print(Text(f"!! {warning}", style="bold red"))
     console.print(_grid(group, columns))
-    for remark in remarks(group):
+    for remark in (*footnotes(group), *remarks(group)):
         console.print(Text(remark, style="yellow"))
     console.print()
     return dropped

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cnnperf.errors import UsageError
-from cnnperf.reports._readable import MISSING, alarm, best, scaled, title, visible
-from cnnperf.table import Column, Report, Table
+from cnnperf.reports._readable import MISSING, alarm, best, footnotes, interval, scaled, title, visible
+from cnnperf.table import DOUBT, Column, Report, Table
 
 PAGE = Path(__file__).with_name("_page")
 """Templates, style and scripts; vega 6.4.0 and vega-lite 6.4.3 as the npm registry has them."""
@@ -35,6 +35,7 @@ def write(report: Report, out: TextIO) -> None:
     )
     environment.filters |= {"scaled": scaled, "signed": _signed}
     environment.globals |= {"best": best, "title": _caption, "alarm": alarm, "visible": visible, "columns": _columns}
+    environment.globals |= {"interval": interval, "footnotes": footnotes, "doubt": DOUBT}
     parts: dict[str, Any] = {
         "training": sections.training(report),
         "tradeoffs": sections.tradeoffs(report),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import TextIO
 
-from cnnperf.reports._readable import alarm, best, cell, head, remarks, title, visible
+from cnnperf.reports._readable import alarm, best, cell, footnotes, head, remarks, title, visible
 from cnnperf.table import Column, Report, Row, Table
 
 
@@ -24,6 +24,7 @@ def _lines(group: Table) -> list[str]:
     columns = visible(group)
     marks = {column.name: best(column, group.rows) for column in columns}
     warning = alarm(group)
+    below = [*footnotes(group), *remarks(group)]
     return [
         f"### {escaped(title(group))}",
         "",
@@ -31,7 +32,7 @@ def _lines(group: Table) -> list[str]:
         _line(escaped(head(column, group.rows)) for column in columns),
         _line("---" if column.unit is None else "--:" for column in columns),
         *(_line(_cell(c, row, marked=marks[c.name][i]) for c in columns) for i, row in enumerate(group.rows)),
-        *(("", *(f"- {escaped(remark)}" for remark in remarks(group))) if remarks(group) else ()),
+        *(("", *(f"- {escaped(line)}" for line in below)) if below else ()),
     ]
 
 

@@ -91,7 +91,7 @@ class Training:
         if taken.values:
             yield from taken.measurements("train.stretch")
         yield Measurement(metric="train.loss", unit="1", better="lower", values=tuple(self.losses))
-        yield single("train.images_per_s", "images/s", samples / seconds, "higher")
+        yield single("train.total_images_per_s", "images/s", samples / seconds, "higher")
         yield single("train.seconds", "s", seconds)
         yield single("train.steps", "count", steps)
         yield single("train.samples", "count", samples)

@@ -106,7 +106,9 @@ class Parity:
         if found is None:
             return
         if not np.array_equal(found.logits, self._run(images)):
-            raise _Incomparable("from the same images it computes other logits each time; look for what is random in it")
+            raise _Incomparable(
+                "from the same images it computes other logits each time; look for what is random in it"
+            )
         judged = {name: layer for name, layer in self._layers.items() if _is_judged(layer, found.before.get(name))}
         if not judged:
             return

@@ -1,4 +1,4 @@
-"""An engine alone: its latency at each batch size, up to the largest that is worth it, and the two scenarios."""
+"""An engine alone: its latency at each batch size, up to the largest that is worth it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Timing:
         """By batch size; of the median call, as every table has it."""
 
     def measured(self) -> Iterator[Measurement]:
-        """Yield the latency of each call at each batch size, where a search ended and why, peaks and scenarios."""
+        """Yield the latency of each call at each batch size, where a search ended and why, and peaks."""
         if self._settings.batch_sizes == "auto":
             bound = yield from self._searched()
             yield single("infer.largest_batch_size", "count", max(self.images_per_s), None, **self._tags, bound=bound)
@@ -46,7 +46,6 @@ class Timing:
             for batch_size in self._settings.batch_sizes:
                 yield from self._at(batch_size)
         yield from self._peaks()
-        yield from self._scenarios()
 
     def _searched(self) -> Generator[Measurement, None, str]:
         """Double the batch until that is not worth it, and return what ended the search.
@@ -97,14 +96,6 @@ class Timing:
         samples = sample(self._engine.bind(self._inputs.batch(batch_size)), self._engine.synchronize, self._plan)
         self._enter(batch_size, median(samples.call_s))
         yield from samples.measurements("infer.latency", **self._tags, batch_size=batch_size)
-
-    def _scenarios(self) -> Iterator[Measurement]:
-        """Yield them by the names that MLPerf has: one image after another, and the largest throughput."""
-        speeds = self.images_per_s
-        if 1 in speeds:
-            yield single("infer.single_stream_latency", "s", 1 / speeds[1], "lower", **self._tags)
-        best = max(speeds, key=speeds.__getitem__)
-        yield single("infer.offline_images_per_s", "images/s", speeds[best], "higher", **self._tags, at_batch_size=best)
 
 
 def is_starved(error: Exception) -> bool:

@@ -118,7 +118,7 @@ def proved(model: nn.Module, of_torch: Golden, of_file: NDArray[np.float64]) -> 
     if not np.isfinite(exact).all():
         raise StageError("torch's own output is not finite (NaN or infinite); train the network anew")
     error = float(np.abs(of_file - exact).max()) / spread(exact)
-    is_folded = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())  # noqa: SLF001
+    is_folded = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     allowed = FOLDED if is_folded else CARRIED
     yield single("export.error_to_float64", "1", error, "lower", n=len(exact))
     if not error <= allowed:

@@ -252,6 +252,18 @@ def test_tables_of_engines_are_told_apart(both: Both) -> None:
     assert any(caption.startswith("lenet · ") for caption in captions)
 
 
+def test_a_doubtful_speed_up_has_its_mark_and_its_footnote(both: Both) -> None:
+    """As many marks as footnotes, each with why; where there is nothing to doubt there is neither."""
+    table = both[0].table("engines")
+    assert table
+    flags = [row["speedup_flags"] for row in table.rows if row["speedup_flags"]]
+    assert 0 < len(flags) < len(table.rows)
+    marks = re.findall(r'<span class="doubt" title="(.*?)">†</span>', both[1])
+    assert sorted(marks) == sorted(flags)
+    notes = [text for text in Page(both[1]).texts if text.startswith("† ") and ": speed-up: " in text]
+    assert sorted(note.partition(": speed-up: ")[2] for note in notes) == sorted(flags)
+
+
 def test_several_runs_are_told_apart(both: Both) -> None:
     """Tables with rows of more than one run have a column for it."""
     page = both[1]
