@@ -22,9 +22,9 @@ IMPORT_LOG = "PYTHONPROFILEIMPORTTIME"
 
 ENGINES: dict[str, Any] = {
     "datasets": [{"name": "synthetic", "train": 2048, "test": 512}],
-    "models": [{"name": "resnet", "depth": 8}],
+    "models": ["resnet"],
     "stages": ["train", "export", "infer"],
-    "train": {"steps": 60, "batch_size": 64, "validation_images": 0, "normalize": "dataset"},
+    "train": {"steps": 20, "batch_size": 32, "validation_images": 0, "normalize": "dataset"},
     "export": {"test_images": 512},
     "infer": {"engines": ["onnxruntime"], "batch_sizes": [1, 32], "pairs": 0, "seconds": 0.2, "test_images": 512},
 }

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 CLAIM = "The rows of a layer profile add up to a step without hooks, and that is a step written by hand."
 LIMIT_S = 150.0
 
-BATCH = 64
-MODEL: dict[str, Any] = {"name": "resnet", "depth": 8}
+BATCH = 32
+MODEL = "trashnet"
 SECTION: dict[str, Any] = {
     "batch_sizes": [BATCH],
     "samples": 12,
@@ -86,9 +86,7 @@ def _bench(context: Context) -> Bench:
     dataset = registry.find("datasets", "synthetic")(
         Roots(cache=context.scratch / "cache"), None, train=1024, test=BATCH
     )
-    cell = Cell(
-        dataset=Choice(name="synthetic"), model=Choice.model_validate(MODEL), device=Choice(name=context.device)
-    )
+    cell = Cell(dataset=Choice(name="synthetic"), model=Choice(name=MODEL), device=Choice(name=context.device))
     task = Task(
         cell=cell, stage="profile", seed=0, threads=context.threads, timeout_s=context.seconds, data=dataset.provenance
     )

@@ -17,6 +17,7 @@ LIMIT_S = 180.0
 SUITE: dict[str, Any] = {
     "datasets": ["mnist"],
     "models": ["lenet"],
+    "threads": 1,
     "train": {"steps": 1000, "validation_images": 0, "test_images": 10_000, "normalize": "dataset"},
 }
 BATCH = 1000
