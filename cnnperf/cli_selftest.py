@@ -85,8 +85,9 @@ def _print(console: Console, test: SelfTest) -> None:
         "not applicable here": test.count("skipped"),
     }
     words = ", ".join(f"{count} {word}" for word, count in counted.items() if count or word == "held")
+    number = len(test.outcomes)
     ended = "interrupted; " if test.interrupted else ""
-    console.print(f"{ended}{len(test.outcomes)} claims: {words} → exit {test.exit_code}")
+    console.print(f"{ended}{number} claim{'s' * (number != 1)}: {words} → exit {test.exit_code}")
 
 
 def _table(test: SelfTest) -> Table:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,24 @@ def ran(context: Context, name: str, document: Mapping[str, Any], *, copy: str =
     context.progress("preparing")
     tasks = prepare(Request(suite=suite, where="selftest")).tasks
     folder = context.scratch / "runs" / (name + copy)
-    os.environ[IMPORT_LOG] = "1"
-    for record in execute(tasks, folder, Unwatched()):
-        context.progress(f"{record.task.label} {record.status}")
-        if record.status == "skipped":
-            raise NotApplicable(record.error or "skipped")
-        if record.status != "ok":
-            raise StageError(f"{record.task.label}: {record.status}: {record.error}")
+    with _imports_logged():
+        for record in execute(tasks, folder, Unwatched()):
+            context.progress(f"{record.task.label} {record.status}")
+            if record.status == "skipped":
+                raise NotApplicable(record.error or "skipped")
+            if record.status != "ok":
+                raise StageError(f"{record.task.label}: {record.status}: {record.error}")
     return Made(folder, tasks, store.read(folder))
+
+
+@contextmanager
+def _imports_logged() -> Iterator[None]:
+    before = os.environ.get(IMPORT_LOG)
+    os.environ[IMPORT_LOG] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[IMPORT_LOG]
+        else:
+            os.environ[IMPORT_LOG] = before

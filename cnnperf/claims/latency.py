@@ -18,7 +18,9 @@ LIMIT_S = 200.0
 TURN_S = 0.06
 CALLS = 8, 64
 """The fewest and the most in a turn."""
-ROUNDS, FORCED_ROUNDS = 24, 12
+ROUNDS_S = 12.0
+ROUNDS, FORCED_ROUNDS = (24, 96), 16
+"""As many turns of both as fit into ROUNDS_S, but no fewer and no more: turns of short calls vary more."""
 BAR = Bar.within(0.03, "README: within 3 %")
 ENDED = Bar.within(0.2, "means of some calls vary by 10 %; a call that returns before its work ends takes a fraction")
 
@@ -38,8 +40,9 @@ def check(context: Context) -> Iterator[Reading]:
 def compared(loops: Loops, words: str) -> Iterator[Reading]:
     """Compare the median of calls, and their mean, with both loops by hand, in turns."""
     calls = f"{loops.calls} calls by hand"
-    pairs = in_turns(lambda: median(loops.ours()), lambda: median(loops.by_hand()), ROUNDS)
-    source = f"{calls}, {ROUNDS} pairs in turns"
+    rounds = max(ROUNDS[0], min(ROUNDS[1], round(ROUNDS_S / (2 * loops.turn_s))))
+    pairs = in_turns(lambda: median(loops.ours()), lambda: median(loops.by_hand()), rounds)
+    source = f"{calls}, {rounds} pairs in turns"
     yield Reading.in_turns(f"median call, {words}", "s", *pairs, source=source, bar=BAR)
     pairs = in_turns(lambda: sum(loops.ours()) / loops.calls, loops.forced_s, FORCED_ROUNDS)
     source = f"{calls} and the logits read at their end, {FORCED_ROUNDS} pairs"
@@ -56,6 +59,7 @@ class Loops:
         self.calls = CALLS[0]
         call_s = median(self.ours())
         self.calls = max(CALLS[0], min(CALLS[1], round(TURN_S / call_s)))
+        self.turn_s = self.calls * call_s
 
     def ours(self) -> tuple[float, ...]:
         """Return the seconds of calls as `infer` takes them."""
