@@ -19,6 +19,7 @@ from cnnperf import (
     cli_profile,
     cli_report,
     cli_run,
+    cli_selftest,
     cli_tensorboard,
 )
 from cnnperf.errors import CnnperfError, CnnperfWarning, UsageError
@@ -62,7 +63,8 @@ cli_report.add_commands(app)
 @app.command("list")
 def list_(
     room: Annotated[
-        str, typer.Argument(metavar="ROOM", help="models, datasets, devices, engines, stages, reports or suites.")
+        str,
+        typer.Argument(metavar="ROOM", help="models, datasets, devices, engines, stages, reports, claims, suites."),
     ],
 ) -> None:
     """List the names a suite can use, one a line."""
@@ -83,7 +85,8 @@ def schema() -> None:
     print(ask("--schema", ""))
 
 
-for each in (cli_data, cli_profile, cli_infer, cli_tensorboard, cli_check, cli_ab, cli_doctor, cli_campaign):
+commands = (cli_data, cli_profile, cli_infer, cli_tensorboard, cli_check, cli_ab, cli_doctor, cli_selftest, cli_campaign)
+for each in commands:
     each.add_commands(app)
 
 

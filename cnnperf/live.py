@@ -28,6 +28,7 @@ from cnnperf.record import Record
 from cnnperf.task import Task
 
 if TYPE_CHECKING:
+    from cnnperf.claims._session import Outcome
     from cnnperf.duet import Played
     from cnnperf.duet_arms import Contest
     from cnnperf.duet_pair import Fault
@@ -146,6 +147,33 @@ class DuetScreen:
 
     def _print(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True, highlight=False)
+
+
+class ClaimScreen:
+    """Follows a self-test on standard error: a line a claim that has ended and, on a terminal, what runs."""
+
+    def __init__(self, console: Console, claims: int) -> None:
+        self._console = console
+        self._claims = claims
+        self._done = 0
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def shown(self) -> AbstractContextManager[object]:
+        """Return the context in which the view is on the screen."""
+        return self._live or nullcontext()
+
+    def progressed(self, name: str, text: str) -> None:
+        """A claim says what is under way."""
+        if self._live:
+            line = f"claim {self._done + 1} of {self._claims}  {name}  {text}"
+            self._live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
+
+    def finished(self, outcome: Outcome) -> None:
+        """A claim has ended."""
+        self._done += 1
+        ending = {"held": "held", "failed": "did not hold"}.get(outcome.ending, outcome.ending)
+        line = f"{self._done}/{self._claims} {outcome.name}  {ending}, {outcome.seconds:.0f} s"
+        self._console.print(Text(line), soft_wrap=True, highlight=False)
 
 
 def planned(tasks: Sequence[Ready], downloads: Mapping[str, int]) -> Iterator[str]:

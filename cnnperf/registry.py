@@ -21,6 +21,7 @@ VERBS = {
     "engines": "load",
     "stages": "measure",
     "reports": "write",
+    "claims": "check",
 }
 """Each room's one verb: the function that every file in the room defines."""
 

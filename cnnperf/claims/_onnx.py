@@ -1,0 +1,66 @@
+"""A session of ONNX Runtime by hand, and the engine of the project. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnperf import registry
+from cnnperf.claims import Context
+from cnnperf.claims._stages import Made
+from cnnperf.datasets import Dataset
+from cnnperf.engines import Engine, Source
+from cnnperf.stages._samples import Inputs
+
+PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cpu": ("CPUExecutionProvider", {}),
+    # Torch's float32 convolutions are held to be float32: the tensor cores would round their operands to 10 bits.
+    "cuda": ("CUDAExecutionProvider", {"use_tf32": 0}),
+}
+"""By device, the provider and its options, as ONNX Runtime's documentation has them."""
+
+
+def inputs(dataset: Dataset) -> Inputs:
+    """Return what normalises the images to the dataset's mean and deviation."""
+    mean, std = (np.array(each, np.float64)[:, None, None] for each in (dataset.mean, dataset.std))
+    return Inputs(dataset, (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32))
+
+
+def engine(context: Context, made: Made, file: Path) -> Engine:
+    """Load a file into the project's engine."""
+    data = made.dataset
+    channels, height, width = data.test_images.shape[1:]
+    source = Source(
+        model=made.record("export").task.cell.model,
+        shape=(channels, height, width),
+        num_classes=len(data.classes),
+        seed=0,
+        weights=None,
+        onnx=file,
+        calibration=inputs(data).train,
+        folder=context.scratch,
+        device=context.device,
+        threads=context.threads,
+    )
+    loaded: Engine = registry.find("engines", "onnxruntime")(source)
+    return loaded
+
+
+def session(context: Context, file: Path, *, profile: Path | None = None) -> Any:
+    """Open a session by hand; with a profile it writes each kernel that it runs into a file of that prefix."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = context.threads
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    return onnxruntime.InferenceSession(str(file), options, providers=[PROVIDERS[context.device]])
+
+
+def logits(session: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Run a session on a batch."""
+    [found] = session.run(None, {session.get_inputs()[0].name: images})
+    return np.asarray(found)

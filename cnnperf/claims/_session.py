@@ -1,0 +1,250 @@
+"""A self-test from the parent's side: a fresh process a claim, each with a limit, and a folder that can be sent in."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import psutil
+from pydantic import computed_field
+
+from cnnperf import registry
+from cnnperf.claims import Reading
+from cnnperf.claims._anonymous import anonymous, places
+from cnnperf.claims._worker import Order
+from cnnperf.errors import RunError, UsageError
+from cnnperf.machine import fingerprint, usable_cores
+from cnnperf.process import Launch, WorkerProcess, tail
+from cnnperf.record import Machine
+from cnnperf.task import Frozen
+
+SCHEMA: Literal[1] = 1
+"""Version of the document's form. 1: the first."""
+FILE = "selftest.json"
+KEPT = ("runs/*/records.jsonl", "runs/*/logs/*.log", "gate/*/duet.jsonl", "logs/*.log")
+"""What of the scratch folder goes into the folder that is sent: no weights, no images."""
+VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "CUDA_", "NVIDIA_", "CUBLAS_", "CUDNN_", "TORCH_", "PYTORCH_")
+"""Of these prefixes, environment variables decide how a process computes."""
+DEVICE_S = 120.0
+SHORTEST_S = 5.0
+"""With less time left a claim is not begun."""
+
+Ending = Literal["held", "failed", "undecided", "reported", "skipped"]
+
+
+class Outcome(Frozen):
+    """What one claim came to."""
+
+    name: str
+    claim: str
+    readings: tuple[Reading, ...] = ()
+    skipped: str | None = None
+    """Why it could not be put to the test, or not to the end."""
+    out_of_time: bool = False
+    """Whether it was the minutes given that ended it."""
+    fault: str | None = None
+    """Why it broke off."""
+    seconds: float = 0.0
+    log_tail: tuple[str, ...] = ()
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def ending(self) -> Ending:
+        """The worst that was found: one reading that failed, or a crash, and the claim did not hold."""
+        found = {reading.verdict for reading in self.readings}
+        if self.fault or "failed" in found:
+            return "failed"
+        if self.out_of_time or "undecided" in found:
+            return "undecided"
+        if "held" in found:
+            return "held"
+        return "skipped" if self.skipped or not found else "reported"
+
+
+class SelfTest(Frozen):
+    """Everything that is needed to judge from afar."""
+
+    version: Literal[1] = SCHEMA
+    started: str
+    device: str
+    label: str
+    facts: Mapping[str, Any]
+    """What torch says of its build."""
+    machine: Machine
+    environment: Mapping[str, str]
+    threads: int
+    minutes: float
+    outcomes: tuple[Outcome, ...] = ()
+    interrupted: bool = False
+
+    def count(self, ending: Ending) -> int:
+        """Return how many claims ended so."""
+        return sum(outcome.ending == ending for outcome in self.outcomes)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def exit_code(self) -> Literal[0, 1, 3, 130]:
+        """Return 0 if all held that applied, 1 if any did not, 3 if any is undecided or none applied."""
+        if self.interrupted:
+            return 130
+        if self.count("failed"):
+            return 1
+        return 3 if self.count("undecided") or not self.count("held") else 0
+
+
+class Watcher(Protocol):
+    """Who follows a self-test."""
+
+    def progressed(self, name: str, text: str) -> None:
+        """A claim says what is under way."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """A claim has ended."""
+
+
+def chosen(only: str | None = None) -> tuple[str, ...]:
+    """Return the claims that a glob names, those that take all the time that is left last.
+
+    Raises UsageError if none matches.
+    """
+    names = [name for name in registry.names("claims") if only is None or fnmatch.fnmatchcase(name, only)]
+    if not names:
+        known = ", ".join(registry.names("claims"))
+        raise UsageError(f"--only: no claim matches {only!r}; give a glob over these: {known}")
+    return tuple(sorted(names, key=lambda name: (registry.module("claims", name).LIMIT_S is None, name)))
+
+
+def begun(device: str, minutes: float) -> SelfTest:
+    """Describe the machine and the device. Raises UsageError if it is not there."""
+    if device not in registry.names("devices"):
+        raise UsageError(f"--device: {registry.unknown('device', device, registry.names('devices'))}")
+    with tempfile.TemporaryDirectory(prefix="cnnperf-selftest-") as folder:
+        found: dict[str, Any] = {}
+        log = Path(folder) / "log"
+        with _no_orphans(), _child("--device", Order(device=device), log) as worker, suppress(TimeoutError):
+            for message in worker.messages(_until(time.monotonic() + DEVICE_S)):
+                found |= message
+        if "label" not in found:
+            reason = found.get("absent") or f"it did not answer: {' '.join(tail(log, 3))}"
+            raise UsageError(f"--device {device}: {reason}; nothing was measured")
+    return SelfTest(
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        device=device,
+        label=found["label"],
+        facts=found["facts"],
+        machine=fingerprint(),
+        environment={name: os.environ[name] for name in sorted(os.environ) if name.startswith(VARIABLES)},
+        threads=usable_cores(),
+        minutes=minutes,
+    )
+
+
+def run(test: SelfTest, names: Sequence[str], folder: Path, watcher: Watcher) -> SelfTest:
+    """Put the claims to the test one after the other, within the minutes, and write the folder; Ctrl-C ends it early.
+
+    Raises UsageError if the folder cannot be made, RunError if it cannot be written to in mid-run.
+    """
+    end = time.monotonic() + 60 * test.minutes
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written ({error.strerror}); give another folder with --out") from error
+    with tempfile.TemporaryDirectory(prefix="cnnperf-selftest-") as place:
+        scratch = Path(place)
+        (scratch / "logs").mkdir()
+        try:
+            for name in names:
+                outcome = _outcome(name, test, scratch, end, watcher)
+                test = test.model_copy(update={"outcomes": (*test.outcomes, outcome)})
+                watcher.finished(outcome)
+        except KeyboardInterrupt:
+            test = test.model_copy(update={"interrupted": True})
+        _send(test, scratch, folder)
+    return test
+
+
+def _outcome(name: str, test: SelfTest, scratch: Path, end: float, watcher: Watcher) -> Outcome:
+    module = registry.module("claims", name)
+    begun, left_s = time.monotonic(), end - time.monotonic()
+    limit_s = left_s if module.LIMIT_S is None else min(module.LIMIT_S, left_s)
+    outcome = Outcome(name=name, claim=module.CLAIM)
+    if left_s < SHORTEST_S:
+        reason = f"the {test.minutes:g} minutes were used up; give more with --minutes"
+        return outcome.model_copy(update={"skipped": reason, "out_of_time": True})
+    # A claim that takes what is left ends by itself, and is given time to do so.
+    patience_s = limit_s + 60 if module.LIMIT_S is None else limit_s
+    order = Order(device=test.device, claim=name, scratch=scratch, seconds=limit_s, threads=test.threads)
+    log, readings, found = scratch / "logs" / f"{name}.log", list[Reading](), dict[str, Any]()
+    timed_out = False
+    with _no_orphans(), _child("--claim", order, log, test.threads) as worker:
+        try:
+            for message in worker.messages(_until(begun + patience_s)):
+                if "progress" in message:
+                    watcher.progressed(name, message["progress"])
+                elif "reading" in message:
+                    readings.append(Reading.model_validate(message["reading"]))
+                else:
+                    found |= message
+        except TimeoutError:
+            timed_out = True
+            _end(psutil.Process().children(recursive=True))
+    facts: dict[str, Any] = {"readings": tuple(readings), "seconds": round(time.monotonic() - begun, 3)}
+    facts |= {"skipped": found.get("skip"), "fault": found.get("fault")}
+    if timed_out and (module.LIMIT_S is None or limit_s == module.LIMIT_S):
+        facts["fault"] = f"took longer than its {patience_s:.0f} s; ended"
+    elif timed_out:
+        facts |= {"skipped": f"the {test.minutes:g} minutes were used up; give more with --minutes"}
+        facts |= {"out_of_time": True}
+    elif "done" not in found:
+        facts["fault"] = f"its process {worker.ending}"
+    if facts["fault"]:
+        facts["log_tail"] = tail(log)
+    return outcome.model_copy(update=facts)
+
+
+def _child(mode: str, order: Order, log: Path, threads: int | None = None) -> WorkerProcess:
+    launch = Launch(command=(sys.executable, "-m", "cnnperf.claims._worker"), threads=threads)
+    return WorkerProcess(mode, order.model_dump_json(), log=log, launch=launch)
+
+
+def _until(end: float) -> Callable[[], float]:
+    return lambda: max(0.0, end - time.monotonic())
+
+
+@contextmanager
+def _no_orphans() -> Iterator[None]:
+    """End what a claim's process has started, which is in process groups of its own, where we are broken off."""
+    try:
+        yield
+    except BaseException:
+        _end(psutil.Process().children(recursive=True))
+        raise
+
+
+def _end(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _send(test: SelfTest, scratch: Path, folder: Path) -> None:
+    """Write all that was kept, without the places of this machine. Raises RunError."""
+    known = {str(scratch): "<scratch>", str(folder.resolve()): "<out>", **places()}
+    try:
+        for pattern in KEPT:
+            for file in scratch.glob(pattern):
+                path = folder / file.relative_to(scratch)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(anonymous(file.read_text(encoding="utf-8", errors="replace"), known), encoding="utf-8")
+        text = anonymous(test.model_dump_json(indent=1), known)
+        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written ({error.strerror}); make room and run it again") from error

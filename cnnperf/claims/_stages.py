@@ -1,0 +1,103 @@
+"""Stages run as a user's are: prepared, then each in a fresh process. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnperf import record as store
+from cnnperf.claims import Context, NotApplicable
+from cnnperf.datasets import Dataset, open_arrays
+from cnnperf.errors import StageError
+from cnnperf.preflight import Ready, Request, prepare
+from cnnperf.record import Record
+from cnnperf.runner import Unwatched, execute
+from cnnperf.suite import parse
+
+IMPORT_LOG = "PYTHONPROFILEIMPORTTIME"
+"""Has an interpreter write each module that it imports to its standard error, which is a task's log."""
+
+ENGINES: dict[str, Any] = {
+    "datasets": [{"name": "synthetic", "train": 2048, "test": 512}],
+    "models": ["resnet"],
+    "stages": ["train", "export", "infer"],
+    "train": {"steps": 20, "batch_size": 32, "validation_images": 0, "normalize": "dataset"},
+    "export": {"test_images": 512},
+    "infer": {"engines": ["onnxruntime"], "batch_sizes": [1, 32], "pairs": 0, "seconds": 0.2, "test_images": 512},
+}
+"""A small residual network, trained a little, exported and run in ONNX Runtime."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What the tasks of one run left behind; every one of them ended well."""
+
+    folder: Path
+    ready: tuple[Ready, ...]
+    records: tuple[Record, ...]
+
+    def record(self, stage: str) -> Record:
+        """Return the record of a stage that ran once."""
+        [found] = [record for record in self.records if record.task.stage == stage]
+        return found
+
+    def value(self, stage: str, metric: str, **tags: Any) -> tuple[float, ...]:
+        """Return the values of all measurements of one metric."""
+        found = self.record(stage).find(metric, **tags)
+        if not found:
+            raise StageError(f"{stage} left no {metric}")
+        return tuple(value for each in found for value in each.values)
+
+    def artifact(self, stage: str, kind: str) -> Path:
+        """Return a file that a stage left."""
+        return self.folder / self.record(stage).artifacts[kind]
+
+    def log(self, stage: str) -> Path:
+        """Return what a stage's process printed."""
+        [found] = (self.folder / "logs").glob(f"*-{self.record(stage).key}.log")
+        return found
+
+    @property
+    def dataset(self) -> Dataset:
+        """The images."""
+        ready = self.ready[0]
+        assert ready.folder is not None, "preflight readies the data of what is run"
+        return open_arrays(ready.folder, ready.task.data)
+
+
+def ran(context: Context, name: str, document: Mapping[str, Any], *, copy: str = "") -> Made:
+    """Run a suite on the device, but for the tasks that an earlier claim of the session has run.
+
+    copy: tells apart runs of the same suite. Raises NotApplicable for a task that was skipped, StageError for one that
+    did not end well.
+    """
+    where = {"devices": [context.device], "threads": context.threads, "timeout_s": context.seconds}
+    suite = parse({**where, **document}, where="selftest", name=name)
+    context.progress("preparing")
+    tasks = prepare(Request(suite=suite, where="selftest")).tasks
+    folder = context.scratch / "runs" / (name + copy)
+    with _imports_logged():
+        for record in execute(tasks, folder, Unwatched()):
+            context.progress(f"{record.task.label} {record.status}")
+            if record.status == "skipped":
+                raise NotApplicable(record.error or "skipped")
+            if record.status != "ok":
+                raise StageError(f"{record.task.label}: {record.status}: {record.error}")
+    return Made(folder, tasks, store.read(folder))
+
+
+@contextmanager
+def _imports_logged() -> Iterator[None]:
+    before = os.environ.get(IMPORT_LOG)
+    os.environ[IMPORT_LOG] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[IMPORT_LOG]
+        else:
+            os.environ[IMPORT_LOG] = before

@@ -1,0 +1,39 @@
+"""Work for a device, and torch's own way to wait for it. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+
+import torch
+
+
+def product(torch_name: str, side: int = 512) -> Callable[[], object]:
+    """Return a matrix product on the device, which allocates nothing."""
+    one, other, result = (torch.rand(side, side, device=torch_name) for _ in range(3))
+    return lambda: torch.mm(one, other, out=result)
+
+
+def waiting(torch_name: str) -> Callable[[], object]:
+    """Return torch's own synchronisation; on the CPU there is nothing to wait for."""
+    if torch.device(torch_name).type == "cpu":
+        return lambda: None
+    synchronize: Callable[[], object] = torch.get_device_module(torch_name).synchronize
+    return synchronize
+
+
+def call_s(call: Callable[[], object], wait: Callable[[], object], calls: int) -> float:
+    """Return the seconds of a call by a bare loop: so many calls, one wait, the host's clock."""
+    start = perf_counter()
+    for _ in range(calls):
+        call()
+    wait()
+    return (perf_counter() - start) / calls
+
+
+def calls_for(call: Callable[[], object], wait: Callable[[], object], seconds: float) -> int:
+    """Return how many calls take about so many seconds, once it is warm."""
+    calls = 1
+    while (each_s := call_s(call, wait, calls)) * calls < min(0.1, seconds):
+        calls *= 2
+    return max(1, round(seconds / each_s))

@@ -1,0 +1,130 @@
+"""The gate on unchanged code, and on code that was made slower on purpose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cnnperf.claims import Bar, Context, Reading
+from cnnperf.errors import StageError
+
+if TYPE_CHECKING:
+    from cnnperf.duet import Played
+    from cnnperf.duet_arms import Contest
+    from cnnperf.duet_pair import Fault
+    from cnnperf.gate import Result
+    from cnnperf.rule import Decision
+
+CLAIM = "The gate of `cnnperf ab` calls nothing worse that is unchanged, and finds what is 5 % slower."
+LIMIT_S = None
+"""All that is left: each replicate adds to what can be decided."""
+
+MODELS = ("lenet",)
+"""Of those that `cnnperf doctor` takes."""
+UNCHANGED_SHARE = 0.4
+"""Of the time: unchanged code is decided on after 8 replicates, slower code after 14."""
+NONE = Bar.within(0, "of unchanged code 1 run in 100 may be called worse, whatever the number of cells")
+ALL = Bar.within(0, "a slowdown of 5 % of so few cells is found in 95 runs of 100 or more")
+
+
+def check(context: Context) -> Iterator[Reading]:
+    """Compare small cells of `cnnperf doctor` on the device with themselves, then with themselves slowed by 5 %."""
+    from cnnperf.gate_verdict import comparison
+    from cnnperf.rehearsal import CANDIDATES
+
+    end, ready = time.monotonic() + context.seconds, _cells(context)
+    shares = (UNCHANGED_SHARE, 1.0)
+    verdicts = []
+    for (title, candidate), name, share in zip(CANDIDATES.items(), ("unchanged", "slowed"), shares, strict=True):
+        context.progress(title)
+        left_s = max(0.0, end - time.monotonic())
+        result = _compared(context, ready, candidate, share * left_s, name)
+        verdicts.append(comparison(result).verdicts)
+        if broken := [each for each in verdicts[-1] if each.outcome in ("error", "missing")]:
+            raise StageError(f"{title}: {broken[0].cell}: {broken[0].remark}")
+    yield from readings(*([each.outcome for each in of] for of in verdicts))
+    changes = [each.change for each in verdicts[1] if each.change is not None]
+    if changes:
+        yield Reading(
+            quantity="slowdown as the gate measured it (median over cells)",
+            unit="fraction",
+            figure=sorted(changes)[len(changes) // 2],
+            reading=CANDIDATES[list(CANDIDATES)[1]].slowdown,
+            source="injected, of a call's own duration",
+            relative=False,
+            bar=None,
+            raw={"changes": tuple(changes)},
+        )
+
+
+def readings(unchanged: Sequence[str], slowed: Sequence[str]) -> Iterator[Reading]:
+    """Count outcomes; of unchanged code one decided cell is enough, of the slowed every one must be found."""
+    alarms, decided = unchanged.count("worse"), len(unchanged) - unchanged.count("inconclusive")
+    # Where no cell was decided, every one might have been called worse with more time.
+    most = alarms if decided else len(unchanged)
+    yield _count("unchanged cells called worse", len(unchanged), alarms, 0, (alarms, most), NONE)
+    found, open_ = slowed.count("worse"), slowed.count("inconclusive")
+    least = found - len(slowed)
+    yield _count("slowed cells called worse", len(slowed), found, len(slowed), (least, least + open_), ALL)
+
+
+def _count(what: str, of: int, figure: int, reading: int, interval: tuple[float, float], bar: Bar) -> Reading:
+    return Reading(
+        quantity=f"{what}, of {of}",
+        unit="count",
+        figure=figure,
+        reading=reading,
+        source="the change that was made",
+        relative=False,
+        bar=bar,
+        interval=interval,
+    )
+
+
+def _cells(context: Context) -> tuple[Contest, ...]:
+    from cnnperf.duet_arms import contests
+    from cnnperf.preflight import Request, prepare
+    from cnnperf.rehearsal import METRICS, SUITE
+    from cnnperf.suite import parse
+
+    models: list[Any] = [each for each in SUITE["models"] if each["name"] in MODELS]
+    suite = parse({**SUITE, "models": models, "devices": [context.device]}, where="selftest", name="selftest")
+    context.progress("preparing")
+    return contests(prepare(Request(suite=suite, where="selftest")).tasks, metrics=METRICS)
+
+
+def _compared(context: Context, ready: Sequence[Contest], candidate: Any, seconds: float, name: str) -> Result:
+    from cnnperf.duet_arms import Arm
+    from cnnperf.gate import compare
+
+    return compare(
+        Arm(name="this code"),
+        candidate,
+        ready,
+        minutes=seconds / 60,
+        folder=context.scratch / "gate" / name,
+        watcher=_Watcher(context, name),
+    )
+
+
+class _Watcher:
+    """Tells the screen how far it is."""
+
+    def __init__(self, context: Context, name: str) -> None:
+        self._context = context
+        self._name = name
+
+    def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
+        """Say so."""
+        self._context.progress(f"{self._name}: looking at how long calls are")
+
+    def planned(self, minutes: tuple[float, float], looks: Sequence[int]) -> None:
+        """Say nothing."""
+
+    def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
+        """Say so."""
+        self._context.progress(f"{self._name}: replicate {number}")
+
+    def decided(self, number: int, decisions: Mapping[str, Decision]) -> None:
+        """Say nothing."""

@@ -1,0 +1,84 @@
+"""ONNX Runtime's latency against a bare loop over the same session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+from time import perf_counter
+
+from cnnperf.claims import Bar, Context, Reading
+from cnnperf.claims._stages import ENGINES, ran
+from cnnperf.claims._turns import in_turns
+from cnnperf.engines import Engine, Images
+from cnnperf.sampling import Plan, sample
+
+CLAIM = "The latency of ONNX Runtime is that of a bare loop over the same session, and no call returns early."
+LIMIT_S = 200.0
+
+TURN_S = 0.06
+CALLS = 8, 64
+"""The fewest and the most in a turn."""
+ROUNDS_S = 12.0
+ROUNDS, FORCED_ROUNDS = (24, 96), 16
+"""As many turns of both as fit into ROUNDS_S, but no fewer and no more: turns of short calls vary more."""
+BAR = Bar.within(0.03, "README: within 3 %")
+ENDED = Bar.within(0.2, "means of some calls vary by 10 %; a call that returns before its work ends takes a fraction")
+
+
+def check(context: Context) -> Iterator[Reading]:
+    """Time calls as `infer` does and by hand; then a loop with the end of its work forced by reading logits."""
+    from cnnperf.claims._onnx import engine, inputs
+
+    made = ran(context, "engines", ENGINES)
+    loaded, images = engine(context, made, made.artifact("export", "onnx")), inputs(made.dataset)
+    for batch_size in (1, 32):
+        words = f"{batch_size} image{'s' * (batch_size > 1)}"
+        context.progress(words)
+        yield from compared(Loops(loaded, images.batch(batch_size)), words)
+
+
+def compared(loops: Loops, words: str) -> Iterator[Reading]:
+    """Compare the median of calls, and their mean, with both loops by hand, in turns."""
+    calls = f"{loops.calls} calls by hand"
+    rounds = max(ROUNDS[0], min(ROUNDS[1], round(ROUNDS_S / (2 * loops.turn_s))))
+    pairs = in_turns(lambda: median(loops.ours()), lambda: median(loops.by_hand()), rounds)
+    source = f"{calls}, {rounds} pairs in turns"
+    yield Reading.in_turns(f"median call, {words}", "s", *pairs, source=source, bar=BAR)
+    pairs = in_turns(lambda: sum(loops.ours()) / loops.calls, loops.forced_s, FORCED_ROUNDS)
+    source = f"{calls} and the logits read at their end, {FORCED_ROUNDS} pairs"
+    yield Reading.in_turns(f"mean call, {words}", "s", *pairs, source=source, bar=ENDED)
+
+
+class Loops:
+    """Three ways to time the same calls of an engine."""
+
+    def __init__(self, engine: Engine, images: Images) -> None:
+        self._engine = engine
+        self._images = images
+        self._call = engine.bind(images)
+        self.calls = CALLS[0]
+        call_s = median(self.ours())
+        self.calls = max(CALLS[0], min(CALLS[1], round(TURN_S / call_s)))
+        self.turn_s = self.calls * call_s
+
+    def ours(self) -> tuple[float, ...]:
+        """Return the seconds of calls as `infer` takes them."""
+        plan = Plan(samples=self.calls, seconds=0.0, sample_s=0.0, warmup_s=5.0)
+        return sample(self._call, self._engine.synchronize, plan).call_s
+
+    def by_hand(self) -> list[float]:
+        """Return the seconds of as many calls, each between two readings of the clock."""
+        times = []
+        for _ in range(self.calls):
+            start = perf_counter()
+            self._call()
+            times.append(perf_counter() - start)
+        return times
+
+    def forced_s(self) -> float:
+        """Return the seconds of a call in a loop whose last logits are read, before which all work has ended."""
+        start = perf_counter()
+        for _ in range(self.calls):
+            self._call()
+        self._engine.run(self._images)
+        return (perf_counter() - start) / (self.calls + 1)

@@ -1,0 +1,120 @@
+"""The layer profile against a step that is written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from cnnperf.claims import Bar, Context, NotApplicable, Reading
+
+if TYPE_CHECKING:
+    from cnnperf.stages import Bench
+
+CLAIM = "The rows of a layer profile add up to a step without hooks, and that is a step written by hand."
+LIMIT_S = 150.0
+
+BATCH = 32
+MODEL = "trashnet"
+SECTION: dict[str, Any] = {
+    "batch_sizes": [BATCH],
+    "samples": 12,
+    "train": {"optimizer": "sgd", "momentum": 0.9, "validation_images": 0, "memory_format": "contiguous"},
+}
+ROUNDS, STEPS = 6, 4
+ROWS = Bar(low=-0.15, high=0.05, reason="README: rows come to 1.05 steps at most; hooks hide no more than 15 %")
+STEP = Bar.within(0.15, "both are taken in one process, one after the other: what it drifts by in a minute")
+
+
+def check(context: Context) -> Iterator[Reading]:
+    """Profile training steps of a small residual network, and time bare steps before and after."""
+    from cnnperf.layer_table import profiles
+    from cnnperf.machine import fingerprint
+    from cnnperf.record import Record
+    from cnnperf.stages._profile_settings import Profile
+    from cnnperf.stages.profile import measure
+
+    bench = _bench(context)
+    bare = _bare_step(bench)
+    before = [bare() for _ in range(ROUNDS)]
+    context.progress("profiling")
+    measured = tuple(measure(bench, Profile.resolve({}, SECTION, {})))
+    after = [bare() for _ in range(ROUNDS)]
+    record = Record(
+        task=bench.task,
+        key=bench.task.key,
+        machine=fingerprint(),
+        started="",
+        duration_s=0.0,
+        status="ok",
+        measurements=measured,
+    )
+    [profile] = profiles({"": (record,)})
+    step_s, rows_s = profile.one("step_seconds"), profile.total("seconds")
+    if not step_s or not rows_s:
+        raise NotApplicable("the profile holds no times")
+    [plain] = record.find("profile.step_seconds")
+    yield Reading(
+        quantity=f"all rows, {len(profile.rows)} of them",
+        unit="s",
+        figure=rows_s,
+        reading=step_s,
+        source="the profile's own steps without hooks",
+        bar=ROWS,
+        raw={f"{row['layer']}": (row["seconds"],) for row in profile.rows if row["seconds"] is not None},
+    )
+    yield Reading(
+        quantity="a step without hooks",
+        unit="s",
+        figure=step_s,
+        reading=median([*before, *after]),
+        source="a loop by hand: forward, loss, backward, SGD",
+        bar=STEP,
+        raw={"figure": plain.values, "before": tuple(before), "after": tuple(after)},
+    )
+
+
+def _bench(context: Context) -> Bench:
+    import torch
+
+    from cnnperf import registry
+    from cnnperf.datasets import Roots
+    from cnnperf.stages import Bench
+    from cnnperf.task import Cell, Choice, Task
+
+    torch.set_num_threads(context.threads)
+    dataset = registry.find("datasets", "synthetic")(
+        Roots(cache=context.scratch / "cache"), None, train=1024, test=BATCH
+    )
+    cell = Cell(dataset=Choice(name="synthetic"), model=Choice(name=MODEL), device=Choice(name=context.device))
+    task = Task(
+        cell=cell, stage="profile", seed=0, threads=context.threads, timeout_s=context.seconds, data=dataset.provenance
+    )
+    return Bench(task, context.acquire(), dataset, context.scratch / "runs" / "layers", lambda **numbers: None)
+
+
+def _bare_step(bench: Bench) -> Callable[[], float]:
+    """Return what times a few training steps as one would write them without cnnperf, in seconds a step."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from cnnperf import models
+    from cnnperf.claims._torch_work import call_s, waiting
+
+    data, device = bench.dataset, bench.device.torch_name
+    channels, height, width = data.train_images.shape[1:]
+    model = models.create(bench.task.cell.model, (channels, height, width), len(data.classes)).to(device).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
+    pixels = torch.from_numpy(data.train_images[:BATCH].copy()).to(device)
+    labels = torch.from_numpy(data.train_labels[:BATCH].copy()).to(device)
+    mean, std = (torch.tensor(each, device=device)[:, None, None] for each in (data.mean, data.std))
+
+    def step() -> None:
+        loss = cross_entropy(model((pixels.float() / 255 - mean) / std), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    wait = waiting(device)
+    call_s(step, wait, 2 * STEPS)
+    return lambda: call_s(step, wait, STEPS)

@@ -1,0 +1,91 @@
+"""Memory in use against what the system counts: the kernel's page tables, or NVML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cnnperf.claims import Bar, Context, NotApplicable, Reading
+from cnnperf.claims._nvml import used_bytes as nvml_used_bytes
+from cnnperf.devices import Device
+
+CLAIM = "The memory in use is what the system counts, for a known tensor and, on CUDA, for a training step."
+LIMIT_S = 90.0
+
+TENSOR_BYTES = 512 * 2**20
+BAR = Bar.within(0.02, "both count pages: of 4 KiB (CPU, in batches of a few MiB), or segments of 2 MiB (CUDA)")
+STEP_MODEL, STEP_IMAGES = "vgg", 256
+"""A step of some hundreds of MiB, beside which a segment is little."""
+STEP_BAR = Bar.within(0.05, "NVML counts what libraries load besides; a step of the same shape before has loaded most")
+SMAPS = Path("/proc/self/smaps_rollup")
+
+
+def check(context: Context) -> Iterator[Reading]:
+    """Hold a tensor of 512 MiB, then what a training step reserved, and ask project and system."""
+    import torch
+
+    device = context.acquire()
+    system, source = SYSTEMS[torch.device(device.torch_name).type]
+    torch.ones(2**20, dtype=torch.uint8, device=device.torch_name)  # Whatever comes with a first tensor.
+    device.synchronize()
+    ours, theirs = device.used_bytes(), system()
+    held = torch.ones(TENSOR_BYTES, dtype=torch.uint8, device=device.torch_name)
+    device.synchronize()
+    figure, reading = device.used_bytes() - ours, system() - theirs
+    del held
+    yield _reading("a tensor of 512 MiB, in use", figure, reading, source, BAR)
+    if torch.device(device.torch_name).type == "cuda":
+        yield _step(device, system, source)
+
+
+def _step(device: Device, system: Callable[[], int], source: str) -> Reading:
+    """Take a training step on CUDA: what the allocator reserved for it, by the project's peak and by NVML."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from cnnperf import models
+    from cnnperf.task import Choice
+
+    model = models.create(Choice(name=STEP_MODEL), (3, 32, 32), 10).to(device.torch_name)
+    images = torch.rand(STEP_IMAGES, 3, 32, 32, device=device.torch_name)
+    labels = torch.zeros(STEP_IMAGES, dtype=torch.int64, device=device.torch_name)
+
+    def step() -> None:
+        cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+        model.zero_grad(set_to_none=True)
+        device.synchronize()
+
+    step()
+    torch.cuda.empty_cache()
+    start, before = torch.cuda.memory_reserved(), system()
+    device.reset_peak()
+    step()
+    # The allocator keeps what it has reserved, so that NVML, which knows no peak, still sees it.
+    figure, reading = device.peak_bytes()["peak_reserved_bytes"] - start, system() - before
+    return _reading(
+        f"a training step of {STEP_MODEL}, {STEP_IMAGES} images, reserved", figure, reading, source, STEP_BAR
+    )
+
+
+def resident_bytes() -> int:
+    """Return the resident set by a walk over the page tables, which the kernel makes for smaps (proc(5))."""
+    try:
+        text = SMAPS.read_text()
+    except OSError as error:
+        raise NotApplicable(f"{SMAPS} cannot be read ({error.strerror})") from error
+    found = re.search(r"^Rss:\s*(\d+) kB$", text, re.MULTILINE)
+    if found is None:
+        raise NotApplicable(f"{SMAPS} has no line Rss")
+    return 1024 * int(found[1])
+
+
+SYSTEMS: dict[str, tuple[Callable[[], int], str]] = {
+    "cpu": (resident_bytes, "Rss in /proc/self/smaps_rollup"),
+    "cuda": (nvml_used_bytes, "NVML (nvidia-smi, memory.used of this GPU)"),
+}
+"""Who counts beside the project, by the device's kind."""
+
+
+def _reading(quantity: str, figure: int, reading: int, source: str, bar: Bar) -> Reading:
+    return Reading(quantity=quantity, unit="bytes", figure=figure, reading=reading, source=source, bar=bar)

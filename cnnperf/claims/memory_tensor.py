@@ -1,0 +1,52 @@
+"""The peak of memory against a tensor whose size is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from cnnperf.claims import Bar, Context, NotApplicable, Reading
+from cnnperf.devices import Device
+
+CLAIM = (
+    "The peak of memory rises by what a tensor takes, keeps that when the tensor is gone, and is forgotten by a reset."
+)
+LIMIT_S = 60.0
+
+TENSOR_BYTES = 256 * 2**20
+BAR = Bar.within(
+    8 * 2**20, "the kernel counts resident pages in batches of a few MiB; CUDA's allocator rounds up by 2 MiB at most"
+)
+
+
+def check(context: Context) -> Iterator[Reading]:
+    """Write a tensor of 256 MiB and let it go; read the peak, and the peak after a reset."""
+    import torch
+
+    device = context.acquire()
+
+    def written(size: int) -> Callable[[], object]:
+        return lambda: torch.ones(size, dtype=torch.uint8, device=device.torch_name)
+
+    written(2**20)()  # What the first tensor of a process takes besides is not the tensor's.
+    source = "number of elements × 1 byte"
+    yield _reading("a tensor, written and gone", _risen(device, written(TENSOR_BYTES)), TENSOR_BYTES, source)
+    yield _reading("nothing, after a reset", _risen(device, lambda: None), 0, source)
+    if torch.device(device.torch_name).type == "cpu":
+        reserved = _risen(device, lambda: torch.empty(TENSOR_BYTES, dtype=torch.uint8))
+        yield _reading("a tensor, reserved and never written", reserved, 0, "the kernel maps a page when it is written")
+
+
+def _risen(device: Device, use: Callable[[], object]) -> int:
+    """Return by how much the peak lies above what was in use before."""
+    if not device.reset_peak() or "peak_bytes" not in device.peak_bytes():
+        raise NotApplicable("this system does not permit the peak of memory to be read and reset")
+    start = device.used_bytes()
+    use()
+    device.synchronize()
+    return device.peak_bytes()["peak_bytes"] - start
+
+
+def _reading(quantity: str, figure: int, reading: int, source: str) -> Reading:
+    return Reading(
+        quantity=quantity, unit="bytes", figure=figure, reading=reading, source=source, relative=False, bar=BAR
+    )

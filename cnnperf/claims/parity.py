@@ -1,0 +1,128 @@
+"""ONNX Runtime's logits against torch's, a wrong weight, and the provider that ran."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from cnnperf.claims import Bar, Context, Reading
+from cnnperf.claims._stages import ENGINES, Made, ran
+
+CLAIM = "ONNX Runtime computes on the device asked for what torch computes, and a wrong weight is refused."
+LIMIT_S = 150.0
+
+LOGITS = Bar.within(1e-4, "float32 sums in another order differ by some 1e-6; TF32, or a wrong layer, by 1e-3 and more")
+AGREEMENT = Bar.within(0.005, "one session computes 512 images in one batch, the other in several")
+EXACT = Bar.within(0, "a count is exact")
+ALL = Bar.within(0, "an operator on another provider would not be on the device that was asked for")
+TRIALS = 4
+
+
+def check(context: Context) -> Iterator[Reading]:
+    """Compare the engine's parity with a session opened by hand; double weights; read ONNX Runtime's own profile."""
+    from cnnperf.claims._onnx import inputs, logits, session
+    from cnnperf.stages._samples import Golden
+
+    made = ran(context, "engines", ENGINES)
+    file, golden = made.artifact("export", "onnx"), Golden.read(made.artifact("export", "golden"))
+    ours = logits(session(context, file), inputs(made.dataset).test(golden.indices))
+    by_hand = float(abs(ours - golden.logits).max() / abs(golden.logits).max())
+    printed = made.value("infer", "infer.relative_difference")
+    yield Reading(
+        quantity="largest difference of a logit from torch's, of the largest logit",
+        unit="1",
+        figure=max(printed),
+        reading=by_hand,
+        source="a session by hand, NumPy",
+        relative=False,
+        bar=LOGITS,
+        raw={"figure": printed},
+    )
+    yield Reading(
+        quantity="the same, from torch",
+        unit="1",
+        figure=max(*printed, by_hand),
+        reading=0,
+        source="torch's logits, which export left",
+        relative=False,
+        bar=LOGITS,
+    )
+    [agreement] = made.value("infer", "infer.top1_agreement")
+    yield Reading(
+        quantity="images of 512 whose class is torch's",
+        unit="fraction",
+        figure=agreement,
+        reading=float((ours.argmax(1) == golden.logits.argmax(1)).mean()),
+        source="a session by hand, NumPy",
+        relative=False,
+        bar=AGREEMENT,
+    )
+    yield from _planted(context, made, file, golden)
+    yield _provider(context, made, file)
+
+
+def _planted(context: Context, made: Made, file: Path, golden: object) -> Iterator[Reading]:
+    """Refuse files in which one weight is doubled, and not the file as it was exported."""
+    wrong = [_refuses(context, made, _doubled(file, context.scratch, trial), golden) for trial in range(TRIALS)]
+    for quantity, found, planted in (
+        (f"files of {TRIALS} with a doubled weight that are refused", sum(wrong), TRIALS),
+        ("files as exported that are refused", int(_refuses(context, made, file, golden)), 0),
+    ):
+        yield Reading(
+            quantity=quantity,
+            unit="count",
+            figure=found,
+            reading=planted,
+            source="planted",
+            relative=False,
+            bar=EXACT,
+        )
+
+
+def _refuses(context: Context, made: Made, file: Path, golden: object) -> bool:
+    from cnnperf.claims._onnx import engine, inputs
+    from cnnperf.stages._parity import Parity
+
+    parity = Parity(engine(context, made, file), inputs(made.dataset), golden, 1.0)  # type: ignore[arg-type]
+    for _ in parity.measured((1, 2, 32)):
+        pass
+    return parity.fault is not None
+
+
+def _doubled(file: Path, scratch: Path, trial: int) -> Path:
+    """Return a copy of an exported network with one weight of a convolution or linear layer doubled."""
+    import numpy as np
+    import onnx
+
+    dice, model = np.random.default_rng(trial), onnx.load(file)
+    weights = [each for each in model.graph.initializer if each.name.endswith("weight") and len(each.dims) > 1]
+    weight = weights[dice.integers(len(weights))]
+    values = onnx.numpy_helper.to_array(weight).copy()
+    # The largest: of one that is nearly 0 the double is, too.
+    values.flat[np.abs(values).argmax()] *= 2
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    path = scratch / f"doubled-{trial}.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def _provider(context: Context, made: Made, file: Path) -> Reading:
+    """Read from ONNX Runtime's own profile on which provider its kernels ran."""
+    from cnnperf.claims._onnx import PROVIDERS, inputs, logits, session
+
+    profiled = session(context, file, profile=context.scratch / "kernels")
+    logits(profiled, inputs(made.dataset).batch(1))
+    events = json.loads(Path(profiled.end_profiling()).read_text())
+    ran_on = [event["args"]["provider"] for event in events if "provider" in event.get("args", {})]
+    [threads] = made.record("infer").find("infer.threads")
+    said = threads.tags["provider"]
+    return Reading(
+        quantity=f"kernels of {len(ran_on)} on {PROVIDERS[context.device][0]}, the engine says {said}",
+        unit="count",
+        figure=sum(each == said for each in ran_on),
+        reading=len(ran_on),
+        source="the profile of ONNX Runtime",
+        relative=False,
+        bar=ALL,
+    )

@@ -1,0 +1,41 @@
+"""What the process of an ONNX Runtime task imports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from cnnperf.claims import Bar, Context, Reading
+from cnnperf.claims._stages import ENGINES, ran
+from cnnperf.errors import StageError
+
+CLAIM = "The process of an ONNX Runtime task imports no torch."
+LIMIT_S = 150.0
+
+NONE = Bar.within(0, "one import is one too many")
+SOME = Bar(low=1, high=1e9, reason="a log that shows no torch in torch's own task would show none anywhere")
+
+
+def check(context: Context) -> Iterator[Reading]:
+    """Have the interpreter of each task log its imports, and count those of torch."""
+    made = ran(context, "engines", ENGINES)
+    tasks = ("infer", "the ONNX Runtime task", NONE), ("train", "the training, for comparison", SOME)
+    for stage, words, bar in tasks:
+        yield Reading(
+            quantity=f"modules of torch that {words} imported",
+            unit="count",
+            figure=imported(made.log(stage)),
+            reading=0,
+            source="the interpreter's own log (PYTHONPROFILEIMPORTTIME)",
+            relative=False,
+            bar=bar,
+        )
+
+
+def imported(log: Path) -> int:
+    """Count the modules of torch in a log of imports. Raises StageError for a log that names no module at all."""
+    lines = re.findall(r"^import time:.*\|\s*(\S+)$", log.read_text(errors="replace"), re.MULTILINE)
+    if "cnnperf.worker" not in lines and "cnnperf.registry" not in lines:
+        raise StageError(f"{log.name}: the interpreter logged no imports")
+    return sum(name.partition(".")[0] in ("torch", "_torch", "torchvision") for name in lines)

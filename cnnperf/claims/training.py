@@ -1,0 +1,86 @@
+"""One training to a known accuracy, tested a second time by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cnnperf.claims import Bar, Context, NotApplicable, Reading
+from cnnperf.claims._stages import Made, ran
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CLAIM = "LeNet comes to the accuracy that it is known for, and the accuracy printed is that of the weights left."
+LIMIT_S = 180.0
+
+SUITE: dict[str, Any] = {
+    "datasets": ["mnist"],
+    "models": ["lenet"],
+    "threads": 1,
+    "train": {"steps": 1000, "validation_images": 0, "test_images": 10_000, "normalize": "dataset"},
+}
+BATCH = 1000
+
+
+class Known(NamedTuple):
+    """An accuracy as several seeds gave it."""
+
+    mean: float
+    half_width: float
+    """How far from the mean another training may lie."""
+
+
+KNOWN = {"mnist": Known(0.9887, 0.004), "synthetic": Known(0.999, 0.004)}
+"""By the images that were trained on: five seeds of SUITE on two threads of an x86-64 CPU, torch 2.14.1."""
+HELD = "four standard deviations of five seeds and of 10,000 test images, at least 0.4 points"
+EQUAL = Bar.within(0.0003, "sums in another order may turn one or two images of 10,000 whose two best logits are equal")
+
+
+def check(context: Context) -> Iterator[Reading]:
+    """Train on MNIST, or on generated images of its shape where it cannot be had, and test by hand on the CPU."""
+    made = ran(context, "training", SUITE)
+    [accuracy] = made.value("train", "train.test_accuracy")
+    data = made.dataset.provenance
+    if data.name not in KNOWN:
+        raise NotApplicable(f"no accuracy is known for {data.name}")
+    known = KNOWN[data.name]
+    yield Reading(
+        quantity=f"LeNet on {data.name}, {SUITE['train']['steps']} steps",
+        unit="fraction",
+        figure=accuracy,
+        reading=known.mean,
+        source="mean of five seeds on a CPU",
+        relative=False,
+        bar=Bar.within(known.half_width, HELD),
+    )
+    yield Reading(
+        quantity="the same weights, tested by hand",
+        unit="fraction",
+        figure=accuracy,
+        reading=by_hand(made),
+        source="a forward pass on the CPU over all test images",
+        relative=False,
+        bar=EQUAL,
+    )
+
+
+def by_hand(made: Made) -> float:
+    """Return the share of test images that the weights classify rightly, with torch and NumPy alone."""
+    import torch
+
+    from cnnperf import models
+
+    data = made.dataset
+    channels, height, width = data.test_images.shape[1:]
+    model = models.create(made.record("train").task.cell.model, (channels, height, width), len(data.classes))
+    model.load_state_dict(torch.load(made.artifact("train", "weights"), weights_only=True, map_location="cpu"))
+    model.eval()
+    mean, std = (torch.tensor(each)[:, None, None] for each in (data.mean, data.std))
+    right = 0
+    with torch.inference_mode():
+        for start in range(0, len(data.test_labels), BATCH):
+            pixels: Tensor = torch.from_numpy(data.test_images[start : start + BATCH].copy()).float() / 255
+            labels = torch.from_numpy(data.test_labels[start : start + BATCH].copy())
+            right += int((model((pixels - mean) / std).argmax(1) == labels).sum())
+    return right / len(data.test_labels)

@@ -1,0 +1,51 @@
+"""In the place of a claim's process: says what it is told to, crashes, hangs or dies, by the name of the claim."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+READING = {
+    "quantity": "q",
+    "unit": "s",
+    "figure": 1.0,
+    "reading": 1.0,
+    "source": "s",
+    "bar": {"low": -0.1, "high": 0.1, "reason": "why"},
+}
+
+mode, pipe = sys.argv[1], int(sys.argv[2])
+order = json.loads(sys.stdin.read())
+
+
+def say(**message: object) -> None:
+    """Send a message to the parent."""
+    os.write(pipe, json.dumps(message).encode() + b"\n")
+
+
+behaviour = os.environ.get(f"PLANTED_{order['claim']}", "holds")
+if mode == "--device":
+    say(**({"absent": "there is none"} if behaviour == "absent" else {"label": "a device", "facts": {"torch": "2"}}))
+    sys.exit()
+print("last words", flush=True)
+say(progress="at work")
+say(reading=READING)
+if behaviour == "crashes":
+    os.kill(os.getpid(), signal.SIGSEGV)
+elif behaviour == "hangs":
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    say(progress=f"child {child.pid}")
+    time.sleep(600)
+elif behaviour == "skips":
+    say(skip="no such thing here")
+elif behaviour == "faults":
+    say(fault="it is not so")
+elif behaviour == "fails":
+    say(reading={**READING, "figure": 2.0})
+elif behaviour == "doubts":
+    say(reading={**READING, "interval": [-1.0, 1.0]})
+say(done=True)

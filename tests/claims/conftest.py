@@ -1,0 +1,48 @@
+"""What the claims are tested with: a context, a world of a lagging device, and one export for all engines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand_ins import SMALL, Lagging
+
+from cnnperf import sampling
+from cnnperf.claims import Context, _stages, _torch_work
+from cnnperf.devices.cpu import acquire
+
+
+@pytest.fixture
+def lagging(monkeypatch: pytest.MonkeyPatch) -> Lagging:
+    """Return the device, with every clock and the work of the claims made its own."""
+    device = Lagging()
+    monkeypatch.setattr(time, "clock_gettime", lambda which: device.host_s)
+    monkeypatch.setattr(sampling, "perf_counter_ns", lambda: round(1e9 * device.host_s))
+    monkeypatch.setattr(_torch_work, "perf_counter", lambda: device.host_s)
+    monkeypatch.setattr(_torch_work, "product", lambda name: device.call)
+    monkeypatch.setattr(_torch_work, "waiting", lambda name: device.wait)
+    return device
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Callable[..., Context]:
+    """Return a maker of contexts, by default on the CPU."""
+
+    def make(acquired: Any = None, /, **others: Any) -> Context:
+        given = {"device": "cpu", "acquire": lambda: acquired or acquire(), "scratch": tmp_path}
+        return Context(**{**given, "seconds": 100.0, "threads": 1, **others})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> _stages.Made:
+    """Train, export and infer once, each in a process of its own."""
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    scratch = tmp_path_factory.mktemp("claims")
+    made = Context(device="cpu", acquire=acquire, scratch=scratch, seconds=280.0, threads=1)
+    return _stages.ran(made, "engines", {**_stages.ENGINES, **SMALL})

@@ -1,0 +1,71 @@
+"""Readings and bars, and what every claim has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from stand_ins import made_up
+
+from cnnperf import registry
+from cnnperf.claims import Bar, Reading
+
+
+@pytest.mark.parametrize(
+    ("figure", "interval", "verdict"),
+    [
+        (1.1 - 1e-9, None, "held"),
+        (1.2, None, "failed"),
+        (0.5, None, "failed"),
+        (1.0, (-0.05, 0.1), "held"),
+        (1.0, (-0.05, 0.11), "undecided"),
+        (1.0, (-0.2, 0.2), "undecided"),
+        (1.2, (0.11, 0.3), "failed"),
+        (0.8, (-0.3, -0.11), "failed"),
+    ],
+)
+def test_a_reading_holds_with_its_whole_interval(
+    figure: float, interval: tuple[float, float] | None, verdict: str
+) -> None:
+    """Within the bar it held, beyond it failed, across its end it is undecided."""
+    assert made_up(figure=figure, interval=interval).verdict == verdict
+
+
+def test_a_difference_is_a_share_or_in_the_unit() -> None:
+    """A share of nothing is refused; without a bar nothing is demanded."""
+    assert made_up(figure=1.5).difference == 0.5
+    assert made_up(figure=1.5, reading=0.0, relative=False).difference == 1.5
+    with pytest.raises(ValueError, match="a reading of 0"):
+        made_up(reading=0.0)
+    assert made_up(figure=9.0, bar=None).verdict == "reported"
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "held"), (1.02, "held"), (1.1, "failed"), (0.8, "failed")])
+def test_turns_are_compared_pair_by_pair(factor: float, verdict: str) -> None:
+    """A drift that meets both alike is no difference."""
+    readings = [1.0 + 0.1 * number for number in range(12)]
+    figures = [factor * value for value in readings]
+    found = Reading.in_turns("q", "s", figures, readings, source="s", bar=Bar.within(0.03, "why"))
+    assert found.verdict == verdict
+    assert found.raw["figure"] == tuple(figures)
+
+
+def test_every_claim_is_a_sentence_with_a_limit() -> None:
+    """The command shows the one and keeps to the other; one claim alone takes the time that is left."""
+    modules = [registry.module("claims", name) for name in registry.names("claims")]
+    for module in modules:
+        assert module.CLAIM.endswith(".")
+    limits = [module.LIMIT_S for module in modules]
+    assert limits.count(None) == 1
+    assert all(limit > 0 for limit in limits if limit is not None)
+
+
+def test_claims_are_listed_without_torch() -> None:
+    """All of them are imported by the command, which stands above the wall."""
+    code = (
+        "import sys\nfrom cnnperf import registry\nimport cnnperf.claims._session\n"
+        "for name in registry.names('claims'): registry.find('claims', name)\n"
+        "print('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -1,0 +1,33 @@
+"""The claim about the gate: what its verdicts come to."""
+
+from __future__ import annotations
+
+import pytest
+from stand_ins import verdicts
+
+from cnnperf.claims.gate import MODELS, readings
+from cnnperf.rehearsal import SUITE
+
+
+@pytest.mark.parametrize(
+    ("unchanged", "slowed", "came_to"),
+    [
+        (["same", "same"], ["worse", "worse"], ["held", "held"]),
+        (["same", "inconclusive"], ["worse", "worse"], ["held", "held"]),
+        (["better", "same"], ["worse", "inconclusive"], ["held", "undecided"]),
+        (["inconclusive", "inconclusive"], ["worse", "worse"], ["undecided", "held"]),
+        (["same", "worse"], ["worse", "worse"], ["failed", "held"]),
+        (["same", "same"], ["worse", "same"], ["held", "failed"]),
+        (["same", "same"], ["inconclusive", "better"], ["held", "failed"]),
+    ],
+)
+def test_alarms_and_misses_fail_and_what_is_open_is_undecided(
+    unchanged: list[str], slowed: list[str], came_to: list[str]
+) -> None:
+    """A false alarm or a miss is a failure, however many cells are undecided."""
+    assert verdicts(readings(unchanged, slowed)) == came_to
+
+
+def test_its_cells_are_of_the_doctors() -> None:
+    """By name."""
+    assert set(MODELS) <= {model["name"] for model in SUITE["models"]}

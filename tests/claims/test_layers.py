@@ -1,0 +1,50 @@
+"""The claim about the layer profile, whose rows are doubled and whose step is another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from cnnperf.claims import Context, layers
+from cnnperf.claims.layers import check
+from cnnperf.stages import profile
+from cnnperf.stages._layer_time import LayerTimer
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "MODEL", "lenet")
+    monkeypatch.setattr(layers, "SECTION", {**layers.SECTION, "samples": 3})
+    monkeypatch.setattr(layers, "ROUNDS", 1)
+    monkeypatch.setattr(profile, "probe", lambda *_: iter(()))
+
+
+def test_it_compares_rows_with_steps_and_steps_with_a_loop(context: Callable[..., Context]) -> None:
+    """A figure and a reading each, from the same process."""
+    rows, step = check(context())
+    assert rows.reading == step.figure > 0
+    assert min(rows.figure, step.reading) > 0
+
+
+def test_it_fails_for_rows_that_count_twice(context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three times as long as a step cannot be noise."""
+    read = LayerTimer.read
+
+    def thrice(timer: LayerTimer, *seconds: float) -> Mapping[str, Mapping[str, float]]:
+        found = read(timer, *seconds)  # type: ignore[arg-type]
+        return {way: {layer: 3 * value for layer, value in of.items()} for way, of in found.items()}
+
+    monkeypatch.setattr(LayerTimer, "read", thrice)
+    rows, _ = check(context())
+    assert rows.verdict == "failed"
+
+
+@pytest.mark.parametrize("seconds", [1e-6, 100.0])
+def test_it_fails_for_a_step_that_is_no_step(
+    context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Shorter or longer than one by hand."""
+    monkeypatch.setattr(layers, "_bare_step", lambda bench: lambda: seconds)
+    _, step = check(context())
+    assert step.verdict == "failed"

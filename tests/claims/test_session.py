@@ -1,0 +1,147 @@
+"""A self-test from the parent's side: what each way of ending comes to, and what is left."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cnnperf import registry
+from cnnperf.claims import _session, gate
+from cnnperf.claims._session import FILE, SelfTest, begun, chosen, run
+from cnnperf.errors import UsageError
+from cnnperf.process import Launch, WorkerProcess
+
+CHILDREN = Path(__file__).parent / "children.py"
+
+
+class Noted:
+    """Follows a self-test and keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.endings: dict[str, str] = {}
+
+    def progressed(self, name: str, text: str) -> None:
+        """Keep it."""
+        self.texts.append(text)
+
+    def finished(self, outcome: _session.Outcome) -> None:
+        """Keep it."""
+        self.endings[outcome.name] = outcome.ending
+
+
+@pytest.fixture
+def tested(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[SelfTest, Noted]]:
+    """Return a function that runs claims whose processes do as they are told, by the claim's name."""
+
+    def child(mode: str, order: _session.Order, log: Path, threads: int | None = None) -> WorkerProcess:
+        return WorkerProcess(
+            mode, order.model_dump_json(), log=log, launch=Launch(command=(sys.executable, str(CHILDREN)))
+        )
+
+    monkeypatch.setattr(_session, "_child", child)
+
+    def test(minutes: float = 1.0, **behaviours: str) -> tuple[SelfTest, Noted]:
+        for name, behaviour in behaviours.items():
+            monkeypatch.setenv(f"PLANTED_{name}", behaviour)
+        watcher = Noted()
+        return run(begun("cpu", minutes), tuple(behaviours), tmp_path / "out", watcher), watcher
+
+    return test
+
+
+Tested = Callable[..., tuple[SelfTest, Noted]]
+
+
+def test_each_way_of_ending_is_told_and_the_rest_go_on(tested: Tested, tmp_path: Path) -> None:
+    """A crash is a claim that did not hold, with the reason and the log; the worst ending decides."""
+    found, watcher = tested(
+        layers="crashes", parity="faults", memory_tensor="fails", latency="doubts", training="holds"
+    )
+    assert watcher.endings == {
+        "layers": "failed",
+        "parity": "failed",
+        "memory_tensor": "failed",
+        "latency": "undecided",
+        "training": "held",
+    }
+    crashed = found.outcomes[0]
+    assert crashed.fault == "its process crashed (SIGSEGV)"
+    assert crashed.log_tail == ("last words",)
+    assert len(crashed.readings) == 1
+    assert "at work" in watcher.texts
+    assert found.exit_code == 1
+    written = json.loads((tmp_path / "out" / FILE).read_text())
+    assert [each["ending"] for each in written["outcomes"]] == [each.ending for each in found.outcomes]
+    assert written["outcomes"][0]["readings"][0]["difference"] == 0
+    assert (tmp_path / "out/logs/layers.log").read_text() == "last words\n"
+
+
+@pytest.mark.parametrize(
+    ("behaviours", "code"),
+    [({"layers": "holds"}, 0), ({"layers": "holds", "parity": "doubts"}, 3), ({"layers": "doubts"}, 3)],
+)
+def test_only_what_is_undecided_is_3(tested: Tested, behaviours: dict[str, str], code: int) -> None:
+    """All held: 0."""
+    assert tested(**behaviours)[0].exit_code == code
+
+
+def test_what_does_not_apply_is_no_failure(tested: Tested) -> None:
+    """It is skipped with its reason; what it showed before stands."""
+    found, _ = tested(parity="skips", layers="holds")
+    assert found.outcomes[0].skipped == "no such thing here"
+    assert found.exit_code == 0
+
+
+def test_a_claim_that_hangs_is_ended_with_its_children(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took longer than its limit; the next one runs."""
+    monkeypatch.setattr(registry.module("claims", "layers"), "LIMIT_S", 2.0)
+    found, watcher = tested(layers="hangs", parity="holds")
+    hung, following = found.outcomes
+    assert (hung.ending, hung.fault, following.ending) == ("failed", "took longer than its 2 s; ended", "held")
+    [child] = [int(text.split()[1]) for text in watcher.texts if text.startswith("child")]
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_the_minutes_end_a_self_test(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was cut off, and what was not begun, is undecided and not a failure."""
+    monkeypatch.setattr(_session, "SHORTEST_S", 1.0)
+    found, _ = tested(minutes=0.04, layers="hangs", parity="holds")
+    assert [each.ending for each in found.outcomes] == ["undecided", "undecided"]
+    assert "minutes were used up" in str(found.outcomes[0].skipped)
+    assert found.exit_code == 3
+
+
+def test_ctrl_c_keeps_what_there_is(tested: Tested, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The folder is written, and the exit status says so."""
+
+    def interrupt(self: Noted, outcome: _session.Outcome) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Noted, "finished", interrupt)
+    found, _ = tested(layers="holds", parity="holds")
+    assert (found.exit_code, len(found.outcomes)) == (130, 1)
+    assert json.loads((tmp_path / "out" / FILE).read_text())["interrupted"]
+
+
+def test_a_device_that_is_not_there_is_a_usage_error(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason, and before anything is measured."""
+    monkeypatch.setenv("PLANTED_", "absent")
+    with pytest.raises(UsageError, match=r"--device cpu: there is none; nothing was measured"):
+        tested(layers="holds")
+
+
+def test_the_claim_that_takes_what_is_left_comes_last() -> None:
+    """Others come by name; a glob that names none is refused."""
+    names = chosen()
+    assert gate.LIMIT_S is None
+    assert names[-1] == "gate"
+    assert list(names[:-1]) == sorted(names[:-1])
+    assert chosen("memory*") == ("memory_system", "memory_tensor")
+    with pytest.raises(UsageError, match=r"no claim matches 'x'.*arithmetic"):
+        chosen("x")

@@ -1,0 +1,43 @@
+"""The claim about the device's clock, on a device that lags behind its caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from stand_ins import Lagging, verdicts
+
+from cnnperf.claims import Context, _torch_work
+from cnnperf.claims.time_marks import check
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_torch_work, "calls_for", lambda call, wait, seconds: 100)
+
+
+def test_it_holds_for_marks_that_are_right(lagging: Lagging, context: Callable[..., Context]) -> None:
+    """Marks in between divide the loop, and the host's clock sees as much."""
+    assert verdicts(check(context(lagging))) == ["held", "held"]
+
+
+@pytest.mark.parametrize("faster", [0.5, 0.98, 1.02, 2.0, 1000.0])
+def test_it_fails_for_a_clock_that_is_off(lagging: Lagging, context: Callable[..., Context], faster: float) -> None:
+    """By a factor of two, or milliseconds for seconds, or 2 %."""
+    lagging.faster = faster
+    assert "failed" in verdicts(check(context(lagging)))
+
+
+def test_it_breaks_off_for_a_device_that_does_not_wait(lagging: Lagging, context: Callable[..., Context]) -> None:
+    """Marks that have not been reached cannot be read."""
+    lagging.waits = False
+    with pytest.raises(AssertionError, match="not been reached"):
+        list(check(context(lagging)))
+
+
+@pytest.mark.cuda
+def test_it_holds_on_cuda(context: Callable[..., Context]) -> None:
+    """For real."""
+    from cnnperf.devices.cuda import acquire
+
+    assert set(verdicts(check(context(acquire(), device="cuda")))) == {"held"}

@@ -1,0 +1,52 @@
+"""The claim about accuracy, tested by hand, and accuracies that are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from stand_ins import verdicts
+
+from cnnperf.claims import Context, training
+from cnnperf.claims._stages import Made
+from cnnperf.claims.training import Known, by_hand, check
+
+
+@pytest.fixture
+def said(engines: Made, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return a function that says which accuracy the training printed, whose weights are those of a real one."""
+
+    def say(accuracy: float) -> None:
+        monkeypatch.setattr(training, "ran", lambda *_: engines)
+        monkeypatch.setattr(Made, "value", lambda *_: (accuracy,))
+
+    return say
+
+
+def test_by_hand_is_what_the_training_says(engines: Made) -> None:
+    """The weights that were left, on the same images."""
+    assert by_hand(engines) == pytest.approx(engines.value("train", "train.test_accuracy")[0], abs=1 / 64)
+
+
+@pytest.mark.parametrize(
+    ("off", "known", "came_to"),
+    [
+        (0.0, 0.0, ["held", "held"]),
+        (0.0, 0.01, ["failed", "held"]),
+        (0.01, 0.01, ["held", "failed"]),
+    ],
+)
+def test_it_fails_for_another_accuracy(
+    said: Callable[[float], None],
+    engines: Made,
+    context: Callable[..., Context],
+    monkeypatch: pytest.MonkeyPatch,
+    off: float,
+    known: float,
+    came_to: list[str],
+) -> None:
+    """Than the one that is known, and than that of the weights."""
+    true = by_hand(engines)
+    monkeypatch.setattr(training, "KNOWN", {"synthetic": Known(true + known, 0.004)})
+    said(true + off)
+    assert verdicts(check(context())) == came_to
