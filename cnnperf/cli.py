@@ -85,8 +85,9 @@ def schema() -> None:
     print(ask("--schema", ""))
 
 
-commands = (cli_data, cli_profile, cli_infer, cli_tensorboard, cli_check, cli_ab, cli_doctor, cli_selftest, cli_campaign)
-for each in commands:
+for each in (cli_data, cli_profile, cli_infer, cli_tensorboard, cli_check, cli_ab):
+    each.add_commands(app)
+for each in (cli_doctor, cli_selftest, cli_campaign):
     each.add_commands(app)
 
 
