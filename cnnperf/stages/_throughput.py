@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from statistics import median
 
 from cnnperf.engines import Engine
+from cnnperf.errors import is_out_of_memory
 from cnnperf.record import Measurement
 from cnnperf.sampling import Plan, sample
 from cnnperf.stages import Bench
@@ -64,7 +65,7 @@ class Timing:
             try:
                 found = list(self._at(batch_size))
             except Exception as error:
-                if not (self.images_per_s and is_starved(error)):
+                if not (self.images_per_s and is_out_of_memory(error)):
                     raise
                 return MEMORY
             self._headroom.end()
@@ -105,12 +106,3 @@ class Timing:
             yield single("infer.single_stream_latency", "s", 1 / speeds[1], "lower", **self._tags)
         best = max(speeds, key=speeds.__getitem__)
         yield single("infer.offline_images_per_s", "images/s", speeds[best], "higher", **self._tags, at_batch_size=best)
-
-
-def is_starved(error: Exception) -> bool:
-    """Tell whether it was memory that was wanting: Python's, NumPy's, torch's or ONNX Runtime's own words for it."""
-    words = f"{type(error).__name__}: {error}".lower()
-    return isinstance(error, MemoryError) or any(part in words for part in STARVED)
-
-
-STARVED = ("outofmemory", "out of memory", "allocate", "bad_alloc", "bad allocation")
