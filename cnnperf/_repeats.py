@@ -38,7 +38,10 @@ class Repeats:
     @property
     def device_label(self) -> str | None:
         """Return the hardware of the device, as its maker calls it."""
-        return self.machine.cpu if self.task.cell.device.name == "cpu" else self.machine.gpu
+        if self.task.cell.device.name == "cpu":
+            return self.machine.cpu
+        found = [m for record in self.records for m in record.find(f"{record.task.stage}.device_index")]
+        return str(found[0].tags["label"]) if found else self.machine.gpu
 
     @property
     def ok(self) -> tuple[Record, ...]:
