@@ -28,8 +28,9 @@ STANDS_ON = (
     *("n", "images", "calls", "pairs", "unsteady_pairs", "steady", "disturbed", "resolution_s"),
     *("weights", "order", "type", "inputs", "outputs", "dtype", "uncounted", "at", "bound", "at_batch_size"),
     *("interop_threads", "spinning", "waiting", "provider", "optimization", "input", "calibration_images", "cpu_flags"),
+    *("label", "tf32", "cudnn_benchmark", "deterministic", "precision"),
 )
-"""Tags that tell no figure apart: on how much it stands, what was found with it, and the facts of its engine."""
+"""Tags that tell no figure apart: on how much it stands, what was found with it, the facts of engine and device."""
 
 
 def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rule: Rule | None = None) -> Comparison:

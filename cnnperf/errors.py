@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,6 +53,19 @@ class EngineError(DeviceError):
 
 class CnnperfWarning(UserWarning):
     """A thing the user should know that did not stop the work."""
+
+
+OUT_OF_MEMORY = re.compile(
+    r"out ?of ?memory|bad[_ ]alloc|allocat\w* memory|"
+    r"(failed|unable) to allocate|(cannot|can't|could not) allocate|_status_\w*alloc\w*_failed"
+)
+"""How Python's and C++'s exceptions, NumPy, torch, ONNX Runtime, CUDA, cuBLAS and cuDNN say it, in small letters."""
+
+
+def is_out_of_memory(fault: Exception) -> bool:
+    """Tell whether memory was lacking, the host's or a device's."""
+    words = f"{type(fault).__name__}: {fault}".lower()
+    return isinstance(fault, MemoryError) or OUT_OF_MEMORY.search(words) is not None
 
 
 def first_error(error: ValidationError, *places: str) -> str:

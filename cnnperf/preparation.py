@@ -183,6 +183,9 @@ class Preparation:
             registry.find("devices", choice.name)(**options)
         except DeviceError as error:
             return str(error)
+        except UsageError as error:
+            place = ".".join(self._place("devices", choice))
+            raise SuiteError(f"{self._request.where}: {place}: {error}") from error
         return None
 
     def _settings(self, task: Task) -> Settings:

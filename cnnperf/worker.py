@@ -11,12 +11,15 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from cnnperf import errors, preparation, registry
 from cnnperf.datasets import open_arrays
-from cnnperf.errors import CnnperfError, DeviceError
+from cnnperf.devices import Device
+from cnnperf.errors import CnnperfError, DeviceError, is_out_of_memory
 from cnnperf.machine import seen_here
 from cnnperf.record import Measurement, Record, Status
 from cnnperf.runner import Envelope
@@ -63,10 +66,11 @@ def run_task(envelope: Envelope, line: Line) -> Record:
         dataset = open_arrays(envelope.folder, task.data)
         needs = {record.task.stage: record for record in envelope.needs}
         bench = Bench(task, device, dataset, envelope.run, line.progress, artifacts, needs)
+        measurements += chosen(task.stage, device)
         measure = registry.find("stages", task.stage)
         # One by one: what a stage had measured before it failed is kept.
         for measurement in measure(bench, registry.options(measure).model_validate(task.settings)):
-            measurements.append(measurement)  # noqa: PERF402
+            measurements.append(measurement)
     except DeviceError as fault:
         status, error = "skipped", str(fault)
     except Exception as fault:
@@ -85,14 +89,20 @@ def run_task(envelope: Envelope, line: Line) -> Record:
     )
 
 
+def chosen(stage: str, device: Device) -> Iterator[Measurement]:
+    """Yield which device of its kind a stage had, and how that was told to compute; nothing on the CPU."""
+    if device.numerics is not None:
+        tags = {"label": device.label, **asdict(device.numerics)}
+        yield Measurement(metric=f"{stage}.device_index", unit="count", better=None, values=(device.index,), tags=tags)
+
+
 def in_words(fault: Exception) -> str:
     """Word a fault; what is not meant for the user goes to the log with its trace."""
     if isinstance(fault, CnnperfError):
         return str(fault)
     traceback.print_exception(fault)
     text = f"{type(fault).__name__}: {fault}"
-    starved = isinstance(fault, MemoryError) or "OutOfMemory" in text or "allocate memory" in text
-    return f"out of memory: {text}" if starved else text
+    return f"out of memory: {text}" if is_out_of_memory(fault) else text
 
 
 def main(mode: str, descriptor: int) -> None:

@@ -14,6 +14,7 @@ from cnnperf.claims._stages import Made
 from cnnperf.datasets import Dataset
 from cnnperf.engines import Engine, Source
 from cnnperf.stages._samples import Inputs
+from cnnperf.task import DEFAULT_WAITING
 
 PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "cpu": ("CPUExecutionProvider", {}),
@@ -42,8 +43,9 @@ def engine(context: Context, made: Made, file: Path) -> Engine:
         onnx=file,
         calibration=inputs(data).train,
         folder=context.scratch,
-        device=context.device,
+        device=context.acquire(),
         threads=context.threads,
+        waiting=DEFAULT_WAITING,
     )
     loaded: Engine = registry.find("engines", "onnxruntime")(source)
     return loaded

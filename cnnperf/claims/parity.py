@@ -84,7 +84,7 @@ def _refuses(context: Context, made: Made, file: Path, golden: object) -> bool:
     from cnnperf.claims._onnx import engine, inputs
     from cnnperf.stages._parity import Parity
 
-    parity = Parity(engine(context, made, file), inputs(made.dataset), golden, 1.0)  # type: ignore[arg-type]
+    parity = Parity(engine(context, made, file), inputs(made.dataset), golden, {}, 1.0)  # type: ignore[arg-type]
     for _ in parity.measured((1, 2, 32)):
         pass
     return parity.fault is not None

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Numerics:
+    """How a GPU's libraries compute, chosen once for torch and ONNX Runtime alike."""
+
+    tf32: bool = False
+    """Whether float32 products and convolutions may be computed in TF32, of 10 bits' precision."""
+    cudnn_benchmark: bool = True
+    """Whether the algorithm of each convolution is found by timing all of them, or taken by cuDNN's rule of thumb."""
+    deterministic: bool = False
+    """Whether the same input gives the same bits each time."""
 
 
 class Device(Protocol):
@@ -12,8 +25,18 @@ class Device(Protocol):
     """The file's stem: `cpu`, `cuda`."""
     label: str
     """The hardware, as its maker calls it."""
+    index: int
+    """Which one, where there are several of a kind."""
     torch_name: str
-    """What `torch.device` takes."""
+    """What `torch.device` takes, such as `cuda:1`."""
+    numerics: Numerics | None
+    """None where there is nothing to choose."""
+    has_tf32: bool
+    is_asynchronous: bool
+    """Whether work is only queued when a call returns, and done when `synchronize` does."""
+
+    def ready_torch(self) -> None:
+        """Make torch compute here as chosen; all that follows but `held_bytes` needs it. Raises DeviceError."""
 
     def synchronize(self) -> None:
         """Wait until the device has done all that it was given."""
@@ -34,4 +57,10 @@ class Device(Protocol):
         """Return how much more may be used before the system ends a process; None where none is ended for that."""
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return the peaks since the start or the last reset: `peak_bytes`, on CUDA also `peak_reserved_bytes`."""
+        """Return the peaks since the start or the last reset: `peak_bytes`, on CUDA also `peak_reserved_bytes`.
+
+        Empty on CUDA where torch does not compute there: what others allocate is unknown to its allocator.
+        """
+
+    def held_bytes(self) -> int | None:
+        """Return what the driver says this process holds of the device's memory; None where it does not tell."""

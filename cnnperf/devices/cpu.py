@@ -21,10 +21,17 @@ class Cpu:
     """Computes as it is told, so there is nothing to wait for."""
 
     name = "cpu"
+    index = 0
     torch_name = "cpu"
+    numerics = None
+    has_tf32 = False
+    is_asynchronous = False
 
     def __init__(self) -> None:
         self.label = cpu_name()
+
+    def ready_torch(self) -> None:
+        """Do nothing: torch computes here by itself."""
 
     def synchronize(self) -> None:
         """Return at once."""
@@ -69,6 +76,9 @@ class Cpu:
             return {}
         found = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
         return {"peak_bytes": 1024 * int(found[1])} if found else {}
+
+    def held_bytes(self) -> None:
+        """Return None: the resident set says it already."""
 
 
 def acquire() -> Cpu:

@@ -1,35 +1,74 @@
-"""The current CUDA device; its memory is what torch's allocator holds there."""
+"""A CUDA device. Torch is imported only where it is to compute there; other engines find the device without it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cnnperf.errors import DeviceError
+from pydantic import Field
+
+from cnnperf.devices import Numerics
+from cnnperf.devices._driver import Gpu, gpus, held_bytes
+from cnnperf.devices._tf32 import allow_tf32
+from cnnperf.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     import torch
+
+FIRST_WITH_TF32 = (8, 0)
+"""Compute capability of Ampere."""
+TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
+"""The environment variable by which NVIDIA's libraries pass over what a program asks of them."""
+CUBLAS_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+"""With it cuBLAS is deterministic; torch refuses to be without."""
 
 
 class Cuda:
     """Computes behind the caller's back, so it is timed by events on its own clock."""
 
     name = "cuda"
-    torch_name = "cuda"
+    is_asynchronous = True
 
-    def __init__(self) -> None:
+    def __init__(self, gpu: Gpu, index: int, numerics: Numerics) -> None:
+        self.label = gpu.name
+        self.index = index
+        self.torch_name = f"cuda:{index}"
+        self.numerics = numerics
+        self.has_tf32 = gpu.capability >= FIRST_WITH_TF32
+        self._uuid = gpu.uuid
+        self._cuda: Any = None
+
+    def ready_torch(self) -> None:
+        """Make this the device on which torch computes, as the numerics say.
+
+        Raises DeviceError with the reason where torch cannot.
+        """
+        if self._cuda is not None:
+            return
         import torch
 
+        if torch.version.cuda is None:
+            raise DeviceError(f"torch cannot use {self.label} (torch {torch.__version__} is built without CUDA)")
+        if self.numerics.deterministic:
+            os.environ.setdefault(*CUBLAS_WORKSPACE)  # Read when cuBLAS starts.
+        try:
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+            torch.cuda.set_device(self.index)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).partition(". ")[0].strip()
+            built = f"torch {torch.__version__} is built for CUDA {torch.version.cuda}"
+            raise DeviceError(f"torch cannot use {self.label} ({built}: {reason})") from error
+        set_numerics(self.numerics)
         self._cuda = torch.cuda
-        self.label = torch.cuda.get_device_name()
 
     def synchronize(self) -> None:
         """Wait until the device has done all that it was given."""
-        self._cuda.synchronize()
+        self._cuda.synchronize(self.index)
 
     def mark(self) -> torch.cuda.Event:
-        """Record an event in the current stream."""
-        event = self._cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
+        """Record an event in the device's current stream."""
+        event: torch.cuda.Event = self._cuda.Event(enable_timing=True)
+        event.record(self._cuda.current_stream(self.index))
         return event
 
     def elapsed_s(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
@@ -38,34 +77,68 @@ class Cuda:
 
     def reset_peak(self) -> bool:
         """Let the peaks begin at what is allocated now."""
-        self._cuda.reset_peak_memory_stats()
+        self._cuda.reset_peak_memory_stats(self.index)
         return True
 
     def used_bytes(self) -> int:
         """Return the memory of all live tensors."""
-        return int(self._cuda.memory_allocated())
+        return int(self._cuda.memory_allocated(self.index))
 
     def available_bytes(self) -> None:
         """Return None: its allocator raises an exception where there is no more."""
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return the peaks of live tensors and of what the allocator had reserved for them."""
+        """Return the peaks of live tensors and of what the allocator had reserved for them; empty without torch."""
+        if self._cuda is None:
+            return {}
         return {
-            "peak_bytes": int(self._cuda.max_memory_allocated()),
-            "peak_reserved_bytes": int(self._cuda.max_memory_reserved()),
+            "peak_bytes": int(self._cuda.max_memory_allocated(self.index)),
+            "peak_reserved_bytes": int(self._cuda.max_memory_reserved(self.index)),
         }
 
+    def held_bytes(self) -> int | None:
+        """Return what NVML says this process holds: also CUDA's context, libraries and other engines' arenas."""
+        return held_bytes(self._uuid)
 
-def acquire() -> Cuda:
-    """Return the current CUDA device. Raises DeviceError with the reason where there is none."""
+
+def set_numerics(numerics: Numerics) -> None:
+    """Set torch's switches, all of them, whatever they were."""
     import torch
 
-    if torch.version.cuda is None:
-        raise DeviceError(f"this machine has no CUDA device (torch {torch.__version__} is built without CUDA)")
-    try:
-        torch.cuda.init()  # type: ignore[no-untyped-call]
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition(". ")[0].strip()
-        built = f"torch {torch.__version__} is built for CUDA {torch.version.cuda}"
-        raise DeviceError(f"this machine has no CUDA device ({built}: {reason})") from error
-    return Cuda()
+    allow_tf32(products=numerics.tf32, convolutions=numerics.tf32)
+    cudnn = torch.backends.cudnn
+    cudnn.benchmark, cudnn.deterministic = numerics.cudnn_benchmark, numerics.deterministic
+    if cudnn.is_available():  # type: ignore[no-untyped-call]
+        cudnn.benchmark_limit = 0  # No limit, as in ONNX Runtime's exhaustive search; torch's own is ten algorithms.
+    # Else each new tensor would first be filled with NaN, which takes time and changes no result here.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(numerics.deterministic)
+
+
+def acquire(
+    *,
+    index: Annotated[int, Field(ge=0)] = 0,
+    tf32: bool = False,
+    cudnn_benchmark: bool | None = None,
+    deterministic: bool = False,
+) -> Cuda:
+    """Return a CUDA device, by its number among those that this process sees; imports no torch.
+
+    tf32, cudnn_benchmark and deterministic hold for torch and for ONNX Runtime; cudnn_benchmark is on unless
+    deterministic is. Raises DeviceError with the reason where there is no such device, UsageError for what contradicts
+    itself, the device or the environment.
+    """
+    if deterministic and cudnn_benchmark:
+        raise UsageError("cuda: deterministic excludes cudnn_benchmark, whose choice is by the clock; leave one out")
+    if TF32_OVERRIDE in os.environ:
+        raise UsageError(f"{TF32_OVERRIDE} is set, which decides over the option tf32; unset it")
+    found = gpus()
+    if index >= len(found):
+        known = ", ".join(f"{number}: {gpu.name}" for number, gpu in enumerate(found))
+        raise DeviceError(f"there is no CUDA device {index} (there are {known})")
+    gpu = found[index]
+    if tf32 and gpu.capability < FIRST_WITH_TF32:
+        major, minor = gpu.capability
+        raise UsageError(f"cuda: {gpu.name} (compute capability {major}.{minor}) has no TF32; leave tf32 out")
+    search = not deterministic if cudnn_benchmark is None else cudnn_benchmark
+    return Cuda(gpu, index, Numerics(tf32, search, deterministic))

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnperf.devices import Device
 from cnnperf.errors import EngineError
 from cnnperf.task import Choice, Scalar, Waiting
 
@@ -38,7 +39,7 @@ class Source:
     """Returns so many training images."""
     folder: Path
     """Takes the files that an engine makes for itself, and keeps them for its other processes."""
-    device: str
+    device: Device
     threads: int
     waiting: Waiting
 

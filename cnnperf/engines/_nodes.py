@@ -15,6 +15,7 @@ from cnnperf.errors import StageError
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 KERNEL = "_kernel_time"
+HOST_PROVIDER = "CPUExecutionProvider"
 ADDED = re.compile(
     r"^fused |(_nchwc|_bn|_quantized|_(De)?QuantizeLinear(_Output)?|_token_\d+|/duplicated)+$"  # In blocks; in 8 bits.
 )
@@ -23,6 +24,10 @@ REORDERS = ("ReorderInput", "ReorderOutput", "Transpose")
 """Operators that bring values into another order and back."""
 CONVERSIONS = (*REORDERS, "QuantizeLinear", "DequantizeLinear")
 """Operators that write the value that they read, in another order or type."""
+
+
+Events = Iterable[Mapping[str, Any]]
+"""As the runtime's profiler writes them."""
 
 
 class Group(NamedTuple):
@@ -147,8 +152,9 @@ def node_times(
 ) -> Times | None:
     """Run with the profiler on, in a session of its own, and return what each node took in each run but the first.
 
-    options: of the session that was timed; profiling is switched on for this one and off again. Raises StageError for
-    a node that another provider ran.
+    options: of the session that was timed; profiling is switched on for this one and off again. None for a graph that
+    is not torch's, and on a GPU whose kernels the runtime does not time. Raises StageError for a node that another
+    provider ran.
     """
     import onnx
 
@@ -169,26 +175,54 @@ def node_times(
         events = json.loads(Path(session.end_profiling()).read_text())
         layers = Origin(exported.graph).layers(onnx.load(f"{folder}/optimized.onnx").graph.node)
     _check_provider(events, provider)
-    return Times(tuple(_grouped(events, layers)))
+    found = on_host(events) if provider == HOST_PROVIDER else on_gpu(events)
+    return Times(tuple(_grouped(found, layers))) if found else None
 
 
-def _check_provider(events: Iterable[Mapping[str, Any]], wanted: str) -> None:
+def _check_provider(events: Events, wanted: str) -> None:
     """Raise StageError for a kernel that another provider ran."""
     for event in events:
         if event.get("cat") == "Node" and (got := event.get("args", {}).get("provider", wanted)) != wanted:
             raise StageError(f"asked for {wanted}, and {got} ran the node {event['name'].removesuffix(KERNEL)}")
 
 
-def _grouped(events: Iterable[Mapping[str, Any]], layers: Mapping[str, tuple[str, ...]]) -> Iterable[Group]:
-    times: dict[str, list[float]] = defaultdict(list)
-    operators: dict[str, str] = {}
+class Node(NamedTuple):
+    """What the profiler told of one node."""
+
+    operator: str
+    times: list[float]
+    """Seconds, one a run."""
+
+
+def on_host(events: Events) -> dict[str, Node]:
+    """Return each node's kernel times by its name, where the host computes."""
+    found: dict[str, Node] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith(KERNEL):
-            name = event["name"].removesuffix(KERNEL)
-            times[name].append(event["dur"] / 1e6)
-            operators[name] = event["args"]["op_name"]
-    if not times:
+            node = found.setdefault(event["name"].removesuffix(KERNEL), Node(event["args"]["op_name"], []))
+            node.times.append(event["dur"] / 1e6)
+    if not found:
         raise StageError("onnxruntime's profiler told of no kernel; update onnxruntime")
-    for name, seconds in times.items():
-        operator = operators[name]
+    return found
+
+
+def on_gpu(events: Events) -> dict[str, Node]:
+    """Return the time of each node's kernels on the GPU, by its name; empty if they were not timed.
+
+    A node's own time there is what the host took to queue its kernels. A build with CUPTI
+    (onnxruntime_ENABLE_CUDA_PROFILING) tells of the kernels themselves, behind the node that queued them, in whole
+    microseconds; a node without a kernel is left out.
+    """
+    found: dict[str, Node] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith(KERNEL):
+            node = found.setdefault(event["name"], Node(event["args"]["op_name"], []))
+            node.times.append(0.0)
+        elif event.get("cat") == "Kernel" and (parent := event["args"].get("parent_name")) in found:
+            found[parent].times[-1] += event["dur"] / 1e6
+    return {name.removesuffix(KERNEL): node for name, node in found.items() if any(node.times)}
+
+
+def _grouped(nodes: Mapping[str, Node], layers: Mapping[str, tuple[str, ...]]) -> Iterable[Group]:
+    for name, (operator, seconds) in nodes.items():
         yield Group(layers.get(name, ()), operator, operator in REORDERS, seconds[1:])

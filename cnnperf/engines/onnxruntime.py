@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from packaging.version import Version
 
+from cnnperf.devices import Device
 from cnnperf.engines import INTEROP_THREADS, Images, Source, require
 from cnnperf.engines._nodes import Times, node_times
 from cnnperf.engines._values import Values, values
@@ -38,16 +40,21 @@ class Session:
     def __init__(self, file: Path, source: Source, optimization: Optimization, *, is_exact: bool) -> None:
         import onnxruntime
 
+        device = source.device
         self._runtime = onnxruntime
+        self._device = device
         self.file: Path | None = file
-        self.is_exact = is_exact
+        self.is_exact = is_exact and (device.numerics is None or not device.numerics.tf32)
         self._exported = source.onnx
-        self._provider = PROVIDERS[source.device]
+        self._provider = PROVIDERS[device.name]
+        self._provider_options = provider_options(device)
         if self._provider not in onnxruntime.get_available_providers():
             version = onnxruntime.__version__
             raise EngineError(
-                f"onnxruntime {version} has no {self._provider}; for {source.device} it takes another build"
+                f"onnxruntime {version} has no {self._provider}; for {device.name} it takes another build"
             )
+        if device.numerics is not None:
+            onnxruntime.preload_dlls()  # CUDA's libraries from NVIDIA's packages, which else torch would have loaded.
         self._options: Any = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = source.threads
         self._options.inter_op_num_threads = INTEROP_THREADS
@@ -58,10 +65,13 @@ class Session:
         for pool, (entry, value) in product(("intra", "inter"), WAITING[waiting].items()):
             self._options.add_session_config_entry(f"session.{pool}_op.{entry}", value)
         # Operators that the provider lacks would run on the CPU in silence.
-        self._options.add_session_config_entry("session.disable_cpu_ep_fallback", str(int(source.device != "cpu")))
+        self._options.add_session_config_entry("session.disable_cpu_ep_fallback", str(int(device.name != "cpu")))
+        if device.numerics is not None:
+            self._options.use_deterministic_compute = device.numerics.deterministic
         self._session = self._open(self._options)
         if (got := self._session.get_providers())[0] != self._provider:
             raise StageError(f"asked for {self._provider}, and onnxruntime runs on {got[0]}")
+        self._check_options()
         self._input, self._output = self._session.get_inputs()[0], self._session.get_outputs()[0].name
         self.facts: Mapping[str, Scalar] = {
             "threads": self._options.intra_op_num_threads,
@@ -69,7 +79,8 @@ class Session:
             "waiting": waiting,
             "provider": got[0],
             "optimization": optimization,
-            "input": "host" if source.device == "cpu" else "bound on the device",
+            "input": "host" if device.numerics is None else "bound on the device",
+            **({} if device.numerics is None else asdict(device.numerics)),
         }
 
     def bind(self, images: Images) -> Callable[[], object]:
@@ -78,9 +89,9 @@ class Session:
         if self._provider == PROVIDERS["cpu"]:
             run, feed, names = self._session.run, {self._input.name: images}, [self._output]
             return lambda: run(names, feed)
-        binding = self._session.io_binding()
-        binding.bind_ortvalue_input(self._input.name, self._runtime.OrtValue.ortvalue_from_numpy(images, "cuda", 0))
-        binding.bind_output(self._output, "cuda")
+        binding, place = self._session.io_binding(), (self._device.name, self._device.index)
+        binding.bind_ortvalue_input(self._input.name, self._runtime.OrtValue.ortvalue_from_numpy(images, *place))
+        binding.bind_output(self._output, *place)
         return lambda: self._session.run_with_iobinding(binding)
 
     def run(self, images: Images) -> NDArray[np.float32]:
@@ -93,7 +104,10 @@ class Session:
         """Return at once: a run has ended when it returns."""
 
     def node_times(self, images: Images, runs: int) -> Times | None:
-        """Time each node by a session of its own with the profiler on; None for a graph that is not torch's."""
+        """Time each node by a session of its own with the profiler on.
+
+        None for a graph that is not torch's, and on a GPU where the runtime was built without CUPTI.
+        """
         assert self._exported is not None, "there is something that was loaded"
         feed = {self._input.name: images}
         return node_times(self._open, self._options, self._exported, feed, runs, provider=self._provider)
@@ -108,10 +122,19 @@ class Session:
 
     def _open(self, options: Any, file: str | None = None) -> Any:
         try:
-            return self._runtime.InferenceSession(file or str(self.file), options, providers=[self._provider])
+            return self._runtime.InferenceSession(
+                file or str(self.file), options, providers=[(self._provider, self._provider_options)]
+            )
         except Exception as error:  # The runtime's exceptions have no common base of their own.
             first = str(error).partition("\n")[0]
             raise StageError(f"{self.file}: onnxruntime cannot load it ({first}); export it again") from error
+
+    def _check_options(self) -> None:
+        """Raise StageError if the provider did not take what it was told."""
+        got = self._session.get_provider_options()[self._provider]
+        for key, value in self._provider_options.items():
+            if got.get(key) != value:
+                raise StageError(f"asked {self._provider} for {key} {value}, and onnxruntime has {got.get(key)}")
 
     def _check_batch(self, batch_size: int) -> None:
         fixed = self._input.shape[0]
@@ -124,6 +147,17 @@ class Session:
 def _supported(waiting: Waiting, version: str) -> Waiting:
     """Return the way of waiting that this version can be told: an older one passes over a duration in silence."""
     return "passive" if waiting == "brief" and Version(version) < BRIEF_SINCE else waiting
+
+
+def provider_options(device: Device) -> dict[str, str]:
+    """Return what a GPU's provider is told, so that it computes as torch is told to; nothing for the CPU's."""
+    if device.numerics is None:
+        return {}
+    return {
+        "device_id": str(device.index),
+        "use_tf32": str(int(device.numerics.tf32)),
+        "cudnn_conv_algo_search": "EXHAUSTIVE" if device.numerics.cudnn_benchmark else "HEURISTIC",
+    }
 
 
 _LEVELS = {"disabled": "DISABLE_ALL", "basic": "BASIC", "extended": "EXTENDED", "all": "ALL"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,26 +24,27 @@ MemoryFormat = Literal["contiguous", "channels_last"]
 class Eager:
     """A torch module in evaluation and inference mode."""
 
-    is_exact = True
-
     def __init__(self, model: nn.Module, forward: Callable[[Tensor], Tensor], source: Source) -> None:
         import torch
 
+        numerics = source.device.numerics
         self._torch = torch
         self._forward = forward
         self._device = source.device
+        self.is_exact = numerics is None or not numerics.tf32
         self.model = model
         self.file: Path | None = source.weights
         self.facts: Mapping[str, Scalar] = {
             "threads": torch.get_num_threads(),
             "interop_threads": torch.get_num_interop_threads(),
             "waiting": source.waiting,
-            "input": "host" if source.device == "cpu" else "bound on the device",
+            "input": "host" if numerics is None else "bound on the device",
+            **({} if numerics is None else asdict(numerics)),
         }
 
     def bind(self, images: Images) -> Callable[[], object]:
         """Return what computes the logits of these images, which lie on the device."""
-        tensor = self._torch.from_numpy(images).to(self._device)
+        tensor = self._torch.from_numpy(images).to(self._device.torch_name)
 
         def call() -> Tensor:
             with self._torch.inference_mode():
@@ -58,8 +60,7 @@ class Eager:
 
     def synchronize(self) -> None:
         """Wait until the device has done all that it was given."""
-        if self._device != "cpu":
-            self._torch.get_device_module(self._device).synchronize()
+        self._device.synchronize()
 
     def values(self, images: Images) -> None:
         """Return None: it runs no exported graph."""
@@ -75,6 +76,7 @@ def network(source: Source, memory_format: MemoryFormat = "contiguous") -> nn.Mo
     """
     import torch
 
+    source.device.ready_torch()
     torch.set_num_threads(source.threads)
     if torch.get_num_interop_threads() != INTEROP_THREADS:  # Torch takes it once in a process.
         torch.set_num_interop_threads(INTEROP_THREADS)
@@ -84,7 +86,7 @@ def network(source: Source, memory_format: MemoryFormat = "contiguous") -> nn.Mo
         model.load_state_dict(torch.load(source.weights, weights_only=True))
     if memory_format == "channels_last":
         model.to(memory_format=torch.channels_last)
-    return model.eval().to(source.device)
+    return model.eval().to(source.device.torch_name)
 
 
 def load(source: Source, *, memory_format: MemoryFormat = "contiguous") -> Eager:

@@ -7,14 +7,15 @@ from time import perf_counter
 from typing import Any
 
 from cnnperf.devices import Device
-from cnnperf.sampling import SAMPLE_S, Sample, Usage, usage
+from cnnperf.sampling import SAMPLE_S, Sample, usage
 
 
 class Clock:
     """Time on the device's own clock, from `start` to the last `tick`, over and over; what lies between is not counted.
 
-    A tick costs no wait for the device; `read` waits. What the process used is looked at every ten milliseconds at
-    most, for that costs more than the time of a short step is to be wrong by.
+    A tick costs no wait for the device; `read` waits. What the process used is looked at then, when all that it was
+    used for is done, and every ten milliseconds at most, for that costs more than the time of a short step is to be
+    wrong by.
     """
 
     def __init__(self, device: Device) -> None:
@@ -24,8 +25,6 @@ class Clock:
         """Steps that together last ten milliseconds or more, in order; a rest before a pause is in none."""
         self._device = device
         self._marks: list[Any] = []
-        self._usages: list[tuple[int, Usage]] = []
-        """After how many of the marked steps it was looked at, and what was used by then."""
         self._before = usage()
         self._rest_s = 0.0
         self._due = 0.0
@@ -39,19 +38,16 @@ class Clock:
     def tick(self) -> None:
         """Mark the end of a step."""
         self._marks.append(self._device.mark())
-        if perf_counter() >= self._due:
-            self._usages.append((len(self._marks) - 1, usage()))
-            self._due = perf_counter() + SAMPLE_S
 
     def read(self) -> None:
         """Wait for the device and enter the steps since the last reading; the clock runs on from the last tick."""
         self._device.synchronize()
         times = [self._device.elapsed_s(start, end) for start, end in pairwise(self._marks)]
-        first = 0
-        for last, used in self._usages:
-            self.stretches.append(used.since(self._before, self._rest_s + sum(times[first:last])))
-            self._before, self._rest_s, first = used, 0.0, last
-        self._rest_s += sum(times[first:])
+        self._marks = self._marks[-1:]
         self.step_times += times
         self.seconds += sum(times)
-        self._marks, self._usages = self._marks[-1:], []
+        self._rest_s += sum(times)
+        if perf_counter() >= self._due:
+            used = usage()
+            self.stretches.append(used.since(self._before, self._rest_s))
+            self._before, self._rest_s, self._due = used, 0.0, perf_counter() + SAMPLE_S

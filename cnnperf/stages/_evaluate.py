@@ -161,8 +161,10 @@ def _kept(tensors: Iterable[Tensor]) -> Iterator[None]:
 
 def separate_random_numbers(device: str) -> AbstractContextManager[None]:
     """Return a context that leaves torch's random numbers as they were, on the CPU and on the device."""
-    devices = [] if device == "cpu" else [torch.get_device_module(device).current_device()]
-    return torch.random.fork_rng(devices, device_type="cuda" if device == "cpu" else device)
+    found = torch.device(device)
+    if found.type == "cpu":
+        return torch.random.fork_rng([], device_type="cuda")
+    return torch.random.fork_rng([found.index or 0], device_type=found.type)
 
 
 def ladder(count: int) -> tuple[int, ...]:

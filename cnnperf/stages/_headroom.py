@@ -22,12 +22,18 @@ class Headroom:
     def begin(self) -> None:
         """Let the peak begin anew, ahead of a batch."""
         self.peaks()
-        self._device.reset_peak()
-        self._before = self._device.used_bytes()
+        if self._is_bounded():
+            self._device.reset_peak()
+            self._before = self._device.used_bytes()
 
     def end(self) -> None:
         """Take down what the batch took."""
-        self._grown.append(max(0, self._device.peak_bytes().get("peak_bytes", 0) - self._before))
+        if self._is_bounded():
+            self._grown.append(max(0, self._device.peak_bytes().get("peak_bytes", 0) - self._before))
+
+    def _is_bounded(self) -> bool:
+        """Tell whether a process is ended for the memory it takes; elsewhere a batch may just be tried."""
+        return self._device.available_bytes() is not None
 
     def holds_double(self) -> bool:
         """Tell whether a batch twice as large as the last will find what it needs.
@@ -45,6 +51,9 @@ class Headroom:
     def peaks(self) -> dict[str, int]:
         """Return the largest of each of the device's peaks so far."""
         self.recall(self._device.peak_bytes())
+        held = self._device.held_bytes()
+        if held is not None:
+            self.recall({"peak_held_bytes": held})
         return self._peaks
 
     def recall(self, peaks: Mapping[str, int]) -> None:

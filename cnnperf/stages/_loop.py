@@ -54,7 +54,7 @@ class Training:
         self._batches = data.batches(recipe, bench.task.seed)
         self._evaluator = evaluator
         self._step_s = step_s
-        self._waits = torch.device(bench.device.torch_name).type != "cpu"
+        self._waits = bench.device.is_asynchronous
         self._total = recipe.planned_steps(len(data.train))
         # Numbers and no tensors: a few bytes kept from every step in holes that a layer's output would have fitted into
         # made the memory of a long training grow to several times what it needs.

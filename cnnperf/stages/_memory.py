@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.optim import Optimizer
@@ -88,19 +87,19 @@ class AllocatorPeak(Listener):
     """Watches the allocator's peak from word to word, on devices whose allocator keeps one."""
 
     def __init__(self, device: Device) -> None:
-        self._memory = torch.get_device_module(device.torch_name)
-        self._memory.reset_peak_memory_stats()
-        self._start = self._memory.memory_allocated()
+        self._device = device
+        device.reset_peak()
+        self._start = device.used_bytes()
         self.bytes = 0
         self.layer = UNATTRIBUTED
         self._inside = [UNATTRIBUTED]
 
     def look(self) -> None:
         """Note the peak since the last look."""
-        risen = self._memory.max_memory_allocated() - self._start
+        risen = self._device.peak_bytes()["peak_bytes"] - self._start
         if risen > self.bytes:
             self.bytes, self.layer = risen, self._inside[-1]
-        self._memory.reset_peak_memory_stats()
+        self._device.reset_peak()
 
     def forward_begins(self, layer: str) -> None:
         """Look."""

@@ -31,10 +31,9 @@ class Step:
         self._forward = forward
         self._smoothing = recipe.label_smoothing
         self._autocast = autocast(recipe, device)
-        self._scaler = torch.amp.GradScaler(device) if recipe.precision == "fp16" else None
         self._parameters = trainable(model)
-        self._optimizers = optimizers(self._parameters, recipe)
-        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        self._update = Update(optimizers(self._parameters, recipe), recipe, device)
+        groups = [group for optimizer in self._update.optimizers for group in optimizer.param_groups]
         self._groups = [(group, group["lr"]) for group in groups]
 
     def __call__(self, images: Tensor, labels: Tensor, factor: float) -> tuple[Tensor, Tensor]:
@@ -48,23 +47,41 @@ class Step:
             logits = self._forward(images)
         logits = logits.float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self._smoothing)
-        if self._scaler is None:
-            loss.backward()  # type: ignore[no-untyped-call]
-            for optimizer in self._optimizers:
-                optimizer.step()
-        else:
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            for optimizer in self._optimizers:
-                self._scaler.step(optimizer)
-            self._scaler.update()
+        self._update.backward(loss)
+        self._update.step()
         for parameter in self._parameters:
             parameter.grad = None
         return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
 
+class Update:
+    """Backward and the optimizers' steps; in fp16 the gradients are scaled, so that small ones are not lost."""
+
+    def __init__(self, optimizers: list[Optimizer], recipe: Recipe, device: str) -> None:
+        self.optimizers = optimizers
+        self._scaler = torch.amp.GradScaler(torch.device(device).type) if recipe.precision == "fp16" else None
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients."""
+        scaled = self._scaler.scale(loss) if self._scaler else loss
+        scaled.backward()  # type: ignore[no-untyped-call]
+
+    def step(self) -> None:
+        """Change the parameters; in fp16 not where a gradient is not finite."""
+        if self._scaler is None:
+            for optimizer in self.optimizers:
+                optimizer.step()
+            return
+        for optimizer in self.optimizers:
+            self._scaler.step(optimizer)
+        self._scaler.update()
+
+
 def autocast(recipe: Recipe, device: str) -> Any:
     """Return the context in which the network runs; one that does nothing for fp32."""
-    return nullcontext() if recipe.precision == "fp32" else torch.autocast(device, DTYPES[recipe.precision])
+    if recipe.precision == "fp32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, DTYPES[recipe.precision])
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:

@@ -35,7 +35,12 @@ class Profile(Settings):
         default=(128,),
         description="Images a step; one profile for each. Absent: the training's batch size.",
     )
-    samples: int = Field(default=10, ge=1, le=10_000, description="Steps with hooks, and as many without between them.")
+    samples: int = Field(
+        default=10,
+        ge=1,
+        le=10_000,
+        description="Steps with hooks, and as many without between them; on a GPU laps of steps, of 0.1 s each.",
+    )
     trace_steps: int = Field(default=2, ge=1, le=100, description="Steps in the torch.profiler trace.")
     train: dict[str, Any] = Field(
         default={},

@@ -17,7 +17,7 @@ from cnnperf.stages._augment import Batches
 from cnnperf.stages._evaluate import separate_random_numbers
 from cnnperf.stages._layer_hooks import Hooks
 from cnnperf.stages._layers import DATA, LOSS, OPTIMIZER
-from cnnperf.stages._optimise import autocast, optimizers, trainable
+from cnnperf.stages._optimise import Update, autocast, optimizers, trainable
 
 if TYPE_CHECKING:
     from cnnperf.devices import Device
@@ -45,7 +45,8 @@ class TrainingStep:
     """Batch, forward, loss, backward and update; the update is made with a learning rate of 0."""
 
     def __init__(self, model: nn.Module, batches: Batches, recipe: Recipe, device: Device) -> None:
-        self.optimizers = optimizers(trainable(model), recipe)
+        self._update = Update(optimizers(trainable(model), recipe), recipe, device.torch_name)
+        self.optimizers = self._update.optimizers
         self._model = model
         self._batches = batches
         self._smoothing = recipe.label_smoothing
@@ -74,11 +75,10 @@ class TrainingStep:
             if hooks:
                 hooks.watch_rest(loss)
             start = mark()
-            loss.backward()  # type: ignore[no-untyped-call]
+            self._update.backward(loss)
             marks[BACKWARD] = start, mark()
         with _part(OPTIMIZER, mark, marks, hooks):
-            for optimizer in self.optimizers:
-                optimizer.step()
+            self._update.step()
             for parameter in self._model.parameters():
                 parameter.grad = None
         return marks

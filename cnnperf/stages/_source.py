@@ -24,7 +24,7 @@ def source_of(bench: Bench) -> Source:
         onnx=bench.found("onnx"),
         calibration=Inputs.of(bench).train,
         folder=folder,
-        device=bench.device.torch_name,
+        device=bench.device,
         threads=bench.task.threads or usable_cores(),
         waiting=bench.task.waiting or DEFAULT_WAITING,
     )

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from statistics import median
 
 from cnnperf.engines import Engine
+from cnnperf.errors import is_out_of_memory
 from cnnperf.record import Measurement
 from cnnperf.sampling import Plan, sample
 from cnnperf.stages import Bench
@@ -63,7 +64,7 @@ class Timing:
             try:
                 found = list(self._at(batch_size))
             except Exception as error:
-                if not (self.images_per_s and is_starved(error)):
+                if not (self.images_per_s and is_out_of_memory(error)):
                     raise
                 return MEMORY
             self._headroom.end()
@@ -96,12 +97,3 @@ class Timing:
         samples = sample(self._engine.bind(self._inputs.batch(batch_size)), self._engine.synchronize, self._plan)
         self._enter(batch_size, median(samples.call_s))
         yield from samples.measurements("infer.latency", **self._tags, batch_size=batch_size)
-
-
-def is_starved(error: Exception) -> bool:
-    """Tell whether it was memory that was wanting: Python's, NumPy's, torch's or ONNX Runtime's own words for it."""
-    words = f"{type(error).__name__}: {error}".lower()
-    return isinstance(error, MemoryError) or any(part in words for part in STARVED)
-
-
-STARVED = ("outofmemory", "out of memory", "allocate", "bad_alloc", "bad allocation")

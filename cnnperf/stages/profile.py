@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from statistics import fmean
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from cnnperf.record import Measurement
 from cnnperf.stages import Bench
 from cnnperf.stages._arithmetic import Arithmetic, Work
 from cnnperf.stages._layer_hooks import Hooks
-from cnnperf.stages._layer_time import LayerTimer
+from cnnperf.stages._layer_time import Direction, LayerTimer
 from cnnperf.stages._layers import DATA, OPTIMIZER, Structure, discover, removed
 from cnnperf.stages._memory import AllocatorPeak, Owners, SavedTensors
 from cnnperf.stages._optimise import DTYPES
@@ -29,6 +30,9 @@ from cnnperf.stages._single import single
 from cnnperf.stages._trace import allocation_peak, write_trace
 from cnnperf.task import Scalar
 
+LAP_S = 0.1
+"""How long a device that is not waited for in training is left to itself here: long against what a lap begins with,
+when the host has not queued anything yet."""
 WARMUP_S = 10.0
 """Steps that are not steady by then are counted as they are …"""
 WARMUP_STEPS = 20
@@ -43,6 +47,7 @@ def measure(bench: Bench, settings: Profile) -> Iterator[Measurement]:
     batch or the network returns no tensor, StageError if a weight file does not fit it.
     """
     settings.check(bench.device.name, len(bench.dataset.train_labels), len(bench.dataset.test_labels))
+    bench.device.ready_torch()
     torch.manual_seed(bench.task.seed)
     yield from probe(bench.device, DTYPES.get(settings.recipe(1).precision, torch.float32))
     yield single("profile.threads", "count", torch.get_num_threads())
@@ -98,20 +103,19 @@ class Profiling:
                 yield self._of("output_bytes", "bytes", layer.output_bytes, layer.name)
 
     def _times(self) -> Iterator[Measurement]:
-        """Take steps with hooks and steps without in turn, so that each tells what the other costs."""
-        warmup = self._warm_up()
+        """Take laps of steps with hooks and of steps without in turn, so that each tells what the other costs.
+
+        A lap is one step on the CPU. Elsewhere the device is waited for at its end alone, as in training.
+        """
+        steps, warmup = self._warm_up()
         samples, machine = Samples(self._device), read()
-        for _ in range(self._settings.samples):
+        for number in range(1, self._settings.samples + 1):
             before = sampling.usage()
-            samples.plain(self._step(), before)
-            timer = LayerTimer(self._device)
-            with Hooks(self._structure, timer) as hooks:
-                marks = self._step(hooks)
-                self._device.synchronize()
-            samples.instrumented(marks, timer)
-            self._bench.progress(step=len(samples.steps), progress=len(samples.steps) / self._settings.samples)
+            samples.plain([self._step() for _ in range(steps)], before)
+            samples.instrumented([self._instrumented() for _ in range(steps)])
+            self._bench.progress(step=number, progress=number / self._settings.samples)
         disturbance = Disturbance.since(machine)
-        taken = sampling.Samples(1, tuple(samples.steps), tuple(warmup.samples), warmup.steady, disturbance)
+        taken = sampling.Samples(steps, tuple(samples.laps), tuple(warmup.samples), warmup.steady, disturbance)
         yield from taken.measurements("profile.step_seconds", **self._tags)
         yield self._series("instrumented_step_seconds", "s", samples.instrumented_steps)
         for direction, of_layer in samples.layers.items():
@@ -120,12 +124,20 @@ class Profiling:
         for part, seconds in samples.parts.items():
             yield self._series("seconds", "s", seconds, layer=part)
 
-    def _warm_up(self) -> sampling.Warmup:
-        """Take steps that do not count until they are steady, or it takes too long."""
+    def _instrumented(self) -> tuple[Marks, LayerTimer]:
+        timer = LayerTimer(self._device)
+        with Hooks(self._structure, timer) as hooks:
+            return self._step(hooks), timer
+
+    def _warm_up(self) -> tuple[int, sampling.Warmup]:
+        """Take steps that do not count until they are steady, or it takes too long; also return how many are a lap."""
+        synchronize = self._device.synchronize
+        if self._device.is_asynchronous:
+            return sampling.settle(self._step, synchronize, sampling.Plan(sample_s=LAP_S, warmup_s=WARMUP_S))
         warmup = sampling.Warmup(most_s=WARMUP_S)
         while not (warmup.steady or warmup.exhausted or len(warmup.samples) == WARMUP_STEPS):
-            warmup.samples.append(sampling.take(self._step, 1, self._device.synchronize))
-        return warmup
+            warmup.samples.append(sampling.take(self._step, 1, synchronize))
+        return 1, warmup
 
     def _work(self) -> Iterator[Measurement]:
         arithmetic = Arithmetic()
@@ -167,9 +179,9 @@ class Profiling:
             risen = max(0, device.peak_bytes().get("peak_bytes", start) - start)
             yield single("profile.process_peak_above_start_bytes", "bytes", risen, None, **self._tags)
         path = self._bench.artifact(f"trace_{batch_size}", f"batch-{batch_size}.pt.trace.json.gz")
-        is_cpu = torch.device(device.torch_name).type == "cpu"
-        names = write_trace(path, self._step, self._structure, steps=self._settings.trace_steps, cuda=not is_cpu)
-        if is_cpu:
+        cuda = torch.device(device.torch_name).type == "cuda"
+        names = write_trace(path, self._step, self._structure, steps=self._settings.trace_steps, cuda=cuda)
+        if not device.is_asynchronous:
             peak, layer = allocation_peak(path, names)
         else:
             allocator = AllocatorPeak(device)
@@ -197,35 +209,42 @@ class Profiling:
 
 
 class Samples:
-    """What the timed steps came to; a layer has a sample of each step in which it was met."""
+    """What the timed steps came to, a lap a sample; of a layer, the mean over the steps in which it was met."""
 
     def __init__(self, device: Device) -> None:
-        self.steps: list[sampling.Sample] = []
+        self.laps: list[sampling.Sample] = []
+        """Of steps without hooks."""
         self.instrumented_steps: list[float] = []
         self.layers: dict[str, dict[str, list[float]]] = {FORWARD: defaultdict(list), BACKWARD: defaultdict(list)}
         self.parts: dict[str, list[float]] = defaultdict(list)
         self._device = device
 
-    def plain(self, marks: Marks, before: sampling.Usage) -> None:
-        """Enter a step without hooks and what was used before it; the device must not be idle yet."""
+    def plain(self, lap: Sequence[Marks], before: sampling.Usage) -> None:
+        """Enter a lap without hooks and what was used before it; waits for the device."""
         self._device.synchronize()
-        self.steps.append(sampling.usage().since(before, self._whole(marks)))
+        self.laps.append(sampling.usage().since(before, self._elapsed_s(lap[0], lap[-1])))
         for part in (DATA, OPTIMIZER):
-            if part in marks:
-                self.parts[part].append(self._device.elapsed_s(*marks[part]))
+            if part in lap[0]:
+                self.parts[part].append(fmean(self._device.elapsed_s(*marks[part]) for marks in lap))
 
-    def instrumented(self, marks: Marks, timer: LayerTimer) -> None:
-        """Enter a step with hooks, the device being idle."""
-        self.instrumented_steps.append(self._whole(marks))
-        spent = {part: self._device.elapsed_s(*marks[part]) for part in (FORWARD, BACKWARD) if part in marks}
-        times = timer.read(spent[FORWARD], spent.get(BACKWARD))
-        for direction, of_layer in times.items():
-            for layer, seconds in of_layer.items():
-                self.layers[direction][layer].append(seconds)
+    def instrumented(self, lap: Sequence[tuple[Marks, LayerTimer]]) -> None:
+        """Enter a lap with hooks; waits for the device."""
+        self._device.synchronize()
+        self.instrumented_steps.append(fmean(self._elapsed_s(marks, marks) for marks, _ in lap))
+        found: dict[tuple[Direction, str], list[float]] = defaultdict(list)
+        for marks, timer in lap:
+            spent = {part: self._device.elapsed_s(*marks[part]) for part in (FORWARD, BACKWARD) if part in marks}
+            for direction, of_layer in timer.read(spent[FORWARD], spent.get(BACKWARD)).items():
+                for layer, seconds in of_layer.items():
+                    found[direction, layer].append(seconds)
+        for (direction, layer), of_steps in found.items():
+            self.layers[direction][layer].append(fmean(of_steps))
 
-    def _whole(self, marks: Marks) -> float:
-        parts = list(marks.values())
-        return self._device.elapsed_s(parts[0][0], parts[-1][1])
+    def _elapsed_s(self, first: Marks, last: Marks) -> float:
+        """Return the seconds from the beginning of one step to the end of another, or of the same."""
+        (start, _), *_ = first.values()
+        *_, (_, end) = last.values()
+        return self._device.elapsed_s(start, end)
 
 
 def load_weights(bench: Bench, model: nn.Module) -> str:

@@ -34,6 +34,7 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     """
     device = bench.device
     recipe.check(device.name, len(bench.dataset.train_labels), len(bench.dataset.test_labels))
+    device.ready_torch()
     torch.manual_seed(bench.task.seed)
     watch = Stopwatch(device)
     data = Data.load(bench, recipe)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnperf.engines._nodes import _check_provider, plain
+from cnnperf.engines._nodes import _check_provider, on_gpu, on_host, plain
 from cnnperf.errors import StageError
 
 
@@ -32,3 +32,37 @@ SUFFIXES = st.lists(st.sampled_from(["_nchwc", "_bn", "_quantized", "_QuantizeLi
 def test_what_the_runtime_adds_to_a_name_is_taken_off(name: str, suffixes: list[str]) -> None:
     """However much of it, and nothing else."""
     assert plain(name + "".join(suffixes)) == name
+
+
+def node(name: str, micros: int) -> dict[str, Any]:
+    """Return a node's event: on a GPU, the time that the host took to queue its kernels."""
+    return {"cat": "Node", "name": f"{name}_kernel_time", "dur": micros, "args": {"op_name": name.title()}}
+
+
+def kernel(parent: str, micros: int) -> dict[str, Any]:
+    """Return a kernel's event, as a build with CUPTI writes it behind the node that queued it."""
+    return {"cat": "Kernel", "name": "gemm", "dur": micros, "args": {"parent_name": f"{parent}_kernel_time"}}
+
+
+def test_on_the_host_a_node_s_time_is_its_own() -> None:
+    """One a run."""
+    found = on_host([node("conv", 5), node("relu", 2), node("conv", 6), node("relu", 2)])
+    assert {name: each.times for name, each in found.items()} == {"conv": [5e-6, 6e-6], "relu": [2e-6, 2e-6]}
+    with pytest.raises(StageError, match="told of no kernel"):
+        on_host([])
+
+
+def test_on_a_gpu_a_node_s_time_is_that_of_its_kernels() -> None:
+    """Added up in each run; a node that queues none is left out, and so is a kernel that belongs to none."""
+    once = [node("conv", 50), kernel("conv", 3), kernel("conv", 4), node("reshape", 9), node("relu", 8)]
+    found = on_gpu([*once, kernel("relu", 1), *once, kernel("relu", 2), kernel("copy", 99)])
+    assert {name: each.times for name, each in found.items()} == {
+        "conv": pytest.approx([7e-6, 7e-6]),
+        "relu": pytest.approx([1e-6, 2e-6]),
+    }
+    assert found["conv"].operator == "Conv"
+
+
+def test_on_a_gpu_without_cupti_no_kernel_has_a_time() -> None:
+    """The host's, by which they were queued, are not theirs."""
+    assert on_gpu([node("conv", 50), node("relu", 8)]) == {}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cnnperf.devices.cpu import acquire
 from cnnperf.engines import Source
 from cnnperf.engines.torch import load
 from cnnperf.task import Choice
@@ -23,7 +24,7 @@ def test_channels_last_computes_the_same_in_another_layout(tmp_path: Path) -> No
         onnx=None,
         calibration=lambda count: np.empty((count, 3, 32, 32), np.float32),
         folder=tmp_path,
-        device="cpu",
+        device=acquire(),
         threads=1,
         waiting="brief",
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from cnnperf.devices.cpu import acquire
 from cnnperf.engines import Source
 from cnnperf.engines.torch_compile import load
 from cnnperf.task import Choice
@@ -42,7 +43,7 @@ def test_every_batch_size_of_a_search_is_compiled(compiled: list[int], tmp_path:
         onnx=None,
         calibration=lambda count: np.zeros((count, 1, 4, 4), np.float32),
         folder=tmp_path,
-        device="cpu",
+        device=acquire(),
         threads=1,
         waiting="brief",
     )

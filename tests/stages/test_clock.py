@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 
 from cnnperf import sampling
+from cnnperf.devices.cpu import Cpu
 from cnnperf.stages import _clock
 from cnnperf.stages._clock import Clock
 
 
-class Scripted:
+class Scripted(Cpu):
     """A device whose clock shows what it is told."""
-
-    name = label = torch_name = "cpu"
 
     def __init__(self, *marks: float) -> None:
         self._marks = iter(marks)
@@ -29,18 +28,6 @@ class Scripted:
     def elapsed_s(self, start: float, end: float) -> float:
         """Return the difference."""
         return end - start
-
-    def reset_peak(self) -> bool:
-        """Not used."""
-        return False
-
-    def used_bytes(self) -> int:
-        """Not used."""
-        return 0
-
-    def peak_bytes(self) -> dict[str, int]:
-        """Not used."""
-        return {}
 
 
 def test_what_lies_between_a_reading_and_the_next_start_is_not_counted() -> None:
@@ -69,18 +56,19 @@ def test_the_clock_runs_on_after_a_reading() -> None:
 
 
 def test_what_the_process_used_is_read_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over as many steps as last ten milliseconds, over a reading too; neither a pause nor the rest before it."""
-    used = iter([0, 10, 15, 40, 60, 100])  # Making it reads first, then starting; all else are ends of stretches.
+    """Over as many readings as last ten milliseconds, with their own steps; neither a pause nor what it cuts off."""
+    used = iter([0, 10, 15, 40, 60])  # Making it reads first, then starting; all else are ends of stretches.
     moments = iter([0.0, 0.005, 0.012, 0.012, 0.018, 5.0, 5.02, 5.02])
     monkeypatch.setattr(sampling, "process_time_ns", lambda: next(used) * 10**9)
     monkeypatch.setattr(_clock, "perf_counter", lambda: next(moments))
     clock = Clock(Scripted(0, 1, 3, 7, 50, 54))
     clock.start()
-    clock.tick()  # At 5 ms: too early.
-    clock.read()
-    clock.tick()  # At 12 ms: two steps of 1 and 2 s.
-    clock.tick()  # At 18 ms: too early, and a pause follows.
-    clock.read()
+    clock.tick()
+    clock.read()  # At 5 ms: too early.
+    clock.tick()
+    clock.read()  # At 12 ms: two steps of 1 and 2 s.
+    clock.tick()
+    clock.read()  # At 18 ms: too early, and a pause follows.
     clock.start()
     clock.tick()
     clock.read()

@@ -16,6 +16,9 @@ from pydantic import ValidationError
 
 from cnnperf import models
 from cnnperf.baton import Taken
+from cnnperf.devices import Numerics
+from cnnperf.devices._driver import Gpu
+from cnnperf.devices.cuda import Cuda
 from cnnperf.duet import Conditions
 from cnnperf.engines.onnxruntime import load as load_onnxruntime
 from cnnperf.errors import EngineError, StageError, UsageError
@@ -278,7 +281,8 @@ def test_a_provider_that_is_not_there_is_not_replaced_by_another(exported: Calla
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this build has CUDA")
-    source = replace(source_of(exported()), device="cuda")
+    gpu = Cuda(Gpu("Imaginary", "0", (8, 0)), 0, Numerics())
+    source = replace(source_of(exported()), device=gpu)
     with pytest.raises(
         EngineError, match=r"onnxruntime [\d.]+ has no CUDAExecutionProvider; for cuda it takes another"
     ):

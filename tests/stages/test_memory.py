@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import planted
 import pytest
@@ -10,7 +11,6 @@ import torch
 from profiling import listen, structure_of
 from torch import nn
 
-from cnnperf.devices.cpu import acquire
 from cnnperf.stages._layers import LOSS, OPTIMIZER
 from cnnperf.stages._memory import AllocatorPeak, Owners, SavedTensors
 
@@ -57,16 +57,15 @@ def test_parameters_and_buffers_are_not_saved_for_backward() -> None:
     assert found == {"0": 8 * 4 * FLOAT + 2 * 4 * FLOAT}
 
 
-def test_the_allocators_peak_stands_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_allocators_peak_stands_where_it_was() -> None:
     """In a layer, in one that is computed anew inside another's backward, in the update; an allocator like torch's."""
     high = {"now": 100}
-    memory = SimpleNamespace(
-        reset_peak_memory_stats=lambda: high.update(now=100),
-        memory_allocated=lambda: 100,
-        max_memory_allocated=lambda: high["now"],
+    device: Any = SimpleNamespace(
+        reset_peak=lambda: high.update(now=100),
+        used_bytes=lambda: 100,
+        peak_bytes=lambda: {"peak_bytes": high["now"], "peak_reserved_bytes": 1000},
     )
-    monkeypatch.setattr(torch, "get_device_module", lambda name: memory)
-    peak = AllocatorPeak(acquire())
+    peak = AllocatorPeak(device)
     found = []
     for begins, ends, names in (
         (peak.forward_begins, peak.forward_ends, ["a"]),

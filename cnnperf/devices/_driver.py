@@ -1,0 +1,98 @@
+"""NVIDIA's driver, asked without torch: the GPUs that this process sees, and the memory that it holds on one."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import uuid
+from ctypes import byref, c_char, c_int
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cnnperf.errors import DeviceError
+
+LIBRARY = "libcuda.so.1"
+SUCCESS = 0
+CAPABILITY = (75, 76)
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
+PID_NAMESPACE = Path("/proc/self/ns/pid")
+FIRST_NAMESPACE = "pid:[4026531836]"
+"""Linux's own (PROC_PID_INIT_INO), in which NVML counts processes."""
+
+
+class Gpu(NamedTuple):
+    """A GPU, or the part of one that MIG cuts out, as CUDA numbers them: CUDA_VISIBLE_DEVICES counts."""
+
+    name: str
+    uuid: str
+    """Without the `GPU-` or `MIG-` before it."""
+    capability: tuple[int, int]
+
+
+@cache
+def gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs that this process sees. Raises DeviceError with the reason where the driver sees none."""
+    try:
+        library = ctypes.CDLL(LIBRARY)
+    except OSError as error:
+        raise DeviceError(f"this machine has no CUDA device (NVIDIA's driver is not installed: {error})") from error
+    count = c_int()
+    _check(library, library.cuInit(0))
+    _check(library, library.cuDeviceGetCount(byref(count)))
+    if not count.value:
+        raise DeviceError("this machine has no CUDA device (the driver sees none)")
+    return tuple(_gpu(library, index) for index in range(count.value))
+
+
+def _gpu(library: Any, index: int) -> Gpu:
+    device, name, identity = c_int(), ctypes.create_string_buffer(256), (c_char * 16)()
+    _check(library, library.cuDeviceGet(byref(device), index))
+    _check(library, library.cuDeviceGetName(name, len(name), device))
+    _check(library, library.cuDeviceGetUuid_v2(byref(identity), device))
+    numbers = []
+    for attribute in CAPABILITY:
+        value = c_int()
+        _check(library, library.cuDeviceGetAttribute(byref(value), attribute, device))
+        numbers.append(value.value)
+    major, minor = numbers
+    return Gpu(name.value.decode(), str(uuid.UUID(bytes=bytes(identity))), (major, minor))
+
+
+def _check(library: Any, result: int) -> None:
+    if result == SUCCESS:
+        return
+    name = ctypes.c_char_p()
+    library.cuGetErrorName(result, byref(name))
+    reason = name.value.decode() if name.value else f"error {result}"
+    raise DeviceError(f"this machine has no CUDA device (the driver says {reason})")
+
+
+def held_bytes(identity: str) -> int | None:
+    """Return the bytes that this process holds on the GPU of this UUID: tensors, arenas, CUDA's context and libraries.
+
+    From NVML, which knows processes by the numbers that they have outside any container. None within one, without
+    nvidia-ml-py, or where the driver does not tell (WSL).
+    """
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    if not PID_NAMESPACE.exists() or str(PID_NAMESPACE.readlink()) != FIRST_NAMESPACE:
+        return None
+    try:
+        pynvml.nvmlInit()
+        try:
+            running = pynvml.nvmlDeviceGetComputeRunningProcesses(_handle(pynvml, identity))
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return None
+    return next((int(each.usedGpuMemory) for each in running if each.pid == os.getpid() and each.usedGpuMemory), None)
+
+
+def _handle(pynvml: Any, identity: str) -> Any:
+    try:
+        return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}")
+    except pynvml.NVMLError:
+        return pynvml.nvmlDeviceGetHandleByUUID(f"MIG-{identity}")

@@ -1,0 +1,186 @@
+"""NVIDIA's driver, by a stand-in for its libraries."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cnnperf.devices import _driver
+from cnnperf.errors import DeviceError
+
+UUID = "00112233-4455-6677-8899-aabbccddeeff"
+
+
+class Library:
+    """libcuda with two GPUs; CUDA_VISIBLE_DEVICES has been obeyed by the time that it is asked."""
+
+    def __init__(self, result: int = 0, count: int = 2) -> None:
+        self._result = result
+        self._count = count
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802 - the library's name
+        """Return what it was made with."""
+        return self._result
+
+    def cuGetErrorName(self, result: int, name: Any) -> int:  # noqa: N802
+        """Name an error."""
+        name._obj.value = b"CUDA_ERROR_NO_DEVICE"
+        return 0
+
+    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
+        """Count the GPUs."""
+        count._obj.value = self._count
+        return 0
+
+    def cuDeviceGet(self, device: Any, index: int) -> int:  # noqa: N802
+        """Return a GPU's handle."""
+        device._obj.value = index
+        return 0
+
+    def cuDeviceGetName(self, name: Any, length: int, device: Any) -> int:  # noqa: N802
+        """Name a GPU."""
+        name.value = f"Imaginary {device.value}".encode()
+        return 0
+
+    def cuDeviceGetUuid_v2(self, identity: Any, device: Any) -> int:  # noqa: N802
+        """Return a GPU's UUID."""
+        ctypes.memmove(identity, bytes.fromhex(UUID.replace("-", "")), 16)
+        return 0
+
+    def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:  # noqa: N802
+        """Return 8 for the attribute that is the major number of the compute capability, 6 for the minor one's."""
+        value._obj.value = {75: 8, 76: 6}[attribute]
+        return 0
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew() -> Iterator[None]:
+    _driver.gpus.cache_clear()
+    yield
+    _driver.gpus.cache_clear()
+
+
+def test_gpus_are_those_that_the_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In CUDA's order, each with its name, its UUID and its compute capability."""
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
+    assert _driver.gpus() == (_driver.Gpu("Imaginary 0", UUID, (8, 6)), _driver.Gpu("Imaginary 1", UUID, (8, 6)))
+
+
+@pytest.mark.parametrize(
+    ("library", "reason"),
+    [(Library(result=100), "the driver says CUDA_ERROR_NO_DEVICE"), (Library(count=0), "the driver sees none")],
+)
+def test_without_a_gpu_the_driver_s_reason_is_given(
+    library: Library, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence."""
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    with pytest.raises(DeviceError, match=rf"this machine has no CUDA device \({reason}\)$"):
+        _driver.gpus()
+
+
+def test_without_a_driver_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else is asked."""
+    monkeypatch.setattr(_driver, "LIBRARY", "libnowhere.so.1")
+    with pytest.raises(DeviceError, match="NVIDIA's driver is not installed"):
+        _driver.gpus()
+
+
+class Nvml(SimpleNamespace):
+    """nvidia-ml-py with one GPU, known by a UUID of this kind; its processes are another's and, perhaps, this one."""
+
+    class NVMLError(Exception):
+        """What it raises."""
+
+    def __init__(self, kind: str = "GPU", pid: int | None = None, used: int | None = 2**20) -> None:
+        super().__init__(kind=kind, running=[SimpleNamespace(pid=1, usedGpuMemory=5)], open=0)
+        self.running.append(SimpleNamespace(pid=pid or os.getpid(), usedGpuMemory=used))
+
+    def nvmlInit(self) -> None:  # noqa: N802 - the library's name
+        """Open it."""
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        """Close it."""
+        self.open -= 1
+
+    def nvmlDeviceGetHandleByUUID(self, identity: str) -> str:  # noqa: N802
+        """Find the GPU."""
+        if identity != f"{self.kind}-{UUID}":
+            raise self.NVMLError
+        return identity
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:  # noqa: N802
+        """Return what runs there."""
+        return self.running
+
+
+@pytest.fixture
+def _outside_containers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    namespace = tmp_path / "pid"
+    namespace.symlink_to(_driver.FIRST_NAMESPACE)
+    monkeypatch.setattr(_driver, "PID_NAMESPACE", Namespace(namespace))
+
+
+class Namespace:
+    """A link like /proc's, which leads nowhere and is there all the same."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def exists(self) -> bool:
+        """Tell that it is there."""
+        return True
+
+    def readlink(self) -> Path:
+        """Read it."""
+        return self._path.readlink()
+
+
+@pytest.mark.usefixtures("_outside_containers")
+@pytest.mark.parametrize(
+    ("nvml", "held"),
+    [(Nvml(), 2**20), (Nvml("MIG"), 2**20), (Nvml(pid=2), None), (Nvml(used=None), None), (Nvml("other"), None)],
+)
+def test_what_a_process_holds_is_nvml_s_figure_or_absent(
+    nvml: Nvml, held: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of this process on this GPU, or on the part of one that MIG cuts out; never another's, and never 0."""
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert _driver.held_bytes(UUID) == held
+    assert nvml.open == 0
+
+
+def test_in_a_container_nobody_knows_which_process_this_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """NVML counts processes as the host does, where this number may be somebody else's."""
+    (tmp_path / "pid").symlink_to("pid:[4026532222]")
+    monkeypatch.setattr(_driver, "PID_NAMESPACE", Namespace(tmp_path / "pid"))
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    assert _driver.held_bytes(UUID) is None
+
+
+def test_without_nvidia_ml_py_it_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert _driver.held_bytes(UUID) is None
+
+
+def test_a_cuda_device_is_found_without_torch() -> None:
+    """Only what computes in torch there imports it."""
+    script = (
+        "import sys\n"
+        "from cnnperf.devices import cuda, _driver\n"
+        "cuda.gpus = lambda: (_driver.Gpu('Imaginary', '0', (8, 0)),)\n"
+        "device = cuda.acquire()\n"
+        "assert device.peak_bytes() == {} and device.held_bytes() is None\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0

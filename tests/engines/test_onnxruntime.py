@@ -1,0 +1,136 @@
+"""ONNX Runtime on CUDA, by a stand-in for the runtime: what it is told, and that it is held to it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnperf.devices import Device, Numerics
+from cnnperf.devices._driver import Gpu
+from cnnperf.devices.cpu import acquire
+from cnnperf.devices.cuda import Cuda
+from cnnperf.engines import Source
+from cnnperf.engines import onnxruntime as engine
+from cnnperf.errors import StageError
+from cnnperf.task import Choice
+
+IMAGES = np.zeros((4, 1, 28, 28), np.float32)
+
+
+class Options(SimpleNamespace):
+    """A session's options."""
+
+    def add_session_config_entry(self, key: str, value: str) -> None:
+        """Keep it."""
+        setattr(self, key, value)
+
+
+class Runtime(SimpleNamespace):
+    """onnxruntime with CUDA, whose sessions note what they are given."""
+
+    def __init__(self, **changed: str) -> None:
+        super().__init__(
+            __version__="1.30.0",
+            SessionOptions=Options,
+            GraphOptimizationLevel=SimpleNamespace(ORT_ENABLE_ALL=99),
+            OrtValue=SimpleNamespace(ortvalue_from_numpy=lambda images, *place: (images.shape, place)),
+            preloaded=0,
+            bound=[],
+            changed=changed,
+        )
+
+    def get_available_providers(self) -> list[str]:
+        """Return both."""
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def preload_dlls(self) -> None:
+        """Count it."""
+        self.preloaded += 1
+
+    def InferenceSession(self, file: str, options: Options, providers: Any) -> Any:  # noqa: N802 - the runtime's name
+        """Open a session, and take what it is told but for what is changed."""
+        self.options = options
+        [(name, self.told)] = providers
+        return SimpleNamespace(
+            get_providers=lambda: [name],
+            get_provider_options=lambda: {name: {**self.told, **self.changed}},
+            get_inputs=lambda: [SimpleNamespace(name="images", shape=["batch", 1, 28, 28])],
+            get_outputs=lambda: [SimpleNamespace(name="logits")],
+            io_binding=lambda: SimpleNamespace(
+                bind_ortvalue_input=lambda *given: self.bound.append(given),
+                bind_output=lambda *given: self.bound.append(given),
+            ),
+        )
+
+
+def source(device: Device) -> Source:
+    """Return an exported network to be run there."""
+    return Source(
+        model=Choice(name="lenet"),
+        shape=(1, 28, 28),
+        num_classes=10,
+        seed=0,
+        weights=None,
+        onnx=Path("model.onnx"),
+        calibration=lambda count: IMAGES,
+        folder=Path(),
+        device=device,
+        threads=1,
+    )
+
+
+def opened(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, numerics: Numerics, index: int = 1) -> engine.Session:
+    """Load the network on a GPU."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    monkeypatch.setattr(engine, "require", lambda *names: None)
+    return engine.load(source(Cuda(Gpu("Imaginary", "0", (8, 0)), index, numerics)))
+
+
+@pytest.mark.parametrize(
+    ("numerics", "told"),
+    [
+        (Numerics(), {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE"}),
+        (Numerics(tf32=True, cudnn_benchmark=False), {"use_tf32": "1", "cudnn_conv_algo_search": "HEURISTIC"}),
+        (Numerics(cudnn_benchmark=False, deterministic=True), {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
+    ],
+)
+def test_the_runtime_is_told_what_torch_is_told(
+    numerics: Numerics, told: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device, TF32, the search of convolutions and deterministic mode; it is recorded, and TF32 is not exact."""
+    session = opened(runtime := Runtime(), monkeypatch, numerics)
+    assert runtime.told == {"device_id": "1", **told}
+    assert runtime.options.use_deterministic_compute is numerics.deterministic
+    assert runtime.preloaded == 1
+    facts = {name: session.facts[name] for name in ("tf32", "cudnn_benchmark", "deterministic")}
+    assert Numerics(**facts) == numerics  # type: ignore[arg-type]
+    assert session.is_exact is not numerics.tf32
+
+
+@pytest.mark.parametrize(("key", "got"), [("device_id", "0"), ("use_tf32", "1"), ("cudnn_conv_algo_search", "DEFAULT")])
+def test_a_runtime_that_does_otherwise_is_refused(key: str, got: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As read back from the session."""
+    with pytest.raises(StageError, match=f"asked CUDAExecutionProvider for {key} .*, and onnxruntime has {got}"):
+        opened(Runtime(**{key: got}), monkeypatch, Numerics())
+
+
+def test_images_and_logits_are_bound_on_the_device_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on the first one."""
+    opened(runtime := Runtime(), monkeypatch, Numerics()).bind(IMAGES)
+    assert runtime.bound == [("images", (IMAGES.shape, ("cuda", 1))), ("logits", "cuda", 1)]
+
+
+def test_the_cpu_s_provider_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to choose."""
+    runtime = Runtime()
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    session = engine.load(replace(source(acquire())))
+    assert (runtime.told, runtime.preloaded) == ({}, 0)
+    assert "tf32" not in session.facts
+    assert session.is_exact

@@ -1,0 +1,45 @@
+"""The faults' own words."""
+
+from __future__ import annotations
+
+import pytest
+
+from cnnperf.errors import is_out_of_memory
+from cnnperf.worker import in_words
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 4096"),
+        RuntimeError("CUDA failure 2: out of memory ; GPU=0"),
+        RuntimeError("std::bad_alloc"),
+        ValueError("Unable to allocate 1.00 EiB for an array with shape (1152921504606846976,)"),
+    ],
+)
+def test_a_lack_of_memory_is_known_in_every_library_s_words(fault: Exception) -> None:
+    """The host's and the device's alike; the record then begins with the plain word for it."""
+    assert is_out_of_memory(fault)
+    assert in_words(fault).startswith("out of memory: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "a shape does not fit",
+        "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(...)`",
+        "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED",
+        "CUDA error: an illegal memory access was encountered",
+        "the tensor is allocated on cuda:0, and its weights on cuda:1",
+    ],
+)
+def test_no_other_fault_is_taken_for_it(words: str) -> None:
+    """Faults of the same libraries, and one that speaks of memory."""
+    assert not is_out_of_memory(RuntimeError(words))
