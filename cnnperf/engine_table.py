@@ -87,6 +87,8 @@ COLUMNS = (
     Column("accuracy_drop", "accuracy drop", unit="1", shown=2),
     Column("test_images", unit="count"),
     Column("mapped_share", unit="1"),
+    Column("layers_share", "layers ÷ latency", unit="fraction", shown=5, doubts="layers_flag"),
+    Column("layers_flag"),
     Column("file_bytes", "size", unit="bytes", shown=3),
     Column("load_s", unit="s"),
     Column("first_run_s", unit="s"),
@@ -103,6 +105,8 @@ COLUMNS = (
     Column("max_error_to_float64", unit="1"),
 )
 """latency_s is the median of a call, of each repeat and then over them; images_per_s is the batch over it.
+
+layers_share is the sum of the layers' medians over latency_s, at the batch size at which layers were timed.
 
 The quartiles are of all calls, `_min` and `_max` the ends of the repeats. total_images_per_s is all timed images over
 all timed seconds, speedup torch's time over the engine's.
@@ -257,6 +261,7 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         "accuracy_drop": once("accuracy_drop"),
         "test_images": tested.get("n"),
         "mapped_share": once("mapped_share", min),
+        **_layers(repeats.records, batch_size, latency),
         **{name: None if found is None else int(found) for name, found in bytes_of.items()},
         "load_s": once("load_seconds"),
         "first_run_s": once("first_run_seconds"),
@@ -266,6 +271,23 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         "budget": budget,
         "run": repeats.run,
     }
+
+
+def _layers(records: Sequence[Record], batch_size: Any, latency: float | None) -> dict[str, Any]:
+    """Return the share of the latency that the layers come to, and what is wrong with it if anything is."""
+    sums = [sum(median(m.values) for m in r.find("infer.node_time", batch_size=batch_size)) for r in records]
+    sums = [each for each in sums if each]
+    if not sums or not latency:
+        return {}
+    share = median(sums) / latency
+    return {"layers_share": share, "layers_flag": None if abs(share - 1) <= LAYERS_OFF else UNEQUAL}
+
+
+LAYERS_OFF = 0.15
+"""By how much of the latency the sum of the layers' times may differ from it."""
+UNEQUAL = (
+    f"layers and latency differ by over {100 * LAYERS_OFF:g} %: to time each layer costs time, or conditions differed"
+)
 
 
 def _accuracy_interval(accuracy: float | None, n: Any) -> Interval | None:

@@ -229,6 +229,30 @@ def test_pairs_whose_samples_have_two_modes_are_flagged(engine: Engine) -> None:
         assert rows["onnxruntime"]["speedup_flags"] in (flags, f"{flags}, disagrees with separate latencies"), divided
 
 
+@pytest.mark.parametrize(
+    ("layers", "share"), [((0.0006, 0.0005), 1.1), ((0.0006, 0.0008), 1.4), ((0.0004,), 0.4), ((), None)]
+)
+def test_layers_that_do_not_add_up_to_the_latency_are_flagged(
+    engine: Engine, layers: tuple[float, ...], share: float | None
+) -> None:
+    """Of a call of 1 ms, at the batch size at which they were timed; without them there is neither share nor flag."""
+    times = [
+        Measurement(
+            metric="infer.node_time",
+            unit="s",
+            better="lower",
+            values=(s,) * 3,
+            tags={"batch_size": 32, "layer": str(n)},
+        )
+        for n, s in enumerate(layers)
+    ]
+    for batch_size, wanted in ((1, None), (32, share)):
+        found = engine("onnxruntime", [0.001] * 3, batch_size=batch_size)
+        row = rows_of(found.model_copy(update={"measurements": (*found.measurements, *times)}))["onnxruntime"]
+        assert row["layers_share"] == (wanted and pytest.approx(wanted))
+        assert bool(row["layers_flag"]) == (wanted in (1.4, 0.4))
+
+
 def test_the_mark_of_doubt_has_its_footnote(engine: Engine) -> None:
     """In a cell, and below the table the engine, its batch and why."""
     table = engine_table({"suite/run": (engine("torch", [0.03]), engine("onnxruntime", [0.010], STEADY))})
@@ -338,18 +362,16 @@ def test_without_pairs_there_is_no_front(engine: Engine) -> None:
     assert {row["pareto"] for row in engine_table({"suite/run": records}).rows} == {None}
 
 
-def test_the_front_is_of_machines_that_are_alike(
+def test_unlike_machines_are_in_no_group_and_no_plot_together(
     engine: Engine, on: Trained, unlike_hardware: tuple[str, dict[str, Any], dict[str, Any]]
 ) -> None:
-    """Two of one name and unlike hardware have each a front, and a group, of their own."""
+    """Two of one name and unlike hardware have each a group, and a plot, of their own."""
     device, facts, others = unlike_hardware
-    better = on(engine("torch", [0.02], model="nin", accuracy=0.6, device=device), **facts)
-    worse = engine("torch", [0.03], model="mlp", accuracy=0.5, device=device)
-    for machine, pareto in ((facts, ["yes", "no"]), (others, ["yes", "yes"])):
-        table = engine_table({"suite/run": (better, on(worse, **machine))})
-        assert [row["pareto"] for row in table.rows] == pareto
-    assert len(table.groups()) == 2
-    assert len({tuple(row[name] for name in table.group if name != "model") for row in table.rows}) == 2
+    first, second = (engine("torch", [0.02], model=model, device=device) for model in ("nin", "mlp"))
+    for machine, groups in ((facts, 1), (others, 2)):
+        rows = engine_table({"suite/run": (on(first, **facts), on(second, **machine))}).rows
+        for names in (PLOT, [name for name in GROUP if name != "model"]):
+            assert len({tuple(row[name] for name in names) for row in rows}) == groups
 
 
 def test_logits_are_told_from_torch_s_by_their_largest_difference(engine: Engine) -> None:
