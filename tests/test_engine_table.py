@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnperf.engine_table import COLUMNS, engine_table
+from cnnperf.engine_table import COLUMNS, GROUP, PLOT, engine_table
 from cnnperf.leaderboard import leaderboard
 from cnnperf.record import Measurement, Record
 from cnnperf.reports import _readable
