@@ -136,7 +136,9 @@ def _remarks(outcome: Outcome) -> list[str]:
 def _value(value: float, unit: str) -> str:
     from cnnperf.reports._readable import scaled
 
-    return scaled(int(value) if unit == "count" and float(value).is_integer() else value, unit)
+    if unit == "count":
+        return f"{value:,.0f}"
+    return f"{value:.2g}" if unit == "1" else scaled(value, unit)
 
 
 def _difference(reading: Reading) -> str:
@@ -149,6 +151,8 @@ def _bar(reading: Reading) -> str:
     bar = reading.bar
     if bar is None:
         return "none"
+    if bar.high is None:
+        return f"≥ {_signed(reading, bar.low)}"
     if bar.low == bar.high == 0:
         return "equal"
     if bar.low == -bar.high:

@@ -35,7 +35,8 @@ class Bar(Frozen):
     """How far the project's figure may lie from the independent reading, both ends included."""
 
     low: Finite
-    high: Finite
+    high: Finite | None
+    """None where it may be any larger."""
     reason: str
     """Why so far and no further, in a sentence."""
 
@@ -84,9 +85,10 @@ class Reading(Frozen):
         if self.bar is None:
             return "reported"
         low, high = self.interval or (self.difference, self.difference)
-        if self.bar.low <= low and high <= self.bar.high:
+        most = math.inf if self.bar.high is None else self.bar.high
+        if self.bar.low <= low and high <= most:
             return "held"
-        return "failed" if high < self.bar.low or low > self.bar.high else "undecided"
+        return "failed" if high < self.bar.low or low > most else "undecided"
 
     @classmethod
     def in_turns(

@@ -129,7 +129,7 @@ def begun(device: str, minutes: float) -> SelfTest:
     with tempfile.TemporaryDirectory(prefix="cnnperf-selftest-") as folder:
         found: dict[str, Any] = {}
         log = Path(folder) / "log"
-        with _no_orphans(), _child("--device", Order(device=device), log) as worker, suppress(TimeoutError):
+        with _child("--device", Order(device=device), log) as worker, _no_orphans(), suppress(TimeoutError):
             for message in worker.messages(_until(time.monotonic() + DEVICE_S)):
                 found |= message
         if "label" not in found:
@@ -184,7 +184,8 @@ def _outcome(name: str, test: SelfTest, scratch: Path, end: float, watcher: Watc
     order = Order(device=test.device, claim=name, scratch=scratch, seconds=limit_s, threads=test.threads)
     log, readings, found = scratch / "logs" / f"{name}.log", list[Reading](), dict[str, Any]()
     timed_out = False
-    with _no_orphans(), _child("--claim", order, log, test.threads) as worker:
+    # Innermost: once the claim's process is gone, what it has started can no longer be told from other processes.
+    with _child("--claim", order, log, test.threads) as worker, _no_orphans():
         try:
             for message in worker.messages(_until(begun + patience_s)):
                 if "progress" in message:

@@ -8,8 +8,14 @@ from time import perf_counter
 import torch
 
 
-def product(torch_name: str, side: int = 512) -> Callable[[], object]:
+SIDES = {"cpu": 512}
+SIDE = 1024
+"""Of other devices: a product takes longer than it takes the host to queue it."""
+
+
+def product(torch_name: str) -> Callable[[], object]:
     """Return a matrix product on the device, which allocates nothing."""
+    side = SIDES.get(torch.device(torch_name).type, SIDE)
     one, other, result = (torch.rand(side, side, device=torch_name) for _ in range(3))
     return lambda: torch.mm(one, other, out=result)
 
@@ -32,7 +38,9 @@ def call_s(call: Callable[[], object], wait: Callable[[], object], calls: int) -
 
 
 def calls_for(call: Callable[[], object], wait: Callable[[], object], seconds: float) -> int:
-    """Return how many calls take about so many seconds, once it is warm."""
+    """Return how many calls take about so many seconds; the first, which loads libraries, does not count."""
+    call()
+    wait()
     calls = 1
     while (each_s := call_s(call, wait, calls)) * calls < min(0.1, seconds):
         calls *= 2

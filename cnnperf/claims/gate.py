@@ -20,7 +20,7 @@ CLAIM = "The gate of `cnnperf ab` calls nothing worse that is unchanged, and fin
 LIMIT_S = None
 """All that is left: each replicate adds to what can be decided."""
 
-MODELS = ("lenet",)
+MODELS = ("lenet", "resnet")
 """Of those that `cnnperf doctor` takes."""
 UNCHANGED_SHARE = 0.4
 """Of the time: unchanged code is decided on after 8 replicates, slower code after 14."""
@@ -47,7 +47,7 @@ def check(context: Context) -> Iterator[Reading]:
     changes = [each.change for each in verdicts[1] if each.change is not None]
     if changes:
         yield Reading(
-            quantity="slowdown as the gate measured it (median over cells)",
+            quantity="slowdown as measured, median over cells",
             unit="fraction",
             figure=sorted(changes)[len(changes) // 2],
             reading=CANDIDATES[list(CANDIDATES)[1]].slowdown,

@@ -30,7 +30,7 @@ def check(context: Context) -> Iterator[Reading]:
     by_hand = float(abs(ours - golden.logits).max() / abs(golden.logits).max())
     printed = made.value("infer", "infer.relative_difference")
     yield Reading(
-        quantity="largest difference of a logit from torch's, of the largest logit",
+        quantity="difference from torch's logits, printed",
         unit="1",
         figure=max(printed),
         reading=by_hand,
@@ -40,7 +40,7 @@ def check(context: Context) -> Iterator[Reading]:
         raw={"figure": printed},
     )
     yield Reading(
-        quantity="the same, from torch",
+        quantity="difference from torch's logits",
         unit="1",
         figure=max(*printed, by_hand),
         reading=0,
@@ -50,7 +50,7 @@ def check(context: Context) -> Iterator[Reading]:
     )
     [agreement] = made.value("infer", "infer.top1_agreement")
     yield Reading(
-        quantity="images of 512 whose class is torch's",
+        quantity="images whose class is torch's",
         unit="fraction",
         figure=agreement,
         reading=float((ours.argmax(1) == golden.logits.argmax(1)).mean()),
@@ -66,8 +66,8 @@ def _planted(context: Context, made: Made, file: Path, golden: object) -> Iterat
     """Refuse files in which one weight is doubled, and not the file as it was exported."""
     wrong = [_refuses(context, made, _doubled(file, context.scratch, trial), golden) for trial in range(TRIALS)]
     for quantity, found, planted in (
-        (f"files of {TRIALS} with a doubled weight that are refused", sum(wrong), TRIALS),
-        ("files as exported that are refused", int(_refuses(context, made, file, golden)), 0),
+        (f"refused files of {TRIALS} with a doubled weight", sum(wrong), TRIALS),
+        ("refused files of 1 as exported", int(_refuses(context, made, file, golden)), 0),
     ):
         yield Reading(
             quantity=quantity,
@@ -109,7 +109,7 @@ def _doubled(file: Path, scratch: Path, trial: int) -> Path:
 
 def _provider(context: Context, made: Made, file: Path) -> Reading:
     """Read from ONNX Runtime's own profile on which provider its kernels ran."""
-    from cnnperf.claims._onnx import PROVIDERS, inputs, logits, session
+    from cnnperf.claims._onnx import inputs, logits, session
 
     profiled = session(context, file, profile=context.scratch / "kernels")
     logits(profiled, inputs(made.dataset).batch(1))
@@ -118,7 +118,7 @@ def _provider(context: Context, made: Made, file: Path) -> Reading:
     [threads] = made.record("infer").find("infer.threads")
     said = threads.tags["provider"]
     return Reading(
-        quantity=f"kernels of {len(ran_on)} on {PROVIDERS[context.device][0]}, the engine says {said}",
+        quantity=f"kernels of {len(ran_on)} on the engine's {said}",
         unit="count",
         figure=sum(each == said for each in ran_on),
         reading=len(ran_on),

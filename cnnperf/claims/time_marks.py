@@ -53,7 +53,7 @@ def check(context: Context) -> Iterator[Reading]:
         raw={"figure": tuple(ours), "reading": tuple(theirs)},
     )
     yield Reading(
-        quantity="the last loop, from its first mark to its last",
+        quantity="the last loop, first mark to last",
         unit="s",
         figure=device.elapsed_s(marks[0], marks[-1]),
         reading=ours[-1],
