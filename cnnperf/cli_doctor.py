@@ -26,8 +26,9 @@ def doctor(
     """Say what about this machine disturbs measurements, and test the gate of `cnnperf ab` on it.
 
     The test measures five small cells in turns, once against themselves and once against themselves slowed by 5 %. It
-    needs about a third of a minute for each of 14 replicates a suite or more. Later verdicts on this machine quote what
-    it came to. Exit status: 0 nothing unchanged was called worse and the slowed were found, 1 something unchanged was
+    needs about a third of a minute for each of 14 replicates a suite or more. Later verdicts on this machine quote
+    what it came to, with its scope (CPU, one thread, training step, version of torch) and what of theirs it did not
+    test. Exit status: 0 nothing unchanged was called worse and the slowed were found, 1 something unchanged was
     called worse or something slowed the same, or a cell failed, 3 fewer than half of the unchanged were decided or
     fewer than 80 % of the slowed found in that time, 130 interrupted.
     """

@@ -16,6 +16,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import stdev
 from typing import Any, Protocol
 
 from cnnperf import ratios
@@ -25,7 +26,7 @@ from cnnperf.duet_pair import Fault, Patience
 from cnnperf.duet_store import Write, lines, writing
 from cnnperf.errors import UsageError
 from cnnperf.machine import fingerprint
-from cnnperf.rule import Decision, Rule, Series, decide, looks_taken
+from cnnperf.rule import TYPICAL_DEVIATIONS, Decision, Rule, Series, decide, looks_taken, power_words
 from cnnperf.sampling import SAMPLE_S
 
 START_S = 6.0
@@ -40,14 +41,20 @@ class Watcher(Protocol):
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
         """So many contests are looked at, once; all will take from so many minutes, if nothing changed, to so many."""
 
-    def planned(self, minutes: tuple[float, float], looks: Sequence[int]) -> None:
-        """Now that the times are known, it will take from so many minutes, if nothing changed, to so many."""
+    def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
+        """Now that the times are known, it will take from so many minutes, if nothing changed, to so many.
+
+        power: how often a slowdown will be found, by how much the replicates may scatter.
+        """
 
     def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
         """A contest has been measured for the n-th time, or failed."""
 
-    def decided(self, number: int, decisions: Mapping[str, Decision]) -> None:
-        """After so many replicates this is decided; all else is measured on."""
+    def decided(self, number: int, decisions: Mapping[str, Decision], power: str) -> None:
+        """After so many replicates this is decided; all else is measured on.
+
+        power: how often a slowdown is found in a run whose replicates scatter as much as these do.
+        """
 
 
 class Unwatched:
@@ -56,13 +63,13 @@ class Unwatched:
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
         """Say nothing."""
 
-    def planned(self, minutes: tuple[float, float], looks: Sequence[int]) -> None:
+    def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
         """Say nothing."""
 
     def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
         """Say nothing."""
 
-    def decided(self, number: int, decisions: Mapping[str, Decision]) -> None:
+    def decided(self, number: int, decisions: Mapping[str, Decision], power: str) -> None:
         """Say nothing."""
 
 
@@ -95,6 +102,25 @@ class Result:
             each.key: ratios.series(self.played.get(each, ()), str(self.faults[each]) if each in self.faults else None)
             for each in self.compared
         }
+
+    def power(self) -> str:
+        """Say how often a slowdown is found where replicates scatter as these do: half of the contests, and the worst.
+
+        Empty where no contest has two replicates.
+        """
+        sound = [each.differences for each in self.series().values() if not each.fault()]
+        several = [differences for differences in sound if len(differences) > 1]
+        if not several:
+            return ""
+        deviations = sorted(map(stdev, several))
+        shown = dict.fromkeys((deviations[(len(deviations) - 1) // 2], deviations[-1]))
+        words = power_words(self.rule, self._looks_held(), len(self.compared), tuple(shown))
+        return f"{words} (here: median and largest)" if len(shown) > 1 else f"{words} (here)"
+
+    def _looks_held(self) -> Sequence[int]:
+        """Return the looks as planned, or those that were left where the time was over before the last."""
+        cut = [d.n for d in self.decisions.values() if d.outcome == "inconclusive" and d.n < self.looks[-1]]
+        return looks_taken(self.looks, max(cut)) if cut else self.looks
 
     def noise(self) -> ratios.Noise:
         """Return how much moved that should not have."""
@@ -165,9 +191,11 @@ class _Course:
                     self._fail(0, contest, found)
                 else:
                     result.conditions[contest] = found
-        result.looks = result.rule.scheduled(max(1, len(result.compared)))
+        comparisons, turns_s = max(1, len(result.compared)), [each.turn_s for each in result.conditions.values()]
+        result.looks = result.rule.scheduled(comparisons, self._affordable(turns_s))
         if result.conditions:
-            self._watcher.planned(self._minutes(each.turn_s for each in result.conditions.values()), result.looks)
+            words = power_words(result.rule, result.looks, comparisons, TYPICAL_DEVIATIONS)
+            self._watcher.planned(self._minutes(turns_s), result.looks, words)
         with writing(result.folder, self._header()) as write:
             longest_s = 0.0
             while (active := self._active()) and self._done < result.looks[-1] and self._is_time_for(longest_s):
@@ -179,7 +207,7 @@ class _Course:
                 self._done += 1
                 if self._done in result.looks[:-1]:
                     result.decisions |= decide(result.series(), result.rule, result.looks)
-                    self._watcher.decided(self._done, result.decisions)
+                    self._watcher.decided(self._done, result.decisions, result.power())
 
     def finish(self) -> None:
         """Decide on what there is, as if nothing more could be measured."""
@@ -221,9 +249,15 @@ class _Course:
         limit = math.inf if self._deadline is None else max(0.0, self._deadline - time.monotonic()) / 60
         return min(shortest[0], limit), min(longest[1], limit)
 
+    def _affordable(self, turns_s: Iterable[float]) -> int:
+        """Return how many replicates of all contests fit into the minutes; 0 where no time limit gives a number."""
+        if self._deadline is None:
+            return 0
+        return max(0, int((self._deadline - time.monotonic()) / _replicate_s(turns_s)))
+
     def _minutes(self, turns_s: Iterable[float]) -> tuple[float, float]:
         """Return the minutes to the first look and to the last."""
-        replicate_s = START_S + sum(turn_s + OPEN_S for turn_s in turns_s)
+        replicate_s = _replicate_s(turns_s)
         first, *_, last = (look * replicate_s / 60 for look in self._result.looks)
         return first, last
 
@@ -249,3 +283,8 @@ class _Course:
     def _fail(self, number: int, contest: Contest, fault: Fault) -> None:
         self._result.faults[contest] = fault
         self._watcher.measured(number, contest, fault)
+
+
+def _replicate_s(turns_s: Iterable[float]) -> float:
+    """Return about how long a replicate of contests with such turns takes."""
+    return START_S + sum(turn_s + OPEN_S for turn_s in turns_s)

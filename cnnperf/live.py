@@ -122,13 +122,14 @@ class DuetScreen:
             "their calls are …"
         )
 
-    def planned(self, minutes: tuple[float, float], looks: Sequence[int]) -> None:
-        """It will take from so many minutes to so many."""
+    def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
+        """It will take from so many minutes to so many, and find a slowdown so often."""
         self._looks = looks
         self._print(
             f"planned: about {minutes[0]:.1f} minutes ({looks[0]} replicates) if nothing changed, "
             f"{minutes[1]:.1f} ({looks[-1]}) at most"
         )
+        self._print(f"power: {power}")
 
     def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
         """A contest has been measured, or failed."""
@@ -140,10 +141,12 @@ class DuetScreen:
             line = f"replicate {number}, next look at {ahead}  {contest.key} measured"
             self._live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
 
-    def decided(self, number: int, decisions: Mapping[str, Decision]) -> None:
+    def decided(self, number: int, decisions: Mapping[str, Decision], power: str) -> None:
         """So much is decided."""
         words = ", ".join(f"{key} {decision.outcome}" for key, decision in decisions.items())
         self._print(f"after {number} replicates: {words or 'nothing is decided yet'}")
+        if power:
+            self._print(f"power: {power}")
 
     def _print(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True, highlight=False)

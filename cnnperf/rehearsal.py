@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnperf.duet_arms import Arm, Contest, contests
 from cnnperf.gate import Result, Watcher, compare
-from cnnperf.gate_verdict import comparison
+from cnnperf.gate_verdict import comparison, scope
 from cnnperf.machine import fingerprint
 from cnnperf.preflight import Request, prepare
 from cnnperf.selftest import SelfTest
@@ -54,6 +54,7 @@ def outcome(unchanged: Result, slowed: Result) -> SelfTest:
         machine=fingerprint(),
         day=datetime.now(UTC).date(),
         slowdown=SLOWDOWN,
+        scope=scope(unchanged),
         unchanged=comparison(unchanged).verdicts,
         slowed=comparison(slowed).verdicts,
     )

@@ -43,6 +43,30 @@ class Tally(Frozen):
         return f"{self.found} of {self.trials}"
 
 
+class Scope(Frozen):
+    """Under what times were compared: a self-test says nothing of a comparison outside of its own scope."""
+
+    devices: tuple[str, ...]
+    threads: int | None
+    """None: as many as there are cores."""
+    metrics: tuple[str, ...]
+    torch: str | None
+    """Version; None where it is not known."""
+
+    def __str__(self) -> str:
+        torch = [] if self.torch is None else [f"torch {self.torch}"]
+        return ", ".join([*self.devices, _threads(self.threads), *self.metrics, *torch])
+
+    def lacks(self, other: Scope) -> list[str]:
+        """Name what of the other's scope is not in this one."""
+        lacking = [name for name in (*other.devices, *other.metrics) if name not in (*self.devices, *self.metrics)]
+        if other.threads != self.threads:
+            lacking.append(_threads(other.threads))
+        if other.torch is not None and other.torch != self.torch:
+            lacking.append(f"torch {other.torch}")
+        return lacking
+
+
 class SelfTest(Frozen):
     """One run of the gate over cells in which nothing was changed, and over the same cells slowed on purpose."""
 
@@ -50,6 +74,8 @@ class SelfTest(Frozen):
     day: date
     slowdown: float
     """What was injected, as a share of each call's duration."""
+    scope: Scope = Scope(devices=("cpu",), threads=1, metrics=("train.step",), torch=None)
+    """Under what it was made; the default is that of every self-test which was stored without one."""
     unchanged: tuple[Verdict, ...]
     slowed: tuple[Verdict, ...]
 
@@ -117,7 +143,8 @@ class SelfTest(Frozen):
         bound = f"95 % upper bound {100 * alarms.bounds.high:.0f} %"
         undecided = f"; {self.undecided.found} inconclusive" if self.undecided.found else ""
         slowed = f"+{100 * self.slowdown:g} % {found} worse"
-        return f"self-test on this machine: {self.day}, A/A {alarms} worse ({bound}{undecided}), {slowed}"
+        counts = f"A/A {alarms} worse ({bound}{undecided}), {slowed}"
+        return f"self-test on this machine: {self.day} ({self.scope}), {counts}"
 
     def save(self) -> Path:
         """Keep it for later verdicts on this machine, in place of an earlier one. Raises RunError."""
@@ -149,15 +176,22 @@ def load() -> SelfTest | None:
     return found if (found.machine.cpu, found.machine.cores) == (here.cpu, here.cores) else None
 
 
-def quoted() -> str:
-    """Say what the last self-test on this machine came to, or that there was none."""
+def quoted(scope: Scope) -> str:
+    """Say what the last self-test on this machine came to, if there was one, and what of a scope it did not test."""
     found = load()
-    return found.sentence if found else NEVER
+    if found is None:
+        return NEVER
+    lacking = found.scope.lacks(scope)
+    return f"{found.sentence}; not tested: {', '.join(lacking)}" if lacking else found.sentence
 
 
 def _path() -> Path:
     host = re.sub(r"[^\w.-]+", "-", fingerprint().host) or "host"
     return Roots.from_environment().cache / "selftest" / f"{host}.json"
+
+
+def _threads(count: int | None) -> str:
+    return "a thread a core" if count is None else f"{count} thread{'s' * (count != 1)}"
 
 
 def _low(tally: Tally) -> str:

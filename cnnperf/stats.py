@@ -198,7 +198,11 @@ def replicates_needed(differences: Sequence[float], shift: float, alpha: float, 
     Never fewer than those with which it can reject anything at this level.
     Source: the normal sample-size formula, over the test's asymptotic efficiency of 3/π (Hollander, Wolfe and Chicken).
     """
-    deviation = np.std(np.asarray(differences, dtype=np.float64), ddof=1)
+    return sample_size(float(np.std(np.asarray(differences, dtype=np.float64), ddof=1)), shift, alpha, power)
+
+
+def sample_size(deviation: float, shift: float, alpha: float, power: float) -> int:
+    """Estimate how many differences of this standard deviation the signed-rank test needs to tell a shift from none."""
     quantiles = norm.isf(alpha) + norm.ppf(power)
     return int(np.ceil(max(np.pi / 3 * (quantiles * deviation / shift) ** 2, np.log2(1 / alpha))))
 

@@ -149,7 +149,7 @@ def hold_to_its_differences(folder: Path) -> None:
             if isinstance(value, float):
                 assert float(told[column]) == pytest.approx(value)
             else:
-                assert told[column] == str(value)
+                assert told[column] == ("" if value is None else str(value))
 
 
 def test_decisions_keep_the_order_of_the_rows() -> None:

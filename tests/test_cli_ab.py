@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -58,6 +59,7 @@ def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         (("--candidate-set", "infer.batch_sizes=[1]"), "unknown section 'infer'"),
         (("--candidate-set", "train.batch_size=32"), "train.batch_size=32 changes nothing: batch_size is 32 for"),
         (("--only", "resnet"), "nothing matches 'resnet'"),
+        (("--pairs", "13"), "--pairs: 13 is no number of pairs; give an even number from 12 to 60"),
     ],
 )
 def test_what_cannot_be_carried_out(suite: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -92,14 +94,17 @@ def test_an_interpreter_without_cnnperf(suite: Path, tmp_path: Path) -> None:
 
 def test_a_setting_changed_for_the_candidate(suite: Path) -> None:
     """Too few replicates within the minutes: inconclusive, said so, exit 3; the planned minutes come first."""
-    done = ab(suite, "--minutes", 0, "--candidate-set", "train.memory_format=channels_last", "--format", "markdown")
+    changed = ("--candidate-set", "train.memory_format=channels_last", "--threads", 2, "--pairs", 12)
+    done = ab(suite, "--minutes", 0, *changed, "--format", "markdown")
     assert done.returncode == 3, done.stderr
     first, second, *_ = done.stderr.splitlines()
     assert first.startswith("planned: 0 to 0 minutes for 2 cell-metrics")
     assert second.startswith("planned: about ")
     assert done.stdout.startswith("**2 inconclusive → exit 3**")
     assert "no verdict stands on fewer than" in done.stdout
-    assert len((suite.parent / "out" / FILE).read_text().splitlines()) == 1 + 2 * 2
+    header, *lines = map(json.loads, (suite.parent / "out" / FILE).read_text().splitlines())
+    assert [len(line["wall_s"]) for line in lines] == [12] * 2 * 2
+    assert {task["threads"] for tasks in header["contests"].values() for task in tasks} == {2}
 
 
 def test_interrupted(suite: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from cnnperf.gate import Result, compare
 from cnnperf.gate_verdict import TimeVerdict, comparison
 from cnnperf.machine import fingerprint
 from cnnperf.record import Record
-from cnnperf.rule import Rule
+from cnnperf.rule import Decision, Rule
 from cnnperf.sampling import Sample
 
 ARM = Arm(name="this tree")
@@ -97,7 +97,7 @@ def test_each_is_measured_until_it_is_decided(
     shown = comparison(result)
     assert shown.exit_code == 1
     same, worse, inconclusive = (verdict.evidence for verdict in shown.verdicts)
-    assert "5 % excluded at 98.3 %, smaller ones are not; n=8×20 pairs" in same
+    assert "5 % excluded at 95 %, smaller ones are not; n=8×20 pairs" in same
     assert "n=14×20 pairs" in worse
     assert "< 0.005)" in worse
     assert "agrees" in worse
@@ -108,6 +108,10 @@ def test_each_is_measured_until_it_is_decided(
         "noise: between processes",
         "no-steady 0/44",
         "self-test",
+        "beta 5 % over 3 looks",
+        "power: of 3 cell-metrics one slower by 5 % is called worse in ",
+        "(here: median and largest)",
+        "each bound holds at 95 % over all looks",
     ):
         assert words in block
 
@@ -199,6 +203,63 @@ def test_when_the_minutes_are_over(
     assert shown.exit_code == (3 if minutes == 0 else 0)
     if minutes == 0:
         assert "give it more minutes" in shown.verdicts[0].remark
+
+
+def test_more_replicates_are_planned_before_anything_is_measured(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None], tmp_path: Path
+) -> None:
+    """Where the minutes allow; the looks are written before the first difference, and no difference moves them."""
+    looks = []
+    for number, change in enumerate((0.0, 0.2, 0.05)):
+        dice = random.Random(number)
+        replay(lambda each, n, dice=dice, change=change: recorded(dice, change, 0.05))  # type: ignore[misc]
+        folder = tmp_path / str(number)
+        result = compare(ARM, ARM, [contest(trained)], minutes=60, folder=folder)
+        header = json.loads((folder / FILE).read_text().splitlines()[0])
+        assert header["looks"] == list(result.looks)
+        looks.append(result.looks)
+    assert looks == [(8, 14, Rule().scheduled(1, 1000)[-1])] * 3
+    assert looks[0][-1] > 22
+    assert compare(ARM, ARM, [contest(trained)]).looks == (8, 14, 22)
+
+
+def test_the_power_is_told_before_and_after_the_replicates(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None]
+) -> None:
+    """First for several deviations, from the first look on for those of the replicates themselves."""
+    told: list[str] = []
+
+    class Watcher(gate.Unwatched):
+        def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
+            told.append(power)
+
+        def decided(self, number: int, decisions: Mapping[str, Decision], power: str) -> None:
+            told.append(power)
+
+    dice = random.Random(9)
+    replay(lambda each, n: recorded(dice, 0.05, 0.06))
+    compare(ARM, ARM, [contest(trained)], watcher=Watcher())
+    before, *after = told
+    assert before.startswith("of 1 cell-metric one slower by 5 % is called worse in 100 / 98 / 9")
+    assert before.endswith("SD is 2 / 3 / 4 / 5 %")
+    assert after
+    assert all(words.endswith("% (here)") for words in after)
+
+
+def test_the_power_of_a_run_that_was_cut_short_is_that_of_its_looks(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None]
+) -> None:
+    """After five replicates of an interrupted run nothing can be called worse."""
+    dice = random.Random(5)
+
+    def play(each: Contest, n: int) -> Played:
+        if n == 6:
+            raise KeyboardInterrupt
+        return recorded(dice, 0.03, 0.02)
+
+    replay(play)
+    block = comparison(compare(ARM, ARM, [contest(trained)])).notes
+    assert any("is called worse in 0 of 100 runs" in note for note in block)
 
 
 def test_an_interruption_keeps_what_was_measured(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from cnnperf.rehearsal import CANDIDATES, SLOWDOWN, cells
+from cnnperf.duet_arms import Arm
+from cnnperf.gate import Result
+from cnnperf.gate_verdict import scope
+from cnnperf.rehearsal import CANDIDATES, SLOWDOWN, cells, outcome
+from cnnperf.rule import Rule, decide
 
 
 def test_the_cells_are_small_and_need_no_data() -> None:
@@ -20,3 +24,14 @@ def test_one_suite_changes_nothing_and_the_other_only_the_time() -> None:
     unchanged, slowed = CANDIDATES.values()
     assert (unchanged.slowdown, slowed.slowdown, slowed.slowdown_by) == (0.0, SLOWDOWN, "spin")
     assert unchanged.launch(1, 3) == slowed.launch(1, 3)
+
+
+def test_its_scope_is_kept() -> None:
+    """Device, threads, metric and torch, for later verdicts to be held against."""
+    ready = cells()
+    result = Result((Arm(name="a"), Arm(name="b")), ready, Rule(), looks=(8, 14, 22))
+    result.decisions = decide(result.series(), result.rule, (1,), final=True)
+    kept = outcome(result, result).scope
+    assert kept == scope(result)
+    assert (kept.devices, kept.threads, kept.metrics) == (("cpu",), 1, ("train.step",))
+    assert kept.torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon
+from scipy.stats import binom, wilcoxon
 
-from cnnperf.rule import Decision, Rule, Series, decide
+from cnnperf.gate_verdict import STOPPED_EARLY
+from cnnperf.rule import TYPICAL_DEVIATIONS, Decision, Rule, Series, decide, power, power_words, simulate
 from cnnperf.stats import SignedRanks
 
 SAMPLES = Path(__file__).parent / "data" / "aa-samples.csv.gz"
@@ -99,6 +101,48 @@ def test_replayed_by_the_whole_rule(measured: dict[str, Measured], name: str) ->
     assert slower["worse"] >= 0.90 * DRAWS
 
 
+GATE_WAY = ("LL", "LR")
+"""Two processes that take turns, which is how the gate measures; in P both arms share one process."""
+
+
+def as_measured(differences: Floats, n: int, seed: int, draws: int = 1000) -> Floats:
+    """Draw n of the replicates without replacement as they were measured, no arm swapped."""
+    random = np.random.default_rng(seed)
+    return differences[random.permuted(np.tile(np.arange(len(differences)), (draws, 1)), axis=1)[:, :n]]
+
+
+def hold_no_alarm(draws: Floats) -> None:
+    """Raise AssertionError where more draws are called worse than the rule allows of unchanged code."""
+    assert np.mean(simulate(draws, Rule()).outcome == "worse") <= Rule().alpha
+
+
+@pytest.mark.parametrize("name", IN_TURNS)
+def test_replayed_as_measured_nothing_is_called_worse(measured: dict[str, Measured], name: str) -> None:
+    """Real replicates of two identical networks, signs as they are: neither worse nor better."""
+    draws = as_measured(measured[name].differences, 22, seed=8)
+    hold_no_alarm(draws)
+    hold_no_alarm(-draws)
+
+
+@pytest.mark.parametrize("name", GATE_WAY)
+def test_replayed_as_measured_the_arms_are_exchangeable(measured: dict[str, Measured], name: str) -> None:
+    """The exact test finds no difference between the arms, without any margin: ten replicates at 1 %, all at 5 %."""
+    draws = as_measured(measured[name].differences, 10, seed=9)
+    for each in (draws, -draws):
+        assert np.mean(SignedRanks(each).p_above(0) <= 0.01) <= FALSE_ALARMS
+    differences = measured[name].differences
+    assert min(SignedRanks(differences).p_above(0), SignedRanks(differences).p_below(0)) > 0.05
+
+
+@pytest.mark.parametrize("name", IN_TURNS)
+def test_the_replay_fails_where_the_data_are_not_unchanged(measured: dict[str, Measured], name: str) -> None:
+    """20 % added to every replicate breaks the replay as measured; drawn with random signs they are never seen."""
+    slowed = measured[name].differences + math.log(1.2)
+    with pytest.raises(AssertionError):
+        hold_no_alarm(as_measured(slowed, 22, seed=8))
+    hold_no_alarm(drawn(slowed, 22, seed=8))
+
+
 def test_replayed_with_five_times_the_noise(measured: dict[str, Measured]) -> None:
     """What cannot be told is inconclusive and not the same."""
     found = outcomes(5 * drawn(measured["LR"].differences, n=22, seed=3))
@@ -144,43 +188,80 @@ PROCESSES: dict[str, Noise] = {
     "skewed": lambda random, shape: random.exponential(0.02, shape),
 }
 """How processes of one version differ among themselves, in logarithms."""
+TRIALS = 10_000
+MISSES = float(binom.isf(1e-6, TRIALS, Rule().same_level)) / TRIALS
+"""What so many trials may show of a rate of 1.67 %: one fair test in a million shows more than these 2.3 %."""
 
 
-@pytest.mark.parametrize("kind", PROCESSES)
-@given(
-    effect=st.floats(-0.1, 0.1),
-    drift=st.floats(0, 0.5),
-    correlation=st.floats(0, 0.99),
-    outliers=st.floats(0, 0.2),
-    n=st.sampled_from(Rule().looks),
-    seed=st.integers(0, 99),
-)
-def test_bounds_cover_the_change_as_often_as_they_say(
-    kind: str, effect: float, drift: float, correlation: float, outliers: float, n: int, seed: int
-) -> None:
-    """Whatever the noise of processes, machine and samples, each bound holds at its nominal level or better.
+def of_pairs(kinds: tuple[str, str], n: int, *, correlation: float, seed: int) -> Floats:
+    """Make trials of n replicates of 12 pairs each; TRIALS × n. The arms differ in how their processes are distributed.
 
-    A replicate is 12 pairs of samples; both arms share the machine's drift and its autocorrelated noise, each has the
-    effect of its process and outliers of its own.
+    Both arms share the machine's drift and its autocorrelated noise; each has the effect of its process and outliers.
     """
-    random, pairs, runs = np.random.default_rng(seed), 12, 400
-    shape = (runs, n, pairs)
-    innovations = random.normal(0, 0.05, (*shape[:2], 2 * pairs))
-    noise = np.zeros_like(innovations)
+    random, pairs = np.random.default_rng(seed), 12
+    noise = random.normal(0, 0.05, (TRIALS, n, 2 * pairs))
     for sample in range(1, 2 * pairs):
-        noise[..., sample] = correlation * noise[..., sample - 1] + innovations[..., sample]
-    noise += drift * np.linspace(0, 1, 2 * pairs)
-    noise += np.where(random.random(noise.shape) < outliers, random.exponential(0.5, noise.shape), 0)
-    swapped = random.random(shape) < 0.5  # which arm of a pair comes first
+        noise[..., sample] += correlation * noise[..., sample - 1]
+    noise += 0.5 * correlation * np.linspace(0, 1, 2 * pairs)
+    noise += np.where(random.random(noise.shape) < 0.1, random.exponential(0.5, noise.shape), 0)
+    swapped = random.random((TRIALS, n, pairs)) < 0.5  # which arm of a pair comes first
     baseline = np.where(swapped, noise[..., 1::2], noise[..., ::2])
     candidate = np.where(swapped, noise[..., ::2], noise[..., 1::2])
-    process = PROCESSES[kind](random, (2, *shape[:2], 1))
-    ratios = candidate + process[0] + effect - baseline - process[1]
-    ranks = SignedRanks(np.median(ratios, axis=-1))
-    level = Rule().same_level
-    allowance = 4 * math.sqrt(level * (1 - level) / runs)
-    assert np.mean(ranks.upper(level) < effect) <= level + allowance
-    assert np.mean(ranks.lower(level) > effect) <= level + allowance
+    process = [PROCESSES[kind](random, (TRIALS, n)) for kind in kinds]
+    differences: Floats = np.median(candidate - baseline, axis=-1) + process[1] - process[0]
+    return differences
+
+
+def misses(differences: Floats, centre: float) -> tuple[float, float]:
+    """Return how often the upper bound lies below the centre, and the lower one above it."""
+    ranks, level = SignedRanks(differences), Rule().same_level
+    return float(np.mean(ranks.upper(level) < centre)), float(np.mean(ranks.lower(level) > centre))
+
+
+@pytest.mark.parametrize("n", Rule().looks)
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_bounds_cover_the_change_as_often_as_they_say(kind: str, correlation: float, n: int) -> None:
+    """Whatever the noise of processes, machine and samples, if it is the same of both arms: each bound at its level."""
+    assert max(misses(of_pairs((kind, kind), n, correlation=correlation, seed=n), 0.0)) <= MISSES
+
+
+UNLIKE = [(one, other) for one in PROCESSES for other in PROCESSES if one != other]
+
+
+def unlike(kinds: tuple[str, str], n: int, seed: int) -> Floats:
+    """Make trials of replicates whose arms differ in distribution and not in the median of the log ratio."""
+    random = np.random.default_rng(seed)
+
+    def made(shape: tuple[int, ...]) -> Floats:
+        return PROCESSES[kinds[1]](random, shape) - PROCESSES[kinds[0]](random, shape)
+
+    return made((TRIALS, n)) - float(np.median(made((2_000_000,))))
+
+
+@pytest.mark.parametrize("kinds", UNLIKE, ids="-".join)
+def test_arms_of_unlike_distributions_keep_what_the_rule_promises(kinds: tuple[str, str]) -> None:
+    """The same median in both arms: worse of at most 1 %, and of a median slowed by 5 % the same of at most 5 %."""
+    draws = unlike(kinds, 22, seed=6)
+    at_tau, slowed = (np.mean(simulate(draws + math.log1p(by), Rule()).outcome == kind) for by, kind in SHIFTED)
+    assert at_tau <= 0.01
+    assert slowed <= 0.05
+
+
+SHIFTED = ((Rule().tau, "worse"), (Rule().theta, "same"))
+
+
+def test_bounds_of_unlike_skewed_arms_miss_the_median_more_often_than_they_say() -> None:
+    """The limit of the method: where the log ratio is skewed, a bound misses the median up to twice its 1.67 %.
+
+    A test of signed ranks tells the centre of a symmetric distribution; of a skewed one it tells the pseudo-median,
+    which a skewed arm moves by 0.2 points here. Unchanged code has exchangeable arms, and no skew.
+    """
+    worst = {kinds: max(misses(unlike(kinds, 22, seed=7), 0.0)) for kinds in UNLIKE}
+    assert max(worst.values()) > MISSES
+    assert max(worst, key=worst.__getitem__) in {("heavy", "skewed"), ("skewed", "heavy")}
+    assert max(worst.values()) <= 0.04
+    assert all(worst[kinds] <= MISSES for kinds in UNLIKE if "skewed" not in kinds)
 
 
 def series(*differences: float, flagged: int = 0) -> Series:
@@ -197,6 +278,104 @@ def around(center: float, n: int, spread: float = 0.001) -> tuple[float, ...]:
 def only(each: Series, looks: Sequence[int] = (8, 14, 22), *, final: bool = True) -> Decision | None:
     """Decide on one series alone."""
     return decide({"": each}, Rule(), looks, final=final).get("")
+
+
+@pytest.mark.parametrize("change", [-0.03, 0.0, 0.03, 0.05])
+def test_what_is_simulated_is_what_is_decided(change: float) -> None:
+    """Many at once or one by one: outcome, estimate and look agree."""
+    draws = np.random.default_rng(10).normal(math.log1p(change), 0.03, (200, 22))
+    found = simulate(draws, Rule())
+    one_by_one = [only(series(*draw)) for draw in draws.tolist()]
+    assert [(d.outcome, d.estimate, d.n) for d in one_by_one if d] == list(
+        zip(found.outcome.tolist(), found.estimate.tolist(), found.n.tolist(), strict=True)
+    )
+
+
+def test_the_power_is_what_ten_compared_at_once_leave() -> None:
+    """A slowdown of 5 % is always found at a deviation of 2 %, in 43 of 100 runs at 5 %; more often if it is alone."""
+    rule = Rule()
+    of_ten = [power(rule, rule.scheduled(10), 10, deviation) for deviation in TYPICAL_DEVIATIONS]
+    assert of_ten == pytest.approx([1.0, 0.96, 0.72, 0.43], abs=0.03)
+    assert power(rule, rule.scheduled(1), 1, 0.05) == pytest.approx(0.76, abs=0.03)
+    assert power(rule, (8,), 1, 0.02) == 0.0
+    words = power_words(rule, rule.scheduled(10), 10, (0.02, 0.031))
+    assert re.fullmatch(
+        r"of 10 cell-metrics one slower by 5 % is called worse in 100 / 9\d of 100 runs where the replicates' SD is "
+        r"2 / 3.1 %",
+        words,
+    )
+
+
+@pytest.mark.parametrize(("label", "comparisons"), [("alone", 1), ("one of ten", 10)])
+def test_readme_and_help_tell_the_power(label: str, comparisons: int) -> None:
+    """The README's table is what a run prints, and the help has its last three columns."""
+    rule, root = Rule(), Path(__file__).parent.parent
+    found = [f"{100 * power(rule, rule.scheduled(comparisons), comparisons, each):.0f}" for each in TYPICAL_DEVIATIONS]
+    assert f"| {label} | {' | '.join(found)} |\n" in (root / "README.md").read_text(encoding="utf-8")
+    help_text = " ".join((root / "cnnperf" / "cli_ab.py").read_text(encoding="utf-8").split())
+    assert " / ".join(found[1:]) in help_text
+
+
+def test_more_replicates_are_planned_where_the_time_allows() -> None:
+    """Up to so many as a noisy machine asks for, fewer if they do not fit, never fewer than without a limit."""
+    rule = Rule()
+    assert rule.scheduled(10) == rule.scheduled(10, 15) == (8, 14, 22)
+    assert rule.scheduled(10, 30) == (8, 14, 30)
+    looks = rule.scheduled(10, 10_000)
+    assert looks[:2] == (8, 14)
+    assert power(rule, looks, 10, 0.05) >= 0.8
+    assert power(rule, looks, 10, 0.05) > power(rule, rule.scheduled(10), 10, 0.05) + 0.3
+
+
+@pytest.mark.parametrize("affordable", [0, 30, 10_000])
+@pytest.mark.parametrize("comparisons", [1, 10])
+def test_a_put_off_look_keeps_the_levels(comparisons: int, affordable: int) -> None:
+    """A family in which everything is slower by just what is ignored: any worse in at most 1 % of the runs.
+
+    And what is slower by 5 % is called the same in at most 5 %.
+    """
+    rule, families = Rule(), 20_000 // comparisons
+    looks = rule.scheduled(comparisons, affordable)
+    noise = np.random.default_rng(11).normal(0, 0.03, (families * comparisons, looks[-1]))
+    found = simulate(noise + math.log1p(rule.tau), rule, looks, comparisons).outcome
+    alarms = int((found.reshape(families, comparisons) == "worse").any(axis=1).sum())
+    assert alarms <= binom.isf(1e-4, families, rule.alpha)
+    missed = simulate(noise + math.log1p(rule.theta), rule, looks, comparisons).outcome == "same"
+    assert missed.mean() <= rule.beta
+
+
+BIAS = {(0.01, 0.0): 0.05, (0.03, 0.0): 0.2, (0.03, 0.02): 0.2, (0.03, 0.03): 0.2, (0.03, 0.05): 0.1, (0.05, 0.02): 0.4}
+"""By deviation of the replicates and true change: the bias of the estimate over all runs, in points at most."""
+
+
+@pytest.mark.parametrize(("deviation", "change"), BIAS)
+def test_the_bias_of_early_stopping_is_as_small_as_the_block_says(deviation: float, change: float) -> None:
+    """Over all runs, whatever was decided."""
+    draws = np.random.default_rng(12).normal(math.log1p(change), deviation, (TRIALS, 22))
+    bias = 100 * (np.expm1(simulate(draws, Rule()).estimate).mean() - change)
+    assert abs(bias) <= BIAS[deviation, change]
+
+
+@pytest.mark.parametrize(("change", "bias"), [(0.03, 0.6), (0.05, 0.05), (0.1, 0.0)])
+def test_what_is_called_worse_reads_too_high(change: float, bias: float) -> None:
+    """Of a small slowdown only the high readings are called worse; the block says by how much at 3 % deviation."""
+    draws = np.random.default_rng(13).normal(math.log1p(change), 0.03, (TRIALS, 22))
+    found = simulate(draws, Rule())
+    assert 100 * (np.expm1(found.estimate[found.outcome == "worse"]).mean() - change) == pytest.approx(bias, abs=0.1)
+    for words in ("0.2 points (replicate SD up to 3 %)", "of 3 % that is called WORSE reads 0.6 points too high"):
+        assert words in STOPPED_EARLY
+
+
+@pytest.mark.parametrize("change", [0.0, 0.03, 0.05])
+def test_each_bound_holds_over_all_looks(change: float) -> None:
+    """At the look that decides, whichever it is, each bound misses the change in at most 5 of 100 runs."""
+    draws = np.random.default_rng(14).normal(math.log1p(change), 0.03, (TRIALS, 22))
+    found, level = simulate(draws, Rule()), Rule().same_level
+    missed = np.zeros((2, TRIALS), dtype=bool)
+    for look in Rule().looks:
+        ranks, here = SignedRanks(draws[:, :look]), found.n == look
+        missed[:, here] = [ranks.upper(level)[here] < math.log1p(change), ranks.lower(level)[here] > math.log1p(change)]
+    assert missed.mean(axis=1).max() <= Rule().beta
 
 
 CHANGES = {-0.2: "better", -0.03: "better", 0.0: "same", 0.005: "same", 0.03: "worse", 0.05: "worse", 1.0: "worse"}

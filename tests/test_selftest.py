@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from cnnperf.errors import CnnperfWarning, RunError
 from cnnperf.gate_verdict import TimeVerdict
 from cnnperf.machine import fingerprint
 from cnnperf.rule import Rule
-from cnnperf.selftest import SelfTest
+from cnnperf.selftest import Scope, SelfTest
 from cnnperf.verdict import Outcome, Verdict
+
+SCOPE = Scope(devices=("cpu",), threads=1, metrics=("train.step",), torch="2.14.1")
 
 
 def verdicts(*outcomes: Outcome) -> tuple[Verdict, ...]:
@@ -27,6 +30,7 @@ def outcome_of(unchanged: tuple[Outcome, ...], slowed: tuple[Outcome, ...]) -> S
         machine=fingerprint(),
         day=date(2026, 11, 24),
         slowdown=0.05,
+        scope=SCOPE,
         unchanged=verdicts(*unchanged),
         slowed=verdicts(*slowed),
     )
@@ -39,13 +43,42 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_what_is_kept_is_quoted() -> None:
     """One line with the date, both counts, and the exact bound that so few cells allow."""
-    assert "never run here" in selftest.quoted()
+    assert "never run here" in selftest.quoted(SCOPE)
     kept = outcome_of(("same",) * 5, ("worse",) * 5)
     kept.save()
     assert selftest.load() == kept
-    assert selftest.quoted() == (
-        "self-test on this machine: 2026-11-24, A/A 0 of 5 worse (95 % upper bound 45 %), +5 % 5 of 5 worse"
+    assert selftest.quoted(SCOPE) == (
+        "self-test on this machine: 2026-11-24 (cpu, 1 thread, train.step, torch 2.14.1), "
+        "A/A 0 of 5 worse (95 % upper bound 45 %), +5 % 5 of 5 worse"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"devices": ("cpu", "cuda")}, "cuda"),
+        ({"threads": 2}, "2 threads"),
+        ({"threads": None}, "a thread a core"),
+        ({"metrics": ("infer.forward", "train.step")}, "infer.forward"),
+        ({"torch": "2.15.0"}, "torch 2.15.0"),
+        ({"devices": ("cuda",), "threads": 2, "metrics": ("infer.forward",)}, "cuda, infer.forward, 2 threads"),
+    ],
+)
+def test_what_it_did_not_test_is_said_where_it_is_quoted(changes: dict[str, object], words: str) -> None:
+    """Another device, number of threads, metric or torch than those that it ran with."""
+    outcome_of(("same",) * 5, ("worse",) * 5).save()
+    quoted = selftest.quoted(SCOPE.model_copy(update=changes))
+    assert quoted.endswith(f"+5 % 5 of 5 worse; not tested: {words}")
+
+
+def test_one_that_was_stored_without_its_scope_has_that_of_its_time() -> None:
+    """It ran on the CPU, on one thread, the training step alone; its torch is not known."""
+    path = outcome_of(("same",), ("worse",)).save()
+    document = json.loads(path.read_text())
+    del document["scope"]
+    path.write_text(json.dumps(document))
+    assert "(cpu, 1 thread, train.step)" in selftest.quoted(SCOPE)
+    assert selftest.quoted(SCOPE).endswith("not tested: torch 2.14.1")
 
 
 def test_verdicts_on_times_are_kept_without_what_only_the_gate_knows() -> None:
@@ -126,7 +159,7 @@ def test_a_file_that_is_no_self_test_is_named() -> None:
     """It is a warning with the cure, and counts as never run."""
     outcome_of(("same",), ("worse",)).save().write_text("{}")
     with pytest.warns(CnnperfWarning, match="run cnnperf doctor"):
-        assert "never run here" in selftest.quoted()
+        assert "never run here" in selftest.quoted(SCOPE)
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
