@@ -7,7 +7,6 @@ from time import perf_counter
 
 import torch
 
-
 SIDES = {"cpu": 512}
 SIDE = 1024
 """Of other devices: a product takes longer than it takes the host to queue it."""
