@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,6 +130,21 @@ def test_recipe_is_that_for_the_task_s_device() -> None:
     datasets = [{"name": "synthetic", "train": 600, "test": 200}]
     tasks = prepare(request(models=["vgg"], datasets=datasets, devices=["cpu", "cuda"])).tasks
     assert [ready.task.settings["memory_format"] for ready in tasks] == ["contiguous", "channels_last"]
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ({"index": -1}, r"devices\.0\.index: .* greater than or equal to 0"),
+        ({"indx": 1}, "cuda: unknown option 'indx'; did you mean 'index'"),
+        ({"deterministic": True, "cudnn_benchmark": True}, r"devices\.0: cuda: deterministic excludes cudnn_benchmark"),
+    ],
+)
+def test_what_a_device_cannot_be_told_is_refused(device: dict[str, Any], words: str) -> None:
+    """Whether it is there or not."""
+    datasets = [{"name": "synthetic", "train": 600, "test": 200}]
+    with pytest.raises(CnnperfError, match=words):
+        prepare(request(datasets=datasets, devices=[{"name": "cuda", **device}]))
 
 
 def test_quick_cuts_budgets_and_repeats() -> None:

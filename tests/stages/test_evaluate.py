@@ -11,7 +11,7 @@ from torch import nn
 
 from cnnperf.devices.cpu import acquire
 from cnnperf.errors import StageError
-from cnnperf.stages._evaluate import PLANNED_SHARE, Evaluator, affordable, ladder, pace
+from cnnperf.stages._evaluate import PLANNED_SHARE, Evaluator, affordable, ladder, pace, separate_random_numbers
 from cnnperf.stages._images import Images, Normalize
 from cnnperf.stages._optimise import autocast
 from cnnperf.stages._recipe import Recipe
@@ -85,6 +85,13 @@ def test_random_numbers_drawn_in_evaluation_are_not_missed_in_training() -> None
     evaluate, images = evaluator(model)
     evaluate(images, torch.arange(COUNT))
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_random_numbers_of_the_device_that_is_named_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its index, and of its kind."""
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices, device_type: (devices, device_type))
+    assert separate_random_numbers("cuda:1") == ([1], "cuda")
+    assert separate_random_numbers("cpu") == ([], "cuda")
 
 
 def test_loss_that_is_not_finite_is_an_error() -> None:

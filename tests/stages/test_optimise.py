@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cnnperf import models
-from cnnperf.stages._optimise import Step, as_matrix, learning_rate, optimizers, trainable
+from cnnperf.stages._optimise import Step, Update, as_matrix, autocast, learning_rate, optimizers, trainable
 from cnnperf.stages._recipe import Recipe
 from cnnperf.task import Choice
 
@@ -209,6 +209,15 @@ def test_bf16_runs_the_network_in_bf16_and_the_loss_in_fp32() -> None:
     loss, _ = Step(model, model, recipe(precision="bf16"), "cpu")(*batch(), 1.0)
     assert seen == [torch.bfloat16]
     assert loss.dtype == model[0].weight.dtype == torch.float32
+
+
+def test_precision_goes_by_the_kind_of_a_device_that_has_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast and the gradient scaler know kinds alone."""
+    half = recipe(precision="fp16")
+    monkeypatch.setattr(torch, "autocast", lambda *given: given)
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda kind: kind)
+    assert autocast(half, "cuda:1") == ("cuda", torch.float16)
+    assert Update([], half, "cuda:1")._scaler == "cuda"
 
 
 @pytest.mark.cuda
