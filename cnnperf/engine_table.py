@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from cnnperf._engine_parity import ParityOfRepeats
 from cnnperf._engine_ranks import compare, grouped
 from cnnperf._repeats import Repeats
 from cnnperf.engines import baseline
 from cnnperf.record import Record
 from cnnperf.stats import supports_quantile
-from cnnperf.table import Column, Row, Table
+from cnnperf.table import Column, Report, Row, Table
 
 CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", "host", "cpu")
 GROUP = (*(name for name in CELL if name != "data_fallback"), "budget")
@@ -48,7 +49,7 @@ COLUMNS = (
     Column("max_difference", unit="1"),
     Column("top1_agreement", "agreement", unit="fraction", shown=3),
     Column("test_accuracy", "test accuracy", unit="fraction", better="higher", shown=2),
-    Column("accuracy_drop", "accuracy drop", unit="1", shown=2),
+    Column("accuracy_drop", "accuracy drop", unit="1", shown=2, interval=("accuracy_drop_low", "accuracy_drop_high")),
     Column("test_images", unit="count"),
     Column("mapped_share", unit="1"),
     Column("file_bytes", "size", unit="bytes", shown=3),
@@ -63,18 +64,25 @@ COLUMNS = (
     Column("run"),
     Column("relative_difference", unit="1"),
     Column("max_error_to_float64", unit="1"),
+    Column("accuracy_drop_low", unit="1"),
+    Column("accuracy_drop_high", unit="1"),
+    Column("right_in_torch_only", unit="count"),
+    Column("right_in_engine_only", unit="count"),
+    Column("images_to_decide", unit="count"),
+    Column("class_disagreements", unit="count"),
+    Column("layer_error_to_float64", unit="1"),
 )
 """latency_s is the median of a call, of each repeat and then over them; speedup is torch's time over the engine's.
 
 Differences are to torch's logits in float32, errors to those in float64; the error and the relative difference are in
-units of the largest of the latter.
+units of the largest of the latter. The accuracy drop has its paired 95 % interval, of the repeat with the highest end.
 """
 
 LOGITS = (
     *("error_to_float64", "torch_error_to_float64", "max_error_to_float64"),
-    *("max_difference", "relative_difference"),
+    *("max_difference", "relative_difference", "layer_error_to_float64"),
 )
-"""How far an engine's logits lie from torch's: the largest of all batch sizes and repeats."""
+"""How far an engine's logits, and the values before them, lie from torch's: the largest of batch sizes and repeats."""
 
 ON_LEADERBOARD = (
     Column("best_engine", "best engine", shown=3),
@@ -103,7 +111,8 @@ its throughput, which is the largest of any and stands with a batch size of its 
 NOTES = (
     "speed-up: torch's time over the engine's, in fresh pairs of processes that took turns [95 % interval];",
     "  unpaired: fewer than six pairs, no interval; without any, a ratio of two separate medians, off by 20 % or more.",
-    "best: its speed-up's interval lies above every other's; parity failed: it computes something else, not ranked.",
+    "best: its speed-up's interval lies above every other's; parity failed: it computes something else, not ranked;",
+    "  undecided: the interval of its accuracy drop holds the limit (max_accuracy_drop), not ranked either.",
     "single_stream: one image after another; offline: the batch size with the largest throughput.",
 )
 
@@ -113,6 +122,12 @@ def engine_table(records: Mapping[str, Sequence[Record]]) -> Table:
     rows = [row for run, of_run in records.items() for row in _rows(run, of_run)]
     compare(rows, FRONT)
     return Table("engines", COLUMNS, tuple({c.name: row.get(c.name) for c in COLUMNS} for row in rows), GROUP)
+
+
+def is_undecided(report: Report) -> bool:
+    """Tell whether more test images are needed to tell the parity of any engine."""
+    table = report.table("engines")
+    return table is not None and any(row["parity"] == "undecided" for row in table.rows)
 
 
 def best_engines(table: Table) -> dict[tuple[str, str, str, str], Row]:
@@ -150,7 +165,6 @@ def _rows(run: str, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
 
 def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> dict[str, Any]:
     task, machine, data = repeats.task, repeats.machine, repeats.data
-    failed = next((r.error for r in repeats.records if r.error and "parity failed" in r.error), None)
 
     def values(metric: str, *, of_batch: bool = False) -> list[float]:
         tags = {"batch_size": batch_size} if of_batch else {}
@@ -164,6 +178,7 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
     latency = median(median(each) for each in calls) if calls else None
     facts = next((m.tags for r in repeats.records for m in r.find("infer.threads")), {})
     tested = next((m.tags for r in repeats.records for m in r.find("infer.test_accuracy")), {})
+    parity = ParityOfRepeats(repeats.records)
     bytes_of = {name: once(name) for name in ("file_bytes", "peak_bytes")}
     return {
         "dataset": str(task.cell.dataset),
@@ -179,7 +194,7 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         "engine": engine,
         "batch_size": batch_size,
         "status": repeats.status,
-        "reason": repeats.reason,
+        "reason": repeats.reason or parity.undecided,
         "repeats": len(repeats.records),
         "latency_s": latency,
         "_baseline": baseline(task.cell.model),
@@ -187,11 +202,12 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         **{f"latency_p{round(100 * q)}_s": _quantile(calls, q) for q in (0.5, 0.9, 0.99)},
         "images_per_s": batch_size / latency if latency else None,
         "_ratios": values("speedup", of_batch=True),
-        "parity": "failed" if failed else "ok" if values("error_to_float64") and values("test_accuracy") else None,
+        "parity": parity.outcome,
         **{name: once(name, max) for name in LOGITS},
         "top1_agreement": once("top1_agreement"),
         "test_accuracy": once("test_accuracy"),
         "accuracy_drop": once("accuracy_drop"),
+        **parity.columns(),
         "test_images": tested.get("n"),
         "mapped_share": once("mapped_share", min),
         **{name: None if found is None else int(found) for name, found in bytes_of.items()},

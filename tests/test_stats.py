@@ -254,6 +254,8 @@ def test_paired_difference_interval_covers_as_it_says(pairs: int, lost: float, g
     seen, counts = np.unique(draws, axis=0, return_counts=True)
     intervals = np.array([paired_difference_interval(int(b), int(c), pairs) for b, c in seen])
     difference = lost - gained
-    above, below = (float(counts @ far) / 20_000 for far in (difference > intervals[:, 1], difference < intervals[:, 0]))
+    above, below = (
+        float(counts @ far) / 20_000 for far in (difference > intervals[:, 1], difference < intervals[:, 0])
+    )
     assert above + below <= 0.055
     assert above <= 0.028

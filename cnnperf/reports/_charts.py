@@ -113,7 +113,7 @@ def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
         name,
         title,
         f"{title}: test accuracy against latency on a logarithmic axis, a point an engine and model, its size the peak "
-        "memory; the line joins the Pareto front, pale points failed parity, names stand at a network's fastest point.",
+        "memory; the line joins the Pareto front, pale points lack parity, names stand at a network's fastest point.",
         name,
         table.name,
         cut(rows, *facts),

@@ -61,7 +61,9 @@ def layer_values(
     last = model.graph.output[0].name
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in exact if name != last)
     with _worded(path):
-        found = dict(zip(exact, _session(model.SerializeToString()).run(list(exact), _feed(model, images, path)), strict=True))
+        found = dict(
+            zip(exact, _session(model.SerializeToString()).run(list(exact), _feed(model, images, path)), strict=True)
+        )
     values = {}
     for name, value in exact.items():
         if np.isfinite(value).all() and value.any():
