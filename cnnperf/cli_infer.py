@@ -47,11 +47,13 @@ def infer(
     """Run one network in several engines: are they the same, how fast is each, and which layers gained.
 
     The tables go to stdout; engines.csv, layers.csv and the raw samples go to the run folder. Exit status: 0 done, 1 an
-    engine failed or computes something else, 2 the request cannot be carried out.
+    engine failed or computes something else, 2 the request cannot be carried out, 3 more test images are needed to tell
+    whether an engine is as accurate.
     """
     from rich.console import Console
 
     from cnnperf.engine_layers import joins
+    from cnnperf.engine_table import is_undecided
     from cnnperf.leaderboard import read_runs, report_of
     from cnnperf.live import Screen, downloads, stderr
     from cnnperf.preflight import Request, prepare
@@ -102,6 +104,8 @@ def infer(
     print(folder / "engines.csv", file=sys.stderr)
     if any(record.status not in ("ok", "skipped") for record in records):
         raise typer.Exit(1)
+    if is_undecided(report):
+        raise typer.Exit(3)
 
 
 def _sizes(given: list[str]) -> Any:

@@ -66,7 +66,7 @@ def run(
     """Run a suite: train each network on each dataset and device, and rank them.
 
     The leaderboard goes to stdout; records, CSV files, logs and weights go to the run folder. Exit status: 0 all done,
-    1 a task failed, 2 the request cannot be carried out, 130 interrupted.
+    1 a task failed, 2 the request cannot be carried out, 3 an engine's parity is undecided, 130 interrupted.
     """
     start = perf_counter()
     from cnnperf.live import planned
@@ -131,20 +131,26 @@ def _execute(prepared: Prepared, folder: Path, start: float) -> None:
         _print_shares(made, start)
         print(f"interrupted; go on with: {_resume_command(folder)}", file=sys.stderr)
         raise typer.Exit(130) from None
-    ended = _print_results(folder)
+    ended, is_undecided = _print_results(folder)
     _print_shares(made, start)
     if any(ended[ready.task.key] not in ("ok", "skipped") for ready in prepared.tasks):
         raise typer.Exit(1)
+    if is_undecided:
+        raise typer.Exit(3)
 
 
-def _print_results(folder: Path) -> dict[str, Status]:
-    """Write the run's CSV files, show its leaderboard, and return how each task ended, by its key."""
+def _print_results(folder: Path) -> tuple[dict[str, Status], bool]:
+    """Write the run's CSV files, show its leaderboard, and return how each task ended, by its key.
+
+    And whether the parity of an engine is undecided.
+    """
+    from cnnperf.engine_table import is_undecided
     from cnnperf.leaderboard import report_of
     from cnnperf.record import FILE, read
     from cnnperf.registry import find
 
     if not (folder / FILE).exists():
-        return {}
+        return {}, False
     records, table = read(folder), report_of([folder])
     try:
         find("reports", "csv")(table, folder)
@@ -153,7 +159,7 @@ def _print_results(folder: Path) -> dict[str, Status]:
         raise RunError(f"{folder}: the tables cannot be written ({error.strerror}); {cure}") from error
     find("reports", "console")(table, sys.stdout)
     print(folder / f"{table.tables[0].name}.csv", file=sys.stderr)
-    return {record.key: record.status for record in records}
+    return {record.key: record.status for record in records}, is_undecided(table)
 
 
 def _print_shares(made: Sequence[Record], start: float) -> None:

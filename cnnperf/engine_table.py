@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from cnnperf._engine_parity import ParityOfRepeats
 from cnnperf._engine_ranks import BIMODAL, DISAGREES, compare, grouped
 from cnnperf._repeats import Repeats
 from cnnperf.engines import baseline
 from cnnperf.record import Record
 from cnnperf.stats import Interval, binomial_interval, supports_quantile
-from cnnperf.table import DOUBT, LEAST_REPEATS, MARKED, Column, Row, Table
+from cnnperf.table import DOUBT, LEAST_REPEATS, MARKED, Column, Report, Row, Table
 
 MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
 CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", *MACHINE)
@@ -84,7 +85,7 @@ COLUMNS = (
     ),
     Column("test_accuracy_low", unit="fraction"),
     Column("test_accuracy_high", unit="fraction"),
-    Column("accuracy_drop", "accuracy drop", unit="1", shown=2),
+    Column("accuracy_drop", "accuracy drop", unit="1", shown=2, interval=("accuracy_drop_low", "accuracy_drop_high")),
     Column("test_images", unit="count"),
     Column("mapped_share", unit="1"),
     Column("layers_share", "layers ÷ latency", unit="fraction", shown=5, doubts="layers_flag"),
@@ -103,6 +104,13 @@ COLUMNS = (
     Column("run"),
     Column("relative_difference", unit="1"),
     Column("max_error_to_float64", unit="1"),
+    Column("accuracy_drop_low", unit="1"),
+    Column("accuracy_drop_high", unit="1"),
+    Column("right_in_torch_only", unit="count"),
+    Column("right_in_engine_only", unit="count"),
+    Column("images_to_decide", unit="count"),
+    Column("class_disagreements", unit="count"),
+    Column("layer_error_to_float64", unit="1"),
 )
 """latency_s is the median of a call, of each repeat and then over them; images_per_s is the batch over it.
 
@@ -112,14 +120,14 @@ The quartiles are of all calls, `_min` and `_max` the ends of the repeats. total
 all timed seconds, speedup torch's time over the engine's.
 
 Differences are to torch's logits in float32, errors to those in float64; the error and the relative difference are in
-units of the largest of the latter.
+units of the largest of the latter. The accuracy drop has its paired 95 % interval, of the repeat with the highest end.
 """
 
 LOGITS = (
     *("error_to_float64", "torch_error_to_float64", "max_error_to_float64"),
-    *("max_difference", "relative_difference"),
+    *("max_difference", "relative_difference", "layer_error_to_float64"),
 )
-"""How far an engine's logits lie from torch's: the largest of all batch sizes and repeats."""
+"""How far an engine's logits, and the values before them, lie from torch's: the largest of batch sizes and repeats."""
 
 ON_LEADERBOARD = (
     Column("best_engine", "best engine", shown=3),
@@ -152,6 +160,8 @@ NOTES = (
     f"into two groups 5 % apart or more; {DOUBT} {DISAGREES}: its interval does not hold their ratio. Such a speed-up "
     "is never marked, best or on the front.",
     "best: its paired interval lies above what every other engine of the same network and batch may reach; often none.",
+    "parity failed: it computes something else; undecided: the interval of its accuracy drop holds the limit "
+    "(max_accuracy_drop). Neither is ranked.",
     "pareto: yes where no engine of the same network and batch is proved faster or more accurate without being proved "
     "worse in the other, else no; absent for what has no paired speed-up, and without rivals.",
     "single_stream, offline: as MLPerf defines them, without its least durations: the 90th percentile of calls of one "
@@ -166,6 +176,12 @@ def engine_table(records: Mapping[str, Sequence[Record]]) -> Table:
     rows = [row for run, of_run in records.items() for row in _rows(run, of_run)]
     compare(rows)
     return Table("engines", COLUMNS, tuple({c.name: row.get(c.name) for c in COLUMNS} for row in rows), GROUP)
+
+
+def is_undecided(report: Report) -> bool:
+    """Tell whether more test images are needed to tell the parity of any engine."""
+    table = report.table("engines")
+    return table is not None and any(row["parity"] == "undecided" for row in table.rows)
 
 
 def best_engines(table: Table) -> dict[tuple[str, str, str, str], Row]:
@@ -203,7 +219,6 @@ def _rows(run: str, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
 
 def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> dict[str, Any]:
     task, machine, data = repeats.task, repeats.machine, repeats.data
-    failed = next((r.error for r in repeats.records if r.error and "parity failed" in r.error), None)
 
     def values(metric: str, *, of_batch: bool = False) -> list[float]:
         tags = {"batch_size": batch_size} if of_batch else {}
@@ -221,6 +236,7 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
     least, most = (min(latencies), max(latencies)) if len(latencies) > 1 else (None, None)
     facts = next((m.tags for r in repeats.records for m in r.find("infer.threads")), {})
     tested = next((m.tags for r in repeats.records for m in r.find("infer.test_accuracy")), {})
+    parity = ParityOfRepeats(repeats.records)
     accuracy = once("test_accuracy")
     bounds = _accuracy_interval(accuracy, tested.get("n"))
     bytes_of = {name: once(name) for name in ("file_bytes", "peak_bytes")}
@@ -237,7 +253,7 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         "engine": engine,
         "batch_size": batch_size,
         "status": repeats.status,
-        "reason": repeats.reason,
+        "reason": repeats.reason or parity.undecided,
         "repeats": len(repeats.records),
         "latency_s": latency,
         "latency_q25_s": quartiles[0],
@@ -252,13 +268,14 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         "_baseline": baseline(task.cell.model),
         "_ratios": values("speedup", of_batch=True),
         "_pairs": [_pair_ratios(r, batch_size) for r in repeats.records],
-        "parity": "failed" if failed else "ok" if values("error_to_float64") and values("test_accuracy") else None,
+        "parity": parity.outcome,
         **{name: once(name, max) for name in LOGITS},
         "top1_agreement": once("top1_agreement"),
         "test_accuracy": accuracy,
         "test_accuracy_low": bounds and bounds.low,
         "test_accuracy_high": bounds and bounds.high,
         "accuracy_drop": once("accuracy_drop"),
+        **parity.columns(),
         "test_images": tested.get("n"),
         "mapped_share": once("mapped_share", min),
         **_layers(repeats.records, batch_size, latency),

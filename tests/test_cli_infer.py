@@ -190,3 +190,30 @@ def test_a_device_that_is_not_there_cannot_be_carried_out(tmp_path: Path) -> Non
     done = infer("mlp", *QUICK, "--device", "cuda", "--out", str(tmp_path / "out"))
     assert (done.returncode, done.stdout) == (2, "")
     assert "nothing was measured" in done.stderr.splitlines()[-1]
+
+
+FEW = """
+datasets = [{ name = "synthetic", train = 300, test = 40 }]
+models = ["mlp"]
+stages = ["export", "infer"]
+threads = 1
+
+[infer]
+engines = ["onnxruntime", "onnxruntime_int8"]
+batch_sizes = [4]
+samples = 11
+seconds = 0.0
+pairs = 0
+"""
+
+
+def test_an_accuracy_that_too_few_images_tell_ends_in_three(tmp_path: Path) -> None:
+    """The engine of 8 bits is undecided, shown and not ranked, with the cure; the exact one is ok."""
+    (tmp_path / "few.toml").write_text(FEW)
+    words = [sys.executable, "-m", "cnnperf", "run", "few.toml", "--out", "run"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    exact, other = rows(tmp_path / "run" / "engines.csv")
+    assert (exact["parity"], other["parity"], other["status"], other["pareto"]) == ("ok", "undecided", "ok", "")
+    assert int(other["images_to_decide"]) > 40
+    assert "would decide (test_images)" in done.stdout.replace("\n", " ")

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnperf.engine_table import COLUMNS, GROUP, PLOT, engine_table
+from cnnperf.engine_table import COLUMNS, GROUP, PLOT, engine_table, is_undecided
 from cnnperf.leaderboard import leaderboard
 from cnnperf.record import Measurement, Record
 from cnnperf.reports import _readable
-from cnnperf.table import Column, Row
+from cnnperf.table import Column, Report, Row
 
 Trained = Callable[..., Record]
 
@@ -392,6 +392,72 @@ def test_logits_are_told_from_torch_s_by_their_largest_difference(engine: Engine
     found = rows_of(record)["onnxruntime"]
     assert {name: found[name] for name in figures} == {name: max(values) for name, values in figures.items()}
     assert rows_of(engine("torch", [0.02] * 3))["torch"]["max_error_to_float64"] is None
+
+
+def counted(record: Record, lost: int, gained: int, images: int, *, is_exact: bool = False) -> Record:
+    """Add the images that only one side has right; an exact engine has a count of other classes too."""
+    counts = {"right_in_torch_only": lost, "right_in_engine_only": gained}
+    counts |= {"class_disagreements": 0} if is_exact else {}
+    more = tuple(
+        Measurement(metric=f"infer.{name}", unit="count", better=None, values=(count,), tags={"n": images})
+        for name, count in counts.items()
+    )
+    settings = {**record.task.settings, "max_accuracy_drop": 0.02}
+    task = record.task.model_copy(update={"settings": settings})
+    return record.model_copy(update={"task": task, "measurements": record.measurements + more})
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "images", "parity"), [(33, 27, 2000, "ok"), (30, 12, 1000, "undecided"), (70, 4, 2000, "failed")]
+)
+def test_an_engine_of_another_precision_is_ranked_where_its_drop_is_within_the_limit(
+    engine: Engine, lost: int, gained: int, images: int, parity: str
+) -> None:
+    """By the upper end of its interval; one that holds the limit is shown with the images that would decide."""
+    rows = rows_of(
+        engine("torch", [0.02] * 3), counted(engine("onnxruntime_int8", [0.01] * 3, [2.0] * 6), lost, gained, images)
+    )
+    found = rows["onnxruntime_int8"]
+    assert found["parity"] == parity
+    assert found["accuracy_drop_low"] < (lost - gained) / images < found["accuracy_drop_high"]
+    assert (found["right_in_torch_only"], found["right_in_engine_only"]) == (lost, gained)
+    assert (found["best"], found["pareto"]) == (("yes", "yes") if parity == "ok" else (None, None))
+    assert (found["images_to_decide"] is not None) == (parity == "undecided")
+    if parity == "undecided":
+        words = f"about {found['images_to_decide']:,} would decide (test_images)"
+        assert found["reason"].startswith("parity undecided: on 1,000 test images the accuracy drops by 0.")
+        assert words in found["reason"]
+
+
+def test_an_exact_engine_answers_for_its_classes(engine: Engine) -> None:
+    """Few images leave a wide interval, and nothing undecided."""
+    rows = rows_of(engine("torch", [0.02] * 3), counted(engine("onnxruntime", [0.01] * 3), 0, 0, 40, is_exact=True))
+    found = rows["onnxruntime"]
+    assert found["accuracy_drop_high"] > 0.02
+    assert (found["parity"], found["class_disagreements"], found["reason"]) == ("ok", 0, None)
+
+
+def test_the_repeat_with_the_largest_drop_counts(engine: Engine) -> None:
+    """One that is undecided leaves all undecided, and its interval is shown."""
+    records = [
+        counted(engine("onnxruntime_int8", [0.01] * 3, repeat=i), lost, 12, 1000) for i, lost in enumerate((12, 30))
+    ]
+    found = rows_of(*records)["onnxruntime_int8"]
+    assert (found["parity"], found["right_in_torch_only"]) == ("undecided", 30)
+
+
+def test_records_without_counts_are_shown_as_they_were_judged(engine: Engine) -> None:
+    """Those of an older version: there is no interval."""
+    found = rows_of(engine("onnxruntime_int8", [0.01] * 3))["onnxruntime_int8"]
+    assert (found["parity"], found["accuracy_drop_low"], found["images_to_decide"]) == ("ok", None, None)
+
+
+def test_a_report_tells_whether_a_parity_is_undecided(engine: Engine) -> None:
+    """Commands that ran engines end in 3 then."""
+    for lost, told in ((33, False), (60, True)):
+        table = engine_table({"suite/run": (counted(engine("onnxruntime_int8", [0.01] * 3), lost, 27, 2000),)})
+        assert is_undecided(Report((table,), ())) == told
+    assert not is_undecided(Report((), ()))
 
 
 def test_a_percentile_needs_calls_that_support_it(engine: Engine) -> None:

@@ -67,7 +67,9 @@ def _exposed(graph: Any, exported: Any) -> Iterator[tuple[str, str]]:
     import onnx
 
     names, channels = _Names(exported), _channels(exported)
-    outputs, found, blocked = {value.name for value in graph.output}, set(), set()
+    outputs = {value.name for value in graph.output}
+    found: set[str] = set()
+    blocked: set[str] = set()
     for node in list(graph.node):
         value, name = node.output[0], names.of(node)
         if node.op_type != UNBLOCK and (node.domain == BLOCKED or blocked.intersection(node.input)):

@@ -114,7 +114,7 @@ def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
         name,
         title,
         f"{title}: test accuracy against latency on a logarithmic axis, a point an engine and model, its size the peak "
-        "memory; a line joins the engines on one network's front, pale points failed parity, names stand at the "
+        "memory; a line joins the engines on one network's front, pale points lack parity, names stand at the "
         "fastest point of each network.",
         name,
         table.name,

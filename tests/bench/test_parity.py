@@ -21,11 +21,11 @@ onnx = pytest.importorskip("onnx")
 TRIALS = 40
 
 
-@pytest.mark.parametrize(("share", "least"), [(0.01, 1), (0.1, 35), (1.0, 40)])
+@pytest.mark.parametrize(("share", "least"), [(0.01, 30), (0.1, 39), (1.0, 40)])
 def test_a_changed_weight_is_seen(
     benchmark: BenchmarkFixture, exported: Callable[[str], Bench], share: float, least: int
 ) -> None:
-    """In so many of 40 trials; what is not seen moves no logit by ten times torch's own error, or 1e-5."""
+    """In so many of 40 trials; what is not seen moves no layer's value by five times its own error, or by 2e-6."""
     bench = exported("lenet")
     dice, seen = np.random.default_rng(0), []
     benchmark.group = f"one weight of LeNet changed: trials of {TRIALS} in which parity saw it"
