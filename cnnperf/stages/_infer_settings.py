@@ -63,7 +63,9 @@ class Infer(Settings):
     ] = Field(
         default=(1, 32), description="Images in a batch; auto doubles from 1 until the throughput stops rising by 3 %."
     )
-    samples: int = Field(default=64, ge=11, description="Least calls timed; 64 support a p90, 662 a p99.")
+    samples: int = Field(
+        default=64, ge=11, description="Least calls timed; 64 independent ones support a p90, 662 a p99."
+    )
     seconds: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="Least seconds of timed calls.")
     pairs: int = Field(
         default=6, ge=0, le=100, description="Fresh pairs of processes that take turns with torch; 0: no speed-up."
