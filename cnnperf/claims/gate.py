@@ -119,12 +119,12 @@ class _Watcher:
         """Say so."""
         self._context.progress(f"{self._name}: looking at how long calls are")
 
-    def planned(self, minutes: tuple[float, float], looks: Sequence[int]) -> None:
+    def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
         """Say nothing."""
 
     def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
         """Say so."""
         self._context.progress(f"{self._name}: replicate {number}")
 
-    def decided(self, number: int, decisions: Mapping[str, Decision]) -> None:
+    def decided(self, number: int, decisions: Mapping[str, Decision], power: str) -> None:
         """Say nothing."""
