@@ -104,6 +104,7 @@ COLUMNS = (
     ReducedColumn("time_to_target_max_s", metric=_TARGET, value=lambda r: _spread(r.times_to_target, max)),
     ReducedColumn("time_to_target_resolution_s", metric=_TARGET, value=lambda r: r.target_resolution),
     once("train.peak_above_start_bytes", "peak_above_start_bytes", "memory above start", shown=4),
+    once("train.evaluation_peak_above_start_bytes", "evaluation_peak_above_start_bytes"),
     once("train.peak_bytes", "peak_bytes", "peak memory", shown=7),
     once("train.seconds", "train_s"),
     once("train.evaluation_seconds", "evaluation_s"),

@@ -16,6 +16,9 @@ from cnnperf.verdict import Outcome, Verdict
 LEAST_SEEDS = 3
 """Fewer trainings a side do not show how much trainings differ among themselves."""
 
+LEAST_PROCESSES = 2
+"""Of fewer processes a side it is not known how much their memory differs by itself."""
+
 JUDGED = ("count", "bytes", "fraction")
 """Units in which two runs apart in time can be told apart."""
 
@@ -124,6 +127,8 @@ def is_judged(measurement: Measurement) -> bool:
 def judge(pair: Pair, rule: Rule) -> Verdict | Pending:
     """Compare one metric: counts and sizes of artifacts exactly, memory by a margin, fractions by a test.
 
+    The last two need repeats; the figures of a single process are indicative.
+
     Anything else, times above all, is indicative: two runs apart in time cannot tell it.
     """
     measurement = pair.measurement
@@ -154,6 +159,11 @@ def _memory(pair: Pair, rule: Rule) -> Verdict:
     numbers = _middle(pair)
     if pair.unlike_machines:
         return pair.verdict("inconclusive", numbers, f"measure both on one machine: {pair.unlike_machines}")
+    if len(pair.candidate) < LEAST_PROCESSES <= len(pair.baseline):
+        # Were it indicative, a candidate would escape the comparison by leaving repeats out.
+        return pair.verdict("inconclusive", numbers, _lacking(len(pair.baseline), len(pair.candidate), LEAST_PROCESSES))
+    if len(pair.baseline) < LEAST_PROCESSES:
+        return pair.verdict("indicative", numbers, f"{LEAST_PROCESSES} repeats a side are needed")
     before, after = numbers
     if after > before * (1 + rule.theta):
         outcome: Outcome = "worse"
@@ -179,7 +189,8 @@ def _fraction(pair: Pair) -> Verdict | Pending:
         return verdict.model_copy(update={"remark": "does not say of how many it is a fraction"})
     if len(after) < LEAST_SEEDS <= len(before):
         # Were it indicative, a candidate would escape the test by leaving repeats out.
-        return verdict.model_copy(update={"outcome": "inconclusive", "remark": _lacking(before, after)})
+        lacking = _lacking(len(before), len(after), LEAST_SEEDS, " with seeds of their own")
+        return verdict.model_copy(update={"outcome": "inconclusive", "remark": lacking})
     if n < LEAST_SEEDS:
         return verdict.model_copy(update={"remark": f"{LEAST_SEEDS} repeats a side with seeds of their own are needed"})
     if pair.unequal_training:
@@ -190,10 +201,9 @@ def _fraction(pair: Pair) -> Verdict | Pending:
     return Pending(verdict, loss, better)
 
 
-def _lacking(before: Sequence[float], after: Sequence[float]) -> str:
+def _lacking(before: int, after: int, least: int, kind: str = "") -> str:
     return (
-        f"the candidate has {len(after)} of the baseline's {len(before)} repeats with seeds of their own; run "
-        f"{LEAST_SEEDS - len(after)} more of it at least"
+        f"the candidate has {after} of the baseline's {before} repeats{kind}; run {least - after} more of it at least"
     )
 
 

@@ -246,9 +246,10 @@ def _notes(before: Side, after: Side, rule: Rule, tests: int) -> Iterator[str]:
     if new:
         yield f"not in the baseline, and held to nothing: {', '.join(new)}"
     yield (
-        f"counts and artifacts' sizes must be equal, memory may grow by {100 * rule.theta:g} %; of fractions a loss of "
-        f"{100 * rule.tau:g} point is ignored, one of {100 * rule.theta:g} points must be excluded: family-wise alpha "
-        f"{100 * rule.alpha:g} % over {tests} (Holm), beta {100 * rule.beta:g} %"
+        f"counts and artifacts' sizes must be equal, memory of two repeats a side or more may grow by "
+        f"{100 * rule.theta:g} %; of fractions a loss of {100 * rule.tau:g} point is ignored, one of "
+        f"{100 * rule.theta:g} points must be excluded: family-wise alpha {100 * rule.alpha:g} % over {tests} (Holm), "
+        f"beta {100 * rule.beta:g} %"
     )
     yield "times and speeds are indicative: of two processes that run the same code one is easily 20 % slower"
 

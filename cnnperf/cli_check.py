@@ -36,7 +36,7 @@ def check(
     candidate: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to judge.")],
     format: Annotated[Format, typer.Option(help="How to write it.")] = Format.console,  # noqa: A002 - the option's name
 ) -> None:
-    """Hold stored runs to a baseline: counts exactly, memory within 5 %, accuracy by a test over repeats.
+    """Hold stored runs to a baseline: counts exactly, memory of repeats within 5 %, accuracy by a test over them.
 
     Times are shown and judged by nothing: two runs apart in time cannot tell them. Exit status: 0 all the same or
     better, 1 anything worse, missing or failed, 3 anything inconclusive, 2 the runs cannot be compared.

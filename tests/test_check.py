@@ -122,8 +122,26 @@ MEMORY = {100.0: "same", 104.9: "same", 95.5: "same", 105.1: "worse", 90.0: "bet
 @pytest.mark.parametrize(("after", "outcome"), MEMORY.items())
 def test_memory_has_a_margin(repeats: Repeats, held: Held, after: float, outcome: str) -> None:
     """Five hundredths more is still the same."""
-    records = (repeats(0.9, measured=[once("x.bytes", "bytes", v)]) for v in (100.0, after))
+    records = (repeats(0.9, 0.9, measured=[once("x.bytes", "bytes", v)]) for v in (100.0, after))
     assert of(held(*records), "x.bytes").outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("runs", "outcome"), [((1, 1), "indicative"), ((1, 3), "indicative"), ((3, 1), "inconclusive"), ((2, 2), "worse")]
+)
+def test_memory_of_a_single_process_proves_nothing(
+    repeats: Repeats, held: Held, runs: tuple[int, int], outcome: str
+) -> None:
+    """Two identical runs were seen to differ by 111 %; a candidate that leaves repeats out is no pass either."""
+    sides = (
+        repeats(*[0.9] * n, measured=[once("x.bytes", "bytes", v)]) for n, v in zip(runs, (31.2, 65.7), strict=True)
+    )
+    comparison = held(*sides)
+    verdict = of(comparison, "x.bytes")
+    assert (verdict.outcome, verdict.n) == (outcome, min(runs))
+    assert comparison.exit_code == {"worse": 1, "inconclusive": 3, "indicative": 0}[outcome]
+    if outcome != "worse":
+        assert "repeats" in verdict.remark
 
 
 def test_memory_that_scatters_more_than_it_changed_is_inconclusive(trained: Callable[..., Record], held: Held) -> None:
@@ -149,9 +167,9 @@ def test_memory_of_two_machines_is_not_compared(repeats: Repeats, held: Held) ->
 def test_memory_of_two_names_of_like_machines_is_compared(repeats: Repeats, held: Held) -> None:
     """A container has another name each time, and a kernel keeps a little more for itself; the name is listed."""
     memory = [once("x.bytes", "bytes", 100.0)]
-    [before], [after] = (repeats(0.9, measured=memory, host=host) for host in ("box", "shed"))
-    after = after.model_copy(update={"machine": after.machine.model_copy(update={"memory_bytes": 2**34 - 2**24})})
-    comparison = held([before], [after])
+    before, after = (repeats(0.9, 0.9, measured=memory, host=host) for host in ("box", "shed"))
+    smaller = after[0].machine.model_copy(update={"memory_bytes": 2**34 - 2**24})
+    comparison = held(before, [each.model_copy(update={"machine": smaller}) for each in after])
     assert of(comparison, "x.bytes").outcome == "same"
     assert "different, as they may be: host (box against shed)" in comparison.notes
 
@@ -378,7 +396,7 @@ def test_what_a_tag_only_describes_tells_no_figures_apart(
     repeats: Repeats, held: Held, tag: str, values: tuple[Any, Any]
 ) -> None:
     """A peak that stands at another layer is still the peak, and is compared."""
-    before, after = (repeats(0.9, measured=[once("x", "bytes", 100.0, **{tag: value})]) for value in values)
+    before, after = (repeats(0.9, 0.9, measured=[once("x", "bytes", 100.0, **{tag: value})]) for value in values)
     assert of(held(before, after), "x").outcome == "same"
 
 

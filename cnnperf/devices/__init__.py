@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -49,6 +50,12 @@ class Device(Protocol):
 
     def reset_peak(self) -> bool:
         """Begin the peak anew; returns False where the system does not permit it."""
+
+    def returning_memory(self) -> AbstractContextManager[bool]:
+        """Return a context in which freed memory is in use no longer, so that a peak is that of what is needed.
+
+        The context's value is False where the system's allocator cannot be told so, and nothing is changed.
+        """
 
     def used_bytes(self) -> int:
         """Return the memory in use now (CPU: resident set; CUDA: allocated tensors)."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
@@ -15,6 +18,12 @@ STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
 """What clear_refs takes for "begin the peak resident set anew" (proc(5))."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""What mallopt calls them (malloc.h)."""
+MAPPED_BYTES = 2**16
+"""What is smaller is cut from the heap: a map of its own is rounded up to pages of 4 KiB."""
+MOST_MAPPED_BYTES = 2**25
+"""The largest threshold that glibc takes."""
 
 
 class Cpu:
@@ -56,6 +65,28 @@ class Cpu:
         except OSError:
             return False
         return True
+
+    @contextmanager
+    def returning_memory(self) -> Iterator[bool]:
+        """Let the C library map each larger block of memory on its own, and unmap it when it is freed.
+
+        Otherwise it cuts blocks from a heap and keeps what was freed there. Whether the next tensor fits into one of
+        these holes differs from process to process, and with it the resident set by a third. Mapping costs page faults,
+        so nothing is timed within.
+        """
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if not mallopt or not mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            if chosen := os.environ.get("MALLOC_MMAP_THRESHOLD_"):
+                mallopt(M_MMAP_THRESHOLD, int(chosen))
+            else:
+                # The library's own threshold follows what is freed, up to the largest, until it is set; as does this:
+                mallopt(M_MMAP_THRESHOLD, MOST_MAPPED_BYTES)
+                mallopt(M_TRIM_THRESHOLD, 2 * MOST_MAPPED_BYTES)
 
     def used_bytes(self) -> int:
         """Return the resident set."""

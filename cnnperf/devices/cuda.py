@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -79,6 +80,10 @@ class Cuda:
         """Let the peaks begin at what is allocated now."""
         self._cuda.reset_peak_memory_stats(self.index)
         return True
+
+    def returning_memory(self) -> AbstractContextManager[bool]:
+        """Return a context that does nothing: the peaks are those of live tensors."""
+        return nullcontext(True)
 
     def used_bytes(self) -> int:
         """Return the memory of all live tensors."""

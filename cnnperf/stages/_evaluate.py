@@ -114,9 +114,15 @@ class Evaluator:
         batches = math.ceil(count / self._batch_size)
         filled = indices[torch.arange(batches * self._batch_size) % count]
         positions = images.positions(filled).to(images.labels.device)
-        logits = torch.cat(
-            [self._logits(images, batch, flip, normalize) for batch in positions.view(batches, -1).unbind()]
-        )[:count]
+        first, *others = positions.view(batches, -1).unbind()
+        found = self._logits(images, first, flip, normalize)
+        # One tensor for all batches: a small one kept from each would lie in a hole of the heap into which a layer's
+        # output would have fitted, and the next batch would take fresh memory.
+        gathered = found.new_empty((batches, *found.shape))
+        gathered[0] = found
+        for place, batch in enumerate(others, start=1):
+            gathered[place] = self._logits(images, batch, flip, normalize)
+        logits = gathered.flatten(0, 1)[:count]
         labels = images.labels[indices.to(images.labels.device)]
         loss = float(F.cross_entropy(logits, labels))
         if not math.isfinite(loss):

@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from cnnperf import models
+from cnnperf.record import Measurement
 from cnnperf.stages._augment import Batches
 from cnnperf.stages._evaluate import Evaluator, separate_random_numbers
 from cnnperf.stages._images import Images, Normalize, split
 from cnnperf.stages._optimise import Step, autocast
+from cnnperf.stages._peak import Memory
+from cnnperf.stages._single import single
 
 if TYPE_CHECKING:
     from cnnperf.stages import Bench
@@ -27,6 +30,8 @@ INITIALISE_IMAGES = 5000
 """How many training images a model's `initialise` is shown."""
 WARMUP_STEPS = 2
 """The first compiles, imports and allocates; the second shows how long a step takes."""
+MEASURED_STEPS = 2
+"""From the second on, the optimizer's state stands beside all else that a step needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,32 +97,84 @@ class Network:
         return Step(self.forward, self.model, recipe, device)
 
 
-def warm_up(bench: Bench, recipe: Recipe, data: Data, network: Network) -> tuple[Evaluator, float]:
-    """Train (at a learning rate of 0) and evaluate a little, then put everything back as it was.
+class Rehearsal:
+    """Steps (at a learning rate of 0) and evaluations that are no part of the training and leave no trace in it."""
 
-    Returns the evaluator, which knows by now what an image costs it, and the seconds that a step takes.
-    """
-    device = bench.device
-    evaluator = Evaluator(
-        network.forward, network.model, device, data.normalize, recipe.batch_size, autocast(recipe, device.torch_name)
-    )
-    state = list(chain(network.model.parameters(), network.model.buffers()))
-    before = [tensor.detach().clone() for tensor in state]
-    with separate_random_numbers(device.torch_name):
-        step, batches = network.step(recipe, device.torch_name), data.batches(recipe, bench.task.seed)
-        for _ in range(WARMUP_STEPS):
-            device.synchronize()
-            start = perf_counter()
+    def __init__(self, bench: Bench, recipe: Recipe, data: Data, network: Network) -> None:
+        self.evaluator = Evaluator(
+            network.forward,
+            network.model,
+            bench.device,
+            data.normalize,
+            recipe.batch_size,
+            autocast(recipe, bench.device.torch_name),
+        )
+        self._bench = bench
+        self._recipe = recipe
+        self._data = data
+        self._network = network
+
+    def warm_up(self) -> float:
+        """Train and evaluate a little; returns the seconds that a step takes.
+
+        The evaluator knows by now what an image costs it.
+        """
+        device = self._bench.device
+        with self._without_trace():
+            step, batches = self._beginning()
+            for _ in range(WARMUP_STEPS):
+                device.synchronize()
+                start = perf_counter()
+                step(*next(batches), 0.0)
+                device.synchronize()
+                step_s = perf_counter() - start
+            for _ in range(WARMUP_STEPS):
+                self._evaluate(1)
+        return step_s
+
+    def memory(self, memory: Memory) -> Iterator[Measurement]:
+        """Yield how far training steps, and an evaluation, rise above what stands before the first step.
+
+        The evaluation is of as many batches as there were steps; what the training keeps, such as the optimizer's
+        state, stands meanwhile. Nothing is yielded where the system does not tell. The device must be returning memory,
+        and must have been when the data was loaded and the network built: what was freed before leaves holes.
+        """
+        with self._without_trace():
+            # What is compiled, imported and allocated once is no part of a step.
+            step, batches = self._beginning()
             step(*next(batches), 0.0)
-            device.synchronize()
-            step_s = perf_counter() - start
-    for _ in range(WARMUP_STEPS):
-        evaluator(data.train, data.train_indices[: recipe.batch_size])
-    evaluator.seconds = 0.0
-    with torch.no_grad():
-        for tensor, value in zip(state, before, strict=True):
-            tensor.copy_(value)
-    return evaluator, step_s
+            self._evaluate(1, flip=self._recipe.test_flip)
+            del step, batches
+            is_reset = memory.begin()
+            step, batches = self._beginning()
+            for _ in range(MEASURED_STEPS):
+                images, labels = next(batches)
+                step(images, labels, 0.0)
+            of_steps = memory.risen()
+            memory.again()
+            self._evaluate(MEASURED_STEPS, flip=self._recipe.test_flip)
+            of_evaluation = memory.risen()
+        if is_reset and of_steps is not None and of_evaluation is not None:
+            yield single("train.peak_above_start_bytes", "bytes", of_steps, "lower")
+            yield single("train.evaluation_peak_above_start_bytes", "bytes", of_evaluation, "lower")
+
+    def _beginning(self) -> tuple[Step, Batches]:
+        recipe, bench = self._recipe, self._bench
+        return self._network.step(recipe, bench.device.torch_name), self._data.batches(recipe, bench.task.seed)
+
+    def _evaluate(self, batches: int, *, flip: bool = False) -> None:
+        self.evaluator(self._data.train, self._data.train_indices[: batches * self._recipe.batch_size], flip=flip)
+
+    @contextmanager
+    def _without_trace(self) -> Iterator[None]:
+        state = list(chain(self._network.model.parameters(), self._network.model.buffers()))
+        before = [tensor.detach().clone() for tensor in state]
+        with separate_random_numbers(self._bench.device.torch_name):
+            yield
+        self.evaluator.seconds = 0.0
+        with torch.no_grad():
+            for tensor, value in zip(state, before, strict=True):
+                tensor.copy_(value)
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from cnnperf.stages import Bench
 from cnnperf.stages._evaluate import SHARE, Outcome, affordable
 from cnnperf.stages._images import subset
 from cnnperf.stages._loop import Training
+from cnnperf.stages._peak import Memory
 from cnnperf.stages._recipe import Recipe
-from cnnperf.stages._setup import Data, Network, frozen_heap, warm_up
+from cnnperf.stages._setup import Data, Network, Rehearsal, frozen_heap
 from cnnperf.stages._single import single
 from cnnperf.task import Scalar
 
@@ -37,18 +38,21 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     device.ready_torch()
     torch.manual_seed(bench.task.seed)
     watch = Stopwatch(device)
-    data = Data.load(bench, recipe)
-    yield watch.lap("train.load_seconds")
-    network = Network.build(bench, recipe, data)
-    yield watch.lap("train.build_seconds")
-    evaluator, step_s = warm_up(bench, recipe, data, network)
+    memory = Memory(device)
+    with device.returning_memory() as returns:
+        data = Data.load(bench, recipe)
+        yield watch.lap("train.load_seconds")
+        network = Network.build(bench, recipe, data)
+        yield watch.lap("train.build_seconds")
+        rehearsal = Rehearsal(bench, recipe, data, network)
+        if returns:
+            yield from rehearsal.memory(memory)
+    step_s, evaluator = rehearsal.warm_up(), rehearsal.evaluator
     yield watch.lap("train.warmup_seconds")
 
-    memory = Memory(device)
     training = Training(bench, recipe, data, network, evaluator, step_s)
     with frozen_heap():
         yield from training.run()
-    yield from memory.peaks()
 
     left_s = SHARE * training.clock.seconds - evaluator.seconds
     passes = (3 if recipe.test_flip else 1) + (0 if recipe.normalize_eval else 1)
@@ -64,6 +68,7 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     if data.raw:
         accuracy = evaluator(data.test, indices, normalize=data.raw).accuracy
         yield single("train.test_accuracy_raw", "fraction", accuracy, "higher", n=count, images=images)
+    yield from memory.peaks()
     yield single("train.evaluation_seconds", "s", evaluator.seconds, "lower")
     parameters = sum(parameter.numel() for parameter in network.model.parameters())
     yield single("train.parameters", "count", parameters, "lower")
@@ -85,25 +90,6 @@ class Stopwatch:
         self._device.synchronize()
         start, self._start = self._start, perf_counter()
         return single(metric, "s", self._start - start, "lower")
-
-
-class Memory:
-    """The peak of the whole process, and how far training rises above what stood before it."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self._before = device.peak_bytes()
-        self._is_reset = device.reset_peak()
-        self._start = device.used_bytes()
-
-    def peaks(self) -> Iterator[Measurement]:
-        """Yield the peaks so far; nothing that the system does not tell."""
-        since = self._device.peak_bytes()
-        for name, peak in since.items():
-            # No direction: most of it is Python, torch and the images, and a comparison of that is none of networks.
-            yield single(f"train.{name}", "bytes", max(peak, self._before[name]))
-        if self._is_reset and "peak_bytes" in since:
-            yield single("train.peak_above_start_bytes", "bytes", max(0, since["peak_bytes"] - self._start), "lower")
 
 
 def tested(outcome: Outcome, classes: tuple[str, ...], images: str) -> Iterator[Measurement]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +43,57 @@ def test_peak_remembers_what_is_gone_until_it_is_reset() -> None:
     assert 60 * MIB < device.peak_bytes()["peak_bytes"] - start < 80 * MIB
     assert device.reset_peak()
     assert device.peak_bytes()["peak_bytes"] - start < 20 * MIB
+
+
+HOLES = """
+import resource, sys
+
+import numpy as np
+
+from cnnperf.devices.cpu import acquire
+
+def left(device):
+    start = device.used_bytes()
+    pairs = [(np.ones(2**20, np.uint8), np.ones(5000, np.uint8)) for _ in range(16)]
+    small = [second for first, second in pairs]
+    del pairs
+    return (device.used_bytes() - start) / 2**20
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        np.ones(2**20, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+device = acquire()
+with device.returning_memory() as returns:
+    print(returns, left(device), faults())
+print(left(device), (faults(), faults())[1])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep freed memory as they please")
+@pytest.mark.parametrize(
+    "environment", [{}, {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}]
+)
+def test_memory_that_is_freed_is_in_use_no_longer(environment: dict[str, str]) -> None:
+    """Of 16 MiB nothing is left, though something lies between the pieces; later they are kept, and cost no faults."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", HOLES], env=bare | environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    (returns, within, mapping), (outside, kept) = (line.split() for line in done.stdout.splitlines())
+    assert returns == "True"
+    assert float(within) < 2
+    assert float(outside) > 10
+    assert int(kept) < 1000 < int(mapping)
+
+
+def test_where_memory_cannot_be_returned_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A C library without mallopt is left as it is."""
+    monkeypatch.setattr(cpu.ctypes, "CDLL", lambda name: object())
+    with cpu.acquire().returning_memory() as returns:
+        assert not returns
 
 
 @linux

@@ -1,0 +1,45 @@
+"""The peak of the whole process, and how far a piece of work rises above what stood before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cnnperf.devices import Device
+from cnnperf.record import Measurement
+from cnnperf.stages._single import single
+
+
+class Memory:
+    """Reads the device's peaks and forgets none of them when they begin anew."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._start = 0
+        self._peaks: dict[str, int] = {}
+
+    def begin(self) -> bool:
+        """Let the peak begin anew, and work be measured from here; False where the system does not permit it."""
+        is_reset = self.again()
+        self._start = self._device.used_bytes()
+        return is_reset
+
+    def again(self) -> bool:
+        """Let the peak begin anew for another piece of work, which is measured from the same start."""
+        self._recall()
+        return self._device.reset_peak()
+
+    def risen(self) -> int | None:
+        """Return by how many bytes the peak lies above the start; None where the system does not tell."""
+        peak = self._device.peak_bytes().get("peak_bytes")
+        return None if peak is None else max(0, peak - self._start)
+
+    def peaks(self) -> Iterator[Measurement]:
+        """Yield the peaks of the whole process so far; nothing that the system does not tell."""
+        self._recall()
+        for name, peak in self._peaks.items():
+            # No direction: most of it is Python, torch and the images, and a comparison of that is none of networks.
+            yield single(f"train.{name}", "bytes", peak)
+
+    def _recall(self) -> None:
+        for name, peak in self._device.peak_bytes().items():
+            self._peaks[name] = max(peak, self._peaks.get(name, 0))
