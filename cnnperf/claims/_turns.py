@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 Timed = Callable[[], float]
 
 
 def in_turns(ours: Timed, theirs: Timed, rounds: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return what both measured, a value a round each; who begins alternates, so that a drift meets both alike."""
-    figures, readings = [], []
-    for number in range(rounds):
-        if number % 2:
+    """Return what both measured, a value a round each; who begins is drawn, so that a drift meets both alike."""
+    dice, figures, readings = random.Random(0), [], []
+    for _ in range(rounds):
+        if dice.random() < 0.5:
             readings.append(theirs())
             figures.append(ours())
         else:

@@ -9,7 +9,9 @@ from stand_ins import verdicts
 
 from cnnperf.claims import Context, training
 from cnnperf.claims._stages import Made
-from cnnperf.claims.training import Known, by_hand, check
+from cnnperf.claims.training import by_hand, check, predicted
+
+SEEDS = (-0.0008, -0.0004, 0.0, 0.0004, 0.0008)
 
 
 @pytest.fixture
@@ -47,6 +49,13 @@ def test_it_fails_for_another_accuracy(
 ) -> None:
     """Than the one that is known, and than that of the weights."""
     true = by_hand(engines)
-    monkeypatch.setattr(training, "KNOWN", {"synthetic": Known(true + known, 0.004)})
+    monkeypatch.setattr(training, "KNOWN", {"synthetic": [true + known + seed for seed in SEEDS]})
     said(true + off)
     assert verdicts(check(context())) == came_to
+
+
+def test_another_training_may_lie_within_its_prediction_interval() -> None:
+    """Five values of mean 3 and variance 2.5: 3 ± 4.604 × √2.5 × √1.2, as in a table of Student's t."""
+    mean, half_width = predicted([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert mean == 3.0
+    assert half_width == pytest.approx(4.604 * 1.5811 * 1.0954, rel=1e-4)
