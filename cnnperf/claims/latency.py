@@ -16,9 +16,11 @@ CLAIM = "The latency of ONNX Runtime is that of a bare loop over the same sessio
 LIMIT_S = 200.0
 
 TURN_S = 0.06
+WARMUP_S = 0.3
+"""At most, before each turn: the engine has been at work just before."""
 CALLS = 8, 64
 """The fewest and the most in a turn."""
-ROUNDS_S = 12.0
+ROUNDS_S = 8.0
 ROUNDS, FORCED_ROUNDS = (24, 96), 16
 """As many turns of both as fit into ROUNDS_S, but no fewer and no more: turns of short calls vary more."""
 BAR = Bar.within(0.03, "README: within 3 %")
@@ -63,7 +65,7 @@ class Loops:
 
     def ours(self) -> tuple[float, ...]:
         """Return the seconds of calls as `infer` takes them."""
-        plan = Plan(samples=self.calls, seconds=0.0, sample_s=0.0, warmup_s=5.0)
+        plan = Plan(samples=self.calls, seconds=0.0, sample_s=0.0, warmup_s=WARMUP_S)
         return sample(self._call, self._engine.synchronize, plan).call_s
 
     def by_hand(self) -> list[float]:
