@@ -107,7 +107,8 @@ class _Names:
             return str(node.output[0])
         if called in self._writers:
             return self._fused(called, node)
-        return next((value for value, writer in self._writers.items() if writer.name == called), None)
+        # A file's nodes need no names.
+        return next((value for value, writer in self._writers.items() if called and writer.name == called), None)
 
     def _fused(self, value: str, node: Any) -> str | None:
         """Return what becomes of a value by the sum and the activation that were fused to the node that wrote it."""

@@ -38,7 +38,7 @@ def in_float64(path: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.
     """
     import onnx
 
-    nodes = () if path.with_name(f"{path.name}.data").exists() else onnx.load(path).graph.node
+    nodes = () if _is_divided(path) else onnx.load(path).graph.node
     with _worded(path):
         found = _in_float64(path, images, [output for node in nodes for output in node.output if output])
     return {
@@ -53,10 +53,13 @@ def layer_values(
 ) -> dict[str, LayerValue]:
     """Return the values that `in_float64` computed, each with the error that float32 makes before any optimisation.
 
-    Values that are nothing but zeros, or not finite, are left out: an error has no measure there.
+    Values that are nothing but zeros, or not finite, are left out: an error has no measure there. None of a file with
+    its weights beside it.
     """
     import onnx
 
+    if _is_divided(path):
+        return {}
     model = onnx.load(path)
     last = model.graph.output[0].name
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in exact if name != last)
@@ -70,6 +73,10 @@ def layer_values(
             rounded = LayerValue(value.astype(np.float32), 0.0)
             values[name] = LayerValue(rounded.exact, rounded.error(found[name]))
     return values
+
+
+def _is_divided(path: Path) -> bool:
+    return path.with_name(f"{path.name}.data").exists()
 
 
 @contextmanager

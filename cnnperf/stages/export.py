@@ -66,13 +66,14 @@ class Export(Settings):
 def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     """Export the network, from its trained weights or freshly built, and check the file.
 
-    Yields seconds, sizes and counts. Leaves the artifacts `onnx` and `golden`, what torch computes from test images in
-    float32 and float64. A model that is an ONNX file is checked and left as it is. Raises StageError for a network that
-    cannot be exported, EngineError where onnx is not there.
+    Yields seconds, sizes and counts. Leaves the artifacts `onnx`, `golden`, what torch computes from test images in
+    float32 and float64, and `layers`, every value of the file's graph in float64. A model that is an ONNX file is
+    checked and left as it is. Raises StageError for a network that cannot be exported, or not as itself, EngineError
+    where onnx is not there.
     """
     inputs, path = Inputs.of(bench), bench.artifact("onnx", "model.onnx")
     left = bench.artifact("golden", "golden.npz")
-    require("export", "onnx", "onnxruntime", "onnxscript")
+    require("export", "onnx", "onnxruntime")
     if bench.task.cell.model.is_onnx:
         copy(Path(bench.task.cell.model.name), path)
         yield from checked(path)
@@ -80,10 +81,13 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
         of_file.save(left)
         _keep_layers(bench, path, inputs.test(of_file.indices[:LAYER_IMAGES]))
         return
+    require("export", "onnxscript")
     model = network(source_of(bench))
     cached = Roots.from_environment().cache / "onnx" / f"{content_hash(bench, model, settings)}.onnx"
     counted = cached.with_suffix(".json")
+    cure = "try another opset"
     if cached.exists() and counted.exists():
+        cure = f"remove {cached}"
         shutil.copyfile(cached, path)
         nodes = json.loads(counted.read_text())["torch_nodes"]
     else:
@@ -98,7 +102,7 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     of_torch = golden(model, inputs, bench.device.torch_name, settings.test_images)
     of_torch.save(left)
     images = inputs.test(of_torch.indices[:LAYER_IMAGES])
-    yield from proved(model, of_torch, _keep_layers(bench, path, images), images)
+    yield from proved(model, of_torch, _keep_layers(bench, path, images), images, cure)
     yield single("export.threads", "count", torch.get_num_threads())
 
 
@@ -110,25 +114,27 @@ def _keep_layers(bench: Bench, path: Path, images: NDArray[np.float32]) -> NDArr
 
 
 def proved(
-    model: nn.Module, of_torch: Golden, of_file: NDArray[np.float64], images: NDArray[np.float32]
+    model: nn.Module, of_torch: Golden, of_file: NDArray[np.float64], images: NDArray[np.float32], cure: str
 ) -> Iterator[Measurement]:
     """Yield how far the file's logits lie from torch's, both in float64, of torch's spread between classes.
 
-    Raises StageError where that is more than float32's rounding of the weights, and so for each image of another class
-    that is no tie.
+    cure: for a file that is not torch's. Raises StageError where that is more than float32's rounding of the weights,
+    and so for each image of another class that is no tie.
     """
     exact = of_torch.exact[: len(images)]
     if not np.isfinite(exact).all():
         raise StageError("torch's own output is not finite (NaN or infinite); train the network anew")
+    if not np.isfinite(of_file).all():
+        raise StageError(f"the exported network is not torch's: its output is not finite (NaN or infinite); {cure}")
     unit = spread(exact)
     error = float(np.abs(of_file - exact).max()) / unit
     allowed = max(ROUNDING_FACTOR * rounding(model, images) / unit, RESOLUTION)
     yield single("export.error_to_float64", "1", error, "lower", n=len(images))
     yield single("export.allowed_error_to_float64", "1", allowed, None)
-    if not error <= allowed:
+    if error > allowed:
         raise StageError(
             f"the exported network is not torch's: in float64 their logits lie {error:.2g} of the spread between "
-            f"classes apart, and {allowed:.2g} is allowed; remove the cached export, or try another opset"
+            f"classes apart, and {allowed:.2g} is allowed; {cure}"
         )
 
 
