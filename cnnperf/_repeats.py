@@ -37,8 +37,10 @@ class Repeats:
 
     @property
     def device_label(self) -> str | None:
-        """Return the hardware of the device: the processor's model or the GPU's."""
-        return self.machine.label(self.task.cell.device.name)
+        """Return the hardware of the device: the processor's model or the GPU's; in need of both, torch's name for it."""
+        label = self.machine.label(self.task.cell.device.name)
+        read_back = (m.tags["label"] for r in self.records for m in r.find(f"{r.task.stage}.device_index"))
+        return label or next(map(str, read_back), None)
 
     @property
     def ok(self) -> tuple[Record, ...]:

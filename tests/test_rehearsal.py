@@ -23,7 +23,8 @@ def test_one_suite_changes_nothing_and_the_other_only_the_time() -> None:
     """The arms run the same code; the second candidate spins, so that its CPU time says the same."""
     unchanged, slowed = CANDIDATES.values()
     assert (unchanged.slowdown, slowed.slowdown, slowed.slowdown_by) == (0.0, SLOWDOWN, "spin")
-    assert unchanged.launch(1, 3) == slowed.launch(1, 3)
+    task = cells()[0].tasks[0]
+    assert unchanged.launch(task, 3) == slowed.launch(task, 3)
 
 
 def test_its_scope_is_kept() -> None:

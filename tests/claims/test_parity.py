@@ -44,7 +44,7 @@ def test_it_fails_for_a_parity_that_refuses_all(
     context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file as exported is not to be refused."""
-    monkeypatch.setattr("cnnperf.stages._parity.ERROR_FACTOR", 0.0)
+    monkeypatch.setattr("cnnperf.stages._parity.CAP", 0.0)
     found = verdicts(check(context()))
     assert (found[REFUSED], found[ACCEPTED]) == ("held", "failed")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -82,6 +81,7 @@ def source(device: Device) -> Source:
         folder=Path(),
         device=device,
         threads=1,
+        waiting="brief",
     )
 
 
@@ -130,7 +130,8 @@ def test_the_cpu_s_provider_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     """There is nothing to choose."""
     runtime = Runtime()
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
-    session = engine.load(replace(source(acquire())))
+    monkeypatch.setattr(engine, "require", lambda *names: None)
+    session = engine.load(source(acquire()))
     assert (runtime.told, runtime.preloaded) == ({}, 0)
     assert "tf32" not in session.facts
     assert session.is_exact

@@ -32,7 +32,7 @@ from cnnperf.stages._memory import AllocatorPeak
 from cnnperf.stages._profile_settings import Profile
 from cnnperf.stages._recipe import Recipe
 from cnnperf.stages._samples import Inputs
-from cnnperf.stages._setup import Data, Network, warm_up
+from cnnperf.stages._setup import Data, Network, Rehearsal
 from cnnperf.stages._source import source_of
 from cnnperf.stages.train import measure as train
 from cnnperf.task import Choice
@@ -126,7 +126,8 @@ def test_a_warm_up_knows_a_step_and_an_image(gpu: FakeCuda, on_gpu: MakeBench, r
     data = Data.load(made, chosen)
     network = Network.build(made, chosen, data)
     with gpu.running():
-        evaluator, found_s = warm_up(made, chosen, data, network)
+        rehearsal = Rehearsal(made, chosen, data, network)
+        found_s, evaluator = rehearsal.warm_up(), rehearsal.evaluator
         before = gpu.timeline.launched.total()
         evaluator(data.train, data.train_indices[:320])
         launched = gpu.timeline.launched.total() - before
@@ -361,10 +362,10 @@ engine.provider_options = lambda device: {}
 opened = engine.Session._open
 
 
-def open_on_cpu(session, options):
+def open_on_cpu(session, options, file=None):
     options.log_severity_level = 3
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
-    return opened(session, options)
+    return opened(session, options, file)
 
 
 engine.Session._open = open_on_cpu
