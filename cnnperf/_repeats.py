@@ -37,7 +37,7 @@ class Repeats:
 
     @property
     def device_label(self) -> str | None:
-        """Return the hardware of the device: the processor's model or the GPU's; in need of both, torch's name for it."""
+        """Return the hardware of the device: the processor's model or the GPU's; if neither is known, torch's word."""
         label = self.machine.label(self.task.cell.device.name)
         read_back = (m.tags["label"] for r in self.records for m in r.find(f"{r.task.stage}.device_index"))
         return label or next(map(str, read_back), None)
