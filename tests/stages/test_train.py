@@ -282,8 +282,9 @@ def test_without_validation_images_there_is_no_validation(bench: MakeBench, reci
     assert sum(m.tags["n"] for m in named(found, "train_accuracy")) == value(found, "samples")
 
 
-def test_points_say_where_they_stand(bench: MakeBench, recipe: MakeRecipe) -> None:
+def test_points_say_where_they_stand(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last evaluation stands at the end and counts all the validation images there are."""
+    monkeypatch.setattr("cnnperf.stages._loop.SHARE", 1e9)  # On a busy machine there is no time for the last one.
     found = list(measure(bench(), recipe(epochs=2)))
     last = named(found, "validation_accuracy")[-1]
     assert last.tags["step"] == 24
