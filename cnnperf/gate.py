@@ -39,21 +39,25 @@ class Watcher(Protocol):
     """Who follows a comparison."""
 
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
-        """So many contests are looked at, once; all will take from so many minutes, if nothing changed, to so many."""
+        """Calibration begins: each of `contests` is timed once.
+
+        minutes: bounds of the whole comparison, the lower one if nothing changed.
+        """
 
     def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
-        """Now that the times are known, it will take from so many minutes, if nothing changed, to so many.
+        """Calibration has ended.
 
-        power: how often a slowdown will be found, by how much the replicates may scatter.
+        minutes: until the first look and until the last. looks: numbers of replicates. power: share of slowdowns that
+        are found, for several standard deviations of the replicates, in words.
         """
 
     def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
         """A contest has been measured for the n-th time, or failed."""
 
     def decided(self, number: int, decisions: Mapping[str, Decision], power: str) -> None:
-        """After so many replicates this is decided; all else is measured on.
+        """A look has been taken after `number` replicates; contests without a decision are measured further.
 
-        power: how often a slowdown is found in a run whose replicates scatter as much as these do.
+        power: share of slowdowns that are found, for the standard deviation of these replicates, in words.
         """
 
 

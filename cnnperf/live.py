@@ -123,7 +123,7 @@ class DuetScreen:
         )
 
     def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
-        """It will take from so many minutes to so many, and find a slowdown so often."""
+        """Print the minutes to the first and the last look, and the power."""
         self._looks = looks
         self._print(
             f"planned: about {minutes[0]:.1f} minutes ({looks[0]} replicates) if nothing changed, "

@@ -24,7 +24,7 @@ def product(torch_name: str) -> Callable[[], object]:
 
 
 def waiting(torch_name: str) -> Callable[[], object]:
-    """Return torch's own synchronisation; on the CPU there is nothing to wait for."""
+    """Return torch's function that waits for the device; on the CPU it does nothing."""
     if torch.device(torch_name).type == "cpu":
         return lambda: None
     synchronize: Callable[[], object] = torch.get_device_module(torch_name).synchronize
@@ -32,7 +32,7 @@ def waiting(torch_name: str) -> Callable[[], object]:
 
 
 def call_s(call: Callable[[], object], wait: Callable[[], object], calls: int) -> float:
-    """Return the seconds of a call by a bare loop: so many calls, one wait, the host's clock."""
+    """Return seconds a call: a loop of `calls` calls and one synchronisation, timed by the host's clock."""
     start = perf_counter()
     for _ in range(calls):
         call()
@@ -41,7 +41,7 @@ def call_s(call: Callable[[], object], wait: Callable[[], object], calls: int) -
 
 
 def calls_for(call: Callable[[], object], wait: Callable[[], object], seconds: float) -> int:
-    """Return how many calls take about so many seconds; the first, which loads libraries, does not count."""
+    """Return the number of calls that take about `seconds`; the first call, which loads libraries, is not timed."""
     call()
     wait()
     calls = 1

@@ -31,7 +31,7 @@ class Device(Protocol):
     torch_name: str
     """What `torch.device` takes, such as `cuda:1`."""
     numerics: Numerics | None
-    """None where there is nothing to choose."""
+    """None on the CPU, which has none of these settings."""
     has_tf32: bool
     is_asynchronous: bool
     """Whether work is only queued when a call returns, and done when `synchronize` does."""
