@@ -247,7 +247,7 @@ def judged(series: Series, looks: Sequence[int], replicates: int) -> dict[str, A
 
 
 def decided(series: Mapping[str, Series], looks: Sequence[int], replicates: int) -> dict[str, Decision]:
-    """Apply the rule of `cnnperf ab` to the stored differences of a run; `replicates` is the number that it measured."""
+    """Apply the rule of `cnnperf ab` to the stored differences of a run of so many replicates."""
     return decide(series, Rule(), looks_taken(looks, replicates), final=True)
 
 
