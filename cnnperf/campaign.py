@@ -8,6 +8,7 @@ again; and the counts.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -30,7 +31,12 @@ from cnnperf.stats import SignedRanks, binomial_bounds, drifts, signed_rank_tail
 from cnnperf.table import Column, Report, Row, Table
 from cnnperf.task import Frozen
 
-Condition = Literal["quiet", "neighbour"]
+Condition = Literal["quiet", "neighbour", "shared"]
+CONDITIONS: dict[Condition, str] = {
+    "quiet": "on a quiet machine",
+    "neighbour": "beside a process that keeps one core busy",
+    "shared": "beside other work of the machine",
+}
 RUN, VERDICTS = "campaign.json", "verdicts.json"
 DECIDED_EXITS = (0, 1, 3)
 """What `cnnperf ab` ends with where it has measured to the end."""
@@ -50,6 +56,8 @@ class Run(Frozen):
     command: tuple[str, ...]
     began: str
     seconds: float
+    load: float
+    """Load average of the run's last five minutes; the measurement itself is one of it."""
     exit_code: int
 
 
@@ -65,11 +73,12 @@ def measure(
 ) -> Run:
     """Compare this tree with itself on a suite by one run of `cnnperf ab`, and keep the run in a folder below `out`.
 
-    condition: `neighbour` has another process keep one core busy meanwhile. threads, pairs, minutes: of `cnnperf ab`.
+    condition: `neighbour` has another process keep one core busy meanwhile; `shared` says that the machine has other
+    work, and starts none. threads, pairs, minutes: of `cnnperf ab`.
     Raises UsageError for what the command refuses, RunError where it did not measure to the end: no such run counts.
     """
     if condition not in get_args(Condition):
-        raise UsageError(f"--condition: unknown condition {condition!r}; give quiet or neighbour")
+        raise UsageError(f"--condition: unknown condition {condition!r}; give quiet, neighbour or shared")
     folder = _new_folder(out, occasion, condition)
     given = {"--threads": threads, "--minutes": minutes}
     options = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
@@ -87,6 +96,7 @@ def measure(
         command=("cnnperf", *words),
         began=began,
         seconds=time.monotonic() - start,
+        load=os.getloadavg()[1],
         exit_code=done.returncode,
     )
     (folder / VERDICTS).write_text(done.stdout, encoding="utf-8")
@@ -107,7 +117,7 @@ def _new_folder(out: Path, occasion: str, condition: Condition) -> Path:
 @contextmanager
 def neighbour(condition: Condition) -> Iterator[None]:
     """Keep one core busy by another process, where the condition asks for it."""
-    if condition == "quiet":
+    if condition != "neighbour":
         yield
         return
     with subprocess.Popen([sys.executable, "-c", BUSY]) as process:
@@ -120,6 +130,7 @@ def neighbour(condition: Condition) -> Iterator[None]:
 COLUMNS = (
     *(Column(name) for name in ("run", "began", "occasion", "condition", "host", "cpu")),
     *(Column(name, unit="count") for name in ("cores", "threads")),
+    Column("load"),
     *(Column(name) for name in ("torch", "cell", "metric")),
     Column("calls", unit="count"),
     Column("pairs", unit="count"),
@@ -208,6 +219,7 @@ def rows_of(folder: Path) -> Iterator[Row]:
             "condition": run.condition,
             **{name: machine[name] for name in ("host", "cpu", "cores")},
             "threads": header["contests"][key][0]["threads"],
+            "load": run.load,
             "torch": machine["packages"]["torch"],
             "cell": verdict["cell"],
             "metric": verdict["metric"],
@@ -295,12 +307,14 @@ def exact_level(n: int) -> float:
     return float(max(tail[tail <= LEVEL], default=0.0))
 
 
-def sentence(total: Row) -> str:
-    """Say what all runs together came to, as the README does; `total` is the last row of `counts`."""
+def sentence(rows: Sequence[Row]) -> str:
+    """Say what all runs together came to, as the README does; `rows` are those of `counts`."""
+    *groups, total = rows
+    conditions = ", ".join(words for name, words in CONDITIONS.items() if name in {row["condition"] for row in groups})
     return (
         f"measured: {total['worse']} of {total['cell_metrics']} cell-metrics that were held against themselves were "
         f"called worse (95 % upper bound {_percent(total['worse_high'])}), in {total['runs']} runs on "
-        f"{total['occasions']} occasions, quiet and beside a busy process; {total['inconclusive']} were inconclusive. "
+        f"{total['occasions']} occasions ({conditions}); {total['inconclusive']} were inconclusive. "
         f"Judged one by one, without Holm, {total['alone_worse']} were worse. At the first look the exact test for any "
         f"difference at {100 * LEVEL:g} % called {total['slower']} of {total['tested']} slower and {total['faster']} "
         f"faster, where exchangeable arms give {total['level'] * total['tested']:.0f} each"

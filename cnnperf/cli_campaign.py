@@ -15,7 +15,11 @@ def measure(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the campaign; each run makes a folder in it.")],
     occasion: Annotated[str, typer.Option(metavar="NAME", help="Name of the occasion, such as the day and the hour.")],
     condition: Annotated[
-        str, typer.Option(metavar="C", help="quiet, or neighbour: another process keeps one core busy meanwhile.")
+        str,
+        typer.Option(
+            metavar="C",
+            help="quiet; neighbour: another process keeps one core busy; shared: the machine has other work.",
+        ),
     ] = "quiet",
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Threads of each side, instead of the suite's.")
@@ -64,7 +68,7 @@ def report(
         raise RunError(f"{out}: cannot be written ({error.strerror}); give another folder with --out") from error
     for note in made.notes:
         print(note, file=sys.stderr)
-    print(campaign.sentence(made.tables[1].rows[-1]))
+    print(campaign.sentence(made.tables[1].rows))
 
 
 def add_commands(app: typer.Typer) -> None:
