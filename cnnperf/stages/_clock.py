@@ -39,6 +39,11 @@ class Clock:
         """Mark the end of a step."""
         self._marks.append(self._device.mark())
 
+    @property
+    def unread_s(self) -> float:
+        """The seconds from the last reading to the last tick, on a device that has done its work when it is marked."""
+        return self._device.elapsed_s(self._marks[0], self._marks[-1])
+
     def read(self) -> None:
         """Wait for the device and enter the steps since the last reading; the clock runs on from the last tick."""
         self._device.synchronize()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LAP_S = 0.5
 """How long a device that computes behind the caller's back is left to itself."""
+BRIEF_LAP_S = 0.01
+"""How long steps follow each other on another device before their losses are looked at: together that costs less."""
 AFTER_STEP_EVERY = 5
 """After how many steps a batch is looked at again, where training accuracy is also read after the step."""
 REPORT_S = 1.0
@@ -37,8 +39,8 @@ REPORT_S = 1.0
 class Training:
     """One training: what it has used of its budget, and what was measured on the way.
 
-    Steps come in laps. After a lap the device is waited for, the losses are looked at and the clock is read: on the CPU
-    after each step, which costs nothing there; elsewhere a few times a second, since each wait empties the queue.
+    Steps come in laps. After a lap the device is waited for, losses and logits are looked at and the clock is read: on
+    the CPU after some milliseconds; elsewhere a few times a second, since each wait empties the queue.
     """
 
     def __init__(
@@ -113,30 +115,37 @@ class Training:
 
     def _lap(self) -> None:
         first, start = len(self.losses), self.clock.seconds
-        steps = self._lap_steps()
-        losses, rights, rates = [], [], []
-        for ahead in range(steps):
+        losses, answers, rates = [], [], []
+        for ahead in range(self._lap_steps()):
             images, labels = next(self._batches)
             # Between two readings of the clock, a budget in seconds is taken to be used at the speed of the last lap.
             rates.append(learning_rate(self._recipe, self._progress(first + ahead, start + ahead * self._step_s)))
-            loss, right = self._step(images, labels, rates[-1])
+            loss, logits = self._step(images, labels, rates[-1])
             losses.append(loss)
-            rights.append(right)
+            answers.append((logits, labels))
             self.clock.tick()
+            if self._is_used_up(start):
+                break
         self.clock.read()
-        self._step_s = (self.clock.seconds - start) / steps
+        self._step_s = (self.clock.seconds - start) / len(losses)
         self._note(numbers(losses), rates)
-        self._right += numbers(rights)
+        self._right += right_of_each(answers)
         if self._looks_again and len(self.losses) % AFTER_STEP_EVERY == 0:
             self._right_after.append(self._evaluator.again(images, labels))
             self.clock.start()
 
     def _lap_steps(self) -> int:
-        if not self._waits or self._looks_again:
+        if self._looks_again:
             return 1
         each = self._progress(1, self._step_s)
         until_next = math.ceil((min(self._next_point, 1.0) - self.progress) / each - 1e-6)
-        return max(1, min(int(LAP_S / self._step_s), until_next))
+        return max(1, min(int((LAP_S if self._waits else BRIEF_LAP_S) / self._step_s), until_next))
+
+    def _is_used_up(self, start: float) -> bool:
+        """Tell whether a lap that began at `start` seconds has come to the next point of a budget in seconds."""
+        if self._waits or self._recipe.seconds is None:
+            return False
+        return start + self.clock.unread_s >= self._recipe.seconds * min(self._next_point, 1.0)
 
     def _note(self, losses: list[float], rates: list[float]) -> None:
         for loss, rate in zip(losses, rates, strict=True):
@@ -228,6 +237,13 @@ class Training:
             images_per_s=self._samples / self.clock.seconds,
             progress=min(self.progress, 1.0),
         )
+
+
+def right_of_each(answers: list[tuple[Tensor, Tensor]]) -> list[int]:
+    """Return how many of each batch's logits (N×classes) name the label, read from the device all at once."""
+    logits, labels = (torch.stack(tensors) for tensors in zip(*answers, strict=True))
+    found: list[int] = (logits.argmax(2) == labels).sum(1).tolist()
+    return found
 
 
 def numbers(scalars: list[Tensor]) -> list[Any]:

@@ -14,7 +14,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -94,11 +94,12 @@ def _answer() -> None:
     for line in sys.stdin:
         name = line.strip()
         if name not in steps:
-            steps = {name: _step(name)}
+            steps = {name: prepared(name)[0]}
         print(json.dumps(_timed(steps[name])), flush=True)
 
 
-def _step(name: str) -> Any:
+def prepared(name: str) -> tuple[Callable[[], Any], Any, Any]:
+    """Return what takes a network's training step, the network and a batch of its images, N×3×32×32."""
     from cnnperf.datasets import Roots
     from cnnperf.devices.cpu import acquire
     from cnnperf.stages import Bench
@@ -121,7 +122,7 @@ def _step(name: str) -> Any:
     def call() -> None:
         step(*next(batches), 0.0)[0].item()
 
-    return call
+    return call, network.model, next(batches)[0]
 
 
 def _timed(call: Any) -> float:

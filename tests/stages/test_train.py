@@ -69,11 +69,36 @@ def test_budget_in_seconds_ends_with_the_step_that_uses_it_up(bench: MakeBench, 
     assert value(found, "total_images_per_s") == pytest.approx(value(found, "samples") / value(found, "seconds"))
 
 
+def test_laps_of_many_steps_end_with_the_step_that_uses_the_budget_up(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lap that takes longer than was foreseen stops where the budget or a point of the curve does."""
+    monkeypatch.setattr(_loop, "BRIEF_LAP_S", 1e6)
+    monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, 4))
+    Ticking(monkeypatch)
+    reads: list[int] = []
+    read = _loop.Clock.read
+    monkeypatch.setattr(_loop.Clock, "read", lambda clock: (reads.append(1), read(clock)))
+    monkeypatch.setattr(_loop.Training, "_lap_steps", lambda training: 1000)
+    found = list(measure(bench(), recipe(seconds=20.0)))
+    assert value(found, "steps") == 20
+    assert [m.tags["step"] for m in named(found, "train_accuracy")] == [5, 10, 15, 20]
+    assert len(reads) == 4
+
+
+def test_hits_are_counted_batch_by_batch() -> None:
+    """The classes with the highest logits against the labels, for each of several batches."""
+    logits = torch.eye(4)[torch.tensor([[0, 1, 2], [3, 3, 3]])]
+    answers = list(zip(logits, torch.tensor([[0, 1, 3], [0, 1, 3]]), strict=True))
+    assert _loop.right_of_each(answers) == [2, 1]
+
+
 def test_the_steps_tell_what_they_stand_on(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CPU time and switches now and then, what the machine did meanwhile, and in words what disturbed it."""
     monkeypatch.setattr(_clock, "SAMPLE_S", 0.0)
+    monkeypatch.setattr(_loop, "BRIEF_LAP_S", 0.0)
     delays = itertools.count(step=0.002)
     monkeypatch.setattr(sampling, "run_delay_s", lambda: next(delays))
     found = list(measure(bench(), recipe(steps=5)))
@@ -107,6 +132,7 @@ def test_clock_counts_training_only(bench: MakeBench, recipe: MakeRecipe, monkey
     monkeypatch.setattr(_loop, "VALIDATION_SHARE", math.inf)
     monkeypatch.setattr(_loop, "SHARE", math.inf)
     monkeypatch.setattr(_loop, "REPORT_S", 0.0)
+    monkeypatch.setattr(_loop, "BRIEF_LAP_S", 0.0)
     monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, 3))
     clock = Ticking(monkeypatch)
     seen: list[dict[str, float]] = []
@@ -224,6 +250,7 @@ def test_warm_up_leaves_no_trace_in_the_network(bench: MakeBench, recipe: MakeRe
 def test_a_step_leaves_no_tensor_behind(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many are alive after the last step as after the second: small ones that stay are what fragments memory."""
     monkeypatch.setattr(_loop, "REPORT_S", 0.0)
+    monkeypatch.setattr(_loop, "BRIEF_LAP_S", 0.0)
     monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, 1))
     alive: list[int] = []
     made = bench(progress=lambda **_: alive.append(sum(isinstance(o, torch.Tensor) for o in gc.get_objects())))
