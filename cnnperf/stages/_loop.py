@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LAP_S = 0.5
 """How long a device that computes behind the caller's back is left to itself."""
-BRIEF_LAP_S = 0.01
+BRIEF_LAP_S = 0.05
 """How long steps follow each other on another device before their losses are looked at: together that costs less."""
 AFTER_STEP_EVERY = 5
 """After how many steps a batch is looked at again, where training accuracy is also read after the step."""

@@ -134,7 +134,7 @@ def test_stage_keeps_up_with_an_expert_s_loop(benchmark: BenchmarkFixture, speed
 
 @pytest.mark.realdata
 @pytest.mark.timeout(900)
-def test_stage_is_twice_as_fast_as_the_usual_loop(benchmark: BenchmarkFixture, speed_ratio: Ratio) -> None:
-    """LeNet on MNIST: at least twice the images/s of a DataLoader over torchvision's dataset, as tutorials have it."""
-    benchmark.group = "train stage ÷ DataLoader loop ≥ 2 (LeNet, MNIST)"
-    assert speed_ratio("dataloader", "lenet", "mnist", "channels_last", 128) >= 2
+def test_stage_is_faster_than_the_usual_loop(benchmark: BenchmarkFixture, speed_ratio: Ratio) -> None:
+    """LeNet on MNIST: 1.5 times the images/s of a DataLoader over torchvision's dataset, or more."""
+    benchmark.group = "train stage ÷ DataLoader loop ≥ 1.5 (LeNet, MNIST)"
+    assert speed_ratio("dataloader", "lenet", "mnist", "channels_last", 128) >= 1.5
