@@ -111,6 +111,7 @@ def test_each_is_measured_until_it_is_decided(
         "beta 5 % over 3 looks",
         "power: of 3 cell-metrics one slower by 5 % is called worse in ",
         "(here: median and largest)",
+        "of 3 cell-metrics one slower by 3 % that is called worse reads ",
         "each bound holds at 95 % over all looks",
     ):
         assert words in block
