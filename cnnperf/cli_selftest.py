@@ -79,9 +79,10 @@ def _print(console: Console, test: SelfTest) -> None:
         for remark in _remarks(outcome):
             console.print(Text(f"{outcome.name}: {remark}", style=STYLES[outcome.ending]), soft_wrap=True)
     counted = {
-        "held": test.count("held") + test.count("reported"),
+        "held": test.count("held"),
         "did not hold": test.count("failed"),
         "undecided": test.count("undecided"),
+        "only reported": test.count("reported"),
         "not applicable here": test.count("skipped"),
     }
     words = ", ".join(f"{count} {word}" for word, count in counted.items() if count or word == "held")
