@@ -112,7 +112,8 @@ COLUMNS = (
     Column("class_disagreements", unit="count"),
     Column("layer_error_to_float64", unit="1"),
 )
-"""latency_s is the median of a call, of each repeat and then over them; images_per_s is the batch over it.
+"""repeats counts those that timed this batch size. latency_s is the median of a call, of each of them and then over
+them; images_per_s is the batch over it.
 
 layers_share is the sum of the layers' medians over latency_s, at the batch size at which layers were timed.
 
@@ -254,7 +255,7 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         "batch_size": batch_size,
         "status": repeats.status,
         "reason": repeats.reason or parity.undecided,
-        "repeats": len(repeats.records),
+        "repeats": len(calls) or None,
         "latency_s": latency,
         "latency_q25_s": quartiles[0],
         "latency_q75_s": quartiles[1],

@@ -335,6 +335,15 @@ def test_latencies_have_their_quartiles_and_the_range_of_repeats(engine: Engine)
     assert (row["images_per_s_min"], row["images_per_s_max"]) == (400, 800)
 
 
+def test_repeats_are_those_that_hold_the_latency(engine: Engine) -> None:
+    """One that failed before it was timed is none of them; where none was timed there is no number."""
+    timed = [engine("torch", [0.02] * 3, repeat=i) for i in range(2)]
+    failed = engine("torch", [0.02] * 3, repeat=2, error="boom").model_copy(update={"measurements": ()})
+    row = rows_of(*timed, failed)["torch"]
+    assert (row["repeats"], row["status"], row["latency_s"]) == (2, "ok 2/3", 0.02)
+    assert rows_of(failed)["torch"]["repeats"] is None
+
+
 def test_the_front_holds_what_no_other_engine_is_proved_to_beat(engine: Engine) -> None:
     """Slower than another and no more accurate is off it; slower and more accurate beyond doubt is on it."""
     slow = [0.7, 0.71, 0.69, 0.7, 0.72, 0.68]
