@@ -188,8 +188,10 @@ def _settings(result: Result) -> Iterator[str]:
 
 
 def _excluded(result: Result) -> Iterator[tuple[str, float]]:
+    """Yield from what slowdown on each contest excludes one, in percent; not on replicates that prove nothing."""
+    series = result.series()
     for key, decision in result.decisions.items():
-        if _is_bounded(decision):
+        if _is_bounded(decision) and not series[key].first(decision.n).doubt():
             yield key, 100 * max(0.0, math.expm1(decision.high))
 
 
