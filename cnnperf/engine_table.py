@@ -121,7 +121,8 @@ The quartiles are of all calls, `_min` and `_max` the ends of the repeats. total
 all timed seconds, speedup torch's time over the engine's.
 
 Differences are to torch's logits in float32, errors to those in float64; the error and the relative difference are in
-units of the largest of the latter. The accuracy drop has its paired 95 % interval, of the repeat with the highest end.
+units of the largest of the latter. The accuracy drop and its paired 95 % interval are those of the repeat whose interval
+ends highest.
 """
 
 LOGITS = (

@@ -447,12 +447,16 @@ def test_an_exact_engine_answers_for_its_classes(engine: Engine) -> None:
 
 
 def test_the_repeat_with_the_largest_drop_counts(engine: Engine) -> None:
-    """One that is undecided leaves all undecided, and its interval is shown."""
-    records = [
-        counted(engine("onnxruntime_int8", [0.01] * 3, repeat=i), lost, 12, 1000) for i, lost in enumerate((12, 30))
-    ]
+    """One that is undecided leaves all undecided, and its drop is shown with its interval."""
+    records = []
+    for i, lost in enumerate((12, 12, 30)):
+        record = counted(engine("onnxruntime_int8", [0.01] * 3, repeat=i), lost, 12, 1000)
+        drop = Measurement(metric="infer.accuracy_drop", unit="1", better="lower", values=((lost - 12) / 1000,))
+        records.append(record.model_copy(update={"measurements": (*record.measurements, drop)}))
     found = rows_of(*records)["onnxruntime_int8"]
     assert (found["parity"], found["right_in_torch_only"]) == ("undecided", 30)
+    assert found["accuracy_drop"] == pytest.approx(0.018)
+    assert found["accuracy_drop_low"] < 0.018 < found["accuracy_drop_high"]
 
 
 def test_records_without_counts_are_shown_as_they_were_judged(engine: Engine) -> None:
