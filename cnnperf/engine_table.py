@@ -115,6 +115,8 @@ COLUMNS = (
 """repeats counts those that timed this batch size. latency_s is the median of a call, of each of them and then over
 them; images_per_s is the batch over it.
 
+load_s is what loading the network takes once the engine's packages are imported.
+
 layers_share is the sum of the layers' medians over latency_s, at the batch size at which layers were timed.
 
 The quartiles are of all calls, `_min` and `_max` the ends of the repeats. total_images_per_s is all timed images over

@@ -15,7 +15,7 @@ from cnnperf.stages._pairs import speedups
 from cnnperf.stages._parity import Parity
 from cnnperf.stages._samples import Golden, Inputs, read_values
 from cnnperf.stages._single import single
-from cnnperf.stages._source import loaded
+from cnnperf.stages._source import import_packages, loaded
 from cnnperf.stages._throughput import Timing
 from cnnperf.task import Choice, Scalar
 
@@ -52,6 +52,7 @@ def _alone(
     """
     tags: dict[str, Scalar] = {"engine": str(choice)}
     inputs = Inputs.of(bench)
+    import_packages(choice)
     start = perf_counter()
     engine = loaded(bench, choice)
     yield single("infer.load_seconds", "s", perf_counter() - start, "lower", **tags)

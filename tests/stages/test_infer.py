@@ -127,6 +127,46 @@ def test_a_truncated_file_is_one_sentence(tmp_path: Path, exported: Callable[...
         list(infer(made, QUICK))
 
 
+@pytest.mark.parametrize("engine", ["torch", "torch_compile", "onnxruntime", "onnxruntime_int8"])
+def test_loading_imports_nothing_while_it_is_timed(
+    exported: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """Torch's import takes seconds, and ONNX Runtime's less: neither is part of loading a network.
+
+    In a process that has neither, what `load` imports is there when the clock starts, and torch nowhere beside it.
+    """
+    made, course = exported(engine), list[str]()
+
+    def import_before(choice: Choice) -> None:
+        course.append(f"import {choice}")
+
+    def clock() -> float:
+        course.append("clock")
+        return 0.0
+
+    def load_timed(bench: Bench, choice: Choice) -> Any:
+        course.append(f"load {choice}")
+        raise EngineError("enough")
+
+    for name, stand_in in (("import_packages", import_before), ("perf_counter", clock), ("loaded", load_timed)):
+        monkeypatch.setattr(f"cnnperf.stages.infer.{name}", stand_in)
+    with pytest.raises(EngineError, match="enough"):
+        list(infer(made, Infer(engines=(engine,))))
+    assert course == [f"import {engine}", "clock", f"load {engine}"]
+    code = (
+        "import sys\n"
+        "from cnnperf.stages._source import import_packages\n"
+        "from cnnperf.task import Choice\n"
+        f"import_packages(Choice(name={engine!r}))\n"
+        "print(*(name in sys.modules for name in ('torch', 'torch._dynamo', 'onnxruntime')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    torch, dynamo, runtime = (word == "True" for word in done.stdout.split())
+    is_torch = engine.startswith("torch")
+    assert (torch, runtime) == (is_torch, not is_torch)
+    assert dynamo or engine != "torch_compile"
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_engine_is_timed_and_held_to_torch(exported: Callable[..., Bench], engine: str) -> None:
     """Every batch size is timed; logits at the smallest and the largest batch are compared, and accuracy."""
