@@ -8,6 +8,7 @@ from time import perf_counter
 
 from cnnperf.engines import Engine, baseline
 from cnnperf.errors import StageError
+from cnnperf.onnx_file import stored_bytes
 from cnnperf.record import Measurement
 from cnnperf.stages import Bench
 from cnnperf.stages._infer_settings import Infer as Infer
@@ -62,9 +63,8 @@ def _alone(
     facts = dict(engine.facts)
     yield single("infer.threads", "count", int(facts.pop("threads")), None, **tags, **facts)
     if engine.file is not None:
-        yield single(
-            "infer.file_bytes", "bytes", engine.file.stat().st_size, "lower", **tags, artifact=engine.file.stem
-        )
+        size = stored_bytes(engine.file)
+        yield single("infer.file_bytes", "bytes", size, "lower", **tags, artifact=engine.file.stem)
     timing = Timing(bench, settings, engine, inputs, tags)
     yield from timing.measured()
     sizes = _compared(settings, timing)

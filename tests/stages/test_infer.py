@@ -89,6 +89,22 @@ def test_an_export_is_checked_and_has_a_dynamic_batch(
     assert {m.metric for m in found} >= {"export.opset", "export.ir_version", "export.nodes", "export.torch_nodes"}
 
 
+def test_weights_beside_a_large_file_are_counted(
+    exported: Callable[..., Bench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the export and by the engine that loads both."""
+    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("cnnperf.stages.export.EXTERNAL_BYTES", 0)
+    made = exported()
+    file = made.found("onnx")
+    assert file is not None
+    weights = file.with_name(f"{file.name}.data")
+    size = file.stat().st_size + weights.stat().st_size
+    assert [m.values for m in checked(file) if m.metric == "export.file_bytes"] == [(size,)]
+    found = infer(made, QUICK.model_copy(update={"batch_sizes": (1,)}))
+    assert named(found, "infer.file_bytes")[0].values == (size,)
+
+
 def test_the_same_network_is_exported_once(bench: Make) -> None:
     """What is in the cache takes no export, and gives the same bytes and counts."""
     first, second, other = bench(seed=3), bench(seed=3), bench(seed=4)
