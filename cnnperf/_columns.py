@@ -67,8 +67,8 @@ COLUMNS = (
     ReducedColumn("test_accuracy_low", metric=_TEST, value=lambda r: r.test_interval and r.test_interval.low),
     ReducedColumn("test_accuracy_high", metric=_TEST, value=lambda r: r.test_interval and r.test_interval.high),
     once("train.test_accuracy_flip", "test_accuracy_flip", "test with flip", shown=2),
-    ReducedColumn("test_images", "test images", unit="count", shown=8, value=lambda r: r.tested_on("n")),
-    ReducedColumn("test_set", "test set", shown=5, value=lambda r: r.tested_on("images")),
+    ReducedColumn("test_images", "test images", unit="count", shown=8, value=lambda r: r.test_images),
+    ReducedColumn("test_set", "test set", shown=5, value=lambda r: r.test_set),
     ReducedColumn(
         "images_per_s",
         "images/s",

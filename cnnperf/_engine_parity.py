@@ -42,11 +42,12 @@ class ParityOfRepeats:
         )
 
     def columns(self) -> dict[str, Any]:
-        """Return what the table tells of the drop; nothing where the images were not counted."""
+        """Return what the table tells of the drop in the worst repeat; nothing where the images were not counted."""
         if self._worst is None:
             return {}
         drop, limit = self._worst
         return {
+            "accuracy_drop": drop.estimate,
             "accuracy_drop_low": drop.interval.low,
             "accuracy_drop_high": drop.interval.high,
             "right_in_torch_only": drop.lost,

@@ -107,17 +107,21 @@ class Repeats:
     def test_interval(self) -> Interval | None:
         """Return the 95 % binomial interval of the test accuracy.
 
-        It stands on the images of one test: repeats are asked the same images again, which makes them no more.
+        It stands on the images of the smallest test: repeats are asked the same images again, which makes them no more.
         """
-        accuracy = self.test_accuracy
-        if accuracy is None:
-            return None
-        n = int(self._tests()[0].tags["n"])
-        return binomial_interval(round(accuracy * n), n)
+        accuracy, n = self.test_accuracy, self.test_images
+        return None if accuracy is None or n is None else binomial_interval(round(accuracy * n), n)
 
-    def tested_on(self, tag: str) -> Scalar | None:
-        """Return what the tests say of their images: how many (`n`), and whether `all` or a `subset` (`images`)."""
-        return next((m.tags[tag] for m in self._tests()), None)
+    @property
+    def test_images(self) -> int | None:
+        """Return how many images the repeats were tested on, the fewest where that differs."""
+        return min((int(m.tags["n"]) for m in self._tests()), default=None)
+
+    @property
+    def test_set(self) -> Scalar | None:
+        """Return whether the tests were on `all` test images, or that of any repeat on a `subset`."""
+        found = [m.tags["images"] for m in self._tests()]
+        return "subset" if "subset" in found else next(iter(found), None)
 
     @property
     def best_validation_accuracy(self) -> float | None:

@@ -32,7 +32,7 @@ class Pair:
     baseline: tuple[Measurement, ...]
     candidate: tuple[Measurement, ...]
     seeds: tuple[tuple[int, ...], tuple[int, ...]]
-    """The seed of each repeat, on either side."""
+    """The seed of the training that each repeat's figure is of, on either side."""
     unequal_training: str | None
     """Why the two sides were not trained equally long; None if they were."""
     unlike_machines: str | None
@@ -208,7 +208,7 @@ def _lacking(before: int, after: int, least: int, kind: str = "") -> str:
 
 
 def _by_seed(side: Sequence[Measurement], seeds: Sequence[int]) -> list[float]:
-    """Return a figure for each seed: a training repeated with the same one is no further sample of trainings."""
+    """Return a figure for each seed: a training that is repeated, or read again, is no further sample of trainings."""
     values: dict[int, list[float]] = defaultdict(list)
     for measurement, seed in zip(side, seeds, strict=True):
         values[seed].append(fmean(measurement.values))

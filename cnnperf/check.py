@@ -83,9 +83,15 @@ def _compare(
         elif metric in new and is_compared(measured[0][1]):
             sides = measured, new[metric]
             (of_baseline, of_candidate) = (tuple(m for _, m in side) for side in sides)
-            seeds = tuple(r.task.seed for r, _ in sides[0]), tuple(r.task.seed for r, _ in sides[1])
+            seeds = tuple(_training_seed(r) for r, _ in sides[0]), tuple(_training_seed(r) for r, _ in sides[1])
             pair = Pair(work[0], _label(metric), of_baseline, of_candidate, seeds, unequal, unlike or None)
             yield judge(pair, rule)
+
+
+def _training_seed(record: Record) -> int:
+    """Return the seed of the training that a record's figures are of: any stage but `train` reads that of repeat 0."""
+    task = record.task
+    return task.seed if task.stage == "train" else task.seed - task.repeat
 
 
 def _ended(work: Work, baseline: Sequence[Record], candidate: Sequence[Record]) -> Verdict | None:

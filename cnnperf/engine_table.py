@@ -112,7 +112,10 @@ COLUMNS = (
     Column("class_disagreements", unit="count"),
     Column("layer_error_to_float64", unit="1"),
 )
-"""latency_s is the median of a call, of each repeat and then over them; images_per_s is the batch over it.
+"""repeats counts those that timed this batch size. latency_s is the median of a call, of each of them and then over
+them; images_per_s is the batch over it.
+
+load_s is what loading the network takes once the engine's packages are imported.
 
 layers_share is the sum of the layers' medians over latency_s, at the batch size at which layers were timed.
 
@@ -120,7 +123,8 @@ The quartiles are of all calls, `_min` and `_max` the ends of the repeats. total
 all timed seconds, speedup torch's time over the engine's.
 
 Differences are to torch's logits in float32, errors to those in float64; the error and the relative difference are in
-units of the largest of the latter. The accuracy drop has its paired 95 % interval, of the repeat with the highest end.
+units of the largest of the latter. The accuracy drop and its paired 95 % interval are those of the repeat whose interval
+ends highest.
 """
 
 LOGITS = (
@@ -254,7 +258,7 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         "batch_size": batch_size,
         "status": repeats.status,
         "reason": repeats.reason or parity.undecided,
-        "repeats": len(repeats.records),
+        "repeats": len(calls) or None,
         "latency_s": latency,
         "latency_q25_s": quartiles[0],
         "latency_q75_s": quartiles[1],

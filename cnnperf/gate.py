@@ -12,7 +12,7 @@ import math
 import random
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,16 @@ from cnnperf.duet_pair import Fault, Patience
 from cnnperf.duet_store import Write, lines, writing
 from cnnperf.errors import UsageError
 from cnnperf.machine import fingerprint
-from cnnperf.rule import TYPICAL_DEVIATIONS, Decision, Rule, Series, decide, looks_taken, power_words
+from cnnperf.rule import (
+    TYPICAL_DEVIATIONS,
+    Decision,
+    Rule,
+    Series,
+    decide,
+    looks_taken,
+    overstated_words,
+    power_words,
+)
 from cnnperf.sampling import SAMPLE_S
 
 START_S = 6.0
@@ -112,14 +121,22 @@ class Result:
 
         Empty where no contest has two replicates.
         """
+        return self._simulated(power_words)
+
+    def overstated(self) -> str:
+        """Say by how much slowdowns that are called worse read too high, for the same contests as the power."""
+        return self._simulated(overstated_words)
+
+    def _simulated(self, words: Callable[[Rule, Sequence[int], int, Sequence[float]], str]) -> str:
+        """Return words on the rule at the median and the largest deviation of the contests' replicates."""
         sound = [each.differences for each in self.series().values() if not each.fault()]
         several = [differences for differences in sound if len(differences) > 1]
         if not several:
             return ""
         deviations = sorted(map(stdev, several))
         shown = dict.fromkeys((deviations[(len(deviations) - 1) // 2], deviations[-1]))
-        words = power_words(self.rule, self._looks_held(), len(self.compared), tuple(shown))
-        return f"{words} (here: median and largest)" if len(shown) > 1 else f"{words} (here)"
+        said = words(self.rule, self._looks_held(), len(self.compared), tuple(shown))
+        return f"{said} (here: median and largest)" if len(shown) > 1 else f"{said} (here)"
 
     def _looks_held(self) -> Sequence[int]:
         """Return the looks as planned, or those that were left where the time was over before the last."""

@@ -19,13 +19,6 @@ from cnnperf.selftest import Scope, quoted
 from cnnperf.stats import SignedRanks
 from cnnperf.verdict import Comparison, Outcome, Verdict
 
-STOPPED_EARLY = (
-    "an estimate is that at the deciding look: its bias over all runs is at most 0.2 points (replicate SD up to 3 %); "
-    "a true slowdown of 3 % that is called WORSE reads 0.6 points too high, one of 5 % or more at most 0.1; each bound "
-    "holds at 95 % over all looks"
-)
-"""Simulated in the tests of the rule."""
-
 
 class TimeVerdict(Verdict):
     """What the comparison of one metric of one cell in turns came to; `n` is the number of replicates."""
@@ -121,7 +114,10 @@ def _rule_notes(result: Result) -> Iterator[str]:
     if words := result.power():
         yield f"power: {words}"
     if any(each.outcome in ("worse", "better") for each in result.decisions.values()):
-        yield STOPPED_EARLY
+        yield (
+            f"an estimate is that at the deciding look: {result.overstated()}; each bound holds at "
+            f"{100 * (1 - rule.beta):g} % over all looks"
+        )
 
 
 def _notes(result: Result) -> Iterator[str]:
@@ -192,8 +188,10 @@ def _settings(result: Result) -> Iterator[str]:
 
 
 def _excluded(result: Result) -> Iterator[tuple[str, float]]:
+    """Yield from what slowdown on each contest excludes one, in percent; not on replicates that prove nothing."""
+    series = result.series()
     for key, decision in result.decisions.items():
-        if _is_bounded(decision):
+        if _is_bounded(decision) and not series[key].first(decision.n).doubt():
             yield key, 100 * max(0.0, math.expm1(decision.high))
 
 

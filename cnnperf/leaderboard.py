@@ -49,9 +49,11 @@ CURVES = (
     Column("test_accuracy_raw", unit="fraction", better="higher"),
     Column("validation_accuracy", unit="fraction", better="higher"),
     Column("n", unit="count"),
+    Column("label_smoothing", unit="1"),
 )
-"""`task` is the record's key; train_loss is the mean over the steps since the evaluation before; n counts the images of
-the last accuracy that stands in the row."""
+"""`task` is the record's key; train_loss is the mean over the steps since the evaluation before, of the loss that was
+minimised: smoothed by label_smoothing, which a test loss never is; n counts the images of the last accuracy that stands
+in the row."""
 
 POINTS = {
     "train_accuracy": "train.train_accuracy",
@@ -250,5 +252,6 @@ def _curve(repeat: Repeats) -> Iterator[Row]:
         since = losses[before:step]
         found = training | tags | accuracies | {"task": r.key, "repeat": repeat.task.repeat}
         found["train_loss"] = fmean(since) if since else None
+        found["label_smoothing"] = r.task.settings.get("label_smoothing")
         yield {column.name: found.get(column.name) for column in CURVES}
         before = step

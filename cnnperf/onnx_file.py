@@ -19,7 +19,7 @@ class Facts(NamedTuple):
     ir_version: int
     nodes: int
     size: int
-    """In bytes, without weights that lie beside it."""
+    """In bytes, with the files of weights that lie beside it."""
 
 
 def look(path: Path) -> Facts:
@@ -37,7 +37,8 @@ def look(path: Path) -> Facts:
     opset, newest = _opset(model)
     if opset > newest:
         raise UsageError(f"{path}: is of opset {opset}, the newest known here is {newest}; export it with that")
-    return Facts(opset, model.ir_version, len(model.graph.node), path.stat().st_size)
+    files = {path, *(path.parent / name for name in _external(model))}
+    return Facts(opset, model.ir_version, len(model.graph.node), sum(file.stat().st_size for file in files))
 
 
 def fit(path: Path, shape: tuple[int, int, int], num_classes: int) -> Facts:
@@ -64,6 +65,15 @@ def images_of(model: Any, path: Path) -> Any:
     return inputs[0]
 
 
+def stored_bytes(path: Path) -> int:
+    """Return the size of an artifact and of the weights that `export` leaves beside a file too large for them.
+
+    It needs no onnx, which the process of an engine is not to bear.
+    """
+    beside = path.with_name(f"{path.name}.data")
+    return sum(file.stat().st_size for file in (path, beside) if file.exists())
+
+
 def _read(path: Path) -> Any:
     import onnx
 
@@ -74,6 +84,11 @@ def _read(path: Path) -> Any:
         return onnx.load(path, load_external_data=False)
     except Exception as error:  # Of the checker, of shape inference, or of the parser.
         raise UsageError(f"{path}: not a valid ONNX file ({first_line(error)}); export it again") from error
+
+
+def _external(model: Any) -> set[str]:
+    """Return the names of the files that hold weights of a model beside its own."""
+    return {each.value for weight in model.graph.initializer for each in weight.external_data if each.key == "location"}
 
 
 def _opset(model: Any) -> tuple[int, int]:

@@ -60,8 +60,8 @@ class Noise:
     replicates: int
     between_processes: float | None
     """Deviation of ln of the baseline's median time between processes, the largest of all contests."""
-    pair: float | None
-    """Deviation of the replicates' differences, the largest of all contests."""
+    between_replicates: float | None
+    """Deviation of the replicates' differences, each the median of its pairs, the largest of all contests."""
     switched: float
     """Share of samples that were interrupted by another process."""
     lost: float
@@ -83,7 +83,7 @@ class Noise:
         return cls(
             replicates=len(every),
             between_processes=max((stdev(map(_middle, played)) for played in several), default=None),
-            pair=max((stdev(map(difference, played)) for played in several), default=None),
+            between_replicates=max((stdev(map(difference, played)) for played in several), default=None),
             switched=sum(sample.switches > 0 for sample in samples) / max(1, len(samples)),
             lost=share_lost(samples) if samples else 0.0,
             steal=sum(stolen) / (seconds * cores) if stolen and seconds else None,
@@ -96,7 +96,7 @@ class Noise:
             f"{name} {100 * value:.2g} %"
             for name, value in (
                 ("between processes", self.between_processes),
-                ("pair", self.pair),
+                ("replicates", self.between_replicates),
                 ("involuntary switches", self.switched),
                 ("lost the CPU for > 1 ms", self.lost),
                 ("steal", self.steal),

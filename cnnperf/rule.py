@@ -27,6 +27,9 @@ scatter so much."""
 TYPICAL_DEVIATIONS = (0.02, 0.03, 0.04, 0.05)
 """Of replicates, for which the power is stated before there are any."""
 POWER_DRAWS = 2000
+BIAS_DRAWS = 4000
+SHOWN = 40
+"""The mean over fewer draws is too uncertain to be stated."""
 
 
 class Rule(Frozen):
@@ -207,6 +210,36 @@ def power_words(rule: Rule, looks: Sequence[int], comparisons: int, deviations: 
         f"of {family} one slower by {100 * rule.theta:g} % is called worse in {found} of 100 runs where the "
         f"replicates' SD is {scatter} %"
     )
+
+
+def overstated(rule: Rule, looks: Sequence[int], comparisons: int, deviation: float, change: float) -> float | None:
+    """Return by how much a slowdown reads too high on average where it is called worse, by simulation.
+
+    change: the true one, of one among so many comparisons. None where it is called worse in fewer than SHOWN draws.
+    """
+    noise = np.random.default_rng(0).normal(math.log1p(change), deviation, (BIAS_DRAWS, looks[-1]))
+    found = simulate(noise, rule, looks, comparisons)
+    called = found.estimate[found.outcome == "worse"]
+    return float(np.expm1(called).mean()) - change if len(called) >= SHOWN else None
+
+
+def overstated_words(rule: Rule, looks: Sequence[int], comparisons: int, deviations: Sequence[float]) -> str:
+    """Say by how much slowdowns that are called worse read too high where the replicates have these deviations."""
+    changes = (rule.tau + rule.theta) / 2, rule.theta
+    middle, large = (
+        " / ".join(_points(overstated(rule, looks, comparisons, each, change)) for each in deviations)
+        for change in changes
+    )
+    scatter = " / ".join(f"{100 * each:.2g}" for each in deviations)
+    family = f"{comparisons} cell-metric{'s' * (comparisons != 1)}"
+    return (
+        f"of {family} one slower by {100 * changes[0]:g} % that is called worse reads {middle} points too high on "
+        f"average, one slower by {100 * changes[1]:g} % {large} points, where the replicates' SD is {scatter} %"
+    )
+
+
+def _points(share: float | None) -> str:
+    return "?" if share is None else f"{100 * share:.1f}"
 
 
 @dataclass(frozen=True, slots=True)

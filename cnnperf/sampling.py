@@ -108,7 +108,8 @@ class Samples:
         words = list(self.disturbance.words)
         lost = share_lost(self.values)
         if lost:
-            words.insert(0, f"{max(lost, 0.01):.0%} of samples lost the CPU for > 1 ms".replace("%", " %", 1))
+            share = f"{100 * lost:.0f} %" if lost >= 0.01 else "< 1 %"
+            words.insert(0, f"{share} of samples lost the CPU for > 1 ms")
         if not self.steady:
             words.insert(0, f"not steady after {sum(each.wall_s for each in self.warmup):.0f} s of warm-up")
         return "; ".join(words)

@@ -345,6 +345,37 @@ def test_the_same_seed_again_is_no_further_repeat(repeats: Repeats, tmp_path: Pa
     assert (verdict.outcome, verdict.n) == ("indicative", 1)
 
 
+def seeded(training: Record, seed: int) -> Record:
+    """Return a training as it is with another seed."""
+    task = training.task.model_copy(update={"seed": seed})
+    return training.model_copy(update={"task": task, "key": task.key})
+
+
+def inferred(training: Record, repeat: int, accuracy: float) -> Record:
+    """Make the record of an engine's repeat, which reads the training of repeat 0."""
+    measured = once("infer.test_accuracy", "fraction", accuracy, "higher", engine="onnxruntime", n=10_000)
+    changes = {"stage": "infer", "needs": (training.key,), "repeat": repeat, "seed": training.task.seed + repeat}
+    task = training.task.model_copy(update=changes)
+    return training.model_copy(update={"task": task, "key": task.key, "measurements": (measured,)})
+
+
+def test_repeats_of_an_engine_read_one_training(repeats: Repeats, held: Held) -> None:
+    """Three processes that load the same weights show one training, whatever their seeds are."""
+    training = repeats(0.9)[0]
+    engines = [inferred(training, repeat, 0.9) for repeat in range(3)]
+    verdict = of(held([training, *engines], [training, *engines]), "infer.test_accuracy[engine=onnxruntime]")
+    assert verdict.n == 1
+    assert verdict.outcome != "same"
+
+
+def test_engines_of_several_trainings_are_judged(repeats: Repeats, held: Held) -> None:
+    """Runs of suites with seeds of their own have trainings of their own."""
+    runs = [seeded(repeats(0.9)[0], seed) for seed in (7, 8, 9)]
+    records = [each for training in runs for each in (training, inferred(training, 0, 0.9), inferred(training, 1, 0.9))]
+    verdict = of(held(records, records), "infer.test_accuracy[engine=onnxruntime]")
+    assert (verdict.outcome, verdict.n) == ("same", 3)
+
+
 JUDGED = {
     "count": once("x", "count", 1),
     "artifact's size": once("x", "bytes", 1, artifact="onnx"),

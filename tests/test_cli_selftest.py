@@ -14,8 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from rich.console import Console
 
-from cnnperf.claims._session import FILE
+from cnnperf import cli_selftest
+from cnnperf.claims import Bar, Reading
+from cnnperf.claims._session import FILE, Outcome, SelfTest
+from cnnperf.machine import fingerprint
 
 SELFTEST = [sys.executable, "-m", "cnnperf", "selftest"]
 
@@ -37,6 +41,24 @@ def test_a_claim_is_put_to_the_test_and_a_folder_left(tmp_path: Path) -> None:
     assert document["device"] == "cpu"
     assert document["facts"]["torch"] == torch.__version__
     assert document["outcomes"][0]["readings"][0]["source"] == "by hand"
+
+
+def test_the_last_line_counts_each_ending_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is only reported was held to nothing, and so did not hold."""
+    bars = {"a": Bar.within(0, "why"), "b": None, "c": None}
+    outcomes = tuple(
+        Outcome(
+            name=name,
+            claim="c",
+            readings=(Reading(quantity="q", unit="s", figure=1, reading=1, source="s", bar=bar),),
+        )
+        for name, bar in bars.items()
+    )
+    test = SelfTest(
+        started="now", device="cpu", label="l", facts={}, machine=fingerprint(), environment={}, threads=1, minutes=1
+    )
+    cli_selftest._print(Console(width=cli_selftest.WIDTH), test.model_copy(update={"outcomes": outcomes}))
+    assert "3 claims: 1 held, 2 only reported → exit 0" in capsys.readouterr().out
 
 
 def test_the_folder_names_no_place_of_this_machine(tmp_path: Path) -> None:

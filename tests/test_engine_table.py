@@ -335,6 +335,15 @@ def test_latencies_have_their_quartiles_and_the_range_of_repeats(engine: Engine)
     assert (row["images_per_s_min"], row["images_per_s_max"]) == (400, 800)
 
 
+def test_repeats_are_those_that_hold_the_latency(engine: Engine) -> None:
+    """One that failed before it was timed is none of them; where none was timed there is no number."""
+    timed = [engine("torch", [0.02] * 3, repeat=i) for i in range(2)]
+    failed = engine("torch", [0.02] * 3, repeat=2, error="boom").model_copy(update={"measurements": ()})
+    row = rows_of(*timed, failed)["torch"]
+    assert (row["repeats"], row["status"], row["latency_s"]) == (2, "ok 2/3", 0.02)
+    assert rows_of(failed)["torch"]["repeats"] is None
+
+
 def test_the_front_holds_what_no_other_engine_is_proved_to_beat(engine: Engine) -> None:
     """Slower than another and no more accurate is off it; slower and more accurate beyond doubt is on it."""
     slow = [0.7, 0.71, 0.69, 0.7, 0.72, 0.68]
@@ -438,12 +447,16 @@ def test_an_exact_engine_answers_for_its_classes(engine: Engine) -> None:
 
 
 def test_the_repeat_with_the_largest_drop_counts(engine: Engine) -> None:
-    """One that is undecided leaves all undecided, and its interval is shown."""
-    records = [
-        counted(engine("onnxruntime_int8", [0.01] * 3, repeat=i), lost, 12, 1000) for i, lost in enumerate((12, 30))
-    ]
+    """One that is undecided leaves all undecided, and its drop is shown with its interval."""
+    records = []
+    for i, lost in enumerate((12, 12, 30)):
+        record = counted(engine("onnxruntime_int8", [0.01] * 3, repeat=i), lost, 12, 1000)
+        drop = Measurement(metric="infer.accuracy_drop", unit="1", better="lower", values=((lost - 12) / 1000,))
+        records.append(record.model_copy(update={"measurements": (*record.measurements, drop)}))
     found = rows_of(*records)["onnxruntime_int8"]
     assert (found["parity"], found["right_in_torch_only"]) == ("undecided", 30)
+    assert found["accuracy_drop"] == pytest.approx(0.018)
+    assert found["accuracy_drop_low"] < 0.018 < found["accuracy_drop_high"]
 
 
 def test_records_without_counts_are_shown_as_they_were_judged(engine: Engine) -> None:

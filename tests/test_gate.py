@@ -103,6 +103,7 @@ def test_each_is_measured_until_it_is_decided(
     assert "agrees" in worse
     assert "5 % would take about" in inconclusive
     block = "\n".join(shown.notes)
+    assert "excluded here: cifar10/lenet/cpu infer.forward >= " in block
     for words in (
         "family-wise alpha 1 % over 3 × 2 looks (Holm)",
         "noise: between processes",
@@ -111,6 +112,7 @@ def test_each_is_measured_until_it_is_decided(
         "beta 5 % over 3 looks",
         "power: of 3 cell-metrics one slower by 5 % is called worse in ",
         "(here: median and largest)",
+        "of 3 cell-metrics one slower by 3 % that is called worse reads ",
         "each bound holds at 95 % over all looks",
     ):
         assert words in block
@@ -180,6 +182,7 @@ def test_unsteady_and_unchanging_times_give_no_verdict(
     reasons = [verdict.remark for verdict in comparison(result).verdicts]
     assert "drifted or never became steady" in reasons[0]
     assert "the clock is at fault" in reasons[1]
+    assert not any(note.startswith("excluded here") for note in comparison(result).notes)
 
 
 def test_samples_of_no_length_are_an_error(trained: Callable[..., Record], replay: Callable[[Recorded], None]) -> None:

@@ -192,6 +192,14 @@ def test_accuracy_is_pooled_and_its_interval_stands_on_the_images_of_one_test(tr
     assert (one["test_images"], one["test_set"]) == (1000, "subset")
 
 
+@pytest.mark.parametrize("counts", [(10_000, 400), (400, 10_000)])
+def test_of_unlike_tests_the_smallest_is_named(trained: Trained, counts: tuple[int, int]) -> None:
+    """A repeat too slow to be tested on all images decides for its row, whichever it is."""
+    (row,) = rows_of(trained(accuracy=0.5, n=n, repeat=i) for i, n in enumerate(counts))
+    assert (row["test_images"], row["test_set"]) == (400, "subset")
+    assert [row[f"test_accuracy_{end}"] for end in ("low", "high")] == pytest.approx([0.451, 0.549], abs=5e-4)
+
+
 @pytest.mark.parametrize(
     ("reached", "median"),
     [((3.0, 5.0, 4.0), 4.0), ((3.0, None, 4.0), 4.0), ((3.0, None, None), None), ((3.0, None), None)],

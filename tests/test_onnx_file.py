@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cnnperf.errors import UsageError
-from cnnperf.onnx_file import fit, look
+from cnnperf.onnx_file import fit, look, stored_bytes
 
 onnx = pytest.importorskip("onnx")
 
@@ -47,6 +47,19 @@ def test_a_sound_file_says_what_it_is(file: Callable[..., Path]) -> None:
     """Opset, IR, nodes and size."""
     path = file()
     assert fit(path, SHAPE, 10) == look(path) == (20, 10, 2, path.stat().st_size)
+
+
+@pytest.mark.parametrize("name", ["some.onnx.data", "weights.bin"])
+def test_weights_beside_a_file_are_part_of_its_size(file: Callable[..., Path], name: str) -> None:
+    """Under whatever name; those that an export leaves are found by theirs, without onnx."""
+    path = file()
+    whole = path.stat().st_size
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location=name, size_threshold=0)
+    weights = path.with_name(name).stat().st_size
+    assert weights == 4 * 28 * 28 * 10
+    assert path.stat().st_size < whole - weights + 1000
+    assert look(path).size == path.stat().st_size + weights
+    assert stored_bytes(path) == path.stat().st_size + (weights if name == "some.onnx.data" else 0)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,15 @@ def test_a_replicate_is_flagged_for_either_reason() -> None:
     assert "drift 1/3, no-steady 1/3" in str(counted)
 
 
+def test_the_noise_is_that_of_replicates_and_not_of_single_pairs() -> None:
+    """Medians of 60 pairs scatter far less than the pairs, and have the name of what they are."""
+    counted = Noise.of([[replicate(noise(seed, deviation=0.1)) for seed in range(20)]], cores=2)
+    assert counted.between_replicates is not None
+    assert 0.005 < counted.between_replicates < 0.03
+    assert f", replicates {100 * counted.between_replicates:.2g} %, " in str(counted)
+    assert "pair" not in str(counted)
+
+
 @pytest.mark.parametrize(("drifting", "outcome"), [(3, "worse"), (4, "inconclusive")])
 def test_no_verdict_stands_on_replicates_that_drift(drifting: int, outcome: str) -> None:
     """Of 14 replicates that are slower by 10 %, steady all of them, a quarter may drift and no more."""

@@ -168,6 +168,13 @@ def test_what_disturbed_it_is_said_in_words() -> None:
     assert Samples(1, calm, calm, True, QUIET).remark == ""
 
 
+@pytest.mark.parametrize(("lost", "share"), [(1, "< 1 %"), (49, "< 1 %"), (50, "1 %"), (5000, "100 %")])
+def test_a_few_lost_samples_are_not_called_one_in_a_hundred(lost: int, share: str) -> None:
+    """Of 5,000."""
+    values = tuple(Sample(0.02, 0.02, 0, 0.005 if index < lost else 0.0) for index in range(5000))
+    assert Samples(1, values, values[:1], True, QUIET).remark == f"{share} of samples lost the CPU for > 1 ms"
+
+
 def test_without_a_warm_up_there_is_none_in_the_record() -> None:
     """Neither an empty series nor a word about steadiness."""
     calm = (Sample(0.02, 0.02, 0, None),)

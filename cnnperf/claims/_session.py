@@ -34,6 +34,10 @@ KEPT = ("runs/*/records.jsonl", "runs/*/logs/*.log", "gate/*/duet.jsonl", "logs/
 VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "CUDA_", "NVIDIA_", "CUBLAS_", "CUDNN_", "TORCH_", "PYTORCH_")
 """Of these prefixes, environment variables decide how a process computes."""
 DEVICE_S = 120.0
+"""So long a device may take to answer, where the minutes allow."""
+LAST_S = 60.0
+"""A claim that takes all that is left is told to end so long before the minutes do, or at half of what is left: it ends
+by itself, after what it has begun."""
 SHORTEST_S = 5.0
 """With less time left a claim is not begun."""
 
@@ -122,15 +126,18 @@ def chosen(only: str | None = None) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (registry.module("claims", name).LIMIT_S is None, name)))
 
 
-def begun(device: str, minutes: float) -> SelfTest:
-    """Describe the machine and the device. Raises UsageError if it is not there."""
+def begun(device: str, minutes: float, end: float) -> SelfTest:
+    """Describe the machine and the device. Raises UsageError if it is not there, or does not answer in time.
+
+    end: of the minutes, on the monotonic clock.
+    """
     if device not in registry.names("devices"):
         raise UsageError(f"--device: {registry.unknown('device', device, registry.names('devices'))}")
     with tempfile.TemporaryDirectory(prefix="cnnperf-selftest-") as folder:
         found: dict[str, Any] = {}
         log = Path(folder) / "log"
         with _child("--device", Order(device=device), log) as worker, _no_orphans(), suppress(TimeoutError):
-            for message in worker.messages(_until(time.monotonic() + DEVICE_S)):
+            for message in worker.messages(_until(min(time.monotonic() + DEVICE_S, end))):
                 found |= message
         if "label" not in found:
             reason = found.get("absent") or f"it did not answer: {' '.join(tail(log, 3))}"
@@ -147,12 +154,11 @@ def begun(device: str, minutes: float) -> SelfTest:
     )
 
 
-def run(test: SelfTest, names: Sequence[str], folder: Path, watcher: Watcher) -> SelfTest:
-    """Put the claims to the test one after the other, within the minutes, and write the folder; Ctrl-C ends it early.
+def run(test: SelfTest, names: Sequence[str], folder: Path, watcher: Watcher, end: float) -> SelfTest:
+    """Put the claims to the test one after the other, until the minutes end, and write the folder.
 
-    Raises UsageError if the folder cannot be made, RunError if it cannot be written to in mid-run.
+    Ctrl-C ends it early. Raises UsageError if the folder cannot be made, RunError if it cannot be written to in mid-run.
     """
-    end = time.monotonic() + 60 * test.minutes
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -174,14 +180,13 @@ def run(test: SelfTest, names: Sequence[str], folder: Path, watcher: Watcher) ->
 def _outcome(name: str, test: SelfTest, scratch: Path, end: float, watcher: Watcher) -> Outcome:
     module = registry.module("claims", name)
     begun, left_s = time.monotonic(), end - time.monotonic()
-    limit_s = left_s if module.LIMIT_S is None else min(module.LIMIT_S, left_s)
+    patience_s = min(module.LIMIT_S or left_s, left_s)
     outcome = Outcome(name=name, claim=module.CLAIM)
     if left_s < SHORTEST_S:
         reason = f"the {test.minutes:g} minutes were used up; give more with --minutes"
         return outcome.model_copy(update={"skipped": reason, "out_of_time": True})
-    # A claim that takes what is left ends by itself, and is given time to do so.
-    patience_s = limit_s + 60 if module.LIMIT_S is None else limit_s
-    order = Order(device=test.device, claim=name, scratch=scratch, seconds=limit_s, threads=test.threads)
+    seconds = max(left_s - LAST_S, left_s / 2) if module.LIMIT_S is None else patience_s
+    order = Order(device=test.device, claim=name, scratch=scratch, seconds=seconds, threads=test.threads)
     log, readings, found = scratch / "logs" / f"{name}.log", list[Reading](), dict[str, Any]()
     timed_out = False
     # Innermost: once the claim's process is gone, what it has started can no longer be told from other processes.
@@ -199,7 +204,7 @@ def _outcome(name: str, test: SelfTest, scratch: Path, end: float, watcher: Watc
             _end(psutil.Process().children(recursive=True))
     facts: dict[str, Any] = {"readings": tuple(readings), "seconds": round(time.monotonic() - begun, 3)}
     facts |= {"skipped": found.get("skip"), "fault": found.get("fault")}
-    if timed_out and (module.LIMIT_S is None or limit_s == module.LIMIT_S):
+    if timed_out and patience_s == module.LIMIT_S:
         facts["fault"] = f"took longer than its {patience_s:.0f} s; ended"
     elif timed_out:
         facts |= {"skipped": f"the {test.minutes:g} minutes were used up; give more with --minutes"}

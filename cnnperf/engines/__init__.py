@@ -1,7 +1,7 @@
 """What runs a trained network. One file an engine; `load(source, *, …) -> Engine` raises EngineError where it cannot.
 
-A file's `NEEDS` names the stages without which its engine has nothing to load. Those that are not torch's own never
-import torch.
+A file's `NEEDS` names the stages without which its engine has nothing to load, its `PACKAGES` what `load` imports, so
+that it can be imported before loading is timed. Those that are not torch's own never import torch.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from cnnperf.errors import EngineError, StageError
 from cnnperf.task import Scalar, Waiting
 
 NEEDS: tuple[str, ...] = ("export",)
+PACKAGES: tuple[str, ...] = ("onnxruntime",)
 
 Optimization = Literal["disabled", "basic", "extended", "all"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

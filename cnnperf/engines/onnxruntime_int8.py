@@ -16,6 +16,7 @@ from cnnperf.machine import cpu_flags
 from cnnperf.onnx_file import first_line
 
 NEEDS: tuple[str, ...] = ("export",)
+PACKAGES: tuple[str, ...] = ("onnxruntime", "onnxruntime.quantization", "onnx")
 
 BATCH = 32
 """Images in a batch of the calibration."""

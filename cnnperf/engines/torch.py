@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NEEDS: tuple[str, ...] = ()
+PACKAGES: tuple[str, ...] = ("torch",)
 MemoryFormat = Literal["contiguous", "channels_last"]
 
 

@@ -8,6 +8,7 @@ from cnnperf.engines import Source
 from cnnperf.engines.torch import Eager, MemoryFormat, network
 
 NEEDS: tuple[str, ...] = ()
+PACKAGES: tuple[str, ...] = ("torch", "torch._dynamo")
 
 MOST_BATCH_SIZES = 256
 """Torch's own limit of eight falls back to eager in silence, where a search for the largest batch tries thirteen."""

@@ -24,10 +24,12 @@ def curves(name: str, title: str, table: Table, rows: Sequence[Row]) -> Iterator
     several = len({row["run"] for row in rows}) > 1
     seen = {row["model"]: row["samples"] for row in rows}.values()
     uneven = max(seen) > 10 * min(seen)  # In the same time a small network sees a hundred times as many as a large one.
+    smoothing = dict.fromkeys(row["model"] for row in rows if row["label_smoothing"])
+    smoothed = f" (with label smoothing: {', '.join(smoothing)})" if smoothing else ""
     for column in measured:
         for against in ("seconds", "samples"):
             across = next(c for c in table.columns if c.name == against)
-            caption = f"{words(column)} against {words(across)}"
+            caption = f"{words(column)} against {words(across)}{smoothed if column.name == 'train_loss' else ''}"
             spec = lines(across, column, series("model", [row["model"] for row in rows]))
             if against == "samples" and uneven:
                 spec["encoding"]["x"] = log_axis(against, against, across.unit, nice=False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from importlib import import_module
+
 from cnnperf import registry
 from cnnperf.engines import Engine, Source
 from cnnperf.machine import usable_cores
@@ -28,6 +31,13 @@ def source_of(bench: Bench) -> Source:
         threads=bench.task.threads or usable_cores(),
         waiting=bench.task.waiting or DEFAULT_WAITING,
     )
+
+
+def import_packages(engine: Choice) -> None:
+    """Import what an engine is made of, so that loading a network into it can be timed by itself."""
+    for package in registry.module("engines", engine.name).PACKAGES:
+        with suppress(ImportError):  # Loading says which package is missing, and the cure.
+            import_module(package)
 
 
 def loaded(bench: Bench, engine: Choice) -> Engine:

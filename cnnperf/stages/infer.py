@@ -8,6 +8,7 @@ from time import perf_counter
 
 from cnnperf.engines import Engine, baseline
 from cnnperf.errors import StageError
+from cnnperf.onnx_file import stored_bytes
 from cnnperf.record import Measurement
 from cnnperf.stages import Bench
 from cnnperf.stages._infer_settings import Infer as Infer
@@ -15,7 +16,7 @@ from cnnperf.stages._pairs import speedups
 from cnnperf.stages._parity import Parity
 from cnnperf.stages._samples import Golden, Inputs, read_values
 from cnnperf.stages._single import single
-from cnnperf.stages._source import loaded
+from cnnperf.stages._source import import_packages, loaded
 from cnnperf.stages._throughput import Timing
 from cnnperf.task import Choice, Scalar
 
@@ -52,6 +53,7 @@ def _alone(
     """
     tags: dict[str, Scalar] = {"engine": str(choice)}
     inputs = Inputs.of(bench)
+    import_packages(choice)
     start = perf_counter()
     engine = loaded(bench, choice)
     yield single("infer.load_seconds", "s", perf_counter() - start, "lower", **tags)
@@ -61,9 +63,8 @@ def _alone(
     facts = dict(engine.facts)
     yield single("infer.threads", "count", int(facts.pop("threads")), None, **tags, **facts)
     if engine.file is not None:
-        yield single(
-            "infer.file_bytes", "bytes", engine.file.stat().st_size, "lower", **tags, artifact=engine.file.stem
-        )
+        size = stored_bytes(engine.file)
+        yield single("infer.file_bytes", "bytes", size, "lower", **tags, artifact=engine.file.stem)
     timing = Timing(bench, settings, engine, inputs, tags)
     yield from timing.measured()
     sizes = _compared(settings, timing)

@@ -29,10 +29,12 @@ def say(**message: object) -> None:
 
 behaviour = os.environ.get(f"PLANTED_{order['claim']}", "holds")
 if mode == "--device":
+    time.sleep(600 if behaviour == "hangs" else 0)
     say(**({"absent": "there is none"} if behaviour == "absent" else {"label": "a device", "facts": {"torch": "2"}}))
     sys.exit()
 print("last words", flush=True)
 say(progress="at work")
+say(progress=f"seconds {order['seconds']}")
 say(reading=READING)
 if behaviour == "crashes":
     os.kill(os.getpid(), signal.SIGSEGV)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stand_ins import verdicts
 
-from cnnperf.claims.gate import MODELS, readings
+from cnnperf.claims.gate import MODELS, readings, slowdown
 from cnnperf.rehearsal import SUITE
 
 
@@ -31,3 +31,9 @@ def test_alarms_and_misses_fail_and_what_is_open_is_undecided(
 def test_its_cells_are_of_the_doctors() -> None:
     """By name."""
     assert set(MODELS) <= {model["name"] for model in SUITE["models"]}
+
+
+@pytest.mark.parametrize(("changes", "middle"), [((0.04, 0.07), 0.055), ((0.07, 0.01, 0.05), 0.05), ((0.06,), 0.06)])
+def test_the_slowdown_is_the_median_over_cells(changes: tuple[float, ...], middle: float) -> None:
+    """Of two cells it lies halfway between them."""
+    assert slowdown(changes, 0.05).figure == pytest.approx(middle)

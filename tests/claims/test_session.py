@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def tested(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tup
         for name, behaviour in behaviours.items():
             monkeypatch.setenv(f"PLANTED_{name}", behaviour)
         watcher = Noted()
-        return run(begun("cpu", minutes), tuple(behaviours), tmp_path / "out", watcher), watcher
+        end = time.monotonic() + 60 * minutes
+        return run(begun("cpu", minutes, end), tuple(behaviours), tmp_path / "out", watcher, end), watcher
 
     return test
 
@@ -115,6 +117,28 @@ def test_the_minutes_end_a_self_test(tested: Tested, monkeypatch: pytest.MonkeyP
     assert [each.ending for each in found.outcomes] == ["undecided", "undecided"]
     assert "minutes were used up" in str(found.outcomes[0].skipped)
     assert found.exit_code == 3
+
+
+def test_the_claim_that_takes_what_is_left_ends_with_the_minutes(
+    tested: Tested, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told of less than is left, and gets no second more: one that hangs is cut off and undecided."""
+    monkeypatch.setattr(_session, "SHORTEST_S", 1.0)
+    begun_s = time.monotonic()
+    found, watcher = tested(minutes=0.05, gate="hangs")
+    assert time.monotonic() - begun_s < 20
+    assert (found.outcomes[0].ending, found.outcomes[0].fault) == ("undecided", None)
+    [seconds] = [float(text.split()[1]) for text in watcher.texts if text.startswith("seconds")]
+    assert 0.5 <= seconds <= 1.5
+
+
+def test_a_device_that_answers_too_late_is_a_usage_error(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer counts among the minutes, as all else does."""
+    monkeypatch.setenv("PLANTED_", "hangs")
+    begun_s = time.monotonic()
+    with pytest.raises(UsageError, match=r"--device cpu: it did not answer: .*; nothing was measured"):
+        tested(minutes=0.03, layers="holds")
+    assert time.monotonic() - begun_s < 20
 
 
 def test_ctrl_c_keeps_what_there_is(tested: Tested, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -294,6 +294,25 @@ def test_plots_of_generated_images_say_so(tmp_path: Path, trained: Trained) -> N
     assert "lenet · cifar10 · cpu" in texts
 
 
+def test_a_plot_of_smoothed_losses_names_their_networks(tmp_path: Path, trained: Trained) -> None:
+    """Such a loss cannot fall to 0, and no test loss is smoothed; a plot without one says nothing."""
+    from cnnperf import record as store
+
+    point = {"step": 2, "samples": 256, "seconds": 1.5, "epoch": 0.25, "n": 2000}
+    loss = m("train.loss", "1", 2.0, 1.0)
+    curve = m("train.validation_accuracy", "fraction", 0.5, better="higher", **point)
+    for name, smoothing in (("lenet", 0.0), ("speedrun", 0.1)):
+        store.append(tmp_path, trained(name, measured=[loss, curve], label_smoothing=smoothing))
+    page = written(report_of([tmp_path]))
+    titles = set(re.findall(r"<figcaption>(.*?)</figcaption>", page))
+    assert {f"train loss against {x} (with label smoothing: speedrun)" for x in ("seconds", "samples")} <= titles
+    assert "validation accuracy against seconds" in titles
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    store.append(plain, trained(measured=[loss, curve], label_smoothing=0.0))
+    assert "label smoothing:" not in written(report_of([plain]))
+
+
 def test_layers_at_two_batch_sizes_are_told_apart(both: Both) -> None:
     """A plot's title says of what steps it is."""
     titles = re.findall(r"<figcaption>(.*?)</figcaption>", both[1])

@@ -89,6 +89,22 @@ def test_an_export_is_checked_and_has_a_dynamic_batch(
     assert {m.metric for m in found} >= {"export.opset", "export.ir_version", "export.nodes", "export.torch_nodes"}
 
 
+def test_weights_beside_a_large_file_are_counted(
+    exported: Callable[..., Bench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the export and by the engine that loads both."""
+    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("cnnperf.stages.export.EXTERNAL_BYTES", 0)
+    made = exported()
+    file = made.found("onnx")
+    assert file is not None
+    weights = file.with_name(f"{file.name}.data")
+    size = file.stat().st_size + weights.stat().st_size
+    assert [m.values for m in checked(file) if m.metric == "export.file_bytes"] == [(size,)]
+    found = infer(made, QUICK.model_copy(update={"batch_sizes": (1,)}))
+    assert named(found, "infer.file_bytes")[0].values == (size,)
+
+
 def test_the_same_network_is_exported_once(bench: Make) -> None:
     """What is in the cache takes no export, and gives the same bytes and counts."""
     first, second, other = bench(seed=3), bench(seed=3), bench(seed=4)
@@ -125,6 +141,46 @@ def test_a_truncated_file_is_one_sentence(tmp_path: Path, exported: Callable[...
         list(checked(file))
     with pytest.raises(StageError, match=r"model\.onnx: onnxruntime cannot load it"):
         list(infer(made, QUICK))
+
+
+@pytest.mark.parametrize("engine", ["torch", "torch_compile", "onnxruntime", "onnxruntime_int8"])
+def test_loading_imports_nothing_while_it_is_timed(
+    exported: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """Torch's import takes seconds, and ONNX Runtime's less: neither is part of loading a network.
+
+    In a process that has neither, what `load` imports is there when the clock starts, and torch nowhere beside it.
+    """
+    made, course = exported(engine), list[str]()
+
+    def import_before(choice: Choice) -> None:
+        course.append(f"import {choice}")
+
+    def clock() -> float:
+        course.append("clock")
+        return 0.0
+
+    def load_timed(bench: Bench, choice: Choice) -> Any:
+        course.append(f"load {choice}")
+        raise EngineError("enough")
+
+    for name, stand_in in (("import_packages", import_before), ("perf_counter", clock), ("loaded", load_timed)):
+        monkeypatch.setattr(f"cnnperf.stages.infer.{name}", stand_in)
+    with pytest.raises(EngineError, match="enough"):
+        list(infer(made, Infer(engines=(engine,))))
+    assert course == [f"import {engine}", "clock", f"load {engine}"]
+    code = (
+        "import sys\n"
+        "from cnnperf.stages._source import import_packages\n"
+        "from cnnperf.task import Choice\n"
+        f"import_packages(Choice(name={engine!r}))\n"
+        "print(*(name in sys.modules for name in ('torch', 'torch._dynamo', 'onnxruntime')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    torch, dynamo, runtime = (word == "True" for word in done.stdout.split())
+    is_torch = engine.startswith("torch")
+    assert (torch, runtime) == (is_torch, not is_torch)
+    assert dynamo or engine != "torch_compile"
 
 
 @pytest.mark.parametrize("engine", ENGINES)
