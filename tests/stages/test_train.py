@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from cnnperf import models, sampling
+from cnnperf._columns import COLUMNS
 from cnnperf.datasets import Dataset
 from cnnperf.devices.cpu import Cpu, acquire
 from cnnperf.errors import StageError, UsageError
@@ -67,6 +68,14 @@ def test_budget_in_seconds_ends_with_the_step_that_uses_it_up(bench: MakeBench, 
     assert sum(times[:-1]) < 0.2 <= sum(times) + 1e-6
     assert value(found, "seconds") == pytest.approx(sum(times), abs=1e-6)
     assert value(found, "total_images_per_s") == pytest.approx(value(found, "samples") / value(found, "seconds"))
+
+
+def test_the_leaderboard_s_columns_have_the_units_that_are_measured(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """What a column says of its metric before any was measured, here by every reading that a training can make."""
+    asked = recipe(steps=None, epochs=2, test_flip=True, target_accuracy=0.05, stop_at_target=False)
+    found = {m.metric: (m.unit, m.better) for m in measure(bench(), asked)}
+    columns = {column.metric: (column.unit, column.better) for column in COLUMNS if column.metric}
+    assert columns == {metric: found[metric] for metric in columns}
 
 
 def test_the_steps_tell_what_they_stand_on(
