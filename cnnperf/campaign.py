@@ -128,57 +128,84 @@ def neighbour(condition: Condition) -> Iterator[None]:
 
 
 COLUMNS = (
-    *(Column(name) for name in ("run", "began", "occasion", "condition", "host", "cpu")),
-    *(Column(name, unit="count") for name in ("cores", "threads")),
-    Column("load"),
-    *(Column(name) for name in ("torch", "cell", "metric")),
-    Column("calls", unit="count"),
-    Column("pairs", unit="count"),
-    Column("call_s", unit="s"),
-    Column("comparisons", unit="count"),
-    Column("looks"),
-    Column("replicates", unit="count"),
-    Column("outcome"),
-    *(Column(name, unit="1") for name in ("change", "low", "high", "p_holm")),
-    Column("n", unit="count"),
-    Column("noise", unit="1"),
-    Column("flagged", unit="count"),
-    Column("alone"),
-    *(Column(name, unit="1") for name in ("p_slower", "p_faster")),
-    Column("differences"),
-    Column("flags"),
+    Column("run", meaning="folder of the run", source="(folder)"),
+    Column("began", meaning="start of the run, UTC, ISO 8601", source=RUN),
+    Column("occasion", meaning="name of the occasion on which it was measured", source=RUN),
+    Column(
+        "condition", meaning="`quiet`, `neighbour` (a process keeps one core busy), `shared` (other work)", source=RUN
+    ),
+    Column("host", meaning="name of the machine", source=FILE),
+    Column("cpu", meaning="processor's name", source=FILE),
+    Column("cores", unit="count", meaning="cores that the run may use", source=FILE),
+    Column("threads", unit="count", meaning="threads of each side", source=FILE),
+    Column(
+        "load", meaning="load average of the run's last five minutes; the measurement itself is one of it", source=RUN
+    ),
+    Column("torch", meaning="version of torch", source=FILE),
+    Column("cell", meaning="dataset/model/device", source=VERDICTS),
+    Column("metric", meaning="what is compared: `train.step`, `infer.forward`", source=VERDICTS),
+    Column("calls", unit="count", meaning="calls in a sample", source=FILE),
+    Column("pairs", unit="count", meaning="pairs of samples in a replicate", source=FILE),
+    Column("call_s", unit="s", meaning="time of a call: median over samples, then over replicates", source=FILE),
+    Column("comparisons", unit="count", meaning="cell-metrics of the whole run", source=VERDICTS),
+    Column("looks", meaning="replicates after which the run is looked at, a JSON list", source=FILE),
+    Column("replicates", unit="count", meaning="replicates of the whole run", source=FILE),
+    Column("outcome", meaning="verdict", source=VERDICTS),
+    Column("change", unit="1", meaning="candidate's time over the baseline's, less 1", source=VERDICTS),
+    Column("low", unit="1", meaning="least change that is not excluded", source=VERDICTS),
+    Column("high", unit="1", meaning="greatest change that is not excluded", source=VERDICTS),
+    Column("p_holm", unit="1", meaning="one-sided p, adjusted for all comparisons of the run (Holm)", source=VERDICTS),
+    Column("n", unit="count", meaning="replicates that the verdict is based on", source=VERDICTS),
+    Column("noise", unit="1", meaning="standard deviation of `differences`", source=FILE),
+    Column("flagged", unit="count", meaning="replicates that drifted or were not steady", source=FILE),
+    Column("alone", meaning="verdict if nothing else had been compared in the run", source=FILE),
+    Column(
+        "p_slower",
+        unit="1",
+        meaning="exact one-sided p at the first look of the candidate being slower by anything",
+        source=FILE,
+    ),
+    Column("p_faster", unit="1", meaning="the same of its being faster", source=FILE),
+    Column(
+        "differences",
+        meaning="each replicate's median log ratio of times, candidate over baseline, a JSON list",
+        source=FILE,
+    ),
+    Column("flags", meaning="whether each replicate is flagged, a JSON list", source=FILE),
 )
-"""comparisons, looks, replicates: of the whole run. noise: standard deviation of the differences. alone: the outcome if
-nothing else had been compared. p_slower, p_faster: exact and one-sided, of any difference at the first look."""
 
 COUNTS = (
-    *(Column(name) for name in ("condition", "threads")),
+    Column("condition", meaning="`quiet`, `neighbour`, `shared`; `all` in the last row", source=RUN),
+    Column("threads", meaning="threads of each side; `all` in the last row", source=FILE),
+    Column("occasions", unit="count", meaning="occasions", source=RUN),
+    Column("runs", unit="count", meaning="runs", source="(folder)"),
+    Column("cell_metrics", unit="count", meaning="cell-metrics compared", source=VERDICTS),
     *(
-        Column(name, unit="count")
-        for name in (
-            "occasions",
-            "runs",
-            "cell_metrics",
-            "worse",
-            "same",
-            "better",
-            "inconclusive",
-            "error",
-            "runs_worse",
-            "alone_worse",
-            "alone_better",
-            "tested",
-            "slower",
-            "faster",
-        )
+        Column(outcome, unit="count", meaning=f"cell-metrics whose verdict is `{outcome}`", source=VERDICTS)
+        for outcome in ("worse", "same", "better", "inconclusive", "error")
     ),
-    *(
-        Column(name, unit="1")
-        for name in ("worse_high", "runs_worse_high", "alone_worse_high", "level", "noise_median", "noise_max")
+    Column("runs_worse", unit="count", meaning="runs with a cell-metric called `worse`", source=VERDICTS),
+    Column("alone_worse", unit="count", meaning="cell-metrics `worse` if nothing else had been compared", source=FILE),
+    Column(
+        "alone_better", unit="count", meaning="cell-metrics `better` if nothing else had been compared", source=FILE
     ),
+    Column("tested", unit="count", meaning="cell-metrics with enough replicates for the first look", source=FILE),
+    Column("slower", unit="count", meaning=f"of these, those with `p_slower` of at most {LEVEL}", source=FILE),
+    Column("faster", unit="count", meaning=f"of these, those with `p_faster` of at most {LEVEL}", source=FILE),
+    Column(
+        "worse_high",
+        unit="1",
+        meaning="exact one-sided 95 % upper bound of the share `worse` / `cell_metrics`",
+        source=VERDICTS,
+    ),
+    Column("runs_worse_high", unit="1", meaning="the same of `runs_worse` / `runs`", source=VERDICTS),
+    Column("alone_worse_high", unit="1", meaning="the same of `alone_worse` / `cell_metrics`", source=FILE),
+    Column(
+        "level", unit="1", meaning="share `slower` / `tested` that exchangeable sides give, exactly", source="(rule)"
+    ),
+    Column("noise_median", unit="1", meaning="median of `noise`", source=FILE),
+    Column("noise_max", unit="1", meaning="largest `noise`", source=FILE),
 )
-"""…_high: exact one-sided 95 % upper bounds. slower, faster: those of the tested whose p at the first look is at most
-LEVEL; level: the share of each that exchangeable arms give."""
 
 
 def report(out: Path) -> Report:

@@ -16,16 +16,37 @@ UNATTRIBUTED, NETWORK = "(unattributed)", "(network)"
 """What torch spends between its layers; what a network's own forward does without a module."""
 
 COLUMNS = (
-    Column("engine"),
-    Column("operators"),
-    Column("engine_s", unit="s", better="lower"),
-    Column("engine_reorder_s", unit="s", better="lower"),
-    Column("engine_speedup", unit="1", better="higher"),
-    Column("engine_share", unit="fraction"),
-    Column("mapped_share", unit="fraction", better="higher"),
+    Column("engine", meaning="engine beside torch, in rows that compare the two layer by layer", source="task.variant"),
+    Column("operators", meaning="operators of the engine's kernels for these layers", source="(tag operator)"),
+    Column(
+        "engine_s", unit="s", better="lower", meaning="time of these kernels, sum of medians", source="infer.node_time"
+    ),
+    Column(
+        "engine_reorder_s",
+        unit="s",
+        better="lower",
+        meaning="share of `engine_s` that goes into changes of the memory's order, in seconds",
+        source="infer.node_time",
+    ),
+    Column(
+        "engine_speedup",
+        unit="1",
+        better="higher",
+        meaning="torch's `forward_s` over `engine_s`",
+        source="infer.node_time",
+    ),
+    Column(
+        "engine_share", unit="fraction", meaning="`engine_s` over the time of all kernels", source="infer.node_time"
+    ),
+    Column(
+        "mapped_share",
+        unit="fraction",
+        better="higher",
+        meaning="share of the kernels' time that is known to be some layer's; the same in all rows of an engine",
+        source="infer.mapped_share",
+    ),
 )
-"""Of layers.csv, in rows that join: seconds of the engine's kernels for these layers, those of layout reorders within
-them, torch's forward over them, their share of all kernel time, and how much of that is known to be some layer's."""
+"""Of layers.csv, in rows that join torch's layers and an engine's kernels."""
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cnnperf import engine_layers
+from cnnperf._facts import facts
 from cnnperf._roofline import Roofline
 from cnnperf.record import Measurement, Record
 from cnnperf.table import Column, Row, Table
@@ -18,48 +19,129 @@ if TYPE_CHECKING:
 
 STAGE = "profile"
 DIRECTIONS = ("forward", "backward")
-BYTES = ("parameter", "gradient", "optimizer_state", "output", "saved")
+BYTES = {
+    "parameter": "bytes of the layer's parameters",
+    "gradient": "bytes of their gradients after a step",
+    "optimizer_state": "bytes of the optimizer's state for them",
+    "output": "bytes of the layer's outputs",
+    "saved": "bytes that autograd keeps for backward: each storage once, without parameters and buffers",
+}
+"""Of a layer, and what each column says."""
 UNATTRIBUTED = "(unattributed)"
 APART = ("batch_size", "mode")
 """Tags that tell the profiles of a record apart."""
 
 
 def _of_direction(name: str) -> tuple[Column, ...]:
+    macs, moved, seconds = (f"profile.{name}_{quantity}" for quantity in ("macs", "moved_bytes", "seconds"))
     return (
-        Column(f"{name}_macs", unit="count", better="lower"),
-        Column(f"{name}_flops", unit="count", better="lower"),
-        Column(f"{name}_moved_bytes", unit="bytes", better="lower"),
-        Column(f"{name}_uncounted"),
-        Column(f"{name}_flops_per_byte", unit="1"),
-        Column(f"{name}_flops_per_s", unit="FLOP/s", better="higher"),
-        Column(f"{name}_bytes_per_s", unit="bytes/s", better="higher"),
-        Column(f"{name}_share", unit="fraction", better="higher"),
-        Column(f"{name}_bound"),
-        Column(f"{name}_missing_probe"),
+        Column(
+            f"{name}_macs",
+            unit="count",
+            better="lower",
+            meaning=f"multiply-accumulates of the {name} pass, by torch's formulas; empty without a formula",
+            source=macs,
+        ),
+        Column(f"{name}_flops", unit="count", better="lower", meaning=f"2 × `{name}_macs`", source=macs),
+        Column(
+            f"{name}_moved_bytes",
+            unit="bytes",
+            better="lower",
+            meaning="operands read and results written, operator by operator",
+            source=moved,
+        ),
+        Column(f"{name}_uncounted", meaning="operators that have no formula", source="(tag uncounted)"),
+        Column(f"{name}_flops_per_byte", unit="1", meaning="FLOPs over moved bytes", source=f"{macs}, {moved}"),
+        Column(
+            f"{name}_flops_per_s",
+            unit="FLOP/s",
+            better="higher",
+            meaning=f"`{name}_flops` over `{name}_s`",
+            source=f"{macs}, {seconds}",
+        ),
+        Column(
+            f"{name}_bytes_per_s",
+            unit="bytes/s",
+            better="higher",
+            meaning=f"`{name}_moved_bytes` over `{name}_s`",
+            source=f"{moved}, {seconds}",
+        ),
+        Column(
+            f"{name}_share",
+            unit="fraction",
+            better="higher",
+            meaning="share of the speed that the machine's measured roofline allows; above 1 a probe is missing",
+            source=f"{macs}, {moved}, {seconds}, profile.probe_flops_per_s, profile.probe_bytes_per_s",
+        ),
+        Column(
+            f"{name}_bound",
+            meaning="`compute-bound` or `memory-bound`: the side of the roofline's edge",
+            source=f"{macs}, {moved}, profile.probe_flops_per_s, profile.probe_bytes_per_s",
+        ),
+        Column(
+            f"{name}_missing_probe",
+            meaning="probe that would explain a share above 1.05",
+            source=f"{macs}, {moved}, {seconds}, profile.probe_flops_per_s, profile.probe_bytes_per_s",
+        ),
     )
 
 
 COLUMNS = (
-    *(Column(name) for name in ("dataset", "data", "model", "device", "mode")),
-    Column("batch_size", unit="count"),
-    Column("weights"),
-    Column("repeat", unit="count"),
-    Column("order", unit="count"),
-    *(Column(name) for name in ("layer", "type", "inputs", "outputs", "dtype")),
-    Column("calls", unit="count"),
-    Column("samples", unit="count"),
-    *(Column(name, unit="s", better="lower") for name in ("seconds", "forward_s", "backward_s")),
+    *facts("dataset", "data", "model", "device"),
+    Column("mode", meaning="`train`, `infer` (of `profile`), or `infer` in the rows of an engine", source="(tag mode)"),
+    Column("batch_size", unit="count", meaning="images in a step", source="(tag batch_size)"),
+    Column("weights", meaning="`trained`, or `fresh` as built", source="(tag weights)"),
+    *facts("repeat"),
+    Column("order", unit="count", meaning="place of the layer in the forward pass, from 0", source="(tag order)"),
+    Column(
+        "layer",
+        meaning="name of the module; several joined by `+` in the row of a fused kernel; `(loss)`, `(data)`, "
+        "`(optimizer)`, `(unattributed)` for what is no layer's",
+        source="(tag layer)",
+    ),
+    Column("type", meaning="class of the module", source="(tag type)"),
+    Column("inputs", meaning="shapes of its inputs", source="(tag inputs)"),
+    Column("outputs", meaning="shapes of its outputs", source="(tag outputs)"),
+    Column("dtype", meaning="type of its output's values", source="(tag dtype)"),
+    Column("calls", unit="count", meaning="calls of the module in a step", source="profile.calls"),
+    Column("samples", unit="count", meaning="steps that were timed with hooks", source="profile.forward_seconds"),
+    Column(
+        "seconds",
+        unit="s",
+        better="lower",
+        meaning="`forward_s` + `backward_s`, or the whole of a row that has neither",
+        source="profile.forward_seconds, profile.backward_seconds, profile.seconds",
+    ),
+    Column(
+        "forward_s",
+        unit="s",
+        better="lower",
+        meaning="time of the forward pass, median over samples",
+        source="profile.forward_seconds, infer.node_time",
+    ),
+    Column(
+        "backward_s",
+        unit="s",
+        better="lower",
+        meaning="time of the backward pass, median over samples",
+        source="profile.backward_seconds",
+    ),
     *(column for direction in DIRECTIONS for column in _of_direction(direction)),
-    *(Column(f"{kind}_bytes", unit="bytes", better="lower") for kind in BYTES),
-    Column("peak_above_start_bytes", unit="bytes", better="lower"),
-    Column("peak_at"),
+    *(
+        Column(f"{kind}_bytes", unit="bytes", better="lower", meaning=meaning, source=f"profile.{kind}_bytes")
+        for kind, meaning in BYTES.items()
+    ),
+    Column(
+        "peak_above_start_bytes",
+        unit="bytes",
+        better="lower",
+        meaning="peak of torch's allocations in a step above its start, in the row of the layer that reached it",
+        source="profile.peak_above_start_bytes",
+    ),
+    Column("peak_at", meaning="layer and direction that reached it", source="(tag at)"),
     *engine_layers.COLUMNS,
-    Column("run"),
+    *facts("run"),
 )
-"""Seconds are medians over samples; seconds is forward and backward, or the whole of a row that has neither.
-
-Moved bytes: operands read and results written, operator by operator. The peak stands in the row of its layer.
-"""
 
 UNITS = {column.name: column.unit for column in COLUMNS}
 """Of each column; None for text."""

@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from cnnperf import record
-from cnnperf._columns import COLUMNS, ReducedColumn, once
+from cnnperf._columns import COLUMNS, FURTHER, ReducedColumn, once
+from cnnperf._facts import facts
 from cnnperf._repeats import Repeats
 from cnnperf.engine_table import NOTES as ENGINE_NOTES
 from cnnperf.engine_table import ON_LEADERBOARD, best_engines, engine_table
@@ -36,24 +37,58 @@ _TRAINING = [c for c in COLUMNS if c.name in ("dataset", "data", "model", "devic
 
 CURVES = (
     *_TRAINING,
-    Column("task"),
-    Column("repeat", unit="count"),
-    Column("step", unit="count"),
-    Column("samples", unit="count"),
-    Column("seconds", unit="s"),
-    Column("epoch", unit="1"),
-    Column("train_loss", unit="1", better="lower"),
-    Column("train_accuracy", unit="fraction", better="higher"),
-    Column("train_accuracy_after_step", unit="fraction", better="higher"),
-    Column("test_accuracy", unit="fraction", better="higher"),
-    Column("test_accuracy_raw", unit="fraction", better="higher"),
-    Column("validation_accuracy", unit="fraction", better="higher"),
-    Column("n", unit="count"),
-    Column("label_smoothing", unit="1"),
+    *facts("task", "repeat"),
+    Column("step", unit="count", meaning="training steps before this evaluation", source="(tag step)"),
+    Column("samples", unit="count", meaning="training images before it, repetitions counted", source="(tag samples)"),
+    Column("seconds", unit="s", meaning="seconds of training steps before it", source="(tag seconds)"),
+    Column("epoch", unit="1", meaning="passes over the training images before it", source="(tag epoch)"),
+    Column(
+        "train_loss",
+        unit="1",
+        better="lower",
+        meaning="mean over the steps since the evaluation before, of the loss that was minimised: smoothed by "
+        "`label_smoothing`, which a test loss never is",
+        source="train.loss",
+    ),
+    Column(
+        "train_accuracy",
+        unit="fraction",
+        better="higher",
+        meaning="share of training images classified correctly before their step, since the evaluation before",
+        source="train.train_accuracy",
+    ),
+    Column(
+        "train_accuracy_after_step",
+        unit="fraction",
+        better="higher",
+        meaning='the same right after the step on the same batch, every fifth step (`train_accuracy = "after_step"`): '
+        "a reading that is too high",
+        source="train.train_accuracy_after_step",
+    ),
+    Column(
+        "test_accuracy",
+        unit="fraction",
+        better="higher",
+        meaning="share of test images classified correctly after this epoch (`test_curve`)",
+        source="train.epoch_test_accuracy",
+    ),
+    Column(
+        "test_accuracy_raw",
+        unit="fraction",
+        better="higher",
+        meaning="the same on raw pixels in [0, 1] (`normalize_eval = false`): a reading that is too low",
+        source="train.epoch_test_accuracy_raw",
+    ),
+    Column(
+        "validation_accuracy",
+        unit="fraction",
+        better="higher",
+        meaning="share of validation images classified correctly",
+        source="train.validation_accuracy",
+    ),
+    Column("n", unit="count", meaning="images of the last of these accuracies that the row has", source="(tag n)"),
+    Column("label_smoothing", unit="1", meaning="label smoothing of the training", source="(setting label_smoothing)"),
 )
-"""`task` is the record's key; train_loss is the mean over the steps since the evaluation before, of the loss that was
-minimised: smoothed by label_smoothing, which a test loss never is; n counts the images of the last accuracy that stands
-in the row."""
 
 POINTS = {
     "train_accuracy": "train.train_accuracy",
@@ -206,7 +241,7 @@ def _further_columns(records: Iterable[Record]) -> Iterator[ReducedColumn]:
             single[m.metric] = single.get(m.metric, True) and is_single
     for metric, is_single in single.items():
         if is_single and metric not in shown:
-            yield once(metric, metric.replace(".", "_"))
+            yield once(metric, metric.replace(".", "_"), meaning=FURTHER.meaning)
 
 
 def _ranked(group: Iterable[Row]) -> Iterator[Row]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from cnnperf._facts import facts
 from cnnperf._repeats import Repeats, one_line
 from cnnperf.record import Libraries, Machine, Platform, Processor, Record
 from cnnperf.table import Column, Row, Table, Value
@@ -15,69 +16,153 @@ ENDS = ("ok", "failed", "timeout", "skipped")
 SOFTWARE = ("torch", "onnxruntime", "cnnperf")
 
 _PROCESSOR = (
-    *(Column(name) for name in ("microcode", "hypervisor")),
-    Column("numa_nodes", unit="count"),
-    Column("physical_cores", unit="count"),
-    Column("smt"),
-    Column("nominal_hz", unit="Hz"),
+    Column("microcode", meaning="version of the processor's microcode", source="machine.processor.microcode"),
+    Column("hypervisor", meaning="vendor of the hypervisor", source="machine.processor.hypervisor"),
+    Column("numa_nodes", unit="count", meaning="NUMA nodes", source="machine.processor.numa_nodes"),
+    Column(
+        "physical_cores",
+        unit="count",
+        meaning="cores of the machine; two threads of one core count once",
+        source="machine.processor.physical_cores",
+    ),
+    Column("smt", meaning="whether two threads share a core: `on`, `off`", source="machine.processor.smt"),
+    Column(
+        "nominal_hz",
+        unit="Hz",
+        meaning="frequency that the maker names, without boost",
+        source="machine.processor.nominal_hz",
+    ),
 )
 _CACHES = {"L1d": "l1d_bytes", "L1i": "l1i_bytes", "L2": "l2_bytes", "L3": "l3_bytes"}
 _PLATFORM = (
-    *(Column(name) for name in ("kernel", "libc", "transparent_hugepages")),
-    Column("page_bytes", unit="bytes"),
+    Column("kernel", meaning="version of the kernel", source="machine.platform.kernel"),
+    Column("libc", meaning="name and version of the C library", source="machine.platform.libc"),
+    Column(
+        "transparent_hugepages",
+        meaning="`always`, `madvise`, `never`",
+        source="machine.platform.transparent_hugepages",
+    ),
+    Column("page_bytes", unit="bytes", meaning="size of a page of memory", source="machine.platform.page_bytes"),
 )
 _MACHINE = (
-    *(Column(name) for name in ("host", "os", "cpu", "cpu_model", "instruction_sets")),
-    Column("cores", unit="count"),
-    Column("memory_bytes", "memory", unit="bytes"),
+    *facts("host"),
+    Column("os", meaning="operating system", source="machine.os"),
+    *facts("cpu", "cpu_model", "instruction_sets"),
+    Column(
+        "cores",
+        unit="count",
+        meaning="cores that a process of the run may use: affinity and cgroup quota count",
+        source="machine.cores",
+    ),
+    Column("memory_bytes", "memory", unit="bytes", meaning="memory of the machine", source="machine.memory_bytes"),
     *_PROCESSOR,
-    *(Column(name, unit="bytes") for name in _CACHES.values()),
+    *(
+        Column(
+            name,
+            unit="bytes",
+            meaning=f"size of one {cache} cache of the first core",
+            source="machine.processor.cache_bytes",
+        )
+        for cache, name in _CACHES.items()
+    ),
     *_PLATFORM,
-    *(Column(name) for name in ("governor", "gpu", "driver", "python", *SOFTWARE, "commit")),
+    Column("governor", meaning="governor of the processor's frequency", source="machine.governor"),
+    Column("gpu", meaning="name of the accelerator", source="machine.gpu"),
+    Column("driver", meaning="version of its driver", source="machine.driver"),
+    *facts("python", "torch"),
+    Column("onnxruntime", meaning="version of ONNX Runtime", source="machine.packages"),
+    *facts("cnnperf", "commit"),
 )
 """Facts of the machine; a run has a row for each combination."""
 _GPU = (
-    *(Column(f"gpu_{name}") for name in ("uuid", "mig", "capability")),
-    *(Column(f"gpu_{name}", unit="bytes") for name in ("memory_bytes", "usable_bytes")),
-    Column("gpu_multiprocessors", unit="count"),
+    Column("gpu_uuid", meaning="UUID of the GPU or MIG instance", source="machine.accelerator.uuid"),
+    Column("gpu_mig", meaning="MIG profile; empty for a whole GPU", source="machine.accelerator.mig"),
+    Column("gpu_capability", meaning="compute capability", source="machine.accelerator.capability"),
+    Column(
+        "gpu_memory_bytes",
+        unit="bytes",
+        meaning="memory of the whole GPU, as the driver counts it",
+        source="machine.accelerator.memory_bytes",
+    ),
+    Column(
+        "gpu_usable_bytes",
+        unit="bytes",
+        meaning="memory that torch may use",
+        source="machine.accelerator.usable_bytes",
+    ),
+    Column(
+        "gpu_multiprocessors",
+        unit="count",
+        meaning="multiprocessors",
+        source="machine.accelerator.multiprocessors",
+    ),
 )
-_LIBRARIES = ("openmp", "allocators", "onednn", "mkl", "openmp_version", "cpu_capability", "cuda", "cudnn")
+_LIBRARIES = {
+    "openmp": "files of the OpenMP runtimes in the processes",
+    "allocators": "files of the allocators that replace the C library's",
+    "onednn": "version of oneDNN",
+    "mkl": "version of MKL",
+    "openmp_version": "OpenMP specification that torch was built for, by its date",
+    "cpu_capability": "widest instructions that torch's own kernels use",
+    "cuda": "version of CUDA that torch was built for",
+    "cudnn": "version of cuDNN",
+}
 _TOLD = (
-    Column("frequency_hz", unit="Hz"),
+    Column(
+        "frequency_hz",
+        unit="Hz",
+        meaning="frequency of the processor when the machine was described, mean over cores",
+        source="machine.processor.frequency_hz",
+    ),
     *_GPU,
-    *(Column(name) for name in (*_LIBRARIES, "environment")),
+    *(Column(name, meaning=meaning, source=f"machine.libraries.{name}") for name, meaning in _LIBRARIES.items()),
+    Column(
+        "environment",
+        meaning="environment variables that decide about allocator, threads, kernels and GPU",
+        source="machine.environment",
+    ),
 )
-"""What the processes of a run's tasks saw, each for itself: values that differ stand side by side."""
+"""What the processes of a run's tasks saw, each for itself: values that differ are joined by `;`."""
 
 RUNS = (
-    Column("run", shown=0),
-    Column("suite", shown=0),
-    Column("started", shown=0),
-    Column("ended", shown=0),
-    Column("task_s", "in tasks", unit="s", shown=0),
-    Column("tasks", unit="count", shown=0),
-    *(Column(end, unit="count", shown=0) for end in ENDS),
+    *facts("run", shown=0),
+    Column("suite", shown=0, meaning="name of the suite", source="task.suite"),
+    Column("started", shown=0, meaning="start of the first task, UTC, ISO 8601", source="started"),
+    Column("ended", shown=0, meaning="end of the last task, UTC, ISO 8601", source="started, duration_s"),
+    Column(
+        "task_s",
+        "in tasks",
+        unit="s",
+        shown=0,
+        meaning="sum over tasks of the wall time from spawn to exit",
+        source="duration_s",
+    ),
+    Column("tasks", unit="count", shown=0, meaning="tasks", source="(records)"),
+    *(Column(end, unit="count", shown=0, meaning=f"tasks that ended `{end}`", source="status") for end in ENDS),
     *_MACHINE,
     *_TOLD,
-    Column("threads", unit="count"),
-    Column("waiting"),
-    Column("allocator"),
+    *facts("threads", "waiting", "allocator"),
 )
-"""task_s is the sum over tasks, from spawn to exit of each."""
 
 TASKS = (
-    Column("run"),
-    *(Column(name, shown=0) for name in ("dataset", "model", "device", "stage", "variant")),
-    Column("repeat", unit="count", shown=0),
-    Column("seed", unit="count"),
-    Column("status", shown=0),
-    Column("reason", shown=0),
-    Column("started"),
-    Column("duration_s", "took", unit="s", shown=0),
-    Column("disturbed", shown=0),
-    Column("task"),
+    *facts("run"),
+    *facts("dataset", "model", "device", shown=0),
+    Column("stage", shown=0, meaning="`train`, `profile`, `export`, `infer`", source="task.stage"),
+    Column("variant", shown=0, meaning="what else tells the task apart, such as its engine", source="task.variant"),
+    *facts("repeat", shown=0),
+    *facts("seed"),
+    Column("status", shown=0, meaning="`ok`, `failed`, `timeout`, `skipped`", source="status"),
+    *facts("reason", shown=0),
+    Column("started", meaning="start of the task, UTC, ISO 8601", source="started"),
+    Column("duration_s", "took", unit="s", shown=0, meaning="wall time from spawn to exit", source="duration_s"),
+    Column(
+        "disturbed",
+        shown=0,
+        meaning="measurements that something on the machine disturbed, and what it was",
+        source="(tag disturbed)",
+    ),
+    *facts("task"),
 )
-"""`disturbed`: what each disturbed figure says of its samples; `task` is the record's key."""
 
 
 def run_table(records: Mapping[str, Sequence[Record]]) -> Table:

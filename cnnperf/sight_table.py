@@ -9,34 +9,38 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from cnnperf._facts import facts
 from cnnperf.record import Record
 from cnnperf.run_table import of_task
 from cnnperf.table import Column, Row, Table
 
-_TASK = (*(Column(name) for name in ("run", "dataset", "data", "model", "device")), Column("repeat", unit="count"))
+_TASK = facts("run", "dataset", "data", "model", "device", "repeat")
+
+
+def _of_image(source: str) -> tuple[Column, ...]:
+    return (
+        Column("label", unit="count", meaning="true class", source=source),
+        Column("label_name", meaning="name of the true class", source=source),
+        Column("prediction", unit="count", meaning="class that the network gave", source=source),
+        Column("prediction_name", meaning="name of that class", source=source),
+    )
+
 
 CONFUSION = (
     *_TASK,
-    Column("label", unit="count"),
-    Column("label_name"),
-    Column("prediction", unit="count"),
-    Column("prediction_name"),
-    Column("images", unit="count"),
-    Column("task"),
+    *_of_image("train.confusion"),
+    Column("images", unit="count", meaning="test images of this pair of classes", source="train.confusion"),
+    *facts("task"),
 )
 
 EXAMPLES = (
     *_TASK,
-    Column("artifact"),
-    Column("position", unit="count"),
-    Column("label", unit="count"),
-    Column("label_name"),
-    Column("prediction", unit="count"),
-    Column("prediction_name"),
-    Column("probability", unit="fraction"),
-    Column("task"),
+    Column("artifact", meaning="file of the images, a path in the run folder", source="artifacts"),
+    Column("position", unit="count", meaning="place of the image in that file, from 0", source="artifacts"),
+    *_of_image("artifacts"),
+    Column("probability", unit="fraction", meaning="probability that the network gave that class", source="artifacts"),
+    *facts("task"),
 )
-"""`artifact` is a path in the run folder, `position` the image's place in it; probability is the prediction's."""
 
 Arrays = Mapping[str, Any]
 

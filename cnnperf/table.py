@@ -51,6 +51,10 @@ class Column:
     """The column that says, in words, why a row's value is not to be relied on."""
     shown: int | None = None
     """Where people see it: 0 always, 2 gives way before 1 where there is little room; None in files only."""
+    meaning: str = ""
+    """What its values are: the entry in the data dictionary, `results/README.md`."""
+    source: str = ""
+    """The metrics or fields of the record that its values are computed from."""
 
 
 @dataclass(frozen=True, slots=True)

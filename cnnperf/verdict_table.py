@@ -11,18 +11,45 @@ from cnnperf.record import Record
 from cnnperf.table import Column, Table
 
 COLUMNS = (
-    Column("cell", shown=0),
-    Column("metric", shown=0),
-    Column("outcome", "verdict", shown=0),
-    Column("unit"),
-    Column("baseline", unit="1", shown=0),
-    Column("candidate", unit="1", shown=0),
-    Column("change", unit="1", shown=0, interval=("low", "high")),
-    *(Column(name, unit="1") for name in ("low", "high", "p", "p_holm")),
-    Column("n", unit="count", shown=0),
-    Column("remark", shown=0),
+    Column("cell", shown=0, meaning="dataset/model/device", source="task.cell"),
+    Column(
+        "metric",
+        shown=0,
+        meaning="metric with its tags, `infer.latency[engine=torch]`; or a stage, if all of it is meant",
+        source="measurements",
+    ),
+    Column(
+        "outcome",
+        "verdict",
+        shown=0,
+        meaning="`better`, `same`, `worse`, `inconclusive`, `missing`, `error`, `indicative` (a time: "
+        "two runs decide nothing)",
+        source="measurements",
+    ),
+    Column("unit", meaning="unit of the metric", source="measurements"),
+    Column(
+        "baseline", unit="1", shown=0, meaning="value of the first run, in the unit of the row", source="measurements"
+    ),
+    Column(
+        "candidate", unit="1", shown=0, meaning="value of the second run, in the unit of the row", source="measurements"
+    ),
+    Column(
+        "change",
+        unit="1",
+        shown=0,
+        meaning="of a fraction candidate less baseline, of anything else candidate / baseline less 1",
+        source="measurements",
+        interval=("low", "high"),
+    ),
+    Column("low", unit="1", meaning="least change that is not excluded", source="measurements"),
+    Column("high", unit="1", meaning="greatest change that is not excluded", source="measurements"),
+    Column(
+        "p", unit="1", meaning="one-sided p of a change in this direction; empty if not tested", source="measurements"
+    ),
+    Column("p_holm", unit="1", meaning="the same, adjusted for all that was tested (Holm)", source="measurements"),
+    Column("n", unit="count", shown=0, meaning="repeats of the side that has fewer", source="measurements"),
+    Column("remark", shown=0, meaning="why, and what it would take to tell more", source="measurements"),
 )
-"""Baseline and candidate are in the row's unit; change is of a fraction their difference, else their ratio less 1."""
 
 
 def verdict_table(records: Mapping[str, Sequence[Record]], folders: Mapping[str, Path]) -> Table | None:

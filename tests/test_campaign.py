@@ -7,7 +7,6 @@ import json
 import math
 import os
 import random
-import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -240,17 +239,3 @@ def test_the_stored_campaign_follows_from_its_differences() -> None:
     assert int(total["cell_metrics"]) >= 300
     assert int(total["occasions"]) >= 3
     assert {row["condition"] for row in read(STORED, "counts")} == {"quiet", "neighbour", "shared", "all"}
-
-
-@pytest.mark.skipif(not STORED.is_dir(), reason="no campaign is stored in results/reference/aa")
-def test_readme_says_what_the_campaign_came_to() -> None:
-    """The sentence is the one that `cnnperf campaign report` prints."""
-    rows = [
-        {
-            name: int(text) if text.isdigit() else float(text) if re.fullmatch(r"[\d.]+(e-\d+)?", text) else text
-            for name, text in row.items()
-        }
-        for row in read(STORED, "counts")
-    ]
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert campaign.sentence(rows) in readme

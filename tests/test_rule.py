@@ -316,16 +316,6 @@ def test_the_power_is_what_ten_compared_at_once_leave() -> None:
     )
 
 
-@pytest.mark.parametrize(("label", "comparisons"), [("alone", 1), ("one of ten", 10)])
-def test_readme_and_help_tell_the_power(label: str, comparisons: int) -> None:
-    """The README's table is what a run prints, and the help has its last three columns."""
-    rule, root = Rule(), Path(__file__).parent.parent
-    found = [f"{100 * power(rule, rule.scheduled(comparisons), comparisons, each):.0f}" for each in TYPICAL_DEVIATIONS]
-    assert f"| {label} | {' | '.join(found)} |\n" in (root / "README.md").read_text(encoding="utf-8")
-    help_text = " ".join((root / "cnnperf" / "cli_ab.py").read_text(encoding="utf-8").split())
-    assert " / ".join(found[1:]) in help_text
-
-
 def test_more_replicates_are_planned_where_the_time_allows() -> None:
     """Up to so many as a noisy machine asks for, fewer if they do not fit, never fewer than without a limit."""
     rule = Rule()

@@ -92,7 +92,7 @@ def test_a_narrow_terminal_drops_columns_and_never_a_name_or_a_digit(
     for row in report.tables[0].rows:
         assert row["model"] in text or width < 60
     assert "…" not in text
-    assert "Left out for want of width: " in text
+    assert "Columns hidden (terminal too narrow): " in text
 
 
 def test_width_is_given_to_the_most_important_columns(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_width_is_given_to_the_most_important_columns(report: Report, monkeypatc
     assert "test accuracy" in first
     assert "images/s" in first
     assert "batch" not in first
-    assert re.search(r"Left out for want of width:[^;]*batch", text)
+    assert re.search(r"Columns hidden \(terminal too narrow\):[^;]*batch", text)
 
 
 def test_colour_is_for_terminals_that_want_it(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ def test_it_fits_the_terminal(profile: LayerProfile, monkeypatch: pytest.MonkeyP
     assert "…" not in text
     for row in profile.rows:
         assert row["layer"] in text
-    assert ("Left out for want of width: " in " ".join(text.split())) == (width < 200)
+    assert ("Columns hidden (terminal too narrow): " in " ".join(text.split())) == (width < 200)
 
 
 def test_times_give_way_last(profile: LayerProfile, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from cnnperf import models, sampling
+from cnnperf._columns import COLUMNS
 from cnnperf.datasets import Dataset
 from cnnperf.devices.cpu import Cpu, acquire
 from cnnperf.errors import StageError, UsageError
@@ -91,6 +92,14 @@ def test_hits_are_counted_batch_by_batch() -> None:
     logits = torch.eye(4)[torch.tensor([[0, 1, 2], [3, 3, 3]])]
     answers = list(zip(logits, torch.tensor([[0, 1, 3], [0, 1, 3]]), strict=True))
     assert _loop.right_of_each(answers) == [2, 1]
+
+
+def test_the_leaderboard_s_columns_have_the_units_that_are_measured(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """What a column says of its metric before any was measured, here by every reading that a training can make."""
+    asked = recipe(steps=None, epochs=2, test_flip=True, target_accuracy=0.05, stop_at_target=False)
+    found = {m.metric: (m.unit, m.better) for m in measure(bench(), asked)}
+    columns = {column.metric: (column.unit, column.better) for column in COLUMNS if column.metric}
+    assert columns == {metric: found[metric] for metric in columns}
 
 
 def test_the_steps_tell_what_they_stand_on(

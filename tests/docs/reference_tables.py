@@ -1,0 +1,377 @@
+"""What the documents say of the reference runs, made from their CSV files in `results/reference/`.
+
+New measurements need no edit here: a sentence of figures is made of differences, and says so where there is none.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, median
+from unittest import mock
+
+from doc_table import table
+
+from cnnperf import engine_table, profile_table
+from cnnperf._columns import COLUMNS
+from cnnperf._engine_ranks import DISAGREES
+from cnnperf.reports import console
+from cnnperf.table import Column, Report, Table
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+Rows = list[dict[str, str]]
+
+
+def read(name: str) -> Rows:
+    """Return the rows of a reference table."""
+    with open(REFERENCE / name, encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def by_model(name: str) -> dict[str, dict[str, str]]:
+    """Return the rows of a reference table by their model."""
+    return {row["model"]: row for row in read(name)}
+
+
+def printed(
+    rows: Rows, columns: Sequence[Column], group: tuple[str, ...], width: int, *, hidden: Iterable[str] = ()
+) -> str:
+    """Return what the command prints of a table in a terminal of this width, without its notes.
+
+    hidden: columns that are left out.
+    """
+    shown = tuple(replace(column, shown=None) if column.name in hidden else column for column in columns)
+    values = tuple({c.name: _value(c, row.get(c.name, "")) for c in shown} for row in rows)
+    out = io.StringIO()
+    with mock.patch.dict("os.environ", {"COLUMNS": str(width)}):
+        console.write(Report((Table("table", shown, values, group),)), out)
+    text, _, _ = out.getvalue().partition("Columns hidden")
+    return "\n".join(line.rstrip() for line in text.rstrip().splitlines())
+
+
+def _value(column: Column, text: str) -> str | int | float | None:
+    if text == "":
+        return None
+    if column.unit is None:
+        return text
+    return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+
+
+def leaderboard(run: str, width: int = 100) -> str:
+    """Return what `cnnperf run` printed of a suite; memory is left out, which these runs did not measure soundly."""
+    memory = ("peak_above_start_bytes", "peak_bytes")
+    group = ("dataset", "device", "budget", "threads", "host", "device_label")
+    return printed(read(f"{run}/leaderboard.csv"), COLUMNS, group, width, hidden=memory)
+
+
+def engines_of(model: str, dataset: str = "cifar10", width: int = 88) -> str:
+    """Return what `cnnperf run engines` printed of one network."""
+    rows = [row for row in read("engines/engines.csv") if (row["model"], row["dataset"]) == (model, dataset)]
+    return printed([_flagged(row, rows) for row in rows], engine_table.COLUMNS, engine_table.GROUP, width)
+
+
+def _flagged(row: dict[str, str], rows: Rows) -> dict[str, str]:
+    """Enter the doubt of a speed-up whose interval does not hold the ratio of the latencies, in a file without it."""
+    base = next(each for each in rows if each["engine"] == "torch" and each["batch_size"] == row["batch_size"])
+    if "speedup_flags" in row or row["speedup_pairing"] != "paired":
+        return row
+    separate = float(base["latency_s"]) / float(row["latency_s"])
+    if float(row["speedup_low"]) <= separate <= float(row["speedup_high"]):
+        return row
+    return {**row, "speedup_flags": DISAGREES, "best": ""}
+
+
+def leaderboards() -> str:
+    """Return the leaderboards of `cifar` and `mnist`, each with what it was measured on."""
+    return "\n\n".join(
+        f"```text\n$ cnnperf run {run} --device cpu\n{leaderboard(run)}\n```\n\n{provenance(f'{run}/leaderboard.csv')}"
+        for run in ("cifar", "mnist")
+    )
+
+
+def provenance(name: str) -> str:
+    """Say on what the rows of a table were measured."""
+    rows = read(name)
+
+    def each(column: str) -> str:
+        return ", ".join(dict.fromkeys(row[column] for row in rows if row.get(column)))
+
+    checksums = dict.fromkeys(f"{row['data']} `{row['data_sha256'][:8]}…`" for row in rows if row.get("data_sha256"))
+    facts = {"threads": each("threads"), "torch": each("torch"), "repeats": each("repeats"), "first seed": each("seed")}
+    words = "; ".join(f"{name}: {value}" for name, value in facts.items() if value)
+    return f"Measured on {each('cpu_model') or each('cpu')}; {words}; sha256 of the data: {', '.join(checksums)}."
+
+
+IDEAS: Mapping[str, tuple[str, str]] = {
+    "mlp": ("one hidden layer, no convolution", ""),
+    "lenet": ("convolution and pooling (1998)", "mlp"),
+    "lenet[batch_norm=true]": ("batch normalisation, five layers", "lenet"),
+    "alexnet": ("deeper and wider, ReLU, dropout (2012)", "lenet"),
+    "alexnet[batch_norm=true]": ("batch normalisation, eight layers", "alexnet"),
+    "vgg[batch_norm=false]": ("3×3 convolutions only (2014)", "alexnet"),
+    "vgg": ("batch normalisation, 11 layers", "vgg[batch_norm=false]"),
+    "nin[batch_norm=false]": ("1×1 convolutions, no dense layer (2013)", "alexnet"),
+    "nin": ("batch normalisation", "nin[batch_norm=false]"),
+    "googlenet[batch_norm=false]": ("parallel branches, 22 layers (2014)", "vgg[batch_norm=false]"),
+    "googlenet": ("batch normalisation", "googlenet[batch_norm=false]"),
+    "resnet[batch_norm=false]": ("shortcuts, 20 layers (2015)", "vgg[batch_norm=false]"),
+    "resnet": ("batch normalisation", "resnet[batch_norm=false]"),
+    "resnet[shortcut=false]": ("no shortcuts", "resnet"),
+    "resnet[depth=56]": ("56 layers", "resnet"),
+    "resnet[depth=56,shortcut=false]": ("no shortcuts, 56 layers", "resnet[depth=56]"),
+}
+"""What each network of `ideas` shows, and beside which other."""
+
+
+def ideas() -> str:
+    """Return the table of `ideas`: each network beside the one it grew from."""
+    rows = by_model("ideas/leaderboard.csv")
+    lines = []
+    assert rows.keys() == IDEAS.keys()
+    for model, (idea, other) in IDEAS.items():
+        row = rows[model]
+        beside = (f"`{other}`", points(row, rows[other]), times(row, rows[other])) if other else ("–", "–", "–")
+        lines.append((f"`{model}`", idea, accuracy(row), to_target(row), speed(row), *beside))
+    heads = ("network", "idea", "test accuracy", "to 40 %", "images/s", "beside", "points", "× images/s")
+    return f"{table(heads, lines)}\n\n{provenance('ideas/leaderboard.csv')}"
+
+
+def percent(fraction: float | str) -> str:
+    """Word a share."""
+    return f"{100 * float(fraction):.1f} %"
+
+
+def accuracy(row: Mapping[str, str]) -> str:
+    """Word a test accuracy with half of its interval."""
+    half = (float(row["test_accuracy_high"]) - float(row["test_accuracy_low"])) / 2
+    return f"{percent(row['test_accuracy'])} ±{100 * half:.1f}"
+
+
+def points(row: Mapping[str, str], other: Mapping[str, str]) -> str:
+    """Word by how many points a row's test accuracy is above another's."""
+    return f"{100 * (float(row['test_accuracy']) - float(other['test_accuracy'])):+.1f}".replace("-", "−")
+
+
+def times(row: Mapping[str, str], other: Mapping[str, str]) -> str:
+    """Word how many times as many images a second a row has as another."""
+    return f"{float(row['images_per_s']) / float(other['images_per_s']):.2f}"
+
+
+def speed(row: Mapping[str, str]) -> str:
+    """Word images a second."""
+    per_s = float(row["images_per_s"])
+    return f"{per_s / 1000:.3g} k" if per_s >= 1000 else f"{per_s:.0f}"
+
+
+def to_target(row: Mapping[str, str]) -> str:
+    """Word when the target was reached: between an evaluation that did not see it and the next, which did."""
+    if not row["time_to_target_s"]:
+        return "–"
+    last = float(row["time_to_target_s"])
+    first = max(0.0, last - float(row.get("time_to_target_resolution_s") or last))
+    return f"{first:.2g}–{last:.2g} s"
+
+
+def engines() -> str:
+    """Return the speed-ups of the engines, a table a dataset, and what their parity came to."""
+    rows = read("engines/engines.csv")
+    datasets = dict.fromkeys(row["dataset"] for row in rows)
+    tables = [_engines([row for row in rows if row["dataset"] == dataset], dataset) for dataset in datasets]
+    drop = max((row for row in rows if row["accuracy_drop"]), key=lambda row: float(row["accuracy_drop"]))
+    mapped = min(float(row["mapped_share"]) for row in rows if row["mapped_share"])
+    parity = {word: sum(row["parity"] == word for row in rows) for word in dict.fromkeys(row["parity"] for row in rows)}
+    pairs = sorted({int(row["speedup_pairs"]) for row in rows if row["speedup_pairs"]})
+    outcomes = ", ".join(f"{count} rows {word}" for word, count in parity.items())
+    sentence = (
+        f"Pairs of processes: {', '.join(map(str, pairs))}. Parity: {outcomes}. At least {percent(mapped)} of the "
+        f"kernels' time is mapped to layers. Largest drop in accuracy: {100 * float(drop['accuracy_drop']):.1f} "
+        f"points on {int(drop['test_images']):,} images ({drop['engine']}, {drop['model']})."
+    )
+    return "\n\n".join([*tables, sentence, provenance("engines/engines.csv")])
+
+
+def _engines(rows: Rows, dataset: str) -> str:
+    cells: dict[str, list[str]] = {}
+    heads: list[str] = []
+    for row in rows:
+        engine, size = row["engine"], int(row["batch_size"])
+        images = f"{size} image{'s' if size > 1 else ''}"
+        if engine == "torch" and size > 1:
+            continue
+        of_model = cells.setdefault(row["model"], [])
+        of_model.append(_latency(float(row["latency_s"])) if engine == "torch" else _speedup(row))
+        head = f"`torch`, {images}" if engine == "torch" else f"`{engine}`, {images}"
+        heads += [head] if head not in heads else []
+    return table((f"network, {dataset}", *heads), ([f"`{model}`", *of] for model, of in cells.items()))
+
+
+def _latency(seconds: float) -> str:
+    return f"{1e6 * seconds:.0f} µs" if seconds < 1e-3 else f"{1e3 * seconds:.{2 if seconds < 1e-2 else 1}f} ms"
+
+
+def _speedup(row: Mapping[str, str]) -> str:
+    value, low, high = (
+        f"{float(row[name]):.{2 if float(row[name]) < 10 else 1}f}" if row[name] else ""
+        for name in ("speedup", "speedup_low", "speedup_high")
+    )
+    doubt = " †" if row.get("speedup_flags") else ""
+    return f"{value} [{low}–{high}]{doubt}" if low else f"{value} separate"
+
+
+def profiles() -> str:
+    """Return the table of profiles as the command prints it."""
+    hidden = ("overhead", "weights")
+    text = printed(read("profile/profiles.csv"), profile_table.COLUMNS, profile_table.GROUP, 140, hidden=hidden)
+    return f"```text\n{text}\n```\n\n{process_peaks()}"
+
+
+def process_peaks() -> str:
+    """Name the networks whose process rises furthest above torch's own allocations."""
+    names = ("process_peak_above_start_bytes", "peak_above_start_bytes")
+    of = {row["model"]: [int(row[name]) for name in names] for row in read("profile/profiles.csv") if row[names[0]]}
+    most = sorted(of, key=lambda model: of[model][0] - of[model][1], reverse=True)[:2]
+    words = " and ".join(f"{of[m][0] / 2**20:.0f} MiB against {of[m][1] / 2**20:.0f} ({m})" for m in most)
+    return f"The process rises furthest above the peak of torch's own allocations at {words}."
+
+
+POLICIES = ("default", "passive", *(f"spin {n}" for n in (1000, 3000, 10_000, 30_000, 100_000, 1_000_000)))
+
+
+def waiting_medians() -> dict[str, dict[tuple[str, str], float]]:
+    """Return images/s by network, and by condition and policy: medians over rounds."""
+    found: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for row in read("waiting/waiting.csv"):
+        of_network = found.setdefault(row["network"], {})
+        of_network.setdefault((row["condition"], row["policy"]), []).append(float(row["images_per_s"]))
+    return {name: {key: median(values) for key, values in of.items()} for name, of in sorted(found.items())}
+
+
+def waiting() -> str:
+    """Return images/s quiet / beside a neighbour for each way of waiting, and how much the neighbour slows."""
+    medians = waiting_medians()
+    heads = ("network", *(policy if " " not in policy else f"{int(policy.split()[1]):,}" for policy in POLICIES))
+    lines = (
+        [f"`{name}`", *(f"{digits(of['quiet', p])} / {digits(of['busy', p])}" for p in POLICIES)]
+        for name, of in medians.items()
+    )
+    slowed = [_slowed(medians, policy, words) for policy, words in (("spin 3000", "`brief`"), ("default", "`default`"))]
+    return "\n".join([table(heads, lines), "", *slowed])
+
+
+def _slowed(medians: Mapping[str, Mapping[tuple[str, str], float]], policy: str, words: str) -> str:
+    ratios = {name: of["quiet", policy] / of["busy", policy] for name, of in medians.items()}
+    *others, most = sorted(ratios, key=lambda name: ratios[name])
+    return (
+        f"Beside the neighbour {words} is {ratios[others[0]]:.1f} to {ratios[others[-1]]:.1f} times slower, and for "
+        f"`{most}` {ratios[most]:.1f} times."
+    )
+
+
+def digits(number: float) -> str:
+    """Write three digits, thousands set apart."""
+    rounded = float(f"{number:.3g}")
+    return f"{rounded:,.0f}" if rounded >= 1000 else f"{rounded:g}"
+
+
+READINGS = ("train_accuracy_after_step", "train_accuracy", "test_accuracy", "test_accuracy_raw", "train_loss")
+MISTAKES = (
+    (2, 3, "test images were not normalised: a network trained on pixels in [-1, 1] was shown pixels in [0, 1]"),
+    (0, 1, "training accuracy was read on a batch right after the step on the same batch"),
+    (1, 2, "the network's own gap: training accuracy is a mean over the epoch, on images that it trains on"),
+)
+
+
+def tutorial() -> str:
+    """Return TrashNet's readings by epoch, and what each mistake makes of the gap between the outer two."""
+    epochs = [row for row in read("tutorial/curves.csv") if row["model"].startswith("trashnet")]
+    readings = [[float(row[name]) for name in READINGS] for row in epochs]
+    means = [fmean(column) for column in zip(*readings, strict=True)]
+    last = readings[-1]
+    labelled = {f"{float(row['epoch']):.0f}": reading for row, reading in zip(epochs, readings, strict=True)}
+    lines = [
+        (label, *map(percent, shown), f"{loss:.3f}") for label, (*shown, loss) in (labelled | {"mean": means}).items()
+    ]
+    heads = ("epoch", "train, after the step", "train, before the step", "test, normalised", "test, raw pixels")
+    gaps = [f"{100 * (row[0] - row[3]):.1f}" for row in (last, means)]
+    shares = [
+        (*(f"{100 * (row[better] - row[worse]):.1f}" for row in (last, means)), cause)
+        for better, worse, cause in MISTAKES
+    ]
+    return "\n\n".join(
+        [
+            table((*heads, "train loss"), lines),
+            f"The tutorial read the outer two accuracies. Between them lie {gaps[0]} points after epoch {len(epochs)} "
+            f"(on average over the epochs {gaps[1]}):",
+            table(("points", "on average", "cause"), shares),
+            f"Read as it should have been, the network is {percent(last[2])} right after {len(epochs)} epochs.",
+        ]
+    )
+
+
+PUBLISHED = (
+    *(".0958", ".1010", ".8407", ".9166", ".9491", ".9613", ".9659", ".9724"),
+    *(".9735", ".9767", ".9802", ".9812", ".9794", ".9825", ".9838", ".9849"),
+)
+PUBLISHED_LOSS = 0.0452
+
+
+def tutorial_lenet() -> str:
+    """Return LeNet's test accuracy by epoch, a line a seed, beside the published one, and the last losses."""
+    points = [row for row in read("tutorial/curves.csv") if row["model"].startswith("lenet")]
+    curves = {seed: [row for row in points if row["seed"] == seed] for seed in dict.fromkeys(r["seed"] for r in points)}
+    lines = ["epoch      " + " ".join(f"{number:>5}" for number in range(1, len(PUBLISHED) + 1))]
+    lines.append("published  " + " ".join(PUBLISHED))
+    for seed, curve in curves.items():
+        lines.append(f"seed {seed}     " + " ".join(f"{float(row['test_accuracy']):.4f}"[1:] for row in curve))
+    losses = ", ".join(f"{float(curve[-1]['train_loss']):.4f}" for curve in curves.values())
+    ends = [float(curve[-1]["test_accuracy"]) for curve in curves.values()]
+    below = [100 * (float(PUBLISHED[-1]) - end) for end in ends]
+    text = "\n".join(lines)
+    return (
+        f"```text\n{text}\n```\n\nTrain loss of the last epoch: published {PUBLISHED_LOSS}; here {losses}. The seeds "
+        f"end {min(below):.1f} to {max(below):.1f} points lower than published, at {percent(fmean(ends))} on average."
+    )
+
+
+SENTENCES: Mapping[str, tuple[str, ...]] = {
+    "LeNet is “a little better than an MLP”": ("mlp", "lenet"),
+    "“batch normalisation speeds up convergence”": (
+        "vgg[batch_norm=false]",
+        "vgg",
+        "resnet[batch_norm=false]",
+        "resnet",
+    ),
+    "“residuals keep a deeper net from being worse”": (
+        *("resnet", "resnet[shortcut=false]"),
+        *("resnet[depth=56]", "resnet[depth=56,shortcut=false]"),
+    ),
+    "“one can try deeper nets”": ("resnet", "resnet[depth=56]"),
+}
+
+
+def tutorial_sentences() -> str:
+    """Return the tutorial's sentences beside the networks of `ideas` that they are about."""
+    rows = by_model("ideas/leaderboard.csv")
+    lines = [
+        (sentence if index == 0 else "", f"`{model}`", accuracy(rows[model]), to_target(rows[model]))
+        for sentence, models in SENTENCES.items()
+        for index, model in enumerate(models)
+    ]
+    return table(("the tutorial says", "network", "test accuracy", "to 40 %"), lines)
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "leaderboards": leaderboards,
+    "ideas": ideas,
+    "profiles": profiles,
+    "engines": engines,
+    "waiting": waiting,
+    "tutorial": tutorial,
+    "tutorial lenet": tutorial_lenet,
+    "tutorial sentences": tutorial_sentences,
+}
+"""The generated parts of `results/reference/README.md`, by name."""

@@ -1,0 +1,101 @@
+"""The data dictionary has every column of every CSV file, and says of each what it means and where it is from."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import dictionary
+import furnished
+import pytest
+from pydantic import BaseModel
+
+from cnnperf.leaderboard import report_of
+from cnnperf.record import Record
+from cnnperf.reports import csv as csv_report
+
+ROOT = Path(__file__).parents[2]
+CODE = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "cnnperf").rglob("*.py"))
+STORED = sorted((ROOT / "results" / "reference").glob("*/*.csv"))
+
+
+def test_the_dictionary_is_what_the_code_says(part: Callable[[str, str, str], None]) -> None:
+    """`results/README.md` has it as it is generated."""
+    part("results/README.md", "data dictionary", dictionary.text())
+
+
+@pytest.mark.parametrize("name", dictionary.FILES)
+def test_every_column_has_a_meaning_and_a_source(name: str) -> None:
+    """None is left empty, and no name stands twice in a file."""
+    file = dictionary.FILES[name]
+    columns = [*file.columns, *file.patterns]
+    assert [column.name for column in columns if not (column.meaning and column.source)] == []
+    names = [column.name for column in columns]
+    assert len(set(names)) == len(names)
+
+
+def described(path: Path) -> list[str]:
+    """Return the columns of a CSV file that the dictionary does not have."""
+    file = dictionary.FILES[path.stem]
+    names = {column.name for column in file.columns}
+    patterns = [re.sub("<[^>]+>", "[a-z0-9_]+", pattern.name) for pattern in file.patterns]
+    with open(path, encoding="utf-8") as lines:
+        head = next(csv.reader(lines))
+    return [name for name in head if name not in names and not any(re.fullmatch(each, name) for each in patterns)]
+
+
+def test_every_file_of_a_run_is_described(tmp_path: Path, trained: Callable[..., Record]) -> None:
+    """Two runs through every stage write each table but the campaign's, and no column that the dictionary lacks."""
+    runs = [furnished.furnish(tmp_path / name, trained, networks=("lenet", "nin")) for name in ("a", "b")]
+    csv_report.write(report_of(runs), tmp_path)
+    written = sorted(tmp_path.glob("*.csv"))
+    assert {path.stem for path in written} == dictionary.FILES.keys() - {"cell_metrics", "counts"}
+    assert {path.stem: described(path) for path in written if described(path)} == {}
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_stored_file_is_described(path: Path) -> None:
+    """The reference's own benchmarks are described beside them."""
+    if path.stem in dictionary.FILES:
+        assert described(path) == []
+        return
+    beside = (path.parents[1] / "README.md").read_text(encoding="utf-8")
+    with open(path, encoding="utf-8") as lines:
+        assert [name for name in next(csv.reader(lines)) if f"| `{path.name}` | `{name}` | " not in beside] == []
+
+
+def sources() -> set[str]:
+    """Return every source that any column names."""
+    columns = [column for file in dictionary.FILES.values() for column in file.columns]
+    return {source for column in columns for source in column.source.split(", ")}
+
+
+@pytest.mark.parametrize("source", sorted(sources()))
+def test_every_source_is_there(source: str) -> None:
+    """A metric is one that the code measures, anything else a field of the record, a tag or a file of a campaign."""
+    stage, _, quantity = source.partition(".")
+    if source.startswith("("):
+        tag = re.fullmatch(r"\((?:tag )?(\w+)\)", source)
+        assert tag is not None
+        assert re.search(rf"\b{tag[1]}\b", CODE)
+    elif stage in ("train", "profile", "infer"):
+        # Some are made of a direction or a kind and the rest: `profile.{direction}_macs`.
+        rest = re.sub("^(forward|backward|parameter|gradient|optimizer_state|saved|probe)_", "", quantity)
+        rest = re.sub("_raw$", "", rest)
+        assert re.search(rf'["._}}]{rest}\b', CODE), source
+    elif source.endswith((".json", ".jsonl")):
+        assert f'"{source}"' in CODE
+    else:
+        assert is_field(Record, source.split(".")), source
+
+
+def is_field(model: Any, path: list[str]) -> bool:
+    """Tell whether a path of names leads through the fields of nested models."""
+    if not path:
+        return True
+    models = [model, *get_args(model)]
+    found = [m for m in models if isinstance(m, type) and issubclass(m, BaseModel) and path[0] in m.model_fields]
+    return any(is_field(m.model_fields[path[0]].annotation, path[1:]) for m in found)

@@ -1,0 +1,121 @@
+"""The documents: what is generated in them is current, their links lead somewhere, README.md stays short."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import reference_tables
+import suite_format
+
+from cnnperf import campaign
+from cnnperf.rule import TYPICAL_DEVIATIONS, Rule, power
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(
+    file
+    for file in ROOT.rglob("*.md")
+    if not any(part.startswith(".") or part == "build" for part in file.relative_to(ROOT).parts)
+)
+CAMPAIGN = ROOT / "results" / "reference" / "aa"
+Part = Callable[[str, str, str], None]
+
+
+@pytest.mark.parametrize("name", reference_tables.PARTS)
+def test_the_reference_says_what_was_measured(part: Part, name: str) -> None:
+    """Each part is what its CSV files hold."""
+    part("results/reference/README.md", name, reference_tables.PARTS[name]())
+
+
+def test_readme_shows_the_leaderboard_that_was_measured(part: Part) -> None:
+    """As `cnnperf run cifar` prints it."""
+    text = f"```text\n$ cnnperf run cifar --device cpu\n{reference_tables.leaderboard('cifar', 96)}\n…\n```"
+    part("README.md", "leaderboard", text)
+
+
+def test_readme_shows_the_engines_that_were_measured(part: Part) -> None:
+    """As `cnnperf run engines` prints them."""
+    text = f"```text\n$ cnnperf run engines --only 'cifar10/lenet*'\n{reference_tables.engines_of('lenet')}\n…\n```"
+    part("README.md", "engines", text)
+
+
+def test_the_format_of_suites_is_that_of_the_schema(part: Part) -> None:
+    """Every key of a suite, every option of what it names."""
+    part("suites/README.md", "format", suite_format.text())
+
+
+def test_the_gate_s_power_is_what_a_run_prints(part: Part) -> None:
+    """A table of two numbers of cell-metrics; the command's help has its last three columns."""
+    rule, lines = Rule(), {}
+    for label, comparisons in {"alone": 1, "one of ten": 10}.items():
+        found = (power(rule, rule.scheduled(comparisons), comparisons, each) for each in TYPICAL_DEVIATIONS)
+        lines[label] = [f"{100 * each:.0f}" for each in found]
+    heads = ("standard deviation of replicates", *(f"{100 * each:g} %" for each in TYPICAL_DEVIATIONS))
+    text = reference_tables.table(heads, ([label, *found] for label, found in lines.items()))
+    part("cnnperf/regression/README.md", "power", text)
+    [command] = [file for file in (ROOT / "cnnperf").rglob("*ab.py") if "def ab(" in file.read_text(encoding="utf-8")]
+    help_text = " ".join(command.read_text(encoding="utf-8").split())
+    for found in lines.values():
+        assert " / ".join(found[1:]) in help_text
+
+
+def test_the_gate_says_how_often_it_erred(part: Part) -> None:
+    """The sentence is the one that `cnnperf campaign report` prints of the stored campaign."""
+    text = "No campaign is stored in `results/reference/aa` yet."
+    if CAMPAIGN.is_dir():
+        rows = [
+            {name: _number(value) for name, value in row.items()}
+            for row in reference_tables.read(f"{CAMPAIGN.name}/counts.csv")
+        ]
+        sentence = campaign.sentence(rows)
+        text = f"{sentence[0].upper()}{sentence[1:]}."
+    part("cnnperf/regression/README.md", "campaign", text)
+
+
+def _number(text: str) -> int | float | str:
+    if text.isdigit():
+        return int(text)
+    return float(text) if re.fullmatch(r"[\d.]+(e-\d+)?", text) else text
+
+
+def test_readme_is_short() -> None:
+    """At most 220 lines and 12 kB."""
+    content = (ROOT / "README.md").read_bytes()
+    assert len(content.splitlines()) <= 220
+    assert len(content) <= 12_000
+
+
+def prose(document: Path) -> str:
+    """Return a document without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(document), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links() -> Iterator[tuple[Path, str]]:
+    """Yield every link of every document that leads to none of the web's pages."""
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
+            if not re.match(r"[a-z]+:", target):
+                yield document, target
+
+
+@pytest.mark.parametrize(
+    ("document", "target"),
+    [*links()],
+    ids=lambda value: str(value.relative_to(ROOT)) if isinstance(value, Path) else value,
+)
+def test_links_lead_somewhere(document: Path, target: str) -> None:
+    """To a file or folder of this repository, and to a heading that is in it."""
+    name, _, anchor = target.partition("#")
+    path = (document.parent / name).resolve() if name else document
+    assert path.exists()
+    assert path.is_relative_to(ROOT)
+    if anchor:
+        assert anchor in anchors(path)
