@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from processes import interruptible
 
 from cnnperf._roofline import MEMORY_PROBE
 from cnnperf.record import Gpu, Machine, Measurement, Processor, Record
@@ -74,6 +75,20 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if "CNNPERF_CACHE" not in os.environ:
             patch.setenv("CNNPERF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+PRINTING = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+"""Variables of a shell, or of whoever runs the tests, that change what is printed."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_start() -> Iterator[None]:
+    """Make the tests, and the processes they start, independent of how they were started."""
+    with pytest.MonkeyPatch.context() as patch, interruptible():
+        for name in PRINTING:
+            patch.delenv(name, raising=False)
+        patch.setenv("TERM", "xterm-256color")
         yield
 
 
