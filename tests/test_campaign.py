@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import random
 import re
-import subprocess
 import sys
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import psutil
 import pytest
+from processes import completed
 
 from cnnperf import campaign
 from cnnperf.duet_store import FILE
@@ -207,11 +207,9 @@ def test_what_cannot_be_carried_out(tmp_path: Path, changes: dict[str, Any], wor
 def test_one_run_through_the_commands(tmp_path: Path) -> None:
     """`cnnperf ab` itself measures, beside a neighbour; the report reads its folder."""
     (tmp_path / "tiny.toml").write_text(SUITE)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
 
-    def command(*words: object) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "cnnperf", "campaign", *map(str, words)]
-        return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    def command(*words: object) -> CompletedProcess[str]:
+        return completed(sys.executable, "-m", "cnnperf", "campaign", *words, cwd=tmp_path)
 
     options = ("--condition", "neighbour", "--pairs", 12, "--threads", 1, "--minutes", 0)
     for number in ("01", "02"):

@@ -9,13 +9,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
 import jsonschema
 import pandas as pd
 import pytest
+from processes import completed, environment, started, until
 
 from cnnperf import registry
 from cnnperf.suite import shipped
@@ -32,14 +32,9 @@ batch_size = 50
 """
 
 
-def cnnperf(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def cnnperf(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
-    return subprocess.run(
-        [sys.executable, "-m", "cnnperf", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | environment,
-    )
+    return completed(sys.executable, "-m", "cnnperf", *arguments, env=environment(**variables))
 
 
 @pytest.fixture(scope="module")
@@ -206,13 +201,10 @@ def test_a_device_that_is_not_there_is_skipped_and_ends_in_0(suite: Path, tmp_pa
 def test_an_interrupt_says_how_to_resume_and_ends_in_130(tmp_path: Path, end: signal.Signals) -> None:
     """What is done is kept and shown."""
     file, out = tmp_path / "long.toml", tmp_path / "run"
-    command = [sys.executable, "-m", "cnnperf", "run", str(file), "--out", str(out)]
     file.write_text(SUITE.replace('{ name = "lenet"', '"broken:hung", { name = "lenet"'))
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
-        while not any(b"child" in log.read_bytes() for log in out.glob("logs/*hung*")):
-            assert run.poll() is None
-            time.sleep(0.1)
+    with started([sys.executable, "-m", "cnnperf", "run", file, "--out", out]) as run:
+        until(lambda: any(b"child" in log.read_bytes() for log in out.glob("logs/*hung*")) or run.poll() is not None)
+        assert run.poll() is None
         run.send_signal(end)
         stdout, stderr = run.communicate()
     assert run.returncode == 130
@@ -236,15 +228,14 @@ def test_help_and_lists_do_not_import_torch_pandas_or_scipy() -> None:
         "print('slow:', [name for name in ('torch', 'pandas', 'scipy', 'numpy') if name in sys.modules])"
     )
     for arguments in (["--help"], ["run", "--help"], ["list", "models"], ["--version"]):
-        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        done = completed(sys.executable, "-c", code, *arguments)
         assert done.stdout.endswith("slow: []\n"), (arguments, done.stdout, done.stderr)
 
 
 def test_the_parent_of_a_run_never_imports_torch(suite: Path, tmp_path: Path) -> None:
     """The wall holds for a whole run, not only for its start."""
     code = "import sys, cnnperf.cli as cli\ntry: cli.app()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
-    command = [sys.executable, "-c", code, "run", str(suite), "--out", str(tmp_path), "--only", "lenet*max*"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = completed(sys.executable, "-c", code, "run", suite, "--out", tmp_path, "--only", "lenet*max*")
     assert done.stdout.endswith("False\n"), done.stderr
     assert "✓ 1/1" in done.stderr
 
@@ -265,9 +256,9 @@ def test_the_schema_describes_every_shipped_suite() -> None:
 def test_a_terminal_sees_a_live_view(suite: Path, tmp_path: Path) -> None:
     """On a terminal the task, its place in the run and the time left are on the screen."""
     parent, child = pty.openpty()
-    command = [sys.executable, "-m", "cnnperf", "run", str(suite), "--out", str(tmp_path)]
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=child, env=environment) as run:
+    command = [sys.executable, "-m", "cnnperf", "run", suite, "--out", tmp_path]
+    variables = environment(TERM="xterm", COLUMNS="120", LINES="40")
+    with started(command, env=variables, stdout=subprocess.DEVNULL, stderr=child) as run:
         os.close(child)
         screen = b""
         try:
@@ -275,8 +266,8 @@ def test_a_terminal_sees_a_live_view(suite: Path, tmp_path: Path) -> None:
                 screen += chunk
         except OSError:  # Linux's way to say that the other side is closed.
             pass
+        assert run.wait() == 0
     os.close(parent)
-    assert run.returncode == 0
     assert b"task 1 of 2" in screen
     assert b"left" in screen
     assert f"{CELL}/cpu train".encode() in screen

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import completed, environment
 
 from cnnperf import record as store
 from cnnperf.record import Measurement, Record
@@ -17,8 +17,7 @@ from cnnperf.record import Measurement, Record
 
 def check(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
-    command = [sys.executable, "-m", "cnnperf", "check", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
+    return completed(sys.executable, "-m", "cnnperf", "check", *arguments, env=environment(COLUMNS="80"))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from processes import completed
 
 from cnnperf.record import FILE, read
 
@@ -22,7 +23,7 @@ QUICK = ("--dataset", "synthetic", "--samples", "11", "--pairs", "0", "--threads
 
 def infer(*words: str) -> subprocess.CompletedProcess[str]:
     """Run the command."""
-    return subprocess.run([sys.executable, "-m", "cnnperf", "infer", *words], capture_output=True, text=True)
+    return completed(sys.executable, "-m", "cnnperf", "infer", *words)
 
 
 def rows(file: Path) -> list[dict[str, str]]:
@@ -209,8 +210,7 @@ pairs = 0
 def test_an_accuracy_that_too_few_images_tell_ends_in_three(tmp_path: Path) -> None:
     """The engine of 8 bits is undecided, shown and not ranked, with the cure; the exact one is ok."""
     (tmp_path / "few.toml").write_text(FEW)
-    words = [sys.executable, "-m", "cnnperf", "run", "few.toml", "--out", "run"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    done = completed(sys.executable, "-m", "cnnperf", "run", "few.toml", "--out", "run", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     exact, other = rows(tmp_path / "run" / "engines.csv")
     assert (exact["parity"], other["parity"], other["status"], other["pareto"]) == ("ok", "undecided", "ok", "")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import completed
 
 from cnnperf.record import FILE
 
 
 def profile(*words: str) -> subprocess.CompletedProcess[str]:
     """Run the command."""
-    command = [sys.executable, "-m", "cnnperf", "profile", *words, "--dataset", "synthetic", "--samples", "2"]
-    return subprocess.run(command, capture_output=True, text=True)
+    return completed(sys.executable, "-m", "cnnperf", "profile", *words, "--dataset", "synthetic", "--samples", "2")
 
 
 @pytest.mark.parametrize("model", ["lenet", "torchvision.models:resnet18"])

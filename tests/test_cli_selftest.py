@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
+from processes import completed, descendants, environment, has_ended, started, until
 
 from cnnperf.claims._session import FILE
 
@@ -22,7 +20,7 @@ SELFTEST = [sys.executable, "-m", "cnnperf", "selftest"]
 
 def selftest(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
-    return subprocess.run([*SELFTEST, *map(str, arguments)], capture_output=True, text=True)
+    return completed(*SELFTEST, *arguments)
 
 
 def test_a_claim_is_put_to_the_test_and_a_folder_left(tmp_path: Path) -> None:
@@ -88,8 +86,7 @@ def test_a_folder_is_not_written_over(tmp_path: Path) -> None:
 def test_the_parent_never_imports_torch(tmp_path: Path) -> None:
     """The wall holds from the list of claims to the table."""
     code = "import sys, cnnperf.cli as cli\ntry: cli.app()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
-    command = [sys.executable, "-c", code, "selftest", "--only", "arith*", "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = completed(sys.executable, "-c", code, "selftest", "--only", "arith*", "--out", tmp_path / "out")
     assert done.stdout.endswith("exit 0\nFalse\n"), done.stdout + done.stderr
 
 
@@ -100,21 +97,16 @@ def test_the_help_tells_it_from_doctor() -> None:
 
 def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path) -> None:
     """Exit status 130, the folder written, and no process left behind."""
-    command = [*SELFTEST, "--only", "[ad]*", "--out", str(tmp_path / "out")]
-    environment = os.environ | {"CNNPERF_CACHE": str(tmp_path / "cache")}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as running:
+    command = [*SELFTEST, "--only", "[ad]*", "--out", tmp_path / "out"]
+    with started(command, env=environment(CNNPERF_CACHE=str(tmp_path / "cache"))) as running:
         assert running.stderr is not None
         assert "arithmetic  held" in running.stderr.readline()
-        workers: list[psutil.Process] = []
-        while len(workers) < 2:  # The claim, and the process that it has begun.
-            workers = psutil.Process(running.pid).children(recursive=True)
-            time.sleep(0.1)
+        # The claim, and the process that it has begun.
+        workers = until(lambda: found if len(found := descendants(running)) > 1 else None)
         running.send_signal(signal.SIGINT)
         assert running.stdout is not None
         printed = running.stdout.read()
         assert running.wait() == 130
     assert "interrupted; 1 claim: 1 held → exit 130" in printed
-    assert not psutil.wait_procs(workers, timeout=10)[1]
+    assert all(map(has_ended, workers))
     assert json.loads((tmp_path / "out" / FILE).read_text())["interrupted"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
+from processes import has_ended, until
 
 from cnnperf import record as store
 from cnnperf.errors import RunError, StoreError, UsageError
@@ -116,7 +116,7 @@ def test_a_timeout_leaves_no_process_behind(endings: dict[str, Record]) -> None:
     """The whole group is ended, children of the task too."""
     [line] = [line for line in endings["hung"].log_tail if line.startswith("child ")]
     child = int(line.split()[1])
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert has_ended(child)
 
 
 def test_a_process_that_is_killed_bounds_the_search_for_a_batch_size(tmp_path: Path) -> None:
@@ -222,8 +222,7 @@ def test_an_interrupt_ends_the_child_and_keeps_the_records(tmp_path: Path) -> No
     assert main is not None
 
     def interrupt() -> None:
-        while not any(b"child" in log.read_bytes() for log in (tmp_path / "logs").glob("*hung*")):
-            time.sleep(0.05)
+        until(lambda: any(b"child" in log.read_bytes() for log in (tmp_path / "logs").glob("*hung*")))
         os.kill(os.getpid(), 2)
 
     threading.Thread(target=interrupt, daemon=True).start()
