@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
 import pandas as pd
 import pytest
+from in_process import called
 from processes import completed, environment, started, until
 
 from cnnperf import registry
@@ -32,9 +34,9 @@ batch_size = 50
 """
 
 
-def cnnperf(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does."""
-    return completed(sys.executable, "-m", "cnnperf", *arguments, env=environment(**variables))
+def cnnperf(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, in processes of its own."""
+    return completed(sys.executable, "-m", "cnnperf", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -71,18 +73,18 @@ def test_a_run_prints_the_leaderboard_and_writes_the_tables(finished: Finished) 
 @pytest.mark.parametrize("format", ["console", "csv", "html", "json", "markdown"])
 def test_a_report_is_made_again_from_an_old_run(finished: Finished, tmp_path: Path, format: str) -> None:  # noqa: A002
     """To stdout or into a file, the same."""
-    done = cnnperf("report", finished[1], "--format", format, COLUMNS="200")
+    done = called("report", finished[1], "--format", format, COLUMNS="200")
     assert done.returncode == 0, done.stderr
     assert "lenet[pool=max]" in done.stdout.replace("\\", "")  # Markdown's brackets are escaped.
     file = tmp_path / f"report.{format}"
-    assert cnnperf("report", finished[1], "--format", format, "--out", file, COLUMNS="200").stdout == ""
+    assert called("report", finished[1], "--format", format, "--out", file, COLUMNS="200").stdout == ""
     assert file.read_text() == done.stdout
 
 
 def test_a_folder_takes_all_tables(finished: Finished, tmp_path: Path) -> None:
     """Those that the run wrote, byte for byte."""
     out = tmp_path / "not" / "there"
-    assert cnnperf("report", finished[1], "--format", "csv", "--out", out).returncode == 0
+    assert called("report", finished[1], "--format", "csv", "--out", out).returncode == 0
     written = {file.name: file.read_bytes() for file in finished[1].glob("*.csv")}
     assert {"leaderboard.csv", "curves.csv", "tasks.csv", "runs.csv", "confusion.csv", "examples.csv"} <= set(written)
     assert {file.name: file.read_bytes() for file in out.glob("*.csv")} == written
@@ -90,7 +92,7 @@ def test_a_folder_takes_all_tables(finished: Finished, tmp_path: Path) -> None:
 
 def test_a_run_is_resumed(suite: Path, finished: Finished) -> None:
     """Nothing is run again, and the table is shown."""
-    done = cnnperf("run", suite, "--resume", finished[1])
+    done = called("run", suite, "--resume", finished[1])
     assert done.returncode == 0, done.stderr
     assert "✓" not in done.stderr
     assert "lenet[pool=max]" in done.stdout
@@ -98,7 +100,7 @@ def test_a_run_is_resumed(suite: Path, finished: Finished) -> None:
 
 def test_a_dry_run_says_what_would_be_done(suite: Path, tmp_path: Path) -> None:
     """Tasks, minutes and disk; nothing is written."""
-    done = cnnperf("run", suite, "--dry-run", "--out", tmp_path / "run")
+    done = called("run", suite, "--dry-run", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert f"{CELL}/cpu train" in done.stdout
     assert re.search(r"2 tasks, about \d+\.\d minutes, about \d+ MiB", done.stdout)
@@ -109,7 +111,7 @@ def test_a_failed_task_ends_in_1_and_stands_in_the_table(tmp_path: Path) -> None
     """The rest is measured, the failure shown with its reason."""
     file = tmp_path / "failing.toml"
     file.write_text(SUITE.replace('"lenet", {', '"broken:raised", {'))
-    done = cnnperf("run", file, "--out", tmp_path / "run", COLUMNS="250")
+    done = called("run", file, "--out", tmp_path / "run", COLUMNS="250")
     assert done.returncode == 1, done.stderr
     assert "✗ 1/2" in done.stderr
     assert "KeyError: 'surprise'" in done.stderr
@@ -149,13 +151,17 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("fault", WRONG)
-def test_bad_input_is_one_sentence_and_exit_2(fault: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("run", "fault"), [*((called, fault) for fault in WRONG), (cnnperf, "unknown option"), (cnnperf, "not TOML")]
+)
+def test_bad_input_is_one_sentence_and_exit_2(
+    run: Callable[..., subprocess.CompletedProcess[str]], fault: str, tmp_path: Path
+) -> None:
     """Where, what, got and cure; no traceback, nothing run, nothing written."""
     content, words = WRONG[fault]
     file = tmp_path / "wrong.toml"
     file.write_text(content)
-    done = cnnperf("run", file, "--out", tmp_path / "run")
+    done = run("run", file, "--out", tmp_path / "run")
     assert done.returncode == 2, done.stderr
     assert re.search(words, done.stderr), done.stderr
     assert done.stderr.startswith(f"cnnperf: {file}: ")
@@ -183,7 +189,7 @@ def test_usage_errors_end_in_2(suite: Path, finished: Finished, tmp_path: Path) 
         (("list", "modles"), "unknown room 'modles'; did you mean 'models'"),
         (("data", "verify", "cifar"), "unknown dataset 'cifar'; did you mean 'cifar10'"),
     ]:
-        done = cnnperf(*arguments)
+        done = called(*arguments)
         assert done.returncode == 2, (arguments, done.stderr)
         assert words in done.stderr
         assert "Traceback" not in done.stderr
@@ -191,7 +197,7 @@ def test_usage_errors_end_in_2(suite: Path, finished: Finished, tmp_path: Path) 
 
 def test_a_device_that_is_not_there_is_skipped_and_ends_in_0(suite: Path, tmp_path: Path) -> None:
     """An announced skip is no failure."""
-    done = cnnperf("run", suite, "--device", "cuda", "--out", tmp_path, CUDA_VISIBLE_DEVICES="")
+    done = called("run", suite, "--device", "cuda", "--out", tmp_path, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 0, done.stderr
     assert f"– 1/2 {CELL}/cuda train  skipped: this machine has no CUDA device" in done.stderr
     assert "skipped" in done.stdout
@@ -215,8 +221,8 @@ def test_an_interrupt_says_how_to_resume_and_ends_in_130(tmp_path: Path, end: si
 
 def test_lists_are_names_a_line() -> None:
     """For people and for scripts."""
-    assert cnnperf("list", "models").stdout.split() == list(registry.names("models"))
-    assert set(cnnperf("list", "suites").stdout.split()) == set(shipped())
+    assert called("list", "models").stdout.split() == list(registry.names("models"))
+    assert set(called("list", "suites").stdout.split()) == set(shipped())
 
 
 def test_help_and_lists_do_not_import_torch_pandas_or_scipy() -> None:
@@ -242,7 +248,7 @@ def test_the_parent_of_a_run_never_imports_torch(suite: Path, tmp_path: Path) ->
 
 def test_the_schema_describes_every_shipped_suite() -> None:
     """An editor that has it completes and checks suites, each stage's section included."""
-    schema = json.loads(cnnperf("schema").stdout)
+    schema = json.loads(called("schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     for file in shipped().values():
