@@ -29,6 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run benchmarks in one process: beside another they would measure that one too."""
+    if config.getoption("benchmark_only"):
+        config.option.numprocesses = 0
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run."""
     from importlib.util import find_spec
@@ -71,10 +78,14 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what tests cache out of the user's cache, in this process and in the workers it starts."""
+    """Keep what tests cache out of the user's cache, in this process and in the workers it starts.
+
+    The processes of one run of the tests share it.
+    """
+    base = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
         if "CNNPERF_CACHE" not in os.environ:
-            patch.setenv("CNNPERF_CACHE", str(tmp_path_factory.mktemp("cache")))
+            patch.setenv("CNNPERF_CACHE", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"))
         yield
 
 

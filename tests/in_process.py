@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import pytest
+from processes import environment
 
 from cnnperf import cli
 from cnnperf.errors import CnnperfWarning
@@ -37,7 +38,7 @@ def called(*words: object, cwd: Path | None = None, **variables: str) -> subproc
         warnings.simplefilter("always", CnnperfWarning)
         patch.setattr(sys, "argv", arguments)
         patch.setattr(sys, "excepthook", sys.excepthook)  # Typer sets its own.
-        for name, value in variables.items():
+        for name, value in {"PYTHONPATH": environment()["PYTHONPATH"], **variables}.items():
             patch.setenv(name, value)
         if cwd:
             patch.chdir(cwd)

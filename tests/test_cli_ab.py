@@ -10,19 +10,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import completed, descendants, environment, has_ended, started, until
+from in_process import called
+from processes import descendants, has_ended, started, until
 
 from cnnperf.duet_store import FILE
 
 SUITE = """
 datasets = [{ name = "synthetic", train = 256, test = 64 }]
-models = ["planted:build"]
+models = ["unruly:build"]
 threads = 1
 [train]
 validation_images = 0
 batch_size = 32
 """
-COMMAND = [sys.executable, "-m", "cnnperf", "ab"]
 
 
 @pytest.fixture
@@ -34,9 +34,8 @@ def suite(tmp_path: Path) -> Path:
 
 
 def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does."""
-    command = [*COMMAND, suite, "--out", suite.parent / "out", *arguments]
-    return completed(*command, env=environment(COLUMNS="80"), cwd=suite.parent)
+    """Run the command; the workers of its arms are real processes."""
+    return called("ab", suite, "--out", suite.parent / "out", *arguments, cwd=suite.parent, COLUMNS="80")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_a_setting_changed_for_the_candidate(suite: Path) -> None:
 
 def test_interrupted(suite: Path) -> None:
     """Ctrl-C: what was measured is shown, exit 130, and nobody is left."""
-    command = [*COMMAND, suite, "--out", suite.parent / "out"]
+    command = [sys.executable, "-m", "cnnperf", "ab", suite, "--out", suite.parent / "out"]
     with started(command, cwd=suite.parent) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("planned: 1 to ")
