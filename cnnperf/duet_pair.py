@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 from cnnperf.baton import PROTOCOL, Opened, Opening
 from cnnperf.duet_arms import ARMS, Arm, Contest
 from cnnperf.errors import UsageError
-from cnnperf.process import WorkerProcess, listen, tail
+from cnnperf.process import WorkerProcess, interrupts_held, listen, tail
 from cnnperf.record import Machine
 from cnnperf.task import Task
 
@@ -135,8 +135,10 @@ class Workers:
     def _start(self, index: int, baton: socket.socket, stack: ExitStack) -> WorkerProcess:
         arm = self._arms[index]
         launch = arm.launch(self._task, baton.fileno())
+        worker = WorkerProcess(str(baton.fileno()), None, log=self._log(index), launch=launch)
         try:
-            return stack.enter_context(WorkerProcess(str(baton.fileno()), None, log=self._log(index), launch=launch))
+            with interrupts_held():
+                return stack.enter_context(worker)
         except OSError as error:
             raise UsageError(
                 f"--{ARMS[index]}: {arm.python} cannot be run ({error.strerror}); give a Python interpreter"

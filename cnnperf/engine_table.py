@@ -179,8 +179,8 @@ COLUMNS = (
         "accuracy drop",
         unit="1",
         shown=2,
-        meaning="torch's accuracy on the same images less the engine's, of the repeat whose interval ends highest; below "
-        "0: the engine's is higher",
+        meaning="torch's accuracy on the same images less the engine's, of the repeat whose interval ends highest; "
+        "below 0: the engine's is higher",
         source="infer.accuracy_drop",
         interval=("accuracy_drop_low", "accuracy_drop_high"),
     ),
@@ -216,7 +216,8 @@ COLUMNS = (
     Column(
         "load_s",
         unit="s",
-        meaning="seconds to load the network once the engine's packages are imported, quantisation and calibration included",
+        meaning="seconds to load the network once the engine's packages are imported, quantisation and calibration "
+        "included",
         source="infer.load_seconds",
     ),
     Column("first_run_s", unit="s", meaning="seconds of the first call", source="infer.first_run_seconds"),

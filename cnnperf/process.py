@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,9 @@ from typing import Any, Self
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING, Allocator, Task, Waiting
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+"""What ends a command early; the command line handles both as Ctrl-C."""
 
 WAITING: dict[Waiting, dict[str, str]] = {
     "spin": {},
@@ -73,24 +77,54 @@ class Launch:
         return {**inherited, **threads, **WAITING[self.waiting], **ALLOCATORS[self.allocator], **self.environment}
 
 
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Deliver SIGINT and SIGTERM at the end of the block, so that no interrupt separates a process from its owner.
+
+    Only the main thread receives signals in Python; in other threads the block runs as it is.
+    """
+    held: list[int] = []
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    try:
+        with ExitStack() as restored:
+            for number in INTERRUPTS if in_main_thread else ():
+                handler = signal.getsignal(number)
+                if callable(handler):  # A signal that is ignored stays so, for children inherit that.
+                    restored.callback(signal.signal, number, handler)
+                    signal.signal(number, lambda arrived, _: held.append(arrived))
+            yield
+    finally:
+        for number in held:
+            signal.raise_signal(number)
+
+
 class WorkerProcess:
     """A worker in a process group of its own, given a request and heard line by line.
 
     Its standard output and error go to `log`; what it tells its parent comes over a pipe of its own, as JSON lines.
-    With a request, that is all it is told; without one it is told more by `send`. Leaving the `with` block kills
-    whatever is left of the group.
+    With a request, that is all it is told; without one it is told more by `send`. Entering the `with` block starts it;
+    leaving the block kills whatever is left of the group.
     """
 
+    _process: subprocess.Popen[bytes]
+    pipe: int
+    end: int | None
+
     def __init__(self, mode: str, request: str | None, *, log: Path, launch: Launch | None = None) -> None:
-        reader, writer = os.pipe()
-        launch = launch or Launch()
-        with tempfile.TemporaryFile() as file, open(log, "wb") as output:
-            file.write((request or "").encode())
+        self.log = log
+        self._mode = mode
+        self._request = request
+        self._launch = launch or Launch()
+
+    def _start(self) -> None:
+        launch, (reader, writer) = self._launch, os.pipe()
+        with tempfile.TemporaryFile() as file, open(self.log, "wb") as output:
+            file.write((self._request or "").encode())
             file.seek(0)
             try:
                 self._process = subprocess.Popen(
-                    [*launch.command, mode, str(writer)],
-                    stdin=subprocess.PIPE if request is None else file,
+                    [*launch.command, self._mode, str(writer)],
+                    stdin=subprocess.PIPE if self._request is None else file,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     pass_fds=(writer, *launch.pass_fds),
@@ -103,7 +137,6 @@ class WorkerProcess:
                 raise
             finally:
                 os.close(writer)
-        self.log = log
         self.pipe = reader
         # Without a pidfd (outside Linux) the pipe's end is the only sign of the worker's.
         self.end = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
@@ -154,11 +187,23 @@ class WorkerProcess:
         self._process.wait()
 
     def __enter__(self) -> Self:
+        started = False
+        try:
+            with interrupts_held():
+                self._start()
+                started = True
+        except BaseException:
+            if started:  # An interrupt came meanwhile, and nobody else knows of the process.
+                self._close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self.kill()
         os.close(self.pipe)
         if self.end is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from processes import interruptible
 
 from cnnperf._roofline import MEMORY_PROBE
 from cnnperf.record import Gpu, Machine, Measurement, Processor, Record
@@ -26,6 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="rewrite the golden files from what the code does now"
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run benchmarks in one process: beside another they would measure that one too."""
+    if config.getoption("benchmark_only"):
+        config.option.numprocesses = 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,10 +78,28 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what tests cache out of the user's cache, in this process and in the workers it starts."""
+    """Keep what tests cache out of the user's cache, in this process and in the workers it starts.
+
+    The processes of one run of the tests share it.
+    """
+    base = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
         if "CNNPERF_CACHE" not in os.environ:
-            patch.setenv("CNNPERF_CACHE", str(tmp_path_factory.mktemp("cache")))
+            patch.setenv("CNNPERF_CACHE", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"))
+        yield
+
+
+PRINTING = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+"""Variables of a shell, or of whoever runs the tests, that change what is printed."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_start() -> Iterator[None]:
+    """Make the tests, and the processes they start, independent of how they were started."""
+    with pytest.MonkeyPatch.context() as patch, interruptible():
+        for name in PRINTING:
+            patch.delenv(name, raising=False)
+        patch.setenv("TERM", "xterm-256color")
         yield
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
+
+from processes import completed
 
 import cnnperf
 
@@ -44,7 +45,7 @@ def test_importing_cnnperf_imports_nothing_of_weight() -> None:
     code = (
         "import sys, cnnperf; print([m for m in ('torch', 'pandas', 'scipy', 'numpy', 'pydantic') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+    assert completed(sys.executable, "-c", code).stdout == "[]\n"
 
 
 def test_nothing_above_the_wall_imports_torch() -> None:
@@ -57,5 +58,5 @@ def test_nothing_above_the_wall_imports_torch() -> None:
         "for name in ('mnist', 'cifar10', 'synthetic'): importlib.import_module(f'cnnperf.datasets.{name}')\n"
         "print([m for m in ('torch', 'torchvision') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = completed(sys.executable, "-c", code)
     assert done.stdout == "[]\n", done.stderr

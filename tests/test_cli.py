@@ -9,13 +9,15 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
 import pandas as pd
 import pytest
+from in_process import called
+from processes import completed, environment, started, until
 
 from cnnperf import registry
 from cnnperf.suite import shipped
@@ -32,14 +34,9 @@ batch_size = 50
 """
 
 
-def cnnperf(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does."""
-    return subprocess.run(
-        [sys.executable, "-m", "cnnperf", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | environment,
-    )
+def cnnperf(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, in processes of its own."""
+    return completed(sys.executable, "-m", "cnnperf", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +47,18 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+Finished = tuple[subprocess.CompletedProcess[str], Path]
+TELLING = (
+    "import atexit, sys; from cnnperf.cli import main; atexit.register(lambda: print('torch' in sys.modules)); main()"
+)
+"""The command line, which says last whether its process imported torch."""
+
+
 @pytest.fixture(scope="module")
-def finished(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+def finished(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Run it once."""
     out = tmp_path_factory.mktemp("results") / "run"
-    return cnnperf("run", suite, "--out", out), out
-
-
-Finished = tuple[subprocess.CompletedProcess[str], Path]
+    return completed(sys.executable, "-c", TELLING, "run", suite, "--out", out), out
 
 
 def test_a_run_prints_the_leaderboard_and_writes_the_tables(finished: Finished) -> None:
@@ -76,18 +77,18 @@ def test_a_run_prints_the_leaderboard_and_writes_the_tables(finished: Finished) 
 @pytest.mark.parametrize("format", ["console", "csv", "html", "json", "markdown"])
 def test_a_report_is_made_again_from_an_old_run(finished: Finished, tmp_path: Path, format: str) -> None:  # noqa: A002
     """To stdout or into a file, the same."""
-    done = cnnperf("report", finished[1], "--format", format, COLUMNS="200")
+    done = called("report", finished[1], "--format", format, COLUMNS="200")
     assert done.returncode == 0, done.stderr
     assert "lenet[pool=max]" in done.stdout.replace("\\", "")  # Markdown's brackets are escaped.
     file = tmp_path / f"report.{format}"
-    assert cnnperf("report", finished[1], "--format", format, "--out", file, COLUMNS="200").stdout == ""
+    assert called("report", finished[1], "--format", format, "--out", file, COLUMNS="200").stdout == ""
     assert file.read_text() == done.stdout
 
 
 def test_a_folder_takes_all_tables(finished: Finished, tmp_path: Path) -> None:
     """Those that the run wrote, byte for byte."""
     out = tmp_path / "not" / "there"
-    assert cnnperf("report", finished[1], "--format", "csv", "--out", out).returncode == 0
+    assert called("report", finished[1], "--format", "csv", "--out", out).returncode == 0
     written = {file.name: file.read_bytes() for file in finished[1].glob("*.csv")}
     assert {"leaderboard.csv", "curves.csv", "tasks.csv", "runs.csv", "confusion.csv", "examples.csv"} <= set(written)
     assert {file.name: file.read_bytes() for file in out.glob("*.csv")} == written
@@ -95,7 +96,7 @@ def test_a_folder_takes_all_tables(finished: Finished, tmp_path: Path) -> None:
 
 def test_a_run_is_resumed(suite: Path, finished: Finished) -> None:
     """Nothing is run again, and the table is shown."""
-    done = cnnperf("run", suite, "--resume", finished[1])
+    done = called("run", suite, "--resume", finished[1])
     assert done.returncode == 0, done.stderr
     assert "✓" not in done.stderr
     assert "lenet[pool=max]" in done.stdout
@@ -103,7 +104,7 @@ def test_a_run_is_resumed(suite: Path, finished: Finished) -> None:
 
 def test_a_dry_run_says_what_would_be_done(suite: Path, tmp_path: Path) -> None:
     """Tasks, minutes and disk; nothing is written."""
-    done = cnnperf("run", suite, "--dry-run", "--out", tmp_path / "run")
+    done = called("run", suite, "--dry-run", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert f"{CELL}/cpu train" in done.stdout
     assert re.search(r"2 tasks, about \d+\.\d minutes, about \d+ MiB", done.stdout)
@@ -114,7 +115,7 @@ def test_a_failed_task_ends_in_1_and_stands_in_the_table(tmp_path: Path) -> None
     """The rest is measured, the failure shown with its reason."""
     file = tmp_path / "failing.toml"
     file.write_text(SUITE.replace('"lenet", {', '"broken:raised", {'))
-    done = cnnperf("run", file, "--out", tmp_path / "run", COLUMNS="250")
+    done = called("run", file, "--out", tmp_path / "run", COLUMNS="250")
     assert done.returncode == 1, done.stderr
     assert "✗ 1/2" in done.stderr
     assert "KeyError: 'surprise'" in done.stderr
@@ -154,13 +155,17 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("fault", WRONG)
-def test_bad_input_is_one_sentence_and_exit_2(fault: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("run", "fault"), [*((called, fault) for fault in WRONG), (cnnperf, "unknown option"), (cnnperf, "not TOML")]
+)
+def test_bad_input_is_one_sentence_and_exit_2(
+    run: Callable[..., subprocess.CompletedProcess[str]], fault: str, tmp_path: Path
+) -> None:
     """Where, what, got and cure; no traceback, nothing run, nothing written."""
     content, words = WRONG[fault]
     file = tmp_path / "wrong.toml"
     file.write_text(content)
-    done = cnnperf("run", file, "--out", tmp_path / "run")
+    done = run("run", file, "--out", tmp_path / "run")
     assert done.returncode == 2, done.stderr
     assert re.search(words, done.stderr), done.stderr
     assert done.stderr.startswith(f"cnnperf: {file}: ")
@@ -188,7 +193,7 @@ def test_usage_errors_end_in_2(suite: Path, finished: Finished, tmp_path: Path) 
         (("list", "modles"), "unknown room 'modles'; did you mean 'models'"),
         (("data", "verify", "cifar"), "unknown dataset 'cifar'; did you mean 'cifar10'"),
     ]:
-        done = cnnperf(*arguments)
+        done = called(*arguments)
         assert done.returncode == 2, (arguments, done.stderr)
         assert words in done.stderr
         assert "Traceback" not in done.stderr
@@ -196,35 +201,32 @@ def test_usage_errors_end_in_2(suite: Path, finished: Finished, tmp_path: Path) 
 
 def test_a_device_that_is_not_there_is_skipped_and_ends_in_0(suite: Path, tmp_path: Path) -> None:
     """An announced skip is no failure."""
-    done = cnnperf("run", suite, "--device", "cuda", "--out", tmp_path, CUDA_VISIBLE_DEVICES="")
+    done = called("run", suite, "--device", "cuda", "--out", tmp_path, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 0, done.stderr
     assert f"– 1/2 {CELL}/cuda train  skipped: this machine has no CUDA device" in done.stderr
     assert "skipped" in done.stdout
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_says_how_to_resume_and_ends_in_130(tmp_path: Path, end: signal.Signals) -> None:
-    """What is done is kept and shown."""
+@pytest.mark.parametrize(("end", "first"), [(signal.SIGINT, "lenet"), (signal.SIGTERM, "broken:raised")])
+def test_an_interrupt_says_how_to_resume_and_ends_in_130(tmp_path: Path, end: signal.Signals, first: str) -> None:
+    """What is done, well or not, is kept and shown."""
     file, out = tmp_path / "long.toml", tmp_path / "run"
-    command = [sys.executable, "-m", "cnnperf", "run", str(file), "--out", str(out)]
-    file.write_text(SUITE.replace('{ name = "lenet"', '"broken:hung", { name = "lenet"'))
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
-        while not any(b"child" in log.read_bytes() for log in out.glob("logs/*hung*")):
-            assert run.poll() is None
-            time.sleep(0.1)
+    file.write_text(SUITE.replace('"lenet", {', f'"{first}", "broken:hung", {{'))
+    with started([sys.executable, "-m", "cnnperf", "run", file, "--out", out]) as run:
+        until(lambda: any(b"child" in log.read_bytes() for log in out.glob("logs/*hung*")) or run.poll() is not None)
+        assert run.poll() is None
         run.send_signal(end)
         stdout, stderr = run.communicate()
     assert run.returncode == 130
     assert f"interrupted; go on with: cnnperf run {file} --resume {out}" in stderr
-    assert "lenet" in stdout
+    assert first in stdout
     assert len(pd.read_csv(out / "leaderboard.csv")) == 1
 
 
 def test_lists_are_names_a_line() -> None:
     """For people and for scripts."""
-    assert cnnperf("list", "models").stdout.split() == list(registry.names("models"))
-    assert set(cnnperf("list", "suites").stdout.split()) == set(shipped())
+    assert called("list", "models").stdout.split() == list(registry.names("models"))
+    assert set(called("list", "suites").stdout.split()) == set(shipped())
 
 
 def test_help_and_lists_do_not_import_torch_pandas_or_scipy() -> None:
@@ -236,22 +238,18 @@ def test_help_and_lists_do_not_import_torch_pandas_or_scipy() -> None:
         "print('slow:', [name for name in ('torch', 'pandas', 'scipy', 'numpy') if name in sys.modules])"
     )
     for arguments in (["--help"], ["run", "--help"], ["list", "models"], ["--version"]):
-        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        done = completed(sys.executable, "-c", code, *arguments)
         assert done.stdout.endswith("slow: []\n"), (arguments, done.stdout, done.stderr)
 
 
-def test_the_parent_of_a_run_never_imports_torch(suite: Path, tmp_path: Path) -> None:
+def test_the_parent_of_a_run_never_imports_torch(finished: Finished) -> None:
     """The wall holds for a whole run, not only for its start."""
-    code = "import sys, cnnperf.cli as cli\ntry: cli.app()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
-    command = [sys.executable, "-c", code, "run", str(suite), "--out", str(tmp_path), "--only", "lenet*max*"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.stdout.endswith("False\n"), done.stderr
-    assert "✓ 1/1" in done.stderr
+    assert finished[0].stdout.endswith("False\n"), finished[0].stderr
 
 
 def test_the_schema_describes_every_shipped_suite() -> None:
     """An editor that has it completes and checks suites, each stage's section included."""
-    schema = json.loads(cnnperf("schema").stdout)
+    schema = json.loads(called("schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     for file in shipped().values():
@@ -265,9 +263,9 @@ def test_the_schema_describes_every_shipped_suite() -> None:
 def test_a_terminal_sees_a_live_view(suite: Path, tmp_path: Path) -> None:
     """On a terminal the task, its place in the run and the time left are on the screen."""
     parent, child = pty.openpty()
-    command = [sys.executable, "-m", "cnnperf", "run", str(suite), "--out", str(tmp_path)]
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=child, env=environment) as run:
+    command = [sys.executable, "-m", "cnnperf", "run", suite, "--out", tmp_path, "--only", "*/lenet"]
+    variables = environment(TERM="xterm", COLUMNS="120", LINES="40")
+    with started(command, env=variables, stdout=subprocess.DEVNULL, stderr=child) as run:
         os.close(child)
         screen = b""
         try:
@@ -275,8 +273,8 @@ def test_a_terminal_sees_a_live_view(suite: Path, tmp_path: Path) -> None:
                 screen += chunk
         except OSError:  # Linux's way to say that the other side is closed.
             pass
+        assert run.wait() == 0
     os.close(parent)
-    assert run.returncode == 0
-    assert b"task 1 of 2" in screen
+    assert b"task 1 of 1" in screen
     assert b"left" in screen
     assert f"{CELL}/cpu train".encode() in screen

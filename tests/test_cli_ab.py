@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
+from in_process import called
+from processes import descendants, has_ended, started, until
 
 from cnnperf.duet_store import FILE
 
 SUITE = """
 datasets = [{ name = "synthetic", train = 256, test = 64 }]
-models = ["planted:build"]
+models = ["unruly:build"]
 threads = 1
 [train]
 validation_images = 0
 batch_size = 32
 """
-COMMAND = [sys.executable, "-m", "cnnperf", "ab"]
 
 
 @pytest.fixture
@@ -34,15 +33,9 @@ def suite(tmp_path: Path) -> Path:
     return path
 
 
-def variables(**more: str) -> dict[str, str]:
-    """Return an environment in which planted.py can be imported."""
-    return os.environ | {"PYTHONPATH": str(Path(__file__).parent), "COLUMNS": "80"} | more
-
-
 def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does."""
-    command = [*COMMAND, str(suite), "--out", str(suite.parent / "out"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=variables(), cwd=suite.parent)
+    """Run the command; the workers of its arms are real processes."""
+    return called("ab", suite, "--out", suite.parent / "out", *arguments, cwd=suite.parent, COLUMNS="80")
 
 
 @pytest.mark.parametrize(
@@ -85,9 +78,10 @@ def test_a_folder_that_holds_a_comparison_is_refused(suite: Path) -> None:
 
 def test_an_interpreter_without_cnnperf(suite: Path, tmp_path: Path) -> None:
     """It says so, and of which side it is."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
-    command = [*COMMAND, str(suite), "--candidate", str(tmp_path / "bare"), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, env=variables(), cwd=tmp_path)
+    bare = tmp_path / "bare"
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')  # Neither what is installed nor PYTHONPATH.
+    bare.chmod(0o755)
+    done = ab(suite, "--candidate", bare)
     assert done.returncode == 2, done.stderr
     assert re.search(r"--candidate: .*bare has no cnnperf", done.stderr)
 
@@ -109,15 +103,14 @@ def test_a_setting_changed_for_the_candidate(suite: Path) -> None:
 
 def test_interrupted(suite: Path) -> None:
     """Ctrl-C: what was measured is shown, exit 130, and nobody is left."""
-    command = [*COMMAND, str(suite), "--out", str(suite.parent / "out")]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": variables()}
-    with subprocess.Popen(command, cwd=suite.parent, **options) as process:  # type: ignore[call-overload]
+    command = [sys.executable, "-m", "cnnperf", "ab", suite, "--out", suite.parent / "out"]
+    with started(command, cwd=suite.parent) as process:
+        assert process.stderr is not None
         assert process.stderr.readline().startswith("planned: 1 to ")
         assert process.stderr.readline().startswith("planned: about ")
-        while not (workers := psutil.Process(process.pid).children(recursive=True)):
-            pass
+        workers = until(lambda: descendants(process))
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate()
     assert process.returncode == 130
     assert "interrupted: decided on what was measured until then" in out
-    assert not [worker for worker in workers if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
+    assert all(map(has_ended, workers))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from in_process import called
+from processes import completed, environment
 
 from cnnperf import record as store
 from cnnperf.record import Measurement, Record
@@ -17,8 +18,7 @@ from cnnperf.record import Measurement, Record
 
 def check(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
-    command = [sys.executable, "-m", "cnnperf", "check", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
+    return called("check", *arguments, COLUMNS="80")
 
 
 @pytest.fixture
@@ -64,7 +64,8 @@ def test_inconclusive_ends_in_3(runs: dict[str, Path]) -> None:
 def test_an_option_may_also_be_given_again(runs: dict[str, Path]) -> None:
     """Both ways to write it are the same."""
     again = check("--baseline", runs["small"], "--baseline", runs["large"], "--candidate", runs["small"])
-    at_once = check("--candidate", runs["small"], "--baseline", runs["small"], runs["large"])
+    words = ("--candidate", runs["small"], "--baseline", runs["small"], runs["large"])
+    at_once = completed(sys.executable, "-m", "cnnperf", "check", *words, env=environment(COLUMNS="80"))
     assert (again.returncode, again.stdout) == (at_once.returncode, at_once.stdout)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
+from in_process import called
+from processes import completed, descendants, environment, has_ended, started, until
 
+from cnnperf import rehearsal
 from cnnperf.doctor import CHECKS
 
 DOCTOR = [sys.executable, "-m", "cnnperf", "doctor"]
@@ -19,7 +19,7 @@ DOCTOR = [sys.executable, "-m", "cnnperf", "doctor"]
 
 def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
-    return subprocess.run([*DOCTOR, *arguments], capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
+    return completed(*DOCTOR, *arguments, env=environment(COLUMNS="80"))
 
 
 def test_the_report_alone_is_a_line_a_subject() -> None:
@@ -32,21 +32,17 @@ def test_the_report_alone_is_a_line_a_subject() -> None:
 @pytest.mark.parametrize("minutes", ["nan", "inf", "-1"])
 def test_what_is_no_length_of_time_is_refused(minutes: str) -> None:
     """Before anything is looked at."""
-    done = doctor("--minutes", minutes)
+    done = called("doctor", "--minutes", minutes)
     assert (done.returncode, done.stdout) == (2, "")
     assert "--minutes" in done.stderr
 
 
-def test_a_moment_measures_every_cell_and_decides_nothing(tmp_path: Path) -> None:
-    """One replicate a suite, through the whole path: ten verdicts, no false alarm, nothing to be quoted later."""
-    done = subprocess.run(
-        [*DOCTOR, "--minutes", "0.01"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"CNNPERF_CACHE": str(tmp_path)},
-    )
+def test_a_moment_measures_every_cell_and_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One replicate a suite, through the whole path: a verdict a cell, no false alarm, nothing to be quoted later."""
+    monkeypatch.setitem(rehearsal.SUITE, "models", rehearsal.SUITE["models"][:2])
+    done = called("doctor", "--minutes", "0.01", CNNPERF_CACHE=str(tmp_path))
     assert done.returncode == 3, done.stderr
-    assert sum("INCONCLUSIVE" in line and "n=1×" in line for line in done.stdout.splitlines()) == 10
+    assert sum("INCONCLUSIVE" in line and "n=1×" in line for line in done.stdout.splitlines()) == 4
     assert "A/A, nothing changed\n" in done.stdout
     assert "A/B, slowed by 5 %\n" in done.stdout
     assert "false alarms: 0 of 0 decided called worse" in done.stdout
@@ -57,21 +53,14 @@ def test_a_moment_measures_every_cell_and_decides_nothing(tmp_path: Path) -> Non
 
 def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path) -> None:
     """Exit status 130, a sentence, and no worker left behind."""
-    environment = os.environ | {"CNNPERF_CACHE": str(tmp_path)}
-    with subprocess.Popen(
-        DOCTOR, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as running:
+    with started(DOCTOR, env=environment(CNNPERF_CACHE=str(tmp_path))) as running:
         assert running.stderr is not None
         for line in running.stderr:
             if line.startswith("A/A"):
                 break
-        workers: list[psutil.Process] = []
-        while not workers:
-            workers = psutil.Process(running.pid).children(recursive=True)
-            time.sleep(0.1)
+        workers = until(lambda: descendants(running))
         running.send_signal(signal.SIGINT)
         rest = running.stderr.read()
         assert running.wait() == 130
     assert "interrupted; nothing was stored" in rest
-    assert workers
-    assert not psutil.wait_procs(workers, timeout=10)[1]
+    assert all(map(has_ended, workers))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from in_process import called
+from processes import completed, environment
 
 from cnnperf.record import FILE, read
 
@@ -20,29 +21,36 @@ onnx = pytest.importorskip("onnx")
 QUICK = ("--dataset", "synthetic", "--samples", "11", "--pairs", "0", "--threads", "1", "--batch-size", "4")
 
 
-def infer(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
-    return subprocess.run([sys.executable, "-m", "cnnperf", "infer", *words], capture_output=True, text=True)
-
-
 def rows(file: Path) -> list[dict[str, str]]:
     """Read a CSV file."""
     with open(file, encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
 
 
-def test_a_network_and_then_its_file_are_compared(tmp_path: Path) -> None:
-    """Torch and ONNX Runtime, layer by layer; the exported file then, as one that is not ours, against itself."""
-    done = infer("lenet", *QUICK, "--engine", "torch", "--engine", "onnxruntime", "--out", str(tmp_path / "run"))
+LENET = ("lenet", *QUICK, "--engine", "torch", "--engine", "onnxruntime", "--out")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Compare two engines of LeNet in real processes; return what is printed, and the folder of run and cache."""
+    folder = tmp_path_factory.mktemp("sound")
+    command = (sys.executable, "-m", "cnnperf", "infer", *LENET, folder / "run")
+    done = completed(*command, env=environment(CNNPERF_CACHE=str(folder / "cache")))
     assert done.returncode == 0, done.stderr
+    return done.stdout, folder
+
+
+def test_a_network_and_then_its_file_are_compared(sound: tuple[str, Path], tmp_path: Path) -> None:
+    """Torch and ONNX Runtime, layer by layer; the exported file then, as one that is not ours, against itself."""
+    printed, folder = sound
     for words in ("onnxruntime", "separate", "torch beside onnxruntime", "of kernel time belongs to a layer"):
-        assert words in done.stdout
-    assert "Nothing was trained" not in done.stdout
-    assert [row["engine"] for row in rows(tmp_path / "run" / "engines.csv")] == ["torch", "onnxruntime"]
-    layers = rows(tmp_path / "run" / "layers.csv")
+        assert words in printed
+    assert "Nothing was trained" not in printed
+    assert [row["engine"] for row in rows(folder / "run" / "engines.csv")] == ["torch", "onnxruntime"]
+    layers = rows(folder / "run" / "layers.csv")
     assert any(row["forward_s"] and row["engine_s"] and row["engine_speedup"] for row in layers)
-    (file,) = (tmp_path / "run").glob("artifacts/*/model.onnx")
-    done = infer(str(file), *QUICK, "--engine", "onnxruntime", "--out", str(tmp_path / "foreign"))
+    (file,) = (folder / "run").glob("artifacts/*/model.onnx")
+    done = called("infer", file, *QUICK, "--engine", "onnxruntime", "--out", tmp_path / "foreign")
     assert done.returncode == 0, done.stderr
     (row,) = rows(tmp_path / "foreign" / "engines.csv")
     assert (row["model"], row["parity"], row["speedup"]) == (str(file), "ok", "1.0")
@@ -62,7 +70,7 @@ def test_a_network_and_then_its_file_are_compared(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_carried_out_is_refused(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
     """In one sentence, before anything is measured."""
-    done = infer(*words, "--dataset", "synthetic", "--out", str(tmp_path / "run"))
+    done = called("infer", *words, "--dataset", "synthetic", "--out", tmp_path / "run")
     assert done.returncode == 2
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -72,7 +80,7 @@ def test_what_cannot_be_carried_out_is_refused(words: tuple[str, ...], sentence:
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
     """One sentence, exit 2, and the run is left as it is."""
     (tmp_path / FILE).write_text("")
-    done = infer("lenet", *QUICK, "--out", str(tmp_path))
+    done = called("infer", "lenet", *QUICK, "--out", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"cnnperf: --out: {tmp_path} holds a run already; give another folder\n"
     assert [file.name for file in tmp_path.iterdir()] == [FILE]
@@ -93,27 +101,13 @@ def test_an_engine_that_loads_no_onnx_file_is_refused(tmp_path: Path, engine: st
     ]
     graph = onnx.helper.make_graph(nodes, "some", [images], [logits], [weight])
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), file)
-    done = infer(str(file), *QUICK, "--engine", "onnxruntime", "--engine", engine, "--out", str(tmp_path / "run"))
+    done = called("infer", file, *QUICK, "--engine", "onnxruntime", "--engine", engine, "--out", tmp_path / "run")
     assert done.returncode == 2
     assert done.stderr == (
         f"cnnperf: command line: models.0: {file}: the engine '{engine}' cannot load an ONNX file; "
         "take it from the engines\n"
     )
     assert not (tmp_path / "run").exists()
-
-
-LENET = ("lenet", *QUICK, "--engine", "torch", "--engine", "onnxruntime", "--out")
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a cache that holds LeNet's export, which ran well."""
-    folder = tmp_path_factory.mktemp("sound")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CNNPERF_CACHE", str(folder / "cache"))
-        done = infer(*LENET, str(folder / "run"))
-    assert done.returncode == 0, done.stderr
-    return folder / "cache"
 
 
 def one_more(model: onnx.ModelProto) -> None:
@@ -151,16 +145,15 @@ def first_weight(model: onnx.ModelProto) -> tuple[onnx.TensorProto, np.ndarray]:
     ],
 )
 def test_a_broken_export_fails_the_run_and_leaves_the_other_engine(
-    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Any, words: str
+    sound: tuple[str, Path], tmp_path: Path, spoil: Any, words: str
 ) -> None:
     """Exit 1; no engine is timed on it, the cached file is named, and torch has its row."""
-    shutil.copytree(sound, tmp_path / "cache")
-    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(sound[1] / "cache", tmp_path / "cache")
     (exported,) = tmp_path.glob("cache/onnx/*.onnx")
     model = onnx.load(exported)
     spoil(model)
     onnx.save(model, exported)
-    done = infer(*LENET, str(tmp_path / "run"))
+    done = called("infer", *LENET, tmp_path / "run", CNNPERF_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 1, done.stderr
     of_torch, broken = rows(tmp_path / "run" / "engines.csv")
     assert (of_torch["engine"], of_torch["status"], of_torch["parity"]) == ("torch", "ok", "ok")
@@ -177,7 +170,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     """With the cure."""
     path = tmp_path / "some.onnx"
     path.write_bytes(b"\x08\x0a\x3a\xff")
-    done = infer(str(path), "--dataset", "synthetic")
+    done = called("infer", path, "--dataset", "synthetic")
     assert done.returncode == 2
     assert "not a valid ONNX file" in done.stderr
     assert "export it again" in done.stderr
@@ -186,7 +179,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
 def test_a_device_that_is_not_there_cannot_be_carried_out(tmp_path: Path) -> None:
     """One sentence, exit 2, no table of nothing."""
-    done = infer("mlp", *QUICK, "--device", "cuda", "--out", str(tmp_path / "out"))
+    done = called("infer", "mlp", *QUICK, "--device", "cuda", "--out", tmp_path / "out")
     assert (done.returncode, done.stdout) == (2, "")
     assert "nothing was measured" in done.stderr.splitlines()[-1]
 
@@ -209,8 +202,7 @@ pairs = 0
 def test_an_accuracy_that_too_few_images_tell_ends_in_three(tmp_path: Path) -> None:
     """The engine of 8 bits is undecided, shown and not ranked, with the cure; the exact one is ok."""
     (tmp_path / "few.toml").write_text(FEW)
-    words = [sys.executable, "-m", "cnnperf", "run", "few.toml", "--out", "run"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    done = called("run", "few.toml", "--out", "run", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     exact, other = rows(tmp_path / "run" / "engines.csv")
     assert (exact["parity"], other["parity"], other["status"], other["pareto"]) == ("ok", "undecided", "ok", "")

@@ -5,24 +5,43 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from in_process import called
+from processes import completed
 
+from cnnperf._roofline import MEMORY_PROBE
 from cnnperf.record import FILE
+from cnnperf.stages import _roofline
 
 
-def profile(*words: str) -> subprocess.CompletedProcess[str]:
+def real(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run cnnperf in processes of its own."""
+    return completed(sys.executable, "-m", "cnnperf", *words)
+
+
+def profile(*words: str, run: Callable[..., subprocess.CompletedProcess[str]] = called) -> Any:
     """Run the command."""
-    command = [sys.executable, "-m", "cnnperf", "profile", *words, "--dataset", "synthetic", "--samples", "2"]
-    return subprocess.run(command, capture_output=True, text=True)
+    return run("profile", *words, "--dataset", "synthetic", "--samples", "2")
 
 
-@pytest.mark.parametrize("model", ["lenet", "torchvision.models:resnet18"])
-def test_a_network_is_profiled_without_a_suite(model: str, tmp_path: Path) -> None:
+@pytest.fixture(autouse=True)
+def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probe the roofline of this process with a moment's work."""
+    monkeypatch.setattr(_roofline, "SQUARES", (64,))
+    monkeypatch.setattr(_roofline, "CONVOLUTIONS", ((3, 2, 4, 8),))
+    monkeypatch.setattr(_roofline, "COPIES", {MEMORY_PROBE: 2**16})
+    monkeypatch.setattr(_roofline, "PROBE_S", 0.0)
+
+
+@pytest.mark.parametrize(("run", "model"), [(real, "lenet"), (called, "torchvision.models:resnet18")])
+def test_a_network_is_profiled_without_a_suite(run: Any, model: str, tmp_path: Path) -> None:
     """A row a layer, a total, three sentences; layers.csv and a trace beside the records; foreign models too."""
-    done = profile(model, "--batch-size", "8", "--out", str(tmp_path / "run"))
+    done = profile(model, "--batch-size", "8", "--out", str(tmp_path / "run"), run=run)
     assert done.returncode == 0, done.stderr
     for words in ("conv1", "total", "Half of the time goes to", "The memory peak", "Furthest from the roofline"):
         assert words in done.stdout

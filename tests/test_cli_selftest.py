@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from in_process import called
+from processes import completed, descendants, environment, has_ended, started, until
 from rich.console import Console
 
 from cnnperf import cli_selftest
@@ -25,19 +25,32 @@ SELFTEST = [sys.executable, "-m", "cnnperf", "selftest"]
 
 
 def selftest(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does."""
-    return subprocess.run([*SELFTEST, *map(str, arguments)], capture_output=True, text=True)
+    """Run the command; the processes of its claims are real."""
+    return called("selftest", *arguments)
 
 
-def test_a_claim_is_put_to_the_test_and_a_folder_left(tmp_path: Path) -> None:
+TELLING = (
+    "import atexit, sys; from cnnperf.cli import main; atexit.register(lambda: print('torch' in sys.modules)); main()"
+)
+"""The command line, which says last whether its process imported torch."""
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """Put one claim to the test."""
+    out = tmp_path_factory.mktemp("held") / "out"
+    return completed(sys.executable, "-c", TELLING, "selftest", "--only", "arith*", "--out", out), out
+
+
+def test_a_claim_is_put_to_the_test_and_a_folder_left(held: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     """A row a reading on stdout, a line a claim on stderr, everything read in the folder."""
-    done = selftest("--only", "arith*", "--out", tmp_path / "out")
+    done, out = held
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("held") == 9 + 1
     assert "grouped, backward" in done.stdout
     assert "1 claim: 1 held → exit 0" in done.stdout
     assert "1/1 arithmetic  held" in done.stderr
-    document = json.loads((tmp_path / "out" / FILE).read_text())
+    document = json.loads((out / FILE).read_text())
     assert document["device"] == "cpu"
     assert document["facts"]["torch"] == torch.__version__
     assert document["outcomes"][0]["readings"][0]["source"] == "by hand"
@@ -59,18 +72,6 @@ def test_the_last_line_counts_each_ending_by_itself(capsys: pytest.CaptureFixtur
     )
     cli_selftest._print(Console(width=cli_selftest.WIDTH), test.model_copy(update={"outcomes": outcomes}))
     assert "3 claims: 1 held, 2 only reported → exit 0" in capsys.readouterr().out
-
-
-def test_the_folder_names_no_place_of_this_machine(tmp_path: Path) -> None:
-    """Neither a folder nor the user."""
-    out = tmp_path / "out"
-    assert selftest("--only", "determinism", "--minutes", "0.2", "--out", out).returncode in (0, 3)
-    files = [file for file in out.rglob("*") if file.is_file()]
-    assert {file.name for file in files} >= {FILE, "determinism.log"}
-    for file in files:
-        text = file.read_text()
-        for place in (tmp_path, Path.cwd(), sys.prefix, f"/{getpass.getuser()}/"):
-            assert str(place) not in text, file
 
 
 @pytest.mark.parametrize(
@@ -107,12 +108,9 @@ def test_a_folder_is_not_written_over(tmp_path: Path) -> None:
     assert "give another folder" in done.stderr
 
 
-def test_the_parent_never_imports_torch(tmp_path: Path) -> None:
+def test_the_parent_never_imports_torch(held: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     """The wall holds from the list of claims to the table."""
-    code = "import sys, cnnperf.cli as cli\ntry: cli.app()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
-    command = [sys.executable, "-c", code, "selftest", "--only", "arith*", "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.stdout.endswith("exit 0\nFalse\n"), done.stdout + done.stderr
+    assert held[0].stdout.endswith("exit 0\nFalse\n"), held[0].stdout + held[0].stderr
 
 
 def test_the_help_tells_it_from_doctor() -> None:
@@ -120,23 +118,36 @@ def test_the_help_tells_it_from_doctor() -> None:
     assert "differs from `cnnperf doctor`" in " ".join(selftest("--help").stdout.split())
 
 
-def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path) -> None:
-    """Exit status 130, the folder written, and no process left behind."""
-    command = [*SELFTEST, "--only", "[ad]*", "--out", str(tmp_path / "out")]
-    environment = os.environ | {"CNNPERF_CACHE": str(tmp_path / "cache")}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as running:
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[psutil.Process], Path]:
+    """Interrupt a self-test in its second claim; return what is printed, the processes there were, and the folder."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    command = [*SELFTEST, "--only", "[ad]*", "--out", folder / "out"]
+    with started(command, env=environment(CNNPERF_CACHE=str(folder / "cache"))) as running:
         assert running.stderr is not None
         assert "arithmetic  held" in running.stderr.readline()
-        workers: list[psutil.Process] = []
-        while len(workers) < 2:  # The claim, and the process that it has begun.
-            workers = psutil.Process(running.pid).children(recursive=True)
-            time.sleep(0.1)
+        # The claim, and the process that it has begun.
+        workers = until(lambda: found if len(found := descendants(running)) > 1 else None)
         running.send_signal(signal.SIGINT)
-        assert running.stdout is not None
-        printed = running.stdout.read()
-        assert running.wait() == 130
+        printed, _ = running.communicate()
+        assert running.returncode == 130
+    return printed, workers, folder
+
+
+def test_ctrl_c_ends_it_with_what_there_is(interrupted: tuple[str, list[psutil.Process], Path]) -> None:
+    """Exit status 130, the folder written, and no process left behind."""
+    printed, workers, folder = interrupted
     assert "interrupted; 1 claim: 1 held → exit 130" in printed
-    assert not psutil.wait_procs(workers, timeout=10)[1]
-    assert json.loads((tmp_path / "out" / FILE).read_text())["interrupted"]
+    assert all(map(has_ended, workers))
+    assert json.loads((folder / "out" / FILE).read_text())["interrupted"]
+
+
+def test_the_folder_names_no_place_of_this_machine(interrupted: tuple[str, list[psutil.Process], Path]) -> None:
+    """Neither a folder nor the user."""
+    folder = interrupted[2]
+    files = [file for file in (folder / "out").rglob("*") if file.is_file()]
+    assert {file.name for file in files} >= {FILE, "arithmetic.log", "determinism.log"}
+    for file in files:
+        text = file.read_text()
+        for place in (folder, Path.cwd(), sys.prefix, f"/{getpass.getuser()}/"):
+            assert str(place) not in text, file

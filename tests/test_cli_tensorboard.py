@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from processes import completed
+
 from cnnperf import record
 from cnnperf.record import Record
 
@@ -17,8 +19,7 @@ CODE = (
 
 def tensorboard(*words: str) -> subprocess.CompletedProcess[str]:
     """Run the command and say whether torch was imported."""
-    command = [sys.executable, "-c", CODE, "tensorboard", *words]
-    return subprocess.run(command, capture_output=True, text=True)
+    return completed(sys.executable, "-c", CODE, "tensorboard", *words)
 
 
 def test_stdout_is_what_tensorboard_wants_to_know(tmp_path: Path, trained: Callable[..., Record]) -> None:

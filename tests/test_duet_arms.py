@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 
 import pytest
+from processes import completed
 
 from cnnperf.duet_arms import Arm
 from cnnperf.process import Launch
@@ -40,8 +40,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def faults(environment: dict[str, str]) -> int:
     """Count them in a fresh process."""
-    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, env=environment, check=True)
-    return int(done.stdout)
+    return int(completed(sys.executable, "-c", FAULTS, env=environment, check=True).stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep freed memory as they please")

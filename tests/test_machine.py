@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from processes import completed
 
 from cnnperf import machine
 from cnnperf.record import Gpu, Machine
@@ -73,7 +73,7 @@ def test_a_process_without_torch_tells_of_its_libraries_and_imports_no_torch() -
         "found = seen_here(fingerprint(), 'cuda').libraries;"
         "print(found.allocators is not None or sys.platform != 'linux', found.parallel_info, 'torch' in sys.modules)"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = completed(sys.executable, "-c", code, check=True)
     assert answer.stdout.split() == ["True", "None", "False"]
 
 

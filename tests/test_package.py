@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from processes import completed
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,7 +20,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel with the backend that pyproject.toml names."""
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
-    subprocess.run(command, check=True)
+    completed(*command, check=True)
     [file] = folder.glob("cnnperf-*.whl")
     return file
 
@@ -45,17 +45,15 @@ def test_the_installed_wheel_runs_smoke_in_a_fresh_folder(wheel: Path, tmp_path:
     [here] = {path for path in map(Path, sys.path) if (path / "torch").is_dir()}
     (site / "dependencies.pth").write_text(f"{here}\n")
     install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel]
-    subprocess.run(install, check=True, env=os.environ | {"PIP_NO_INDEX": "1"})
+    completed(*install, env=os.environ | {"PIP_NO_INDEX": "1"}, check=True)
     variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     run = [environment / "bin" / "cnnperf", "run", "smoke"]
-    done = subprocess.run(run, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    done = completed(*run, cwd=tmp_path, env=variables)
     assert done.returncode == 0, done.stderr
     assert "lenet" in done.stdout
     [leaderboard] = tmp_path.glob("results/smoke/*/leaderboard.csv")
     assert leaderboard.stat().st_size > 0
-    where = subprocess.run(
-        [python, "-c", "import cnnperf; print(cnnperf.__file__)"], cwd=tmp_path, capture_output=True, text=True
-    )
+    where = completed(python, "-c", "import cnnperf; print(cnnperf.__file__)", cwd=tmp_path, env=variables)
     assert str(site) in where.stdout
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import workers_here
 
 from cnnperf import preflight, registry
 from cnnperf.errors import CnnperfError, CnnperfWarning, DataError, SuiteError
@@ -26,6 +27,13 @@ def request(**changes: object) -> Request:
     own = {key: changes.pop(key) for key in tuple(changes) if key in Request.model_fields}
     document = {"datasets": ["mnist"], "models": ["lenet"], "train": TRAIN} | changes
     return Request(suite=parse(document, where="x.toml", name="x"), where="x.toml", **own)
+
+
+@pytest.fixture
+def _here() -> Iterator[None]:
+    """Have the worker in this process; a test of the worker's own life has a real one."""
+    with workers_here():
+        yield
 
 
 @pytest.fixture
@@ -86,21 +94,21 @@ def test_a_download_without_a_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         stands_in(prepare(request()), "no byte arrived for 4 s")
 
 
-@pytest.mark.usefixtures("_no_data", "_no_network")
+@pytest.mark.usefixtures("_here", "_no_data", "_no_network")
 def test_real_data_can_be_required() -> None:
     """Then there is no standing in."""
     with pytest.raises(DataError, match=r"real data is required and not here.*cnnperf data fetch mnist"):
         prepare(request(require_real_data=True))
 
 
-@pytest.mark.usefixtures("_no_data", "_no_network")
+@pytest.mark.usefixtures("_here", "_no_data", "_no_network")
 def test_fetching_without_a_network_is_a_sentence() -> None:
     """`cnnperf data fetch` has no use for synthetic images."""
     with pytest.raises(DataError, match="mnist"):
         ask_data(DataRequest(verb="fetch", dataset="mnist"))
 
 
-@pytest.mark.usefixtures("_no_data", "_no_network")
+@pytest.mark.usefixtures("_here", "_no_data", "_no_network")
 def test_without_download_the_plan_says_how_much_it_would_be() -> None:
     """A dry run touches no network."""
     prepared = prepare(request(download=False, datasets=["mnist", "cifar10"], train={"epochs": 1}))
@@ -109,6 +117,7 @@ def test_without_download_the_plan_says_how_much_it_would_be() -> None:
     assert all(ready.estimate_s > 0 for ready in prepared.tasks)
 
 
+@pytest.mark.usefixtures("_here")
 def test_settings_are_resolved_in_order() -> None:
     """Defaults, then the model's recipe, then the suite's section, then the model's own override."""
     models = ["lenet", {"name": "lenet", "pool": "max", "train": {"lr": 0.25, "seconds": 9}}]
@@ -125,6 +134,7 @@ def test_settings_are_resolved_in_order() -> None:
     assert first.weight_bytes == 83_126 * 4
 
 
+@pytest.mark.usefixtures("_here")
 def test_recipe_is_that_for_the_task_s_device() -> None:
     """VGG's faster format is not the same on the CPU and on CUDA, be it there or not."""
     datasets = [{"name": "synthetic", "train": 600, "test": 200}]
@@ -132,6 +142,7 @@ def test_recipe_is_that_for_the_task_s_device() -> None:
     assert [ready.task.settings["memory_format"] for ready in tasks] == ["contiguous", "channels_last"]
 
 
+@pytest.mark.usefixtures("_here")
 @pytest.mark.parametrize(
     ("device", "words"),
     [
@@ -147,6 +158,7 @@ def test_what_a_device_cannot_be_told_is_refused(device: dict[str, Any], words: 
         prepare(request(datasets=datasets, devices=[{"name": "cuda", **device}]))
 
 
+@pytest.mark.usefixtures("_here")
 def test_quick_cuts_budgets_and_repeats() -> None:
     """A look takes seconds."""
     datasets = [{"name": "synthetic", "train": 600, "test": 200}]
@@ -162,6 +174,7 @@ def test_a_worker_that_breaks_shows_its_last_words(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.realdata
+@pytest.mark.usefixtures("_here")
 def test_real_data_is_found_and_named() -> None:
     """$CNNPERF_DATA is where it came from."""
     [ready] = prepare(request()).tasks
@@ -258,6 +271,7 @@ def test_more_test_images_than_the_export_leaves_are_refused() -> None:
     assert ask_for().tasks, "a default yields: it is at most what there is"
 
 
+@pytest.mark.usefixtures("_here")
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
-import psutil
 import pytest
+from processes import has_ended
 
-from cnnperf.process import ALLOCATORS, Launch, WorkerProcess, tail
+from cnnperf.process import ALLOCATORS, Launch, WorkerProcess, interrupts_held, tail
 from cnnperf.task import Cell, Choice, Task
 
 
@@ -116,18 +119,74 @@ def test_a_grandchild_that_keeps_the_pipe_does_not_hold_us(worker) -> None:  # t
         assert process.returncode == 0
 
 
-def has_ended(pid: int) -> bool:
-    """Tell whether a process ends within seconds, for one that was killed may have to wait for a core to die on."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        try:
-            # One that is dead and not yet reaped has ended.
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(0.01)
-    return False
+class Interrupted(subprocess.Popen[bytes]):
+    """A start during which an interrupt arrives: the process is there, and nobody has it in hand yet."""
+
+    pids: list[int]
+    number: signal.Signals
+
+    def __init__(self, *command: object, **options: object) -> None:
+        super().__init__(*command, **options)  # type: ignore[call-overload]
+        self.pids.append(self.pid)
+        signal.raise_signal(self.number)
+
+
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
+def interrupted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Interrupt each start of a worker, and return the list that takes the ids of the processes."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    pids: list[int] = []
+    monkeypatch.setattr(Interrupted, "pids", pids, raising=False)
+    monkeypatch.setattr(Interrupted, "number", request.param, raising=False)
+    monkeypatch.setattr("cnnperf.process.subprocess.Popen", Interrupted)
+    yield pids
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("is_stacked", [False, True])
+def test_an_interrupt_while_a_worker_starts_leaves_none(  # type: ignore[no-untyped-def]
+    worker, interrupted: list[int], is_stacked: bool
+) -> None:
+    """The worker is ended before the interrupt goes on, also where a stack was to own it."""
+
+    def start() -> None:
+        with ExitStack() as stack, interrupts_held() if is_stacked else nullcontext():
+            stack.enter_context(worker("time.sleep(600)"))
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    [pid] = interrupted
+    assert has_ended(pid)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_is_held_until_the_end_of_the_block_and_never_lost() -> None:
+    """It arrives after what it must not separate, be there an error in the block or not."""
+    reached: list[str] = []
+
+    def hold(fault: type[Exception] | None = None) -> None:
+        with interrupts_held():
+            signal.raise_signal(signal.SIGINT)
+            reached.append("end")
+            if fault:
+                raise fault
+
+    with pytest.raises(KeyboardInterrupt):
+        hold()
+    assert reached == ["end"]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        hold(ZeroDivisionError)
+    assert isinstance(caught.value.__context__, ZeroDivisionError)
+
+
+def test_an_ignored_interrupt_stays_ignored(worker) -> None:  # type: ignore[no-untyped-def]
+    """A worker inherits that, as it would without the hold."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with worker("import signal; say(ignored=signal.getsignal(signal.SIGINT) is signal.SIG_IGN)") as process:
+            assert list(process.messages(forever)) == [{"ignored": True}]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_parent_uses_no_processor_while_it_waits(worker) -> None:  # type: ignore[no-untyped-def]

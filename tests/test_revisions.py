@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from processes import completed
 
 from cnnperf import revisions
 from cnnperf.errors import UsageError
@@ -23,7 +24,7 @@ def git(folder: Path, *arguments: str) -> str:
     """Run git there and return what it prints."""
     identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main"]
     command = ["git", "-C", str(folder), *identity, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return completed(*command, check=True).stdout.strip()
 
 
 def commit(folder: Path, text: str, dependencies: str = "") -> str:

@@ -379,8 +379,7 @@ def by_scipy(draws: NDArray[np.float64], rule: Rule, comparisons: int) -> NDArra
         # Whatever lies within the bounds of the signed ranks is what the test does not reject.
         same = (p(seen, rule.theta, "less") <= rule.same_level) & (p(seen, rule.tau, "greater") > rule.same_level)
         same &= (p(seen, -rule.tau, "less") > rule.same_level) | (number == 2)
-        for each in seen[worse]:
-            estimates.append(np.median([(a + b) / 2 for i, a in enumerate(each) for b in each[i:]]))
+        estimates += [np.median([(a + b) / 2 for i, a in enumerate(each) for b in each[i:]]) for each in seen[worse]]
         still_open[still_open] = ~(worse | better | same)
     return np.array(estimates)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
+from in_process import workers_here
+from processes import has_ended, until
 
 from cnnperf import record as store
 from cnnperf.errors import RunError, StoreError, UsageError
@@ -29,6 +30,13 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
+@pytest.fixture
+def _here() -> Iterator[None]:
+    """Have the workers in this process, where a test is not of their lives."""
+    with workers_here():
+        yield
+
+
 def suite(*models: object, **changes: object) -> Suite:
     """Return a suite of these models that takes a moment."""
     document = {"datasets": [DATA], "models": list(models), "threads": 1, "train": TRAIN}
@@ -37,7 +45,8 @@ def suite(*models: object, **changes: object) -> Suite:
 
 def ready(*models: object, **changes: object) -> Sequence[Ready]:
     """Prepare the tasks of such a suite."""
-    return prepare(Request(suite=suite(*models, **changes), where="x.toml")).tasks
+    with workers_here():
+        return prepare(Request(suite=suite(*models, **changes), where="x.toml")).tasks
 
 
 def test_a_run_leaves_records_weights_and_logs(tmp_path: Path) -> None:
@@ -116,7 +125,7 @@ def test_a_timeout_leaves_no_process_behind(endings: dict[str, Record]) -> None:
     """The whole group is ended, children of the task too."""
     [line] = [line for line in endings["hung"].log_tail if line.startswith("child ")]
     child = int(line.split()[1])
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert has_ended(child)
 
 
 def test_a_process_that_is_killed_bounds_the_search_for_a_batch_size(tmp_path: Path) -> None:
@@ -133,6 +142,7 @@ def test_a_process_that_is_killed_bounds_the_search_for_a_batch_size(tmp_path: P
     assert not store.kept_file(tmp_path, record.task).exists()
 
 
+@pytest.mark.usefixtures("_here")
 def test_a_device_that_is_not_there_is_skipped_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing falls back in silence."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -143,21 +153,23 @@ def test_a_device_that_is_not_there_is_skipped_with_the_reason(tmp_path: Path, m
     assert "no CUDA device" in record.error
 
 
+@pytest.mark.usefixtures("_here")
 def test_a_task_whose_need_failed_is_skipped_with_that_reason(tmp_path: Path) -> None:
     """What follows a failure is a record that names the failure; it runs once the need has ended well."""
-    [broken], [sound] = ready("broken:exited"), ready("lenet")
+    [broken], [sound] = ready("broken:raised"), ready("lenet")
 
     def after(need: Ready) -> Ready:
         return sound.model_copy(update={"task": sound.task.model_copy(update={"needs": (need.task.key,)})})
 
     _, skipped, orphan = execute((broken, after(broken), after(sound)), tmp_path, Unwatched())
     assert skipped.status == orphan.status == "skipped"
-    assert skipped.error == f"needs {broken.task.label}, which is failed: the process ended with exit status 7"
+    assert skipped.error == f"needs {broken.task.label}, which is failed: KeyError: 'surprise'"
     assert orphan.error == "needs a task that has not run; run its stages together"
     first, second = execute((sound, after(sound)), tmp_path, Unwatched())
     assert (first.status, second.status) == ("ok", "ok")
 
 
+@pytest.mark.usefixtures("_here")
 def test_resume_runs_what_is_missing_failed_or_changed(tmp_path: Path) -> None:
     """Ok and unchanged is not run again; everything else is."""
     tasks = ready("lenet", {"name": "lenet", "pool": "max"})
@@ -172,6 +184,7 @@ def test_resume_runs_what_is_missing_failed_or_changed(tmp_path: Path) -> None:
     assert list(execute(tasks[1:], run, Unwatched())) == []
 
 
+@pytest.mark.usefixtures("_here")
 def test_a_torn_line_costs_its_task_only(tmp_path: Path) -> None:
     """What a crash left of a line is gone before the next record is written, also while this run holds the lock."""
     tasks = ready("lenet", {"name": "lenet", "pool": "max"})
@@ -183,6 +196,7 @@ def test_a_torn_line_costs_its_task_only(tmp_path: Path) -> None:
     assert [record.key for record in store.read(tmp_path)] == [task.task.key for task in tasks]
 
 
+@pytest.mark.usefixtures("_here")
 def test_the_second_run_into_a_folder_is_refused(tmp_path: Path) -> None:
     """A lock keeps two writers apart."""
     with store.lock(tmp_path), pytest.raises(StoreError, match="another run is writing there"):
@@ -197,6 +211,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_pat
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.usefixtures("_here")
 def test_a_full_disk_in_mid_run_keeps_what_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 1, a sentence with the cure, and the earlier records whole."""
     tasks = ready("lenet", {"name": "lenet", "pool": "max"})
@@ -222,8 +237,7 @@ def test_an_interrupt_ends_the_child_and_keeps_the_records(tmp_path: Path) -> No
     assert main is not None
 
     def interrupt() -> None:
-        while not any(b"child" in log.read_bytes() for log in (tmp_path / "logs").glob("*hung*")):
-            time.sleep(0.05)
+        until(lambda: any(b"child" in log.read_bytes() for log in (tmp_path / "logs").glob("*hung*")))
         os.kill(os.getpid(), 2)
 
     threading.Thread(target=interrupt, daemon=True).start()

@@ -157,7 +157,7 @@ def begun(device: str, minutes: float, end: float) -> SelfTest:
 def run(test: SelfTest, names: Sequence[str], folder: Path, watcher: Watcher, end: float) -> SelfTest:
     """Put the claims to the test one after the other, until the minutes end, and write the folder.
 
-    Ctrl-C ends it early. Raises UsageError if the folder cannot be made, RunError if it cannot be written to in mid-run.
+    Ctrl-C ends it early. Raises UsageError if the folder cannot be made, RunError if writing to it fails in mid-run.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from cnnperf.baton import LETTERS, Taken, Turns
 from cnnperf.duet import Conditions, order_of
 from cnnperf.engine_worker import WARMUP_S, Arm
 from cnnperf.errors import StageError
-from cnnperf.process import Launch, WorkerProcess, listen, tail
+from cnnperf.process import Launch, WorkerProcess, interrupts_held, listen, tail
 from cnnperf.record import Measurement
 from cnnperf.stages import Bench
 from cnnperf.task import Choice, Scalar
@@ -155,7 +155,9 @@ class Pair:
         )
         command = (*Launch().command[:-1], "cnnperf.engine_worker")
         launch = Launch.of(self._bench.task, command=command, pass_fds=(end.fileno(),))
-        worker = stack.enter_context(WorkerProcess(str(end.fileno()), None, log=self._log(index), launch=launch))
+        with interrupts_held():
+            worker = WorkerProcess(str(end.fileno()), None, log=self._log(index), launch=launch)
+            stack.enter_context(worker)
         worker.send(**arm.model_dump(mode="json", by_alias=True))
         return worker
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
+from processes import completed
 from stand_ins import made_up
 
 from cnnperf import registry
@@ -68,4 +68,4 @@ def test_claims_are_listed_without_torch() -> None:
         "for name in registry.names('claims'): registry.find('claims', name)\n"
         "print('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+    assert completed(sys.executable, "-c", code).stdout == "False\n"

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
+from processes import has_ended
 
 from cnnperf import registry
 from cnnperf.claims import _session, gate
@@ -107,7 +107,7 @@ def test_a_claim_that_hangs_is_ended_with_its_children(tested: Tested, monkeypat
     hung, following = found.outcomes
     assert (hung.ending, hung.fault, following.ending) == ("failed", "took longer than its 2 s; ended", "held")
     [child] = [int(text.split()[1]) for text in watcher.texts if text.startswith("child")]
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert has_ended(child)
 
 
 def test_the_minutes_end_a_self_test(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:

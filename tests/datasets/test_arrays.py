@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import started
 
 from cnnperf.datasets import Dataset, Roots, _arrays, synthetic
 from cnnperf.errors import DataError
@@ -113,10 +113,9 @@ def test_two_processes_make_the_same_arrays(roots: Roots) -> None:
         f"dataset = synthetic.load(Roots(cache=Path({str(roots.cache)!r})), None);"
         "print(dataset.provenance.sha256, dataset.train_images.sum())"
     )
-    processes = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) for _ in range(2)]
-
-    outputs = [process.communicate()[0] for process in processes]
-
-    assert [process.returncode for process in processes] == [0, 0]
+    command = [sys.executable, "-c", program]
+    with started(command) as one, started(command) as other:
+        outputs = [process.communicate()[0] for process in (one, other)]
+        assert [process.returncode for process in (one, other)] == [0, 0]
     assert outputs[0] == outputs[1]
     assert len([entry for entry in roots.arrays.iterdir() if entry.is_dir()]) == 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import completed
 
 from cnnperf import datasets, registry
 from cnnperf.datasets import Availability, Roots, mnist, open_arrays, synthetic
@@ -113,7 +113,7 @@ print(len(mnist.load(roots, None).train_images), available("cifar10", roots).dow
 print(sorted({{"torch", "torchvision", "pandas", "scipy"}} & set(sys.modules)))
 """
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, check=True)
+    done = completed(sys.executable, "-c", program, check=True)
 
     assert done.stdout.splitlines() == ["(20, 1, 8, 8)", "20 170498071", "[]"]
 

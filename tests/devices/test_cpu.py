@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import completed
 
 from cnnperf.devices import cpu
 
@@ -79,9 +79,7 @@ print(left(device), (faults(), faults())[1])
 def test_memory_that_is_freed_is_in_use_no_longer(environment: dict[str, str]) -> None:
     """Of 16 MiB nothing is left, though something lies between the pieces; later they are kept, and cost no faults."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    done = subprocess.run(
-        [sys.executable, "-c", HOLES], env=bare | environment, stdout=subprocess.PIPE, text=True, check=True
-    )
+    done = completed(sys.executable, "-c", HOLES, env=bare | environment, check=True)
     (returns, within, mapping), (outside, kept) = (line.split() for line in done.stdout.splitlines())
     assert returns == "True"
     assert float(within) < 2
@@ -101,7 +99,7 @@ def test_peak_is_not_inherited() -> None:
     """A small child of a large parent has a small peak, unlike its ru_maxrss."""
     ballast = np.ones(300 * MIB, np.uint8)
     script = "from cnnperf.devices.cpu import acquire; print(acquire().peak_bytes()['peak_bytes'])"
-    child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    child = completed(sys.executable, "-c", script, check=True)
     assert 0 < int(child.stdout) < 200 * MIB < ballast.nbytes
 
 
@@ -116,4 +114,4 @@ def test_peak_is_absent_where_the_system_does_not_tell(monkeypatch: pytest.Monke
 def test_torch_is_not_needed() -> None:
     """The CPU can be had without importing torch."""
     script = "import sys; from cnnperf.devices.cpu import acquire; acquire(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+    assert completed(sys.executable, "-c", script).returncode == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from processes import completed
 
 from cnnperf.devices import _driver
 from cnnperf.errors import DeviceError
@@ -183,4 +183,4 @@ def test_a_cuda_device_is_found_without_torch() -> None:
         "assert device.peak_bytes() == {} and device.held_bytes() is None\n"
         "sys.exit('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+    assert completed(sys.executable, "-c", script).returncode == 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import completed
 
 import cnnperf
 from cnnperf import models, registry
@@ -53,7 +53,6 @@ def test_the_network_that_readme_shows_passes_what_every_network_must(tmp_path: 
     shutil.copytree(Path(__file__).parent, tmp_path / "tests", ignore=without_caches)
     (tmp_path / "cnnperf" / "models" / f"{stem}.py").write_text(source, encoding="utf-8")
     tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_every_model.py", "-k", stem]
-    variables = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([sys.executable, *tests], cwd=tmp_path, env=variables, capture_output=True, text=True)
+    done = completed(sys.executable, *tests, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0, done.stdout
     assert re.search(r"^\d\d passed", done.stdout, flags=re.MULTILINE)

@@ -8,7 +8,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import started, until
 from profiling import structure_of
 from torch import nn
 
@@ -90,31 +90,25 @@ class Board:
         return json.loads(self.bytes(path, **query))
 
     def until(self, path: str, ready: Callable[[Any], Any]) -> Any:
-        """Ask until the answer is what is waited for, and return it; a test's time limit ends it."""
-        while not ready(answer := self.json(path)):
-            time.sleep(1)
-        return answer
+        """Ask until the answer is what is waited for, and return it."""
+        return until(lambda: answer if ready(answer := self.json(path)) else None, poll_s=0.2)
 
 
 @pytest.fixture
 def board(run: Path, tmp_path: Path) -> Iterator[Board]:
     """Start TensorBoard on the loopback interface on what is written of the run."""
     write(run, tmp_path / "log")
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(tmp_path / "log")]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", tmp_path / "log"]
     options = ["--host", "127.0.0.1", "--port", "0", "--load_fast", "false"]
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            lines = []
-            for line in process.stderr:
-                lines.append(line)
-                if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-                    break
-            assert found, "".join(lines)
-            yield Board(found[0])
-        finally:
-            process.terminate()
-            process.communicate()
+    with started([*command, *options], stdout=subprocess.DEVNULL) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                break
+        assert found, "".join(lines)
+        yield Board(found[0])
 
 
 def test_tensorboard_shows_curves_images_and_every_view_of_the_profile(board: Board) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -40,10 +41,23 @@ def variants() -> Iterator[Choice]:
 
 
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+ALWAYS = {("mnist", "lenet"), ("cifar10", "resnet")}
+"""What is exported in every run of the tests: a network without batch norm and one with it and with shortcuts."""
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("model", list(variants()), ids=str)
+def cases() -> Iterator[Any]:
+    """Yield every network on images of every shape."""
+    for model, (dataset, shape) in product(variants(), SHAPES.items()):
+        marks = () if (dataset, str(model)) in ALWAYS else pytest.mark.slow
+        yield pytest.param(model, shape, id=f"{model}-{dataset}", marks=marks)
+
+
+def test_some_are_always_exported() -> None:
+    """The names above are those of cases."""
+    assert len([case for case in cases() if not case.marks]) == len(ALWAYS)
+
+
+@pytest.mark.parametrize(("model", "shape"), cases())
 def test_a_network_is_the_same_in_onnxruntime(
     bench: Callable[..., Bench],
     trained: Callable[..., Record],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import completed
 from pydantic import ValidationError
 
 from cnnperf import models
@@ -507,5 +507,5 @@ print("torch" in sys.modules)
 
 def test_the_path_of_onnxruntime_never_imports_torch() -> None:
     """Neither the stage, the worker of a pair, nor the engines do."""
-    answer = subprocess.run([sys.executable, "-c", LACKS_TORCH], capture_output=True, text=True, check=True)
+    answer = completed(sys.executable, "-c", LACKS_TORCH, check=True)
     assert answer.stdout.strip() == "False"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from fake_cuda import numerics_kept
+from processes import completed
 
 from cnnperf.baton import Opening
 from cnnperf.devices import cuda
@@ -190,5 +190,5 @@ def test_onnxruntime_finds_cuda_s_libraries_without_torch(exported: Make) -> Non
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this build of onnxruntime has no CUDA")
     file = exported("onnxruntime").found("onnx")
-    done = subprocess.run([sys.executable, "-c", WORKER, str(file)], capture_output=True, text=True)
+    done = completed(sys.executable, "-c", WORKER, file)
     assert done.stdout.strip() == "False {}", done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from fake_cuda import BLOCK, INDEX, FakeCuda, installed
+from processes import completed
 from torch import Tensor, nn
 
 from cnnperf import sampling
@@ -397,5 +397,5 @@ def test_onnxruntime_on_cuda_needs_no_torch(bench: MakeBench, trained: Callable[
     (tmp_path / "record.json").write_text(record.model_dump_json(by_alias=True))
     (tmp_path / "dataset").write_bytes(pickle.dumps(made.dataset))
     arguments = [str(made.run), str(tmp_path / "record.json"), str(tmp_path / "dataset")]
-    done = subprocess.run([sys.executable, "-c", LACKS_TORCH, *arguments], capture_output=True, text=True)
+    done = completed(sys.executable, "-c", LACKS_TORCH, *arguments)
     assert done.stdout.splitlines() == ["infer.peak_held_bytes 123.0", "False"], done.stderr

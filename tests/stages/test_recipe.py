@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import Any
 
 import pytest
+from processes import completed
 from pydantic import ValidationError
 
 from cnnperf import models
@@ -162,4 +162,4 @@ def test_every_setting_is_described() -> None:
 def test_torch_is_not_needed() -> None:
     """The command line can read a recipe without importing torch."""
     script = "import sys; import cnnperf.stages._recipe; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+    assert completed(sys.executable, "-c", script).returncode == 0

@@ -6,7 +6,6 @@ import ast
 import gc
 import itertools
 import math
-import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from processes import completed, started
 
 from cnnperf import models, sampling
 from cnnperf._columns import COLUMNS
@@ -208,11 +208,9 @@ print([m.values for m in found if m.metric == "train.loss"])
 
 def test_two_fresh_processes_give_the_same_curve(tmp_path: Path) -> None:
     """Nothing in a process decides the curve but seed, threads and recipe."""
-    started = [
-        subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    first, second = (process.communicate()[0] for process in started)
+    command = [sys.executable, "-c", SCRIPT, tmp_path]
+    with started(command) as one, started(command) as other:
+        first, second = (process.communicate()[0] for process in (one, other))
     assert first == second
     assert len(ast.literal_eval(first)[0]) == 12
 
@@ -435,7 +433,7 @@ def test_memory_of_fresh_processes_is_the_same(tmp_path: Path) -> None:
     """Five trainings of an MLP lie within 10 %, for steps and for evaluation, and little above what they must hold."""
     found = []
     for _ in range(5):
-        done = subprocess.run([sys.executable, "-c", MEMORY_SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        done = completed(sys.executable, "-c", MEMORY_SCRIPT, tmp_path, check=True)
         found.append(ast.literal_eval(done.stdout))
     for metric in ("peak_above_start_bytes", "evaluation_peak_above_start_bytes"):
         risen = [each[metric] for each in found]

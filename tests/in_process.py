@@ -1,0 +1,125 @@
+"""The program without processes of its own, for tests of what it does rather than of how its processes live.
+
+A process that imports torch costs seconds. The command line and the workers that serve one request run here in the
+tests' own process; a test of signals, crashes, memory or a fresh environment uses real ones (`processes`).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+from processes import environment
+
+from cnnperf import cli
+from cnnperf.errors import CnnperfWarning
+from cnnperf.process import Launch
+
+
+def called(*words: object, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `cnnperf WORDS` here, its workers too, and return what a real process would have left."""
+    out, err = io.StringIO(), io.StringIO()
+    arguments = ["cnnperf", *map(str, words)]
+    code: Any = 0
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), workers_here():
+        # Any other warning is an error here as everywhere in the tests.
+        warnings.simplefilter("always", CnnperfWarning)
+        patch.setattr(sys, "argv", arguments)
+        patch.setattr(sys, "excepthook", sys.excepthook)  # Typer sets its own.
+        for name, value in {"PYTHONPATH": environment()["PYTHONPATH"], **variables}.items():
+            patch.setenv(name, value)
+        if cwd:
+            patch.chdir(cwd)
+        try:
+            with redirect_stdout(out), redirect_stderr(err):
+                cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def workers_here() -> Iterator[None]:
+    """Let preflight and the runner have their workers in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cnnperf.preflight.WorkerProcess", Worker)
+        patch.setattr("cnnperf.runner.WorkerProcess", Worker)
+        yield
+
+
+class Worker:
+    """A worker that serves one request in this process; it is asked and heard as a `WorkerProcess` is.
+
+    Threads and environment are those of its launch while it works, and what it prints goes to its log.
+    """
+
+    signal = None
+
+    def __init__(self, mode: str, request: str, *, log: Path, launch: Launch | None = None) -> None:
+        self.returncode = 0
+        self._mode = mode
+        self._request = request
+        self._log = log
+        self._launch = launch or Launch()
+        self._said: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words."""
+        return f"ended with exit status {self.returncode}"
+
+    def messages(self, _: Callable[[], float | None]) -> Iterator[dict[str, Any]]:
+        """Serve the request, then yield what was said meanwhile."""
+        self._work()
+        yield from self._said
+
+    def say(self, **message: Any) -> None:
+        """Keep a message."""
+        self._said.append(message)
+
+    def progress(self, **numbers: float) -> None:
+        """Keep numbers for the screen."""
+        self.say(progress=numbers)
+
+    def _work(self) -> None:
+        import torch
+
+        from cnnperf import worker
+
+        threads, random = torch.get_num_threads(), torch.get_rng_state()
+        with pytest.MonkeyPatch.context() as patch, open(self._log, "w", encoding="utf-8") as log:
+            patch.setattr(worker, "Line", lambda _: self)
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(self._request.encode())))
+            patch.setattr(os, "environ", {**os.environ, **self._launch.variables()})
+            torch.set_num_threads(self._launch.threads or threads)
+            try:
+                with redirect_stdout(log), redirect_stderr(log):
+                    worker.main(self._mode, -1)
+            except Exception:
+                traceback.print_exc(file=log)
+                self.returncode = 1
+            finally:
+                torch.set_num_threads(threads)
+                torch.set_rng_state(random)

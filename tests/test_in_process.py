@@ -1,0 +1,71 @@
+"""The stand-ins for real processes give what real ones give."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from in_process import called, workers_here
+from processes import completed, environment
+
+from cnnperf import record as store
+from cnnperf.errors import CnnperfError, SuiteError
+from cnnperf.preflight import Request, ask, prepare
+from cnnperf.record import Record
+from cnnperf.runner import Unwatched, execute
+from cnnperf.suite import parse
+
+DOCUMENT = {
+    "datasets": [{"name": "synthetic", "shape": [1, 28, 28], "train": 300, "test": 50}],
+    "models": ["lenet", "broken:raised"],
+    "threads": 1,
+    "train": {"steps": 4, "validation_images": 100, "batch_size": 50},
+}
+
+
+def request(**changes: object) -> Request:
+    """Return the request of a small suite."""
+    return Request(suite=parse(DOCUMENT | changes, where="x.toml", name="x"), where="x.toml")
+
+
+def ran(folder: Path) -> list[Record]:
+    """Run the suite."""
+    return list(execute(prepare(request()).tasks, folder, Unwatched()))
+
+
+def test_a_worker_here_gives_the_record_of_a_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same metrics, to the bit where no time is in them; a fault has its words and its traceback."""
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    real, (state, threads) = ran(tmp_path / "real"), (torch.get_rng_state(), torch.get_num_threads())
+    with workers_here():
+        here = ran(tmp_path / "here")
+    for one, other in zip(real, here, strict=True):
+        assert (one.key, one.status, one.error, one.signal) == (other.key, other.status, other.error, other.signal)
+        assert [(m.metric, m.tags.keys()) for m in one.measurements] == [
+            (m.metric, m.tags.keys()) for m in other.measurements
+        ]
+        for metric in ("train.loss", "train.test_accuracy", "train.confusion", "train.threads", "train.parameters"):
+            assert [m.values for m in one.find(metric)] == [m.values for m in other.find(metric)]
+        assert one.artifacts == other.artifacts
+        assert one.log_tail[-1:] == other.log_tail[-1:]
+    assert [record.key for record in store.read(tmp_path / "here")] == [record.key for record in here]
+    assert torch.equal(state, torch.get_rng_state())
+    assert threads == torch.get_num_threads()
+
+
+def test_a_request_that_is_refused_raises_as_from_a_real_worker() -> None:
+    """The error's kind and words; what is no fault of the user's keeps its traceback."""
+    with workers_here():
+        with pytest.raises(SuiteError, match=r"models\.0: .*did you mean 'lenet'"):
+            prepare(request(models=["lenett"]))
+        with pytest.raises(CnnperfError, match=r"without an answer \(exit status 1\)(.|\n)*ValidationError"):
+            ask("--prepare", "{}")
+
+
+@pytest.mark.parametrize("words", [("list", "models"), ("list", "modles"), ("--version",)])
+def test_a_command_called_here_leaves_what_a_real_one_leaves(words: tuple[str, ...]) -> None:
+    """Exit status, stdout and stderr."""
+    real, here = completed(sys.executable, "-m", "cnnperf", *words, env=environment(COLUMNS="80")), called(*words)
+    assert (here.returncode, here.stdout, here.stderr) == (real.returncode, real.stdout, real.stderr)
