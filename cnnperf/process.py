@@ -87,11 +87,11 @@ def interrupts_held() -> Iterator[None]:
     in_main_thread = threading.current_thread() is threading.main_thread()
     try:
         with ExitStack() as restored:
-            for number in INTERRUPTS if in_main_thread else ():
-                handler = signal.getsignal(number)
+            for watched in INTERRUPTS if in_main_thread else ():
+                handler = signal.getsignal(watched)
                 if callable(handler):  # A signal that is ignored stays so, for children inherit that.
-                    restored.callback(signal.signal, number, handler)
-                    signal.signal(number, lambda arrived, _: held.append(arrived))
+                    restored.callback(signal.signal, watched, handler)
+                    signal.signal(watched, lambda arrived, _: held.append(arrived))
             yield
     finally:
         for number in held:

@@ -176,7 +176,7 @@ def test_loading_imports_nothing_while_it_is_timed(
         f"import_packages(Choice(name={engine!r}))\n"
         "print(*(name in sys.modules for name in ('torch', 'torch._dynamo', 'onnxruntime')))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = completed(sys.executable, "-c", code, check=True)
     torch, dynamo, runtime = (word == "True" for word in done.stdout.split())
     is_torch = engine.startswith("torch")
     assert (torch, runtime) == (is_torch, not is_torch)
