@@ -142,7 +142,7 @@ def _refuse_unlike(work: Work, baseline: Sequence[Record], candidate: Sequence[R
     """Raise UsageError if anything differs that makes figures differ by itself."""
     found = [_content(r) for r in (*baseline, *candidate)]
     contents = [dict.fromkeys(key for each in found for key in each) | content for content in found]
-    differences = list(_differences(contents[:1], contents[1:]))
+    differences = list(_differences(contents[: len(baseline)], contents[len(baseline) :]))
     seeds = [sorted({r.task.seed - r.task.repeat for r in side}) for side in (baseline, candidate)]
     if seeds[0] != seeds[1]:
         differences.append(f"seed ({_listed(seeds[0])} against {_listed(seeds[1])})")

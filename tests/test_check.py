@@ -506,7 +506,7 @@ UNLIKE = {
 def test_what_differs_is_named_and_refused(repeats: Repeats, held: Held, changes: dict[str, Any], words: str) -> None:
     """Where, what and both values."""
     with pytest.raises(UsageError, match=rf"{CELL} train: the runs differ in {words}"):
-        held(repeats(0.9), repeats(0.9, **changes))
+        held(repeats(0.9, 0.9), repeats(0.9, 0.9, **changes))
 
 
 @pytest.mark.parametrize(("change", "words"), [({"seed": 8}, "seed .7 against 8"), ({"threads": 4}, "threads .2 aga")])
