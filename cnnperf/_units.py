@@ -33,6 +33,10 @@ class Pair:
     candidate: tuple[Measurement, ...]
     seeds: tuple[tuple[int, ...], tuple[int, ...]]
     """The seed of the training that each repeat's figure is of, on either side."""
+    is_of_training: bool
+    """Whether the training itself measured it, and no later stage that reads its weights."""
+    is_trained: bool
+    """Whether its weights were trained in the runs; those of an ONNX file were not, nor those that a seed drew."""
     unequal_training: str | None
     """Why the two sides were not trained equally long; None if they were."""
     unlike_machines: str | None
@@ -127,7 +131,7 @@ def is_judged(measurement: Measurement) -> bool:
 def judge(pair: Pair, rule: Rule) -> Verdict | Pending:
     """Compare one metric: counts and sizes of artifacts exactly, memory by a margin, fractions by a test.
 
-    The last two need repeats; the figures of a single process are indicative.
+    The last two need repeats: without, memory is indicative, a fraction inconclusive.
 
     Anything else, times above all, is indicative: two runs apart in time cannot tell it.
     """
@@ -178,27 +182,44 @@ def _memory(pair: Pair, rule: Rule) -> Verdict:
 
 
 def _fraction(pair: Pair) -> Verdict | Pending:
+    """Compare shares of images by a test over trainings; what lacks anything for it is inconclusive, with the cure.
+
+    Were it indicative, a network that has lost its accuracy would pass.
+    """
     before, after = (_by_seed(side, seeds) for side, seeds in zip(pair.sides, pair.seeds, strict=True))
     numbers = fmean(before), fmean(after)
     counts = [[int(m.tags["n"]) for m in side if "n" in m.tags] for side in pair.sides]
     better = pair.measurement.better
     assert better is not None, "what has no direction is not compared"
     n = min(len(before), len(after))
-    verdict = pair.verdict("indicative", numbers).model_copy(update={"n": n, "change": numbers[1] - numbers[0]})
-    if not all(counts):
-        return verdict.model_copy(update={"remark": "does not say of how many it is a fraction"})
-    if len(after) < LEAST_SEEDS <= len(before):
-        # Were it indicative, a candidate would escape the test by leaving repeats out.
-        lacking = _lacking(len(before), len(after), LEAST_SEEDS, " with seeds of their own")
-        return verdict.model_copy(update={"outcome": "inconclusive", "remark": lacking})
-    if n < LEAST_SEEDS:
-        return verdict.model_copy(update={"remark": f"{LEAST_SEEDS} repeats a side with seeds of their own are needed"})
-    if pair.unequal_training:
-        return verdict.model_copy(update={"remark": pair.unequal_training})
+    verdict = pair.verdict("inconclusive", numbers).model_copy(update={"n": n, "change": numbers[1] - numbers[0]})
+    if not pair.is_trained and set(before) == set(after) and len(set(before)) == 1:
+        return verdict.model_copy(update={"outcome": "same"})
+    if lacking := _lacking_for_test(pair, counts, (len(before), len(after))):
+        return verdict.model_copy(update={"remark": lacking})
     sign = -1 if better == "higher" else 1
     least = [binomial_deviation(mean, min(of)) for mean, of in zip(numbers, counts, strict=True)]
     loss = Welch([sign * v for v in before], [sign * v for v in after], (least[0], least[1]))
     return Pending(verdict, loss, better)
+
+
+def _lacking_for_test(pair: Pair, counts: Sequence[Sequence[int]], trainings: tuple[int, int]) -> str:
+    """Say what a test of fractions lacks, and where to get it; empty if nothing."""
+    if not all(counts):
+        return "it does not say of how many it is a fraction; measure it with a tag n"
+    if not pair.is_trained:
+        return "no training stands behind it, so that chance cannot be told from change; compare trained networks"
+    words = []
+    kind = " with seeds of their own"
+    if trainings[1] < LEAST_SEEDS <= trainings[0]:
+        words.append(_lacking(*trainings, LEAST_SEEDS, kind))
+    elif min(trainings) < LEAST_SEEDS and pair.is_of_training:
+        words.append(f"{LEAST_SEEDS} repeats a side{kind} are needed")
+    elif min(trainings) < LEAST_SEEDS:
+        words.append(
+            f"all repeats of a run read its first training; {LEAST_SEEDS} runs a side of suites{kind} are needed"
+        )
+    return "; ".join([*words, pair.unequal_training] if pair.unequal_training else words)
 
 
 def _lacking(before: int, after: int, least: int, kind: str = "") -> str:

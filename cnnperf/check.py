@@ -73,7 +73,6 @@ def _compare(
     if not first or not second:
         return
     _refuse_unlike(work, first, second)
-    unequal = _unequal_training(work[0], before, after)
     unlike = "; ".join(_differences(*([_capacity(r) for r in side] for side in (first, second))))
     old, new = _metrics(first), _metrics(second)
     for metric, measured in old.items():
@@ -84,8 +83,20 @@ def _compare(
             sides = measured, new[metric]
             (of_baseline, of_candidate) = (tuple(m for _, m in side) for side in sides)
             seeds = tuple(_training_seed(r) for r, _ in sides[0]), tuple(_training_seed(r) for r, _ in sides[1])
-            pair = Pair(work[0], _label(metric), of_baseline, of_candidate, seeds, unequal, unlike or None)
-            yield judge(pair, rule)
+            yield judge(
+                Pair(
+                    cell=work[0],
+                    metric=_label(metric),
+                    baseline=of_baseline,
+                    candidate=of_candidate,
+                    seeds=seeds,
+                    is_of_training=work[1] == "train",
+                    is_trained=any((work[0], "train") in side for side in (before, after)),
+                    unequal_training=_unequal_training(work[0], before, after),
+                    unlike_machines=unlike or None,
+                ),
+                rule,
+            )
 
 
 def _training_seed(record: Record) -> int:
@@ -142,7 +153,7 @@ def _refuse_unlike(work: Work, baseline: Sequence[Record], candidate: Sequence[R
     """Raise UsageError if anything differs that makes figures differ by itself."""
     found = [_content(r) for r in (*baseline, *candidate)]
     contents = [dict.fromkeys(key for each in found for key in each) | content for content in found]
-    differences = list(_differences(contents[:1], contents[1:]))
+    differences = list(_differences(contents[: len(baseline)], contents[len(baseline) :]))
     seeds = [sorted({r.task.seed - r.task.repeat for r in side}) for side in (baseline, candidate)]
     if seeds[0] != seeds[1]:
         differences.append(f"seed ({_listed(seeds[0])} against {_listed(seeds[1])})")
@@ -227,7 +238,7 @@ def _unequal_training(cell: str, before: Side, after: Side) -> str | None:
         for side in (before, after)
     ]
     if not all(sides):
-        return "the runs do not tell how many steps were trained"
+        return "the runs do not tell how many steps were trained; give runs of the stage train"
     if len(sides[0] | sides[1]) > 1:
         ends = [f"{min(side):g}–{max(side):g}" if len(side) > 1 else f"{max(side):g}" for side in sides]
         return f"trained for {ends[0]} against {ends[1]} steps; give the budget in steps or epochs"

@@ -38,8 +38,13 @@ def check(
 ) -> None:
     """Hold stored runs to a baseline: counts exactly, memory of repeats within 5 %, accuracy by a test over them.
 
-    Times are shown and judged by nothing: two runs apart in time cannot tell them. Exit status: 0 all the same or
-    better, 1 anything worse, missing or failed, 3 anything inconclusive, 2 the runs cannot be compared.
+    Accuracy takes three trainings a side, as three repeats make, and a budget in steps or epochs; with fewer or others
+    it is inconclusive, however far it fell. All engines of a run read its first training: theirs takes three runs a
+    side of suites with seeds of their own.
+
+    Times, and memory of a single process, are shown and judged by nothing: two runs apart in time cannot tell them. Exit
+    status: 0 all the same or better, 1 anything worse, missing or failed, 3 anything inconclusive, 2 the runs cannot be
+    compared.
     """
     from cnnperf.check import compare
     from cnnperf.verdict import WRITERS

@@ -23,12 +23,17 @@ def check(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def runs(tmp_path: Path, trained: Callable[..., Record]) -> dict[str, Path]:
-    """Store runs of a network of so many parameters, one of them with another batch size, one empty."""
+    """Store runs of a network of so many parameters, three repeats each, one of them with another batch size.
+
+    One is not there.
+    """
 
     def run(name: str, parameters: int, **changes: object) -> Path:
         (tmp_path / name).mkdir()
         size = Measurement(metric="train.parameters", unit="count", better="lower", values=(parameters,))
-        store.append(tmp_path / name, trained(measured=[size], **changes))
+        steps = Measurement(metric="train.steps", unit="count", better=None, values=(500,))
+        for repeat in range(3):
+            store.append(tmp_path / name, trained(measured=[size, steps], repeat=repeat, **changes))
         return tmp_path / name
 
     made = {"small": run("small", 7), "large": run("large", 8), "other": run("other", 7, batch_size=64)}
@@ -38,8 +43,8 @@ def runs(tmp_path: Path, trained: Callable[..., Record]) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("candidate", "code", "words"),
     [
-        ("small", 0, "1 same, 3 indicative → exit 0"),
-        ("large", 1, "1 worse, 3 indicative → exit 1"),
+        ("small", 0, "2 same, 2 indicative → exit 0"),
+        ("large", 1, "1 worse, 1 same, 2 indicative → exit 1"),
         ("other", 2, "train.batch_size (128 against 64)"),
         ("nowhere", 2, "cannot be read"),
     ],
@@ -61,6 +66,18 @@ def test_inconclusive_ends_in_3(runs: dict[str, Path]) -> None:
     assert [v["outcome"] for v in document["verdicts"] if v["metric"] == "train.parameters"] == ["inconclusive"]
 
 
+def test_a_collapse_that_one_repeat_cannot_prove_ends_in_3(
+    runs: dict[str, Path], tmp_path: Path, trained: Callable[..., Record]
+) -> None:
+    """And says how it could be."""
+    for name, accuracy in (("high", 0.9), ("low", 0.3)):
+        (tmp_path / name).mkdir()
+        store.append(tmp_path / name, trained(accuracy=accuracy))
+    done = check("--baseline", tmp_path / "high", "--candidate", tmp_path / "low")
+    assert done.returncode == 3, done.stdout
+    assert "3 repeats a side with seeds of their own are needed" in done.stdout
+
+
 def test_an_option_may_also_be_given_again(runs: dict[str, Path]) -> None:
     """Both ways to write it are the same."""
     again = check("--baseline", runs["small"], "--baseline", runs["large"], "--candidate", runs["small"])
@@ -72,4 +89,4 @@ def test_an_option_may_also_be_given_again(runs: dict[str, Path]) -> None:
 def test_markdown_is_for_summaries(runs: dict[str, Path]) -> None:
     """As GitHub shows it."""
     done = check("--baseline", runs["small"], "--candidate", runs["large"], "--format", "markdown")
-    assert done.stdout.startswith("**1 worse, 3 indicative → exit 1**\n\n| | cell |")
+    assert done.stdout.startswith("**1 worse, 1 same, 2 indicative → exit 1**\n\n| | cell |")
