@@ -1,7 +1,11 @@
-"""How fast the training stage is beside loops written by hand: fresh pairs of processes, the two taking turns."""
+"""How fast the training stage is beside loops written by hand: fresh pairs of processes, the two taking turns.
+
+CNNPERF_BENCH_CSV=OUT.csv pytest --benchmark-only tests/bench/test_train.py: a row a round, as in `results/reference`.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -9,7 +13,7 @@ import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +22,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from cnnperf import registry
-from cnnperf.machine import usable_cores
+from cnnperf.machine import cpu_name, usable_cores
 from cnnperf.process import Launch
 
 CHILD = Path(__file__).with_name("training.py")
@@ -30,6 +34,10 @@ TOTAL_S = 2.5
 """How long each side trains in a round …"""
 TURNS = (16, 60)
 """… in no fewer and no more turns than these; the first two are not counted."""
+COLUMNS = (
+    *("loop", "network", "round", "batch_size", "stage_images_per_s", "loop_images_per_s", "ratio", "wall_ratio"),
+    *("threads", "cpu"),
+)
 Ratio = Callable[..., float]
 
 
@@ -97,6 +105,22 @@ def one_round(other: str, words: tuple[str, ...]) -> dict[str, float]:
     }
 
 
+def keep(other: str, model: str, batch_size: int, rounds: Iterable[Mapping[str, float]]) -> None:
+    """Append a row a round to the file that CNNPERF_BENCH_CSV names, if it names one."""
+    if not (name := os.environ.get("CNNPERF_BENCH_CSV")):
+        return
+    path = Path(name)
+    is_new = not path.exists()
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if is_new:
+            writer.writerow(COLUMNS)
+        for number, of in enumerate(rounds):
+            speeds = batch_size / of["stage"], batch_size / of["loop"]
+            row = (other, model, number, batch_size, *speeds, of["clock"], of["wall"], usable_cores(), cpu_name())
+            writer.writerow(row)
+
+
 @pytest.fixture
 def speed_ratio(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]) -> Ratio:
     """Return what compares the stage with a loop; the median over rounds of their speeds' ratio.
@@ -109,6 +133,7 @@ def speed_ratio(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str])
         rounds: list[dict[str, float]] = []
         words = model, shape, memory_format
         benchmark.pedantic(lambda: rounds.extend(one_round(other, words) for _ in range(ROUNDS)), rounds=1)
+        keep(other, model, batch_size, rounds)
         middle = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
         ratios = sorted(each["clock"] for each in rounds)
         low, _, high = statistics.quantiles(ratios)

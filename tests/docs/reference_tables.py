@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, geometric_mean, median, quantiles
 from unittest import mock
 
 from doc_table import table
@@ -259,7 +259,31 @@ def waiting() -> str:
         for name, of in medians.items()
     )
     slowed = [_slowed(medians, policy, words) for policy, words in (("spin 3000", "`brief`"), ("default", "`default`"))]
-    return "\n".join([table(heads, lines), "", *slowed])
+    return "\n".join([table(heads, [*lines, *_means(medians)]), "", *slowed, _spread()])
+
+
+def _means(medians: Mapping[str, Mapping[tuple[str, str], float]]) -> Iterable[list[str]]:
+    """Yield geometric means over the networks: the speed when quiet, and how much the neighbour slows."""
+    pairs = {
+        "quiet ÷ `default`": (lambda of, policy: of["quiet", policy] / of["quiet", "default"]),
+        "quiet ÷ beside": (lambda of, policy: of["quiet", policy] / of["busy", policy]),
+    }
+    for label, ratio in pairs.items():
+        means = (geometric_mean([ratio(of, policy) for of in medians.values()]) for policy in POLICIES)
+        yield [f"*mean of {label}*", *(f"{each:.2f}" for each in means)]
+
+
+def _spread() -> str:
+    """Say by how much the processes of one cell of the table differ at most."""
+    of_cell: dict[tuple[str, str, str], list[float]] = {}
+    for row in read("waiting/waiting.csv"):
+        key = row["condition"], row["network"], row["policy"]
+        of_cell.setdefault(key, []).append(float(row["images_per_s"]))
+    most = {
+        condition: max(max(values) / min(values) for key, values in of_cell.items() if key[0] == condition)
+        for condition in ("quiet", "busy")
+    }
+    return f"Processes of one cell differ by up to {most['quiet']:.1f} times, beside the neighbour {most['busy']:.0f} times."
 
 
 def _slowed(medians: Mapping[str, Mapping[tuple[str, str], float]], policy: str, words: str) -> str:
@@ -275,6 +299,52 @@ def digits(number: float) -> str:
     """Write three digits, thousands set apart."""
     rounded = float(f"{number:.3g}")
     return f"{rounded:,.0f}" if rounded >= 1000 else f"{rounded:g}"
+
+
+def allocators() -> str:
+    """Return seconds and page faults of a call with freed memory kept and given back: medians over rounds."""
+    found: dict[str, dict[tuple[str, str, str], list[float]]] = {}
+    for row in read("allocators/allocators.csv"):
+        for column in ("seconds", "page_faults"):
+            key = row["call"], row["allocator"], column
+            found.setdefault(row["network"], {}).setdefault(key, []).append(float(row[column]))
+    heads, lines = ["network"], []
+    for call in ("training step", "forward pass"):
+        heads += [f"{call}: `keep`, ms", "`system`, ms", "`system` ÷ `keep`", "page faults: `keep`", "`system`"]
+    for network, of in sorted(found.items()):
+        line = [f"`{network}`"]
+        for call in ("train.step", "infer.forward"):
+            kept, given = (median(of[call, allocator, "seconds"]) for allocator in ("keep", "system"))
+            faults = (median(of[call, allocator, "page_faults"]) for allocator in ("keep", "system"))
+            line += [
+                digits(1e3 * kept),
+                digits(1e3 * given),
+                f"{given / kept:.2f}",
+                *(f"{each:,.0f}" for each in faults),
+            ]
+        lines.append(line)
+    [cpu] = {row["cpu"] for row in read("allocators/allocators.csv")}
+    rounds = len({row["round"] for row in read("allocators/allocators.csv")})
+    return f"{table(heads, lines)}\n\nMedians of {rounds} processes each; {cpu}."
+
+
+def training() -> str:
+    """Return the training stage's speed beside that of loops written by hand, and how far the rounds differ."""
+    rows = read("training/training.csv")
+    heads = ("network", "beside", "batch", "stage, images/s", "loop, images/s", "ratio", "quartiles", "range", "rounds")
+    lines = []
+    for loop, network in dict.fromkeys((row["loop"], row["network"]) for row in rows):
+        of = [row for row in rows if (row["loop"], row["network"]) == (loop, network)]
+        ratios = sorted(float(row["ratio"]) for row in of)
+        low, _, high = quantiles(ratios)
+        speeds = (digits(median(float(row[f"{side}_images_per_s"]) for row in of)) for side in ("stage", "loop"))
+        beside = {"loop": "expert's loop", "dataloader": "`DataLoader`"}[loop]
+        spread = f"{low:.3f}–{high:.3f}", f"{ratios[0]:.3f}–{ratios[-1]:.3f}"
+        lines.append(
+            (f"`{network}`", beside, of[0]["batch_size"], *speeds, f"{median(ratios):.3f}", *spread, str(len(of)))
+        )
+    [cpu] = {row["cpu"] for row in rows}
+    return f"{table(heads, lines)}\n\nMedians of the rounds; {cpu}."
 
 
 READINGS = ("train_accuracy_after_step", "train_accuracy", "test_accuracy", "test_accuracy_raw", "train_loss")
@@ -370,6 +440,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "profiles": profiles,
     "engines": engines,
     "waiting": waiting,
+    "allocators": allocators,
+    "training": training,
     "tutorial": tutorial,
     "tutorial lenet": tutorial_lenet,
     "tutorial sentences": tutorial_sentences,
