@@ -283,7 +283,8 @@ def _spread() -> str:
         condition: max(max(values) / min(values) for key, values in of_cell.items() if key[0] == condition)
         for condition in ("quiet", "busy")
     }
-    return f"Processes of one cell differ by up to {most['quiet']:.1f} times, beside the neighbour {most['busy']:.0f} times."
+    quiet, busy = most["quiet"], most["busy"]
+    return f"Processes of one cell differ by up to {quiet:.1f} times, beside the neighbour {busy:.0f} times."
 
 
 def _slowed(medians: Mapping[str, Mapping[tuple[str, str], float]], policy: str, words: str) -> str:
