@@ -27,9 +27,8 @@ scatter so much."""
 TYPICAL_DEVIATIONS = (0.02, 0.03, 0.04, 0.05)
 """Of replicates, for which the power is stated before there are any."""
 POWER_DRAWS = 2000
-BIAS_DRAWS = 4000
+"""Of a simulation; where fewer than SHOWN are of a kind, their mean is not stated."""
 SHOWN = 40
-"""The mean over fewer draws is too uncertain to be stated."""
 
 
 class Rule(Frozen):
@@ -175,20 +174,22 @@ def simulate(
     is_open = np.ones(len(draws), dtype=bool)
     for number, count in enumerate(looks):
         ends = number == len(looks) - 1
-        ranks = SignedRanks(draws[:, :count])
-        low, high = ranks.lower(rule.same_level), ranks.upper(rule.same_level)
+        undecided = np.flatnonzero(is_open)
+        ranks = SignedRanks(draws[undecided, :count])
+        low, high, middle = ranks.lower(rule.same_level), ranks.upper(rule.same_level), ranks.estimate
         level = rule.worse_level / comparisons if number else 0.0
         same = (high < math.log1p(rule.theta)) & (low <= math.log1p(rule.tau))
         found = {
             "worse": ranks.p_above(math.log1p(rule.tau)) <= level,
             "better": ranks.p_below(-math.log1p(rule.tau)) <= level,
             "same": same & (ends | (high >= -math.log1p(rule.tau))),
-            "inconclusive": np.full(len(draws), ends),
+            "inconclusive": np.full(len(undecided), ends),
         }
         for name, where in found.items():
-            decided = where & is_open
-            outcome[decided], estimate[decided], n[decided] = name, ranks.estimate[decided], count
-            is_open &= ~decided
+            decided = where & is_open[undecided]
+            rows = undecided[decided]
+            outcome[rows], estimate[rows], n[rows] = name, middle[decided], count
+            is_open[rows] = False
     return Simulated(outcome, estimate, n)
 
 
@@ -217,7 +218,7 @@ def overstated(rule: Rule, looks: Sequence[int], comparisons: int, deviation: fl
 
     change: the true one, of one among so many comparisons. None where it is called worse in fewer than SHOWN draws.
     """
-    noise = np.random.default_rng(0).normal(math.log1p(change), deviation, (BIAS_DRAWS, looks[-1]))
+    noise = np.random.default_rng(0).normal(math.log1p(change), deviation, (POWER_DRAWS, looks[-1]))
     found = simulate(noise, rule, looks, comparisons)
     called = found.estimate[found.outcome == "worse"]
     return float(np.expm1(called).mean()) - change if len(called) >= SHOWN else None

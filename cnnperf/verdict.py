@@ -44,7 +44,7 @@ class Verdict(Frozen):
     p_holm: Finite | None = None
     """The same, adjusted for all that was tested; this is what is held against the level."""
     n: int | None = None
-    """Repeats on the side that has fewer."""
+    """Repeats, of a fraction trainings, on the side that has fewer."""
     remark: str = ""
     """Why, and what it would take to tell more."""
 

@@ -310,18 +310,20 @@ def version(folder: Path, recipes: Mapping[str, Mapping[str, object]]) -> Arm:
 
 
 def test_each_arm_has_the_recipe_of_its_own_version(tmp_path: Path) -> None:
-    """A change of a default is measured, or said to make the arms unlike."""
+    """A change of a default is measured and listed, or said to make the arms unlike; 1 % of a learning rate is not."""
     recipe = {"optimizer": "sgd", "lr": 0.01, "batch_size": 32}
-    changes = {"lenet": {"memory_format": "channels_last"}, "mlp": {"lr": 0.1}}
+    changes = {"lenet": {"memory_format": "channels_last"}, "mlp": {"lr": 0.1}, "resnet": {"lr": 0.0101}}
     one = version(tmp_path / "one", dict.fromkeys(changes, recipe))
     other = version(tmp_path / "other", {name: recipe | change for name, change in changes.items()})
     both = planted(list(changes), ["train.step"], batch_size=None)
     conditions = dict(calibrate((one, other), both, tmp_path, PATIENCE))
     outcomes = replicate((one, other), conditions, tmp_path, random.Random(0), PATIENCE)  # type: ignore[arg-type]
     by_model = {contest.tasks[0].cell.model.name: outcome for contest, outcome in outcomes}
-    played, fault = by_model["lenet"], by_model["mlp"]
-    assert isinstance(played, Played), played
-    assert differing(*(each.settings for each in played.opened)) == ["memory_format (contiguous against channels_last)"]
+    fault, listed = by_model["mlp"], {"lenet": "memory_format (contiguous against channels_last)"}
+    for model, words in (listed | {"resnet": "lr (0.01 against 0.0101)"}).items():
+        played = by_model[model]
+        assert isinstance(played, Played), played
+        assert differing(*(each.settings for each in played.opened)) == [words]
     assert isinstance(fault, Fault)
     assert re.search(r"the losses are .*; their settings differ in lr \(0.01 against 0.1\)", str(fault))
 

@@ -55,7 +55,8 @@ def test_weights_beside_a_file_are_part_of_its_size(file: Callable[..., Path], n
     path = file()
     whole, model = path.stat().st_size, onnx.load(path)
     [weight] = model.graph.initializer
-    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight), weight.name))  # Raw bytes alone move.
+    # Raw bytes alone move.
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight), weight.name))
     onnx.save(model, path, save_as_external_data=True, location=name, size_threshold=0)
     weights = path.with_name(name).stat().st_size
     assert weights == 4 * 28 * 28 * 10
