@@ -57,7 +57,7 @@ def test_some_are_always_exported() -> None:
     assert len([case for case in cases() if not case.marks]) == len(ALWAYS)
 
 
-@pytest.mark.parametrize(("model", "shape"), cases())
+@pytest.mark.parametrize(("model", "shape"), list(cases()))
 def test_a_network_is_the_same_in_onnxruntime(
     bench: Callable[..., Bench],
     trained: Callable[..., Record],
