@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-LIMIT_S = 120.0
+LIMIT_S = 240.0
 """Seconds after which a process counts as hung; a busy machine needs a small part of them."""
 POLL_S = 0.02
 HERE = Path(__file__).parent

@@ -180,6 +180,7 @@ SOUND = f"say(open=json.loads({json.dumps(OPENED)!r}))"
             None,
         ),
     ],
+    ids=("crashes", "is killed", "exits", "hangs", "is out of memory", "has no model", "error", "other", "batch size"),
 )
 def test_what_goes_wrong_is_a_sentence(tmp_path: Path, do: str, words: str, absent: int | None) -> None:
     """Each fault says what and in which arm."""

@@ -34,6 +34,7 @@ def test_the_wheel_carries_the_suites_and_no_tests(wheel: Path) -> None:
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"cnnperf"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_installed_wheel_runs_smoke_in_a_fresh_folder(wheel: Path, tmp_path: Path) -> None:
     """`pip install`, then `cnnperf run smoke` with no checkout at hand."""
@@ -48,7 +49,7 @@ def test_the_installed_wheel_runs_smoke_in_a_fresh_folder(wheel: Path, tmp_path:
     completed(*install, env=os.environ | {"PIP_NO_INDEX": "1"}, check=True)
     variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     run = [environment / "bin" / "cnnperf", "run", "smoke"]
-    done = completed(*run, cwd=tmp_path, env=variables)
+    done = completed(*run, limit_s=500, cwd=tmp_path, env=variables)
     assert done.returncode == 0, done.stderr
     assert "lenet" in done.stdout
     [leaderboard] = tmp_path.glob("results/smoke/*/leaderboard.csv")

@@ -89,9 +89,9 @@ def test_without_a_network_synthetic_images_stand_in_and_say_why() -> None:
 @pytest.mark.usefixtures("_no_data", "silent_proxy")
 def test_a_download_without_a_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The parent ends the worker that waits for it, and goes on without."""
-    monkeypatch.setattr(preflight, "STALL_S", 4.0)
+    monkeypatch.setattr(preflight, "STALL_S", 1.0)
     with pytest.warns(CnnperfWarning, match="SYNTHETIC"):
-        stands_in(prepare(request()), "no byte arrived for 4 s")
+        stands_in(prepare(request()), "no byte arrived for 1 s")
 
 
 @pytest.mark.usefixtures("_here", "_no_data", "_no_network")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from in_process import workers_here
-from processes import has_ended, until
+from processes import environment, has_ended, until
 
 from cnnperf import record as store
 from cnnperf.errors import RunError, StoreError, UsageError
 from cnnperf.preflight import Ready, Request, prepare
+from cnnperf.process import WorkerProcess
 from cnnperf.record import Record
 from cnnperf.runner import Unwatched, execute, folder_to_make, new_folder, pending
 from cnnperf.suite import Suite, parse
@@ -27,7 +29,7 @@ TRAIN = {"steps": 4, "validation_images": 100, "batch_size": 50}
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let workers import the broken networks."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
 
 
 @pytest.fixture
@@ -72,6 +74,7 @@ def test_a_run_leaves_records_weights_and_logs(tmp_path: Path) -> None:
     assert not list((run / "logs").glob("*.json"))
 
 
+TIMEOUT_S = 100.0
 ENDINGS = {
     "killed": ("failed", "SIGKILL", "was killed (SIGKILL)"),
     "crashed": ("failed", "SIGSEGV", "crashed (SIGSEGV)"),
@@ -82,13 +85,34 @@ ENDINGS = {
 }
 
 
+class Impatient(WorkerProcess):
+    """A worker whose time is over as soon as it hangs, so that no test depends on how long it takes to come so far."""
+
+    def messages(self, patience: Callable[[], float | None]) -> Iterator[dict[str, Any]]:
+        """Yield what it says until it has started its child, which it does before it hangs."""
+        first = patience()
+        assert first is not None
+        assert TIMEOUT_S / 2 < first <= TIMEOUT_S
+        while True:
+            try:
+                yield from super().messages(lambda: 0.1)
+                return
+            except TimeoutError:
+                if b"child" in self.log.read_bytes():
+                    raise
+
+
 @pytest.fixture(scope="module")
 def endings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
     """Run every broken network and a sound one after them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        models = [f"broken:{name}" for name in ENDINGS]
-        tasks = ready(*models, "lenet", timeout_s=12)
+        patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+        tasks = ready(*(f"broken:{name}" for name in ENDINGS), "lenet", timeout_s=TIMEOUT_S)
+
+        def started(mode: str, request: str, **others: Any) -> WorkerProcess:
+            return (Impatient if "broken:hung" in request else WorkerProcess)(mode, request, **others)
+
+        patch.setattr("cnnperf.runner.WorkerProcess", started)
         records = list(execute(tasks, tmp_path_factory.mktemp("run"), Unwatched()))
     return {record.task.cell.model.name.removeprefix("broken:"): record for record in records}
 

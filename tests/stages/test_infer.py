@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from in_process import workers_here
 from processes import completed
 from pydantic import ValidationError
 
@@ -448,8 +449,10 @@ SUITE = {
 
 def test_a_run_compares_engines_in_pairs_of_processes(tmp_path: Path) -> None:
     """Each pair is one ratio, and the trained weights are what both sides load."""
-    tasks = prepare(Request(suite=parse(SUITE, where="x.toml", name="x"), where="x.toml")).tasks
-    train, out, of_torch, of_runtime = execute(tasks, tmp_path, Unwatched())
+    with workers_here():
+        tasks = prepare(Request(suite=parse(SUITE, where="x.toml", name="x"), where="x.toml")).tasks
+        train, out = execute(tasks[:2], tmp_path, Unwatched())
+    of_torch, of_runtime = execute(tasks[2:], tmp_path, Unwatched())
     for record in (train, out, of_torch, of_runtime):
         assert record.status == "ok", record.error
     threads, others = (
