@@ -32,13 +32,13 @@ class ManyValues(TyperCommand):
 
 def check(
     *,
-    baseline: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to hold the candidate to.")],
-    candidate: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to judge.")],
-    format: Annotated[Format, typer.Option(help="How to write it.")] = Format.console,  # noqa: A002 - the option's name
+    baseline: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to compare with.")],
+    candidate: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to compare.")],
+    format: Annotated[Format, typer.Option(help="Format of the output.")] = Format.console,  # noqa: A002 - the option's name
 ) -> None:
-    """Hold stored runs to a baseline: counts exactly, memory of repeats within 5 %, accuracy by a test over them.
+    """Compare stored runs with a baseline: counts exactly, memory within 5 %, accuracy by a test over repeats.
 
-    Times are shown and judged by nothing: two runs apart in time cannot tell them. Exit status: 0 all the same or
+    Times are shown and not judged: two separate runs cannot be compared in speed. Exit status: 0 all the same or
     better, 1 anything worse, missing or failed, 3 anything inconclusive, 2 the runs cannot be compared.
     """
     from cnnperf.check import compare
@@ -50,7 +50,7 @@ def check(
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Enter the commands of this file."""
+    """Add the commands of this file to the command line."""
     app.command(cls=ManyValues, epilog="Example: cnnperf check --baseline results/main/* --candidate results/mine")(
         check
     )
