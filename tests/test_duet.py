@@ -121,7 +121,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Played | Fault
         ("hangs", "candidate (this tree) said nothing for 20 s and was ended"),
         ("starves", "out of memory"),
         ("is_infinite", "the logits are not finite"),
-        ("is_other", "the arms compute different outputs"),
+        ("is_other", "the sides compute different outputs"),
         ("otherwise", "the baseline's weights do not fit this network"),
     ],
 )
@@ -177,7 +177,7 @@ def test_an_interpreter_that_is_none(tmp_path: Path, changes: dict[str, Any], wo
 
 
 @pytest.mark.parametrize(
-    ("version", "words"), [(None, "knows no duet"), (1, "speaks version 1 of the duet's protocol")]
+    ("version", "words"), [(None, "has a cnnperf without the duet"), (1, "has version 1 of the duet's protocol")]
 )
 def test_a_cnnperf_of_another_age(tmp_path: Path, version: int | None, words: str) -> None:
     """One without a duet, and one with another."""
@@ -201,7 +201,7 @@ def test_code_from_outside_a_revision_is_refused(tmp_path: Path) -> None:
     found = dict(calibrate((arm(), arm()), planted(["planted:build"]), tmp_path, PATIENCE))
     [(_, fault)] = replicate(arms, found, tmp_path, random.Random(0), PATIENCE)  # type: ignore[arg-type]
     assert isinstance(fault, Fault)
-    assert "planted.py and is no part of what is compared" in str(fault)
+    assert "planted.py and is not part of the compared tree" in str(fault)
 
 
 def test_code_of_the_present_tree_is_no_revision(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_code_of_the_present_tree_is_no_revision(tmp_path: Path) -> None:
         (there / "helped.py").unlink()
         [(_, absent)] = replicate((arm(), revision), found, tmp_path, random.Random(0), PATIENCE)  # type: ignore[arg-type]
     assert isinstance(stray, Fault)
-    assert "here/lib/helping.py was imported, which is this tree's" in str(stray)
+    assert "here/lib/helping.py was imported, which belongs to this tree" in str(stray)
     assert isinstance(absent, Fault)
     assert (absent.absent, str(absent).partition(": ")[2]) == (1, "that revision has no lib/helped.py")
 
@@ -271,7 +271,7 @@ def recipes(scratch: Path, *recommended: str) -> tuple[Path, ...]:
     [
         ({"memory_format": "channels_last"}, None),
         ({"lr": 0.1}, r"the losses are .*; their settings differ in lr \(0.01 against 0.1\)"),
-        ({"batch_size": 16}, "other numbers of images in the arms"),
+        ({"batch_size": 16}, "different numbers of images on the two sides"),
     ],
 )
 def test_each_arm_has_the_recipe_of_its_own_version(tmp_path: Path, changed: dict[str, Any], words: str | None) -> None:
@@ -297,7 +297,7 @@ def test_arms_under_unlike_conditions_are_refused(tmp_path: Path) -> None:
     [contest] = planted(["planted:build"])
     conditions = {contest: Conditions(1, 0.01, 12, 3)}
     arms = arm(), arm(environment={"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"})
-    with pytest.raises(UsageError, match=r"the arms differ in threads \(1 against 2\)"):
+    with pytest.raises(UsageError, match=r"the sides differ in threads \(1 against 2\)"):
         list(replicate(arms, conditions, tmp_path, random.Random(0), PATIENCE))
 
 
