@@ -1,4 +1,4 @@
-"""What an engine's repeats tell of its parity: ok, failed or undecided, and the drop in accuracy that it stands on."""
+"""Parity of an engine over its repeats: ok, failed or undecided, and the drop in accuracy behind it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ class ParityOfRepeats:
         drop, limit = self._worst
         low, high = drop.interval
         images = drop.images_to_decide(limit)
-        cure = f"about {images:,} would decide" if images else "no number of them would decide, for it is at the limit"
+        cure = (
+            f"about {images:,} would decide" if images else "no number of them would decide, since it is at the limit"
+        )
         return (
             f"parity undecided: on {drop.images:,} test images the accuracy drops by {low:.1%} to {high:.1%} (95 % "
             f"interval), and {limit:.1%} is allowed (max_accuracy_drop); {cure} (test_images)"

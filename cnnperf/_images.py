@@ -69,7 +69,9 @@ class Finder:
             self._say(gave_up=choice.name)
             cure = f"fetch it with a network (cnnperf data fetch {choice.name}) or name its folder with --data"
             if self._request.suite.require_real_data:
-                raise DataError(f"{choice.name}: real data is required and not here: {error.reason}; {cure}") from error
+                raise DataError(
+                    f"{choice.name}: real data is required and not available: {error.reason}; {cure}"
+                ) from error
             self.warnings.append(f"{choice.name}: running on SYNTHETIC images instead: {error.reason}; {cure}")
             dataset = stand_in(self._roots, choice.name, error.reason)
         return dataset

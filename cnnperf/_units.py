@@ -20,7 +20,7 @@ LEAST_PROCESSES = 2
 """Of fewer processes a side it is not known how much their memory differs by itself."""
 
 JUDGED = ("count", "bytes", "fraction")
-"""Units in which two runs apart in time can be told apart."""
+"""Units in which two separate runs can be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Pair:
         return self.baseline, self.candidate
 
     def verdict(self, outcome: Outcome, numbers: tuple[float, float], remark: str = "") -> Verdict:
-        """Make a verdict on the figures that the two sides come to; the change is their ratio less 1."""
+        """Make a verdict on the figures of the two sides; the change is their ratio less 1."""
         baseline, candidate = numbers
         return Verdict(
             cell=self.cell,
@@ -95,7 +95,7 @@ class Pending:
         """Return the verdict, given the p-values adjusted for all comparisons."""
         low, high = self.loss.lower(rule.beta), self.loss.upper(rule.beta)
         outcome: Outcome = "inconclusive"
-        remark = f"a loss of {100 * rule.theta:g} points is not excluded; more repeats would tell"
+        remark = f"a loss of {100 * rule.theta:g} points is not excluded; more repeats would decide"
         if worse <= rule.alpha:
             outcome, remark = "worse", ""
         elif better <= rule.alpha:
@@ -103,7 +103,7 @@ class Pending:
         elif high < rule.theta and low <= rule.tau:
             outcome, remark = "same", ""
         elif high < rule.theta:
-            remark = f"a loss of {100 * rule.tau:g} point is likely and not proven; more repeats would tell"
+            remark = f"a loss of {100 * rule.tau:g} point is likely but not proven; more repeats would decide"
         lost = self.loss.estimate > 0
         ends = (low, high) if self.better == "lower" else (-high, -low)
         return self.verdict.model_copy(
@@ -151,7 +151,7 @@ def _exact(pair: Pair) -> Verdict:
     if before == after and len(before) == 1:
         return pair.verdict("same", numbers)
     if len(before) > 1 or len(after) > 1:
-        return pair.verdict("inconclusive", numbers, "the repeats of one side differ among themselves")
+        return pair.verdict("inconclusive", numbers, "the repeats of one side differ from each other")
     return pair.verdict(
         "better" if pair.gain(numbers) > 0 else "worse",
         numbers,
@@ -177,7 +177,7 @@ def _memory(pair: Pair, rule: Rule) -> Verdict:
         return pair.verdict("same", numbers)
     (least, most), (others_least, others_most) = (_range(side) for side in pair.sides)
     if least <= others_most and others_least <= most:
-        return pair.verdict("inconclusive", numbers, "the repeats of the two sides overlap; more repeats would tell")
+        return pair.verdict("inconclusive", numbers, "the repeats of the two sides overlap; more repeats would decide")
     return pair.verdict(outcome, numbers)
 
 
@@ -190,7 +190,7 @@ def _fraction(pair: Pair) -> Verdict | Pending:
     numbers = fmean(before), fmean(after)
     counts = [[int(m.tags["n"]) for m in side if "n" in m.tags] for side in pair.sides]
     better = pair.measurement.better
-    assert better is not None, "what has no direction is not compared"
+    assert better is not None, "a metric without direction is not compared"
     n = min(len(before), len(after))
     verdict = pair.verdict("inconclusive", numbers).model_copy(update={"n": n, "change": numbers[1] - numbers[0]})
     if not pair.is_trained and set(before) == set(after) and len(set(before)) == 1:
@@ -206,9 +206,9 @@ def _fraction(pair: Pair) -> Verdict | Pending:
 def _lacking_for_test(pair: Pair, counts: Sequence[Sequence[int]], trainings: tuple[int, int]) -> str:
     """Say what a test of fractions lacks, and where to get it; empty if nothing."""
     if not all(counts):
-        return "it does not say of how many it is a fraction; measure it with a tag n"
+        return "it does not record of how many it is a fraction; measure it with a tag n"
     if not pair.is_trained:
-        return "no training stands behind it, so that chance cannot be told from change; compare trained networks"
+        return "the network was not trained, so that chance cannot be told from change; compare trained networks"
     words = []
     kind = " with seeds of their own"
     if trainings[1] < LEAST_SEEDS <= trainings[0]:
@@ -223,9 +223,7 @@ def _lacking_for_test(pair: Pair, counts: Sequence[Sequence[int]], trainings: tu
 
 
 def _lacking(before: int, after: int, least: int, kind: str = "") -> str:
-    return (
-        f"the candidate has {after} of the baseline's {before} repeats{kind}; run {least - after} more of it at least"
-    )
+    return f"the candidate has {after} of the baseline's {before} repeats{kind}; run {least - after} more at least"
 
 
 def _by_seed(side: Sequence[Measurement], seeds: Sequence[int]) -> list[float]:

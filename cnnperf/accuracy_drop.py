@@ -1,4 +1,4 @@
-"""How much less accurate an engine is than torch on the same images, with its interval, held to a limit."""
+"""The drop in accuracy of an engine against torch on the same images, with its interval and a limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the two sides of a duet say to each other, and the baton that its workers pass.
+"""Messages between the two sides of a duet, and the baton that its workers pass.
 
 The two arms may be two versions of cnnperf, so this is a protocol: a change of it counts `PROTOCOL` up.
 """
@@ -25,7 +25,7 @@ LETTERS: tuple[Letter, Letter] = ("A", "B")
 
 
 class Opening(Frozen):
-    """What to make ready: one metric of one cell."""
+    """A request to prepare one metric of one cell."""
 
     task: dict[str, Any]
     """Of the stage `train`; its settings are those that the suite chooses, and the arm adds its own recipe's."""
@@ -46,7 +46,7 @@ class Opening(Frozen):
 
 
 class Opened(Frozen):
-    """What an arm made ready."""
+    """The answer of a side that has prepared a metric."""
 
     outputs: dict[str, float]
     """What it computed, for the arms to be compared by."""
@@ -71,7 +71,7 @@ class Turns(Frozen):
 
 
 class Taken(Frozen):
-    """What one arm measured in its turns."""
+    """The samples of one side."""
 
     samples: tuple[Sample, ...]
     warmup: tuple[Sample, ...]
@@ -88,7 +88,7 @@ class PartnerGoneError(Exception):
 
 
 class Baton:
-    """The one byte that says whose turn it is; who waits for it is blocked."""
+    """One byte that says whose turn it is; a side that waits for it is blocked."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_inheritable(descriptor, False)

@@ -47,7 +47,7 @@ LEVEL = 0.05
 
 
 class Run(Frozen):
-    """What is kept of one run beside its samples and verdicts."""
+    """Facts of one run, beside its samples and verdicts."""
 
     occasion: str
     condition: Condition
@@ -107,7 +107,7 @@ def measure(
 
 def _new_folder(out: Path, occasion: str, condition: Condition) -> Path:
     if not occasion.replace("-", "").replace("_", "").isalnum():
-        raise UsageError(f"--occasion: {occasion!r} is no name; give letters, digits, - and _")
+        raise UsageError(f"--occasion: {occasion!r} is not a valid name; give letters, digits, - and _")
     number = 1
     while (folder := out / f"{occasion}-{condition}-{number:02}").exists():
         number += 1
@@ -212,7 +212,7 @@ def report(out: Path) -> Report:
     """Return the tables `cell_metrics` and `counts` of all runs below a folder. Raises StoreError."""
     runs = sorted(file.parent for file in out.glob(f"*/{RUN}"))
     if not runs:
-        raise StoreError(f"{out}: no run of a campaign is in it; make one with cnnperf campaign measure")
+        raise StoreError(f"{out}: holds no run of a campaign; make one with cnnperf campaign measure")
     rows = tuple(row for folder in runs for row in rows_of(folder))
     unfinished = [folder.name for folder in sorted(out.iterdir()) if folder.is_dir() and folder not in runs]
     notes = (f"Not counted, since they did not end: {', '.join(unfinished)}.",) if unfinished else ()
@@ -220,13 +220,13 @@ def report(out: Path) -> Report:
 
 
 def rows_of(folder: Path) -> Iterator[Row]:
-    """Yield a row for each cell-metric of one run. Raises StoreError for what is no run."""
+    """Yield a row for each cell-metric of one run. Raises StoreError for a folder that is not a run."""
     try:
         run = Run.model_validate_json((folder / RUN).read_text(encoding="utf-8"))
         verdicts = json.loads((folder / VERDICTS).read_text(encoding="utf-8"))["verdicts"]
         header, *lines = map(json.loads, (folder / FILE).read_text(encoding="utf-8").splitlines())
     except (OSError, ValueError, ValidationError) as error:
-        raise StoreError(f"{folder}: no complete run of a campaign ({error}); remove it") from error
+        raise StoreError(f"{folder}: not a complete run of a campaign ({error}); remove it") from error
     found: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
     waiting: dict[str, dict[str, Any]] = {}
     for line in lines:
@@ -286,7 +286,7 @@ def judged(series: Series, looks: Sequence[int], replicates: int) -> dict[str, A
 
 
 def decided(series: Mapping[str, Series], looks: Sequence[int], replicates: int) -> dict[str, Decision]:
-    """Apply the rule of `cnnperf ab` to the stored differences of a run of so many replicates."""
+    """Apply the rule of `cnnperf ab` to the stored differences of a run with this number of replicates."""
     return decide(series, Rule(), looks_taken(looks, replicates), final=True)
 
 
@@ -335,11 +335,11 @@ def exact_level(n: int) -> float:
 
 
 def sentence(rows: Sequence[Row]) -> str:
-    """Say what all runs together came to, as the README does; `rows` are those of `counts`."""
+    """Summarise all runs in a sentence; `rows` are those of `counts`."""
     *groups, total = rows
     conditions = ", ".join(words for name, words in CONDITIONS.items() if name in {row["condition"] for row in groups})
     return (
-        f"measured: {total['worse']} of {total['cell_metrics']} cell-metrics that were held against themselves were "
+        f"measured: {total['worse']} of {total['cell_metrics']} cell-metrics that were compared with themselves were "
         f"called worse (95 % upper bound {_percent(total['worse_high'])}), in {total['runs']} runs on "
         f"{total['occasions']} occasions ({conditions}); {total['inconclusive']} were inconclusive. "
         f"Judged one by one, without Holm, {total['alone_worse']} were worse. At the first look the exact test for any "

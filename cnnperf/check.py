@@ -1,4 +1,4 @@
-"""The gate for stored runs: a candidate's records are held to a baseline's, cell by cell and metric by metric."""
+"""The gate for stored runs: a candidate's records are compared with a baseline's, cell by cell and metric by metric."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rul
     rule = rule or Rule()
     before, after = _read(baseline), _read(candidate)
     if not before:
-        raise UsageError("--baseline: these runs hold no record to hold a candidate to; give runs with results")
+        raise UsageError("--baseline: these runs hold no record to compare with; give runs with results")
     found: list[Verdict | Pending] = []
     for work, records in before.items():
         found += _compare(work, records, after.get(work, ()), before, after, rule)
@@ -238,7 +238,7 @@ def _unequal_training(cell: str, before: Side, after: Side) -> str | None:
         for side in (before, after)
     ]
     if not all(sides):
-        return "the runs do not tell how many steps were trained; give runs of the stage train"
+        return "the runs do not record how many steps were trained; give runs of the stage train"
     if len(sides[0] | sides[1]) > 1:
         ends = [f"{min(side):g}–{max(side):g}" if len(side) > 1 else f"{max(side):g}" for side in sides]
         return f"trained for {ends[0]} against {ends[1]} steps; give the budget in steps or epochs"
@@ -249,8 +249,8 @@ def _notes(before: Side, after: Side, rule: Rule, tests: int) -> Iterator[str]:
     """Yield what must be known to read the verdicts."""
     records = [[r for of in side.values() for r in of] for side in (before, after)]
     for facts, is_mixed, words in (
-        (_versions, True, "different, as they may be"),
-        (_capacity, False, "machines differ, so that memory is not compared"),
+        (_versions, True, "different, which is allowed"),
+        (_capacity, False, "machines differ, so memory is not compared"),
     ):
         differences = list(_differences(*([facts(r) for r in side] for side in records), is_mixed=is_mixed))
         if differences and all(records):
@@ -258,21 +258,21 @@ def _notes(before: Side, after: Side, rule: Rule, tests: int) -> Iterator[str]:
     yield from _skipped(before, after)
     vanished = _vanished(before, after)
     if vanished:
-        yield f"not measured in the candidate, and judged nowhere: {', '.join(vanished)}"
+        yield f"not measured in the candidate, and not judged: {', '.join(vanished)}"
     new = [" ".join(work) for work in after if work not in before]
     if new:
-        yield f"not in the baseline, and held to nothing: {', '.join(new)}"
+        yield f"not in the baseline, and not compared: {', '.join(new)}"
     yield (
         f"counts and artifacts' sizes must be equal, memory of two repeats a side or more may grow by "
         f"{100 * rule.theta:g} %; of fractions a loss of {100 * rule.tau:g} point is ignored, one of "
         f"{100 * rule.theta:g} points must be excluded: family-wise alpha {100 * rule.alpha:g} % over {tests} (Holm), "
         f"beta {100 * rule.beta:g} %"
     )
-    yield "times and speeds are indicative: of two processes that run the same code one is easily 20 % slower"
+    yield "times and speeds are indicative: two processes that run the same code easily differ by 20 %"
 
 
 def _skipped(before: Side, after: Side) -> Iterator[str]:
-    """Yield what the baseline skipped, with its reason: there is nothing to hold a candidate to."""
+    """Yield what the baseline skipped, with its reason: there is nothing to compare a candidate with."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for work, records in before.items():
         if _is_skipped(records):

@@ -35,7 +35,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; a fault the user can mend ends as one sentence and its exit code."""
+    """Run the command line; an error that the user can correct is printed as one sentence and sets the exit status."""
     warnings.showwarning = _show_warning
     # SIGTERM ends a command as Ctrl-C does: the child stopped, the records kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -67,7 +67,7 @@ def list_(
         typer.Argument(metavar="ROOM", help="models, datasets, devices, engines, stages, reports, claims, suites."),
     ],
 ) -> None:
-    """List the names a suite can use, one a line."""
+    """List the names that a suite can use, one per line."""
     from cnnperf.registry import VERBS, names, unknown
     from cnnperf.suite import shipped
 

@@ -29,12 +29,12 @@ def ab(
         str | None,
         typer.Option(
             metavar="X",
-            help="What to hold the candidate to: a git revision, a Python interpreter or a virtual environment. This "
+            help="What to compare with: a git revision, a Python interpreter or a virtual environment. This "
             "tree, as it is, if absent.",
         ),
     ] = None,
     candidate: Annotated[
-        str | None, typer.Option(metavar="Y", help="What to judge, given in the same ways. This tree if absent.")
+        str | None, typer.Option(metavar="Y", help="What to compare, given in the same ways. This tree if absent.")
     ] = None,
     only: Annotated[
         str | None, typer.Option(metavar="GLOB", help="Only cells whose id, dataset, model or device matches.")
@@ -49,7 +49,7 @@ def ab(
     pairs: Annotated[
         int, typer.Option(metavar="N", help="Pairs of samples in a replicate at most, an even number from 12 to 60.")
     ] = 60,
-    format: Annotated[Format, typer.Option(help="How to write it.")] = Format.console,  # noqa: A002 - the option's name
+    format: Annotated[Format, typer.Option(help="Format of the output.")] = Format.console,  # noqa: A002 - the option's name
     baseline_set: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Change a setting of the suite for the baseline alone.")
     ] = None,
@@ -67,17 +67,17 @@ def ab(
 ) -> None:
     """Tell whether a change made training or inference slower, by measuring both versions in turns.
 
-    Both live at once, in fresh processes for each replicate, and take turns sample by sample, so that whatever the
-    machine does meets both alike. Metrics are the training step and the forward pass of every cell. Something
-    unchanged is called worse in 1 run of 100 at most, whatever the number of cells. How often a slowdown of 5 % is
-    found depends on how many cell-metrics are compared and on how much the replicates scatter: of ten, one slower
-    by 5 % is called worse in 96 / 72 / 44 of 100 runs where their standard deviation is 3 / 4 / 5 %; of one alone,
-    in 98 / 92 / 76. The run prints its own figures. Where --minutes allow for more than 22 replicates, up to 40 or
-    so are planned, before anything is measured. The outputs must agree: outputs further from a float64 run than ten
-    times the other's, or losses that differ by over a thousandth after three steps, are an error. A setting that moves
-    them less, such as a learning rate 1 % higher, is listed below the verdicts.
+    A replicate is a fresh pair of processes, one per version, that take turns sample by sample, so that the machine
+    disturbs both alike. The metrics are the training step and the forward pass of every cell. In at most 1 run of 100
+    is an unchanged cell-metric called worse, whatever the number of cells. How often a slowdown of 5 % is found
+    depends on the number of cell-metrics and on the scatter of the replicates: with ten cell-metrics, one slower by
+    5 % is called worse in 96 / 72 / 44 of 100 runs if the standard deviation is 3 / 4 / 5 %; a single cell-metric in
+    98 / 92 / 76. The run prints its own figures. If --minutes allows for more than 22 replicates, up to about 40 are
+    planned, before anything is measured. The outputs must agree: outputs further from a float64 run than ten times the
+    other's, or losses that differ by over a thousandth after three steps, are an error. A setting that moves them less,
+    such as a learning rate 1 % higher, is listed below the verdicts.
 
-    SAME excludes a slowdown of 5 % at 95 %, over all looks together; it does not exclude less. INCONCLUSIVE is never a
+    SAME excludes a slowdown of 5 % at 95 %, over all looks together, and no smaller one. INCONCLUSIVE is never a
     pass. Exit status: 0 all the same or better, 1 anything worse, missing or an error, 3 anything inconclusive or
     nothing compared, 2 the request cannot be carried out, 130 interrupted.
     """
@@ -94,9 +94,11 @@ def ab(
 
     chosen = load_suite(suite).narrowed(only=only, stages=["train"]).model_copy(update={"repeats": 1})
     if minutes is not None and not math.isfinite(minutes):
-        raise UsageError(f"--minutes: {minutes} is no length of time; give a number, or leave it out")
+        raise UsageError(f"--minutes: {minutes} is not a time limit; give a number, or leave it out")
     if pairs not in range(PAIRS[0], PAIRS[1] + 1, 2):
-        raise UsageError(f"--pairs: {pairs} is no number of pairs; give an even number from {PAIRS[0]} to {PAIRS[1]}")
+        raise UsageError(
+            f"--pairs: {pairs} is not a number of pairs; give an even number from {PAIRS[0]} to {PAIRS[1]}"
+        )
     if threads is not None:
         chosen = chosen.model_copy(update={"threads": threads})
     folder = folder_to_make(chosen.model_copy(update={"name": "ab"}), out, duet_store.FILE)
@@ -207,7 +209,7 @@ def _patience(timeout_s: float) -> Any:
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Enter the command of this file."""
+    """Add the command of this file to the command line."""
     app.command(
         epilog="Examples: cnnperf ab ci --baseline origin/main --candidate HEAD · cnnperf ab my.toml --candidate-set "
         "train.memory_format=contiguous · cnnperf ab my.toml --baseline old/bin/python --candidate new/bin/python"

@@ -31,7 +31,7 @@ def measure(
         float | None, typer.Option(metavar="M", min=0.0, help="Time limit of the run; what is decided by then counts.")
     ] = None,
 ) -> None:
-    """Compare this tree with itself once by `cnnperf ab`, and keep the run; repeat it for as many runs as are wanted.
+    """Compare this tree with itself in one run of `cnnperf ab`, and keep the run; repeat the command for more runs.
 
     Exit status: 0 measured to the end, whatever the verdicts; 1 a fault in mid-run, and 2 a request that cannot be
     carried out: such a run does not count.
@@ -55,7 +55,7 @@ def report(
     *,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for cell_metrics.csv and counts.csv.")],
 ) -> None:
-    """Write the tables of a campaign: a row a cell-metric with all its differences, and the counts of all runs."""
+    """Write the tables of a campaign: one row per run and cell-metric, and the counts of all runs."""
     from cnnperf import campaign
     from cnnperf.errors import RunError
     from cnnperf.registry import find
@@ -72,9 +72,9 @@ def report(
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Enter the commands of this file."""
+    """Add the commands of this file to the command line."""
     group = typer.Typer(
-        help="A/A campaign: hold code against itself in many runs of cnnperf ab, and count what was called worse.",
+        help="A/A campaign: compare code with itself in many runs of cnnperf ab; count how often it is called worse.",
         no_args_is_help=True,
     )
     group.command(

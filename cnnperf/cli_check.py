@@ -32,19 +32,19 @@ class ManyValues(TyperCommand):
 
 def check(
     *,
-    baseline: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to hold the candidate to.")],
-    candidate: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to judge.")],
-    format: Annotated[Format, typer.Option(help="How to write it.")] = Format.console,  # noqa: A002 - the option's name
+    baseline: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to compare with.")],
+    candidate: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to compare.")],
+    format: Annotated[Format, typer.Option(help="Format of the output.")] = Format.console,  # noqa: A002 - the option's name
 ) -> None:
-    """Hold stored runs to a baseline: counts exactly, memory of repeats within 5 %, accuracy by a test over them.
+    """Compare stored runs with a baseline: counts exactly, memory within 5 %, accuracy by a test over repeats.
 
-    Accuracy takes three trainings a side, as three repeats make, and a budget in steps or epochs; with fewer or others
-    it is inconclusive, however far it fell. All engines of a run read its first training: theirs takes three runs a
-    side of suites with seeds of their own.
+    Accuracy takes three trainings a side (three repeats) and a budget in steps or epochs; with fewer, or a budget in
+    seconds, it is inconclusive, however far it fell. All engines of a run read its first training: their accuracy takes
+    three runs a side, of suites with seeds of their own.
 
-    Times, and memory of a single process, are shown and judged by nothing: two runs apart in time cannot tell them. Exit
-    status: 0 all the same or better, 1 anything worse, missing or failed, 3 anything inconclusive, 2 the runs cannot be
-    compared.
+    Times, and the memory of a single process, are shown and not judged: two separate runs cannot be compared in speed.
+    Exit status: 0 all the same or better, 1 anything worse, missing or failed, 3 anything inconclusive, 2 the runs
+    cannot be compared.
     """
     from cnnperf.check import compare
     from cnnperf.verdict import WRITERS
@@ -55,7 +55,7 @@ def check(
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Enter the commands of this file."""
+    """Add the commands of this file to the command line."""
     app.command(cls=ManyValues, epilog="Example: cnnperf check --baseline results/main/* --candidate results/mine")(
         check
     )

@@ -22,7 +22,7 @@ def fetch(
     datasets: Annotated[list[str], typer.Argument(metavar="DATASET…", help="mnist, cifar10.")],
     data: DataOption = None,
 ) -> None:
-    """Download datasets into the cache folder, unless they are there already, and check them."""
+    """Download datasets into the cache folder unless they are there, and check them."""
     _print_answer("fetch", datasets, data)
 
 
@@ -35,7 +35,7 @@ def verify(
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Enter the commands of this file."""
+    """Add the commands of this file to the command line."""
     group = typer.Typer(help="Fetch the real images, or check those that are there.", no_args_is_help=True)
     group.command()(fetch)
     group.command()(verify)

@@ -20,17 +20,17 @@ MARK_STYLES = {"✓": "", "✗": "yellow", "?": "dim"}
 
 def doctor(
     minutes: Annotated[
-        float, typer.Option(metavar="M", min=0.0, help="How long both suites may take together; 0: the report alone.")
+        float, typer.Option(metavar="M", min=0.0, help="Time limit of both suites together; 0: only the report.")
     ] = 20.0,
 ) -> None:
-    """Say what about this machine disturbs measurements, and test the gate of `cnnperf ab` on it.
+    """Report what disturbs measurements on this machine, and test the gate of `cnnperf ab` on it.
 
-    The test measures five small cells in turns, once against themselves and once against themselves slowed by 5 %. It
-    needs about a third of a minute for each of 14 replicates a suite or more. Later verdicts on this machine quote
-    what it came to, with its scope (CPU, one thread, training step, version of torch) and what of theirs it did not
-    test. Exit status: 0 nothing unchanged was called worse and the slowed were found, 1 something unchanged was
-    called worse or something slowed the same, or a cell failed, 3 fewer than half of the unchanged were decided or
-    fewer than 80 % of the slowed found in that time, 130 interrupted.
+    The test compares five small cells with themselves, then with themselves slowed by 5 %: two suites of 14 replicates
+    or more, each of about 20 s. Later verdicts on this machine quote the result with its scope (CPU, one thread,
+    training step, version of torch) and name what it did not test. Exit status: 0 no unchanged cell was called worse
+    and the slowed ones were found, 1 an unchanged cell was called worse, a slowed one the same, or a cell failed,
+    3 fewer than half of the unchanged cells were decided or fewer than 80 % of the slowed ones found in that time,
+    130 interrupted.
     """
     from rich.console import Console
     from rich.text import Text
@@ -38,7 +38,7 @@ def doctor(
     from cnnperf.doctor import examine
 
     if not math.isfinite(minutes):
-        raise UsageError(f"--minutes: {minutes} is no length of time; give a number, 0 for the report alone")
+        raise UsageError(f"--minutes: {minutes} is not a time limit; give a number, 0 for only the report")
     console = Console(highlight=False, soft_wrap=True)
     for finding in examine():
         console.print(Text(str(finding), style=MARK_STYLES[finding.mark]))
@@ -95,5 +95,5 @@ def _say(text: str) -> None:
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Enter the command of this file."""
+    """Add the command of this file to the command line."""
     app.command(epilog="Examples: cnnperf doctor · cnnperf doctor --minutes 0")(doctor)

@@ -26,17 +26,21 @@ def infer(
     dataset: Annotated[str, typer.Option(metavar="D", help="Images to run it on.")] = "cifar10",
     device: Annotated[str, typer.Option(metavar="D", help="Where: cpu, cuda.")] = "cpu",
     engine: Annotated[
-        list[str] | None, typer.Option(metavar="E", help="An engine; give it again for another. cnnperf list engines.")
+        list[str] | None,
+        typer.Option(metavar="E", help="An engine; repeat the option for another. See cnnperf list engines."),
     ] = None,
     batch_size: Annotated[
-        list[str] | None, typer.Option(metavar="N", help="Images in a batch; again for another, or auto.")
+        list[str] | None, typer.Option(metavar="N", help="Images in a batch, or auto; repeat the option for another.")
     ] = None,
     train: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Train so long first; weights as built if absent.")
+        float | None, typer.Option(metavar="SECONDS", help="Train for this time first; absent: weights as built.")
     ] = None,
-    samples: Annotated[int | None, typer.Option(metavar="N", help="Least calls timed at each batch size.")] = None,
+    samples: Annotated[int | None, typer.Option(metavar="N", help="Minimum of timed calls at each batch size.")] = None,
     pairs: Annotated[
-        int | None, typer.Option(metavar="N", help="Fresh pairs of processes that take turns; 0: no speed-up proved.")
+        int | None,
+        typer.Option(
+            metavar="N", help="Fresh pairs of processes that take turns; 0: speed-ups from separate processes."
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="Threads; every usable core if absent.")] = None,
     waiting: WaitingOption = None,
@@ -44,11 +48,11 @@ def infer(
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder in torchvision's layout.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder to make.")] = None,
 ) -> None:
-    """Run one network in several engines: are they the same, how fast is each, and which layers gained.
+    """Run one network in several engines: whether they compute the same, how fast each is, and which layers gained.
 
     The tables go to stdout; engines.csv, layers.csv and the raw samples go to the run folder. Exit status: 0 done, 1 an
-    engine failed or computes something else, 2 the request cannot be carried out, 3 more test images are needed to tell
-    whether an engine is as accurate.
+    engine failed or computes something else, 2 the request cannot be carried out, 3 more test images are needed to
+    decide whether an engine is as accurate.
     """
     from rich.console import Console
 
@@ -121,7 +125,7 @@ def _sizes(given: list[str]) -> Any:
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Enter the command of this file."""
+    """Add the command of this file to the command line."""
     app.command(
         epilog="Examples: cnnperf infer lenet --dataset mnist --train 20 · cnnperf infer file.onnx --engine onnxruntime"
     )(infer)

@@ -32,7 +32,10 @@ def profile(
         ),
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Fold what lies deeper into subtotals per block.")
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Depth of the layers that are shown; deeper ones are summed up per block."
+        ),
     ] = None,
     waiting: WaitingOption = None,
     allocator: AllocatorOption = None,
@@ -41,7 +44,7 @@ def profile(
 ) -> None:
     """Show where a network's time and memory go, layer by layer, with freshly built weights.
 
-    The table goes to stdout, to a terminal only the columns that fit; layers.csv, the raw samples and a trace for
+    The table goes to stdout, in a terminal only the columns that fit; layers.csv, the raw samples and a trace for
     Perfetto go to the run folder. Exit status: 0 done, 1 the profile failed, 2 the request cannot be carried out.
     """
     from rich.console import Console
@@ -84,7 +87,7 @@ def profile(
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Enter the command of this file."""
+    """Add the command of this file to the command line."""
     app.command(
         epilog="Examples: cnnperf profile lenet --dataset mnist · cnnperf profile torchvision.models:resnet18 --depth 1"
     )(profile)

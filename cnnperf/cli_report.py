@@ -16,16 +16,16 @@ Format = StrEnum("Format", ["console", "csv", "html", "json", "markdown"])
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders, one or more.")],
-    format: Annotated[Format, typer.Option(help="How to write it.")] = Format.console,  # noqa: A002 - the option's name
+    format: Annotated[Format, typer.Option(help="Format of the output.")] = Format.console,  # noqa: A002 - the option's name
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Sort by this column of leaderboard.csv, best first.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write to this file instead of stdout; of csv a folder takes all tables."),
+        typer.Option(metavar="FILE", help="File to write instead of stdout; with csv, a folder for all tables."),
     ] = None,
 ) -> None:
-    """Make the tables again from the records of earlier runs, or a page with plots: --format html --out page.html."""
+    """Make the tables of stored runs again, or a page with plots: --format html --out page.html."""
     from cnnperf.leaderboard import report_of
     from cnnperf.registry import find
 
@@ -45,5 +45,5 @@ def report(
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Enter the command of this file."""
+    """Add the command of this file to the command line."""
     app.command()(report)

@@ -43,7 +43,7 @@ def run(
         str | None, typer.Option(metavar="A,B", help="Run these stages instead of the suite's, in this order.")
     ] = None,
     repeats: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Run each task so often, instead of as the suite says.")
+        int | None, typer.Option(metavar="N", min=1, help="Repeats of each task, instead of the suite's.")
     ] = None,
     waiting: WaitingOption = None,
     allocator: AllocatorOption = None,
@@ -54,13 +54,18 @@ def run(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Go on with a run folder: what is ok there and unchanged is not run again."),
+        typer.Option(metavar="RUN", help="Resume a run folder: tasks that are ok and unchanged are not run again."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Cut every budget to a few seconds, one repeat each.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, how long and how large.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Cut every budget to a few seconds, with one repeat.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what would run, how long it takes and how large it is; run nothing."),
+    ] = False,
     require_real_data: Annotated[
         bool,
-        typer.Option("--require-real-data", help="Refuse synthetic images where the real ones cannot be had."),
+        typer.Option(
+            "--require-real-data", help="Fail where real images are not available, instead of using synthetic ones."
+        ),
     ] = False,
 ) -> None:
     """Run a suite: train each network on each dataset and device, and rank them.
@@ -90,7 +95,7 @@ def run(
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Enter the command of this file."""
+    """Add the command of this file to the command line."""
     app.command(epilog="Examples: cnnperf run cifar --device cpu --only 'resnet*' · cnnperf run my.toml --dry-run")(run)
 
 
@@ -111,7 +116,7 @@ def _run_folder(suite: Suite, out: Path | None, resume: Path | None) -> Path:
     if resume and not (resume / FILE).is_file():
         raise UsageError(f"--resume: {resume} holds no {FILE}; give the folder of an earlier run")
     if out and (out / FILE).exists():
-        raise UsageError(f"--out: {out} holds a run already; give --resume {out} to go on with it, or another folder")
+        raise UsageError(f"--out: {out} already holds a run; give --resume {out} to resume it, or another folder")
     return resume or out or new_folder(suite)
 
 
@@ -129,7 +134,7 @@ def _execute(prepared: Prepared, folder: Path, start: float) -> None:
     except KeyboardInterrupt:
         _print_results(folder)
         _print_shares(made, start)
-        print(f"interrupted; go on with: {_resume_command(folder)}", file=sys.stderr)
+        print(f"interrupted; resume with: {_resume_command(folder)}", file=sys.stderr)
         raise typer.Exit(130) from None
     ended, is_undecided = _print_results(folder)
     _print_shares(made, start)
@@ -171,7 +176,7 @@ def _print_shares(made: Sequence[Record], start: float) -> None:
 
 
 def _resume_command(folder: Path) -> str:
-    """Word the command that goes on with a run: this one, its other options kept."""
+    """Return the command that resumes a run, with the other options of this one."""
     kept, words = [], iter(sys.argv[1:])
     for word in words:
         if word in ("--out", "--resume"):

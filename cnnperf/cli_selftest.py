@@ -1,4 +1,4 @@
-"""The command that holds the README's claims against independent readings on one device: `cnnperf selftest`."""
+"""The command that compares this project's claims with independent readings on one device: `cnnperf selftest`."""
 
 from __future__ import annotations
 
@@ -30,19 +30,18 @@ def selftest(
     device: Annotated[str, typer.Option(metavar="D", help="Where: cpu, cuda.")] = "cpu",
     minutes: Annotated[float, typer.Option(metavar="M", help="Time limit of all together, from the start.")] = 10.0,
     only: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="Test these claims: 'memory*'. cnnperf list claims.")
+        str | None, typer.Option(metavar="GLOB", help="Only claims that match: 'memory*'. See cnnperf list claims.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to make.")] = None,
 ) -> None:
-    """Hold each claim of the README on one device against an independent reading, and say which held.
+    """Compare each claim of this project with an independent reading on one device, and report which hold.
 
     The readings come from outside what is tested: another clock, the kernel's page tables, NVML, counts and loops
     written by hand, ONNX Runtime's own profile, changes made on purpose. Each claim runs in a fresh process. The folder
     with all raw readings names no folder and no user of this machine, only the host, and can be sent in with a report.
 
-    This differs from `cnnperf doctor`, which looks for what disturbs measurements on this machine and tests the gate of
-    `cnnperf ab` on five cells on the CPU, for later verdicts to quote. `selftest` tests whether the numbers are what
-    their names say, on the device asked for, and stores nothing that is quoted later.
+    `cnnperf doctor` is another command: it looks for what disturbs measurements on this machine, and tests the gate of
+    `cnnperf ab`. `selftest` tests whether the numbers are what their names say, on the device asked for.
 
     Exit status: 0 every claim that applies here held, 1 any did not, 2 the device is not there, 3 any was not decided
     in that time or none applies, 130 interrupted.
@@ -67,7 +66,7 @@ def selftest(
     if not console.is_terminal:
         console.width = WIDTH
     _print(console, test)
-    print(f"everything read: {folder}", file=sys.stderr)
+    print(f"all readings: {folder}", file=sys.stderr)
     raise typer.Exit(test.exit_code)
 
 
@@ -172,7 +171,7 @@ def _signed(reading: Reading, value: float) -> str:
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Enter the command of this file."""
+    """Add the command of this file to the command line."""
     app.command(
         epilog="Examples: cnnperf selftest --device cuda · cnnperf selftest --only 'memory*' · cnnperf selftest "
         "--minutes 3 --out selftest"

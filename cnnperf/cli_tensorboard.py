@@ -16,7 +16,7 @@ def tensorboard(
     *,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write; RUN/tensorboard if absent.")] = None,
 ) -> None:
-    """Lay out a run for TensorBoard: curves as scalars, test images in grids, and the traces of its profiles.
+    """Convert a run for TensorBoard: curves as scalars, test images in grids, and the traces of its profiles.
 
     Needs the extra `tensorboard`. The folder's name goes to stdout. Exit status: 0 done, 2 there is nothing to show.
     """
@@ -29,9 +29,9 @@ def tensorboard(
     folder = out or run / "tensorboard"
     write(run, folder)
     print(folder)
-    print(f"look at it with: tensorboard --logdir {folder}", file=sys.stderr)
+    print(f"open it with: tensorboard --logdir {folder}", file=sys.stderr)
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Enter the command of this file."""
+    """Add the command of this file to the command line."""
     app.command(epilog="Example: tensorboard --logdir $(cnnperf tensorboard results/cifar/<run>)")(tensorboard)

@@ -1,4 +1,4 @@
-"""What the machine did beside the work that was timed: load, stolen and throttled time, clock frequency."""
+"""Disturbances of a measurement: load, stolen and throttled time, clock frequency."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """What happened to the machine between two readings; None where the system does not tell."""
+    """Disturbances between two readings; None where the system does not report them."""
 
     seconds: float
     load: float | None
@@ -76,7 +76,7 @@ class Disturbance:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What of it may have moved the times."""
+        """Those that may have changed the times, in words."""
         cores = os.cpu_count() or 1
         shares = (
             ("the hypervisor took {:.1%} of the processor time", self.steal_s, cores),

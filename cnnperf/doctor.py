@@ -1,4 +1,4 @@
-"""What about this machine disturbs a measurement: each thing as it was read, and its cure."""
+"""Facts of this machine that disturb measurements: each as it was read, with its cure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OPENMP_VARIABLES = ("OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KM
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the system tells of itself."""
+    """Files in which the system describes itself."""
 
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
@@ -96,7 +96,9 @@ def _turbo(places: Places) -> tuple[str, str]:
     for file, off in ((places.cpu / "intel_pstate/no_turbo", 1), (places.cpu / "cpufreq/boost", 0)):
         if file.exists():
             is_off = int(file.read_text()) == off
-            return ("off", "") if is_off else ("on, so that the clock follows heat", f"echo {off} | sudo tee {file}")
+            return (
+                ("off", "") if is_off else ("on: the clock depends on the temperature", f"echo {off} | sudo tee {file}")
+            )
     raise FileNotFoundError("no_turbo")
 
 
@@ -104,7 +106,7 @@ def _smt(places: Places) -> tuple[str, str]:
     control = places.cpu / "smt/control"
     if not int((places.cpu / "smt/active").read_text()):
         return f"off ({control.read_text().strip()})", ""
-    return "on, so that neighbours share a core", f"echo off | sudo tee {control}"
+    return "on: neighbouring threads share a core", f"echo off | sudo tee {control}"
 
 
 def _clock(places: Places) -> tuple[str, str]:
@@ -122,7 +124,7 @@ def _clock(places: Places) -> tuple[str, str]:
 
 def _affinity(places: Places) -> tuple[str, str]:
     allowed, online = places.allowed(), (places.cpu / "online").read_text().strip()
-    read = f"cores {allowed}, all that are online" if allowed == online else f"cores {allowed} of {online} online"
+    read = f"cores {allowed}, all of those online" if allowed == online else f"cores {allowed} of {online} online"
     return read, "" if _count(allowed) > 1 else "allow two cores: the system and its neighbours need one"
 
 
@@ -141,7 +143,7 @@ def _threads(places: Places) -> tuple[str, str]:
 
 def _load(places: Places) -> tuple[str, str]:
     load = float((places.proc / "loadavg").read_text().split()[0])
-    cure = "" if load <= IDLE_LOAD else "end what else runs (ps -eo pcpu,args --sort=-pcpu | head), then wait a minute"
+    cure = "" if load <= IDLE_LOAD else "end other processes (ps -eo pcpu,args --sort=-pcpu | head), then wait a minute"
     return f"{load:g} over the last minute", cure
 
 
@@ -164,7 +166,7 @@ def _quota(places: Places) -> tuple[str, str]:
 def _throttling(places: Places) -> tuple[str, str]:
     throttled, periods = Groups(places.proc, places.sys, "cpu").throttled()
     cure = "fewer threads than the limit allows, or a higher limit: docker --cpus" if throttled else ""
-    return f"held up in {throttled:,} of {periods:,} periods", cure
+    return f"throttled in {throttled:,} of {periods:,} periods", cure
 
 
 def _memory_limit(places: Places) -> tuple[str, str]:
@@ -176,7 +178,9 @@ def _memory_limit(places: Places) -> tuple[str, str]:
 
 def _memory(places: Places) -> tuple[str, str]:
     available, total = places.meminfo("MemAvailable"), places.meminfo("MemTotal")
-    cure = "" if available >= NEEDED_BYTES else f"end what holds memory, until {_gib(NEEDED_BYTES)} are available"
+    cure = (
+        "" if available >= NEEDED_BYTES else f"end processes that use memory, until {_gib(NEEDED_BYTES)} are available"
+    )
     return f"{_gib(available)} available of {_gib(total)}", cure
 
 
@@ -191,7 +195,7 @@ def _autogroup(places: Places) -> tuple[str, str]:
     file = places.proc / "sys/kernel/sched_autogroup_enabled"
     if not int(file.read_text()):
         return "off", ""
-    return "on, so that a neighbour's nice counts in its own session only", f"echo 0 | sudo tee {file}"
+    return "on: a neighbour's nice value has effect in its own session only", f"echo 0 | sudo tee {file}"
 
 
 CHECKS: dict[str, Check] = {

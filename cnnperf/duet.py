@@ -1,4 +1,4 @@
-"""The duet: two workers live at once and take turns, sample by sample, in a fresh pair of processes each time.
+"""The duet: two workers are alive at once and take turns sample by sample, in a fresh pair of processes per replicate.
 
 `calibrate` looks once at the baseline's times; `replicate` measures every contest once. What is decided from it, and
 when there is enough of it, is `gate`'s to say.
@@ -192,7 +192,7 @@ def _play(workers: Workers, contest: Contest, on: Conditions, folder: Path, dice
     try:
         taken = Taken.model_validate(answers[0]), Taken.model_validate(answers[1])
     except ValidationError as error:
-        raise Fault(f"an arm sent what is no samples: {error.errors()[0]['msg']}") from error
+        raise Fault(f"a side sent something that is not samples: {error.errors()[0]['msg']}") from error
     return Played(order, taken, (one, other), workers.machines, Disturbance.since(before), parent_cpu_s)
 
 
@@ -210,27 +210,27 @@ def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
     """Say that a call is not the same work in both arms; None if it is."""
     if one["batch_size"] == other["batch_size"]:
         return None
-    return "a call takes other numbers of images in the arms; set train.batch_size in the suite, the same for both"
+    return "a call takes different numbers of images on the two sides; set one train.batch_size in the suite for both"
 
 
 def unequal(one: Mapping[str, float], other: Mapping[str, float]) -> str | None:
     """Say in what the arms compute something else; None if they agree."""
     if one.keys() != other.keys():
-        return f"the arms compute different things ({', '.join(one)} and {', '.join(other)})"
+        return f"the sides compute different things ({', '.join(one)} and {', '.join(other)})"
     if not all(map(math.isfinite, (*one.values(), *other.values()))):
-        return f"what the arms compute is not finite: {dict(one)} and {dict(other)}"
+        return f"the outputs of the sides are not finite: {dict(one)} and {dict(other)}"
     if "loss" in one:
         difference = abs(one["loss"] - other["loss"]) / max(abs(one["loss"]), abs(other["loss"]), 1e-30)
         if not difference <= LOSS_TOLERANCE:
             return (
-                f"the arms train differently: after the same steps the losses are {one['loss']:.6g} and "
+                f"the sides train differently: after the same steps the losses are {one['loss']:.6g} and "
                 f"{other['loss']:.6g}; they must agree within {LOSS_TOLERANCE:g}"
             )
     elif "error" in one:
         errors = one["error"], other["error"]
         if not max(errors) <= ERROR_FACTOR * max(min(errors), RESOLUTION):
             return (
-                f"the arms compute different outputs: from the baseline's float64 run they lie {errors[0]:.2g} and "
+                f"the sides compute different outputs: from the baseline's float64 run they are {errors[0]:.2g} and "
                 f"{errors[1]:.2g} away (relative); one may be no more than {ERROR_FACTOR:g} times the other"
             )
     return None

@@ -19,7 +19,7 @@ ARMS = ("baseline", "candidate")
 
 
 class Arm(Frozen):
-    """One of the two things that are compared: where its code comes from, and what is changed on purpose."""
+    """One of the two versions compared: where its code comes from, and which settings are changed."""
 
     name: str
     """What messages call it: a revision, an interpreter, `this tree`."""
@@ -97,7 +97,7 @@ def contests(
     candidate: Sequence[Ready] | None = None,
     metrics: Sequence[str] = ("infer.forward", "train.step"),
 ) -> tuple[Contest, ...]:
-    """Return what is compared: every metric of every cell whose task can run here.
+    """Return the contests: every metric of every cell whose task can run here.
 
     candidate: the same tasks with other settings; the baseline's if they have the same.
     """

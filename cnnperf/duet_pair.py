@@ -97,7 +97,7 @@ class Workers:
         return one, other
 
     def open(self, contest: Contest, store: Path, *, leads: bool = False) -> list[Opened]:
-        """Have both arms make a contest ready, or the baseline alone where it leads; returns what each came to.
+        """Have both sides prepare a contest, or the baseline alone where it leads; returns their answers.
 
         Raises Fault.
         """
@@ -171,7 +171,7 @@ class Workers:
             return Fault(f"{self._called(index)}: the process {worker.ending}" + (f": {last}" if last else ""))
         arm = self._arms[index]
         if "No module named" in last and "cnnperf" in last:
-            lacks = "has no cnnperf" if "No module named 'cnnperf'" in last else "has a cnnperf that knows no duet"
+            lacks = "has no cnnperf" if "No module named 'cnnperf'" in last else "has a cnnperf without the duet"
             return UsageError(f"--{ARMS[index]}: {arm.name} {lacks} ({last}); install this version there")
         return UsageError(
             f"--{ARMS[index]}: {arm.name}: its worker {worker.ending} before it was ready"
@@ -181,22 +181,22 @@ class Workers:
     def _check_protocol(self, index: int, hello: Mapping[str, Any]) -> None:
         if hello["protocol"] != PROTOCOL:
             raise UsageError(
-                f"--{ARMS[index]}: {self._arms[index].name} speaks version {hello['protocol']} of the duet's protocol, "
-                f"and this cnnperf version {PROTOCOL}; compare revisions on the same side of that change"
+                f"--{ARMS[index]}: {self._arms[index].name} has version {hello['protocol']} of the duet's protocol, "
+                f"and this cnnperf has {PROTOCOL}; compare revisions on the same side of that change"
             )
 
     def _refuse_unlike(self) -> None:
         one, other = (self.hellos[index]["facts"] for index in (0, 1))
         differences = [f"{key} ({one.get(key)} against {other.get(key)})" for key in one if one[key] != other.get(key)]
         if differences:
-            raise UsageError(f"the arms differ in {', '.join(differences)}; run both under the same conditions")
+            raise UsageError(f"the sides differ in {', '.join(differences)}; run both under the same conditions")
 
     def _refuse_foreign(self, index: int, contest: Contest, opened: Opened) -> None:
         """Raise Fault where the code of a revision, or of this tree, is to be measured and other code would be."""
         arm, name = self._arms[index], contest.tasks[index].cell.model.name
         if opened.strays:
             raise Fault(
-                f"{self._called(index)}: {opened.strays[0]} was imported, which is this tree's, so that the revision's "
+                f"{self._called(index)}: {opened.strays[0]} was imported, which belongs to this tree, so the revision "
                 "would not be measured; run this in the folder that it is imported from, or keep it in src"
             )
         # In an environment of its own there may be another version of what is installed, and that is what differs.
@@ -204,10 +204,10 @@ class Workers:
             return
         if any(opened.source.resolve().is_relative_to(place.resolve()) for place in arm.path):
             return
-        why = "is no part of what is compared" if ":" in name else "is cnnperf's own, and the same on both sides"
+        why = "is not part of the compared tree" if ":" in name else "is cnnperf's own, and the same on both sides"
         raise Fault(
             f"{self._called(index)}: {name} comes from {opened.source} and {why}; give a model of the repository's, "
-            "as pkg.module:callable, that can be imported in its root, its src or the folder that you are in"
+            "as pkg.module:callable, that can be imported from its root, its src or the current folder"
         )
 
     def _called(self, index: int) -> str:

@@ -26,7 +26,7 @@ Write = Callable[[dict[str, Any]], None]
 def writing(folder: Path | None, header: Mapping[str, Any]) -> Iterator[Write]:
     """Open the file in a folder, the header its first line; without a folder nothing is kept.
 
-    Raises UsageError if it cannot be begun, RunError if it cannot be gone on with.
+    Raises UsageError if it cannot be created, RunError if it cannot be continued.
     """
     if folder is None:
         yield lambda document: None

@@ -105,7 +105,7 @@ def is_installed(file: Path) -> bool:
 
 
 def hello() -> dict[str, Any]:
-    """Return what the other side must know before it asks for anything; imports what is slow to import."""
+    """Return the facts that the other side needs first; imports the slow modules."""
     import torch
 
     threads = {"threads": torch.get_num_threads(), "interop_threads": torch.get_num_interop_threads()}

@@ -410,7 +410,7 @@ NOTES = (
 
 
 def engine_table(records: Mapping[str, Sequence[Record]]) -> Table:
-    """Lay out what the engines of each run's cells came to, by run."""
+    """Return the table of engines, in the order of the runs."""
     rows = [row for run, of_run in records.items() for row in _rows(run, of_run)]
     compare(rows)
     return Table("engines", COLUMNS, tuple({c.name: row.get(c.name) for c in COLUMNS} for row in rows), GROUP)
@@ -529,7 +529,7 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
 
 
 def _layers(records: Sequence[Record], batch_size: Any, latency: float | None) -> dict[str, Any]:
-    """Return the share of the latency that the layers come to, and what is wrong with it if anything is."""
+    """Return the layers' share of the latency, and a flag if it is far from 1."""
     sums = [sum(median(m.values) for m in r.find("infer.node_time", batch_size=batch_size)) for r in records]
     sums = [each for each in sums if each]
     if not sums or not latency:

@@ -28,7 +28,7 @@ READY_S = 0.02
 
 
 class Arm(Frozen):
-    """What a side loads: the engine, and where the task that asks finds what it needs."""
+    """One side: the engine to load, and where its task finds its artifacts."""
 
     task: Task
     run: Path

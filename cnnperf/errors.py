@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class CnnperfError(Exception):
-    """A fault the user can mend; `exit_code` is what a command ends with."""
+    """An error that the user can correct; `exit_code` is the exit status of the command."""
 
     exit_code = 2
 
@@ -32,7 +32,7 @@ class StoreError(CnnperfError):
 
 
 class RunError(CnnperfError):
-    """A fault in mid-run, such as a full disk; what was recorded before it stays."""
+    """A fault in mid-run, such as a full disk; the records before it are kept."""
 
     exit_code = 1
 

@@ -88,7 +88,7 @@ class Unwatched:
 
 @dataclass(slots=True)
 class Result:
-    """What a comparison came to, decided or not."""
+    """The result of a comparison, decided or not."""
 
     arms: tuple[Arm, Arm]
     contests: tuple[Contest, ...]
@@ -106,7 +106,7 @@ class Result:
 
     @property
     def compared(self) -> tuple[Contest, ...]:
-        """The contests that the baseline knows; the others are held to nothing."""
+        """The contests that the baseline has; the others are not compared."""
         return tuple(each for each in self.contests if each not in self.faults or self.faults[each].absent != 0)
 
     def series(self) -> dict[str, Series]:

@@ -1,4 +1,4 @@
-"""The verdicts of the gate for times, and the block that says what they stand on."""
+"""The verdicts of the gate for times, and the notes on how they were reached."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cnnperf.verdict import Comparison, Outcome, Verdict
 
 
 class TimeVerdict(Verdict):
-    """What the comparison of one metric of one cell in turns came to; `n` is the number of replicates."""
+    """The verdict on one metric of one cell, compared in turns; `n` is the number of replicates."""
 
     pairs: int
     """Of samples, in a replicate."""
@@ -31,7 +31,7 @@ class TimeVerdict(Verdict):
 
     @property
     def evidence(self) -> str:
-        """What the outcome stands on, in words."""
+        """The evidence for the outcome, in words."""
         if self.change is None:
             return self.remark
         n = f"n={self.n}×{self.pairs} pairs"
@@ -59,7 +59,7 @@ class TimeVerdict(Verdict):
 
 
 def comparison(result: Result) -> Comparison:
-    """Return the verdicts on what was compared, and the block."""
+    """Return the verdicts of a comparison, and its notes."""
     return Comparison(
         verdicts=tuple(_verdict(result, contest) for contest in result.compared), notes=tuple(_notes(result))
     )
@@ -127,7 +127,7 @@ def _notes(result: Result) -> Iterator[str]:
     if shared := _shared(result):
         yield f"the same file on both sides, whose environments are what differs: {', '.join(shared)}"
     if differences := _versions(result):
-        yield f"versions differ, as they may: {differences}"
+        yield f"versions differ, which is allowed: {differences}"
     for differences in _settings(result):
         yield differences
     if excluded := [f"{key} >= {bound:.1f} %" for key, bound in _excluded(result)]:
@@ -139,7 +139,7 @@ def _notes(result: Result) -> Iterator[str]:
             yield f"disturbed: {'; '.join(words)}"
     new = [each.key for each in result.contests if each not in result.compared]
     if new:
-        yield f"not in the baseline, and held to nothing: {', '.join(new)}"
+        yield f"not in the baseline, and not compared: {', '.join(new)}"
     if result.interrupted:
         yield "interrupted: decided on what was measured until then"
     yield quoted(scope(result))

@@ -1,4 +1,4 @@
-"""From records to the per-layer profile: a row a cell, batch size and layer, and how close each came to the machine."""
+"""From records to the per-layer profile: a row a cell, batch size and layer, and how close each is to the peak."""
 
 from __future__ import annotations
 

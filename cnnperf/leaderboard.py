@@ -164,7 +164,7 @@ def run_folders(runs: Iterable[str | Path]) -> dict[str, Path]:
 
 
 def leaderboard(records: Mapping[str, Sequence[Record]], engines: Table | None = None) -> Table:
-    """Rank the cells of runs within their groups; what did not end well stands at its group's end, without a rank.
+    """Rank the cells of runs within their groups; cells that did not end well come last, without a rank.
 
     A metric that every task measured once and that no column shows gets a column of its own behind the others.
     """

@@ -1,4 +1,4 @@
-"""What a run looks like while it runs: a live view on a terminal, a line per finished task elsewhere."""
+"""The view of a running suite: live on a terminal, a line per finished task elsewhere."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ class DuetScreen:
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
         """So many contests are looked at, once."""
         self._print(
-            f"planned: {minutes[0]:.0f} to {minutes[1]:.0f} minutes for {contests} cell-metrics; looking at how long "
-            "their calls are …"
+            f"planned: {minutes[0]:.0f} to {minutes[1]:.0f} minutes for {contests} cell-metrics; measuring how long "
+            "a call takes …"
         )
 
     def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
@@ -180,7 +180,7 @@ class ClaimScreen:
 
 
 def planned(tasks: Sequence[Ready], downloads: Mapping[str, int]) -> Iterator[str]:
-    """Yield the lines that say what a run would do: its tasks, and what they come to in minutes, disk and downloads."""
+    """Yield the lines of a dry run: its tasks, and their total in minutes, disk space and downloads."""
     for ready in tasks:
         note = f"skipped: {ready.skip}" if ready.skip else f"about {clock(ready.estimate_s)}"
         yield f"{ready.task.label}  {note}"

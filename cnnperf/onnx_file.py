@@ -13,7 +13,7 @@ FLOAT = 1
 
 
 class Facts(NamedTuple):
-    """What a valid file says of itself."""
+    """Facts of a valid file."""
 
     opset: int
     ir_version: int
@@ -36,7 +36,7 @@ def look(path: Path) -> Facts:
         raise UsageError(f"{path}: takes batches of {fixed} only; export it with a dynamic batch")
     opset, newest = _opset(model)
     if opset > newest:
-        raise UsageError(f"{path}: is of opset {opset}, the newest known here is {newest}; export it with that")
+        raise UsageError(f"{path}: has opset {opset}, the newest that can be read is {newest}; export it with that")
     files = {path, *(path.parent / name for name in _external(model))}
     return Facts(opset, model.ir_version, len(model.graph.node), sum(file.stat().st_size for file in files))
 
@@ -50,7 +50,7 @@ def fit(path: Path, shape: tuple[int, int, int], num_classes: int) -> Facts:
     if len(model.graph.output) != 1 or not _agree(classes, (num_classes,)):
         raise UsageError(
             f"{path}: must return logits of {num_classes} classes and nothing else, got {len(model.graph.output)} "
-            f"output(s), the first of {_times(classes)} an image; name a dataset that fits, or export it so"
+            f"output(s), the first of {_times(classes)} an image; name a dataset that fits, or export it that way"
         )
     return facts
 
@@ -61,7 +61,7 @@ def images_of(model: Any, path: Path) -> Any:
     inputs = [each for each in model.graph.input if each.name not in weights]
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != FLOAT:
         got = ", ".join(f"{each.name} in {_kind(each)}" for each in inputs) or "none"
-        raise UsageError(f"{path}: must take one input, images in float32, got {got}; export it so")
+        raise UsageError(f"{path}: must take one input, images in float32, got {got}; export it that way")
     return inputs[0]
 
 

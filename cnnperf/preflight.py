@@ -19,11 +19,11 @@ from cnnperf.suite import Suite
 from cnnperf.task import Frozen, Task
 
 STALL_S = 20.0
-"""A download that brings no byte for so long is given up."""
+"""A download that brings no byte for this time is stopped."""
 
 
 class Request(Frozen):
-    """What preflight is to look at."""
+    """A request to check a suite."""
 
     suite: Suite
     where: str
@@ -41,7 +41,7 @@ class Request(Frozen):
 
 
 class DataRequest(Frozen):
-    """What `cnnperf data` is to do with one dataset."""
+    """A request of `cnnperf data` for one dataset."""
 
     verb: Literal["fetch", "verify"]
     dataset: str
@@ -50,7 +50,7 @@ class DataRequest(Frozen):
 
 
 class Ready(Frozen):
-    """A task that preflight has completed, and what it will come to."""
+    """A task that preflight has completed, and its estimates."""
 
     task: Task
     chosen: dict[str, Any] = Field(default={})

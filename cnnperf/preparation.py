@@ -34,7 +34,7 @@ def prepare(request_json: str, say: Say) -> str:
 
 
 def data(request_json: str, say: Say) -> str:
-    """Fetch or verify one dataset and say in a sentence what is there."""
+    """Fetch or verify one dataset, and describe it in a sentence."""
     request = DataRequest.model_validate_json(request_json)
     roots = Roots.from_environment(request.data)
     if request.verb == "verify":
@@ -137,7 +137,7 @@ class Preparation:
             place = ".".join(self._place("models", model))
             raise SuiteError(
                 f"{self._request.where}: {place}: {model.name}: the {kind} {name!r} cannot load an ONNX file; "
-                f"take it from the {kind}s"
+                f"remove it from the {kind}s"
             )
 
     def _needs(self, task: Task, settings: Settings, variant: Mapping[str, Scalar]) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ class Preparation:
         """See whether an ONNX file fits the images; what it computes is not counted."""
         where = f"{self._request.where}: {'.'.join(self._place('models', choice))}"
         if "train" in self._suite.stages:
-            raise SuiteError(f"{where}: {choice.name}: an ONNX file is not trained; take 'train' from the stages")
+            raise SuiteError(f"{where}: {choice.name}: an ONNX file is not trained; remove 'train' from the stages")
         if choice.options:
             raise SuiteError(f"{where}: {choice.name}: an ONNX file has no options, got {', '.join(choice.options)}")
         try:

@@ -216,7 +216,7 @@ class WorkerProcess:
 def listen(
     workers: Sequence[WorkerProcess], patience: Callable[[], float | None]
 ) -> Iterator[tuple[WorkerProcess, dict[str, Any] | None]]:
-    """Yield who says what, until the last has ended, blocking in between; None is the end of the one who says it.
+    """Yield each child's messages until the last child has ended, blocking in between; None marks a child's end.
 
     `patience()` is asked before each wait for the seconds it may last (None: for ever); raises TimeoutError when they
     have passed without a word.

@@ -1,4 +1,4 @@
-"""What a replicate of a duet comes to: the ratio of each pair of samples, their middle, and how noisy it all was."""
+"""The result of a replicate: the ratio of each pair of samples, their median, and their noise."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ class Machine(Frozen):
 
 
 class Record(Frozen):
-    """What one task left behind: who, where, with what, how it ended, and its raw samples."""
+    """The record of one task: what ran where and with which settings, how it ended, and its raw samples."""
 
     version: int = Field(default=SCHEMA, alias="schema")
     task: Task
@@ -274,7 +274,7 @@ def read(run: str | Path) -> tuple[Record, ...]:
 
 
 def kept_file(run: Path, task: Task) -> Path:
-    """Return where a task keeps what is to survive its process, while it runs."""
+    """Return the file of measurements that survive the task's process while it runs."""
     return run / "artifacts" / task.key / "kept.jsonl"
 
 
@@ -311,7 +311,9 @@ def _parse(line: bytes, where: str) -> Record:
         raise StoreError(f"{where}: not a record ({error}); restore the file from a copy or remove the line") from error
     version = document.get("schema") if isinstance(document, dict) else None
     if isinstance(version, int) and version > SCHEMA:
-        raise StoreError(f"{where}: schema {version} is newer than {SCHEMA}, the newest known here; update cnnperf")
+        raise StoreError(
+            f"{where}: schema {version} is newer than {SCHEMA}, the newest that can be read; update cnnperf"
+        )
     try:
         return _renamed(Record.model_validate(document))
     except ValidationError as error:

@@ -82,7 +82,7 @@ def options(verb: Callable[..., Any], given: Collection[str] = ()) -> type[BaseM
     try:
         parameters = inspect.signature(verb, eval_str=not foreign).parameters.values()
     except ValueError as error:
-        raise UsageError(f"{verb.__name__!r} does not say its parameters ({error}); name a Python function") from error
+        raise UsageError(f"{verb.__name__!r} has no readable signature ({error}); name a Python function") from error
     for parameter in parameters:
         if inspect.isclass(parameter.annotation) and issubclass(parameter.annotation, BaseModel):
             return parameter.annotation

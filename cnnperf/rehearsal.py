@@ -1,4 +1,4 @@
-"""The gate's test of itself: small cells held against themselves, then against themselves slowed on purpose."""
+"""The gate's self-test: small cells compared with themselves, then with themselves slowed on purpose."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CANDIDATES = {
     "A/A, nothing changed": Arm(name="this code again"),
     f"A/B, slowed by {100 * SLOWDOWN:g} %": Arm(name="this code, slowed", slowdown=SLOWDOWN),
 }
-"""The two suites: what the code at hand is held against, by the title of the suite."""
+"""The two suites: what the current code is compared with, by the title of the suite."""
 METRICS = ("train.step",)
 SUITE: dict[str, Any] = {
     "datasets": [{"name": "synthetic", "train": 1024, "test": 256}],
@@ -49,7 +49,7 @@ def rehearse(ready: Sequence[Contest], candidate: Arm, minutes: float, watcher: 
 
 
 def outcome(unchanged: Result, slowed: Result) -> SelfTest:
-    """Return what both suites came to, to be kept."""
+    """Return the results of both suites, to be stored."""
     return SelfTest(
         machine=fingerprint(),
         day=datetime.now(UTC).date(),

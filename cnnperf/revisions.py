@@ -57,7 +57,9 @@ def arm_of(text: str | None, option: str, folder: Path | None = None, *, beside:
         with _worktree(root, commit) as tree:
             here = tree / folder.relative_to(root)
             if not here.is_dir():
-                raise UsageError(f"{option}: {text!r} has no folder {folder.relative_to(root)}; run this in one it has")
+                raise UsageError(
+                    f"{option}: {text!r} has no folder {folder.relative_to(root)}; run this in a folder of it"
+                )
             yield Arm(
                 name=f"{text} ({commit[:10]})" if not commit.startswith(text) else commit[:10],
                 python=str(_python_for(here, folder, (tree, root), f"{option}: {text}")),
@@ -86,8 +88,8 @@ def _root(folder: Path, text: str, option: str) -> Path:
     top = _git(folder, "rev-parse", "--show-toplevel")
     if top.returncode:
         raise UsageError(
-            f"{option}: {text!r} is no Python interpreter, and {folder} is in no git repository whose revision it "
-            f"could be ({_last(top.stderr)}); give the path of an interpreter, or run this in a repository"
+            f"{option}: {text!r} is not a Python interpreter, and {folder} is not in a git repository "
+            f"({_last(top.stderr)}); give the path of an interpreter, or run this in a repository"
         )
     return Path(top.stdout.strip()).resolve()
 
@@ -168,8 +170,8 @@ def _refuse_python(wanted: str, where: str) -> None:
         raise UsageError(f"{where}: pyproject.toml of that revision: requires-python: {error}") from error
     if not suits:
         raise UsageError(
-            f"{where}: that revision asks for Python {wanted}, and this is {here}; run cnnperf in one that suits it, "
-            "or give the interpreter of an environment that has it"
+            f"{where}: that revision needs Python {wanted}, and this is {here}; run cnnperf with that version, or "
+            "give the interpreter of an environment that has it"
         )
 
 
@@ -180,7 +182,7 @@ def _refuse_unreadable(wanted: Path, present: Path, where: str) -> None:
         texts = [_text(project / name) for project in (wanted, present)]
         if texts[0] != texts[1]:
             raise UsageError(
-                f"{where}: {name} differs in that revision, and may ask for other packages; make an environment for "
+                f"{where}: {name} differs in that revision, and may need other packages; make an environment for "
                 "it and give its interpreter, or list them in pyproject.toml under project.dependencies"
             )
 

@@ -32,7 +32,7 @@ SHOWN = 40
 
 
 class Rule(Frozen):
-    """What may be overlooked, what may not, and how often that may go wrong."""
+    """The limits of the gate: which change may be ignored, which must be excluded, and the error rates."""
 
     alpha: float = 0.01
     """The chance that anything unchanged is called worse, over all that is compared; half of it on each later look."""
@@ -46,9 +46,9 @@ class Rule(Frozen):
     """After how many replicates to look. The first look never says worse."""
 
     def scheduled(self, comparisons: int, affordable: int = 0) -> tuple[int, int, int]:
-        """Return the looks for so many comparisons; the second waits until it can say worse of one among them.
+        """Return the looks for a number of comparisons; the second comes as soon as it can call one of them worse.
 
-        affordable: so many replicates fit into the time; the last look is put off as far as PLANNED_POWER asks for.
+        affordable: replicates that fit into the time; the last look is put off as far as PLANNED_POWER asks for.
         Nothing here depends on a difference that was measured, so that the levels hold.
         """
         first, second, last = self.looks
@@ -92,10 +92,10 @@ class Series:
         return self.error
 
     def doubt(self) -> str | None:
-        """Say why no verdict may stand on these replicates; None if it may."""
+        """Say why these replicates allow no verdict; None if they do."""
         flagged = sum(self.flagged)
         if flagged > FLAGGED_SHARE * len(self.flagged):
-            return f"{flagged} of {len(self.flagged)} replicates drifted or never became steady; quiet the machine"
+            return f"{flagged} of {len(self.flagged)} replicates drifted or never became steady; end other work here"
         if len(self.differences) > 1 and len(set(self.differences)) == 1:
             return f"all {len(self.differences)} replicates gave one ratio to the last digit; the clock is at fault"
         return None
@@ -107,7 +107,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the rule made of one series; estimate and bounds are logarithms of ratios, as the differences are."""
+    """The decision on one series; estimate and bounds are logarithms of ratios, as the differences are."""
 
     outcome: Literal["same", "better", "worse", "inconclusive", "error"]
     n: int
@@ -124,7 +124,7 @@ class Decision:
 def decide(
     series: Mapping[str, Series], rule: Rule, looks: Sequence[int], *, final: bool = False
 ) -> dict[str, Decision]:
-    """Take every look that the replicates suffice for and return what is decided by them.
+    """Take every look for which there are enough replicates, and return the decisions.
 
     series: all that is compared, also what is no longer measured because an earlier look decided it.
     looks: after how many replicates a look is taken, at most three; one that comes early stands for the planned one.
@@ -147,12 +147,12 @@ def decide(
 
 
 def looks_taken(looks: Sequence[int], done: int) -> list[int]:
-    """Return the looks of a comparison that ended after so many replicates: those before the end, and the end."""
+    """Return the looks of a comparison that ended after a number of replicates: those before the end, and the end."""
     return [*(look for look in looks if look < done), max(1, done)][: len(looks)]
 
 
 class Simulated(NamedTuple):
-    """What the rule makes of many made series, one place a series."""
+    """The decisions on many simulated series, one place per series."""
 
     outcome: NDArray[np.str_]
     estimate: NDArray[np.float64]
@@ -194,7 +194,7 @@ def simulate(
 
 
 def power(rule: Rule, looks: Sequence[int], comparisons: int, deviation: float) -> float:
-    """Return how often one slowdown of theta among so many comparisons is called worse, by simulation.
+    """Return how often one slowdown of theta among these comparisons is called worse, by simulation.
 
     deviation: the standard deviation of the replicates, taken for normal; the others of the family are not slower.
     """
@@ -307,9 +307,9 @@ def _shortfall(evidence: _Evidence, rule: Rule, comparisons: int) -> str:
     n = len(evidence.series.differences)
     least = rule.least_for_same
     if n < least:
-        return f"{n} replicates, and no verdict stands on fewer than {least}; give it more minutes"
+        return f"{n} replicates, and a verdict needs at least {least}; give it more minutes"
     shift = math.log1p(rule.theta) - math.log1p(rule.tau)
     needed = replicates_needed(evidence.series.differences, shift, rule.worse_level / comparisons)
     if needed > n:
         return f"{100 * rule.theta:g} % would take about {needed} replicates"
-    return f"the change lies between {100 * rule.tau:g} % and {100 * rule.theta:g} %, or too near one of them to tell"
+    return f"the change lies between {100 * rule.tau:g} % and {100 * rule.theta:g} %, or too near one of them"

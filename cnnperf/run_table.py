@@ -1,4 +1,4 @@
-"""From records to what was run: a row a run and machine, and a row a task with how it ended and what disturbed it."""
+"""From records to the tables of runs and tasks: where each ran, how it ended and what disturbed it."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Unwatched:
 def run(suite: Suite, folder: Path | None = None, *, watcher: Watcher | None = None) -> Iterator[Record]:
     """Run a suite, one fresh process per task and repeat, and yield each record once it is on disk.
 
-    folder: the run folder; a new one below `results/` by default. One that holds a run is gone on with: tasks whose
+    folder: the run folder; a new one below `results/` by default. An existing run is resumed: tasks whose
     record is ok and whose key is unchanged are not run again. Raises CnnperfError, before anything is measured, for
     what cannot be carried out.
     """
@@ -85,7 +85,7 @@ def folder_to_make(suite: Suite, out: Path | None, file: str = store.FILE) -> Pa
     Raises UsageError for one that holds a run: the file to which its measurements go.
     """
     if out and (out / file).exists():
-        raise UsageError(f"--out: {out} holds a run already; give another folder")
+        raise UsageError(f"--out: {out} already holds a run; give another folder")
     return out or new_folder(suite)
 
 
@@ -114,7 +114,7 @@ def execute(tasks: Sequence[Ready], folder: Path, watcher: Watcher) -> Iterator[
                 store.append(folder, record)
             except OSError as error:
                 raise RunError(
-                    f"{folder}: cannot be written ({error.strerror}); what was recorded is kept: make room and resume"
+                    f"{folder}: cannot be written ({error.strerror}); records are kept; free disk space and resume"
                 ) from error
             watcher.finished(record)
             yield record
@@ -147,7 +147,7 @@ def _unmet(task: Task, left: Mapping[str, Record]) -> str | None:
 
 
 def _run(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) -> Record:
-    """Run a task; once more, on what it kept, if the system ended its process for want of memory."""
+    """Run a task; once more, with what it kept, if the system ended its process because memory was short."""
     kept = store.kept_file(folder, ready.task)
     kept.unlink(missing_ok=True)  # Of a run that was cut off: nothing is known of its end.
     try:
@@ -161,7 +161,7 @@ def _run(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) 
 
 def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) -> Record:
     task = ready.task
-    assert ready.folder is not None, "preflight readies the data of every task that is not skipped"
+    assert ready.folder is not None, "preflight prepares the data of every task that is not skipped"
     log = folder / "logs" / f"{_slug(task.label)[:150]}-{task.key}.log"
     answer = log.with_suffix(".json")
     envelope = Envelope(

@@ -1,6 +1,6 @@
 """How a callable is timed: warmed up until it is steady, in samples long against the clock, every one kept.
 
-A sample is so many calls, at the end of which the device is waited for once. Nothing here imports torch: the caller
+A sample is a number of calls, at the end of which the device is waited for once. Nothing here imports torch: the caller
 brings `synchronize`, such as a Device's.
 """
 
@@ -49,7 +49,7 @@ class Sample(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What this process has used and suffered so far, beside the time."""
+    """Resources that this process has used so far, and interruptions."""
 
     cpu_ns: int
     switches: int
@@ -57,7 +57,7 @@ class Usage(NamedTuple):
     faults: int
 
     def since(self, before: Usage, wall_s: float) -> Sample:
-        """Return what it came to since an earlier reading, with the time that was measured meanwhile."""
+        """Return the difference from an earlier reading, with the time measured between the two."""
         known = self.waited_s is not None and before.waited_s is not None
         waited_s = self.waited_s - before.waited_s if known else None  # type: ignore[operator]
         cpu_s, switches = (self.cpu_ns - before.cpu_ns) / 1e9, self.switches - before.switches
@@ -75,9 +75,9 @@ class Plan:
     """When to begin to count, and how much is enough."""
 
     samples: int = 30
-    """At least so many …"""
+    """Minimum number of samples …"""
     seconds: float = 1.0
-    """… and for at least so long."""
+    """… and minimum time."""
     sample_s: float = SAMPLE_S
     warmup_samples: int = 2 * SPAN
     """Before these, steadiness is not asked for."""
@@ -87,7 +87,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What the timing of one callable left behind, in order, none deleted."""
+    """The samples of one callable, in order, none deleted."""
 
     calls: int
     """Calls in a sample."""
@@ -104,7 +104,7 @@ class Samples:
 
     @property
     def remark(self) -> str:
-        """What disturbed it, in words; empty if nothing did."""
+        """What disturbed the samples, in words; empty if nothing did."""
         words = list(self.disturbance.words)
         lost = share_lost(self.values)
         if lost:
@@ -115,10 +115,9 @@ class Samples:
         return "; ".join(words)
 
     def measurements(self, metric: str, **tags: Scalar) -> Iterator[Measurement]:
-        """Yield the times of a call under `metric`, and under `<metric>_…` what they stand on.
+        """Yield the times of a call under `metric`, and under `<metric>_…` the readings beside them.
 
-        All per call and in order. `calls` and `disturbed` are tags that say on what a figure stands, and tell nothing
-        apart.
+        All per call and in order. `calls` and `disturbed` are remarks about a figure, not part of its identity.
         """
 
         def measured(suffix: str, unit: str, values: Iterable[float], better: Any = None, **on: Scalar) -> Measurement:
@@ -163,7 +162,7 @@ class Warmup:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the time for it is used up."""
+        """Whether the time limit is reached."""
         return perf_counter() - self._begun > self.most_s
 
 
@@ -203,7 +202,7 @@ def settle(call: Call, synchronize: Callable[[], object], plan: Plan) -> tuple[i
 
 
 def calibrated(call: Call, synchronize: Callable[[], object], sample_s: float, calls: int = 1) -> int:
-    """Return how many calls, no fewer than given, one sample takes to last so long."""
+    """Return how many calls make a sample of this length, at least the given number."""
     while (wall_s := take(call, calls, synchronize).wall_s) < sample_s:
         # At most tenfold, for what is near the clock's resolution may be far off.
         calls = max(calls + 1, min(10 * calls, math.ceil(calls * sample_s / max(wall_s, 1e-9))))

@@ -1,4 +1,4 @@
-"""What the gate's test of itself came to on this machine; later verdicts quote it."""
+"""The result of the gate's self-test on this machine; later verdicts quote it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Scope(Frozen):
         return ", ".join([*self.devices, _threads(self.threads), *self.metrics, *torch])
 
     def lacks(self, other: Scope) -> list[str]:
-        """Name what of the other's scope is not in this one."""
+        """Name the parts of the other's scope that this one lacks."""
         lacking = [name for name in (*other.devices, *other.metrics) if name not in (*self.devices, *self.metrics)]
         if other.threads != self.threads:
             lacking.append(_threads(other.threads))
@@ -101,7 +101,7 @@ class SelfTest(Frozen):
 
     @property
     def has_decided(self) -> bool:
-        """Whether it came to anything that is worth keeping."""
+        """Whether it decided anything worth storing."""
         return bool(_decided((*self.unchanged, *self.slowed)))
 
     @property
@@ -116,7 +116,7 @@ class SelfTest(Frozen):
 
     @property
     def summary(self) -> tuple[str, ...]:
-        """What it came to, a line a count, with what so few cells can say of the rate behind it; last the outcome."""
+        """The counts, one per line, with bounds of the rate behind each; last the outcome."""
         alarms, found, misses = self.false_alarms, self.detections, self.misses
         injected = f"+{100 * self.slowdown:g} %"
         undecided = f" ({self.undecided.found} inconclusive, not counted)" if self.undecided.found else ""
@@ -131,7 +131,7 @@ class SelfTest(Frozen):
     def _came_to(self) -> str:
         return {
             0: "the gate held",
-            1: "the gate did not hold: a false alarm, a miss or a cell that broke",
+            1: "the gate did not hold: a false alarm, a miss or a failed cell",
             3: f"inconclusive: of the unchanged {100 * DECIDED_SHARE:g} % must be decided, and of the slowed "
             f"{100 * FOUND_SHARE:g} % found; give it more minutes or a quieter machine",
         }[self.exit_code]
@@ -154,7 +154,7 @@ class SelfTest(Frozen):
             path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise RunError(
-                f"{path}: cannot be written ({error.strerror}); set CNNPERF_CACHE to a folder that can"
+                f"{path}: cannot be written ({error.strerror}); set CNNPERF_CACHE to another folder"
             ) from error
         return path
 
@@ -169,7 +169,7 @@ def load() -> SelfTest | None:
     except (OSError, ValidationError) as error:
         kind = type(error).__name__
         warnings.warn(
-            f"{path}: no self-test of this cnnperf ({kind}); run cnnperf doctor", CnnperfWarning, stacklevel=2
+            f"{path}: not a self-test of this cnnperf ({kind}); run cnnperf doctor", CnnperfWarning, stacklevel=2
         )
         return None
     here = fingerprint()
@@ -177,7 +177,7 @@ def load() -> SelfTest | None:
 
 
 def quoted(scope: Scope) -> str:
-    """Say what the last self-test on this machine came to, if there was one, and what of a scope it did not test."""
+    """Quote the last self-test on this machine, if there was one, and name what it did not test of a scope."""
     found = load()
     if found is None:
         return NEVER

@@ -1,4 +1,4 @@
-"""From records to what the networks see: the confusion of classes, and test images with what was said of each."""
+"""From records to the tables of predictions: the confusion of classes, and test images with their predictions."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def quartiles(samples: Sequence[float]) -> Quartiles:
 
 
 def binomial_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Return the interval of a proportion that was seen as so many successes in so many trials.
+    """Return the interval of a proportion, from its successes and trials.
 
     Source: Wilson (1927), without continuity correction, as advised by Brown, Cai and DasGupta, Interval estimation for
     a binomial proportion (2001).
@@ -67,7 +67,7 @@ def binomial_bounds(successes: int, trials: int, confidence: float = 0.95) -> In
 
 
 class SignedRanks:
-    """What the exact signed-rank test tells of the centre of independent differences whose distribution is symmetric.
+    """The exact signed-rank test of the centre of independent differences whose distribution is symmetric.
 
     Test, estimate and bounds stand on the n(n+1)/2 Walsh averages (d_i + d_j) / 2, i ≤ j: as many of them lie above a
     value as the ranks of the differences above it come to, so the three never contradict each other. A tie counts
@@ -125,7 +125,7 @@ def signed_rank_tail(n: int) -> Floats:
 
 
 class Welch:
-    """What Welch's t-test tells of the difference of two means, the second less the first.
+    """Welch's t-test of the difference of two means, the second less the first.
 
     least: a standard deviation for each side that its few samples may not fall below, since their source is known to
     scatter so much.
@@ -158,7 +158,7 @@ class Welch:
 
 
 def binomial_deviation(proportion: float, trials: int) -> float:
-    """Return the standard deviation of a proportion seen in so many trials; never 0, even of none or all.
+    """Return the standard deviation of a proportion in a number of trials; never 0, even for none or all.
 
     Source: Agresti and Coull, Approximate is better than "exact" (1998); one success and one failure are added.
     """

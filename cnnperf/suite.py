@@ -1,4 +1,4 @@
-"""The suite: what to measure, read from TOML in one place, and the tasks it comes to."""
+"""The suite: what to measure, read from TOML in one place, and its tasks."""
 
 from __future__ import annotations
 
@@ -132,9 +132,11 @@ def load_suite(name: str | Path) -> Suite:
         raise SuiteError(f"{path}: line {line}: {error} is not a finite number; give one that is") from error
     except UnicodeDecodeError as error:
         line, column = content[: error.start].count(b"\n") + 1, error.start - content.rfind(b"\n", 0, error.start)
-        raise SuiteError(f"{path}: not valid TOML: not UTF-8 (at line {line}, column {column}); save it so") from error
+        raise SuiteError(
+            f"{path}: not valid TOML: not UTF-8 (at line {line}, column {column}); save it as UTF-8"
+        ) from error
     except (ValueError, RecursionError) as error:  # Of TOML's syntax, or beyond what Python reads: huge, very deep.
-        raise SuiteError(f"{path}: not valid TOML: {error}; mend the file there") from error
+        raise SuiteError(f"{path}: not valid TOML: {error}; correct the file there") from error
     return parse(document, where=str(path), name=path.stem)
 
 
@@ -157,7 +159,7 @@ def parse(document: Mapping[str, Any], *, where: str, name: str) -> Suite:
     except ValidationError as error:
         raise SuiteError(f"{where}: {first_error(error)}") from error
     except (ValueError, RecursionError) as error:
-        raise SuiteError(f"{where}: holds a value beyond what can be written down: {error}") from error
+        raise SuiteError(f"{where}: holds a value that cannot be stored: {error}") from error
     _check_names(suite, where)
     return suite
 
@@ -198,7 +200,7 @@ def _check_names(suite: Suite, where: str) -> None:
         for index, choice in enumerate(choices):
             place = f"{where}: {room}.{index}"
             if choice in choices[:index]:
-                raise SuiteError(f"{place}: {str(choice)!r} stands there twice; remove one")
+                raise SuiteError(f"{place}: {str(choice)!r} is a duplicate; remove one")
             is_foreign = room == "models" and (":" in choice.name or choice.is_onnx)
             if not is_foreign and choice.name not in registry.names(room):
                 raise SuiteError(f"{place}: {registry.unknown(room[:-1], choice.name, registry.names(room))}")
@@ -211,7 +213,7 @@ def _check_names(suite: Suite, where: str) -> None:
             )
     for index, stage in enumerate(suite.stages):
         if stage in suite.stages[:index]:
-            raise SuiteError(f"{where}: stages.{index}: {stage!r} stands there twice; remove one")
+            raise SuiteError(f"{where}: stages.{index}: {stage!r} is a duplicate; remove one")
         _check_stage("stage", stage, f"{where}: stages.{index}")
 
 

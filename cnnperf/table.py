@@ -19,7 +19,7 @@ DOUBT = "†"
 """Beside a value that is not to be relied on; a footnote says why."""
 
 LEAST_REPEATS = 4
-"""From so many on, the ranges of the repeats of two rows that are alike lie apart in 2 of 70 cases: 2 / C(8, 4)."""
+"""From this number on, the ranges of the repeats of two rows that are alike lie apart in 2 of 70 cases: 2 / C(8, 4)."""
 
 MARKED = (
     "Marked: the best of a column and all whose interval overlaps its own; nothing where any has no interval, or all "
@@ -44,9 +44,9 @@ class Column:
     interval: tuple[str, str] | None = None
     """The columns that are printed beside it, as its lower and upper end."""
     spread: tuple[str, str] | None = None
-    """The columns that hold its lower and upper end where two rows are told apart; without them only counts are."""
+    """The columns that hold its lower and upper end when two rows are compared; without them only counts are."""
     least_repeats: int = 1
-    """Fewer repeats do not tell two rows apart: `LEAST_REPEATS` where the spread is the range of repeats."""
+    """With fewer repeats two rows are not compared: `LEAST_REPEATS` where the spread is the range of repeats."""
     doubts: str | None = None
     """The column that says, in words, why a row's value is not to be relied on."""
     shown: int | None = None
@@ -99,7 +99,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What every format is given: the tables, and sentences on what their numbers mean."""
+    """A report as every format takes it: the tables, and notes on what their numbers mean."""
 
     tables: tuple[Table, ...]
     notes: tuple[str, ...] = ()

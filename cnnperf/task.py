@@ -1,4 +1,4 @@
-"""What is measured: a choice of each room makes a cell, a cell and a stage make a task."""
+"""Cells and tasks: a choice of dataset, model and device makes a cell; a cell and a stage make a task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verdicts: what a comparison of two versions came to, and how it is shown."""
+"""Verdicts: the results of a comparison of two versions, and how they are printed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MARKS = {**dict.fromkeys(FAILING, "❌"), "inconclusive": "❔", "better": "✅"
 
 
 class Verdict(Frozen):
-    """What the comparison of one metric of one cell came to."""
+    """The result for one metric of one cell."""
 
     cell: str
     metric: str
@@ -42,15 +42,15 @@ class Verdict(Frozen):
     p: Finite | None = None
     """One-sided, of the change's direction; None where nothing was tested."""
     p_holm: Finite | None = None
-    """The same, adjusted for all that was tested; this is what is held against the level."""
+    """The same, adjusted for all that was tested; this is compared with the level."""
     n: int | None = None
     """Repeats, of a fraction trainings, on the side that has fewer."""
     remark: str = ""
-    """Why, and what it would take to tell more."""
+    """Why, and what would decide it."""
 
     @property
     def evidence(self) -> str:
-        """What the outcome stands on, in words."""
+        """The evidence for the outcome, in words."""
         words = []
         if self.baseline is not None and self.candidate is not None:
             words.append(f"{scaled(self.baseline, self.unit)} → {scaled(self.candidate, self.unit)}")

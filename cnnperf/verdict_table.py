@@ -1,4 +1,4 @@
-"""From two runs to the table of verdicts: what `cnnperf check` says of the second, held to the first."""
+"""From two runs to the table of verdicts: `cnnperf check` with the first as the baseline."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ COLUMNS = (
     ),
     Column("p_holm", unit="1", meaning="the same, adjusted for all that was tested (Holm)", source="measurements"),
     Column("n", unit="count", shown=0, meaning="repeats of the side that has fewer", source="measurements"),
-    Column("remark", shown=0, meaning="why, and what it would take to tell more", source="measurements"),
+    Column("remark", shown=0, meaning="why, and what would decide it", source="measurements"),
 )
 
 
 def verdict_table(records: Mapping[str, Sequence[Record]], folders: Mapping[str, Path]) -> Table | None:
-    """Hold the second of two runs to the first; None unless there are two that ran something alike."""
+    """Compare the second of two runs with the first; None unless there are two that share a cell and stage."""
     work = [{(r.task.cell.id, r.task.stage) for r in of_run} for of_run in records.values()]
     if len(work) != 2 or not work[0] & work[1]:
         return None

@@ -97,7 +97,7 @@ def chosen(stage: str, device: Device) -> Iterator[Measurement]:
 
 
 def in_words(fault: Exception) -> str:
-    """Word a fault; what is not meant for the user goes to the log with its trace."""
+    """Put an error into words; one that is not meant for the user goes to the log with its traceback."""
     if isinstance(fault, CnnperfError):
         return str(fault)
     traceback.print_exception(fault)
@@ -106,7 +106,7 @@ def in_words(fault: Exception) -> str:
 
 
 def main(mode: str, descriptor: int) -> None:
-    """Answer the one request on stdin; what the user can mend goes back by name and in words."""
+    """Answer the one request on stdin; an error that the user can correct is returned by name and in words."""
     line = Line(descriptor)
     sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     request = sys.stdin.read()

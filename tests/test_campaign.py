@@ -171,7 +171,7 @@ def test_a_broken_run_is_named(tmp_path: Path) -> None:
     """It is not left out in silence."""
     run_of(tmp_path, "monday-quiet-01", (0.0, 0.0))
     (tmp_path / "monday-quiet-01" / campaign.VERDICTS).write_text("{")
-    with pytest.raises(StoreError, match="monday-quiet-01: no complete run"):
+    with pytest.raises(StoreError, match="monday-quiet-01: not a complete run"):
         campaign.report(tmp_path)
 
 

@@ -169,7 +169,7 @@ def test_memory_of_two_names_of_like_machines_is_compared(repeats: Repeats, held
     smaller = after[0].machine.model_copy(update={"memory_bytes": 2**34 - 2**24})
     comparison = held(before, [each.model_copy(update={"machine": smaller}) for each in after])
     assert of(comparison, "x.bytes").outcome == "same"
-    assert "different, as they may be: host (box against shed)" in comparison.notes
+    assert "different, which is allowed: host (box against shed)" in comparison.notes
 
 
 def test_memory_of_unlike_hardware_of_one_name_is_not_compared(
@@ -225,7 +225,7 @@ def test_processes_of_one_run_may_tell_of_unlike_libraries(
         return [on(first, environment={"OMP_A": "1"}, libraries=torch), on(second, libraries=Libraries(openmp=()))]
 
     listed = [each for each in held(run("3.7.1"), run(after)).notes if each.startswith("different")]
-    assert listed == ([f"different, as they may be: {note}"] if note else [])
+    assert listed == ([f"different, which is allowed: {note}"] if note else [])
 
 
 ACCURACIES = {
@@ -328,7 +328,7 @@ def test_a_single_training_on_a_budget_in_seconds_names_both_cures(repeats: Repe
     ("steps", "words"),
     [
         ([STEPS], "trained for 500–600 against 500 steps; give the budget in steps or epochs"),
-        ([], "do not tell how many steps were trained; give runs of the stage train"),
+        ([], "do not record how many steps were trained; give runs of the stage train"),
     ],
 )
 def test_accuracy_at_unequal_steps_is_no_pass(
@@ -435,7 +435,7 @@ def test_what_is_not_judged_may_vanish_and_is_listed(repeats: Repeats, held: Hel
     ]
     comparison = held(repeats(*[0.9] * 3, measured=gone), repeats(*[0.9] * 3))
     assert comparison.exit_code == 0
-    [note] = [note for note in comparison.notes if note.startswith("not measured in the candidate, and judged nowhere")]
+    [note] = [note for note in comparison.notes if note.startswith("not measured in the candidate, and not judged")]
     assert note.endswith(
         ": infer.latency[batch_size=64], infer.latency_steal[batch_size=64], infer.node_time (3 figures), "
         "x.curve, x.rate"
@@ -468,7 +468,7 @@ def test_a_cell_that_vanished_is_missing_and_a_new_one_is_named(repeats: Repeats
     common = repeats(0.9)
     comparison = held([*common, *repeats(0.9, model="vgg")], [*common, *repeats(0.9, model="nin")])
     assert [(v.cell, v.metric) for v in comparison.verdicts if v.outcome == "missing"] == [("cifar10/vgg/cpu", "train")]
-    assert any("not in the baseline, and held to nothing: cifar10/nin/cpu train" in note for note in comparison.notes)
+    assert any("not in the baseline, and not compared: cifar10/nin/cpu train" in note for note in comparison.notes)
     assert comparison.exit_code == 1
 
 
@@ -561,14 +561,14 @@ def test_versions_may_differ_and_are_listed(repeats: Repeats, held: Held) -> Non
     )
     comparison = held(records, [each.model_copy(update={"machine": machine}) for each in records])
     assert comparison.exit_code == 0
-    [note] = [note for note in comparison.notes if note.startswith("different, as they may be")]
+    [note] = [note for note in comparison.notes if note.startswith("different, which is allowed")]
     for words in ("python (3.11.4 against 3.12.1)", "commit (none against abc)", "torch (2.9.0 against 2.10.0)"):
         assert words in note
 
 
 def test_a_baseline_without_records_is_refused(repeats: Repeats, held: Held) -> None:
     """There is nothing to hold a candidate to; a candidate without them lacks every cell."""
-    with pytest.raises(UsageError, match="hold no record to hold a candidate to"):
+    with pytest.raises(UsageError, match="hold no record to compare with"):
         held([], repeats(0.9))
 
 

@@ -180,7 +180,7 @@ def test_usage_errors_end_in_2(suite: Path, finished: Finished, tmp_path: Path) 
         (("run", tmp_path / "no.toml"), "no such file"),
         (("run", suite, "--only", "vgg*"), "--only: nothing matches 'vgg*'"),
         (("run", suite, "--device", "gpu"), "unknown device 'gpu'"),
-        (("run", suite, "--out", finished[1]), "holds a run already"),
+        (("run", suite, "--out", finished[1]), "already holds a run"),
         (("run", suite, "--resume", tmp_path), "holds no records.jsonl"),
         (("run", suite, "--out", tmp_path, "--resume", finished[1]), "give one of them"),
         (("run", suite, "--data", tmp_path / "nowhere"), "--data: "),
@@ -218,7 +218,7 @@ def test_an_interrupt_says_how_to_resume_and_ends_in_130(tmp_path: Path, end: si
         run.send_signal(end)
         stdout, stderr = run.communicate()
     assert run.returncode == 130
-    assert f"interrupted; go on with: cnnperf run {file} --resume {out}" in stderr
+    assert f"interrupted; resume with: cnnperf run {file} --resume {out}" in stderr
     assert first in stdout
     assert len(pd.read_csv(out / "leaderboard.csv")) == 1
 

@@ -41,18 +41,18 @@ def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--candidate", "nonsense"), "is no Python interpreter"),
+        (("--candidate", "nonsense"), "is not a Python interpreter"),
         (("--baseline", "/bin/false"), "ended with exit status 1 before it was ready"),
         (("--candidate-set", "precision=bf16"), "must be section.key=value"),
         (("--candidate-set", "trian.precision=bf16"), "did you mean 'train'?"),
         (("--candidate-set", "train.precison=bf16"), "did you mean 'precision'?"),
         (("--candidate-set", "train.precision=7"), "got 7"),
         (("--candidate-set", "train.validation_images=64"), "changes nothing that is measured"),
-        (("--minutes", "inf"), "--minutes: inf is no length of time"),
+        (("--minutes", "inf"), "--minutes: inf is not a time limit"),
         (("--candidate-set", "infer.batch_sizes=[1]"), "unknown section 'infer'"),
         (("--candidate-set", "train.batch_size=32"), "train.batch_size=32 changes nothing: batch_size is 32 for"),
         (("--only", "resnet"), "nothing matches 'resnet'"),
-        (("--pairs", "13"), "--pairs: 13 is no number of pairs; give an even number from 12 to 60"),
+        (("--pairs", "13"), "--pairs: 13 is not a number of pairs; give an even number from 12 to 60"),
     ],
 )
 def test_what_cannot_be_carried_out(suite: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -72,7 +72,7 @@ def test_a_folder_that_holds_a_comparison_is_refused(suite: Path) -> None:
     (folder / FILE).write_text("{}\n")
     done = ab(suite)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"cnnperf: --out: {folder} holds a run already; give another folder\n"
+    assert done.stderr == f"cnnperf: --out: {folder} already holds a run; give another folder\n"
     assert [(file.name, file.read_text()) for file in folder.iterdir()] == [(FILE, "{}\n")]
 
 
@@ -95,7 +95,7 @@ def test_a_setting_changed_for_the_candidate(suite: Path) -> None:
     assert first.startswith("planned: 0 to 0 minutes for 2 cell-metrics")
     assert second.startswith("planned: about ")
     assert done.stdout.startswith("**2 inconclusive → exit 3**")
-    assert "no verdict stands on fewer than" in done.stdout
+    assert "a verdict needs at least" in done.stdout
     header, *lines = map(json.loads, (suite.parent / "out" / FILE).read_text().splitlines())
     assert [len(line["wall_s"]) for line in lines] == [12] * 2 * 2
     assert {task["threads"] for tasks in header["contests"].values() for task in tasks} == {2}

@@ -82,7 +82,7 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("")
     done = called("infer", "lenet", *QUICK, "--out", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"cnnperf: --out: {tmp_path} holds a run already; give another folder\n"
+    assert done.stderr == f"cnnperf: --out: {tmp_path} already holds a run; give another folder\n"
     assert [file.name for file in tmp_path.iterdir()] == [FILE]
 
 
@@ -105,7 +105,7 @@ def test_an_engine_that_loads_no_onnx_file_is_refused(tmp_path: Path, engine: st
     assert done.returncode == 2
     assert done.stderr == (
         f"cnnperf: command line: models.0: {file}: the engine '{engine}' cannot load an ONNX file; "
-        "take it from the engines\n"
+        "remove it from the engines\n"
     )
     assert not (tmp_path / "run").exists()
 
@@ -141,7 +141,7 @@ def first_weight(model: onnx.ModelProto) -> tuple[onnx.TensorProto, np.ndarray]:
     [
         (one_more, "the exported network is not torch's: in float64 their logits lie"),
         (not_a_number, "the exported network is not torch's: its output is not finite"),
-        (unheard, "cannot be computed as it stands"),
+        (unheard, "cannot be computed in this form"),
     ],
 )
 def test_a_broken_export_fails_the_run_and_leaves_the_other_engine(

@@ -73,7 +73,7 @@ def test_a_quiet_machine_is_fine_throughout(tree: Tree) -> None:
             "memory",
             {"proc/meminfo": "MemTotal: 2097152 kB\nMemAvailable: 1048576 kB"},
             "1.0 GiB available of 2.0 GiB",
-            "end what holds memory",
+            "end processes that use memory",
         ),
         ("swap", {"proc/meminfo": "SwapTotal: 2097152 kB\nSwapFree: 1048576 kB"}, "1.0 GiB used of 2.0", "swapoff"),
         ("autogroup", {"proc/sys/kernel/sched_autogroup_enabled": "1"}, "on", "echo 0 | sudo tee /"),

@@ -235,7 +235,7 @@ def test_an_interpreter_that_is_none(tmp_path: Path, changes: dict[str, Any], wo
 
 
 @pytest.mark.parametrize(
-    ("version", "words"), [(None, "knows no duet"), (1, "speaks version 1 of the duet's protocol")]
+    ("version", "words"), [(None, "has a cnnperf without the duet"), (1, "has version 1 of the duet's protocol")]
 )
 def test_a_cnnperf_of_another_age(tmp_path: Path, version: int | None, words: str) -> None:
     """One without a duet, and one with another."""
@@ -253,7 +253,7 @@ def test_code_from_outside_a_revision_is_refused(tmp_path: Path) -> None:
     arms = arm(path=(tmp_path,), cwd=tmp_path), arm()
     [(_, fault)] = calibrate(arms, planted(["unruly:build"]), tmp_path, PATIENCE)
     assert isinstance(fault, Fault)
-    assert "unruly.py and is no part of what is compared" in str(fault)
+    assert "unruly.py and is not part of the compared tree" in str(fault)
 
 
 def test_code_of_the_present_tree_is_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +270,7 @@ def test_code_of_the_present_tree_is_no_revision(tmp_path: Path, monkeypatch: py
     revision = arm(path=(there,), cwd=there, tree=there, repository=here)
     [(_, stray)] = calibrate((revision, arm()), [contest], tmp_path, PATIENCE)
     assert isinstance(stray, Fault)
-    assert "here/lib/helping.py was imported, which is this tree's" in str(stray)
+    assert "here/lib/helping.py was imported, which belongs to this tree" in str(stray)
 
 
 def test_a_second_chance_to_start(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_arms_under_unlike_conditions_are_refused(tmp_path: Path) -> None:
     [contest] = planted(["unruly:build"])
     conditions = {contest: Conditions(1, 0.01, 12, 3)}
     arms = [pretending(tmp_path / str(threads), facts={"threads": threads}) for threads in (1, 2)]
-    with pytest.raises(UsageError, match=r"the arms differ in threads \(1 against 2\)"):
+    with pytest.raises(UsageError, match=r"the sides differ in threads \(1 against 2\)"):
         list(replicate((arms[0], arms[1]), conditions, tmp_path, random.Random(0), PATIENCE))
 
 

@@ -68,7 +68,7 @@ def test_three_sentences_say_what_a_reader_wants(profiled: Record) -> None:
     [profile] = profiles({"run": (profiled,)})
     time, memory, roofline = sentences(profile)
     assert time == "Half of the time goes to block.conv: 88.2 % of 6.80 ms."
-    assert memory == "The memory peak, 8.00 KiB above the step's start, stands in block.relu backward."
+    assert memory == "The memory peak, 8.00 KiB above the step's start, is in block.relu backward."
     assert "block.relu forward: 20.0 % of what is attainable (memory-bound)" in roofline
 
 
@@ -109,7 +109,7 @@ def test_a_layer_at_the_measured_peak_is_not_above_it(profiled: Record, seconds:
 @pytest.mark.parametrize(
     ("share", "reason"),
     [
-        (1.02, "by 5.0 % at most, for which no probe is held to be missing"),
+        (1.02, "by 5.0 % at most, for which no missing probe is assumed"),
         (1.2, "the missing probe is a copy that stays in a cache"),
     ],
 )

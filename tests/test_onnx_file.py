@@ -75,7 +75,7 @@ def test_weights_beside_a_file_are_part_of_its_size(file: Callable[..., Path], n
             r"must return logits of 10 classes and nothing else, got 1 output\(s\), the first of 7 an image; name",
         ),
         ({"kind": onnx.TensorProto.DOUBLE}, "must take one input, images in float32, got images in double; export"),
-        ({"opset": 999}, "is of opset 999, the newest known here is"),
+        ({"opset": 999}, "has opset 999, the newest that can be read is"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(file: Callable[..., Path], changes: dict[str, Any], words: str) -> None:

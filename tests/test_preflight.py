@@ -97,7 +97,7 @@ def test_a_download_without_a_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("_here", "_no_data", "_no_network")
 def test_real_data_can_be_required() -> None:
     """Then there is no standing in."""
-    with pytest.raises(DataError, match=r"real data is required and not here.*cnnperf data fetch mnist"):
+    with pytest.raises(DataError, match=r"real data is required and not available.*cnnperf data fetch mnist"):
         prepare(request(require_real_data=True))
 
 
@@ -263,7 +263,7 @@ def test_more_test_images_than_the_export_leaves_are_refused() -> None:
         asked = request(datasets=[DATA], stages=["export", "infer"], export={"test_images": 200}, infer=infer)
         return Preparation(asked, lambda **_: None).answer()
 
-    words = r"x\.toml: infer: test_images 300 is more than the 200 that \[export\] leaves logits of; lower it, or raise"
+    words = r"x\.toml: infer: test_images 300 is more than the 200 of \[export\], whose logits it needs; lower it, or"
     with pytest.raises(SuiteError, match=words):
         ask_for(test_images=300)
     assert ask_for(test_images=300, engines=["torch"]).tasks[-1].task.settings["test_images"] == 300
@@ -275,7 +275,7 @@ def test_more_test_images_than_the_export_leaves_are_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "models.0: some.onnx: an ONNX file is not trained; take 'train' from the stages"),
+        ({}, "models.0: some.onnx: an ONNX file is not trained; remove 'train' from the stages"),
         (
             {"stages": ["infer"], "models": [{"name": "some.onnx", "depth": 3}]},
             "an ONNX file has no options, got depth",

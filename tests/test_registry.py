@@ -66,7 +66,7 @@ def test_options_are_the_parameters_less_those_given() -> None:
 
 def test_a_verb_without_a_signature_is_a_sentence() -> None:
     """Some builtins do not tell what they take."""
-    with pytest.raises(UsageError, match="'dict' does not say its parameters"):
+    with pytest.raises(UsageError, match="'dict' has no readable signature"):
         registry.options(dict)
 
 

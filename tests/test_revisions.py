@@ -111,7 +111,7 @@ def test_what_is_neither(repository: Path, text: str) -> None:
 
 def test_outside_a_repository(tmp_path: Path) -> None:
     """There are no revisions."""
-    with pytest.raises(UsageError, match="is in no git repository"), arm_of("main", "--candidate", tmp_path):
+    with pytest.raises(UsageError, match="is not in a git repository"), arm_of("main", "--candidate", tmp_path):
         pass
 
 
@@ -155,7 +155,7 @@ def test_an_environment_is_made_once(repository: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("spec", "words"), [(">=99", "asks for Python >=99, and this is "), ("newer", "requires-python: Invalid specifier")]
+    ("spec", "words"), [(">=99", "needs Python >=99, and this is "), ("newer", "requires-python: Invalid specifier")]
 )
 def test_a_revision_for_another_python(repository: Path, spec: str, words: str) -> None:
     """An environment for it would have this interpreter, so it is refused; one that suits is not looked at twice."""

@@ -463,7 +463,7 @@ def test_what_is_halfway_is_inconclusive_and_says_so() -> None:
     assert "the change lies between 1 % and 5 %" in narrow.reason
     few = only(series(*around(0.0, 5)), (5,))
     assert few is not None
-    assert "no verdict stands on fewer than 6" in few.reason
+    assert "a verdict needs at least 6" in few.reason
 
 
 def test_the_more_is_compared_the_more_it_takes_to_say_worse() -> None:

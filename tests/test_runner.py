@@ -246,7 +246,7 @@ def test_a_full_disk_in_mid_run_keeps_what_was_recorded(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(store, "append", full)
-    with pytest.raises(RunError, match=r"No space left on device.*make room and resume") as caught:
+    with pytest.raises(RunError, match=r"No space left on device.*free disk space and resume") as caught:
         next(records)
     assert caught.value.exit_code == 1
     assert store.read(tmp_path) == (first,)
@@ -285,5 +285,5 @@ def test_a_folder_that_holds_a_run_is_not_made_again(tmp_path: Path) -> None:
     assert folder_to_make(suite("lenet"), tmp_path) == tmp_path
     assert folder_to_make(suite("lenet"), None).parent == Path("results/x")
     (tmp_path / store.FILE).write_text("")
-    with pytest.raises(UsageError, match="holds a run already; give another folder"):
+    with pytest.raises(UsageError, match="already holds a run; give another folder"):
         folder_to_make(suite("lenet"), tmp_path)

@@ -1,4 +1,4 @@
-"""What the README claims, each claim held against an independent reading on one device. One file a claim.
+"""The project's claims, each compared with an independent reading on one device. One file per claim.
 
 A file has three names: `CLAIM`, the claim in a sentence; `LIMIT_S`, the seconds that it may take (None: all that are
 left, after the others); and `check(context)`, which yields Readings. `check` runs in a fresh process. It raises
@@ -69,7 +69,7 @@ class Reading(Frozen):
     @model_validator(mode="after")
     def _check_reading(self) -> Self:
         if self.relative and not self.reading:
-            raise ValueError(f"{self.quantity}: the difference from a reading of 0 is no share of it")
+            raise ValueError(f"{self.quantity}: the difference from a reading of 0 has no share")
         return self
 
     @computed_field  # type: ignore[prop-decorator]

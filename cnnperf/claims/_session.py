@@ -45,7 +45,7 @@ Ending = Literal["held", "failed", "undecided", "reported", "skipped"]
 
 
 class Outcome(Frozen):
-    """What one claim came to."""
+    """The result of one claim."""
 
     name: str
     claim: str
@@ -253,4 +253,4 @@ def _send(test: SelfTest, scratch: Path, folder: Path) -> None:
         text = anonymous(test.model_dump_json(indent=1), known)
         (folder / FILE).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise RunError(f"{folder}: cannot be written ({error.strerror}); make room and run it again") from error
+        raise RunError(f"{folder}: cannot be written ({error.strerror}); free disk space and run it again") from error

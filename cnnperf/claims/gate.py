@@ -126,7 +126,7 @@ class _Watcher:
 
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
         """Say so."""
-        self._context.progress(f"{self._name}: looking at how long calls are")
+        self._context.progress(f"{self._name}: measuring how long a call takes")
 
     def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
         """Say nothing."""

@@ -23,7 +23,7 @@ CALLS = 8, 64
 ROUNDS_S = 8.0
 ROUNDS, FORCED_ROUNDS = (24, 96), 16
 """As many turns of both as fit into ROUNDS_S, but no fewer and no more: turns of short calls vary more."""
-BAR = Bar.within(0.03, "README: within 3 %")
+BAR = Bar.within(0.03, "claimed: within 3 %")
 ENDED = Bar.within(0.2, "means of some calls vary by 10 %; a call that returns before its work ends takes a fraction")
 
 

@@ -22,7 +22,7 @@ SECTION: dict[str, Any] = {
     "train": {"optimizer": "sgd", "momentum": 0.9, "validation_images": 0, "memory_format": "contiguous"},
 }
 ROUNDS, STEPS = 6, 4
-ROWS = Bar(low=-0.15, high=0.05, reason="README: rows come to 1.05 steps at most; hooks hide no more than 15 %")
+ROWS = Bar(low=-0.15, high=0.05, reason="claimed: rows sum up to 1.05 steps at most; hooks hide no more than 15 %")
 STEP = Bar.within(0.15, "both are taken in one process, one after the other: what it drifts by in a minute")
 
 

@@ -13,7 +13,7 @@ from cnnperf.claims._stages import Made, ran
 if TYPE_CHECKING:
     from torch import Tensor
 
-CLAIM = "LeNet comes to the accuracy that it is known for, and the accuracy printed is that of the weights left."
+CLAIM = "LeNet reaches its known accuracy, and the accuracy printed is that of the weights saved."
 LIMIT_S = 180.0
 
 SUITE: dict[str, Any] = {

@@ -117,10 +117,10 @@ def open_arrays(folder: Path, provenance: Provenance | None = None) -> Dataset:
 
     meta = _arrays.read_meta(folder)
     if meta is None:
-        raise DataError(f"{folder}: holds no cached arrays; run again to make them anew")
+        raise DataError(f"{folder}: holds no cached arrays; run again to make them again")
     if provenance and provenance.sha256 != meta.provenance.sha256:
         change = f"expected sha256 {provenance.sha256}, found {meta.provenance.sha256}"
-        raise DataError(f"{folder}: the arrays were made anew since the run began, {change}; run again")
+        raise DataError(f"{folder}: the arrays were made again since the run began, {change}; run again")
     try:
         arrays = _arrays.mapped(folder)
     except (OSError, ValueError) as error:
@@ -153,7 +153,7 @@ def source(name: str) -> Source:
     """Return what is known of a dataset's files without reading them. Raises DataError for one that has none."""
     found: Source | None = getattr(registry.module("datasets", name), "SOURCE", None)
     if found is None:
-        raise DataError(f"{name}: generated, there are no files to fetch or verify; name a dataset that has some")
+        raise DataError(f"{name}: generated images have no files to fetch or verify; name another dataset")
     return found
 
 
@@ -161,6 +161,6 @@ def _require_folder(origin: str, path: Path) -> None:
     try:
         is_folder = stat.S_ISDIR(path.stat().st_mode)
     except OSError as error:
-        raise DataError(f"{origin}: {path} cannot be read ({error.strerror}); name a folder that is there") from error
+        raise DataError(f"{origin}: {path} cannot be read ({error.strerror}); name a folder that exists") from error
     if not is_folder:
         raise DataError(f"{origin}: {path} is a file; name the folder that holds MNIST/ or cifar-10-batches-py/")

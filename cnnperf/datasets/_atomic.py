@@ -23,7 +23,7 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         why = error.strerror or str(error)
         raise DataError(
-            f"{folder}: cannot be written ({why}); make room there or set CNNPERF_CACHE to a folder that can be"
+            f"{folder}: cannot be written ({why}); free disk space or set CNNPERF_CACHE to another folder"
         ) from error
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cnnperf.datasets._torchvision import Source
 
 STALL_S = 20
-"""A connection that gives no byte for so long is given up."""
+"""A connection that brings no byte for this time is closed."""
 REPORT_S = 1.0
 """How often the arrived bytes are counted."""
 
@@ -66,8 +66,8 @@ def _download(source: Source, temporary: Path) -> None:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # It holds the connection.
         raise DownloadError(
-            f"{source.name}: cannot be downloaded ({reason}); connect to the network, or bring {source.folder} from "
-            "elsewhere and name the folder that holds it with --data",
+            f"{source.name}: cannot be downloaded ({reason}); connect to the network, or copy {source.folder} from "
+            "another machine and name the folder that holds it with --data",
             reason,
         ) from error
     finally:

@@ -51,7 +51,7 @@ class Source:
         """Return the dataset, its files verified and its arrays cached; without files, download them first.
 
         A file whose size and time are those of the last verification is not hashed again; the cached arrays are, and
-        are made anew if they were altered. Where no root holds the files, arrays that were made of them serve as well.
+        are made again if they were altered. Where no root holds the files, arrays that were made of them serve as well.
         """
         found, cached = self.locate(roots), self._cached(roots)
         meta = _arrays.checked(cached)
@@ -102,7 +102,7 @@ class Source:
             if actual != expected:
                 raise DataError(
                     f"{cached}: cached arrays were altered, expected sha256 {expected}, found {actual or 'no arrays'}; "
-                    "delete the folder, the next run makes it anew"
+                    "delete the folder; the next run makes it again"
                 )
             held.append(f"arrays in {cached} match sha256 {expected}")
         if not held:
@@ -116,7 +116,7 @@ class Source:
         if progress is None:
             raise DownloadError(
                 f"{self.name}: found in none of {_listed(roots)}; run `cnnperf data fetch {self.name}`",
-                reason="not found, and not to be downloaded",
+                reason="not found, and no download allowed",
             )
         from cnnperf.datasets._download import download
 

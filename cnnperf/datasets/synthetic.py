@@ -35,7 +35,7 @@ NOISE = 80
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What decides every byte."""
+    """Settings that decide every byte."""
 
     shape: tuple[int, int, int]
     train: int

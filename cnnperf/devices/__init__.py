@@ -49,7 +49,7 @@ class Device(Protocol):
         """Return the seconds between two marks; the device must have been synchronised since the second."""
 
     def reset_peak(self) -> bool:
-        """Begin the peak anew; returns False where the system does not permit it."""
+        """Reset the peak of memory; returns False where the system does not permit it."""
 
     def returning_memory(self) -> AbstractContextManager[bool]:
         """Return a context in which freed memory is in use no longer, so that a peak is that of what is needed.

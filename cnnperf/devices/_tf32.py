@@ -22,7 +22,7 @@ def allow_tf32(*, products: bool, convolutions: bool) -> None:
         torch.backends.cuda.matmul.allow_tf32 = products
         torch.backends.cudnn.allow_tf32 = convolutions
     if tf32_allowed() != (products, convolutions):
-        raise DeviceError(f"torch {torch.__version__} does not take the setting of TF32; install a release of torch")
+        raise DeviceError(f"torch {torch.__version__} cannot set TF32; install a release of torch")
 
 
 def tf32_allowed() -> tuple[bool, bool]:

@@ -54,7 +54,7 @@ class Cpu:
         return end - start
 
     def reset_peak(self) -> bool:
-        """Let the peak begin at what is in use now; False where the system does not permit it.
+        """Reset the peak to the memory in use now; returns False where the system does not permit it.
 
         First the C library gives back what it keeps of freed memory, which would hide as much of what is to come.
         """

@@ -77,7 +77,7 @@ class Cuda:
         return float(start.elapsed_time(end)) / 1e3
 
     def reset_peak(self) -> bool:
-        """Let the peaks begin at what is allocated now."""
+        """Reset the peaks to the memory allocated now."""
         self._cuda.reset_peak_memory_stats(self.index)
         return True
 
@@ -134,9 +134,9 @@ def acquire(
     itself, the device or the environment.
     """
     if deterministic and cudnn_benchmark:
-        raise UsageError("cuda: deterministic excludes cudnn_benchmark, whose choice is by the clock; leave one out")
+        raise UsageError("cuda: deterministic excludes cudnn_benchmark, which chooses by measured time; leave one out")
     if TF32_OVERRIDE in os.environ:
-        raise UsageError(f"{TF32_OVERRIDE} is set, which decides over the option tf32; unset it")
+        raise UsageError(f"{TF32_OVERRIDE} is set and overrides the option tf32; unset it")
     found = gpus()
     if index >= len(found):
         known = ", ".join(f"{number}: {gpu.name}" for number, gpu in enumerate(found))

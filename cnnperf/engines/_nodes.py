@@ -183,7 +183,7 @@ def _check_provider(events: Events, wanted: str) -> None:
     """Raise StageError for a kernel that another provider ran."""
     for event in events:
         if event.get("cat") == "Node" and (got := event.get("args", {}).get("provider", wanted)) != wanted:
-            raise StageError(f"asked for {wanted}, and {got} ran the node {event['name'].removesuffix(KERNEL)}")
+            raise StageError(f"asked for {wanted}, but {got} ran the node {event['name'].removesuffix(KERNEL)}")
 
 
 class Node(NamedTuple):
@@ -202,7 +202,7 @@ def on_host(events: Events) -> dict[str, Node]:
             node = found.setdefault(event["name"].removesuffix(KERNEL), Node(event["args"]["op_name"], []))
             node.times.append(event["dur"] / 1e6)
     if not found:
-        raise StageError("onnxruntime's profiler told of no kernel; update onnxruntime")
+        raise StageError("onnxruntime's profiler reported no kernel; update onnxruntime")
     return found
 
 

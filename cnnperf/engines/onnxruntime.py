@@ -51,9 +51,7 @@ class Session:
         self._provider_options = provider_options(device)
         if self._provider not in onnxruntime.get_available_providers():
             version = onnxruntime.__version__
-            raise EngineError(
-                f"onnxruntime {version} has no {self._provider}; for {device.name} it takes another build"
-            )
+            raise EngineError(f"onnxruntime {version} has no {self._provider}; {device.name} needs another build of it")
         if device.numerics is not None:
             onnxruntime.preload_dlls()  # CUDA's libraries from NVIDIA's packages, which else torch would have loaded.
         self._options: Any = onnxruntime.SessionOptions()
@@ -71,7 +69,7 @@ class Session:
             self._options.use_deterministic_compute = device.numerics.deterministic
         self._session = self._open(self._options)
         if (got := self._session.get_providers())[0] != self._provider:
-            raise StageError(f"asked for {self._provider}, and onnxruntime runs on {got[0]}")
+            raise StageError(f"asked for {self._provider}, but onnxruntime runs on {got[0]}")
         self._check_options()
         self._input, self._output = self._session.get_inputs()[0], self._session.get_outputs()[0].name
         self.facts: Mapping[str, Scalar] = {

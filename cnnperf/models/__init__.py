@@ -27,7 +27,7 @@ def create(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> nn.
     from torch import nn
 
     if choice.is_onnx:
-        raise UsageError(f"{choice.name}: an ONNX file is no torch module; only export and ONNX engines take it")
+        raise UsageError(f"{choice.name}: an ONNX file is not a torch module; only export and ONNX engines load it")
     build = registry.find("models", choice.name)
     parameters = inspect.signature(build).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())

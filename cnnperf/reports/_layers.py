@@ -87,7 +87,7 @@ def sentences(profile: LayerProfile) -> Iterator[str]:
     yield f"Half of the time goes to {names}: {scaled(spent / total, 'fraction')} of {scaled(total, 's')}."
     peak, at = profile.one("peak_above_start_bytes"), profile.tag("peak_above_start_bytes", "at")
     if peak is not None:
-        yield f"The memory peak, {scaled(peak, 'bytes')} above the step's start, stands in {at}."
+        yield f"The memory peak, {scaled(peak, 'bytes')} above the step's start, is in {at}."
     far = [
         (row[f"{d}_share"], f"{row['layer']} {d}", row[f"{d}_bound"])
         for row in profile.rows
@@ -107,7 +107,7 @@ def remarks(profile: LayerProfile) -> Iterator[str]:
     step_s, overhead, mfu = profile.one("step_seconds"), profile.overhead, profile.mfu
     if step_s is not None and overhead is not None:
         more = scaled(overhead, "fraction")
-        longer = f"{more} longer" if overhead > 0 else "no longer, as far as the noise lets one see"
+        longer = f"{more} longer" if overhead > 0 else "no longer, within the noise"
         yield f"A step without hooks takes {scaled(step_s, 's')} (median); hooks make it {longer}."
     roofline = profile.roofline
     if mfu is not None and roofline.flops_per_s and roofline.bytes_per_s:
@@ -155,7 +155,7 @@ def _above(profile: LayerProfile) -> dict[str, list[str]]:
 def _reason(missing_probe: str | None) -> str:
     """Name the probe that would explain a share, whatever its size."""
     if missing_probe is None:
-        return f"by {scaled(EXCESS - 1, 'fraction')} at most, for which no probe is held to be missing"
+        return f"by {scaled(EXCESS - 1, 'fraction')} at most, for which no missing probe is assumed"
     kind = "copy that stays in a cache" if missing_probe.startswith("copy") else missing_probe
     return f"the missing probe is a {kind}"
 

@@ -1,4 +1,4 @@
-"""What is done with a network. One file a stage; `measure(bench, settings)` yields Measurements."""
+"""Stages: what is measured of a network. One file per stage; `measure(bench, settings)` yields Measurements."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Bench:
         return next((self.run / path for path in paths if path), None)
 
     def keep(self, *measurements: Measurement) -> None:
-        """Have these survive this process: if the system ends it for want of memory, the task is begun once more."""
+        """Keep these if the system ends this process because memory is short; the task is then started again."""
         store.keep(self.run, self.task, measurements)
 
     def kept(self) -> tuple[Measurement, ...]:
@@ -97,5 +97,5 @@ class Settings(Frozen):
         return None
 
     def planned_samples(self, train_count: int) -> int | None:
-        """Return how many training images the budget comes to, where it is not in seconds."""
+        """Return the number of training images in the budget, where it is not in seconds."""
         return None

@@ -35,7 +35,7 @@ OWN_FORMULAS = {torch.ops.aten.convolution_backward: convolution_backward}
 
 @dataclass(slots=True)
 class Work:
-    """What one layer's forward or backward came to."""
+    """The arithmetic of one layer's forward or backward pass."""
 
     flops: int | None = None
     """2 × multiply-accumulates; None if no operator among them is counted."""

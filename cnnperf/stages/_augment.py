@@ -17,7 +17,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class Batches:
-    """An endless row of augmented batches, in an order drawn anew for each epoch.
+    """An endless row of augmented batches, in a new random order for each epoch.
 
     The draws come from a CPU generator of their own, an epoch at a time: the same seed gives the same batches on every
     device, whatever else draws numbers, and no step waits for them. An epoch's last, partial batch is dropped.

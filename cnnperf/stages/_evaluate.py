@@ -34,7 +34,7 @@ TARGET_POINTS = 50
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the network said of some images; all on the CPU."""
+    """A network's predictions for some images, on the CPU."""
 
     indices: Tensor
     labels: Tensor

@@ -1,4 +1,4 @@
-"""The run of torch that engines are held to: float32, and the same weights in float64."""
+"""The run of torch that engines are compared with: float32, and the same weights in float64."""
 
 from __future__ import annotations
 

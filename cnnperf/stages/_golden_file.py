@@ -1,4 +1,4 @@
-"""What the engines of an ONNX file are held to, where there is no torch: the file unoptimised, and in float64."""
+"""The reference of an ONNX file's engines, without torch: the file unoptimised, and in float64."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _worded(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # The runtime's and the reference's have no common base of their own.
-        raise StageError(f"{path}: cannot be computed as it stands ({first_line(error)}); export it again") from error
+        raise StageError(f"{path}: cannot be computed in this form ({first_line(error)}); export it again") from error
 
 
 def _unoptimised(path: Path, batches: list[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:

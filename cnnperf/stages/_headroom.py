@@ -20,7 +20,7 @@ class Headroom:
         self._peaks: dict[str, int] = {}
 
     def begin(self) -> None:
-        """Let the peak begin anew, ahead of a batch."""
+        """Reset the peak before a batch."""
         self.peaks()
         if self._is_bounded():
             self._device.reset_peak()

@@ -1,4 +1,4 @@
-"""Which engines run a network, and on which batches: the `[infer]` section of a suite."""
+"""The `[infer]` section of a suite: the engines and the batches."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ EngineChoice = Annotated[Choice, BeforeValidator(_chosen)]
 
 
 class Infer(Settings):
-    """Which engines are timed, on which batches: the `[infer]` section."""
+    """Inference: the engines, the batch sizes and the number of calls and pairs."""
 
     reads: ClassVar[tuple[str, ...]] = ("train",)
 
@@ -64,9 +64,9 @@ class Infer(Settings):
         default=(1, 32), description="Images in a batch; auto doubles from 1 until the throughput stops rising by 3 %."
     )
     samples: int = Field(
-        default=64, ge=11, description="Least calls timed; 64 independent ones support a p90, 662 a p99."
+        default=64, ge=11, description="Minimum number of timed calls; 64 independent ones support a p90, 662 a p99."
     )
-    seconds: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="Least seconds of timed calls.")
+    seconds: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="Minimum seconds of timed calls.")
     pairs: int = Field(
         default=6, ge=0, le=100, description="Fresh pairs of processes that take turns with torch; 0: no speed-up."
     )
@@ -93,7 +93,7 @@ class Infer(Settings):
         for name in ("engines", "batch_sizes"):
             given = getattr(self, name)
             if given != "auto" and len(set(given)) < len(given):
-                raise ValueError(f"{name} names one twice; remove it")
+                raise ValueError(f"{name} has a duplicate; remove it")
         return self
 
     def engine(self, variant: Mapping[str, Scalar]) -> Choice:
@@ -117,7 +117,7 @@ class Infer(Settings):
         left = before["export"].model_dump()["test_images"]
         if self.test_images > left:
             raise UsageError(
-                f"test_images {self.test_images:,} is more than the {left:,} that [export] leaves logits of; "
+                f"test_images {self.test_images:,} is more than the {left:,} of [export], whose logits it needs; "
                 "lower it, or raise test_images of [export]"
             )
 

@@ -24,7 +24,7 @@ from cnnperf.stages import Bench
 from cnnperf.task import Choice, Scalar
 
 PATIENCE_S = 300.0
-"""A side that is silent for so long has hung."""
+"""A side that is silent for this time has hung."""
 TURN_S = 3.0
 """How long the samples of one batch size may take in a pair of processes."""
 FEWEST, MOST = 12, 30
@@ -60,7 +60,7 @@ def speedups(
 
 
 def measured(played: Sequence[Played], on: Conditions, tags: Mapping[str, Scalar]) -> Iterator[Measurement]:
-    """Yield what pairs of processes of one batch size come to: the samples of each, and the speed-up."""
+    """Yield the results of the pairs of processes at one batch size: their samples, and the speed-up."""
     for number, each in enumerate(played):
         for side, taken in zip(("baseline", "candidate"), each.taken, strict=True):
             yield Measurement(

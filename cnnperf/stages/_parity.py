@@ -31,7 +31,7 @@ class _Incomparable(Exception):  # noqa: N818 - a finding about the engine
 
 
 class Parity:
-    """What an engine's logits come to beside torch's; `fault` says in a sentence what is wrong, if anything is."""
+    """An engine's logits compared with torch's; `fault` says in a sentence what is wrong, if anything."""
 
     def __init__(
         self, engine: Engine, inputs: Inputs, golden: Golden, layers: Mapping[str, LayerValue], max_accuracy_drop: float
@@ -62,7 +62,7 @@ class Parity:
     def _at(self, batch_size: int, tags: dict[str, Scalar]) -> Iterator[Measurement]:
         golden = self._golden
         if not (np.isfinite(golden.logits).all() and np.isfinite(golden.exact).all()):
-            raise _Incomparable("torch's own output is not finite (NaN or infinite); train the network anew")
+            raise _Incomparable("torch's own output is not finite (NaN or infinite); train the network again")
         rows = np.arange(max(batch_size, GOLDEN_IMAGES // 4)) % len(golden.exact)
         rows = rows[: len(rows) // batch_size * batch_size]
         images = self._inputs.test(golden.indices[rows])
@@ -105,7 +105,7 @@ class Parity:
             return
         if not np.array_equal(found.logits, self._run(images)):
             raise _Incomparable(
-                "from the same images it computes other logits each time; look for what is random in it"
+                "it computes different logits from the same images each time; look for random operations in it"
             )
         judged = {name: layer for name, layer in self._layers.items() if _is_judged(layer, found.before.get(name))}
         if not judged:

@@ -10,7 +10,7 @@ from cnnperf.stages._single import single
 
 
 class Memory:
-    """Reads the device's peaks and forgets none of them when they begin anew."""
+    """Reads the device's peaks, and keeps them when they are reset."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -18,13 +18,13 @@ class Memory:
         self._peaks: dict[str, int] = {}
 
     def begin(self) -> bool:
-        """Let the peak begin anew, and work be measured from here; False where the system does not permit it."""
+        """Reset the peak and measure from here; returns False where the system does not permit it."""
         is_reset = self.again()
         self._start = self._device.used_bytes()
         return is_reset
 
     def again(self) -> bool:
-        """Let the peak begin anew for another piece of work, which is measured from the same start."""
+        """Reset the peak for another piece of work, measured from the same start."""
         self._recall()
         return self._device.reset_peak()
 

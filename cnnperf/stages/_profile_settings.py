@@ -1,4 +1,4 @@
-"""How a network is profiled: the `[profile]` section of a suite."""
+"""The `[profile]` section of a suite."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BatchSizes = Annotated[
 
 
 class Profile(Settings):
-    """How a network is profiled: at which batch sizes, in training or in inference, how often."""
+    """Profiling: training or inference, the batch sizes and the number of samples."""
 
     reads: ClassVar[tuple[str, ...]] = ("train",)
     takes_extras: ClassVar[bool] = True
@@ -81,5 +81,5 @@ class Profile(Settings):
         return self.model_copy(update={"samples": min(self.samples, QUICK_SAMPLES)})
 
     def planned_samples(self, train_count: int) -> int:
-        """Return the images that all steps come to."""
+        """Return the images of all steps."""
         return sum(self.batch_sizes) * (2 * self.samples + OTHER_STEPS + self.trace_steps)

@@ -1,4 +1,4 @@
-"""How a network is trained: the `[train]` section of a suite, its defaults and what contradicts what."""
+"""The `[train]` section of a suite: its settings, their defaults and contradictions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUICK_S = 3.0
 
 
 class Recipe(Settings):
-    """How a network is trained: to which budget, with which optimizer, on images augmented how."""
+    """Training: the budget, the optimizer, the learning rate and the augmentation."""
 
     epochs: Count | None = Field(
         default=None, description="Budget: passes over the training images; an epoch's last, partial batch is dropped."
@@ -50,8 +50,8 @@ class Recipe(Settings):
     )
     test_images: Count | None = Field(
         default=None,
-        description="Test images for the final accuracy, a fixed choice; absent: as many as a quarter of the training "
-        "seconds allows: all, 5000 or 2000.",
+        description="Test images for the final accuracy, a fixed choice; absent: the largest of all, 5000 and 2000 "
+        "that takes at most a quarter of the training seconds.",
     )
     test_flip: bool = Field(
         default=False,
@@ -84,24 +84,28 @@ class Recipe(Settings):
     flip: Literal["none", "random", "alternating"] = Field(
         default="none", description="Mirror images left to right: at random, or in every other epoch."
     )
-    crop: int = Field(default=0, ge=0, le=64, description="Pad by so many pixels, then crop at random; 0 is off.")
-    crop_padding: Literal["zeros", "reflect"] = Field(default="zeros", description="What the padding holds.")
+    crop: int = Field(
+        default=0, ge=0, le=64, description="Pixels of padding, before a random crop to the original size; 0: off."
+    )
+    crop_padding: Literal["zeros", "reflect"] = Field(default="zeros", description="Content of the padding.")
     grayscale: Share = Field(default=0.0, description="Probability that a colour image is turned to grey.")
-    cutout: int = Field(default=0, ge=0, le=1024, description="Side in pixels of a square blanked at random; 0 is off.")
+    cutout: int = Field(
+        default=0, ge=0, le=1024, description="Side in pixels of a square that is blanked at a random place; 0: off."
+    )
     normalize: Literal["dataset", "half", "unit"] = Field(
-        default="dataset", description="To the dataset's mean and deviation; to [-1, 1]; or to [0, 1]."
+        default="dataset", description="dataset: to its mean and deviation; half: to [-1, 1]; unit: to [0, 1]."
     )
     normalize_eval: bool = Field(
         default=True,
         exclude_if=bool,
-        description="Test on images normalised as in training; false: besides on raw pixels in [0, 1], in columns of "
-        "their own, to show what that mistake does.",
+        description="Test on images normalised as in training; false: also on raw pixels in [0, 1], in columns of "
+        "their own, to show the effect of that mistake.",
     )
     train_accuracy: Literal["before_step", "after_step"] = Field(
         default="before_step",
         exclude_if=lambda reading: reading == "before_step",
-        description="Read training accuracy before each step; after_step: besides after every fifth step, on the very "
-        "batch it was taken on, to show how much too high that is.",
+        description="Read training accuracy before each step; after_step: also after every fifth step on the same "
+        "batch, to show how much too high that is.",
     )
     test_curve: bool = Field(
         default=False,
@@ -157,7 +161,7 @@ class Recipe(Settings):
             raise UsageError(f"precision 'fp16' needs device cuda, got {device}; use 'fp32' or 'bf16'")
         if self.validation_images >= train_count:
             raise UsageError(
-                f"validation_images {self.validation_images:,} leaves nothing of {train_count:,} training images; "
+                f"validation_images {self.validation_images:,} leaves none of the {train_count:,} training images; "
                 "lower it"
             )
         if self.batch_size > (left := train_count - self.validation_images):
@@ -175,7 +179,7 @@ class Recipe(Settings):
         return self.seconds
 
     def planned_steps(self, train_count: int) -> int | None:
-        """Return the steps that the budget comes to with so many images in the dataset; None if it is in seconds."""
+        """Return the steps in the budget for a dataset of this size; None if it is in seconds."""
         if self.epochs:
             return self.epochs * ((train_count - self.validation_images) // self.batch_size)
         if self.samples:
@@ -183,7 +187,7 @@ class Recipe(Settings):
         return self.steps
 
     def planned_samples(self, train_count: int) -> int | None:
-        """Return the images that the budget comes to, repetitions counted; None if it is in seconds."""
+        """Return the images in the budget, repetitions counted; None if it is in seconds."""
         steps = self.planned_steps(train_count)
         return steps and steps * self.batch_size
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 TEST_SEED = 20_240_902
 """Draws the test images: the same for every engine, model and machine."""
 TEST_IMAGES = 2000
-"""So many test images are classified by every engine, unless the suite says otherwise."""
+"""Test images that every engine classifies, unless the suite says otherwise."""
 QUICK_TEST_IMAGES = 500
 GOLDEN_IMAGES = 64
-"""So many of them torch computes in float64 too."""
+"""Of them, those that torch computes in float64 too."""
 LAYER_IMAGES = 4
-"""So many of them, of which every value between images and logits is kept."""
+"""Of them, those of which every value between images and logits is kept."""
 
 
 @dataclass(frozen=True, slots=True)

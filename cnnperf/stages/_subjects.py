@@ -27,7 +27,7 @@ from cnnperf.task import Task
 IMAGES = 4096
 """So many of the images, or eight batches if that is more: enough to train on, and quick to load for each replicate."""
 STEPS = 3
-"""After so many steps the losses of the arms are compared."""
+"""After this number of steps the losses of the sides are compared."""
 
 
 @dataclass(frozen=True, slots=True)

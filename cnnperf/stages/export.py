@@ -45,13 +45,13 @@ that are no weights."""
 
 
 class Export(Settings):
-    """How a network is exported: the `[export]` section."""
+    """Export to ONNX: the operator set and the reference logits."""
 
     reads: ClassVar[tuple[str, ...]] = ("train",)
 
     opset: int | None = Field(default=None, ge=18, le=25, description="ONNX operator set; absent: torch's own choice.")
     test_images: int = Field(
-        default=TEST_IMAGES, ge=1, description="Test images whose logits are left for engines to be held to."
+        default=TEST_IMAGES, ge=1, description="Test images whose logits are stored as the reference for engines."
     )
 
     def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
@@ -123,7 +123,7 @@ def proved(
     """
     exact = of_torch.exact[: len(images)]
     if not np.isfinite(exact).all():
-        raise StageError("torch's own output is not finite (NaN or infinite); train the network anew")
+        raise StageError("torch's own output is not finite (NaN or infinite); train the network again")
     if not np.isfinite(of_file).all():
         raise StageError(f"the exported network is not torch's: its output is not finite (NaN or infinite); {cure}")
     unit = spread(exact)

@@ -27,10 +27,10 @@ NODE_RUNS = 20
 
 
 def measure(bench: Bench, settings: Infer) -> Iterator[Measurement]:
-    """Load the network into the task's engine, hold it to torch, time it alone, then in turns with torch.
+    """Load the network into the task's engine, compare its output with torch's, time it alone and in turns with torch.
 
     Raises EngineError where the engine is not there, StageError, after all is measured, for an engine that computes
-    something else, or whose pairs came to grief.
+    something else, or whose paired runs failed.
     """
     choice, base = settings.engine(bench.task.variant), baseline(bench.task.cell.model)
     sizes, fault = yield from _alone(bench, settings, choice)
@@ -47,7 +47,7 @@ def measure(bench: Bench, settings: Infer) -> Iterator[Measurement]:
 def _alone(
     bench: Bench, settings: Infer, choice: Choice
 ) -> Generator[Measurement, None, tuple[Sequence[int], str | None]]:
-    """Yield what an engine comes to by itself, and return its batch sizes for pairs and what is wrong with it.
+    """Yield an engine's own measurements, and return its batch sizes for pairs and its fault, if any.
 
     It is gone afterwards: beside a pair of processes it would take memory from them.
     """

@@ -1,4 +1,4 @@
-"""Say layer by layer what a step costs: time, arithmetic, memory, and how close it came to what the machine can do."""
+"""The cost of a step layer by layer: time, arithmetic, memory, and how close each is to the machine's peak."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ class Profiling:
 
 
 class Samples:
-    """What the timed steps came to, a lap a sample; of a layer, the mean over the steps in which it was met."""
+    """The timed steps, one lap per sample; for a layer, the mean over the steps in which it was called."""
 
     def __init__(self, device: Device) -> None:
         self.laps: list[sampling.Sample] = []

@@ -79,7 +79,7 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
 
 
 class Stopwatch:
-    """Seconds of what is not training."""
+    """Measures the seconds outside training."""
 
     def __init__(self, device: Device) -> None:
         self._device = device

@@ -318,7 +318,7 @@ def test_a_newer_opset_than_is_known_is_one_sentence(exported: Callable[..., Ben
     model = onnx.load(file)
     model.opset_import[0].version = 999
     onnx.save(model, file)
-    with pytest.raises(UsageError, match="is of opset 999, the newest known here is"):
+    with pytest.raises(UsageError, match="has opset 999, the newest that can be read is"):
         list(checked(file))
     with pytest.raises(StageError, match=r"onnxruntime cannot load it \(.*999") as caught:
         list(infer(made, QUICK))
