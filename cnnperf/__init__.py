@@ -14,46 +14,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnnperf.check import compare as compare
     from cnnperf.errors import CnnperfError as CnnperfError
     from cnnperf.errors import CnnperfWarning as CnnperfWarning
-    from cnnperf.layer_table import layers as layers
-    from cnnperf.leaderboard import curves as curves
-    from cnnperf.leaderboard import rank as rank
     from cnnperf.record import Machine as Machine
     from cnnperf.record import Measurement as Measurement
     from cnnperf.record import Record as Record
     from cnnperf.record import read as read
-    from cnnperf.runner import run as run
+    from cnnperf.regression.check import compare as compare
+    from cnnperf.regression.verdict import Comparison as Comparison
+    from cnnperf.regression.verdict import Verdict as Verdict
+    from cnnperf.running.runner import run as run
     from cnnperf.suite import Suite as Suite
     from cnnperf.suite import load_suite as load_suite
     from cnnperf.suite import plan as plan
+    from cnnperf.tables.layers import layers as layers
+    from cnnperf.tables.leaderboard import curves as curves
+    from cnnperf.tables.leaderboard import rank as rank
     from cnnperf.task import Cell as Cell
     from cnnperf.task import Choice as Choice
     from cnnperf.task import Provenance as Provenance
     from cnnperf.task import Task as Task
-    from cnnperf.verdict import Comparison as Comparison
-    from cnnperf.verdict import Verdict as Verdict
 
 _HOMES = {
     "CnnperfError": "errors",
     "CnnperfWarning": "errors",
-    "compare": "check",
-    "curves": "leaderboard",
-    "layers": "layer_table",
-    "rank": "leaderboard",
+    "compare": "regression.check",
+    "curves": "tables.leaderboard",
+    "layers": "tables.layers",
+    "rank": "tables.leaderboard",
     "Machine": "record",
     "Measurement": "record",
     "Record": "record",
     "read": "record",
-    "run": "runner",
+    "run": "running.runner",
     "Cell": "task",
     "Choice": "task",
     "Provenance": "task",
     "Suite": "suite",
     "Task": "task",
-    "Comparison": "verdict",
-    "Verdict": "verdict",
+    "Comparison": "regression.verdict",
+    "Verdict": "regression.verdict",
     "load_suite": "suite",
     "plan": "suite",
 }

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import settings
 from processes import interruptible
 
-from cnnperf._roofline import MEMORY_PROBE
 from cnnperf.record import Gpu, Machine, Measurement, Processor, Record
+from cnnperf.roofline import MEMORY_PROBE
 from cnnperf.task import Task
 
 # The same examples each time, and no limit on the time that a busy machine takes over one.

@@ -22,9 +22,9 @@ from typing import Any, Self
 import pytest
 from processes import environment
 
-from cnnperf import cli
+from cnnperf.cli import app as cli
 from cnnperf.errors import CnnperfWarning
-from cnnperf.process import Launch
+from cnnperf.ipc.process import Launch
 
 
 def called(*words: object, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -56,8 +56,8 @@ def called(*words: object, cwd: Path | None = None, **variables: str) -> subproc
 def workers_here() -> Iterator[None]:
     """Let preflight and the runner have their workers in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cnnperf.preflight.WorkerProcess", Worker)
-        patch.setattr("cnnperf.runner.WorkerProcess", Worker)
+        patch.setattr("cnnperf.running.preflight.WorkerProcess", Worker)
+        patch.setattr("cnnperf.running.runner.WorkerProcess", Worker)
         yield
 
 
@@ -106,7 +106,7 @@ class Worker:
     def _work(self) -> None:
         import torch
 
-        from cnnperf import worker
+        from cnnperf.workers import task as worker
 
         threads, random = torch.get_num_threads(), torch.get_rng_state()
         with pytest.MonkeyPatch.context() as patch, open(self._log, "w", encoding="utf-8") as log:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnnperf.errors import is_out_of_memory
-from cnnperf.worker import in_words
+from cnnperf.workers.task import in_words
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import cnnperf
-from cnnperf.leaderboard import report_of
 from cnnperf.registry import find
-from cnnperf.verdict import WRITERS
+from cnnperf.regression.verdict import WRITERS
+from cnnperf.tables.leaderboard import report_of
 
 GOLDEN = Path(__file__).parent / "golden"
 RUNS = sorted((GOLDEN / "smoke").iterdir())

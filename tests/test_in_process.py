@@ -12,9 +12,9 @@ from processes import completed, environment
 
 from cnnperf import record as store
 from cnnperf.errors import CnnperfError, SuiteError
-from cnnperf.preflight import Request, ask, prepare
 from cnnperf.record import Record
-from cnnperf.runner import Unwatched, execute
+from cnnperf.running.preflight import Request, ask, prepare
+from cnnperf.running.runner import Unwatched, execute
 from cnnperf.suite import parse
 
 DOCUMENT = {

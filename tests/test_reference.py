@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnnperf.process import WAITING
+from cnnperf.ipc.process import WAITING
 from cnnperf.task import DEFAULT_WAITING
 
 REFERENCE = Path(__file__).parent.parent / "results" / "reference"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cnnperf._roofline import Roofline
+from cnnperf.roofline import Roofline
 
 MACHINE = Roofline(flops_per_s=100e9, bytes_per_s=10e9, probe="conv 3×3")
 

@@ -13,7 +13,7 @@ from cnnperf.claims import Context
 from cnnperf.claims._stages import Made
 from cnnperf.datasets import Dataset
 from cnnperf.engines import Engine, Source
-from cnnperf.stages._samples import Inputs
+from cnnperf.inference.samples import Inputs
 from cnnperf.task import DEFAULT_WAITING
 
 PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {

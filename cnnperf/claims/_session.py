@@ -19,12 +19,12 @@ from pydantic import computed_field
 from cnnperf import registry
 from cnnperf.claims import Reading
 from cnnperf.claims._anonymous import anonymous, places
-from cnnperf.claims._worker import Order
 from cnnperf.errors import RunError, UsageError
-from cnnperf.machine import fingerprint, usable_cores
-from cnnperf.process import Launch, WorkerProcess, tail
+from cnnperf.ipc.process import Launch, WorkerProcess, tail
+from cnnperf.machine.fingerprint import fingerprint, usable_cores
 from cnnperf.record import Machine
 from cnnperf.task import Frozen
+from cnnperf.workers.claim import Order
 
 SCHEMA: Literal[1] = 1
 """Version of the document's form. 1: the first."""
@@ -217,7 +217,7 @@ def _outcome(name: str, test: SelfTest, scratch: Path, end: float, watcher: Watc
 
 
 def _child(mode: str, order: Order, log: Path, threads: int | None = None) -> WorkerProcess:
-    launch = Launch(command=(sys.executable, "-m", "cnnperf.claims._worker"), threads=threads)
+    launch = Launch(command=(sys.executable, "-m", "cnnperf.workers.claim"), threads=threads)
     return WorkerProcess(mode, order.model_dump_json(), log=log, launch=launch)
 
 

@@ -13,9 +13,9 @@ from cnnperf import record as store
 from cnnperf.claims import Context, NotApplicable
 from cnnperf.datasets import Dataset, open_arrays
 from cnnperf.errors import StageError
-from cnnperf.preflight import Ready, Request, prepare
 from cnnperf.record import Record
-from cnnperf.runner import Unwatched, execute
+from cnnperf.running.preflight import Ready, Request, prepare
+from cnnperf.running.runner import Unwatched, execute
 from cnnperf.suite import parse
 
 IMPORT_LOG = "PYTHONPROFILEIMPORTTIME"

@@ -10,7 +10,7 @@ from cnnperf.claims import Bar, Context, Reading
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from cnnperf.stages._arithmetic import Arithmetic
+    from cnnperf.profiling.arithmetic import Arithmetic
 
 CLAIM = "The multiply-accumulates of a layer are those that are counted by hand, in each direction."
 LIMIT_S = 60.0
@@ -67,9 +67,9 @@ def _network(groups: int = 4) -> nn.Module:
 
 
 def _counted(model: nn.Module, images: Tensor) -> Arithmetic:
-    from cnnperf.stages._arithmetic import Arithmetic
-    from cnnperf.stages._layer_hooks import Hooks
-    from cnnperf.stages._layers import discover
+    from cnnperf.profiling.arithmetic import Arithmetic
+    from cnnperf.profiling.hooks import Hooks
+    from cnnperf.profiling.layers import discover
 
     arithmetic = Arithmetic()
     with Hooks(discover(model, lambda: model(images)), arithmetic) as hooks, arithmetic.counting():

@@ -11,11 +11,11 @@ from cnnperf.claims import Bar, Context, Reading
 from cnnperf.errors import StageError
 
 if TYPE_CHECKING:
-    from cnnperf.duet import Played
-    from cnnperf.duet_arms import Contest
-    from cnnperf.duet_pair import Fault
-    from cnnperf.gate import Result
-    from cnnperf.rule import Decision
+    from cnnperf.duet.pair import Fault
+    from cnnperf.duet.schedule import Played
+    from cnnperf.duet.sides import Contest
+    from cnnperf.regression.gate import Result
+    from cnnperf.regression.rule import Decision
 
 CLAIM = "The gate of `cnnperf ab` calls nothing worse that is unchanged, and finds what is 5 % slower."
 LIMIT_S = None
@@ -33,8 +33,8 @@ ALL = Bar.within(0, "a slowdown of 5 % of so few cells is found in 95 runs of 10
 
 def check(context: Context) -> Iterator[Reading]:
     """Compare small cells of `cnnperf doctor` on the device with themselves, then with themselves slowed by 5 %."""
-    from cnnperf.gate_verdict import comparison
-    from cnnperf.rehearsal import CANDIDATES
+    from cnnperf.regression.gate_verdict import comparison
+    from cnnperf.regression.rehearsal import CANDIDATES
 
     end, ready = time.monotonic() + context.seconds, _cells(context)
     shares = (UNCHANGED_SHARE, 1.0)
@@ -91,9 +91,9 @@ def _count(what: str, of: int, figure: int, reading: int, interval: tuple[float,
 
 
 def _cells(context: Context) -> tuple[Contest, ...]:
-    from cnnperf.duet_arms import contests
-    from cnnperf.preflight import Request, prepare
-    from cnnperf.rehearsal import METRICS, SUITE
+    from cnnperf.duet.sides import contests
+    from cnnperf.regression.rehearsal import METRICS, SUITE
+    from cnnperf.running.preflight import Request, prepare
     from cnnperf.suite import parse
 
     names = MODELS[: max(1, int(context.seconds // CELL_S))]
@@ -104,8 +104,8 @@ def _cells(context: Context) -> tuple[Contest, ...]:
 
 
 def _compared(context: Context, ready: Sequence[Contest], candidate: Any, seconds: float, name: str) -> Result:
-    from cnnperf.duet_arms import Arm
-    from cnnperf.gate import compare
+    from cnnperf.duet.sides import Arm
+    from cnnperf.regression.gate import compare
 
     return compare(
         Arm(name="this code"),

@@ -10,7 +10,7 @@ from cnnperf.claims import Bar, Context, Reading
 from cnnperf.claims._stages import ENGINES, ran
 from cnnperf.claims._turns import in_turns
 from cnnperf.engines import Engine, Images
-from cnnperf.sampling import Plan, sample
+from cnnperf.timing.sampling import Plan, sample
 
 CLAIM = "The latency of ONNX Runtime is that of a bare loop over the same session, and no call returns early."
 LIMIT_S = 200.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cnnperf.claims import Bar, Context, NotApplicable, Reading
 
 if TYPE_CHECKING:
-    from cnnperf.stages import Bench
+    from cnnperf.bench import Bench
 
 CLAIM = "The rows of a layer profile add up to a step without hooks, and that is a step written by hand."
 LIMIT_S = 150.0
@@ -28,11 +28,11 @@ STEP = Bar.within(0.15, "both are taken in one process, one after the other: wha
 
 def check(context: Context) -> Iterator[Reading]:
     """Profile training steps of a small residual network, and time bare steps before and after."""
-    from cnnperf.layer_table import profiles
-    from cnnperf.machine import fingerprint
+    from cnnperf.machine.fingerprint import fingerprint
+    from cnnperf.profiling.settings import Profile
     from cnnperf.record import Record
-    from cnnperf.stages._profile_settings import Profile
     from cnnperf.stages.profile import measure
+    from cnnperf.tables.layers import profiles
 
     bench = _bench(context)
     bare = _bare_step(bench)
@@ -78,8 +78,8 @@ def _bench(context: Context) -> Bench:
     import torch
 
     from cnnperf import registry
+    from cnnperf.bench import Bench
     from cnnperf.datasets import Roots
-    from cnnperf.stages import Bench
     from cnnperf.task import Cell, Choice, Task
 
     torch.set_num_threads(context.threads)

@@ -22,7 +22,7 @@ TRIALS = 4
 def check(context: Context) -> Iterator[Reading]:
     """Compare the engine's parity with a session opened by hand; double weights; read ONNX Runtime's own profile."""
     from cnnperf.claims._onnx import inputs, logits, session
-    from cnnperf.stages._samples import Golden
+    from cnnperf.inference.samples import Golden
 
     made = ran(context, "engines", ENGINES)
     file, golden = made.artifact("export", "onnx"), Golden.read(made.artifact("export", "golden"))
@@ -82,7 +82,7 @@ def _planted(context: Context, made: Made, file: Path, golden: object) -> Iterat
 
 def _refuses(context: Context, made: Made, file: Path, golden: object) -> bool:
     from cnnperf.claims._onnx import engine, inputs
-    from cnnperf.stages._parity import Parity
+    from cnnperf.inference.parity import Parity
 
     parity = Parity(engine(context, made, file), inputs(made.dataset), golden, {}, 1.0)  # type: ignore[arg-type]
     for _ in parity.measured((1, 2, 32)):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cnnperf.claims import Bar, Context, Reading
 from cnnperf.claims._turns import in_turns
-from cnnperf.sampling import collector_off, take
+from cnnperf.timing.sampling import collector_off, take
 
 CLAIM = "The seconds of a call in a sample are those of a bare loop."
 LIMIT_S = 60.0

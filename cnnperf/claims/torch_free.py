@@ -36,6 +36,6 @@ def check(context: Context) -> Iterator[Reading]:
 def imported(log: Path) -> int:
     """Count the modules of torch in a log of imports. Raises StageError for a log that names no module at all."""
     lines = re.findall(r"^import time:.*\|\s*(\S+)$", log.read_text(errors="replace"), re.MULTILINE)
-    if "cnnperf.worker" not in lines and "cnnperf.registry" not in lines:
+    if "cnnperf.workers.task" not in lines and "cnnperf.registry" not in lines:
         raise StageError(f"{log.name}: the interpreter logged no imports")
     return sum(name.partition(".")[0] in ("torch", "_torch", "torchvision") for name in lines)

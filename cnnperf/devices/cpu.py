@@ -12,7 +12,7 @@ from time import perf_counter
 
 import psutil
 
-from cnnperf.machine import available_memory_bytes, cpu_name
+from cnnperf.machine.fingerprint import available_memory_bytes, cpu_name
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")

@@ -12,7 +12,7 @@ from pydantic import Field
 from cnnperf.engines import Source, require
 from cnnperf.engines.onnxruntime import Session
 from cnnperf.errors import StageError
-from cnnperf.machine import cpu_flags
+from cnnperf.machine.fingerprint import cpu_flags
 from cnnperf.onnx_file import first_line
 
 NEEDS: tuple[str, ...] = ("export",)

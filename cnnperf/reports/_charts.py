@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cnnperf.reports._vega import STEP, Chart, axis, cut, lines, log_axis, names_within, series, shapes, tips, words
-from cnnperf.table import Column, Row, Table
+from cnnperf.tables.table import Column, Row, Table
 
 OUTCOMES = {
     "worse": ("var(--worse)", "triangle-down"),

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cnnperf.table import Column
+from cnnperf.tables.table import Column
 
 UNBOUNDED = 10_000
 """Columns of a terminal that no table fills."""

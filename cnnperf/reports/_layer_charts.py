@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from cnnperf.layer_table import DIRECTIONS
 from cnnperf.reports._vega import STEP, Chart, Spec, bars, cut, log_axis, series, shapes, tips
-from cnnperf.table import Row, Table
+from cnnperf.tables.layers import DIRECTIONS
+from cnnperf.tables.table import Row, Table
 
 
 def layer_times(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:

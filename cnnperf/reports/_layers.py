@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cnnperf._roofline import EXCESS, is_above
-from cnnperf.layer_table import BYTES, DIRECTIONS, UNITS, LayerProfile, steps_of, summed
 from cnnperf.reports._fit import fit, left_out, widen
 from cnnperf.reports._readable import MISSING, generated, scaled
-from cnnperf.table import Column, Row
+from cnnperf.roofline import EXCESS, is_above
+from cnnperf.tables.layers import BYTES, DIRECTIONS, UNITS, LayerProfile, steps_of, summed
+from cnnperf.tables.table import Column, Row
 
 BAR = 6
 """Cells of a full bar; it stands for the column's largest value."""

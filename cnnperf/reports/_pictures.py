@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 from PIL import Image
 
-from cnnperf.table import Row
+from cnnperf.tables.table import Row
 
 RIGHT, WRONG = 4, 12
 """How many are shown of either."""

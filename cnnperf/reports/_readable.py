@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from cnnperf.stats import Interval
-from cnnperf.table import DOUBT, Column, Row, Table
+from cnnperf.tables.table import DOUBT, Column, Row, Table
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING
 
 MISSING = "–"

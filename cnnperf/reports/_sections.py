@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnperf.engine_table import PLOT
-from cnnperf.layer_table import steps_of
 from cnnperf.reports import _charts, _layer_charts
 from cnnperf.reports._pictures import chosen, data_uris
 from cnnperf.reports._readable import generated
 from cnnperf.reports._vega import Chart
-from cnnperf.table import Report, Row, Table
+from cnnperf.tables.engines import PLOT
+from cnnperf.tables.layers import steps_of
+from cnnperf.tables.table import Report, Row, Table
 
 CELL = ("run", "dataset", "data", "model", "device")
 TASK = (*CELL, "repeat")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnperf.table import Column, Row, Table
+from cnnperf.tables.table import Column, Row, Table
 
 Spec = dict[str, Any]
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cnnperf.reports._fit import fit, left_out, widen
 from cnnperf.reports._readable import alarm, best, cell, footnotes, head, remarks, title, visible
-from cnnperf.table import Column, Report, Table
+from cnnperf.tables.table import Column, Report, Table
 
 
 def write(report: Report, out: TextIO) -> None:

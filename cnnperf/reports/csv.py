@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import TextIO
 
-from cnnperf.table import Report, Table, Value
+from cnnperf.tables.table import Report, Table, Value
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")
 """How a text begins that a spreadsheet would run, line ends being \\n. Source: OWASP, CSV Injection."""

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from cnnperf.errors import UsageError
 from cnnperf.reports._readable import MISSING, alarm, best, footnotes, interval, scaled, title, visible
-from cnnperf.table import DOUBT, Column, Report, Table
+from cnnperf.tables.table import DOUBT, Column, Report, Table
 
 PAGE = Path(__file__).with_name("_page")
 """Templates, style and scripts; vega 6.4.0 and vega-lite 6.4.3 as the npm registry has them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TextIO
 
-from cnnperf.table import Report
+from cnnperf.tables.table import Report
 
 
 def write(report: Report, out: TextIO) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from cnnperf.reports._readable import alarm, best, cell, footnotes, head, remarks, title, visible
-from cnnperf.table import Column, Report, Row, Table
+from cnnperf.tables.table import Column, Report, Row, Table
 
 
 def write(report: Report, out: TextIO) -> None:

@@ -21,19 +21,20 @@ from pydantic import Field
 from torch import nn
 
 from cnnperf import registry
+from cnnperf.bench import Bench, Settings
 from cnnperf.datasets import Roots
 from cnnperf.engines import require
 from cnnperf.engines.torch import network
 from cnnperf.errors import StageError
-from cnnperf.machine import fingerprint
+from cnnperf.inference import golden_file
+from cnnperf.inference.golden import golden, rounding
+from cnnperf.inference.parity import spread
+from cnnperf.inference.samples import LAYER_IMAGES, QUICK_TEST_IMAGES, TEST_IMAGES, Golden, Inputs, save_values
+from cnnperf.inference.source import source_of
+from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.onnx_file import first_line, look
 from cnnperf.record import Measurement
-from cnnperf.stages import Bench, Settings, _golden_file
-from cnnperf.stages._golden import golden, rounding
-from cnnperf.stages._parity import spread
-from cnnperf.stages._samples import LAYER_IMAGES, QUICK_TEST_IMAGES, TEST_IMAGES, Golden, Inputs, save_values
 from cnnperf.stages._single import single
-from cnnperf.stages._source import source_of
 from cnnperf.task import Scalar
 
 EXTERNAL_BYTES = 2 * 10**9
@@ -77,7 +78,7 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     if bench.task.cell.model.is_onnx:
         copy(Path(bench.task.cell.model.name), path)
         yield from checked(path)
-        of_file = _golden_file.golden(path, inputs, settings.test_images)
+        of_file = golden_file.golden(path, inputs, settings.test_images)
         of_file.save(left)
         _keep_layers(bench, path, inputs.test(of_file.indices[:LAYER_IMAGES]))
         return
@@ -108,8 +109,8 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
 
 def _keep_layers(bench: Bench, path: Path, images: NDArray[np.float32]) -> NDArray[np.float64]:
     """Leave the artifact `layers`, every value of the file's graph, and return its logits in float64."""
-    exact = _golden_file.in_float64(path, images)
-    save_values(_golden_file.layer_values(path, images, exact), bench.artifact("layers", "layers.npz"))
+    exact = golden_file.in_float64(path, images)
+    save_values(golden_file.layer_values(path, images, exact), bench.artifact("layers", "layers.npz"))
     return next(iter(exact.values()))
 
 

@@ -6,18 +6,18 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 
+from cnnperf.bench import Bench
 from cnnperf.engines import Engine, baseline
 from cnnperf.errors import StageError
+from cnnperf.inference.pairs import speedups
+from cnnperf.inference.parity import Parity
+from cnnperf.inference.samples import Golden, Inputs, read_values
+from cnnperf.inference.settings import Infer as Infer
+from cnnperf.inference.source import import_packages, loaded
+from cnnperf.inference.throughput import Timing
 from cnnperf.onnx_file import stored_bytes
 from cnnperf.record import Measurement
-from cnnperf.stages import Bench
-from cnnperf.stages._infer_settings import Infer as Infer
-from cnnperf.stages._pairs import speedups
-from cnnperf.stages._parity import Parity
-from cnnperf.stages._samples import Golden, Inputs, read_values
 from cnnperf.stages._single import single
-from cnnperf.stages._source import import_packages, loaded
-from cnnperf.stages._throughput import Timing
 from cnnperf.task import Choice, Scalar
 
 COMMON_BATCH_SIZE = 32
@@ -88,7 +88,7 @@ def _golden(bench: Bench, settings: Infer, engine: Engine, inputs: Inputs) -> Go
     left: Path | None = bench.found("golden")
     if left:
         return Golden.read(left)
-    from cnnperf.stages._golden import golden
+    from cnnperf.inference.golden import golden
 
     return golden(engine.model, inputs, bench.device.torch_name, settings.test_images)  # type: ignore[attr-defined]
 
@@ -98,7 +98,7 @@ def _layers(bench: Bench, choice: Choice, engine: Engine, inputs: Inputs, batch_
     tags: Mapping[str, Scalar] = {"engine": str(choice), "batch_size": batch_size}
     images = inputs.batch(batch_size)
     if choice.name == "torch":
-        from cnnperf.stages._torch_layers import layer_times
+        from cnnperf.profiling.torch_layers import layer_times
 
         for layer in layer_times(engine.model, images, bench.device, NODE_RUNS):  # type: ignore[attr-defined]
             yield _node_time(layer.name, layer.kind, layer.times, **tags)

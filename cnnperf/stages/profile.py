@@ -10,25 +10,25 @@ from statistics import fmean
 import torch
 from torch import nn
 
-from cnnperf import sampling
+from cnnperf.bench import Bench
 from cnnperf.devices import Device
-from cnnperf.disturbance import Disturbance, read
 from cnnperf.errors import StageError
+from cnnperf.machine.disturbance import Disturbance, read
+from cnnperf.profiling.arithmetic import Arithmetic, Work
+from cnnperf.profiling.hooks import Hooks
+from cnnperf.profiling.layer_time import Direction, LayerTimer
+from cnnperf.profiling.layers import DATA, OPTIMIZER, Structure, discover, removed
+from cnnperf.profiling.memory import AllocatorPeak, Owners, SavedTensors
+from cnnperf.profiling.probes import probe
+from cnnperf.profiling.settings import Profile
+from cnnperf.profiling.step import BACKWARD, FORWARD, STEPS, Marks, Step, restored
+from cnnperf.profiling.trace import allocation_peak, write_trace
 from cnnperf.record import Measurement
-from cnnperf.stages import Bench
-from cnnperf.stages._arithmetic import Arithmetic, Work
-from cnnperf.stages._layer_hooks import Hooks
-from cnnperf.stages._layer_time import Direction, LayerTimer
-from cnnperf.stages._layers import DATA, OPTIMIZER, Structure, discover, removed
-from cnnperf.stages._memory import AllocatorPeak, Owners, SavedTensors
-from cnnperf.stages._optimise import DTYPES
-from cnnperf.stages._profile_settings import Profile
-from cnnperf.stages._profile_step import BACKWARD, FORWARD, STEPS, Marks, Step, restored
-from cnnperf.stages._roofline import probe
-from cnnperf.stages._setup import Data, Network, frozen_heap
 from cnnperf.stages._single import single
-from cnnperf.stages._trace import allocation_peak, write_trace
 from cnnperf.task import Scalar
+from cnnperf.timing import sampling
+from cnnperf.training.optimise import DTYPES
+from cnnperf.training.setup import Data, Network, frozen_heap
 
 LAP_S = 0.1
 """How long a device that is not waited for in training is left to itself here: long against what a lap begins with,

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from cnnperf.bench import Bench
 from cnnperf.devices import Device
 from cnnperf.record import Measurement
-from cnnperf.stages import Bench
-from cnnperf.stages._evaluate import SHARE, Outcome, affordable
-from cnnperf.stages._images import subset
-from cnnperf.stages._loop import Training
-from cnnperf.stages._peak import Memory
-from cnnperf.stages._recipe import Recipe
-from cnnperf.stages._setup import Data, Network, Rehearsal, frozen_heap
 from cnnperf.stages._single import single
 from cnnperf.task import Scalar
+from cnnperf.training.evaluate import SHARE, Outcome, affordable
+from cnnperf.training.images import subset
+from cnnperf.training.loop import Training
+from cnnperf.training.peak import Memory
+from cnnperf.training.recipe import Recipe
+from cnnperf.training.setup import Data, Network, Rehearsal, frozen_heap
 
 EXAMPLES = 25
 """Test images to keep of those classified rightly, and of those classified wrongly."""

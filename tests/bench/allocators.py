@@ -22,8 +22,8 @@ from typing import Any, get_args
 from waiting import BATCH_SIZE, prepared
 
 from cnnperf import registry
-from cnnperf.machine import cpu_name, usable_cores
-from cnnperf.process import Launch
+from cnnperf.ipc.process import Launch
+from cnnperf.machine.fingerprint import cpu_name, usable_cores
 from cnnperf.task import Allocator
 
 COLUMNS = ("round", "allocator", "network", "call", "batch_size", "seconds", "page_faults", "threads", "cpu")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from cnnperf import registry
+from cnnperf.bench import Bench
 from cnnperf.datasets import Roots
 from cnnperf.devices.cpu import acquire
-from cnnperf.machine import fingerprint
+from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.record import Record
-from cnnperf.stages import Bench
 from cnnperf.task import Cell, Choice, Task
 
 

@@ -12,17 +12,17 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from cnnperf import registry
-from cnnperf._engine_ranks import LEVEL
+from cnnperf.bench import Bench
 from cnnperf.engines import Engine
-from cnnperf.sampling import Plan, sample
-from cnnperf.stages import Bench
-from cnnperf.stages._infer_settings import Infer
-from cnnperf.stages._pairs import speedups
-from cnnperf.stages._samples import Inputs
-from cnnperf.stages._source import loaded
-from cnnperf.stages._throughput import WARMUP_S
+from cnnperf.inference.pairs import speedups
+from cnnperf.inference.samples import Inputs
+from cnnperf.inference.settings import Infer
+from cnnperf.inference.source import loaded
+from cnnperf.inference.throughput import WARMUP_S
 from cnnperf.stats import SignedRanks
+from cnnperf.tables.engine_ranks import LEVEL
 from cnnperf.task import Choice
+from cnnperf.timing.sampling import Plan, sample
 
 pytest.importorskip("onnxruntime")
 

@@ -14,9 +14,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from cnnperf import models, registry
-from cnnperf.stages._optimise import Step
-from cnnperf.stages._recipe import Recipe
 from cnnperf.task import Choice
+from cnnperf.training.optimise import Step
+from cnnperf.training.recipe import Recipe
 
 SHAPE = (3, 32, 32)
 BATCH_SIZE = 8

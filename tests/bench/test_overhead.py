@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from cnnperf.machine import fingerprint
-from cnnperf.preflight import Ready, Request, prepare
-from cnnperf.process import Launch, WorkerProcess
-from cnnperf.runner import Envelope
+from cnnperf.ipc.process import Launch, WorkerProcess
+from cnnperf.machine.fingerprint import fingerprint
+from cnnperf.running.preflight import Ready, Request, prepare
+from cnnperf.running.runner import Envelope
 from cnnperf.suite import parse
 
 BARE = """

@@ -10,9 +10,9 @@ from pathlib import Path
 from furnished import NETWORKS, furnish
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from cnnperf.leaderboard import report_of
 from cnnperf.record import Record
 from cnnperf.reports.html import write
+from cnnperf.tables.leaderboard import report_of
 
 
 def test_the_page_of_seven_networks_is_written_in_half_a_second(

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from cnnperf.stages import Bench
-from cnnperf.stages._infer_settings import Infer
-from cnnperf.stages._parity import Parity
-from cnnperf.stages._samples import Golden, Inputs, read_values
-from cnnperf.stages._source import loaded
+from cnnperf.bench import Bench
+from cnnperf.inference.parity import Parity
+from cnnperf.inference.samples import Golden, Inputs, read_values
+from cnnperf.inference.settings import Infer
+from cnnperf.inference.source import loaded
 from cnnperf.task import Choice
 
 onnx = pytest.importorskip("onnx")

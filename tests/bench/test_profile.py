@@ -15,17 +15,17 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from scipy.stats import spearmanr
 
 from cnnperf import models, registry
-from cnnperf._roofline import EXCESS, MEMORY_PROBE, Roofline
+from cnnperf.bench import Bench
 from cnnperf.datasets import Roots
 from cnnperf.devices.cpu import acquire
-from cnnperf.layer_table import DIRECTIONS, LayerProfile, profiles
-from cnnperf.machine import fingerprint, usable_cores
+from cnnperf.machine.fingerprint import fingerprint, usable_cores
+from cnnperf.profiling.probes import COPIES
+from cnnperf.profiling.settings import Profile
 from cnnperf.record import Record
-from cnnperf.stages import Bench
-from cnnperf.stages._profile_settings import Profile
-from cnnperf.stages._roofline import COPIES
+from cnnperf.roofline import EXCESS, MEMORY_PROBE, Roofline
 from cnnperf.stages.profile import measure
-from cnnperf.table import Row
+from cnnperf.tables.layers import DIRECTIONS, LayerProfile, profiles
+from cnnperf.tables.table import Row
 from cnnperf.task import Cell, Choice, Task
 
 BATCH_SIZE = 32

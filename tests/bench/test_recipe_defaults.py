@@ -12,9 +12,9 @@ import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from cnnperf import models, registry
-from cnnperf.machine import usable_cores
-from cnnperf.stages._recipe import Recipe
+from cnnperf.machine.fingerprint import usable_cores
 from cnnperf.task import Choice
+from cnnperf.training.recipe import Recipe
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 TURNS = 15

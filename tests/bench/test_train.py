@@ -22,8 +22,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from cnnperf import registry
-from cnnperf.machine import cpu_name, usable_cores
-from cnnperf.process import Launch
+from cnnperf.ipc.process import Launch
+from cnnperf.machine.fingerprint import cpu_name, usable_cores
 
 CHILD = Path(__file__).with_name("training.py")
 ROUNDS = int(os.environ.get("CNNPERF_BENCH_ROUNDS", "8"))

@@ -108,15 +108,16 @@ def take_turns(train: Callable[[int], None]) -> None:
 
 def train_by_the_stage(dataset: Dataset, model: str, memory_format: str, batch_size: int, folder: Path) -> None:
     """Answer for the stage, which lets go of its clock wherever it reports its training accuracy."""
+    from cnnperf.bench import Bench
     from cnnperf.devices.cpu import acquire
-    from cnnperf.stages import Bench, _loop
-    from cnnperf.stages._recipe import Recipe
     from cnnperf.stages.train import measure
     from cnnperf.task import Cell, Task
+    from cnnperf.training import loop
+    from cnnperf.training.recipe import Recipe
 
     say("ready")
     steps, turns = heard()
-    _loop.POINTS = turns
+    loop.POINTS = turns
     recipe = Recipe(
         steps=turns * steps,
         batch_size=batch_size,

@@ -22,8 +22,8 @@ from time import perf_counter
 from typing import Any
 
 from cnnperf import models, registry
-from cnnperf.machine import cpu_name, usable_cores
-from cnnperf.process import Launch
+from cnnperf.ipc.process import Launch
+from cnnperf.machine.fingerprint import cpu_name, usable_cores
 from cnnperf.task import Cell, Choice, Task
 
 POLICIES: dict[str, dict[str, str]] = {
@@ -100,11 +100,11 @@ def _answer() -> None:
 
 def prepared(name: str) -> tuple[Callable[[], Any], Any, Any]:
     """Return what takes a network's training step, the network and a batch of its images, N×3×32×32."""
+    from cnnperf.bench import Bench
     from cnnperf.datasets import Roots
     from cnnperf.devices.cpu import acquire
-    from cnnperf.stages import Bench
-    from cnnperf.stages._recipe import Recipe
-    from cnnperf.stages._setup import Data, Network
+    from cnnperf.training.recipe import Recipe
+    from cnnperf.training.setup import Data, Network
 
     choice = Choice(name=name)
     recommended = models.recipe(choice, "cifar10", "cpu")

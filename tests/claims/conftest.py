@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from stand_ins import SMALL, Lagging
 
-from cnnperf import sampling
 from cnnperf.claims import Context, _stages, _torch_work
 from cnnperf.devices.cpu import acquire
+from cnnperf.timing import sampling
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from stand_ins import verdicts
 
 from cnnperf.claims import Context
 from cnnperf.claims.arithmetic import check
-from cnnperf.stages import _arithmetic
 
 
 def test_it_holds(context: Callable[..., Context]) -> None:
@@ -21,7 +20,7 @@ def test_it_holds(context: Callable[..., Context]) -> None:
 
 def test_it_fails_for_torchs_own_formula(context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch) -> None:
     """Which forgets the groups in a convolution's backward, and nothing else."""
-    monkeypatch.setattr(_arithmetic, "OWN_FORMULAS", {})
+    monkeypatch.setattr("cnnperf.profiling.arithmetic.OWN_FORMULAS", {})
     failed = [reading.quantity for reading in check(context()) if reading.verdict == "failed"]
     assert failed == ["grouped, backward"]
 

@@ -6,7 +6,7 @@ import pytest
 from stand_ins import verdicts
 
 from cnnperf.claims.gate import MODELS, readings, slowdown
-from cnnperf.rehearsal import SUITE
+from cnnperf.regression.rehearsal import SUITE
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from stand_ins import Lagging, verdicts
 
-from cnnperf import sampling
 from cnnperf.claims import latency
 from cnnperf.claims.latency import Loops, compared
+from cnnperf.timing import sampling
 
 IMAGES = np.zeros((1, 1, 2, 2), np.float32)
 

@@ -8,8 +8,8 @@ import pytest
 
 from cnnperf.claims import Context, layers
 from cnnperf.claims.layers import check
+from cnnperf.profiling.layer_time import LayerTimer
 from cnnperf.stages import profile
-from cnnperf.stages._layer_time import LayerTimer
 
 
 @pytest.fixture(autouse=True)

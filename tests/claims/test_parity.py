@@ -11,8 +11,8 @@ from stand_ins import verdicts
 from cnnperf.claims import Context, parity
 from cnnperf.claims._stages import Made
 from cnnperf.claims.parity import check
-from cnnperf.stages._parity import Parity
-from cnnperf.stages._samples import Golden
+from cnnperf.inference.parity import Parity
+from cnnperf.inference.samples import Golden
 
 AGREES, FROM_TORCH, CLASSES, REFUSED, ACCEPTED, PROVIDER = range(6)
 
@@ -44,7 +44,7 @@ def test_it_fails_for_a_parity_that_refuses_all(
     context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file as exported is not to be refused."""
-    monkeypatch.setattr("cnnperf.stages._parity.CAP", 0.0)
+    monkeypatch.setattr("cnnperf.inference.parity.CAP", 0.0)
     found = verdicts(check(context()))
     assert (found[REFUSED], found[ACCEPTED]) == ("held", "failed")
 

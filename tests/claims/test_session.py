@@ -15,7 +15,7 @@ from cnnperf import registry
 from cnnperf.claims import _session, gate
 from cnnperf.claims._session import FILE, SelfTest, begun, chosen, run
 from cnnperf.errors import UsageError
-from cnnperf.process import Launch, WorkerProcess
+from cnnperf.ipc.process import Launch, WorkerProcess
 
 CHILDREN = Path(__file__).parent / "children.py"
 

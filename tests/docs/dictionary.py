@@ -7,10 +7,16 @@ from dataclasses import dataclass
 
 from doc_table import table
 
-from cnnperf import campaign, engine_table, layer_table, profile_table, run_table, sight_table, verdict_table
-from cnnperf._columns import COLUMNS, FURTHER
-from cnnperf.leaderboard import CURVES
-from cnnperf.table import Column
+from cnnperf.regression import campaign
+from cnnperf.tables import engines as engine_table
+from cnnperf.tables import layers as layer_table
+from cnnperf.tables import predictions as sight_table
+from cnnperf.tables import profiles as profile_table
+from cnnperf.tables import runs as run_table
+from cnnperf.tables import verdicts as verdict_table
+from cnnperf.tables.columns import COLUMNS, FURTHER
+from cnnperf.tables.leaderboard import CURVES
+from cnnperf.tables.table import Column
 
 
 @dataclass(frozen=True, slots=True)

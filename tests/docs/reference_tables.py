@@ -16,11 +16,12 @@ from unittest import mock
 
 from doc_table import table
 
-from cnnperf import engine_table, profile_table
-from cnnperf._columns import COLUMNS
-from cnnperf._engine_ranks import DISAGREES
 from cnnperf.reports import console
-from cnnperf.table import Column, Report, Table
+from cnnperf.tables import engines as engine_table
+from cnnperf.tables import profiles as profile_table
+from cnnperf.tables.columns import COLUMNS
+from cnnperf.tables.engine_ranks import DISAGREES
+from cnnperf.tables.table import Column, Report, Table
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 Rows = list[dict[str, str]]

@@ -9,7 +9,7 @@ from typing import Any
 from doc_table import table
 
 from cnnperf import datasets, engines, models, registry
-from cnnperf._suite_schema import suite_schema
+from cnnperf.workers.schema import suite_schema
 
 GIVEN = {"models": models.GIVEN, "datasets": datasets.GIVEN, "devices": (), "engines": engines.GIVEN}
 """What each room's verb is given by cnnperf, and no suite says."""

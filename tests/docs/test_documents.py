@@ -10,8 +10,8 @@ import pytest
 import reference_tables
 import suite_format
 
-from cnnperf import campaign
-from cnnperf.rule import TYPICAL_DEVIATIONS, Rule, power
+from cnnperf.regression import campaign
+from cnnperf.regression.rule import TYPICAL_DEVIATIONS, Rule, power
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(

@@ -15,8 +15,8 @@ from cnnperf import registry
 from cnnperf.models import GIVEN, create
 from cnnperf.models import recipe as recommended
 from cnnperf.models._recipes import mirrored
-from cnnperf.stages._recipe import BUDGETS, Recipe
 from cnnperf.task import Choice
+from cnnperf.training.recipe import BUDGETS, Recipe
 
 NAMES = registry.names("models")
 SHAPES = [(1, 28, 28), (3, 32, 32)]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cnnperf.errors import UsageError
 from cnnperf.models import speedrun
-from cnnperf.stages._recipe import Recipe
+from cnnperf.training.recipe import Recipe
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cnnperf import record
-from cnnperf.leaderboard import report_of
 from cnnperf.record import Measurement, Record
-from cnnperf.table import Report
+from cnnperf.tables.leaderboard import report_of
+from cnnperf.tables.table import Report
 
 GOLDEN = Path(__file__).parent.parent / "data"
 

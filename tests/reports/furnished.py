@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cnnperf import record as store
-from cnnperf._roofline import MEMORY_PROBE
 from cnnperf.record import Measurement, Record
+from cnnperf.roofline import MEMORY_PROBE
 from cnnperf.task import Task
 
 Trained = Callable[..., Record]

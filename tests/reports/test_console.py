@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from cnnperf.reports.console import write
-from cnnperf.table import Report, Row
+from cnnperf.tables.table import Report, Row
 
 SCALES = {"%": 0.01, "µs": 1e-6, "ms": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnperf.reports.csv import write
-from cnnperf.table import Column, Report, Table
+from cnnperf.tables.table import Column, Report, Table
 
 
 def written(report: Report) -> str:

@@ -17,11 +17,11 @@ import pytest
 from furnished import ERROR, HOSTILE, NETWORKS, furnish, m
 
 from cnnperf.errors import UsageError
-from cnnperf.leaderboard import report_of
 from cnnperf.record import Record
 from cnnperf.reports.csv import write as write_csv
 from cnnperf.reports.html import LIBRARY, PAGE, SYMBOLS, write
-from cnnperf.table import Report
+from cnnperf.tables.leaderboard import report_of
+from cnnperf.tables.table import Report
 
 Trained = Callable[..., Record]
 VOID = {"meta", "img", "input", "link", "br"}

@@ -6,7 +6,7 @@ import io
 import json
 
 from cnnperf.reports.json import write
-from cnnperf.table import Report
+from cnnperf.tables.table import Report
 
 
 def test_rows_come_back_with_null_for_what_is_missing(report: Report) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from cnnperf.layer_table import LayerProfile, profiles
 from cnnperf.record import Record
 from cnnperf.reports._layers import write
+from cnnperf.tables.layers import LayerProfile, profiles
 
 UNITS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from cnnperf.reports.markdown import write
-from cnnperf.table import Report
+from cnnperf.tables.table import Report
 
 
 def written(report: Report) -> str:

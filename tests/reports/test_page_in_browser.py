@@ -15,12 +15,12 @@ import pytest
 from furnished import NETWORKS, furnish
 
 import cnnperf
-from cnnperf._columns import COLUMNS
-from cnnperf.engine_table import ON_LEADERBOARD
-from cnnperf.leaderboard import report_of
 from cnnperf.record import Record
 from cnnperf.reports.csv import write as write_csv
 from cnnperf.reports.html import write
+from cnnperf.tables.columns import COLUMNS
+from cnnperf.tables.engines import ON_LEADERBOARD
+from cnnperf.tables.leaderboard import report_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

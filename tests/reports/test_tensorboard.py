@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from passes import structure_of
 from PIL import Image
 from processes import started, until
-from profiling import structure_of
 from torch import nn
 
 from cnnperf import record
 from cnnperf.errors import UsageError
+from cnnperf.profiling.hooks import Hooks
+from cnnperf.profiling.trace import write_trace
 from cnnperf.record import Measurement, Record
 from cnnperf.reports._tensorboard import BORDER, CAPTION, SCALE, grid, write
-from cnnperf.stages._layer_hooks import Hooks
-from cnnperf.stages._trace import write_trace
 
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 PROFILER = "pytorch_profiler"

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from cnnperf import registry
+from cnnperf.bench import Bench
 from cnnperf.datasets import Roots
+from cnnperf.inference.parity import Parity
+from cnnperf.inference.samples import Golden, Inputs, read_values
+from cnnperf.inference.source import loaded
 from cnnperf.record import Record
-from cnnperf.stages import Bench
-from cnnperf.stages._parity import Parity
-from cnnperf.stages._samples import Golden, Inputs, read_values
-from cnnperf.stages._source import loaded
 from cnnperf.stages.export import Export
 from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import Infer

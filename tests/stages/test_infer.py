@@ -16,28 +16,28 @@ from processes import completed
 from pydantic import ValidationError
 
 from cnnperf import models
-from cnnperf.baton import Taken
+from cnnperf.bench import Bench
 from cnnperf.devices import Numerics
 from cnnperf.devices._driver import Gpu
 from cnnperf.devices.cuda import Cuda
-from cnnperf.duet import Conditions
+from cnnperf.duet.schedule import Conditions
+from cnnperf.duet.turns import Taken
 from cnnperf.engines.onnxruntime import load as load_onnxruntime
 from cnnperf.errors import EngineError, StageError, UsageError
-from cnnperf.leaderboard import report_of
+from cnnperf.inference.pairs import Played, measured
+from cnnperf.inference.source import loaded, source_of
 from cnnperf.models import resnet
-from cnnperf.preflight import Request, prepare
 from cnnperf.record import Measurement, Record
-from cnnperf.runner import Unwatched, execute
-from cnnperf.sampling import Sample
-from cnnperf.stages import Bench
-from cnnperf.stages._pairs import Played, measured
-from cnnperf.stages._source import loaded, source_of
+from cnnperf.running.preflight import Request, prepare
+from cnnperf.running.runner import Unwatched, execute
 from cnnperf.stages.export import Export, checked, sources
 from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import COMMON_BATCH_SIZE, Infer
 from cnnperf.stages.infer import measure as infer
 from cnnperf.suite import parse
+from cnnperf.tables.leaderboard import report_of
 from cnnperf.task import DEFAULT_WAITING, Choice, Waiting
+from cnnperf.timing.sampling import Sample
 
 onnx = pytest.importorskip("onnx")
 
@@ -172,7 +172,7 @@ def test_loading_imports_nothing_while_it_is_timed(
     assert course == [f"import {engine}", "clock", f"load {engine}"]
     code = (
         "import sys\n"
-        "from cnnperf.stages._source import import_packages\n"
+        "from cnnperf.inference.source import import_packages\n"
         "from cnnperf.task import Choice\n"
         f"import_packages(Choice(name={engine!r}))\n"
         "print(*(name in sys.modules for name in ('torch', 'torch._dynamo', 'onnxruntime')))"
@@ -425,8 +425,8 @@ def test_auto_doubles_the_batch_and_parity_is_held_at_the_largest(
     exported: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batch sizes are powers of two from one, the bound is said, and parity holds at the largest of them."""
-    monkeypatch.setattr("cnnperf.stages._throughput.RISE", 0.0)
-    monkeypatch.setattr("cnnperf.stages._throughput.LARGEST", 128)
+    monkeypatch.setattr("cnnperf.inference.throughput.RISE", 0.0)
+    monkeypatch.setattr("cnnperf.inference.throughput.LARGEST", 128)
     found = list(infer(exported(), QUICK.model_copy(update={"batch_sizes": "auto"})))
     sizes = [m.tags["batch_size"] for m in named(found, "infer.latency")]
     assert sizes == [2**i for i in range(len(sizes))]
@@ -499,7 +499,7 @@ def engine_rows(record: Record, run: Path) -> list[Any]:
 LACKS_TORCH = """
 import sys
 from cnnperf import registry
-import cnnperf.stages.infer, cnnperf.engine_worker
+import cnnperf.stages.infer, cnnperf.workers.paired_engine
 for name in ("onnxruntime", "onnxruntime_int8"):
     registry.module("engines", name)
 import onnxruntime, onnxruntime.quantization

@@ -16,24 +16,26 @@ import torch
 from fake_cuda import numerics_kept
 from processes import completed
 
-from cnnperf.baton import Opening
+from cnnperf.bench import Bench
 from cnnperf.devices import cuda
+from cnnperf.duet.turns import Opening
 from cnnperf.engines import onnxruntime as runtime_engine
 from cnnperf.engines import torch as torch_engine
 from cnnperf.errors import EngineError
+from cnnperf.inference.samples import Inputs
+from cnnperf.inference.source import source_of
+from cnnperf.profiling.settings import Profile
 from cnnperf.record import Measurement, Record
-from cnnperf.sampling import Plan, settle, take
-from cnnperf.stages import Bench, _subjects, profile
-from cnnperf.stages._profile_settings import Profile
-from cnnperf.stages._recipe import Recipe
-from cnnperf.stages._samples import Inputs
-from cnnperf.stages._source import source_of
+from cnnperf.stages import profile
 from cnnperf.stages.export import Export
 from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import Infer
 from cnnperf.stages.infer import measure as infer
 from cnnperf.stages.train import measure as train
 from cnnperf.task import Choice
+from cnnperf.timing.sampling import Plan, settle, take
+from cnnperf.training.recipe import Recipe
+from cnnperf.workers import subjects
 
 pytestmark = pytest.mark.cuda
 Make = Callable[..., Bench]
@@ -157,10 +159,10 @@ def test_engines_wait_for_the_gpu(exported: Make) -> None:
 def test_a_duet_s_subject_runs(on_cuda: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str) -> None:
     """On the device that the cell names, in samples that wait for it."""
     made = on_cuda()
-    monkeypatch.setattr(_subjects, "open_arrays", lambda *_: made.dataset)
+    monkeypatch.setattr(subjects, "open_arrays", lambda *_: made.dataset)
     chosen = {"validation_images": 0, "batch_size": 32, "optimizer": "nesterov", "steps": 1}
     task = made.task.model_copy(update={"settings": chosen}).model_dump(mode="json")
-    subject = _subjects.prepare(Opening(task=task, metric=metric, folder=tmp_path, store=tmp_path, leads=True))
+    subject = subjects.prepare(Opening(task=task, metric=metric, folder=tmp_path, store=tmp_path, leads=True))
     calls, warmup = settle(subject.call, subject.synchronize, Plan(warmup_s=2.0))
     assert calls >= 1
     assert all(sample.wall_s > 0 for sample in warmup.samples)

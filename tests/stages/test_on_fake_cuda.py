@@ -16,26 +16,31 @@ from fake_cuda import BLOCK, INDEX, FakeCuda, installed
 from processes import completed
 from torch import Tensor, nn
 
-from cnnperf import sampling
-from cnnperf._roofline import MEMORY_PROBE
-from cnnperf.baton import Opening
+from cnnperf.bench import Bench
 from cnnperf.datasets import Dataset
 from cnnperf.devices import cuda
 from cnnperf.devices._tf32 import tf32_allowed
+from cnnperf.duet.turns import Opening
 from cnnperf.engines import torch as torch_engine
+from cnnperf.inference.golden import golden
+from cnnperf.inference.samples import Inputs
+from cnnperf.inference.source import source_of
+from cnnperf.profiling import probes
+from cnnperf.profiling.hooks import Hooks
+from cnnperf.profiling.layers import discover
+from cnnperf.profiling.memory import AllocatorPeak
+from cnnperf.profiling.settings import Profile
 from cnnperf.record import Measurement
-from cnnperf.sampling import Plan, settle, take
-from cnnperf.stages import Bench, _golden, _loop, _roofline, _subjects, profile
-from cnnperf.stages._layer_hooks import Hooks
-from cnnperf.stages._layers import discover
-from cnnperf.stages._memory import AllocatorPeak
-from cnnperf.stages._profile_settings import Profile
-from cnnperf.stages._recipe import Recipe
-from cnnperf.stages._samples import Inputs
-from cnnperf.stages._setup import Data, Network, Rehearsal
-from cnnperf.stages._source import source_of
+from cnnperf.roofline import MEMORY_PROBE
+from cnnperf.stages import profile
 from cnnperf.stages.train import measure as train
 from cnnperf.task import Choice
+from cnnperf.timing import sampling
+from cnnperf.timing.sampling import Plan, settle, take
+from cnnperf.training import loop
+from cnnperf.training.recipe import Recipe
+from cnnperf.training.setup import Data, Network, Rehearsal
+from cnnperf.workers import subjects
 
 MakeBench = Callable[..., Bench]
 MakeRecipe = Callable[..., Recipe]
@@ -105,7 +110,7 @@ def test_a_budget_in_seconds_is_the_device_s_seconds(gpu: FakeCuda, on_gpu: Make
     with gpu.running():
         found = list(train(made, chosen))
     [steps] = named(found, "train.steps")
-    assert 1.0 <= named(found, "train.seconds")[0].values[0] < 1.0 + _loop.LAP_S
+    assert 1.0 <= named(found, "train.seconds")[0].values[0] < 1.0 + loop.LAP_S
     assert steps.values[0] == pytest.approx(1.0 / busy_s, rel=0.1)
 
 
@@ -151,12 +156,12 @@ def test_a_duet_times_the_device(
 ) -> None:  # fmt: skip
     """The subject of a duet, its device found by the cell's own options, in samples that wait for it."""
     made = on_gpu(data=dataset(train=400))
-    monkeypatch.setattr(_subjects, "open_arrays", lambda *_: made.dataset)
+    monkeypatch.setattr(subjects, "open_arrays", lambda *_: made.dataset)
     chosen = {"validation_images": 0, "batch_size": 32, "optimizer": "nesterov", "steps": 1}
     task = made.task.model_copy(update={"settings": chosen})
     opening = Opening(task=task.model_dump(mode="json"), metric=metric, folder=tmp_path, store=tmp_path, leads=True)
     with gpu.running():
-        subject = _subjects.prepare(opening)
+        subject = subjects.prepare(opening)
         calls, _ = settle(subject.call, subject.synchronize, Plan(warmup_s=1.0))
         before = gpu.timeline.launched.total()
         found = take(subject.call, calls, subject.synchronize)
@@ -183,10 +188,10 @@ def test_torch_s_engine_waits_for_its_device(gpu: FakeCuda, on_gpu: MakeBench) -
 @pytest.fixture
 def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SQUARES", "LARGE_SQUARES"):
-        monkeypatch.setattr(_roofline, name, (32,))
+        monkeypatch.setattr(probes, name, (32,))
     for name in ("CONVOLUTIONS", "LARGE_CONVOLUTIONS"):
-        monkeypatch.setattr(_roofline, name, ((3, 2, 4, 8),))
-    monkeypatch.setattr(_roofline, "COPIES", {MEMORY_PROBE: 2**10})
+        monkeypatch.setattr(probes, name, ((3, 2, 4, 8),))
+    monkeypatch.setattr(probes, "COPIES", {MEMORY_PROBE: 2**10})
 
 
 @pytest.mark.parametrize("mode", ["train", "infer"])
@@ -239,10 +244,10 @@ def test_a_lap_is_waited_for_once(gpu: FakeCuda) -> None:
 def test_a_probe_does_not_pay_for_its_launch(gpu: FakeCuda) -> None:
     """Many calls lie between two marks, and their work is divided by the device's time."""
     image = torch.zeros(2)
-    probe = _roofline.Probe("addition", 7.0, lambda: image + 1)
+    probe = probes.Probe("addition", 7.0, lambda: image + 1)
     with gpu.running():
-        values = list(_roofline._values(probe, gpu.device))
-    assert len(values) >= _roofline.LEAST
+        values = list(probes._values(probe, gpu.device))
+    assert len(values) >= probes.LEAST
     assert values == pytest.approx([7.0 / gpu.timeline.kernel_s] * len(values), rel=0.002)
 
 
@@ -251,9 +256,9 @@ def test_a_probe_does_not_pay_for_its_launch(gpu: FakeCuda) -> None:
 def test_float32_is_probed_in_tf32_apart(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
     """The ceiling is of what the device is told; the other precision has a metric of its own, and the switches."""
     seen: list[tuple[bool, bool]] = []
-    monkeypatch.setattr(_roofline, "arithmetic", lambda *_: iter([noting(seen)]))
+    monkeypatch.setattr(probes, "arithmetic", lambda *_: iter([noting(seen)]))
     with installed(tf32=allowed) as gpu, gpu.running():
-        found = list(_roofline.probe(gpu.device, torch.float32))
+        found = list(probes.probe(gpu.device, torch.float32))
         assert tf32_allowed() == (allowed, allowed)
     assert list(dict.fromkeys(seen)) == [(allowed, allowed), (not allowed, not allowed)]
     other = "fp32" if allowed else "tf32"
@@ -262,9 +267,9 @@ def test_float32_is_probed_in_tf32_apart(monkeypatch: pytest.MonkeyPatch, allowe
     assert [m.tags["probe"] for m in others] == [m.tags["probe"] for m in ceilings]
 
 
-def noting(seen: list[Any]) -> _roofline.Probe:
+def noting(seen: list[Any]) -> probes.Probe:
     """Return a probe that notes torch's switches for TF32."""
-    return _roofline.Probe("notes", 1.0, lambda: (seen.append(tf32_allowed()), torch.zeros(1)))
+    return probes.Probe("notes", 1.0, lambda: (seen.append(tf32_allowed()), torch.zeros(1)))
 
 
 class Noting(nn.Module):
@@ -285,7 +290,7 @@ def test_golden_logits_are_never_computed_in_tf32(bench: MakeBench) -> None:
     """Whatever the device is told; afterwards the switches are as they were."""
     with installed(tf32=True) as gpu:
         model, made = Noting().eval(), replace(bench(), device=gpu.device)
-        _golden.golden(model, Inputs.of(made), "cpu", 50)
+        golden(model, Inputs.of(made), "cpu", 50)
         assert tf32_allowed() == (True, True)
     assert model.seen == {(False, False)}
 
@@ -351,7 +356,7 @@ from cnnperf.devices import cuda
 from cnnperf.devices._driver import Gpu
 from cnnperf.engines import onnxruntime as engine
 from cnnperf.record import Record
-from cnnperf.stages import Bench
+from cnnperf.bench import Bench
 from cnnperf.stages.infer import Infer, measure
 from cnnperf.task import Task
 
@@ -376,7 +381,7 @@ device = registry.find("devices", "cuda")()
 dataset = pickle.loads(Path(dataset).read_bytes())
 bench = Bench(task, device, dataset, Path(run), lambda **_: None, {}, {"export": record})
 settings = Infer(engines=("onnxruntime",), batch_sizes="auto", samples=11, seconds=0.0, pairs=0, test_images=50)
-import cnnperf.stages._throughput as throughput
+import cnnperf.inference.throughput as throughput
 throughput.LARGEST = 4
 for found in measure(bench, settings):
     if "peak" in found.metric:

@@ -18,16 +18,18 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from cnnperf import sampling
-from cnnperf._roofline import MEMORY_PROBE
+from cnnperf.bench import Bench
 from cnnperf.devices.cpu import acquire
 from cnnperf.errors import StageError, UsageError
+from cnnperf.profiling import probes
+from cnnperf.profiling.settings import Profile
+from cnnperf.profiling.step import restored
+from cnnperf.profiling.trace import Marker
 from cnnperf.record import Measurement, Record
-from cnnperf.stages import Bench, _roofline, profile
-from cnnperf.stages._profile_settings import Profile
-from cnnperf.stages._profile_step import restored
-from cnnperf.stages._trace import Marker
+from cnnperf.roofline import MEMORY_PROBE
+from cnnperf.stages import profile
 from cnnperf.stages.profile import measure
+from cnnperf.timing import sampling
 
 MakeBench = Callable[..., Bench]
 TRAINING = {"validation_images": 100, "batch_size": 32, "optimizer": "nesterov"}
@@ -35,10 +37,10 @@ TRAINING = {"validation_images": 100, "batch_size": 32, "optimizer": "nesterov"}
 
 @pytest.fixture(autouse=True)
 def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_roofline, "SQUARES", (64,))
-    monkeypatch.setattr(_roofline, "CONVOLUTIONS", ((3, 2, 4, 8),))
-    monkeypatch.setattr(_roofline, "COPIES", {MEMORY_PROBE: 2**16})
-    monkeypatch.setattr(_roofline, "PROBE_S", 0.0)
+    monkeypatch.setattr(probes, "SQUARES", (64,))
+    monkeypatch.setattr(probes, "CONVOLUTIONS", ((3, 2, 4, 8),))
+    monkeypatch.setattr(probes, "COPIES", {MEMORY_PROBE: 2**16})
+    monkeypatch.setattr(probes, "PROBE_S", 0.0)
 
 
 def settings(**section: Any) -> Profile:
@@ -212,7 +214,7 @@ def test_the_trace_names_the_layers(bench: MakeBench) -> None:
 def test_weights_come_from_the_training_where_it_ran(bench: MakeBench, tmp_path: Path) -> None:
     """And what does not fit is a failure in words."""
     made = bench()
-    from cnnperf.stages._setup import Data, Network
+    from cnnperf.training.setup import Data, Network
 
     recipe = settings().recipe(32)
     model = Network.build(made, recipe, Data.load(made, recipe)).model
@@ -294,14 +296,14 @@ def test_a_network_that_returns_no_tensor_is_refused(bench: MakeBench, mode: str
 
 def test_every_probe_is_named_and_kept() -> None:
     """Products, convolutions in both formats, copies: all samples of each."""
-    found = list(_roofline.probe(acquire(), torch.float32))
+    found = list(probes.probe(acquire(), torch.float32))
     assert [m.tags["probe"] for m in found] == [
         "matmul 64×64",
         "conv 3×3 2×4×8×8 NCHW",
         "conv 3×3 2×4×8×8 NHWC",
         MEMORY_PROBE,
     ]
-    assert all(len(m.values) == _roofline.LEAST and min(m.values) > 0 for m in found)
+    assert all(len(m.values) == probes.LEAST and min(m.values) > 0 for m in found)
 
 
 def test_the_marker_closes_what_it_opens() -> None:

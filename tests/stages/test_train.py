@@ -17,16 +17,19 @@ import pytest
 import torch
 from processes import completed, started
 
-from cnnperf import models, sampling
-from cnnperf._columns import COLUMNS
+from cnnperf import models
+from cnnperf.bench import Bench
 from cnnperf.datasets import Dataset
 from cnnperf.devices.cpu import Cpu, acquire
 from cnnperf.errors import StageError, UsageError
 from cnnperf.record import Measurement
-from cnnperf.stages import Bench, _clock, _evaluate, _loop, _setup
-from cnnperf.stages._peak import Memory
-from cnnperf.stages._recipe import Recipe
 from cnnperf.stages.train import measure
+from cnnperf.tables.columns import COLUMNS
+from cnnperf.timing import sampling
+from cnnperf.training import loop, setup
+from cnnperf.training.evaluate import POINTS, SHARE, Evaluator
+from cnnperf.training.peak import Memory
+from cnnperf.training.recipe import Recipe
 
 MakeBench = Callable[..., Bench]
 MakeRecipe = Callable[..., Recipe]
@@ -74,13 +77,13 @@ def test_laps_of_many_steps_end_with_the_step_that_uses_the_budget_up(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lap that takes longer than was foreseen stops where the budget or a point of the curve does."""
-    monkeypatch.setattr(_loop, "BRIEF_LAP_S", 1e6)
-    monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, 4))
+    monkeypatch.setattr(loop, "BRIEF_LAP_S", 1e6)
+    monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 4))
     Ticking(monkeypatch)
     reads: list[int] = []
-    read = _loop.Clock.read
-    monkeypatch.setattr(_loop.Clock, "read", lambda clock: (reads.append(1), read(clock)))
-    monkeypatch.setattr(_loop.Training, "_lap_steps", lambda training: 1000)
+    read = loop.Clock.read
+    monkeypatch.setattr(loop.Clock, "read", lambda clock: (reads.append(1), read(clock)))
+    monkeypatch.setattr(loop.Training, "_lap_steps", lambda training: 1000)
     found = list(measure(bench(), recipe(seconds=20.0)))
     assert value(found, "steps") == 20
     assert [m.tags["step"] for m in named(found, "train_accuracy")] == [5, 10, 15, 20]
@@ -91,7 +94,7 @@ def test_hits_are_counted_batch_by_batch() -> None:
     """The classes with the highest logits against the labels, for each of several batches."""
     logits = torch.eye(4)[torch.tensor([[0, 1, 2], [3, 3, 3]])]
     answers = list(zip(logits, torch.tensor([[0, 1, 3], [0, 1, 3]]), strict=True))
-    assert _loop.right_of_each(answers) == [2, 1]
+    assert loop.right_of_each(answers) == [2, 1]
 
 
 def test_the_leaderboard_s_columns_have_the_units_that_are_measured(bench: MakeBench, recipe: MakeRecipe) -> None:
@@ -106,8 +109,8 @@ def test_the_steps_tell_what_they_stand_on(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CPU time and switches now and then, what the machine did meanwhile, and in words what disturbed it."""
-    monkeypatch.setattr(_clock, "SAMPLE_S", 0.0)
-    monkeypatch.setattr(_loop, "BRIEF_LAP_S", 0.0)
+    monkeypatch.setattr("cnnperf.timing.clock.SAMPLE_S", 0.0)
+    monkeypatch.setattr(loop, "BRIEF_LAP_S", 0.0)
     delays = itertools.count(step=0.002)
     monkeypatch.setattr(sampling, "run_delay_s", lambda: next(delays))
     found = list(measure(bench(), recipe(steps=5)))
@@ -124,10 +127,10 @@ class Ticking:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        evaluate = _evaluate.Evaluator.__call__
+        evaluate = Evaluator.__call__
         monkeypatch.setattr(Cpu, "mark", lambda device: self.pass_by(1))
         monkeypatch.setattr(
-            _evaluate.Evaluator, "__call__", lambda *given, **named: (self.pass_by(1000), evaluate(*given, **named))[1]
+            Evaluator, "__call__", lambda *given, **named: (self.pass_by(1000), evaluate(*given, **named))[1]
         )
 
     def pass_by(self, seconds: float) -> float:
@@ -138,11 +141,11 @@ class Ticking:
 
 def test_clock_counts_training_only(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither evaluations nor reports to the screen take any of its time."""
-    monkeypatch.setattr(_loop, "VALIDATION_SHARE", math.inf)
-    monkeypatch.setattr(_loop, "SHARE", math.inf)
-    monkeypatch.setattr(_loop, "REPORT_S", 0.0)
-    monkeypatch.setattr(_loop, "BRIEF_LAP_S", 0.0)
-    monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, 3))
+    monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
+    monkeypatch.setattr(loop, "SHARE", math.inf)
+    monkeypatch.setattr(loop, "REPORT_S", 0.0)
+    monkeypatch.setattr(loop, "BRIEF_LAP_S", 0.0)
+    monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 3))
     clock = Ticking(monkeypatch)
     seen: list[dict[str, float]] = []
     made = bench(progress=lambda **numbers: (clock.pass_by(1000), seen.append(numbers)))
@@ -189,8 +192,8 @@ import torch
 from cnnperf import registry
 from cnnperf.datasets import Roots
 from cnnperf.devices.cpu import acquire
-from cnnperf.stages import Bench
-from cnnperf.stages._recipe import Recipe
+from cnnperf.bench import Bench
+from cnnperf.training.recipe import Recipe
 from cnnperf.stages.train import measure
 from cnnperf.task import Cell, Choice, Task
 
@@ -217,11 +220,11 @@ def test_two_fresh_processes_give_the_same_curve(tmp_path: Path) -> None:
 
 def test_evaluation_leaves_no_trace(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss curve is the same to the last bit, be the network evaluated after every step or only at the end."""
-    monkeypatch.setattr(_loop, "VALIDATION_SHARE", 0.0)
+    monkeypatch.setattr(loop, "VALIDATION_SHARE", 0.0)
     seldom = losses(bench(dropout=0.5), recipe(steps=12))
-    monkeypatch.setattr(_loop, "VALIDATION_SHARE", math.inf)
-    monkeypatch.setattr(_loop, "SHARE", math.inf)
-    monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, 12))
+    monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
+    monkeypatch.setattr(loop, "SHARE", math.inf)
+    monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 12))
     found = list(measure(bench(dropout=0.5), recipe(steps=12)))
     assert len(named(found, "validation_accuracy")) == 12
     assert named(found, "loss")[0].values == seldom
@@ -232,18 +235,18 @@ def test_warm_up_leaves_no_trace_in_the_curve(
 ) -> None:
     """The curve does not know how long the warm-up was."""
     curve = losses(bench(dropout=0.5), recipe())
-    monkeypatch.setattr(_setup, "WARMUP_STEPS", 5)
+    monkeypatch.setattr(setup, "WARMUP_STEPS", 5)
     assert losses(bench(dropout=0.5), recipe()) == curve
 
 
 def test_warm_up_leaves_no_trace_in_the_network(bench: MakeBench, recipe: MakeRecipe) -> None:
     """Weights, statistics, gradients, modes and random numbers are as they were, to the bit."""
     made, settings = bench(dropout=0.5), recipe(optimizer="muon")
-    data = _setup.Data.load(made, settings)
-    network = _setup.Network.build(made, settings, data)
+    data = setup.Data.load(made, settings)
+    network = setup.Network.build(made, settings, data)
     before = {name: tensor.clone() for name, tensor in network.model.state_dict().items()}
     state = torch.random.get_rng_state()
-    rehearsal = _setup.Rehearsal(made, settings, data, network)
+    rehearsal = setup.Rehearsal(made, settings, data, network)
     assert len(list(rehearsal.memory(Memory(made.device)))) in (0, 2)
     step_s = rehearsal.warm_up()
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.model.state_dict().items())
@@ -256,9 +259,9 @@ def test_warm_up_leaves_no_trace_in_the_network(bench: MakeBench, recipe: MakeRe
 
 def test_a_step_leaves_no_tensor_behind(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many are alive after the last step as after the second: small ones that stay are what fragments memory."""
-    monkeypatch.setattr(_loop, "REPORT_S", 0.0)
-    monkeypatch.setattr(_loop, "BRIEF_LAP_S", 0.0)
-    monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, 1))
+    monkeypatch.setattr(loop, "REPORT_S", 0.0)
+    monkeypatch.setattr(loop, "BRIEF_LAP_S", 0.0)
+    monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 1))
     alive: list[int] = []
     made = bench(progress=lambda **_: alive.append(sum(isinstance(o, torch.Tensor) for o in gc.get_objects())))
     list(measure(made, recipe(steps=10, train_accuracy="after_step")))
@@ -274,9 +277,9 @@ def test_loss_that_is_not_finite_ends_the_training(bench: MakeBench, recipe: Mak
 
 def test_target_stops_early(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the target is reached, training ends, and the time to it is that of the evaluation that saw it."""
-    monkeypatch.setattr(_loop, "VALIDATION_SHARE", math.inf)
-    monkeypatch.setattr(_loop, "SHARE", math.inf)
-    monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, most))
+    monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
+    monkeypatch.setattr(loop, "SHARE", math.inf)
+    monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, most))
     found = list(measure(bench(), recipe(epochs=20, lr=0.01, target_accuracy=0.8)))
     (reached,) = named(found, "time_to_target")
     last = named(found, "validation_accuracy")[-1]
@@ -291,9 +294,9 @@ def test_target_may_leave_the_training_to_its_budget(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With stop_at_target false, the time is that of the first evaluation that saw it, and the budget is used up."""
-    monkeypatch.setattr(_loop, "VALIDATION_SHARE", math.inf)
-    monkeypatch.setattr(_loop, "SHARE", math.inf)
-    monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, most))
+    monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
+    monkeypatch.setattr(loop, "SHARE", math.inf)
+    monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, most))
     found = list(measure(bench(), recipe(epochs=20, lr=0.01, target_accuracy=0.8, stop_at_target=False)))
     (reached,) = named(found, "time_to_target")
     first = next(m for m in named(found, "validation_accuracy") if m.values[0] >= 0.8)
@@ -318,7 +321,7 @@ def test_without_validation_images_there_is_no_validation(bench: MakeBench, reci
 
 def test_points_say_where_they_stand(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last evaluation stands at the end and counts all the validation images there are."""
-    monkeypatch.setattr("cnnperf.stages._loop.SHARE", 1e9)  # On a busy machine there is no time for the last one.
+    monkeypatch.setattr("cnnperf.training.loop.SHARE", 1e9)  # On a busy machine there is no time for the last one.
     found = list(measure(bench(), recipe(epochs=2)))
     last = named(found, "validation_accuracy")[-1]
     assert last.tags["step"] == 24
@@ -410,8 +413,8 @@ import torch
 from cnnperf import registry
 from cnnperf.datasets import Roots
 from cnnperf.devices.cpu import acquire
-from cnnperf.stages import Bench, _loop
-from cnnperf.stages._recipe import Recipe
+from cnnperf.bench import Bench, _loop
+from cnnperf.training.recipe import Recipe
 from cnnperf.stages.train import measure
 from cnnperf.task import Cell, Choice, Task
 
@@ -492,19 +495,19 @@ def test_a_device_that_computes_behind_our_back_is_waited_for_seldom(
 ) -> None:
     """Laps of many steps give the curve that single steps give, and stop at the same step."""
     curve = losses(bench(), recipe(steps=30))
-    original = _loop.Training.__init__
+    original = loop.Training.__init__
 
     def patient(self: Any, *arguments: Any) -> None:
         original(self, *arguments)
         self._waits = True
 
-    monkeypatch.setattr(_loop.Training, "__init__", patient)
+    monkeypatch.setattr(loop.Training, "__init__", patient)
     made = bench()
     reads: list[int] = []
-    read = _loop.Clock.read
-    monkeypatch.setattr(_loop.Clock, "read", lambda clock: (reads.append(1), read(clock)))
+    read = loop.Clock.read
+    monkeypatch.setattr(loop.Clock, "read", lambda clock: (reads.append(1), read(clock)))
     assert losses(made, recipe(steps=30)) == curve
-    assert len(reads) <= _evaluate.POINTS
+    assert len(reads) <= POINTS
 
 
 def test_recipe_that_the_dataset_does_not_allow_is_refused(bench: MakeBench, recipe: MakeRecipe) -> None:
@@ -526,9 +529,9 @@ def test_validation_leaves_time_for_the_test(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there is no time for more, one validation is made and no other."""
-    monkeypatch.setattr(_loop, "VALIDATION_SHARE", math.inf)
-    monkeypatch.setattr(_loop, "SHARE", 0.0)
-    monkeypatch.setattr(_loop, "pace", lambda count, image_s, seconds, most: (count, 12))
+    monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
+    monkeypatch.setattr(loop, "SHARE", 0.0)
+    monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 12))
     found = list(measure(bench(), recipe(steps=12)))
     assert len(named(found, "validation_accuracy")) == 1
     assert len(named(found, "train_accuracy")) == 12
@@ -540,7 +543,7 @@ def test_evaluation_takes_at_most_a_quarter(
     """Where there is room for it, all evaluation together keeps to the rule."""
     data = dataset(train=6000, test=6000)
     found = list(measure(bench(data=data), recipe(seconds=1.5, validation_images=3000)))
-    assert value(found, "evaluation_seconds") <= _evaluate.SHARE * value(found, "seconds")
+    assert value(found, "evaluation_seconds") <= SHARE * value(found, "seconds")
 
 
 AS_PUBLISHED = {
@@ -570,7 +573,7 @@ def test_reading_after_the_step_sees_what_the_step_taught(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a rate of 0 the readings agree batch by batch; where something is learned, the later one is higher."""
-    monkeypatch.setattr(_loop, "AFTER_STEP_EVERY", 1)
+    monkeypatch.setattr(loop, "AFTER_STEP_EVERY", 1)
     readings = []
     for lr in (0.0, 0.01):
         found = list(measure(bench(), recipe(**AS_PUBLISHED | {"lr": lr})))
@@ -591,8 +594,8 @@ def test_readings_leave_no_trace_in_the_training(bench: MakeBench, recipe: MakeR
 def test_clock_does_not_count_readings(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look at a batch after the step takes a thousand seconds, and each step still a second."""
     clock = Ticking(monkeypatch)
-    again = _evaluate.Evaluator.again
-    monkeypatch.setattr(_evaluate.Evaluator, "again", lambda *batch: (clock.pass_by(1000), again(*batch))[1])
+    again = Evaluator.again
+    monkeypatch.setattr(Evaluator, "again", lambda *batch: (clock.pass_by(1000), again(*batch))[1])
     found = list(measure(bench(), recipe(**AS_PUBLISHED)))
     assert named(found, "step_time")[0].values == (1.0,) * 45
 
@@ -601,6 +604,6 @@ def test_test_curve_is_drawn_whatever_it_costs(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A point that was asked for is not passed over, be the share of evaluation used up."""
-    monkeypatch.setattr(_loop, "VALIDATION_SHARE", 0.0)
+    monkeypatch.setattr(loop, "VALIDATION_SHARE", 0.0)
     found = list(measure(bench(), recipe(**AS_PUBLISHED, test_images=50)))
     assert [m.tags["n"] for m in named(found, "epoch_test_accuracy")] == [50] * 3

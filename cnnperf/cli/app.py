@@ -1,0 +1,83 @@
+"""The command line: thin commands over the library; stdout carries the result, stderr everything else."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from cnnperf.cli import ab, campaign, check, data, doctor, infer, profile, report, run, selftest, tensorboard
+from cnnperf.errors import CnnperfError, CnnperfWarning, UsageError
+
+app = typer.Typer(
+    help="Benchmark convolutional networks: trained on real data, each in its own process, every raw sample kept.",
+    epilog="Begin with: cnnperf run quickstart",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command line; an error that the user can correct is printed as one sentence and sets the exit status."""
+    warnings.showwarning = _show_warning
+    # SIGTERM ends a command as Ctrl-C does: the child stopped, the records kept.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app()
+    except CnnperfError as error:
+        print(f"cnnperf: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        print(f"cnnperf {version_of('cnnperf')}")
+        raise typer.Exit
+
+
+# Entered in the order in which the help lists them.
+run.add_commands(app)
+report.add_commands(app)
+
+
+@app.command("list")
+def list_(
+    room: Annotated[
+        str,
+        typer.Argument(metavar="ROOM", help="models, datasets, devices, engines, stages, reports, claims, suites."),
+    ],
+) -> None:
+    """List the names that a suite can use, one per line."""
+    from cnnperf.registry import VERBS, names, unknown
+    from cnnperf.suite import shipped
+
+    if room != "suites" and room not in VERBS:
+        raise UsageError(unknown("room", room, [*VERBS, "suites"]))
+    for name in shipped() if room == "suites" else names(room):
+        print(name)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of suite files, for editors that complete and check TOML."""
+    from cnnperf.running.preflight import ask
+
+    print(ask("--schema", ""))
+
+
+for each in (data, profile, infer, tensorboard, check, ab):
+    each.add_commands(app)
+for each in (doctor, selftest, campaign):
+    each.add_commands(app)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **rest: Any) -> None:
+    print(f"cnnperf: warning: {message}" if issubclass(category, CnnperfWarning) else message, file=sys.stderr)

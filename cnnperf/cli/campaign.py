@@ -1,0 +1,84 @@
+"""The commands of the A/A campaign: `cnnperf campaign measure` and `cnnperf campaign report`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def measure(
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or the name of a suite that ships: aa.")],
+    *,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the campaign; each run makes a folder in it.")],
+    occasion: Annotated[str, typer.Option(metavar="NAME", help="Name of the occasion, such as the day and the hour.")],
+    condition: Annotated[
+        str,
+        typer.Option(
+            metavar="C",
+            help="quiet; neighbour: another process keeps one core busy; shared: the machine has other work.",
+        ),
+    ] = "quiet",
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Threads of each side, instead of the suite's.")
+    ] = None,
+    pairs: Annotated[
+        int, typer.Option(metavar="N", help="Pairs of samples in a replicate at most, an even number from 12 to 60.")
+    ] = 60,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="M", min=0.0, help="Time limit of the run; what is decided by then counts.")
+    ] = None,
+) -> None:
+    """Compare this tree with itself in one run of `cnnperf ab`, and keep the run; repeat the command for more runs.
+
+    Exit status: 0 measured to the end, whatever the verdicts; 1 a fault in mid-run, and 2 a request that cannot be
+    carried out: such a run does not count.
+    """
+    from cnnperf.regression import campaign
+
+    run = campaign.measure(
+        suite,
+        out,
+        occasion=occasion,
+        condition=condition,  # type: ignore[arg-type]
+        threads=threads,
+        pairs=pairs,
+        minutes=minutes,
+    )
+    print(f"measured in {run.seconds / 60:.1f} minutes; cnnperf ab ended with {run.exit_code}", file=sys.stderr)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the campaign.")],
+    *,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for cell_metrics.csv and counts.csv.")],
+) -> None:
+    """Write the tables of a campaign: one row per run and cell-metric, and the counts of all runs."""
+    from cnnperf.errors import RunError
+    from cnnperf.registry import find
+    from cnnperf.regression import campaign
+
+    made = campaign.report(folder)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        find("reports", "csv")(made, out)
+    except OSError as error:
+        raise RunError(f"{out}: cannot be written ({error.strerror}); give another folder with --out") from error
+    for note in made.notes:
+        print(note, file=sys.stderr)
+    print(campaign.sentence(made.tables[1].rows))
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    group = typer.Typer(
+        help="A/A campaign: compare code with itself in many runs of cnnperf ab; count how often it is called worse.",
+        no_args_is_help=True,
+    )
+    group.command(
+        epilog="Example: cnnperf campaign measure aa --out results/aa --occasion monday --condition neighbour"
+    )(measure)
+    group.command(epilog="Example: cnnperf campaign report results/aa --out results/reference/aa")(report)
+    app.add_typer(group, name="campaign")

@@ -1,0 +1,61 @@
+"""The commands that compare two versions: `cnnperf check`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+Format = StrEnum("Format", ["console", "markdown", "json"])
+
+
+class ManyValues(TyperCommand):
+    """A command whose list options take several values at once: `--baseline A B` is `--baseline A --baseline B`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the name of a list option before each further value."""
+        names = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        repeated: list[str] = []
+        name: str | None = None
+        for arg in args:
+            if arg.startswith("-"):
+                name = arg if arg in names else None
+            elif name and repeated[-1] != name:
+                repeated.append(name)
+            repeated.append(arg)
+        return super().parse_args(ctx, repeated)
+
+
+def check(
+    *,
+    baseline: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to compare with.")],
+    candidate: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to compare.")],
+    format: Annotated[Format, typer.Option(help="Format of the output.")] = Format.console,  # noqa: A002 - the option's name
+) -> None:
+    """Compare stored runs with a baseline: counts exactly, memory within 5 %, accuracy by a test over repeats.
+
+    Accuracy takes three trainings a side (three repeats) and a budget in steps or epochs; with fewer, or a budget in
+    seconds, it is inconclusive, however far it fell. All engines of a run read its first training: their accuracy takes
+    three runs a side, of suites with seeds of their own.
+
+    Times, and the memory of a single process, are shown and not judged: two separate runs cannot be compared in speed.
+    Exit status: 0 all the same or better, 1 anything worse, missing or failed, 3 anything inconclusive, 2 the runs
+    cannot be compared.
+    """
+    from cnnperf.regression.check import compare
+    from cnnperf.regression.verdict import WRITERS
+
+    comparison = compare(baseline, candidate)
+    WRITERS[format.value](comparison, sys.stdout)
+    raise typer.Exit(comparison.exit_code)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    app.command(cls=ManyValues, epilog="Example: cnnperf check --baseline results/main/* --candidate results/mine")(
+        check
+    )

@@ -1,0 +1,51 @@
+"""The commands about the images: `cnnperf data fetch` and `cnnperf data verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Folder in torchvision's layout (MNIST/raw, cifar-10-batches-py). "
+        "Looked up before $CNNPERF_DATA and the cache; never written to.",
+    ),
+]
+
+
+def fetch(
+    datasets: Annotated[list[str], typer.Argument(metavar="DATASET…", help="mnist, cifar10.")],
+    data: DataOption = None,
+) -> None:
+    """Download datasets into the cache folder unless they are there, and check them."""
+    _print_answer("fetch", datasets, data)
+
+
+def verify(
+    datasets: Annotated[list[str], typer.Argument(metavar="DATASET…", help="mnist, cifar10.")],
+    data: DataOption = None,
+) -> None:
+    """Check every file of the datasets against its checksum."""
+    _print_answer("verify", datasets, data)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    group = typer.Typer(help="Fetch the real images, or check those that are there.", no_args_is_help=True)
+    group.command()(fetch)
+    group.command()(verify)
+    app.add_typer(group, name="data")
+
+
+def _print_answer(verb: str, datasets: list[str], data: Path | None) -> None:
+    from cnnperf.cli.screen import downloads, stderr
+    from cnnperf.running.preflight import DataRequest, ask_data
+
+    with downloads(stderr()) as downloading:
+        for dataset in datasets:
+            print(ask_data(DataRequest(verb=verb, dataset=dataset, data=data), downloading))

@@ -1,0 +1,99 @@
+"""The command that looks at the machine and tests the gate on it: `cnnperf doctor`."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnnperf.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cnnperf.regression.gate import Result
+
+MARK_STYLES = {"✓": "", "✗": "yellow", "?": "dim"}
+
+
+def doctor(
+    minutes: Annotated[
+        float, typer.Option(metavar="M", min=0.0, help="Time limit of both suites together; 0: only the report.")
+    ] = 20.0,
+) -> None:
+    """Report what disturbs measurements on this machine, and test the gate of `cnnperf ab` on it.
+
+    The test compares five small cells with themselves, then with themselves slowed by 5 %: two suites of 14 replicates
+    or more, each of about 20 s. Later verdicts on this machine quote the result with its scope (CPU, one thread,
+    training step, version of torch) and name what it did not test. Exit status: 0 no unchanged cell was called worse
+    and the slowed ones were found, 1 an unchanged cell was called worse, a slowed one the same, or a cell failed,
+    3 fewer than half of the unchanged cells were decided or fewer than 80 % of the slowed ones found in that time,
+    130 interrupted.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    from cnnperf.machine.doctor import examine
+
+    if not math.isfinite(minutes):
+        raise UsageError(f"--minutes: {minutes} is not a time limit; give a number, 0 for only the report")
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in examine():
+        console.print(Text(str(finding), style=MARK_STYLES[finding.mark]))
+    if minutes:
+        raise typer.Exit(_self_test(console, minutes))
+
+
+def _self_test(console: Console, minutes: float) -> int:
+    from cnnperf.cli.screen import DuetScreen, stderr
+    from cnnperf.regression.rehearsal import CANDIDATES, cells, outcome, rehearse
+
+    _say(f"self-test: two suites of five cells, {minutes:g} minutes at most; nothing else should run meanwhile")
+    end, ready = time.monotonic() + 60 * minutes, cells()
+    results: list[Result] = []
+    for title, candidate in CANDIDATES.items():
+        _say(title)
+        left = max(0.0, end - time.monotonic()) / 60
+        screen = DuetScreen(stderr())
+        with screen.shown():
+            result = rehearse(ready, candidate, left / (len(CANDIDATES) - len(results)), screen)
+        _show(console, title, result)
+        if result.interrupted:
+            _say("interrupted; nothing was stored")
+            return 130
+        results.append(result)
+    tested = outcome(*results)
+    console.print()
+    for line in (*tested.summary, tested.sentence):
+        console.print(line)
+    if tested.has_decided:
+        _say(f"stored for later verdicts: {tested.save()}")
+    else:
+        _say("nothing was decided in that time, so nothing was stored; give it more minutes")
+    return tested.exit_code
+
+
+def _show(console: Console, title: str, result: Result) -> None:
+    from cnnperf.regression.gate_verdict import comparison
+    from cnnperf.regression.verdict import lines
+
+    console.print(f"\n{title}")
+    for line in lines(comparison(result).verdicts):
+        console.print(line)
+    if any(result.played.values()):
+        console.print(f"noise: {result.noise()}")
+
+
+def _say(text: str) -> None:
+    from rich.text import Text
+
+    from cnnperf.cli.screen import stderr
+
+    stderr().print(Text(text), soft_wrap=True, highlight=False)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command of this file to the command line."""
+    app.command(epilog="Examples: cnnperf doctor · cnnperf doctor --minutes 0")(doctor)

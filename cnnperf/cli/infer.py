@@ -1,0 +1,131 @@
+"""The command that compares engines on one network without a suite: `cnnperf infer`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cnnperf.cli.run import AllocatorOption, WaitingOption
+from cnnperf.errors import UsageError
+
+WIDTH = 140
+"""Of what goes to no terminal."""
+
+
+def infer(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|FILE.onnx", help="A name from `cnnperf list models`, pkg.module:callable, or an ONNX file."
+        ),
+    ],
+    *,
+    dataset: Annotated[str, typer.Option(metavar="D", help="Images to run it on.")] = "cifar10",
+    device: Annotated[str, typer.Option(metavar="D", help="Where: cpu, cuda.")] = "cpu",
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(metavar="E", help="An engine; repeat the option for another. See cnnperf list engines."),
+    ] = None,
+    batch_size: Annotated[
+        list[str] | None, typer.Option(metavar="N", help="Images in a batch, or auto; repeat the option for another.")
+    ] = None,
+    train: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Train for this time first; absent: weights as built.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(metavar="N", help="Minimum of timed calls at each batch size.")] = None,
+    pairs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Fresh pairs of processes that take turns; 0: speed-ups from separate processes."
+        ),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="Threads; every usable core if absent.")] = None,
+    waiting: WaitingOption = None,
+    allocator: AllocatorOption = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder in torchvision's layout.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder to make.")] = None,
+) -> None:
+    """Run one network in several engines: whether they compute the same, how fast each is, and which layers gained.
+
+    The tables go to stdout; engines.csv, layers.csv and the raw samples go to the run folder. Exit status: 0 done, 1 an
+    engine failed or computes something else, 2 the request cannot be carried out, 3 more test images are needed to
+    decide whether an engine is as accurate.
+    """
+    from rich.console import Console
+
+    from cnnperf.cli.screen import Screen, downloads, stderr
+    from cnnperf.registry import find
+    from cnnperf.reports._engine_layers import write
+    from cnnperf.running.preflight import Request, prepare
+    from cnnperf.running.runner import execute, folder_to_make
+    from cnnperf.suite import parse
+    from cnnperf.tables.engine_layers import joins
+    from cnnperf.tables.engines import is_undecided
+    from cnnperf.tables.leaderboard import read_runs, report_of
+
+    is_onnx = model.endswith(".onnx")
+    if is_onnx and train is not None:
+        raise UsageError(f"--train: {model}: an ONNX file is not trained; leave --train out")
+    others = ["onnxruntime", "onnxruntime_int8"]
+    section: dict[str, Any] = {"engines": engine or (others if is_onnx else ["torch", *others])}
+    section |= {"batch_sizes": _sizes(batch_size)} if batch_size else {}
+    section |= {} if samples is None else {"samples": samples}
+    section |= {} if pairs is None else {"pairs": pairs}
+    document = {
+        "datasets": [dataset],
+        "models": [model],
+        "devices": [device],
+        "stages": [*(["train"] if train is not None else ()), "export", "infer"],
+        "infer": section,
+        **({} if train is None else {"train": {"seconds": train}}),
+        **({} if threads is None else {"threads": threads}),
+    }
+    suite = parse(document, where="command line", name="infer")
+    suite = suite.launched(waiting=waiting, allocator=allocator)
+    folder = folder_to_make(suite, out)
+    with downloads(stderr()) as downloading:
+        prepared = prepare(Request(suite=suite, where="command line", data=data), downloading)
+    screen = Screen(stderr(), prepared.tasks)
+    try:
+        with screen.shown():
+            records = list(execute(prepared.tasks, folder, screen))
+    except KeyboardInterrupt:
+        print(f"interrupted; what was measured is in {folder}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if all(record.status == "skipped" for record in records):
+        raise UsageError(f"{records[0].task.label}: {records[0].error}; nothing was measured")
+    report = report_of([folder])
+    find("reports", "csv")(report, folder)
+    find("reports", "console")(report, sys.stdout)
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    for join in joins(read_runs([folder])):
+        write(join, console)
+    print(folder / "engines.csv", file=sys.stderr)
+    if any(record.status not in ("ok", "skipped") for record in records):
+        raise typer.Exit(1)
+    if is_undecided(report):
+        raise typer.Exit(3)
+
+
+def _sizes(given: list[str]) -> Any:
+    if given == ["auto"]:
+        return "auto"
+    try:
+        sizes = [int(size) for size in given]
+    except ValueError:
+        sizes = [0]
+    if min(sizes) < 1:
+        raise UsageError(f"--batch-size: give whole numbers from 1 on, or auto alone, got {', '.join(given)}")
+    return sizes
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command of this file to the command line."""
+    app.command(
+        epilog="Examples: cnnperf infer lenet --dataset mnist --train 20 · cnnperf infer file.onnx --engine onnxruntime"
+    )(infer)

@@ -1,0 +1,186 @@
+"""The command that runs a suite: `cnnperf run`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnnperf.cli.data import DataOption
+from cnnperf.errors import RunError, UsageError
+
+WaitingOption = Annotated[
+    str | None,
+    typer.Option(metavar="W", help="How threads wait: spin, brief or passive, instead of the suite's."),
+]
+AllocatorOption = Annotated[
+    str | None, typer.Option(metavar="A", help="Freed memory: keep or system, instead of the suite's.")
+]
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnnperf.record import Record, Status
+    from cnnperf.running.preflight import Prepared, Request
+    from cnnperf.suite import Suite
+
+
+def run(
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or the name of a suite that ships.")],
+    *,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="GLOB", help="Only cells whose id, dataset, model or device matches: 'cifar10/resnet*'."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="D", help="Run on this device instead of the suite's: cpu, cuda.")
+    ] = None,
+    stages: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Run these stages instead of the suite's, in this order.")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Repeats of each task, instead of the suite's.")
+    ] = None,
+    waiting: WaitingOption = None,
+    allocator: AllocatorOption = None,
+    data: DataOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Run folder to make; results/<suite>/<utc>-<host> if absent."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Resume a run folder: tasks that are ok and unchanged are not run again."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Cut every budget to a few seconds, with one repeat.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what would run, how long it takes and how large it is; run nothing."),
+    ] = False,
+    require_real_data: Annotated[
+        bool,
+        typer.Option(
+            "--require-real-data", help="Fail where real images are not available, instead of using synthetic ones."
+        ),
+    ] = False,
+) -> None:
+    """Run a suite: train each network on each dataset and device, and rank them.
+
+    The leaderboard goes to stdout; records, CSV files, logs and weights go to the run folder. Exit status: 0 all done,
+    1 a task failed, 2 the request cannot be carried out, 3 an engine's parity is undecided, 130 interrupted.
+    """
+    start = perf_counter()
+    from cnnperf.cli.screen import planned
+    from cnnperf.running.preflight import Request
+    from cnnperf.running.runner import pending
+    from cnnperf.suite import load_suite
+
+    chosen = load_suite(suite)
+    if require_real_data:
+        chosen = chosen.model_copy(update={"require_real_data": True})
+    named = stages.split(",") if stages is not None else None
+    chosen = chosen.narrowed(only=only, device=device, stages=named, repeats=repeats)
+    chosen = chosen.launched(waiting=waiting, allocator=allocator)
+    request = Request(suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run)
+    folder = _run_folder(chosen, out, resume)
+    prepared = _prepared(request)
+    if dry_run:
+        print("\n".join(planned(pending(prepared.tasks, folder), prepared.downloads)))
+    else:
+        _execute(prepared, folder, start)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command of this file to the command line."""
+    app.command(epilog="Examples: cnnperf run cifar --device cpu --only 'resnet*' · cnnperf run my.toml --dry-run")(run)
+
+
+def _prepared(request: Request) -> Prepared:
+    from cnnperf.cli.screen import downloads, stderr
+    from cnnperf.running.preflight import prepare
+
+    with downloads(stderr()) as downloading:
+        return prepare(request, downloading)
+
+
+def _run_folder(suite: Suite, out: Path | None, resume: Path | None) -> Path:
+    from cnnperf.record import FILE
+    from cnnperf.running.runner import new_folder
+
+    if out and resume:
+        raise UsageError("--out and --resume both name the run folder; give one of them")
+    if resume and not (resume / FILE).is_file():
+        raise UsageError(f"--resume: {resume} holds no {FILE}; give the folder of an earlier run")
+    if out and (out / FILE).exists():
+        raise UsageError(f"--out: {out} already holds a run; give --resume {out} to resume it, or another folder")
+    return resume or out or new_folder(suite)
+
+
+def _execute(prepared: Prepared, folder: Path, start: float) -> None:
+    """Run what is pending and show the results; `start` is when the command began, by the clock of perf_counter."""
+    from cnnperf.cli.screen import Screen, stderr
+    from cnnperf.running.runner import execute, pending
+
+    tasks = pending(prepared.tasks, folder)
+    screen = Screen(stderr(), tasks)
+    made: list[Record] = []
+    try:
+        with screen.shown():
+            made.extend(execute(tasks, folder, screen))
+    except KeyboardInterrupt:
+        _print_results(folder)
+        _print_shares(made, start)
+        print(f"interrupted; resume with: {_resume_command(folder)}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    ended, is_undecided = _print_results(folder)
+    _print_shares(made, start)
+    if any(ended[ready.task.key] not in ("ok", "skipped") for ready in prepared.tasks):
+        raise typer.Exit(1)
+    if is_undecided:
+        raise typer.Exit(3)
+
+
+def _print_results(folder: Path) -> tuple[dict[str, Status], bool]:
+    """Write the run's CSV files, show its leaderboard, and return how each task ended, by its key.
+
+    And whether the parity of an engine is undecided.
+    """
+    from cnnperf.record import FILE, read
+    from cnnperf.registry import find
+    from cnnperf.tables.engines import is_undecided
+    from cnnperf.tables.leaderboard import report_of
+
+    if not (folder / FILE).exists():
+        return {}, False
+    records, table = read(folder), report_of([folder])
+    try:
+        find("reports", "csv")(table, folder)
+    except OSError as error:
+        cure = f"the records are kept: make room, then cnnperf report {folder}"
+        raise RunError(f"{folder}: the tables cannot be written ({error.strerror}); {cure}") from error
+    find("reports", "console")(table, sys.stdout)
+    print(folder / f"{table.tables[0].name}.csv", file=sys.stderr)
+    return {record.key: record.status for record in records}, is_undecided(table)
+
+
+def _print_shares(made: Sequence[Record], start: float) -> None:
+    """Say what the time of a command went into, if it trained and did nothing else."""
+    from cnnperf.tables.leaderboard import summary
+
+    if made and all(record.task.stage == "train" for record in made):
+        print(summary(made, perf_counter() - start), file=sys.stderr)
+
+
+def _resume_command(folder: Path) -> str:
+    """Return the command that resumes a run, with the other options of this one."""
+    kept, words = [], iter(sys.argv[1:])
+    for word in words:
+        if word in ("--out", "--resume"):
+            next(words)
+        elif not word.startswith(("--out=", "--resume=")):
+            kept.append(word)
+    return shlex.join(["cnnperf", *kept, "--resume", str(folder)])

@@ -1,0 +1,178 @@
+"""The command that compares this project's claims with independent readings on one device: `cnnperf selftest`."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnnperf.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from cnnperf.claims import Reading
+    from cnnperf.claims._session import Outcome, SelfTest
+
+WIDTH = 150
+"""Of what goes to no terminal."""
+MARKS = {"held": "held", "failed": "✗", "undecided": "?", "reported": "–", "skipped": "skipped"}
+STYLES = {"held": "green", "failed": "bold red", "undecided": "yellow", "reported": "", "skipped": "dim"}
+
+
+def selftest(
+    *,
+    device: Annotated[str, typer.Option(metavar="D", help="Where: cpu, cuda.")] = "cpu",
+    minutes: Annotated[float, typer.Option(metavar="M", help="Time limit of all together, from the start.")] = 10.0,
+    only: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Only claims that match: 'memory*'. See cnnperf list claims.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to make.")] = None,
+) -> None:
+    """Compare each claim of this project with an independent reading on one device, and report which hold.
+
+    The readings come from outside what is tested: another clock, the kernel's page tables, NVML, counts and loops
+    written by hand, ONNX Runtime's own profile, changes made on purpose. Each claim runs in a fresh process. The folder
+    with all raw readings names no folder and no user of this machine, only the host, and can be sent in with a report.
+
+    `cnnperf doctor` is another command: it looks for what disturbs measurements on this machine, and tests the gate of
+    `cnnperf ab`. `selftest` tests whether the numbers are what their names say, on the device asked for.
+
+    Exit status: 0 every claim that applies here held, 1 any did not, 2 the device is not there, 3 any was not decided
+    in that time or none applies, 130 interrupted.
+    """
+    from rich.console import Console
+
+    from cnnperf.claims._session import FILE, begun, chosen, run
+    from cnnperf.cli.screen import ClaimScreen, stderr
+    from cnnperf.running.runner import folder_to_make
+    from cnnperf.suite import Suite
+
+    if not (math.isfinite(minutes) and minutes > 0):
+        raise UsageError(f"--minutes: give a number above 0, got {minutes}")
+    names = chosen(only)
+    folder = folder_to_make(Suite.model_construct(name="selftest", datasets=(), models=()), out, FILE)
+    end = time.monotonic() + 60 * minutes
+    test = begun(device, minutes, end)
+    screen = ClaimScreen(stderr(), len(names))
+    with screen.shown():
+        test = run(test, names, folder, screen, end)
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    _print(console, test)
+    print(f"all readings: {folder}", file=sys.stderr)
+    raise typer.Exit(test.exit_code)
+
+
+def _print(console: Console, test: SelfTest) -> None:
+    from rich.text import Text
+
+    console.print(Text(f"{test.device} ({test.label}) · {test.threads} threads · {test.machine.host}", style="bold"))
+    console.print(_table(test))
+    console.print()
+    for outcome in test.outcomes:
+        for remark in _remarks(outcome):
+            console.print(Text(f"{outcome.name}: {remark}", style=STYLES[outcome.ending]), soft_wrap=True)
+    counted = {
+        "held": test.count("held"),
+        "did not hold": test.count("failed"),
+        "undecided": test.count("undecided"),
+        "only reported": test.count("reported"),
+        "not applicable here": test.count("skipped"),
+    }
+    words = ", ".join(f"{count} {word}" for word, count in counted.items() if count or word == "held")
+    number = len(test.outcomes)
+    ended = "interrupted; " if test.interrupted else ""
+    console.print(f"{ended}{number} claim{'s' * (number != 1)}: {words} → exit {test.exit_code}")
+
+
+def _table(test: SelfTest) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for head, justify in (
+        ("claim", "left"),
+        ("quantity", "left"),
+        ("project's figure", "right"),
+        ("independent reading", "right"),
+        ("difference", "right"),
+        ("bar", "right"),
+        ("", "left"),
+    ):
+        table.add_column(head, justify=justify, overflow="fold", vertical="top")  # type: ignore[arg-type]
+    for outcome in test.outcomes:
+        for index, reading in enumerate(outcome.readings):
+            table.add_row(
+                "" if index else outcome.name,
+                reading.quantity,
+                _value(reading.figure, reading.unit),
+                _value(reading.reading, reading.unit),
+                _difference(reading),
+                _bar(reading),
+                Text(MARKS[reading.verdict], style=STYLES[reading.verdict]),
+            )
+        if not outcome.readings or outcome.fault or outcome.skipped:
+            first = "" if outcome.readings else outcome.name
+            table.add_row(first, "", "", "", "", "", Text(MARKS[outcome.ending], style=STYLES[outcome.ending]))
+    return table
+
+
+def _remarks(outcome: Outcome) -> list[str]:
+    """Say why a claim did not hold, is undecided or does not apply."""
+    words = [word for word in (outcome.fault, outcome.skipped) if word]
+    for reading in outcome.readings:
+        if reading.bar and reading.verdict in ("failed", "undecided"):
+            is_what = "did not hold" if reading.verdict == "failed" else "is undecided"
+            words.append(f"{reading.quantity}: {is_what} against {reading.source}; bar: {reading.bar.reason}")
+    return words
+
+
+def _value(value: float, unit: str) -> str:
+    from cnnperf.reports._readable import scaled
+
+    if unit == "count":
+        return f"{value:,.0f}"
+    return f"{value:.2g}" if unit == "1" else scaled(value, unit)
+
+
+def _difference(reading: Reading) -> str:
+    ends = reading.interval if reading.relative else None
+    spread = f" [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]" if ends else ""
+    return _signed(reading, reading.difference) + spread
+
+
+def _bar(reading: Reading) -> str:
+    bar = reading.bar
+    if bar is None:
+        return "none"
+    if bar.high is None:
+        return f"≥ {_signed(reading, bar.low)}"
+    if bar.low == bar.high == 0:
+        return "equal"
+    if bar.low == -bar.high:
+        return f"±{_signed(reading, bar.high).lstrip('+')}"
+    return f"{_signed(reading, bar.low)} … {_signed(reading, bar.high)}"
+
+
+def _signed(reading: Reading, value: float) -> str:
+    if reading.relative:
+        return f"{100 * value:+.2g} %" if abs(value) < 0.1 else f"{100 * value:+.0f} %"
+    if reading.unit == "fraction":
+        return f"{100 * value:+.2g} points"
+    return ("+" if value >= 0 else "-") + _value(abs(value), reading.unit)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command of this file to the command line."""
+    app.command(
+        epilog="Examples: cnnperf selftest --device cuda · cnnperf selftest --only 'memory*' · cnnperf selftest "
+        "--minutes 3 --out selftest"
+    )(selftest)

@@ -1,0 +1,236 @@
+"""The duet: two workers are alive at once and take turns sample by sample, in a fresh pair of processes per replicate.
+
+`calibrate` looks once at the baseline's times; `replicate` measures every contest once. What is decided from it, and
+when there is enough of it, is `gate`'s to say.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from cnnperf.duet.pair import Fault, Patience, Workers
+from cnnperf.duet.sides import Arm, Contest
+from cnnperf.duet.turns import LETTERS, Opened, Taken, Turns
+from cnnperf.machine.disturbance import Disturbance, read
+from cnnperf.record import Machine
+from cnnperf.task import Task
+
+PAIRS = 12, 60
+"""The fewest and the most pairs of samples in a turn."""
+TURN_S = 6.0
+"""How long the samples of one metric of one cell may take in a replicate."""
+LONGEST_CALL_S = TURN_S / (2 * PAIRS[0])
+"""A longer call leaves no time for the fewest pairs."""
+WARMUP_PAIRS = 10
+RESOLUTION = 1e-6
+"""A relative error below this is that of float32 itself."""
+ERROR_FACTOR = 10.0
+"""How much further from the float64 run one arm's outputs may lie than the other's."""
+LOSS_TOLERANCE = 1e-3
+"""By how much the arms' losses may differ after a few steps, relative. A setting that moves them less passes, such as a
+learning rate 1 % higher: what it does to the time is measured, and `differing` names it."""
+
+T = TypeVar("T")
+
+
+class Conditions(NamedTuple):
+    """How a contest is measured, the same in every replicate and in both arms."""
+
+    calls: int
+    """In a sample."""
+    call_s: float
+    """As the baseline showed it once."""
+    pairs: int
+    """In a replicate."""
+    warmup: int
+    """Pairs at least before they count."""
+
+    @classmethod
+    def of(cls, calls: int, call_s: float, most: int = PAIRS[1]) -> Conditions:
+        """Choose the pairs, an even number up to `most`, so that a turn takes no longer than TURN_S."""
+        fit = 2 * int(TURN_S / (4 * calls * call_s))
+        pairs = max(PAIRS[0], min(most, fit))
+        return cls(calls, call_s, pairs, min(WARMUP_PAIRS, pairs // 4))
+
+    @property
+    def turn_s(self) -> float:
+        """About how long a contest takes in a replicate, warm-up included."""
+        return 2 * (self.pairs + max(self.warmup, 10)) * self.calls * self.call_s
+
+
+class Played(NamedTuple):
+    """One contest in one replicate."""
+
+    order: str
+    taken: tuple[Taken, Taken]
+    opened: tuple[Opened, Opened]
+    machines: tuple[Machine, Machine]
+    """As the arms see it: the software may differ."""
+    disturbance: Disturbance
+    parent_cpu_s: float
+    """CPU time that the parent used meanwhile."""
+
+
+def calibrate(
+    arms: tuple[Arm, Arm],
+    contests: Iterable[Contest],
+    scratch: Path,
+    patience: Patience | None = None,
+    pairs: int = PAIRS[1],
+) -> Generator[tuple[Contest, Conditions | Fault], None, None]:
+    """Measure once, in the baseline alone, how long a call takes, and leave weights and reference outputs for both.
+
+    pairs: the most pairs of samples in a replicate.
+
+    Yields as they come the conditions of each contest, or why it cannot be measured. The candidate's worker is there
+    and waits, so that what is wrong with either arm is known before anything is measured: raises UsageError.
+    """
+    return _each(
+        contests,
+        lambda task: Workers(arms, scratch, task, patience=patience),
+        lambda workers, contest: _calibrated(workers, contest, store(scratch, contest), pairs),
+    )
+
+
+def replicate(
+    arms: tuple[Arm, Arm],
+    conditions: Mapping[Contest, Conditions],
+    scratch: Path,
+    dice: random.Random,
+    patience: Patience | None = None,
+) -> Generator[tuple[Contest, Played | Fault], None, None]:
+    """Measure each contest once, in a fresh pair of processes; a fault costs its contest and that pair.
+
+    Both arms start in random order, and take the contests in the same random order.
+    """
+    return _each(
+        dice.sample(list(conditions), len(conditions)),
+        lambda task: Workers(arms, scratch, task, order=dice.sample((0, 1), 2), patience=patience),
+        lambda workers, contest: _play(workers, contest, conditions[contest], store(scratch, contest), dice),
+    )
+
+
+def _each(
+    contests: Iterable[Contest], start: Callable[[Task], Workers], measure: Callable[[Workers, Contest], T]
+) -> Generator[tuple[Contest, T | Fault], None, None]:
+    """Measure one contest after the other with the same workers, and with fresh ones after a fault.
+
+    A machine that is busy may keep processes from starting in time; they are given a second chance.
+    """
+    queue, chances = deque(contests), 2
+    while queue:
+        try:
+            with start(queue[0].tasks[0]) as workers:
+                chances = 2
+                while queue:
+                    contest = queue.popleft()
+                    try:
+                        outcome = measure(workers, contest)
+                    except Fault as fault:
+                        yield contest, fault
+                        break
+                    yield contest, outcome
+        except Fault as fault:  # They did not even start.
+            chances -= 1
+            if chances:
+                continue
+            yield from ((contest, fault) for contest in queue)
+            return
+
+
+def store(scratch: Path, contest: Contest) -> Path:
+    """Return the folder of a contest's weights and reference outputs."""
+    folder = scratch / f"{contest.tasks[0].key}-{contest.metric}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _calibrated(workers: Workers, contest: Contest, folder: Path, pairs: int) -> Conditions:
+    [opened] = workers.open(contest, folder, leads=True)
+    patience_s = workers.patience.warmup_s + workers.patience.play_s
+    settled = workers.ask("settle", {0: {}}, patience_s)[0]
+    call_s = settled["call_s"]
+    if call_s > LONGEST_CALL_S:
+        batch_size = opened.settings["batch_size"]
+        fits = max(1, int(batch_size * 0.8 * LONGEST_CALL_S / call_s))
+        raise Fault(
+            f"a call takes {1e3 * call_s:.0f} ms, more than the {1e3 * LONGEST_CALL_S:.0f} ms that leave time for "
+            f"{PAIRS[0]} pairs; train.batch_size = {fits} would fit"
+        )
+    return Conditions.of(settled["calls"], call_s, pairs)
+
+
+def order_of(pairs: int, dice: random.Random) -> str:
+    """Draw whose turn it is in an even number of pairs: ABBA or BAAB at random."""
+    return "".join(dice.choice(("ABBA", "BAAB")) for _ in range(pairs // 2))
+
+
+def _play(workers: Workers, contest: Contest, on: Conditions, folder: Path, dice: random.Random) -> Played:
+    one, other = workers.open(contest, folder)
+    if reason := unlike(one.settings, other.settings) or unequal(one.outputs, other.outputs):
+        differences = ", ".join(differing(one.settings, other.settings))
+        raise Fault(f"{reason}; their settings differ in {differences}" if differences else reason)
+    order = order_of(on.pairs, dice)
+    patience = workers.patience
+    requests = {
+        index: Turns(me=letter, order=order, calls=on.calls, warmup=on.warmup, warmup_s=patience.warmup_s).model_dump(
+            mode="json"
+        )
+        for index, letter in enumerate(LETTERS)
+    }
+    before, cpu = read(), time.process_time()
+    answers = workers.ask("play", requests, patience.warmup_s + patience.play_s + 10 * on.turn_s)
+    parent_cpu_s = time.process_time() - cpu
+    try:
+        taken = Taken.model_validate(answers[0]), Taken.model_validate(answers[1])
+    except ValidationError as error:
+        raise Fault(f"a side sent something that is not samples: {error.errors()[0]['msg']}") from error
+    return Played(order, taken, (one, other), workers.machines, Disturbance.since(before), parent_cpu_s)
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Name the settings that are not the same in both arms, with their values."""
+    absent = "not known"
+    return [
+        f"{name} ({one.get(name, absent)} against {other.get(name, absent)})"
+        for name in dict.fromkeys([*one, *other])
+        if one.get(name, absent) != other.get(name, absent)
+    ]
+
+
+def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """Say that a call is not the same work in both arms; None if it is."""
+    if one["batch_size"] == other["batch_size"]:
+        return None
+    return "a call takes different numbers of images on the two sides; set one train.batch_size in the suite for both"
+
+
+def unequal(one: Mapping[str, float], other: Mapping[str, float]) -> str | None:
+    """Say in what the arms compute something else; None if they agree."""
+    if one.keys() != other.keys():
+        return f"the sides compute different things ({', '.join(one)} and {', '.join(other)})"
+    if not all(map(math.isfinite, (*one.values(), *other.values()))):
+        return f"the outputs of the sides are not finite: {dict(one)} and {dict(other)}"
+    if "loss" in one:
+        difference = abs(one["loss"] - other["loss"]) / max(abs(one["loss"]), abs(other["loss"]), 1e-30)
+        if not difference <= LOSS_TOLERANCE:
+            return (
+                f"the sides train differently: after the same steps the losses are {one['loss']:.6g} and "
+                f"{other['loss']:.6g}; they must agree within {LOSS_TOLERANCE:g}"
+            )
+    elif "error" in one:
+        errors = one["error"], other["error"]
+        if not max(errors) <= ERROR_FACTOR * max(min(errors), RESOLUTION):
+            return (
+                f"the sides compute different outputs: from the baseline's float64 run they are {errors[0]:.2g} and "
+                f"{errors[1]:.2g} away (relative); one may be no more than {ERROR_FACTOR:g} times the other"
+            )
+    return None

@@ -1,0 +1,109 @@
+"""The two arms of a duet: where their code comes from, and what they are asked to measure."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cnnperf.ipc.process import Launch
+from cnnperf.running.preflight import Ready
+from cnnperf.task import Frozen, Task
+
+ARMS = ("baseline", "candidate")
+
+
+class Arm(Frozen):
+    """One of the two versions compared: where its code comes from, and which settings are changed."""
+
+    name: str
+    """What messages call it: a revision, an interpreter, `this tree`."""
+    python: str = sys.executable
+    path: tuple[Path, ...] = ()
+    """Folders that come first on the module path."""
+    cwd: Path | None = None
+    tree: Path | None = None
+    """The worktree of a revision …"""
+    repository: Path | None = None
+    """… and the tree that it is of."""
+    isolated: bool = False
+    """Whether the working directory is kept off the module path, so that what is installed counts."""
+    environment: dict[str, str] = Field(default={})
+    slowdown: float = 0.0
+    """Makes each call longer by this share of its own duration: what the gate is tested with."""
+    slowdown_by: Literal["spin", "sleep"] = "spin"
+
+    def launch(self, task: Task, baton: int) -> Launch:
+        """Return how its worker is started, for tasks like this one; `baton` is the descriptor that it inherits."""
+        places = [*map(str, self.path), *filter(None, [os.environ.get("PYTHONPATH")])]
+        path = {"PYTHONPATH": os.pathsep.join(places)} if self.path else {}
+        return Launch.of(
+            task,
+            command=(self.python, *(["-P"] if self.isolated else []), "-m", "cnnperf.duet_worker"),
+            environment={**path, **self.environment},
+            cwd=self.cwd,
+            pass_fds=(baton,),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contest:
+    """One metric of one cell, for both arms; equal to itself alone."""
+
+    metric: str
+    """A key of `workers.subjects.SUBJECTS`."""
+    tasks: tuple[Task, Task]
+    """The cell's training as preflight left it, for the baseline and for the candidate."""
+    folder: Path
+    """Where the images lie as arrays."""
+    chosen: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
+    """What the suite sets for the baseline and for the candidate; all else is each arm's own recipe."""
+
+    @property
+    def cell(self) -> str:
+        """The cell's id."""
+        return self.tasks[0].cell.id
+
+    @property
+    def key(self) -> str:
+        """Name it for a reader."""
+        return f"{self.cell} {self.metric}"
+
+
+UNTIMED = (
+    "seconds",
+    "steps",
+    "samples",
+    "epochs",
+    "target_accuracy",
+    "stop_at_target",
+    "validation_images",
+    "test_images",
+    "test_flip",
+    "test_curve",
+    "normalize_eval",
+    "train_accuracy",
+)
+"""Settings of a training that neither a step of it nor a forward pass has anything to do with."""
+
+
+def contests(
+    baseline: Sequence[Ready],
+    candidate: Sequence[Ready] | None = None,
+    metrics: Sequence[str] = ("infer.forward", "train.step"),
+) -> tuple[Contest, ...]:
+    """Return the contests: every metric of every cell whose task can run here.
+
+    candidate: the same tasks with other settings; the baseline's if they have the same.
+    """
+    return tuple(
+        Contest(metric, (one.task, other.task), one.folder, (one.chosen, other.chosen))
+        for one, other in zip(baseline, candidate or baseline, strict=True)
+        if not one.skip and one.folder is not None
+        for metric in metrics
+    )

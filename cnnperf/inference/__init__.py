@@ -1,0 +1,1 @@
+"""What `stages/infer.py` and `stages/export.py` are made of."""

@@ -1,0 +1,137 @@
+"""The reference of an ONNX file's engines, without torch: the file unoptimised, and in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnperf.errors import StageError
+from cnnperf.inference.samples import GOLDEN_IMAGES, Golden, Inputs, LayerValue, chosen
+from cnnperf.onnx_file import first_line, images_of
+
+BATCH = 100
+
+
+def golden(path: Path, inputs: Inputs, test_images: int) -> Golden:
+    """Compute the logits in ONNX Runtime without any optimisation, and in float64 by onnx's reference.
+
+    Raises StageError for an operator that either lacks.
+    """
+    indices = chosen(test_images, len(inputs.dataset.test_labels))
+    batches = [inputs.test(each) for each in np.split(indices, range(BATCH, len(indices), BATCH))]
+    with _worded(path):
+        logits = np.concatenate(list(_unoptimised(path, batches)))
+        exact = next(iter(_in_float64(path, inputs.test(indices[:GOLDEN_IMAGES]), ()).values()))
+    return Golden(indices, np.asarray(inputs.dataset.test_labels[indices]), logits, exact)
+
+
+def in_float64(path: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+    """Compute the logits, which come first, and every value before them that has an entry for each image.
+
+    Of a file with its weights beside it the logits alone: it is too large to be changed. Raises StageError for an
+    operator that has no reference.
+    """
+    import onnx
+
+    nodes = () if _is_divided(path) else onnx.load(path).graph.node
+    with _worded(path):
+        found = _in_float64(path, images, [output for node in nodes for output in node.output if output])
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, np.ndarray) and value.dtype == np.float64 and value.shape[:1] == (len(images),)
+    }
+
+
+def layer_values(
+    path: Path, images: NDArray[np.float32], exact: Mapping[str, NDArray[np.float64]]
+) -> dict[str, LayerValue]:
+    """Return the values that `in_float64` computed, each with the error that float32 makes before any optimisation.
+
+    Values that are nothing but zeros, or not finite, are left out: an error has no measure there. None of a file with
+    its weights beside it.
+    """
+    import onnx
+
+    if _is_divided(path):
+        return {}
+    model = onnx.load(path)
+    last = model.graph.output[0].name
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in exact if name != last)
+    with _worded(path):
+        found = dict(
+            zip(exact, _session(model.SerializeToString()).run(list(exact), _feed(model, images, path)), strict=True)
+        )
+    values = {}
+    for name, value in exact.items():
+        if np.isfinite(value).all() and value.any():
+            rounded = LayerValue(value.astype(np.float32), 0.0)
+            values[name] = LayerValue(rounded.exact, rounded.error(found[name]))
+    return values
+
+
+def _is_divided(path: Path) -> bool:
+    return path.with_name(f"{path.name}.data").exists()
+
+
+@contextmanager
+def _worded(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # The runtime's and the reference's have no common base of their own.
+        raise StageError(f"{path}: cannot be computed in this form ({first_line(error)}); export it again") from error
+
+
+def _unoptimised(path: Path, batches: list[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    session = _session(str(path))
+    name = session.get_inputs()[0].name
+    for batch in batches:
+        yield session.run(None, {name: batch})[0]
+
+
+def _session(file: str | bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def _in_float64(path: Path, images: NDArray[np.float32], names: Sequence[str]) -> dict[str, Any]:
+    """Return the graph's output and then the values of these names."""
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    model = onnx.load(path)
+    for weight in model.graph.initializer:
+        _widen(weight)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
+                value = attribute.f if attribute.name == "value_float" else list(attribute.floats)
+                tensor = onnx.numpy_helper.from_array(np.asarray(value, np.float64))
+                attribute.CopyFrom(onnx.helper.make_attribute("value", tensor))
+            if attribute.HasField("t"):
+                _widen(attribute.t)
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT:
+                attribute.i = onnx.TensorProto.DOUBLE
+    wanted = list(dict.fromkeys([model.graph.output[0].name, *names]))
+    found = ReferenceEvaluator(model).run(wanted, _feed(model, images.astype(np.float64), path))
+    return dict(zip(wanted, found, strict=True))
+
+
+def _feed(model: Any, images: NDArray[Any], path: Path) -> dict[str, NDArray[Any]]:
+    return {images_of(model, path).name: images}
+
+
+def _widen(tensor: Any) -> None:
+    from onnx import TensorProto, numpy_helper
+
+    if tensor.data_type == TensorProto.FLOAT:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))

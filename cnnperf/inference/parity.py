@@ -1,0 +1,201 @@
+"""Whether an engine computes what torch computes, and how right it is on real images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnperf.engines import Engine
+from cnnperf.inference.samples import GOLDEN_IMAGES, LAYER_IMAGES, Golden, Inputs, LayerValue
+from cnnperf.record import Measurement
+from cnnperf.stages._single import single
+from cnnperf.task import Scalar
+
+BATCH = 100
+ERROR_FACTOR = 10.0
+"""How much further from float64 an engine may lie than torch does."""
+RESOLUTION = 1e-5
+"""An error of the logits below this is none, whatever torch's own: of the largest logit."""
+CAP = 1e-3
+"""An error above this is a fault, whatever the reference's own: of the logits' spread between classes, or of a layer's
+largest value. The nine networks in float32, built anew and trained, come to 1.3e-6 of one and 2.3e-6 of the other."""
+LAYER_FACTOR, LAYER_RESOLUTION = 5.0, 2e-6
+"""The same of a layer, whose own error is that of the same runtime before any optimisation: the nine networks come to
+1.9 times it at most, at every level of optimisation."""
+
+
+class _Incomparable(Exception):  # noqa: N818 - a finding about the engine
+    """Logits that are of another shape, or not finite."""
+
+
+class Parity:
+    """An engine's logits compared with torch's; `fault` says in a sentence what is wrong, if anything."""
+
+    def __init__(
+        self, engine: Engine, inputs: Inputs, golden: Golden, layers: Mapping[str, LayerValue], max_accuracy_drop: float
+    ) -> None:
+        """Hold an engine to the logits and, where it can tell them, to the values before them."""
+        self._engine = engine
+        self._inputs = inputs
+        self._golden = golden
+        self._layers = layers
+        self._max_drop = max_accuracy_drop
+        self._tie = 0.0
+        self.fault: str | None = None
+
+    def measured(self, batch_sizes: Sequence[int], **tags: Scalar) -> Iterator[Measurement]:
+        """Yield differences to torch and errors to float64 at each batch size and layer by layer, agreement, accuracy.
+
+        Ends where there are no logits to compare.
+        """
+        try:
+            for batch_size in batch_sizes:
+                yield from self._at(batch_size, {**tags, "batch_size": batch_size})
+            if self._engine.is_exact and self._layers:
+                yield from self._by_layer(tags)
+            yield from self._on_test(tags)
+        except _Incomparable as error:
+            self._refuse(f"parity failed: {error}")
+
+    def _at(self, batch_size: int, tags: dict[str, Scalar]) -> Iterator[Measurement]:
+        golden = self._golden
+        if not (np.isfinite(golden.logits).all() and np.isfinite(golden.exact).all()):
+            raise _Incomparable("torch's own output is not finite (NaN or infinite); train the network again")
+        rows = np.arange(max(batch_size, GOLDEN_IMAGES // 4)) % len(golden.exact)
+        rows = rows[: len(rows) // batch_size * batch_size]
+        images = self._inputs.test(golden.indices[rows])
+        logits = np.concatenate([self._run(batch) for batch in np.split(images, len(rows) // batch_size)])
+        ours, exact = golden.logits[rows].astype(np.float64), golden.exact[rows]
+        largest = max(float(np.abs(exact).max()), 1e-30)
+        difference = float(np.abs(logits - ours).max())
+        error, own = (float(np.abs(each - exact).max()) for each in (logits, ours))
+        yield single("infer.max_difference", "1", difference, "lower", **tags)
+        yield single("infer.relative_difference", "1", difference / largest, "lower", **tags)
+        yield single("infer.max_error_to_float64", "1", error, "lower", **tags)
+        yield single("infer.error_to_float64", "1", error / largest, "lower", **tags)
+        yield single("infer.torch_error_to_float64", "1", own / largest, None, **tags)
+        yield single("infer.logit_spread", "1", spread(exact), None, **tags)
+        if self._engine.is_exact:
+            self._hold(error, own, largest, spread(exact), batch_size)
+
+    def _hold(self, error: float, own: float, largest: float, spread: float, batch_size: int) -> None:
+        """Refuse logits that lie too far from float64; so far as is allowed, two classes are a tie."""
+        cap, allowed = CAP * spread, max(ERROR_FACTOR * own, RESOLUTION * largest)
+        self._tie = max(self._tie, 2 * (min(allowed, cap) + own))
+        if own > cap:
+            self._refuse(
+                f"parity failed at batch size {batch_size}: it cannot be judged, since torch's own logits in float32 "
+                f"lie {own / spread:.2g} of their spread between classes from those in float64, and {CAP:g} is the "
+                "most that can be; look for an output that is random, or for weights that float32 cannot hold"
+            )
+        elif error > min(allowed, cap):
+            self._refuse(
+                f"parity failed at batch size {batch_size}: its logits lie {error / largest:.2g} (relative) from "
+                f"torch's in float64, torch's own in float32 {own / largest:.2g}; at most {ERROR_FACTOR:g} times as "
+                f"much is allowed, or {RESOLUTION:g}, and never more than {CAP:g} of their spread between classes"
+            )
+
+    def _by_layer(self, tags: dict[str, Scalar]) -> Iterator[Measurement]:
+        """Yield the largest error of the values before the logits, where the engine tells them."""
+        images = self._inputs.test(self._golden.indices[:LAYER_IMAGES])
+        found = self._engine.values(images)
+        if found is None:
+            return
+        if not np.array_equal(found.logits, self._run(images)):
+            raise _Incomparable(
+                "it computes different logits from the same images each time; look for random operations in it"
+            )
+        judged = {name: layer for name, layer in self._layers.items() if _is_judged(layer, found.before.get(name))}
+        if not judged:
+            return
+        for name in judged:
+            if not np.isfinite(found.before[name]).all():
+                raise _Incomparable(f"its layer value {name!r} is not finite (NaN or infinite), in float64 it is")
+        errors = {name: layer.error(found.before[name]) for name, layer in judged.items()}
+        furthest = max(errors, key=lambda name: errors[name] / _allowed(judged[name]))
+        error, own = errors[furthest], judged[furthest].own_error
+        yield single("infer.layer_error_to_float64", "1", error, "lower", **tags, at=furthest, n=len(judged))
+        if error > _allowed(judged[furthest]):
+            self._refuse(
+                f"parity failed in the layer value {furthest!r}: it lies {error:.2g} (relative) from the exported "
+                f"network's in float64, that network's own in float32 before any optimisation {own:.2g}; at most "
+                f"{LAYER_FACTOR:g} times as much is allowed, or {LAYER_RESOLUTION:g}, and never more than {CAP:g}"
+            )
+
+    def _on_test(self, tags: dict[str, Scalar]) -> Iterator[Measurement]:
+        # SciPy, which an engine's memory and times need not bear.
+        from cnnperf.inference.accuracy import AccuracyDrop
+
+        golden = self._golden
+        predictions = np.concatenate(
+            [
+                self._run(self._inputs.test(golden.indices[start : start + BATCH])).argmax(axis=1)
+                for start in range(0, len(golden.indices), BATCH)
+            ]
+        )
+        of_torch = golden.logits.argmax(axis=1)
+        count = len(predictions)
+        on: dict[str, Scalar] = {**tags, "n": count, "images": _which(count, len(self._inputs.dataset.test_labels))}
+        right, before = predictions == golden.labels, of_torch == golden.labels
+        drop = AccuracyDrop(lost=int((before & ~right).sum()), gained=int((right & ~before).sum()), images=count)
+        yield single("infer.top1_agreement", "fraction", float(np.mean(predictions == of_torch)), "higher", **on)
+        yield single("infer.test_accuracy", "fraction", float(right.mean()), "higher", **on)
+        yield single("infer.torch_test_accuracy", "fraction", float(before.mean()), None, **on)
+        yield single("infer.accuracy_drop", "1", drop.estimate, "lower", **on)
+        yield single("infer.right_in_torch_only", "count", drop.lost, None, **on)
+        yield single("infer.right_in_engine_only", "count", drop.gained, None, **on)
+        if self._engine.is_exact:
+            yield single("infer.class_disagreements", "count", self._disagreements(predictions), "lower", **on)
+        elif drop.outcome(self._max_drop) == "failed":
+            low, high = drop.interval
+            self._refuse(
+                f"parity failed: {right.mean():.1%} of {count:,} test images are right, in torch {before.mean():.1%}: "
+                f"a drop of {low:.1%} to {high:.1%} (95 % interval); {self._max_drop:.1%} is allowed "
+                "(max_accuracy_drop)"
+            )
+
+    def _disagreements(self, predictions: NDArray[np.int64]) -> int:
+        """Count, and refuse, images whose class is another than torch's although torch's logits are no tie."""
+        logits, images = self._golden.logits.astype(np.float64), np.arange(len(predictions))
+        margins = logits.max(axis=1) - logits[images, predictions]
+        count = int((margins > self._tie).sum())
+        if count:
+            self._refuse(
+                f"parity failed: {count:,} of {len(images):,} test images are of another class than in torch, whose "
+                f"two logits lie up to {margins.max():.2g} apart; {self._tie:.2g} would be a tie"
+            )
+        return count
+
+    def _run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits = self._engine.run(images)
+        if logits.shape != (len(images), self._golden.logits.shape[1]):
+            wanted = f"{len(images)}×{self._golden.logits.shape[1]}"
+            raise _Incomparable(
+                f"its output is {'×'.join(map(str, logits.shape))} where torch's is {wanted}; export it again"
+            )
+        if not np.isfinite(logits).all():
+            raise _Incomparable("its output is not finite (NaN or infinite); look at the weights, or at its precision")
+        return logits
+
+    def _refuse(self, sentence: str) -> None:
+        self.fault = self.fault or sentence
+
+
+def spread(logits: NDArray[np.float64]) -> float:
+    """Return how far an image's largest logit lies above its smallest: the median over images."""
+    return max(float(np.median(np.ptp(logits, axis=1))), 1e-30)
+
+
+def _is_judged(layer: LayerValue, found: NDArray[np.float32] | None) -> bool:
+    """Tell whether a value can be held to float64: not where float32 loses it, as the difference of two large ones."""
+    return found is not None and found.shape == layer.exact.shape and layer.own_error <= CAP
+
+
+def _allowed(layer: LayerValue) -> float:
+    return min(max(LAYER_FACTOR * layer.own_error, LAYER_RESOLUTION), CAP)
+
+
+def _which(count: int, of: int) -> str:
+    return "all" if count == of else "subset"

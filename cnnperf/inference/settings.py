@@ -1,0 +1,139 @@
+"""The `[infer]` section of a suite: the engines and the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from cnnperf import registry
+from cnnperf.bench import Settings
+from cnnperf.engines import GIVEN
+from cnnperf.errors import UsageError, first_error
+from cnnperf.inference.samples import QUICK_TEST_IMAGES, TEST_IMAGES
+from cnnperf.task import Choice, Scalar
+
+COMPILER_S = 4.0
+"""Roughly what torch_compile takes for a batch size that it has compiled before; three times that at first."""
+LARGEST = 4096
+"""Of the batch sizes that `auto` tries."""
+MOST_IMAGES = 2**16
+"""In a batch that is asked for."""
+
+
+def _listed(value: Any) -> Any:
+    """TOML and JSON have arrays, settings have tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _chosen(value: Any) -> Choice:
+    try:
+        return value if isinstance(value, Choice) else Choice.model_validate(value)
+    except ValidationError as error:
+        raise ValueError(first_error(error)) from error
+
+
+def _sized(value: Any) -> Any:
+    """Word what is wrong with batch sizes: pydantic words it for each of the two things that they may be."""
+    value = _listed(value)
+    if value == "auto" or (
+        isinstance(value, tuple) and value and all(type(size) is int and 1 <= size <= MOST_IMAGES for size in value)
+    ):
+        return value
+    raise ValueError(f"give whole numbers from 1 to {MOST_IMAGES:,} in a list, or 'auto'")
+
+
+Size = Annotated[int, Field(ge=1, le=MOST_IMAGES)]
+EngineChoice = Annotated[Choice, BeforeValidator(_chosen)]
+
+
+class Infer(Settings):
+    """Inference: the engines, the batch sizes and the number of calls and pairs."""
+
+    reads: ClassVar[tuple[str, ...]] = ("train",)
+
+    engines: Annotated[tuple[EngineChoice, ...], BeforeValidator(_listed)] = Field(
+        default=(Choice(name="torch"), Choice(name="onnxruntime")),
+        min_length=1,
+        description="Engines: a name (cnnperf list engines), or {name, options…}.",
+    )
+    batch_sizes: Annotated[
+        Literal["auto"] | Annotated[tuple[Size, ...], Field(min_length=1)], BeforeValidator(_sized)
+    ] = Field(
+        default=(1, 32), description="Images in a batch; auto doubles from 1 until the throughput stops rising by 3 %."
+    )
+    samples: int = Field(
+        default=64, ge=11, description="Minimum number of timed calls; 64 independent ones support a p90, 662 a p99."
+    )
+    seconds: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="Minimum seconds of timed calls.")
+    pairs: int = Field(
+        default=6, ge=0, le=100, description="Fresh pairs of processes that take turns with torch; 0: no speed-up."
+    )
+    test_images: int = Field(
+        default=TEST_IMAGES, ge=1, description="Test images whose classes are compared; at most those of [export]."
+    )
+    max_accuracy_drop: float = Field(
+        default=0.02, ge=0, le=1, description="How much less accurate than torch an engine may be and still be ranked."
+    )
+
+    @model_validator(mode="after")
+    def _check_engines(self) -> Infer:
+        for engine in self.engines:
+            if engine.name not in registry.names("engines"):
+                raise ValueError(registry.unknown("engine", engine.name, registry.names("engines")))
+            options = registry.options(registry.find("engines", engine.name), GIVEN)
+            for key in (*engine.options, *engine.sections):
+                if key not in options.model_fields:
+                    raise ValueError(f"{engine.name}: {registry.unknown('option', key, options.model_fields)}")
+            try:
+                options.model_validate(engine.options, strict=True)
+            except ValidationError as error:
+                raise ValueError(first_error(error, engine.name)) from error
+        for name in ("engines", "batch_sizes"):
+            given = getattr(self, name)
+            if given != "auto" and len(set(given)) < len(given):
+                raise ValueError(f"{name} has a duplicate; remove it")
+        return self
+
+    def engine(self, variant: Mapping[str, Scalar]) -> Choice:
+        """Return the engine of a task."""
+        return next(engine for engine in self.engines if str(engine) == variant["engine"])
+
+    def variants(self, device: str) -> tuple[dict[str, Scalar], ...]:
+        """Return a task for each engine."""
+        return tuple({"engine": str(engine)} for engine in self.engines)
+
+    def needed(self, variant: Mapping[str, Scalar]) -> tuple[str, ...]:
+        """Return what the engine's own file names."""
+        needs: tuple[str, ...] = registry.module("engines", self.engine(variant).name).NEEDS
+        return needs
+
+    def agree(self, before: Mapping[str, Settings]) -> None:
+        """Refuse to be asked for more test images than the export leaves logits of. Raises UsageError."""
+        are_read = any("export" in self.needed(variant) for variant in self.variants(""))
+        if "export" not in before or not are_read or "test_images" not in self.model_fields_set:
+            return
+        left = before["export"].model_dump()["test_images"]
+        if self.test_images > left:
+            raise UsageError(
+                f"test_images {self.test_images:,} is more than the {left:,} of [export], whose logits it needs; "
+                "lower it, or raise test_images of [export]"
+            )
+
+    def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
+        """Tell whether the engine loads what `export` leaves."""
+        return "export" in self.needed(variant)
+
+    def quick(self) -> Infer:
+        """Return the settings with fewer samples and no pairs."""
+        return self.model_copy(
+            update={"samples": 11, "seconds": 0.1, "pairs": 0, "test_images": min(self.test_images, QUICK_TEST_IMAGES)}
+        )
+
+    def estimate_s(self, variant: Mapping[str, Scalar]) -> float:
+        """Return about what an engine takes: a process and its turns for each pair, and the compiler each time."""
+        name, sizes = self.engine(variant).name, 8 if self.batch_sizes == "auto" else len(self.batch_sizes)
+        compiling = COMPILER_S * sizes if name == "torch_compile" else 0.0
+        pairs = 0 if name == "torch" else self.pairs
+        return sizes * (1 + self.seconds) + 3 * compiling + pairs * (2 + 1.5 * sizes + compiling)

@@ -1,0 +1,142 @@
+"""Disturbances of a measurement: load, stolen and throttled time, clock frequency."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from time import monotonic
+from typing import NamedTuple
+
+from cnnperf.machine.cgroup import Groups
+
+PROC, SYS = Path("/proc"), Path("/sys")
+RUN_DELAY = "/proc/self/schedstat"
+"""Of the main thread: nanoseconds run, nanoseconds waited for a core, times scheduled (Linux, sched-stats.rst)."""
+STEAL_FIELD = 8
+"""Of the line `cpu` in /proc/stat: user nice system idle iowait irq softirq steal (proc(5))."""
+WORTH_SAYING = 0.01
+"""A smaller share of stolen or throttled time goes without a word."""
+
+
+class Reading(NamedTuple):
+    """Counters of the machine at one moment; None where the system does not keep them."""
+
+    at_s: float
+    steal_s: float | None
+    """CPU time that the hypervisor gave to others, over all cores."""
+    throttled_s: float | None
+    """Time for which the quotas of the process's control groups stopped it."""
+    frequency_hz: float | None
+    """Mean over the cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """Disturbances between two readings; None where the system does not report them."""
+
+    seconds: float
+    load: float | None
+    """Load average of the last minute, at the end."""
+    steal_s: float | None
+    throttled_s: float | None
+    frequency_hz: float | None
+    """Mean of the two readings."""
+
+    @classmethod
+    def since(cls, before: Reading) -> Disturbance:
+        """Tell what happened since a reading."""
+        after = read()
+        ends = [each for each in (before.frequency_hz, after.frequency_hz) if each is not None]
+        return cls(
+            seconds=after.at_s - before.at_s,
+            load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            steal_s=_rise(before.steal_s, after.steal_s),
+            throttled_s=_rise(before.throttled_s, after.throttled_s),
+            frequency_hz=fmean(ends) if ends else None,
+        )
+
+    @classmethod
+    def over(cls, several: Sequence[Disturbance]) -> Disturbance:
+        """Sum up what happened in several stretches of time: highest load, mean frequency, all that was lost."""
+
+        def known(name: str) -> list[float]:
+            return [value for each in several if (value := getattr(each, name)) is not None]
+
+        return cls(
+            seconds=sum(known("seconds")),
+            load=max(known("load"), default=None),
+            steal_s=sum(known("steal_s")) if known("steal_s") else None,
+            throttled_s=sum(known("throttled_s")) if known("throttled_s") else None,
+            frequency_hz=fmean(known("frequency_hz")) if known("frequency_hz") else None,
+        )
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Those that may have changed the times, in words."""
+        cores = os.cpu_count() or 1
+        shares = (
+            ("the hypervisor took {:.1%} of the processor time", self.steal_s, cores),
+            ("the cgroup's quota stopped it for {:.1%} of the time", self.throttled_s, 1),
+        )
+        words = [
+            text.format(spent / (among * self.seconds)).replace("%", " %")
+            for text, spent, among in shares
+            if spent is not None and self.seconds and spent > WORTH_SAYING * among * self.seconds
+        ]
+        if self.load is not None and self.load > cores + 0.5:
+            words.append(f"the load was {self.load:.1f} on {cores} cores")
+        return tuple(words)
+
+
+def read() -> Reading:
+    """Read the machine's counters."""
+    return Reading(monotonic(), _steal_s(), _throttled_s(), _frequency_hz())
+
+
+def run_delay_s() -> float | None:
+    """Return how long the main thread has been ready and without a core since it began; None outside Linux."""
+    descriptor = _run_delay_descriptor()
+    return None if descriptor is None else int(os.pread(descriptor, 100, 0).split()[1]) / 1e9
+
+
+@cache
+def _run_delay_descriptor() -> int | None:
+    # Kept open, for it is read twice a sample.
+    try:
+        return os.open(RUN_DELAY, os.O_RDONLY)
+    except OSError:
+        return None
+
+
+def _steal_s() -> float | None:
+    words = (_text(PROC / "stat") or "").partition("\n")[0].split()
+    return int(words[STEAL_FIELD]) / os.sysconf("SC_CLK_TCK") if len(words) > STEAL_FIELD else None
+
+
+def _throttled_s() -> float | None:
+    try:
+        return Groups(PROC, SYS, "cpu").throttled_s()
+    except (OSError, ValueError, LookupError):
+        return None
+
+
+def _frequency_hz() -> float | None:
+    cores = (SYS / "devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
+    texts = [_text(file) for file in sorted(cores)]
+    kilohertz = [int(text) for text in texts if text]
+    return 1e3 * fmean(kilohertz) if kilohertz else None
+
+
+def _rise(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:
+        return None

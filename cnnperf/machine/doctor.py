@@ -1,0 +1,227 @@
+"""Facts of this machine that disturb measurements: each as it was read, with its cure."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cnnperf.ipc.process import THREAD_VARIABLES
+from cnnperf.machine.cgroup import Groups
+
+UNREADABLE = "not readable here"
+NEEDED_BYTES = 2 * 2**30
+"""Two processes of torch, each with a small network."""
+IDLE_LOAD = 0.25
+"""More than this many processes running, on average, are neighbours."""
+TOLERABLE_STEAL = 0.01
+"""Of the time that this machine worked."""
+USER_SPACE_CLOCKS = ("tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter")
+"""Read without a call to the kernel."""
+OPENMP_VARIABLES = ("OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "KMP_BLOCKTIME")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Files in which the system describes itself."""
+
+    proc: Path = Path("/proc")
+    sys: Path = Path("/sys")
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @property
+    def cpu(self) -> Path:
+        """The folder of the processor's settings."""
+        return self.sys / "devices/system/cpu"
+
+    def meminfo(self, key: str) -> int:
+        """Return a figure of /proc/meminfo in bytes."""
+        lines = dict(line.split(":", 1) for line in (self.proc / "meminfo").read_text().splitlines())
+        return 1024 * int(lines[key].removesuffix("kB"))
+
+    def allowed(self) -> str:
+        """Return the cores this process may run on, as the kernel lists them: `0-3,8`."""
+        status = dict(line.split(":", 1) for line in (self.proc / "self/status").read_text().splitlines())
+        return status["Cpus_allowed_list"].strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing about the machine."""
+
+    subject: str
+    read: str = UNREADABLE
+    cure: str = ""
+    """What to do about it; empty where it is fine."""
+
+    @property
+    def mark(self) -> str:
+        """✓ fine, ✗ to be cured, ? not readable."""
+        return "?" if self.read == UNREADABLE else "✗" if self.cure else "✓"
+
+    def __str__(self) -> str:
+        cure = f"; cure: {self.cure}" if self.cure else ""
+        return f"{self.mark} {self.subject:12} {self.read}{cure}"
+
+
+Check = Callable[[Places], tuple[str, str]]
+"""Returns what was read and its cure; raises OSError, ValueError or LookupError where the system does not tell."""
+
+
+def examine(places: Places | None = None) -> tuple[Finding, ...]:
+    """Look at everything that is known to disturb a measurement; nothing is changed and nothing guessed."""
+    return tuple(_finding(subject, check, places or Places()) for subject, check in CHECKS.items())
+
+
+def _finding(subject: str, check: Check, places: Places) -> Finding:
+    try:
+        return Finding(subject, *check(places))
+    except (OSError, ValueError, LookupError):
+        return Finding(subject)
+
+
+def _governor(places: Places) -> tuple[str, str]:
+    files = places.cpu.glob("cpu[0-9]*/cpufreq/scaling_governor")
+    governors = sorted({file.read_text().strip() for file in files})
+    if not governors:
+        raise FileNotFoundError("scaling_governor")
+    cure = "" if governors == ["performance"] else "sudo cpupower frequency-set --governor performance"
+    return ", ".join(governors), cure
+
+
+def _turbo(places: Places) -> tuple[str, str]:
+    # Intel's driver says when it is off, every other when it is on.
+    for file, off in ((places.cpu / "intel_pstate/no_turbo", 1), (places.cpu / "cpufreq/boost", 0)):
+        if file.exists():
+            is_off = int(file.read_text()) == off
+            return (
+                ("off", "") if is_off else ("on: the clock depends on the temperature", f"echo {off} | sudo tee {file}")
+            )
+    raise FileNotFoundError("no_turbo")
+
+
+def _smt(places: Places) -> tuple[str, str]:
+    control = places.cpu / "smt/control"
+    if not int((places.cpu / "smt/active").read_text()):
+        return f"off ({control.read_text().strip()})", ""
+    return "on: neighbouring threads share a core", f"echo off | sudo tee {control}"
+
+
+def _clock(places: Places) -> tuple[str, str]:
+    folder = places.sys / "devices/system/clocksource/clocksource0"
+    source = (folder / "current_clocksource").read_text().strip()
+    if source in USER_SPACE_CLOCKS:
+        return source, ""
+    offered = (folder / "available_clocksource").read_text().split()
+    better = next((clock for clock in USER_SPACE_CLOCKS if clock in offered), None)
+    cure = (
+        f"echo {better} | sudo tee {folder / 'current_clocksource'}" if better else "a kernel or host that offers tsc"
+    )
+    return f"{source}, slow to read", cure
+
+
+def _affinity(places: Places) -> tuple[str, str]:
+    allowed, online = places.allowed(), (places.cpu / "online").read_text().strip()
+    read = f"cores {allowed}, all of those online" if allowed == online else f"cores {allowed} of {online} online"
+    return read, "" if _count(allowed) > 1 else "allow two cores: the system and its neighbours need one"
+
+
+def _threads(places: Places) -> tuple[str, str]:
+    usable = _count(places.allowed())
+    quota = Groups(places.proc, places.sys, "cpu").cpus()
+    usable = usable if math.isinf(quota) else min(usable, math.ceil(quota))
+    variables = {name: places.environment.get(name) for name in (*THREAD_VARIABLES, *OPENMP_VARIABLES)}
+    given = [f"{name}={value}" for name, value in variables.items() if value is not None]
+    # A list is of nested parallel regions; the first is the outermost.
+    numbers = {name: (variables[name] or "").partition(",")[0].strip() for name in THREAD_VARIABLES}
+    wrong = [name for name, number in numbers.items() if number and not (number.isdigit() and int(number) <= usable)]
+    read = f"{usable} usable core{'s' * (usable > 1)}; {', '.join(given) or 'no variable of OpenMP set'}"
+    return read, f"unset {' '.join(wrong)}" if wrong else ""
+
+
+def _load(places: Places) -> tuple[str, str]:
+    load = float((places.proc / "loadavg").read_text().split()[0])
+    cure = "" if load <= IDLE_LOAD else "end other processes (ps -eo pcpu,args --sort=-pcpu | head), then wait a minute"
+    return f"{load:g} over the last minute", cure
+
+
+def _steal(places: Places) -> tuple[str, str]:
+    words = (places.proc / "stat").read_text().splitlines()[0].split()
+    user, nice, system, _idle, _waiting, interrupts, soft, steal = map(int, words[1:9])
+    share = steal / max(user + nice + system + interrupts + soft + steal, 1)
+    cure = "" if share <= TOLERABLE_STEAL else "a host with fewer guests, or a dedicated one"
+    return f"{100 * share:.2g} % of the time worked since boot went to other guests", cure
+
+
+def _quota(places: Places) -> tuple[str, str]:
+    quota = Groups(places.proc, places.sys, "cpu").cpus()
+    if math.isinf(quota):
+        return "no limit", ""
+    cure = "" if quota >= _count(places.allowed()) else "whole cores instead of a share of time: docker --cpuset-cpus"
+    return f"{quota:g} cores' worth of time", cure
+
+
+def _throttling(places: Places) -> tuple[str, str]:
+    throttled, periods = Groups(places.proc, places.sys, "cpu").throttled()
+    cure = "fewer threads than the limit allows, or a higher limit: docker --cpus" if throttled else ""
+    return f"throttled in {throttled:,} of {periods:,} periods", cure
+
+
+def _memory_limit(places: Places) -> tuple[str, str]:
+    limit = Groups(places.proc, places.sys, "memory").memory_bytes()
+    if math.isinf(limit):
+        return "no limit", ""
+    return _gib(limit), "" if limit >= NEEDED_BYTES else f"at least {_gib(NEEDED_BYTES)}: docker --memory"
+
+
+def _memory(places: Places) -> tuple[str, str]:
+    available, total = places.meminfo("MemAvailable"), places.meminfo("MemTotal")
+    cure = (
+        "" if available >= NEEDED_BYTES else f"end processes that use memory, until {_gib(NEEDED_BYTES)} are available"
+    )
+    return f"{_gib(available)} available of {_gib(total)}", cure
+
+
+def _swap(places: Places) -> tuple[str, str]:
+    total = places.meminfo("SwapTotal")
+    used = total - places.meminfo("SwapFree")
+    cure = "free memory, then sudo swapoff --all && sudo swapon --all" if used else ""
+    return f"{_gib(used)} used of {_gib(total)}" if total else "none", cure
+
+
+def _autogroup(places: Places) -> tuple[str, str]:
+    file = places.proc / "sys/kernel/sched_autogroup_enabled"
+    if not int(file.read_text()):
+        return "off", ""
+    return "on: a neighbour's nice value has effect in its own session only", f"echo 0 | sudo tee {file}"
+
+
+CHECKS: dict[str, Check] = {
+    "governor": _governor,
+    "turbo": _turbo,
+    "SMT": _smt,
+    "clock source": _clock,
+    "affinity": _affinity,
+    "threads": _threads,
+    "load": _load,
+    "steal": _steal,
+    "CPU limit": _quota,
+    "throttling": _throttling,
+    "memory limit": _memory_limit,
+    "memory": _memory,
+    "swap": _swap,
+    "autogroup": _autogroup,
+}
+"""What is looked at, in the order of the report."""
+
+
+def _count(cores: str) -> int:
+    """Count a kernel's list of cores: `0-3,8` are five."""
+    ranges = (part.split("-") for part in cores.split(","))
+    return sum(int(ends[-1]) - int(ends[0]) + 1 for ends in ranges)
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,192 @@
+"""The machine and its software: what must be equal for two numbers to be comparable."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import re
+import shutil
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cnnperf.machine import processor
+from cnnperf.machine.cgroup import Groups
+from cnnperf.machine.git import git
+from cnnperf.machine.gpus import chosen, installed, used
+from cnnperf.machine.processor import read
+from cnnperf.record import Gpu, Libraries, Machine, Platform
+
+PACKAGES = ("cnnperf", "torch", "torchvision", "numpy", "onnx", "onnxruntime", "onnxscript")
+PROC, SYS = Path("/proc"), Path("/sys")
+
+ALLOCATOR_VARIABLES = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "PYTHONMALLOC")
+VARIABLES = (
+    *ALLOCATOR_VARIABLES,
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "ONEDNN_", "DNNL_", "TORCH_", "PYTORCH_"),
+    *("ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING"),
+    *("CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE"),
+)
+"""How the names of variables begin that decide how fast a process computes, or in how much memory."""
+
+OPENMP = re.compile(r"lib(gomp|omp|iomp5)[-.].*")
+ALLOCATORS = re.compile(r"lib(tcmalloc|jemalloc|mimalloc|hoard)[-_.].*")
+
+
+@cache
+def fingerprint() -> Machine:
+    """Describe this machine without importing what it describes."""
+    gpus, driver = installed()
+    gpu = chosen(gpus, os.environ)
+    return Machine(
+        host=platform.node(),
+        os=platform.platform(),
+        cpu=cpu_name(),
+        cores=usable_cores(),
+        memory_bytes=_memory_bytes(),
+        governor=read(SYS / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        gpu=gpu.name if gpu else None,
+        driver=driver,
+        python=platform.python_version(),
+        packages={name: version for name in PACKAGES if (version := _version(name))},
+        commit=_commit(Path(__file__).parents[2]),
+        processor=processor.describe(PROC, SYS),
+        platform=_platform(),
+        gpus=gpus,
+        accelerator=gpu,
+    )
+
+
+def seen_here(machine: Machine, device: str = "cpu") -> Machine:
+    """Add to a description of this machine what only this process can tell: its environment, libraries and GPU.
+
+    device: the device that was computed on here, `cpu`, `cuda` or `cuda:1`. Torch tells of itself and of its GPU if it
+    was used here; it is not imported for that.
+    """
+    told = {"environment": environment(), "libraries": _libraries()}
+    if device == "cpu":
+        return machine.model_copy(update=told)
+    gpu = _gpu(machine, device)
+    return machine.model_copy(update=told | {"gpu": gpu.name if gpu else None, "accelerator": gpu})
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of this process that decide how fast it computes, or in how much memory."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
+
+
+def usable_cores() -> int:
+    """Count the cores this process may use: its affinity, and its cgroup's quota rounded up."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota = Groups(PROC, SYS, "cpu").cpus()
+    except (OSError, ValueError):
+        return affinity
+    return affinity if math.isinf(quota) else min(affinity, math.ceil(quota))
+
+
+def cpu_name() -> str:
+    """Return the processor's name as its maker writes it, or the architecture where the system does not tell."""
+    return processor.name(PROC) or platform.processor() or platform.machine()
+
+
+def cpu_flags(*wanted: str) -> tuple[str, ...]:
+    """Return those of the instruction sets that the processor has, as Linux names them."""
+    found = processor.flags(PROC)
+    return tuple(flag for flag in wanted if flag in found)
+
+
+def available_memory_bytes() -> int:
+    """Return how much more memory a process may use: of the machine's, and of what its control groups are left."""
+    available = int(psutil.virtual_memory().available)
+    try:
+        return int(min(available, Groups(PROC, SYS, "memory").memory_left_bytes()))
+    except (OSError, ValueError):
+        return available
+
+
+def _memory_bytes() -> int:
+    total = int(psutil.virtual_memory().total)
+    try:
+        return int(min(total, Groups(PROC, SYS, "memory").memory_bytes()))
+    except (OSError, ValueError):
+        return total
+
+
+def _platform() -> Platform:
+    hugepages = re.search(r"\[(\w+)\]", read(SYS / "kernel/mm/transparent_hugepage/enabled") or "")
+    return Platform(
+        kernel=platform.release() or None,
+        libc=_libc(),
+        page_bytes=os.sysconf("SC_PAGE_SIZE"),
+        transparent_hugepages=hugepages[1] if hugepages else None,
+    )
+
+
+def _libc() -> str | None:
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION")
+    except (ValueError, OSError):  # Another C library than GNU's knows no such name.
+        return None
+
+
+def _libraries() -> Libraries:
+    torch = sys.modules.get("torch")
+    return Libraries(openmp=_loaded(OPENMP), allocators=_loaded(ALLOCATORS), **(_told_by(torch) if torch else {}))
+
+
+def _loaded(pattern: re.Pattern[str]) -> tuple[str, ...] | None:
+    """Return the files in this process whose names fit; None where the system does not list them."""
+    maps = read(PROC / "self/maps")
+    if maps is None:
+        return None
+    files = dict.fromkeys(line.partition("/")[2] for line in maps.splitlines())
+    fitting = sorted(f"/{file}" for file in files if pattern.match(file.rpartition("/")[2]))
+    return tuple(file.rpartition("/site-packages/")[2] for file in fitting)
+
+
+def _told_by(torch: Any) -> dict[str, str | None]:
+    """Return what torch tells of the libraries that it was built with and of those that it runs with."""
+    parallel_info = torch.__config__.parallel_info()
+    patterns = {
+        "onednn": r"MKL-DNN v([\d.]+)",
+        "mkl": r"Math Kernel Library Version ([\d.]+)",
+        "openmp_version": r"^OpenMP (\d+)",
+    }
+    found = {name: re.search(pattern, parallel_info, re.MULTILINE) for name, pattern in patterns.items()}
+    cudnn = torch.backends.cudnn.version() if torch.cuda.is_initialized() else None
+    return {
+        **{name: match[1] if match else None for name, match in found.items()},
+        "parallel_info": parallel_info,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cuda": torch.version.cuda,
+        "cudnn": None if cudnn is None else str(cudnn),
+    }
+
+
+def _gpu(machine: Machine, device: str) -> Gpu | None:
+    """Return the GPU of a CUDA device: as torch tells if it computed there, else as CUDA's variables choose it."""
+    _, _, index = device.partition(":")
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return chosen(machine.gpus, os.environ, int(index or 0))
+    number = int(index) if index else torch.cuda.current_device()
+    return used(machine.gpus, torch.cuda.get_device_properties(number))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit(checkout: Path) -> str | None:
+    if not (checkout / ".git").exists() or not shutil.which("git"):
+        return None
+    return git(checkout, "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*").stdout.strip() or None

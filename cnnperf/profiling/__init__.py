@@ -1,0 +1,1 @@
+"""What `stages/profile.py` is made of."""

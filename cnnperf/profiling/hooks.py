@@ -1,0 +1,143 @@
+"""Hooks that tell when each layer's forward and backward begin and end.
+
+A layer's backward is that of the autograd nodes that its forward created. Hooks sit on these nodes: full backward hooks
+raise on in-place modules, and tensor hooks fire late at a branch and never for the first layer. What activation
+checkpointing computes anew in the midst of backward belongs to the backward of the layer that is called again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, cast
+
+from torch import Tensor, nn
+from torch._C._autograd import _get_sequence_nr
+from torch.autograd.graph import Node
+from torch.utils.hooks import RemovableHandle
+
+from cnnperf.profiling.layers import UNATTRIBUTED, Structure, in_backward, tensors
+
+HOOKED_BY = "cnnperf"
+"""The key in a node's metadata."""
+
+
+class Listener:
+    """Told of a step. A backward comes in as many parts as it has nodes; layers computed anew nest in one of them."""
+
+    def hook_begins(self) -> None:
+        """Whatever follows until the next word is the hooks' own doing."""
+
+    def forward_begins(self, layer: str) -> None:
+        """A layer's forward begins now."""
+
+    def forward_ends(self, layer: str) -> None:
+        """A layer's forward has ended before the hook began."""
+
+    def backward_begins(self, layer: str) -> None:
+        """One autograd node of a layer's begins now."""
+
+    def backward_ends(self, layer: str) -> None:
+        """One autograd node of a layer's has ended before the hook began."""
+
+    def turns(self) -> None:
+        """The forward pass and the loss are over; backward follows."""
+
+    def part_begins(self, part: str) -> None:
+        """A part of the step that is neither forward nor backward begins now."""
+
+    def part_ends(self, part: str) -> None:
+        """Such a part has ended."""
+
+
+class Hooks:
+    """Hooks on the layers of one forward pass and on the autograd nodes that it creates."""
+
+    def __init__(self, structure: Structure, listener: Listener) -> None:
+        self.listener = listener
+        self._structure = structure
+        self._handles: list[RemovableHandle] = []
+        self._before: list[tuple[int, set[Node]]] = []
+
+    def __enter__(self) -> Hooks:
+        for layer in self._structure.layers:
+            begin, end = partial(self._begin, layer.name), partial(self._end, layer.name)
+            self._handles.append(layer.module.register_forward_pre_hook(begin, with_kwargs=True))
+            # Before hooks of the user's, so that their time is not the layer's; and even where a forward is broken off,
+            # as checkpointing does once it has all that backward wants.
+            self._handles.append(layer.module.register_forward_hook(end, prepend=True, always_call=True))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def call(self, name: str, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """Call what is no module as if it were a layer."""
+        self._begin(name, None, inputs, {})
+        output = function(*inputs)
+        self._end(name, None, inputs, output)
+        return output
+
+    def watch_rest(self, output: Tensor) -> None:
+        """Hook the nodes that no layer created, each under its own name: backward follows."""
+        for node in _graph(output, set()):
+            if not self._has_hooked(node):
+                self._hook(node, f"{UNATTRIBUTED} {node.name().rpartition(':')[2]}")
+        self.listener.turns()
+
+    def _begin(self, name: str, module: nn.Module | None, args: Any, kwargs: Any) -> None:
+        self.listener.hook_begins()
+        given = tensors((args, kwargs))
+        # What is done in place to a view is entered in the history of what it is a view of.
+        given += [t._base for t in given if t._base is not None]
+        self._before.append((_get_sequence_nr(), {t.grad_fn for t in given if t.grad_fn is not None}))
+        if in_backward():
+            self.listener.backward_begins(name)
+        else:
+            self.listener.forward_begins(name)
+
+    def _end(self, name: str, module: nn.Module | None, args: Any, output: Any) -> None:
+        self.listener.hook_begins()
+        begun, known = self._before.pop()
+        # A layer may also come by a tensor that is no argument, such as one that its parent left in an attribute.
+        for node in _graph(output, known, lambda node: self._has_hooked(node) or node._sequence_nr() < begun):
+            self._hook(node, name)
+        if in_backward():
+            self.listener.backward_ends(name)
+        else:
+            self.listener.forward_ends(name)
+
+    def _has_hooked(self, node: Node) -> bool:
+        return _metadata(node).get(HOOKED_BY) is self
+
+    def _hook(self, node: Node, name: str) -> None:
+        # Written on the node: a set of nodes would keep alive what they hold, and checkpointing makes many of them.
+        _metadata(node)[HOOKED_BY] = self
+        listener = self.listener
+
+        def begin(*_: object) -> None:
+            listener.hook_begins()
+            listener.backward_begins(name)
+
+        def end(*_: object) -> None:
+            listener.hook_begins()
+            listener.backward_ends(name)
+
+        self._handles += [node.register_prehook(begin), node.register_hook(end)]
+
+
+def _metadata(node: Node) -> dict[str, Any]:
+    return cast(dict[str, Any], node.metadata)  # A property, though torch annotates a method.
+
+
+def _graph(output: Any, known: set[Node], ends: Callable[[Node], bool] = lambda _: False) -> Iterator[Node]:
+    """Yield the autograd nodes from an output down to those that are known, or at which it ends."""
+    nodes = [tensor.grad_fn for tensor in tensors(output)]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in known or ends(node):
+            continue
+        known.add(node)
+        yield node
+        nodes.extend(following for following, _ in node.next_functions)

@@ -1,0 +1,134 @@
+"""What a layer keeps in memory: its parameters and their gradients and state, and what autograd saves for backward."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from torch import Tensor, UntypedStorage, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.optim import Optimizer
+
+from cnnperf.devices import Device
+from cnnperf.profiling.hooks import Listener
+from cnnperf.profiling.layers import UNATTRIBUTED, Layer, Structure, in_backward, tensors
+
+
+class SavedTensors(Listener):
+    """Adds up, by the layer that saved them, the bytes that autograd keeps for backward.
+
+    Each storage counts once, for the first who saved it; parameters and buffers, which stay anyway, do not.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.bytes: dict[str, int] = defaultdict(int)
+        self._layer = UNATTRIBUTED
+        stays = [tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers())]
+        # Storages and not only addresses: the address of one that is gone could be another's.
+        self._known: dict[int, UntypedStorage] = {storage.data_ptr(): storage for storage in stays}
+
+    def forward_begins(self, layer: str) -> None:
+        """Enter what follows under this layer."""
+        self._layer = layer
+
+    def forward_ends(self, layer: str) -> None:
+        """Enter what follows under no layer."""
+        self._layer = UNATTRIBUTED
+
+    def recording(self) -> AbstractContextManager[Any]:
+        """Return the context in which saved tensors are seen."""
+        return saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        # What is computed anew in backward is not kept from forward until then.
+        if not in_backward() and storage.data_ptr() not in self._known:
+            self._known[storage.data_ptr()] = storage
+            self.bytes[self._layer] += storage.nbytes()
+        return tensor
+
+
+class Owners:
+    """Which layer a parameter belongs to: the first that has it, or none where only a container does."""
+
+    def __init__(self, model: nn.Module, structure: Structure) -> None:
+        self.parameters: dict[str, list[nn.Parameter]] = defaultdict(list)
+        layers: Iterable[Layer] = (*structure.layers, *structure.never_called)
+        known: set[int] = set()
+        for name, module in (*((layer.name, layer.module) for layer in layers), (UNATTRIBUTED, model)):
+            for parameter in module.parameters():
+                if parameter.data_ptr() not in known:
+                    known.add(parameter.data_ptr())
+                    self.parameters[name].append(parameter)
+
+    def gradient_bytes(self) -> Mapping[str, int]:
+        """Return the bytes of the gradients that there are now, by layer."""
+        found: dict[str, int] = defaultdict(int)
+        for name, parameters in self.parameters.items():
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    found[name] += parameter.grad.nbytes
+        return found
+
+    def state_bytes(self, optimizers: Iterable[Optimizer]) -> Mapping[str, int]:
+        """Return the bytes of the optimizers' state by layer; an optimizer may hold views of the parameters."""
+        # Addresses as they are now: one of another day could be somebody else's by now.
+        owner = {p.data_ptr(): name for name, parameters in self.parameters.items() for p in parameters}
+        found: dict[str, int] = defaultdict(int)
+        for optimizer in optimizers:
+            for parameter, state in optimizer.state.items():
+                found[owner[parameter.data_ptr()]] += sum(tensor.nbytes for tensor in tensors(state))
+        return found
+
+
+class AllocatorPeak(Listener):
+    """Watches the allocator's peak from word to word, on devices whose allocator keeps one."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        device.reset_peak()
+        self._start = device.used_bytes()
+        self.bytes = 0
+        self.layer = UNATTRIBUTED
+        self._inside = [UNATTRIBUTED]
+
+    def look(self) -> None:
+        """Note the peak since the last look."""
+        risen = self._device.peak_bytes()["peak_bytes"] - self._start
+        if risen > self.bytes:
+            self.bytes, self.layer = risen, self._inside[-1]
+        self._device.reset_peak()
+
+    def forward_begins(self, layer: str) -> None:
+        """Look."""
+        self._begin(layer)
+
+    def forward_ends(self, layer: str) -> None:
+        """Look."""
+        self._end()
+
+    def backward_begins(self, layer: str) -> None:
+        """Look."""
+        self._begin(f"{layer} backward")
+
+    def backward_ends(self, layer: str) -> None:
+        """Look."""
+        self._end()
+
+    def part_begins(self, part: str) -> None:
+        """Look."""
+        self._begin(part)
+
+    def part_ends(self, part: str) -> None:
+        """Look."""
+        self._end()
+
+    def _begin(self, name: str) -> None:
+        self.look()
+        self._inside.append(name)
+
+    def _end(self) -> None:
+        self.look()
+        self._inside.pop()

@@ -1,0 +1,85 @@
+"""The `[profile]` section of a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from cnnperf.bench import Settings
+from cnnperf.errors import UsageError
+from cnnperf.training.recipe import BUDGETS, Recipe
+
+QUICK_SAMPLES = 3
+OTHER_STEPS = 17
+"""Roughly what warm-up, arithmetic, memory and trace come to."""
+BatchSizes = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=2**20)], ...],
+    # TOML and JSON have no tuples.
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+    Field(min_length=1),
+]
+
+
+class Profile(Settings):
+    """Profiling: training or inference, the batch sizes and the number of samples."""
+
+    reads: ClassVar[tuple[str, ...]] = ("train",)
+    takes_extras: ClassVar[bool] = True
+
+    mode: Literal["train", "infer"] = Field(
+        default="train", description="Profile training steps, or forward passes in evaluation mode."
+    )
+    batch_sizes: BatchSizes = Field(
+        default=(128,),
+        description="Images a step; one profile for each. Absent: the training's batch size.",
+    )
+    samples: int = Field(
+        default=10,
+        ge=1,
+        le=10_000,
+        description="Steps with hooks, and as many without between them; on a GPU laps of steps, of 0.1 s each.",
+    )
+    trace_steps: int = Field(default=2, ge=1, le=100, description="Steps in the torch.profiler trace.")
+    train: dict[str, Any] = Field(
+        default={},
+        description="The training whose steps are profiled (optimizer, precision, memory_format, flip …), as in "
+        "[train]. Absent: what [train] and the model's recipe say.",
+    )
+
+    @classmethod
+    def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
+        """Lay the suite's section and the model's override on the training's settings. Raises ValidationError."""
+        merged: dict[str, Any] = {**section, **override}
+        training = {**model_recipe, **section.get("train", {}), **override.get("train", {})}
+        merged["train"] = {key: value for key, value in training.items() if key not in BUDGETS}
+        if "batch_size" in training:
+            merged.setdefault("batch_sizes", (training["batch_size"],))
+        return cls.model_validate(merged, strict=True)
+
+    @model_validator(mode="after")
+    def _check_training(self) -> Self:
+        self.recipe(self.batch_sizes[0])
+        return self
+
+    def recipe(self, batch_size: int) -> Recipe:
+        """Return the training whose steps are profiled; its learning rate is 0, so that weights stay as they are."""
+        changed = {"steps": 1, "batch_size": batch_size, "lr": 0.0, "bias_lr": 0.0, "muon_lr": 0.0, "compile": False}
+        return Recipe.model_validate({**self.train, **changed}, strict=True)
+
+    def check(self, device: str, train_count: int, test_count: int) -> None:
+        """Refuse what only the device or the dataset's size shows to be impossible. Raises UsageError."""
+        for batch_size in self.batch_sizes:
+            try:
+                self.recipe(batch_size).check(device, train_count, test_count)
+            except UsageError as error:
+                raise UsageError(f"batch_sizes {batch_size}: {error}") from error
+
+    def quick(self) -> Self:
+        """Return the settings with a few samples only."""
+        return self.model_copy(update={"samples": min(self.samples, QUICK_SAMPLES)})
+
+    def planned_samples(self, train_count: int) -> int:
+        """Return the images of all steps."""
+        return sum(self.batch_sizes) * (2 * self.samples + OTHER_STEPS + self.trace_steps)

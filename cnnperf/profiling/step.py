@@ -1,0 +1,148 @@
+"""One step of a network under the profile: as training or inference has it, with or without hooks, each part marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its name everywhere
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cnnperf import models
+from cnnperf.profiling.hooks import Hooks
+from cnnperf.profiling.layers import DATA, LOSS, OPTIMIZER
+from cnnperf.training.augment import Batches
+from cnnperf.training.evaluate import separate_random_numbers
+from cnnperf.training.optimise import Update, autocast, optimizers, trainable
+
+if TYPE_CHECKING:
+    from cnnperf.devices import Device
+    from cnnperf.training.recipe import Recipe
+
+FORWARD, BACKWARD = "forward", "backward"
+
+Marks = Mapping[str, tuple[Any, Any]]
+"""When each part of a step began and ended, on the device's clock."""
+
+
+class Step(Protocol):
+    """Takes one step, and only what `within` surrounds is the network's."""
+
+    optimizers: list[Optimizer]
+
+    def __call__(self, hooks: Hooks | None = None, within: AbstractContextManager[Any] = ...) -> Marks:
+        """Take it and return when its parts began and ended; hooks are attached already.
+
+        Raises UsageError if the network returns no tensor.
+        """
+
+
+class TrainingStep:
+    """Batch, forward, loss, backward and update; the update is made with a learning rate of 0."""
+
+    def __init__(self, model: nn.Module, batches: Batches, recipe: Recipe, device: Device) -> None:
+        self._update = Update(optimizers(trainable(model), recipe), recipe, device.torch_name)
+        self.optimizers = self._update.optimizers
+        self._model = model
+        self._batches = batches
+        self._smoothing = recipe.label_smoothing
+        self._autocast = autocast(recipe, device.torch_name)
+        self._mark = device.mark
+
+    def __call__(self, hooks: Hooks | None = None, within: AbstractContextManager[Any] = nullcontext()) -> Marks:  # noqa: B008 - it holds nothing
+        """Take one step."""
+        mark = self._mark
+        marks: dict[str, tuple[Any, Any]] = {}
+        with _part(DATA, mark, marks, hooks):
+            images, labels = next(self._batches)
+            # Of their own: as they come they are a part of the whole epoch's, which would seem to be saved.
+            labels = labels.clone()
+
+        def cross_entropy(logits: Tensor) -> Tensor:
+            return F.cross_entropy(logits, labels, label_smoothing=self._smoothing)
+
+        with within:
+            start = mark()
+            with self._autocast:
+                output = self._model(images)
+            marks[FORWARD] = start, mark()
+            logits = models.logits(output).float()
+            loss = hooks.call(LOSS, cross_entropy, logits) if hooks else cross_entropy(logits)
+            if hooks:
+                hooks.watch_rest(loss)
+            start = mark()
+            self._update.backward(loss)
+            marks[BACKWARD] = start, mark()
+        with _part(OPTIMIZER, mark, marks, hooks):
+            self._update.step()
+            for parameter in self._model.parameters():
+                parameter.grad = None
+        return marks
+
+
+class InferenceStep:
+    """Batch and forward pass in inference mode."""
+
+    def __init__(self, model: nn.Module, batches: Batches, recipe: Recipe, device: Device) -> None:
+        self.optimizers: list[Optimizer] = []
+        self._model = model
+        self._batches = batches
+        self._autocast = autocast(recipe, device.torch_name)
+        self._mark = device.mark
+
+    def __call__(self, hooks: Hooks | None = None, within: AbstractContextManager[Any] = nullcontext()) -> Marks:  # noqa: B008 - it holds nothing
+        """Take one step."""
+        mark = self._mark
+        marks: dict[str, tuple[Any, Any]] = {}
+        with _part(DATA, mark, marks, hooks):
+            images, _ = next(self._batches)
+        with within, torch.inference_mode(), self._autocast:
+            start = mark()
+            output = self._model(images)
+            marks[FORWARD] = start, mark()
+            models.logits(output)  # Raises if there are none.
+        return marks
+
+
+STEPS: dict[str, Callable[..., TrainingStep | InferenceStep]] = {"train": TrainingStep, "infer": InferenceStep}
+"""What a mode's steps are."""
+
+
+@contextmanager
+def _part(name: str, mark: Callable[[], Any], marks: dict[str, tuple[Any, Any]], hooks: Hooks | None) -> Iterator[None]:
+    """Mark a part of the step that is neither forward nor backward, and tell it to whoever listens."""
+    if hooks:
+        hooks.listener.part_begins(name)
+    start = mark()
+    yield
+    marks[name] = start, mark()
+    if hooks:
+        hooks.listener.part_ends(name)
+
+
+@contextmanager
+def restored(model: nn.Module, device: str) -> Iterator[None]:
+    """Put weights, statistics, gradients, modes, threads and random numbers back as they were, however it ends."""
+    state = list(chain(model.parameters(), model.buffers()))
+    before = [tensor.detach().clone() for tensor in state]
+    gradients = [parameter.grad for parameter in model.parameters()]
+    modes = [(module, module.training) for module in model.modules()]
+    threads = torch.get_num_threads()
+    for parameter in model.parameters():
+        parameter.grad = None
+    try:
+        with separate_random_numbers(device):
+            yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in zip(state, before, strict=True):
+                tensor.copy_(value)
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        for module, training in modes:
+            module.training = training
+        torch.set_num_threads(threads)

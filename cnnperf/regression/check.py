@@ -1,0 +1,293 @@
+"""The gate for stored runs: a candidate's records are compared with a baseline's, cell by cell and metric by metric."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnperf import record as store
+from cnnperf.errors import UsageError
+from cnnperf.machine.fingerprint import ALLOCATOR_VARIABLES
+from cnnperf.record import Measurement, Record
+from cnnperf.regression.judge import Pair, Pending, is_compared, is_judged, judge
+from cnnperf.regression.rule import Rule
+from cnnperf.regression.verdict import Comparison, Verdict
+from cnnperf.stats import holm
+from cnnperf.tables.repeats import one_line
+from cnnperf.task import Scalar
+
+Work = tuple[str, str]
+"""A cell's id and a stage."""
+Metric = tuple[str, tuple[tuple[str, Scalar], ...]]
+"""A metric and the tags that tell it apart."""
+Side = Mapping[Work, Sequence[Record]]
+
+STANDS_ON = (
+    *("n", "images", "calls", "pairs", "unsteady_pairs", "steady", "disturbed", "resolution_s"),
+    *("weights", "order", "type", "inputs", "outputs", "dtype", "uncounted", "at", "bound", "at_batch_size"),
+    *("interop_threads", "spinning", "waiting", "provider", "optimization", "input", "calibration_images", "cpu_flags"),
+    *("label", "tf32", "cudnn_benchmark", "deterministic", "precision"),
+)
+"""Tags that tell no figure apart: on how much it stands, what was found with it, the facts of engine and device."""
+
+
+def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rule: Rule | None = None) -> Comparison:
+    """Hold the records of the candidate's run folders to those of the baseline's.
+
+    Raises UsageError, naming what, if a cell's settings, data, threads or seeds differ, StoreError for a folder that
+    cannot be read or is of a newer cnnperf.
+    """
+    rule = rule or Rule()
+    before, after = _read(baseline), _read(candidate)
+    if not before:
+        raise UsageError("--baseline: these runs hold no record to compare with; give runs with results")
+    found: list[Verdict | Pending] = []
+    for work, records in before.items():
+        found += _compare(work, records, after.get(work, ()), before, after, rule)
+    tested = [each for each in found if isinstance(each, Pending)]
+    worse = iter(holm([each.p_worse(rule) for each in tested]))
+    better = iter(holm([each.p_better(rule) for each in tested]))
+    verdicts = [v.settled(rule, next(worse), next(better)) if isinstance(v, Pending) else v for v in found]
+    verdicts.sort(key=lambda verdict: verdict.outcome == "indicative")
+    return Comparison(verdicts=tuple(verdicts), notes=tuple(_notes(before, after, rule, len(tested))))
+
+
+def _read(runs: Iterable[str | Path]) -> Side:
+    side: dict[Work, list[Record]] = defaultdict(list)
+    for run in dict.fromkeys(Path(run).resolve() for run in runs):
+        for record in store.read(run):
+            side[record.task.cell.id, record.task.stage].append(record)
+    return dict(side)
+
+
+def _compare(
+    work: Work, baseline: Sequence[Record], candidate: Sequence[Record], before: Side, after: Side, rule: Rule
+) -> Iterator[Verdict | Pending]:
+    """Compare all metrics of one stage of one cell, or say why there is nothing to compare."""
+    ended = _ended(work, baseline, candidate)
+    if ended:
+        yield ended
+    first, second = _ok(baseline), _ok(candidate)
+    if not first or not second:
+        return
+    _refuse_unlike(work, first, second)
+    unlike = "; ".join(_differences(*([_capacity(r) for r in side] for side in (first, second))))
+    old, new = _metrics(first), _metrics(second)
+    for metric, measured in old.items():
+        if metric not in new and is_judged(measured[0][1]):
+            reason = "measured in the baseline and not in the candidate"
+            yield Verdict(cell=work[0], metric=_label(metric), outcome="missing", remark=reason)
+        elif metric in new and is_compared(measured[0][1]):
+            sides = measured, new[metric]
+            (of_baseline, of_candidate) = (tuple(m for _, m in side) for side in sides)
+            seeds = tuple(_training_seed(r) for r, _ in sides[0]), tuple(_training_seed(r) for r, _ in sides[1])
+            yield judge(
+                Pair(
+                    cell=work[0],
+                    metric=_label(metric),
+                    baseline=of_baseline,
+                    candidate=of_candidate,
+                    seeds=seeds,
+                    is_of_training=work[1] == "train",
+                    is_trained=any((work[0], "train") in side for side in (before, after)),
+                    unequal_training=_unequal_training(work[0], before, after),
+                    unlike_machines=unlike or None,
+                ),
+                rule,
+            )
+
+
+def _training_seed(record: Record) -> int:
+    """Return the seed of the training that a record's figures are of: any stage but `train` reads that of repeat 0."""
+    task = record.task
+    return task.seed if task.stage == "train" else task.seed - task.repeat
+
+
+def _ended(work: Work, baseline: Sequence[Record], candidate: Sequence[Record]) -> Verdict | None:
+    """Return the verdict on a stage that did not end well on a side; None if it did on both, or the baseline cannot."""
+    cell, stage = work
+    failed = [r for r in candidate if r.status in ("failed", "timeout")]
+    if failed:
+        why = (
+            f"{len(failed)} of {len(candidate)} in the candidate {failed[0].status}: {one_line(failed[0].error or '')}"
+        )
+        return Verdict(cell=cell, metric=stage, outcome="error", remark=why)
+    if _is_skipped(baseline):
+        return None
+    if not _ok(baseline):
+        bad = next(r for r in baseline if r.status != "skipped")
+        why = f"the baseline {bad.status}: {one_line(bad.error or '')}; make one that is ok"
+        return Verdict(cell=cell, metric=stage, outcome="inconclusive", remark=why)
+    if not _ok(candidate):
+        why = f"skipped in the candidate: {one_line(candidate[0].error or '')}" if candidate else "not in the candidate"
+        return Verdict(cell=cell, metric=stage, outcome="missing", remark=why)
+    return None
+
+
+def _ok(records: Iterable[Record]) -> list[Record]:
+    return [r for r in records if r.status == "ok"]
+
+
+def _is_skipped(records: Sequence[Record]) -> bool:
+    return bool(records) and all(r.status == "skipped" for r in records)
+
+
+def _metrics(records: Iterable[Record]) -> dict[Metric, list[tuple[Record, Measurement]]]:
+    """Group what records measured; the points of a curve are one metric."""
+    found: dict[Metric, list[tuple[Record, Measurement]]] = defaultdict(list)
+    for r in records:
+        for m in r.measurements:
+            tags = {} if "step" in m.tags else {key: tag for key, tag in m.tags.items() if key not in STANDS_ON}
+            found[m.metric, tuple(sorted(tags.items()))].append((r, m))
+    return found
+
+
+def _label(metric: Metric) -> str:
+    name, tags = metric
+    return f"{name}[{','.join(f'{key}={value}' for key, value in tags)}]" if tags else name
+
+
+def _refuse_unlike(work: Work, baseline: Sequence[Record], candidate: Sequence[Record]) -> None:
+    """Raise UsageError if anything differs that makes figures differ by itself."""
+    found = [_content(r) for r in (*baseline, *candidate)]
+    contents = [dict.fromkeys(key for each in found for key in each) | content for content in found]
+    differences = list(_differences(contents[: len(baseline)], contents[len(baseline) :]))
+    seeds = [sorted({r.task.seed - r.task.repeat for r in side}) for side in (baseline, candidate)]
+    if seeds[0] != seeds[1]:
+        differences.append(f"seed ({_listed(seeds[0])} against {_listed(seeds[1])})")
+    if differences:
+        cell, stage = work
+        raise UsageError(f"{cell} {stage}: the runs differ in {', '.join(differences)}; compare runs that are alike")
+
+
+def _content(record: Record) -> dict[str, Any]:
+    """Return what must be equal in two records, by name."""
+    task = record.task
+    data = task.data.model_dump(exclude={"source", "fallback"}) if task.data else {}
+    return {
+        **{f"{task.stage}.{key}": value for key, value in task.settings.items()},
+        **{f"data.{key}": value for key, value in data.items()},
+        "threads": task.threads,
+        "waiting": task.waiting,
+        "allocator": task.allocator,
+    }
+
+
+def _capacity(record: Record) -> dict[str, Any]:
+    """Return what must be equal for memory to be compared; not the name, which each container has anew."""
+    machine, device = record.machine, record.task.cell.device.name
+    # In whole GiB, for a kernel keeps a little more or less of it for itself than another.
+    facts = {**machine.model_dump(include={"cores", "governor"}), "memory": f"{machine.memory_bytes / 2**30:.0f} GiB"}
+    facts |= {"cpu": machine.label("cpu"), "instruction_sets": machine.instruction_sets}
+    if device != "cpu" and (gpu := machine.label(device)):
+        facts["gpu"] = gpu
+    if machine.platform:
+        facts |= machine.platform.model_dump(include={"page_bytes", "transparent_hugepages"})
+    if machine.environment is not None:
+        allocator = {k: v for k, v in machine.environment.items() if k.startswith(ALLOCATOR_VARIABLES)}
+        facts["allocator"] = " ".join(f"{name}={value}" for name, value in allocator.items()) or "default"
+    return facts
+
+
+def _versions(record: Record) -> dict[str, Any]:
+    """Return what may differ between the sides and is listed; what a record does not tell of is left out."""
+    machine = record.machine
+    told: dict[str, Any] = {}
+    if machine.processor:
+        told |= machine.processor.model_dump(include={"microcode", "hypervisor"})
+    if machine.libraries:
+        told |= machine.libraries.model_dump(include={"onednn", "mkl", "cpu_capability", "cudnn"})
+        for name in ("openmp", "allocators"):
+            told[name] = " + ".join(getattr(machine.libraries, name) or ())
+    others = {k: v for k, v in (machine.environment or {}).items() if not k.startswith(ALLOCATOR_VARIABLES)}
+    return {
+        **machine.model_dump(include={"host", "os", "driver", "python", "commit"}),
+        **machine.packages,
+        **{name: value for name, value in (told | others).items() if value},
+    }
+
+
+def _differences(
+    baseline: Sequence[Mapping[str, Any]], candidate: Sequence[Mapping[str, Any]], *, is_mixed: bool = False
+) -> Iterator[str]:
+    """Name what is not the same in all of both sides that tell of it, with the values of either.
+
+    is_mixed: a side may have several values, as those of unlike processes are; the other must have the same ones.
+    """
+    sides = baseline, candidate
+    for key in dict.fromkeys(key for facts in (*baseline, *candidate) for key in facts):
+        one, other = ([_word(facts[key]) for facts in side if key in facts] or ["none"] for side in sides)
+        if set(one) != set(other) if is_mixed else len({*one, *other}) > 1:
+            yield f"{key} ({_listed(one)} against {_listed(other)})"
+
+
+def _word(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return " and ".join(dict.fromkeys(map(str, values)))
+
+
+def _unequal_training(cell: str, before: Side, after: Side) -> str | None:
+    """Say why accuracies do not stand on equally long trainings of a cell; None if they do."""
+    sides = [
+        {value for r in side.get((cell, "train"), ()) for m in r.find("train.steps") for value in m.values}
+        for side in (before, after)
+    ]
+    if not all(sides):
+        return "the runs do not record how many steps were trained; give runs of the stage train"
+    if len(sides[0] | sides[1]) > 1:
+        ends = [f"{min(side):g}–{max(side):g}" if len(side) > 1 else f"{max(side):g}" for side in sides]
+        return f"trained for {ends[0]} against {ends[1]} steps; give the budget in steps or epochs"
+    return None
+
+
+def _notes(before: Side, after: Side, rule: Rule, tests: int) -> Iterator[str]:
+    """Yield what must be known to read the verdicts."""
+    records = [[r for of in side.values() for r in of] for side in (before, after)]
+    for facts, is_mixed, words in (
+        (_versions, True, "different, which is allowed"),
+        (_capacity, False, "machines differ, so memory is not compared"),
+    ):
+        differences = list(_differences(*([facts(r) for r in side] for side in records), is_mixed=is_mixed))
+        if differences and all(records):
+            yield f"{words}: {', '.join(differences)}"
+    yield from _skipped(before, after)
+    vanished = _vanished(before, after)
+    if vanished:
+        yield f"not measured in the candidate, and not judged: {', '.join(vanished)}"
+    new = [" ".join(work) for work in after if work not in before]
+    if new:
+        yield f"not in the baseline, and not compared: {', '.join(new)}"
+    yield (
+        f"counts and artifacts' sizes must be equal, memory of two repeats a side or more may grow by "
+        f"{100 * rule.theta:g} %; of fractions a loss of {100 * rule.tau:g} point is ignored, one of "
+        f"{100 * rule.theta:g} points must be excluded: family-wise alpha {100 * rule.alpha:g} % over {tests} (Holm), "
+        f"beta {100 * rule.beta:g} %"
+    )
+    yield "times and speeds are indicative: two processes that run the same code easily differ by 20 %"
+
+
+def _skipped(before: Side, after: Side) -> Iterator[str]:
+    """Yield what the baseline skipped, with its reason: there is nothing to compare a candidate with."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for work, records in before.items():
+        if _is_skipped(records):
+            where = "on both sides" if _is_skipped(after.get(work, ())) else "in the baseline"
+            reasons[f"skipped {where}: {one_line(records[0].error or '')}"].append(" ".join(work))
+    for reason, works in reasons.items():
+        yield f"not compared: {', '.join(works)}: {reason}"
+
+
+def _vanished(before: Side, after: Side) -> list[str]:
+    """Return which figures the candidate lacks of those that are not judged: many of one name by their number."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for work, records in before.items():
+        new = _metrics(_ok(after.get(work, ())))
+        for metric, measured in _metrics(_ok(records)).items() if new else ():
+            if metric not in new and not is_judged(measured[0][1]):
+                found[metric[0]].append(_label(metric))
+    return [labels[0] if len(labels) == 1 else f"{name} ({len(labels)} figures)" for name, labels in found.items()]

@@ -1,0 +1,311 @@
+"""The gate for times: two arms measured in turns, replicate by replicate, until the rule has decided on every contest.
+
+result = compare(Arm(name="main", …), Arm(name="mine", …), contests(prepare(request).tasks))
+for contest in result.contests:
+print(contest.key, result.decisions[contest.key].outcome)
+write_console(result.comparison(), sys.stdout)
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import stdev
+from typing import Any, Protocol
+
+from cnnperf.duet.pair import Fault, Patience
+from cnnperf.duet.schedule import LONGEST_CALL_S, PAIRS, Conditions, Played, calibrate, replicate
+from cnnperf.duet.sides import Arm, Contest
+from cnnperf.errors import UsageError
+from cnnperf.machine.fingerprint import fingerprint
+from cnnperf.regression import ratios
+from cnnperf.regression.rule import (
+    TYPICAL_DEVIATIONS,
+    Decision,
+    Rule,
+    Series,
+    decide,
+    looks_taken,
+    overstated_words,
+    power_words,
+)
+from cnnperf.regression.store import Write, lines, writing
+from cnnperf.timing.sampling import SAMPLE_S
+
+START_S = 6.0
+"""About what a pair of processes costs before its first turn; for the plan only."""
+OPEN_S = 0.7
+"""About what making one contest ready costs; for the plan only."""
+
+
+class Watcher(Protocol):
+    """Who follows a comparison."""
+
+    def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
+        """Calibration begins: each of `contests` is timed once.
+
+        minutes: bounds of the whole comparison, the lower one if nothing changed.
+        """
+
+    def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
+        """Calibration has ended.
+
+        minutes: until the first look and until the last. looks: numbers of replicates. power: share of slowdowns that
+        are found, for several standard deviations of the replicates, in words.
+        """
+
+    def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
+        """A contest has been measured for the n-th time, or failed."""
+
+    def decided(self, number: int, decisions: Mapping[str, Decision], power: str) -> None:
+        """A look has been taken after `number` replicates; contests without a decision are measured further.
+
+        power: share of slowdowns that are found, for the standard deviation of these replicates, in words.
+        """
+
+
+class Unwatched:
+    """Follows a comparison without a word."""
+
+    def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
+        """Say nothing."""
+
+    def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
+        """Say nothing."""
+
+    def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
+        """Say nothing."""
+
+    def decided(self, number: int, decisions: Mapping[str, Decision], power: str) -> None:
+        """Say nothing."""
+
+
+@dataclass(slots=True)
+class Result:
+    """The result of a comparison, decided or not."""
+
+    arms: tuple[Arm, Arm]
+    contests: tuple[Contest, ...]
+    rule: Rule
+    looks: tuple[int, ...] = ()
+    conditions: dict[Contest, Conditions] = field(default_factory=dict)
+    played: dict[Contest, list[Played]] = field(default_factory=dict)
+    """The replicates of each contest, in the order in which they were measured."""
+    faults: dict[Contest, Fault] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    """By the contest's key."""
+    interrupted: bool = False
+    folder: Path | None = None
+    """Where the raw samples are."""
+
+    @property
+    def compared(self) -> tuple[Contest, ...]:
+        """The contests that the baseline has; the others are not compared."""
+        return tuple(each for each in self.contests if each not in self.faults or self.faults[each].absent != 0)
+
+    def series(self) -> dict[str, Series]:
+        """Return what the rule decides on, by the contest's key."""
+        return {
+            each.key: ratios.series(self.played.get(each, ()), str(self.faults[each]) if each in self.faults else None)
+            for each in self.compared
+        }
+
+    def power(self) -> str:
+        """Say how often a slowdown is found where replicates scatter as these do: half of the contests, and the worst.
+
+        Empty where no contest has two replicates.
+        """
+        return self._simulated(power_words)
+
+    def overstated(self) -> str:
+        """Say by how much slowdowns that are called worse read too high, for the same contests as the power."""
+        return self._simulated(overstated_words)
+
+    def _simulated(self, words: Callable[[Rule, Sequence[int], int, Sequence[float]], str]) -> str:
+        """Return words on the rule at the median and the largest deviation of the contests' replicates."""
+        sound = [each.differences for each in self.series().values() if not each.fault()]
+        several = [differences for differences in sound if len(differences) > 1]
+        if not several:
+            return ""
+        deviations = sorted(map(stdev, several))
+        shown = dict.fromkeys((deviations[(len(deviations) - 1) // 2], deviations[-1]))
+        said = words(self.rule, self._looks_held(), len(self.compared), tuple(shown))
+        return f"{said} (here: median and largest)" if len(shown) > 1 else f"{said} (here)"
+
+    def _looks_held(self) -> Sequence[int]:
+        """Return the looks as planned, or those that were left where the time was over before the last."""
+        cut = [d.n for d in self.decisions.values() if d.outcome == "inconclusive" and d.n < self.looks[-1]]
+        return looks_taken(self.looks, max(cut)) if cut else self.looks
+
+    def noise(self) -> ratios.Noise:
+        """Return how much moved that should not have."""
+        return ratios.Noise.of(self.played.values(), fingerprint().cores)
+
+
+def compare(
+    baseline: Arm,
+    candidate: Arm,
+    contests: Sequence[Contest],
+    *,
+    rule: Rule | None = None,
+    minutes: float | None = None,
+    folder: Path | None = None,
+    watcher: Watcher | None = None,
+    seed: int | None = None,
+    patience: Patience | None = None,
+    pairs: int = PAIRS[1],
+) -> Result:
+    """Measure the contests in both arms until each is decided, the looks are used up, or the minutes are.
+
+    folder: takes the raw samples, a line as soon as it is measured. seed: of the order in which everything is done.
+    pairs: the most pairs of samples in a replicate.
+    Ctrl-C ends it early with what there is (`interrupted`). Raises UsageError for what cannot be compared at all.
+    """
+    result = Result((baseline, candidate), tuple(contests), rule or Rule(), folder=folder)
+    if not contests:
+        raise UsageError("nothing to compare: no cell of this suite can run here")
+    course = _Course(result, watcher or Unwatched(), minutes, random.Random(seed), patience, pairs)
+    try:
+        with tempfile.TemporaryDirectory(prefix="cnnperf-ab-") as scratch:
+            course.run(Path(scratch))
+    except KeyboardInterrupt:
+        result.interrupted = True
+    course.finish()
+    return result
+
+
+class _Course:
+    """A comparison on its way."""
+
+    def __init__(
+        self,
+        result: Result,
+        watcher: Watcher,
+        minutes: float | None,
+        dice: random.Random,
+        patience: Patience | None,
+        pairs: int,
+    ) -> None:
+        self._result = result
+        self._watcher = watcher
+        self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        self._dice = dice
+        self._patience = patience
+        self._pairs = pairs
+        self._done = 0
+
+    def run(self, scratch: Path) -> None:
+        """Calibrate, then measure one replicate after the other."""
+        result = self._result
+        result.looks = result.rule.scheduled(len(result.contests))
+        self._watcher.calibrating(len(result.contests), self._bounds())
+        calibrating = calibrate(result.arms, result.contests, scratch, self._patience, self._pairs)
+        with closing(calibrating) as calibrated:
+            for contest, found in calibrated:
+                if isinstance(found, Fault):
+                    self._fail(0, contest, found)
+                else:
+                    result.conditions[contest] = found
+        comparisons, turns_s = max(1, len(result.compared)), [each.turn_s for each in result.conditions.values()]
+        result.looks = result.rule.scheduled(comparisons, self._affordable(turns_s))
+        if result.conditions:
+            words = power_words(result.rule, result.looks, comparisons, TYPICAL_DEVIATIONS)
+            self._watcher.planned(self._minutes(turns_s), result.looks, words)
+        with writing(result.folder, self._header()) as write:
+            longest_s = 0.0
+            while (active := self._active()) and self._done < result.looks[-1] and self._is_time_for(longest_s):
+                begun = time.monotonic()
+                with closing(self._replicate(active, scratch)) as outcomes:
+                    for contest, outcome in outcomes:
+                        self._note(contest, outcome, write)
+                longest_s = time.monotonic() - begun
+                self._done += 1
+                if self._done in result.looks[:-1]:
+                    result.decisions |= decide(result.series(), result.rule, result.looks)
+                    self._watcher.decided(self._done, result.decisions, result.power())
+
+    def finish(self) -> None:
+        """Decide on what there is, as if nothing more could be measured."""
+        result = self._result
+        if not result.compared:
+            return
+        looks = looks_taken(result.looks, self._done)
+        # What an earlier look has decided stays so.
+        result.decisions = decide(result.series(), result.rule, looks, final=True) | result.decisions
+
+    def _replicate(
+        self, active: Mapping[Contest, Conditions], scratch: Path
+    ) -> Generator[tuple[Contest, Played | Fault], None, None]:
+        try:
+            yield from replicate(self._result.arms, active, scratch, self._dice, self._patience)
+        except UsageError as error:
+            if not any(self._result.played.values()):
+                raise
+            # It could be started before: what is measured already is not thrown away.
+            yield from ((contest, Fault(str(error))) for contest in self._active() if contest in active)
+
+    def _active(self) -> dict[Contest, Conditions]:
+        result = self._result
+        return {
+            contest: conditions
+            for contest, conditions in result.conditions.items()
+            if contest not in result.faults and contest.key not in result.decisions
+        }
+
+    def _is_time_for(self, seconds: float) -> bool:
+        return self._deadline is None or not self._done or time.monotonic() + seconds <= self._deadline
+
+    def _bounds(self) -> tuple[float, float]:
+        """Return the minutes if every call were short, and decided soon, and if every one were the longest."""
+        shortest, longest = (
+            self._minutes([Conditions.of(1, call_s, self._pairs).turn_s] * len(self._result.contests))
+            for call_s in (SAMPLE_S, LONGEST_CALL_S)
+        )
+        limit = math.inf if self._deadline is None else max(0.0, self._deadline - time.monotonic()) / 60
+        return min(shortest[0], limit), min(longest[1], limit)
+
+    def _affordable(self, turns_s: Iterable[float]) -> int:
+        """Return how many replicates of all contests fit into the minutes; 0 where no time limit gives a number."""
+        if self._deadline is None:
+            return 0
+        return max(0, int((self._deadline - time.monotonic()) / _replicate_s(turns_s)))
+
+    def _minutes(self, turns_s: Iterable[float]) -> tuple[float, float]:
+        """Return the minutes to the first look and to the last."""
+        replicate_s = _replicate_s(turns_s)
+        first, *_, last = (look * replicate_s / 60 for look in self._result.looks)
+        return first, last
+
+    def _note(self, contest: Contest, outcome: Played | Fault, write: Write) -> None:
+        if isinstance(outcome, Fault):
+            self._fail(self._done + 1, contest, outcome)
+            write({"contest": contest.key, "replicate": self._done + 1, "error": str(outcome)})
+            return
+        self._result.played.setdefault(contest, []).append(outcome)
+        for document in lines(contest, self._done + 1, self._result.conditions[contest], outcome):
+            write(document)
+        self._watcher.measured(self._done + 1, contest, outcome)
+
+    def _header(self) -> dict[str, Any]:
+        result = self._result
+        return {
+            "arms": [arm.model_dump(mode="json") for arm in result.arms],
+            "contests": {each.key: [task.model_dump(mode="json") for task in each.tasks] for each in result.contests},
+            "rule": result.rule.model_dump(mode="json"),
+            "looks": result.looks,
+        }
+
+    def _fail(self, number: int, contest: Contest, fault: Fault) -> None:
+        self._result.faults[contest] = fault
+        self._watcher.measured(number, contest, fault)
+
+
+def _replicate_s(turns_s: Iterable[float]) -> float:
+    """Return about how long a replicate of contests with such turns takes."""
+    return START_S + sum(turn_s + OPEN_S for turn_s in turns_s)

@@ -1,0 +1,244 @@
+"""How one metric of two sides is compared: by its unit, for each demands its own way."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Literal
+
+from cnnperf.record import Measurement
+from cnnperf.regression.rule import Rule
+from cnnperf.regression.verdict import Outcome, Verdict
+from cnnperf.stats import Welch, binomial_deviation
+
+LEAST_SEEDS = 3
+"""Fewer trainings a side do not show how much trainings differ among themselves."""
+
+LEAST_PROCESSES = 2
+"""Of fewer processes a side it is not known how much their memory differs by itself."""
+
+JUDGED = ("count", "bytes", "fraction")
+"""Units in which two separate runs can be compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One metric of one cell as the two sides measured it, a measurement a repeat."""
+
+    cell: str
+    metric: str
+    baseline: tuple[Measurement, ...]
+    candidate: tuple[Measurement, ...]
+    seeds: tuple[tuple[int, ...], tuple[int, ...]]
+    """The seed of the training that each repeat's figure is of, on either side."""
+    is_of_training: bool
+    """Whether the training itself measured it, and no later stage that reads its weights."""
+    is_trained: bool
+    """Whether its weights were trained in the runs; those of an ONNX file were not, nor those that a seed drew."""
+    unequal_training: str | None
+    """Why the two sides were not trained equally long; None if they were."""
+    unlike_machines: str | None
+    """In what the machines of the two sides differ; None if in nothing."""
+
+    @property
+    def measurement(self) -> Measurement:
+        """Any one of them, for the unit and the direction that all have."""
+        return self.baseline[0]
+
+    @property
+    def sides(self) -> tuple[tuple[Measurement, ...], tuple[Measurement, ...]]:
+        """Both sides, the baseline first."""
+        return self.baseline, self.candidate
+
+    def verdict(self, outcome: Outcome, numbers: tuple[float, float], remark: str = "") -> Verdict:
+        """Make a verdict on the figures of the two sides; the change is their ratio less 1."""
+        baseline, candidate = numbers
+        return Verdict(
+            cell=self.cell,
+            metric=self.metric,
+            outcome=outcome,
+            unit=self.measurement.unit,
+            baseline=baseline,
+            candidate=candidate,
+            change=candidate / baseline - 1 if baseline else None,
+            n=min(len(self.baseline), len(self.candidate)),
+            remark=remark,
+        )
+
+    def gain(self, numbers: tuple[float, float]) -> float:
+        """Return how far the candidate lies on the better side of the baseline."""
+        baseline, candidate = numbers
+        return candidate - baseline if self.measurement.better == "higher" else baseline - candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A comparison whose outcome waits for the p-values of all the others."""
+
+    verdict: Verdict
+    """All but the outcome."""
+    loss: Welch
+    """By how much the candidate is worse."""
+    better: Literal["lower", "higher"]
+
+    def p_worse(self, rule: Rule) -> float:
+        """Return the p-value of no loss beyond tau."""
+        return self.loss.p_above(rule.tau)
+
+    def p_better(self, rule: Rule) -> float:
+        """Return the p-value of no gain beyond tau."""
+        return self.loss.p_below(-rule.tau)
+
+    def settled(self, rule: Rule, worse: float, better: float) -> Verdict:
+        """Return the verdict, given the p-values adjusted for all comparisons."""
+        low, high = self.loss.lower(rule.beta), self.loss.upper(rule.beta)
+        outcome: Outcome = "inconclusive"
+        remark = f"a loss of {100 * rule.theta:g} points is not excluded; more repeats would decide"
+        if worse <= rule.alpha:
+            outcome, remark = "worse", ""
+        elif better <= rule.alpha:
+            outcome, remark = "better", ""
+        elif high < rule.theta and low <= rule.tau:
+            outcome, remark = "same", ""
+        elif high < rule.theta:
+            remark = f"a loss of {100 * rule.tau:g} point is likely but not proven; more repeats would decide"
+        lost = self.loss.estimate > 0
+        ends = (low, high) if self.better == "lower" else (-high, -low)
+        return self.verdict.model_copy(
+            update={
+                "outcome": outcome,
+                "remark": remark,
+                "low": ends[0],
+                "high": ends[1],
+                "p": self.p_worse(rule) if lost else self.p_better(rule),
+                "p_holm": worse if lost else better,
+            }
+        )
+
+
+def is_compared(measurement: Measurement) -> bool:
+    """Tell whether a change of it is for better or worse: it has a direction, and is no point of a curve."""
+    return measurement.better is not None and "step" not in measurement.tags
+
+
+def is_judged(measurement: Measurement) -> bool:
+    """Tell whether a comparison of it decides anything, as none of times does."""
+    return is_compared(measurement) and (measurement.unit in JUDGED or "artifact" in measurement.tags)
+
+
+def judge(pair: Pair, rule: Rule) -> Verdict | Pending:
+    """Compare one metric: counts and sizes of artifacts exactly, memory by a margin, fractions by a test.
+
+    The last two need repeats: without, memory is indicative, a fraction inconclusive.
+
+    Anything else, times above all, is indicative: two runs apart in time cannot tell it.
+    """
+    measurement = pair.measurement
+    if measurement.unit == "count" or "artifact" in measurement.tags:
+        return _exact(pair)
+    if measurement.unit == "bytes":
+        return _memory(pair, rule)
+    if measurement.unit == "fraction":
+        return _fraction(pair)
+    return pair.verdict("indicative", _middle(pair))
+
+
+def _exact(pair: Pair) -> Verdict:
+    before, after = ({m.values for m in side} for side in pair.sides)
+    numbers = sum(min(before)), sum(min(after))
+    if before == after and len(before) == 1:
+        return pair.verdict("same", numbers)
+    if len(before) > 1 or len(after) > 1:
+        return pair.verdict("inconclusive", numbers, "the repeats of one side differ from each other")
+    return pair.verdict(
+        "better" if pair.gain(numbers) > 0 else "worse",
+        numbers,
+        f"must be equal: {numbers[0]:,.0f} → {numbers[1]:,.0f}",
+    )
+
+
+def _memory(pair: Pair, rule: Rule) -> Verdict:
+    numbers = _middle(pair)
+    if pair.unlike_machines:
+        return pair.verdict("inconclusive", numbers, f"measure both on one machine: {pair.unlike_machines}")
+    if len(pair.candidate) < LEAST_PROCESSES <= len(pair.baseline):
+        # Were it indicative, a candidate would escape the comparison by leaving repeats out.
+        return pair.verdict("inconclusive", numbers, _lacking(len(pair.baseline), len(pair.candidate), LEAST_PROCESSES))
+    if len(pair.baseline) < LEAST_PROCESSES:
+        return pair.verdict("indicative", numbers, f"{LEAST_PROCESSES} repeats a side are needed")
+    before, after = numbers
+    if after > before * (1 + rule.theta):
+        outcome: Outcome = "worse"
+    elif before > after * (1 + rule.theta):
+        outcome = "better"
+    else:
+        return pair.verdict("same", numbers)
+    (least, most), (others_least, others_most) = (_range(side) for side in pair.sides)
+    if least <= others_most and others_least <= most:
+        return pair.verdict("inconclusive", numbers, "the repeats of the two sides overlap; more repeats would decide")
+    return pair.verdict(outcome, numbers)
+
+
+def _fraction(pair: Pair) -> Verdict | Pending:
+    """Compare shares of images by a test over trainings; what lacks anything for it is inconclusive, with the cure.
+
+    Were it indicative, a network that has lost its accuracy would pass.
+    """
+    before, after = (_by_seed(side, seeds) for side, seeds in zip(pair.sides, pair.seeds, strict=True))
+    numbers = fmean(before), fmean(after)
+    counts = [[int(m.tags["n"]) for m in side if "n" in m.tags] for side in pair.sides]
+    better = pair.measurement.better
+    assert better is not None, "a metric without direction is not compared"
+    n = min(len(before), len(after))
+    verdict = pair.verdict("inconclusive", numbers).model_copy(update={"n": n, "change": numbers[1] - numbers[0]})
+    if not pair.is_trained and set(before) == set(after) and len(set(before)) == 1:
+        return verdict.model_copy(update={"outcome": "same"})
+    if lacking := _lacking_for_test(pair, counts, (len(before), len(after))):
+        return verdict.model_copy(update={"remark": lacking})
+    sign = -1 if better == "higher" else 1
+    least = [binomial_deviation(mean, min(of)) for mean, of in zip(numbers, counts, strict=True)]
+    loss = Welch([sign * v for v in before], [sign * v for v in after], (least[0], least[1]))
+    return Pending(verdict, loss, better)
+
+
+def _lacking_for_test(pair: Pair, counts: Sequence[Sequence[int]], trainings: tuple[int, int]) -> str:
+    """Say what a test of fractions lacks, and where to get it; empty if nothing."""
+    if not all(counts):
+        return "it does not record of how many it is a fraction; measure it with a tag n"
+    if not pair.is_trained:
+        return "the network was not trained, so that chance cannot be told from change; compare trained networks"
+    words = []
+    kind = " with seeds of their own"
+    if trainings[1] < LEAST_SEEDS <= trainings[0]:
+        words.append(_lacking(*trainings, LEAST_SEEDS, kind))
+    elif min(trainings) < LEAST_SEEDS and pair.is_of_training:
+        words.append(f"{LEAST_SEEDS} repeats a side{kind} are needed")
+    elif min(trainings) < LEAST_SEEDS:
+        words.append(
+            f"all repeats of a run read its first training; {LEAST_SEEDS} runs a side of suites{kind} are needed"
+        )
+    return "; ".join([*words, pair.unequal_training] if pair.unequal_training else words)
+
+
+def _lacking(before: int, after: int, least: int, kind: str = "") -> str:
+    return f"the candidate has {after} of the baseline's {before} repeats{kind}; run {least - after} more at least"
+
+
+def _by_seed(side: Sequence[Measurement], seeds: Sequence[int]) -> list[float]:
+    """Return a figure for each seed: a training that is repeated, or read again, is no further sample of trainings."""
+    values: dict[int, list[float]] = defaultdict(list)
+    for measurement, seed in zip(side, seeds, strict=True):
+        values[seed].append(fmean(measurement.values))
+    return [fmean(of) for of in values.values()]
+
+
+def _middle(pair: Pair) -> tuple[float, float]:
+    before, after = (median(median(m.values) for m in side) for side in pair.sides)
+    return before, after
+
+
+def _range(side: Sequence[Measurement]) -> tuple[float, float]:
+    values = [v for m in side for v in m.values]
+    return min(values), max(values)

@@ -1,0 +1,111 @@
+"""The result of a replicate: the ratio of each pair of samples, their median, and their noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median, stdev
+from typing import Literal
+
+from cnnperf.duet.schedule import Played
+from cnnperf.regression.rule import Series
+from cnnperf.stats import drifts
+from cnnperf.timing.sampling import share_lost
+
+Clock = Literal["wall_s", "cpu_s"]
+
+
+def pairs(played: Played, clock: Clock = "wall_s") -> list[float]:
+    """Return ln(candidate / baseline) of each sample and its neighbour; NaN where a clock showed nothing."""
+    baseline, candidate = ([getattr(each, clock) for each in taken.samples] for taken in played.taken)
+    return of_times(baseline, candidate)
+
+
+def of_times(baseline: Sequence[float], candidate: Sequence[float]) -> list[float]:
+    """Return ln(candidate / baseline) of each pair of times; NaN where a clock showed nothing."""
+    # A difference of logarithms, which changes its sign and nothing else when the arms are swapped.
+    return [
+        math.log(other) - math.log(one) if one > 0 and other > 0 else math.nan
+        for one, other in zip(baseline, candidate, strict=True)
+    ]
+
+
+def difference(played: Played, clock: Clock = "wall_s") -> float:
+    """Return the replicate's one figure: the median over its pairs."""
+    return middle(pairs(played, clock))
+
+
+def middle(of_pairs: Sequence[float]) -> float:
+    """Return the median of a replicate's pairs; NaN where one of them is."""
+    return math.nan if any(map(math.isnan, of_pairs)) else median(of_pairs)
+
+
+def series(played: Sequence[Played], error: str | None = None) -> Series:
+    """Return what the rule decides on."""
+    return Series(
+        tuple(map(difference, played)), tuple(drifted(each) or not each.taken[0].steady for each in played), error
+    )
+
+
+def drifted(played: Played) -> bool:
+    """Tell whether the ratio moved within the replicate."""
+    return drifts(pairs(played))
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """How much moved that should not have; None where there are too few replicates to tell."""
+
+    replicates: int
+    between_processes: float | None
+    """Deviation of ln of the baseline's median time between processes, the largest of all contests."""
+    between_replicates: float | None
+    """Deviation of the replicates' differences, each the median of its pairs, the largest of all contests."""
+    switched: float
+    """Share of samples that were interrupted by another process."""
+    lost: float
+    """Share of samples that waited for a core for more than a millisecond."""
+    steal: float | None
+    """Share of processor time that the hypervisor took; None where the system does not tell."""
+    drifted: int
+    unsteady: int
+
+    @classmethod
+    def of(cls, contests: Iterable[Sequence[Played]], cores: int) -> Noise:
+        """Sum up what was measured of all contests."""
+        contests = [played for played in contests if played]
+        every = [each for played in contests for each in played]
+        samples = [sample for each in every for taken in each.taken for sample in taken.samples]
+        stolen = [each.disturbance.steal_s for each in every if each.disturbance.steal_s is not None]
+        seconds = sum(each.disturbance.seconds for each in every)
+        several = [played for played in contests if len(played) > 1]
+        return cls(
+            replicates=len(every),
+            between_processes=max((stdev(map(_middle, played)) for played in several), default=None),
+            between_replicates=max((stdev(map(difference, played)) for played in several), default=None),
+            switched=sum(sample.switches > 0 for sample in samples) / max(1, len(samples)),
+            lost=share_lost(samples) if samples else 0.0,
+            steal=sum(stolen) / (seconds * cores) if stolen and seconds else None,
+            drifted=sum(map(drifted, every)),
+            unsteady=sum(not each.taken[0].steady for each in every),
+        )
+
+    def __str__(self) -> str:
+        words = [
+            f"{name} {100 * value:.2g} %"
+            for name, value in (
+                ("between processes", self.between_processes),
+                ("replicates", self.between_replicates),
+                ("involuntary switches", self.switched),
+                ("lost the CPU for > 1 ms", self.lost),
+                ("steal", self.steal),
+            )
+            if value is not None
+        ]
+        counts = f"drift {self.drifted}/{self.replicates}, no-steady {self.unsteady}/{self.replicates}"
+        return ", ".join([*words, counts])
+
+
+def _middle(played: Played) -> float:
+    return math.log(median(each.wall_s for each in played.taken[0].samples))

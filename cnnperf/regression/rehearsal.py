@@ -1,0 +1,60 @@
+"""The gate's self-test: small cells compared with themselves, then with themselves slowed on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from cnnperf.duet.sides import Arm, Contest, contests
+from cnnperf.machine.fingerprint import fingerprint
+from cnnperf.regression.gate import Result, Watcher, compare
+from cnnperf.regression.gate_verdict import comparison, scope
+from cnnperf.regression.selftest import SelfTest
+from cnnperf.running.preflight import Request, prepare
+from cnnperf.suite import parse
+
+SLOWDOWN = 0.05
+"""The candidate spins for this share of each call's duration: what the rule promises to see."""
+CANDIDATES = {
+    "A/A, nothing changed": Arm(name="this code again"),
+    f"A/B, slowed by {100 * SLOWDOWN:g} %": Arm(name="this code, slowed", slowdown=SLOWDOWN),
+}
+"""The two suites: what the current code is compared with, by the title of the suite."""
+METRICS = ("train.step",)
+SUITE: dict[str, Any] = {
+    "datasets": [{"name": "synthetic", "train": 1024, "test": 256}],
+    "models": [
+        {"name": "mlp", "train": {"batch_size": 256}},
+        {"name": "lenet", "train": {"batch_size": 64}},
+        {"name": "trashnet", "train": {"batch_size": 4}},
+        {"name": "speedrun", "train": {"batch_size": 8}},
+        {"name": "resnet", "train": {"batch_size": 4}},
+    ],
+    "threads": 1,
+    "train": {"validation_images": 0},
+}
+"""Calls of 5 to 20 ms on one core, so that a replicate takes about a third of a minute."""
+
+
+def cells() -> tuple[Contest, ...]:
+    """Make the cells ready; the images are generated."""
+    suite = parse(SUITE, where="doctor", name="doctor")
+    return contests(prepare(Request(suite=suite, where="doctor")).tasks, metrics=METRICS)
+
+
+def rehearse(ready: Sequence[Contest], candidate: Arm, minutes: float, watcher: Watcher) -> Result:
+    """Return what the gate makes of the cells and one of the CANDIDATES within the minutes."""
+    return compare(Arm(name="this code"), candidate, ready, minutes=minutes, watcher=watcher)
+
+
+def outcome(unchanged: Result, slowed: Result) -> SelfTest:
+    """Return the results of both suites, to be stored."""
+    return SelfTest(
+        machine=fingerprint(),
+        day=datetime.now(UTC).date(),
+        slowdown=SLOWDOWN,
+        scope=scope(unchanged),
+        unchanged=comparison(unchanged).verdicts,
+        slowed=comparison(slowed).verdicts,
+    )

@@ -1,0 +1,210 @@
+"""The result of the gate's self-test on this machine; later verdicts quote it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from cnnperf.datasets import Roots
+from cnnperf.errors import CnnperfWarning, RunError
+from cnnperf.machine.fingerprint import fingerprint
+from cnnperf.record import Machine
+from cnnperf.regression.verdict import Verdict
+from cnnperf.stats import Interval, binomial_bounds
+from cnnperf.task import Frozen
+
+NEVER = "self-test on this machine: never run here; cnnperf doctor runs it"
+DECIDED = ("worse", "better", "same")
+DECIDED_SHARE = 0.5
+"""Fewer of the unchanged decided than this, and the gate was silent rather than right: nothing called worse shows
+little where most cells gave it no occasion."""
+FOUND_SHARE = 0.8
+"""Fewer of the slowed found than this, and the gate has not been shown to see anything here."""
+
+
+class Tally(Frozen):
+    """How many of how many verdicts came out in one way."""
+
+    found: int
+    trials: int
+
+    @property
+    def bounds(self) -> Interval:
+        """The exact one-sided 95 % bounds of the rate behind it; no trial excludes any."""
+        return binomial_bounds(self.found, self.trials) if self.trials else Interval(0.0, 1.0)
+
+    def __str__(self) -> str:
+        return f"{self.found} of {self.trials}"
+
+
+class Scope(Frozen):
+    """Under what times were compared: a self-test says nothing of a comparison outside of its own scope."""
+
+    devices: tuple[str, ...]
+    threads: int | None
+    """None: as many as there are cores."""
+    metrics: tuple[str, ...]
+    torch: str | None
+    """Version; None where it is not known."""
+
+    def __str__(self) -> str:
+        torch = [] if self.torch is None else [f"torch {self.torch}"]
+        return ", ".join([*self.devices, _threads(self.threads), *self.metrics, *torch])
+
+    def lacks(self, other: Scope) -> list[str]:
+        """Name the parts of the other's scope that this one lacks."""
+        lacking = [name for name in (*other.devices, *other.metrics) if name not in (*self.devices, *self.metrics)]
+        if other.threads != self.threads:
+            lacking.append(_threads(other.threads))
+        if other.torch is not None and other.torch != self.torch:
+            lacking.append(f"torch {other.torch}")
+        return lacking
+
+
+class SelfTest(Frozen):
+    """One run of the gate over cells in which nothing was changed, and over the same cells slowed on purpose."""
+
+    machine: Machine
+    day: date
+    slowdown: float
+    """What was injected, as a share of each call's duration."""
+    scope: Scope = Scope(devices=("cpu",), threads=1, metrics=("train.step",), torch=None)
+    """Under what it was made; the default is that of every self-test which was stored without one."""
+    unchanged: tuple[Verdict, ...]
+    slowed: tuple[Verdict, ...]
+
+    @property
+    def false_alarms(self) -> Tally:
+        """The unchanged that were called worse, of those that were decided: the others put nothing to the test."""
+        return _tally(_decided(self.unchanged), "worse")
+
+    @property
+    def detections(self) -> Tally:
+        """The slowed that were called worse, of all: one on which nothing was decided was not found."""
+        return _tally(self.slowed, "worse")
+
+    @property
+    def misses(self) -> Tally:
+        """The slowed that were called the same, or better, of those that were decided."""
+        return _tally(_decided(self.slowed), "same", "better")
+
+    @property
+    def undecided(self) -> Tally:
+        """The unchanged on which nothing was decided."""
+        return _tally(self.unchanged, "inconclusive")
+
+    @property
+    def has_decided(self) -> bool:
+        """Whether it decided anything worth storing."""
+        return bool(_decided((*self.unchanged, *self.slowed)))
+
+    @property
+    def exit_code(self) -> Literal[0, 1, 3]:
+        """1 for any false alarm, miss or cell that broke; 3 if too few were decided or found."""
+        broken = _tally((*self.unchanged, *self.slowed), "error", "missing")
+        if self.false_alarms.found or self.misses.found or broken.found:
+            return 1
+        is_tested = self.false_alarms.trials >= max(1, DECIDED_SHARE * len(self.unchanged))
+        is_shown = self.detections.found >= FOUND_SHARE * self.detections.trials
+        return 0 if is_tested and is_shown else 3
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """The counts, one per line, with bounds of the rate behind each; last the outcome."""
+        alarms, found, misses = self.false_alarms, self.detections, self.misses
+        injected = f"+{100 * self.slowdown:g} %"
+        undecided = f" ({self.undecided.found} inconclusive, not counted)" if self.undecided.found else ""
+        return (
+            f"false alarms: {alarms} decided called worse with nothing changed{undecided}; "
+            f"the rate is at most {_high(alarms)}",
+            f"detections: {found} called worse with {injected}; the rate is at least {_low(found)}",
+            f"misses: {misses} decided called the same or better with {injected}; the rate is at most {_high(misses)}",
+            f"self-test: {self._came_to()} → exit {self.exit_code}",
+        )
+
+    def _came_to(self) -> str:
+        return {
+            0: "the gate held",
+            1: "the gate did not hold: a false alarm, a miss or a failed cell",
+            3: f"inconclusive: of the unchanged {100 * DECIDED_SHARE:g} % must be decided, and of the slowed "
+            f"{100 * FOUND_SHARE:g} % found; give it more minutes or a quieter machine",
+        }[self.exit_code]
+
+    @property
+    def sentence(self) -> str:
+        """The line that later verdicts on this machine carry."""
+        alarms, found = self.false_alarms, self.detections
+        bound = f"95 % upper bound {100 * alarms.bounds.high:.0f} %"
+        undecided = f"; {self.undecided.found} inconclusive" if self.undecided.found else ""
+        slowed = f"+{100 * self.slowdown:g} % {found} worse"
+        counts = f"A/A {alarms} worse ({bound}{undecided}), {slowed}"
+        return f"self-test on this machine: {self.day} ({self.scope}), {counts}"
+
+    def save(self) -> Path:
+        """Keep it for later verdicts on this machine, in place of an earlier one. Raises RunError."""
+        path = _path()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RunError(
+                f"{path}: cannot be written ({error.strerror}); set CNNPERF_CACHE to another folder"
+            ) from error
+        return path
+
+
+def load() -> SelfTest | None:
+    """Return the last self-test on this machine: a host of this name with this processor and as many cores."""
+    path = _path()
+    try:
+        found = SelfTest.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        kind = type(error).__name__
+        warnings.warn(
+            f"{path}: not a self-test of this cnnperf ({kind}); run cnnperf doctor", CnnperfWarning, stacklevel=2
+        )
+        return None
+    here = fingerprint()
+    return found if (found.machine.cpu, found.machine.cores) == (here.cpu, here.cores) else None
+
+
+def quoted(scope: Scope) -> str:
+    """Quote the last self-test on this machine, if there was one, and name what it did not test of a scope."""
+    found = load()
+    if found is None:
+        return NEVER
+    lacking = found.scope.lacks(scope)
+    return f"{found.sentence}; not tested: {', '.join(lacking)}" if lacking else found.sentence
+
+
+def _path() -> Path:
+    host = re.sub(r"[^\w.-]+", "-", fingerprint().host) or "host"
+    return Roots.from_environment().cache / "selftest" / f"{host}.json"
+
+
+def _threads(count: int | None) -> str:
+    return "a thread a core" if count is None else f"{count} thread{'s' * (count != 1)}"
+
+
+def _low(tally: Tally) -> str:
+    return f"{100 * tally.bounds.low:.0f} % (exact, 95 %)"
+
+
+def _high(tally: Tally) -> str:
+    return f"{100 * tally.bounds.high:.0f} % (exact, 95 %)"
+
+
+def _decided(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    return [verdict for verdict in verdicts if verdict.outcome in DECIDED]
+
+
+def _tally(verdicts: Sequence[Verdict], *outcomes: str) -> Tally:
+    return Tally(found=sum(verdict.outcome in outcomes for verdict in verdicts), trials=len(verdicts))

@@ -1,0 +1,80 @@
+"""The file that keeps every sample of a comparison: a line a replicate, contest and arm, on the disk at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cnnperf.duet.schedule import Conditions, Played
+from cnnperf.duet.sides import ARMS, Contest
+from cnnperf.errors import RunError, UsageError
+from cnnperf.machine.fingerprint import fingerprint
+from cnnperf.timing.sampling import Samples
+
+SCHEMA = 2
+"""Version of the lines. 1: the first. 2: with each arm's settings, the frequency and what disturbed it, in words."""
+FILE = "duet.jsonl"
+
+Write = Callable[[dict[str, Any]], None]
+
+
+@contextmanager
+def writing(folder: Path | None, header: Mapping[str, Any]) -> Iterator[Write]:
+    """Open the file in a folder, the header its first line; without a folder nothing is kept.
+
+    Raises UsageError if it cannot be created, RunError if it cannot be continued.
+    """
+    if folder is None:
+        yield lambda document: None
+        return
+    path = folder / FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror}); give another folder with --out") from error
+
+    def write(document: Mapping[str, Any]) -> None:
+        try:
+            file.write(json.dumps(document) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written ({error.strerror}); what is there is kept") from error
+
+    with file:
+        write({"schema": SCHEMA, "machine": fingerprint().model_dump(mode="json"), **header})
+        yield write
+
+
+def lines(contest: Contest, number: int, conditions: Conditions, played: Played) -> Iterator[dict[str, Any]]:
+    """Yield what one replicate of a contest leaves behind, a document an arm; seconds are those of whole samples."""
+    for arm, taken, opened, machine in zip(ARMS, played.taken, played.opened, played.machines, strict=True):
+        yield {
+            "contest": contest.key,
+            "replicate": number,
+            "arm": arm,
+            "calls": conditions.calls,
+            "order": played.order,
+            "steady": taken.steady,
+            **{name: [getattr(each, name) for each in taken.samples] for name in taken.samples[0]._fields},
+            "warmup_wall_s": [each.wall_s for each in taken.warmup],
+            "blocked_s": taken.blocked_s,
+            "blocked_cpu_s": taken.blocked_cpu_s,
+            "outputs": opened.outputs,
+            "settings": opened.settings,
+            "machine": machine.model_dump(mode="json"),
+            "seconds": played.disturbance.seconds,
+            "load": played.disturbance.load,
+            "steal_s": played.disturbance.steal_s,
+            "throttled_s": played.disturbance.throttled_s,
+            "frequency_hz": played.disturbance.frequency_hz,
+            "disturbed": Samples(
+                conditions.calls, taken.samples, taken.warmup, taken.steady, played.disturbance
+            ).remark,
+            "parent_cpu_s": played.parent_cpu_s,
+        }

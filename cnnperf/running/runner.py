@@ -1,0 +1,227 @@
+"""The parent's side: a fresh process per task, a record whatever happens, and nothing left running."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from filelock import Timeout
+
+from cnnperf import record as store
+from cnnperf.errors import RunError, StoreError, UsageError
+from cnnperf.ipc.process import Launch, WorkerProcess, tail
+from cnnperf.machine.fingerprint import fingerprint
+from cnnperf.record import Machine, Record, Status
+from cnnperf.running.preflight import Ready, Request, prepare
+from cnnperf.suite import Suite
+from cnnperf.task import Frozen, Task
+
+
+class Envelope(Frozen):
+    """One task and all that its process needs to know."""
+
+    task: Task
+    machine: Machine
+    run: Path
+    folder: Path
+    """Where the images lie as arrays."""
+    answer: Path
+    """The file that takes the record."""
+    needs: tuple[Record, ...] = ()
+    """What the tasks it needs left behind, without their measurements."""
+
+
+class Watcher(Protocol):
+    """Who follows a run."""
+
+    def started(self, task: Task) -> None:
+        """A task begins."""
+
+    def progressed(self, numbers: dict[str, float]) -> None:
+        """The task that runs reports, at most once a second."""
+
+    def finished(self, record: Record) -> None:
+        """A task has ended and its record is on disk."""
+
+
+class Unwatched:
+    """Follows a run without a word."""
+
+    def started(self, task: Task) -> None:
+        """Say nothing."""
+
+    def progressed(self, numbers: dict[str, float]) -> None:
+        """Say nothing."""
+
+    def finished(self, record: Record) -> None:
+        """Say nothing."""
+
+
+def run(suite: Suite, folder: Path | None = None, *, watcher: Watcher | None = None) -> Iterator[Record]:
+    """Run a suite, one fresh process per task and repeat, and yield each record once it is on disk.
+
+    folder: the run folder; a new one below `results/` by default. An existing run is resumed: tasks whose
+    record is ok and whose key is unchanged are not run again. Raises CnnperfError, before anything is measured, for
+    what cannot be carried out.
+    """
+    prepared = prepare(Request(suite=suite, where=suite.name))
+    yield from execute(prepared.tasks, folder or new_folder(suite), watcher or Unwatched())
+
+
+def new_folder(suite: Suite, results: Path = Path("results")) -> Path:
+    """Name a run folder: `results/<suite>/<utc>-<host>`."""
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return results / suite.name / f"{now}-{_slug(fingerprint().host)}"
+
+
+def folder_to_make(suite: Suite, out: Path | None, file: str = store.FILE) -> Path:
+    """Return the run folder that was asked for, a new one by default.
+
+    Raises UsageError for one that holds a run: the file to which its measurements go.
+    """
+    if out and (out / file).exists():
+        raise UsageError(f"--out: {out} already holds a run; give another folder")
+    return out or new_folder(suite)
+
+
+def pending(tasks: Sequence[Ready], folder: Path) -> tuple[Ready, ...]:
+    """Return the tasks that a run folder has no ok record of."""
+    if not (folder / store.FILE).exists():
+        return tuple(tasks)
+    done = {record.key for record in store.read(folder) if record.status == "ok"}
+    return tuple(ready for ready in tasks if ready.task.key not in done)
+
+
+def execute(tasks: Sequence[Ready], folder: Path, watcher: Watcher) -> Iterator[Record]:
+    """Run what is pending of prepared tasks in a run folder, and yield each record once it is on disk.
+
+    Raises StoreError if the folder cannot be written or another run is writing it, RunError for a fault in mid-run.
+    """
+    with _writing(folder):
+        left = {r.key: r for r in store.read(folder)} if (folder / store.FILE).exists() else {}
+        for ready in pending(tasks, folder):
+            watcher.started(ready.task)
+            try:
+                reason = ready.skip or _unmet(ready.task, left)
+                needs = [] if reason else [left[key] for key in ready.task.needs]
+                record = _skipped(ready, reason) if reason else _run(ready, needs, folder, watcher)
+                left[record.key] = record
+                store.append(folder, record)
+            except OSError as error:
+                raise RunError(
+                    f"{folder}: cannot be written ({error.strerror}); records are kept; free disk space and resume"
+                ) from error
+            watcher.finished(record)
+            yield record
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        lock = store.lock(folder)
+        lock.acquire()
+    except Timeout as error:
+        raise StoreError(f"{folder}: another run is writing there; wait for it or give another --out") from error
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written ({error.strerror}); give another folder with --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _unmet(task: Task, left: Mapping[str, Record]) -> str | None:
+    """Say which of the tasks that a task needs has not ended well; None if all have."""
+    for key in task.needs:
+        if key not in left:
+            return "needs a task that has not run; run its stages together"
+        if (need := left[key]).status != "ok":
+            return f"needs {need.task.label}, which is {need.status}: {need.error}"
+    return None
+
+
+def _run(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) -> Record:
+    """Run a task; once more, with what it kept, if the system ended its process because memory was short."""
+    kept = store.kept_file(folder, ready.task)
+    kept.unlink(missing_ok=True)  # Of a run that was cut off: nothing is known of its end.
+    try:
+        record = _attempt(ready, needs, folder, watcher)
+        if record.signal == "SIGKILL" and kept.exists():
+            record = _attempt(ready, needs, folder, watcher)
+        return record
+    finally:
+        kept.unlink(missing_ok=True)
+
+
+def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) -> Record:
+    task = ready.task
+    assert ready.folder is not None, "preflight prepares the data of every task that is not skipped"
+    log = folder / "logs" / f"{_slug(task.label)[:150]}-{task.key}.log"
+    answer = log.with_suffix(".json")
+    envelope = Envelope(
+        task=task,
+        machine=fingerprint(),
+        run=folder.resolve(),
+        folder=ready.folder,
+        answer=answer.resolve(),
+        needs=tuple(need.model_copy(update={"measurements": ()}) for need in needs),
+    )
+    timed_out = False
+    begun, started, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
+    with WorkerProcess("--task", envelope.model_dump_json(by_alias=True), log=log, launch=Launch.of(task)) as worker:
+        try:
+            for message in worker.messages(lambda: max(0.0, started + task.timeout_s - time.monotonic())):
+                watcher.progressed(message["progress"])
+        except TimeoutError:
+            timed_out = True
+    facts = {
+        "started": begun.isoformat(timespec="milliseconds"),
+        "duration_s": time.monotonic() - started,
+        "parent_cpu_s": time.process_time() - cpu,
+    }
+    record = _answer(answer) or _blank(ready, "failed")
+    ending: dict[str, str | None] = {}
+    if timed_out:
+        ending = {"status": "timeout", "error": f"took longer than timeout_s = {task.timeout_s:g}; ended"}
+    elif worker.returncode:
+        ending = {"status": "failed", "error": _ending(worker, record), "signal": worker.signal}
+    failed = ending or record.status != "ok"
+    return record.model_copy(update=facts | ending | ({"log_tail": tail(log)} if failed else {}))
+
+
+def _ending(worker: WorkerProcess, record: Record) -> str:
+    return f"the process {worker.ending}" + ("" if record.status == "failed" else ", after it had measured")
+
+
+def _answer(path: Path) -> Record | None:
+    try:
+        record = Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    path.unlink()
+    return record
+
+
+def _skipped(ready: Ready, reason: str) -> Record:
+    return _blank(ready, "skipped").model_copy(update={"error": reason})
+
+
+def _blank(ready: Ready, status: Status) -> Record:
+    return Record(
+        task=ready.task,
+        key=ready.task.key,
+        machine=fingerprint(),
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        duration_s=0.0,
+        status=status,
+    )
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.=-]+", "-", text).strip("-")

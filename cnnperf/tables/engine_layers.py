@@ -1,0 +1,187 @@
+"""Torch's layers beside an engine's kernels: a row a group of layers that the engine runs as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from cnnperf.record import Measurement, Record
+from cnnperf.tables.table import Column
+
+STAGE, TORCH = "infer", "torch"
+UNATTRIBUTED, NETWORK = "(unattributed)", "(network)"
+"""What torch spends between its layers; what a network's own forward does without a module."""
+
+COLUMNS = (
+    Column("engine", meaning="engine beside torch, in rows that compare the two layer by layer", source="task.variant"),
+    Column("operators", meaning="operators of the engine's kernels for these layers", source="(tag operator)"),
+    Column(
+        "engine_s", unit="s", better="lower", meaning="time of these kernels, sum of medians", source="infer.node_time"
+    ),
+    Column(
+        "engine_reorder_s",
+        unit="s",
+        better="lower",
+        meaning="share of `engine_s` that goes into changes of the memory's order, in seconds",
+        source="infer.node_time",
+    ),
+    Column(
+        "engine_speedup",
+        unit="1",
+        better="higher",
+        meaning="torch's `forward_s` over `engine_s`",
+        source="infer.node_time",
+    ),
+    Column(
+        "engine_share", unit="fraction", meaning="`engine_s` over the time of all kernels", source="infer.node_time"
+    ),
+    Column(
+        "mapped_share",
+        unit="fraction",
+        better="higher",
+        meaning="share of the kernels' time that is known to be some layer's; the same in all rows of an engine",
+        source="infer.mapped_share",
+    ),
+)
+"""Of layers.csv, in rows that join torch's layers and an engine's kernels."""
+
+
+@dataclass(slots=True)
+class Group:
+    """Layers of torch whose work an engine's nodes do together."""
+
+    layers: list[str]
+    """In torch's order; where no layer has a part in it, the one module in whose forward the work stands."""
+    kinds: list[str] = field(default_factory=list)
+    """The layers' classes."""
+    operators: list[str] = field(default_factory=list)
+    """The engine's; none for layers that it needs no kernel for."""
+    torch_s: float | None = None
+    engine_s: float | None = None
+    reorder_s: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Name the layers."""
+        return "+".join(self.layers)
+
+    @property
+    def speedup(self) -> float | None:
+        """Return torch's seconds over the engine's."""
+        return self.torch_s / self.engine_s if self.torch_s is not None and self.engine_s else None
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """One engine of a cell at one batch size, layer by layer beside torch."""
+
+    run: str
+    record: Record
+    engine: str
+    batch_size: int
+    groups: tuple[Group, ...]
+    mapped_share: float | None
+    """Of kernel time; what is not mapped stands in a group of its own."""
+
+    def total(self, column: str) -> float | None:
+        """Return the sum of `torch_s`, `engine_s` or `reorder_s`; None where nothing has it."""
+        values = [value for group in self.groups if (value := getattr(group, column)) is not None]
+        return math.fsum(values) if values else None
+
+
+def joins(records: Mapping[str, Sequence[Record]]) -> Iterator[Join]:
+    """Yield every engine whose kernels were timed, in the order of the records."""
+    for run, of_run in records.items():
+        inferred = [record for record in of_run if record.task.stage == STAGE]
+        torch = {(r.task.cell.id, r.task.repeat): r for r in inferred if r.task.variant.get("engine") == TORCH}
+        for record in inferred:
+            engine = str(record.task.variant.get("engine"))
+            beside = torch.get((record.task.cell.id, record.task.repeat))
+            for share in record.find(f"{STAGE}.mapped_share"):
+                size = int(share.tags["batch_size"])
+                nodes = record.find(f"{STAGE}.node_time", batch_size=size)
+                layers = beside.find(f"{STAGE}.node_time", batch_size=size) if beside else ()
+                yield Join(run, record, engine, size, tuple(grouped(nodes, layers)), share.values[0])
+
+
+def rows(records: Mapping[str, Sequence[Record]]) -> Iterator[dict[str, Any]]:
+    """Yield a row of layers.csv for each group of each join."""
+    for join in joins(records):
+        task, total = join.record.task, join.total("engine_s")
+        for order, group in enumerate(join.groups):
+            yield {
+                "dataset": str(task.cell.dataset),
+                "data": task.data.name if task.data else None,
+                "model": str(task.cell.model),
+                "device": str(task.cell.device),
+                "mode": STAGE,
+                "batch_size": join.batch_size,
+                "repeat": task.repeat,
+                "order": order,
+                "layer": group.name,
+                "type": "+".join(group.kinds) or None,
+                "forward_s": group.torch_s,
+                "engine": join.engine,
+                "operators": "+".join(group.operators) or None,
+                "engine_s": group.engine_s,
+                "engine_reorder_s": group.reorder_s,
+                "engine_speedup": group.speedup,
+                "engine_share": group.engine_s / total if group.engine_s is not None and total else None,
+                "mapped_share": join.mapped_share,
+                "run": join.run,
+            }
+
+
+def grouped(nodes: Iterable[Measurement], layers: Iterable[Measurement]) -> Iterator[Group]:
+    """Yield groups that share no layer: nodes of the engine, and the layers of torch that they cover.
+
+    layers: torch's, in order; none where torch did not run, and then names tell which modules are leaves.
+    """
+    nodes, of_torch = list(nodes), {str(m.tags["layer"]): m for m in layers}
+    names = list(of_torch) or leaves(part for node in nodes for part in _parts(node))
+    order = {name: index for index, name in enumerate(names) if name != UNATTRIBUTED}
+    groups: list[tuple[set[str], list[Measurement]]] = []
+    for node in nodes:
+        own = {part for part in _parts(node) if part in order} or {"+".join(_parts(node))}
+        apart = [group for group in groups if not group[0] & own]
+        together = [group for group in groups if group[0] & own]
+        members = [member for group in together for member in group[1]]
+        groups = [*apart, (own.union(*(group[0] for group in together)), [*members, node])]
+    covered = set[str]().union(*(group[0] for group in groups))
+    groups += [({name}, []) for name in of_torch if name not in covered]
+    groups.sort(key=lambda group: min(_place(name, order) for name in group[0]))
+    for found, members in groups:
+        yield _group(sorted(found, key=lambda name: _place(name, order)), members, of_torch)
+
+
+def leaves(names: Iterable[str]) -> list[str]:
+    """Return the names that stand for no container of another."""
+    known = dict.fromkeys(names)
+    containers = {name.rpartition(".")[0] for name in known} | {NETWORK}
+    return [name for name in known if name not in containers]
+
+
+def _place(name: str, order: Mapping[str, int]) -> float:
+    """Return where a layer stands; a module's own work stands behind the last layer in it, what is no layer's last."""
+    within = (place + 0.5 for layer, place in order.items() if layer.startswith(f"{name}."))
+    return order[name] if name in order else max(within, default=len(order))
+
+
+def _parts(node: Measurement) -> list[str]:
+    return str(node.tags["layer"]).split("+")
+
+
+def _group(names: list[str], nodes: Sequence[Measurement], of_torch: Mapping[str, Measurement]) -> Group:
+    known = [of_torch[name] for name in names if name in of_torch]
+    reorders = [median(node.values) for node in nodes if node.tags.get("reorder")]
+    return Group(
+        layers=names,
+        kinds=[str(m.tags["operator"]) for m in known if m.tags["operator"]],
+        operators=list(dict.fromkeys(str(node.tags["operator"]) for node in nodes)),
+        torch_s=math.fsum(median(m.values) for m in known) if known else None,
+        engine_s=math.fsum(median(node.values) for node in nodes) if nodes else None,
+        reorder_s=math.fsum(reorders) if reorders else None,
+    )

@@ -1,0 +1,156 @@
+"""The repeats of one cell's training, and how each of their figures is reduced to one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+
+from cnnperf.record import Machine, Measurement, Record
+from cnnperf.stats import Interval, Quartiles, binomial_interval, quartiles
+from cnnperf.tables.table import Value
+from cnnperf.task import Provenance, Scalar, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """The records of one run whose tasks differ in nothing but the repeat: what becomes one row."""
+
+    run: str
+    records: tuple[Record, ...]
+
+    @property
+    def task(self) -> Task:
+        """Return the first repeat's task."""
+        return self.records[0].task
+
+    @property
+    def machine(self) -> Machine:
+        """Return the machine that the first repeat ran on."""
+        return self.records[0].machine
+
+    @property
+    def data(self) -> Provenance | None:
+        """Return what the images were."""
+        return self.task.data
+
+    @property
+    def device_label(self) -> str | None:
+        """Return the hardware of the device: the processor's model or the GPU's; if neither is known, torch's word."""
+        label = self.machine.label(self.task.cell.device.name)
+        read_back = (m.tags["label"] for r in self.records for m in r.find(f"{r.task.stage}.device_index"))
+        return label or next(map(str, read_back), None)
+
+    @property
+    def ok(self) -> tuple[Record, ...]:
+        """Return the repeats that ended well; every figure stands on these."""
+        return tuple(r for r in self.records if r.status == "ok")
+
+    @property
+    def status(self) -> str:
+        """Word how the repeats ended: alike, or how many of them well."""
+        statuses = {r.status for r in self.records}
+        if len(statuses) == 1:
+            return statuses.pop()
+        return f"ok {len(self.ok)}/{len(self.records)}" if self.ok else "failed"
+
+    @property
+    def reason(self) -> str | None:
+        """Say in one line why repeats did not end well, each reason once."""
+        reasons = [one_line(r.error or r.signal or r.status) for r in self.records if r.status != "ok"]
+        return "; ".join(dict.fromkeys(reasons)) or None
+
+    @property
+    def budget(self) -> str | None:
+        """Word the training's budget: `60 s`, `1 epoch`, `500 steps or until 90 %`; None if the settings hold none.
+
+        A target that does not end the training is no part of it.
+        """
+        settings = self.task.settings
+        for name in ("epochs", "steps", "samples", "seconds"):
+            if settings.get(name) is not None:
+                amount = settings[name]
+                target = settings.get("target_accuracy") if settings.get("stop_at_target", True) else None
+                unit = "s" if name == "seconds" else name.removesuffix("s") if amount == 1 else name
+                until = "" if target is None else f" or until {100 * target:.6g} %"
+                return f"{amount:.15g} {unit}{until}"
+        return None
+
+    def once(self, metric: str) -> Value:
+        """Return the median, over the repeats that measured it, of a metric that is measured once a task."""
+        found = [m for r in self.ok for m in r.find(metric)]
+        if not found:
+            return None
+        value = median(v for m in found for v in m.values)
+        return int(value) if found[0].unit in ("count", "bytes") and value == int(value) else value
+
+    @property
+    def median_speeds(self) -> tuple[float, ...]:
+        """Return each repeat's images/s: the median over its steps of the batch over the step's seconds."""
+        return tuple(median(speeds) for speeds in self._speeds())
+
+    @property
+    def speed_quartiles(self) -> Quartiles | None:
+        """Return the quartiles of images/s over all steps of all repeats."""
+        pooled = [speed for speeds in self._speeds() for speed in speeds]
+        return quartiles(pooled) if pooled else None
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Return the share of right answers over the tests of all repeats."""
+        counts = [int(m.tags["n"]) for m in self._tests()]
+        right = [m.values[0] * n for m, n in zip(self._tests(), counts, strict=True)]
+        return round(sum(right)) / sum(counts) if counts else None
+
+    @property
+    def test_interval(self) -> Interval | None:
+        """Return the 95 % binomial interval of the test accuracy.
+
+        It stands on the images of the smallest test: repeats are asked the same images again, which makes them no more.
+        """
+        accuracy, n = self.test_accuracy, self.test_images
+        return None if accuracy is None or n is None else binomial_interval(round(accuracy * n), n)
+
+    @property
+    def test_images(self) -> int | None:
+        """Return how many images the repeats were tested on, the fewest where that differs."""
+        return min((int(m.tags["n"]) for m in self._tests()), default=None)
+
+    @property
+    def test_set(self) -> Scalar | None:
+        """Return whether the tests were on `all` test images, or that of any repeat on a `subset`."""
+        found = [m.tags["images"] for m in self._tests()]
+        return "subset" if "subset" in found else next(iter(found), None)
+
+    @property
+    def best_validation_accuracy(self) -> float | None:
+        """Return the median over repeats of each one's best evaluation."""
+        curves = ([v for m in r.find("train.validation_accuracy") for v in m.values] for r in self.ok)
+        best = [max(curve) for curve in curves if curve]
+        return median(best) if best else None
+
+    @property
+    def times_to_target(self) -> tuple[float, ...]:
+        """Return each repeat's seconds to the target accuracy, infinite where it was not reached."""
+        return tuple(next((m.values[0] for m in r.find("train.time_to_target")), math.inf) for r in self.ok)
+
+    @property
+    def target_resolution(self) -> float | None:
+        """Return by how many seconds at most a repeat's time to the target is too long: since the evaluation before."""
+        reached = (m for r in self.ok for m in r.find("train.time_to_target"))
+        return max((float(m.tags["resolution_s"]) for m in reached if "resolution_s" in m.tags), default=None)
+
+    def _tests(self) -> tuple[Measurement, ...]:
+        return tuple(m for r in self.ok for m in r.find("train.test_accuracy"))
+
+    def _speeds(self) -> Iterator[tuple[float, ...]]:
+        for r in self.ok:
+            steps = [s for m in r.find("train.step_time") for s in m.values]
+            if steps:
+                yield tuple(self.task.settings["batch_size"] / s for s in steps)
+
+
+def one_line(text: str) -> str:
+    """Return a text without line ends and without what a terminal would obey."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

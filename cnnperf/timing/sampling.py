@@ -1,0 +1,245 @@
+"""How a callable is timed: warmed up until it is steady, in samples long against the clock, every one kept.
+
+A sample is a number of calls, at the end of which the device is waited for once. Nothing here imports torch: the caller
+brings `synchronize`, such as a Device's.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import resource
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import repeat
+from statistics import median
+from time import perf_counter, perf_counter_ns, process_time_ns
+from typing import Any, NamedTuple
+
+from cnnperf.machine.disturbance import Disturbance, read, run_delay_s
+from cnnperf.record import Measurement
+from cnnperf.task import Scalar
+
+SAMPLE_S = 0.010
+"""The least length of a sample: a thousand times what reading the clocks and the counters costs."""
+SPAN = 5
+STEADY = 0.10
+"""The medians of the last SPAN samples and of the SPAN before them may differ by this, and it counts as steady."""
+MARGIN = 1.05
+"""So much longer than asked for is a sample made, lest a faster moment leave it too short."""
+LOST_S = 0.001
+"""A sample that waited longer than this for a core is one that lost it."""
+
+Call = Callable[[], object]
+
+
+class Sample(NamedTuple):
+    """One sample, in seconds for all its calls together."""
+
+    wall_s: float
+    cpu_s: float
+    """CPU time of the whole process, all threads."""
+    switches: int
+    """Involuntary context switches of the whole process."""
+    waited_s: float | None
+    """How long the main thread was ready and had no core; None where the system does not tell."""
+    faults: int | None = None
+    """Page faults of the whole process that needed no disk; None in samples of a version that did not count them."""
+
+
+class Usage(NamedTuple):
+    """Resources that this process has used so far, and interruptions."""
+
+    cpu_ns: int
+    switches: int
+    waited_s: float | None
+    faults: int
+
+    def since(self, before: Usage, wall_s: float) -> Sample:
+        """Return the difference from an earlier reading, with the time measured between the two."""
+        known = self.waited_s is not None and before.waited_s is not None
+        waited_s = self.waited_s - before.waited_s if known else None  # type: ignore[operator]
+        cpu_s, switches = (self.cpu_ns - before.cpu_ns) / 1e9, self.switches - before.switches
+        return Sample(wall_s, cpu_s, switches, waited_s, self.faults - before.faults)
+
+
+def usage() -> Usage:
+    """Read it, in about two microseconds."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Usage(process_time_ns(), used.ru_nivcsw, run_delay_s(), used.ru_minflt)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """When to begin to count, and how much is enough."""
+
+    samples: int = 30
+    """Minimum number of samples …"""
+    seconds: float = 1.0
+    """… and minimum time."""
+    sample_s: float = SAMPLE_S
+    warmup_samples: int = 2 * SPAN
+    """Before these, steadiness is not asked for."""
+    warmup_s: float = 60.0
+    """After this it counts although it is not steady; `Samples.steady` tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The samples of one callable, in order, none deleted."""
+
+    calls: int
+    """Calls in a sample."""
+    values: tuple[Sample, ...]
+    warmup: tuple[Sample, ...]
+    steady: bool
+    """Whether the warm-up ended in a steady state and not at its bound; true where all is counted from the start."""
+    disturbance: Disturbance
+
+    @property
+    def call_s(self) -> tuple[float, ...]:
+        """Wall seconds of a call, one a sample."""
+        return tuple(each.wall_s / self.calls for each in self.values)
+
+    @property
+    def remark(self) -> str:
+        """What disturbed the samples, in words; empty if nothing did."""
+        words = list(self.disturbance.words)
+        lost = share_lost(self.values)
+        if lost:
+            share = f"{100 * lost:.0f} %" if lost >= 0.01 else "< 1 %"
+            words.insert(0, f"{share} of samples lost the CPU for > 1 ms")
+        if not self.steady:
+            words.insert(0, f"not steady after {sum(each.wall_s for each in self.warmup):.0f} s of warm-up")
+        return "; ".join(words)
+
+    def measurements(self, metric: str, **tags: Scalar) -> Iterator[Measurement]:
+        """Yield the times of a call under `metric`, and under `<metric>_…` the readings beside them.
+
+        All per call and in order. `calls` and `disturbed` are remarks about a figure, not part of its identity.
+        """
+
+        def measured(suffix: str, unit: str, values: Iterable[float], better: Any = None, **on: Scalar) -> Measurement:
+            return Measurement(
+                metric=metric + suffix, unit=unit, better=better, values=tuple(values), tags={**tags, **on}
+            )
+
+        disturbed = {"disturbed": self.remark} if self.remark else {}
+        yield measured("", "s", self.call_s, "lower", calls=self.calls, **disturbed)
+        yield measured("_cpu", "s", [each.cpu_s / self.calls for each in self.values], calls=self.calls)
+        yield measured("_switches", "count", [each.switches for each in self.values], calls=self.calls)
+        faults = [each.faults / self.calls for each in self.values if each.faults is not None]
+        if faults:
+            yield measured("_faults", "count", faults, calls=self.calls)
+        if self.warmup:
+            warmup = [each.wall_s / self.calls for each in self.warmup]
+            yield measured("_warmup", "s", warmup, calls=self.calls, steady=self.steady)
+        machine = self.disturbance
+        for suffix, unit, value in (
+            ("_load", "1", machine.load),
+            ("_steal", "s", machine.steal_s),
+            ("_throttled", "s", machine.throttled_s),
+            ("_frequency", "Hz", machine.frequency_hz),
+        ):
+            if value is not None:
+                yield measured(suffix, unit, [value])
+
+
+@dataclass(slots=True)
+class Warmup:
+    """Samples that do not count, and whether they have become steady."""
+
+    least: int = 2 * SPAN
+    most_s: float = 60.0
+    samples: list[Sample] = field(default_factory=list)
+    _begun: float = field(default_factory=perf_counter)
+
+    @property
+    def steady(self) -> bool:
+        """Whether there are enough of them and the last are as long as those before."""
+        return len(self.samples) >= self.least and is_steady([each.wall_s for each in self.samples])
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the time limit is reached."""
+        return perf_counter() - self._begun > self.most_s
+
+
+def sample(call: Call, synchronize: Callable[[], object], plan: Plan | None = None) -> Samples:
+    """Time a callable: choose the calls per sample, warm up, and sample until there is enough.
+
+    The garbage collector is off meanwhile, and as it was afterwards.
+    """
+    plan = plan or Plan()
+    with collector_off():
+        calls, warmup = settle(call, synchronize, plan)
+        before = read()
+        values: list[Sample] = []
+        spent_s = 0.0
+        while len(values) < plan.samples or spent_s < plan.seconds:
+            values.append(take(call, calls, synchronize))
+            spent_s += values[-1].wall_s
+        disturbance = Disturbance.since(before)
+    return Samples(calls, tuple(values), tuple(warmup.samples), warmup.steady, disturbance)
+
+
+def settle(call: Call, synchronize: Callable[[], object], plan: Plan) -> tuple[int, Warmup]:
+    """Warm up until steady, and return how many calls make a sample long enough, and the warm-up with those calls.
+
+    The first calls are slower than the later ones, so what they ask for is looked at again once it is steady.
+    """
+    calls = 1
+    while True:
+        calls = calibrated(call, synchronize, plan.sample_s, calls)
+        warmup = Warmup(plan.warmup_samples, plan.warmup_s)
+        while not warmup.steady and not warmup.exhausted:
+            warmup.samples.append(take(call, calls, synchronize))
+        short = [each.wall_s for each in warmup.samples[-SPAN:]]
+        if median(short) >= plan.sample_s:
+            return calls, warmup
+        calls = max(calls + 1, math.ceil(MARGIN * calls * plan.sample_s / median(short)))
+
+
+def calibrated(call: Call, synchronize: Callable[[], object], sample_s: float, calls: int = 1) -> int:
+    """Return how many calls make a sample of this length, at least the given number."""
+    while (wall_s := take(call, calls, synchronize).wall_s) < sample_s:
+        # At most tenfold, for what is near the clock's resolution may be far off.
+        calls = max(calls + 1, min(10 * calls, math.ceil(calls * sample_s / max(wall_s, 1e-9))))
+    return calls
+
+
+def take(call: Call, calls: int, synchronize: Callable[[], object]) -> Sample:
+    """Take one sample; the device must be idle, and is at its end."""
+    before, start = usage(), perf_counter_ns()
+    for _ in repeat(None, calls):
+        call()
+    synchronize()
+    wall_s = (perf_counter_ns() - start) / 1e9
+    return usage().since(before, wall_s)
+
+
+def is_steady(times: Sequence[float]) -> bool:
+    """Tell whether the last few times are about as long as the few before them."""
+    if len(times) < 2 * SPAN:
+        return False
+    ratio = median(times[-SPAN:]) / median(times[-2 * SPAN : -SPAN])
+    return 1 / (1 + STEADY) <= ratio <= 1 + STEADY
+
+
+def share_lost(samples: Sequence[Sample]) -> float:
+    """Return the share of samples that waited for a core; 0 where the system does not tell of any."""
+    return sum((each.waited_s or 0.0) > LOST_S for each in samples) / max(1, len(samples))
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """Keep the garbage collector from running within."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,1 @@
+"""What `stages/train.py` is made of."""

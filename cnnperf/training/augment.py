@@ -1,0 +1,107 @@
+"""Training batches, augmented as a whole where the images are; what is off costs nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cnnperf.training.images import Images, Normalize
+
+if TYPE_CHECKING:
+    from cnnperf.training.recipe import Recipe
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey (ITU-R BT.601)."""
+
+
+class Batches:
+    """An endless row of augmented batches, in a new random order for each epoch.
+
+    The draws come from a CPU generator of their own, an epoch at a time: the same seed gives the same batches on every
+    device, whatever else draws numbers, and no step waits for them. An epoch's last, partial batch is dropped.
+    """
+
+    def __init__(self, images: Images, indices: Tensor, recipe: Recipe, normalize: Normalize, seed: int) -> None:
+        """`indices` are those of the images to train on, on the CPU."""
+        self.epoch = -1
+        self._images = images
+        self._indices = indices
+        self._recipe = recipe
+        self._normalize = normalize
+        self._generator = torch.Generator().manual_seed(seed)
+        self._steps = len(indices) // recipe.batch_size
+        self._step = self._steps
+        self._parity = self._toss(0.5, len(indices)) if recipe.flip == "alternating" else None
+        self._color = images.shape[0] == len(LUMA)
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        """Return normalised float32 images N×C×H×W and their labels."""
+        if self._step == self._steps:
+            self._draw_epoch()
+        step, recipe = self._step, self._recipe
+        self._step += 1
+        batch = self._images.take(self._positions[step])
+        if recipe.flip != "none":
+            mirrored = batch[: self._mirrored[step]]
+            mirrored.copy_(mirrored.flip(3))
+        batch = batch.float()
+        if recipe.grayscale and self._color:
+            turn_grey(batch, self._grey[step])
+        batch = self._normalize(batch)
+        if recipe.cutout:
+            cut_out(batch, self._centers[step], recipe.cutout)
+        return batch, self._labels[step]
+
+    def _draw_epoch(self) -> None:
+        self.epoch += 1
+        self._step = 0
+        recipe, device = self._recipe, self._images.labels.device
+        count, size = self._steps * recipe.batch_size, recipe.batch_size
+        order = torch.randperm(len(self._indices), generator=self._generator)[:count]
+        if recipe.flip != "none":
+            # A batch's mirrored images come first, so that mirroring is a slice and neither a mask nor an index.
+            coins = self._toss(0.5, count) if self._parity is None else self._parity[order] ^ bool(self.epoch % 2)
+            coins, rank = coins.view(-1, size).sort(dim=1, descending=True, stable=True)
+            order = order.view(-1, size).gather(1, rank).flatten()
+            self._mirrored: list[int] = coins.sum(dim=1).tolist()
+        indices = self._indices[order]
+        corner = self._draw(2 * recipe.crop + 1, 2 * recipe.crop + 1, count) if recipe.crop else None
+        self._positions = self._images.positions(indices, corner).to(device).view(-1, size).unbind()
+        self._labels = self._images.labels[indices.to(device)].view(-1, size).unbind()
+        if recipe.grayscale and self._color:
+            self._grey = self._toss(recipe.grayscale, count).to(device).view(-1, size).unbind()
+        if recipe.cutout:
+            self._centers = self._draw(*self._images.shape[1:], count).to(device).view(-1, size, 2).unbind()
+
+    def _toss(self, probability: float, count: int) -> Tensor:
+        return torch.rand(count, generator=self._generator) < probability
+
+    def _draw(self, rows: int, columns: int, count: int) -> Tensor:
+        """Draw `count` points on a grid, N×2."""
+        return torch.stack([torch.randint(side, (count,), generator=self._generator) for side in (rows, columns)], 1)
+
+
+def turn_grey(images: Tensor, chosen: Tensor) -> None:
+    """Turn the chosen of N×3×H×W float images to grey, in place."""
+    red, green, blue = images.unbind(1)
+    grey = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    torch.where(chosen.view(-1, 1, 1, 1), grey.unsqueeze(1), images, out=images)
+
+
+def cut_out(images: Tensor, centers: Tensor, side: int) -> None:
+    """Blank a square in each of N×C×H×W normalised images, in place (DeVries & Taylor 2017).
+
+    centers: N×2, row and column; what lies outside the image is not cut.
+    """
+    first = centers - side // 2
+    rows, columns = (
+        torch.arange(length, device=images.device) - first[:, axis, None]
+        for axis, length in enumerate(images.shape[2:])
+    )
+    inside_rows, inside_columns = ((rows >= 0) & (rows < side)), ((columns >= 0) & (columns < side))
+    images.masked_fill_(inside_rows[:, None, :, None] & inside_columns[:, None, None, :], 0.0)

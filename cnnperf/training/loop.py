@@ -1,0 +1,251 @@
+"""The training loop: steps until the budget is used, watched at intervals and evaluated outside the clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cnnperf.errors import StageError
+from cnnperf.machine.disturbance import Disturbance, read
+from cnnperf.record import Measurement
+from cnnperf.stages._single import single
+from cnnperf.timing.clock import Clock
+from cnnperf.timing.sampling import Samples
+from cnnperf.training.evaluate import POINTS, SHARE, SUBSETS, TARGET_POINTS, VALIDATION_SHARE, Evaluator, pace
+from cnnperf.training.images import subset
+from cnnperf.training.optimise import learning_rate
+
+if TYPE_CHECKING:
+    from cnnperf.bench import Bench
+    from cnnperf.task import Scalar
+    from cnnperf.training.recipe import Recipe
+    from cnnperf.training.setup import Data, Network
+
+LAP_S = 0.5
+"""How long a device that computes behind the caller's back is left to itself."""
+BRIEF_LAP_S = 0.05
+"""How long steps follow each other on another device before their losses are looked at: together that costs less."""
+AFTER_STEP_EVERY = 5
+"""After how many steps a batch is looked at again, where training accuracy is also read after the step."""
+REPORT_S = 1.0
+"""How often numbers are sent to the screen."""
+
+
+class Training:
+    """One training: what it has used of its budget, and what was measured on the way.
+
+    Steps come in laps. After a lap the device is waited for, losses and logits are looked at and the clock is read: on
+    the CPU after some milliseconds; elsewhere a few times a second, since each wait empties the queue.
+    """
+
+    def __init__(
+        self, bench: Bench, recipe: Recipe, data: Data, network: Network, evaluator: Evaluator, step_s: float
+    ) -> None:
+        """`step_s` is how long a step takes, until the clock knows better."""
+        self.clock = Clock(bench.device)
+        self.losses: list[float] = []
+        self._bench = bench
+        self._recipe = recipe
+        self._data = data
+        self._step = network.step(recipe, bench.device.torch_name)
+        self._batches = data.batches(recipe, bench.task.seed)
+        self._evaluator = evaluator
+        self._step_s = step_s
+        self._waits = bench.device.is_asynchronous
+        self._total = recipe.planned_steps(len(data.train))
+        # Numbers and no tensors: a few bytes kept from every step in holes that a layer's output would have fitted into
+        # made the memory of a long training grow to several times what it needs.
+        self._right: list[int] = []
+        self._right_after: list[int] = []
+        self._looks_again = recipe.train_accuracy == "after_step"
+        self._test_indices = subset(torch.arange(len(data.test)), recipe.test_images or len(data.test))
+        self._target = recipe.target_accuracy
+        self._stopped = False
+        self._counters = read()
+        self._reported = perf_counter()
+        self._last_point_s = 0.0
+        self._plan_points()
+
+    def run(self) -> Iterator[Measurement]:
+        """Train until the budget is used or the target reached; yields the evaluations as they come."""
+        self.clock.start()
+        while not self._stopped and self.progress < 1:
+            self._lap()
+            if self._is_due():
+                yield from self._evaluate()
+                self.clock.start()
+            elif perf_counter() - self._reported >= REPORT_S:
+                self._report()
+                self.clock.start()
+
+    def totals(self) -> Iterator[Measurement]:
+        """Yield what stands when training is over; what disturbed its steps is told from its making to here."""
+        steps, samples, seconds = len(self.losses), self._samples, self.clock.seconds
+        taken = Samples(1, tuple(self.clock.stretches), (), True, Disturbance.since(self._counters))
+        disturbed: dict[str, Scalar] = {"disturbed": taken.remark} if taken.remark else {}
+        times = tuple(self.clock.step_times)
+        yield Measurement(metric="train.step_time", unit="s", better="lower", values=times, tags=disturbed)
+        if taken.values:
+            yield from taken.measurements("train.stretch")
+        yield Measurement(metric="train.loss", unit="1", better="lower", values=tuple(self.losses))
+        yield single("train.total_images_per_s", "images/s", samples / seconds, "higher")
+        yield single("train.seconds", "s", seconds)
+        yield single("train.steps", "count", steps)
+        yield single("train.samples", "count", samples)
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget that is used; 1 or a little more at the end."""
+        return self._progress(len(self.losses), self.clock.seconds)
+
+    def _progress(self, steps: int, seconds: float) -> float:
+        if self._total is not None:
+            return steps / self._total
+        assert self._recipe.seconds is not None
+        return seconds / self._recipe.seconds
+
+    @property
+    def _samples(self) -> int:
+        return len(self.losses) * self._recipe.batch_size
+
+    def _lap(self) -> None:
+        first, start = len(self.losses), self.clock.seconds
+        losses, answers, rates = [], [], []
+        for ahead in range(self._lap_steps()):
+            images, labels = next(self._batches)
+            # Between two readings of the clock, a budget in seconds is taken to be used at the speed of the last lap.
+            rates.append(learning_rate(self._recipe, self._progress(first + ahead, start + ahead * self._step_s)))
+            loss, logits = self._step(images, labels, rates[-1])
+            losses.append(loss)
+            answers.append((logits, labels))
+            self.clock.tick()
+            if self._is_used_up(start):
+                break
+        self.clock.read()
+        self._step_s = (self.clock.seconds - start) / len(losses)
+        self._note(numbers(losses), rates)
+        self._right += right_of_each(answers)
+        if self._looks_again and len(self.losses) % AFTER_STEP_EVERY == 0:
+            self._right_after.append(self._evaluator.again(images, labels))
+            self.clock.start()
+
+    def _lap_steps(self) -> int:
+        if self._looks_again:
+            return 1
+        each = self._progress(1, self._step_s)
+        until_next = math.ceil((min(self._next_point, 1.0) - self.progress) / each - 1e-6)
+        return max(1, min(int((LAP_S if self._waits else BRIEF_LAP_S) / self._step_s), until_next))
+
+    def _is_used_up(self, start: float) -> bool:
+        """Tell whether a lap that began at `start` seconds has come to the next point of a budget in seconds."""
+        if self._waits or self._recipe.seconds is None:
+            return False
+        return start + self.clock.unread_s >= self._recipe.seconds * min(self._next_point, 1.0)
+
+    def _note(self, losses: list[float], rates: list[float]) -> None:
+        for loss, rate in zip(losses, rates, strict=True):
+            if not math.isfinite(loss):
+                step, lr = len(self.losses) + 1, rate * self._recipe.lr
+                raise StageError(f"the loss became {loss} at step {step} (learning rate {lr:.3g}); lower lr")
+            self.losses.append(loss)
+
+    def _plan_points(self) -> None:
+        """Choose how many validation images to evaluate, and how often."""
+        recipe, indices = self._recipe, self._data.validation_indices
+        self._points = TARGET_POINTS if recipe.target_accuracy is not None else POINTS
+        if len(indices):
+            seconds = recipe.seconds if self._total is None else self._total * self._step_s
+            assert seconds is not None
+            count, self._points = pace(len(indices), self._evaluator.image_s, seconds, self._points)
+            indices = subset(indices, count)
+        self._validation_indices = indices
+        if recipe.test_curve:
+            assert recipe.epochs
+            self._points = recipe.epochs
+        self._next_point = 1 / self._points
+
+    def _is_due(self) -> bool:
+        """Tell whether to evaluate now; a point for which there is no time is passed over, the last one never."""
+        progress = self.progress
+        if progress < self._next_point:
+            return False
+        # The small term keeps a point that rounding put just before its mark from being taken twice.
+        self._next_point = (math.floor(progress * self._points + 1e-9) + 1) / self._points
+        cost = len(self._validation_indices) * self._evaluator.image_s
+        asked = progress >= 1 or self._recipe.test_curve
+        return asked or self._evaluator.seconds + cost <= VALIDATION_SHARE * self.clock.seconds
+
+    def _evaluate(self) -> Iterator[Measurement]:
+        where = {
+            "step": len(self.losses),
+            "samples": self._samples,
+            "seconds": self.clock.seconds,
+            "epoch": self._samples / len(self._data.train_indices),
+        }
+        seen = len(self._right) * self._recipe.batch_size
+        yield single("train.train_accuracy", "fraction", self._train_accuracy(), "higher", **where, n=seen)
+        self._report()
+        self._right.clear()
+        yield from self._as_published(where)
+        if not len(self._validation_indices) or not self._is_affordable():
+            return
+        outcome = self._evaluator(self._data.train, self._validation_indices)
+        yield single("train.validation_accuracy", "fraction", outcome.accuracy, "higher", **where, n=len(outcome))
+        if self._target is not None and outcome.accuracy >= self._target:
+            resolution = self.clock.seconds - self._last_point_s
+            tags = {"target": self._target, "n": len(outcome), "resolution_s": resolution}
+            yield single("train.time_to_target", "s", self.clock.seconds, "lower", **tags)
+            self._stopped, self._target = self._recipe.stop_at_target, None
+        self._last_point_s = self.clock.seconds
+
+    def _as_published(self, where: Mapping[str, Scalar]) -> Iterator[Measurement]:
+        """Yield the readings that others publish by the epoch, and that nothing may be chosen by."""
+        if self._right_after:
+            seen = len(self._right_after) * self._recipe.batch_size
+            accuracy = sum(self._right_after) / seen
+            yield single("train.train_accuracy_after_step", "fraction", accuracy, "higher", **where, n=seen)
+            self._right_after.clear()
+        if self._recipe.test_curve:
+            readings = {"": self._data.normalize, "_raw": self._data.raw}
+            for suffix, normalize in readings.items():
+                if normalize:
+                    outcome = self._evaluator(self._data.test, self._test_indices, normalize=normalize)
+                    tags = {**where, "n": len(outcome)}
+                    yield single(f"train.epoch_test_accuracy{suffix}", "fraction", outcome.accuracy, "higher", **tags)
+
+    def _is_affordable(self) -> bool:
+        """Tell whether another validation leaves time for the test; the first one is always made."""
+        still = len(self._validation_indices) + min(SUBSETS[-1], len(self._data.test))
+        spent = self._evaluator.seconds + still * self._evaluator.image_s
+        return self._evaluator.seconds == 0.0 or spent <= SHARE * self.clock.seconds
+
+    def _train_accuracy(self) -> float:
+        return sum(self._right) / (len(self._right) * self._recipe.batch_size)
+
+    def _report(self) -> None:
+        self._reported = perf_counter()
+        self._bench.progress(
+            step=len(self.losses),
+            epoch=self._samples / len(self._data.train_indices),
+            loss=self.losses[-1],
+            accuracy=self._train_accuracy(),
+            images_per_s=self._samples / self.clock.seconds,
+            progress=min(self.progress, 1.0),
+        )
+
+
+def right_of_each(answers: list[tuple[Tensor, Tensor]]) -> list[int]:
+    """Return how many of each batch's logits (N×classes) name the label, read from the device all at once."""
+    logits, labels = (torch.stack(tensors) for tensors in zip(*answers, strict=True))
+    found: list[int] = (logits.argmax(2) == labels).sum(1).tolist()
+    return found
+
+
+def numbers(scalars: list[Tensor]) -> list[Any]:
+    """Read scalars from the device, all at once; one alone is read faster as it is."""
+    return [scalars[0].item()] if len(scalars) == 1 else torch.stack(scalars).tolist()

@@ -1,0 +1,178 @@
+"""One optimisation step: optimizers, learning rate and precision as the recipe says."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its name everywhere
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Muon, Optimizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cnnperf.training.recipe import Recipe
+
+ONE_CYCLE_START = 0.2
+"""Where one-cycle begins, as a share of the peak."""
+SMALLEST_NORM = 1e-30
+"""What muon divides by instead of 0: √rows over it is finite in float32."""
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Step:
+    """Forward, backward and update, for one batch after another."""
+
+    def __init__(self, forward: Callable[[Tensor], Tensor], model: nn.Module, recipe: Recipe, device: str) -> None:
+        """`forward` is the model, or what it was compiled to."""
+        self._forward = forward
+        self._smoothing = recipe.label_smoothing
+        self._autocast = autocast(recipe, device)
+        self._parameters = trainable(model)
+        self._update = Update(optimizers(self._parameters, recipe), recipe, device)
+        groups = [group for optimizer in self._update.optimizers for group in optimizer.param_groups]
+        self._groups = [(group, group["lr"]) for group in groups]
+
+    def __call__(self, images: Tensor, labels: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+        """Take a step at `factor` times the peak learning rates.
+
+        Returns, on the device, the loss and the logits (N×classes), both as they were before the step.
+        """
+        for group, peak in self._groups:
+            group["lr"] = peak * factor
+        with self._autocast:
+            logits = self._forward(images)
+        logits = logits.float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=self._smoothing)
+        self._update.backward(loss)
+        self._update.step()
+        for parameter in self._parameters:
+            parameter.grad = None
+        return loss.detach(), logits.detach()
+
+
+class Update:
+    """Backward and the optimizers' steps; in fp16 the gradients are scaled, so that small ones are not lost."""
+
+    def __init__(self, optimizers: list[Optimizer], recipe: Recipe, device: str) -> None:
+        self.optimizers = optimizers
+        self._scaler = torch.amp.GradScaler(torch.device(device).type) if recipe.precision == "fp16" else None
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients."""
+        scaled = self._scaler.scale(loss) if self._scaler else loss
+        scaled.backward()  # type: ignore[no-untyped-call]
+
+    def step(self) -> None:
+        """Change the parameters; in fp16 not where a gradient is not finite."""
+        if self._scaler is None:
+            for optimizer in self.optimizers:
+                optimizer.step()
+            return
+        for optimizer in self.optimizers:
+            self._scaler.step(optimizer)
+        self._scaler.update()
+
+
+def autocast(recipe: Recipe, device: str) -> Any:
+    """Return the context in which the network runs; one that does nothing for fp32."""
+    if recipe.precision == "fp32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, DTYPES[recipe.precision])
+
+
+def learning_rate(recipe: Recipe, progress: float) -> float:
+    """Return the share of the peak learning rate when `progress` of the budget is used.
+
+    Torch's own schedulers want to know the number of steps, which a budget in seconds does not.
+    """
+    if recipe.schedule == "constant":
+        return 1.0
+    if recipe.schedule == "cosine":
+        return (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+    if progress < recipe.warmup:
+        return ONE_CYCLE_START + (1 - ONE_CYCLE_START) * progress / recipe.warmup
+    return max(0.0, (1 - progress) / (1 - recipe.warmup))
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that are not frozen."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def optimizers(parameters: list[nn.Parameter], recipe: Recipe) -> list[Optimizer]:
+    """Return the optimizers that share the parameters among them.
+
+    SGD and AdamW are fused: on CPU that takes a third of the time of torch's default there. Muon takes the matrices,
+    convolutions included, but not the last, the classifier's, for which its author advises against it.
+    """
+    if recipe.optimizer == "adamw":
+        return [AdamW(_groups(parameters, recipe), weight_decay=recipe.weight_decay, fused=True)]
+    if recipe.optimizer != "muon":
+        return [_sgd(parameters, recipe, nesterov=recipe.optimizer == "nesterov")]
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1][:-1]
+    chosen = set(map(id, matrices))
+    rest = [parameter for parameter in parameters if id(parameter) not in chosen]
+    sgd = _sgd(rest, recipe, nesterov=recipe.momentum > 0)
+    return [_muon(matrices, recipe), sgd] if matrices else [sgd]
+
+
+def _sgd(parameters: list[nn.Parameter], recipe: Recipe, *, nesterov: bool) -> SGD:
+    return SGD(
+        _groups(parameters, recipe),
+        momentum=recipe.momentum,
+        nesterov=nesterov,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+
+
+def _groups(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:
+    # Each group costs a launch of its own, which small networks feel.
+    if recipe.bias_lr == recipe.lr:
+        return [{"params": parameters, "lr": recipe.lr}]
+    weights = [parameter for parameter in parameters if parameter.ndim > 1]
+    biases = [parameter for parameter in parameters if parameter.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": weights, "lr": recipe.lr}, {"params": biases, "lr": recipe.bias_lr}]
+    return [group for group in groups if group["params"]]
+
+
+def _muon(weights: list[nn.Parameter], recipe: Recipe) -> Muon:
+    """Return Muon (Jordan 2024) for matrices; a convolution is that of its filters: out_channels × all else.
+
+    With `muon_renormalise` each is brought back to the norm √rows before its step, as in cifar10-airbench; one that is
+    all zero, as at the end of a block that starts as identity, has no direction to be scaled along and is left so.
+    """
+    matrices = [as_matrix(weight.detach()) for weight in weights]
+    muon = Muon(
+        matrices,
+        lr=recipe.muon_lr,
+        momentum=recipe.muon_momentum,
+        weight_decay=recipe.weight_decay,
+        ns_steps=recipe.muon_steps,
+    )
+
+    @torch.no_grad()
+    def lend_gradients(*_: object) -> None:
+        for weight, matrix in zip(weights, matrices, strict=True):
+            matrix.grad = None if weight.grad is None else as_matrix(weight.grad)
+            if recipe.muon_renormalise:
+                # Bounded, not asked for zero: that would wait for the device at each step.
+                matrix.mul_(math.sqrt(len(matrix)) / matrix.norm().clamp(min=SMALLEST_NORM))
+
+    def return_gradients(*_: object) -> None:
+        for matrix in matrices:
+            matrix.grad = None
+
+    muon.register_step_pre_hook(lend_gradients)
+    muon.register_step_post_hook(return_gradients)
+    return muon
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """View O×I×H×W as O rows, whichever order the rest has in memory: the columns' order is nothing to Muon."""
+    columns = weight.numel() // len(weight)
+    return weight.as_strided((len(weight), columns), (columns, 1))

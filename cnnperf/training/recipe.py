@@ -1,0 +1,196 @@
+"""The `[train]` section of a suite: its settings, their defaults and contradictions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cnnperf.bench import Settings
+from cnnperf.errors import UsageError
+from cnnperf.task import Scalar
+
+Count = Annotated[int, Field(ge=1, lt=2**53)]
+Rate = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Damping = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+
+BUDGETS = ("epochs", "steps", "samples", "seconds")
+OPTIMIZER_SETTINGS = ("lr", "bias_lr", "momentum", "weight_decay")
+"""What is tuned for one optimizer and means little to another."""
+DEFAULT_OPTIMIZER: Final = "adamw"
+DEFAULT_LR = {"sgd": 0.05, "nesterov": 0.05, "adamw": 0.001, "muon": 0.05}
+QUICK_S = 3.0
+
+
+class Recipe(Settings):
+    """Training: the budget, the optimizer, the learning rate and the augmentation."""
+
+    epochs: Count | None = Field(
+        default=None, description="Budget: passes over the training images; an epoch's last, partial batch is dropped."
+    )
+    steps: Count | None = Field(default=None, description="Budget: optimizer steps.")
+    samples: Count | None = Field(
+        default=None, description="Budget: training images, repetitions counted; the step that reaches it is the last."
+    )
+    seconds: Seconds | None = Field(
+        default=None, description="Budget: seconds of training; loading, compiling, warm-up and evaluation not counted."
+    )
+    target_accuracy: Share | None = Field(
+        default=None, description="Report the time until this share of the validation images is right, and stop there."
+    )
+    stop_at_target: bool = Field(
+        default=True, description="Whether target_accuracy ends the training; false uses the whole budget."
+    )
+    validation_images: int = Field(
+        default=5000, ge=0, description="Training images set apart for validation, by a fixed seed; 0 trains on all."
+    )
+    test_images: Count | None = Field(
+        default=None,
+        description="Test images for the final accuracy, a fixed choice; absent: the largest of all, 5000 and 2000 "
+        "that takes at most a quarter of the training seconds.",
+    )
+    test_flip: bool = Field(
+        default=False,
+        description="Test once more by the mean logits of each image and its mirror image; a column of its own.",
+    )
+    batch_size: int = Field(default=128, ge=1, le=2**20, description="Images a step, and an evaluation batch.")
+    optimizer: Literal["sgd", "nesterov", "adamw", "muon"] = Field(
+        default=DEFAULT_OPTIMIZER,
+        description="muon: orthogonalised momentum for all matrices but the classifier's, nesterov else.",
+    )
+    lr: Rate = Field(
+        default_factory=lambda fields: DEFAULT_LR[fields["optimizer"]],
+        description="Peak learning rate; absent: 0.001 for adamw, 0.05 for the others.",
+    )
+    bias_lr: Rate = Field(
+        default_factory=lambda fields: fields["lr"],
+        description="Peak learning rate of biases and norms; absent: the same as lr.",
+    )
+    momentum: Damping = Field(default=0.9, description="Momentum of sgd, nesterov and of muon's nesterov part.")
+    weight_decay: Rate = Field(default=0.0, description="L2 penalty; decoupled in adamw and muon.")
+    muon_lr: Rate = Field(default=0.1, description="Peak learning rate of the matrices under muon.")
+    muon_momentum: Damping = Field(default=0.6, description="Nesterov momentum of the matrices under muon.")
+    muon_steps: int = Field(default=3, ge=1, le=20, description="Newton–Schulz iterations in a step of muon.")
+    muon_renormalise: bool = Field(default=True, description="Under muon, keep each matrix at the norm √rows.")
+    schedule: Literal["constant", "cosine", "one-cycle"] = Field(
+        default="one-cycle", description="Learning rate over the budget; one-cycle rises for `warmup`, then falls to 0."
+    )
+    warmup: Damping = Field(default=0.1, description="Share of the budget over which one-cycle rises.")
+    label_smoothing: Damping = Field(default=0.0, description="Share of the target spread evenly over all classes.")
+    flip: Literal["none", "random", "alternating"] = Field(
+        default="none", description="Mirror images left to right: at random, or in every other epoch."
+    )
+    crop: int = Field(
+        default=0, ge=0, le=64, description="Pixels of padding, before a random crop to the original size; 0: off."
+    )
+    crop_padding: Literal["zeros", "reflect"] = Field(default="zeros", description="Content of the padding.")
+    grayscale: Share = Field(default=0.0, description="Probability that a colour image is turned to grey.")
+    cutout: int = Field(
+        default=0, ge=0, le=1024, description="Side in pixels of a square that is blanked at a random place; 0: off."
+    )
+    normalize: Literal["dataset", "half", "unit"] = Field(
+        default="dataset", description="dataset: to its mean and deviation; half: to [-1, 1]; unit: to [0, 1]."
+    )
+    normalize_eval: bool = Field(
+        default=True,
+        exclude_if=bool,
+        description="Test on images normalised as in training; false: also on raw pixels in [0, 1], in columns of "
+        "their own, to show the effect of that mistake.",
+    )
+    train_accuracy: Literal["before_step", "after_step"] = Field(
+        default="before_step",
+        exclude_if=lambda reading: reading == "before_step",
+        description="Read training accuracy before each step; after_step: also after every fifth step on the same "
+        "batch, to show how much too high that is.",
+    )
+    test_curve: bool = Field(
+        default=False,
+        exclude_if=lambda is_asked: not is_asked,
+        description="Test after every epoch, for a curve to look at; needs a budget in epochs.",
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        default="fp32", description="bf16 and fp16 are autocast; fp16 scales its gradients and needs CUDA."
+    )
+    memory_format: Literal["contiguous", "channels_last"] = Field(
+        default="contiguous", description="Order of images and weights in memory: N×C×H×W or N×H×W×C."
+    )
+    compile: bool = Field(default=False, description="Compile the network with torch.compile.")
+
+    @classmethod
+    def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
+        """Lay the model's recipe, the suite's section and the model's override on one another, the last on top.
+
+        A layer with a budget replaces the budget below it; one that changes the optimizer and sets no rates drops
+        those below it, which were tuned for another. One epoch if no layer has a budget. Raises ValidationError.
+        """
+        merged: dict[str, Any] = {}
+        for layer in ({"epochs": 1, "optimizer": DEFAULT_OPTIMIZER}, model_recipe, section, override):
+            if not layer.keys().isdisjoint(BUDGETS):
+                merged = _without(merged, BUDGETS)
+            if "optimizer" in layer and layer["optimizer"] != merged.get("optimizer"):
+                merged = _without(merged, OPTIMIZER_SETTINGS)
+            merged |= layer
+        return cls.model_validate(merged, strict=True)
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        given = [budget for budget in BUDGETS if getattr(self, budget) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(BUDGETS)}, got {' and '.join(given) or 'none'}")
+        if self.target_accuracy is not None and not self.validation_images:
+            raise ValueError("target_accuracy is measured on validation images; set validation_images above 0")
+        if self.target_accuracy is None and not self.stop_at_target:
+            raise ValueError("stop_at_target is about target_accuracy; give one, or leave both out")
+        if self.test_curve and not self.epochs:
+            raise ValueError("test_curve tests after every epoch; give the budget in epochs, or leave it out")
+        if not self.normalize_eval and self.normalize == "unit":
+            raise ValueError("normalize 'unit' trains on raw pixels too, so normalize_eval = false shows nothing")
+        if self.optimizer == "nesterov" and not self.momentum:
+            raise ValueError("optimizer 'nesterov' needs momentum above 0; use 'sgd' to train without")
+        if self.optimizer == "muon" and self.precision == "fp16":
+            raise ValueError("optimizer 'muon' does not take precision 'fp16', whose gradients are scaled; use 'bf16'")
+        return self
+
+    def check(self, device: str, train_count: int, test_count: int) -> None:
+        """Refuse what only the device or the dataset's size shows to be impossible. Raises UsageError."""
+        if self.precision == "fp16" and device != "cuda":
+            raise UsageError(f"precision 'fp16' needs device cuda, got {device}; use 'fp32' or 'bf16'")
+        if self.validation_images >= train_count:
+            raise UsageError(
+                f"validation_images {self.validation_images:,} leaves none of the {train_count:,} training images; "
+                "lower it"
+            )
+        if self.batch_size > (left := train_count - self.validation_images):
+            raise UsageError(f"batch_size {self.batch_size:,} is more than the {left:,} training images; lower it")
+        if (self.test_images or 0) > test_count:
+            raise UsageError(f"test_images {self.test_images:,} is more than the {test_count:,} there are; lower it")
+
+    def quick(self) -> Self:
+        """Return the recipe with its budget cut to a few seconds."""
+        seconds = min(self.seconds or QUICK_S, QUICK_S)
+        return self.model_copy(update={**dict.fromkeys(BUDGETS), "seconds": seconds, "test_curve": False})
+
+    def estimate_s(self, variant: Mapping[str, Scalar]) -> float | None:
+        """Return the planned seconds of training; None if the budget is not in seconds."""
+        return self.seconds
+
+    def planned_steps(self, train_count: int) -> int | None:
+        """Return the steps in the budget for a dataset of this size; None if it is in seconds."""
+        if self.epochs:
+            return self.epochs * ((train_count - self.validation_images) // self.batch_size)
+        if self.samples:
+            return math.ceil(self.samples / self.batch_size)
+        return self.steps
+
+    def planned_samples(self, train_count: int) -> int | None:
+        """Return the images in the budget, repetitions counted; None if it is in seconds."""
+        steps = self.planned_steps(train_count)
+        return steps and steps * self.batch_size
+
+
+def _without(settings: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in keys}

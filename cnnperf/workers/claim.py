@@ -1,0 +1,85 @@
+"""The child's side of a self-test: describes the device, or puts one claim to the test and says each reading at once.
+
+Nothing above `main` imports torch.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cnnperf import registry
+from cnnperf.claims import Context, NotApplicable
+from cnnperf.errors import CnnperfError, DeviceError
+from cnnperf.task import Frozen
+from cnnperf.workers.task import Line, in_words
+
+
+class Order(Frozen):
+    """What a child is asked for."""
+
+    device: str
+    claim: str = ""
+    scratch: Path = Path()
+    seconds: float = 0.0
+    threads: int = 1
+
+
+def describe(order: Order, line: Line) -> None:
+    """Say the device's label and what torch says of itself, or why there is no such device."""
+    try:
+        device = registry.find("devices", order.device)()
+    except DeviceError as fault:
+        line.say(absent=str(fault))
+        return
+    line.say(label=device.label, facts=facts())
+
+
+def facts() -> Mapping[str, Any]:
+    """Return what torch says of its build and of its settings."""
+    import torch
+
+    return {
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "config": torch.__config__.show(),
+        "parallel": torch.__config__.parallel_info(),
+    }
+
+
+def put_to_the_test(order: Order, line: Line) -> None:
+    """Run a claim, and say how it ended."""
+    acquire: Callable[[], Any] = registry.find("devices", order.device)
+    context = Context(
+        order.device, acquire, order.scratch, order.seconds, order.threads, lambda text: line.say(progress=text)
+    )
+    try:
+        for reading in registry.find("claims", order.claim)(context):
+            line.say(reading=reading.model_dump(mode="json", exclude={"difference", "verdict"}))
+    except (NotApplicable, DeviceError) as reason:
+        line.say(skip=str(reason))
+    except CnnperfError as fault:
+        traceback.print_exception(fault)
+        line.say(fault=str(fault))
+    except Exception as fault:
+        line.say(fault=in_words(fault))
+    line.say(done=True)
+
+
+MODES: Mapping[str, Callable[[Order, Line], None]] = {"--device": describe, "--claim": put_to_the_test}
+
+
+def main(mode: str, descriptor: int) -> None:
+    """Answer the one order on stdin."""
+    line = Line(descriptor)
+    MODES[mode](Order.model_validate_json(sys.stdin.read()), line)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

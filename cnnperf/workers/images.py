@@ -1,0 +1,82 @@
+"""The images that preflight finds for a dataset: the real ones, or synthetic ones in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cnnperf import datasets, registry
+from cnnperf.datasets import Dataset, DownloadError, Roots
+from cnnperf.datasets.synthetic import stand_in
+from cnnperf.errors import DataError
+from cnnperf.running.preflight import Request
+from cnnperf.task import Choice, Provenance
+
+
+class Say(Protocol):
+    """Sends one message to the parent."""
+
+    def __call__(self, **message: Any) -> None:
+        """Send it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """What preflight knows of a dataset: enough to build for it, and where it lies."""
+
+    provenance: Provenance | None
+    """None for what is not here yet and may not be fetched now."""
+    shape: tuple[int, int, int]
+    num_classes: int
+    train_count: int
+    test_count: int
+    folder: Path | None
+    download_bytes: int = 0
+
+
+class Finder:
+    """Finds the images of a suite's datasets; `warnings` says where they are not the real ones."""
+
+    def __init__(self, request: Request, say: Say) -> None:
+        self.warnings: list[str] = []
+        self._request = request
+        self._say = say
+        self._roots = Roots.from_environment(request.data)
+        self._roots.ordered()  # A folder that was named and is not there is a fault, whatever the suite reads.
+
+    def find(self, choice: Choice, options: Mapping[str, Any]) -> Images:
+        """Return what is known of a dataset, downloaded first where it must be. Raises DataError."""
+        if not self._request.download:
+            there = datasets.available(choice.name, self._roots)
+            if there.download_bytes:
+                source = datasets.source(choice.name)
+                counts = source.train_count, source.test_count
+                return Images(None, source.shape, len(source.classes), *counts, None, there.download_bytes)
+        dataset = self._load(choice, options)
+        found = dataset.provenance
+        return Images(found, found.shape, found.num_classes, found.train_count, found.test_count, dataset.folder)
+
+    def _load(self, choice: Choice, options: Mapping[str, Any]) -> Dataset:
+        """Load the images, or where they cannot be had and the suite allows it, synthetic ones of the same shape."""
+        try:
+            if reason := self._request.given_up.get(choice.name):
+                raise DownloadError(f"{choice.name}: cannot be downloaded: {reason}", reason)
+            load = registry.find("datasets", choice.name)
+            dataset: Dataset = load(self._roots, announcing(self._say), **options)
+        except DownloadError as error:
+            self._say(gave_up=choice.name)
+            cure = f"fetch it with a network (cnnperf data fetch {choice.name}) or name its folder with --data"
+            if self._request.suite.require_real_data:
+                raise DataError(
+                    f"{choice.name}: real data is required and not available: {error.reason}; {cure}"
+                ) from error
+            self.warnings.append(f"{choice.name}: running on SYNTHETIC images instead: {error.reason}; {cure}")
+            dataset = stand_in(self._roots, choice.name, error.reason)
+        return dataset
+
+
+def announcing(say: Say) -> datasets.Progress:
+    """Return what tells the parent how far a download is."""
+    return lambda name, done, total: say(downloading=name, done=done, total=total)

@@ -1,0 +1,243 @@
+"""Preflight's work, in the worker: check every choice, rehearse every model, ready the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from cnnperf import datasets, models, onnx_file, registry
+from cnnperf.bench import Settings
+from cnnperf.datasets import Roots
+from cnnperf.errors import DeviceError, EngineError, SuiteError, UsageError, first_error
+from cnnperf.machine.fingerprint import usable_cores
+from cnnperf.running.preflight import DataRequest, Prepared, Ready, Request
+from cnnperf.suite import plan
+from cnnperf.task import Choice, Scalar, Task
+from cnnperf.workers.images import Finder, Images, Say, announcing
+from cnnperf.workers.meta import Rehearsed, rehearse
+from cnnperf.workers.schema import suite_schema
+
+START_S = 6.0
+"""Roughly what a task spends on starting its process and importing torch; for estimates only."""
+FLOPS_PER_S_AND_CORE = 20e9
+"""Roughly what a core does in training; for the estimates of budgets that are not in seconds."""
+
+
+def prepare(request_json: str, say: Say) -> str:
+    """Answer preflight's request. Raises UsageError, SuiteError or DataError, worded for the user."""
+    request = Request.model_validate_json(request_json)
+    return Preparation(request, say).answer().model_dump_json()
+
+
+def data(request_json: str, say: Say) -> str:
+    """Fetch or verify one dataset, and describe it in a sentence."""
+    request = DataRequest.model_validate_json(request_json)
+    roots = Roots.from_environment(request.data)
+    if request.verb == "verify":
+        return datasets.verify(request.dataset, roots)
+    dataset = registry.module("datasets", request.dataset).load(roots, announcing(say))
+    found = dataset.provenance
+    return f"{found.name}: {found.train_count:,} + {found.test_count:,} images from {found.source}"
+
+
+ANSWERS: dict[str, Callable[[str, Say], str]] = {
+    "--prepare": prepare,
+    "--data": data,
+    "--schema": lambda _, say: suite_schema(),
+}
+"""What preflight can be asked, by the worker's mode."""
+
+
+class Preparation:
+    """The checks of one suite, each choice looked at once."""
+
+    def __init__(self, request: Request, say: Say) -> None:
+        self._request = request
+        self._suite = request.suite
+        self._finder = Finder(request, say)
+        self._keys: dict[tuple[str, str], list[str]] = {}
+        """Of the tasks completed so far, by cell and stage."""
+        self._chosen: dict[tuple[str, str], Settings] = {}
+        """As the suite gives them, by cell and stage."""
+        self._images = cache(self._find)
+        self._network = cache(self._build)
+        self._reason = cache(self._missing)
+
+    def answer(self) -> Prepared:
+        """Complete every task of the suite."""
+        suite = self._suite.model_copy(update={"repeats": 1}) if self._request.quick else self._suite
+        tasks = plan(suite, self._request.only)
+        # Of all tasks before the images of any, which may take a download.
+        settings = [self._settings(task) for task in tasks]
+        return Prepared(
+            tasks=tuple(
+                ready for task, chosen in zip(tasks, settings, strict=True) for ready in self._ready(task, chosen)
+            ),
+            warnings=tuple(self._finder.warnings),
+            downloads={
+                task.cell.dataset.name: size
+                for task in tasks
+                if (size := self._images(task.cell.dataset).download_bytes)
+            },
+        )
+
+    def _ready(self, task: Task, settings: Settings) -> Iterator[Ready]:
+        """Complete a task, once for each variant of it."""
+        cell = task.cell
+        images, reason = self._images(cell.dataset), self._reason(cell.device)
+        network = self._network(cell.model, images.shape, images.num_classes)
+        self._check_fits(task, settings, images)
+        if network.extras and not settings.takes_extras:
+            place = ".".join(self._place("models", cell.model))
+            raise SuiteError(
+                f"{self._request.where}: {place}: {str(cell.model)!r} returns more than its logits ({network.extras}), "
+                f"which {task.stage!r} does not take; return the logits alone"
+            )
+        threads = task.threads or usable_cores()
+        samples = settings.planned_samples(images.train_count) or 0
+        computing = 3 * network.flops * samples / (FLOPS_PER_S_AND_CORE * threads)
+        complete = {
+            "threads": threads,
+            "settings": settings.model_dump(mode="json"),
+            "data": images.provenance,
+        }
+        for variant in settings.variants(cell.device.name):
+            self._check_takes(task, settings, variant)
+            seconds = settings.estimate_s(variant) or computing
+            ready = Ready(
+                task=task.model_copy(
+                    update={**complete, "variant": variant, "needs": self._needs(task, settings, variant)}
+                ),
+                chosen=task.settings,
+                folder=images.folder,
+                skip=reason,
+                estimate_s=0.0 if reason else START_S + min(1.25 * seconds, task.timeout_s),
+                weight_bytes=0 if reason else network.weight_bytes,
+            )
+            if not task.repeat:
+                self._keys.setdefault((cell.id, task.stage), []).append(ready.task.key)
+            yield ready
+
+    def _check_fits(self, task: Task, settings: Settings, images: Images) -> None:
+        """Raise SuiteError for settings that the device or the number of images makes impossible."""
+        try:
+            settings.check(task.cell.device.name, images.train_count, images.test_count)
+        except UsageError as error:
+            raise SuiteError(f"{self._request.where}: {task.stage}: {error} (for {task.cell.id})") from error
+
+    def _check_takes(self, task: Task, settings: Settings, variant: Mapping[str, Scalar]) -> None:
+        """Raise SuiteError for an ONNX file that a stage, or an engine of it, cannot do with."""
+        model = task.cell.model
+        if model.is_onnx and not settings.takes_onnx(variant):
+            kind, name = ("engine", variant["engine"]) if "engine" in variant else ("stage", task.stage)
+            place = ".".join(self._place("models", model))
+            raise SuiteError(
+                f"{self._request.where}: {place}: {model.name}: the {kind} {name!r} cannot load an ONNX file; "
+                f"remove it from the {kind}s"
+            )
+
+    def _needs(self, task: Task, settings: Settings, variant: Mapping[str, Scalar]) -> tuple[str, ...]:
+        """Return the keys of the tasks, of the cell and its first repeat, whose artifacts a task reads."""
+        before = {stage: keys for (cell, stage), keys in self._keys.items() if cell == task.cell.id}
+        needed = settings.needed(variant)
+        for stage in needed:
+            if stage not in before:
+                raise SuiteError(
+                    f"{self._request.where}: stages: {task.stage!r} reads what {stage!r} leaves; "
+                    f"name {stage!r} before {task.stage!r}"
+                )
+        return tuple(key for stage in (*settings.reads, *needed) for key in before.get(stage, ()))
+
+    def _find(self, choice: Choice) -> Images:
+        return self._finder.find(choice, self._options("datasets", choice, datasets.GIVEN))
+
+    def _build(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Rehearsed:
+        if choice.is_onnx:
+            return self._look(choice, shape, num_classes)
+        try:
+            return rehearse(choice, shape, num_classes)
+        except UsageError as error:
+            raise SuiteError(f"{self._request.where}: {'.'.join(self._place('models', choice))}: {error}") from error
+
+    def _look(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Rehearsed:
+        """See whether an ONNX file fits the images; what it computes is not counted."""
+        where = f"{self._request.where}: {'.'.join(self._place('models', choice))}"
+        if "train" in self._suite.stages:
+            raise SuiteError(f"{where}: {choice.name}: an ONNX file is not trained; remove 'train' from the stages")
+        if choice.options:
+            raise SuiteError(f"{where}: {choice.name}: an ONNX file has no options, got {', '.join(choice.options)}")
+        try:
+            size = onnx_file.fit(Path(choice.name), shape, num_classes).size
+            return Rehearsed(weight_bytes=size, flops=0, extras="")
+        except (UsageError, EngineError) as error:
+            raise SuiteError(f"{where}: {error}") from error
+
+    def _missing(self, choice: Choice) -> str | None:
+        """Return why a device is not there; None if it is."""
+        options = self._options("devices", choice)
+        try:
+            registry.find("devices", choice.name)(**options)
+        except DeviceError as error:
+            return str(error)
+        except UsageError as error:
+            place = ".".join(self._place("devices", choice))
+            raise SuiteError(f"{self._request.where}: {place}: {error}") from error
+        return None
+
+    def _settings(self, task: Task) -> Settings:
+        """Lay the stage's defaults, the model's recipe, the suite's section and the model's override on each other.
+
+        What they are for is checked first: a recipe goes by the model's options.
+        """
+        model, stage, where = task.cell.model, task.stage, self._request.where
+        self._options("datasets", task.cell.dataset, datasets.GIVEN)
+        self._options("devices", task.cell.device)
+        if not model.is_onnx:
+            self._options("models", model, models.GIVEN)
+        kind: type[Settings] = registry.options(registry.find("stages", stage))  # type: ignore[assignment]
+        override = model.sections.get(stage, {})
+        own = [*self._place("models", model), stage]
+        _refuse_unknown("setting", task.settings, kind, where, stage)
+        _refuse_unknown("setting", override, kind, where, *own)
+        recipe = models.recipe(model, task.cell.dataset.name, task.cell.device.name)
+        for read in kind.reads:
+            recipe = recipe | self._suite.sections.get(read, {}) | model.sections.get(read, {})
+        try:
+            settings = kind.resolve(recipe, task.settings, override)
+            settings.agree({before: of for (cell, before), of in self._chosen.items() if cell == task.cell.id})
+        except ValidationError as error:
+            [*_, loc] = error.errors()[0]["loc"] or ("",)
+            overridden = loc in override or (not loc and bool(override))
+            raise SuiteError(f"{where}: {first_error(error, *(own if overridden else [stage]))}") from error
+        except UsageError as error:
+            raise SuiteError(f"{where}: {stage}: {error} (for {task.cell.id})") from error
+        self._chosen[task.cell.id, stage] = settings
+        return settings.quick() if self._request.quick else settings
+
+    def _options(self, room: str, choice: Choice, given: Collection[str] = ()) -> dict[str, Any]:
+        """Check a choice's options against the signature of its verb and return them as it takes them."""
+        where, place = self._request.where, self._place(room, choice)
+        try:
+            kind = registry.options(registry.find(room, choice.name), given)
+            _refuse_unknown("option", choice.options, kind, choice.name)
+            options = kind.model_validate(choice.options, strict=True)
+        except ValidationError as error:
+            raise SuiteError(f"{where}: {first_error(error, *place)}") from error
+        except UsageError as error:
+            raise SuiteError(f"{where}: {'.'.join(place)}: {error}") from error
+        return {key: getattr(options, key) for key in options.model_fields_set}
+
+    def _place(self, room: str, choice: Choice) -> tuple[str, str]:
+        return room, str(getattr(self._suite, room).index(choice))
+
+
+def _refuse_unknown(kind: str, given: Iterable[str], options: type[BaseModel], *where: str) -> None:
+    if options.model_config.get("extra") == "allow":
+        return
+    for key in given:
+        if key not in options.model_fields:
+            raise SuiteError(f"{': '.join(where)}: {registry.unknown(kind, key, options.model_fields)}")

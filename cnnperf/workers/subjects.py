@@ -1,0 +1,182 @@
+"""What a duet measures, by the metric's name: the training step and the forward pass of a cell."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter, sleep
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from cnnperf import models, registry
+from cnnperf.bench import Bench
+from cnnperf.datasets import Dataset, open_arrays
+from cnnperf.duet.turns import Opening
+from cnnperf.errors import StageError, UsageError, first_error
+from cnnperf.task import Task
+from cnnperf.timing.sampling import Call
+from cnnperf.training.optimise import autocast, learning_rate
+from cnnperf.training.recipe import Recipe
+from cnnperf.training.setup import Data, Network
+
+IMAGES = 4096
+"""So many of the images, or eight batches if that is more: enough to train on, and quick to load for each replicate."""
+STEPS = 3
+"""After this number of steps the losses of the sides are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One thing to be timed, ready."""
+
+    call: Call
+    synchronize: Callable[[], None]
+    recipe: Recipe
+    """What it stands on."""
+    outputs: dict[str, float]
+    """What it computed, for the arms to be compared by."""
+    check: Callable[[], None]
+    """Raises StageError if it no longer computes anything of use."""
+
+
+def prepare(opening: Opening) -> Subject:
+    """Build what a metric times: the cell's network with the weights that both arms share, on the same images.
+
+    Raises CnnperfError for what cannot be built, or computes what is not finite.
+    """
+    task = Task.model_validate(opening.task)
+    recipe = recipe_of(task)
+    device = registry.find("devices", task.cell.device.name)(**task.cell.device.options)
+    device.ready_torch()
+    dataset = cut(open_arrays(opening.folder, task.data), max(IMAGES, 8 * recipe.batch_size))
+    bench = Bench(task, device, dataset, Path(), lambda **_: None)
+    torch.manual_seed(task.seed)
+    data = Data.load(bench, recipe)
+    network = Network.build(bench, recipe, data)
+    share_weights(network, opening)
+    subject = SUBJECTS[opening.metric](bench, recipe, data, network, opening)
+    if not opening.slowdown:
+        return subject
+    return replace(subject, call=slowed(subject.call, device.synchronize, opening))
+
+
+def recipe_of(task: Task) -> Recipe:
+    """Lay what the task chooses on the recipe that this version's model recommends. Raises UsageError."""
+    model, dataset, device = task.cell.model, task.cell.dataset.name, task.cell.device.name
+    try:
+        recommended = models.recipe(model, dataset, device)
+        recipe = Recipe.resolve(recommended, task.settings, model.sections.get("train", {}))
+    except ValidationError as error:
+        raise UsageError(first_error(error, "train")) from error
+    return recipe.model_copy(update={"validation_images": 0})
+
+
+def cut(dataset: Dataset, count: int) -> Dataset:
+    """Return a dataset with its first images alone."""
+    return replace(
+        dataset,
+        train_images=dataset.train_images[:count],
+        train_labels=dataset.train_labels[:count],
+        test_images=dataset.test_images[:count],
+        test_labels=dataset.test_labels[:count],
+    )
+
+
+def share_weights(network: Network, opening: Opening) -> None:
+    """Leave the weights for both arms, or take them up. Raises StageError if they do not fit."""
+    path = opening.store / "weights.pt"
+    if opening.leads:
+        torch.save(network.model.state_dict(), path)
+        return
+    try:
+        network.model.load_state_dict(torch.load(path, weights_only=True))
+    except RuntimeError as error:
+        first = str(error).partition("\n")[2].strip().partition("\n")[0]
+        raise StageError(
+            f"the baseline's weights do not fit this network ({first}); compare networks of the same parameters"
+        ) from error
+
+
+def training_step(bench: Bench, recipe: Recipe, data: Data, network: Network, opening: Opening) -> Subject:
+    """A step of training: the next batch, forward, backward and update.
+
+    A few real steps come first, for the arms to be compared by; the timed ones have a learning rate of 0, so that
+    however many there are, they do the same work on the same weights.
+    """
+    torch.manual_seed(bench.task.seed)
+    step, batches = network.step(recipe, bench.device.torch_name), data.batches(recipe, bench.task.seed)
+    rate = learning_rate(recipe, 0.0)
+    losses = [float(step(*next(batches), rate)[0]) for _ in range(STEPS)]
+    last: list[Tensor] = []
+
+    def call() -> None:
+        last[:] = (step(*next(batches), 0.0)[0],)
+
+    def check() -> None:
+        loss = float(last[0])
+        if not math.isfinite(loss):
+            raise StageError(f"the loss of training became {loss}; lower lr")
+
+    call()
+    losses.append(float(last[0]))
+    check()
+    return Subject(call, bench.device.synchronize, recipe, {"loss": losses[-1]}, check)
+
+
+def forward_pass(bench: Bench, recipe: Recipe, data: Data, network: Network, opening: Opening) -> Subject:
+    """A forward pass on one batch of test images, in evaluation and inference mode."""
+    model, device = network.model.eval(), bench.device.torch_name
+    positions = data.test.positions(torch.arange(recipe.batch_size) % len(data.test)).to(device)
+    images = data.normalize(data.test.take(positions).float())
+    context = autocast(recipe, device)
+
+    def call() -> Tensor:
+        with torch.inference_mode(), context:
+            return network.forward(images)
+
+    path = opening.store / "logits.pt"
+    if opening.leads:
+        with torch.inference_mode():
+            torch.save(copy.deepcopy(model).double()(images.double()).cpu(), path)
+    exact = torch.load(path, weights_only=True)
+
+    def check() -> None:
+        if not call().isfinite().all():
+            raise StageError("the logits are not finite")
+
+    check()
+    logits = call().cpu().double()
+    if logits.shape != exact.shape:
+        got, wanted = ("×".join(map(str, each.shape)) for each in (logits, exact))
+        raise StageError(f"the logits are {got}, and the baseline's {wanted}; compare networks that compute the same")
+    error = float((logits - exact).abs().max() / exact.abs().max().clamp(min=1e-30))
+    return Subject(call, bench.device.synchronize, recipe, {"error": error}, check)
+
+
+SUBJECTS: dict[str, Callable[[Bench, Recipe, Data, Network, Opening], Subject]] = {
+    "train.step": training_step,
+    "infer.forward": forward_pass,
+}
+"""What can be measured in turns, by the metric's name."""
+
+
+def slowed(call: Call, synchronize: Callable[[], None], opening: Opening) -> Call:
+    """Return the call made slower by a share of its own duration."""
+
+    def slow() -> None:
+        start = perf_counter()
+        call()
+        synchronize()
+        end = perf_counter()
+        more = opening.slowdown * (end - start)
+        if opening.slowdown_by == "sleep":
+            sleep(more)
+        while perf_counter() < end + more:
+            pass
+
+    return slow

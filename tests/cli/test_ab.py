@@ -1,0 +1,116 @@
+"""`cnnperf ab`: what it takes, what it refuses, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from in_process import called
+from processes import descendants, has_ended, started, until
+
+from cnnperf.regression.store import FILE
+
+SUITE = """
+datasets = [{ name = "synthetic", train = 256, test = 64 }]
+models = ["unruly:build"]
+threads = 1
+[train]
+validation_images = 0
+batch_size = 32
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """Write a suite of one tiny network."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command; the workers of its arms are real processes."""
+    return called("ab", suite, "--out", suite.parent / "out", *arguments, cwd=suite.parent, COLUMNS="80")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--candidate", "nonsense"), "is not a Python interpreter"),
+        (("--baseline", "/bin/false"), "ended with exit status 1 before it was ready"),
+        (("--candidate-set", "precision=bf16"), "must be section.key=value"),
+        (("--candidate-set", "trian.precision=bf16"), "did you mean 'train'?"),
+        (("--candidate-set", "train.precison=bf16"), "did you mean 'precision'?"),
+        (("--candidate-set", "train.precision=7"), "got 7"),
+        (("--candidate-set", "train.validation_images=64"), "changes nothing that is measured"),
+        (("--minutes", "inf"), "--minutes: inf is not a time limit"),
+        (("--candidate-set", "infer.batch_sizes=[1]"), "unknown section 'infer'"),
+        (("--candidate-set", "train.batch_size=32"), "train.batch_size=32 changes nothing: batch_size is 32 for"),
+        (("--only", "resnet"), "nothing matches 'resnet'"),
+        (("--pairs", "13"), "--pairs: 13 is not a number of pairs; give an even number from 12 to 60"),
+    ],
+)
+def test_what_cannot_be_carried_out(suite: Path, arguments: tuple[str, ...], words: str) -> None:
+    """One sentence on stderr, at most after the plan, exit 2, nothing measured."""
+    done = ab(suite, *arguments)
+    assert done.returncode == 2, done.stderr
+    *before, sentence = done.stderr.splitlines()
+    assert words in sentence
+    assert all(line.startswith("planned: ") for line in before)
+    assert done.stdout == ""
+
+
+def test_a_folder_that_holds_a_comparison_is_refused(suite: Path) -> None:
+    """One sentence, exit 2, and its samples are left as they are."""
+    folder = suite.parent / "out"
+    folder.mkdir()
+    (folder / FILE).write_text("{}\n")
+    done = ab(suite)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"cnnperf: --out: {folder} already holds a run; give another folder\n"
+    assert [(file.name, file.read_text()) for file in folder.iterdir()] == [(FILE, "{}\n")]
+
+
+def test_an_interpreter_without_cnnperf(suite: Path, tmp_path: Path) -> None:
+    """It says so, and of which side it is."""
+    bare = tmp_path / "bare"
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')  # Neither what is installed nor PYTHONPATH.
+    bare.chmod(0o755)
+    done = ab(suite, "--candidate", bare)
+    assert done.returncode == 2, done.stderr
+    assert re.search(r"--candidate: .*bare has no cnnperf", done.stderr)
+
+
+def test_a_setting_changed_for_the_candidate(suite: Path) -> None:
+    """Too few replicates within the minutes: inconclusive, said so, exit 3; the planned minutes come first."""
+    changed = ("--candidate-set", "train.memory_format=channels_last", "--threads", 2, "--pairs", 12)
+    done = ab(suite, "--minutes", 0, *changed, "--format", "markdown")
+    assert done.returncode == 3, done.stderr
+    first, second, *_ = done.stderr.splitlines()
+    assert first.startswith("planned: 0 to 0 minutes for 2 cell-metrics")
+    assert second.startswith("planned: about ")
+    assert done.stdout.startswith("**2 inconclusive → exit 3**")
+    assert "a verdict needs at least" in done.stdout
+    header, *lines = map(json.loads, (suite.parent / "out" / FILE).read_text().splitlines())
+    assert [len(line["wall_s"]) for line in lines] == [12] * 2 * 2
+    assert {task["threads"] for tasks in header["contests"].values() for task in tasks} == {2}
+
+
+def test_interrupted(suite: Path) -> None:
+    """Ctrl-C: what was measured is shown, exit 130, and nobody is left."""
+    command = [sys.executable, "-m", "cnnperf", "ab", suite, "--out", suite.parent / "out"]
+    with started(command, cwd=suite.parent) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("planned: 1 to ")
+        assert process.stderr.readline().startswith("planned: about ")
+        workers = until(lambda: descendants(process))
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate()
+    assert process.returncode == 130
+    assert "interrupted: decided on what was measured until then" in out
+    assert all(map(has_ended, workers))

@@ -1,0 +1,280 @@
+"""The command line: what is printed where, and what it ends with."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pandas as pd
+import pytest
+from in_process import called
+from processes import completed, environment, started, until
+
+from cnnperf import registry
+from cnnperf.suite import shipped
+
+CELL = "synthetic[shape=1×28×28,train=600,test=200]/lenet"
+SUITE = """
+datasets = [{ name = "synthetic", shape = [1, 28, 28], train = 600, test = 200 }]
+models = ["lenet", { name = "lenet", pool = "max" }]
+threads = 1
+[train]
+steps = 4
+validation_images = 100
+batch_size = 50
+"""
+
+
+def cnnperf(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, in processes of its own."""
+    return completed(sys.executable, "-m", "cnnperf", *arguments)
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a suite that takes a moment."""
+    file = tmp_path_factory.mktemp("suite") / "small.toml"
+    file.write_text(SUITE)
+    return file
+
+
+Finished = tuple[subprocess.CompletedProcess[str], Path]
+TELLING = (
+    "import atexit, sys; from cnnperf.cli import main; atexit.register(lambda: print('torch' in sys.modules)); main()"
+)
+"""The command line, which says last whether its process imported torch."""
+
+
+@pytest.fixture(scope="module")
+def finished(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Run it once."""
+    out = tmp_path_factory.mktemp("results") / "run"
+    return completed(sys.executable, "-c", TELLING, "run", suite, "--out", out), out
+
+
+def test_a_run_prints_the_leaderboard_and_writes_the_tables(finished: Finished) -> None:
+    """The result alone is on stdout; on stderr a line per finished task, the shares of time and where the files are."""
+    done, out = finished
+    assert done.returncode == 0, done.stderr
+    assert "lenet[pool=max]" in done.stdout
+    assert f"✓ 1/2 {CELL}/cpu train" in done.stderr
+    assert "✓ 2/2 " in done.stderr
+    assert re.search(r"training \d+ %, evaluation \d+ %, overhead \d+ %", done.stderr)
+    assert "\x1b[" not in done.stdout + done.stderr
+    assert len(pd.read_csv(out / "leaderboard.csv")) == 2
+    assert set(pd.read_csv(out / "curves.csv").model) == {"lenet", "lenet[pool=max]"}
+
+
+@pytest.mark.parametrize("format", ["console", "csv", "html", "json", "markdown"])
+def test_a_report_is_made_again_from_an_old_run(finished: Finished, tmp_path: Path, format: str) -> None:  # noqa: A002
+    """To stdout or into a file, the same."""
+    done = called("report", finished[1], "--format", format, COLUMNS="200")
+    assert done.returncode == 0, done.stderr
+    assert "lenet[pool=max]" in done.stdout.replace("\\", "")  # Markdown's brackets are escaped.
+    file = tmp_path / f"report.{format}"
+    assert called("report", finished[1], "--format", format, "--out", file, COLUMNS="200").stdout == ""
+    assert file.read_text() == done.stdout
+
+
+def test_a_folder_takes_all_tables(finished: Finished, tmp_path: Path) -> None:
+    """Those that the run wrote, byte for byte."""
+    out = tmp_path / "not" / "there"
+    assert called("report", finished[1], "--format", "csv", "--out", out).returncode == 0
+    written = {file.name: file.read_bytes() for file in finished[1].glob("*.csv")}
+    assert {"leaderboard.csv", "curves.csv", "tasks.csv", "runs.csv", "confusion.csv", "examples.csv"} <= set(written)
+    assert {file.name: file.read_bytes() for file in out.glob("*.csv")} == written
+
+
+def test_a_run_is_resumed(suite: Path, finished: Finished) -> None:
+    """Nothing is run again, and the table is shown."""
+    done = called("run", suite, "--resume", finished[1])
+    assert done.returncode == 0, done.stderr
+    assert "✓" not in done.stderr
+    assert "lenet[pool=max]" in done.stdout
+
+
+def test_a_dry_run_says_what_would_be_done(suite: Path, tmp_path: Path) -> None:
+    """Tasks, minutes and disk; nothing is written."""
+    done = called("run", suite, "--dry-run", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert f"{CELL}/cpu train" in done.stdout
+    assert re.search(r"2 tasks, about \d+\.\d minutes, about \d+ MiB", done.stdout)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_failed_task_ends_in_1_and_stands_in_the_table(tmp_path: Path) -> None:
+    """The rest is measured, the failure shown with its reason."""
+    file = tmp_path / "failing.toml"
+    file.write_text(SUITE.replace('"lenet", {', '"broken:raised", {'))
+    done = called("run", file, "--out", tmp_path / "run", COLUMNS="250")
+    assert done.returncode == 1, done.stderr
+    assert "✗ 1/2" in done.stderr
+    assert "KeyError: 'surprise'" in done.stderr
+    assert "broken:raised" in done.stdout
+    assert "✓ 2/2" in done.stderr
+
+
+WRONG = {
+    "misspelt key": (SUITE + "sede = 1", "unknown setting 'sede'"),
+    "wrong type": (SUITE + 'lr = "fast"', "train.lr: .*number.*got 'fast'"),
+    "a number in quotes": (SUITE + 'lr = "0.1"', "train.lr: .*number.*got '0.1'"),
+    "more test images than there are": (SUITE + "test_images = 2000", "train: test_images 2,000 is more than the 200"),
+    "two budgets in an override": (
+        SUITE.replace('pool = "max"', "train = { steps = 1, epochs = 1 }"),
+        "models.1.train: .*exactly one of",
+    ),
+    "two budgets": (
+        SUITE + "seconds = 5",
+        "train: .*exactly one of epochs, steps, samples, seconds.*steps and seconds",
+    ),
+    "unknown option": (
+        SUITE.replace("pool =", "poll ="),
+        "models.1: lenet: unknown option 'poll'; did you mean 'pool'",
+    ),
+    "option out of range": (SUITE.replace('"max"', '"mean"'), "models.1.pool: .*'avg' or 'max'.*got 'mean'"),
+    "dataset option": (SUITE.replace("test = 200", "test = 0"), "datasets.0"),
+    "wrong override": (SUITE.replace('pool = "max"', "train = { lr = -1 }"), "models.1.train.lr: .*got -1"),
+    "a model that is none": (
+        SUITE.replace('"lenet", {', '"broken:not_a_network", {'),
+        "models.0: .*must be an nn.Module",
+    ),
+    "wrong logits": (SUITE.replace('"lenet", {', '"broken:too_many_logits", {'), "models.0: .*2×10.*got 2×1000"),
+    "foreign name": (SUITE.replace('"lenet", {', '"nowhere:net", {'), "models.0: cannot import 'nowhere:net'"),
+    "batch too large": (SUITE.replace("batch_size = 50", "batch_size = 5000"), "train: batch_size 5,000 is more than"),
+    "fp16 on a CPU": (SUITE + 'precision = "fp16"', "train: precision 'fp16' needs device cuda"),
+    "not TOML": ("datasets = [x]", "not valid TOML: .*line 1, column 13"),
+}
+
+
+@pytest.mark.parametrize(
+    ("run", "fault"), [*((called, fault) for fault in WRONG), (cnnperf, "unknown option"), (cnnperf, "not TOML")]
+)
+def test_bad_input_is_one_sentence_and_exit_2(
+    run: Callable[..., subprocess.CompletedProcess[str]], fault: str, tmp_path: Path
+) -> None:
+    """Where, what, got and cure; no traceback, nothing run, nothing written."""
+    content, words = WRONG[fault]
+    file = tmp_path / "wrong.toml"
+    file.write_text(content)
+    done = run("run", file, "--out", tmp_path / "run")
+    assert done.returncode == 2, done.stderr
+    assert re.search(words, done.stderr), done.stderr
+    assert done.stderr.startswith(f"cnnperf: {file}: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "run").exists()
+
+
+def test_usage_errors_end_in_2(suite: Path, finished: Finished, tmp_path: Path) -> None:
+    """Whatever is wrong with the command line itself."""
+    for arguments, words in [
+        (("run", tmp_path / "no.toml"), "no such file"),
+        (("run", suite, "--only", "vgg*"), "--only: nothing matches 'vgg*'"),
+        (("run", suite, "--device", "gpu"), "unknown device 'gpu'"),
+        (("run", suite, "--out", finished[1]), "already holds a run"),
+        (("run", suite, "--resume", tmp_path), "holds no records.jsonl"),
+        (("run", suite, "--out", tmp_path, "--resume", finished[1]), "give one of them"),
+        (("run", suite, "--data", tmp_path / "nowhere"), "--data: "),
+        (("report", tmp_path), "give a run folder"),
+        (("report", finished[1], "--by", "acuracy"), "unknown column 'acuracy'; did you mean 'test_accuracy'"),
+        (("report", finished[1], "--out", tmp_path / "no" / "file"), "--out: "),
+        (("run", suite, "--device", ""), "unknown device ''"),
+        (("run", "x" * 300), "cannot be read"),
+        (("data", "fetch", "os:getcwd"), "unknown dataset 'os:getcwd'"),
+        (("list", "modles"), "unknown room 'modles'; did you mean 'models'"),
+        (("data", "verify", "cifar"), "unknown dataset 'cifar'; did you mean 'cifar10'"),
+    ]:
+        done = called(*arguments)
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_device_that_is_not_there_is_skipped_and_ends_in_0(suite: Path, tmp_path: Path) -> None:
+    """An announced skip is no failure."""
+    done = called("run", suite, "--device", "cuda", "--out", tmp_path, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 0, done.stderr
+    assert f"– 1/2 {CELL}/cuda train  skipped: this machine has no CUDA device" in done.stderr
+    assert "skipped" in done.stdout
+
+
+@pytest.mark.parametrize(("end", "first"), [(signal.SIGINT, "lenet"), (signal.SIGTERM, "broken:raised")])
+def test_an_interrupt_says_how_to_resume_and_ends_in_130(tmp_path: Path, end: signal.Signals, first: str) -> None:
+    """What is done, well or not, is kept and shown."""
+    file, out = tmp_path / "long.toml", tmp_path / "run"
+    file.write_text(SUITE.replace('"lenet", {', f'"{first}", "broken:hung", {{'))
+    with started([sys.executable, "-m", "cnnperf", "run", file, "--out", out]) as run:
+        until(lambda: any(b"child" in log.read_bytes() for log in out.glob("logs/*hung*")) or run.poll() is not None)
+        assert run.poll() is None
+        run.send_signal(end)
+        stdout, stderr = run.communicate()
+    assert run.returncode == 130
+    assert f"interrupted; resume with: cnnperf run {file} --resume {out}" in stderr
+    assert first in stdout
+    assert len(pd.read_csv(out / "leaderboard.csv")) == 1
+
+
+def test_lists_are_names_a_line() -> None:
+    """For people and for scripts."""
+    assert called("list", "models").stdout.split() == list(registry.names("models"))
+    assert set(called("list", "suites").stdout.split()) == set(shipped())
+
+
+def test_help_and_lists_do_not_import_torch_pandas_or_scipy() -> None:
+    """A command line answers at once: what is slow to import is imported where it is used."""
+    code = (
+        "import sys, cnnperf.cli.app as cli\n"
+        "try: cli.app()\n"
+        "except SystemExit: pass\n"
+        "print('slow:', [name for name in ('torch', 'pandas', 'scipy', 'numpy') if name in sys.modules])"
+    )
+    for arguments in (["--help"], ["run", "--help"], ["list", "models"], ["--version"]):
+        done = completed(sys.executable, "-c", code, *arguments)
+        assert done.stdout.endswith("slow: []\n"), (arguments, done.stdout, done.stderr)
+
+
+def test_the_parent_of_a_run_never_imports_torch(finished: Finished) -> None:
+    """The wall holds for a whole run, not only for its start."""
+    assert finished[0].stdout.endswith("False\n"), finished[0].stderr
+
+
+def test_the_schema_describes_every_shipped_suite() -> None:
+    """An editor that has it completes and checks suites, each stage's section included."""
+    schema = json.loads(called("schema").stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    for file in shipped().values():
+        validator.validate(tomllib.loads(file.read_text()))
+    assert "label_smoothing" in schema["properties"]["train"]["properties"]
+    override = {"models": [{"name": "lenet", "train": {"lr": "fast"}}]}
+    for wrong in ({"modles": []}, {"train": {"secnds": 1}}, {"train": {"lr": "fast"}}, override):
+        assert not validator.is_valid({"datasets": ["mnist"], "models": ["lenet"]} | wrong)
+
+
+def test_a_terminal_sees_a_live_view(suite: Path, tmp_path: Path) -> None:
+    """On a terminal the task, its place in the run and the time left are on the screen."""
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "cnnperf", "run", suite, "--out", tmp_path, "--only", "*/lenet"]
+    variables = environment(TERM="xterm", COLUMNS="120", LINES="40")
+    with started(command, env=variables, stdout=subprocess.DEVNULL, stderr=child) as run:
+        os.close(child)
+        screen = b""
+        try:
+            while chunk := os.read(parent, 65536):
+                screen += chunk
+        except OSError:  # Linux's way to say that the other side is closed.
+            pass
+        assert run.wait() == 0
+    os.close(parent)
+    assert b"task 1 of 1" in screen
+    assert b"left" in screen
+    assert f"{CELL}/cpu train".encode() in screen

@@ -1,0 +1,66 @@
+"""`cnnperf doctor`: the report alone, a self-test too short to tell, one that is broken off."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from in_process import called
+from processes import completed, descendants, environment, has_ended, started, until
+
+from cnnperf.machine.doctor import CHECKS
+from cnnperf.regression import rehearsal
+
+DOCTOR = [sys.executable, "-m", "cnnperf", "doctor"]
+
+
+def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    return completed(*DOCTOR, *arguments, env=environment(COLUMNS="80"))
+
+
+def test_the_report_alone_is_a_line_a_subject() -> None:
+    """No minutes: nothing is measured, and nothing is an error."""
+    done = doctor("--minutes", "0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line[2:].startswith(subject) for line, subject in zip(done.stdout.splitlines(), CHECKS, strict=True)]
+
+
+@pytest.mark.parametrize("minutes", ["nan", "inf", "-1"])
+def test_what_is_no_length_of_time_is_refused(minutes: str) -> None:
+    """Before anything is looked at."""
+    done = called("doctor", "--minutes", minutes)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--minutes" in done.stderr
+
+
+def test_a_moment_measures_every_cell_and_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One replicate a suite, through the whole path: a verdict a cell, no false alarm, nothing to be quoted later."""
+    monkeypatch.setitem(rehearsal.SUITE, "models", rehearsal.SUITE["models"][:2])
+    done = called("doctor", "--minutes", "0.01", CNNPERF_CACHE=str(tmp_path))
+    assert done.returncode == 3, done.stderr
+    assert sum("INCONCLUSIVE" in line and "n=1×" in line for line in done.stdout.splitlines()) == 4
+    assert "A/A, nothing changed\n" in done.stdout
+    assert "A/B, slowed by 5 %\n" in done.stdout
+    assert "false alarms: 0 of 0 decided called worse" in done.stdout
+    assert "self-test: inconclusive: " in done.stdout
+    assert "nothing was stored" in done.stderr
+    assert not (tmp_path / "selftest").exists()
+
+
+def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path) -> None:
+    """Exit status 130, a sentence, and no worker left behind."""
+    with started(DOCTOR, env=environment(CNNPERF_CACHE=str(tmp_path))) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("A/A"):
+                break
+        workers = until(lambda: descendants(running))
+        running.send_signal(signal.SIGINT)
+        rest = running.stderr.read()
+        assert running.wait() == 130
+    assert "interrupted; nothing was stored" in rest
+    assert all(map(has_ended, workers))

@@ -1,0 +1,77 @@
+"""`cnnperf profile`: a table of layers on stdout, files in the run folder, faults in a sentence."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from in_process import called
+from processes import completed
+
+from cnnperf.profiling import probes
+from cnnperf.record import FILE
+from cnnperf.roofline import MEMORY_PROBE
+
+
+def real(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run cnnperf in processes of its own."""
+    return completed(sys.executable, "-m", "cnnperf", *words)
+
+
+def profile(*words: str, run: Callable[..., subprocess.CompletedProcess[str]] = called) -> Any:
+    """Run the command."""
+    return run("profile", *words, "--dataset", "synthetic", "--samples", "2")
+
+
+@pytest.fixture(autouse=True)
+def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probe the roofline of this process with a moment's work."""
+    monkeypatch.setattr(probes, "SQUARES", (64,))
+    monkeypatch.setattr(probes, "CONVOLUTIONS", ((3, 2, 4, 8),))
+    monkeypatch.setattr(probes, "COPIES", {MEMORY_PROBE: 2**16})
+    monkeypatch.setattr(probes, "PROBE_S", 0.0)
+
+
+@pytest.mark.parametrize(("run", "model"), [(real, "lenet"), (called, "torchvision.models:resnet18")])
+def test_a_network_is_profiled_without_a_suite(run: Any, model: str, tmp_path: Path) -> None:
+    """A row a layer, a total, three sentences; layers.csv and a trace beside the records; foreign models too."""
+    done = profile(model, "--batch-size", "8", "--out", str(tmp_path / "run"), run=run)
+    assert done.returncode == 0, done.stderr
+    for words in ("conv1", "total", "Half of the time goes to", "The memory peak", "Furthest from the roofline"):
+        assert words in done.stdout
+    with open(tmp_path / "run" / "layers.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["layer"] == "conv1"
+    assert rows[0]["weights"] == "fresh"
+    assert list((tmp_path / "run").glob("artifacts/*/batch-8.pt.trace.json.gz"))
+
+
+def test_an_unknown_column_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    """With the nearest name."""
+    done = profile("lenet", "--by", "foward_s", "--out", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert "did you mean 'forward_s'?" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
+    """One sentence, exit 2, and the run is left as it is."""
+    (tmp_path / FILE).write_text("")
+    done = profile("mlp", "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr == f"cnnperf: --out: {tmp_path} already holds a run; give another folder\n"
+    assert [file.name for file in tmp_path.iterdir()] == [FILE]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_a_device_that_is_not_there_cannot_be_carried_out(tmp_path: Path) -> None:
+    """One sentence, exit 2."""
+    done = profile("mlp", "--device", "cuda", "--out", str(tmp_path / "out"))
+    assert done.returncode == 2, done.stderr
+    assert "profile it on another device" in done.stderr.splitlines()[-1]

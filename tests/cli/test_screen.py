@@ -1,0 +1,71 @@
+"""What a run looks like while it runs."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from cnnperf.cli.screen import Screen, clock
+from cnnperf.record import Machine, Measurement, Record
+from cnnperf.running.preflight import Ready
+from cnnperf.suite import parse, plan
+
+TASKS = plan(parse({"datasets": ["mnist"], "models": ["lenet", "resnet"]}, where="x", name="x"))
+READY = [Ready(task=task, folder=None, skip=None, estimate_s=60, weight_bytes=0) for task in TASKS]
+
+
+def record(**changes: object) -> Record:
+    """Return the first task's record."""
+    machine = Machine(host="h", os="o", cpu="c", cores=1, memory_bytes=1, python="3", packages={})
+    facts = {"task": TASKS[0], "key": "k", "machine": machine, "started": "", "duration_s": 61.0, "status": "ok"}
+    return Record.model_validate(facts | changes)
+
+
+def follow(*, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Follow a run of two tasks, the second half way, 90 seconds in; return what was written."""
+    now = [0.0]
+    monkeypatch.setattr("cnnperf.cli.screen.time.monotonic", lambda: now[0])
+    out = io.StringIO()
+    screen = Screen(Console(file=out, force_terminal=terminal, width=100, color_system=None), READY)
+    accuracy = Measurement(
+        metric="train.test_accuracy", unit="fraction", better="higher", values=(0.9871,), tags={"n": 10_000}
+    )
+    with screen.shown():
+        screen.started(TASKS[0])
+        now[0] = 61.0
+        screen.finished(record(measurements=[accuracy]))
+        screen.started(TASKS[1])
+        now[0] = 90.0
+        screen.progressed({"step": 1200, "loss": 0.51234, "images_per_s": 812.3})
+    return out.getvalue()
+
+
+def test_off_a_terminal_there_is_a_line_per_finished_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No control sequences, nothing that is written over."""
+    assert follow(terminal=False, monkeypatch=monkeypatch) == (
+        "✓ 1/2 mnist/lenet/cpu train  98.7% of 10,000 test images, 61 s\n"
+    )
+
+
+def test_on_a_terminal_run_and_training_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Task i of n, elapsed and left, and the numbers of the training that runs."""
+    screen = follow(terminal=True, monkeypatch=monkeypatch)
+    assert "task 2 of 2" in screen
+    assert "elapsed 1:30, about 0:32 left" in screen
+    assert "mnist/resnet/cpu train  step 1,200  loss 0.5123  images per s 812.3" in screen
+
+
+def test_a_failure_is_one_line() -> None:
+    """The reason's first line; markup in it is text."""
+    out = io.StringIO()
+    screen = Screen(Console(file=out, width=80), READY)
+    screen.finished(record(status="failed", error="[bold]boom[/bold]\nmore"))
+    assert out.getvalue() == "✗ 1/2 mnist/lenet/cpu train  failed: [bold]boom[/bold]\n"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")])
+def test_clock(seconds: float, text: str) -> None:
+    """Spans are minutes and seconds, and hours where there are any."""
+    assert clock(seconds) == text

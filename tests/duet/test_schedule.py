@@ -1,0 +1,376 @@
+"""Two workers in turns: real processes with tiny networks, and pretended ones where the parent's side is tested.
+
+A worker that imports torch costs seconds, so that a calibration of one network serves many tests.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from in_process import workers_here
+from processes import environment
+
+import cnnperf
+from cnnperf.duet import schedule
+from cnnperf.duet.pair import Fault, Patience
+from cnnperf.duet.schedule import Conditions, Played, calibrate, differing, order_of, replicate, unequal
+from cnnperf.duet.sides import UNTIMED, Arm, Contest, contests
+from cnnperf.duet.turns import PROTOCOL
+from cnnperf.errors import UsageError
+from cnnperf.regression import ratios
+from cnnperf.running.preflight import Request, prepare
+from cnnperf.suite import parse
+from cnnperf.training.recipe import Recipe
+
+PATIENCE = Patience(open_s=60.0, warmup_s=10.0)
+PLANTED = {"PLANTED": "1"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _importable() -> Any:
+    """Let suites name the networks in unruly.py, here and in the workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+        yield
+
+
+def planted(models: Sequence[object], metrics: Sequence[str] = ("infer.forward",), **train: object) -> list[Contest]:
+    """Return the contests of a suite of these models on a few small images."""
+    settings = {"validation_images": 0, "batch_size": 32, **train}
+    document = {
+        "datasets": [{"name": "synthetic", "train": 256, "test": 64}],
+        "models": list(models),
+        "threads": 1,
+        "train": {key: value for key, value in settings.items() if value is not None},
+    }
+    with workers_here():
+        tasks = prepare(Request(suite=parse(document, where="x", name="x"), where="x")).tasks
+    return list(contests(tasks, metrics=metrics))
+
+
+def arm(**changes: Any) -> Arm:
+    """Return this tree, changed."""
+    return Arm(name="this tree", **changes)
+
+
+def workers_left() -> list[psutil.Process]:
+    """Return the children of this process that still live."""
+    return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+
+
+Calibrated = tuple[dict[Contest, Conditions], Path]
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
+    """Calibrate both metrics of a well-behaved network; return that, and the folder of its weights and outputs."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    both = planted(["unruly:build"], ("infer.forward", "train.step"))
+    return dict(calibrate((arm(), arm()), both, scratch, PATIENCE)), scratch  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def forward(calibrated: Calibrated) -> tuple[dict[Contest, Conditions], Path]:
+    """Return the calibration of the forward pass alone."""
+    found, scratch = calibrated
+    return {contest: on for contest, on in found.items() if contest.metric == "infer.forward"}, scratch
+
+
+@pytest.fixture(scope="module")
+def played(calibrated: Calibrated) -> dict[str, Any]:
+    """Measure both metrics once, both arms alike."""
+    found, scratch = calibrated
+    outcomes = dict(replicate((arm(), arm()), found, scratch, random.Random(1), PATIENCE))
+    return {contest.metric: (found[contest], outcomes[contest]) for contest in found}
+
+
+@pytest.mark.parametrize("metric", ["infer.forward", "train.step"])
+def test_each_arm_takes_its_samples_in_turns(played: dict[str, tuple[Conditions, Played]], metric: str) -> None:
+    """As many as planned in either arm, after a warm-up, of calls enough for ten milliseconds."""
+    conditions, outcome = played[metric]
+    assert isinstance(outcome, Played), outcome
+    assert conditions.calls * conditions.call_s >= 0.010
+    assert 12 <= conditions.pairs <= 60
+    for taken in outcome.taken:
+        assert len(taken.samples) == conditions.pairs
+        assert len(taken.warmup) >= conditions.warmup
+        assert all(sample.wall_s > 0 and sample.cpu_s > 0 for sample in taken.samples)
+    assert Counter(outcome.order) == {"A": conditions.pairs, "B": conditions.pairs}
+
+
+@pytest.mark.parametrize("metric", ["infer.forward", "train.step"])
+def test_equal_arms_compute_the_same(played: dict[str, tuple[Conditions, Played]], metric: str) -> None:
+    """Weights from one file, inputs and seed the same: not a bit differs."""
+    one, other = played[metric][1].opened
+    assert one == other
+
+
+def test_who_waits_uses_no_processor(played: dict[str, tuple[Conditions, Played]]) -> None:
+    """The parent and the blocked worker together use less than 1 % of a core while the other measures."""
+    for _, outcome in played.values():
+        for taken in outcome.taken:
+            assert taken.blocked_cpu_s / taken.blocked_s + outcome.parent_cpu_s / outcome.disturbance.seconds < 0.01
+
+
+def test_the_others_go_on_after_a_crash(tmp_path: Path) -> None:
+    """A sentence says what and in which arm, what is well is measured, and no worker is left behind."""
+    models = [{"name": "unruly:build", "kind": kind} for kind in ("behaves", "crashes")]
+    found = dict(calibrate((arm(), arm()), planted(models), tmp_path, PATIENCE))
+    arms = arm(), arm(environment=PLANTED)
+    outcomes = replicate(arms, found, tmp_path, random.Random(2), PATIENCE)  # type: ignore[arg-type]
+    by_kind = {contest.tasks[0].cell.model.options["kind"]: outcome for contest, outcome in outcomes}
+    assert isinstance(by_kind["behaves"], Played), by_kind["behaves"]
+    assert isinstance(by_kind["crashes"], Fault)
+    assert "candidate (this tree): the process crashed (SIGSEGV)" in str(by_kind["crashes"])
+    assert workers_left() == []
+
+
+PRETENDED = """
+import json, os, signal, sys, time
+
+def say(**message): os.write(int(sys.argv[2]), json.dumps(message).encode() + b"\\n")
+
+say(hello={{"protocol": {protocol}, "facts": {facts}}})
+for line in sys.stdin:
+    {do}
+"""
+
+
+def pretending(folder: Path, do: str = "pass", *, protocol: int = PROTOCOL, facts: object = {}) -> Arm:
+    """Return an arm whose worker says hello without torch, and does as it is told when it is asked something."""
+    (folder / "cnnperf").mkdir(parents=True)
+    (folder / "cnnperf/__init__.py").touch()
+    (folder / "cnnperf/workers/paired_code.py").write_text(PRETENDED.format(protocol=protocol, facts=facts, do=do))
+    return arm(path=(folder,), cwd=folder)
+
+
+OPENED = {"outputs": {"error": 0.0}, "settings": {"batch_size": 32}, "source": None}
+SOUND = f"say(open=json.loads({json.dumps(OPENED)!r}))"
+
+
+@pytest.mark.parametrize(
+    ("do", "words", "absent"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "the process crashed (SIGSEGV)", None),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "was killed (SIGKILL); the system does that", None),
+        ("print('last words', flush=True); os._exit(7)", "ended with exit status 7: last words", None),
+        ("time.sleep(600)", "candidate (this tree) said nothing for 2 s and was ended", None),
+        ("say(error='out of memory: no more')", "candidate (this tree): out of memory: no more", None),
+        ("say(open={'absent': 'there is no such model'})", "there is no such model", 1),
+        (
+            SOUND.replace('"error": 0.0', '"error": 0.1'),
+            "the arms compute different outputs: from the baseline's float64 run they lie 0 and 0.1 away",
+            None,
+        ),
+        (SOUND.replace('"error": 0.0', '"loss": 1.0'), "the arms compute different things (error and loss)", None),
+        (
+            SOUND.replace('"batch_size": 32', '"batch_size": 16'),
+            "other numbers of images in the arms; set train.batch_size in the suite, the same for both; their settings "
+            "differ in batch_size (32 against 16)",
+            None,
+        ),
+    ],
+    ids=("crashes", "is killed", "exits", "hangs", "is out of memory", "has no model", "error", "other", "batch size"),
+)
+def test_what_goes_wrong_is_a_sentence(tmp_path: Path, do: str, words: str, absent: int | None) -> None:
+    """Each fault says what and in which arm."""
+    [contest] = planted(["unruly:build"])
+    arms = pretending(tmp_path / "baseline", SOUND), pretending(tmp_path / "candidate", do)
+    on = {contest: Conditions(1, 0.01, 12, 3)}
+    patience = PATIENCE._replace(open_s=2.0) if "sleep" in do else PATIENCE
+    [(_, fault)] = replicate(arms, on, tmp_path, random.Random(0), patience)
+    assert isinstance(fault, Fault)
+    assert words in str(fault)
+    assert "\n" not in str(fault)
+    assert fault.absent == absent
+    assert workers_left() == []
+
+
+def test_a_slowdown_that_was_injected_is_seen(forward: Calibrated) -> None:
+    """Twice the time is more than any noise; of a sleep, CPU time sees less than the clock, of spinning all of it."""
+    found, scratch = forward
+    unseen: dict[str, float] = {}
+    for by in ("spin", "sleep"):
+        arms = arm(), arm(slowdown=1.0, slowdown_by=by)
+        [(_, outcome)] = replicate(arms, found, scratch, random.Random(3), PATIENCE)
+        assert isinstance(outcome, Played), outcome
+        slower = ratios.difference(outcome, "wall_s")
+        assert slower > math.log(1.2)
+        unseen[by] = slower - ratios.difference(outcome, "cpu_s")
+    assert unseen["sleep"] > 2 * abs(unseen["spin"]), unseen
+
+
+def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path) -> None:
+    """Refused before anything is measured."""
+    settled = "say(settle={'calls': 1, 'call_s': 0.5, 'steady': True})"
+    arms = [pretending(tmp_path / name, f"{settled} if 'settle' in line else {SOUND}") for name in ("one", "other")]
+    [(_, fault)] = calibrate((arms[0], arms[1]), planted(["unruly:build"]), tmp_path, PATIENCE)
+    assert isinstance(fault, Fault)
+    assert "a call takes 500 ms, more than the 250 ms" in str(fault)
+    assert "train.batch_size = 12 would fit" in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"python": "/nonexistent/python"}, "--baseline: /nonexistent/python cannot be run"),
+        ({"python": "/bin/false"}, "ended with exit status 1 before it was ready"),
+    ],
+)
+def test_an_interpreter_that_is_none(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    """A usage error, before anything is measured."""
+    with pytest.raises(UsageError, match="--baseline") as caught:
+        list(calibrate((arm(**changes), arm()), planted(["unruly:build"]), tmp_path, PATIENCE))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("version", "words"), [(None, "has a cnnperf without the duet"), (1, "has version 1 of the duet's protocol")]
+)
+def test_a_cnnperf_of_another_age(tmp_path: Path, version: int | None, words: str) -> None:
+    """One without a duet, and one with another."""
+    old = pretending(tmp_path / "old", protocol=version or 0)
+    if not version:
+        (tmp_path / "old/cnnperf/workers/paired_code.py").unlink()
+    with pytest.raises(UsageError) as caught:
+        list(calibrate((old, old), planted(["unruly:build"]), tmp_path, PATIENCE))
+    assert words in str(caught.value)
+    assert workers_left() == []
+
+
+def test_code_from_outside_a_revision_is_refused(tmp_path: Path) -> None:
+    """What is measured would be the present tree's, whatever the revision holds."""
+    arms = arm(path=(tmp_path,), cwd=tmp_path), arm()
+    [(_, fault)] = calibrate(arms, planted(["unruly:build"]), tmp_path, PATIENCE)
+    assert isinstance(fault, Fault)
+    assert "unruly.py and is not part of the compared tree" in str(fault)
+
+
+def test_code_of_the_present_tree_is_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helper that only the tree at hand has is refused, though the revision has the model itself."""
+    for folder in ("here/lib", "there/lib"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "here/lib/helping.py").write_text("from unruly import build\n")
+    (tmp_path / "here/lib/helped.py").write_text("from helping import build\n")
+    (tmp_path / "there/helped.py").write_text("from helping import build\n")
+    here, there = tmp_path / "here", tmp_path / "there"
+    monkeypatch.setenv("PYTHONPATH", f"{here / 'lib'}:{environment()['PYTHONPATH']}")
+    monkeypatch.syspath_prepend(here / "lib")
+    [contest] = planted(["helped:build"])
+    revision = arm(path=(there,), cwd=there, tree=there, repository=here)
+    [(_, stray)] = calibrate((revision, arm()), [contest], tmp_path, PATIENCE)
+    assert isinstance(stray, Fault)
+    assert "here/lib/helping.py was imported, which belongs to this tree" in str(stray)
+
+
+def test_a_second_chance_to_start(tmp_path: Path) -> None:
+    """A machine may be too busy to start processes in time; twice is a fault."""
+    [contest] = planted(["unruly:build"])
+    started: list[int] = []
+
+    def workers(_: object) -> Any:
+        started.append(1)
+        if len(started) == 1:
+            raise Fault("said nothing")
+        return nullcontext()
+
+    assert list(schedule._each([contest], workers, lambda *_: "measured")) == [(contest, "measured")]
+    started[:] = [0]
+
+    def none(_: object) -> Any:
+        started.append(1)
+        raise Fault("said nothing")
+
+    [(_, fault)] = schedule._each([contest], none, lambda *_: "measured")
+    assert str(fault) == "said nothing"
+    assert len(started) == 3
+
+
+def test_what_is_not_timed_is_a_setting() -> None:
+    """The names are those of the recipe."""
+    assert set(UNTIMED) <= set(Recipe.model_fields)
+
+
+def version(folder: Path, recipes: Mapping[str, Mapping[str, object]]) -> Arm:
+    """Lay out cnnperf anew with these recipes of its models, and return the arm that measures it."""
+    shutil.copytree(Path(cnnperf.__file__).parent, folder / "cnnperf", ignore=shutil.ignore_patterns("__pycache__"))
+    for model, recipe in recipes.items():
+        with open(folder / f"cnnperf/models/{model}.py", "a", encoding="utf-8") as file:
+            file.write(f"\n\ndef recipe(dataset):\n    return {recipe!r}\n")
+    return arm(path=(folder,), cwd=folder)
+
+
+def test_each_arm_has_the_recipe_of_its_own_version(tmp_path: Path) -> None:
+    """A change of a default is measured and listed, or said to make the arms unlike; 1 % of a learning rate is not."""
+    recipe = {"optimizer": "sgd", "lr": 0.01, "batch_size": 32}
+    changes = {"lenet": {"memory_format": "channels_last"}, "mlp": {"lr": 0.1}, "resnet": {"lr": 0.0101}}
+    one = version(tmp_path / "one", dict.fromkeys(changes, recipe))
+    other = version(tmp_path / "other", {name: recipe | change for name, change in changes.items()})
+    both = planted(list(changes), ["train.step"], batch_size=None)
+    conditions = dict(calibrate((one, other), both, tmp_path, PATIENCE))
+    outcomes = replicate((one, other), conditions, tmp_path, random.Random(0), PATIENCE)  # type: ignore[arg-type]
+    by_model = {contest.tasks[0].cell.model.name: outcome for contest, outcome in outcomes}
+    fault, listed = by_model["mlp"], {"lenet": "memory_format (contiguous against channels_last)"}
+    for model, words in (listed | {"resnet": "lr (0.01 against 0.0101)"}).items():
+        played = by_model[model]
+        assert isinstance(played, Played), played
+        assert differing(*(each.settings for each in played.opened)) == [words]
+    assert isinstance(fault, Fault)
+    assert re.search(r"the losses are .*; their settings differ in lr \(0.01 against 0.1\)", str(fault))
+
+
+def test_arms_under_unlike_conditions_are_refused(tmp_path: Path) -> None:
+    """Here the number of threads."""
+    [contest] = planted(["unruly:build"])
+    conditions = {contest: Conditions(1, 0.01, 12, 3)}
+    arms = [pretending(tmp_path / str(threads), facts={"threads": threads}) for threads in (1, 2)]
+    with pytest.raises(UsageError, match=r"the sides differ in threads \(1 against 2\)"):
+        list(replicate((arms[0], arms[1]), conditions, tmp_path, random.Random(0), PATIENCE))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_equal"),
+    [
+        ({"error": 3e-7}, {"error": 3e-7}, True),
+        ({"error": 3e-6}, {"error": 2e-5}, True),
+        ({"error": 3e-6}, {"error": 4e-5}, False),
+        ({"error": 4e-5}, {"error": 3e-6}, False),
+        ({"error": 0.0}, {"error": 9e-6}, True),
+        ({"error": float("nan")}, {"error": 1e-7}, False),
+        ({"error": 1e-7}, {"error": float("nan")}, False),
+        ({"error": 1e-7}, {"error": float("inf")}, False),
+        ({"error": 1e-7}, {"loss": 1e-7}, False),
+        ({"loss": 2.0}, {"loss": 2.001}, True),
+        ({"loss": 2.0}, {"loss": 2.01}, False),
+        ({"loss": 2.0}, {"loss": float("nan")}, False),
+    ],
+)
+def test_when_outputs_are_equal(one: dict[str, float], other: dict[str, float], is_equal: bool) -> None:
+    """Within ten times the other's error; within a thousandth of the loss."""
+    assert (unequal(one, other) is None) == is_equal
+
+
+@pytest.mark.parametrize(("call_s", "calls", "pairs"), [(0.001, 10, 60), (0.06, 1, 50), (0.25, 1, 12), (0.1, 1, 30)])
+def test_a_turn_fits_into_six_seconds(call_s: float, calls: int, pairs: int) -> None:
+    """As many pairs as do, an even number from 12 to 60, or to fewer where so many are asked for."""
+    assert Conditions.of(calls, call_s).pairs == pairs
+    assert Conditions.of(calls, call_s, 20).pairs == min(pairs, 20)
+
+
+def test_the_order_of_turns_is_balanced_and_random() -> None:
+    """Each four turns are ABBA or BAAB, and both come about."""
+    order = order_of(60, random.Random(0))
+    quads = Counter(order[start : start + 4] for start in range(0, 120, 4))
+    assert set(quads) == {"ABBA", "BAAB"}
+    assert len(order) == 120

@@ -1,0 +1,39 @@
+"""Turns: who works when, and what is done before it counts."""
+
+from __future__ import annotations
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+
+from cnnperf.duet.turns import LETTERS, Baton, Letter, Taken, Turns, play
+
+ORDER = "ABBABAAB"
+
+
+def test_each_turn_begins_with_getting_ready_which_is_not_timed() -> None:
+    """Once a turn, however many samples it has, before the first of them; no sample is taken in the other's turn."""
+    done: list[tuple[str, str]] = []
+
+    def side(me: Letter, end: socket.socket) -> Taken:
+        baton = Baton(end.detach())
+        try:
+            turns = Turns(me=me, order=ORDER, calls=2, warmup=3, warmup_s=0.0)
+            return play(
+                lambda: done.append((me, "call")),
+                lambda: None,
+                turns,
+                baton,
+                get_ready=lambda: done.append((me, "get ready")),
+            )
+        finally:
+            baton.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        taken = list(pool.map(side, LETTERS, socket.socketpair()))
+    counted = 2 * ORDER.count("A")
+    assert [len(each.samples) for each in taken] == [counted / 2, counted / 2]
+    wanted = [(me, word) for me, run in groupby(ORDER) for word in ["get ready", *["call"] * 2 * len(list(run))]]
+    assert done[-len(wanted) :] == wanted
+    warmup = [list(run) for _, run in groupby(done[: -len(wanted)], key=lambda each: each[0])]
+    assert all([word for _, word in turn] == ["get ready", "call", "call"] for turn in warmup)

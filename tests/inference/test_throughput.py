@@ -1,0 +1,190 @@
+"""The search for the largest batch: it doubles, it ends where throughput does, and memory that is wanting bounds it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnperf.bench import Bench
+from cnnperf.devices.cpu import Cpu, acquire
+from cnnperf.engines import Images
+from cnnperf.errors import is_out_of_memory
+from cnnperf.inference.headroom import Headroom
+from cnnperf.inference.samples import Inputs
+from cnnperf.inference.settings import LARGEST, Infer
+from cnnperf.inference.throughput import Timing
+
+onnx = pytest.importorskip("onnx")
+
+MIB = 2**20
+QUICK = Infer(batch_sizes="auto", samples=11, seconds=0.0, pairs=0)
+
+
+class Sleeper:
+    """An engine whose call takes as long as it is told for a batch size, and that has memory for so many images."""
+
+    def __init__(self, seconds: Callable[[int], float], room: int = LARGEST) -> None:
+        self._seconds = seconds
+        self._room = room
+
+    def bind(self, images: Images) -> Callable[[], object]:
+        """Return a call that sleeps. Raises MemoryError for a batch that has no room."""
+        if len(images) > self._room:
+            np.empty(2**60, np.uint8)
+        return lambda: time.sleep(self._seconds(len(images)))
+
+    def synchronize(self) -> None:
+        """Return at once."""
+
+
+def search(bench: Callable[..., Bench], engine: Any, settings: Infer = QUICK) -> tuple[Timing, list[Any]]:
+    """Time an engine, and return what is known of it and what was measured."""
+    made = bench()
+    timing = Timing(made, settings, engine, Inputs.of(made), {"engine": "sleeper"})
+    return timing, list(timing.measured())
+
+
+def bound(found: list[Any]) -> tuple[float, str]:
+    """Return where a search ended, and why."""
+    (ended,) = [m for m in found if m.metric == "infer.largest_batch_size"]
+    return ended.values[0], ended.tags["bound"]
+
+
+def test_the_search_ends_where_throughput_stops_rising(bench: Callable[..., Bench]) -> None:
+    """A call that takes as long for 8 images as for 4 times two of them gains nothing at 8."""
+    timing, found = search(bench, Sleeper(lambda size: 0.02 if size <= 4 else 0.02 * size / 2))
+    assert list(timing.images_per_s) == [1, 2, 4, 8]
+    assert bound(found) == (8, "throughput")
+
+
+@pytest.fixture
+def _any_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no search end for its throughput, which a busy machine makes what it likes."""
+    monkeypatch.setattr("cnnperf.inference.throughput.RISE", 0.0)
+
+
+@pytest.mark.usefixtures("_any_throughput")
+def test_wanting_memory_bounds_the_search(bench: Callable[..., Bench]) -> None:
+    """What was measured stands, and the largest batch that had room is told."""
+    timing, found = search(bench, Sleeper(lambda size: 0.002, room=4))
+    assert list(timing.images_per_s) == [1, 2, 4]
+    assert bound(found) == (4, "memory")
+
+
+class Poor(Cpu):
+    """A machine with little memory to give."""
+
+    def available_bytes(self) -> int:
+        """Return 64 MiB."""
+        return 64 * MIB
+
+
+class Hungry(Sleeper):
+    """An engine that takes 4 MiB an image while it is called."""
+
+    def bind(self, images: Images) -> Callable[[], object]:
+        """Return a call that takes it, and gives it back."""
+        return lambda: np.ones(4 * MIB * len(images), np.uint8)
+
+
+@pytest.mark.skipif(not acquire().reset_peak(), reason="this system does not permit the peak to be reset")
+@pytest.mark.usefixtures("_any_throughput")
+def test_a_batch_that_would_find_no_room_is_not_tried(bench: Callable[..., Bench]) -> None:
+    """Eight images take 32 MiB, and sixteen would take all that there is: the system would end the process."""
+    timing, found = search(lambda: replace(bench(), device=Poor()), Hungry(lambda size: 0.0))
+    assert list(timing.images_per_s) == [1, 2, 4, 8]
+    assert bound(found) == (8, "memory")
+    (peak,) = [m for m in found if m.metric == "infer.peak_bytes"]
+    assert peak.values[0] >= acquire().peak_bytes()["peak_bytes"]
+
+
+def test_memory_that_is_kept_counts_as_what_the_next_batch_finds() -> None:
+    """A runtime that took nothing for the last batch, having taken too much before it, will take more for the next."""
+    device = Told([(100, 200), (300, 300), (300, 300)], available=400)
+    headroom = Headroom(device)
+    held = []
+    for _ in range(3):
+        headroom.begin()
+        headroom.end()
+        held.append(headroom.holds_double())
+    assert held == [True, False, True]
+    assert headroom.peaks() == {"peak_bytes": 300}
+
+
+class Told(Cpu):
+    """A device whose memory before a batch, and at its peak, is as told."""
+
+    def __init__(self, batches: list[tuple[int, int]], available: int) -> None:
+        self._batches = iter(batches)
+        self._available = available
+        self._used = self._peak = 0
+
+    def reset_peak(self) -> bool:
+        """Go on to the next batch."""
+        self._used, self._peak = next(self._batches)
+        return True
+
+    def used_bytes(self) -> int:
+        """Return what is in use before it."""
+        return self._used
+
+    def peak_bytes(self) -> dict[str, int]:
+        """Return what it comes to."""
+        return {"peak_bytes": self._peak}
+
+    def available_bytes(self) -> int:
+        """Return always the same."""
+        return self._available
+
+
+def test_wanting_memory_is_a_fault_where_that_batch_was_asked_for(bench: Callable[..., Bench]) -> None:
+    """Also in a search whose first batch does not fit."""
+    asked = QUICK.model_copy(update={"batch_sizes": (1, 8)})
+    for settings, room in ((asked, 4), (QUICK, 0)):
+        with pytest.raises(MemoryError):
+            search(bench, Sleeper(lambda size: 0.001, room), settings)
+
+
+@pytest.mark.usefixtures("_any_throughput")
+def test_any_other_fault_ends_the_search_as_a_fault(bench: Callable[..., Bench]) -> None:
+    """Nothing is taken for a want of memory that is none."""
+
+    def fault(size: int) -> float:
+        if size > 2:
+            raise ValueError("shape")
+        return 0.001
+
+    with pytest.raises(ValueError, match="shape"):
+        search(bench, Sleeper(fault))
+
+
+def test_each_library_s_words_for_a_want_of_memory_are_known() -> None:
+    """NumPy's, torch's and ONNX Runtime's, as they say it when asked for an exbibyte."""
+    import onnxruntime
+    import torch
+    from onnx import TensorProto, helper
+
+    fill = helper.make_node("ConstantOfShape", ["shape"], ["filled"])
+    graph = helper.make_graph(
+        [fill],
+        "huge",
+        [helper.make_tensor_value_info("shape", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("filled", TensorProto.FLOAT, [None])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for call in (
+        lambda: np.empty(2**60, np.uint8),
+        lambda: torch.empty(2**60, dtype=torch.uint8),
+        lambda: session.run(None, {"shape": np.array([2**58], np.int64)}),
+    ):
+        with pytest.raises(Exception, match=r".") as caught:  # Each has a class of its own.
+            call()
+        assert is_out_of_memory(caught.value), caught.value

@@ -1,0 +1,199 @@
+"""Worker processes: heard without polling, never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+
+import pytest
+from processes import has_ended
+
+from cnnperf.ipc.process import ALLOCATORS, Launch, WorkerProcess, interrupts_held, tail
+from cnnperf.task import Cell, Choice, Task
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
+    """Return a function that starts a worker whose module is the code given."""
+    package = tmp_path / "cnnperf" / "workers"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+
+    def start(code: str, **options: object) -> WorkerProcess:
+        (package / "task.py").write_text(
+            "import json, os, sys, time\nmode, pipe = sys.argv[1], int(sys.argv[2])\n"
+            "def say(**message): os.write(pipe, json.dumps(message).encode() + b'\\n')\n" + code
+        )
+        return WorkerProcess("--task", "request", log=tmp_path / "log", **options)  # type: ignore[arg-type]
+
+    yield start
+    monkeypatch.undo()
+
+
+def forever() -> None:
+    """Wait without end."""
+
+
+def test_messages_arrive_and_the_end_is_seen(worker, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Lines come whole, however they were cut; output goes to the log; the exit status is kept."""
+    code = (
+        "print(mode, sys.stdin.read(), flush=True)\nsay(a=1)\n"
+        "os.write(pipe, b'{\"b\":'); time.sleep(.05); os.write(pipe, b'2}\\n{\"c\": 3}\\n')\nsys.exit(3)"
+    )
+    with worker(code) as process:
+        assert list(process.messages(forever)) == [{"a": 1}, {"b": 2}, {"c": 3}]
+        assert (process.returncode, process.signal) == (3, None)
+    assert tail(tmp_path / "log") == ("--task request",)
+
+
+def test_threads_are_set_before_anything_is_imported(worker) -> None:  # type: ignore[no-untyped-def]
+    """The environment carries them."""
+    with worker("say(threads=os.environ['OMP_NUM_THREADS'])", launch=Launch(threads=3)) as process:
+        assert list(process.messages(forever)) == [{"threads": "3"}]
+
+
+NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MALLOC_TRIM_THRESHOLD_")
+ANSWER = f"say(**{{name: os.environ.get(name) for name in {NAMES}}})"
+KEEP = ALLOCATORS["keep"]["MALLOC_TRIM_THRESHOLD_"]
+
+
+@pytest.mark.parametrize(
+    ("launch", "found"),
+    [
+        (Launch(waiting="spin"), (None, None, KEEP)),
+        (Launch(waiting="brief"), (None, "3000", KEEP)),
+        (Launch(waiting="passive", allocator="system"), ("PASSIVE", None, None)),
+    ],
+)
+def test_every_worker_has_the_environment_that_its_launch_names(  # type: ignore[no-untyped-def]
+    worker, monkeypatch: pytest.MonkeyPatch, launch: Launch, found: tuple[str | None, ...]
+) -> None:
+    """Variables of the shell for the same purpose do not get through, so that the record says what was."""
+    for name, value in zip(NAMES, ("ACTIVE", "7", "8"), strict=True):
+        monkeypatch.setenv(name, value)
+    with worker(ANSWER, launch=launch) as process:
+        (message,) = process.messages(forever)
+    assert tuple(message.values()) == found
+
+
+def test_a_task_of_an_older_version_is_launched_by_the_defaults() -> None:
+    """It names neither a way of waiting nor an allocator."""
+    cell = Cell(dataset=Choice(name="mnist"), model=Choice(name="lenet"), device=Choice(name="cpu"))
+    task = Task(cell=cell, stage="train", seed=0, threads=2, timeout_s=1)
+    assert Launch.of(task) == Launch(threads=2)
+    assert Launch.of(task.model_copy(update={"waiting": "spin"})).waiting == "spin"
+
+
+def test_a_signal_is_named(worker) -> None:  # type: ignore[no-untyped-def]
+    """A crash is told from an exit."""
+    with worker("os.kill(os.getpid(), 11)") as process:
+        assert list(process.messages(forever)) == []
+        assert process.signal == "SIGSEGV"
+
+
+def test_silence_ends_in_a_timeout_and_the_group_dies(worker) -> None:  # type: ignore[no-untyped-def]
+    """What the worker started goes with it."""
+    code = "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\nsay(pid=child.pid)\ntime.sleep(600)"
+    with worker(code) as process:
+        patience: list[float | None] = [None, 0.5]
+        messages = process.messages(lambda: patience.pop(0))
+        message = next(messages)
+        with pytest.raises(TimeoutError):
+            next(messages)
+    assert has_ended(message["pid"])
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd")
+def test_a_grandchild_that_keeps_the_pipe_does_not_hold_us(worker) -> None:  # type: ignore[no-untyped-def]
+    """The worker's own end counts, not the pipe's."""
+    code = "import subprocess\nsubprocess.Popen(['sleep', '600'], pass_fds=(pipe,))\nsay(done=1)"
+    begun = time.monotonic()
+    with worker(code) as process:
+        assert list(process.messages(lambda: begun + 60 - time.monotonic())) == [{"done": 1}]
+        assert process.returncode == 0
+
+
+class Interrupted(subprocess.Popen[bytes]):
+    """A start during which an interrupt arrives: the process is there, and nobody has it in hand yet."""
+
+    pids: list[int]
+    number: signal.Signals
+
+    def __init__(self, *command: object, **options: object) -> None:
+        super().__init__(*command, **options)  # type: ignore[call-overload]
+        self.pids.append(self.pid)
+        signal.raise_signal(self.number)
+
+
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
+def interrupted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Interrupt each start of a worker, and return the list that takes the ids of the processes."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    pids: list[int] = []
+    monkeypatch.setattr(Interrupted, "pids", pids, raising=False)
+    monkeypatch.setattr(Interrupted, "number", request.param, raising=False)
+    monkeypatch.setattr("cnnperf.ipc.process.subprocess.Popen", Interrupted)
+    yield pids
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("is_stacked", [False, True])
+def test_an_interrupt_while_a_worker_starts_leaves_none(  # type: ignore[no-untyped-def]
+    worker, interrupted: list[int], is_stacked: bool
+) -> None:
+    """The worker is ended before the interrupt goes on, also where a stack was to own it."""
+
+    def start() -> None:
+        with ExitStack() as stack, interrupts_held() if is_stacked else nullcontext():
+            stack.enter_context(worker("time.sleep(600)"))
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    [pid] = interrupted
+    assert has_ended(pid)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_is_held_until_the_end_of_the_block_and_never_lost() -> None:
+    """It arrives after what it must not separate, be there an error in the block or not."""
+    reached: list[str] = []
+
+    def hold(fault: type[Exception] | None = None) -> None:
+        with interrupts_held():
+            signal.raise_signal(signal.SIGINT)
+            reached.append("end")
+            if fault:
+                raise fault
+
+    with pytest.raises(KeyboardInterrupt):
+        hold()
+    assert reached == ["end"]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        hold(ZeroDivisionError)
+    assert isinstance(caught.value.__context__, ZeroDivisionError)
+
+
+def test_an_ignored_interrupt_stays_ignored(worker) -> None:  # type: ignore[no-untyped-def]
+    """A worker inherits that, as it would without the hold."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with worker("import signal; say(ignored=signal.getsignal(signal.SIGINT) is signal.SIG_IGN)") as process:
+            assert list(process.messages(forever)) == [{"ignored": True}]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_the_parent_uses_no_processor_while_it_waits(worker) -> None:  # type: ignore[no-untyped-def]
+    """Waiting is blocking: a worker that takes a second costs its parent a few milliseconds at most."""
+    with worker("time.sleep(1)") as process:
+        before = time.process_time()
+        assert list(process.messages(forever)) == []
+        used = time.process_time() - before
+    assert used < 0.1  # seconds; a loop that polls uses the whole second

@@ -1,0 +1,87 @@
+"""What the machine did meanwhile: read from files as the kernel writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from cnnperf.machine import disturbance
+from cnnperf.machine.disturbance import Disturbance, read, run_delay_s
+
+GROUPS = {
+    "version 2": {
+        "proc/self/cgroup": "0::/job\n",
+        "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
+        "sys/fs/cgroup/cpu.stat": "usage_usec 9\n",
+        "sys/fs/cgroup/job/cpu.stat": "nr_periods 5\nthrottled_usec 2500000\n",
+    },
+    "version 1": {
+        "proc/self/cgroup": "1:cpu,cpuacct:/job\n",
+        "sys/fs/cgroup/cpu/cpu.stat": "throttled_time 0\n",
+        "sys/fs/cgroup/cpu/job/cpu.stat": "throttled_time 2500000000\n",
+    },
+}
+
+
+@pytest.fixture
+def kernel(tree: Callable[[Mapping[str, str]], Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Return what puts a folder with some files in the place of /proc and /sys."""
+
+    def lay(files: Mapping[str, str] = {}) -> Path:
+        root = tree(files)
+        monkeypatch.setattr(disturbance, "PROC", root / "proc")
+        monkeypatch.setattr(disturbance, "SYS", root / "sys")
+        return root
+
+    return lay
+
+
+@pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
+def test_counters_become_seconds(
+    kernel: Callable[..., Path], groups: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steal in clock ticks, throttling of the process's own group under either version, frequency in kilohertz."""
+    monkeypatch.setattr("os.sysconf", lambda name: 100)
+    frequencies = {
+        f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq": f"{kilohertz}\n"
+        for core, kilohertz in enumerate((2_000_000, 3_000_000))
+    }
+    root = kernel({**groups, **frequencies, "proc/stat": "cpu  1 2 3 4 5 6 7 800 9 0\ncpu0 …\n"})
+    reading = read()
+    assert (reading.steal_s, reading.throttled_s, reading.frequency_hz) == (8.0, 2.5, 2.5e9)
+    (root / "proc/stat").write_text("cpu  1 2 3 4 5 6 7 900 9 0\n")
+    since = Disturbance.since(reading)
+    assert (since.steal_s, since.throttled_s) == (1.0, 0.0)
+
+
+def test_a_stop_by_any_of_the_groups_counts(kernel: Callable[..., Path]) -> None:
+    """Also by one that was stopped less so far than another."""
+    files = {**GROUPS["version 2"], "sys/fs/cgroup/cpu.stat": "throttled_usec 9000000\n"}
+    root = kernel(files)
+    before = read()
+    (root / "sys/fs/cgroup/job/cpu.stat").write_text("throttled_usec 3500000\n")
+    assert Disturbance.since(before).throttled_s == pytest.approx(1.0)
+
+
+def test_what_the_system_does_not_tell_is_absent(kernel: Callable[..., Path]) -> None:
+    """No file, no number."""
+    kernel()
+    since = Disturbance.since(read())
+    assert (since.steal_s, since.throttled_s, since.frequency_hz) == (None, None, None)
+
+
+def test_waiting_for_a_core_never_goes_down() -> None:
+    """A counter, where there is one."""
+    first, second = run_delay_s(), run_delay_s()
+    assert (first is None) == (second is None)
+    assert first is None or second is None or 0 <= first <= second
+
+
+def test_several_stretches_are_summed_up() -> None:
+    """The load is the highest; what the system does not tell stays untold."""
+    one = Disturbance(seconds=1.0, load=1.0, steal_s=0.1, throttled_s=None, frequency_hz=2e9)
+    other = Disturbance(seconds=3.0, load=2.0, steal_s=None, throttled_s=None, frequency_hz=4e9)
+    assert Disturbance.over([one, other]) == Disturbance(4.0, 2.0, 0.1, None, 3e9)
+    assert Disturbance.over([]) == Disturbance(0, None, None, None, None)

@@ -1,0 +1,128 @@
+"""The report on the machine: read from small trees of /proc and /sys, each thing fine, to be cured, or not readable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cnnperf.machine import doctor
+from cnnperf.machine.doctor import CHECKS, Finding, Places, examine
+
+Tree = Callable[[dict[str, str]], Path]
+
+CPU = "sys/devices/system/cpu"
+CLOCK = "sys/devices/system/clocksource/clocksource0"
+QUIET = {
+    f"{CPU}/cpu0/cpufreq/scaling_governor": "performance\n",
+    f"{CPU}/cpu1/cpufreq/scaling_governor": "performance\n",
+    f"{CPU}/intel_pstate/no_turbo": "1\n",
+    f"{CPU}/smt/active": "0\n",
+    f"{CPU}/smt/control": "off\n",
+    f"{CPU}/online": "0-1\n",
+    f"{CLOCK}/current_clocksource": "tsc\n",
+    f"{CLOCK}/available_clocksource": "tsc hpet acpi_pm \n",
+    "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
+    "sys/fs/cgroup/cpu.stat": "usage_usec 1\nnr_periods 0\nnr_throttled 0\n",
+    "proc/self/cgroup": "0::/\n",
+    "proc/self/status": "Name:\tx\nCpus_allowed:\t3\nCpus_allowed_list:\t0-1\n",
+    "proc/loadavg": "0.04 0.20 0.30 1/85 4565\n",
+    "proc/stat": "cpu  900 0 95 5000 9 0 0 5 0 0\ncpu0 1 2\n",
+    "proc/meminfo": "MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
+    "proc/sys/kernel/sched_autogroup_enabled": "0\n",
+}
+"""A machine with nothing to be said against it."""
+
+
+def found(root: Path, **environment: str) -> dict[str, Finding]:
+    """Examine such a tree."""
+    places = Places(root / "proc", root / "sys", environment)
+    return {finding.subject: finding for finding in examine(places)}
+
+
+def test_a_quiet_machine_is_fine_throughout(tree: Tree) -> None:
+    """Every line says what was read, and none a cure."""
+    findings = found(tree(QUIET))
+    assert [finding.mark for finding in findings.values()] == ["✓"] * len(CHECKS)
+    assert str(findings["steal"]) == "✓ steal        0.5 % of the time worked since boot went to other guests"
+    assert findings["memory"].read == "4.0 GiB available of 8.0 GiB"
+    assert findings["threads"].read == "2 usable cores; no variable of OpenMP set"
+
+
+@pytest.mark.parametrize(
+    ("subject", "files", "read", "cure"),
+    [
+        ("governor", {f"{CPU}/cpu1/cpufreq/scaling_governor": "powersave"}, "performance, powersave", "cpupower"),
+        ("turbo", {f"{CPU}/intel_pstate/no_turbo": "0"}, "on", "echo 1 | sudo tee /"),
+        ("SMT", {f"{CPU}/smt/active": "1", f"{CPU}/smt/control": "on"}, "on", "echo off"),
+        ("clock source", {f"{CLOCK}/current_clocksource": "hpet"}, "hpet", "echo tsc | sudo tee /"),
+        (
+            "clock source",
+            {f"{CLOCK}/current_clocksource": "hpet", f"{CLOCK}/available_clocksource": "hpet"},
+            "hpet",
+            "offers tsc",
+        ),
+        ("affinity", {"proc/self/status": "Cpus_allowed_list: 1"}, "cores 1 of 0-1 online", "two cores"),
+        ("load", {"proc/loadavg": "1.30 0.2 0.3 1/8 4"}, "1.3 over the last minute", "ps -eo"),
+        ("steal", {"proc/stat": "cpu 90 0 0 500 0 0 0 10 0 0"}, "10 % of the time worked", "fewer guests"),
+        ("CPU limit", {"sys/fs/cgroup/cpu.max": "150000 100000"}, "1.5 cores", "whole cores"),
+        ("throttling", {"sys/fs/cgroup/cpu.stat": "nr_periods 9000\nnr_throttled 1000"}, "1,000 of 9,000", "--cpus"),
+        ("memory limit", {"sys/fs/cgroup/memory.max": "1073741824"}, "1.0 GiB", "at least 2.0 GiB"),
+        (
+            "memory",
+            {"proc/meminfo": "MemTotal: 2097152 kB\nMemAvailable: 1048576 kB"},
+            "1.0 GiB available of 2.0 GiB",
+            "end processes that use memory",
+        ),
+        ("swap", {"proc/meminfo": "SwapTotal: 2097152 kB\nSwapFree: 1048576 kB"}, "1.0 GiB used of 2.0", "swapoff"),
+        ("autogroup", {"proc/sys/kernel/sched_autogroup_enabled": "1"}, "on", "echo 0 | sudo tee /"),
+    ],
+)
+def test_what_disturbs_is_named_with_its_cure(
+    tree: Tree, subject: str, files: dict[str, str], read: str, cure: str
+) -> None:
+    """The line says what was read and what to do about it."""
+    finding = found(tree(QUIET | files))[subject]
+    assert finding.mark == "✗"
+    assert read in finding.read
+    assert cure in str(finding).partition("; cure: ")[2]
+
+
+def test_what_cannot_be_read_is_said_and_not_guessed(tree: Tree) -> None:
+    """Nothing there, and nothing but nonsense there: the same words, whatever the subject."""
+    nothing, nonsense = found(tree({})), found(tree(dict.fromkeys(QUIET, "? ?\n")))
+    assert {str(finding) for finding in nothing.values()} == {f"? {name:12} not readable here" for name in CHECKS}
+    plain_words = {"governor", "clock source"}  # Any word is a name.
+    assert {name for name, finding in nonsense.items() if finding.mark != "?"} <= plain_words
+
+
+def test_turbo_of_other_drivers_is_told_the_other_way_round(tree: Tree) -> None:
+    """Where Intel's driver says 1 for off, cpufreq's boost says 0."""
+    other = {name: text for name, text in QUIET.items() if "no_turbo" not in name}
+    assert found(tree(other | {f"{CPU}/cpufreq/boost": "0\n"}))["turbo"].mark == "✓"
+    assert "echo 0 |" in found(tree(other | {f"{CPU}/cpufreq/boost": "1\n"}))["turbo"].cure
+
+
+@pytest.mark.parametrize(
+    ("value", "cure"), [("2", ""), ("1,4", ""), ("3", "unset OMP_NUM_THREADS"), ("many", "unset OMP_NUM_THREADS")]
+)
+def test_more_threads_than_cores_are_to_be_cured(tree: Tree, value: str, cure: str) -> None:
+    """Of nested regions the outermost counts; what is set is shown."""
+    finding = found(tree(QUIET), OMP_NUM_THREADS=value, OMP_WAIT_POLICY="PASSIVE")["threads"]
+    assert f"OMP_NUM_THREADS={value}, OMP_WAIT_POLICY=PASSIVE" in finding.read
+    assert finding.cure == cure
+
+
+def test_a_share_of_time_counts_against_the_threads(tree: Tree) -> None:
+    """One core's worth of time is one usable core, whatever the affinity."""
+    root = tree(QUIET | {"sys/fs/cgroup/cpu.max": "100000 100000"})
+    assert found(root)["threads"].read.startswith("1 usable core;")
+
+
+def test_this_machine_is_examined_too() -> None:
+    """Every subject once, in order; Linux tells at least its load, its memory and its affinity."""
+    findings = examine()
+    assert [finding.subject for finding in findings] == list(CHECKS)
+    readable = {finding.subject for finding in findings if finding.read != doctor.UNREADABLE}
+    assert {"load", "steal", "memory", "affinity"} <= readable

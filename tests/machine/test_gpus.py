@@ -1,0 +1,146 @@
+"""The GPUs that the driver lists, the one that CUDA's variables choose, and the one that torch computes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cnnperf.machine import gpus as _gpus
+from cnnperf.record import Gpu
+
+GIB = 2**30
+A100 = Gpu(
+    name="NVIDIA A100-SXM4-40GB",
+    uuid="GPU-aaaa0000",
+    index=0,
+    pci_bus_id="00000000:07:00.0",
+    capability="8.0",
+    memory_bytes=40 * GIB,
+)
+A100_TWIN = A100.model_copy(update={"uuid": "GPU-aaaa1111", "index": 1, "pci_bus_id": "00000000:0B:00.0"})
+H100 = Gpu(name="NVIDIA H100", uuid="GPU-bbbb0000", index=1, capability="9.0", memory_bytes=80 * GIB)
+SLICES = tuple(
+    A100.model_copy(update={"uuid": f"MIG-{uuid}", "mig": mig, "board": A100.uuid})
+    for uuid, mig in (("cccc0000", "3g.20gb"), ("cccc1111", "1g.5gb"))
+)
+APART = {"uuid": None, "index": None, "pci_bus_id": None, "board": None}
+
+Smi = Callable[..., None]
+
+
+@pytest.fixture
+def smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Smi]:
+    """Return a maker of an nvidia-smi that answers a query by these lines, and `-L` by those."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    _gpus.installed.cache_clear()
+
+    def make(query: str, listing: str = "", status: int = 0) -> None:
+        (tmp_path / "query").write_text(query)
+        (tmp_path / "listing").write_text(listing)
+        script = tmp_path / "nvidia-smi"
+        fields = ",".join(_gpus.FIELDS)
+        script.write_text(
+            f'#!/bin/sh\ncase "$1 $2" in\n"-L ") cat {tmp_path}/listing;;\n'
+            f'"--query-gpu={fields} --format=csv,noheader,nounits") cat {tmp_path}/query;;\n'
+            f"*) exit 9;;\nesac\nexit {status}\n"
+        )
+        script.chmod(0o755)
+
+    yield make
+    _gpus.installed.cache_clear()
+
+
+def test_all_gpus_are_listed_with_what_tells_them_apart(smi: Smi) -> None:
+    """Line by line; a figure that the driver does not have is absent."""
+    smi(
+        "0, GPU-aaaa0000, NVIDIA A100-SXM4-40GB, 550.54.14, 40960, 8.0, Disabled, 00000000:07:00.0\n"
+        "1, GPU-dddd0000, Tesla M60, 550.54.14, [N/A], 5.2, [N/A], 00000000:0B:00.0\n"
+    )
+    gpus, driver = _gpus.installed()
+    assert driver == "550.54.14"
+    assert gpus[0] == A100
+    assert gpus[1] == Gpu(
+        name="Tesla M60", uuid="GPU-dddd0000", index=1, capability="5.2", pci_bus_id="00000000:0B:00.0"
+    )
+
+
+def test_a_divided_gpu_is_listed_by_its_instances(smi: Smi) -> None:
+    """CUDA cannot compute on it as a whole."""
+    smi(
+        "0, GPU-aaaa0000, NVIDIA A100-SXM4-40GB, 550.54.14, 40960, 8.0, Enabled, 00000000:07:00.0\n",
+        "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa0000)\n"
+        "  MIG 3g.20gb     Device  0: (UUID: MIG-cccc0000)\n"
+        "  MIG 1g.5gb      Device  1: (UUID: MIG-cccc1111)\n",
+    )
+    assert _gpus.installed()[0] == SLICES
+
+
+@pytest.mark.parametrize(("query", "status"), [("No devices were found\n", 0), ("Failed to initialize NVML\n", 12)])
+def test_a_driver_that_answers_nothing_lists_nothing(smi: Smi, query: str, status: int) -> None:
+    """Neither is a GPU."""
+    smi(query, status=status)
+    assert _gpus.installed() == ((), None)
+
+
+CHOSEN: dict[str, tuple[tuple[Gpu, ...], dict[str, str], int, Gpu | None]] = {
+    "the only one": ((A100,), {}, 0, A100),
+    "none is there": ((), {}, 0, None),
+    "by UUID": ((A100, H100), {"CUDA_VISIBLE_DEVICES": "GPU-bbbb0000"}, 0, H100),
+    "by the UUID's beginning": ((A100, H100), {"CUDA_VISIBLE_DEVICES": "GPU-bb, GPU-aa"}, 1, A100),
+    "by index in the bus's order": (
+        (A100, H100),
+        {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
+        0,
+        H100,
+    ),
+    "a number of unlike ones": ((A100, H100), {"CUDA_VISIBLE_DEVICES": "1"}, 0, None),
+    "the fastest of unlike ones": ((A100, H100), {}, 0, None),
+    "one of two that are alike": ((A100, A100_TWIN), {}, 1, A100.model_copy(update=APART)),
+    "hidden": ((A100,), {"CUDA_VISIBLE_DEVICES": ""}, 0, None),
+    "hidden by a number": ((A100,), {"CUDA_VISIBLE_DEVICES": "-1"}, 0, None),
+    "a number that there is not": ((A100,), {"CUDA_VISIBLE_DEVICES": "3"}, 0, None),
+    "beyond the list": ((A100, A100_TWIN), {"CUDA_VISIBLE_DEVICES": "0"}, 1, None),
+    "an instance": (SLICES, {"CUDA_VISIBLE_DEVICES": "MIG-cccc1111"}, 0, SLICES[1]),
+    "unlike instances of one GPU": (SLICES, {"CUDA_VISIBLE_DEVICES": "GPU-aaaa0000"}, 0, None),
+}
+
+
+@pytest.mark.parametrize(("gpus", "environment", "index", "expected"), CHOSEN.values(), ids=CHOSEN)
+def test_the_variables_of_cuda_choose_the_gpu(
+    gpus: tuple[Gpu, ...], environment: dict[str, str], index: int, expected: Gpu | None
+) -> None:
+    """What they leave open is absent and not the first line of the list."""
+    assert _gpus.chosen(gpus, environment, index) == expected
+
+
+def properties(name: str, uuid: str, **changes: Any) -> SimpleNamespace:
+    """Return what torch tells of an H100's half."""
+    facts = {"major": 9, "minor": 0, "total_memory": 79 * GIB, "multi_processor_count": 132}
+    return SimpleNamespace(name=name, uuid=uuid, **(facts | changes))
+
+
+def test_torch_s_gpu_is_found_in_the_driver_s_list_by_its_uuid() -> None:
+    """So its memory is counted as in the record of a process without torch, and both have one label."""
+    found = _gpus.used((A100, H100), properties("NVIDIA H100", "bbbb0000"))
+    assert found == H100.model_copy(update={"usable_bytes": 79 * GIB, "multiprocessors": 132})
+    assert found.label == H100.label == "NVIDIA H100, 80 GiB, compute capability 9.0"
+
+
+@pytest.mark.parametrize("uuid", ["cccc0000", "aaaa0000"])
+def test_an_instance_is_found_by_its_uuid_or_that_of_its_gpu(uuid: str) -> None:
+    """Which of them CUDA tells depends on its version."""
+    found = _gpus.used(SLICES, properties("NVIDIA A100-SXM4-40GB MIG 3g.20gb", uuid, major=8))
+    assert (found.uuid, found.mig) == ("MIG-cccc0000", "3g.20gb")
+    assert found.label == "NVIDIA A100-SXM4-40GB, 40 GiB, compute capability 8.0, MIG 3g.20gb"
+
+
+def test_torch_alone_tells_of_a_gpu_that_is_in_no_list() -> None:
+    """Where there is no nvidia-smi: its memory is then what torch may use."""
+    whole = _gpus.used((), properties("NVIDIA H100", "bbbb0000"))
+    part = _gpus.used((), properties("NVIDIA H100 MIG 1g.10gb", "bbbb0000", total_memory=10 * GIB))
+    assert (whole.uuid, whole.label) == ("GPU-bbbb0000", "NVIDIA H100, 79 GiB, compute capability 9.0")
+    assert (part.uuid, part.label) == (None, "NVIDIA H100, 10 GiB, compute capability 9.0, MIG 1g.10gb")

@@ -1,0 +1,90 @@
+"""Layers are hooked on their autograd nodes, and left as they were."""
+
+from __future__ import annotations
+
+import planted_layers
+import pytest
+import torch
+from passes import Noted, listen, structure_of
+from torch import Tensor, nn
+
+from cnnperf.profiling.hooks import Hooks
+
+
+def test_nodes_go_to_the_layer_that_made_them_and_the_rest_by_name() -> None:
+    """A sum that a container makes is AddBackward0 of nobody, also where a ReLU works in place on a view of it."""
+    model = nn.Sequential(planted_layers.Branches(nn.Linear(4, 4), nn.Sigmoid()), nn.Flatten(), nn.ReLU(inplace=True))
+    noted = Noted()
+    listen(model, torch.randn(2, 2, 4, requires_grad=True), noted)
+    backward = [word for word in noted.words if word.startswith("backward")]
+    assert noted.words[:5] == ["forward 0.slow", "forward 0.fast", "forward 1", "forward 2", "forward (loss)"]
+    names = [word.removeprefix("backward ") for word in dict.fromkeys(backward)]
+    assert names[:3] == ["(loss)", "2", "(unattributed) AddBackward0"]
+    assert set(names[3:]) == {"0.slow", "0.fast"}
+
+
+def test_a_tensor_that_is_no_argument_has_nodes_of_its_own() -> None:
+    """What a container makes and leaves in an attribute of a layer is not the layer's, though it is in its history."""
+
+    class Skip(nn.Module):
+        def forward(self, values: Tensor) -> Tensor:
+            return values + self.skipped
+
+    class Skipping(nn.Sequential):
+        def forward(self, values: Tensor) -> Tensor:
+            hidden = self[0](values)
+            self[1].skipped = hidden.exp()
+            return self[1](hidden)
+
+    noted = Noted()
+    listen(Skipping(nn.Linear(4, 4), Skip()), torch.randn(2, 4), noted)
+    assert noted.words.count("backward 1") == 1
+    assert "backward (unattributed) ExpBackward0" in noted.words
+
+
+def test_modules_that_return_tuples_are_hooked() -> None:
+    """Tensors are found in whatever a module returns."""
+    noted = Noted()
+    listen(planted_layers.OfPair(), torch.randn(2, 4), noted)
+    assert noted.words[:2] == ["forward linear", "forward pair"]
+    assert "backward pair" in noted.words
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11"])
+def test_torchvisions_networks_with_in_place_modules_are_hooked(name: str) -> None:
+    """Every layer has its forward and its backward, the shared in-place ReLU among them."""
+    import torchvision
+
+    model = getattr(torchvision.models, name)(num_classes=10)
+    noted = Noted()
+    listen(model, torch.randn(2, 3, 32, 32), noted)
+    structure = structure_of(model, torch.randn(2, 3, 32, 32))
+    for layer in structure.layers:
+        assert f"forward {layer.name}" in noted.words
+        if layer.kind in ("Conv2d", "ReLU", "Linear", "BatchNorm2d"):
+            assert f"backward {layer.name}" in noted.words, layer.name
+
+
+class Broken(nn.Module):
+    """Fails in its forward."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Raise."""
+        raise RuntimeError("broken")
+
+
+def test_hooks_are_gone_even_where_a_pass_fails() -> None:
+    """Neither finding nor listening leaves one behind, on modules or on nodes that live on."""
+    model = nn.Sequential(nn.Linear(4, 4), Broken())
+    images = torch.randn(2, 4)
+    with pytest.raises(RuntimeError, match="broken"):
+        structure_of(model, images)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    working = structure_of(model[0], images)
+    noted = Noted()
+    with pytest.raises(RuntimeError, match="broken"), Hooks(working, noted):
+        model(images)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    before = len(noted.words)
+    model[0](images).sum().backward()
+    assert len(noted.words) == before

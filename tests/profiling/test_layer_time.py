@@ -1,0 +1,122 @@
+"""The time of a layer is its own: planted waits are found where they are, and nowhere else."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import planted_layers
+import pytest
+import torch
+from passes import listen, times
+from torch import nn
+from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity, profile
+
+from cnnperf.profiling.trace import Marker
+
+TOLERANCE_S = 0.0005
+WAITS = (("forward", planted_layers.FORWARD_S), ("backward", planted_layers.BACKWARD_S))
+
+
+def small() -> nn.Module:
+    """Return a layer that takes next to no time."""
+    return nn.Linear(8, 8)
+
+
+NETWORKS = {
+    "first": (nn.Sequential(planted_layers.Waiting(), small(), nn.ReLU()), "0", 1),
+    "in a branch": (
+        nn.Sequential(small(), planted_layers.Branches(nn.Sequential(planted_layers.Waiting(), small()), small())),
+        "1.slow.0",
+        1,
+    ),
+    "shared": (nn.Sequential(small(), planted_layers.Twice(planted_layers.Waiting()), small()), "1.shared", 2),
+    "before an in-place ReLU": (nn.Sequential(small(), planted_layers.Waiting(), nn.ReLU(inplace=True)), "1", 1),
+}
+
+
+@pytest.mark.parametrize("place", NETWORKS)
+def test_a_wait_is_found_in_its_layer_and_in_no_other(place: str) -> None:
+    """5 ms forward and 8 ms backward within half a millisecond, whatever stands beside it; the least of some passes."""
+    model, waiting, calls = NETWORKS[place]
+    found = times(model, torch.randn(4, 8), samples=20)
+    for direction, seconds in WAITS:
+        assert found[direction][waiting] == pytest.approx(calls * seconds, abs=TOLERANCE_S)
+        others = {layer: s for layer, s in found[direction].items() if layer != waiting}
+        assert max(others.values()) < TOLERANCE_S, others
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_is_computed_anew_belongs_to_the_layers_backward(reentrant: bool) -> None:
+    """A checkpointed wait takes 5 ms forward, and 5 more in its backward; its neighbours take none of it."""
+    model = nn.Sequential(
+        small(), planted_layers.Checkpointed(small(), planted_layers.Waiting(), small(), reentrant=reentrant)
+    )
+    found = times(model, torch.randn(4, 8), samples=20)
+    assert found["forward"]["1.inside.1"] == pytest.approx(planted_layers.FORWARD_S, abs=TOLERANCE_S)
+    assert found["backward"]["1.inside.1"] == pytest.approx(
+        planted_layers.FORWARD_S + planted_layers.BACKWARD_S, abs=TOLERANCE_S
+    )
+    for of_layer in found.values():
+        others = {layer: s for layer, s in of_layer.items() if layer != "1.inside.1"}
+        # What checkpointing itself does is its last layer's, which asks for it.
+        assert all(0 <= s < planted_layers.FORWARD_S / 2 for s in others.values()), others
+
+
+def test_in_a_network_of_modules_next_to_nothing_is_unattributed() -> None:
+    """Forward: not negative, and at most a tenth of the whole."""
+    channels = [nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()) for _ in range(4)]
+    found = times(nn.Sequential(*channels), torch.randn(16, 16, 32, 32), samples=10)["forward"]
+    assert 0 <= found["(unattributed)"] <= 0.1 * sum(found.values())
+
+
+def test_nodes_of_no_layer_have_their_own_time() -> None:
+    """The sum of two branches stands under its node's name in backward, and in forward under no layer."""
+    found = times(planted_layers.Branches(small(), small()), torch.randn(4, 8))
+    assert "(unattributed) AddBackward0" in found["backward"]
+    assert found["forward"]["(unattributed)"] > 0
+
+
+def test_shares_agree_with_the_self_times_of_torchs_profiler() -> None:
+    """Of the five layers that take most, to 5 points, forward and backward, from separate passes."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 24, 3, padding=1),
+        nn.Sigmoid(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(24, 16, 3, padding=1),
+        nn.Flatten(),
+        nn.Linear(16 * 16 * 16, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
+    images = torch.randn(8, 3, 32, 32)
+    of_passes = times(model, images, samples=30)
+    ours = {layer: of_passes["forward"][layer] + of_passes["backward"].get(layer, 0) for layer in map(str, range(11))}
+    theirs = self_times(model, images, samples=30)
+    for layer in sorted(ours, key=ours.__getitem__, reverse=True)[:5]:
+        assert ours[layer] / sum(ours.values()) == pytest.approx(theirs[layer] / sum(theirs.values()), abs=0.05), layer
+
+
+def self_times(model: nn.Module, images: torch.Tensor, samples: int) -> dict[str, float]:
+    """Return each layer's self times under the profiler, forward and backward, the least of some passes."""
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+        for _ in range(samples):
+            listen(model, images, Marker())
+    of_ranges: dict[str, list[float]] = defaultdict(list)
+    for event in profiler.events():
+        if event.name.removesuffix(" backward").isdigit():
+            of_ranges[event.name].append(sum(map(inner_self_time, event.cpu_children)))
+    least: dict[str, float] = defaultdict(float)
+    for name, spent in of_ranges.items():
+        # A layer's backward has as many ranges a pass as it has nodes.
+        nodes = len(spent) // samples
+        least[name.removesuffix(" backward")] += min(map(sum, zip(*[iter(spent)] * nodes, strict=True)))
+    return least
+
+
+def inner_self_time(event: FunctionEvent) -> float:
+    """Return the self time of an operator and all that it calls, in microseconds."""
+    return event.self_cpu_time_total + sum(map(inner_self_time, event.cpu_children))

@@ -1,0 +1,78 @@
+"""Layers are found as they are called."""
+
+from __future__ import annotations
+
+import planted_layers
+import pytest
+import torch
+from passes import Noted, listen, structure_of
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+
+from cnnperf.profiling.layers import discover
+
+
+def test_layers_are_the_modules_that_call_no_other() -> None:
+    """Leaves, in the order of their calls; and attention, a container that uses its child's weights without a call."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.MultiheadAttention(8, 2))
+
+    def run() -> None:
+        hidden = model[0](images)
+        model[1](hidden, hidden, hidden)
+
+    images = torch.randn(3, 2, 8)
+    structure = discover(model, run)
+    assert [(layer.name, layer.kind) for layer in structure.layers] == [("0", "Linear"), ("1", "MultiheadAttention")]
+    assert structure.never_called == ()
+
+
+def test_what_a_layer_takes_and_gives_is_written_down() -> None:
+    """Shapes as N×C×H×W, the dtype, and the bytes of what comes out."""
+    [convolution, _] = structure_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.randn(2, 3, 8, 8)).layers
+    assert (convolution.inputs, convolution.outputs, convolution.dtype) == ("2×3×8×8", "2×4×6×6", "float32")
+    assert convolution.output_bytes == 2 * 4 * 6 * 6 * 4
+
+
+def test_a_shared_module_is_one_layer_and_an_idle_one_is_named() -> None:
+    """Calls are counted."""
+    structure = structure_of(planted_layers.Twice(nn.Linear(4, 4)), torch.randn(2, 4))
+    assert [(layer.name, layer.calls) for layer in structure.layers] == [("shared", 2)]
+    assert [layer.name for layer in structure.never_called] == ["idle"]
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpointed_layer_is_called_once(reentrant: bool) -> None:
+    """What backward computes anew is neither another call nor another output, and changes nobody's place."""
+    inside = planted_layers.Checkpointed(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 4), reentrant=reentrant)
+    model, images = nn.Sequential(nn.Linear(4, 4), inside, nn.ReLU()), torch.randn(2, 4)
+    structure = discover(model, lambda: model(images).sum().backward())
+    names = ["0", "1.inside.0", "1.inside.1", "1.inside.2", "2"]
+    assert [(layer.name, layer.calls, layer.output_bytes) for layer in structure.layers] == [
+        (name, 1, 2 * 4 * 4) for name in names
+    ]
+    noted = Noted()
+    listen(model, images, noted)
+    assert [word for word in noted.words if word.startswith("forward")] == [
+        f"forward {name}" for name in (*names, "(loss)")
+    ]
+    assert {f"backward {name}" for name in names} <= set(noted.words)
+
+
+def test_a_parametrized_layer_is_one_layer() -> None:
+    """What computes its weights is a part of it, and it keeps its class's name; one never called is still named."""
+
+    class Chosen(nn.ModuleList):
+        def forward(self, values: Tensor) -> Tensor:
+            return self[1](self[0](values))
+
+    normed, spectral, idle = weight_norm(nn.Linear(4, 4)), spectral_norm(nn.Linear(4, 4)), weight_norm(nn.Linear(4, 4))
+    model, images = Chosen([normed, spectral, idle]), torch.randn(2, 4)
+    structure = structure_of(model, images)
+    assert [(layer.name, layer.kind, layer.calls) for layer in structure.layers] == [
+        ("0", "Linear", 1),
+        ("1", "Linear", 1),
+    ]
+    assert [(layer.name, layer.kind) for layer in structure.never_called] == [("2", "Linear")]
+    noted = Noted()
+    listen(model, images, noted)
+    assert set(noted.words) == {f"{d} {layer}" for d in ("forward", "backward") for layer in ("0", "1", "(loss)")}

@@ -1,0 +1,239 @@
+"""The A/A campaign: what a run leaves behind, what is counted, and what the stored campaign came to."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import random
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import psutil
+import pytest
+from in_process import called
+
+from cnnperf.errors import StoreError, UsageError
+from cnnperf.registry import find
+from cnnperf.regression import campaign
+from cnnperf.regression.store import FILE
+
+ROOT = Path(__file__).parents[2]
+STORED = ROOT / "results" / "reference" / "aa"
+SUITE = """
+datasets = [{ name = "synthetic", train = 256, test = 64 }]
+models = ["unruly:build"]
+threads = 1
+[train]
+validation_images = 0
+batch_size = 32
+"""
+METRICS = ("infer.forward", "train.step")
+
+
+def run_of(folder: Path, name: str, changes: tuple[float, float], *, replicates: int = 14, seed: int = 0) -> None:
+    """Write what a run leaves behind: two cell-metrics, each slower by so much in its candidate."""
+    dice = random.Random(seed)
+    header: dict[str, Any] = {
+        "machine": {"host": "h", "cpu": "c", "cores": 2, "packages": {"torch": "2.14.1"}},
+        "contests": {f"cell {metric}": [{"threads": 1}] * 2 for metric in METRICS},
+        "looks": [8, 14, 22],
+    }
+    lines, series = [header], {}
+    for metric, change in zip(METRICS, changes, strict=True):
+        differences = []
+        for number in range(1, replicates + 1):
+            times = [0.01 * math.exp(dice.gauss(0, 0.001)) for _ in range(12)]
+            slower = [time * (1 + change) * math.exp(dice.gauss(0, 0.005)) for time in times]
+            differences.append(campaign.ratios.middle(campaign.ratios.of_times(times, slower)))
+            lines += [
+                {
+                    "contest": f"cell {metric}",
+                    "replicate": number,
+                    "arm": arm,
+                    "calls": 2,
+                    "wall_s": of_arm,
+                    "steady": number > 1 or metric == "train.step",
+                }
+                for arm, of_arm in (("baseline", times), ("candidate", slower))
+            ]
+        series[f"cell {metric}"] = campaign.Series(tuple(differences), (False,) * replicates)
+    decisions = campaign.decided(series, [8, 14, 22], replicates)
+    verdicts = [
+        {
+            "cell": "cell",
+            "metric": metric,
+            "outcome": decisions[f"cell {metric}"].outcome,
+            "remark": "",
+            **dict.fromkeys(("change", "low", "high", "p_holm")),
+            "n": decisions[f"cell {metric}"].n,
+        }
+        for metric in METRICS
+    ]
+    place = folder / name
+    place.mkdir(parents=True)
+    (place / FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (place / campaign.VERDICTS).write_text(json.dumps({"verdicts": verdicts}))
+    run = campaign.Run(
+        occasion=name.split("-", maxsplit=1)[0],
+        condition="quiet",
+        pairs=12,
+        command=("cnnperf", "ab"),
+        began="",
+        seconds=1.0,
+        load=1.5,
+        exit_code=0,
+    )
+    (place / campaign.RUN).write_text(run.model_dump_json())
+
+
+def test_the_tables_hold_what_the_runs_left_behind(tmp_path: Path) -> None:
+    """A row a cell-metric, the counts of all; a run that did not end is named and not counted."""
+    run_of(tmp_path, "monday-quiet-01", (0.0, 0.2))
+    run_of(tmp_path, "tuesday-quiet-01", (0.0, 0.0), seed=1)
+    (tmp_path / "tuesday-quiet-02").mkdir()
+    report = campaign.report(tmp_path)
+    rows, total = report.tables[0].rows, report.tables[1].rows[-1]
+    assert [(row["run"], row["metric"], row["outcome"]) for row in rows] == [
+        ("monday-quiet-01", "infer.forward", "same"),
+        ("monday-quiet-01", "train.step", "worse"),
+        ("tuesday-quiet-01", "infer.forward", "same"),
+        ("tuesday-quiet-01", "train.step", "same"),
+    ]
+    assert [campaign.series_of(row).flagged[0] for row in rows] == [True, False, True, False]
+    assert (total["occasions"], total["runs"], total["cell_metrics"], total["worse"]) == (2, 2, 4, 1)
+    assert (total["runs_worse"], total["alone_worse"], total["tested"], total["slower"]) == (1, 1, 4, 1)
+    assert total["worse_high"] == pytest.approx(0.7514, abs=1e-4)
+    assert total["level"] == 10 / 256
+    assert report.notes == ("Not counted, since they did not end: tuesday-quiet-02.",)
+
+
+def test_every_verdict_can_be_decided_again_from_the_table(tmp_path: Path) -> None:
+    """The CSV's differences and flags suffice."""
+    run_of(tmp_path / "runs", "monday-quiet-01", (0.0, 0.2))
+    run_of(tmp_path / "runs", "monday-quiet-02", (0.03, -0.1), seed=2)
+    find("reports", "csv")(campaign.report(tmp_path / "runs"), tmp_path)
+    hold_to_its_differences(tmp_path)
+
+
+def read(folder: Path, name: str) -> list[dict[str, str]]:
+    """Read a table of the campaign as text."""
+    with open(folder / f"{name}.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def hold_to_its_differences(folder: Path) -> None:
+    """Decide every run again from its rows, count again, and compare with what the tables say."""
+    rows = read(folder, "cell_metrics")
+    runs: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in rows:
+        runs[row["run"]].append(row)
+    again: list[dict[str, Any]] = []
+    for of_run in runs.values():
+        looks, replicates = json.loads(of_run[0]["looks"]), int(of_run[0]["replicates"])
+        assert {row["comparisons"] for row in of_run} == {str(len(of_run))}
+        series = {f"{row['cell']} {row['metric']}": campaign.series_of(row) for row in of_run}
+        assert len(series) == len(of_run)
+        decisions = campaign.decided(series, looks, replicates)
+        for row, each, decision in zip(of_run, series.values(), decisions.values(), strict=True):
+            judged = campaign.judged(each, looks, replicates)
+            assert (decision.outcome, judged["alone"]) == (row["outcome"], row["alone"])
+            again.append({**row, **judged, "outcome": decision.outcome})
+    written = {(row["condition"], row["threads"]): row for row in read(folder, "counts")}
+    for counted in campaign.counts(again):
+        told = written[counted["condition"], counted["threads"]]
+        for column, value in counted.items():
+            if isinstance(value, float):
+                assert float(told[column]) == pytest.approx(value)
+            else:
+                assert told[column] == ("" if value is None else str(value))
+
+
+def test_decisions_keep_the_order_of_the_rows() -> None:
+    """What is compared with the rows in order is found by key."""
+    series = {"b": campaign.Series((), (), "failed"), "a": campaign.Series((0.0, 0.1), (False, False))}
+    assert {key: each.outcome for key, each in campaign.decided(series, (8, 14, 22), 2).items()} == {
+        "b": "error",
+        "a": "inconclusive",
+    }
+
+
+def test_a_folder_without_runs_is_one_sentence(tmp_path: Path) -> None:
+    """It says how to make one."""
+    with pytest.raises(StoreError, match="cnnperf campaign measure"):
+        campaign.report(tmp_path)
+
+
+def test_a_broken_run_is_named(tmp_path: Path) -> None:
+    """It is not left out in silence."""
+    run_of(tmp_path, "monday-quiet-01", (0.0, 0.0))
+    (tmp_path / "monday-quiet-01" / campaign.VERDICTS).write_text("{")
+    with pytest.raises(StoreError, match="monday-quiet-01: not a complete run"):
+        campaign.report(tmp_path)
+
+
+def test_the_neighbour_lives_as_long_as_the_run() -> None:
+    """One busy child, gone afterwards, also where the run fails; quiet and shared have none."""
+
+    def children() -> list[psutil.Process]:
+        return [each for each in psutil.Process().children() if each.status() != psutil.STATUS_ZOMBIE]
+
+    before = children()
+    for condition in ("quiet", "shared"):
+        with campaign.neighbour(condition):
+            assert children() == before
+    with suppress(ZeroDivisionError), campaign.neighbour("neighbour"):
+        [busy] = [each for each in children() if each not in before]
+        raise ZeroDivisionError
+    assert not busy.is_running()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"condition": "noisy"}, "--condition: unknown condition 'noisy'"), ({"occasion": "a b"}, "--occasion: 'a b'")],
+)
+def test_what_cannot_be_carried_out(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    """One sentence before anything is measured."""
+    with pytest.raises(UsageError, match=words):
+        campaign.measure("aa", tmp_path / "x", **{"occasion": "monday", **changes})
+    assert not (tmp_path / "x").exists()
+
+
+def test_one_run_through_the_commands(tmp_path: Path) -> None:
+    """`cnnperf ab` itself measures, beside a neighbour; the report reads its folder."""
+    (tmp_path / "tiny.toml").write_text(SUITE)
+
+    def command(*words: object) -> CompletedProcess[str]:
+        return called("campaign", *words, cwd=tmp_path)
+
+    options = ("--condition", "neighbour", "--pairs", 12, "--threads", 1, "--minutes", 0)
+    (tmp_path / "runs" / "monday-neighbour-01").mkdir(parents=True)  # Of a run that was broken off.
+    done = command("measure", "tiny.toml", "--out", "runs", "--occasion", "monday", *options)
+    assert done.returncode == 0, done.stderr
+    assert "cnnperf ab ended with 3" in done.stderr
+    assert (tmp_path / "runs" / "monday-neighbour-02" / campaign.RUN).exists()
+    done = command("report", "runs", "--out", "tables")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("measured: 0 of 2 cell-metrics")
+    assert "monday-neighbour-01" in done.stderr
+    rows = read(tmp_path / "tables", "cell_metrics")
+    assert {(row["condition"], row["pairs"], row["threads"], row["outcome"]) for row in rows} == {
+        ("neighbour", "12", "1", "inconclusive")
+    }
+    hold_to_its_differences(tmp_path / "tables")
+    refused = command("measure", "nowhere.toml", "--out", "runs", "--occasion", "monday")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].endswith("this run does not count")
+
+
+@pytest.mark.skipif(not STORED.is_dir(), reason="no campaign is stored in results/reference/aa")
+def test_the_stored_campaign_follows_from_its_differences() -> None:
+    """At least 300 cell-metrics on three occasions, quiet and beside a neighbour; every verdict and count holds."""
+    hold_to_its_differences(STORED)
+    total = read(STORED, "counts")[-1]
+    assert int(total["cell_metrics"]) >= 300
+    assert int(total["occasions"]) >= 3
+    assert {row["condition"] for row in read(STORED, "counts")} == {"quiet", "neighbour", "shared", "all"}

@@ -1,0 +1,589 @@
+"""Stored runs held to a baseline: each metric by its unit's own rule, what cannot be compared refused by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnperf import record as store
+from cnnperf.errors import StoreError, UsageError
+from cnnperf.record import Libraries, Measurement, Record
+from cnnperf.regression.check import compare
+from cnnperf.regression.judge import Pending
+from cnnperf.regression.rule import Rule
+from cnnperf.regression.verdict import Comparison, Verdict
+from cnnperf.stats import Welch
+
+CELL = "cifar10/lenet/cpu"
+
+
+def once(metric: str, unit: str, value: float, better: str | None = "lower", **tags: Any) -> Measurement:
+    """Make a measurement of one value."""
+    return Measurement.model_validate(
+        {"metric": metric, "unit": unit, "better": better, "values": (value,), "tags": tags}
+    )
+
+
+STEPS = once("train.steps", "count", 500, None)
+
+
+@pytest.fixture
+def repeats(trained: Callable[..., Record]) -> Callable[..., list[Record]]:
+    """Return a maker of repeats that differ in what each measured."""
+
+    def make(*accuracies: float, measured: Iterable[Measurement] = (), **changes: Any) -> list[Record]:
+        changes = {"seconds": None, "steps": 500, "n": 10_000} | changes
+        found = [STEPS, *measured]
+        return [trained(repeat=i, accuracy=a, measured=found, **changes) for i, a in enumerate(accuracies)]
+
+    return make
+
+
+Repeats = Callable[..., list[Record]]
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Callable[..., Comparison]:
+    """Return a comparison of two lists of records."""
+
+    def against(baseline: Iterable[Record], candidate: Iterable[Record]) -> Comparison:
+        for name, records in (("baseline", baseline), ("candidate", candidate)):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / store.FILE).touch()
+            for each in records:
+                store.append(tmp_path / name, each)
+        return compare([tmp_path / "baseline"], [tmp_path / "candidate"])
+
+    return against
+
+
+Held = Callable[..., Comparison]
+
+
+def of(comparison: Comparison, metric: str) -> Verdict:
+    """Return the verdict on one metric."""
+    [verdict] = [v for v in comparison.verdicts if v.metric == metric]
+    return verdict
+
+
+def test_a_run_is_the_same_as_itself(repeats: Repeats, held: Held) -> None:
+    """Nothing is worse, and times change nothing."""
+    records = repeats(0.9, 0.91, 0.905)
+    comparison = held(records, records)
+    assert comparison.exit_code == 0
+    assert {v.metric: v.outcome for v in comparison.verdicts} == {
+        "train.test_accuracy": "same",
+        "train.step_time": "indicative",
+        "train.total_images_per_s": "indicative",
+    }
+
+
+@pytest.mark.parametrize(
+    ("unit", "tags"), [("count", {}), ("bytes", {"artifact": "onnx"})], ids=["count", "artifact's size"]
+)
+@pytest.mark.parametrize(("value", "outcome"), [(1000, "same"), (1001, "worse"), (999, "better")])
+def test_counts_and_sizes_are_compared_exactly(
+    repeats: Repeats, held: Held, unit: str, tags: dict[str, str], value: int, outcome: str
+) -> None:
+    """One more of a thousand is worse, one fewer better; both say the numbers."""
+    before, after = ([once("x.size", unit, v, **tags)] for v in (1000, value))
+    comparison = held(repeats(*[0.9] * 3, measured=before), repeats(*[0.9] * 3, measured=after))
+    verdict = of(comparison, "x.size" + ("[artifact=onnx]" if tags else ""))
+    assert verdict.outcome == outcome
+    assert (verdict.baseline, verdict.candidate) == (1000, value)
+    assert ("1,000 → " in verdict.remark) == (outcome != "same")
+    assert comparison.exit_code == (outcome == "worse")
+
+
+def test_a_count_that_differs_among_repeats_tells_nothing(trained: Callable[..., Record], held: Held) -> None:
+    """It is inconclusive, which has its own exit code."""
+    records = [trained(repeat=i, measured=[once("x.count", "count", 10 + i)]) for i in range(2)]
+    comparison = held(records, records)
+    assert of(comparison, "x.count").outcome == "inconclusive"
+    assert comparison.exit_code == 3
+
+
+def test_what_has_no_direction_and_the_points_of_curves_are_not_judged(repeats: Repeats, held: Held) -> None:
+    """A confusion matrix, the steps that fitted into a minute, an accuracy on the way."""
+    before, after = (
+        [once("x.count", "count", v, None), once("x.curve", "fraction", v / 10, "higher", step=v, n=50)] for v in (3, 4)
+    )
+    metrics = {v.metric for v in held(repeats(0.9, measured=before), repeats(0.9, measured=after)).verdicts}
+    assert metrics == {"train.test_accuracy", "train.step_time", "train.total_images_per_s"}
+
+
+MEMORY = {100.0: "same", 104.9: "same", 95.5: "same", 105.1: "worse", 90.0: "better"}
+
+
+@pytest.mark.parametrize(("after", "outcome"), MEMORY.items())
+def test_memory_has_a_margin(repeats: Repeats, held: Held, after: float, outcome: str) -> None:
+    """Five hundredths more is still the same."""
+    records = (repeats(0.9, 0.9, measured=[once("x.bytes", "bytes", v)]) for v in (100.0, after))
+    assert of(held(*records), "x.bytes").outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("runs", "outcome"), [((1, 1), "indicative"), ((1, 3), "indicative"), ((3, 1), "inconclusive"), ((2, 2), "worse")]
+)
+def test_memory_of_a_single_process_proves_nothing(
+    repeats: Repeats, held: Held, runs: tuple[int, int], outcome: str
+) -> None:
+    """Two identical runs were seen to differ by 111 %; a candidate that leaves repeats out is no pass either."""
+    sides = (
+        repeats(*[0.9] * n, measured=[once("x.bytes", "bytes", v)]) for n, v in zip(runs, (31.2, 65.7), strict=True)
+    )
+    verdict = of(held(*sides), "x.bytes")
+    assert (verdict.outcome, verdict.n) == (outcome, min(runs))
+    if outcome != "worse":
+        assert "repeats" in verdict.remark
+
+
+def test_memory_that_scatters_more_than_it_changed_is_inconclusive(trained: Callable[..., Record], held: Held) -> None:
+    """The sides' medians lie 10 % apart, their repeats overlap."""
+
+    def side(*sizes: float) -> list[Record]:
+        return [trained(repeat=i, measured=[once("x.bytes", "bytes", v)]) for i, v in enumerate(sizes)]
+
+    assert of(held(side(90, 100, 115), side(95, 110, 120)), "x.bytes").outcome == "inconclusive"
+
+
+def test_memory_of_two_machines_is_not_compared(repeats: Repeats, held: Held) -> None:
+    """It is inconclusive and says in what they differ; everything else is compared."""
+    [before] = repeats(0.9, measured=[once("x.bytes", "bytes", 100.0), once("x.count", "count", 7)])
+    after = before.model_copy(update={"machine": before.machine.model_copy(update={"memory_bytes": 2**33})})
+    comparison = held([before], [after])
+    assert of(comparison, "x.bytes").outcome == "inconclusive"
+    assert "memory (16 GiB against 8 GiB)" in of(comparison, "x.bytes").remark
+    assert of(comparison, "x.count").outcome == "same"
+    assert any("machines differ" in note for note in comparison.notes)
+
+
+def test_memory_of_two_names_of_like_machines_is_compared(repeats: Repeats, held: Held) -> None:
+    """A container has another name each time, and a kernel keeps a little more for itself; the name is listed."""
+    memory = [once("x.bytes", "bytes", 100.0)]
+    before, after = (repeats(0.9, 0.9, measured=memory, host=host) for host in ("box", "shed"))
+    smaller = after[0].machine.model_copy(update={"memory_bytes": 2**34 - 2**24})
+    comparison = held(before, [each.model_copy(update={"machine": smaller}) for each in after])
+    assert of(comparison, "x.bytes").outcome == "same"
+    assert "different, which is allowed: host (box against shed)" in comparison.notes
+
+
+def test_memory_of_unlike_hardware_of_one_name_is_not_compared(
+    repeats: Repeats,
+    held: Held,
+    on: Callable[..., Record],
+    unlike_hardware: tuple[str, dict[str, Any], dict[str, Any]],
+) -> None:
+    """The processor's model and instruction sets count, and the GPU of a cell that ran on one."""
+    device, *sides = unlike_hardware
+    [record] = repeats(0.9, measured=[once("x.bytes", "bytes", 100.0)], device=device)
+    verdict = of(held(*([on(record, **facts)] for facts in sides)), "x.bytes")
+    assert verdict.outcome == "inconclusive"
+    assert "measure both on one machine: " in verdict.remark
+
+
+ALLOCATORS = {"default": {}, "trimmed late": {"MALLOC_TRIM_THRESHOLD_": "4294967296", "OMP_WAIT_POLICY": "PASSIVE"}}
+
+
+@pytest.mark.parametrize("after", ALLOCATORS)
+def test_memory_under_another_allocator_is_not_compared(
+    repeats: Repeats, held: Held, on: Callable[..., Record], after: str
+) -> None:
+    """Its settings decide how much of freed memory stays; those of other libraries are listed."""
+    records = repeats(0.9, 0.9, measured=[once("x.bytes", "bytes", 100.0)])
+    sides = ([on(each, environment=ALLOCATORS[name]) for each in records] for name in ("default", after))
+    comparison = held(*sides)
+    verdict = of(comparison, "x.bytes")
+    if after == "default":
+        assert verdict.outcome == "same"
+    else:
+        assert "allocator (default against MALLOC_TRIM_THRESHOLD_=4294967296)" in verdict.remark
+        assert any("OMP_WAIT_POLICY (none against PASSIVE)" in note for note in comparison.notes)
+
+
+def test_the_gpu_of_the_machine_does_not_matter_to_what_ran_on_the_cpu(
+    repeats: Repeats, held: Held, on: Callable[..., Record]
+) -> None:
+    """Its memory is that of the process."""
+    records = repeats(0.9, 0.9, measured=[once("x.bytes", "bytes", 100.0)])
+    assert of(held(records, [on(each, gpu="NVIDIA H100") for each in records]), "x.bytes").outcome == "same"
+
+
+@pytest.mark.parametrize(("after", "note"), [("3.7.1", None), ("3.8.0", "onednn (3.7.1 against 3.8.0)")])
+def test_processes_of_one_run_may_tell_of_unlike_libraries(
+    repeats: Repeats, held: Held, on: Callable[..., Record], after: str, note: str | None
+) -> None:
+    """Torch's do, ONNX Runtime's and skipped ones tell of none: only what differs between the runs is listed."""
+    first, second = repeats(0.9, 0.9)
+
+    def run(onednn: str) -> list[Record]:
+        torch = Libraries(openmp=("libgomp.so.1",), onednn=onednn)
+        return [on(first, environment={"OMP_A": "1"}, libraries=torch), on(second, libraries=Libraries(openmp=()))]
+
+    listed = [each for each in held(run("3.7.1"), run(after)).notes if each.startswith("different")]
+    assert listed == ([f"different, which is allowed: {note}"] if note else [])
+
+
+ACCURACIES = {
+    (0.90, 0.91, 0.905): "same",
+    (0.80, 0.81, 0.79): "worse",
+    (0.97, 0.98, 0.975): "better",
+    (0.75, 0.95, 0.85): "inconclusive",
+    (0.886, 0.882, 0.884): "inconclusive",  # surely less, yet not surely by more than a point
+}
+
+
+@pytest.mark.parametrize(("after", "outcome"), ACCURACIES.items())
+def test_accuracy_is_compared_by_a_test_over_repeats(
+    repeats: Repeats, held: Held, after: tuple[float, ...], outcome: str
+) -> None:
+    """The change is in points, with bounds on both sides, and says how sure it is."""
+    verdict = of(held(repeats(0.9, 0.91, 0.905), repeats(*after)), "train.test_accuracy")
+    assert verdict.outcome == outcome, verdict
+    assert verdict.n == 3
+    assert verdict.change == pytest.approx(sum(after) / 3 - 0.905)
+    assert verdict.low is not None
+    assert verdict.high is not None
+    assert verdict.low < verdict.change < verdict.high
+    assert verdict.p is not None
+    assert verdict.p_holm == verdict.p
+
+
+@pytest.mark.parametrize(("worse", "better", "outcome"), [(0.0099, 1, "worse"), (1, 0.0099, "better")])
+def test_alpha_is_the_level_of_the_adjusted_p_values(worse: float, better: float, outcome: str) -> None:
+    """One hundredth, in either direction; a little more of both leaves it open."""
+    verdict = Verdict(cell=CELL, metric="x", unit="fraction", outcome="indicative")
+    tested = Pending(verdict, Welch([0.0, 0.1], [0.05, 0.06], (0.01, 0.01)), "lower")
+    assert tested.settled(Rule(), worse, better).outcome == outcome
+    assert tested.settled(Rule(), worse + 0.0002, better + 0.0002).outcome == "inconclusive"
+
+
+def test_equal_accuracies_on_few_images_prove_nothing(repeats: Repeats, held: Held) -> None:
+    """Three times the same on forty images is not known to be the same within 5 points."""
+    verdict = of(held(repeats(0.9, 0.9, 0.9, n=40), repeats(0.9, 0.9, 0.9, n=40)), "train.test_accuracy")
+    assert verdict.outcome == "inconclusive"
+
+
+def test_an_error_rate_that_falls_is_better(trained: Callable[..., Record], held: Held) -> None:
+    """The direction is the measurement's own."""
+
+    def side(*rates: float) -> list[Record]:
+        return [
+            trained(repeat=i, measured=[STEPS, once("x.error", "fraction", v, n=10_000)]) for i, v in enumerate(rates)
+        ]
+
+    assert of(held(side(0.2, 0.21, 0.22), side(0.1, 0.11, 0.09)), "x.error").outcome == "better"
+
+
+def test_the_more_is_tested_the_more_it_takes(repeats: Repeats, held: Held) -> None:
+    """Holm over all cells: a p-value that suffices for one alone does not for one among forty."""
+    fall = (0.871, 0.866, 0.876)
+    before, after = repeats(0.9, 0.905, 0.91), repeats(*fall)
+    others = [r for i in range(39) for r in repeats(0.9, 0.905, 0.91, model={"name": "mlp", "hidden": i + 1})]
+    comparison = held([*before, *others], [*after, *others])
+    [verdict] = [v for v in comparison.verdicts if v.cell == CELL and v.metric == "train.test_accuracy"]
+    assert verdict.p is not None
+    assert verdict.p < 0.01
+    assert verdict.p_holm == pytest.approx(40 * verdict.p)
+    assert verdict.outcome == "inconclusive"
+
+
+@pytest.mark.parametrize("runs", [(1, 1), (2, 2), (1, 3)])
+def test_accuracy_of_too_few_trainings_is_no_pass(repeats: Repeats, held: Held, runs: tuple[int, int]) -> None:
+    """A network that may have collapsed is inconclusive, and says what it takes to tell."""
+    comparison = held(repeats(*[0.9] * runs[0]), repeats(*[0.3] * runs[1]))
+    verdict = of(comparison, "train.test_accuracy")
+    assert (verdict.outcome, verdict.n, verdict.p) == ("inconclusive", min(runs), None)
+    assert verdict.change == pytest.approx(-0.6)
+    assert verdict.remark == "3 repeats a side with seeds of their own are needed"
+    assert comparison.exit_code == 3
+
+
+@pytest.mark.parametrize("runs", [(3, 1), (4, 2)])
+def test_leaving_repeats_out_does_not_disarm_the_test(repeats: Repeats, held: Held, runs: tuple[int, int]) -> None:
+    """A candidate with too few where the baseline has enough is no pass, and says how many more it takes."""
+    comparison = held(repeats(*[0.9] * runs[0]), repeats(*[0.1] * runs[1]))
+    verdict = of(comparison, "train.test_accuracy")
+    assert verdict.outcome == "inconclusive"
+    assert comparison.exit_code == 3
+    assert f"the candidate has {runs[1]} of the baseline's {runs[0]} repeats" in verdict.remark
+    assert f"run {3 - runs[1]} more" in verdict.remark
+
+
+def test_a_single_training_on_a_budget_in_seconds_names_both_cures(repeats: Repeats, held: Held) -> None:
+    """Whoever mends the one need not come back for the other."""
+    longer = once("train.steps", "count", 600, None)
+    [after] = repeats(0.3)
+    after = after.model_copy(update={"measurements": (longer, *(m for m in after.measurements if m != STEPS))})
+    remark = of(held(repeats(0.9), [after]), "train.test_accuracy").remark
+    assert "3 repeats a side" in remark
+    assert "give the budget in steps or epochs" in remark
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([STEPS], "trained for 500–600 against 500 steps; give the budget in steps or epochs"),
+        ([], "do not record how many steps were trained; give runs of the stage train"),
+    ],
+)
+def test_accuracy_at_unequal_steps_is_no_pass(
+    trained: Callable[..., Record], held: Held, steps: list[Measurement], words: str
+) -> None:
+    """A budget in seconds trains the faster version for longer."""
+
+    def side(*counts: int) -> list[Record]:
+        lasting = [[once("train.steps", "count", c, None)] if steps else [] for c in counts]
+        return [trained(repeat=i, measured=measured) for i, measured in enumerate(lasting)]
+
+    comparison = held(side(500, 500, 600), side(500, 500, 500))
+    verdict = of(comparison, "train.test_accuracy")
+    assert verdict.outcome == "inconclusive"
+    assert words in verdict.remark
+    assert comparison.exit_code == 3
+
+
+def test_a_fraction_of_nobody_knows_how_many_is_no_pass(repeats: Repeats, held: Held) -> None:
+    """Such as a foreign stage's; it says what is missing."""
+    before, after = (repeats(0.9, 0.9, 0.9, measured=[once("x.share", "fraction", v, "higher")]) for v in (0.9, 0.3))
+    verdict = of(held(before, after), "x.share")
+    assert (verdict.outcome, "tag n" in verdict.remark) == ("inconclusive", True)
+
+
+def test_the_same_seed_again_is_no_further_repeat(repeats: Repeats, tmp_path: Path) -> None:
+    """Three runs with one seed show one training three times."""
+    for run in range(3):
+        (tmp_path / str(run)).mkdir()
+        store.append(tmp_path / str(run), repeats(0.9)[0])
+    runs = [tmp_path / str(run) for run in range(3)]
+    verdict = of(compare(runs, runs), "train.test_accuracy")
+    assert (verdict.outcome, verdict.n) == ("inconclusive", 1)
+
+
+def seeded(training: Record, seed: int) -> Record:
+    """Return a training as it is with another seed."""
+    task = training.task.model_copy(update={"seed": seed})
+    return training.model_copy(update={"task": task, "key": task.key})
+
+
+def inferred(training: Record, repeat: int, accuracy: float) -> Record:
+    """Make the record of an engine's repeat, which reads the training of repeat 0."""
+    measured = once("infer.test_accuracy", "fraction", accuracy, "higher", engine="onnxruntime", n=10_000)
+    changes = {"stage": "infer", "needs": (training.key,), "repeat": repeat, "seed": training.task.seed + repeat}
+    task = training.task.model_copy(update=changes)
+    return training.model_copy(update={"task": task, "key": task.key, "measurements": (measured,)})
+
+
+def test_repeats_of_an_engine_read_one_training(repeats: Repeats, held: Held) -> None:
+    """Three processes that load the same weights show one training, whatever their seeds are."""
+    training = repeats(0.9)[0]
+    engines = [inferred(training, repeat, 0.9) for repeat in range(3)]
+    verdict = of(held([training, *engines], [training, *engines]), "infer.test_accuracy[engine=onnxruntime]")
+    assert (verdict.outcome, verdict.n) == ("inconclusive", 1)
+    assert verdict.remark.startswith("all repeats of a run read its first training; 3 runs a side of suites with seeds")
+
+
+def test_engines_of_several_trainings_are_judged(repeats: Repeats, held: Held) -> None:
+    """Runs of suites with seeds of their own have trainings of their own."""
+    runs = [seeded(repeats(0.9)[0], seed) for seed in (7, 8, 9)]
+    records = [each for training in runs for each in (training, inferred(training, 0, 0.9), inferred(training, 1, 0.9))]
+    verdict = of(held(records, records), "infer.test_accuracy[engine=onnxruntime]")
+    assert (verdict.outcome, verdict.n) == ("same", 3)
+
+
+@pytest.mark.parametrize(("after", "outcome"), [(0.9, "same"), (0.8999, "inconclusive"), (0.3, "inconclusive")])
+def test_weights_that_were_not_trained_here_give_the_same_figure(
+    repeats: Repeats, held: Held, after: float, outcome: str
+) -> None:
+    """Those of an ONNX file: no training to repeat, and no chance in them; any other figure is no pass."""
+    training = repeats(0.9)[0]
+    sides = ([inferred(training, repeat, accuracy) for repeat in range(2)] for accuracy in (0.9, after))
+    verdict = of(held(*sides), "infer.test_accuracy[engine=onnxruntime]")
+    assert (verdict.outcome, verdict.n) == (outcome, 1)
+    assert ("no training stands behind it" in verdict.remark) == (outcome == "inconclusive")
+
+
+JUDGED = {
+    "count": once("x", "count", 1),
+    "artifact's size": once("x", "bytes", 1, artifact="onnx"),
+    "memory": once("x", "bytes", 1),
+    "fraction": once("x", "fraction", 1, "higher"),
+}
+
+
+@pytest.mark.parametrize("gone", JUDGED.values(), ids=JUDGED)
+def test_a_judged_metric_that_vanished_is_missing(repeats: Repeats, held: Held, gone: Measurement) -> None:
+    """It fails; a new one does not."""
+    comparison = held(repeats(0.9, measured=[gone]), repeats(0.9, measured=[once("x.new", "count", 1)]))
+    [missing] = [v for v in comparison.verdicts if v.outcome == "missing"]
+    assert missing.metric.startswith("x")
+    assert comparison.exit_code == 1
+
+
+def test_what_is_not_judged_may_vanish_and_is_listed(repeats: Repeats, held: Held) -> None:
+    """A batch size that `auto` did not reach, steal that is not told here, a fused operator; many by their number."""
+    gone = [
+        once("infer.latency", "s", 0.1, batch_size=64),
+        once("infer.latency_steal", "s", 0.1, None, batch_size=64),
+        *[once("infer.node_time", "s", 0.1, layer=str(i)) for i in range(3)],
+        once("x.curve", "fraction", 0.5, "higher", step=7),
+        once("x.rate", "images/s", 9, "higher"),
+    ]
+    comparison = held(repeats(*[0.9] * 3, measured=gone), repeats(*[0.9] * 3))
+    assert comparison.exit_code == 0
+    [note] = [note for note in comparison.notes if note.startswith("not measured in the candidate, and not judged")]
+    assert note.endswith(
+        ": infer.latency[batch_size=64], infer.latency_steal[batch_size=64], infer.node_time (3 figures), "
+        "x.curve, x.rate"
+    )
+
+
+DESCRIBED = {
+    "at": ("conv1", "conv2"),
+    "bound": ("memory", "throughput"),
+    "cpu_flags": ("avx2", "avx2 avx512_vnni"),
+    "provider": ("CPUExecutionProvider", "AzureExecutionProvider"),
+    "resolution_s": (1.5, 1.6),
+    "pairs": (12, 14),
+    "unsteady_pairs": (1, 2),
+    "uncounted": ("aten.add", "aten.mul"),
+}
+
+
+@pytest.mark.parametrize(("tag", "values"), DESCRIBED.items(), ids=DESCRIBED)
+def test_what_a_tag_only_describes_tells_no_figures_apart(
+    repeats: Repeats, held: Held, tag: str, values: tuple[Any, Any]
+) -> None:
+    """A peak that stands at another layer is still the peak, and is compared."""
+    before, after = (repeats(0.9, 0.9, measured=[once("x", "bytes", 100.0, **{tag: value})]) for value in values)
+    assert of(held(before, after), "x").outcome == "same"
+
+
+def test_a_cell_that_vanished_is_missing_and_a_new_one_is_named(repeats: Repeats, held: Held) -> None:
+    """Which of the two is which is told apart, and the rest is compared."""
+    common = repeats(0.9)
+    comparison = held([*common, *repeats(0.9, model="vgg")], [*common, *repeats(0.9, model="nin")])
+    assert [(v.cell, v.metric) for v in comparison.verdicts if v.outcome == "missing"] == [("cifar10/vgg/cpu", "train")]
+    assert any("not in the baseline, and not compared: cifar10/nin/cpu train" in note for note in comparison.notes)
+    assert comparison.exit_code == 1
+
+
+ENDINGS = {
+    ("ok", "failed"): ("error", "candidate failed: boom"),
+    ("ok", "timeout"): ("error", "candidate timeout: boom"),
+    ("failed", "failed"): ("error", "candidate failed: boom"),
+    ("ok", "skipped"): ("missing", "skipped in the candidate: boom"),
+    ("failed", "ok"): ("inconclusive", "the baseline failed: boom"),
+    ("skipped", "failed"): ("error", "candidate failed: boom"),
+}
+
+
+def ended(repeats: Repeats, statuses: tuple[str, str]) -> list[list[Record]]:
+    """Return a baseline and a candidate that ended so."""
+    return [repeats(0.9, status=s, error=None if s == "ok" else "boom\nat line 3") for s in statuses]
+
+
+@pytest.mark.parametrize(("statuses", "expected"), ENDINGS.items(), ids=map("-".join, ENDINGS))
+def test_what_did_not_end_well(
+    repeats: Repeats, held: Held, statuses: tuple[str, str], expected: tuple[str, str]
+) -> None:
+    """A candidate that fails is an error, one that is not there missing; a baseline that failed proves nothing."""
+    [verdict] = held(*ended(repeats, statuses)).verdicts
+    assert verdict.outcome == expected[0]
+    assert expected[1] in verdict.remark
+
+
+SKIPPED = {
+    ("skipped", "ok"): "skipped in the baseline",
+    ("skipped", "skipped"): "skipped on both sides",
+}
+
+
+@pytest.mark.parametrize(("statuses", "words"), SKIPPED.items(), ids=map("-".join, SKIPPED))
+def test_what_the_baseline_skipped_is_named_with_its_reason(
+    repeats: Repeats, held: Held, statuses: tuple[str, str], words: str
+) -> None:
+    """There is nothing to hold a candidate to, which fails nothing; nothing compared at all is no pass."""
+    comparison = held(*ended(repeats, statuses))
+    assert comparison.verdicts == ()
+    assert f"not compared: {CELL} train: {words}: boom at line 3" in comparison.notes
+    assert comparison.exit_code == 3
+
+
+def test_one_failed_repeat_is_an_error_and_the_others_are_compared(repeats: Repeats, held: Held) -> None:
+    """Nothing is lost."""
+    before = repeats(0.9, 0.9)
+    after = [before[0], before[1].model_copy(update={"status": "failed", "error": "boom", "measurements": ()})]
+    comparison = held(before, after)
+    assert "1 of 2 in the candidate failed: boom" in of(comparison, "train").remark
+    assert of(comparison, "train.step_time").outcome == "indicative"
+
+
+UNLIKE = {
+    "settings": ({"batch_size": 64}, r"train.batch_size \(128 against 64\)"),
+    "a new setting": ({"momentum": 0.9}, r"train.momentum \(none against 0.9\)"),
+    "data": (
+        {"data": {"name": "synthetic", "sha256": "cd" * 32}},
+        r"data.name \(cifar10 against synthetic\), data.sha",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "words"), UNLIKE.values(), ids=UNLIKE)
+def test_what_differs_is_named_and_refused(repeats: Repeats, held: Held, changes: dict[str, Any], words: str) -> None:
+    """Where, what and both values."""
+    with pytest.raises(UsageError, match=rf"{CELL} train: the runs differ in {words}"):
+        held(repeats(0.9, 0.9), repeats(0.9, 0.9, **changes))
+
+
+@pytest.mark.parametrize(("change", "words"), [({"seed": 8}, "seed .7 against 8"), ({"threads": 4}, "threads .2 aga")])
+def test_seed_and_threads_must_be_equal(repeats: Repeats, held: Held, change: dict[str, int], words: str) -> None:
+    """They are part of the task and not of its settings."""
+    [record] = repeats(0.9)
+    with pytest.raises(UsageError, match=words):
+        held([record], [record.model_copy(update={"task": record.task.model_copy(update=change)})])
+
+
+def test_where_the_data_lay_does_not_matter(repeats: Repeats, held: Held) -> None:
+    """The same bytes from another folder are the same data."""
+    assert held(repeats(*[0.9] * 3), repeats(*[0.9] * 3, data={"source": "elsewhere"})).exit_code == 0
+
+
+def test_versions_may_differ_and_are_listed(repeats: Repeats, held: Held) -> None:
+    """That is what a candidate is for."""
+    records = repeats(0.9, 0.9, 0.9)
+    machine = records[0].machine.model_copy(
+        update={"packages": {"torch": "2.10.0", "cnnperf": "0.1.0"}, "commit": "abc", "python": "3.12.1"}
+    )
+    comparison = held(records, [each.model_copy(update={"machine": machine}) for each in records])
+    assert comparison.exit_code == 0
+    [note] = [note for note in comparison.notes if note.startswith("different, which is allowed")]
+    for words in ("python (3.11.4 against 3.12.1)", "commit (none against abc)", "torch (2.9.0 against 2.10.0)"):
+        assert words in note
+
+
+def test_a_baseline_without_records_is_refused(repeats: Repeats, held: Held) -> None:
+    """There is nothing to hold a candidate to; a candidate without them lacks every cell."""
+    with pytest.raises(UsageError, match="hold no record to compare with"):
+        held([], repeats(0.9))
+
+
+def test_a_candidate_without_records_lacks_everything(repeats: Repeats, held: Held) -> None:
+    """Every cell of the baseline is missing."""
+    comparison = held(repeats(0.9), [])
+    assert [(v.cell, v.outcome) for v in comparison.verdicts] == [(CELL, "missing")]
+
+
+def test_a_newer_schema_is_refused_and_numbers_that_are_none(repeats: Repeats, held: Held, tmp_path: Path) -> None:
+    """The first says what to update, the second which line is at fault."""
+    [record] = repeats(0.9)
+    held([record], [record])
+    for changes, words in (({"schema": 99}, "newer than 1.*update cnnperf"), ({"duration_s": float("nan")}, "line 1")):
+        document = json.loads(record.model_dump_json(by_alias=True)) | changes
+        (tmp_path / "candidate" / store.FILE).write_text(json.dumps(document) + "\n")
+        with pytest.raises(StoreError, match=words):
+            compare([tmp_path / "baseline"], [tmp_path / "candidate"])

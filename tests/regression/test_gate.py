@@ -1,0 +1,368 @@
+"""The course of a comparison: recorded replicates, and real workers on tiny networks."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnperf.duet.pair import Fault
+from cnnperf.duet.schedule import Conditions, Played
+from cnnperf.duet.sides import Arm, Contest
+from cnnperf.duet.turns import Opened, Taken
+from cnnperf.errors import UsageError
+from cnnperf.machine.disturbance import Disturbance
+from cnnperf.machine.fingerprint import fingerprint
+from cnnperf.record import Record
+from cnnperf.regression import gate, ratios
+from cnnperf.regression.gate import Result, compare
+from cnnperf.regression.gate_verdict import TimeVerdict, comparison
+from cnnperf.regression.rule import Decision, Rule
+from cnnperf.regression.store import FILE, SCHEMA
+from cnnperf.timing.sampling import Sample
+
+ARM = Arm(name="this tree")
+Recorded = Callable[[Contest, int], "Played | Fault"]
+
+
+def contest(trained: Callable[..., Record], model: str = "lenet", metric: str = "infer.forward") -> Contest:
+    """Return a contest that is measured by nobody."""
+    task = trained(model).task.model_copy(update={"threads": 1})
+    return Contest(metric, (task, task), Path("arrays"))
+
+
+def recorded(dice: random.Random, change: float = 0.0, noise: float = 0.01, steady: bool = True) -> Played:
+    """Make a replicate of 20 pairs; the candidate is slower by so much."""
+
+    def taken(factor: float) -> Taken:
+        times = [0.01 * factor * math.exp(dice.gauss(0, noise)) for _ in range(20)]
+        samples = tuple(Sample(time, 0.9 * time, 1, 0.0) for time in times)
+        return Taken(samples=samples, warmup=samples[:3], steady=steady, blocked_s=1.0, blocked_cpu_s=0.0)
+
+    both = taken(1.0), taken((1 + change) * math.exp(dice.gauss(0, noise)))
+    quiet = Disturbance(seconds=1.0, load=0.0, steal_s=0.0, throttled_s=None, frequency_hz=None)
+    machines = fingerprint(), fingerprint()
+    opened = Opened(outputs={"error": 1e-7}, settings={"batch_size": 32}, source=None)
+    return Played("ABBA" * 10, both, (opened, opened), machines, quiet, 0.0)
+
+
+def swapped(played: Played) -> Played:
+    """Exchange the arms of a replicate."""
+    return played._replace(taken=played.taken[::-1], opened=played.opened[::-1])
+
+
+@pytest.fixture
+def replay(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recorded], None]:
+    """Put recorded replicates in the place of real ones."""
+
+    def use(play: Recorded) -> None:
+        counts: dict[Contest, int] = {}
+
+        def calibrate(arm: Arm, contests: Any, *_: Any) -> Iterator[tuple[Contest, Conditions]]:
+            yield from ((each, Conditions(1, 0.01, 20, 3)) for each in contests)
+
+        def replicate(arms: Any, conditions: Mapping[Contest, Conditions], *_: Any) -> Iterator[Any]:
+            for each in conditions:
+                counts[each] = counts.get(each, 0) + 1
+                yield each, play(each, counts[each])
+
+        monkeypatch.setattr(gate, "calibrate", calibrate)
+        monkeypatch.setattr(gate, "replicate", replicate)
+
+    return use
+
+
+def outcomes(result: Result) -> list[str]:
+    """Return what was decided on each contest, in order."""
+    return [verdict.outcome for verdict in comparison(result).verdicts]
+
+
+def test_each_is_measured_until_it_is_decided(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None]
+) -> None:
+    """Unchanged is the same at the first look, slower is worse at the second, a wild one inconclusive at the end."""
+    dice = random.Random(0)
+    kinds = {"lenet": (0.0, 0.005), "vgg": (0.1, 0.005), "nin": (0.03, 0.4)}
+    replay(lambda each, n: recorded(dice, *kinds[each.tasks[0].cell.model.name]))
+    result = compare(ARM, ARM, [contest(trained, name) for name in kinds])
+    assert outcomes(result) == ["same", "worse", "inconclusive"]
+    assert [len(result.played[each]) for each in result.contests] == [8, 14, 22]
+    shown = comparison(result)
+    assert shown.exit_code == 1
+    same, worse, inconclusive = (verdict.evidence for verdict in shown.verdicts)
+    assert "5 % excluded at 95 %, smaller ones are not; n=8×20 pairs" in same
+    assert "n=14×20 pairs" in worse
+    assert "< 0.005)" in worse
+    assert "agrees" in worse
+    assert "5 % would take about" in inconclusive
+    block = "\n".join(shown.notes)
+    assert "excluded here: cifar10/lenet/cpu infer.forward >= " in block
+    for words in (
+        "family-wise alpha 1 % over 3 × 2 looks (Holm)",
+        "noise: between processes",
+        "no-steady 0/44",
+        "self-test",
+        "beta 5 % over 3 looks",
+        "power: of 3 cell-metrics one slower by 5 % is called worse in ",
+        "(here: median and largest)",
+        "of 3 cell-metrics one slower by 3 % that is called worse reads ",
+        "each bound holds at 95 % over all looks",
+    ):
+        assert words in block
+
+
+@given(seed=st.integers(0, 2**32), change=st.floats(-0.2, 0.2), noise=st.floats(0.001, 0.1))
+def test_swapped_arms_mirror_the_verdict(
+    trained: Callable[..., Record], seed: int, change: float, noise: float
+) -> None:
+    """Baseline for candidate and candidate for baseline: every number changes its sign and not a digit."""
+    dice = random.Random(seed)
+    one = contest(trained)
+    played = [recorded(dice, change, noise) for _ in range(14)]
+    numbers = [(ratios.series(each)) for each in (played, [swapped(each) for each in played])]
+    assert [-d for d in numbers[0].differences] == list(numbers[1].differences)
+    assert numbers[0].flagged == numbers[1].flagged
+    results = []
+    for each in (played, [swapped(each) for each in played]):
+        result = Result((ARM, ARM), (one,), Rule(), conditions={one: Conditions(1, 0.01, 20, 3)}, played={one: each})
+        result.decisions = gate.decide(result.series(), result.rule, (14, 14), final=True)
+        results.append(result.decisions[one.key])
+    assert results[0].estimate == -results[1].estimate
+    assert (results[0].low, results[0].high) == (-results[1].high, -results[1].low)
+    found = [result.outcome for result in results]
+    assert found.count("worse") == found.count("better")
+
+
+def test_a_fault_ends_its_contest_alone(trained: Callable[..., Record], replay: Callable[[Recorded], None]) -> None:
+    """In mid-course, with what was measured before; the others go on."""
+    dice = random.Random(1)
+
+    def play(each: Contest, n: int) -> Played | Fault:
+        broken = each.tasks[0].cell.model.name == "vgg" and n == 5
+        return Fault("candidate: the process crashed (SIGSEGV)") if broken else recorded(dice, noise=0.002)
+
+    replay(play)
+    result = compare(ARM, ARM, [contest(trained, "lenet"), contest(trained, "vgg")])
+    assert outcomes(result) == ["same", "error"]
+    assert "SIGSEGV" in comparison(result).verdicts[1].evidence
+    assert comparison(result).exit_code == 1
+
+
+@pytest.mark.parametrize(("absent", "code", "words"), [(1, 1, "missing"), (0, 0, "not in the baseline")])
+def test_what_an_arm_does_not_have(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None], absent: int, code: int, words: str
+) -> None:
+    """What vanished is missing and fails; what is new is held to nothing."""
+    dice = random.Random(2)
+    gone = Fault("unknown model 'vgg'", absent=absent)
+    replay(lambda each, n: gone if each.tasks[0].cell.model.name == "vgg" else recorded(dice, noise=0.002))
+    result = compare(ARM, ARM, [contest(trained, "lenet"), contest(trained, "vgg")])
+    shown = comparison(result)
+    assert shown.exit_code == code
+    assert words in " ".join([*(verdict.outcome for verdict in shown.verdicts), *shown.notes])
+
+
+def test_unsteady_and_unchanging_times_give_no_verdict(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None]
+) -> None:
+    """Never steady; and a clock that stands still."""
+    dice = random.Random(3)
+    once = recorded(random.Random(8))
+    kinds = {"lenet": lambda: recorded(dice, noise=0.002, steady=False), "vgg": lambda: once}
+    replay(lambda each, n: kinds[each.tasks[0].cell.model.name]())
+    result = compare(ARM, ARM, [contest(trained, name) for name in kinds])
+    assert outcomes(result) == ["inconclusive", "inconclusive"]
+    reasons = [verdict.remark for verdict in comparison(result).verdicts]
+    assert "drifted or never became steady" in reasons[0]
+    assert "the clock is at fault" in reasons[1]
+    assert not any(note.startswith("excluded here") for note in comparison(result).notes)
+
+
+def test_samples_of_no_length_are_an_error(trained: Callable[..., Record], replay: Callable[[Recorded], None]) -> None:
+    """Their ratio is no number."""
+    zero = Sample(0.0, 0.0, 0, None)
+    still = Taken(samples=(zero,) * 20, warmup=(zero,), steady=True, blocked_s=1.0, blocked_cpu_s=0.0)
+    replay(lambda each, n: recorded(random.Random(0))._replace(taken=(still, still)))
+    assert outcomes(compare(ARM, ARM, [contest(trained)], minutes=0)) == ["error"]
+
+
+@pytest.mark.parametrize(("minutes", "replicates"), [(0.0, 1), (None, 8)])
+def test_when_the_minutes_are_over(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None], minutes: float | None, replicates: int
+) -> None:
+    """One replicate at least; too few for a verdict are inconclusive and say what it takes."""
+    dice = random.Random(4)
+    replay(lambda each, n: recorded(dice, noise=0.002))
+    result = compare(ARM, ARM, [contest(trained)], minutes=minutes)
+    assert len(result.played[result.contests[0]]) == replicates
+    shown = comparison(result)
+    assert shown.exit_code == (3 if minutes == 0 else 0)
+    if minutes == 0:
+        assert "give it more minutes" in shown.verdicts[0].remark
+
+
+def test_more_replicates_are_planned_before_anything_is_measured(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None], tmp_path: Path
+) -> None:
+    """Where the minutes allow; the looks are written before the first difference, and no difference moves them."""
+    looks = []
+    for number, change in enumerate((0.0, 0.2, 0.05)):
+        dice = random.Random(number)
+        replay(lambda each, n, dice=dice, change=change: recorded(dice, change, 0.05))  # type: ignore[misc]
+        folder = tmp_path / str(number)
+        result = compare(ARM, ARM, [contest(trained)], minutes=60, folder=folder)
+        header = json.loads((folder / FILE).read_text().splitlines()[0])
+        assert header["looks"] == list(result.looks)
+        looks.append(result.looks)
+    assert looks == [(8, 14, Rule().scheduled(1, 1000)[-1])] * 3
+    assert looks[0][-1] > 22
+    assert compare(ARM, ARM, [contest(trained)]).looks == (8, 14, 22)
+
+
+def test_the_power_is_told_before_and_after_the_replicates(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None]
+) -> None:
+    """First for several deviations, from the first look on for those of the replicates themselves."""
+    told: list[str] = []
+
+    class Watcher(gate.Unwatched):
+        def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
+            told.append(power)
+
+        def decided(self, number: int, decisions: Mapping[str, Decision], power: str) -> None:
+            told.append(power)
+
+    dice = random.Random(9)
+    replay(lambda each, n: recorded(dice, 0.05, 0.06))
+    compare(ARM, ARM, [contest(trained)], watcher=Watcher())
+    before, *after = told
+    assert before.startswith("of 1 cell-metric one slower by 5 % is called worse in 100 / 98 / 9")
+    assert before.endswith("SD is 2 / 3 / 4 / 5 %")
+    assert after
+    assert all(words.endswith("% (here)") for words in after)
+
+
+def test_the_power_of_a_run_that_was_cut_short_is_that_of_its_looks(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None]
+) -> None:
+    """After five replicates of an interrupted run nothing can be called worse."""
+    dice = random.Random(5)
+
+    def play(each: Contest, n: int) -> Played:
+        if n == 6:
+            raise KeyboardInterrupt
+        return recorded(dice, 0.03, 0.02)
+
+    replay(play)
+    block = comparison(compare(ARM, ARM, [contest(trained)])).notes
+    assert any("is called worse in 0 of 100 runs" in note for note in block)
+
+
+def test_an_interruption_keeps_what_was_measured(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None], tmp_path: Path
+) -> None:
+    """Decided on what there is, and on the disk."""
+    dice = random.Random(5)
+
+    def play(each: Contest, n: int) -> Played:
+        if n == 6:
+            raise KeyboardInterrupt
+        return recorded(dice, 0.03, 0.02)
+
+    replay(play)
+    result = compare(ARM, ARM, [contest(trained)], folder=tmp_path / "ab")
+    assert result.interrupted
+    [verdict] = comparison(result).verdicts
+    assert verdict.n == 5
+    lines = [json.loads(line) for line in (tmp_path / "ab" / FILE).read_text().splitlines()]
+    assert all("disturbed" in line and "settings" in line for line in lines if "arm" in line)
+    assert [line["arm"] for line in lines[1:]] == ["baseline", "candidate"] * 5
+    assert lines[0]["schema"] == SCHEMA
+    assert len(lines[1]["wall_s"]) == len(lines[1]["cpu_s"]) == 20
+
+
+def test_a_second_opinion_that_differs_is_flagged(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None]
+) -> None:
+    """The wall clock says slower, the CPU's does not: it waits for something."""
+    dice = random.Random(6)
+
+    def play(each: Contest, n: int) -> Played:
+        played = recorded(dice, 0.1, 0.002)
+        same = [
+            s._replace(cpu_s=b.cpu_s) for s, b in zip(played.taken[1].samples, played.taken[0].samples, strict=True)
+        ]
+        return played._replace(taken=(played.taken[0], played.taken[1].model_copy(update={"samples": tuple(same)})))
+
+    replay(play)
+    [verdict] = comparison(compare(ARM, ARM, [contest(trained)])).verdicts
+    assert isinstance(verdict, TimeVerdict)
+    assert verdict.outcome == "worse"
+    assert "cpu +0.0 % DISAGREES" in verdict.evidence
+
+
+def test_json_carries_what_only_times_have(trained: Callable[..., Record], replay: Callable[[Recorded], None]) -> None:
+    """Pairs and CPU time are there for a machine to read."""
+    dice = random.Random(7)
+    replay(lambda each, n: recorded(dice, noise=0.002))
+    document = json.loads(comparison(compare(ARM, ARM, [contest(trained)])).model_dump_json())
+    assert document["verdicts"][0]["pairs"] == 20
+    assert document["verdicts"][0]["cpu_change"] == pytest.approx(document["verdicts"][0]["change"])
+
+
+def test_nothing_to_compare_is_a_usage_error() -> None:
+    """No cell can run here."""
+    with pytest.raises(UsageError, match="nothing to compare"):
+        compare(ARM, ARM, [])
+
+
+def test_nothing_in_the_baseline_is_no_pass(trained: Callable[..., Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All is new: no plan, no verdict, exit 3."""
+    monkeypatch.setattr(gate, "calibrate", lambda _, contests, *__: ((c, Fault("none", absent=0)) for c in contests))
+    watched: list[str] = []
+
+    class Watcher(gate.Unwatched):
+        def planned(self, *_: object) -> None:
+            watched.append("planned")
+
+    shown = comparison(compare(ARM, ARM, [contest(trained)], watcher=Watcher()))
+    assert (shown.verdicts, shown.exit_code, watched) == ((), 3, [])
+    assert any("not compared" in note for note in shown.notes)
+
+
+def test_an_arm_that_no_longer_starts_costs_what_is_left(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the first replicate, too: what is measured by then is kept."""
+    replay(lambda _, n: recorded(random.Random(n)))
+    real = gate.replicate
+
+    def one_and_out(arms: Any, conditions: Mapping[Contest, Conditions], *rest: Any) -> Iterator[Any]:
+        yield next(iter(real(arms, conditions, *rest)))
+        raise UsageError("it cannot be run")
+
+    monkeypatch.setattr(gate, "replicate", one_and_out)
+    result = compare(ARM, ARM, [contest(trained), contest(trained, "vgg")])
+    assert sum(map(len, result.played.values())) == 1
+    assert "it cannot be run" in [str(fault) for fault in result.faults.values()]
+
+
+def test_settings_that_differ_are_named(trained: Callable[..., Record], replay: Callable[[Recorded], None]) -> None:
+    """By name, with both values and the cells."""
+
+    def play(_: Contest, n: int) -> Played:
+        played = recorded(random.Random(n))
+        other = played.opened[1].model_copy(update={"settings": {"batch_size": 32, "memory_format": "contiguous"}})
+        return played._replace(opened=(played.opened[0], other))
+
+    replay(play)
+    one = contest(trained)
+    notes = comparison(compare(ARM, ARM, [one])).notes
+    assert f"settings differ: memory_format (not known against contiguous) in {one.cell}" in notes

@@ -1,0 +1,113 @@
+"""What a replicate comes to, and whether anything may be built on it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnperf.duet.schedule import Played
+from cnnperf.duet.turns import Opened, Taken
+from cnnperf.machine.disturbance import Disturbance
+from cnnperf.machine.fingerprint import fingerprint
+from cnnperf.regression.ratios import Noise, difference, drifted, pairs, series
+from cnnperf.regression.rule import Rule, decide
+from cnnperf.timing.sampling import Sample
+
+QUIET = Disturbance(seconds=1.0, load=0.0, steal_s=0.0, throttled_s=None, frequency_hz=None)
+HERE = fingerprint()
+OPENED = Opened(outputs={}, settings={}, source=None)
+
+
+def replicate(ratios: Sequence[float], *, common: Sequence[float] | None = None, steady: bool = True) -> Played:
+    """Return a replicate whose pairs have these log ratios; `common` is what moved both of a pair."""
+    both: list[list[Sample]] = [[], []]
+    for ratio, moved in zip(ratios, common or [0.0] * len(ratios), strict=True):
+        for samples, log in zip(both, (moved, moved + ratio), strict=True):
+            time = 0.01 * math.exp(log)
+            samples.append(Sample(time, 0.9 * time, 0, 0.0))
+    one, other = (
+        Taken(samples=tuple(samples), warmup=(), steady=steady, blocked_s=1.0, blocked_cpu_s=0.0) for samples in both
+    )
+    return Played("AB" * len(ratios), (one, other), (OPENED, OPENED), (HERE, HERE), QUIET, 0.0)
+
+
+def noise(seed: int, pairs: int = 60, deviation: float = 0.01) -> list[float]:
+    """Return log ratios that scatter and do not move."""
+    dice = random.Random(seed)
+    return [dice.gauss(0, deviation) for _ in range(pairs)]
+
+
+def stepped(ratios: Sequence[float], by: float) -> list[float]:
+    """Return the ratios, the second half of them moved."""
+    return [ratio + by * (index >= len(ratios) // 2) for index, ratio in enumerate(ratios)]
+
+
+@given(st.integers(0, 10_000), st.sampled_from([12, 30, 60]), st.floats(-1, 1))
+def test_a_ratio_that_moves_within_the_replicate_is_flagged(seed: int, pairs: int, change: float) -> None:
+    """By forty times its scatter it is seen, in either direction and whatever the change between the arms."""
+    ratios = [change + each for each in noise(seed, pairs, 0.005)]
+    assert drifted(replicate(stepped(ratios, 0.2)))
+    assert drifted(replicate(stepped(ratios, -0.2)))
+
+
+@given(st.integers(0, 10_000), st.floats(0, 3))
+def test_what_moves_both_arms_is_no_drift(seed: int, drift: float) -> None:
+    """A machine that slows down moves neither the ratios nor the flag."""
+    ratios = noise(seed)
+    common = [drift * index / len(ratios) for index in range(len(ratios))]
+    assert drifted(replicate(ratios, common=common)) == drifted(replicate(ratios))
+    assert difference(replicate(ratios, common=common)) == pytest.approx(difference(replicate(ratios)), abs=1e-12)
+
+
+def test_replicates_that_only_scatter_are_seldom_flagged() -> None:
+    """Four standard errors: one in a thousand or two."""
+    assert sum(drifted(replicate(noise(seed))) for seed in range(500)) <= 5
+
+
+def test_a_replicate_is_flagged_for_either_reason() -> None:
+    """It drifted, or it never became steady; the series carries the flag beside the figure that it warns of."""
+    quiet = noise(1)
+    played = [replicate(quiet), replicate(stepped(quiet, 0.1)), replicate(quiet, steady=False)]
+    found = series(played)
+    assert found.flagged == (False, True, True)
+    assert found.differences == tuple(map(difference, played))
+    counted = Noise.of([played], cores=2)
+    assert (counted.drifted, counted.unsteady, counted.replicates) == (1, 1, 3)
+    assert "drift 1/3, no-steady 1/3" in str(counted)
+
+
+def test_the_noise_is_that_of_replicates_and_not_of_single_pairs() -> None:
+    """Medians of 60 pairs scatter far less than the pairs, and have the name of what they are."""
+    counted = Noise.of([[replicate(noise(seed, deviation=0.1)) for seed in range(20)]], cores=2)
+    assert counted.between_replicates is not None
+    assert 0.005 < counted.between_replicates < 0.03
+    assert f", replicates {100 * counted.between_replicates:.2g} %, " in str(counted)
+    assert "pair" not in str(counted)
+
+
+@pytest.mark.parametrize(("drifting", "outcome"), [(3, "worse"), (4, "inconclusive")])
+def test_no_verdict_stands_on_replicates_that_drift(drifting: int, outcome: str) -> None:
+    """Of 14 replicates that are slower by 10 %, steady all of them, a quarter may drift and no more."""
+    played = [
+        replicate(stepped([0.1 + each for each in noise(seed)], 0.1 if seed < drifting else 0.0)) for seed in range(14)
+    ]
+    rule = Rule()
+    decision = decide({"cell": series(played)}, rule, rule.scheduled(1)[:2], final=True)["cell"]
+    assert decision.outcome == outcome
+    assert ("drifted or never became steady" in decision.reason) == (outcome == "inconclusive")
+
+
+def test_a_clock_that_showed_nothing_gives_no_figure() -> None:
+    """One pair of no length, and neither the pair nor the replicate is a number."""
+    played = replicate(noise(2, 12))
+    first, *others = played.taken[0].samples
+    one = played.taken[0].model_copy(update={"samples": (first._replace(wall_s=0.0), *others)})
+    broken = played._replace(taken=(one, played.taken[1]))
+    assert math.isnan(pairs(broken)[0])
+    assert math.isnan(difference(broken))
+    assert not math.isnan(difference(broken, "cpu_s"))

@@ -1,0 +1,46 @@
+"""The gate's test of itself: which cells, and what of them is kept."""
+
+from __future__ import annotations
+
+import pytest
+from in_process import workers_here
+
+from cnnperf.duet.sides import Arm, Contest
+from cnnperf.regression.gate import Result
+from cnnperf.regression.gate_verdict import scope
+from cnnperf.regression.rehearsal import CANDIDATES, SLOWDOWN, cells, outcome
+from cnnperf.regression.rule import Rule, decide
+
+
+@pytest.fixture(scope="module")
+def ready() -> tuple[Contest, ...]:
+    """Make the cells ready."""
+    with workers_here():
+        return cells()
+
+
+def test_the_cells_are_small_and_need_no_data(ready: tuple[Contest, ...]) -> None:
+    """Five at least, on one thread and on generated images, each compared by one metric."""
+    assert len({contest.cell for contest in ready}) == len(ready) >= 5
+    for contest in ready:
+        task, other = contest.tasks
+        assert task == other
+        assert (task.cell.dataset.name, task.threads) == ("synthetic", 1)
+
+
+def test_one_suite_changes_nothing_and_the_other_only_the_time(ready: tuple[Contest, ...]) -> None:
+    """The arms run the same code; the second candidate spins, so that its CPU time says the same."""
+    unchanged, slowed = CANDIDATES.values()
+    assert (unchanged.slowdown, slowed.slowdown, slowed.slowdown_by) == (0.0, SLOWDOWN, "spin")
+    task = ready[0].tasks[0]
+    assert unchanged.launch(task, 3) == slowed.launch(task, 3)
+
+
+def test_its_scope_is_kept(ready: tuple[Contest, ...]) -> None:
+    """Device, threads, metric and torch, for later verdicts to be held against."""
+    result = Result((Arm(name="a"), Arm(name="b")), ready, Rule(), looks=(8, 14, 22))
+    result.decisions = decide(result.series(), result.rule, (1,), final=True)
+    kept = outcome(result, result).scope
+    assert kept == scope(result)
+    assert (kept.devices, kept.threads, kept.metrics) == (("cpu",), 1, ("train.step",))
+    assert kept.torch

@@ -1,0 +1,294 @@
+"""From what a command line names to an arm: real repositories, made for the test."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from processes import completed
+
+from cnnperf.errors import UsageError
+from cnnperf.regression import revisions
+from cnnperf.regression.revisions import HERE, KEPT, READY, arm_of
+
+PROJECT = '[project]\nname = "mine"\nversion = "1"\ndependencies = [{}]\n'
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git there and return what it prints."""
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return completed(*command, check=True).stdout.strip()
+
+
+def commit(folder: Path, text: str, dependencies: str = "") -> str:
+    """Commit a module with this text, and the project's dependencies; returns the commit."""
+    (folder / "mine.py").write_text(text)
+    (folder / "pyproject.toml").write_text(PROJECT.format(dependencies))
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", text)
+    return git(folder, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a repository with two commits, and a cache of its own."""
+    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    commit(folder, "old")
+    git(folder, "tag", "before")
+    commit(folder, "new")
+    return folder
+
+
+def test_nothing_named_is_what_runs_now() -> None:
+    """The present interpreter in the present folder."""
+    with arm_of(None, "--baseline") as arm:
+        assert (arm.name, arm.python, arm.path, arm.cwd) == (HERE, sys.executable, (), None)
+
+
+@pytest.mark.parametrize("what", ["bin/python", "."])
+def test_an_interpreter_or_its_environment(tmp_path: Path, what: str) -> None:
+    """Only what is installed there counts: the working directory is no part of it."""
+    venv.create(tmp_path / "other", with_pip=False)
+    with arm_of(str(tmp_path / "other" / what), "--baseline") as arm:
+        assert arm.python == str(tmp_path / "other/bin/python")
+        assert arm.isolated
+
+
+def test_a_revision_is_checked_out_and_cleared_away(repository: Path) -> None:
+    """Its worktree comes first on the path of the present interpreter; the repository is left as it was."""
+    with arm_of("before", "--baseline", repository) as arm:
+        [tree] = arm.path
+        assert (tree / "mine.py").read_text() == "old"
+        assert (arm.python, arm.cwd) == (sys.executable, tree)
+        assert arm.name.startswith("before (")
+        assert (repository / "mine.py").read_text() == "new"
+    assert not tree.exists()
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def test_a_package_in_a_folder_of_the_repository(repository: Path) -> None:
+    """What can be imported in the working directory here can be there: the same folder of the worktree comes first."""
+    (repository / "part/src").mkdir(parents=True)
+    (repository / "part/src/kept").touch()
+    commit(repository, "newest")
+    with arm_of("HEAD", "--candidate", repository / "part") as arm:
+        assert [str(place.relative_to(arm.path[2])) for place in arm.path] == ["part", "part/src", "."]
+        assert arm.cwd == arm.path[0]
+    with (
+        pytest.raises(UsageError, match="'before' has no folder part"),
+        arm_of("before", "--baseline", repository / "part"),
+    ):
+        pass
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def test_a_failure_clears_away_too(repository: Path) -> None:
+    """Also Ctrl-C."""
+    with pytest.raises(KeyboardInterrupt), arm_of("HEAD", "--candidate", repository):
+        raise KeyboardInterrupt
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["nonexistent", "--all", "/nonexistent/python"])
+def test_what_is_neither(repository: Path, text: str) -> None:
+    """A sentence that says what may be given."""
+    with (
+        pytest.raises(UsageError, match="is neither a Python interpreter nor a revision"),
+        arm_of(text, "--candidate", repository),
+    ):
+        pass
+
+
+def test_outside_a_repository(tmp_path: Path) -> None:
+    """There are no revisions."""
+    with pytest.raises(UsageError, match="is not in a git repository"), arm_of("main", "--candidate", tmp_path):
+        pass
+
+
+def test_a_revision_that_does_not_install(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its dependencies cannot be had: a usage error with pip's last words, and no half-made environment."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(repository))
+    (repository / "cnnperf").mkdir()
+    (repository / "cnnperf/__init__.py").touch()
+    commit(repository, "newest", '"surely-not-there==1"')
+    git(repository, "checkout", "-q", "before")
+    with pytest.raises(UsageError, match=r"cannot be installed: .*surely-not-there"), arm_of("main", "--x", repository):
+        pass
+    assert not list((repository.parent / "cache/environments").glob(f"*/{READY}"))
+
+
+def test_an_environment_is_made_once(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a revision whose dependencies differ; found again the next time."""
+    made: list[list[str]] = []
+    real = subprocess.run
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        if command[0] == "git":
+            return real(command, **options)  # type: ignore[call-overload, no-any-return]
+        made.append(command)
+        Path(revisions.Roots.from_environment().cache / "environments").mkdir(parents=True, exist_ok=True)
+        if command[2] == "venv":
+            (Path(command[3]) / "bin").mkdir(parents=True)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr("cnnperf.regression.revisions.subprocess.run", run)
+    commit(repository, "newest", '"one", "two>2"')
+    with arm_of("HEAD", "--x", repository) as same:
+        assert same.python == sys.executable
+    git(repository, "checkout", "-q", "before")
+    for _ in range(2):
+        with arm_of("main", "--x", repository) as arm:
+            assert arm.python != sys.executable
+    assert [command[2] for command in made] == ["venv", "pip"]
+    assert {"one", "two>2"} <= set(made[1])
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"), [(">=99", "needs Python >=99, and this is "), ("newer", "requires-python: Invalid specifier")]
+)
+def test_a_revision_for_another_python(repository: Path, spec: str, words: str) -> None:
+    """An environment for it would have this interpreter, so it is refused; one that suits is not looked at twice."""
+    for requires in (">=3.8", spec):
+        (repository / "pyproject.toml").write_text(PROJECT.format("") + f'requires-python = "{requires}"\n')
+        git(repository, "commit", "-q", "-a", "-m", requires)
+    git(repository, "checkout", "-q", "before")
+    with arm_of("main~1", "--baseline", repository) as arm:
+        assert arm.python == sys.executable
+    with pytest.raises(UsageError, match=words), arm_of("main", "--baseline", repository):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("origin", "requirement"),
+    [
+        (None, "cnnperf==7"),
+        (
+            {
+                "url": "https://x.org/c.git",
+                "vcs_info": {"vcs": "git", "commit_id": "abc", "requested_revision": "main"},
+            },
+            "cnnperf @ git+https://x.org/c.git@abc",
+        ),
+        (
+            {"url": "https://x.org/c.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}, "subdirectory": "in"},
+            "cnnperf @ git+https://x.org/c.git@abc#subdirectory=in",
+        ),
+        ({"url": "file:///home/c", "dir_info": {}}, "cnnperf @ file:///home/c"),
+        ({"url": "https://x.org/c.whl", "archive_info": {}}, "cnnperf @ https://x.org/c.whl"),
+    ],
+)
+def test_an_environment_gets_this_cnnperf_from_where_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: dict[str, object] | None, requirement: str
+) -> None:
+    """What an index does not have under that version: a commit, a folder, an archive."""
+    information = tmp_path / "cnnperf-7.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: cnnperf\nVersion: 7\n")
+    if origin:
+        (information / "direct_url.json").write_text(json.dumps(origin))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("cnnperf.regression.revisions.cnnperf.__file__", str(tmp_path / "cnnperf" / "__init__.py"))
+    assert revisions._own_requirement() == requirement
+    Requirement(requirement)
+
+
+def test_in_a_checkout_it_is_that_checkout() -> None:
+    """Whatever was installed beside it."""
+    assert revisions._own_requirement() == f"--editable={Path(__file__).parents[2]}"
+
+
+def test_old_environments_go(tmp_path: Path) -> None:
+    """The longest unused first; never the one in use."""
+    import os
+
+    for age in range(KEPT + 3):
+        folder = tmp_path / str(age)
+        folder.mkdir()
+        (folder / READY).touch()
+        os.utime(folder / READY, (1e9 - age, 1e9 - age))
+    revisions._prune(tmp_path, tmp_path / str(KEPT + 2))
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == [*map(str, range(KEPT)), str(KEPT + 2)]
+
+
+def test_this_tree_beside_a_revision_is_found_in_the_same_places(repository: Path) -> None:
+    """Not what is installed of it; alone, or beside an interpreter, it is what runs now."""
+    (repository / "part/src").mkdir(parents=True)
+    with arm_of(None, "--candidate", repository / "part", beside="before") as arm:
+        places = [repository / "part", repository / "part/src", repository]
+        assert (arm.name, arm.path, arm.cwd) == (HERE, tuple(places), repository / "part")
+    with arm_of(None, "--candidate", repository, beside=sys.executable) as arm:
+        assert arm.path == ()
+
+
+def test_the_nearest_project_tells_what_is_asked_for(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the folder one is in comes before that of the root."""
+    asked: list[object] = []
+    monkeypatch.setattr(revisions, "_environment", lambda wanted, *_: asked.append(wanted) or Path("python"))
+    part = repository / "part"
+    part.mkdir()
+    for dependency in ("one", "two"):
+        (part / "pyproject.toml").write_text(PROJECT.format(f'"{dependency}"'))
+        commit(repository, dependency)
+    with arm_of("HEAD", "--x", part) as same, arm_of("HEAD~1", "--x", part) as other:
+        assert same.python == sys.executable
+        assert other.python == "python"
+    assert asked == [("one",)]
+
+
+def test_dependencies_that_cannot_be_read(repository: Path) -> None:
+    """Where another file may say them and differs, that is said; where none does, the present interpreter is right."""
+    for text in ("torch==2.8", "torch==2.9"):
+        (repository / "pyproject.toml").write_text('[project]\nname = "mine"\ndynamic = ["dependencies"]\n')
+        (repository / "requirements.txt").write_text(text)
+        git(repository, "add", ".")
+        git(repository, "commit", "-q", "-m", text)
+    with arm_of("HEAD", "--x", repository) as arm:
+        assert arm.python == sys.executable
+    with (
+        pytest.raises(UsageError, match=r"--x: HEAD~1: requirements.txt differs in that revision"),
+        arm_of("HEAD~1", "--x", repository),
+    ):
+        pass
+
+
+def test_submodules_are_checked_out(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they hold can be imported; one that cannot be had is an error."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    (tmp_path / "gitconfig").write_text("[protocol.file]\n\tallow = always\n")
+    vendored = tmp_path / "vendored"
+    vendored.mkdir()
+    git(vendored, "init", "-q")
+    commit(vendored, "vendored")
+    git(repository, "submodule", "--quiet", "add", str(vendored), "vendor")
+    commit(repository, "with it")
+    with arm_of("HEAD", "--x", repository) as arm:
+        assert arm.cwd is not None
+        assert (arm.cwd / "vendor/mine.py").read_text() == "vendored"
+    vendored.rename(tmp_path / "gone")
+    shutil.rmtree(repository / ".git/modules/vendor")
+    with pytest.raises(UsageError, match="its submodules cannot be checked out"), arm_of("HEAD", "--x", repository):
+        pass
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def test_a_hook_keeps_its_index(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What git tells a hook of the user's repository is not told to the git that is asked here."""
+    (repository / "staged").touch()
+    git(repository, "add", "staged")
+    before = git(repository, "status", "--short")
+    monkeypatch.setenv("GIT_INDEX_FILE", str(repository / ".git/index"))
+    monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
+    with arm_of("before", "--x", repository):
+        pass
+    assert git(repository, "status", "--short") == before == "A  staged"

@@ -1,0 +1,306 @@
+"""Preflight: what is wrong is found before anything runs, what is missing is fetched or stood in for."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from in_process import workers_here
+
+from cnnperf import registry
+from cnnperf.bench import Settings
+from cnnperf.errors import CnnperfError, CnnperfWarning, DataError, SuiteError
+from cnnperf.running import preflight
+from cnnperf.running.preflight import DataRequest, Prepared, Request, ask, ask_data, prepare
+from cnnperf.suite import parse
+from cnnperf.task import Task
+from cnnperf.workers.prepare import Preparation
+
+TRAIN = {"steps": 4, "validation_images": 100, "batch_size": 50}
+
+
+def request(**changes: object) -> Request:
+    """Ask for one small cell; keys of the request itself may be changed too."""
+    own = {key: changes.pop(key) for key in tuple(changes) if key in Request.model_fields}
+    document = {"datasets": ["mnist"], "models": ["lenet"], "train": TRAIN} | changes
+    return Request(suite=parse(document, where="x.toml", name="x"), where="x.toml", **own)
+
+
+@pytest.fixture
+def _here() -> Iterator[None]:
+    """Have the worker in this process; a test of the worker's own life has a real one."""
+    with workers_here():
+        yield
+
+
+@pytest.fixture
+def _no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide every copy of the data that this machine may have."""
+    monkeypatch.delenv("CNNPERF_DATA", raising=False)
+    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def silent_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Let every download end at a server that takes the connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held = []
+        accept = threading.Thread(target=lambda: [held.append(server.accept()) for _ in range(20)], daemon=True)
+        accept.start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("https_proxy", address)
+        monkeypatch.setenv("http_proxy", address)
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every download end at a port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setenv("https_proxy", address)
+    monkeypatch.setenv("http_proxy", address)
+
+
+def stands_in(prepared: Prepared, reason: str) -> None:
+    """Check that the images are synthetic, of MNIST's shape, and say so."""
+    [ready] = prepared.tasks
+    data = ready.task.data
+    assert data is not None
+    assert (data.name, data.shape, data.train_count) == ("synthetic", (1, 28, 28), 60_000)
+    assert data.fallback is not None
+    assert reason in data.fallback
+    [warning] = prepared.warnings
+    assert "mnist: running on SYNTHETIC images" in warning
+    assert reason in warning
+    assert "cnnperf data fetch mnist" in warning
+
+
+@pytest.mark.usefixtures("_no_data", "_no_network")
+def test_without_a_network_synthetic_images_stand_in_and_say_why() -> None:
+    """The record will carry the reason, the warning the cure."""
+    with pytest.warns(CnnperfWarning, match="SYNTHETIC"):
+        stands_in(prepare(request()), "refused")
+
+
+@pytest.mark.usefixtures("_no_data", "silent_proxy")
+def test_a_download_without_a_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent ends the worker that waits for it, and goes on without."""
+    monkeypatch.setattr(preflight, "STALL_S", 1.0)
+    with pytest.warns(CnnperfWarning, match="SYNTHETIC"):
+        stands_in(prepare(request()), "no byte arrived for 1 s")
+
+
+@pytest.mark.usefixtures("_here", "_no_data", "_no_network")
+def test_real_data_can_be_required() -> None:
+    """Then there is no standing in."""
+    with pytest.raises(DataError, match=r"real data is required and not available.*cnnperf data fetch mnist"):
+        prepare(request(require_real_data=True))
+
+
+@pytest.mark.usefixtures("_here", "_no_data", "_no_network")
+def test_fetching_without_a_network_is_a_sentence() -> None:
+    """`cnnperf data fetch` has no use for synthetic images."""
+    with pytest.raises(DataError, match="mnist"):
+        ask_data(DataRequest(verb="fetch", dataset="mnist"))
+
+
+@pytest.mark.usefixtures("_here", "_no_data", "_no_network")
+def test_without_download_the_plan_says_how_much_it_would_be() -> None:
+    """A dry run touches no network."""
+    prepared = prepare(request(download=False, datasets=["mnist", "cifar10"], train={"epochs": 1}))
+    assert prepared.downloads == {"mnist": 11_594_722, "cifar10": 170_498_071}
+    assert [ready.folder for ready in prepared.tasks] == [None, None]
+    assert all(ready.estimate_s > 0 for ready in prepared.tasks)
+
+
+@pytest.mark.usefixtures("_here")
+def test_settings_are_resolved_in_order() -> None:
+    """Defaults, then the model's recipe, then the suite's section, then the model's own override."""
+    models = ["lenet", {"name": "lenet", "pool": "max", "train": {"lr": 0.25, "seconds": 9}}]
+    datasets = [{"name": "synthetic", "train": 600, "test": 200}]
+    first, second = prepare(request(models=models, datasets=datasets)).tasks
+    assert first.task.settings["lr"] == 0.01  # LeNet's recipe
+    assert first.task.settings["steps"] == 4  # the section
+    assert first.task.settings["label_smoothing"] == 0  # the default
+    assert second.task.settings["lr"] == 0.25
+    assert (second.task.settings["steps"], second.task.settings["seconds"]) == (None, 9)
+    assert first.task.threads is not None
+    assert first.folder is not None
+    assert first.folder == second.folder
+    assert first.weight_bytes == 83_126 * 4
+
+
+@pytest.mark.usefixtures("_here")
+def test_recipe_is_that_for_the_task_s_device() -> None:
+    """VGG's faster format is not the same on the CPU and on CUDA, be it there or not."""
+    datasets = [{"name": "synthetic", "train": 600, "test": 200}]
+    tasks = prepare(request(models=["vgg"], datasets=datasets, devices=["cpu", "cuda"])).tasks
+    assert [ready.task.settings["memory_format"] for ready in tasks] == ["contiguous", "channels_last"]
+
+
+@pytest.mark.usefixtures("_here")
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ({"index": -1}, r"devices\.0\.index: .* greater than or equal to 0"),
+        ({"indx": 1}, "cuda: unknown option 'indx'; did you mean 'index'"),
+        ({"deterministic": True, "cudnn_benchmark": True}, r"devices\.0: cuda: deterministic excludes cudnn_benchmark"),
+    ],
+)
+def test_what_a_device_cannot_be_told_is_refused(device: dict[str, Any], words: str) -> None:
+    """Whether it is there or not."""
+    datasets = [{"name": "synthetic", "train": 600, "test": 200}]
+    with pytest.raises(CnnperfError, match=words):
+        prepare(request(datasets=datasets, devices=[{"name": "cuda", **device}]))
+
+
+@pytest.mark.usefixtures("_here")
+def test_quick_cuts_budgets_and_repeats() -> None:
+    """A look takes seconds."""
+    datasets = [{"name": "synthetic", "train": 600, "test": 200}]
+    [ready] = prepare(request(datasets=datasets, repeats=3, quick=True)).tasks
+    assert ready.task.settings["seconds"] == 3
+    assert ready.task.settings["steps"] is None
+
+
+def test_a_worker_that_breaks_shows_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no fault of the user's keeps its traceback."""
+    with pytest.raises(CnnperfError, match=r"without an answer \(exit status 1\)(.|\n)*ValidationError"):
+        ask("--prepare", "{}")
+
+
+@pytest.mark.realdata
+@pytest.mark.usefixtures("_here")
+def test_real_data_is_found_and_named() -> None:
+    """$CNNPERF_DATA is where it came from."""
+    [ready] = prepare(request()).tasks
+    assert ready.task.data is not None
+    assert (ready.task.data.name, ready.task.data.fallback) == ("mnist", None)
+    assert "CNNPERF_DATA" in ready.task.data.source
+    assert ready.folder is not None
+    assert (ready.folder / "train_images.npy").is_file()
+
+
+class Reading(Settings):
+    """Of a stage that reads what training leaves, in two variants."""
+
+    needs = ("train",)
+
+    def variants(self, device: str) -> tuple[dict[str, str], ...]:
+        """Return two engines."""
+        return {"engine": "one"}, {"engine": "two"}
+
+
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add a stage `reading` to the room."""
+
+    def measure(bench: object, settings: Reading) -> None:
+        """Measure nothing."""
+
+    names, find = registry.names, registry.find
+    monkeypatch.setattr(registry, "names", lambda room: (*names(room), "reading") if room == "stages" else names(room))
+    monkeypatch.setattr(registry, "find", lambda room, name: measure if name == "reading" else find(room, name))
+    monkeypatch.setitem(measure.__annotations__, "settings", Reading)
+    monkeypatch.setattr(measure, "__module__", "cnnperf.stages.reading")
+
+
+DATA = {"name": "synthetic", "shape": [1, 28, 28], "train": 600, "test": 200}
+
+
+@pytest.mark.usefixtures("reading")
+def test_a_stage_reads_the_first_repeat_in_each_of_its_variants() -> None:
+    """Needs are keys of tasks that are complete, and a change in what is needed changes the key of what follows."""
+
+    def tasks(**changes: object) -> list[Task]:
+        asked = request(datasets=[DATA], stages=["train", "reading"], repeats=2, **changes)
+        return [ready.task for ready in Preparation(asked, lambda **_: None).answer().tasks]
+
+    first, second, *readers = tasks()
+    assert [task.variant for task in readers] == [{"engine": "one"}, {"engine": "two"}] * 2
+    assert all(task.needs == (first.key,) for task in readers)
+    assert first.needs == second.needs == ()
+    assert readers[1].label.endswith("reading two")
+    assert len({task.key for task in readers}) == 4
+    assert not {task.key for task in readers} & {task.key for task in tasks(train=TRAIN | {"steps": 5})}
+
+
+@pytest.mark.usefixtures("reading")
+def test_a_stage_without_what_it_needs_is_refused() -> None:
+    """The sentence names both stages and the order."""
+    asked = request(datasets=[DATA], stages=["reading", "train"])
+    with pytest.raises(SuiteError, match="'reading' reads what 'train' leaves; name 'train' before 'reading'"):
+        Preparation(asked, lambda **_: None).answer()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"infer": {"engines": ["torhc"]}}, r"infer: unknown engine 'torhc'; did you mean 'torch'"),
+        ({"infer": {"pairs": -1}}, r"infer\.pairs: "),
+        ({"infer": {"samples": 3}}, r"infer\.samples: "),
+        ({"models": ["lenet", {"name": "lenet", "pol": "max"}]}, r"models\.1: .*'pol'; did you mean 'pool'"),
+        ({"datasets": ["mnist", {"name": "synthetic", "trian": 9}]}, r"datasets\.1: .*'trian'; did you mean 'train'"),
+    ],
+)
+def test_what_needs_no_images_is_told_before_any_are_fetched(
+    changes: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the last task too; a download may take minutes."""
+    monkeypatch.setattr("cnnperf.workers.images.Finder.find", lambda *_: pytest.fail("images were asked for"))
+    with pytest.raises(SuiteError, match=words):
+        Preparation(request(stages=["train", "export", "infer"], **changes), lambda **_: None).answer()
+
+
+def test_more_test_images_than_the_export_leaves_are_refused() -> None:
+    """Engines would be held to fewer than was asked for, but for torch itself, which computes its own."""
+
+    def ask_for(**infer: object) -> Prepared:
+        asked = request(datasets=[DATA], stages=["export", "infer"], export={"test_images": 200}, infer=infer)
+        return Preparation(asked, lambda **_: None).answer()
+
+    words = r"x\.toml: infer: test_images 300 is more than the 200 of \[export\], whose logits it needs; lower it, or"
+    with pytest.raises(SuiteError, match=words):
+        ask_for(test_images=300)
+    assert ask_for(test_images=300, engines=["torch"]).tasks[-1].task.settings["test_images"] == 300
+    assert ask_for(test_images=200).tasks[-1].task.settings["test_images"] == 200
+    assert ask_for().tasks, "a default yields: it is at most what there is"
+
+
+@pytest.mark.usefixtures("_here")
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "models.0: some.onnx: an ONNX file is not trained; remove 'train' from the stages"),
+        (
+            {"stages": ["infer"], "models": [{"name": "some.onnx", "depth": 3}]},
+            "an ONNX file has no options, got depth",
+        ),
+        ({"stages": ["infer"]}, "models.0: some.onnx: no such file; give the path of an ONNX file"),
+    ],
+)
+def test_an_onnx_file_that_cannot_be_carried_out_is_refused(changes: dict[str, object], words: str) -> None:
+    """By its place in the suite."""
+    with pytest.raises(SuiteError, match=words):
+        prepare(request(**{"datasets": ["synthetic"], "models": ["some.onnx"], **changes}))
+
+
+@pytest.mark.parametrize("stage", ["profile", "train"])
+def test_a_network_that_returns_a_tuple_can_be_profiled_and_not_trained(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The profile takes the logits, which come first; the other stages ask for logits alone."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "helpers")
+    asked = request(datasets=[DATA], models=["tiny_networks:paired"], stages=[stage])
+    preparation = Preparation(asked, lambda **_: None)
+    if stage == "profile":
+        [ready] = preparation.answer().tasks
+        assert ready.weight_bytes == (784 * 10 + 10) * 4
+    else:
+        with pytest.raises(SuiteError, match=r"models\.0: .*returns more than its logits \(a tuple of 2\).*'train'"):
+            preparation.answer()

@@ -1,0 +1,291 @@
+"""Running tasks: a record whatever happens, nothing lost, nothing left running."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from in_process import workers_here
+from processes import environment, has_ended, until
+
+from cnnperf import record as store
+from cnnperf.errors import RunError, StoreError, UsageError
+from cnnperf.ipc.process import WorkerProcess
+from cnnperf.record import Record
+from cnnperf.running.preflight import Ready, Request, prepare
+from cnnperf.running.runner import Unwatched, execute, folder_to_make, new_folder, pending
+from cnnperf.suite import Suite, parse
+
+DATA = {"name": "synthetic", "shape": [1, 28, 28], "train": 600, "test": 200}
+TRAIN = {"steps": 4, "validation_images": 100, "batch_size": 50}
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers import the broken networks."""
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+
+
+@pytest.fixture
+def _here() -> Iterator[None]:
+    """Have the workers in this process, where a test is not of their lives."""
+    with workers_here():
+        yield
+
+
+def suite(*models: object, **changes: object) -> Suite:
+    """Return a suite of these models that takes a moment."""
+    document = {"datasets": [DATA], "models": list(models), "threads": 1, "train": TRAIN}
+    return parse(document | changes, where="x.toml", name="x")
+
+
+def ready(*models: object, **changes: object) -> Sequence[Ready]:
+    """Prepare the tasks of such a suite."""
+    with workers_here():
+        return prepare(Request(suite=suite(*models, **changes), where="x.toml")).tasks
+
+
+def test_a_run_leaves_records_weights_and_logs(tmp_path: Path) -> None:
+    """Each task's record is on disk when it is yielded, with the files it names."""
+    tasks = ready("lenet", repeats=2)
+    run = tmp_path / "run"
+    for count, record in enumerate(execute(tasks, run, Unwatched()), start=1):
+        assert record.status == "ok", record.error
+        assert store.read(run)[-1] == record
+        assert len(store.read(run)) == count
+        assert (run / record.artifacts["weights"]).is_file()
+        assert record.machine.threads == 1
+        assert (record.machine.environment or {})["OMP_NUM_THREADS"] == "1"  # as the worker has it, not this process
+        assert record.machine.libraries
+        assert record.machine.libraries.parallel_info
+        assert record.machine.processor
+        assert 0 < record.parent_cpu_s < record.duration_s
+        assert record.task.data is not None
+        assert record.task.data.name == "synthetic"
+        assert record.task.settings["lr"] > 0  # the model's recipe, filled in
+    assert [record.task.seed for record in store.read(run)] == [0, 1]
+    assert len(list((run / "logs").glob("*.log"))) == 2
+    assert not list((run / "logs").glob("*.json"))
+
+
+TIMEOUT_S = 100.0
+ENDINGS = {
+    "killed": ("failed", "SIGKILL", "was killed (SIGKILL)"),
+    "crashed": ("failed", "SIGSEGV", "crashed (SIGSEGV)"),
+    "exited": ("failed", None, "ended with exit status 7"),
+    "hung": ("timeout", None, "took longer than timeout_s"),
+    "starved": ("failed", None, "out of memory: "),
+    "raised": ("failed", None, "KeyError: 'surprise'"),
+}
+
+
+class Impatient(WorkerProcess):
+    """A worker whose time is over as soon as it hangs, so that no test depends on how long it takes to come so far."""
+
+    def messages(self, patience: Callable[[], float | None]) -> Iterator[dict[str, Any]]:
+        """Yield what it says until it has started its child, which it does before it hangs."""
+        first = patience()
+        assert first is not None
+        assert TIMEOUT_S / 2 < first <= TIMEOUT_S
+        while True:
+            try:
+                yield from super().messages(lambda: 0.1)
+                return
+            except TimeoutError:
+                if b"child" in self.log.read_bytes():
+                    raise
+
+
+@pytest.fixture(scope="module")
+def endings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
+    """Run every broken network and a sound one after them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+        tasks = ready(*(f"broken:{name}" for name in ENDINGS), "lenet", timeout_s=TIMEOUT_S)
+
+        def started(mode: str, request: str, **others: Any) -> WorkerProcess:
+            return (Impatient if "broken:hung" in request else WorkerProcess)(mode, request, **others)
+
+        patch.setattr("cnnperf.running.runner.WorkerProcess", started)
+        records = list(execute(tasks, tmp_path_factory.mktemp("run"), Unwatched()))
+    return {record.task.cell.model.name.removeprefix("broken:"): record for record in records}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_every_way_to_end_gives_a_record(endings: dict[str, Record], name: str) -> None:
+    """Status, signal and reason say what happened."""
+    status, signal, words = ENDINGS[name]
+    record = endings[name]
+    assert (record.status, record.signal) == (status, signal)
+    assert record.error is not None
+    assert words in record.error
+    assert not record.find("train.test_accuracy")
+
+
+def test_what_was_measured_before_a_failure_is_kept(endings: dict[str, Record]) -> None:
+    """A stage that raises has yielded what came before."""
+    assert endings["raised"].find("train.load_seconds")
+
+
+def test_the_run_goes_on_after_every_failure(endings: dict[str, Record]) -> None:
+    """What comes after a failure is measured all the same."""
+    assert endings["lenet"].status == "ok"
+
+
+def test_the_last_words_of_a_failure_are_kept(endings: dict[str, Record]) -> None:
+    """The log's end is in the record: what was printed, or the traceback."""
+    assert "last words" in endings["exited"].log_tail
+    assert any("raise KeyError" in line for line in endings["raised"].log_tail)
+    assert endings["lenet"].log_tail == ()
+
+
+def test_a_timeout_leaves_no_process_behind(endings: dict[str, Record]) -> None:
+    """The whole group is ended, children of the task too."""
+    [line] = [line for line in endings["hung"].log_tail if line.startswith("child ")]
+    child = int(line.split()[1])
+    assert has_ended(child)
+
+
+def test_a_process_that_is_killed_bounds_the_search_for_a_batch_size(tmp_path: Path) -> None:
+    """The system ends it for want of memory: what was measured stands, and a new process does the rest."""
+    infer = {"engines": ["torch"], "batch_sizes": "auto", "samples": 11, "seconds": 0.0, "test_images": 100}
+    tasks = ready("broken:greedy", stages=["infer"], infer=infer)
+    (record,) = execute(tasks, tmp_path, Unwatched())
+    assert record.status == "ok", record.error
+    assert [m.tags["batch_size"] for m in record.find("infer.latency")] == [1, 2, 4]
+    (largest,) = record.find("infer.largest_batch_size")
+    assert (largest.values, largest.tags["bound"]) == ((4,), "memory")
+    assert [m.tags["batch_size"] for m in record.find("infer.error_to_float64")] == [1, 2, 4]
+    assert len(record.find("infer.peak_bytes")) == 1
+    assert not store.kept_file(tmp_path, record.task).exists()
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_device_that_is_not_there_is_skipped_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing falls back in silence."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    [task] = ready("lenet", devices=["cuda"])
+    [record] = execute([task], tmp_path, Unwatched())
+    assert record.status == "skipped"
+    assert record.error is not None
+    assert "no CUDA device" in record.error
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_task_whose_need_failed_is_skipped_with_that_reason(tmp_path: Path) -> None:
+    """What follows a failure is a record that names the failure; it runs once the need has ended well."""
+    [broken], [sound] = ready("broken:raised"), ready("lenet")
+
+    def after(need: Ready) -> Ready:
+        return sound.model_copy(update={"task": sound.task.model_copy(update={"needs": (need.task.key,)})})
+
+    _, skipped, orphan = execute((broken, after(broken), after(sound)), tmp_path, Unwatched())
+    assert skipped.status == orphan.status == "skipped"
+    assert skipped.error == f"needs {broken.task.label}, which is failed: KeyError: 'surprise'"
+    assert orphan.error == "needs a task that has not run; run its stages together"
+    first, second = execute((sound, after(sound)), tmp_path, Unwatched())
+    assert (first.status, second.status) == ("ok", "ok")
+
+
+@pytest.mark.usefixtures("_here")
+def test_resume_runs_what_is_missing_failed_or_changed(tmp_path: Path) -> None:
+    """Ok and unchanged is not run again; everything else is."""
+    tasks = ready("lenet", {"name": "lenet", "pool": "max"})
+    run = tmp_path / "run"
+    assert len(pending(tasks, run)) == 2
+    [first, _] = execute(tasks, run, Unwatched())
+    assert pending(tasks, run) == ()
+    store.append(run, first.model_copy(update={"status": "failed"}))
+    assert [task.task.key for task in pending(tasks, run)] == [first.key]
+    changed = ready("lenet", {"name": "lenet", "pool": "max"}, train=TRAIN | {"steps": 5})
+    assert len(pending(changed, run)) == 2
+    assert list(execute(tasks[1:], run, Unwatched())) == []
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_torn_line_costs_its_task_only(tmp_path: Path) -> None:
+    """What a crash left of a line is gone before the next record is written, also while this run holds the lock."""
+    tasks = ready("lenet", {"name": "lenet", "pool": "max"})
+    list(execute(tasks, tmp_path, Unwatched()))
+    file = tmp_path / store.FILE
+    file.write_bytes(file.read_bytes()[:-40])
+    [again] = execute(tasks, tmp_path, Unwatched())
+    assert again.key == tasks[1].task.key
+    assert [record.key for record in store.read(tmp_path)] == [task.task.key for task in tasks]
+
+
+@pytest.mark.usefixtures("_here")
+def test_the_second_run_into_a_folder_is_refused(tmp_path: Path) -> None:
+    """A lock keeps two writers apart."""
+    with store.lock(tmp_path), pytest.raises(StoreError, match="another run is writing there"):
+        next(iter(execute(ready("lenet"), tmp_path, Unwatched())))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    """A file where the folder should be is a sentence, exit 2."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"cannot be written .*give another folder with --out") as caught:
+        next(iter(execute((), tmp_path / "file" / "run", Unwatched())))
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_full_disk_in_mid_run_keeps_what_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 1, a sentence with the cure, and the earlier records whole."""
+    tasks = ready("lenet", {"name": "lenet", "pool": "max"})
+    records = execute(tasks, tmp_path, Unwatched())
+    first = next(records)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store, "append", full)
+    with pytest.raises(RunError, match=r"No space left on device.*free disk space and resume") as caught:
+        next(records)
+    assert caught.value.exit_code == 1
+    assert store.read(tmp_path) == (first,)
+
+
+def test_an_interrupt_ends_the_child_and_keeps_the_records(tmp_path: Path) -> None:
+    """What is done is kept, what runs is ended, the lock is free again."""
+    tasks = ready("lenet", "broken:hung")
+    records: Iterator[Record] = execute(tasks, tmp_path, Unwatched())
+    first = next(records)
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        until(lambda: any(b"child" in log.read_bytes() for log in (tmp_path / "logs").glob("*hung*")))
+        os.kill(os.getpid(), 2)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        next(records)
+    assert store.read(tmp_path) == (first,)
+    assert [
+        child for child in psutil.Process().children(recursive=True) if "cnnperf.workers.task" in child.cmdline()
+    ] == []
+    with store.lock(tmp_path):
+        pass
+
+
+def test_a_new_folder_is_named_after_suite_time_and_host(tmp_path: Path) -> None:
+    """`<results>/<suite>/<utc>-<host>`."""
+    folder = new_folder(suite("lenet"), tmp_path)
+    assert folder.parent == tmp_path / "x"
+    assert folder.name[8] == "T"
+
+
+def test_a_folder_that_holds_a_run_is_not_made_again(tmp_path: Path) -> None:
+    """It is refused; an empty one is taken, and a new one where none is named."""
+    assert folder_to_make(suite("lenet"), tmp_path) == tmp_path
+    assert folder_to_make(suite("lenet"), None).parent == Path("results/x")
+    (tmp_path / store.FILE).write_text("")
+    with pytest.raises(UsageError, match="already holds a run; give another folder"):
+        folder_to_make(suite("lenet"), tmp_path)

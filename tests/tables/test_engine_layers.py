@@ -1,0 +1,122 @@
+"""Torch's layers beside an engine's kernels: groups that share no layer, and sums that stay what they were."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from statistics import median
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnperf.record import Measurement, Record
+from cnnperf.tables.engine_layers import Group, grouped, joins, leaves
+from cnnperf.tables.layers import layer_table
+
+
+def node(layer: str, *seconds: float, operator: str = "Conv", **tags: bool) -> Measurement:
+    """Return the times of one node, or of one torch layer."""
+    return Measurement(
+        metric="infer.node_time",
+        unit="s",
+        better="lower",
+        values=seconds,
+        tags={"engine": "any", "batch_size": 8, "layer": layer, "operator": operator, **tags},
+    )
+
+
+TORCH = (
+    node("conv1", 3.0, operator="Conv2d"),
+    node("bn1", 1.0, operator="BatchNorm2d"),
+    node("act1", 1.0, 1.0, 7.0, operator="ReLU"),
+    node("block.conv", 4.0, operator="Conv2d"),
+    node("drop", 0.5, operator="Dropout"),
+    node("(unattributed)", 0.25, operator=""),
+)
+
+
+def groups(*nodes: Measurement, of_torch: tuple[Measurement, ...] = TORCH) -> dict[str, Group]:
+    """Return groups by name."""
+    return {group.name: group for group in grouped(nodes, of_torch)}
+
+
+def test_a_fused_node_stands_beside_all_that_it_covers() -> None:
+    """Torch's seconds of three layers, as medians, over the kernel's."""
+    found = groups(node("bn1+conv1+act1", 2.0, 2.0, 9.0))["conv1+bn1+act1"]
+    assert (found.torch_s, found.engine_s, found.speedup) == (5.0, 2.0, 2.5)
+    assert (found.kinds, found.operators) == (["Conv2d", "BatchNorm2d", "ReLU"], ["Conv"])
+
+
+def test_nodes_that_share_a_layer_are_one_group() -> None:
+    """A layout reorder before a convolution is that convolution's, and named."""
+    found = groups(node("conv1", 0.5, operator="ReorderInput", reorder=True), node("conv1+act1", 2.0), node("bn1", 1.0))
+    assert list(found)[:2] == ["conv1+act1", "bn1"]
+    assert (found["conv1+act1"].engine_s, found["conv1+act1"].reorder_s) == (2.5, 0.5)
+    assert found["conv1+act1"].operators == ["ReorderInput", "Conv"]
+
+
+def test_a_container_joins_nothing() -> None:
+    """The sum in a block's forward stands by itself, and does not tie to one group what it is fused with."""
+    found = groups(node("block.conv+block", 2.0), node("block", 1.0, operator="Add"), node("conv1+(network)", 1.0))
+    assert (found["block.conv"].engine_s, found["conv1"].engine_s) == (2.0, 1.0)
+    assert (found["block"].engine_s, found["block"].torch_s) == (1.0, None)
+
+
+def test_a_containers_own_work_stands_behind_its_last_layer() -> None:
+    """In the order of execution, and not behind the whole network; what is no layer's comes last."""
+    found = groups(node("(network)", 1.0, operator="Mul"), node("block", 1.0, operator="Add"), node("conv1", 1.0))
+    names = list(found)
+    assert names[names.index("block.conv") : names.index("drop") + 1] == ["block.conv", "block", "drop"]
+    assert set(names[-2:]) == {"(network)", "(unattributed)"}
+
+
+def test_a_layer_that_needs_no_kernel_has_no_seconds() -> None:
+    """It is shown, so that torch's seconds add up."""
+    found = groups(node("conv1+bn1", 2.0))
+    assert (found["drop"].torch_s, found["drop"].engine_s, found["drop"].operators) == (0.5, None, [])
+    assert found["(unattributed)"].speedup is None
+
+
+def test_without_torch_names_tell_the_leaves() -> None:
+    """A name that stands before another's dot is a container."""
+    assert leaves(["block.conv", "block", "(network)", "conv1"]) == ["block.conv", "conv1"]
+    found = groups(node("block.conv+block", 2.0), node("block+conv1", 1.0), of_torch=())
+    assert list(found) == ["block.conv", "conv1"]
+    assert found["conv1"].torch_s is None
+
+
+LAYERS = st.lists(st.sampled_from(["conv1", "bn1", "act1", "block.conv", "drop", "block", "(network)"]), min_size=1)
+SECONDS = st.floats(1e-9, 1e3)
+
+
+@given(st.lists(st.tuples(LAYERS, SECONDS), max_size=12))
+def test_sums_are_what_they_were(drawn: list[tuple[list[str], float]]) -> None:
+    """However nodes and layers overlap, none is lost and none is counted twice."""
+    nodes = [node("+".join(dict.fromkeys(layers)), seconds) for layers, seconds in drawn]
+    found = list(grouped(nodes, TORCH))
+    of_torch = [group.torch_s for group in found if group.torch_s is not None]
+    of_engine = [group.engine_s for group in found if group.engine_s is not None]
+    assert math.isclose(math.fsum(of_torch), math.fsum(median(m.values) for m in TORCH))
+    assert math.isclose(math.fsum(of_engine), math.fsum(seconds for _, seconds in drawn), abs_tol=1e-12)
+    names = [name for group in found for name in group.layers if name in ("conv1", "bn1", "act1", "block.conv")]
+    assert len(names) == len(set(names))
+
+
+def test_rows_stand_in_the_table_of_layers(trained: Callable[..., Record]) -> None:
+    """One a group, with the mapped share, torch's seconds from the record of torch in the same cell."""
+
+    def inferred(engine: str, *measured: Measurement) -> Record:
+        record = trained(measured=measured)
+        task = record.task.model_copy(update={"stage": "infer", "variant": {"engine": engine}})
+        return record.model_copy(update={"task": task, "key": task.key, "measurements": measured})
+
+    share = Measurement(
+        metric="infer.mapped_share", unit="1", better="higher", values=(0.995,), tags={"engine": "x", "batch_size": 8}
+    )
+    records = {"suite/run": (inferred("torch", *TORCH), inferred("onnxruntime", node("conv1+bn1+act1", 2.0), share))}
+    (join,) = joins(records)
+    assert (join.total("torch_s"), join.total("engine_s"), join.mapped_share) == (9.75, 2.0, 0.995)
+    rows = layer_table(records).rows
+    assert [row["layer"] for row in rows] == ["conv1+bn1+act1", "block.conv", "drop", "(unattributed)"]
+    assert (rows[0]["engine"], rows[0]["forward_s"], rows[0]["engine_speedup"]) == ("onnxruntime", 5.0, 2.5)
+    assert (rows[0]["engine_share"], rows[1]["engine_share"], rows[0]["mapped_share"]) == (1.0, None, 0.995)

@@ -1,0 +1,508 @@
+"""The table of engines: speed-ups from pairs, who may be called best, and what is shown and not ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnperf.record import Measurement, Record
+from cnnperf.reports import _readable
+from cnnperf.tables.engines import COLUMNS, GROUP, PLOT, engine_table, is_undecided
+from cnnperf.tables.leaderboard import leaderboard
+from cnnperf.tables.table import Column, Report, Row
+
+Trained = Callable[..., Record]
+
+
+@pytest.fixture
+def engine(trained: Trained) -> Callable[..., Record]:
+    """Return a maker of an engine's record."""
+
+    def make(
+        name: str,
+        latency: Sequence[float],
+        ratios: Sequence[float] = (),
+        *,
+        accuracy: float | None = 0.5,
+        n: int = 1000,
+        batch_size: int = 8,
+        samples: Sequence[Sequence[float]] = (),
+        error: str | None = None,
+        **changes: Any,
+    ) -> Record:
+        tags = {"engine": name, "batch_size": batch_size}
+        measured = [
+            Measurement(metric="infer.latency", unit="s", better="lower", values=tuple(latency), tags=tags),
+            Measurement(metric="infer.error_to_float64", unit="1", better="lower", values=(1e-7,), tags=tags),
+        ]
+        if accuracy is not None:
+            measured.append(
+                Measurement(
+                    metric="infer.test_accuracy",
+                    unit="fraction",
+                    better="higher",
+                    values=(accuracy,),
+                    tags={"engine": name, "n": n},
+                )
+            )
+        for pair, ratios_of_pair in enumerate(samples):
+            for side, values in (("baseline", tuple(ratios_of_pair)), ("candidate", (1.0,) * len(ratios_of_pair))):
+                on = {**tags, "pair": pair, "side": side}
+                measured.append(Measurement(metric="infer.pair_seconds", unit="s", better=None, values=values, tags=on))
+        if ratios:
+            measured.append(
+                Measurement(metric="infer.speedup", unit="1", better="higher", values=tuple(ratios), tags=tags)
+            )
+        record = trained(**changes)
+        task = record.task.model_copy(update={"stage": "infer", "variant": {"engine": name}})
+        status = "failed" if error else "ok"
+        made = record.model_copy(
+            update={"task": task, "status": status, "error": error, "measurements": tuple(measured)}
+        )
+        return made.model_copy(update={"key": task.key})
+
+    return make
+
+
+Engine = Callable[..., Record]
+
+
+def rows_of(*records: Record) -> dict[str, Row]:
+    """Return the rows of one run by engine."""
+    return {row["engine"]: row for row in engine_table({"suite/run": records}).rows}
+
+
+def test_six_pairs_give_an_interval_and_a_best_engine(engine: Engine) -> None:
+    """Hodges–Lehmann of the pairs; with six of them the exact 95 % interval is their whole range."""
+    ratios = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05]
+    rows = rows_of(engine("torch", [0.026] * 3), engine("onnxruntime", [0.013] * 3, ratios))
+    found = rows["onnxruntime"]
+    assert found["speedup"] == pytest.approx(2.0, rel=0.01)
+    assert (found["speedup_low"], found["speedup_high"]) == pytest.approx((1.9, 2.1))
+    assert (found["speedup_pairing"], found["best"]) == ("paired", "yes")
+    assert (rows["torch"]["speedup"], rows["torch"]["best"]) == (1.0, None)
+    assert found["images_per_s"] == pytest.approx(8 / 0.013)
+
+
+def test_an_interval_that_holds_one_makes_no_engine_best(engine: Engine) -> None:
+    """Two engines that are the same are told apart by nothing."""
+    ratios = [1.02, 0.99, 1.01, 0.98, 1.03, 1.0]
+    rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.02] * 3, ratios))
+    assert rows["onnxruntime"]["speedup_low"] < 1 < rows["onnxruntime"]["speedup_high"]
+    assert {row["best"] for row in rows.values()} == {None}
+
+
+def test_the_best_engine_is_proved_faster_than_the_next(engine: Engine) -> None:
+    """Both beat torch; the first is best only where their intervals lie apart."""
+    steady = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05]
+    near, far = [each - 0.1 for each in steady], [each - 0.5 for each in steady]
+    for second, best in ((near, None), (far, "yes")):
+        rows = rows_of(
+            engine("torch", [0.02] * 3),
+            engine("onnxruntime", [0.010] * 3, steady),
+            engine("torch_compile", [0.02 / median(second)] * 3, second),
+        )
+        assert {row["speedup_flags"] for row in rows.values()} == {None}
+        assert (rows["onnxruntime"]["best"], rows["torch_compile"]["best"]) == (best, None)
+
+
+def test_torch_itself_is_best_where_all_others_are_proved_slower(engine: Engine) -> None:
+    """Its speed-up is one by definition, and theirs lie below."""
+    slower = [0.9, 0.8, 0.85, 0.8, 0.9, 0.7]
+    rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.025] * 3, slower))
+    assert (rows["torch"]["best"], rows["onnxruntime"]["best"]) == ("yes", None)
+
+
+def test_pairs_give_an_interval_without_a_row_of_torch(engine: Engine) -> None:
+    """Each pair has a torch of its own."""
+    (row,) = rows_of(engine("onnxruntime", [0.013] * 3, [1.9, 2.0, 2.1, 2.0, 1.95, 2.05])).values()
+    assert (row["speedup_pairing"], row["best"]) == ("paired", None)
+
+
+def test_the_engines_of_an_onnx_file_are_compared_with_onnxruntime(engine: Engine) -> None:
+    """There is no torch to compare them with."""
+    records = [
+        engine(name, [s] * 3, model="some.onnx") for name, s in (("onnxruntime", 0.02), ("onnxruntime_int8", 0.01))
+    ]
+    rows = rows_of(*records)
+    assert (rows["onnxruntime"]["speedup"], rows["onnxruntime_int8"]["speedup"]) == (1.0, pytest.approx(2.0))
+
+
+def of_sizes(engine: Engine, calls: dict[int, Sequence[float]]) -> Record:
+    """Make one record of these calls by batch size."""
+    records = [engine("torch", each, batch_size=size) for size, each in calls.items()]
+    return records[0].model_copy(update={"measurements": tuple(m for r in records for m in r.measurements)})
+
+
+def test_scenarios_are_those_of_mlperf(engine: Engine) -> None:
+    """Single stream is batch 1, where its calls support a p90; offline has the most images in all over all seconds.
+
+    One call of the batch of 32 took 100 times as long as the others: its median hides that, the total does not.
+    """
+    calls = {1: [0.001] * 64, 8: [0.004] * 64, 32: [0.010] * 63 + [1.0]}
+    rows = engine_table({"suite/run": (of_sizes(engine, calls),)}).rows
+    assert [row["scenario"] for row in rows] == ["single_stream", "offline", None]
+    assert rows[2]["images_per_s"] > rows[1]["images_per_s"]
+    assert rows[2]["total_images_per_s"] == pytest.approx(32 * 64 / 1.63)
+    assert rows[0]["latency_p90_s"] == pytest.approx(0.001)
+    few, only = (engine_table({"suite/run": (of_sizes(engine, {1: [0.001] * n}),)}).rows[0] for n in (63, 64))
+    assert (few["scenario"], only["scenario"]) == ("offline", "single_stream offline")
+
+
+def test_an_engine_that_ended_before_its_accuracy_is_not_ranked(engine: Engine) -> None:
+    """Such as one whose output became NaN on some image."""
+    rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, accuracy=None, error="not finite"))
+    assert (rows["onnxruntime"]["parity"], rows["onnxruntime"]["pareto"]) == (None, None)
+
+
+def test_what_a_speed_up_stands_on_has_three_words(engine: Engine) -> None:
+    """Six pairs, one to five, or none: two processes that never met."""
+    for ratios, word in (([1.5] * 6, "paired"), ([1.5] * 5, "few pairs"), ([1.5], "few pairs"), ((), "separate")):
+        rows = rows_of(engine("torch", [0.03] * 3), engine("onnxruntime", [0.02] * 3, ratios))
+        assert rows["onnxruntime"]["speedup_pairing"] == word
+        assert rows["torch"]["speedup_pairing"] is None
+
+
+def test_few_pairs_prove_nothing(engine: Engine) -> None:
+    """Their own ratio stands without an interval, even where two separate medians say the opposite."""
+    rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.025] * 3, [1.5] * 5))
+    found = rows["onnxruntime"]
+    assert (found["speedup"], found["speedup_pairs"]) == (pytest.approx(1.5), 5)
+    assert (found["speedup_low"], found["best"], found["pareto"]) == (None, None, None)
+
+
+def test_no_engine_is_best_for_its_separate_latencies(engine: Engine) -> None:
+    """Not in two repeats, in which one is the faster twice half of the time; nor beside one that has no interval."""
+
+    def repeats(name: str, *latencies: float) -> list[Record]:
+        return [engine(name, [latency] * 3, repeat=i) for i, latency in enumerate(latencies)]
+
+    rows = rows_of(*repeats("torch", 0.02, 0.03), *repeats("onnxruntime", 0.01, 0.01))
+    assert {row["best"] for row in rows.values()} == {None}
+    fast = engine("onnxruntime", [0.01] * 3, [2.0] * 6)
+    rows = rows_of(engine("torch", [0.02] * 3), fast, engine("torch_compile", [0.015] * 3))
+    assert {row["best"] for row in rows.values()} == {None}
+
+
+STEADY = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05]
+
+
+@pytest.mark.parametrize(
+    ("torch_s", "ratios", "flags"),
+    [
+        (0.020, STEADY, None),
+        (0.0215, STEADY, "disagrees with separate latencies"),
+        (0.020, [1.2, 1.22, 1.18, 2.4, 2.43, 2.38], "bimodal"),
+        (0.030, [1.2, 1.22, 1.18, 2.4, 2.43, 2.38], "bimodal, disagrees with separate latencies"),
+        (0.0258, [1.76, 2.36, 2.43, 2.45, 2.50, 2.55], "disagrees with separate latencies"),
+        (0.0186, [1.13, 1.15, 1.17, 1.90, 1.94, 1.96], "bimodal"),
+        (0.020, [1.99, 2.0, 2.0, 2.04, 2.04, 2.04], None),
+        (0.020, [2.0, 2.0, 2.02, 2.01, 2.0, 1.2], None),
+    ],
+    ids=["agrees", "disagrees", "two modes", "both", "resnet 32", "vgg 1", "modes 2 % apart", "one odd pair"],
+)
+def test_a_speed_up_that_is_not_what_it_seems_is_flagged(
+    engine: Engine, torch_s: float, ratios: list[float], flags: str | None
+) -> None:
+    """Its pairs have two modes, or its interval does not hold the ratio of the latencies that stand in the rows."""
+    rows = rows_of(engine("torch", [torch_s] * 3), engine("onnxruntime", [0.010] * 3, ratios))
+    assert (rows["onnxruntime"]["speedup_flags"], rows["torch"]["speedup_flags"]) == (flags, None)
+    (column,) = [column for column in COLUMNS if column.name == "speedup"]
+    assert (rows["onnxruntime"]["best"] == "yes") == (flags is None)
+    assert (rows["onnxruntime"]["pareto"] == "yes") == (flags is None)
+    assert _readable.best(column, [*rows.values()]) == [False, flags is None]
+
+
+def test_pairs_whose_samples_have_two_modes_are_flagged(engine: Engine) -> None:
+    """In two of six pairs the engine was now and then half as fast; their medians alone show nothing."""
+    random = np.random.default_rng(1)
+    steady = [2 + 0.02 * random.normal(size=30) for _ in range(6)]
+    torn = [np.where(np.arange(30) % 5 < 2, each / 2, each) for each in steady]
+    for divided, flags in ((0, None), (1, None), (2, "bimodal"), (6, "bimodal")):
+        samples = [*torn[:divided], *steady[divided:]]
+        pairs = [float(np.median(each)) for each in samples]
+        rows = rows_of(engine("torch", [0.02]), engine("onnxruntime", [0.01], pairs, samples=samples))
+        assert rows["onnxruntime"]["speedup_flags"] in (flags, f"{flags}, disagrees with separate latencies"), divided
+
+
+@pytest.mark.parametrize(
+    ("layers", "share"), [((0.0006, 0.0005), 1.1), ((0.0006, 0.0008), 1.4), ((0.0004,), 0.4), ((), None)]
+)
+def test_layers_that_do_not_add_up_to_the_latency_are_flagged(
+    engine: Engine, layers: tuple[float, ...], share: float | None
+) -> None:
+    """Of a call of 1 ms, at the batch size at which they were timed; without them there is neither share nor flag."""
+    times = [
+        Measurement(
+            metric="infer.node_time",
+            unit="s",
+            better="lower",
+            values=(s,) * 3,
+            tags={"batch_size": 32, "layer": str(n)},
+        )
+        for n, s in enumerate(layers)
+    ]
+    for batch_size, wanted in ((1, None), (32, share)):
+        found = engine("onnxruntime", [0.001] * 3, batch_size=batch_size)
+        row = rows_of(found.model_copy(update={"measurements": (*found.measurements, *times)}))["onnxruntime"]
+        assert row["layers_share"] == (wanted and pytest.approx(wanted))
+        assert bool(row["layers_flag"]) == (wanted in (1.4, 0.4))
+
+
+def test_the_mark_of_doubt_has_its_footnote(engine: Engine) -> None:
+    """In a cell, and below the table the engine, its batch and why."""
+    table = engine_table({"suite/run": (engine("torch", [0.03]), engine("onnxruntime", [0.010], STEADY))})
+    (column,) = [column for column in COLUMNS if column.name == "speedup"]
+    cells = [_readable.cell(column, row) for row in table.rows]
+    assert cells == ["1.00", "2.00 [1.90–2.10] †"]
+    assert _readable.footnotes(table) == ["† lenet onnxruntime batch 8: speed-up: disagrees with separate latencies"]
+
+
+def test_an_engine_is_best_only_above_what_a_doubtful_one_may_reach(engine: Engine) -> None:
+    """The other's pairs say 1.5 and its separate latency 1.8, below the first's interval, or 2.5, above it."""
+    for separate, best in ((1.8, "yes"), (2.5, None)):
+        doubtful = engine("torch_compile", [0.02 / separate], [1.5, 1.49, 1.51, 1.5, 1.52, 1.48])
+        rows = rows_of(engine("torch", [0.02]), engine("onnxruntime", [0.01], STEADY), doubtful)
+        assert rows["torch_compile"]["speedup_flags"] == "disagrees with separate latencies"
+        assert (rows["onnxruntime"]["best"], rows["torch_compile"]["best"]) == (best, None)
+
+
+def test_failed_parity_is_shown_and_not_ranked(engine: Engine) -> None:
+    """Neither best nor on the front, its figures there."""
+    broken = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="onnxruntime: parity failed at batch size 1: …")
+    rows = rows_of(engine("torch", [0.02] * 3), broken)
+    found = rows["onnxruntime"]
+    assert (found["parity"], found["status"], found["best"], found["pareto"]) == ("failed", "failed", None, None)
+    assert found["latency_s"] == 0.01
+    assert rows["torch"]["pareto"] is None, "it has no rival left"
+
+
+def test_an_engine_that_failed_after_its_parity_is_not_ranked(engine: Engine) -> None:
+    """Such as one with a node that another provider ran, or a side of a pair that crashed; nothing of it is marked."""
+    foreign = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="asked for CUDA, and the CPU ran the node conv1")
+    rows = rows_of(engine("torch", [0.02] * 3), foreign)
+    assert [rows["onnxruntime"][name] for name in ("best", "pareto")] == [None, None]
+    columns = [column for column in COLUMNS if column.better]
+    assert not any(_readable.best(column, [*rows.values()])[1] for column in columns)
+
+
+def test_what_failed_parity_is_never_marked_the_best_of_a_column(engine: Engine) -> None:
+    """Nor is it a rival for those that did not."""
+    broken = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="onnxruntime: parity failed at batch size 1: …")
+    rows = engine_table({"suite/run": (engine("torch", [0.02] * 3), engine("torch_compile", [0.03] * 3), broken)}).rows
+    of_speed = [{**row, "speed": speed} for row, speed in zip(rows, (2, 1, 3), strict=True)]
+    assert _readable.best(Column("speed", unit="count", better="higher"), of_speed) == [True, False, False]
+
+
+def marks(column: str, *records: Record) -> list[bool]:
+    """Tell which rows of a table of engines are marked in one column."""
+    (found,) = [each for each in COLUMNS if each.name == column]
+    return _readable.best(found, engine_table({"suite/run": records}).rows)
+
+
+def test_speeds_measured_apart_are_marked_from_four_repeats_on(engine: Engine) -> None:
+    """Of one process nothing is known of how much processes differ: 28.3 k beside 28.3 k; of three too little."""
+
+    def repeats(name: str, latency: float, n: int) -> list[Record]:
+        return [engine(name, [latency * (1 + i / 100)] * 3, repeat=i) for i in range(n)]
+
+    for n, expected in ((1, [False, False]), (3, [False, False]), (4, [False, True])):
+        assert marks("images_per_s", *repeats("torch", 0.02, n), *repeats("onnxruntime", 0.01, n)) == expected
+    assert marks("images_per_s", *repeats("torch", 0.0102, 4), *repeats("onnxruntime", 0.01, 4)) == [False] * 2
+
+
+def test_accuracies_are_marked_with_all_that_their_interval_reaches(engine: Engine) -> None:
+    """47.6 % over 46.9 % of 1,000 images is no lead; over 40 % it is."""
+    accuracies = {"torch": 0.40, "onnxruntime": 0.469, "onnxruntime_int8": 0.476}
+    records = [engine(name, [0.02], accuracy=accuracy) for name, accuracy in accuracies.items()]
+    assert marks("test_accuracy", *records) == [False, True, True]
+    assert marks("test_accuracy", *records[1:]) == [False, False], "nothing is told apart"
+    row = rows_of(engine("torch", [0.02], accuracy=0.469))["torch"]
+    assert (row["test_accuracy_low"], row["test_accuracy_high"]) == pytest.approx((0.438, 0.500), abs=5e-4)
+
+
+def test_latencies_have_their_quartiles_and_the_range_of_repeats(engine: Engine) -> None:
+    """Quartiles of all calls; a range only of several processes."""
+    row = rows_of(engine("torch", [0.01, 0.02, 0.03, 0.04, 0.05]))["torch"]
+    names = ("latency_q25_s", "latency_s", "latency_q75_s", "latency_min_s", "latency_max_s", "images_per_s_min")
+    assert [row[name] for name in names] == [pytest.approx(s) for s in (0.02, 0.03, 0.04)] + [None] * 3
+    row = rows_of(*(engine("torch", [s] * 3, repeat=i) for i, s in enumerate((0.01, 0.02))))["torch"]
+    assert (row["latency_min_s"], row["latency_max_s"]) == (0.01, 0.02)
+    assert (row["images_per_s_min"], row["images_per_s_max"]) == (400, 800)
+
+
+def test_repeats_are_those_that_hold_the_latency(engine: Engine) -> None:
+    """One that failed before it was timed is none of them; where none was timed there is no number."""
+    timed = [engine("torch", [0.02] * 3, repeat=i) for i in range(2)]
+    failed = engine("torch", [0.02] * 3, repeat=2, error="boom").model_copy(update={"measurements": ()})
+    row = rows_of(*timed, failed)["torch"]
+    assert (row["repeats"], row["status"], row["latency_s"]) == (2, "ok 2/3", 0.02)
+    assert rows_of(failed)["torch"]["repeats"] is None
+
+
+def test_the_front_holds_what_no_other_engine_is_proved_to_beat(engine: Engine) -> None:
+    """Slower than another and no more accurate is off it; slower and more accurate beyond doubt is on it."""
+    slow = [0.7, 0.71, 0.69, 0.7, 0.72, 0.68]
+    rows = rows_of(
+        engine("torch", [0.02] * 3, accuracy=0.6),
+        engine("onnxruntime", [0.01] * 3, STEADY, accuracy=0.5),
+        engine("onnxruntime_int8", [0.02 / 0.7] * 3, slow, accuracy=0.55),
+    )
+    assert [rows[name]["pareto"] for name in ("torch", "onnxruntime", "onnxruntime_int8")] == ["yes", "yes", "no"]
+
+
+def test_no_front_is_drawn_from_noise(engine: Engine) -> None:
+    """0.7 points of 1,000 images keep nothing on it; a speed-up whose interval holds 1 drops nothing from it."""
+    even = [1.02, 0.99, 1.01, 0.98, 1.03, 1.0]
+    torch = engine("torch", [0.02] * 3, accuracy=0.476)
+    rows = rows_of(torch, engine("onnxruntime", [0.02] * 3, even, accuracy=0.469))
+    assert [row["pareto"] for row in rows.values()] == ["yes", "yes"]
+    rows = rows_of(torch, engine("onnxruntime", [0.01] * 3, STEADY, accuracy=0.469))
+    assert [row["pareto"] for row in rows.values()] == ["no", "yes"]
+
+
+def test_without_pairs_there_is_no_front(engine: Engine) -> None:
+    """Neither between engines measured apart, nor between networks, which never take turns."""
+    records = [engine("torch", [0.02]), engine("onnxruntime", [0.01]), engine("torch", [0.001], model="mlp")]
+    assert {row["pareto"] for row in engine_table({"suite/run": records}).rows} == {None}
+
+
+def test_unlike_machines_are_in_no_group_and_no_plot_together(
+    engine: Engine, on: Trained, unlike_hardware: tuple[str, dict[str, Any], dict[str, Any]]
+) -> None:
+    """Two of one name and unlike hardware have each a group, and a plot, of their own."""
+    device, facts, others = unlike_hardware
+    first, second = (engine("torch", [0.02], model=model, device=device) for model in ("nin", "mlp"))
+    for machine, groups in ((facts, 1), (others, 2)):
+        rows = engine_table({"suite/run": (on(first, **facts), on(second, **machine))}).rows
+        for names in (PLOT, [name for name in GROUP if name != "model"]):
+            assert len({tuple(row[name] for name in names) for row in rows}) == groups
+
+
+def test_logits_are_told_from_torch_s_by_their_largest_difference(engine: Engine) -> None:
+    """In float32 and in float64, as it is and in units of the largest logit; the worst batch size counts."""
+    figures = {
+        "max_difference": (3e-5, 2e-5),
+        "relative_difference": (3e-6, 2e-6),
+        "max_error_to_float64": (5e-5, 4e-5),
+        "torch_error_to_float64": (2e-7, 1e-7),
+    }
+    record = engine("onnxruntime", [0.01] * 3)
+    more = tuple(
+        Measurement(metric=f"infer.{name}", unit="1", better="lower", values=(value,), tags={"batch_size": batch_size})
+        for name, values in figures.items()
+        for batch_size, value in enumerate(values, 1)
+    )
+    record = record.model_copy(update={"measurements": record.measurements + more})
+    found = rows_of(record)["onnxruntime"]
+    assert {name: found[name] for name in figures} == {name: max(values) for name, values in figures.items()}
+    assert rows_of(engine("torch", [0.02] * 3))["torch"]["max_error_to_float64"] is None
+
+
+def counted(record: Record, lost: int, gained: int, images: int, *, is_exact: bool = False) -> Record:
+    """Add the images that only one side has right; an exact engine has a count of other classes too."""
+    counts = {"right_in_torch_only": lost, "right_in_engine_only": gained}
+    counts |= {"class_disagreements": 0} if is_exact else {}
+    more = tuple(
+        Measurement(metric=f"infer.{name}", unit="count", better=None, values=(count,), tags={"n": images})
+        for name, count in counts.items()
+    )
+    settings = {**record.task.settings, "max_accuracy_drop": 0.02}
+    task = record.task.model_copy(update={"settings": settings})
+    return record.model_copy(update={"task": task, "measurements": record.measurements + more})
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "images", "parity"), [(33, 27, 2000, "ok"), (30, 12, 1000, "undecided"), (70, 4, 2000, "failed")]
+)
+def test_an_engine_of_another_precision_is_ranked_where_its_drop_is_within_the_limit(
+    engine: Engine, lost: int, gained: int, images: int, parity: str
+) -> None:
+    """By the upper end of its interval; one that holds the limit is shown with the images that would decide."""
+    rows = rows_of(
+        engine("torch", [0.02] * 3), counted(engine("onnxruntime_int8", [0.01] * 3, [2.0] * 6), lost, gained, images)
+    )
+    found = rows["onnxruntime_int8"]
+    assert found["parity"] == parity
+    assert found["accuracy_drop_low"] < (lost - gained) / images < found["accuracy_drop_high"]
+    assert (found["right_in_torch_only"], found["right_in_engine_only"]) == (lost, gained)
+    assert (found["best"], found["pareto"]) == (("yes", "yes") if parity == "ok" else (None, None))
+    assert (found["images_to_decide"] is not None) == (parity == "undecided")
+    if parity == "undecided":
+        words = f"about {found['images_to_decide']:,} would decide (test_images)"
+        assert found["reason"].startswith("parity undecided: on 1,000 test images the accuracy drops by 0.")
+        assert words in found["reason"]
+
+
+def test_an_exact_engine_answers_for_its_classes(engine: Engine) -> None:
+    """Few images leave a wide interval, and nothing undecided."""
+    rows = rows_of(engine("torch", [0.02] * 3), counted(engine("onnxruntime", [0.01] * 3), 0, 0, 40, is_exact=True))
+    found = rows["onnxruntime"]
+    assert found["accuracy_drop_high"] > 0.02
+    assert (found["parity"], found["class_disagreements"], found["reason"]) == ("ok", 0, None)
+
+
+def test_the_repeat_with_the_largest_drop_counts(engine: Engine) -> None:
+    """One that is undecided leaves all undecided, and its drop is shown with its interval."""
+    records = []
+    for i, lost in enumerate((12, 12, 30)):
+        record = counted(engine("onnxruntime_int8", [0.01] * 3, repeat=i), lost, 12, 1000)
+        drop = Measurement(metric="infer.accuracy_drop", unit="1", better="lower", values=((lost - 12) / 1000,))
+        records.append(record.model_copy(update={"measurements": (*record.measurements, drop)}))
+    found = rows_of(*records)["onnxruntime_int8"]
+    assert (found["parity"], found["right_in_torch_only"]) == ("undecided", 30)
+    assert found["accuracy_drop"] == pytest.approx(0.018)
+    assert found["accuracy_drop_low"] < 0.018 < found["accuracy_drop_high"]
+
+
+def test_records_without_counts_are_shown_as_they_were_judged(engine: Engine) -> None:
+    """Those of an older version: there is no interval."""
+    found = rows_of(engine("onnxruntime_int8", [0.01] * 3))["onnxruntime_int8"]
+    assert (found["parity"], found["accuracy_drop_low"], found["images_to_decide"]) == ("ok", None, None)
+
+
+def test_a_report_tells_whether_a_parity_is_undecided(engine: Engine) -> None:
+    """Commands that ran engines end in 3 then."""
+    for lost, told in ((33, False), (60, True)):
+        table = engine_table({"suite/run": (counted(engine("onnxruntime_int8", [0.01] * 3), lost, 27, 2000),)})
+        assert is_undecided(Report((table,), ())) == told
+    assert not is_undecided(Report((), ()))
+
+
+def test_a_percentile_needs_calls_that_support_it(engine: Engine) -> None:
+    """64 equal calls support a p90 and no p99; 128 that drift support neither."""
+    row = rows_of(engine("torch", [0.02] * 64))["torch"]
+    assert (row["latency_p90_s"], row["latency_p99_s"]) == (pytest.approx(0.02), None)
+    row = rows_of(engine("torch", np.linspace(0.01, 0.02, 128).tolist()))["torch"]
+    assert (row["latency_p90_s"], row["latency_s"]) == (None, pytest.approx(0.015))
+
+
+def test_the_leaderboard_says_at_which_batch_sizes_its_best_engine_stands(trained: Trained, engine: Engine) -> None:
+    """Latency where it is first best, throughput where it is largest, best there or not."""
+    sizes = {4: 0.004, 64: 0.016}
+    fast = [
+        engine("onnxruntime", [s] * 3, [2.0] * 6 if size == 4 else (), batch_size=size) for size, s in sizes.items()
+    ]
+    slow = [engine("torch", [2 * s] * 3, batch_size=size) for size, s in sizes.items()]
+    merged = [
+        first.model_copy(update={"measurements": first.measurements + second.measurements})
+        for first, second in (fast, slow)
+    ]
+    records = {"suite/run": (trained(), *merged)}
+    (row,) = leaderboard(records, engine_table(records)).rows
+    assert (row["best_engine_batch_size"], row["best_engine_latency_s"]) == (4, 0.004)
+    assert (row["best_engine_offline_batch_size"], row["best_engine_images_per_s"]) == (64, pytest.approx(4000))
+
+
+def test_the_leaderboard_names_the_best_engine(trained: Trained, engine: Engine) -> None:
+    """Its columns are there where engines ran, and nowhere else."""
+    records = {"suite/run": (trained(), engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, [2.0] * 6))}
+    (row,) = leaderboard(records, engine_table(records)).rows
+    assert (row["best_engine"], row["best_engine_latency_s"], row["best_engine_parity"]) == ("onnxruntime", 0.01, "ok")
+    assert (row["best_engine_batch_size"], row["best_engine_offline_batch_size"]) == (8, 8)
+    (row,) = leaderboard(records).rows
+    assert "best_engine" not in row

@@ -1,0 +1,133 @@
+"""Records of the profile stage become rows, a row a layer, that add up."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from cnnperf.record import Measurement, Record
+from cnnperf.reports._layers import bar, folded, remarks, sentences, write
+from cnnperf.tables.layers import layer_table, profiles
+from cnnperf.tables.profiles import profile_table
+
+
+def test_a_layer_has_a_row_with_all_that_was_measured(profiled: Record) -> None:
+    """Medians of the samples, FLOPs twice the MACs, rates, the roofline; what was not measured is absent."""
+    rows = {row["layer"]: row for row in layer_table({"run": (profiled,)}).rows}
+    assert list(rows) == ["block.conv", "block.relu", "(data)", "(unattributed)"]
+    conv, relu = rows["block.conv"], rows["block.relu"]
+    assert (conv["forward_s"], conv["backward_s"], conv["seconds"]) == (0.002, 0.004, 0.006)
+    assert (conv["forward_macs"], conv["forward_flops"]) == (5_000_000, 10_000_000)
+    assert conv["forward_flops_per_s"] == pytest.approx(5e9)
+    assert (conv["forward_bound"], conv["forward_share"]) == ("compute-bound", pytest.approx(0.5))
+    assert (conv["type"], conv["outputs"], conv["weights"]) == ("Conv2d", "32×8×14×14", "trained")
+    assert (relu["forward_macs"], relu["forward_uncounted"]) == (None, "relu")
+    assert (relu["peak_above_start_bytes"], relu["peak_at"]) == (8192, "block.relu backward")
+    assert conv["peak_at"] is None
+
+
+def test_the_network_has_a_row_too(profiled: Record) -> None:
+    """Sums over its layers, the step without hooks, what they cost, and MFU."""
+    [row] = profile_table({"run": (profiled,)}).rows
+    assert row["forward_s"] == pytest.approx(0.0026)
+    assert row["overhead"] == pytest.approx(0.1)
+    assert row["mfu"] == pytest.approx(1e7 / (0.007 * 1e10))
+    assert (row["macs"], row["saved_bytes"], row["peak_at"]) == (5_000_000, 4096, "block.relu backward")
+
+
+def test_a_block_is_a_subtotal_and_nothing_is_lost(profiled: Record) -> None:
+    """At depth 1 both layers are one row; the sums are the same."""
+    [profile] = profiles({"run": (profiled,)})
+    rows = list(folded(profile.rows, 1))
+    assert [row["layer"] for row in rows] == ["block", "(data)", "(unattributed)"]
+    assert sum(row["seconds"] for row in rows) == pytest.approx(profile.total("seconds"))
+
+
+def test_whatever_adds_up_has_a_subtotal(profiled: Record) -> None:
+    """So that blocks can be sorted by it: FLOPs and bytes moved as well as seconds, but no rate or share."""
+    [profile] = profiles({"run": (profiled,)})
+    block = next(iter(folded(profile.rows, 1)))
+    assert (block["forward_flops"], block["forward_moved_bytes"], block["calls"]) == (10_000_000, 200_000, 2)
+    assert (block["forward_share"], block["forward_flops_per_s"], block["peak_at"]) == (None, None, None)
+
+
+def test_a_module_that_was_never_called_is_said_to_be(profiled: Record) -> None:
+    """In a row without a time, and in a line of its own."""
+    tags = {"layer": "block.idle", "order": 2, "type": "Linear", "batch_size": 32, "mode": "train"}
+    idle = Measurement(metric="profile.calls", unit="count", better=None, values=(0,), tags=tags)
+    [profile] = profiles({"run": (profiled.model_copy(update={"measurements": (*profiled.measurements, idle)}),)})
+    row = next(row for row in profile.rows if row["layer"] == "block.idle")
+    assert (row["calls"], row["seconds"]) == (0, None)
+    assert "Never called: block.idle." in remarks(profile)
+    assert not any(remark.startswith("Never called") for remark in remarks(next(profiles({"run": (profiled,)}))))
+
+
+def test_three_sentences_say_what_a_reader_wants(profiled: Record) -> None:
+    """Where half of the time goes, where the peak stands, what is furthest from the roofline."""
+    [profile] = profiles({"run": (profiled,)})
+    time, memory, roofline = sentences(profile)
+    assert time == "Half of the time goes to block.conv: 88.2 % of 6.80 ms."
+    assert memory == "The memory peak, 8.00 KiB above the step's start, is in block.relu backward."
+    assert "block.relu forward: 20.0 % of what is attainable (memory-bound)" in roofline
+
+
+def written(profiled: Record, direction: str, seconds: float) -> tuple[str, str]:
+    """Return the line of `block.conv`, and all that is printed, where it takes so long in a direction."""
+    measured = tuple(
+        m.model_copy(update={"values": (seconds,)})
+        if m.metric == f"profile.{direction}_seconds" and m.tags["layer"] == "block.conv"
+        else m
+        for m in profiled.measurements
+    )
+    [profile] = profiles({"run": (profiled.model_copy(update={"measurements": measured}),)})
+    out = io.StringIO()
+    write(profile, out)
+    return next(line for line in out.getvalue().splitlines() if line.startswith("block.conv")), out.getvalue()
+
+
+def test_a_layer_above_the_measured_peak_says_so(profiled: Record) -> None:
+    """In words beside the share, which is not clipped, and a line names the probe that is missing."""
+    row, text = written(profiled, "forward", 0.0008)
+    assert "125.0 % > measured peak" in row
+    missing = (
+        "Above the measured peak: block.conv forward; the missing probe is a product or convolution faster than matmul."
+    )
+    assert missing in text
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.001 / 1.0003])
+def test_a_layer_at_the_measured_peak_is_not_above_it(profiled: Record, seconds: float) -> None:
+    """What is printed as 100.0 % is not said to be more."""
+    row, text = written(profiled, "forward", seconds)
+    assert "100.0 %" in row
+    assert "measured peak" not in row
+    assert "Above the measured peak" not in text
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize(
+    ("share", "reason"),
+    [
+        (1.02, "by 5.0 % at most, for which no missing probe is assumed"),
+        (1.2, "the missing probe is a copy that stays in a cache"),
+    ],
+)
+def test_both_directions_above_the_measured_peak_are_named(
+    profiled: Record, direction: str, share: float, reason: str
+) -> None:
+    """From 100 % on, with the missing probe or that none is held to be missing."""
+    [moved] = profiled.find("profile.forward_moved_bytes", layer="block.relu")
+    moved = moved.model_copy(update={"metric": f"profile.{direction}_moved_bytes", "tags": dict(moved.tags)})
+    moved.tags["layer"] = "block.conv"
+    kept = tuple(m for m in profiled.measurements if "macs" not in m.metric and "moved" not in m.metric)
+    memory_bound = profiled.model_copy(update={"measurements": (*kept, moved)})
+    _, text = written(memory_bound, direction, 100_000 / (share * 1e9))
+    assert [line for line in text.splitlines() if line.startswith("Above")] == [
+        f"Above the measured peak: block.conv {direction}; {reason}."
+    ]
+
+
+def test_a_bar_is_as_long_as_its_value() -> None:
+    """Six cells at the most, in eighths."""
+    assert (bar(1, 1), bar(0, 1), bar(0.5, 1), bar(1 / 64, 1)) == ("█" * 6, " " * 6, "███   ", "▏     ")

@@ -1,0 +1,388 @@
+"""The leaderboard: who is compared with whom, in which order, and what each figure is reduced from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnperf import record
+from cnnperf.errors import StoreError, UsageError
+from cnnperf.record import Gpu, Measurement, Processor, Record
+from cnnperf.tables.leaderboard import curves, leaderboard, rank, report_of, summary, training_curves
+from cnnperf.tables.table import Row
+
+Trained = Callable[..., Record]
+
+SYNTHETIC = {"name": "synthetic", "sha256": "cd" * 32, "fallback": "no connection"}
+
+
+def rows_of(records: Iterable[Record]) -> tuple[Row, ...]:
+    """Return the leaderboard of one run's records."""
+    return leaderboard({"suite/run": tuple(records)}).rows
+
+
+def once(metric: str, value: float, unit: str = "s", **tags: Any) -> Measurement:
+    """Make a measurement of one value."""
+    return Measurement(metric=metric, unit=unit, better="lower", values=(value,), tags=tags)
+
+
+def point(name: str, step: int, value: float, **tags: Any) -> Measurement:
+    """Make an evaluation during training."""
+    tags = {"step": step, "samples": 128 * step, "seconds": 0.5 * step, "epoch": step / 100, "n": 2000} | tags
+    return Measurement(metric=f"train.{name}", unit="fraction", better="higher", values=(value,), tags=tags)
+
+
+def test_overlapping_intervals_share_a_rank_and_the_faster_comes_first(trained: Trained) -> None:
+    """Ranks go 1, 1, 3: what overlaps the leader ties with it, what overlaps only another of the tie does not."""
+    table = rows_of(
+        [
+            trained("mlp", accuracy=0.84, n=1000),
+            trained("vgg", accuracy=0.90, n=1000, step_s=[0.02]),
+            trained("nin", accuracy=0.87, n=1000, step_s=[0.01]),
+        ]
+    )
+    assert [(row["model"], row["rank"]) for row in table] == [("nin", 1), ("vgg", 1), ("mlp", 3)]
+    by_name = {row["model"]: row for row in table}
+    assert by_name["mlp"]["test_accuracy_high"] > by_name["nin"]["test_accuracy_low"]
+    assert by_name["mlp"]["test_accuracy_high"] < by_name["vgg"]["test_accuracy_low"]
+
+
+def test_a_wide_interval_shares_the_rank_that_it_overlaps_behind_a_narrow_one_that_does_not(trained: Trained) -> None:
+    """One tested on fewer images may come third by accuracy, and not be told apart from the first."""
+    table = rows_of(
+        [
+            trained("vgg", accuracy=0.620, n=10_000),
+            trained("nin", accuracy=0.600, n=10_000),
+            trained("mlp", accuracy=0.595, n=1000),
+        ]
+    )
+    by_name = {row["model"]: row for row in table}
+    assert by_name["nin"]["test_accuracy_high"] < by_name["vgg"]["test_accuracy_low"]
+    assert by_name["mlp"]["test_accuracy_high"] > by_name["vgg"]["test_accuracy_low"]
+    assert [(row["model"], row["rank"]) for row in table] == [("vgg", 1), ("mlp", 1), ("nin", 3)]
+
+
+RESULT = st.tuples(st.integers(560, 640), st.integers(1, 99), st.sampled_from([1000, 10_000]))
+
+
+@given(st.lists(RESULT, min_size=1, max_size=8))
+def test_a_rank_is_that_of_all_that_overlap_its_leader(trained: Trained, results: list[tuple[int, int, int]]) -> None:
+    """The leader has the highest accuracy of its rank and those behind it; ranks are 1, 1, 3, each sorted by speed."""
+    table = rows_of(
+        trained({"name": "mlp", "hidden": i}, accuracy=right / 1000, n=n, step_s=[seconds / 1000])
+        for i, (right, seconds, n) in enumerate(results)
+    )
+    ranks = [row["rank"] for row in table]
+    assert ranks == [1 + sum(other < rank for other in ranks) for rank in ranks]
+    for higher, lower in pairwise(table):
+        assert higher["rank"] != lower["rank"] or higher["images_per_s"] >= lower["images_per_s"]
+    for place in set(ranks):
+        rest = [row for row in table if row["rank"] >= place]
+        leader = max(rest, key=lambda row: row["test_accuracy"])
+        for row in rest:
+            assert (row["test_accuracy_high"] >= leader["test_accuracy_low"]) == (row["rank"] == place)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"dataset": "mnist"}, {"data": SYNTHETIC}, {"device": "cuda"}, {"seconds": 30.0}, {"host": "shed"}],
+    ids=lambda other: next(iter(other)),
+)
+def test_unlike_rows_are_not_ranked_against_each_other(trained: Trained, other: dict[str, Any]) -> None:
+    """Another dataset, generated images, another device, budget or machine are groups of their own."""
+    table = rows_of([trained("vgg", accuracy=0.9), trained("nin", accuracy=0.1, **other)])
+    assert [row["rank"] for row in table] == [1, 1]
+    assert {row["rank"] for row in rows_of([trained("vgg", accuracy=0.9), trained("nin", accuracy=0.1)])} == {1, 2}
+
+
+def test_machines_of_one_name_and_unlike_hardware_are_not_ranked_against_each_other(
+    trained: Trained, on: Trained, unlike_hardware: tuple[str, dict[str, Any], dict[str, Any]]
+) -> None:
+    """The processor's model and instruction sets, the GPU's memory, capability and profile are of the group."""
+    device, *sides = unlike_hardware
+    cells = (trained("vgg", accuracy=0.9, device=device), trained("nin", accuracy=0.1, device=device))
+    one, other = ([on(cell, **facts) for facts in sides] for cell in cells)
+    assert [row["rank"] for row in rows_of([one[0], other[1]])] == [1, 1]
+    assert [row["rank"] for row in rows_of([one[0], other[0]])] == [1, 2]
+
+
+def test_which_of_two_gpus_that_are_alike_does_not_divide_a_group(trained: Trained, on: Trained) -> None:
+    """Neither their UUIDs nor what torch alone can tell of one: a process without torch ran on the other."""
+    gpu = Gpu(name="NVIDIA A100", capability="8.0", memory_bytes=40 * 2**30)
+    told = gpu.model_copy(update={"uuid": "GPU-1", "usable_bytes": 39 * 2**30, "multiprocessors": 108})
+    records = [
+        on(trained(model, device="cuda", accuracy=accuracy), accelerator=accelerator)
+        for model, accuracy, accelerator in (("vgg", 0.9, gpu), ("nin", 0.1, told))
+    ]
+    assert [row["rank"] for row in rows_of(records)] == [1, 2]
+
+
+def test_a_row_says_on_which_processor_or_gpu_it_stands(trained: Trained, on: Trained) -> None:
+    """In words that tell two of one name apart; a record that does not know has the name alone."""
+    processor = Processor(family="25", model="17", stepping="1", instruction_sets=("avx2", "avx512f"))
+    rows = rows_of([on(trained(), processor=processor), trained("nin")])
+    assert [(row["cpu_model"], row["instruction_sets"], row["device_label"]) for row in rows] == [
+        ("Some Processor @ 2 GHz, family 25 model 17 stepping 1", "avx2 avx512f", rows[0]["cpu_model"]),
+        (None, None, "Some Processor @ 2 GHz"),
+    ]
+
+
+def test_generated_images_are_named_in_the_row(trained: Trained) -> None:
+    """A row on stand-in images says what they are and why, whatever the suite asked for."""
+    (row,) = rows_of([trained(data=SYNTHETIC)])
+    assert (row["dataset"], row["data"], row["data_fallback"]) == ("cifar10", "synthetic", "no connection")
+
+
+def test_what_did_not_end_well_is_shown_unranked_at_the_end_of_its_group(trained: Trained) -> None:
+    """A failure keeps its reason in one line, without what a terminal would obey, and gets no number."""
+    failed = trained("vgg", status="failed", error="loss is nan\n at step 3\x1b[2J")
+    table = rows_of([failed, trained("nin"), trained("nin", dataset="mnist")])
+    assert [row["model"] for row in table] == ["nin", "vgg", "nin"]
+    assert (table[1]["status"], table[1]["reason"]) == ("failed", "loss is nan at step 3 [2J")
+    assert {table[1][name] for name in ("rank", "test_accuracy", "images_per_s", "repeats", "params")} == {None}
+    assert (table[0]["status"], table[0]["reason"]) == ("ok", None)
+
+
+def test_repeats_are_one_row_and_a_failed_one_shows(trained: Trained) -> None:
+    """Two of three repeats ended well: the row stands on these and says so."""
+    (row,) = rows_of(
+        [trained(repeat=0), trained(repeat=1, status="timeout", error="took over 60 s"), trained(repeat=2)]
+    )
+    assert (row["status"], row["reason"], row["repeats"], row["rank"]) == ("ok 2/3", "took over 60 s", 2, 1)
+
+
+def test_settings_tell_rows_of_one_run_apart(trained: Trained) -> None:
+    """A cell that was trained with two recipes in one run is two rows, not two repeats."""
+    assert [row["batch_size"] for row in rows_of([trained(), trained(batch_size=64)])] == [128, 64]
+
+
+def test_speed_is_the_median_over_repeats_of_their_medians_over_steps(trained: Trained) -> None:
+    """Worked by hand: 100 images at 1, 2 and 4 ms a step are 100, 50, 25 k/s; the quartiles pool all steps."""
+    (row,) = rows_of(
+        [
+            trained(repeat=0, batch_size=100, step_s=[0.001, 0.002, 0.004]),
+            trained(repeat=1, batch_size=100, step_s=[0.010]),
+            trained(repeat=2, batch_size=100, step_s=[0.005]),
+        ]
+    )
+    assert row["images_per_s"] == pytest.approx(20_000)
+    assert [row["images_per_s_min"], row["images_per_s_max"]] == pytest.approx([10_000, 50_000])
+    assert [row["images_per_s_q25"], row["images_per_s_q75"]] == pytest.approx([20_000, 50_000])
+
+
+def test_one_repeat_has_no_spread(trained: Trained) -> None:
+    """Of a single process nothing is known of how much processes differ."""
+    (row,) = rows_of([trained()])
+    assert (row["images_per_s_min"], row["images_per_s_max"]) == (None, None)
+
+
+def test_accuracy_is_pooled_and_its_interval_stands_on_the_images_of_one_test(trained: Trained) -> None:
+    """Asked the same images again, repeats move the accuracy but do not narrow its interval."""
+    (one,) = rows_of([trained(accuracy=0.5)])
+    (three,) = rows_of(trained(accuracy=a, repeat=i) for i, a in enumerate((0.4, 0.5, 0.6)))
+    assert three["test_accuracy"] == one["test_accuracy"] == 0.5
+    assert [three[f"test_accuracy_{end}"] for end in ("low", "high")] == pytest.approx([0.469, 0.531], abs=5e-4)
+    assert three["test_accuracy_low"] == one["test_accuracy_low"]
+    assert (one["test_images"], one["test_set"]) == (1000, "subset")
+
+
+@pytest.mark.parametrize("counts", [(10_000, 400), (400, 10_000)])
+def test_of_unlike_tests_the_smallest_is_named(trained: Trained, counts: tuple[int, int]) -> None:
+    """A repeat too slow to be tested on all images decides for its row, whichever it is."""
+    (row,) = rows_of(trained(accuracy=0.5, n=n, repeat=i) for i, n in enumerate(counts))
+    assert (row["test_images"], row["test_set"]) == (400, "subset")
+    assert [row[f"test_accuracy_{end}"] for end in ("low", "high")] == pytest.approx([0.451, 0.549], abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("reached", "median"),
+    [((3.0, 5.0, 4.0), 4.0), ((3.0, None, 4.0), 4.0), ((3.0, None, None), None), ((3.0, None), None)],
+)
+def test_a_target_that_half_of_the_repeats_missed_has_no_time(
+    trained: Trained, reached: tuple[float | None, ...], median: float | None
+) -> None:
+    """Repeats that never came there count as the slowest; their median is no number where they are half."""
+    (row,) = rows_of(
+        trained(repeat=i, measured=[] if t is None else [once("train.time_to_target", t, target=0.9)])
+        for i, t in enumerate(reached)
+    )
+    assert row["time_to_target_s"] == median
+    assert row["time_to_target_max_s"] == (None if None in reached else max(t for t in reached if t is not None))
+
+
+def test_a_time_to_target_says_how_coarse_it_is(trained: Trained) -> None:
+    """By how much it may be too long is that of the repeat with the fewest evaluations; older records do not say."""
+    times = [once("train.time_to_target", 30.0, target=0.4, resolution_s=s) for s in (6.5, 30.0)]
+    (row,) = rows_of(trained(repeat=i, measured=[time]) for i, time in enumerate(times))
+    assert row["time_to_target_resolution_s"] == 30.0
+    (row,) = rows_of([trained(measured=[once("train.time_to_target", 30.0, target=0.4)])])
+    assert row["time_to_target_resolution_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "budget"),
+    [
+        ({}, "60 s"),
+        ({"seconds": None, "epochs": 1}, "1 epoch"),
+        ({"seconds": None, "samples": 5_000_000}, "5000000 samples"),
+        ({"seconds": 0.5, "target_accuracy": 0.985}, "0.5 s or until 98.5 %"),
+        ({"seconds": 0.5, "target_accuracy": 0.985, "stop_at_target": False}, "0.5 s"),
+        ({"seconds": None}, None),
+    ],
+)
+def test_budget_in_words(trained: Trained, settings: dict[str, Any], budget: str | None) -> None:
+    """The budget names its amount and unit, and the target that may end it early."""
+    (row,) = rows_of([trained(**settings)])
+    assert row["budget"] == budget
+
+
+def test_a_metric_nobody_asked_for_gets_its_column(trained: Trained) -> None:
+    """What a task measures once appears by itself, with its unit and direction; what it measures often does not."""
+    often = [once("train.watts", 1.0, layer=1), once("train.watts", 2.0, layer=2), point("train_accuracy", 10, 0.5)]
+    records = [trained(repeat=i, measured=[once("train.joules", 5.0 + i, "J"), *often]) for i in range(3)]
+    table = leaderboard({"suite/run": records})
+    assert table.columns[-1].name == "train_joules"
+    assert (table.columns[-1].unit, table.columns[-1].better) == ("J", "lower")
+    assert table.rows[0]["train_joules"] == 6.0
+    assert not {"train_watts", "train_train_accuracy"} & {column.name for column in table.columns}
+
+
+def test_unit_and_direction_come_with_the_measurement(trained: Trained) -> None:
+    """The column of a metric says what the metric says."""
+    columns = {
+        c.name: c for c in leaderboard({"r": [trained(measured=[once("train.peak_bytes", 3, "bytes")])]}).columns
+    }
+    assert (columns["images_per_s"].unit, columns["images_per_s"].better) == ("images/s", "higher")
+    assert (columns["peak_bytes"].unit, columns["peak_bytes"].better) == ("bytes", "lower")
+
+
+def test_the_total_and_the_median_speed_have_names_of_their_own(tmp_path: Path, trained: Trained) -> None:
+    """Also in a run whose records call the total `train.images_per_s`, as they did once: no column is there twice."""
+    record.append(tmp_path, trained(batch_size=100, step_s=[0.001, 0.001, 0.004]))
+    path = tmp_path / record.FILE
+    stored = path.read_text(encoding="utf-8")
+    assert stored.count("train.total_images_per_s") == 1
+    for text in (stored, stored.replace("train.total_images_per_s", "train.images_per_s")):
+        path.write_text(text, encoding="utf-8")
+        (board,) = (t for t in report_of([tmp_path]).tables if t.name == "leaderboard")
+        speeds = [column.name for column in board.columns if column.name.endswith("images_per_s")]
+        assert speeds == ["images_per_s", "total_images_per_s"]
+        assert (board.rows[0]["images_per_s"], board.rows[0]["total_images_per_s"]) == (pytest.approx(100_000), 1.0)
+        assert [m.metric for r in record.read(tmp_path) for m in r.measurements if "images" in m.metric] == [
+            "train.total_images_per_s"
+        ]
+
+
+def test_sorting_puts_the_best_first_and_the_missing_last_and_keeps_the_ranks(tmp_path: Path, trained: Trained) -> None:
+    """Best is the highest, the lowest or the first in the alphabet, as the column says."""
+    for model, seconds, peak in (("vgg", 0.04, 2), ("nin", 0.01, 3), ("mlp", 0.02, 1)):
+        measured = [once("train.peak_bytes", peak, "bytes")]
+        record.append(tmp_path, trained(model, accuracy=0.5 + seconds * 10, step_s=[seconds], measured=measured))
+    record.append(tmp_path, trained("alexnet", status="failed", error="x"))
+
+    def order(by: str | None) -> list[str]:
+        return [row["model"] for row in report_of([tmp_path], by=by).tables[0].rows]
+
+    assert order(None) == ["vgg", "mlp", "nin", "alexnet"]
+    assert order("images_per_s") == ["nin", "mlp", "vgg", "alexnet"]
+    assert order("peak_bytes") == ["mlp", "vgg", "nin", "alexnet"]
+    assert order("model") == ["alexnet", "mlp", "nin", "vgg"]
+    assert [row["rank"] for row in report_of([tmp_path], by="images_per_s").tables[0].rows] == [3, 2, 1, None]
+
+
+def test_an_unknown_column_is_refused_with_the_nearest(tmp_path: Path, trained: Trained) -> None:
+    """A slip of the key in --by is answered with the name that was meant."""
+    record.append(tmp_path, trained())
+    with pytest.raises(UsageError, match="--by: unknown column 'image_per_s'; did you mean 'images_per_s'"):
+        report_of([tmp_path], by="image_per_s")
+
+
+def test_runs_are_joined_and_named_by_folder(tmp_path: Path, trained: Trained) -> None:
+    """Rows of several runs stand in one ranking, each with its run; a run given twice counts once."""
+    folders = [tmp_path / "cifar" / name for name in ("monday", "tuesday")]
+    for folder, accuracy in zip(folders, (0.1, 0.9), strict=True):
+        folder.mkdir(parents=True)
+        record.append(folder, trained(accuracy=accuracy))
+    frame = rank([*folders, folders[0] / ".." / "monday"])
+    assert frame[["run", "rank"]].to_numpy().tolist() == [["cifar/tuesday", 1], ["cifar/monday", 2]]
+    assert frame["test_accuracy"].isna().sum() == frame["reason"].notna().sum() == 0
+    with pytest.raises(StoreError):
+        rank([tmp_path])
+
+
+def test_runs_of_one_name_are_kept_apart(tmp_path: Path, trained: Trained) -> None:
+    """Copies of a run in two places are two rows, the second under its whole path."""
+    folders = [tmp_path / place / "cifar" / "monday" for place in ("here", "there")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        record.append(folder, trained())
+    assert sorted(rank(folders)["run"]) == sorted(["cifar/monday", str(folders[1].resolve())])
+
+
+def test_a_frames_types_do_not_hang_on_its_values(tmp_path: Path, trained: Trained) -> None:
+    """Counts are integers, quantities floats even where they are whole or absent, all of them nullable."""
+    record.append(tmp_path, trained(step_s=[0.5]))
+    types = rank([tmp_path]).dtypes.astype(str)
+    assert (
+        types[["rank", "test_images", "images_per_s", "images_per_s_min"]].tolist() == ["Int64"] * 2 + ["Float64"] * 2
+    )
+
+
+def test_no_training_gives_an_empty_table_with_all_columns() -> None:
+    """Nothing trained is no row, not a fault."""
+    table = leaderboard({})
+    assert table.rows == ()
+    assert "test_accuracy" in table.frame().columns
+
+
+def test_curves_have_a_row_an_evaluation(tmp_path: Path, trained: Trained) -> None:
+    """Accuracies of one step share a row; the loss is the mean since the evaluation before."""
+    loss = Measurement(metric="train.loss", unit="1", better="lower", values=(4.0, 2.0, 1.0, 0.5, 0.3))
+    points = [
+        point("validation_accuracy", 4, 0.6),
+        point("train_accuracy", 2, 0.3, n=500),
+        point("validation_accuracy", 2, 0.4),
+    ]
+    record.append(tmp_path, trained(repeat=1, measured=[loss, *points]))
+    frame = curves([tmp_path])
+    shown = frame[["repeat", "seed", "step", "samples", "seconds", "epoch", "train_loss", "validation_accuracy", "n"]]
+    assert shown.to_numpy().tolist() == [
+        [1, 8, 2, 256, 1.0, 0.02, 3.0, 0.4, 2000],
+        [1, 8, 4, 512, 2.0, 0.04, 0.75, 0.6, 2000],
+    ]
+    assert [row["train_accuracy"] for row in training_curves({"r": record.read(tmp_path)}).rows] == [0.3, None]
+
+
+def test_curves_tell_the_readings_of_an_epoch_apart(trained: Trained) -> None:
+    """What was read after the step or on raw pixels never stands in the column of what should have been read."""
+    points = [
+        point("train_accuracy", 2, 0.3, n=500),
+        point("train_accuracy_after_step", 2, 0.5, n=100),
+        point("epoch_test_accuracy", 2, 0.4),
+        point("epoch_test_accuracy_raw", 2, 0.1),
+    ]
+    (row,) = training_curves({"r": (trained(measured=points),)}).rows
+    names = ("train_accuracy", "train_accuracy_after_step", "test_accuracy", "test_accuracy_raw", "validation_accuracy")
+    assert [row[name] for name in (*names, "n")] == [0.3, 0.5, 0.4, 0.1, None, 2000]
+
+
+def test_summary_shares_out_the_time_since_the_start(trained: Trained) -> None:
+    """Of 390 s, 78 and 14 were training and evaluation; what failed, and what was no task, is overhead."""
+    measured = [once("train.seconds", 78.0), once("train.evaluation_seconds", 14.0)]
+    failed = trained("nin", status="failed", error="x", measured=measured)
+    assert summary([trained(measured=measured), failed], 390) == "training 20 %, evaluation 4 %, overhead 76 %"
+    assert summary([failed], 390) == "no training ended well"
+
+
+def test_summary_of_records_alone_is_of_the_tasks(trained: Trained) -> None:
+    """Without the start of the command there are the tasks' own 100 s each, the failed one's among them."""
+    measured = [once("train.seconds", 78.0), once("train.evaluation_seconds", 14.0)]
+    records = [trained(measured=measured), trained("nin", status="failed", error="x")]
+    assert summary(records[:1]) == "training 78 %, evaluation 14 %, overhead 8 % of the tasks"
+    assert summary(records) == "training 39 %, evaluation 7 %, overhead 54 % of the tasks"

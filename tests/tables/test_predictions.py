@@ -1,0 +1,37 @@
+"""Confusion and examples as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cnnperf.record import Measurement, Record
+from cnnperf.tables.predictions import sight_tables
+
+
+def test_pairs_of_classes_and_images_have_rows_with_names(tmp_path: Path, trained: Callable[..., Record]) -> None:
+    """A row a pair, label first; a row an image, in the artifact's order; numbers alone where no names were left."""
+    tags = {"num_classes": 2, "n": 10, "rows": "label", "columns": "prediction"}
+    counts = Measurement(metric="train.confusion", unit="count", better=None, values=(4, 1, 2, 3), tags=tags)
+    record = trained(measured=[counts]).model_copy(update={"artifacts": {"examples": "examples.npz"}})
+    found = {"label": [1, 0], "prediction": [0, 0], "probability": [0.75, 0.5], "image": np.zeros((2, 1, 2, 2))}
+    np.savez(tmp_path / "examples.npz", classes=np.array(["cat", "dog"]), **found)
+    confusion, examples = sight_tables({"suite/run": (record,)}, {"suite/run": tmp_path})
+    assert [(row["label_name"], row["prediction_name"], row["images"]) for row in confusion.rows] == [
+        ("cat", "cat", 4),
+        ("cat", "dog", 1),
+        ("dog", "cat", 2),
+        ("dog", "dog", 3),
+    ]
+    assert [(r["position"], r["label_name"], r["prediction"], r["probability"]) for r in examples.rows] == [
+        (0, "dog", 0, 0.75),
+        (1, "cat", 0, 0.5),
+    ]
+    np.savez(tmp_path / "examples.npz", **found)
+    confusion, examples = sight_tables({"suite/run": (record,)}, {"suite/run": tmp_path})
+    assert {row["label_name"] for row in (*confusion.rows, *examples.rows)} == {None}
+    (tmp_path / "examples.npz").unlink()
+    confusion, examples = sight_tables({"suite/run": (record,)}, {"suite/run": tmp_path})
+    assert (len(confusion.rows), len(examples.rows)) == (4, 0)

@@ -1,0 +1,208 @@
+"""How a callable is timed."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnperf.machine.disturbance import Disturbance
+from cnnperf.record import Measurement
+from cnnperf.timing import sampling
+from cnnperf.timing.sampling import Plan, Sample, Samples, calibrated, is_steady, sample, take, usage
+
+QUIET = Disturbance(seconds=1.0, load=0.1, steal_s=0.0, throttled_s=0.0, frequency_hz=None)
+
+
+def spin(seconds: float) -> Callable[[], None]:
+    """Return a callable that keeps a core busy for so much CPU time."""
+
+    def call() -> None:
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+
+    return call
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Put a clock that only moves when it is told to in the place of the real ones."""
+    time_s = [0.0]
+    monkeypatch.setattr(sampling, "perf_counter", lambda: time_s[0])
+    monkeypatch.setattr(sampling, "perf_counter_ns", lambda: round(1e9 * time_s[0]))
+    return time_s
+
+
+def costing(now: list[float], costs: Iterator[float]) -> Callable[[], None]:
+    """Return a callable that moves the clock by the next of the costs."""
+
+    def call() -> None:
+        now[0] += next(costs)
+
+    return call
+
+
+def test_a_sample_is_long_against_the_clock() -> None:
+    """A call of a microsecond is repeated until ten milliseconds are full, and the device is waited for once."""
+    calls = waits = 0
+
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+
+    def wait() -> None:
+        nonlocal waits
+        waits += 1
+
+    samples = sample(call, wait, Plan(samples=3, seconds=0.0, warmup_samples=0, warmup_s=5.0))
+    assert samples.calls > 100
+    assert waits < calls / 100
+    before = waits
+    one = take(call, samples.calls, wait)
+    assert waits == before + 1
+    assert one.wall_s > 0
+
+
+def test_warm_up_ends_when_it_is_steady(now: list[float]) -> None:
+    """Slow first calls are not counted, and nothing of them is thrown away."""
+    costs = iter([0.5] + [0.012 + 0.1 / n for n in range(1, 40)] + [0.0121] * 1000)
+    samples = sample(costing(now, costs), nothing, Plan(samples=20, seconds=0.1))
+    assert samples.steady
+    assert len(samples.warmup) > 10
+    assert max(samples.call_s) < 0.02
+    assert len(samples.values) == 20
+
+
+def test_what_is_never_steady_is_said(now: list[float]) -> None:
+    """The warm-up is bounded; samples are taken all the same."""
+    costs = (0.012 * 1.05**n for n in range(10_000))
+    samples = sample(costing(now, costs), nothing, Plan(samples=5, seconds=0.1, warmup_s=2.0))
+    assert not samples.steady
+    assert samples.remark.startswith("not steady after ")
+
+
+@pytest.mark.parametrize(("count", "seconds", "taken"), [(30, 0.1, 30), (5, 1.0, 100)])
+def test_both_the_count_and_the_time_are_reached(now: list[float], count: int, seconds: float, taken: int) -> None:
+    """The later of the two ends it."""
+    samples = sample(costing(now, iter([0.0100001] * 10_000)), nothing, Plan(samples=count, seconds=seconds))
+    assert len(samples.values) == taken
+
+
+def test_the_collector_is_off_within_and_as_it_was_after() -> None:
+    """Also where the call raises."""
+    seen: list[bool] = []
+    sample(lambda: seen.append(gc.isenabled()), nothing, Plan(samples=1, seconds=0.0))
+    assert not any(seen)
+    assert gc.isenabled()
+
+    def fail() -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        sample(fail, nothing)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        sample(nothing, nothing, Plan(samples=1, seconds=0.0))
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_cpu_time_is_told_from_wall_time() -> None:
+    """A sleep costs the one and not the other."""
+    slept, span = take(lambda: time.sleep(0.05), 1, nothing), take(spin(0.05), 1, nothing)
+    assert slept.cpu_s < 0.5 * slept.wall_s
+    assert span.cpu_s >= 0.05
+
+
+@given(st.lists(st.floats(1e-6, 1e3), max_size=30))
+def test_calibration_only_ever_adds_calls(costs: list[float]) -> None:
+    """However the calls behave, their number grows, and the last sample was long enough."""
+    remaining = iter(costs)
+    lengths: list[float] = []
+
+    def fake(call: object, calls: int, wait: object) -> Sample:
+        lengths.append(calls * next(remaining, 0.001))
+        return Sample(lengths[-1], 0.0, 0, None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "take", fake)
+        assert calibrated(nothing, nothing, 0.010, 2) >= 2
+    assert lengths[-1] >= 0.010
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [([1.0] * 9, False), ([1.0] * 10, True), ([1.2] * 5 + [1.0] * 5, False), ([1.0] * 5 + [1.09] * 5, True)],
+)
+def test_what_is_steady(times: list[float], expected: bool) -> None:
+    """Two spans of five whose medians lie within 10 %, in either direction."""
+    assert is_steady(times) is expected
+    assert is_steady(times[::-1]) is expected
+
+
+def disturbed(**changes: float) -> Samples:
+    """Return samples of which one in ten waited for a core, on a machine on which that happened."""
+    values = tuple(Sample(0.02, 0.01, 1, 0.005 if index % 10 == 0 else 0.0) for index in range(100))
+    fields = {name: getattr(QUIET, name) for name in Disturbance.__slots__} | changes
+    return Samples(2, values, values[:10], True, Disturbance(**fields))
+
+
+def test_what_disturbed_it_is_said_in_words() -> None:
+    """Lost cores, stolen and throttled time, a load above the cores; nothing where there was nothing."""
+    assert disturbed().remark == "10 % of samples lost the CPU for > 1 ms"
+    words = disturbed(steal_s=1.0, throttled_s=0.2, load=1000.0).remark
+    for word in ("the hypervisor took", "quota stopped it for 20.0 % of the time", "the load was 1000.0 on"):
+        assert word in words
+    calm = (Sample(0.02, 0.02, 0, None),)
+    assert Samples(1, calm, calm, True, QUIET).remark == ""
+
+
+@pytest.mark.parametrize(("lost", "share"), [(1, "< 1 %"), (49, "< 1 %"), (50, "1 %"), (5000, "100 %")])
+def test_a_few_lost_samples_are_not_called_one_in_a_hundred(lost: int, share: str) -> None:
+    """Of 5,000."""
+    values = tuple(Sample(0.02, 0.02, 0, 0.005 if index < lost else 0.0) for index in range(5000))
+    assert Samples(1, values, values[:1], True, QUIET).remark == f"{share} of samples lost the CPU for > 1 ms"
+
+
+def test_without_a_warm_up_there_is_none_in_the_record() -> None:
+    """Neither an empty series nor a word about steadiness."""
+    calm = (Sample(0.02, 0.02, 0, None),)
+    found = {m.metric for m in Samples(1, calm, (), True, QUIET).measurements("train.step_time")}
+    assert found == {f"train.step_time{end}" for end in ("", "_cpu", "_switches", "_load", "_steal", "_throttled")}
+
+
+def test_usage_tells_what_happened_since_an_earlier_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPU time spent, time waited for a core; None where the system does not tell of that."""
+    delays: Iterator[float | None] = iter([1.0, 1.25, None])
+    monkeypatch.setattr(sampling, "run_delay_s", lambda: next(delays))
+    before = usage()
+    spin(0.02)()
+    found = usage().since(before, 7.0)
+    assert (found.wall_s, found.waited_s) == (7.0, 0.25)
+    assert found.cpu_s >= 0.02
+    assert found.switches >= 0
+    assert usage().since(before, 1.0).waited_s is None
+
+
+def test_measurements_carry_everything_in_order() -> None:
+    """Times per call under the metric's name, and beside them what they stand on; absent what was not told."""
+    found = {m.metric: m for m in disturbed().measurements("infer.latency", engine="torch")}
+    latency = found["infer.latency"]
+    assert (latency.unit, latency.better, latency.values) == ("s", "lower", (0.01,) * 100)
+    assert latency.tags == {"engine": "torch", "calls": 2, "disturbed": "10 % of samples lost the CPU for > 1 ms"}
+    assert found["infer.latency_cpu"].values == (0.005,) * 100
+    assert found["infer.latency_switches"].values == (1,) * 100
+    assert len(found["infer.latency_warmup"].values) == 10
+    assert "infer.latency_frequency" not in found
+    assert all(isinstance(m, Measurement) and m.tags["engine"] == "torch" for m in found.values())

@@ -1,0 +1,165 @@
+"""The `[train]` section: its layers, its bounds and its contradictions."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from processes import completed
+from pydantic import ValidationError
+
+from cnnperf import models
+from cnnperf.errors import UsageError
+from cnnperf.suite import load_suite, plan
+from cnnperf.training.recipe import Recipe
+
+
+@pytest.mark.parametrize(
+    ("budget", "got"), [({}, "none"), ({"epochs": 1, "seconds": 5}, "epochs and seconds")], ids=["none", "two"]
+)
+def test_budget_is_exactly_one(budget: dict[str, float], got: str) -> None:
+    """None or several are refused, and the sentence names them."""
+    with pytest.raises(ValidationError, match=f"exactly one of epochs, steps, samples, seconds, got {got}"):
+        Recipe(**budget)
+
+
+def test_later_budget_replaces_an_earlier_one() -> None:
+    """The suite's seconds take the place of the model's epochs, and nothing said is one epoch."""
+    assert Recipe.resolve({"epochs": 9}, {"seconds": 60}, {}).seconds == 60
+    assert Recipe.resolve({"epochs": 9}, {"seconds": 60}, {"steps": 4}).steps == 4
+    assert Recipe.resolve({}, {}, {}).epochs == 1
+
+
+def test_later_layers_lie_on_top() -> None:
+    """Defaults < the model's recipe < the suite's section < the model's override, key by key."""
+    recipe = Recipe.resolve({"lr": 1, "crop": 1, "cutout": 1}, {"lr": 2, "crop": 2}, {"lr": 3})
+    assert (recipe.lr, recipe.crop, recipe.cutout, recipe.batch_size) == (3, 2, 1, 128)
+
+
+def test_two_budgets_in_one_layer_are_refused() -> None:
+    """A contradiction inside a section is not settled by taking one of them."""
+    with pytest.raises(ValidationError, match="exactly one"):
+        Recipe.resolve({}, {"steps": 5, "seconds": 5}, {})
+
+
+def test_rates_go_with_their_optimizer() -> None:
+    """Another optimizer does not inherit the rates that the model's recipe tuned for its own."""
+    tuned = {"optimizer": "nesterov", "lr": 0.5, "weight_decay": 0.01, "batch_size": 64}
+    changed = Recipe.resolve(tuned, {"optimizer": "adamw"}, {})
+    assert (changed.lr, changed.bias_lr, changed.weight_decay, changed.batch_size) == (0.001, 0.001, 0.0, 64)
+    assert Recipe.resolve(tuned, {"optimizer": "nesterov"}, {}).lr == 0.5
+    assert Recipe.resolve(tuned, {"optimizer": "adamw", "lr": 0.02}, {}).lr == 0.02
+
+
+def test_naming_the_default_optimizer_drops_no_rates() -> None:
+    """A layer that says what holds anyway changes nothing; one that leaves the default does."""
+    assert Recipe.resolve({}, {"lr": 0.01}, {"optimizer": "adamw"}).lr == 0.01
+    assert Recipe.resolve({"lr": 0.01}, {"optimizer": "adamw"}, {}).lr == 0.01
+    assert Recipe.resolve({}, {"lr": 0.01}, {"optimizer": "sgd"}).lr == 0.05
+
+
+def test_complete_settings_come_back_unchanged() -> None:
+    """What preflight wrote into a task, defaults and all, is the recipe that the worker reads."""
+    recipe = Recipe.resolve({"optimizer": "muon"}, {"seconds": 3}, {})
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+def test_readings_that_nobody_asked_for_leave_the_settings_as_they_were() -> None:
+    """A task from before there were any keeps its key; one that asks for them says so."""
+    readings: dict[str, Any] = {"normalize_eval": False, "train_accuracy": "after_step", "test_curve": True}
+    assert not readings.keys() & Recipe(epochs=1).model_dump(mode="json").keys()
+    asked = Recipe(epochs=1, **readings)
+    assert Recipe.model_validate(asked.model_dump(mode="json")) == asked
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"target_accuracy": 0.9, "validation_images": 0}, "set validation_images above 0"),
+        ({"stop_at_target": False}, "give one, or leave both out"),
+        ({"optimizer": "nesterov", "momentum": 0}, "needs momentum above 0"),
+        ({"optimizer": "muon", "precision": "fp16"}, "use 'bf16'"),
+        ({"test_curve": True}, "give the budget in epochs"),
+        ({"normalize": "unit", "normalize_eval": False}, "normalize_eval = false shows nothing"),
+        ({"lr": float("nan")}, "finite number"),
+        ({"lr": -1}, "greater than or equal to 0"),
+        ({"batch_size": 0}, "greater than or equal to 1"),
+        ({"optimiser": "sgd"}, "Extra inputs are not permitted"),
+        ({"optimizer": "adam"}, "'sgd', 'nesterov', 'adamw' or 'muon'"),
+        ({"label_smoothing": 1}, "less than 1"),
+    ],
+)
+def test_what_cannot_be_is_refused(settings: dict[str, Any], match: str) -> None:
+    """Bounds and contradictions are found before any device is asked."""
+    with pytest.raises(ValidationError, match=match):
+        Recipe(steps=1, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"precision": "fp16"}, "needs device cuda, got cpu"),
+        ({"validation_images": 1000}, "1,000 leaves none of the 1,000 training images"),
+        ({"validation_images": 900, "batch_size": 101}, "101 is more than the 100 training images"),
+        ({"validation_images": 0, "test_images": 201}, "201 is more than the 200 there are"),
+    ],
+)
+def test_what_device_or_dataset_do_not_allow_is_refused(settings: dict[str, Any], match: str) -> None:
+    """These need the device's name and the number of images."""
+    with pytest.raises(UsageError, match=match):
+        Recipe(steps=1, **settings).check("cpu", 1000, 200)
+
+
+def test_what_device_and_dataset_allow_passes() -> None:
+    """The last image that is left is enough, and so is CUDA for fp16."""
+    Recipe(steps=1, precision="fp16", validation_images=999, batch_size=1, test_images=200).check("cuda", 1000, 200)
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"), [({"epochs": 2}, 14), ({"steps": 9}, 9), ({"samples": 65}, 3), ({"seconds": 9}, None)]
+)
+def test_budget_comes_to_steps(budget: dict[str, float], steps: int | None) -> None:
+    """An epoch is the whole batches of what validation leaves."""
+    recipe = Recipe(**budget, batch_size=32, validation_images=20)
+    assert recipe.planned_steps(250) == steps
+    assert recipe.planned_samples(250) == (steps and 32 * steps)
+
+
+def test_quick_is_a_few_seconds() -> None:
+    """Any budget becomes seconds, and one that is shorter stays."""
+    assert Recipe(epochs=50).quick().seconds == 3
+    assert Recipe(epochs=50, test_curve=True).quick().epochs is None
+    assert not Recipe(epochs=50, test_curve=True).quick().test_curve
+    assert Recipe(seconds=1).quick().seconds == 1
+
+
+def test_the_tutorial_is_trained_as_published() -> None:
+    """Nothing of the models' own recipes stands in the way of plain SGD on all images, batches of 100."""
+    tasks = {task.cell.model.name: task for task in plan(load_suite("tutorial"), "*/cpu")}
+    recipes = {}
+    for name, task in tasks.items():
+        model = task.cell.model
+        recommended = models.recipe(model, task.cell.dataset.name, "cpu")
+        recipes[name] = Recipe.resolve(recommended, task.settings, model.sections["train"])
+        recipes[name].check("cpu", 50_000, 10_000)
+        assert not model.options
+    shared = {"optimizer": "sgd", "momentum": 0, "weight_decay": 0, "schedule": "constant", "batch_size": 100}
+    shared |= {"validation_images": 0, "label_smoothing": 0, "crop": 0, "cutout": 0, "precision": "fp32"}
+    lenet = {"epochs": 16, "lr": 0.5, "normalize": "unit", "flip": "none", "normalize_eval": True}
+    trashnet = {"epochs": 10, "lr": 0.9, "normalize": "half", "flip": "random", "grayscale": 0.1}
+    trashnet |= {"normalize_eval": False, "train_accuracy": "after_step"}
+    for name, own in (("lenet", lenet), ("trashnet", trashnet)):
+        wanted = {**shared, **own, "bias_lr": own["lr"], "test_curve": True}
+        assert {key: getattr(recipes[name], key) for key in wanted} == wanted
+
+
+def test_every_setting_is_described() -> None:
+    """The JSON schema says of each key what it does."""
+    assert all("description" in key for key in Recipe.model_json_schema()["properties"].values())
+
+
+def test_torch_is_not_needed() -> None:
+    """The command line can read a recipe without importing torch."""
+    script = "import sys; import cnnperf.training.recipe; sys.exit('torch' in sys.modules)"
+    assert completed(sys.executable, "-c", script).returncode == 0

@@ -1,0 +1,160 @@
+"""The child's side of a duet, asked directly."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from in_process import workers_here
+
+from cnnperf.duet.schedule import unequal
+from cnnperf.duet.sides import Contest, contests
+from cnnperf.duet.turns import Baton, Opened, PartnerGoneError
+from cnnperf.record import Record
+from cnnperf.running.preflight import Request, prepare
+from cnnperf.suite import parse
+from cnnperf.workers.paired_code import Arm, lacking, main
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Baton, Baton]]:
+    """Return the two ends of a baton."""
+    pair = socket.socketpair()
+    batons = Baton(pair[0].detach()), Baton(pair[1].detach())
+    yield batons
+    for baton in batons:
+        baton.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "metric", "words"),
+    [("ressnet", "train.step", "did you mean 'resnet'?"), ("lenet", "train.stop", "did you mean 'train.step'?")],
+)
+def test_what_this_version_does_not_have(
+    trained: Callable[..., Record], ends: tuple[Baton, Baton], tmp_path: Path, model: str, metric: str, words: str
+) -> None:
+    """It is absent, which is no fault: the other version may have it."""
+    task = trained(model).task.model_dump(mode="json")
+    request: dict[str, Any] = {"task": task, "metric": metric, "folder": tmp_path, "store": tmp_path}
+    assert words in Arm(ends[0]).verbs["open"](request)["absent"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("lenet", None),
+        ("lennet", "did you mean 'lenet'?"),
+        ("json:loads", None),
+        ("nowhere.at.all:build", "there is no module 'nowhere'"),
+        ("json.nowhere:build", "there is no module 'json.nowhere'"),
+        ("json:build", "the module 'json' has no 'build'"),
+    ],
+)
+def test_a_model_that_is_not_there(name: str, words: str | None) -> None:
+    """Of this cnnperf or of the user's: the module, or what it is to hold."""
+    found = lacking(name)
+    assert (words in found) if words and found else found is words
+
+
+def test_a_model_whose_imports_fail_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is broken and not absent."""
+    (tmp_path / "broken.py").write_text("import nowhere_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
+        lacking("broken:build")
+
+
+def test_the_baton_is_handed_over_and_its_loss_is_seen(ends: tuple[Baton, Baton]) -> None:
+    """A word arrives; from one who is gone none does."""
+    one, other = ends
+    one.hand_over(b"s")
+    assert other.wait() == b"s"
+    one.close()
+    with pytest.raises(PartnerGoneError):
+        other.wait()
+
+
+def contest(model: object) -> Contest:
+    """Return the forward pass of a network on a few small images."""
+    document = {
+        "datasets": [{"name": "synthetic", "train": 256, "test": 64}],
+        "models": [model],
+        "threads": 1,
+        "train": {"validation_images": 0, "batch_size": 32},
+    }
+    with workers_here():
+        tasks = prepare(Request(suite=parse(document, where="x", name="x"), where="x")).tasks
+    [found] = contests(tasks, metrics=["infer.forward"])
+    return found
+
+
+def opening(of: Contest, store: Path, **more: Any) -> dict[str, Any]:
+    """Return what the parent sends to have it made ready."""
+    task = of.tasks[0].model_dump(mode="json") | {"settings": dict(of.chosen[0])}
+    return {"task": task, "metric": of.metric, "folder": str(of.folder), "store": str(store), **more}
+
+
+def answer(baton: Baton, request: dict[str, Any]) -> dict[str, Any]:
+    """Have an arm make something ready, and return its answer; first it says hello."""
+    said: list[dict[str, Any]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.StringIO(json.dumps({"do": "open", "with": request}) + "\n"))
+        main(SimpleNamespace(say=lambda **message: said.append(message)), baton)  # type: ignore[arg-type]
+    hello, found = said
+    assert hello["hello"]["facts"]["threads"] == torch.get_num_threads()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"name": "unruly:build", "kind": "starves"}, "out of memory: "),
+        ({"name": "unruly:build", "kind": "is_infinite"}, "the logits are not finite"),
+        ("unruly:otherwise", "the baseline's weights do not fit this network"),
+    ],
+)
+def test_what_cannot_be_made_ready_is_said_in_words(
+    ends: tuple[Baton, Baton], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: object, words: str
+) -> None:
+    """By the arm whose network goes wrong; the baseline's was well."""
+    of = contest(model)
+    assert "open" in answer(ends[0], opening(of, tmp_path, leads=True))
+    monkeypatch.setenv("PLANTED", "1")
+    assert words in answer(ends[1], opening(of, tmp_path))["error"]
+
+
+def test_outputs_of_another_network_are_told_apart(
+    ends: tuple[Baton, Baton], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both arms compute from the same weights; a thousandth more is seen."""
+    of = contest({"name": "unruly:build", "kind": "is_other"})
+    answer(ends[0], opening(of, tmp_path, leads=True))
+
+    def outputs() -> dict[str, float]:
+        return Opened.model_validate(answer(ends[0], opening(of, tmp_path))["open"]).outputs
+
+    baseline = outputs()
+    assert unequal(baseline, outputs()) is None
+    monkeypatch.setenv("PLANTED", "1")
+    assert "the arms compute different outputs" in str(unequal(baseline, outputs()))
+
+
+def test_a_model_that_only_the_present_tree_has_is_absent(
+    ends: tuple[Baton, Baton], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the revision, whose file would be at the same place."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "lib").mkdir(parents=True)
+    there.mkdir()
+    (here / "lib/of_this_tree.py").write_text("from unruly import build\n")
+    monkeypatch.syspath_prepend(here / "lib")
+    request = opening(contest("of_this_tree:build"), tmp_path, tree=str(there), repository=str(here))
+    assert answer(ends[0], request)["open"] == {"absent": "that revision has no lib/of_this_tree.py"}

@@ -1,0 +1,28 @@
+"""The child's side, asked directly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cnnperf.devices import Numerics
+from cnnperf.devices._driver import Gpu
+from cnnperf.devices.cpu import acquire
+from cnnperf.devices.cuda import Cuda
+from cnnperf.record import Record
+from cnnperf.tables.repeats import Repeats
+from cnnperf.workers.task import chosen
+
+
+def test_which_gpu_and_how_it_was_told_to_compute_is_recorded(trained: Callable[..., Record]) -> None:
+    """One measurement of each stage; its label is the row's, whatever the first GPU of the machine is called."""
+    device = Cuda(Gpu("Imaginary 200", "0", (8, 0)), 1, Numerics(tf32=True))
+    [found] = chosen("train", device)
+    assert (found.metric, found.values) == ("train.device_index", (1,))
+    assert found.tags == {"label": "Imaginary 200", "tf32": True, "cudnn_benchmark": True, "deterministic": False}
+    record = trained(device={"name": "cuda", "index": 1}, measured=[found])
+    assert Repeats("a run", (record,)).device_label == "Imaginary 200"
+
+
+def test_of_the_cpu_there_is_nothing_to_say() -> None:
+    """It has no index, and nothing was chosen."""
+    assert list(chosen("train", acquire())) == []
