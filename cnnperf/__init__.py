@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from cnnperf.suite import Suite as Suite
     from cnnperf.suite import load_suite as load_suite
     from cnnperf.suite import plan as plan
+    from cnnperf.tables.curves import curves as curves
     from cnnperf.tables.layers import layers as layers
-    from cnnperf.tables.leaderboard import curves as curves
     from cnnperf.tables.leaderboard import rank as rank
     from cnnperf.task import Cell as Cell
     from cnnperf.task import Choice as Choice
@@ -39,7 +39,7 @@ _HOMES = {
     "CnnperfError": "errors",
     "CnnperfWarning": "errors",
     "compare": "regression.check",
-    "curves": "tables.leaderboard",
+    "curves": "tables.curves",
     "layers": "tables.layers",
     "rank": "tables.leaderboard",
     "Machine": "record",

@@ -3,8 +3,8 @@
 import sys
 
 from cnnperf.duet.turns import Baton
+from cnnperf.ipc.channel import Line
 from cnnperf.workers.paired_code import main
-from cnnperf.workers.task import Line
 
 if __name__ == "__main__":
     main(Line(int(sys.argv[2])), Baton(int(sys.argv[1])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -84,3 +85,12 @@ def first_error(error: ValidationError, *places: str) -> str:
 def _shorten(value: Any, limit: int = 60) -> str:
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def in_words(fault: Exception) -> str:
+    """Put an error into words; one that is not meant for the user goes to the log with its traceback."""
+    if isinstance(fault, CnnperfError):
+        return str(fault)
+    traceback.print_exception(fault)
+    text = f"{type(fault).__name__}: {fault}"
+    return f"out of memory: {text}" if is_out_of_memory(fault) else text

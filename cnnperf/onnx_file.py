@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cnnperf.engines import require
-from cnnperf.errors import UsageError
+from cnnperf.errors import EngineError, UsageError
 
 FLOAT = 1
 """TensorProto.FLOAT."""
@@ -125,3 +125,10 @@ def first_line(error: BaseException) -> str:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no words'}"
+
+
+def require(engine: str, *packages: str) -> None:
+    """Raise EngineError, naming the cure, unless the packages are installed."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise EngineError(f"{engine} needs {package}, which is not installed; pip install 'cnnperf[onnx]'")

@@ -326,3 +326,25 @@ def _renamed(record: Record) -> Record:
         return record
     renamed = (m.model_copy(update={"metric": RENAMED.get(m.metric, m.metric)}) for m in record.measurements)
     return record.model_copy(update={"measurements": tuple(renamed)})
+
+
+def single(
+    metric: str, unit: str, value: float, better: Literal["lower", "higher"] | None = None, **tags: Scalar
+) -> Measurement:
+    """Return a measurement of one value."""
+    return Measurement(metric=metric, unit=unit, better=better, values=(value,), tags=tags)
+
+
+def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
+    """Read the records of run folders, by the names that these have. Raises StoreError for one without records."""
+    runs = [runs] if isinstance(runs, str | Path) else runs
+    return {name: read(folder) for name, folder in run_folders(runs).items()}
+
+
+def run_folders(runs: Iterable[str | Path]) -> dict[str, Path]:
+    """Name run folders `<suite>/<utc>-<host>`, or by the whole path where two share that."""
+    named: dict[str, Path] = {}
+    for folder in dict.fromkeys(Path(run).resolve() for run in runs):
+        name = "/".join(folder.parts[-2:])
+        named[str(folder) if name in named else name] = folder
+    return named

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cnnperf.errors import is_out_of_memory
-from cnnperf.workers.task import in_words
+from cnnperf.errors import in_words, is_out_of_memory
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 
 import cnnperf
 from cnnperf.registry import find
-from cnnperf.regression.verdict import WRITERS
-from cnnperf.tables.leaderboard import report_of
+from cnnperf.reports._verdicts import WRITERS
+from cnnperf.tables.report import report_of
 
 GOLDEN = Path(__file__).parent / "golden"
 RUNS = sorted((GOLDEN / "smoke").iterdir())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cnnperf.reports._readable import scaled
+from cnnperf.units import scaled
 
 
 @pytest.mark.parametrize(

@@ -130,3 +130,13 @@ class Context:
     threads: int
     progress: Callable[[str], None] = lambda text: None
     """Says on the screen what is under way."""
+
+
+class Order(Frozen):
+    """What a child is asked for."""
+
+    device: str
+    claim: str = ""
+    scratch: Path = Path()
+    seconds: float = 0.0
+    threads: int = 1

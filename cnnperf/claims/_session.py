@@ -17,14 +17,13 @@ import psutil
 from pydantic import computed_field
 
 from cnnperf import registry
-from cnnperf.claims import Reading
+from cnnperf.claims import Order, Reading
 from cnnperf.claims._anonymous import anonymous, places
 from cnnperf.errors import RunError, UsageError
 from cnnperf.ipc.process import Launch, WorkerProcess, tail
 from cnnperf.machine.fingerprint import fingerprint, usable_cores
 from cnnperf.record import Machine
 from cnnperf.task import Frozen
-from cnnperf.workers.claim import Order
 
 SCHEMA: Literal[1] = 1
 """Version of the document's form. 1: the first."""

@@ -88,7 +88,7 @@ def ab(
     from cnnperf.regression.gate import compare
     from cnnperf.regression.gate_verdict import comparison
     from cnnperf.regression.revisions import arm_of
-    from cnnperf.regression.verdict import WRITERS
+    from cnnperf.reports._verdicts import WRITERS
     from cnnperf.running.runner import folder_to_make
     from cnnperf.suite import load_suite
 

@@ -58,9 +58,9 @@ def report(
     """Write the tables of a campaign: one row per run and cell-metric, and the counts of all runs."""
     from cnnperf.errors import RunError
     from cnnperf.registry import find
-    from cnnperf.regression import campaign
+    from cnnperf.tables import campaigns
 
-    made = campaign.report(folder)
+    made = campaigns.report(folder)
     try:
         out.mkdir(parents=True, exist_ok=True)
         find("reports", "csv")(made, out)
@@ -68,7 +68,7 @@ def report(
         raise RunError(f"{out}: cannot be written ({error.strerror}); give another folder with --out") from error
     for note in made.notes:
         print(note, file=sys.stderr)
-    print(campaign.sentence(made.tables[1].rows))
+    print(campaigns.sentence(made.tables[1].rows))
 
 
 def add_commands(app: typer.Typer) -> None:

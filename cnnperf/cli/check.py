@@ -47,7 +47,7 @@ def check(
     cannot be compared.
     """
     from cnnperf.regression.check import compare
-    from cnnperf.regression.verdict import WRITERS
+    from cnnperf.reports._verdicts import WRITERS
 
     comparison = compare(baseline, candidate)
     WRITERS[format.value](comparison, sys.stdout)

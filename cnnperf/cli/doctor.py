@@ -77,7 +77,7 @@ def _self_test(console: Console, minutes: float) -> int:
 
 def _show(console: Console, title: str, result: Result) -> None:
     from cnnperf.regression.gate_verdict import comparison
-    from cnnperf.regression.verdict import lines
+    from cnnperf.reports._verdicts import lines
 
     console.print(f"\n{title}")
     for line in lines(comparison(result).verdicts):

@@ -57,6 +57,7 @@ def infer(
     from rich.console import Console
 
     from cnnperf.cli.screen import Screen, downloads, stderr
+    from cnnperf.record import read_runs
     from cnnperf.registry import find
     from cnnperf.reports._engine_layers import write
     from cnnperf.running.preflight import Request, prepare
@@ -64,7 +65,7 @@ def infer(
     from cnnperf.suite import parse
     from cnnperf.tables.engine_layers import joins
     from cnnperf.tables.engines import is_undecided
-    from cnnperf.tables.leaderboard import read_runs, report_of
+    from cnnperf.tables.report import report_of
 
     is_onnx = model.endswith(".onnx")
     if is_onnx and train is not None:

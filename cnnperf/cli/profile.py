@@ -50,13 +50,14 @@ def profile(
     from rich.console import Console
 
     from cnnperf.cli.screen import downloads, stderr
+    from cnnperf.record import read_runs
     from cnnperf.registry import find, unknown
     from cnnperf.reports._layers import write
     from cnnperf.running.preflight import Request, prepare
     from cnnperf.running.runner import Unwatched, execute, folder_to_make
     from cnnperf.suite import parse
     from cnnperf.tables.layers import UNITS, profiles
-    from cnnperf.tables.leaderboard import read_runs, report_of
+    from cnnperf.tables.report import report_of
 
     if by is not None and by not in UNITS:
         raise UsageError(f"--by: {unknown('column', by, UNITS)}")

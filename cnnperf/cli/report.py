@@ -27,7 +27,7 @@ def report(
 ) -> None:
     """Make the tables of stored runs again, or a page with plots: --format html --out page.html."""
     from cnnperf.registry import find
-    from cnnperf.tables.leaderboard import report_of
+    from cnnperf.tables.report import report_of
 
     table, write = report_of(runs, by=by), find("reports", format.value)
     if out is None:

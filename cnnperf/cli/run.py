@@ -152,7 +152,7 @@ def _print_results(folder: Path) -> tuple[dict[str, Status], bool]:
     from cnnperf.record import FILE, read
     from cnnperf.registry import find
     from cnnperf.tables.engines import is_undecided
-    from cnnperf.tables.leaderboard import report_of
+    from cnnperf.tables.report import report_of
 
     if not (folder / FILE).exists():
         return {}, False

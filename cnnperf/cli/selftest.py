@@ -136,7 +136,7 @@ def _remarks(outcome: Outcome) -> list[str]:
 
 
 def _value(value: float, unit: str) -> str:
-    from cnnperf.reports._readable import scaled
+    from cnnperf.units import scaled
 
     if unit == "count":
         return f"{value:,.0f}"

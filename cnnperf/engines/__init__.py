@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnperf.devices import Device
-from cnnperf.errors import EngineError
+from cnnperf.onnx_file import require as require
 from cnnperf.task import Choice, Scalar, Waiting
 
 Images = NDArray[np.float32]
@@ -79,10 +78,3 @@ class Engine(Protocol):
 
     def node_times(self, images: Images, runs: int) -> Any:
         """Return the kernel times of each node by the layers it came from; None where the engine has no profiler."""
-
-
-def require(engine: str, *packages: str) -> None:
-    """Raise EngineError, naming the cure, unless the packages are installed."""
-    for package in packages:
-        if find_spec(package) is None:
-            raise EngineError(f"{engine} needs {package}, which is not installed; pip install 'cnnperf[onnx]'")

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from packaging.version import Version
 
 from cnnperf.devices import Device
-from cnnperf.engines import INTEROP_THREADS, Images, Source, require
+from cnnperf.engines import INTEROP_THREADS, Images, Source
 from cnnperf.engines._nodes import Times, node_times
 from cnnperf.engines._values import Values, values
 from cnnperf.errors import EngineError, StageError
+from cnnperf.onnx_file import require
 from cnnperf.task import Scalar, Waiting
 
 NEEDS: tuple[str, ...] = ("export",)

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from cnnperf.engines import Source, require
+from cnnperf.engines import Source
 from cnnperf.engines.onnxruntime import Session
 from cnnperf.errors import StageError
 from cnnperf.machine.fingerprint import cpu_flags
-from cnnperf.onnx_file import first_line
+from cnnperf.onnx_file import first_line, require
 
 NEEDS: tuple[str, ...] = ("export",)
 PACKAGES: tuple[str, ...] = ("onnxruntime", "onnxruntime.quantization", "onnx")

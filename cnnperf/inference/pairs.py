@@ -19,9 +19,8 @@ from cnnperf.duet.schedule import Conditions, order_of
 from cnnperf.duet.turns import LETTERS, Taken, Turns
 from cnnperf.errors import StageError
 from cnnperf.ipc.process import Launch, WorkerProcess, interrupts_held, listen, tail
-from cnnperf.record import Measurement
-from cnnperf.task import Choice, Scalar
-from cnnperf.workers.paired_engine import WARMUP_S, Arm
+from cnnperf.record import Measurement, Record
+from cnnperf.task import Choice, Frozen, Scalar, Task
 
 PATIENCE_S = 300.0
 """A side that is silent for this time has hung."""
@@ -29,6 +28,8 @@ TURN_S = 3.0
 """How long the samples of one batch size may take in a pair of processes."""
 FEWEST, MOST = 12, 30
 """Pairs of samples in a pair of processes: fewer are none, and more tell little that further processes do not."""
+WARMUP_S = 5.0
+"""A side that is not steady by then is timed as it is."""
 
 
 def speedups(
@@ -180,3 +181,14 @@ class Pair:
 
     def _log(self, index: int) -> Path:
         return self._folder / f"{index}.log"
+
+
+class Arm(Frozen):
+    """One side: the engine to load, and where its task finds its artifacts."""
+
+    task: Task
+    run: Path
+    folder: Path
+    """Where the images lie as arrays."""
+    needs: tuple[Record, ...]
+    engine: Choice

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from cnnperf.engines import Engine
 from cnnperf.inference.samples import GOLDEN_IMAGES, LAYER_IMAGES, Golden, Inputs, LayerValue
-from cnnperf.record import Measurement
-from cnnperf.stages._single import single
+from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
 
 BATCH = 100

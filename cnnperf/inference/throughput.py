@@ -11,8 +11,7 @@ from cnnperf.errors import is_out_of_memory
 from cnnperf.inference.headroom import Headroom
 from cnnperf.inference.samples import Inputs
 from cnnperf.inference.settings import LARGEST, Infer
-from cnnperf.record import Measurement
-from cnnperf.stages._single import single
+from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
 from cnnperf.timing.sampling import Plan, sample
 

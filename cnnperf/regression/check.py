@@ -15,8 +15,8 @@ from cnnperf.regression.judge import Pair, Pending, is_compared, is_judged, judg
 from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Comparison, Verdict
 from cnnperf.stats import holm
-from cnnperf.tables.repeats import one_line
 from cnnperf.task import Scalar
+from cnnperf.units import one_line
 
 Work = tuple[str, str]
 """A cell's id and a stage."""

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cnnperf.reports._readable import MISSING, scaled
 from cnnperf.tables.engine_layers import Group, Join
+from cnnperf.units import MISSING, scaled
 
 
 def write(join: Join, console: Console) -> None:

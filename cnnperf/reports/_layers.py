@@ -12,10 +12,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from cnnperf.reports._fit import fit, left_out, widen
-from cnnperf.reports._readable import MISSING, generated, scaled
+from cnnperf.reports._readable import generated
 from cnnperf.roofline import EXCESS, is_above
 from cnnperf.tables.layers import BYTES, DIRECTIONS, UNITS, LayerProfile, steps_of, summed
 from cnnperf.tables.table import Column, Row
+from cnnperf.units import MISSING, scaled
 
 BAR = 6
 """Cells of a full bar; it stands for the column's largest value."""

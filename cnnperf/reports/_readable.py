@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from cnnperf.stats import Interval
 from cnnperf.tables.table import DOUBT, Column, Row, Table
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING
-
-MISSING = "–"
+from cnnperf.units import MISSING, scaled
 
 
 def visible(table: Table) -> list[Column]:
@@ -105,28 +103,6 @@ def interval(column: Column, row: Row) -> Interval | None:
     """Return the interval that is printed beside a value; None where there is none, or none of any width."""
     low, high = (row[name] for name in column.interval) if column.interval else (None, None)
     return None if low is None or high is None or low == high else Interval(low, high)
-
-
-def scaled(value: str | float, unit: str | None) -> str:
-    """Write a value in the unit that people use for its size: %, ms, MiB, k, M; three digits where it is not exact."""
-    if isinstance(value, str):
-        return value
-    if unit == "fraction":
-        return f"{100 * value:.1f} %"
-    if unit == "s":
-        return _scaled(value, ((1, "s"), (1e-3, "ms"), (1e-6, "µs")))
-    if unit == "bytes":
-        return _scaled(value, ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B")))
-    if isinstance(value, int) and abs(value) < 100_000:
-        return f"{value:,}"
-    return _scaled(value, ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")))
-
-
-def _scaled(value: float, scales: tuple[tuple[float, str], ...]) -> str:
-    size, unit = next((scale for scale in scales if abs(value) >= scale[0]), scales[-1])
-    number = value / size
-    decimals = 2 - math.floor(math.log10(abs(number))) if number else 0
-    return f"{number:.{max(decimals, 0)}f} {unit}".strip()
 
 
 def _extent(column: Column, row: Row) -> Interval | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cnnperf import record
 from cnnperf.errors import UsageError
 from cnnperf.record import Record
-from cnnperf.tables.leaderboard import training_curves
+from cnnperf.tables.curves import training_curves
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cnnperf.errors import UsageError
-from cnnperf.reports._readable import MISSING, alarm, best, footnotes, interval, scaled, title, visible
+from cnnperf.reports._readable import alarm, best, footnotes, interval, title, visible
 from cnnperf.tables.table import DOUBT, Column, Report, Table
+from cnnperf.units import MISSING, scaled
 
 PAGE = Path(__file__).with_name("_page")
 """Templates, style and scripts; vega 6.4.0 and vega-lite 6.4.3 as the npm registry has them."""

@@ -2,66 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
-import logging
-import os
 import shutil
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
-from torch import nn
 
-from cnnperf import registry
-from cnnperf.bench import Bench, Settings
+from cnnperf.bench import Bench
 from cnnperf.datasets import Roots
-from cnnperf.engines import require
 from cnnperf.engines.torch import network
-from cnnperf.errors import StageError
 from cnnperf.inference import golden_file
-from cnnperf.inference.golden import golden, rounding
-from cnnperf.inference.parity import spread
-from cnnperf.inference.samples import LAYER_IMAGES, QUICK_TEST_IMAGES, TEST_IMAGES, Golden, Inputs, save_values
+from cnnperf.inference.exporting import Export, checked, content_hash, copy, export, keep, proved
+from cnnperf.inference.golden import golden
+from cnnperf.inference.samples import LAYER_IMAGES, Inputs, save_values
 from cnnperf.inference.source import source_of
-from cnnperf.machine.fingerprint import fingerprint
-from cnnperf.onnx_file import first_line, look
-from cnnperf.record import Measurement
-from cnnperf.stages._single import single
-from cnnperf.task import Scalar
-
-EXTERNAL_BYTES = 2 * 10**9
-"""A file of protocol buffers can be no larger; beyond it the weights lie beside it."""
-ROUNDING_FACTOR, RESOLUTION = 5.0, 1e-7
-"""How much further the file may lie from torch, both in float64, than one rounding of every weight to float32 moves the
-logits, which the nine networks' exports come to 0.64 of; or so much of the spread between classes, for constants
-that are no weights."""
-
-
-class Export(Settings):
-    """Export to ONNX: the operator set and the reference logits."""
-
-    reads: ClassVar[tuple[str, ...]] = ("train",)
-
-    opset: int | None = Field(default=None, ge=18, le=25, description="ONNX operator set; absent: torch's own choice.")
-    test_images: int = Field(
-        default=TEST_IMAGES, ge=1, description="Test images whose logits are stored as the reference for engines."
-    )
-
-    def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
-        """Return True: a file is checked and handed on."""
-        return True
-
-    def quick(self) -> Export:
-        """Return the settings with fewer test images."""
-        return self.model_copy(update={"test_images": min(self.test_images, QUICK_TEST_IMAGES)})
+from cnnperf.onnx_file import require
+from cnnperf.record import Measurement, single
 
 
 def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
@@ -112,107 +72,3 @@ def _keep_layers(bench: Bench, path: Path, images: NDArray[np.float32]) -> NDArr
     exact = golden_file.in_float64(path, images)
     save_values(golden_file.layer_values(path, images, exact), bench.artifact("layers", "layers.npz"))
     return next(iter(exact.values()))
-
-
-def proved(
-    model: nn.Module, of_torch: Golden, of_file: NDArray[np.float64], images: NDArray[np.float32], cure: str
-) -> Iterator[Measurement]:
-    """Yield how far the file's logits lie from torch's, both in float64, of torch's spread between classes.
-
-    cure: for a file that is not torch's. Raises StageError where that is more than float32's rounding of the weights,
-    and so for each image of another class that is no tie.
-    """
-    exact = of_torch.exact[: len(images)]
-    if not np.isfinite(exact).all():
-        raise StageError("torch's own output is not finite (NaN or infinite); train the network again")
-    if not np.isfinite(of_file).all():
-        raise StageError(f"the exported network is not torch's: its output is not finite (NaN or infinite); {cure}")
-    unit = spread(exact)
-    error = float(np.abs(of_file - exact).max()) / unit
-    allowed = max(ROUNDING_FACTOR * rounding(model, images) / unit, RESOLUTION)
-    yield single("export.error_to_float64", "1", error, "lower", n=len(images))
-    yield single("export.allowed_error_to_float64", "1", allowed, None)
-    if error > allowed:
-        raise StageError(
-            f"the exported network is not torch's: in float64 their logits lie {error:.2g} of the spread between "
-            f"classes apart, and {allowed:.2g} is allowed; {cure}"
-        )
-
-
-def copy(file: Path, path: Path) -> None:
-    """Copy an ONNX file, with the weights that may lie beside it: into one file where that can hold them."""
-    import onnx
-
-    model = onnx.load(file, load_external_data=False)
-    if not any(onnx.external_data_helper.uses_external_data(each) for each in model.graph.initializer):
-        shutil.copyfile(file, path)
-        return
-    onnx.load_external_data_for_model(model, str(file.parent))
-    is_large = sum(len(each.raw_data) for each in model.graph.initializer) >= EXTERNAL_BYTES
-    onnx.save(model, path, save_as_external_data=is_large, location=f"{path.name}.data")
-
-
-def export(model: nn.Module, images: Any, path: Path, settings: Export) -> int:
-    """Write the network as ONNX with a dynamic batch, and return how many operations torch had traced."""
-    batch = torch.export.Dim("batch")
-    example = torch.from_numpy(images).to(next(model.parameters()).device)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                model,
-                (example,),
-                dynamo=True,
-                dynamic_shapes=({0: batch},),
-                input_names=["images"],
-                output_names=["logits"],
-                opset_version=settings.opset,
-                verbose=False,
-            )
-    except Exception as error:  # Any of torch.export's, the translation's, or the network's own.
-        raise StageError(f"{type(model).__name__} cannot be exported to ONNX: {first_line(error)}") from error
-    assert program is not None, "dynamo returns the program"
-    size = sum(tensor.nbytes for tensor in model.state_dict().values())
-    program.save(str(path), external_data=size >= EXTERNAL_BYTES)
-    traced = program.exported_program
-    return 0 if traced is None else sum(node.op == "call_function" for node in traced.graph.nodes)
-
-
-def checked(path: Path) -> Iterator[Measurement]:
-    """Have onnx check the file in full, and yield what it is. Raises UsageError for what it finds wrong."""
-    facts = look(path)
-    yield single("export.opset", "1", facts.opset)
-    yield single("export.ir_version", "1", facts.ir_version)
-    yield single("export.nodes", "count", facts.nodes, "lower")
-    yield single("export.file_bytes", "bytes", facts.size, "lower", artifact="onnx")
-
-
-def content_hash(bench: Bench, model: nn.Module, settings: Export) -> str:
-    """Hash all that decides the file: weights, architecture, versions, shape and settings."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode() + str(tuple(tensor.shape)).encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    build = registry.find("models", bench.task.cell.model.name)
-    packages = fingerprint().packages
-    versions = [packages.get(name) for name in ("torch", "onnx", "onnxscript")]
-    facts = (repr(model), str(bench.task.cell.model), versions, bench.dataset.test_images.shape[1:], settings.opset)
-    digest.update(repr(facts).encode())
-    for file in sources(build, *(type(module) for module in model.modules())):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def sources(*parts: Any) -> list[Path]:
-    """Return the files in which a network's parts are written, but for torch's own, whose version is hashed."""
-    own = [part for part in parts if part.__module__.partition(".")[0] != "torch"]
-    return sorted({Path(file) for part in own if (file := inspect.getsourcefile(part))})
-
-
-def keep(content: bytes, cached: Path) -> None:
-    """Put a file into the cache, whole or not at all."""
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    part = cached.with_name(f"{cached.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    part.rename(cached)

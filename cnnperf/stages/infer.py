@@ -16,8 +16,7 @@ from cnnperf.inference.settings import Infer as Infer
 from cnnperf.inference.source import import_packages, loaded
 from cnnperf.inference.throughput import Timing
 from cnnperf.onnx_file import stored_bytes
-from cnnperf.record import Measurement
-from cnnperf.stages._single import single
+from cnnperf.record import Measurement, single
 from cnnperf.task import Choice, Scalar
 
 COMMON_BATCH_SIZE = 32

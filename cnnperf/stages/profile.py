@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
-from statistics import fmean
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 
 from cnnperf.bench import Bench
-from cnnperf.devices import Device
 from cnnperf.errors import StageError
-from cnnperf.machine.disturbance import Disturbance, read
-from cnnperf.profiling.arithmetic import Arithmetic, Work
-from cnnperf.profiling.hooks import Hooks
-from cnnperf.profiling.layer_time import Direction, LayerTimer
-from cnnperf.profiling.layers import DATA, OPTIMIZER, Structure, discover, removed
-from cnnperf.profiling.memory import AllocatorPeak, Owners, SavedTensors
+from cnnperf.profiling.passes import Profiling
 from cnnperf.profiling.probes import probe
 from cnnperf.profiling.settings import Profile
-from cnnperf.profiling.step import BACKWARD, FORWARD, STEPS, Marks, Step, restored
-from cnnperf.profiling.trace import allocation_peak, write_trace
-from cnnperf.record import Measurement
-from cnnperf.stages._single import single
+from cnnperf.profiling.step import STEPS, restored
+from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
-from cnnperf.timing import sampling
 from cnnperf.training.optimise import DTYPES
 from cnnperf.training.setup import Data, Network, frozen_heap
-
-LAP_S = 0.1
-"""How long a device that is not waited for in training is left to itself here: long against what a lap begins with,
-when the host has not queued anything yet."""
-WARMUP_S = 10.0
-"""Steps that are not steady by then are counted as they are …"""
-WARMUP_STEPS = 20
-"""… and so they are after so many, lest the warm-up cost more than the profile."""
 
 
 def measure(bench: Bench, settings: Profile) -> Iterator[Measurement]:
@@ -63,188 +43,6 @@ def measure(bench: Bench, settings: Profile) -> Iterator[Measurement]:
         with restored(model, bench.device.torch_name), frozen_heap():
             model.train(settings.mode == "train")
             yield from Profiling(bench, settings, model, step, tags).run()
-
-
-class Profiling:
-    """One network at one batch size, in passes that do not disturb each other."""
-
-    def __init__(
-        self, bench: Bench, settings: Profile, model: nn.Module, step: Step, tags: Mapping[str, Scalar]
-    ) -> None:
-        self._bench = bench
-        self._device = bench.device
-        self._settings = settings
-        self._model = model
-        self._step = step
-        self._tags = tags
-        self._structure = Structure((), ())
-
-    def run(self) -> Iterator[Measurement]:
-        """Yield all that is measured; times first, which the other passes must not disturb."""
-        self._structure = discover(self._model, self._step)
-        if not self._structure.layers:
-            raise StageError("no module of the network was called; there is nothing to profile")
-        yield from self._layers()
-        yield from self._times()
-        yield from self._work()
-        yield from self._held()
-        yield from self._peaks()
-
-    def _layers(self) -> Iterator[Measurement]:
-        for order, layer in enumerate(chain(self._structure.layers, self._structure.never_called)):
-            described: dict[str, Scalar] = {
-                "order": order,
-                "type": layer.kind,
-                "inputs": layer.inputs,
-                "outputs": layer.outputs,
-            }
-            yield self._of("calls", "count", layer.calls, layer.name, **described, dtype=layer.dtype)
-            if layer.calls:
-                yield self._of("output_bytes", "bytes", layer.output_bytes, layer.name)
-
-    def _times(self) -> Iterator[Measurement]:
-        """Take laps of steps with hooks and of steps without in turn, so that each tells what the other costs.
-
-        A lap is one step on the CPU. Elsewhere the device is waited for at its end alone, as in training.
-        """
-        steps, warmup = self._warm_up()
-        samples, machine = Samples(self._device), read()
-        for number in range(1, self._settings.samples + 1):
-            before = sampling.usage()
-            samples.plain([self._step() for _ in range(steps)], before)
-            samples.instrumented([self._instrumented() for _ in range(steps)])
-            self._bench.progress(step=number, progress=number / self._settings.samples)
-        disturbance = Disturbance.since(machine)
-        taken = sampling.Samples(steps, tuple(samples.laps), tuple(warmup.samples), warmup.steady, disturbance)
-        yield from taken.measurements("profile.step_seconds", **self._tags)
-        yield self._series("instrumented_step_seconds", "s", samples.instrumented_steps)
-        for direction, of_layer in samples.layers.items():
-            for layer, seconds in of_layer.items():
-                yield self._series(f"{direction}_seconds", "s", seconds, layer=layer)
-        for part, seconds in samples.parts.items():
-            yield self._series("seconds", "s", seconds, layer=part)
-
-    def _instrumented(self) -> tuple[Marks, LayerTimer]:
-        timer = LayerTimer(self._device)
-        with Hooks(self._structure, timer) as hooks:
-            return self._step(hooks), timer
-
-    def _warm_up(self) -> tuple[int, sampling.Warmup]:
-        """Take steps that do not count until they are steady, or it takes too long; also return how many are a lap."""
-        synchronize = self._device.synchronize
-        if self._device.is_asynchronous:
-            return sampling.settle(self._step, synchronize, sampling.Plan(sample_s=LAP_S, warmup_s=WARMUP_S))
-        warmup = sampling.Warmup(most_s=WARMUP_S)
-        while not (warmup.steady or warmup.exhausted or len(warmup.samples) == WARMUP_STEPS):
-            warmup.samples.append(sampling.take(self._step, 1, synchronize))
-        return 1, warmup
-
-    def _work(self) -> Iterator[Measurement]:
-        arithmetic = Arithmetic()
-        with Hooks(self._structure, arithmetic) as hooks:
-            self._step(hooks, arithmetic.counting())
-        for direction, of_layer in ((FORWARD, arithmetic.forward), (BACKWARD, arithmetic.backward)):
-            for layer, work in of_layer.items():
-                yield from self._work_of(direction, layer, work)
-
-    def _work_of(self, direction: str, layer: str, work: Work) -> Iterator[Measurement]:
-        if work.flops is not None:
-            # Torch's formulas count a multiply-accumulate as two.
-            tags = {"layer": layer, **self._tags}
-            yield single(f"profile.{direction}_macs", "count", work.flops // 2, "lower", **tags)
-        uncounted = {"uncounted": ", ".join(sorted(work.uncounted))} if work.uncounted else {}
-        yield self._of(f"{direction}_moved_bytes", "bytes", work.moved_bytes, layer, **uncounted)
-
-    def _held(self) -> Iterator[Measurement]:
-        owners = Owners(self._model, self._structure)
-        for layer, parameters in owners.parameters.items():
-            yield self._of("parameter_bytes", "bytes", sum(p.nbytes for p in parameters), layer)
-        if self._settings.mode == "infer":
-            return
-        saved, gradients = SavedTensors(self._model), dict[str, int]()
-        update = self._step.optimizers[0].register_step_pre_hook(lambda *_: gradients.update(owners.gradient_bytes()))
-        with removed([update]), Hooks(self._structure, saved) as hooks:
-            self._step(hooks, saved.recording())
-        state = owners.state_bytes(self._step.optimizers)
-        for kind, of_layer in (("gradient", gradients), ("optimizer_state", state), ("saved", saved.bytes)):
-            for layer, size in of_layer.items():
-                yield self._of(f"{kind}_bytes", "bytes", size, layer)
-
-    def _peaks(self) -> Iterator[Measurement]:
-        """Write the trace, and say where the peak of the step's memory stands above its start."""
-        device, batch_size = self._device, self._tags["batch_size"]
-        if device.reset_peak():
-            start = device.used_bytes()
-            self._step()
-            risen = max(0, device.peak_bytes().get("peak_bytes", start) - start)
-            yield single("profile.process_peak_above_start_bytes", "bytes", risen, None, **self._tags)
-        path = self._bench.artifact(f"trace_{batch_size}", f"batch-{batch_size}.pt.trace.json.gz")
-        cuda = torch.device(device.torch_name).type == "cuda"
-        names = write_trace(path, self._step, self._structure, steps=self._settings.trace_steps, cuda=cuda)
-        if not device.is_asynchronous:
-            peak, layer = allocation_peak(path, names)
-        else:
-            allocator = AllocatorPeak(device)
-            with Hooks(self._structure, allocator) as hooks:
-                self._step(hooks)
-            allocator.look()
-            peak, layer = allocator.bytes, allocator.layer
-        yield single("profile.peak_above_start_bytes", "bytes", peak, "lower", at=layer, **self._tags)
-
-    def _of(self, quantity: str, unit: str, value: float, layer: str, **tags: Scalar) -> Measurement:
-        return single(f"profile.{quantity}", unit, value, None, layer=layer, **tags, **self._tags)
-
-    def _series(
-        self, quantity: str, unit: str, values: Sequence[float], better: str | None = None, **tags: Scalar
-    ) -> Measurement:
-        return Measurement.model_validate(
-            {
-                "metric": f"profile.{quantity}",
-                "unit": unit,
-                "better": better,
-                "values": tuple(round(value, 9) for value in values),
-                "tags": {**tags, **self._tags},
-            }
-        )
-
-
-class Samples:
-    """The timed steps, one lap per sample; for a layer, the mean over the steps in which it was called."""
-
-    def __init__(self, device: Device) -> None:
-        self.laps: list[sampling.Sample] = []
-        """Of steps without hooks."""
-        self.instrumented_steps: list[float] = []
-        self.layers: dict[str, dict[str, list[float]]] = {FORWARD: defaultdict(list), BACKWARD: defaultdict(list)}
-        self.parts: dict[str, list[float]] = defaultdict(list)
-        self._device = device
-
-    def plain(self, lap: Sequence[Marks], before: sampling.Usage) -> None:
-        """Enter a lap without hooks and what was used before it; waits for the device."""
-        self._device.synchronize()
-        self.laps.append(sampling.usage().since(before, self._elapsed_s(lap[0], lap[-1])))
-        for part in (DATA, OPTIMIZER):
-            if part in lap[0]:
-                self.parts[part].append(fmean(self._device.elapsed_s(*marks[part]) for marks in lap))
-
-    def instrumented(self, lap: Sequence[tuple[Marks, LayerTimer]]) -> None:
-        """Enter a lap with hooks; waits for the device."""
-        self._device.synchronize()
-        self.instrumented_steps.append(fmean(self._elapsed_s(marks, marks) for marks, _ in lap))
-        found: dict[tuple[Direction, str], list[float]] = defaultdict(list)
-        for marks, timer in lap:
-            spent = {part: self._device.elapsed_s(*marks[part]) for part in (FORWARD, BACKWARD) if part in marks}
-            for direction, of_layer in timer.read(spent[FORWARD], spent.get(BACKWARD)).items():
-                for layer, seconds in of_layer.items():
-                    found[direction, layer].append(seconds)
-        for (direction, layer), of_steps in found.items():
-            self.layers[direction][layer].append(fmean(of_steps))
-
-    def _elapsed_s(self, first: Marks, last: Marks) -> float:
-        """Return the seconds from the beginning of one step to the end of another, or of the same."""
-        (start, _), *_ = first.values()
-        *_, (_, end) = last.values()
-        return self._device.elapsed_s(start, end)
 
 
 def load_weights(bench: Bench, model: nn.Module) -> str:

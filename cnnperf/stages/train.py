@@ -11,8 +11,7 @@ from torch import nn
 
 from cnnperf.bench import Bench
 from cnnperf.devices import Device
-from cnnperf.record import Measurement
-from cnnperf.stages._single import single
+from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
 from cnnperf.training.evaluate import SHARE, Outcome, affordable
 from cnnperf.training.images import subset

@@ -204,7 +204,7 @@ def layers(runs: str | Path | Iterable[str | Path]) -> DataFrame:
 
     Raises StoreError for a folder without records.
     """
-    from cnnperf.tables.leaderboard import read_runs
+    from cnnperf.record import read_runs
 
     return layer_table(read_runs(runs)).frame()
 

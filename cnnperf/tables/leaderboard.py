@@ -5,24 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING
 
-from cnnperf import record
-from cnnperf.record import Measurement, Record
+from cnnperf.record import Record, read_runs
 from cnnperf.stats import Interval
 from cnnperf.tables.columns import COLUMNS, FURTHER, ReducedColumn, once
-from cnnperf.tables.engines import NOTES as ENGINE_NOTES
+from cnnperf.tables.curves import trainings
 from cnnperf.tables.engines import ON_LEADERBOARD, best_engines, engine_table
-from cnnperf.tables.facts import facts
-from cnnperf.tables.layers import layer_table
-from cnnperf.tables.predictions import sight_tables
-from cnnperf.tables.profiles import NOTES as PROFILE_NOTES
-from cnnperf.tables.profiles import profile_table
 from cnnperf.tables.repeats import Repeats
-from cnnperf.tables.runs import run_table, task_table
-from cnnperf.tables.table import MARKED, Column, Report, Row, Table
-from cnnperf.tables.verdicts import verdict_table
+from cnnperf.tables.table import MARKED, Row, Table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -33,71 +24,6 @@ GROUP = (
 )
 """What two rows must have in common to be ranked against each other."""
 
-_TRAINING = [c for c in COLUMNS if c.name in ("dataset", "data", "model", "device", "budget", "seed", "run")]
-
-CURVES = (
-    *_TRAINING,
-    *facts("task", "repeat"),
-    Column("step", unit="count", meaning="training steps before this evaluation", source="(tag step)"),
-    Column("samples", unit="count", meaning="training images before it, repetitions counted", source="(tag samples)"),
-    Column("seconds", unit="s", meaning="seconds of training steps before it", source="(tag seconds)"),
-    Column("epoch", unit="1", meaning="passes over the training images before it", source="(tag epoch)"),
-    Column(
-        "train_loss",
-        unit="1",
-        better="lower",
-        meaning="mean over the steps since the evaluation before, of the loss that was minimised: smoothed by "
-        "`label_smoothing`, which a test loss never is",
-        source="train.loss",
-    ),
-    Column(
-        "train_accuracy",
-        unit="fraction",
-        better="higher",
-        meaning="share of training images classified correctly before their step, since the evaluation before",
-        source="train.train_accuracy",
-    ),
-    Column(
-        "train_accuracy_after_step",
-        unit="fraction",
-        better="higher",
-        meaning='the same right after the step on the same batch, every fifth step (`train_accuracy = "after_step"`): '
-        "a reading that is too high",
-        source="train.train_accuracy_after_step",
-    ),
-    Column(
-        "test_accuracy",
-        unit="fraction",
-        better="higher",
-        meaning="share of test images classified correctly after this epoch (`test_curve`)",
-        source="train.epoch_test_accuracy",
-    ),
-    Column(
-        "test_accuracy_raw",
-        unit="fraction",
-        better="higher",
-        meaning="the same on raw pixels in [0, 1] (`normalize_eval = false`): a reading that is too low",
-        source="train.epoch_test_accuracy_raw",
-    ),
-    Column(
-        "validation_accuracy",
-        unit="fraction",
-        better="higher",
-        meaning="share of validation images classified correctly",
-        source="train.validation_accuracy",
-    ),
-    Column("n", unit="count", meaning="images of the last of these accuracies that the row has", source="(tag n)"),
-    Column("label_smoothing", unit="1", meaning="label smoothing of the training", source="(setting label_smoothing)"),
-)
-
-POINTS = {
-    "train_accuracy": "train.train_accuracy",
-    "train_accuracy_after_step": "train.train_accuracy_after_step",
-    "test_accuracy": "train.epoch_test_accuracy",
-    "test_accuracy_raw": "train.epoch_test_accuracy_raw",
-    "validation_accuracy": "train.validation_accuracy",
-}
-"""Which metric a column of the curves shows."""
 
 NOTES = (
     "test accuracy: on all test images or a fixed subset, with its 95 % binomial interval (± half of it).",
@@ -118,51 +44,6 @@ def rank(runs: str | Path | Iterable[str | Path]) -> DataFrame:
     return leaderboard(records, engine_table(records)).frame()
 
 
-def curves(runs: str | Path | Iterable[str | Path]) -> DataFrame:
-    """Return the training curves of run folders, one row a run, cell, repeat and evaluation, raw SI.
-
-    Raises StoreError for a folder without records.
-    """
-    return training_curves(read_runs(runs)).frame()
-
-
-def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
-    """Read run folders and make their report, the leaderboard sorted by a column if one is named.
-
-    Raises StoreError for a folder without records, UsageError for a column that is not there.
-    """
-    folders = run_folders(runs)
-    records = read_runs(folders.values())
-    profiled, engines, layers = profile_table(records), engine_table(records), layer_table(records)
-    board, tables, notes = leaderboard(records, engines), [], list[str]()
-    if board.rows or not (profiled.rows or engines.rows):
-        tables, notes = [board, training_curves(records)], [*NOTES]
-    if profiled.rows:
-        tables, notes = [*tables, profiled], [*notes, *PROFILE_NOTES]
-    if engines.rows:
-        tables, notes = [*tables, engines], [*notes, *ENGINE_NOTES]
-    tables += [layers] if layers.rows else []
-    first = tables[0] if by is None else tables[0].sorted_by(by)
-    further = (verdict_table(records, folders), *sight_tables(records, folders))
-    tables = [first, *tables[1:], *(table for table in further if table and (table.rows or table.notes))]
-    return Report((*tables, run_table(records), task_table(records)), tuple(dict.fromkeys(notes)), folders)
-
-
-def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
-    """Read the records of run folders, by the names that these have. Raises StoreError for one without records."""
-    runs = [runs] if isinstance(runs, str | Path) else runs
-    return {name: record.read(folder) for name, folder in run_folders(runs).items()}
-
-
-def run_folders(runs: Iterable[str | Path]) -> dict[str, Path]:
-    """Name run folders `<suite>/<utc>-<host>`, or by the whole path where two share that."""
-    named: dict[str, Path] = {}
-    for folder in dict.fromkeys(Path(run).resolve() for run in runs):
-        name = "/".join(folder.parts[-2:])
-        named[str(folder) if name in named else name] = folder
-    return named
-
-
 def leaderboard(records: Mapping[str, Sequence[Record]], engines: Table | None = None) -> Table:
     """Rank the cells of runs within their groups; cells that did not end well come last, without a rank.
 
@@ -178,17 +59,6 @@ def leaderboard(records: Mapping[str, Sequence[Record]], engines: Table | None =
     shown = (*columns, *(ON_LEADERBOARD if engines and engines.rows else ()))
     table = Table("leaderboard", shown, rows, GROUP)
     return replace(table, rows=tuple(row for group in table.groups() for row in _ranked(group.rows)))
-
-
-def training_curves(records: Mapping[str, Sequence[Record]]) -> Table:
-    """Lay out every evaluation during training, in the order of the records."""
-    of_records = (Repeats(run, (r,)) for run, of_run in trainings(records).items() for r in of_run)
-    return Table("curves", CURVES, tuple(row for repeat in of_records for row in _curve(repeat)))
-
-
-def trainings(records: Mapping[str, Sequence[Record]]) -> dict[str, tuple[Record, ...]]:
-    """Return the records of the train stage."""
-    return {run: tuple(r for r in of_run if r.task.stage == "train") for run, of_run in records.items()}
 
 
 def summary(records: Iterable[Record], elapsed_s: float | None = None) -> str:
@@ -270,23 +140,3 @@ def _overlapping(leader: Row) -> Callable[[Row], bool]:
         return Interval(row["test_accuracy_low"], row["test_accuracy_high"])
 
     return lambda row: row["test_accuracy"] is not None and interval(leader).overlaps(interval(row))
-
-
-def _curve(repeat: Repeats) -> Iterator[Row]:
-    (r,) = repeat.records
-    training = {column.name: column.value(repeat) for column in _TRAINING}
-    points: dict[int, dict[str, Measurement]] = {}
-    for name, metric in POINTS.items():
-        for m in r.find(metric):
-            points.setdefault(int(m.tags["step"]), {})[name] = m
-    losses = [loss for m in r.find("train.loss") for loss in m.values]
-    before = 0
-    for step, point in sorted(points.items()):
-        accuracies = {name: m.values[0] for name, m in point.items()}
-        tags = {tag: value for m in point.values() for tag, value in m.tags.items()}
-        since = losses[before:step]
-        found = training | tags | accuracies | {"task": r.key, "repeat": repeat.task.repeat}
-        found["train_loss"] = fmean(since) if since else None
-        found["label_smoothing"] = r.task.settings.get("label_smoothing")
-        yield {column.name: found.get(column.name) for column in CURVES}
-        before = step

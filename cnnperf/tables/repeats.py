@@ -11,6 +11,7 @@ from cnnperf.record import Machine, Measurement, Record
 from cnnperf.stats import Interval, Quartiles, binomial_interval, quartiles
 from cnnperf.tables.table import Value
 from cnnperf.task import Provenance, Scalar, Task
+from cnnperf.units import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +150,3 @@ class Repeats:
             steps = [s for m in r.find("train.step_time") for s in m.values]
             if steps:
                 yield tuple(self.task.settings["batch_size"] / s for s in steps)
-
-
-def one_line(text: str) -> str:
-    """Return a text without line ends and without what a terminal would obey."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

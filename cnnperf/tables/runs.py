@@ -8,8 +8,9 @@ from typing import Any
 
 from cnnperf.record import Libraries, Machine, Platform, Processor, Record
 from cnnperf.tables.facts import facts
-from cnnperf.tables.repeats import Repeats, one_line
+from cnnperf.tables.repeats import Repeats
 from cnnperf.tables.table import Column, Row, Table, Value
+from cnnperf.units import one_line
 
 ENDS = ("ok", "failed", "timeout", "skipped")
 

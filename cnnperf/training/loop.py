@@ -12,8 +12,7 @@ from torch import Tensor
 
 from cnnperf.errors import StageError
 from cnnperf.machine.disturbance import Disturbance, read
-from cnnperf.record import Measurement
-from cnnperf.stages._single import single
+from cnnperf.record import Measurement, single
 from cnnperf.timing.clock import Clock
 from cnnperf.timing.sampling import Samples
 from cnnperf.training.evaluate import POINTS, SHARE, SUBSETS, TARGET_POINTS, VALIDATION_SHARE, Evaluator, pace

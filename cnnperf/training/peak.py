@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cnnperf.devices import Device
-from cnnperf.record import Measurement
-from cnnperf.stages._single import single
+from cnnperf.record import Measurement, single
 
 
 class Memory:

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnperf import models
-from cnnperf.record import Measurement
-from cnnperf.stages._single import single
+from cnnperf.record import Measurement, single
 from cnnperf.training.augment import Batches
 from cnnperf.training.evaluate import Evaluator, separate_random_numbers
 from cnnperf.training.images import Images, Normalize, split

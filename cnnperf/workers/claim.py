@@ -8,24 +8,12 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from cnnperf import registry
-from cnnperf.claims import Context, NotApplicable
-from cnnperf.errors import CnnperfError, DeviceError
-from cnnperf.task import Frozen
-from cnnperf.workers.task import Line, in_words
-
-
-class Order(Frozen):
-    """What a child is asked for."""
-
-    device: str
-    claim: str = ""
-    scratch: Path = Path()
-    seconds: float = 0.0
-    threads: int = 1
+from cnnperf.claims import Context, NotApplicable, Order
+from cnnperf.errors import CnnperfError, DeviceError, in_words
+from cnnperf.ipc.channel import Line
 
 
 def describe(order: Order, line: Line) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 
 from cnnperf import registry
 from cnnperf.duet.turns import PROTOCOL, Baton, Opened, Opening, PartnerGoneError, Turns, facts, play
-from cnnperf.errors import UsageError
+from cnnperf.errors import UsageError, in_words
+from cnnperf.ipc.channel import Line
 from cnnperf.machine.fingerprint import fingerprint, seen_here
 from cnnperf.timing.sampling import Plan, collector_off, settle
-from cnnperf.workers.task import Line, in_words
 
 
 class Arm:

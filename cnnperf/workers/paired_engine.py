@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
 
@@ -13,29 +12,16 @@ from cnnperf import registry
 from cnnperf.bench import Bench
 from cnnperf.datasets import open_arrays
 from cnnperf.duet.turns import Baton, PartnerGoneError, Turns, play
-from cnnperf.record import Record
-from cnnperf.task import Choice, Frozen, Task
+from cnnperf.errors import in_words
+from cnnperf.inference.pairs import WARMUP_S, Arm
+from cnnperf.ipc.channel import Line
 from cnnperf.timing.sampling import SPAN, Plan, collector_off, settle
-from cnnperf.workers.task import Line, in_words
 
-WARMUP_S = 5.0
-"""A side that is not steady by then is timed as it is."""
 REST_S = 0.02
 """Where threads wait by spinning, those of the side whose turn is over keep a core for some milliseconds (GNU's OpenMP
 for 300,000 rounds): so long a turn waits before it begins."""
 READY_S = 0.02
 """A turn begins with calls that are not timed, for so long: what is asked is how an engine works, not how it wakes."""
-
-
-class Arm(Frozen):
-    """One side: the engine to load, and where its task finds its artifacts."""
-
-    task: Task
-    run: Path
-    folder: Path
-    """Where the images lie as arrays."""
-    needs: tuple[Record, ...]
-    engine: Choice
 
 
 class Side:

@@ -6,50 +6,22 @@ verifies datasets, `--schema` prints the suite's JSON schema.
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 
 from cnnperf import errors, registry
 from cnnperf.bench import Bench
 from cnnperf.datasets import open_arrays
 from cnnperf.devices import Device
-from cnnperf.errors import CnnperfError, DeviceError, is_out_of_memory
+from cnnperf.errors import CnnperfError, DeviceError, in_words
+from cnnperf.ipc.channel import Line
 from cnnperf.machine.fingerprint import seen_here
 from cnnperf.record import Measurement, Record, Status
 from cnnperf.running.runner import Envelope
 from cnnperf.workers import prepare as preparation
-
-PROGRESS_INTERVAL_S = 1.0
-
-
-class Line:
-    """The pipe to the parent. A parent that is gone ends the worker: nobody is left to want its result."""
-
-    def __init__(self, descriptor: int) -> None:
-        os.set_inheritable(descriptor, False)
-        self._pipe = os.fdopen(descriptor, "w", encoding="utf-8")
-        self._last = float("-inf")
-
-    def say(self, **message: Any) -> None:
-        """Send one message."""
-        try:
-            print(json.dumps(message), file=self._pipe, flush=True)
-        except BrokenPipeError:
-            os._exit(1)
-
-    def progress(self, **numbers: float) -> None:
-        """Send numbers for the screen, at most once a second."""
-        now = time.monotonic()
-        if now - self._last >= PROGRESS_INTERVAL_S:
-            self._last = now
-            self.say(progress=numbers)
 
 
 def run_task(envelope: Envelope, line: Line) -> Record:
@@ -95,15 +67,6 @@ def chosen(stage: str, device: Device) -> Iterator[Measurement]:
     if device.numerics is not None:
         tags = {"label": device.label, **asdict(device.numerics)}
         yield Measurement(metric=f"{stage}.device_index", unit="count", better=None, values=(device.index,), tags=tags)
-
-
-def in_words(fault: Exception) -> str:
-    """Put an error into words; one that is not meant for the user goes to the log with its traceback."""
-    if isinstance(fault, CnnperfError):
-        return str(fault)
-    traceback.print_exception(fault)
-    text = f"{type(fault).__name__}: {fault}"
-    return f"out of memory: {text}" if is_out_of_memory(fault) else text
 
 
 def main(mode: str, descriptor: int) -> None:

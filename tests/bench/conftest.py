@@ -21,7 +21,8 @@ def exported(tmp_path: Path) -> Callable[[str], Bench]:
     """Return a maker of benches of the infer stage behind a network's export, on images like CIFAR-10's, one thread."""
 
     def make(model: str) -> Bench:
-        from cnnperf.stages.export import Export, measure
+        from cnnperf.inference.exporting import Export
+        from cnnperf.stages.export import measure
 
         dataset = registry.find("datasets", "synthetic")(
             Roots(cache=tmp_path), None, shape=(3, 32, 32), train=512, test=64

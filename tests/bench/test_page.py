@@ -12,7 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from cnnperf.record import Record
 from cnnperf.reports.html import write
-from cnnperf.tables.leaderboard import report_of
+from cnnperf.tables.report import report_of
 
 
 def test_the_page_of_seven_networks_is_written_in_half_a_second(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from doc_table import table
 
-from cnnperf.regression import campaign
+from cnnperf.tables import campaigns
 from cnnperf.tables import engines as engine_table
 from cnnperf.tables import layers as layer_table
 from cnnperf.tables import predictions as sight_table
@@ -15,7 +15,7 @@ from cnnperf.tables import profiles as profile_table
 from cnnperf.tables import runs as run_table
 from cnnperf.tables import verdicts as verdict_table
 from cnnperf.tables.columns import COLUMNS, FURTHER
-from cnnperf.tables.leaderboard import CURVES
+from cnnperf.tables.curves import CURVES
 from cnnperf.tables.table import Column
 
 
@@ -55,10 +55,10 @@ FILES: Mapping[str, File] = {
     "tasks": File("A row a task.", run_table.TASKS),
     "cell_metrics": File(
         "Of `cnnperf campaign report`: a row a run and cell-metric (a cell with `train.step` or `infer.forward`).",
-        campaign.COLUMNS,
+        campaigns.COLUMNS,
     ),
     "counts": File(
-        "Of `cnnperf campaign report`: a row a condition and number of threads, and one of all.", campaign.COUNTS
+        "Of `cnnperf campaign report`: a row a condition and number of threads, and one of all.", campaigns.COUNTS
     ),
 }
 """By the file's stem, in the order in which people meet them."""

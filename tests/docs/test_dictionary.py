@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from cnnperf.record import Record
 from cnnperf.reports import csv as csv_report
-from cnnperf.tables.leaderboard import report_of
+from cnnperf.tables.report import report_of
 
 ROOT = Path(__file__).parents[2]
 CODE = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "cnnperf").rglob("*.py"))

@@ -10,8 +10,8 @@ import pytest
 import reference_tables
 import suite_format
 
-from cnnperf.regression import campaign
 from cnnperf.regression.rule import TYPICAL_DEVIATIONS, Rule, power
+from cnnperf.tables import campaigns
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -69,7 +69,7 @@ def test_the_gate_says_how_often_it_erred(part: Part) -> None:
             {name: _number(value) for name, value in row.items()}
             for row in reference_tables.read(f"{CAMPAIGN.name}/counts.csv")
         ]
-        sentence = campaign.sentence(rows)
+        sentence = campaigns.sentence(rows)
         text = f"{sentence[0].upper()}{sentence[1:]}."
     part("cnnperf/regression/README.md", "campaign", text)
 

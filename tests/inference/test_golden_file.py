@@ -12,9 +12,9 @@ import pytest
 
 from cnnperf.bench import Bench
 from cnnperf.errors import StageError
+from cnnperf.inference.exporting import Export
 from cnnperf.inference.golden_file import golden
 from cnnperf.inference.samples import Golden, Inputs
-from cnnperf.stages.export import Export
 from cnnperf.stages.export import measure as export
 from cnnperf.task import Choice
 

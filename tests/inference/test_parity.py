@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from cnnperf.bench import Bench
 from cnnperf.engines._values import Values
 from cnnperf.errors import StageError
+from cnnperf.inference import exporting
+from cnnperf.inference.exporting import Export
 from cnnperf.inference.parity import CAP, Parity, spread
 from cnnperf.inference.samples import GOLDEN_IMAGES, LAYER_IMAGES, Golden, Inputs, LayerValue, read_values, save_values
 from cnnperf.inference.source import loaded
 from cnnperf.record import Measurement, Record
 from cnnperf.stages import export as export_stage
-from cnnperf.stages.export import Export
 from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import Infer
 from cnnperf.stages.infer import measure as infer
@@ -286,7 +287,7 @@ def test_an_export_that_is_not_the_network_is_no_export(
     bench: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str, share: float
 ) -> None:
     """In float64 the file and torch differ by more than the export's rounding."""
-    whole = export_stage.export
+    whole = exporting.export
 
     def spoiled(*parts: Any) -> int:
         nodes = whole(*parts)

@@ -20,6 +20,7 @@ from cnnperf.errors import StoreError, UsageError
 from cnnperf.registry import find
 from cnnperf.regression import campaign
 from cnnperf.regression.store import FILE
+from cnnperf.tables import campaigns
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "results" / "reference" / "aa"
@@ -48,7 +49,7 @@ def run_of(folder: Path, name: str, changes: tuple[float, float], *, replicates:
         for number in range(1, replicates + 1):
             times = [0.01 * math.exp(dice.gauss(0, 0.001)) for _ in range(12)]
             slower = [time * (1 + change) * math.exp(dice.gauss(0, 0.005)) for time in times]
-            differences.append(campaign.ratios.middle(campaign.ratios.of_times(times, slower)))
+            differences.append(campaigns.ratios.middle(campaigns.ratios.of_times(times, slower)))
             lines += [
                 {
                     "contest": f"cell {metric}",
@@ -60,8 +61,8 @@ def run_of(folder: Path, name: str, changes: tuple[float, float], *, replicates:
                 }
                 for arm, of_arm in (("baseline", times), ("candidate", slower))
             ]
-        series[f"cell {metric}"] = campaign.Series(tuple(differences), (False,) * replicates)
-    decisions = campaign.decided(series, [8, 14, 22], replicates)
+        series[f"cell {metric}"] = campaigns.Series(tuple(differences), (False,) * replicates)
+    decisions = campaigns.decided(series, [8, 14, 22], replicates)
     verdicts = [
         {
             "cell": "cell",
@@ -95,7 +96,7 @@ def test_the_tables_hold_what_the_runs_left_behind(tmp_path: Path) -> None:
     run_of(tmp_path, "monday-quiet-01", (0.0, 0.2))
     run_of(tmp_path, "tuesday-quiet-01", (0.0, 0.0), seed=1)
     (tmp_path / "tuesday-quiet-02").mkdir()
-    report = campaign.report(tmp_path)
+    report = campaigns.report(tmp_path)
     rows, total = report.tables[0].rows, report.tables[1].rows[-1]
     assert [(row["run"], row["metric"], row["outcome"]) for row in rows] == [
         ("monday-quiet-01", "infer.forward", "same"),
@@ -103,7 +104,7 @@ def test_the_tables_hold_what_the_runs_left_behind(tmp_path: Path) -> None:
         ("tuesday-quiet-01", "infer.forward", "same"),
         ("tuesday-quiet-01", "train.step", "same"),
     ]
-    assert [campaign.series_of(row).flagged[0] for row in rows] == [True, False, True, False]
+    assert [campaigns.series_of(row).flagged[0] for row in rows] == [True, False, True, False]
     assert (total["occasions"], total["runs"], total["cell_metrics"], total["worse"]) == (2, 2, 4, 1)
     assert (total["runs_worse"], total["alone_worse"], total["tested"], total["slower"]) == (1, 1, 4, 1)
     assert total["worse_high"] == pytest.approx(0.7514, abs=1e-4)
@@ -115,7 +116,7 @@ def test_every_verdict_can_be_decided_again_from_the_table(tmp_path: Path) -> No
     """The CSV's differences and flags suffice."""
     run_of(tmp_path / "runs", "monday-quiet-01", (0.0, 0.2))
     run_of(tmp_path / "runs", "monday-quiet-02", (0.03, -0.1), seed=2)
-    find("reports", "csv")(campaign.report(tmp_path / "runs"), tmp_path)
+    find("reports", "csv")(campaigns.report(tmp_path / "runs"), tmp_path)
     hold_to_its_differences(tmp_path)
 
 
@@ -135,15 +136,15 @@ def hold_to_its_differences(folder: Path) -> None:
     for of_run in runs.values():
         looks, replicates = json.loads(of_run[0]["looks"]), int(of_run[0]["replicates"])
         assert {row["comparisons"] for row in of_run} == {str(len(of_run))}
-        series = {f"{row['cell']} {row['metric']}": campaign.series_of(row) for row in of_run}
+        series = {f"{row['cell']} {row['metric']}": campaigns.series_of(row) for row in of_run}
         assert len(series) == len(of_run)
-        decisions = campaign.decided(series, looks, replicates)
+        decisions = campaigns.decided(series, looks, replicates)
         for row, each, decision in zip(of_run, series.values(), decisions.values(), strict=True):
-            judged = campaign.judged(each, looks, replicates)
+            judged = campaigns.judged(each, looks, replicates)
             assert (decision.outcome, judged["alone"]) == (row["outcome"], row["alone"])
             again.append({**row, **judged, "outcome": decision.outcome})
     written = {(row["condition"], row["threads"]): row for row in read(folder, "counts")}
-    for counted in campaign.counts(again):
+    for counted in campaigns.counts(again):
         told = written[counted["condition"], counted["threads"]]
         for column, value in counted.items():
             if isinstance(value, float):
@@ -154,8 +155,8 @@ def hold_to_its_differences(folder: Path) -> None:
 
 def test_decisions_keep_the_order_of_the_rows() -> None:
     """What is compared with the rows in order is found by key."""
-    series = {"b": campaign.Series((), (), "failed"), "a": campaign.Series((0.0, 0.1), (False, False))}
-    assert {key: each.outcome for key, each in campaign.decided(series, (8, 14, 22), 2).items()} == {
+    series = {"b": campaigns.Series((), (), "failed"), "a": campaigns.Series((0.0, 0.1), (False, False))}
+    assert {key: each.outcome for key, each in campaigns.decided(series, (8, 14, 22), 2).items()} == {
         "b": "error",
         "a": "inconclusive",
     }
@@ -164,7 +165,7 @@ def test_decisions_keep_the_order_of_the_rows() -> None:
 def test_a_folder_without_runs_is_one_sentence(tmp_path: Path) -> None:
     """It says how to make one."""
     with pytest.raises(StoreError, match="cnnperf campaign measure"):
-        campaign.report(tmp_path)
+        campaigns.report(tmp_path)
 
 
 def test_a_broken_run_is_named(tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_a_broken_run_is_named(tmp_path: Path) -> None:
     run_of(tmp_path, "monday-quiet-01", (0.0, 0.0))
     (tmp_path / "monday-quiet-01" / campaign.VERDICTS).write_text("{")
     with pytest.raises(StoreError, match="monday-quiet-01: not a complete run"):
-        campaign.report(tmp_path)
+        campaigns.report(tmp_path)
 
 
 def test_the_neighbour_lives_as_long_as_the_run() -> None:

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from cnnperf.regression.verdict import Comparison, Verdict, write_console, write_json, write_markdown
+from cnnperf.regression.verdict import Comparison, Verdict
+from cnnperf.reports._verdicts import write_console, write_json, write_markdown
 
 
 def verdict(outcome: str, **fields: object) -> Verdict:

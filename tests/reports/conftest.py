@@ -9,7 +9,7 @@ import pytest
 
 from cnnperf import record
 from cnnperf.record import Measurement, Record
-from cnnperf.tables.leaderboard import report_of
+from cnnperf.tables.report import report_of
 from cnnperf.tables.table import Report
 
 GOLDEN = Path(__file__).parent.parent / "data"

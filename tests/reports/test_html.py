@@ -20,7 +20,7 @@ from cnnperf.errors import UsageError
 from cnnperf.record import Record
 from cnnperf.reports.csv import write as write_csv
 from cnnperf.reports.html import LIBRARY, PAGE, SYMBOLS, write
-from cnnperf.tables.leaderboard import report_of
+from cnnperf.tables.report import report_of
 from cnnperf.tables.table import Report
 
 Trained = Callable[..., Record]

@@ -20,7 +20,7 @@ from cnnperf.reports.csv import write as write_csv
 from cnnperf.reports.html import write
 from cnnperf.tables.columns import COLUMNS
 from cnnperf.tables.engines import ON_LEADERBOARD
-from cnnperf.tables.leaderboard import report_of
+from cnnperf.tables.report import report_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -16,11 +16,11 @@ import pytest
 from cnnperf import registry
 from cnnperf.bench import Bench
 from cnnperf.datasets import Roots
+from cnnperf.inference.exporting import Export
 from cnnperf.inference.parity import Parity
 from cnnperf.inference.samples import Golden, Inputs, read_values
 from cnnperf.inference.source import loaded
 from cnnperf.record import Record
-from cnnperf.stages.export import Export
 from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import Infer
 from cnnperf.stages.infer import measure as infer

@@ -24,18 +24,18 @@ from cnnperf.duet.schedule import Conditions
 from cnnperf.duet.turns import Taken
 from cnnperf.engines.onnxruntime import load as load_onnxruntime
 from cnnperf.errors import EngineError, StageError, UsageError
+from cnnperf.inference.exporting import Export, checked, sources
 from cnnperf.inference.pairs import Played, measured
 from cnnperf.inference.source import loaded, source_of
 from cnnperf.models import resnet
 from cnnperf.record import Measurement, Record
 from cnnperf.running.preflight import Request, prepare
 from cnnperf.running.runner import Unwatched, execute
-from cnnperf.stages.export import Export, checked, sources
 from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import COMMON_BATCH_SIZE, Infer
 from cnnperf.stages.infer import measure as infer
 from cnnperf.suite import parse
-from cnnperf.tables.leaderboard import report_of
+from cnnperf.tables.report import report_of
 from cnnperf.task import DEFAULT_WAITING, Choice, Waiting
 from cnnperf.timing.sampling import Sample
 
@@ -95,7 +95,7 @@ def test_weights_beside_a_large_file_are_counted(
 ) -> None:
     """By the export and by the engine that loads both."""
     monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("cnnperf.stages.export.EXTERNAL_BYTES", 0)
+    monkeypatch.setattr("cnnperf.inference.exporting.EXTERNAL_BYTES", 0)
     made = exported()
     file = made.found("onnx")
     assert file is not None
@@ -408,7 +408,7 @@ def test_an_engine_that_is_not_installed_names_the_extra(
 ) -> None:
     """The sentence holds the command that installs it."""
     made = exported()
-    monkeypatch.setattr("cnnperf.engines.find_spec", lambda name: None)
+    monkeypatch.setattr("cnnperf.onnx_file.find_spec", lambda name: None)
     with pytest.raises(EngineError, match=r"pip install 'cnnperf\[onnx\]'"):
         list(infer(made, QUICK))
 

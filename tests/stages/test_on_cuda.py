@@ -22,12 +22,12 @@ from cnnperf.duet.turns import Opening
 from cnnperf.engines import onnxruntime as runtime_engine
 from cnnperf.engines import torch as torch_engine
 from cnnperf.errors import EngineError
+from cnnperf.inference.exporting import Export
 from cnnperf.inference.samples import Inputs
 from cnnperf.inference.source import source_of
 from cnnperf.profiling.settings import Profile
 from cnnperf.record import Measurement, Record
 from cnnperf.stages import profile
-from cnnperf.stages.export import Export
 from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import Infer
 from cnnperf.stages.infer import measure as infer

@@ -25,7 +25,7 @@ from cnnperf.engines import torch as torch_engine
 from cnnperf.inference.golden import golden
 from cnnperf.inference.samples import Inputs
 from cnnperf.inference.source import source_of
-from cnnperf.profiling import probes
+from cnnperf.profiling import passes, probes
 from cnnperf.profiling.hooks import Hooks
 from cnnperf.profiling.layers import discover
 from cnnperf.profiling.memory import AllocatorPeak
@@ -208,7 +208,7 @@ def test_a_profile_s_plain_steps_are_queued_as_a_training_s(
     waits = gpu.timeline.waits - waits
     [steps], [cpus] = named(found, "profile.step_seconds"), named(found, "profile.step_seconds_cpu")
     calls = int(steps.tags["calls"])
-    assert calls * steps.values[0] >= profile.LAP_S
+    assert calls * steps.values[0] >= passes.LAP_S
     assert waits < 3 * calls
     assert cpus.values == pytest.approx(steps.values, rel=0.01)
     [instrumented] = named(found, "profile.instrumented_step_seconds")
@@ -224,7 +224,7 @@ def test_a_profile_s_plain_steps_are_queued_as_a_training_s(
 
 def test_a_lap_is_waited_for_once(gpu: FakeCuda) -> None:
     """Not once a step; it lasts from its first mark to its last."""
-    samples = profile.Samples(gpu.device)
+    samples = passes.Samples(gpu.device)
     image = torch.zeros(2)
 
     def step() -> dict[str, tuple[Any, Any]]:
@@ -392,7 +392,7 @@ print("torch" in sys.modules)
 
 def test_onnxruntime_on_cuda_needs_no_torch(bench: MakeBench, trained: Callable[..., Any], tmp_path: Path) -> None:
     """Nor is its memory torch's: it is NVML's figure, under a name of its own, and no peak of an idle allocator."""
-    from cnnperf.stages.export import Export
+    from cnnperf.inference.exporting import Export
     from cnnperf.stages.export import measure as export
 
     pytest.importorskip("onnx")

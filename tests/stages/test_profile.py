@@ -21,13 +21,12 @@ from torch import nn
 from cnnperf.bench import Bench
 from cnnperf.devices.cpu import acquire
 from cnnperf.errors import StageError, UsageError
-from cnnperf.profiling import probes
+from cnnperf.profiling import passes, probes
 from cnnperf.profiling.settings import Profile
 from cnnperf.profiling.step import restored
 from cnnperf.profiling.trace import Marker
 from cnnperf.record import Measurement, Record
 from cnnperf.roofline import MEMORY_PROBE
-from cnnperf.stages import profile
 from cnnperf.stages.profile import measure
 from cnnperf.timing import sampling
 
@@ -100,13 +99,13 @@ def test_steps_tell_what_they_stand_on(bench: MakeBench, monkeypatch: pytest.Mon
 def test_steps_count_once_they_are_steady(bench: MakeBench) -> None:
     """The warm-up is kept, and says whether it ended in a steady state or at its bound."""
     [warmup] = of(list(measure(bench(), settings())), "step_seconds_warmup").values()
-    assert 2 * sampling.SPAN <= len(warmup.values) <= profile.WARMUP_STEPS
+    assert 2 * sampling.SPAN <= len(warmup.values) <= passes.WARMUP_STEPS
     assert warmup.tags["steady"] is sampling.is_steady(warmup.values)
 
 
 def test_steps_that_never_became_steady_say_so(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound on the steps ends the warm-up, and the times are told to stand on it."""
-    monkeypatch.setattr(profile, "WARMUP_STEPS", 2)
+    monkeypatch.setattr(passes, "WARMUP_STEPS", 2)
     found = list(measure(bench(), settings()))
     [warmup], [steps] = (of(found, quantity).values() for quantity in ("step_seconds_warmup", "step_seconds"))
     assert (len(warmup.values), warmup.tags["steady"]) == (2, False)
@@ -177,7 +176,7 @@ def test_a_network_is_left_as_it_was_where_the_profile_fails(
     bench: MakeBench, monkeypatch: pytest.MonkeyPatch, calls: int, mode: str
 ) -> None:
     """In each pass, inside a layer under hooks or not: hooks, modes, gradients, threads and the heap as before."""
-    monkeypatch.setattr(profile, "WARMUP_STEPS", 2)
+    monkeypatch.setattr(passes, "WARMUP_STEPS", 2)
     tiny_networks.made.clear()
     threads = torch.get_num_threads()
     with pytest.raises(RuntimeError, match="as asked"):

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from cnnperf import record
 from cnnperf.errors import StoreError, UsageError
 from cnnperf.record import Gpu, Measurement, Processor, Record
-from cnnperf.tables.leaderboard import curves, leaderboard, rank, report_of, summary, training_curves
+from cnnperf.tables.leaderboard import leaderboard, rank, summary
+from cnnperf.tables.report import report_of
 from cnnperf.tables.table import Row
 
 Trained = Callable[..., Record]
@@ -30,12 +31,6 @@ def rows_of(records: Iterable[Record]) -> tuple[Row, ...]:
 def once(metric: str, value: float, unit: str = "s", **tags: Any) -> Measurement:
     """Make a measurement of one value."""
     return Measurement(metric=metric, unit=unit, better="lower", values=(value,), tags=tags)
-
-
-def point(name: str, step: int, value: float, **tags: Any) -> Measurement:
-    """Make an evaluation during training."""
-    tags = {"step": step, "samples": 128 * step, "seconds": 0.5 * step, "epoch": step / 100, "n": 2000} | tags
-    return Measurement(metric=f"train.{name}", unit="fraction", better="higher", values=(value,), tags=tags)
 
 
 def test_overlapping_intervals_share_a_rank_and_the_faster_comes_first(trained: Trained) -> None:
@@ -244,7 +239,11 @@ def test_budget_in_words(trained: Trained, settings: dict[str, Any], budget: str
 
 def test_a_metric_nobody_asked_for_gets_its_column(trained: Trained) -> None:
     """What a task measures once appears by itself, with its unit and direction; what it measures often does not."""
-    often = [once("train.watts", 1.0, layer=1), once("train.watts", 2.0, layer=2), point("train_accuracy", 10, 0.5)]
+    often = [
+        once("train.watts", 1.0, layer=1),
+        once("train.watts", 2.0, layer=2),
+        once("train.train_accuracy", 0.5, step=10),
+    ]
     records = [trained(repeat=i, measured=[once("train.joules", 5.0 + i, "J"), *often]) for i in range(3)]
     table = leaderboard({"suite/run": records})
     assert table.columns[-1].name == "train_joules"
@@ -339,37 +338,6 @@ def test_no_training_gives_an_empty_table_with_all_columns() -> None:
     table = leaderboard({})
     assert table.rows == ()
     assert "test_accuracy" in table.frame().columns
-
-
-def test_curves_have_a_row_an_evaluation(tmp_path: Path, trained: Trained) -> None:
-    """Accuracies of one step share a row; the loss is the mean since the evaluation before."""
-    loss = Measurement(metric="train.loss", unit="1", better="lower", values=(4.0, 2.0, 1.0, 0.5, 0.3))
-    points = [
-        point("validation_accuracy", 4, 0.6),
-        point("train_accuracy", 2, 0.3, n=500),
-        point("validation_accuracy", 2, 0.4),
-    ]
-    record.append(tmp_path, trained(repeat=1, measured=[loss, *points]))
-    frame = curves([tmp_path])
-    shown = frame[["repeat", "seed", "step", "samples", "seconds", "epoch", "train_loss", "validation_accuracy", "n"]]
-    assert shown.to_numpy().tolist() == [
-        [1, 8, 2, 256, 1.0, 0.02, 3.0, 0.4, 2000],
-        [1, 8, 4, 512, 2.0, 0.04, 0.75, 0.6, 2000],
-    ]
-    assert [row["train_accuracy"] for row in training_curves({"r": record.read(tmp_path)}).rows] == [0.3, None]
-
-
-def test_curves_tell_the_readings_of_an_epoch_apart(trained: Trained) -> None:
-    """What was read after the step or on raw pixels never stands in the column of what should have been read."""
-    points = [
-        point("train_accuracy", 2, 0.3, n=500),
-        point("train_accuracy_after_step", 2, 0.5, n=100),
-        point("epoch_test_accuracy", 2, 0.4),
-        point("epoch_test_accuracy_raw", 2, 0.1),
-    ]
-    (row,) = training_curves({"r": (trained(measured=points),)}).rows
-    names = ("train_accuracy", "train_accuracy_after_step", "test_accuracy", "test_accuracy_raw", "validation_accuracy")
-    assert [row[name] for name in (*names, "n")] == [0.3, 0.5, 0.4, 0.1, None, 2000]
 
 
 def test_summary_shares_out_the_time_since_the_start(trained: Trained) -> None:

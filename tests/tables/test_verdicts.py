@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cnnperf import record as store
-from cnnperf.record import Record
+from cnnperf.record import Record, read_runs, run_folders
 from cnnperf.regression.check import compare
-from cnnperf.tables.leaderboard import read_runs, run_folders
 from cnnperf.tables.verdicts import verdict_table
 
 

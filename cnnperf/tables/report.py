@@ -1,0 +1,41 @@
+"""From run folders to the report: every table of their records, and what must be known to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from cnnperf.record import read_runs, run_folders
+from cnnperf.tables.curves import training_curves
+from cnnperf.tables.engines import NOTES as ENGINE_NOTES
+from cnnperf.tables.engines import engine_table
+from cnnperf.tables.layers import layer_table
+from cnnperf.tables.leaderboard import NOTES, leaderboard
+from cnnperf.tables.predictions import sight_tables
+from cnnperf.tables.profiles import NOTES as PROFILE_NOTES
+from cnnperf.tables.profiles import profile_table
+from cnnperf.tables.runs import run_table, task_table
+from cnnperf.tables.table import Report
+from cnnperf.tables.verdicts import verdict_table
+
+
+def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
+    """Read run folders and make their report, the leaderboard sorted by a column if one is named.
+
+    Raises StoreError for a folder without records, UsageError for a column that is not there.
+    """
+    folders = run_folders(runs)
+    records = read_runs(folders.values())
+    profiled, engines, layers = profile_table(records), engine_table(records), layer_table(records)
+    board, tables, notes = leaderboard(records, engines), [], list[str]()
+    if board.rows or not (profiled.rows or engines.rows):
+        tables, notes = [board, training_curves(records)], [*NOTES]
+    if profiled.rows:
+        tables, notes = [*tables, profiled], [*notes, *PROFILE_NOTES]
+    if engines.rows:
+        tables, notes = [*tables, engines], [*notes, *ENGINE_NOTES]
+    tables += [layers] if layers.rows else []
+    first = tables[0] if by is None else tables[0].sorted_by(by)
+    further = (verdict_table(records, folders), *sight_tables(records, folders))
+    tables = [first, *tables[1:], *(table for table in further if table and (table.rows or table.notes))]
+    return Report((*tables, run_table(records), task_table(records)), tuple(dict.fromkeys(notes)), folders)
