@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import platformdirs
@@ -20,9 +20,6 @@ from numpy.typing import NDArray
 from cnnperf import registry
 from cnnperf.errors import DataError
 from cnnperf.task import Provenance
-
-if TYPE_CHECKING:
-    from cnnperf.datasets._torchvision import Source
 
 GIVEN = ("roots", "progress")
 """What the caller passes to `load`; everything else is an option."""
@@ -107,6 +104,36 @@ class Availability:
     download_bytes: int
 
 
+class Files(Protocol):
+    """What a dataset's `SOURCE` knows of its files without reading them."""
+
+    @property
+    def name(self) -> str:
+        """Of the dataset."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C×H×W."""
+
+    @property
+    def train_count(self) -> int:
+        """Training images."""
+
+    @property
+    def test_count(self) -> int:
+        """Test images."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, by label."""
+
+    def available(self, roots: Roots) -> Availability:
+        """Tell where the data would come from and how much would be downloaded."""
+
+    def verify(self, roots: Roots) -> str:
+        """Check files and cached arrays by their checksums and say what held. Raises DataError."""
+
+
 def open_arrays(folder: Path, provenance: Provenance | None = None) -> Dataset:
     """Map the arrays of a loaded dataset in this process, copy-on-write; nothing is read or hashed yet.
 
@@ -149,9 +176,9 @@ def verify(name: str, roots: Roots) -> str:
     return source(name).verify(roots)
 
 
-def source(name: str) -> Source:
+def source(name: str) -> Files:
     """Return what is known of a dataset's files without reading them. Raises DataError for one that has none."""
-    found: Source | None = getattr(registry.module("datasets", name), "SOURCE", None)
+    found: Files | None = getattr(registry.module("datasets", name), "SOURCE", None)
     if found is None:
         raise DataError(f"{name}: generated images have no files to fetch or verify; name another dataset")
     return found

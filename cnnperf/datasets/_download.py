@@ -11,13 +11,10 @@ import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from cnnperf.datasets import DownloadError, Progress
 from cnnperf.datasets._atomic import locked, scratch, scratches
-
-if TYPE_CHECKING:
-    from cnnperf.datasets._torchvision import Source
 
 STALL_S = 20
 """A connection that brings no byte for this time is closed."""
@@ -25,7 +22,30 @@ REPORT_S = 1.0
 """How often the arrived bytes are counted."""
 
 
-def download(source: Source, root: Path, progress: Progress) -> None:
+class Archives(Protocol):
+    """A dataset that torchvision can download."""
+
+    @property
+    def name(self) -> str:
+        """Of the dataset."""
+
+    @property
+    def torchvision_class(self) -> str:
+        """Its name in `torchvision.datasets`."""
+
+    @property
+    def folder(self) -> Path:
+        """Where torchvision keeps its files, below a root."""
+
+    @property
+    def download_bytes(self) -> int:
+        """Size of the archives."""
+
+    def check(self, folder: Path) -> object:
+        """Compare every file with its checksum. Raises DataError for the first that differs."""
+
+
+def download(source: Archives, root: Path, progress: Progress) -> None:
     """Download a dataset's archives, unpack and verify them in a temporary folder, and move that below `root`.
 
     `progress` is called at once with no byte, then from a thread of its own, also while another process downloads what
@@ -45,7 +65,7 @@ def download(source: Source, root: Path, progress: Progress) -> None:
     progress(source.name, source.download_bytes, source.download_bytes)
 
 
-def _download(source: Source, temporary: Path) -> None:
+def _download(source: Archives, temporary: Path) -> None:
     import torchvision.datasets
 
     dataset = getattr(torchvision.datasets, source.torchvision_class)
@@ -90,7 +110,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def _reported(source: Source, lock: Path, progress: Progress) -> Iterator[None]:
+def _reported(source: Archives, lock: Path, progress: Progress) -> Iterator[None]:
     """Tell `progress` that a download begins, and of the archives' growth until the block ends."""
     ended = threading.Event()
 
