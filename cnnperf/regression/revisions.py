@@ -20,13 +20,14 @@ from pathlib import Path
 from filelock import FileLock
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-import cnnperf
 from cnnperf.datasets import Roots
 from cnnperf.duet.sides import Arm
 from cnnperf.errors import UsageError
 from cnnperf.machine.git import git
 
 HERE = "this tree"
+CHECKOUT = Path(__file__).parents[2]
+"""The folder that holds this cnnperf: a checkout, or where pip puts packages."""
 KEPT = 4
 """Environments made for revisions that are kept for the next time; the others go, the longest unused first."""
 READY = "cnnperf-ready"
@@ -218,9 +219,8 @@ def _environment(dependencies: Sequence[str], tree: Path, where: str) -> Path:
 
 def _own_requirement() -> str:
     """Return what pip installs as this cnnperf: this checkout, where it was installed from (PEP 610), or a version."""
-    checkout = Path(cnnperf.__file__).parent.parent
-    if (checkout / "pyproject.toml").is_file():
-        return f"--editable={checkout}"  # The environment is kept, and the checkout changes.
+    if (CHECKOUT / "pyproject.toml").is_file():
+        return f"--editable={CHECKOUT}"  # The environment is kept, and the checkout changes.
     distribution = metadata.distribution("cnnperf")
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
     if not origin:

@@ -198,7 +198,7 @@ def test_an_environment_gets_this_cnnperf_from_where_it_came(
     if origin:
         (information / "direct_url.json").write_text(json.dumps(origin))
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr("cnnperf.regression.revisions.cnnperf.__file__", str(tmp_path / "cnnperf" / "__init__.py"))
+    monkeypatch.setattr(revisions, "CHECKOUT", tmp_path)
     assert revisions._own_requirement() == requirement
     Requirement(requirement)
 
