@@ -1,8 +1,6 @@
 """The A/A campaign: `cnnperf ab` on a suite against itself in many runs, and how often it called unchanged code worse.
 
-`measure` makes one run under one condition and keeps it in a folder of its own; `report` reads all of them and returns
-two tables: one row a cell-metric, with the differences of its replicates, from which every verdict can be decided
-again; and the counts.
+`measure` makes one run under one condition and keeps it in a folder of its own.
 """
 
 from __future__ import annotations

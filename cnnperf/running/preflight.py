@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
 import warnings
@@ -14,10 +15,11 @@ from pydantic import Field
 
 from cnnperf import errors
 from cnnperf.errors import CnnperfError, CnnperfWarning, DataError
-from cnnperf.ipc.process import WorkerProcess, tail
+from cnnperf.ipc.process import Launch, WorkerProcess, tail
 from cnnperf.suite import Suite
 from cnnperf.task import Frozen, Task
 
+COMMAND = (sys.executable, "-m", "cnnperf.workers.prepare")
 STALL_S = 20.0
 """A download that brings no byte for this time is stopped."""
 
@@ -108,7 +110,7 @@ def ask(mode: str, request: str, downloading: Downloading | None = None) -> str:
         log = Path(folder) / "log"
         watch = _Download()
         answer: str | None = None
-        with WorkerProcess(mode, request, log=log) as worker:
+        with WorkerProcess(mode, request, log=log, launch=Launch(command=COMMAND)) as worker:
             try:
                 for message in worker.messages(watch.patience):
                     if "error" in message:

@@ -1,4 +1,7 @@
-"""From the runs of an A/A campaign to two tables: a row a cell-metric, and the counts."""
+"""From the runs of an A/A campaign to two tables: a row a cell-metric, and the counts.
+
+A row holds the differences of its replicates, from which every verdict can be decided again.
+"""
 
 from __future__ import annotations
 

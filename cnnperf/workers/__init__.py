@@ -1,1 +1,1 @@
-"""The children's side: each file is run by `python -m`, and none is imported from outside this package."""
+"""The children's side: what processes run that the parent starts by `python -m`; nothing outside imports it."""

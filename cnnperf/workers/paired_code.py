@@ -1,6 +1,6 @@
 """One arm of a duet, the child's side: told what to do on stdin, line by line, it answers on a pipe.
 
-A module of its own and no mode of `cnnperf.workers.task`, so that a cnnperf that has no duet says so at once.
+It is started as `cnnperf.duet_worker`: each version starts any other by that name, and one without it says so at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,12 @@
-"""Preflight's work, in the worker: check every choice, rehearse every model, ready the data."""
+"""Preflight's work: check every choice, rehearse every model, ready the data.
+
+`--prepare` looks at a suite, `--data` fetches or verifies a dataset, `--schema` returns the suite's JSON schema: a
+request as JSON on stdin, an answer on a pipe.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -9,10 +14,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cnnperf import datasets, models, onnx_file, registry
+from cnnperf import datasets, errors, models, onnx_file, registry
 from cnnperf.bench import Settings
 from cnnperf.datasets import Roots
-from cnnperf.errors import DeviceError, EngineError, SuiteError, UsageError, first_error
+from cnnperf.errors import CnnperfError, DeviceError, EngineError, SuiteError, UsageError, first_error
+from cnnperf.ipc.channel import Line
 from cnnperf.machine.fingerprint import usable_cores
 from cnnperf.running.preflight import DataRequest, Prepared, Ready, Request
 from cnnperf.suite import plan
@@ -241,3 +247,18 @@ def _refuse_unknown(kind: str, given: Iterable[str], options: type[BaseModel], *
     for key in given:
         if key not in options.model_fields:
             raise SuiteError(f"{': '.join(where)}: {registry.unknown(kind, key, options.model_fields)}")
+
+
+def main(mode: str, descriptor: int) -> None:
+    """Answer the one request on stdin; what the user can mend goes back by name and in words."""
+    line = Line(descriptor)
+    sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    try:
+        line.say(answer=ANSWERS[mode](sys.stdin.read(), line.say))
+    except CnnperfError as fault:
+        kind = next(kind for kind in type(fault).__mro__ if kind.__module__ == errors.__name__)
+        line.say(error=kind.__name__, text=str(fault))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

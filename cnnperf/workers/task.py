@@ -1,8 +1,4 @@
-"""The child's side: a request as JSON on stdin, an answer on a pipe. Nothing above this file imports torch.
-
-`--task` runs one task and writes its record to the file it was given; `--prepare` is preflight, `--data` fetches or
-verifies datasets, `--schema` prints the suite's JSON schema.
-"""
+"""One task, in a process of its own: the task as JSON on stdin, its record in the file that was given."""
 
 from __future__ import annotations
 
@@ -12,16 +8,15 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from cnnperf import errors, registry
+from cnnperf import registry
 from cnnperf.bench import Bench
 from cnnperf.datasets import open_arrays
 from cnnperf.devices import Device
-from cnnperf.errors import CnnperfError, DeviceError, in_words
+from cnnperf.errors import DeviceError, in_words
 from cnnperf.ipc.channel import Line
 from cnnperf.machine.fingerprint import seen_here
 from cnnperf.record import Measurement, Record, Status
 from cnnperf.running.runner import Envelope
-from cnnperf.workers import prepare as preparation
 
 
 def run_task(envelope: Envelope, line: Line) -> Record:
@@ -69,21 +64,13 @@ def chosen(stage: str, device: Device) -> Iterator[Measurement]:
         yield Measurement(metric=f"{stage}.device_index", unit="count", better=None, values=(device.index,), tags=tags)
 
 
-def main(mode: str, descriptor: int) -> None:
-    """Answer the one request on stdin; an error that the user can correct is returned by name and in words."""
+def main(descriptor: int) -> None:
+    """Run the one task on stdin."""
     line = Line(descriptor)
     sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-    request = sys.stdin.read()
-    if mode == "--task":
-        envelope = Envelope.model_validate_json(request)
-        envelope.answer.write_text(run_task(envelope, line).model_dump_json(by_alias=True), encoding="utf-8")
-        return
-    try:
-        line.say(answer=preparation.ANSWERS[mode](request, line.say))
-    except CnnperfError as fault:
-        kind = next(kind for kind in type(fault).__mro__ if kind.__module__ == errors.__name__)
-        line.say(error=kind.__name__, text=str(fault))
+    envelope = Envelope.model_validate_json(sys.stdin.read())
+    envelope.answer.write_text(run_task(envelope, line).model_dump_json(by_alias=True), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(int(sys.argv[2]))
