@@ -1,0 +1,56 @@
+"""The house: its map is true, its layers are those that are checked, and its root stays small."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "cnnperf"
+TEXT = (PACKAGE / "README.md").read_text(encoding="utf-8")
+MOST_LINES = 90
+MOST_AT_ROOT = 14
+
+
+def code() -> list[str]:
+    """Return what the page writes as code, within lines."""
+    return re.findall(r"`([^`\n]+)`", TEXT)
+
+
+@pytest.mark.parametrize("path", [each for each in code() if "/" in each or each.endswith(".py")])
+def test_every_path_exists(path: str) -> None:
+    """Below the package; suites lie beside it."""
+    assert (PACKAGE / path).exists() or (PACKAGE.parent / path).exists()
+
+
+def test_every_package_is_on_the_map() -> None:
+    """One line or a part of one."""
+    packages = {f"{file.parent.name}/" for file in PACKAGE.glob("*/__init__.py")}
+    assert packages - set(code()) == set()
+
+
+def test_every_module_at_the_root_is_explained() -> None:
+    """They are few, and the vocabulary of all others."""
+    modules = {file.name for file in PACKAGE.glob("*.py")}
+    assert len(modules) <= MOST_AT_ROOT
+    assert {name for name in modules if not name.startswith("__")} - set(code()) == set()
+
+
+def test_the_layers_are_those_that_are_checked() -> None:
+    """Line by line."""
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    [contract] = [each for each in settings["tool"]["importlinter"]["contracts"] if each["type"] == "layers"]
+    assert re.findall(r"^    (\S.*)$", TEXT, re.MULTILINE) == contract["layers"]
+
+
+def test_no_import_is_excepted() -> None:
+    """A contract with an exception holds nothing."""
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert [each["name"] for each in settings["tool"]["importlinter"]["contracts"] if "ignore_imports" in each] == []
+
+
+def test_it_is_short() -> None:
+    """A page that is read at once."""
+    assert len(TEXT.splitlines()) <= MOST_LINES
