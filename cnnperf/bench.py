@@ -1,4 +1,4 @@
-"""Stages: what is measured of a network. One file per stage; `measure(bench, settings)` yields Measurements."""
+"""All that a stage is given: the bench that it works on, and the settings of its section."""
 
 from __future__ import annotations
 

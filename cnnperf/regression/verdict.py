@@ -1,4 +1,4 @@
-"""Verdicts: the results of a comparison of two versions, and how they are printed."""
+"""Verdicts: the results of a comparison of two versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From records to tables: the leaderboard, a row a run and cell, and the training curves, a row an evaluation."""
+"""From records to the leaderboard: a row a run and cell."""
 
 from __future__ import annotations
 
