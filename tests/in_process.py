@@ -6,6 +6,7 @@ tests' own process; a test of signals, crashes, memory or a fresh environment us
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import signal
@@ -106,8 +107,7 @@ class Worker:
     def _work(self) -> None:
         import torch
 
-        from cnnperf.workers import task as worker
-
+        worker = importlib.import_module(self._launch.command[-1])
         threads, random = torch.get_num_threads(), torch.get_rng_state()
         with pytest.MonkeyPatch.context() as patch, open(self._log, "w", encoding="utf-8") as log:
             patch.setattr(worker, "Line", lambda _: self)

@@ -64,7 +64,7 @@ def chosen(stage: str, device: Device) -> Iterator[Measurement]:
         yield Measurement(metric=f"{stage}.device_index", unit="count", better=None, values=(device.index,), tags=tags)
 
 
-def main(descriptor: int) -> None:
+def main(_: str, descriptor: int) -> None:
     """Run the one task on stdin."""
     line = Line(descriptor)
     sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
@@ -73,4 +73,4 @@ def main(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]))
