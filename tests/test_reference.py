@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from cnnperf.ipc.process import WAITING
+from cnnperf.tables.engine_ranks import DISAGREES
 from cnnperf.task import DEFAULT_WAITING
 
 REFERENCE = Path(__file__).parent.parent / "results" / "reference"
@@ -42,3 +43,26 @@ def test_the_tutorial_s_pictures_show_what_was_measured() -> None:
     assert {f"{float(loss):.6g}" for loss in drawn} == {f"{loss:.6g}" for loss in lenet["train_loss"]}
     points = re.findall(r'"epoch: \d+; accuracy: ([\d.]+)%; reading: (\w+);', pictures["trashnet"])
     assert {f"{name} {float(value):.1f} %" for value, name in points} == accuracies
+
+
+def test_the_engines_layers_add_up_to_their_latency() -> None:
+    """Within 15 % of it, or the row is flagged; so is a paired speed-up that the separate latencies do not bear out."""
+    engines = pd.read_csv(REFERENCE / "engines" / "engines.csv")
+    layers = pd.read_csv(REFERENCE / "engines" / "layers.csv")
+    cell = ["dataset", "model", "batch_size"]
+    sums = layers.groupby([*cell, "engine"])["engine_s"].sum()
+    of_torch = layers[layers["engine"] == "onnxruntime"].groupby(cell)["forward_s"].sum()
+    base = engines[engines["engine"] == "torch"].set_index(cell)["latency_s"]
+    seen = 0
+    for row in engines.to_dict("records"):
+        key = tuple(row[name] for name in cell)
+        if row["layers_share"] == row["layers_share"]:
+            total = of_torch[key] if row["engine"] == "torch" else sums[*key, row["engine"]]
+            assert row["layers_share"] == pytest.approx(total / row["latency_s"], rel=1e-3)
+            assert isinstance(row["layers_flag"], str) == (abs(row["layers_share"] - 1) > 0.15), key
+            seen += 1
+        if row["speedup_pairing"] == "paired":
+            agrees = row["speedup_low"] <= base[key] / row["latency_s"] <= row["speedup_high"]
+            assert agrees or DISAGREES in row["speedup_flags"], key
+            assert not (isinstance(row["speedup_flags"], str) and row["best"] == "yes"), key
+    assert seen == 27
