@@ -173,7 +173,9 @@ def node_times(
         for _ in range(runs + 1):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text())
-        layers = Origin(exported.graph).layers(onnx.load(f"{folder}/optimized.onnx").graph.node)
+        layers = Origin(exported.graph).layers(
+            onnx.load(f"{folder}/optimized.onnx", load_external_data=False).graph.node
+        )
     _check_provider(events, provider)
     found = on_host(events) if provider == HOST_PROVIDER else on_gpu(events)
     return Times(tuple(_grouped(found, layers))) if found else None

@@ -70,7 +70,7 @@ CURVES = (
         source="train.validation_accuracy",
     ),
     Column("n", unit="count", meaning="images of the last of these accuracies that the row has", source="(tag n)"),
-    Column("label_smoothing", unit="1", meaning="label smoothing of the training", source="(setting label_smoothing)"),
+    Column("label_smoothing", unit="1", meaning="label smoothing of the training", source="task.settings"),
 )
 
 POINTS = {

@@ -151,7 +151,7 @@ def pretending(folder: Path, do: str = "pass", *, protocol: int = PROTOCOL, fact
     """Return an arm whose worker says hello without torch, and does as it is told when it is asked something."""
     (folder / "cnnperf").mkdir(parents=True)
     (folder / "cnnperf/__init__.py").touch()
-    (folder / "cnnperf/workers/paired_code.py").write_text(PRETENDED.format(protocol=protocol, facts=facts, do=do))
+    (folder / "cnnperf/duet_worker.py").write_text(PRETENDED.format(protocol=protocol, facts=facts, do=do))
     return arm(path=(folder,), cwd=folder)
 
 
@@ -170,14 +170,14 @@ SOUND = f"say(open=json.loads({json.dumps(OPENED)!r}))"
         ("say(open={'absent': 'there is no such model'})", "there is no such model", 1),
         (
             SOUND.replace('"error": 0.0', '"error": 0.1'),
-            "the arms compute different outputs: from the baseline's float64 run they lie 0 and 0.1 away",
+            "the sides compute different outputs: from the baseline's float64 run they are 0 and 0.1 away",
             None,
         ),
-        (SOUND.replace('"error": 0.0', '"loss": 1.0'), "the arms compute different things (error and loss)", None),
+        (SOUND.replace('"error": 0.0', '"loss": 1.0'), "the sides compute different things (error and loss)", None),
         (
             SOUND.replace('"batch_size": 32', '"batch_size": 16'),
-            "other numbers of images in the arms; set train.batch_size in the suite, the same for both; their settings "
-            "differ in batch_size (32 against 16)",
+            "a call takes different numbers of images on the two sides; set one train.batch_size in the suite for "
+            "both; their settings differ in batch_size (32 against 16)",
             None,
         ),
     ],
@@ -242,7 +242,7 @@ def test_a_cnnperf_of_another_age(tmp_path: Path, version: int | None, words: st
     """One without a duet, and one with another."""
     old = pretending(tmp_path / "old", protocol=version or 0)
     if not version:
-        (tmp_path / "old/cnnperf/workers/paired_code.py").unlink()
+        (tmp_path / "old/cnnperf/duet_worker.py").unlink()
     with pytest.raises(UsageError) as caught:
         list(calibrate((old, old), planted(["unruly:build"]), tmp_path, PATIENCE))
     assert words in str(caught.value)
@@ -321,11 +321,12 @@ def test_each_arm_has_the_recipe_of_its_own_version(tmp_path: Path) -> None:
     conditions = dict(calibrate((one, other), both, tmp_path, PATIENCE))
     outcomes = replicate((one, other), conditions, tmp_path, random.Random(0), PATIENCE)  # type: ignore[arg-type]
     by_model = {contest.tasks[0].cell.model.name: outcome for contest, outcome in outcomes}
-    fault, listed = by_model["mlp"], {"lenet": "memory_format (contiguous against channels_last)"}
-    for model, words in (listed | {"resnet": "lr (0.01 against 0.0101)"}).items():
+    fault, rates = by_model["mlp"], [f"{rate} (0.01 against 0.0101)" for rate in ("lr", "bias_lr")]
+    listed = {"lenet": ["memory_format (contiguous against channels_last)"], "resnet": rates}
+    for model, words in listed.items():
         played = by_model[model]
         assert isinstance(played, Played), played
-        assert differing(*(each.settings for each in played.opened)) == [words]
+        assert differing(*(each.settings for each in played.opened)) == words
     assert isinstance(fault, Fault)
     assert re.search(r"the losses are .*; their settings differ in lr \(0.01 against 0.1\)", str(fault))
 
