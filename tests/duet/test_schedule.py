@@ -151,7 +151,7 @@ def pretending(folder: Path, do: str = "pass", *, protocol: int = PROTOCOL, fact
     """Return an arm whose worker says hello without torch, and does as it is told when it is asked something."""
     (folder / "cnnperf").mkdir(parents=True)
     (folder / "cnnperf/__init__.py").touch()
-    (folder / "cnnperf/workers/paired_code.py").write_text(PRETENDED.format(protocol=protocol, facts=facts, do=do))
+    (folder / "cnnperf/duet_worker.py").write_text(PRETENDED.format(protocol=protocol, facts=facts, do=do))
     return arm(path=(folder,), cwd=folder)
 
 
@@ -242,7 +242,7 @@ def test_a_cnnperf_of_another_age(tmp_path: Path, version: int | None, words: st
     """One without a duet, and one with another."""
     old = pretending(tmp_path / "old", protocol=version or 0)
     if not version:
-        (tmp_path / "old/cnnperf/workers/paired_code.py").unlink()
+        (tmp_path / "old/cnnperf/duet_worker.py").unlink()
     with pytest.raises(UsageError) as caught:
         list(calibrate((old, old), planted(["unruly:build"]), tmp_path, PATIENCE))
     assert words in str(caught.value)

@@ -413,14 +413,15 @@ import torch
 from cnnperf import registry
 from cnnperf.datasets import Roots
 from cnnperf.devices.cpu import acquire
-from cnnperf.bench import Bench, _loop
+from cnnperf.bench import Bench
+from cnnperf.training import loop
 from cnnperf.training.recipe import Recipe
 from cnnperf.stages.train import measure
 from cnnperf.task import Cell, Choice, Task
 
 torch.set_num_threads(1)
-_loop.SHARE = _loop.VALIDATION_SHARE = float("inf")
-_loop.pace = lambda count, image_s, seconds, most: (count, 4)
+loop.SHARE = loop.VALIDATION_SHARE = float("inf")
+loop.pace = lambda count, image_s, seconds, most: (count, 4)
 folder = Path(sys.argv[1])
 load = registry.find("datasets", "synthetic")
 dataset = load(Roots(cache=folder), None, shape=(3, 32, 32), train=10_000, test=500)
