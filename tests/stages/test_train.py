@@ -414,10 +414,10 @@ from cnnperf import registry
 from cnnperf.datasets import Roots
 from cnnperf.devices.cpu import acquire
 from cnnperf.bench import Bench
+from cnnperf.training import loop
 from cnnperf.training.recipe import Recipe
 from cnnperf.stages.train import measure
 from cnnperf.task import Cell, Choice, Task
-from cnnperf.training import loop
 
 torch.set_num_threads(1)
 loop.SHARE = loop.VALIDATION_SHARE = float("inf")

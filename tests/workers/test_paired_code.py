@@ -66,10 +66,10 @@ def test_a_model_that_is_not_there(name: str, words: str | None) -> None:
 
 def test_a_model_whose_imports_fail_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is broken and not absent."""
-    (tmp_path / "hollow.py").write_text("import nowhere_at_all\n")
+    (tmp_path / "lacks_a_module.py").write_text("import nowhere_at_all\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
-        lacking("hollow:build")
+        lacking("lacks_a_module:build")
 
 
 def test_the_baton_is_handed_over_and_its_loss_is_seen(ends: tuple[Baton, Baton]) -> None:
