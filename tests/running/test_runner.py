@@ -51,6 +51,7 @@ def ready(*models: object, **changes: object) -> Sequence[Ready]:
         return prepare(Request(suite=suite(*models, **changes), where="x.toml")).tasks
 
 
+@pytest.mark.usefixtures("_here")
 def test_a_run_leaves_records_weights_and_logs(tmp_path: Path) -> None:
     """Each task's record is on disk when it is yielded, with the files it names."""
     tasks = ready("lenet", repeats=2)
@@ -60,12 +61,6 @@ def test_a_run_leaves_records_weights_and_logs(tmp_path: Path) -> None:
         assert store.read(run)[-1] == record
         assert len(store.read(run)) == count
         assert (run / record.artifacts["weights"]).is_file()
-        assert record.machine.threads == 1
-        assert (record.machine.environment or {})["OMP_NUM_THREADS"] == "1"  # as the worker has it, not this process
-        assert record.machine.libraries
-        assert record.machine.libraries.parallel_info
-        assert record.machine.processor
-        assert 0 < record.parent_cpu_s < record.duration_s
         assert record.task.data is not None
         assert record.task.data.name == "synthetic"
         assert record.task.settings["lr"] > 0  # the model's recipe, filled in
@@ -136,6 +131,17 @@ def test_what_was_measured_before_a_failure_is_kept(endings: dict[str, Record]) 
 def test_the_run_goes_on_after_every_failure(endings: dict[str, Record]) -> None:
     """What comes after a failure is measured all the same."""
     assert endings["lenet"].status == "ok"
+
+
+def test_a_record_tells_of_the_process_that_measured(endings: dict[str, Record]) -> None:
+    """Its threads, environment and libraries, which are not its parent's, and the CPU time of its parent."""
+    record = endings["lenet"]
+    assert record.machine.threads == 1
+    assert (record.machine.environment or {})["OMP_NUM_THREADS"] == "1"  # as the worker has it, not this process
+    assert record.machine.libraries
+    assert record.machine.libraries.parallel_info
+    assert record.machine.processor
+    assert 0 < record.parent_cpu_s < record.duration_s
 
 
 def test_the_last_words_of_a_failure_are_kept(endings: dict[str, Record]) -> None:
@@ -256,7 +262,8 @@ def test_an_interrupt_ends_the_child_and_keeps_the_records(tmp_path: Path) -> No
     """What is done is kept, what runs is ended, the lock is free again."""
     tasks = ready("lenet", "broken:hung")
     records: Iterator[Record] = execute(tasks, tmp_path, Unwatched())
-    first = next(records)
+    with workers_here():
+        first = next(records)
     main = threading.main_thread().ident
     assert main is not None
 
