@@ -250,8 +250,8 @@ def two_modes(samples: Sequence[float]) -> tuple[float, float] | None:
 
     Either group holds at least a quarter of the samples: one sample far from the others is no group. What is tested is
     the share of the variance that the best division explains. It errs in about 2 of 100 samples of a uniform
-    distribution and less often where there is a peak: few distributions with one mode divide more cleanly. Fewer than
-    six samples never show two modes.
+    distribution and less often where there is a peak, but more often where a part of the samples lies close together
+    and the rest is spread, as where some were disturbed. Fewer than six samples never show two modes.
     Source: Engelman and Hartigan, Percentage points of a test for clusters (1969), held against the uniform
     distribution as in Hartigan and Hartigan, The dip test of unimodality (1985). The critical value, 3/4 in the limit,
     is fitted to simulated ones.

@@ -145,11 +145,8 @@ class Profiling:
     def _peaks(self) -> Iterator[Measurement]:
         """Write the trace, and say where the peak of the step's memory stands above its start."""
         device, batch_size = self._device, self._tags["batch_size"]
-        if device.reset_peak():
-            start = device.used_bytes()
-            self._step()
-            risen = max(0, device.peak_bytes().get("peak_bytes", start) - start)
-            yield single("profile.process_peak_above_start_bytes", "bytes", risen, None, **self._tags)
+        if not device.is_asynchronous:
+            yield from self._process_peak()
         path = self._bench.artifact(f"trace_{batch_size}", f"batch-{batch_size}.pt.trace.json.gz")
         cuda = torch.device(device.torch_name).type == "cuda"
         names = write_trace(path, self._step, self._structure, steps=self._settings.trace_steps, cuda=cuda)
@@ -162,6 +159,20 @@ class Profiling:
             allocator.look()
             peak, layer = allocator.bytes, allocator.layer
         yield single("profile.peak_above_start_bytes", "bytes", peak, "lower", at=layer, **self._tags)
+
+    def _process_peak(self) -> Iterator[Measurement]:
+        """Yield how far a step raises the resident set while freed memory is returned; nothing where none can tell.
+
+        Memory that the C library kept would count here, and how much that is differs from process to process.
+        """
+        device = self._device
+        with device.returning_memory() as returns:
+            self._step()
+            if returns and device.reset_peak():
+                start = device.used_bytes()
+                self._step()
+                risen = max(0, device.peak_bytes().get("peak_bytes", start) - start)
+                yield single("profile.process_peak_above_start_bytes", "bytes", risen, None, **self._tags)
 
     def _of(self, quantity: str, unit: str, value: float, layer: str, **tags: Scalar) -> Measurement:
         return single(f"profile.{quantity}", unit, value, None, layer=layer, **tags, **self._tags)

@@ -23,7 +23,6 @@ from cnnperf.duet.pair import Fault, Patience
 from cnnperf.duet.schedule import LONGEST_CALL_S, PAIRS, Conditions, Played, calibrate, replicate
 from cnnperf.duet.sides import Arm, Contest
 from cnnperf.errors import UsageError
-from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.regression import ratios
 from cnnperf.regression.rule import (
     TYPICAL_DEVIATIONS,
@@ -145,7 +144,7 @@ class Result:
 
     def noise(self) -> ratios.Noise:
         """Return how much moved that should not have."""
-        return ratios.Noise.of(self.played.values(), fingerprint().cores)
+        return ratios.Noise.of(self.played.values())
 
 
 def compare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median, stdev
@@ -72,7 +73,7 @@ class Noise:
     unsteady: int
 
     @classmethod
-    def of(cls, contests: Iterable[Sequence[Played]], cores: int) -> Noise:
+    def of(cls, contests: Iterable[Sequence[Played]]) -> Noise:
         """Sum up what was measured of all contests."""
         contests = [played for played in contests if played]
         every = [each for played in contests for each in played]
@@ -86,7 +87,7 @@ class Noise:
             between_replicates=max((stdev(map(difference, played)) for played in several), default=None),
             switched=sum(sample.switches > 0 for sample in samples) / max(1, len(samples)),
             lost=share_lost(samples) if samples else 0.0,
-            steal=sum(stolen) / (seconds * cores) if stolen and seconds else None,
+            steal=sum(stolen) / (seconds * (os.cpu_count() or 1)) if stolen and seconds else None,
             drifted=sum(map(drifted, every)),
             unsteady=sum(not each.taken[0].steady for each in every),
         )

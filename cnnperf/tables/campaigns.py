@@ -94,7 +94,8 @@ COUNTS = (
     Column(
         "worse_high",
         unit="1",
-        meaning="exact one-sided 95 % upper bound of the share `worse` / `cell_metrics`",
+        meaning="exact one-sided 95 % upper bound of the share `worse` / `cell_metrics`, if these were independent; "
+        "those of one run share its processes and its machine",
         source=VERDICTS,
     ),
     Column("runs_worse_high", unit="1", meaning="the same of `runs_worse` / `runs`", source=VERDICTS),
@@ -239,8 +240,9 @@ def sentence(rows: Sequence[Row]) -> str:
     conditions = ", ".join(words for name, words in CONDITIONS.items() if name in {row["condition"] for row in groups})
     return (
         f"measured: {total['worse']} of {total['cell_metrics']} cell-metrics that were compared with themselves were "
-        f"called worse (95 % upper bound {_percent(total['worse_high'])}), in {total['runs']} runs on "
-        f"{total['occasions']} occasions ({conditions}); {total['inconclusive']} were inconclusive. "
+        f"called worse, in {total['runs_worse']} of {total['runs']} runs (95 % upper bound "
+        f"{_percent(total['runs_worse_high'])}) on {total['occasions']} occasions ({conditions}); "
+        f"{total['inconclusive']} were inconclusive. "
         f"Judged one by one, without Holm, {total['alone_worse']} were worse. At the first look the exact test for any "
         f"difference at {100 * LEVEL:g} % called {total['slower']} of {total['tested']} slower and {total['faster']} "
         f"faster, where exchangeable arms give {total['level'] * total['tested']:.0f} each"

@@ -39,7 +39,12 @@ COLUMNS = (
     ),
     *facts("status", shown=1),
     *facts("reason"),
-    Column("repeats", unit="count", meaning="repeats, however they ended, each a process of its own", source="status"),
+    Column(
+        "repeats",
+        unit="count",
+        meaning="repeats with a latency at this batch size, each a process of its own",
+        source="infer.latency",
+    ),
     Column(
         "latency_s",
         "latency",

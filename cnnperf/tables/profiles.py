@@ -104,7 +104,8 @@ COLUMNS = (
         "process_peak_above_start_bytes",
         unit="bytes",
         better="lower",
-        meaning="peak of the process in a step above its start, scratch memory of libraries below torch included",
+        meaning="peak of the process in a step above its start, freed memory being returned; what libraries below "
+        "torch allocate is in it; empty on CUDA",
         source="profile.process_peak_above_start_bytes",
     ),
     Column("peak_at", "peak at", shown=3, meaning="layer and direction that reached the peak", source="(tag at)"),

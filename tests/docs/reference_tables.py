@@ -225,18 +225,9 @@ def _speedup(row: Mapping[str, str]) -> str:
 
 def profiles() -> str:
     """Return the table of profiles as the command prints it."""
-    hidden = ("overhead", "weights")
+    hidden = ("overhead", "weights", "process_peak_above_start_bytes")
     text = printed(read("profile/profiles.csv"), profile_table.COLUMNS, profile_table.GROUP, 140, hidden=hidden)
-    return f"```text\n{text}\n```\n\n{process_peaks()}"
-
-
-def process_peaks() -> str:
-    """Name the networks whose process rises furthest above torch's own allocations."""
-    names = ("process_peak_above_start_bytes", "peak_above_start_bytes")
-    of = {row["model"]: [int(row[name]) for name in names] for row in read("profile/profiles.csv") if row[names[0]]}
-    most = sorted(of, key=lambda model: of[model][0] - of[model][1], reverse=True)[:2]
-    words = " and ".join(f"{of[m][0] / 2**20:.0f} MiB against {of[m][1] / 2**20:.0f} ({m})" for m in most)
-    return f"The process rises furthest above the peak of torch's own allocations at {words}."
+    return f"```text\n{text}\n```"
 
 
 POLICIES = ("default", "passive", *(f"spin {n}" for n in (1000, 3000, 10_000, 30_000, 100_000, 1_000_000)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections.abc import Sequence
@@ -76,14 +77,21 @@ def test_a_replicate_is_flagged_for_either_reason() -> None:
     found = series(played)
     assert found.flagged == (False, True, True)
     assert found.differences == tuple(map(difference, played))
-    counted = Noise.of([played], cores=2)
+    counted = Noise.of([played])
     assert (counted.drifted, counted.unsteady, counted.replicates) == (1, 1, 3)
     assert "drift 1/3, no-steady 1/3" in str(counted)
 
 
+def test_stolen_time_is_a_share_of_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system counts it over all cores, also where this process may use one of them."""
+    monkeypatch.setattr("cnnperf.regression.ratios.os.cpu_count", lambda: 4)
+    stolen = replicate(noise(1))._replace(disturbance=dataclasses.replace(QUIET, steal_s=0.2))
+    assert Noise.of([[stolen]]).steal == pytest.approx(0.05)
+
+
 def test_the_noise_is_that_of_replicates_and_not_of_single_pairs() -> None:
     """Medians of 60 pairs scatter far less than the pairs, and have the name of what they are."""
-    counted = Noise.of([[replicate(noise(seed, deviation=0.1)) for seed in range(20)]], cores=2)
+    counted = Noise.of([[replicate(noise(seed, deviation=0.1)) for seed in range(20)]])
     assert counted.between_replicates is not None
     assert 0.005 < counted.between_replicates < 0.03
     assert f", replicates {100 * counted.between_replicates:.2g} %, " in str(counted)
