@@ -397,6 +397,7 @@ def tutorial_lenet() -> str:
     return (
         f"```text\n{text}\n```\n\nTrain loss of the last epoch: published {PUBLISHED_LOSS}; here {losses}. The seeds "
         f"end {min(below):.1f} to {max(below):.1f} points lower than published, at {percent(fmean(ends))} on average."
+        f"\n\n{provenance('tutorial/leaderboard.csv')}"
     )
 
 
