@@ -98,7 +98,7 @@ class OfPair(nn.Module):
 
 
 def wait(seconds: float) -> None:
-    """Busy for so long, on a clock that goes on whatever else the machine does."""
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    """Busy for so long of the thread's own time, in which nothing else that the machine does counts."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
         pass

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 from furnished import NETWORKS, furnish
+from in_process import workers_here
 
 import cnnperf
 from cnnperf.record import Record
@@ -292,7 +293,8 @@ def test_a_run_through_all_stages_has_every_section(browser: Browser, tmp_path: 
     """What the stages themselves leave is drawn, not only what the tests make up; nothing is compared in one run."""
     (tmp_path / "all.toml").write_text(ALL_STAGES)
     run = tmp_path / "run"
-    records = list(cnnperf.run(cnnperf.load_suite(tmp_path / "all.toml"), run))
+    with workers_here():
+        records = list(cnnperf.run(cnnperf.load_suite(tmp_path / "all.toml"), run))
     assert [(record.task.stage, record.error) for record in records if record.status != "ok"] == []
     with open(tmp_path / "page.html", "w", encoding="utf-8") as out:
         write(report_of([run]), out)
