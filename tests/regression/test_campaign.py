@@ -203,8 +203,9 @@ def test_what_cannot_be_carried_out(tmp_path: Path, changes: dict[str, Any], wor
     assert not (tmp_path / "x").exists()
 
 
-def test_one_run_through_the_commands(tmp_path: Path) -> None:
-    """`cnnperf ab` itself measures, beside a neighbour; the report reads its folder."""
+def test_one_run_through_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cnnperf ab` itself measures, beside a neighbour, here an idle one; the report reads its folder."""
+    monkeypatch.setattr(campaign, "BUSY", "import time; time.sleep(600)")
     (tmp_path / "tiny.toml").write_text(SUITE)
 
     def command(*words: object) -> CompletedProcess[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from in_process import workers_here
+from in_process import Worker, workers_here
 from processes import environment, has_ended, until
 
 from cnnperf import record as store
@@ -19,7 +19,7 @@ from cnnperf.errors import RunError, StoreError, UsageError
 from cnnperf.ipc.process import WorkerProcess
 from cnnperf.record import Record
 from cnnperf.running.preflight import Ready, Request, prepare
-from cnnperf.running.runner import Unwatched, execute, folder_to_make, new_folder, pending
+from cnnperf.running.runner import Envelope, Unwatched, execute, folder_to_make, new_folder, pending
 from cnnperf.suite import Suite, parse
 
 DATA = {"name": "synthetic", "shape": [1, 28, 28], "train": 600, "test": 200}
@@ -99,13 +99,17 @@ class Impatient(WorkerProcess):
 
 @pytest.fixture(scope="module")
 def endings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
-    """Run every broken network and a sound one after them."""
+    """Run every broken network and a sound one after them, in real processes where the process itself ends."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
         tasks = ready(*(f"broken:{name}" for name in ENDINGS), "lenet", timeout_s=TIMEOUT_S)
 
-        def started(mode: str, request: str, **others: Any) -> WorkerProcess:
-            return (Impatient if "broken:hung" in request else WorkerProcess)(mode, request, **others)
+        def started(mode: str, request: str, **others: Any) -> Any:
+            model = Envelope.model_validate_json(request).task.cell.model.name
+            kind = {"broken:hung": Impatient, "broken:raised": Worker, "broken:starved": Worker}.get(
+                model, WorkerProcess
+            )
+            return kind(mode, request, **others)
 
         patch.setattr("cnnperf.running.runner.WorkerProcess", started)
         records = list(execute(tasks, tmp_path_factory.mktemp("run"), Unwatched()))
