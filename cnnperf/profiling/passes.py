@@ -34,7 +34,7 @@ WARMUP_S = 10.0
 """Steps that are not steady by then are counted as they are …"""
 
 WARMUP_STEPS = 20
-"""… and so they are after so many, lest the warm-up cost more than the profile."""
+"""The most warm-up steps, so that the warm-up costs no more than the profile."""
 
 
 class Profiling:

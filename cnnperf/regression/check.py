@@ -272,7 +272,7 @@ def _notes(before: Side, after: Side, rule: Rule, tests: int) -> Iterator[str]:
 
 
 def _skipped(before: Side, after: Side) -> Iterator[str]:
-    """Yield what the baseline skipped, with its reason: there is nothing to compare a candidate with."""
+    """Yield the tasks that the baseline skipped, with the reason; a candidate cannot be compared with them."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for work, records in before.items():
         if _is_skipped(records):

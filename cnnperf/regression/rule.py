@@ -216,7 +216,8 @@ def power_words(rule: Rule, looks: Sequence[int], comparisons: int, deviations: 
 def overstated(rule: Rule, looks: Sequence[int], comparisons: int, deviation: float, change: float) -> float | None:
     """Return by how much a slowdown reads too high on average where it is called worse, by simulation.
 
-    change: the true one, of one among so many comparisons. None where it is called worse in fewer than SHOWN draws.
+    change: the true one, of a single comparison; the others are unchanged. None where it is called worse in fewer than
+    SHOWN draws.
     """
     noise = np.random.default_rng(0).normal(math.log1p(change), deviation, (POWER_DRAWS, looks[-1]))
     found = simulate(noise, rule, looks, comparisons)

@@ -28,9 +28,9 @@ from cnnperf.task import Allocator
 
 COLUMNS = ("round", "allocator", "network", "call", "batch_size", "seconds", "page_faults", "threads", "cpu")
 WARM_UP, CALLS = 5, 5
-"""So many calls are not timed, and at least so many are …"""
+"""Calls that are not timed, and the least number of timed ones."""
 SECONDS = 1.0
-"""… for at least so long."""
+"""The least time of the timed calls together."""
 
 
 def main(out: Path, rounds: int) -> None:

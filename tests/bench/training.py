@@ -83,7 +83,7 @@ def usual_batches() -> Batches:
 
 
 def by_hand(network: nn.Module, batches: Batches) -> Callable[[int], None]:
-    """Return what takes so many training steps."""
+    """Return a function that takes a number of training steps."""
     optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
 
     def train(steps: int) -> None:

@@ -23,7 +23,7 @@ def check(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def runs(tmp_path: Path, trained: Callable[..., Record]) -> dict[str, Path]:
-    """Store runs of a network of so many parameters, three repeats each, one of them with another batch size.
+    """Store runs of a network with that number of parameters, three repeats each, one of them with another batch size.
 
     One is not there.
     """

@@ -57,7 +57,7 @@ def test_a_claim_is_put_to_the_test_and_a_folder_left(held: tuple[subprocess.Com
 
 
 def test_the_last_line_counts_each_ending_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is only reported was held to nothing, and so did not hold."""
+    """A claim that is only reported has no bar, so that it cannot hold."""
     bars = {"a": Bar.within(0, "why"), "b": None, "c": None}
     outcomes = tuple(
         Outcome(
