@@ -18,7 +18,7 @@ EXPECTED = GOLDEN / "expected"
 
 
 def rendered(folder: Path) -> None:
-    """Write the tables of both runs, and the second held to the first."""
+    """Write the tables of both runs, and the verdicts on the second with the first as baseline."""
     report = report_of(RUNS)
     find("reports", "csv")(report, folder)
     page = io.StringIO()
@@ -32,7 +32,7 @@ def rendered(folder: Path) -> None:
 
 
 def test_the_tables_of_a_stored_run_are_the_same(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Byte by byte: train, profile, export and infer, a failure among them, and the second run held to the first."""
+    """Byte by byte: train, profile, export and infer, a failure among them, and the verdicts on the second run."""
     if request.config.getoption("--update-golden"):
         rendered(EXPECTED)
     rendered(tmp_path)

@@ -364,7 +364,7 @@ def test_when_outputs_are_equal(one: dict[str, float], other: dict[str, float], 
 
 @pytest.mark.parametrize(("call_s", "calls", "pairs"), [(0.001, 10, 60), (0.06, 1, 50), (0.25, 1, 12), (0.1, 1, 30)])
 def test_a_turn_fits_into_six_seconds(call_s: float, calls: int, pairs: int) -> None:
-    """As many pairs as do, an even number from 12 to 60, or to fewer where so many are asked for."""
+    """An even number of pairs from 12 to 60, or to the lower limit that is asked for."""
     assert Conditions.of(calls, call_s).pairs == pairs
     assert Conditions.of(calls, call_s, 20).pairs == min(pairs, 20)
 
