@@ -20,7 +20,7 @@ from cnnperf.profiling.layer_time import Direction, LayerTimer
 from cnnperf.profiling.layers import DATA, OPTIMIZER, Structure, discover, removed
 from cnnperf.profiling.memory import AllocatorPeak, Owners, SavedTensors
 from cnnperf.profiling.settings import Profile
-from cnnperf.profiling.step import BACKWARD, FORWARD, Marks, Step
+from cnnperf.profiling.step import BACKWARD, FORWARD, Marks, ProfiledStep
 from cnnperf.profiling.trace import allocation_peak, write_trace
 from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
@@ -41,7 +41,7 @@ class Profiling:
     """One network at one batch size, in passes that do not disturb each other."""
 
     def __init__(
-        self, bench: Bench, settings: Profile, model: nn.Module, step: Step, tags: Mapping[str, Scalar]
+        self, bench: Bench, settings: Profile, model: nn.Module, step: ProfiledStep, tags: Mapping[str, Scalar]
     ) -> None:
         self._bench = bench
         self._device = bench.device
@@ -80,20 +80,20 @@ class Profiling:
         A lap is one step on the CPU. Elsewhere the device is waited for at its end alone, as in training.
         """
         steps, warmup = self._warm_up()
-        samples, machine = Samples(self._device), read()
+        laps, machine = Laps(self._device), read()
         for number in range(1, self._settings.samples + 1):
             before = sampling.usage()
-            samples.plain([self._step() for _ in range(steps)], before)
-            samples.instrumented([self._instrumented() for _ in range(steps)])
+            laps.plain([self._step() for _ in range(steps)], before)
+            laps.instrumented([self._instrumented() for _ in range(steps)])
             self._bench.progress(step=number, progress=number / self._settings.samples)
         disturbance = Disturbance.since(machine)
-        taken = sampling.Samples(steps, tuple(samples.laps), tuple(warmup.samples), warmup.steady, disturbance)
+        taken = sampling.Samples(steps, tuple(laps.plain_samples), tuple(warmup.samples), warmup.steady, disturbance)
         yield from taken.measurements("profile.step_seconds", **self._tags)
-        yield self._series("instrumented_step_seconds", "s", samples.instrumented_steps)
-        for direction, of_layer in samples.layers.items():
+        yield self._series("instrumented_step_seconds", "s", laps.instrumented_steps)
+        for direction, of_layer in laps.layers.items():
             for layer, seconds in of_layer.items():
                 yield self._series(f"{direction}_seconds", "s", seconds, layer=layer)
-        for part, seconds in samples.parts.items():
+        for part, seconds in laps.parts.items():
             yield self._series("seconds", "s", seconds, layer=part)
 
     def _instrumented(self) -> tuple[Marks, LayerTimer]:
@@ -191,11 +191,11 @@ class Profiling:
         )
 
 
-class Samples:
-    """The timed steps, one lap per sample; for a layer, the mean over the steps in which it was called."""
+class Laps:
+    """The timed laps of steps; for a layer, the mean over the steps in which it was called."""
 
     def __init__(self, device: Device) -> None:
-        self.laps: list[sampling.Sample] = []
+        self.plain_samples: list[sampling.Sample] = []
         """Of steps without hooks."""
         self.instrumented_steps: list[float] = []
         self.layers: dict[str, dict[str, list[float]]] = {FORWARD: defaultdict(list), BACKWARD: defaultdict(list)}
@@ -205,7 +205,7 @@ class Samples:
     def plain(self, lap: Sequence[Marks], before: sampling.Usage) -> None:
         """Enter a lap without hooks and what was used before it; waits for the device."""
         self._device.synchronize()
-        self.laps.append(sampling.usage().since(before, self._elapsed_s(lap[0], lap[-1])))
+        self.plain_samples.append(sampling.usage().since(before, self._elapsed_s(lap[0], lap[-1])))
         for part in (DATA, OPTIMIZER):
             if part in lap[0]:
                 self.parts[part].append(fmean(self._device.elapsed_s(*marks[part]) for marks in lap))

@@ -29,7 +29,7 @@ Marks = Mapping[str, tuple[Any, Any]]
 """When each part of a step began and ended, on the device's clock."""
 
 
-class Step(Protocol):
+class ProfiledStep(Protocol):
     """Takes one step, and only what `within` surrounds is the network's."""
 
     optimizers: list[Optimizer]

@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from cnnperf.profiling.hooks import Hooks, Listener
 from cnnperf.profiling.layers import UNATTRIBUTED, Structure
-from cnnperf.profiling.step import Step
+from cnnperf.profiling.step import ProfiledStep
 
 WARMUP_STEPS = 1
 """The profiler's own."""
@@ -62,7 +62,7 @@ class Marker(Listener):
         self._open.pop().__exit__(None, None, None)
 
 
-def write_trace(path: Path, step: Step, structure: Structure, *, steps: int, cuda: bool) -> set[str]:
+def write_trace(path: Path, step: ProfiledStep, structure: Structure, *, steps: int, cuda: bool) -> set[str]:
     """Trace a few steps into a gzipped file for Perfetto, chrome://tracing and TensorBoard's profiler plugin.
 
     Returns the names of the ranges that mark layers and parts of the step.

@@ -11,7 +11,7 @@ from cnnperf import record as store
 from cnnperf.errors import UsageError
 from cnnperf.machine.fingerprint import ALLOCATOR_VARIABLES
 from cnnperf.record import Measurement, Record
-from cnnperf.regression.judge import Pair, Pending, is_compared, is_judged, judge
+from cnnperf.regression.judge import Compared, Pending, is_compared, is_judged, judge
 from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Comparison, Verdict
 from cnnperf.stats import holm
@@ -84,7 +84,7 @@ def _compare(
             (of_baseline, of_candidate) = (tuple(m for _, m in side) for side in sides)
             seeds = tuple(_training_seed(r) for r, _ in sides[0]), tuple(_training_seed(r) for r, _ in sides[1])
             yield judge(
-                Pair(
+                Compared(
                     cell=work[0],
                     metric=_label(metric),
                     baseline=of_baseline,

@@ -24,7 +24,7 @@ JUDGED = ("count", "bytes", "fraction")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class Compared:
     """One metric of one cell as the two sides measured it, a measurement a repeat."""
 
     cell: str
@@ -128,74 +128,78 @@ def is_judged(measurement: Measurement) -> bool:
     return is_compared(measurement) and (measurement.unit in JUDGED or "artifact" in measurement.tags)
 
 
-def judge(pair: Pair, rule: Rule) -> Verdict | Pending:
+def judge(compared: Compared, rule: Rule) -> Verdict | Pending:
     """Compare one metric: counts and sizes of artifacts exactly, memory by a margin, fractions by a test.
 
     The last two need repeats: without, memory is indicative, a fraction inconclusive.
 
     Anything else, times above all, is indicative: two runs apart in time cannot tell it.
     """
-    measurement = pair.measurement
+    measurement = compared.measurement
     if measurement.unit == "count" or "artifact" in measurement.tags:
-        return _exact(pair)
+        return _exact(compared)
     if measurement.unit == "bytes":
-        return _memory(pair, rule)
+        return _memory(compared, rule)
     if measurement.unit == "fraction":
-        return _fraction(pair)
-    return pair.verdict("indicative", _middle(pair))
+        return _fraction(compared)
+    return compared.verdict("indicative", _middle(compared))
 
 
-def _exact(pair: Pair) -> Verdict:
-    before, after = ({m.values for m in side} for side in pair.sides)
+def _exact(compared: Compared) -> Verdict:
+    before, after = ({m.values for m in side} for side in compared.sides)
     numbers = sum(min(before)), sum(min(after))
     if before == after and len(before) == 1:
-        return pair.verdict("same", numbers)
+        return compared.verdict("same", numbers)
     if len(before) > 1 or len(after) > 1:
-        return pair.verdict("inconclusive", numbers, "the repeats of one side differ from each other")
-    return pair.verdict(
-        "better" if pair.gain(numbers) > 0 else "worse",
+        return compared.verdict("inconclusive", numbers, "the repeats of one side differ from each other")
+    return compared.verdict(
+        "better" if compared.gain(numbers) > 0 else "worse",
         numbers,
         f"must be equal: {numbers[0]:,.0f} → {numbers[1]:,.0f}",
     )
 
 
-def _memory(pair: Pair, rule: Rule) -> Verdict:
-    numbers = _middle(pair)
-    if pair.unlike_machines:
-        return pair.verdict("inconclusive", numbers, f"measure both on one machine: {pair.unlike_machines}")
-    if len(pair.candidate) < LEAST_PROCESSES <= len(pair.baseline):
+def _memory(compared: Compared, rule: Rule) -> Verdict:
+    numbers = _middle(compared)
+    if compared.unlike_machines:
+        return compared.verdict("inconclusive", numbers, f"measure both on one machine: {compared.unlike_machines}")
+    if len(compared.candidate) < LEAST_PROCESSES <= len(compared.baseline):
         # Were it indicative, a candidate would escape the comparison by leaving repeats out.
-        return pair.verdict("inconclusive", numbers, _lacking(len(pair.baseline), len(pair.candidate), LEAST_PROCESSES))
-    if len(pair.baseline) < LEAST_PROCESSES:
-        return pair.verdict("indicative", numbers, f"{LEAST_PROCESSES} repeats a side are needed")
+        return compared.verdict(
+            "inconclusive", numbers, _lacking(len(compared.baseline), len(compared.candidate), LEAST_PROCESSES)
+        )
+    if len(compared.baseline) < LEAST_PROCESSES:
+        return compared.verdict("indicative", numbers, f"{LEAST_PROCESSES} repeats a side are needed")
     before, after = numbers
     if after > before * (1 + rule.theta):
         outcome: Outcome = "worse"
     elif before > after * (1 + rule.theta):
         outcome = "better"
     else:
-        return pair.verdict("same", numbers)
-    (least, most), (others_least, others_most) = (_range(side) for side in pair.sides)
+        return compared.verdict("same", numbers)
+    (least, most), (others_least, others_most) = (_range(side) for side in compared.sides)
     if least <= others_most and others_least <= most:
-        return pair.verdict("inconclusive", numbers, "the repeats of the two sides overlap; more repeats would decide")
-    return pair.verdict(outcome, numbers)
+        return compared.verdict(
+            "inconclusive", numbers, "the repeats of the two sides overlap; more repeats would decide"
+        )
+    return compared.verdict(outcome, numbers)
 
 
-def _fraction(pair: Pair) -> Verdict | Pending:
+def _fraction(compared: Compared) -> Verdict | Pending:
     """Compare shares of images by a test over trainings; what lacks anything for it is inconclusive, with the cure.
 
     Were it indicative, a network that has lost its accuracy would pass.
     """
-    before, after = (_by_seed(side, seeds) for side, seeds in zip(pair.sides, pair.seeds, strict=True))
+    before, after = (_by_seed(side, seeds) for side, seeds in zip(compared.sides, compared.seeds, strict=True))
     numbers = fmean(before), fmean(after)
-    counts = [[int(m.tags["n"]) for m in side if "n" in m.tags] for side in pair.sides]
-    better = pair.measurement.better
+    counts = [[int(m.tags["n"]) for m in side if "n" in m.tags] for side in compared.sides]
+    better = compared.measurement.better
     assert better is not None, "a metric without direction is not compared"
     n = min(len(before), len(after))
-    verdict = pair.verdict("inconclusive", numbers).model_copy(update={"n": n, "change": numbers[1] - numbers[0]})
-    if not pair.is_trained and set(before) == set(after) and len(set(before)) == 1:
+    verdict = compared.verdict("inconclusive", numbers).model_copy(update={"n": n, "change": numbers[1] - numbers[0]})
+    if not compared.is_trained and set(before) == set(after) and len(set(before)) == 1:
         return verdict.model_copy(update={"outcome": "same"})
-    if lacking := _lacking_for_test(pair, counts, (len(before), len(after))):
+    if lacking := _lacking_for_test(compared, counts, (len(before), len(after))):
         return verdict.model_copy(update={"remark": lacking})
     sign = -1 if better == "higher" else 1
     least = [binomial_deviation(mean, min(of)) for mean, of in zip(numbers, counts, strict=True)]
@@ -203,23 +207,23 @@ def _fraction(pair: Pair) -> Verdict | Pending:
     return Pending(verdict, loss, better)
 
 
-def _lacking_for_test(pair: Pair, counts: Sequence[Sequence[int]], trainings: tuple[int, int]) -> str:
+def _lacking_for_test(compared: Compared, counts: Sequence[Sequence[int]], trainings: tuple[int, int]) -> str:
     """Say what a test of fractions lacks, and where to get it; empty if nothing."""
     if not all(counts):
         return "it does not record of how many it is a fraction; measure it with a tag n"
-    if not pair.is_trained:
+    if not compared.is_trained:
         return "the network was not trained, so that chance cannot be told from change; compare trained networks"
     words = []
     kind = " with seeds of their own"
     if trainings[1] < LEAST_SEEDS <= trainings[0]:
         words.append(_lacking(*trainings, LEAST_SEEDS, kind))
-    elif min(trainings) < LEAST_SEEDS and pair.is_of_training:
+    elif min(trainings) < LEAST_SEEDS and compared.is_of_training:
         words.append(f"{LEAST_SEEDS} repeats a side{kind} are needed")
     elif min(trainings) < LEAST_SEEDS:
         words.append(
             f"all repeats of a run read its first training; {LEAST_SEEDS} runs a side of suites{kind} are needed"
         )
-    return "; ".join([*words, pair.unequal_training] if pair.unequal_training else words)
+    return "; ".join([*words, compared.unequal_training] if compared.unequal_training else words)
 
 
 def _lacking(before: int, after: int, least: int, kind: str = "") -> str:
@@ -234,8 +238,8 @@ def _by_seed(side: Sequence[Measurement], seeds: Sequence[int]) -> list[float]:
     return [fmean(of) for of in values.values()]
 
 
-def _middle(pair: Pair) -> tuple[float, float]:
-    before, after = (median(median(m.values) for m in side) for side in pair.sides)
+def _middle(compared: Compared) -> tuple[float, float]:
+    before, after = (median(median(m.values) for m in side) for side in compared.sides)
     return before, after
 
 

@@ -26,7 +26,7 @@ def default_of(name: str) -> Recipe:
     return Recipe.resolve(models.recipe(Choice(name=name), "cifar10", "cpu"), {}, {})
 
 
-class Arm:
+class Trained:
     """A network in one memory format and precision, ready to take training steps."""
 
     def __init__(self, name: str, shape: tuple[int, int, int], memory_format: str, precision: str = "fp32") -> None:
@@ -50,13 +50,13 @@ class Arm:
         return perf_counter() - start
 
 
-def speedup(chosen: Arm, other: Arm) -> float:
+def speedup(chosen: Trained, other: Trained) -> float:
     """Return the seconds of the other over those of the chosen one: the median over turns."""
-    arms = (chosen, other)
-    steps = max(math.ceil(TURN_S / min(arm.seconds(1) for _ in range(3) for arm in arms)), 1)
+    networks = (chosen, other)
+    steps = max(math.ceil(TURN_S / min(network.seconds(1) for _ in range(3) for network in networks)), 1)
     ratios = []
     for turn in range(TURNS):
-        first, second = arms if turn % 2 else reversed(arms)
+        first, second = networks if turn % 2 else reversed(networks)
         times = {first: first.seconds(steps), second: second.seconds(steps)}
         ratios.append(times[other] / times[chosen])
     return statistics.median(ratios)
@@ -74,8 +74,8 @@ def test_the_recipe_has_the_faster_format(benchmark: BenchmarkFixture, name: str
     torch.set_num_threads(usable_cores())
     chosen = default_of(name).memory_format
     [other] = FORMATS.keys() - {chosen}
-    arms = [Arm(name, images_of(name), memory_format) for memory_format in (chosen, other)]
-    ratio = benchmark.pedantic(speedup, arms, rounds=1)
+    networks = [Trained(name, images_of(name), memory_format) for memory_format in (chosen, other)]
+    ratio = benchmark.pedantic(speedup, networks, rounds=1)
     benchmark.extra_info |= {"format": chosen, "ratio": ratio}
     assert ratio >= 0.97
 
@@ -86,5 +86,5 @@ def test_bf16_is_a_choice_of_the_processor(benchmark: BenchmarkFixture, name: st
     benchmark.group = "bf16 ÷ fp32, steps/s"
     torch.set_num_threads(usable_cores())
     chosen = default_of(name).memory_format
-    arms = [Arm(name, images_of(name), chosen, precision) for precision in ("bf16", "fp32")]
-    benchmark.extra_info |= {"ratio": benchmark.pedantic(speedup, arms, rounds=1)}
+    networks = [Trained(name, images_of(name), chosen, precision) for precision in ("bf16", "fp32")]
+    benchmark.extra_info |= {"ratio": benchmark.pedantic(speedup, networks, rounds=1)}

@@ -75,7 +75,7 @@ class Checkpointed(nn.Module):
         return checkpoint(self.inside, values, use_reentrant=self.reentrant)
 
 
-class Pair(nn.Module):
+class Doubled(nn.Module):
     """Returns a tuple: what it was given, doubled, and a dict with its sum."""
 
     def forward(self, values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -83,13 +83,13 @@ class Pair(nn.Module):
         return values * 2, {"sum": values.sum()}
 
 
-class OfPair(nn.Module):
+class OfDoubled(nn.Module):
     """Calls a module that returns a tuple, and returns one itself."""
 
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(4, 4)
-        self.pair = Pair()
+        self.pair = Doubled()
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """N×4 → N×4 and a sum."""

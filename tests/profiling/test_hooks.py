@@ -45,7 +45,7 @@ def test_a_tensor_that_is_no_argument_has_nodes_of_its_own() -> None:
 def test_modules_that_return_tuples_are_hooked() -> None:
     """Tensors are found in whatever a module returns."""
     noted = Noted()
-    listen(planted_layers.OfPair(), torch.randn(2, 4), noted)
+    listen(planted_layers.OfDoubled(), torch.randn(2, 4), noted)
     assert noted.words[:2] == ["forward linear", "forward pair"]
     assert "backward pair" in noted.words
 

@@ -224,7 +224,7 @@ def test_a_profile_s_plain_steps_are_queued_as_a_training_s(
 
 def test_a_lap_is_waited_for_once(gpu: FakeCuda) -> None:
     """Not once a step; it lasts from its first mark to its last."""
-    samples = passes.Samples(gpu.device)
+    laps = passes.Laps(gpu.device)
     image = torch.zeros(2)
 
     def step() -> dict[str, tuple[Any, Any]]:
@@ -234,9 +234,9 @@ def test_a_lap_is_waited_for_once(gpu: FakeCuda) -> None:
 
     with gpu.running():
         before, waits = sampling.usage(), gpu.timeline.waits
-        samples.plain([step() for _ in range(50)], before)
+        laps.plain([step() for _ in range(50)], before)
     assert gpu.timeline.waits == waits + 1
-    [lap] = samples.laps
+    [lap] = laps.plain_samples
     assert lap.wall_s == pytest.approx(50 * gpu.timeline.kernel_s, rel=0.01)
 
 
