@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, create_model
+from typing import TYPE_CHECKING, Any
 
 from cnnperf.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 VERBS = {
     "models": "build",
@@ -32,11 +36,45 @@ def names(room: str) -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in folder.glob("[!_]*.py")))
 
 
-def module(room: str, name: str) -> ModuleType:
-    """Import the file of one choice. Raises UsageError with the nearest name if there is none."""
+def declared(room: str, name: str) -> Mapping[str, Any]:
+    """Return what the file of a choice says of itself, by name, without importing it: the command line may ask.
+
+    Its constants that are literals, with their values, and its functions, with True. Raises UsageError with the nearest
+    name if there is no such choice.
+    """
+    return _declarations(_file(room, name))
+
+
+def having(room: str, word: str) -> tuple[str, ...]:
+    """List the choices of a room whose files declare a word: a function, or a constant that is neither empty nor 0."""
+    return tuple(name for name in names(room) if declared(room, name).get(word))
+
+
+@cache
+def _declarations(file: Path) -> Mapping[str, Any]:
+    found: dict[str, Any] = {}
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.FunctionDef(name=name):
+                found[name] = True
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ):
+                with suppress(ValueError):  # Computed, so nothing that can be told without importing it.
+                    found[name] = ast.literal_eval(value)
+    return found
+
+
+def _file(room: str, name: str) -> Path:
     if name not in names(room):
         raise UsageError(unknown(room.removesuffix("s"), name, names(room)))
-    return importlib.import_module(f"cnnperf.{room}.{name}")
+    return Path(__file__).parent / room / f"{name}.py"
+
+
+def module(room: str, name: str) -> ModuleType:
+    """Import the file of one choice. Raises UsageError with the nearest name if there is none."""
+    return importlib.import_module(f"cnnperf.{room}.{_file(room, name).stem}")
 
 
 def source(room: str, name: str) -> Path | None:
@@ -78,6 +116,8 @@ def options(verb: Callable[..., Any], given: Collection[str] = ()) -> type[BaseM
     those `given` by the caller. Of a foreign verb (`pkg.module:callable`) the names are checked and the values passed
     on as they are; one with `**kwargs` takes any name.
     """
+    from pydantic import BaseModel, ConfigDict, create_model  # The command line lists rooms without it.
+
     foreign = not (verb.__module__ or "").startswith("cnnperf.")
     try:
         parameters = inspect.signature(verb, eval_str=not foreign).parameters.values()

@@ -9,7 +9,7 @@ import pytest
 
 import cnnperf
 from cnnperf.registry import find
-from cnnperf.reports._verdicts import WRITERS
+from cnnperf.reports import VERDICTS, writer
 from cnnperf.tables.report import report_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,7 +27,7 @@ def rendered(folder: Path) -> None:
     comparison = cnnperf.compare(RUNS[:1], RUNS[1:])
     for format_, name in (("json", "check.json"), ("markdown", "check.md")):
         text = io.StringIO()
-        WRITERS[format_](comparison, text)
+        writer(format_, VERDICTS)(comparison, text)
         (folder / name).write_text(text.getvalue(), encoding="utf-8")
 
 

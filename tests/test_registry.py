@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -46,6 +47,22 @@ def test_what_is_not_there_is_said(name: str, words: str) -> None:
     """A name that leads nowhere is a sentence."""
     with pytest.raises(UsageError, match=words):
         registry.find("models", name)
+
+
+def test_a_file_is_read_for_what_it_declares(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Literals with their values and functions; what would have to be computed is not told, and nothing is run."""
+    monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
+    (tmp_path / "engines").mkdir()
+    (tmp_path / "engines" / "imagined.py").write_text(
+        "import nowhere_at_all\nNEEDS: tuple[str, ...] = ('export',)\nIS_FAST = True\nIS_SLOW = False\n"
+        "COMPUTED = 2 * nowhere_at_all.TWO\nfor _ in (): INNER = 1\ndef load(source): LOCAL = 1\n"
+    )
+    declared = registry.declared("engines", "imagined")
+    assert declared == {"NEEDS": ("export",), "IS_FAST": True, "IS_SLOW": False, "load": True}
+    words = ("NEEDS", "IS_FAST", "load", "IS_SLOW", "COMPUTED", "nothing")
+    assert [bool(registry.having("engines", word)) for word in words] == [True, True, True, False, False, False]
+    with pytest.raises(UsageError, match="unknown engine 'imagine'; did you mean 'imagined'"):
+        registry.declared("engines", "imagine")
 
 
 def test_a_foreign_name_is_imported() -> None:

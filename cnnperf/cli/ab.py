@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnperf.cli.check import Format
+from cnnperf.cli.check import FORMAT, FormatOption
 from cnnperf.errors import UsageError
+from cnnperf.reports import VERDICTS, writer
 
 if TYPE_CHECKING:
     from cnnperf.duet.sides import Arm
@@ -49,7 +50,7 @@ def ab(
     pairs: Annotated[
         int, typer.Option(metavar="N", help="Pairs of samples in a replicate at most, an even number from 12 to 60.")
     ] = 60,
-    format: Annotated[Format, typer.Option(help="Format of the output.")] = Format.console,  # noqa: A002 - the option's name
+    format: FormatOption = FORMAT,  # noqa: A002 - the option's name
     baseline_set: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Change a setting of the suite for the baseline alone.")
     ] = None,
@@ -88,10 +89,10 @@ def ab(
     from cnnperf.regression.gate import compare
     from cnnperf.regression.gate_verdict import comparison
     from cnnperf.regression.revisions import arm_of
-    from cnnperf.reports._verdicts import WRITERS
     from cnnperf.running.runner import folder_to_make
     from cnnperf.suite import load_suite
 
+    write = writer(format, VERDICTS)
     chosen = load_suite(suite).narrowed(only=only, stages=["train"]).model_copy(update={"repeats": 1})
     if minutes is not None and not math.isfinite(minutes):
         raise UsageError(f"--minutes: {minutes} is not a time limit; give a number, or leave it out")
@@ -128,7 +129,7 @@ def ab(
             )
     shown = comparison(result)
     shown = shown.model_copy(update={"notes": (*notes, *shown.notes)})
-    WRITERS[format.value](shown, sys.stdout)
+    write(shown, sys.stdout)
     raise typer.Exit(130 if result.interrupted else shown.exit_code)
 
 

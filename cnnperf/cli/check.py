@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-Format = StrEnum("Format", ["console", "markdown", "json"])
+from cnnperf.reports import VERDICTS, default_format, formats, writer
+
+FORMAT = default_format(VERDICTS)
+FormatOption = Annotated[str, typer.Option(metavar=f"[{'|'.join(formats(VERDICTS))}]", help="Format of the output.")]
 
 
 class ManyValues(TyperCommand):
@@ -34,7 +36,7 @@ def check(
     *,
     baseline: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to compare with.")],
     candidate: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to compare.")],
-    format: Annotated[Format, typer.Option(help="Format of the output.")] = Format.console,  # noqa: A002 - the option's name
+    format: FormatOption = FORMAT,  # noqa: A002 - the option's name
 ) -> None:
     """Compare stored runs with a baseline: counts exactly, memory within 5 %, accuracy by a test over repeats.
 
@@ -47,10 +49,10 @@ def check(
     cannot be compared.
     """
     from cnnperf.regression.check import compare
-    from cnnperf.reports._verdicts import WRITERS
 
+    write = writer(format, VERDICTS)
     comparison = compare(baseline, candidate)
-    WRITERS[format.value](comparison, sys.stdout)
+    write(comparison, sys.stdout)
     raise typer.Exit(comparison.exit_code)
 
 

@@ -58,7 +58,7 @@ def infer(
 
     from cnnperf.cli.screen import Screen, downloads, stderr
     from cnnperf.record import read_runs
-    from cnnperf.registry import find
+    from cnnperf.reports import keep, show
     from cnnperf.reports._engine_layers import write
     from cnnperf.running.preflight import Request, prepare
     from cnnperf.running.runner import execute, folder_to_make
@@ -99,14 +99,14 @@ def infer(
     if all(record.status == "skipped" for record in records):
         raise UsageError(f"{records[0].task.label}: {records[0].error}; nothing was measured")
     report = report_of([folder])
-    find("reports", "csv")(report, folder)
-    find("reports", "console")(report, sys.stdout)
+    files = keep(report, folder)
+    show(report)
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
     for join in joins(read_runs([folder])):
         write(join, console)
-    print(folder / "engines.csv", file=sys.stderr)
+    print(files["engines"], file=sys.stderr)
     if any(record.status not in ("ok", "skipped") for record in records):
         raise typer.Exit(1)
     if is_undecided(report):

@@ -51,7 +51,8 @@ def profile(
 
     from cnnperf.cli.screen import downloads, stderr
     from cnnperf.record import read_runs
-    from cnnperf.registry import find, unknown
+    from cnnperf.registry import unknown
+    from cnnperf.reports import keep
     from cnnperf.reports._layers import write
     from cnnperf.running.preflight import Request, prepare
     from cnnperf.running.runner import Unwatched, execute, folder_to_make
@@ -81,10 +82,10 @@ def profile(
         raise UsageError(f"{record.task.label}: {record.error}; profile it on another device")
     if record.status != "ok":
         raise RunError(f"{record.task.label}: {record.status}: {record.error or record.signal}; see {folder / 'logs'}")
-    find("reports", "csv")(report_of([folder]), folder)
+    files = keep(report_of([folder]), folder)
     for found in profiles(read_runs([folder])):
         write(found, sys.stdout, by=by, depth=depth)
-    Console(file=sys.stderr, highlight=False).print(f"{folder / 'layers.csv'}", soft_wrap=True)
+    Console(file=sys.stderr, highlight=False).print(str(files["layers"]), soft_wrap=True)
 
 
 def add_commands(app: typer.Typer) -> None:

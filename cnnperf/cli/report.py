@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cnnperf.errors import UsageError
+from cnnperf.reports import default_format, formats, takes_folder, writer
 
-Format = StrEnum("Format", ["console", "csv", "html", "json", "markdown"])
+FORMAT = default_format()
+WITH_FOLDER = " or ".join(filter(takes_folder, formats()))
 
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders, one or more.")],
-    format: Annotated[Format, typer.Option(help="Format of the output.")] = Format.console,  # noqa: A002 - the option's name
+    format: Annotated[  # noqa: A002 - the option's name
+        str, typer.Option(metavar=f"[{'|'.join(formats())}]", help="Format of the output.")
+    ] = FORMAT,
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Sort by this column of leaderboard.csv, best first.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="File to write instead of stdout; with csv, a folder for all tables."),
+        typer.Option(
+            metavar="FILE", help=f"File to write instead of stdout; with {WITH_FOLDER}, a folder for all tables."
+        ),
     ] = None,
 ) -> None:
     """Make the tables of stored runs again, or a page with plots: --format html --out page.html."""
-    from cnnperf.registry import find
     from cnnperf.tables.report import report_of
 
-    table, write = report_of(runs, by=by), find("reports", format.value)
+    write = writer(format)
+    table = report_of(runs, by=by)
     if out is None:
         write(table, sys.stdout)
         return
     try:
-        if format == Format.csv and (out.is_dir() or not out.suffix):
+        if takes_folder(format) and (out.is_dir() or not out.suffix):
             out.mkdir(parents=True, exist_ok=True)
             write(table, out)
             return

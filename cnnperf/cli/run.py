@@ -150,7 +150,7 @@ def _print_results(folder: Path) -> tuple[dict[str, Status], bool]:
     And whether the parity of an engine is undecided.
     """
     from cnnperf.record import FILE, read
-    from cnnperf.registry import find
+    from cnnperf.reports import keep, show
     from cnnperf.tables.engines import is_undecided
     from cnnperf.tables.report import report_of
 
@@ -158,12 +158,12 @@ def _print_results(folder: Path) -> tuple[dict[str, Status], bool]:
         return {}, False
     records, table = read(folder), report_of([folder])
     try:
-        find("reports", "csv")(table, folder)
+        files = keep(table, folder)
     except OSError as error:
         cure = f"the records are kept: make room, then cnnperf report {folder}"
         raise RunError(f"{folder}: the tables cannot be written ({error.strerror}); {cure}") from error
-    find("reports", "console")(table, sys.stdout)
-    print(folder / f"{table.tables[0].name}.csv", file=sys.stderr)
+    show(table)
+    print(files[table.tables[0].name], file=sys.stderr)
     return {record.key: record.status for record in records}, is_undecided(table)
 
 

@@ -11,9 +11,13 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from cnnperf.regression.verdict import Comparison
 from cnnperf.reports._fit import fit, left_out, widen
 from cnnperf.reports._readable import alarm, best, cell, footnotes, head, remarks, title, visible
+from cnnperf.reports._verdicts import lines
 from cnnperf.tables.table import Column, Report, Table
+
+IS_DEFAULT = True
 
 
 def write(report: Report, out: TextIO) -> None:
@@ -26,6 +30,16 @@ def write(report: Report, out: TextIO) -> None:
         console.print(Text(note, style="dim"))
     if dropped:
         console.print(left_out(dropped, "the CSV"))
+
+
+def write_verdicts(comparison: Comparison, out: TextIO) -> None:
+    """Write a line a verdict, then the summary and the notes."""
+    console = Console(file=out, highlight=False, soft_wrap=True)
+    for line in lines(comparison.verdicts):
+        console.print(line)
+    console.print(Text(comparison.summary, style="bold"))
+    for note in comparison.notes:
+        console.print(Text(note, style="dim"))
 
 
 def _print(console: Console, group: Table) -> list[Column]:

@@ -8,17 +8,20 @@ from typing import TextIO
 
 from cnnperf.tables.table import Report, Table, Value
 
+SUFFIX = ".csv"
+IN_RUN_FOLDER = True
+
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")
 """How a text begins that a spreadsheet would run, line ends being \\n. Source: OWASP, CSV Injection."""
 
 
 def write(report: Report, out: TextIO | Path) -> None:
-    """Write the report's first table to a stream, or every table to `<name>.csv` in a folder. Raises OSError."""
+    """Write the report's first table to a stream, or every table to a file of its own in a folder. Raises OSError."""
     if not isinstance(out, Path):
         _write(report.tables[0], out)
         return
     for table in report.tables:
-        with open(out / f"{table.name}.csv", "w", encoding="utf-8", newline="") as file:
+        with open(out / f"{table.name}{SUFFIX}", "w", encoding="utf-8", newline="") as file:
             _write(table, file)
 
 

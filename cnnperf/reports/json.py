@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TextIO
 
+from cnnperf.regression.verdict import Comparison
 from cnnperf.tables.table import Report
 
 
@@ -19,3 +20,8 @@ def write(report: Report, out: TextIO) -> None:
     }
     json.dump(document, out, indent=2, ensure_ascii=False, allow_nan=False)
     out.write("\n")
+
+
+def write_verdicts(comparison: Comparison, out: TextIO) -> None:
+    """Write a comparison as one JSON object, raw SI, null for what there is not."""
+    out.write(comparison.model_dump_json(indent=2) + "\n")

@@ -6,8 +6,12 @@ import re
 from collections.abc import Iterable
 from typing import TextIO
 
+from cnnperf.regression.verdict import FAILING, Comparison
 from cnnperf.reports._readable import alarm, best, cell, footnotes, head, remarks, title, visible
 from cnnperf.tables.table import Column, Report, Row, Table
+
+MARKS = {**dict.fromkeys(FAILING, "❌"), "inconclusive": "❔", "better": "✅", "same": "✅", "indicative": ""}
+"""Of each verdict, before its row."""
 
 
 def write(report: Report, out: TextIO) -> None:
@@ -18,6 +22,17 @@ def write(report: Report, out: TextIO) -> None:
     out.writelines(f"- {escaped(note)}\n" for note in report.notes if groups)
     if not groups:
         out.write("Nothing was trained in these runs.\n")
+
+
+def write_verdicts(comparison: Comparison, out: TextIO) -> None:
+    """Write the summary, a table of the verdicts and the notes, for GitHub."""
+    out.write(f"**{comparison.summary}**\n\n")
+    if comparison.verdicts:
+        out.write("| | cell | metric | verdict | evidence |\n| --- | --- | --- | --- | --- |\n")
+    for verdict in comparison.verdicts:
+        cells = (MARKS[verdict.outcome], verdict.cell, verdict.metric, verdict.outcome, verdict.evidence)
+        out.write(f"| {' | '.join(map(escaped, cells))} |\n")
+    out.writelines([f"\n- {escaped(note)}" for note in comparison.notes] + ["\n"])
 
 
 def _lines(group: Table) -> list[str]:

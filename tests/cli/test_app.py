@@ -20,6 +20,7 @@ from in_process import called
 from processes import completed, environment, started, until
 
 from cnnperf import registry
+from cnnperf.reports import formats
 from cnnperf.suite import shipped
 
 CELL = "synthetic[shape=1×28×28,train=600,test=200]/lenet"
@@ -74,7 +75,7 @@ def test_a_run_prints_the_leaderboard_and_writes_the_tables(finished: Finished) 
     assert set(pd.read_csv(out / "curves.csv").model) == {"lenet", "lenet[pool=max]"}
 
 
-@pytest.mark.parametrize("format", ["console", "csv", "html", "json", "markdown"])
+@pytest.mark.parametrize("format", formats())
 def test_a_report_is_made_again_from_an_old_run(finished: Finished, tmp_path: Path, format: str) -> None:  # noqa: A002
     """To stdout or into a file, the same."""
     done = called("report", finished[1], "--format", format, COLUMNS="200")

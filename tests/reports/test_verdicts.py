@@ -6,7 +6,7 @@ import io
 import json
 
 from cnnperf.regression.verdict import Comparison, Verdict
-from cnnperf.reports._verdicts import write_console, write_json, write_markdown
+from cnnperf.reports import VERDICTS, writer
 
 
 def verdict(outcome: str, **fields: object) -> Verdict:
@@ -24,7 +24,7 @@ SHOWN = Comparison(verdicts=(WORSE, FALLEN, verdict("missing", remark="gone")), 
 def test_the_console_has_a_line_a_verdict_and_one_for_all() -> None:
     """Numbers in the unit that fits, a change with its bounds, fractions in points."""
     out = io.StringIO()
-    write_console(SHOWN, out)
+    writer("console", VERDICTS)(SHOWN, out)
     assert out.getvalue().splitlines() == [
         "mnist/lenet/cpu loss|x  WORSE         20.0 ms → 21.0 ms  +5.0 % [+2.1, +5.9]  p=0.0002 (Holm 0.002)",
         "mnist/lenet/cpu m       BETTER        50.0 % → 60.0 %  +10.0 points [+8.0, ]  n=3  hm",
@@ -37,7 +37,7 @@ def test_the_console_has_a_line_a_verdict_and_one_for_all() -> None:
 def test_markdown_is_a_table_whatever_the_names() -> None:
     """Every row has as many cells as the head."""
     out = io.StringIO()
-    write_markdown(SHOWN, out)
+    writer("markdown", VERDICTS)(SHOWN, out)
     rows = [line for line in out.getvalue().splitlines() if line.startswith("|")]
     assert len(rows) == 5
     assert {line.replace("\\|", "").count("|") for line in rows} == {6}
@@ -48,7 +48,7 @@ def test_markdown_is_a_table_whatever_the_names() -> None:
 def test_json_is_all_of_it() -> None:
     """It reads back to the same comparison; what there is not is null."""
     out = io.StringIO()
-    write_json(SHOWN, out)
+    writer("json", VERDICTS)(SHOWN, out)
     document = json.loads(out.getvalue())
     assert document.pop("exit_code") == 1
     assert document["verdicts"][2]["baseline"] is None
