@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from cnnperf import record as store
+from cnnperf import registry
 from cnnperf.datasets import Dataset
 from cnnperf.devices import Device
 from cnnperf.record import Measurement, Record
@@ -35,6 +36,10 @@ class Bench:
         paths = (record.artifacts.get(kind) for record in self.needs.values())
         return next((self.run / path for path in paths if path), None)
 
+    def maker(self, kind: str) -> Record | None:
+        """Return the record of the task that left an artifact; None if none did."""
+        return next((record for record in self.needs.values() if kind in record.artifacts), None)
+
     def keep(self, *measurements: Measurement) -> None:
         """Keep these if the system ends this process because memory is short; the task is then started again."""
         store.keep(self.run, self.task, measurements)
@@ -51,13 +56,20 @@ class Bench:
         return folder / name
 
 
+def stages_leaving(artifact: str) -> tuple[str, ...]:
+    """List the stages that leave an artifact, as `LEAVES` in their files declares."""
+    return tuple(
+        name for name in registry.names("stages") if artifact in registry.declared("stages", name).get("LEAVES", ())
+    )
+
+
 class Settings(Frozen):
     """A stage's section: every field a key of the suite's TOML, with its default, its bounds and a description."""
 
     needs: ClassVar[tuple[str, ...]] = ()
-    """Stages without whose artifacts this one cannot do; they stand before it in the suite."""
+    """Artifacts that it cannot do without; the stages that leave them stand before it in the suite."""
     reads: ClassVar[tuple[str, ...]] = ()
-    """Stages whose artifacts it reads where the suite has them before it; `resolve` is told their sections."""
+    """Artifacts that it reads if a stage before it leaves them; `resolve` is told the sections of such stages."""
     takes_extras: ClassVar[bool] = False
     """Whether a network may return more than its logits; of what it returns these come first."""
 
@@ -75,12 +87,16 @@ class Settings(Frozen):
         return ({},)
 
     def needed(self, variant: Mapping[str, Scalar]) -> tuple[str, ...]:
-        """Return the stages that a variant cannot do without."""
+        """Return the artifacts that a variant cannot do without."""
         return self.needs
 
     def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
         """Tell whether a variant can do with an ONNX file in a network's place."""
         return False
+
+    def reference_images(self) -> int | None:
+        """Return of how many test images the stage leaves torch's logits; None if of none."""
+        return None
 
     def quick(self) -> Self:
         """Return the settings with the budget cut to a few seconds."""

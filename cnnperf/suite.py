@@ -31,7 +31,9 @@ class Suite(Frozen):
         description="Models: a name, or {name, options…, train = {…}} to override a stage's section for one model.",
     )
     devices: tuple[Choice, ...] = Field(default=(Choice(name="cpu"),), min_length=1, description="Devices to run on.")
-    stages: tuple[str, ...] = Field(default=("train",), min_length=1, description="Stages, in order.")
+    stages: tuple[str, ...] = Field(
+        default=registry.having("stages", "IS_DEFAULT"), min_length=1, description="Stages, in order."
+    )
     only: tuple[str, ...] = Field(
         default=(), description="Keep the cells that match one of these globs: 'mnist/lenet/*', 'resnet*'. Empty: all."
     )

@@ -12,7 +12,7 @@ from cnnperf import registry
 from cnnperf.claims import Context
 from cnnperf.claims._stages import Made
 from cnnperf.datasets import Dataset
-from cnnperf.engines import Engine, Source
+from cnnperf.engines import FILES, Engine, Source, baseline_of
 from cnnperf.inference.samples import Inputs
 from cnnperf.task import DEFAULT_WAITING
 
@@ -47,7 +47,7 @@ def engine(context: Context, made: Made, file: Path) -> Engine:
         threads=context.threads,
         waiting=DEFAULT_WAITING,
     )
-    loaded: Engine = registry.find("engines", "onnxruntime")(source)
+    loaded: Engine = registry.find("engines", baseline_of(FILES))(source)
     return loaded
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from cnnperf import record as store
 from cnnperf.claims import Context, NotApplicable
 from cnnperf.datasets import Dataset, open_arrays
+from cnnperf.engines import FILES, baseline_of
 from cnnperf.errors import StageError
 from cnnperf.record import Record
 from cnnperf.running.preflight import Ready, Request, prepare
@@ -27,7 +28,7 @@ ENGINES: dict[str, Any] = {
     "stages": ["train", "export", "infer"],
     "train": {"steps": 20, "batch_size": 32, "validation_images": 0, "normalize": "dataset"},
     "export": {"test_images": 512},
-    "infer": {"engines": ["onnxruntime"], "batch_sizes": [1, 32], "pairs": 0, "seconds": 0.2, "test_images": 512},
+    "infer": {"engines": [baseline_of(FILES)], "batch_sizes": [1, 32], "pairs": 0, "seconds": 0.2, "test_images": 512},
 }
 """A small residual network, trained a little, exported and run in ONNX Runtime."""
 

@@ -57,6 +57,7 @@ def infer(
     from rich.console import Console
 
     from cnnperf.cli.screen import Screen, downloads, stderr
+    from cnnperf.engines import usual
     from cnnperf.record import read_runs
     from cnnperf.reports import keep, show
     from cnnperf.reports._engine_layers import write
@@ -66,12 +67,12 @@ def infer(
     from cnnperf.tables.engine_layers import joins
     from cnnperf.tables.engines import is_undecided
     from cnnperf.tables.report import report_of
+    from cnnperf.task import Choice
 
     is_onnx = model.endswith(".onnx")
     if is_onnx and train is not None:
         raise UsageError(f"--train: {model}: an ONNX file is not trained; leave --train out")
-    others = ["onnxruntime", "onnxruntime_int8"]
-    section: dict[str, Any] = {"engines": engine or (others if is_onnx else ["torch", *others])}
+    section: dict[str, Any] = {"engines": engine or list(usual(Choice(name=model)))}
     section |= {"batch_sizes": _sizes(batch_size)} if batch_size else {}
     section |= {} if samples is None else {"samples": samples}
     section |= {} if pairs is None else {"pairs": pairs}

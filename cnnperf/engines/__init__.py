@@ -1,7 +1,7 @@
 """What runs a trained network. One file an engine; `load(source, *, …) -> Engine` raises EngineError where it cannot.
 
-A file's `NEEDS` names the stages without which its engine has nothing to load, its `PACKAGES` what `load` imports, so
-that it can be imported before loading is timed. Those that are not torch's own never import torch.
+A file declares what else its engine can, a constant for each of `Abilities`, which is read without importing it. Those
+that are not torch's own never import torch.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnperf import registry
 from cnnperf.devices import Device
 from cnnperf.onnx_file import require as require
 from cnnperf.task import Choice, Scalar, Waiting
@@ -49,9 +50,47 @@ GIVEN = ("source",)
 """What the caller passes to `load`; everything else is an option."""
 
 
+NETWORKS, FILES = "networks", "files"
+"""What a baseline is of: networks that torch builds and trains, or files that are not torch's."""
+
+
+class Abilities(NamedTuple):
+    """What an engine's file declares: a constant of the same name in capitals, or what stands here."""
+
+    loads: str = ""
+    """The artifact without which there is nothing to load; empty where the engine builds the network itself."""
+    packages: tuple[str, ...] = ()
+    """What `load` imports, so that it can be imported before loading is timed, and its version be recorded."""
+    baseline_of: str = ""
+    """NETWORKS or FILES: other engines are compared with this one."""
+    compile_s: float = 0.0
+    """Roughly what it takes for a batch size that it has compiled before, if it compiles; three times that at first."""
+
+
+def abilities(name: str) -> Abilities:
+    """Return what an engine's file declares. Raises UsageError for an engine that is not there."""
+    declared = registry.declared("engines", name)
+    return Abilities(**{field: declared[field.upper()] for field in Abilities._fields if field.upper() in declared})
+
+
+def baseline_of(kind: str) -> str:
+    """Name the engine that others are compared with, for networks or for files."""
+    return next(name for name in registry.names("engines") if abilities(name).baseline_of == kind)
+
+
 def baseline(model: Choice) -> str:
-    """Name the engine that a network's others are compared with: torch; of a file that is not torch's, the plainest."""
-    return "onnxruntime" if model.is_onnx else "torch"
+    """Name the engine that a model's others are compared with."""
+    return baseline_of(FILES if model.is_onnx else NETWORKS)
+
+
+def usual(model: Choice) -> tuple[str, ...]:
+    """Name the engines that are compared unless a user chooses, the baseline first: all that can, and need not compile.
+
+    To compile takes longer than all that is measured.
+    """
+    able = {name: abilities(name) for name in registry.names("engines")}
+    chosen = [name for name, can in able.items() if not can.compile_s and (can.loads or not model.is_onnx)]
+    return tuple(sorted(chosen, key=lambda name: (name != baseline(model), name)))
 
 
 class Engine(Protocol):
@@ -61,6 +100,10 @@ class Engine(Protocol):
     """What it runs on, as read back from it: threads, provider, level of optimisation."""
     file: Path | None
     """What it loaded."""
+    model: Any
+    """The torch module that it keeps, with the network's weights; None where it keeps none."""
+    runs_modules: bool
+    """Whether it calls that module's own modules one by one, so that each layer can be timed by itself."""
     is_exact: bool
     """Whether it is to compute what torch does; an engine of another precision answers for its accuracy instead."""
 

@@ -20,8 +20,9 @@ from cnnperf.errors import EngineError, StageError
 from cnnperf.onnx_file import require
 from cnnperf.task import Scalar, Waiting
 
-NEEDS: tuple[str, ...] = ("export",)
+LOADS = "onnx"
 PACKAGES: tuple[str, ...] = ("onnxruntime",)
+BASELINE_OF = "files"
 
 Optimization = Literal["disabled", "basic", "extended", "all"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -38,6 +39,9 @@ BRIEF_SINCE = Version("1.26")
 
 class Session:
     """A session of ONNX Runtime on one provider, which it was proved to run on."""
+
+    model = None
+    runs_modules = False
 
     def __init__(self, file: Path, source: Source, optimization: Optimization, *, is_exact: bool) -> None:
         import onnxruntime

@@ -15,7 +15,7 @@ from cnnperf.errors import StageError
 from cnnperf.machine.fingerprint import cpu_flags
 from cnnperf.onnx_file import first_line, require
 
-NEEDS: tuple[str, ...] = ("export",)
+LOADS = "onnx"
 PACKAGES: tuple[str, ...] = ("onnxruntime", "onnxruntime.quantization", "onnx")
 
 BATCH = 32

@@ -17,15 +17,17 @@ from cnnperf.task import Scalar
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NEEDS: tuple[str, ...] = ()
 PACKAGES: tuple[str, ...] = ("torch",)
+BASELINE_OF = "networks"
 MemoryFormat = Literal["contiguous", "channels_last"]
 
 
 class Eager:
     """A torch module in evaluation and inference mode."""
 
-    def __init__(self, model: nn.Module, forward: Callable[[Tensor], Tensor], source: Source) -> None:
+    def __init__(
+        self, model: nn.Module, forward: Callable[[Tensor], Tensor], source: Source, *, runs_modules: bool
+    ) -> None:
         import torch
 
         numerics = source.device.numerics
@@ -34,6 +36,7 @@ class Eager:
         self._device = source.device
         self.is_exact = numerics is None or not numerics.tf32
         self.model = model
+        self.runs_modules = runs_modules
         self.file: Path | None = source.weights
         self.facts: Mapping[str, Scalar] = {
             "threads": torch.get_num_threads(),
@@ -67,7 +70,7 @@ class Eager:
         """Return None: it runs no exported graph."""
 
     def node_times(self, images: Images, runs: int) -> None:
-        """Return None: the profile stage times torch's layers."""
+        """Return None: it has no profiler of its own."""
 
 
 def network(source: Source, memory_format: MemoryFormat = "contiguous") -> nn.Module:
@@ -93,4 +96,4 @@ def network(source: Source, memory_format: MemoryFormat = "contiguous") -> nn.Mo
 def load(source: Source, *, memory_format: MemoryFormat = "contiguous") -> Eager:
     """Load the network with its weights."""
     model = network(source, memory_format)
-    return Eager(model, model, source)
+    return Eager(model, model, source, runs_modules=True)

@@ -7,8 +7,8 @@ from typing import Literal
 from cnnperf.engines import Source
 from cnnperf.engines.torch import Eager, MemoryFormat, network
 
-NEEDS: tuple[str, ...] = ()
 PACKAGES: tuple[str, ...] = ("torch", "torch._dynamo")
+COMPILE_S = 4.0
 
 MOST_BATCH_SIZES = 256
 """Torch's own limit of eight falls back to eager in silence, where a search for the largest batch tries thirteen."""
@@ -26,4 +26,4 @@ def load(
 
     config.recompile_limit, config.fail_on_recompile_limit_hit = MOST_BATCH_SIZES, True
     model = network(source, memory_format)
-    return Eager(model, torch.compile(model, mode=mode, dynamic=False), source)
+    return Eager(model, torch.compile(model, mode=mode, dynamic=False), source, runs_modules=False)

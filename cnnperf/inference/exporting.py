@@ -41,7 +41,7 @@ that are no weights."""
 class Export(Settings):
     """Export to ONNX: the operator set and the reference logits."""
 
-    reads: ClassVar[tuple[str, ...]] = ("train",)
+    reads: ClassVar[tuple[str, ...]] = ("weights",)
 
     opset: int | None = Field(default=None, ge=18, le=25, description="ONNX operator set; absent: torch's own choice.")
     test_images: int = Field(
@@ -51,6 +51,10 @@ class Export(Settings):
     def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
         """Return True: a file is checked and handed on."""
         return True
+
+    def reference_images(self) -> int:
+        """Return the number of test images, unless the dataset has fewer."""
+        return self.test_images
 
     def quick(self) -> Export:
         """Return the settings with fewer test images."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnperf.training.recipe import normalization_of
+
 if TYPE_CHECKING:
     from cnnperf.bench import Bench
     from cnnperf.datasets import Dataset
@@ -38,8 +40,8 @@ class Inputs:
     def of(cls, bench: Bench) -> Inputs:
         """Normalise as the training did; to the dataset's mean and deviation where there was none."""
         data = bench.dataset
-        trained = bench.needs.get("train")
-        kind = trained.task.settings["normalize"] if trained else "dataset"
+        trained = bench.maker("weights")
+        kind = normalization_of(trained.task.settings if trained else {})
         same = {"half": 0.5, "unit": 0.0}.get(kind)
         mean = np.array(data.mean if same is None else [same] * len(data.mean))
         std = np.array(data.std if same is None else [same or 1.0] * len(data.std))

@@ -9,13 +9,11 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cnnperf import registry
 from cnnperf.bench import Settings
-from cnnperf.engines import GIVEN
+from cnnperf.engines import FILES, GIVEN, NETWORKS, abilities, baseline_of
 from cnnperf.errors import UsageError, first_error
 from cnnperf.inference.samples import QUICK_TEST_IMAGES, TEST_IMAGES
 from cnnperf.task import Choice, Scalar
 
-COMPILER_S = 4.0
-"""Roughly what torch_compile takes for a batch size that it has compiled before; three times that at first."""
 LARGEST = 4096
 """Of the batch sizes that `auto` tries."""
 MOST_IMAGES = 2**16
@@ -51,10 +49,10 @@ EngineChoice = Annotated[Choice, BeforeValidator(_chosen)]
 class Infer(Settings):
     """Inference: the engines, the batch sizes and the number of calls and pairs."""
 
-    reads: ClassVar[tuple[str, ...]] = ("train",)
+    reads: ClassVar[tuple[str, ...]] = ("weights",)
 
     engines: Annotated[tuple[EngineChoice, ...], BeforeValidator(_listed)] = Field(
-        default=(Choice(name="torch"), Choice(name="onnxruntime")),
+        default=tuple(Choice(name=baseline_of(kind)) for kind in (NETWORKS, FILES)),
         min_length=1,
         description="Engines: a name (cnnperf list engines), or {name, options…}.",
     )
@@ -105,25 +103,26 @@ class Infer(Settings):
         return tuple({"engine": str(engine)} for engine in self.engines)
 
     def needed(self, variant: Mapping[str, Scalar]) -> tuple[str, ...]:
-        """Return what the engine's own file names."""
-        needs: tuple[str, ...] = registry.module("engines", self.engine(variant).name).NEEDS
-        return needs
+        """Return what the engine loads."""
+        loads = abilities(self.engine(variant).name).loads
+        return (loads,) if loads else ()
 
     def agree(self, before: Mapping[str, Settings]) -> None:
-        """Refuse to be asked for more test images than the export leaves logits of. Raises UsageError."""
-        are_read = any("export" in self.needed(variant) for variant in self.variants(""))
-        if "export" not in before or not are_read or "test_images" not in self.model_fields_set:
+        """Refuse to be asked for more test images than a stage leaves logits of. Raises UsageError."""
+        are_read = any(self.needed(variant) for variant in self.variants(""))
+        if not are_read or "test_images" not in self.model_fields_set:
             return
-        left = before["export"].model_dump()["test_images"]
-        if self.test_images > left:
-            raise UsageError(
-                f"test_images {self.test_images:,} is more than the {left:,} of [export], whose logits it needs; "
-                "lower it, or raise test_images of [export]"
-            )
+        for stage, of_stage in before.items():
+            left = of_stage.reference_images()
+            if left is not None and self.test_images > left:
+                raise UsageError(
+                    f"test_images {self.test_images:,} is more than the {left:,} of [{stage}], whose logits it needs; "
+                    f"lower it, or raise test_images of [{stage}]"
+                )
 
     def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
-        """Tell whether the engine loads what `export` leaves."""
-        return "export" in self.needed(variant)
+        """Tell whether the engine loads an ONNX file."""
+        return "onnx" in self.needed(variant)
 
     def quick(self) -> Infer:
         """Return the settings with fewer samples and no pairs."""
@@ -134,6 +133,6 @@ class Infer(Settings):
     def estimate_s(self, variant: Mapping[str, Scalar]) -> float:
         """Return about what an engine takes: a process and its turns for each pair, and the compiler each time."""
         name, sizes = self.engine(variant).name, 8 if self.batch_sizes == "auto" else len(self.batch_sizes)
-        compiling = COMPILER_S * sizes if name == "torch_compile" else 0.0
-        pairs = 0 if name == "torch" else self.pairs
+        compiling = abilities(name).compile_s * sizes
+        pairs = 0 if name == baseline_of(NETWORKS) else self.pairs
         return sizes * (1 + self.seconds) + 3 * compiling + pairs * (2 + 1.5 * sizes + compiling)

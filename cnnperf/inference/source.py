@@ -7,7 +7,7 @@ from importlib import import_module
 
 from cnnperf import registry
 from cnnperf.bench import Bench
-from cnnperf.engines import Engine, Source
+from cnnperf.engines import Engine, Source, abilities
 from cnnperf.inference.samples import Inputs
 from cnnperf.machine.fingerprint import usable_cores
 from cnnperf.task import DEFAULT_WAITING, Choice
@@ -35,7 +35,7 @@ def source_of(bench: Bench) -> Source:
 
 def import_packages(engine: Choice) -> None:
     """Import what an engine is made of, so that loading a network into it can be timed by itself."""
-    for package in registry.module("engines", engine.name).PACKAGES:
+    for package in abilities(engine.name).packages:
         with suppress(ImportError):  # Loading says which package is missing, and the cure.
             import_module(package)
 

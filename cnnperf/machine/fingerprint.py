@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from cnnperf import registry
 from cnnperf.machine import processor
 from cnnperf.machine.cgroup import Groups
 from cnnperf.machine.git import git
@@ -22,7 +23,8 @@ from cnnperf.machine.gpus import chosen, installed, used
 from cnnperf.machine.processor import read
 from cnnperf.record import Gpu, Libraries, Machine, Platform
 
-PACKAGES = ("cnnperf", "torch", "torchvision", "numpy", "onnx", "onnxruntime", "onnxscript")
+PACKAGES = ("cnnperf", "torch", "torchvision", "numpy", "onnx", "onnxscript")
+"""Their versions are recorded, and those of what engines import."""
 PROC, SYS = Path("/proc"), Path("/sys")
 
 ALLOCATOR_VARIABLES = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "PYTHONMALLOC")
@@ -53,7 +55,7 @@ def fingerprint() -> Machine:
         gpu=gpu.name if gpu else None,
         driver=driver,
         python=platform.python_version(),
-        packages={name: version for name in PACKAGES if (version := _version(name))},
+        packages={name: version for name in _packages() if (version := _version(name))},
         commit=_commit(Path(__file__).parents[2]),
         processor=processor.describe(PROC, SYS),
         platform=_platform(),
@@ -177,6 +179,11 @@ def _gpu(machine: Machine, device: str) -> Gpu | None:
         return chosen(machine.gpus, os.environ, int(index or 0))
     number = int(index) if index else torch.cuda.current_device()
     return used(machine.gpus, torch.cuda.get_device_properties(number))
+
+
+def _packages() -> tuple[str, ...]:
+    of_engines = (registry.declared("engines", name).get("PACKAGES", ()) for name in registry.names("engines"))
+    return (*PACKAGES, *(package.partition(".")[0] for packages in of_engines for package in packages))
 
 
 def _version(package: str) -> str | None:

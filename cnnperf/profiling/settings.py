@@ -25,7 +25,7 @@ BatchSizes = Annotated[
 class Profile(Settings):
     """Profiling: training or inference, the batch sizes and the number of samples."""
 
-    reads: ClassVar[tuple[str, ...]] = ("train",)
+    reads: ClassVar[tuple[str, ...]] = ("weights",)
     takes_extras: ClassVar[bool] = True
 
     mode: Literal["train", "infer"] = Field(

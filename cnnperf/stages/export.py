@@ -23,6 +23,8 @@ from cnnperf.inference.source import source_of
 from cnnperf.onnx_file import require
 from cnnperf.record import Measurement, single
 
+LEAVES = ("onnx", "golden", "layers")
+
 
 def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     """Export the network, from its trained weights or freshly built, and check the file.

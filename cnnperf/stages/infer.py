@@ -83,23 +83,23 @@ def _compared(settings: Infer, timing: Timing) -> Sequence[int]:
 
 
 def _golden(bench: Bench, settings: Infer, engine: Engine, inputs: Inputs) -> Golden:
-    """Return what torch computes: as the export left it, or, in an engine that is torch, computed here."""
+    """Return what torch computes: as a task before left it, or computed here by the module that the engine keeps."""
     left: Path | None = bench.found("golden")
     if left:
         return Golden.read(left)
     from cnnperf.inference.golden import golden
 
-    return golden(engine.model, inputs, bench.device.torch_name, settings.test_images)  # type: ignore[attr-defined]
+    return golden(engine.model, inputs, bench.device.torch_name, settings.test_images)
 
 
 def _layers(bench: Bench, choice: Choice, engine: Engine, inputs: Inputs, batch_size: int) -> Iterator[Measurement]:
     """Yield the seconds of each layer, in an engine that can tell them: what layers.csv joins."""
     tags: Mapping[str, Scalar] = {"engine": str(choice), "batch_size": batch_size}
     images = inputs.batch(batch_size)
-    if choice.name == "torch":
+    if engine.runs_modules:
         from cnnperf.profiling.torch_layers import layer_times
 
-        for layer in layer_times(engine.model, images, bench.device, NODE_RUNS):  # type: ignore[attr-defined]
+        for layer in layer_times(engine.model, images, bench.device, NODE_RUNS):
             yield _node_time(layer.name, layer.kind, layer.times, **tags)
         return
     times = engine.node_times(images, NODE_RUNS)

@@ -20,6 +20,9 @@ from cnnperf.training.peak import Memory
 from cnnperf.training.recipe import Recipe
 from cnnperf.training.setup import Data, Network, Rehearsal, frozen_heap
 
+IS_DEFAULT = True
+LEAVES = ("weights", "examples")
+
 EXAMPLES = 25
 """Test images to keep of those classified rightly, and of those classified wrongly."""
 

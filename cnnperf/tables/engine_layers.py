@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from cnnperf.engines import NETWORKS, baseline_of
 from cnnperf.record import Measurement, Record
 from cnnperf.tables.table import Column
 
-STAGE, TORCH = "infer", "torch"
+STAGE = "infer"
 UNATTRIBUTED, NETWORK = "(unattributed)", "(network)"
 """What torch spends between its layers; what a network's own forward does without a module."""
 
@@ -96,7 +97,8 @@ def joins(records: Mapping[str, Sequence[Record]]) -> Iterator[Join]:
     """Yield every engine whose kernels were timed, in the order of the records."""
     for run, of_run in records.items():
         inferred = [record for record in of_run if record.task.stage == STAGE]
-        torch = {(r.task.cell.id, r.task.repeat): r for r in inferred if r.task.variant.get("engine") == TORCH}
+        of_torch = (record for record in inferred if record.task.variant.get("engine") == baseline_of(NETWORKS))
+        torch = {(record.task.cell.id, record.task.repeat): record for record in of_torch}
         for record in inferred:
             engine = str(record.task.variant.get("engine"))
             beside = torch.get((record.task.cell.id, record.task.repeat))

@@ -11,6 +11,7 @@ from cnnperf.record import Machine, Measurement, Record
 from cnnperf.stats import Interval, Quartiles, binomial_interval, quartiles
 from cnnperf.tables.table import Value
 from cnnperf.task import Provenance, Scalar, Task
+from cnnperf.training.recipe import budget_of
 from cnnperf.units import one_line
 
 
@@ -64,19 +65,8 @@ class Repeats:
 
     @property
     def budget(self) -> str | None:
-        """Word the training's budget: `60 s`, `1 epoch`, `500 steps or until 90 %`; None if the settings hold none.
-
-        A target that does not end the training is no part of it.
-        """
-        settings = self.task.settings
-        for name in ("epochs", "steps", "samples", "seconds"):
-            if settings.get(name) is not None:
-                amount = settings[name]
-                target = settings.get("target_accuracy") if settings.get("stop_at_target", True) else None
-                unit = "s" if name == "seconds" else name.removesuffix("s") if amount == 1 else name
-                until = "" if target is None else f" or until {100 * target:.6g} %"
-                return f"{amount:.15g} {unit}{until}"
-        return None
+        """Word the training's budget; None if the settings hold none."""
+        return budget_of(self.task.settings)
 
     def once(self, metric: str) -> Value:
         """Return the median, over the repeats that measured it, of a metric that is measured once a task."""

@@ -192,5 +192,24 @@ class Recipe(Settings):
         return steps and steps * self.batch_size
 
 
+def normalization_of(settings: Mapping[str, Any]) -> str:
+    """Return how a training that was recorded with these settings normalised its images; the default without any."""
+    return str(settings.get("normalize", Recipe.model_fields["normalize"].default))
+
+
+def budget_of(settings: Mapping[str, Any]) -> str | None:
+    """Word the budget of recorded settings: `60 s`, `1 epoch`, `500 steps or until 90 %`; None if they hold none.
+
+    A target that does not end the training is no part of it.
+    """
+    for name in BUDGETS:
+        if (amount := settings.get(name)) is not None:
+            target = settings.get("target_accuracy") if settings.get("stop_at_target", True) else None
+            unit = "s" if name == "seconds" else name.removesuffix("s") if amount == 1 else name
+            until = "" if target is None else f" or until {100 * target:.6g} %"
+            return f"{amount:.15g} {unit}{until}"
+    return None
+
+
 def _without(settings: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in keys}

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from cnnperf import datasets, errors, models, onnx_file, registry
-from cnnperf.bench import Settings
+from cnnperf.bench import Settings, stages_leaving
 from cnnperf.datasets import Roots
 from cnnperf.errors import CnnperfError, DeviceError, EngineError, SuiteError, UsageError, first_error
 from cnnperf.ipc.channel import Line
@@ -79,6 +79,8 @@ class Preparation:
         tasks = plan(suite, self._request.only)
         # Of all tasks before the images of any, which may take a download.
         settings = [self._settings(task) for task in tasks]
+        for task, chosen in zip(tasks, settings, strict=True):
+            self._check_takes(task, chosen)
         return Prepared(
             tasks=tuple(
                 ready for task, chosen in zip(tasks, settings, strict=True) for ready in self._ready(task, chosen)
@@ -112,7 +114,6 @@ class Preparation:
             "data": images.provenance,
         }
         for variant in settings.variants(cell.device.name):
-            self._check_takes(task, settings, variant)
             seconds = settings.estimate_s(variant) or computing
             ready = Ready(
                 task=task.model_copy(
@@ -135,28 +136,32 @@ class Preparation:
         except UsageError as error:
             raise SuiteError(f"{self._request.where}: {task.stage}: {error} (for {task.cell.id})") from error
 
-    def _check_takes(self, task: Task, settings: Settings, variant: Mapping[str, Scalar]) -> None:
+    def _check_takes(self, task: Task, settings: Settings) -> None:
         """Raise SuiteError for an ONNX file that a stage, or an engine of it, cannot do with."""
         model = task.cell.model
-        if model.is_onnx and not settings.takes_onnx(variant):
-            kind, name = ("engine", variant["engine"]) if "engine" in variant else ("stage", task.stage)
-            place = ".".join(self._place("models", model))
-            raise SuiteError(
-                f"{self._request.where}: {place}: {model.name}: the {kind} {name!r} cannot load an ONNX file; "
-                f"remove it from the {kind}s"
-            )
+        for variant in settings.variants(task.cell.device.name) if model.is_onnx else ():
+            if not settings.takes_onnx(variant):
+                kind, name = ("engine", variant["engine"]) if "engine" in variant else ("stage", task.stage)
+                place = ".".join(self._place("models", model))
+                raise SuiteError(
+                    f"{self._request.where}: {place}: {model.name}: the {kind} {name!r} cannot load an ONNX file; "
+                    f"remove it from the {kind}s"
+                )
 
     def _needs(self, task: Task, settings: Settings, variant: Mapping[str, Scalar]) -> tuple[str, ...]:
         """Return the keys of the tasks, of the cell and its first repeat, whose artifacts a task reads."""
         before = {stage: keys for (cell, stage), keys in self._keys.items() if cell == task.cell.id}
         needed = settings.needed(variant)
-        for stage in needed:
-            if stage not in before:
+        for artifact in needed:
+            leaving = stages_leaving(artifact)
+            if not any(stage in before for stage in leaving):
+                names = " or ".join(map(repr, leaving)) or f"a stage with {artifact!r}"
                 raise SuiteError(
-                    f"{self._request.where}: stages: {task.stage!r} reads what {stage!r} leaves; "
-                    f"name {stage!r} before {task.stage!r}"
+                    f"{self._request.where}: stages: {task.stage!r} reads what {names} leaves; "
+                    f"name {names} before {task.stage!r}"
                 )
-        return tuple(key for stage in (*settings.reads, *needed) for key in before.get(stage, ()))
+        read = (stage for artifact in (*settings.reads, *needed) for stage in stages_leaving(artifact))
+        return tuple(key for stage in dict.fromkeys(read) for key in before.get(stage, ()))
 
     def _find(self, choice: Choice) -> Images:
         return self._finder.find(choice, self._options("datasets", choice, datasets.GIVEN))
@@ -172,8 +177,6 @@ class Preparation:
     def _look(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Rehearsed:
         """See whether an ONNX file fits the images; what it computes is not counted."""
         where = f"{self._request.where}: {'.'.join(self._place('models', choice))}"
-        if "train" in self._suite.stages:
-            raise SuiteError(f"{where}: {choice.name}: an ONNX file is not trained; remove 'train' from the stages")
         if choice.options:
             raise SuiteError(f"{where}: {choice.name}: an ONNX file has no options, got {', '.join(choice.options)}")
         try:
@@ -210,7 +213,7 @@ class Preparation:
         _refuse_unknown("setting", task.settings, kind, where, stage)
         _refuse_unknown("setting", override, kind, where, *own)
         recipe = models.recipe(model, task.cell.dataset.name, task.cell.device.name)
-        for read in kind.reads:
+        for read in (stage for artifact in kind.reads for stage in stages_leaving(artifact)):
             recipe = recipe | self._suite.sections.get(read, {}) | model.sections.get(read, {})
         try:
             settings = kind.resolve(recipe, task.settings, override)

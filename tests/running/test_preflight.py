@@ -189,7 +189,7 @@ def test_real_data_is_found_and_named() -> None:
 class Reading(Settings):
     """Of a stage that reads what training leaves, in two variants."""
 
-    needs = ("train",)
+    needs = ("weights",)
 
     def variants(self, device: str) -> tuple[dict[str, str], ...]:
         """Return two engines."""
@@ -203,9 +203,10 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(bench: object, settings: Reading) -> None:
         """Measure nothing."""
 
-    names, find = registry.names, registry.find
+    names, find, declared = registry.names, registry.find, registry.declared
     monkeypatch.setattr(registry, "names", lambda room: (*names(room), "reading") if room == "stages" else names(room))
     monkeypatch.setattr(registry, "find", lambda room, name: measure if name == "reading" else find(room, name))
+    monkeypatch.setattr(registry, "declared", lambda room, name: {} if name == "reading" else declared(room, name))
     monkeypatch.setitem(measure.__annotations__, "settings", Reading)
     monkeypatch.setattr(measure, "__module__", "cnnperf.stages.reading")
 
@@ -276,12 +277,13 @@ def test_more_test_images_than_the_export_leaves_are_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "models.0: some.onnx: an ONNX file is not trained; remove 'train' from the stages"),
+        ({}, "models.0: some.onnx: the stage 'train' cannot load an ONNX file; remove it from the stages"),
+        ({"stages": ["infer"]}, "models.0: some.onnx: the engine 'torch' cannot load an ONNX file; remove it from the"),
         (
-            {"stages": ["infer"], "models": [{"name": "some.onnx", "depth": 3}]},
+            {"stages": ["export"], "models": [{"name": "some.onnx", "depth": 3}]},
             "an ONNX file has no options, got depth",
         ),
-        ({"stages": ["infer"]}, "models.0: some.onnx: no such file; give the path of an ONNX file"),
+        ({"stages": ["export"]}, "models.0: some.onnx: no such file; give the path of an ONNX file"),
     ],
 )
 def test_an_onnx_file_that_cannot_be_carried_out_is_refused(changes: dict[str, object], words: str) -> None:

@@ -15,7 +15,7 @@ from in_process import workers_here
 from processes import completed
 from pydantic import ValidationError
 
-from cnnperf import models
+from cnnperf import models, registry
 from cnnperf.bench import Bench
 from cnnperf.devices import Numerics
 from cnnperf.devices._driver import Gpu
@@ -84,6 +84,7 @@ def test_an_export_is_checked_and_has_a_dynamic_batch(
     monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))  # What is found there was counted when it was made.
     made = bench()
     found = list(export(made, Export()))
+    assert set(made.artifacts) == set(registry.declared("stages", "export")["LEAVES"])
     file = made.run / made.artifacts["onnx"]
     assert onnx.load(file).graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert named(found, "export.file_bytes")[0].values == (file.stat().st_size,)

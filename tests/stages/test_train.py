@@ -17,7 +17,7 @@ import pytest
 import torch
 from processes import completed, started
 
-from cnnperf import models
+from cnnperf import models, registry
 from cnnperf.bench import Bench
 from cnnperf.datasets import Dataset
 from cnnperf.devices.cpu import Cpu, acquire
@@ -363,6 +363,7 @@ def test_weights_can_be_loaded_and_give_the_same_accuracy(bench: MakeBench, reci
     """The saved weights are those that were tested, contiguous whatever the memory format of the training."""
     made = bench()
     found = list(measure(made, recipe(steps=20, memory_format="channels_last")))
+    assert set(made.artifacts) == set(registry.declared("stages", "train")["LEAVES"])
     state = torch.load(made.run / made.artifacts["weights"], weights_only=True)
     assert all(tensor.is_contiguous() and tensor.device.type == "cpu" for tensor in state.values())
     from tiny_networks import convolutional

@@ -1,0 +1,171 @@
+"""Adding a choice to a room is one file: a copy of the package with made-up choices knows them everywhere."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from processes import completed
+
+import cnnperf
+
+PACKAGE = Path(cnnperf.__file__).parent
+
+ENGINE = """
+import torch
+
+from cnnperf.engines import Source
+from cnnperf.engines.torch import Eager, network
+
+PACKAGES = ("torch", "typer")
+
+
+class Halved(torch.nn.Module):
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.model(half) for half in images.tensor_split(2) if len(half)])
+
+
+def load(source: Source, *, halves: int = 2) -> Eager:
+    model = network(source)
+    return Eager(model, Halved(model), source, runs_modules=False)
+"""
+FORMAT = """
+from pathlib import Path
+
+SUFFIX = ".names"
+IN_RUN_FOLDER = True
+
+
+def write(report, out):
+    if isinstance(out, Path):
+        for table in report.tables:
+            (out / f"{table.name}{SUFFIX}").write_text(table.name)
+    else:
+        out.write(" ".join(table.name for table in report.tables))
+
+
+def write_verdicts(comparison, out):
+    out.write(f"so many: {len(comparison.verdicts)}")
+"""
+STAGE = """
+from cnnperf.bench import Bench, Settings
+from cnnperf.record import single
+
+
+class Counting(Settings):
+    images: int = 3
+
+
+def measure(bench: Bench, settings: Counting):
+    yield single("imagined.images", "count", settings.images)
+"""
+SUITE = """
+datasets = [{ name = "synthetic", shape = [1, 28, 28], train = 200, test = 60 }]
+models = ["lenet"]
+threads = 1
+stages = ["imagined", "infer"]
+[imagined]
+images = 5
+[infer]
+engines = ["torch", { name = "imagined", halves = 2 }]
+batch_sizes = [4]
+samples = 11
+seconds = 0.0
+pairs = 0
+test_images = 50
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the package and add a file to three rooms; nothing else is touched."""
+    folder = tmp_path_factory.mktemp("plugged")
+    shutil.copytree(PACKAGE, folder / "cnnperf", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE.parent / "suites", folder / "suites")
+    for room, text in (("engines", ENGINE), ("reports", FORMAT), ("stages", STAGE)):
+        (folder / "cnnperf" / room / "imagined.py").write_text(text)
+    return folder
+
+
+def called(package: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line of the copy."""
+    environment = os.environ | {"PYTHONPATH": str(package), "COLUMNS": "200"}
+    return completed(sys.executable, "-m", "cnnperf", *words, cwd=package, env=environment)
+
+
+@pytest.fixture(scope="module")
+def run(package: Path) -> Path:
+    """Run a suite of the made-up stage and engine."""
+    (package / "imagined.toml").write_text(SUITE)
+    folder = package / "run"
+    done = called(package, "run", "imagined.toml", "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("room", ["engines", "reports", "stages"])
+def test_each_is_listed(package: Path, room: str) -> None:
+    """By its stem."""
+    assert "imagined" in called(package, "list", room).stdout.split()
+
+
+def test_a_stage_and_an_engine_run_and_stand_in_the_tables(run: Path) -> None:
+    """With the settings of the suite, and the engine held to torch as every other."""
+    tasks = pd.read_csv(run / "tasks.csv")
+    assert list(tasks.stage) == ["imagined", "infer", "infer"]
+    assert set(tasks.status) == {"ok"}
+    [counted] = [m for record in cnnperf.read(run) for m in record.find("imagined.images")]
+    assert counted.values == (5,)
+    engines = pd.read_csv(run / "engines.csv").set_index("engine")
+    assert list(engines.index) == ["torch", "imagined[halves=2]"]
+    assert engines.parity["imagined[halves=2]"] == "ok"
+    assert engines.speedup["imagined[halves=2]"] > 0, "compared with the baseline"
+    records = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+    assert "typer" in records[0]["machine"]["packages"], "what the engine imports"
+
+
+def test_a_format_is_a_choice_of_every_command(package: Path, run: Path) -> None:
+    """Of what it can write; and the run folder has its files, as it asks for."""
+    assert (run / "engines.names").read_text() == "engines"
+    assert "engines" in called(package, "report", run, "--format", "imagined").stdout.split()
+    assert called(package, "report", run, "--format", "imagined", "--out", package / "folder").returncode == 0
+    assert (package / "folder" / "tasks.names").is_file()
+    shown = called(package, "check", "--baseline", run, "--candidate", run, "--format", "imagined").stdout
+    assert shown.startswith("so many: ")
+    assert "console|csv|html|imagined|json|markdown" in called(package, "report", "--help").stdout
+    assert "console|imagined|json|markdown" in called(package, "check", "--help").stdout
+
+
+def test_a_wrong_setting_of_each_is_told(package: Path) -> None:
+    """As of every stage and engine."""
+    for right, wrong, words in (
+        ("images = 5", "imges = 5", "unknown setting 'imges'; did you mean 'images'"),
+        ("halves = 2", "halve = 2", "imagined: unknown option 'halve'; did you mean 'halves'"),
+    ):
+        (package / "wrong.toml").write_text(SUITE.replace(right, wrong))
+        done = called(package, "run", "wrong.toml", "--dry-run")
+        assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+
+
+OWN_ROOM = {"engines": ("onnxruntime_int8", "torch_compile"), "reports": ("console", "csv", "html", "markdown")}
+"""Names that mean nothing else; `torch` and `onnxruntime` are packages too, `json` a mode of pydantic's."""
+
+
+@pytest.mark.parametrize("room", OWN_ROOM)
+def test_no_choice_is_named_outside_its_room(room: str) -> None:
+    """Another file would have to be touched for the next choice."""
+    for file in PACKAGE.rglob("*.py"):
+        if file.parent != PACKAGE / room:
+            words = {node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}
+            assert not words & set(OWN_ROOM[room]), file
