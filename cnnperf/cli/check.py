@@ -41,8 +41,8 @@ def check(
     """Compare stored runs with a baseline: counts exactly, memory within 5 %, accuracy by a test over repeats.
 
     Accuracy takes three trainings a side (three repeats) and a budget in steps or epochs; with fewer, or a budget in
-    seconds, it is inconclusive, however far it fell. All engines of a run read its first training: their accuracy takes
-    three runs a side, of suites with seeds of their own.
+    seconds, it is inconclusive, however far it fell. All engines of a run read its first training: where the accuracy
+    of trainings is tested, theirs is indicative; elsewhere it takes three runs a side, of suites with their own seeds.
 
     Times, and the memory of a single process, are shown and not judged: two separate runs cannot be compared in speed.
     Exit status: 0 all the same or better, 1 anything worse, missing or failed, 3 anything inconclusive, 2 the runs

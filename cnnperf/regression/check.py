@@ -24,6 +24,9 @@ Metric = tuple[str, tuple[tuple[str, Scalar], ...]]
 """A metric and the tags that tell it apart."""
 Side = Mapping[Work, Sequence[Record]]
 
+ACCURACY = "train.test_accuracy"
+"""Where it is tested, a later stage's figures of the same training need no test of their own."""
+
 STANDS_ON = (
     *("n", "images", "calls", "pairs", "unsteady_pairs", "steady", "disturbed", "resolution_s"),
     *("weights", "order", "type", "inputs", "outputs", "dtype", "uncounted", "at", "bound", "at_batch_size"),
@@ -43,9 +46,7 @@ def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rul
     before, after = _read(baseline), _read(candidate)
     if not before:
         raise UsageError("--baseline: these runs hold no record to compare with; give runs with results")
-    found: list[Verdict | Pending] = []
-    for work, records in before.items():
-        found += _compare(work, records, after.get(work, ()), before, after, rule)
+    found = _found(before, after, rule)
     tested = [each for each in found if isinstance(each, Pending)]
     worse = iter(holm([each.p_worse(rule) for each in tested]))
     better = iter(holm([each.p_better(rule) for each in tested]))
@@ -62,10 +63,23 @@ def _read(runs: Iterable[str | Path]) -> Side:
     return dict(side)
 
 
+def _found(before: Side, after: Side, rule: Rule) -> list[Verdict | Pending]:
+    """Compare all stages of all cells, in the order of the baseline; trainings first, for later stages lean on them."""
+    found: dict[Work, list[Verdict | Pending]] = {}
+    tested: set[str] = set()
+    for work in sorted(before, key=lambda work: work[1] != "train"):
+        cell, stage = work
+        found[work] = list(_compare(work, before, after, rule, is_training_judged=cell in tested))
+        if stage == "train" and any(isinstance(v, Pending) and v.verdict.metric == ACCURACY for v in found[work]):
+            tested.add(cell)
+    return [each for work in before for each in found[work]]
+
+
 def _compare(
-    work: Work, baseline: Sequence[Record], candidate: Sequence[Record], before: Side, after: Side, rule: Rule
+    work: Work, before: Side, after: Side, rule: Rule, *, is_training_judged: bool
 ) -> Iterator[Verdict | Pending]:
     """Compare all metrics of one stage of one cell, or say why there is nothing to compare."""
+    baseline, candidate = before[work], after.get(work, ())
     ended = _ended(work, baseline, candidate)
     if ended:
         yield ended
@@ -92,6 +106,7 @@ def _compare(
                     seeds=seeds,
                     is_of_training=work[1] == "train",
                     is_trained=any((work[0], "train") in side for side in (before, after)),
+                    is_training_judged=is_training_judged,
                     unequal_training=_unequal_training(work[0], before, after),
                     unlike_machines=unlike or None,
                 ),

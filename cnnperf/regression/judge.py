@@ -19,6 +19,8 @@ LEAST_SEEDS = 3
 LEAST_PROCESSES = 2
 """Of fewer processes a side it is not known how much their memory differs by itself."""
 
+TOLD_BY_TRAINING = "of one training; the accuracy of the trainings is tested above, that of engines by their parity"
+
 JUDGED = ("count", "bytes", "fraction")
 """Units in which two separate runs can be compared."""
 
@@ -37,6 +39,8 @@ class Compared:
     """Whether the training itself measured it, and no later stage that reads its weights."""
     is_trained: bool
     """Whether its weights were trained in the runs; those of an ONNX file were not, nor those that a seed drew."""
+    is_training_judged: bool
+    """Whether the accuracy of that training is tested in the same comparison."""
     unequal_training: str | None
     """Why the two sides were not trained equally long; None if they were."""
     unlike_machines: str | None
@@ -131,7 +135,7 @@ def is_judged(measurement: Measurement) -> bool:
 def judge(compared: Compared, rule: Rule) -> Verdict | Pending:
     """Compare one metric: counts and sizes of artifacts exactly, memory by a margin, fractions by a test.
 
-    The last two need repeats: without, memory is indicative, a fraction inconclusive.
+    The last two need repeats: without, memory is indicative, a fraction inconclusive, unless the training's is tested.
 
     Anything else, times above all, is indicative: two runs apart in time cannot tell it.
     """
@@ -188,7 +192,8 @@ def _memory(compared: Compared, rule: Rule) -> Verdict:
 def _fraction(compared: Compared) -> Verdict | Pending:
     """Compare shares of images by a test over trainings; what lacks anything for it is inconclusive, with the cure.
 
-    Were it indicative, a network that has lost its accuracy would pass.
+    Were it indicative, a network that has lost its accuracy would pass. A later stage that reads one training is
+    indicative where that loss would show: the accuracy of the training is tested, and parity holds each engine to it.
     """
     before, after = (_by_seed(side, seeds) for side, seeds in zip(compared.sides, compared.seeds, strict=True))
     numbers = fmean(before), fmean(after)
@@ -199,12 +204,20 @@ def _fraction(compared: Compared) -> Verdict | Pending:
     verdict = compared.verdict("inconclusive", numbers).model_copy(update={"n": n, "change": numbers[1] - numbers[0]})
     if not compared.is_trained and set(before) == set(after) and len(set(before)) == 1:
         return verdict.model_copy(update={"outcome": "same"})
+    if _is_told_by_training(compared, counts, (len(before), len(after))):
+        return verdict.model_copy(update={"outcome": "indicative", "remark": TOLD_BY_TRAINING})
     if lacking := _lacking_for_test(compared, counts, (len(before), len(after))):
         return verdict.model_copy(update={"remark": lacking})
     sign = -1 if better == "higher" else 1
     least = [binomial_deviation(mean, min(of)) for mean, of in zip(numbers, counts, strict=True)]
     loss = Welch([sign * v for v in before], [sign * v for v in after], (least[0], least[1]))
     return Pending(verdict, loss, better)
+
+
+def _is_told_by_training(compared: Compared, counts: Sequence[Sequence[int]], trainings: tuple[int, int]) -> bool:
+    """Tell whether a share lacks trainings alone, on both sides, and the accuracy of these is tested by itself."""
+    is_later = compared.is_trained and not compared.is_of_training
+    return is_later and compared.is_training_judged and all(counts) and max(trainings) < LEAST_SEEDS
 
 
 def _lacking_for_test(compared: Compared, counts: Sequence[Sequence[int]], trainings: tuple[int, int]) -> str:

@@ -387,6 +387,25 @@ def test_repeats_of_an_engine_read_one_training(repeats: Repeats, held: Held) ->
     assert verdict.remark.startswith("all repeats of a run read its first training; 3 runs a side of suites with seeds")
 
 
+def test_an_engine_of_one_training_is_indicative_where_the_trainings_are_tested(repeats: Repeats, held: Held) -> None:
+    """The loss of a training shows in its own accuracy, and an engine's parity is a part of its own task."""
+    trainings = repeats(0.9, 0.91, 0.905)
+    sides = [[*trainings, inferred(trainings[0], 0, accuracy)] for accuracy in (0.9, 0.7)]
+    comparison = held(*sides)
+    verdict = of(comparison, "infer.test_accuracy[engine=onnxruntime]")
+    assert (verdict.outcome, verdict.n, verdict.change) == ("indicative", 1, pytest.approx(-0.2))
+    assert verdict.remark.startswith("of one training; the accuracy of the trainings is tested")
+    assert comparison.exit_code == 0
+
+
+def test_an_engine_is_inconclusive_where_no_training_is_tested(repeats: Repeats, held: Held) -> None:
+    """The two sides were trained for unlike numbers of steps, so that neither accuracy can be tested."""
+    trainings = repeats(0.9, 0.91, 0.905)
+    longer = repeats(0.9, 0.91, 0.905, measured=[once("train.steps", "count", 501, None)])
+    sides = [[*of_side, inferred(of_side[0], 0, 0.9)] for of_side in (trainings, longer)]
+    assert of(held(*sides), "infer.test_accuracy[engine=onnxruntime]").outcome == "inconclusive"
+
+
 def test_engines_of_several_trainings_are_judged(repeats: Repeats, held: Held) -> None:
     """Runs of suites with seeds of their own have trainings of their own."""
     runs = [seeded(repeats(0.9)[0], seed) for seed in (7, 8, 9)]
