@@ -61,6 +61,8 @@ class Reading(Frozen):
     """Whether the difference is a share of the reading; otherwise it is in the unit."""
     bar: Bar | None
     """None where the figure is reported and nothing is demanded of it."""
+    of_pairs: Finite | None = None
+    """The difference by pairs of values that were measured in turns, for which it is estimated; None elsewhere."""
     interval: tuple[Finite, Finite] | None = None
     """Of the difference, at 95 %; None where there is but one pair of values, or where both are exact."""
     raw: Mapping[str, tuple[Finite, ...]] = {}
@@ -75,7 +77,9 @@ class Reading(Frozen):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def difference(self) -> float:
-        """The figure less the reading: as a share of the reading, or in the unit."""
+        """The figure less the reading, as a share of the reading or in the unit; in turns, the estimate over pairs."""
+        if self.of_pairs is not None:
+            return self.of_pairs
         return self.figure / self.reading - 1 if self.relative else self.figure - self.reading
 
     @computed_field  # type: ignore[prop-decorator]
@@ -96,7 +100,8 @@ class Reading(Frozen):
     ) -> Self:
         """Compare values that were measured in turns, pair by pair.
 
-        Figure and reading are the medians; the interval is that of the exact signed-rank test on the pairs' log ratios.
+        Figure and reading are the medians, which a drift moves; difference and interval are those of the pairs' log
+        ratios: Hodges–Lehmann, and the exact signed-rank test.
         """
         from statistics import median
 
@@ -110,6 +115,7 @@ class Reading(Frozen):
             reading=median(readings),
             source=source,
             bar=bar,
+            of_pairs=math.expm1(float(ranks.estimate)),
             interval=(math.expm1(float(ranks.lower(LEVEL))), math.expm1(float(ranks.upper(LEVEL)))),
             raw={"figure": tuple(figures), "reading": tuple(readings)},
         )

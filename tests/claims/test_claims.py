@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ from stand_ins import made_up
 
 from cnnperf import registry
 from cnnperf.claims import Bar, Reading
+from cnnperf.stats import SignedRanks
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,20 @@ def test_turns_are_compared_pair_by_pair(factor: float, verdict: str) -> None:
     found = Reading.in_turns("q", "s", figures, readings, source="s", bar=Bar.within(0.03, "why"))
     assert found.verdict == verdict
     assert found.raw["figure"] == tuple(figures)
+
+
+def test_the_difference_in_turns_lies_in_its_interval() -> None:
+    """Both are of the pairs; a drift moves the medians of the two sides apart, though no pair differs."""
+    readings = [1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+    figures = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+    for ours, theirs in ((figures, readings), ([1.01 * v for v in readings], readings)):
+        found = Reading.in_turns("q", "s", ours, theirs, source="s", bar=Bar.within(0.03, "why"))
+        assert found.interval is not None
+        assert found.interval[0] <= found.difference <= found.interval[1]
+    apart = [0.9, 1.0, 1.3, 1.0, 1.1, 1.2, 0.7, 0.8, 0.9, 1.4]
+    found = Reading.in_turns("q", "s", [1.1 * v for v in apart], apart[::-1], source="s", bar=Bar.within(0.03, "why"))
+    pairs = SignedRanks([math.log(1.1 * ours / theirs) for ours, theirs in zip(apart, apart[::-1], strict=True)])
+    assert found.difference == pytest.approx(math.expm1(pairs.estimate))
 
 
 def test_every_claim_is_a_sentence_with_a_limit() -> None:
