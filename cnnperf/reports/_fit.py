@@ -39,7 +39,7 @@ def fit(
 
 def left_out(dropped: Iterable[Column], where: str) -> Text:
     """Say which columns found no room, and where they are."""
-    names = sorted({column.title or column.name for column in dropped})
+    names = sorted({(column.title or column.name).replace("\n", " ") for column in dropped})
     return Text(f"Columns hidden (terminal too narrow): {', '.join(names)}; {where} has all.", style="dim")
 
 

@@ -20,7 +20,11 @@ COLUMNS = (
     Column("engine", meaning="engine beside torch, in rows that compare the two layer by layer", source="task.variant"),
     Column("operators", meaning="operators of the engine's kernels for these layers", source="(tag operator)"),
     Column(
-        "engine_s", unit="s", better="lower", meaning="time of these kernels, sum of medians", source="infer.node_time"
+        "engine_s",
+        unit="s",
+        better="lower",
+        meaning="time of these kernels, sum of medians; ONNX Runtime's profiler counts each in whole microseconds",
+        source="infer.node_time",
     ),
     Column(
         "engine_reorder_s",

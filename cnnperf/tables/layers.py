@@ -47,11 +47,18 @@ def _of_direction(name: str) -> tuple[Column, ...]:
             f"{name}_moved_bytes",
             unit="bytes",
             better="lower",
-            meaning="operands read and results written, operator by operator",
+            meaning=f"operands read and results written by the {name} pass, operator by operator",
             source=moved,
         ),
-        Column(f"{name}_uncounted", meaning="operators that have no formula", source="(tag uncounted)"),
-        Column(f"{name}_flops_per_byte", unit="1", meaning="FLOPs over moved bytes", source=f"{macs}, {moved}"),
+        Column(
+            f"{name}_uncounted", meaning=f"operators of the {name} pass that have no formula", source="(tag uncounted)"
+        ),
+        Column(
+            f"{name}_flops_per_byte",
+            unit="1",
+            meaning=f"`{name}_flops` over `{name}_moved_bytes`",
+            source=f"{macs}, {moved}",
+        ),
         Column(
             f"{name}_flops_per_s",
             unit="FLOP/s",
@@ -70,17 +77,18 @@ def _of_direction(name: str) -> tuple[Column, ...]:
             f"{name}_share",
             unit="fraction",
             better="higher",
-            meaning="share of the speed that the machine's measured roofline allows; above 1 a probe is missing",
+            meaning=f"the {name} pass's share of the speed that the machine's measured roofline allows; above 1 a "
+            "probe is missing",
             source=f"{macs}, {moved}, {seconds}, profile.probe_flops_per_s, profile.probe_bytes_per_s",
         ),
         Column(
             f"{name}_bound",
-            meaning="`compute-bound` or `memory-bound`: the side of the roofline's edge",
+            meaning=f"`compute-bound` or `memory-bound`: on which side of the roofline's edge the {name} pass lies",
             source=f"{macs}, {moved}, profile.probe_flops_per_s, profile.probe_bytes_per_s",
         ),
         Column(
             f"{name}_missing_probe",
-            meaning="probe that would explain a share above 1.05",
+            meaning=f"probe that would explain a `{name}_share` above 1.05",
             source=f"{macs}, {moved}, {seconds}, profile.probe_flops_per_s, profile.probe_bytes_per_s",
         ),
     )
@@ -104,7 +112,14 @@ COLUMNS = (
     Column("outputs", meaning="shapes of its outputs", source="(tag outputs)"),
     Column("dtype", meaning="type of its output's values", source="(tag dtype)"),
     Column("calls", unit="count", meaning="calls of the module in a step", source="profile.calls"),
-    Column("samples", unit="count", meaning="steps that were timed with hooks", source="profile.forward_seconds"),
+    Column(
+        "samples",
+        unit="count",
+        meaning="values behind each median of seconds, of forward and backward the fewer: with hooks for a layer, "
+        "`(loss)` and `(unattributed)`, without for `(data)` and `(optimizer)`; a value is of one step on the CPU, "
+        "elsewhere the mean of several; steps that did not call the layer have none; empty in the rows of an engine",
+        source="profile.forward_seconds, profile.backward_seconds, profile.seconds",
+    ),
     Column(
         "seconds",
         unit="s",
@@ -256,7 +271,7 @@ def _row(
         row |= {key: tag for key, tag in tags.items() if key in row and tag != ""}
         row[name] = int(median(m.values)) if m.unit in ("count", "bytes") else median(m.values)
         if m.unit == "s":
-            row["samples"] = len(m.values)
+            row["samples"] = min(len(m.values), row["samples"] or len(m.values))
     times = [row[f"{direction}_s"] for direction in DIRECTIONS if row[f"{direction}_s"] is not None]
     row["seconds"] = sum(times) if times else row["seconds"]
     for direction in DIRECTIONS:

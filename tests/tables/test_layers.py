@@ -27,6 +27,24 @@ def test_a_layer_has_a_row_with_all_that_was_measured(profiled: Record) -> None:
     assert conv["peak_at"] is None
 
 
+def test_samples_are_the_values_behind_each_median(profiled: Record) -> None:
+    """Of two directions the fewer; a part of the step that has no hooks has as many as there are steps without."""
+    [forward] = profiled.find("profile.forward_seconds", layer="block.conv")
+    [backward] = profiled.find("profile.backward_seconds", layer="block.conv")
+    [data] = profiled.find("profile.seconds", layer="(data)")
+    changed = {
+        id(forward): forward.model_copy(update={"values": (0.002,) * 2}),
+        id(backward): backward.model_copy(update={"values": (0.004,) * 5}),
+        id(data): data.model_copy(update={"values": (0.001,) * 7}),
+    }
+    measured = tuple(changed.get(id(m), m) for m in profiled.measurements)
+    table = layer_table({"run": (profiled.model_copy(update={"measurements": measured}),)})
+    samples = {row["layer"]: row["samples"] for row in table.rows}
+    assert (samples["block.conv"], samples["(data)"]) == (2, 7)
+    [meaning] = [column.meaning for column in table.columns if column.name == "samples"]
+    assert "without for `(data)` and `(optimizer)`" in meaning
+
+
 def test_the_network_has_a_row_too(profiled: Record) -> None:
     """Sums over its layers, the step without hooks, what they cost, and MFU."""
     [row] = profile_table({"run": (profiled,)}).rows
