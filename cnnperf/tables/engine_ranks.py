@@ -31,10 +31,13 @@ BIMODAL, DISAGREES = "bimodal", "disagrees with separate latencies"
 
 
 def compare(rows: Sequence[dict[str, Any]]) -> None:
-    """Enter scenarios, speed-ups, what is doubtful about them, the best engine and the front of each cell and batch."""
-    for of_engine in grouped(rows, "run", "dataset", "model", "device", "engine").values():
+    """Enter scenarios, speed-ups, what is doubtful about them, the best engine and the front of each cell and batch.
+
+    Compared are rows of one run that differ in the engine alone: settings and training are the same.
+    """
+    for of_engine in grouped(rows, "run", "_compared", "engine").values():
         _name_scenarios(of_engine)
-    for rivals in grouped(rows, "run", "dataset", "model", "device", "batch_size").values():
+    for rivals in grouped(rows, "run", "_compared", "batch_size").values():
         base = next((row for row in rivals if row["engine"] == row["_baseline"] and row["latency_s"]), None)
         for row in rivals:
             row.update(_speedup(row, base))

@@ -15,7 +15,7 @@ from cnnperf.stats import Interval, binomial_interval, supports_quantile
 from cnnperf.tables.engine_parity import ParityOfRepeats
 from cnnperf.tables.engine_ranks import BIMODAL, DISAGREES, compare, grouped
 from cnnperf.tables.facts import facts
-from cnnperf.tables.repeats import Repeats
+from cnnperf.tables.repeats import BETWEEN_REPEATS, Repeats, alike
 from cnnperf.tables.table import DOUBT, LEAST_REPEATS, MARKED, Column, Report, Row, Table
 
 MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
@@ -75,6 +75,7 @@ COLUMNS = (
         source="infer.latency",
         spread=("images_per_s_min", "images_per_s_max"),
         least_repeats=LEAST_REPEATS,
+        within=("run",),
     ),
     Column("images_per_s_min", unit="images/s", meaning="batch size over `latency_max_s`", source="infer.latency"),
     Column("images_per_s_max", unit="images/s", meaning="batch size over `latency_min_s`", source="infer.latency"),
@@ -448,19 +449,19 @@ def best_engines(table: Table) -> dict[tuple[str, str, str, str], Row]:
 
 
 def _rows(run: str, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
-    budgets = {r.task.cell.id: Repeats(run, (r,)).budget for r in records if r.task.stage == "train"}
-    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for r in records:
-        if r.task.stage == "infer":
-            groups[r.task.cell.id, str(r.task.variant["engine"])].append(r)
-    for (cell, engine), members in groups.items():
-        repeats = Repeats(run, tuple(members))
-        sizes = dict.fromkeys(m.tags["batch_size"] for r in members for m in r.find("infer.latency"))
+    budgets = {r.key: Repeats(run, (r,)).budget for r in records if r.task.stage == "train"}
+    for repeats in alike(run, (r for r in records if r.task.stage == "infer")):
+        trained = tuple(key for key in repeats.task.needs if key in budgets)
+        sizes = dict.fromkeys(m.tags["batch_size"] for r in repeats.records for m in r.find("infer.latency"))
         for batch_size in sizes or (None,):
-            yield _row(repeats, engine, batch_size, budgets.get(cell))
+            yield {
+                **_row(repeats, str(repeats.task.variant["engine"]), batch_size),
+                "budget": next((budgets[key] for key in trained), None),
+                "_compared": (repeats.task.model_dump_json(exclude={*BETWEEN_REPEATS, "variant", "needs"}), trained),
+            }
 
 
-def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> dict[str, Any]:
+def _row(repeats: Repeats, engine: str, batch_size: Any) -> dict[str, Any]:
     task, machine, data = repeats.task, repeats.machine, repeats.data
 
     def values(metric: str, *, of_batch: bool = False) -> list[float]:
@@ -528,7 +529,6 @@ def _row(repeats: Repeats, engine: str, batch_size: Any, budget: str | None) -> 
         **{name: facts.get(name) for name in ("interop_threads", "waiting", "input")},
         "allocator": task.allocator,
         "provider": facts.get("provider"),
-        "budget": budget,
         "run": repeats.run,
     }
 

@@ -12,7 +12,7 @@ from cnnperf.stats import Interval
 from cnnperf.tables.columns import COLUMNS, FURTHER, ReducedColumn, once
 from cnnperf.tables.curves import trainings
 from cnnperf.tables.engines import ON_LEADERBOARD, best_engines, engine_table
-from cnnperf.tables.repeats import Repeats
+from cnnperf.tables.repeats import alike
 from cnnperf.tables.table import MARKED, Row, Table
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def leaderboard(records: Mapping[str, Sequence[Record]], engines: Table | None =
     records = trainings(records)
     measured = [r for of_run in records.values() for r in of_run]
     columns = tuple(_as_measured(column, measured) for column in (*COLUMNS, *_further_columns(measured)))
-    rows: tuple[Row, ...] = tuple({c.name: c.value(repeats) for c in columns} for repeats in _repeats(records))
+    rows: tuple[Row, ...] = tuple(
+        {c.name: c.value(repeats) for c in columns} for run, of_run in records.items() for repeats in alike(run, of_run)
+    )
     if engines and engines.rows:
         best = best_engines(engines)
         rows = tuple(_with_best(row, best) for row in rows)
@@ -83,16 +85,6 @@ def summary(records: Iterable[Record], elapsed_s: float | None = None) -> str:
 def _with_best(row: Row, best: Mapping[tuple[str, str, str, str], Row]) -> Row:
     found = best.get((row["run"], row["dataset"], row["model"], row["device"]), {})
     return {**row, **{column.name: found.get(column.name) for column in ON_LEADERBOARD}}
-
-
-def _repeats(records: Mapping[str, Sequence[Record]]) -> Iterator[Repeats]:
-    alike: dict[tuple[str, str], list[Record]] = {}
-    for run, of_run in records.items():
-        for r in of_run:
-            task = r.task.model_dump_json(exclude={"repeat", "seed", "timeout_s"})
-            alike.setdefault((run, task), []).append(r)
-    for (run, _), members in alike.items():
-        yield Repeats(run, tuple(sorted(members, key=lambda r: r.task.repeat)))
 
 
 def _as_measured(column: ReducedColumn, records: Iterable[Record]) -> ReducedColumn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
@@ -13,6 +13,9 @@ from cnnperf.tables.table import Value
 from cnnperf.task import Provenance, Scalar, Task
 from cnnperf.training.recipe import budget_of
 from cnnperf.units import one_line
+
+BETWEEN_REPEATS = ("repeat", "seed", "timeout_s")
+"""The fields of a task in which the repeats of one row may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +143,12 @@ class Repeats:
             steps = [s for m in r.find("train.step_time") for s in m.values]
             if steps:
                 yield tuple(self.task.settings["batch_size"] / s for s in steps)
+
+
+def alike(run: str, records: Iterable[Record]) -> Iterator[Repeats]:
+    """Yield the records of a run that become one row together; what an edited suite changed makes another row."""
+    groups: dict[str, list[Record]] = {}
+    for r in records:
+        groups.setdefault(r.task.model_dump_json(exclude=set(BETWEEN_REPEATS)), []).append(r)
+    for members in groups.values():
+        yield Repeats(run, tuple(sorted(members, key=lambda r: r.task.repeat)))

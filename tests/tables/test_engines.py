@@ -58,7 +58,8 @@ def engine(trained: Trained) -> Callable[..., Record]:
                 Measurement(metric="infer.speedup", unit="1", better="higher", values=tuple(ratios), tags=tags)
             )
         record = trained(**changes)
-        task = record.task.model_copy(update={"stage": "infer", "variant": {"engine": name}})
+        settings = {**record.task.settings, "max_accuracy_drop": 0.02}
+        task = record.task.model_copy(update={"stage": "infer", "variant": {"engine": name}, "settings": settings})
         status = "failed" if error else "ok"
         made = record.model_copy(
             update={"task": task, "status": status, "error": error, "measurements": tuple(measured)}
@@ -86,6 +87,29 @@ def test_six_pairs_give_an_interval_and_a_best_engine(engine: Engine) -> None:
     assert (found["speedup_pairing"], found["best"]) == ("paired", "yes")
     assert (rows["torch"]["speedup"], rows["torch"]["best"]) == (1.0, None)
     assert found["images_per_s"] == pytest.approx(8 / 0.013)
+
+
+def test_what_an_edited_suite_changed_is_a_row_of_its_own(engine: Engine, trained: Trained) -> None:
+    """A resumed run keeps the records of before: neither pooled with the new ones nor compared with them."""
+    steady = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05]
+    records: list[Record] = []
+    for steps, torch_s, other_s in ((100, 0.02, 0.010), (200, 0.06, 0.030)):
+        training = trained(seconds=None, steps=steps)
+        for name, latency, ratios in (("torch", torch_s, ()), ("onnxruntime", other_s, steady)):
+            for repeat in (0, 1):
+                made = engine(name, [latency] * 3, ratios, repeat=repeat)
+                task = made.task.model_copy(update={"needs": (training.key,), "repeat": repeat})
+                records.append(made.model_copy(update={"task": task, "key": task.key}))
+        records.append(training)
+    rows = engine_table({"suite/run": records}).rows
+    assert [(row["engine"], row["budget"], row["latency_s"], row["repeats"]) for row in rows] == [
+        ("torch", "100 steps", 0.02, 2),
+        ("onnxruntime", "100 steps", 0.010, 2),
+        ("torch", "200 steps", 0.06, 2),
+        ("onnxruntime", "200 steps", 0.030, 2),
+    ]
+    assert [row["speedup_flags"] for row in rows] == [None] * 4
+    assert [row["best"] for row in rows] == [None, "yes", None, "yes"]
 
 
 def test_an_interval_that_holds_one_makes_no_engine_best(engine: Engine) -> None:
@@ -411,9 +435,7 @@ def counted(record: Record, lost: int, gained: int, images: int, *, is_exact: bo
         Measurement(metric=f"infer.{name}", unit="count", better=None, values=(count,), tags={"n": images})
         for name, count in counts.items()
     )
-    settings = {**record.task.settings, "max_accuracy_drop": 0.02}
-    task = record.task.model_copy(update={"settings": settings})
-    return record.model_copy(update={"task": task, "measurements": record.measurements + more})
+    return record.model_copy(update={"measurements": record.measurements + more})
 
 
 @pytest.mark.parametrize(
