@@ -233,9 +233,9 @@ def independent_calls(samples: ArrayLike) -> Floats:
 def supports_quantile(samples: ArrayLike, q: float, confidence: float = 0.99) -> NDArray[np.bool_]:
     """Tell whether a series bounds a quantile from above by its second largest sample, at this confidence.
 
-    samples: … × n, in the order in which they were taken. Independent ones take 11 for the median, 64 for the 0.9 and
-    662 for the 0.99 quantile; dependent ones take so many times more as `independent_calls` tells of their values, of
-    their ranks, or of which of them lie above the quantile, whichever is worst.
+    samples: … × n, in the order in which they were taken. At the least, if they are independent, that takes 11 for the
+    median, 64 for the 0.9 and 662 for the 0.99 quantile; dependent ones take so many times more as `independent_calls`
+    tells of their values, of their ranks, or of which of them lie above the quantile, whichever is worst.
     Source: David and Nagaraja, Order Statistics (2003), section 7.1; for dependent series, Heidelberger and Lewis,
     Quantile estimation in dependent sequences (1984).
     """

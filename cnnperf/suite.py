@@ -38,7 +38,7 @@ class Suite(Frozen):
         default=(), description="Keep the cells that match one of these globs: 'mnist/lenet/*', 'resnet*'. Empty: all."
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Repeat i is trained with seed + i.")
-    repeats: int = Field(default=1, ge=1, description="Fresh processes per task.")
+    repeats: int = Field(default=1, ge=1, description="Fresh processes per task: all cells once, then all again.")
     threads: int | None = Field(default=None, ge=1, description="Threads; every usable core if absent.")
     waiting: Waiting = Field(
         default=DEFAULT_WAITING,
@@ -86,7 +86,7 @@ class Suite(Frozen):
         return self.model_copy(update={option: word for option, (word, _) in given.items() if word})
 
     def cells(self) -> Iterator[Cell]:
-        """Yield the dataset × device × model that `only` keeps, in the order in which they run."""
+        """Yield the dataset × device × model that `only` keeps, in the order in which a repeat runs them."""
         for dataset in self.datasets:
             for device in self.devices:
                 for model in self.models:
@@ -96,7 +96,11 @@ class Suite(Frozen):
 
 
 def plan(suite: Suite, only: str | None = None) -> tuple[Task, ...]:
-    """Lay out the tasks of a suite in the order in which they run; `only` is a glob over the cells."""
+    """Lay out the tasks of a suite in the order in which they run; `only` is a glob over the cells.
+
+    All cells run once, each through its stages, then all of them again: a drift of the machine's speed meets the
+    repeats of every cell alike.
+    """
     return tuple(
         Task(
             cell=cell,
@@ -110,10 +114,10 @@ def plan(suite: Suite, only: str | None = None) -> tuple[Task, ...]:
             settings=suite.sections.get(stage, {}),
             suite=suite.name,
         )
+        for repeat in range(suite.repeats)
         for cell in suite.cells()
         if only is None or cell.matches(only)
         for stage in suite.stages
-        for repeat in range(suite.repeats)
     )
 
 

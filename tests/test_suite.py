@@ -160,14 +160,14 @@ def test_no_file_ends_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, c
         load_suite(file)
 
 
-def test_tasks_run_cell_by_cell_and_repeat_by_repeat() -> None:
-    """Repeat i is trained with seed + i."""
-    tasks = plan(suite(models=["lenet", "resnet"], repeats=2, seed=7))
-    assert [(task.cell.model.name, task.repeat, task.seed) for task in tasks] == [
-        ("lenet", 0, 7),
-        ("lenet", 1, 8),
-        ("resnet", 0, 7),
-        ("resnet", 1, 8),
+def test_all_cells_run_once_and_then_all_again() -> None:
+    """Each through its stages, so that a drift meets the repeats of each alike; repeat i is trained with seed + i."""
+    tasks = plan(suite(models=["lenet", "resnet"], stages=["train", "profile"], repeats=2, seed=7))
+    assert [(task.repeat, task.seed, task.cell.model.name, task.stage) for task in tasks] == [
+        (repeat, 7 + repeat, model, stage)
+        for repeat in (0, 1)
+        for model in ("lenet", "resnet")
+        for stage in ("train", "profile")
     ]
     assert tasks[0].label == "synthetic/lenet/cpu train"
 

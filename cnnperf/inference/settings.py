@@ -62,7 +62,10 @@ class Infer(Settings):
         default=(1, 32), description="Images in a batch; auto doubles from 1 until the throughput stops rising by 3 %."
     )
     samples: int = Field(
-        default=64, ge=11, description="Minimum number of timed calls; 64 independent ones support a p90, 662 a p99."
+        default=64,
+        ge=11,
+        description="Minimum number of timed calls; a p90 needs 64 at the least, a p99 662, more where calls depend on "
+        "each other.",
     )
     seconds: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="Minimum seconds of timed calls.")
     pairs: int = Field(

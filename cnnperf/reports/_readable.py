@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cnnperf.stats import Interval
-from cnnperf.tables.table import DOUBT, Column, Row, Table
+from cnnperf.tables.table import DOUBT, Column, Row, Table, Value
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING
 from cnnperf.units import MISSING, scaled
 
 
 def visible(table: Table) -> list[Column]:
-    """Return the columns that people see: those for them that have a value in any row."""
-    return [c for c in table.columns if c.shown is not None and any(row[c.name] is not None for row in table.rows)]
+    """Return the columns that people see: those for them that have a value in any row, and the run where it differs."""
+    shown = [c for c in table.columns if c.shown is not None and any(row[c.name] is not None for row in table.rows)]
+    several = len({row["run"] for row in table.rows}) > 1
+    # The run first: it tells apart the rows of two runs that are the same else, and which of them are compared.
+    return [*(column for column in table.columns if column.name == "run" and several), *shown]
 
 
 def title(table: Table) -> str:
@@ -69,20 +72,19 @@ def footnotes(table: Table) -> list[str]:
 
 
 def best(column: Column, rows: Sequence[Row]) -> list[bool]:
-    """Mark the best row of a column and all whose interval overlaps its own.
+    """Mark the best row of a column and all whose interval overlaps its own, among the rows that it compares.
 
     Nothing is marked where the extent of any rival is unknown, or no rival is told apart from the best. An engine that
     failed, or computes something else, is shown and no rival.
     """
     if column.better is None:
         return [False for _ in rows]
-    extents = {i: _extent(column, row) for i, row in enumerate(rows) if _is_rival(column, row)}
-    choose = max if column.better == "higher" else min
-    winner = extents[choose(extents, key=lambda i: rows[i][column.name])] if extents else None
-    if winner is None or None in extents.values():
-        return [False for _ in rows]
-    marked = {i for i, extent in extents.items() if extent and winner.overlaps(extent)}
-    return [i in marked and len(marked) < len(extents) for i, _ in enumerate(rows)]
+    compared: dict[tuple[Value, ...], dict[int, Interval | None]] = {}
+    for i, row in enumerate(rows):
+        if _is_rival(column, row):
+            compared.setdefault(tuple(row[name] for name in column.within), {})[i] = _extent(column, row)
+    marked = {i for extents in compared.values() for i in _leaders(column, rows, extents)}
+    return [i in marked for i, _ in enumerate(rows)]
 
 
 def cell(column: Column, row: Row) -> str:
@@ -103,6 +105,16 @@ def interval(column: Column, row: Row) -> Interval | None:
     """Return the interval that is printed beside a value; None where there is none, or none of any width."""
     low, high = (row[name] for name in column.interval) if column.interval else (None, None)
     return None if low is None or high is None or low == high else Interval(low, high)
+
+
+def _leaders(column: Column, rows: Sequence[Row], extents: Mapping[int, Interval | None]) -> set[int]:
+    """Return which of the rows with these extents are the best; none where that is unknown, or all of them are."""
+    choose = max if column.better == "higher" else min
+    winner = extents[choose(extents, key=lambda i: rows[i][column.name])]
+    if winner is None or None in extents.values():
+        return set()
+    leaders = {i for i, extent in extents.items() if extent and winner.overlaps(extent)}
+    return leaders if len(leaders) < len(extents) else set()
 
 
 def _extent(column: Column, row: Row) -> Interval | None:

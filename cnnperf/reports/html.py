@@ -73,11 +73,9 @@ def _rows(charts: list[Any]) -> dict[str, Any]:
 
 
 def _columns(table: Table) -> list[Column]:
-    """Return the columns that the page shows: of which run a row is, those for people, and why it did not end well."""
+    """Return the columns that the page shows: those for people, and why a row did not end well."""
     shown = {column.name for column in visible(table)}
     shown |= {"reason"} if any(row["reason"] for row in table.rows) else set()
-    shown |= {"run"} if len({row["run"] for row in table.rows}) > 1 else set()
-    # The run first: of two runs' rows that say the same it is what tells them apart.
     return sorted((column for column in table.columns if column.name in shown), key=lambda c: c.name != "run")
 
 

@@ -140,6 +140,7 @@ COLUMNS = (
         interval=("images_per_s_q25", "images_per_s_q75"),
         spread=("images_per_s_min", "images_per_s_max"),
         least_repeats=LEAST_REPEATS,
+        within=("run",),
     ),
     ReducedColumn(
         "images_per_s_q25",
@@ -193,6 +194,7 @@ COLUMNS = (
         value=lambda r: _median(r.times_to_target),
         spread=("time_to_target_min_s", "time_to_target_max_s"),
         least_repeats=LEAST_REPEATS,
+        within=("run",),
     ),
     ReducedColumn(
         "time_to_target_min_s",

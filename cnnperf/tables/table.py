@@ -23,7 +23,8 @@ LEAST_REPEATS = 4
 
 MARKED = (
     "Marked: the best of a column and all whose interval overlaps its own; nothing where any has no interval, or all "
-    f"overlap. Counts are exact; the interval of a time or speed is the range of its repeats, from {LEAST_REPEATS} on."
+    f"overlap. Counts are exact; the interval of a time or speed is the range of its repeats, from {LEAST_REPEATS} on, "
+    "and only rows of one run are compared by it."
 )
 """What a mark means, in the notes of every table that has marks."""
 
@@ -47,6 +48,11 @@ class Column:
     """The columns that hold its lower and upper end when two rows are compared; without them only counts are."""
     least_repeats: int = 1
     """With fewer repeats two rows are not compared: `LEAST_REPEATS` where the spread is the range of repeats."""
+    within: tuple[str, ...] = ()
+    """The columns, beside its table's group, in which rows must agree to be compared by it: `run` for such a spread.
+
+    The repeats of one run take turns, those of two runs meet the machine at another time.
+    """
     doubts: str | None = None
     """The column that says, in words, why a row's value is not to be relied on."""
     shown: int | None = None

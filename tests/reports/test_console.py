@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -127,13 +127,18 @@ def test_generated_images_are_called_so_above_their_table(report: Report) -> Non
 Spread = tuple[float, float | None, float | None]
 
 
-def marked(report: Report, column: str, values: list[Spread], repeats: int = 4) -> list[bool]:
-    """Tell which rows of a group are starred when a column holds these values and spreads."""
+def marked(
+    report: Report, column: str, values: list[Spread], repeats: int = 4, runs: Sequence[str] = ("a", "a", "a", "a")
+) -> list[bool]:
+    """Tell which rows of a group, of these runs, are starred when a column holds these values and spreads."""
     from cnnperf.reports._readable import best
 
     (found,) = [c for c in report.tables[0].columns if c.name == column]
     low, high = found.spread or ("low", "high")
-    rows = [{column: value, low: least, high: most, "repeats": repeats} for value, least, most in values]
+    rows = [
+        {column: value, low: least, high: most, "repeats": repeats, "run": run}
+        for (value, least, most), run in zip(values, runs, strict=False)
+    ]
     return best(found, rows)
 
 
@@ -150,6 +155,23 @@ def test_what_may_be_the_best_by_chance_is_not_marked(report: Report) -> None:
     assert marked(report, "images_per_s", [(100, 99, 101), (50, 49, 51)], repeats=3) == [False, False]
     assert marked(report, "images_per_s", [(100, 99, 101)]) == [False]
     assert marked(report, "images_per_s", [(100, 90, 110), (95, 90, 99)]) == [False, False]
+
+
+def test_a_time_is_compared_with_those_of_its_own_run_alone(report: Report) -> None:
+    """Two runs met the machine at two times; counts are what they are in any."""
+    values: list[Spread] = [(100, 99, 101), (90, 89, 91), (50, 49, 51), (40, 39, 41)]
+    two, four = ("a", "a", "b", "b"), ("a", "b", "c", "d")
+    assert marked(report, "images_per_s", values, runs=two) == [True, False, True, False]
+    assert marked(report, "images_per_s", values, runs=four) == [False] * 4
+    assert marked(report, "params", values, runs=two) == [False, False, False, True]
+
+
+def test_rows_of_several_runs_say_of_which(report: Report) -> None:
+    """Else the same cell of two runs would be told apart by nothing; one run is not named."""
+    board = report.tables[0]
+    again = tuple({**row, "run": "other/run"} for row in board.rows)
+    assert "other/run" in written(replace(report, tables=(replace(board, rows=(*board.rows, *again)),)))
+    assert board.rows[0]["run"] not in written(report)
 
 
 def test_counts_are_exact_and_memory_is_not(report: Report) -> None:

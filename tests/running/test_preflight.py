@@ -222,7 +222,9 @@ def test_a_stage_reads_the_first_repeat_in_each_of_its_variants() -> None:
         asked = request(datasets=[DATA], stages=["train", "reading"], repeats=2, **changes)
         return [ready.task for ready in Preparation(asked, lambda **_: None).answer().tasks]
 
-    first, second, *readers = tasks()
+    planned = tasks()
+    assert [task.repeat for task in planned] == [0] * 3 + [1] * 3
+    first, second, *readers = sorted(planned, key=lambda task: task.stage != "train")
     assert [task.variant for task in readers] == [{"engine": "one"}, {"engine": "two"}] * 2
     assert all(task.needs == (first.key,) for task in readers)
     assert first.needs == second.needs == ()
