@@ -13,9 +13,12 @@ from cnnperf.units import MISSING, scaled
 def visible(table: Table) -> list[Column]:
     """Return the columns that people see: those for them that have a value in any row, and the run where it differs."""
     shown = [c for c in table.columns if c.shown is not None and any(row[c.name] is not None for row in table.rows)]
-    several = len({row["run"] for row in table.rows}) > 1
     # The run first: it tells apart the rows of two runs that are the same else, and which of them are compared.
-    return [*(column for column in table.columns if column.name == "run" and several), *shown]
+    return [*(c for c in table.columns if c.name == "run" and c not in shown and _differs(c, table)), *shown]
+
+
+def _differs(column: Column, table: Table) -> bool:
+    return len({row[column.name] for row in table.rows}) > 1
 
 
 def title(table: Table) -> str:
