@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cnnperf.regression.verdict import Comparison as Comparison
     from cnnperf.regression.verdict import Verdict as Verdict
     from cnnperf.running.runner import run as run
+    from cnnperf.single import infer as infer
+    from cnnperf.single import profile as profile
     from cnnperf.suite import Suite as Suite
     from cnnperf.suite import load_suite as load_suite
     from cnnperf.suite import plan as plan
@@ -47,6 +49,8 @@ _HOMES = {
     "Record": "record",
     "read": "record",
     "run": "running.runner",
+    "infer": "single",
+    "profile": "single",
     "Cell": "task",
     "Choice": "task",
     "Provenance": "task",

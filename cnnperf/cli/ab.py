@@ -164,11 +164,11 @@ def _value(text: str) -> Any:
 
 
 def _prepared(suite: Suite, where: str, only: str | None, data: Path | None) -> Prepared:
-    from cnnperf.cli.screen import downloads, stderr
+    from cnnperf.cli.screen import View, stderr
     from cnnperf.running.preflight import Request, prepare
 
-    with downloads(stderr()) as downloading:
-        return prepare(Request(suite=suite, where=where, only=only, data=data), downloading)
+    with View(stderr()).shown() as screen:
+        return prepare(Request(suite=suite, where=where, only=only, data=data), screen.downloading)
 
 
 def _named(arm: Arm, assignments: list[str]) -> Arm:

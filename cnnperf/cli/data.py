@@ -43,9 +43,9 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def _print_answer(verb: str, datasets: list[str], data: Path | None) -> None:
-    from cnnperf.cli.screen import downloads, stderr
+    from cnnperf.cli.screen import View, stderr
     from cnnperf.running.preflight import DataRequest, ask_data
 
-    with downloads(stderr()) as downloading:
+    with View(stderr()).shown() as screen:
         for dataset in datasets:
-            print(ask_data(DataRequest(verb=verb, dataset=dataset, data=data), downloading))
+            print(ask_data(DataRequest(verb=verb, dataset=dataset, data=data), screen.downloading))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 
@@ -56,65 +56,50 @@ def infer(
     """
     from rich.console import Console
 
-    from cnnperf.cli.screen import Screen, downloads, stderr
-    from cnnperf.engines import usual
+    from cnnperf import single
+    from cnnperf.cli.screen import Screen, stderr
     from cnnperf.record import read_runs
     from cnnperf.reports import keep, show
     from cnnperf.reports._engine_layers import write
-    from cnnperf.running.preflight import Request, prepare
-    from cnnperf.running.runner import execute, folder_to_make
-    from cnnperf.suite import parse
     from cnnperf.tables.engine_layers import joins
-    from cnnperf.tables.engines import is_undecided
-    from cnnperf.tables.report import report_of
-    from cnnperf.task import Choice
 
-    is_onnx = model.endswith(".onnx")
-    if is_onnx and train is not None:
-        raise UsageError(f"--train: {model}: an ONNX file is not trained; leave --train out")
-    section: dict[str, Any] = {"engines": engine or list(usual(Choice(name=model)))}
-    section |= {"batch_sizes": _sizes(batch_size)} if batch_size else {}
-    section |= {} if samples is None else {"samples": samples}
-    section |= {} if pairs is None else {"pairs": pairs}
-    document = {
-        "datasets": [dataset],
-        "models": [model],
-        "devices": [device],
-        "stages": [*(["train"] if train is not None else ()), "export", "infer"],
-        "infer": section,
-        **({} if train is None else {"train": {"seconds": train}}),
-        **({} if threads is None else {"threads": threads}),
-    }
-    suite = parse(document, where="command line", name="infer")
-    suite = suite.launched(waiting=waiting, allocator=allocator)
-    folder = folder_to_make(suite, out)
-    with downloads(stderr()) as downloading:
-        prepared = prepare(Request(suite=suite, where="command line", data=data), downloading)
-    screen = Screen(stderr(), prepared.tasks)
+    screen = Screen(stderr())
     try:
         with screen.shown():
-            records = list(execute(prepared.tasks, folder, screen))
+            measured = single.infer(
+                model,
+                dataset=dataset,
+                device=device,
+                engines=engine,
+                batch_sizes=_sizes(batch_size) if batch_size else None,
+                train=train,
+                samples=samples,
+                pairs=pairs,
+                threads=threads,
+                waiting=waiting,
+                allocator=allocator,
+                data=data,
+                out=out,
+                watcher=screen,
+                where="command line",
+            )
     except KeyboardInterrupt:
-        print(f"interrupted; what was measured is in {folder}", file=sys.stderr)
+        if screen.folder is None:
+            raise
+        print(f"interrupted; what was measured is in {screen.folder}", file=sys.stderr)
         raise typer.Exit(130) from None
-    if all(record.status == "skipped" for record in records):
-        raise UsageError(f"{records[0].task.label}: {records[0].error}; nothing was measured")
-    report = report_of([folder])
-    files = keep(report, folder)
-    show(report)
+    files = keep(measured.report, measured.folder)
+    show(measured.report)
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
-    for join in joins(read_runs([folder])):
+    for join in joins(read_runs([measured.folder])):
         write(join, console)
     print(files["engines"], file=sys.stderr)
-    if any(record.status not in ("ok", "skipped") for record in records):
-        raise typer.Exit(1)
-    if is_undecided(report):
-        raise typer.Exit(3)
+    raise typer.Exit(measured.exit_code)
 
 
-def _sizes(given: list[str]) -> Any:
+def _sizes(given: list[str]) -> list[int] | Literal["auto"]:
     if given == ["auto"]:
         return "auto"
     try:

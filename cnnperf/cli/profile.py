@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cnnperf.cli.run import AllocatorOption, WaitingOption
-from cnnperf.errors import RunError, UsageError
+from cnnperf.errors import UsageError
 
 Mode = StrEnum("Mode", ["train", "infer"])
 
@@ -47,45 +47,35 @@ def profile(
     The table goes to stdout, in a terminal only the columns that fit; layers.csv, the raw samples and a trace for
     Perfetto go to the run folder. Exit status: 0 done, 1 the profile failed, 2 the request cannot be carried out.
     """
-    from rich.console import Console
-
-    from cnnperf.cli.screen import downloads, stderr
+    from cnnperf import single
+    from cnnperf.cli.screen import Downloads, stderr
     from cnnperf.record import read_runs
     from cnnperf.registry import unknown
     from cnnperf.reports import keep
     from cnnperf.reports._layers import write
-    from cnnperf.running.preflight import Request, prepare
-    from cnnperf.running.runner import Unwatched, execute, folder_to_make
-    from cnnperf.suite import parse
     from cnnperf.tables.layers import UNITS, profiles
-    from cnnperf.tables.report import report_of
 
     if by is not None and by not in UNITS:
         raise UsageError(f"--by: {unknown('column', by, UNITS)}")
-    section: dict[str, Any] = {"mode": mode.value}
-    section |= {} if batch_size is None else {"batch_sizes": [batch_size]}
-    section |= {} if samples is None else {"samples": samples}
-    document = {
-        "datasets": [dataset],
-        "models": [model],
-        "devices": [device],
-        "stages": ["profile"],
-        "profile": section,
-    }
-    suite = parse(document, where="command line", name="profile")
-    suite = suite.launched(waiting=waiting, allocator=allocator)
-    folder = folder_to_make(suite, out)
-    with downloads(stderr()) as downloading:
-        prepared = prepare(Request(suite=suite, where="command line", data=data), downloading)
-    [record] = execute(prepared.tasks, folder, Unwatched())
-    if record.status == "skipped":
-        raise UsageError(f"{record.task.label}: {record.error}; profile it on another device")
-    if record.status != "ok":
-        raise RunError(f"{record.task.label}: {record.status}: {record.error or record.signal}; see {folder / 'logs'}")
-    files = keep(report_of([folder]), folder)
-    for found in profiles(read_runs([folder])):
+    with Downloads(stderr()).shown() as screen:
+        measured = single.profile(
+            model,
+            dataset=dataset,
+            device=device,
+            batch_size=batch_size,
+            mode=mode.value,  # type: ignore[arg-type]
+            samples=samples,
+            waiting=waiting,
+            allocator=allocator,
+            data=data,
+            out=out,
+            watcher=screen,
+            where="command line",
+        )
+    files = keep(measured.report, measured.folder)
+    for found in profiles(read_runs([measured.folder])):
         write(found, sys.stdout, by=by, depth=depth)
-    Console(file=sys.stderr, highlight=False).print(str(files["layers"]), soft_wrap=True)
+    stderr().print(str(files["layers"]), soft_wrap=True, highlight=False)
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -100,11 +100,11 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def _prepared(request: Request) -> Prepared:
-    from cnnperf.cli.screen import downloads, stderr
+    from cnnperf.cli.screen import View, stderr
     from cnnperf.running.preflight import prepare
 
-    with downloads(stderr()) as downloading:
-        return prepare(request, downloading)
+    with View(stderr()).shown() as screen:
+        return prepare(request, screen.downloading)
 
 
 def _run_folder(suite: Suite, out: Path | None, resume: Path | None) -> Path:
@@ -126,7 +126,8 @@ def _execute(prepared: Prepared, folder: Path, start: float) -> None:
     from cnnperf.running.runner import execute, pending
 
     tasks = pending(prepared.tasks, folder)
-    screen = Screen(stderr(), tasks)
+    screen = Screen(stderr())
+    screen.planned(tasks, folder)
     made: list[Record] = []
     try:
         with screen.shown():

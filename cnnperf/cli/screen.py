@@ -1,11 +1,12 @@
-"""The view of a running suite: live on a terminal, a line per finished task elsewhere."""
+"""What standard error shows of work under way: live on a terminal, a line per finished task elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -24,7 +25,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnperf.record import Record
-from cnnperf.running.preflight import Downloading, Ready
+from cnnperf.running.preflight import Ready
+from cnnperf.running.runner import Unwatched
 from cnnperf.task import Task
 
 if TYPE_CHECKING:
@@ -37,24 +39,84 @@ if TYPE_CHECKING:
 MARKS = {"ok": "[green]✓[/]", "failed": "[red]✗[/]", "timeout": "[red]✗[/]", "skipped": "[yellow]–[/]"}
 
 
-class Screen:
-    """Follows a run on standard error. It is redrawn when a child reports and at no other time.
+class View:
+    """What is seen on standard error: a bar for each download, then, on a terminal, a view that says what runs.
 
-    Redrawing by a timer would take a core from what is being measured.
+    The view is redrawn when it changes and at no other time: a timer would take a core from what is being measured.
     """
 
-    def __init__(self, console: Console, tasks: Sequence[Ready]) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._estimates = [ready.estimate_s for ready in tasks]
+        self._live: Live | None = None
+        self._downloads: Progress | None = None
+        self._bars: dict[str, TaskID] = {}
+
+    @contextmanager
+    def shown(self) -> Iterator[Self]:
+        """Leave nothing of it on the screen afterwards."""
+        try:
+            yield self
+        finally:
+            self._clear()
+
+    def downloading(self, dataset: str, done: int, total: int) -> None:
+        """Bytes of a dataset have arrived."""
+        if self._downloads is None:
+            columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+            self._downloads = Progress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
+            self._downloads.start()
+        if dataset not in self._bars:
+            self._bars[dataset] = self._downloads.add_task(f"downloading {dataset}", total=total)
+        self._downloads.update(self._bars[dataset], completed=done)
+
+    def _show(self, view: RenderableType) -> None:
+        """Redraw the view; nothing off a terminal."""
+        if not self._console.is_terminal:
+            return
+        if self._live is None:
+            self._clear()
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        self._live.update(view, refresh=True)
+
+    def _print(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True, highlight=False)
+
+    def _clear(self) -> None:
+        if self._downloads:
+            self._downloads.stop()
+        if self._live:
+            self._live.stop()
+        self._downloads, self._live, self._bars = None, None, {}
+
+
+class Downloads(View, Unwatched):
+    """Shows what is downloaded, and nothing of what is measured then."""
+
+    def planned(self, tasks: Sequence[Ready], folder: Path) -> None:
+        """Preflight has ended."""
+        self._clear()
+
+
+class Screen(View):
+    """Follows a run: on a terminal the task that runs and the time left, and a line for each that has ended."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.folder: Path | None = None
+        """The run folder; None until preflight has ended."""
+        self._estimates: list[float] = []
         self._done = 0
         self._begun = self._task_begun = time.monotonic()
         self._task: Task | None = None
         self._numbers: dict[str, float] = {}
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
-    def shown(self) -> AbstractContextManager[object]:
-        """Return the context in which the view is on the screen."""
-        return self._live or nullcontext()
+    def planned(self, tasks: Sequence[Ready], folder: Path) -> None:
+        """Preflight has ended; these tasks are run."""
+        self._clear()
+        self.folder = folder
+        self._estimates = [ready.estimate_s for ready in tasks]
+        self._begun = time.monotonic()
 
     def started(self, task: Task) -> None:
         """A task begins."""
@@ -75,8 +137,7 @@ class Screen:
         self._redraw()
 
     def _redraw(self) -> None:
-        if self._live:
-            self._live.update(Group(*self._lines()), refresh=True)
+        self._show(Group(*self._lines()))
 
     def _lines(self) -> Sequence[RenderableType]:
         elapsed = time.monotonic() - self._begun
@@ -100,20 +161,12 @@ class Screen:
         return elapsed / (elapsed + left) if elapsed + left else 0.0
 
 
-class DuetScreen:
-    """Follows a comparison in turns on standard error: the plan, then a line a look and, on a terminal, what runs.
-
-    Redrawn when a contest has been measured and at no other time.
-    """
+class DuetScreen(View):
+    """Follows a comparison in turns: the plan, then a line a look and, on a terminal, what runs."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console)
         self._looks: Sequence[int] = ()
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-
-    def shown(self) -> AbstractContextManager[object]:
-        """Return the context in which the view is on the screen."""
-        return self._live or nullcontext()
 
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
         """So many contests are looked at, once."""
@@ -136,10 +189,10 @@ class DuetScreen:
         if isinstance(outcome, Exception):
             kind = {None: "error", 0: "not in the baseline", 1: "missing"}[outcome.absent]
             self._print(f"{contest.key}: {kind}: {outcome}")
-        elif self._live:
+        else:
             ahead = next((look for look in self._looks if look >= number), number)
             line = f"replicate {number}, next look at {ahead}  {contest.key} measured"
-            self._live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
+            self._show(Text(line, overflow="ellipsis", no_wrap=True))
 
     def decided(self, number: int, decisions: Mapping[str, Decision], power: str) -> None:
         """So much is decided."""
@@ -148,35 +201,25 @@ class DuetScreen:
         if power:
             self._print(f"power: {power}")
 
-    def _print(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True, highlight=False)
 
-
-class ClaimScreen:
-    """Follows a self-test on standard error: a line a claim that has ended and, on a terminal, what runs."""
+class ClaimScreen(View):
+    """Follows a self-test: a line a claim that has ended and, on a terminal, what runs."""
 
     def __init__(self, console: Console, claims: int) -> None:
-        self._console = console
+        super().__init__(console)
         self._claims = claims
         self._done = 0
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-
-    def shown(self) -> AbstractContextManager[object]:
-        """Return the context in which the view is on the screen."""
-        return self._live or nullcontext()
 
     def progressed(self, name: str, text: str) -> None:
         """A claim says what is under way."""
-        if self._live:
-            line = f"claim {self._done + 1} of {self._claims}  {name}  {text}"
-            self._live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
+        line = f"claim {self._done + 1} of {self._claims}  {name}  {text}"
+        self._show(Text(line, overflow="ellipsis", no_wrap=True))
 
     def finished(self, outcome: Outcome) -> None:
         """A claim has ended."""
         self._done += 1
         ending = {"held": "held", "failed": "did not hold"}.get(outcome.ending, outcome.ending)
-        line = f"{self._done}/{self._claims} {outcome.name}  {ending}, {outcome.seconds:.0f} s"
-        self._console.print(Text(line), soft_wrap=True, highlight=False)
+        self._print(f"{self._done}/{self._claims} {outcome.name}  {ending}, {outcome.seconds:.0f} s")
 
 
 def planned(tasks: Sequence[Ready], downloads: Mapping[str, int]) -> Iterator[str]:
@@ -189,26 +232,6 @@ def planned(tasks: Sequence[Ready], downloads: Mapping[str, int]) -> Iterator[st
     yield f"{len(tasks)} tasks, about {minutes:.1f} minutes, about {mebibytes:.0f} MiB of weights"
     for dataset, size in downloads.items():
         yield f"to be downloaded: {dataset}, {size / 2**20:.0f} MiB"
-
-
-@contextmanager
-def downloads(console: Console) -> Iterator[Downloading]:
-    """Show a bar for each dataset that is being downloaded; nothing if none is."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
-    bars: dict[str, TaskID] = {}
-
-    def downloading(name: str, done: int, total: int) -> None:
-        if name not in bars:
-            progress.start()
-            bars[name] = progress.add_task(f"downloading {name}", total=total)
-        progress.update(bars[name], completed=done)
-
-    try:
-        yield downloading
-    finally:
-        if bars:
-            progress.stop()
 
 
 def stderr() -> Console:

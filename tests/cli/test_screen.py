@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -28,11 +29,14 @@ def follow(*, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
     now = [0.0]
     monkeypatch.setattr("cnnperf.cli.screen.time.monotonic", lambda: now[0])
     out = io.StringIO()
-    screen = Screen(Console(file=out, force_terminal=terminal, width=100, color_system=None), READY)
+    screen = Screen(Console(file=out, force_terminal=terminal, width=100, color_system=None))
     accuracy = Measurement(
         metric="train.test_accuracy", unit="fraction", better="higher", values=(0.9871,), tags={"n": 10_000}
     )
     with screen.shown():
+        if terminal:
+            screen.downloading("mnist", 2**20, 2**21)
+        screen.planned(READY, Path("run"))
         screen.started(TASKS[0])
         now[0] = 61.0
         screen.finished(record(measurements=[accuracy]))
@@ -52,6 +56,7 @@ def test_off_a_terminal_there_is_a_line_per_finished_task(monkeypatch: pytest.Mo
 def test_on_a_terminal_run_and_training_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Task i of n, elapsed and left, and the numbers of the training that runs."""
     screen = follow(terminal=True, monkeypatch=monkeypatch)
+    assert screen.index("downloading mnist") < screen.index("1.0/2.1 MB") < screen.index("task 1 of 2")
     assert "task 2 of 2" in screen
     assert "elapsed 1:30, about 0:32 left" in screen
     assert "mnist/resnet/cpu train  step 1,200  loss 0.5123  images per s 812.3" in screen
@@ -60,7 +65,8 @@ def test_on_a_terminal_run_and_training_are_seen(monkeypatch: pytest.MonkeyPatch
 def test_a_failure_is_one_line() -> None:
     """The reason's first line; markup in it is text."""
     out = io.StringIO()
-    screen = Screen(Console(file=out, width=80), READY)
+    screen = Screen(Console(file=out, width=80))
+    screen.planned(READY, Path("run"))
     screen.finished(record(status="failed", error="[bold]boom[/bold]\nmore"))
     assert out.getvalue() == "✗ 1/2 mnist/lenet/cpu train  failed: [bold]boom[/bold]\n"
 
