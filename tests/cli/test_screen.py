@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import threading
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from cnnperf.cli.screen import Screen, clock
+from cnnperf.cli.screen import Downloads, Screen, clock
 from cnnperf.record import Machine, Measurement, Record
 from cnnperf.running.preflight import Ready
 from cnnperf.suite import parse, plan
@@ -60,6 +61,17 @@ def test_on_a_terminal_run_and_training_are_seen(monkeypatch: pytest.MonkeyPatch
     assert "task 2 of 2" in screen
     assert "elapsed 1:30, about 0:32 left" in screen
     assert "mnist/resnet/cpu train  step 1,200  loss 0.5123  images per s 812.3" in screen
+
+
+@pytest.mark.parametrize("kind", [Downloads, Screen])
+def test_no_timer_runs_beside_a_measurement(kind: type[Downloads | Screen]) -> None:
+    """The bars of a download redraw themselves; they are gone before the first task begins."""
+    before = threading.active_count()
+    with kind(Console(file=io.StringIO(), force_terminal=True)).shown() as screen:
+        screen.downloading("mnist", 1, 2)
+        assert threading.active_count() > before
+        screen.planned(READY, Path("run"))
+        assert threading.active_count() == before
 
 
 def test_a_failure_is_one_line() -> None:
