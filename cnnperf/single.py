@@ -124,10 +124,11 @@ def infer(
 
         engines = cnnperf.infer("lenet", dataset="mnist", train=20).report.table("engines").frame()
 
-    model: a name, pkg.module:callable, or an ONNX file. engines: all that can run it and need not compile if None. train: seconds of training first; None for weights as built. samples: the least
-    number of timed calls at each batch size. pairs: fresh pairs of processes that take turns; 0 compares separate
-    processes. threads: every usable core if None. data: a folder in torchvision's layout. out: the run folder to make;
-    a new one below `results/` if None. where: what errors call the request.
+    model: a name, pkg.module:callable, or an ONNX file. engines: all that can run it and need not compile if None.
+    train: seconds of training first; None for weights as built. samples: the least number of timed calls at each batch
+    size. pairs: fresh pairs of processes that take turns; 0 compares separate processes. threads: every usable core if
+    None. data: a folder in torchvision's layout. out: the run folder to make; a new one below `results/` if None.
+    where: what errors call the request.
     An engine that failed has its reason in the tables. Raises UsageError for what cannot be carried out; Ctrl-C leaves
     the records so far in the run folder.
     """

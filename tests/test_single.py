@@ -1,4 +1,4 @@
-"""`cnnperf.profile` and `cnnperf.infer` as a notebook calls them: a typed result, nothing printed, faults as exceptions."""
+"""`cnnperf.profile` and `cnnperf.infer` as a notebook calls them: a typed result, no word printed, faults raised."""
 
 from __future__ import annotations
 
@@ -92,8 +92,14 @@ def test_an_inference_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         (lambda **k: cnnperf.profile("mlp", waiting="long", **k), "--waiting: unknown policy 'long'"),
         (lambda **k: cnnperf.infer("mlp", engines=["torhc"], **k), "did you mean 'torch'"),
         (lambda **k: cnnperf.infer("mlp", batch_sizes=[0], **k), "whole numbers from 1"),
-        (lambda **k: cnnperf.infer(Path("none.onnx"), train=1.0, **k), "^--train: none.onnx: an ONNX file is not trained"),
-        (lambda **k: cnnperf.infer({"name": "none.onnx"}, train=1.0, **k), "^--train: none.onnx: an ONNX file is not trained"),
+        (
+            lambda **k: cnnperf.infer(Path("none.onnx"), train=1.0, **k),
+            "^--train: none.onnx: an ONNX file is not trained",
+        ),
+        (
+            lambda **k: cnnperf.infer({"name": "none.onnx"}, train=1.0, **k),
+            "^--train: none.onnx: an ONNX file is not trained",
+        ),
     ],
 )
 def test_what_cannot_be_carried_out(call: Callable[..., Measured], words: str) -> None:
