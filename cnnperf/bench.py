@@ -32,9 +32,12 @@ class Bench:
     """The records, without measurements, of the tasks that this one needs, by stage."""
 
     def found(self, kind: str) -> Path | None:
-        """Return the artifact of a kind that a needed task left; None if none did."""
-        paths = (record.artifacts.get(kind) for record in self.needs.values())
-        return next((self.run / path for path in paths if path), None)
+        """Return the artifact of a kind that a needed task left; None if none did.
+
+        Raises StageError for one that is no longer what that task wrote.
+        """
+        left = (record.artifacts.get(kind) for record in self.needs.values())
+        return next((artifact.verified(self.run) for artifact in left if artifact), None)
 
     def maker(self, kind: str) -> Record | None:
         """Return the record of the task that left an artifact; None if none did."""

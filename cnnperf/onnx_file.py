@@ -65,13 +65,17 @@ def images_of(model: Any, path: Path) -> Any:
     return inputs[0]
 
 
+def external(path: Path) -> Path:
+    """Return where `export` leaves the weights of a file that is too large to hold them itself."""
+    return path.with_name(f"{path.name}.data")
+
+
 def stored_bytes(path: Path) -> int:
     """Return the size of an artifact and of the weights that `export` leaves beside a file too large for them.
 
     It needs no onnx, which the process of an engine is not to bear.
     """
-    beside = path.with_name(f"{path.name}.data")
-    return sum(file.stat().st_size for file in (path, beside) if file.exists())
+    return sum(file.stat().st_size for file in (path, external(path)) if file.exists())
 
 
 def _read(path: Path) -> Any:

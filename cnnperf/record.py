@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import warnings
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
-from cnnperf.errors import CnnperfWarning, StoreError, first_error
+from cnnperf.errors import CnnperfWarning, StageError, StoreError, first_error
 from cnnperf.task import Frozen, Scalar, Task
 
-SCHEMA = 1
-"""Version of the record's form. 1: the first."""
+SCHEMA = 2
+"""Version of the record's form. 1: the first; 2: remarks beside tags, checksums of lines and artifacts, a nonce."""
 
 FILE = "records.jsonl"
 
-RENAMED = {"train.images_per_s": "train.total_images_per_s"}
-"""Metrics that earlier versions recorded under another name, which is read as today's."""
+PARITY = "infer.parity"
+"""Whether an engine computes what torch computes, as its task judged it: 1 or 0."""
+
+_CURE = "restore the file from a copy or remove the line"
+_CHECKSUM = re.compile(rb',"checksum":"([0-9a-f]{8})"\}\Z')
+_BLOCK = 4096
+"""Bytes to read at once in search of a line's beginning."""
+
+_RENAMED_1 = {"train.images_per_s": "train.total_images_per_s"}
+"""Metrics that some versions of schema 1 recorded under another name."""
+_REMARKS_1 = frozenset(
+    (
+        *("n", "images", "calls", "pairs", "unsteady_pairs", "steady", "disturbed", "resolution_s"),
+        *("step", "samples", "seconds", "epoch"),
+        *("weights", "order", "type", "inputs", "outputs", "dtype", "uncounted", "at", "bound", "at_batch_size"),
+        *("interop_threads", "spinning", "waiting", "provider", "optimization", "input"),
+        *("calibration_images", "cpu_flags", "label", "tf32", "cudnn_benchmark", "deterministic", "precision"),
+    )
+)
+"""Remarks that schema 1 kept among the tags."""
 
 Status = Literal["ok", "failed", "timeout", "skipped"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -38,10 +60,46 @@ class Measurement(Frozen):
     """Which direction is an improvement; None for what is neither, which is compared with nothing."""
     values: tuple[Finite, ...]
     tags: Mapping[str, Scalar] = {}
-    """What tells it apart from others of its metric (`engine`, `layer`) or says what it stands on (`n`, `step`).
+    """What tells it apart from others of its metric: `engine`, `layer`, `batch_size`.
 
     The size of a file names it as `artifact`: that tells it from the bytes of memory, which are never quite the same.
     """
+    remarks: Mapping[str, Scalar] = {}
+    """What is known about it and tells it from no other: of how many images it is (`n`), what disturbed it
+    (`disturbed`), how an engine was configured (`provider`); of a point of a curve, its place (`step`)."""
+
+    @property
+    def is_point(self) -> bool:
+        """Whether it is one point of a curve, as an evaluation during a training is."""
+        return "step" in self.remarks
+
+
+class Artifact(Frozen):
+    """A file that a task wrote."""
+
+    path: str
+    """Relative to the run folder."""
+    sha256: str | None = None
+    """Over its content; None in records of schema 1, which have none."""
+
+    @classmethod
+    def of(cls, run: Path, path: str) -> Artifact:
+        """Describe a file as it is now. Raises OSError."""
+        return cls(path=path, sha256=_sha256(run / path))
+
+    def verified(self, run: Path) -> Path:
+        """Return the file. Raises StageError if it is gone, or no longer what its task wrote."""
+        path = run / self.path
+        try:
+            found = self.sha256 and _sha256(path)
+        except OSError as error:
+            raise StageError(f"{path}: cannot be read ({error.strerror}); run the task that wrote it again") from error
+        if found != self.sha256:
+            raise StageError(
+                f"{path}: its content has changed since its task wrote it (sha256 {found}, recorded {self.sha256}); "
+                "restore it from a copy, or run the task that wrote it again"
+            )
+        return path
 
 
 class Processor(Frozen):
@@ -202,6 +260,8 @@ class Record(Frozen):
     task: Task
     key: str
     """The task's key when it ran; resume goes by it."""
+    nonce: str | None = None
+    """Tells this attempt at the task from every other; None if no process was started, and in records of schema 1."""
     machine: Machine
     started: str
     """UTC, ISO 8601."""
@@ -214,8 +274,8 @@ class Record(Frozen):
     signal: str | None = None
     log_tail: tuple[str, ...] = ()
     measurements: tuple[Measurement, ...] = ()
-    artifacts: Mapping[str, str] = {}
-    """What the task wrote (`weights`, `examples`), as paths relative to the run folder."""
+    artifacts: Mapping[str, Artifact] = {}
+    """What the task wrote, by kind: `weights`, `examples`."""
 
     def find(self, metric: str, **tags: Scalar) -> tuple[Measurement, ...]:
         """Return the measurements of one metric that carry these tags."""
@@ -228,17 +288,25 @@ def lock(run: Path) -> FileLock:
     return FileLock(run / ".lock", timeout=0)
 
 
+def line_of(record: Record) -> bytes:
+    """Return the line that keeps a record."""
+    return sealed(record.model_dump_json(by_alias=True).encode())
+
+
+def sealed(content: bytes) -> bytes:
+    """Return the line of a JSON object, with the CRC-32 of its content as the last field."""
+    return content[:-1] + b',"checksum":"%08x"}\n' % zlib.crc32(content)
+
+
 def append(run: Path, record: Record) -> None:
     """Write one record as a line and fsync it, so that a crash loses one task and never a run.
 
     The caller holds the lock. What a crash left of a line goes first, and a line that could not be written whole (disk
     full) is taken back. Raises OSError.
     """
-    line = record.model_dump_json(by_alias=True).encode() + b"\n"
-    path = run / FILE
-    path.touch()
-    start = path.read_bytes().rfind(b"\n") + 1
-    with open(path, "ab", buffering=0) as file:
+    line = line_of(record)
+    with open(run / FILE, "a+b", buffering=0) as file:
+        start = _end_of_last_line(file)
         file.truncate(start)
         try:
             written = 0
@@ -254,7 +322,8 @@ def read(run: str | Path) -> tuple[Record, ...]:
     """Read a run folder's records, the latest of each task, in the order in which the tasks first ran.
 
     A torn last line, left by a crash, is dropped with a warning and removed from the file unless a run is writing it.
-    Raises StoreError for a folder without records, a line that is no record, or a record of a newer cnnperf.
+    Records of schema 1 are read as of today's. Raises StoreError for a folder without records, a line that is no record
+    or does not match its checksum, or a record of a newer cnnperf.
     """
     path = Path(run) / FILE
     try:
@@ -304,35 +373,105 @@ def _repair(path: Path, length: int, lost: int) -> None:
     warnings.warn(f"{path}: the last line was torn by a crash ({lost} bytes); dropped", CnnperfWarning, stacklevel=3)
 
 
+def _end_of_last_line(file: FileIO) -> int:
+    """Return where the last whole line ends: at the end of the file, unless a crash left a torn line there."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
 def _parse(line: bytes, where: str) -> Record:
+    """Read a record. Raises StoreError for a line that is none, is damaged, or is of a newer cnnperf."""
+    content, recorded = _unsealed(line)
     try:
-        document: Any = json.loads(line)
+        document: Any = json.loads(content)
     except ValueError as error:
-        raise StoreError(f"{where}: not a record ({error}); restore the file from a copy or remove the line") from error
+        raise StoreError(f"{where}: not a record ({error}); {_CURE}") from error
+    found = f"{zlib.crc32(content):08x}"
+    if recorded not in (None, found):
+        raise StoreError(f"{where}: damaged: its content has the checksum {found}, recorded is {recorded}; {_CURE}")
     version = document.get("schema") if isinstance(document, dict) else None
     if isinstance(version, int) and version > SCHEMA:
         raise StoreError(
             f"{where}: schema {version} is newer than {SCHEMA}, the newest that can be read; update cnnperf"
         )
+    if version != 1 and recorded is None:
+        raise StoreError(f"{where}: not a record: it has no checksum; {_CURE}")
     try:
-        return _renamed(Record.model_validate(document))
+        return Record.model_validate(_upgraded(document) if version == 1 else document)
     except ValidationError as error:
         raise StoreError(f"{where}: not a record: {first_error(error)}") from error
 
 
-def _renamed(record: Record) -> Record:
-    """Give the metrics of an earlier version their names of today."""
-    if not any(m.metric in RENAMED for m in record.measurements):
-        return record
-    renamed = (m.model_copy(update={"metric": RENAMED.get(m.metric, m.metric)}) for m in record.measurements)
-    return record.model_copy(update={"measurements": tuple(renamed)})
+def _unsealed(line: bytes) -> tuple[bytes, str | None]:
+    """Return the content of a line, and the checksum that it was recorded with, if any."""
+    seal = _CHECKSUM.search(line)
+    return (line[: seal.start()] + b"}", seal[1].decode()) if seal else (line, None)
+
+
+class _Record1(Frozen):
+    """As much of a record of schema 1 as differs from today's; the rest is passed on as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    task: Mapping[str, Any]
+    error: str | None = None
+    measurements: tuple[Measurement, ...] = ()
+    artifacts: Mapping[str, str] = {}
+
+
+def _upgraded(document: Any) -> dict[str, Any]:
+    """Turn a document of schema 1 into one of today's. Raises ValidationError for one that is no record."""
+    old = _Record1.model_validate(document)
+    measurements = [_upgraded_measurement(m) for m in old.measurements]
+    return {
+        **old.model_dump(by_alias=True, exclude={"measurements", "artifacts"}),
+        "schema": SCHEMA,
+        "measurements": (*measurements, *_upgraded_parity(old)),
+        "artifacts": {kind: Artifact(path=path) for kind, path in old.artifacts.items()},
+    }
+
+
+def _upgraded_measurement(old: Measurement) -> Measurement:
+    remarks = {name: value for name, value in old.tags.items() if name in _REMARKS_1}
+    tags = {name: value for name, value in old.tags.items() if name not in remarks}
+    metric = _RENAMED_1.get(old.metric, old.metric)
+    return old.model_copy(update={"metric": metric, "tags": tags, "remarks": remarks})
+
+
+def _upgraded_parity(old: _Record1) -> Iterator[Measurement]:
+    """Yield the verdict on parity, for which schema 1 has only the words of the error."""
+    if old.task.get("stage") != "infer":
+        return
+    has_failed = "parity failed" in (old.error or "")
+    if has_failed or {"infer.error_to_float64", "infer.test_accuracy"} <= {m.metric for m in old.measurements}:
+        tags = {key: value for m in old.measurements for key, value in m.tags.items() if key == "engine"}
+        remarks = {"fault": old.error} if has_failed and old.error else {}
+        yield single(PARITY, "1", 0 if has_failed else 1, None, remarks, **tags)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def single(
-    metric: str, unit: str, value: float, better: Literal["lower", "higher"] | None = None, **tags: Scalar
+    metric: str,
+    unit: str,
+    value: float,
+    better: Literal["lower", "higher"] | None = None,
+    remarks: Mapping[str, Scalar] = {},
+    /,
+    **tags: Scalar,
 ) -> Measurement:
     """Return a measurement of one value."""
-    return Measurement(metric=metric, unit=unit, better=better, values=(value,), tags=tags)
+    return Measurement(metric=metric, unit=unit, better=better, values=(value,), tags=tags, remarks=remarks)
 
 
 def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:

@@ -16,7 +16,7 @@ from cnnperf.running.preflight import Ready, Request, prepare
 from cnnperf.running.runner import execute, folder_to_make
 from cnnperf.suite import parse
 from cnnperf.tables.engines import is_undecided
-from cnnperf.tables.report import report_of
+from cnnperf.tables.report import report_of_run
 from cnnperf.tables.table import Report
 from cnnperf.task import Choice
 
@@ -179,4 +179,4 @@ def _measured(request: Request, out: Path | None, watcher: Watcher) -> Measured:
     tasks = prepare(request, watcher.downloading).tasks
     watcher.planned(tasks, folder)
     records = tuple(execute(tasks, folder, watcher))
-    return Measured(folder, records, report_of([folder]))
+    return Measured(folder, records, report_of_run(folder, records))

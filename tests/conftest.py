@@ -143,7 +143,7 @@ def _trained(
     found = (
         Measurement(metric="train.step_time", unit="s", better="lower", values=tuple(step_s)),
         Measurement(metric="train.total_images_per_s", unit="images/s", better="higher", values=(1.0,)),
-        Measurement(metric="train.test_accuracy", unit="fraction", better="higher", values=(accuracy,), tags=tested),
+        Measurement(metric="train.test_accuracy", unit="fraction", better="higher", values=(accuracy,), remarks=tested),
         *measured,
     )
     return Record(
@@ -210,13 +210,19 @@ def on() -> Callable[..., Record]:
 def profiled(trained: Callable[..., Record]) -> Record:
     """Return the record of a profile of two layers."""
 
-    def m(quantity: str, unit: str, *values: float, **tags: str | int) -> Measurement:
-        tags |= {"batch_size": 32, "mode": "train"}
-        return Measurement(metric=f"profile.{quantity}", unit=unit, better=None, values=values, tags=tags)
+    def m(quantity: str, unit: str, *values: float, layer: str | None = None, **remarks: str | int) -> Measurement:
+        tags: dict[str, str | int] = {"batch_size": 32, "mode": "train"}
+        tags |= {} if layer is None else {"layer": layer}
+        metric = f"profile.{quantity}"
+        return Measurement(metric=metric, unit=unit, better=None, values=values, tags=tags, remarks=remarks)
+
+    def probe(quantity: str, unit: str, *values: float, name: str) -> Measurement:
+        metric = f"profile.probe_{quantity}"
+        return Measurement(metric=metric, unit=unit, better=None, values=values, tags={"probe": name})
 
     measured = (
-        m("probe_flops_per_s", "FLOP/s", 9e9, 1e10, probe="matmul"),
-        m("probe_bytes_per_s", "bytes/s", 1e9, probe=MEMORY_PROBE),
+        probe("flops_per_s", "FLOP/s", 9e9, 1e10, name="matmul"),
+        probe("bytes_per_s", "bytes/s", 1e9, name=MEMORY_PROBE),
         m("parameters", "count", 80, weights="trained"),
         m("calls", "count", 1, layer="block.conv", order=0, type="Conv2d", outputs="32×8×14×14", dtype="float32"),
         m("calls", "count", 1, layer="block.relu", order=1, type="ReLU", outputs="32×8×14×14", dtype="float32"),

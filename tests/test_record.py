@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -9,17 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from schema_1 import of_schema_1
 
 from cnnperf import record
-from cnnperf.errors import CnnperfWarning, StoreError
-from cnnperf.record import Measurement, Record
+from cnnperf.errors import CnnperfWarning, StageError, StoreError
+from cnnperf.record import Artifact, Measurement, Record, single
 
 Trained = Callable[..., Record]
 
 
 def test_round_trip(tmp_path: Path, trained: Trained) -> None:
     """Records come back equal, in the order in which they were appended, one line each."""
-    loss = Measurement(metric="train.loss", unit="1", better="lower", values=(0.1, 1e-300, 2.5), tags={"a": True})
+    loss = Measurement(
+        metric="train.loss", unit="1", better="lower", values=(0.1, 1e-300, 2.5), tags={"a": True}, remarks={"n": 3}
+    )
     first = trained({"name": "resnet", "depth": 18, "train": {"lr": 0.1}}, measured=[loss])
     second = trained(status="failed", error="line\nanother \u2028 line")
     record.append(tmp_path, first)
@@ -30,7 +34,7 @@ def test_round_trip(tmp_path: Path, trained: Trained) -> None:
 
 def test_a_record_of_before_the_machine_was_described_in_full_is_read(tmp_path: Path, trained: Trained) -> None:
     """A stored line has none of the later fields; they are absent, and its labels are the names it has."""
-    stored = json.loads(trained().model_dump_json(by_alias=True))
+    stored = of_schema_1(trained())
     asked = {"processor", "platform", "gpus", "accelerator", "environment", "libraries"}
     stored["machine"] = {k: v for k, v in stored["machine"].items() if k not in asked} | {"gpu": "Tesla T4"}
     (tmp_path / record.FILE).write_text(json.dumps(stored) + "\n")
@@ -39,6 +43,172 @@ def test_a_record_of_before_the_machine_was_described_in_full_is_read(tmp_path: 
     assert (machine.processor, machine.accelerator, machine.environment, machine.gpus) == (None, None, None, ())
     assert (machine.cpu_model, machine.instruction_sets) == (None, None)
     assert (machine.label("cpu"), machine.label("cuda")) == ("Some Processor @ 2 GHz", "Tesla T4")
+
+
+def read_back(folder: Path, *documents: dict[str, Any]) -> list[Record]:
+    """Read lines that were stored without a checksum."""
+    (folder / record.FILE).write_text("".join(f"{json.dumps(document)}\n" for document in documents))
+    return list(record.read(folder))
+
+
+def test_a_record_of_schema_1_is_read_as_of_today_s(tmp_path: Path, trained: Trained) -> None:
+    """What its tags said of a figure is a remark, and a metric that was renamed has its name of today."""
+    place: dict[str, Any] = {"step": 5, "samples": 640, "seconds": 0.5, "epoch": 0.1, "n": 2000}
+    measured = [
+        single("train.validation_accuracy", "fraction", 0.5, "higher", place),
+        single("train.device_index", "count", 0, None, {"label": "Tesla T4", "tf32": True}),
+        single("infer.latency", "s", 0.1, "lower", {"calls": 2, "disturbed": "a neighbour"}, engine="torch"),
+        single("train.total_images_per_s", "images/s", 9.0, "higher"),
+    ]
+    wanted = trained(measured=measured).model_copy(
+        update={"artifacts": {"weights": Artifact(path="artifacts/weights.pt")}}
+    )
+    stored = of_schema_1(wanted)
+    assert stored["measurements"][-2]["tags"] == {"calls": 2, "disturbed": "a neighbour", "engine": "torch"}
+    stored["measurements"][-1]["metric"] = "train.images_per_s"
+    assert read_back(tmp_path, stored) == [wanted]
+    assert wanted.version == record.SCHEMA
+
+
+@pytest.mark.parametrize(
+    ("error", "names", "verdict"),
+    [
+        ("onnxruntime: parity failed at batch size 1: …", ("error_to_float64",), 0),
+        (None, ("error_to_float64", "test_accuracy"), 1),
+        ("a side of the pair hangs", ("error_to_float64", "test_accuracy"), 1),
+        ("KeyError: 'surprise'", ("error_to_float64",), None),
+    ],
+)
+def test_schema_1_has_the_verdict_on_parity_in_the_words_of_its_error(
+    tmp_path: Path, trained: Trained, error: str | None, names: tuple[str, ...], verdict: int | None
+) -> None:
+    """It becomes a measurement with these words as a remark; a task that did not come so far has none."""
+    base = trained()
+    found = base.model_copy(
+        update={
+            "task": base.task.model_copy(update={"stage": "infer", "variant": {"engine": "onnxruntime"}}),
+            "error": error,
+            "measurements": tuple(single(f"infer.{name}", "1", 0.5, engine="onnxruntime") for name in names),
+        }
+    )
+    [read] = read_back(tmp_path, of_schema_1(found))
+    told = [(m.values, m.tags, m.remarks) for m in read.find(record.PARITY)]
+    remarks = {"fault": error} if verdict == 0 else {}
+    assert told == ([] if verdict is None else [((verdict,), {"engine": "onnxruntime"}, remarks)])
+    training = trained(status="failed", error="parity failed")
+    assert [r.find(record.PARITY) for r in read_back(tmp_path, of_schema_1(training))] == [()]
+
+
+STORED = Path(__file__).parent / "golden" / "smoke"
+
+
+def test_a_stored_run_of_schema_1_is_read() -> None:
+    """One that a user has: its points of curves, its engines' facts and parity, and its artifacts."""
+    for run in sorted(STORED.iterdir()):
+        lines = (run / record.FILE).read_text().splitlines()
+        assert {json.loads(line)["schema"] for line in lines} == {1}
+        found = record.read(run)
+        assert {r.version for r in found} == {record.SCHEMA}
+        measured = [m for r in found for m in r.measurements]
+        assert {name for m in measured for name in m.tags} <= {
+            *("artifact", "baseline", "batch_size", "columns", "engine", "layer", "mode", "num_classes", "operator"),
+            *("pair", "probe", "reorder", "rows", "side", "target"),
+        }
+        assert all(m.is_point for m in measured if m.metric == "train.validation_accuracy")
+        assert any(m.remarks.get("n") for m in measured if m.metric == "train.test_accuracy")
+        inferred = [r for r in found if r.task.stage == "infer" and r.status == "ok"]
+        assert inferred
+        assert all([m.values for m in r.find(record.PARITY)] == [(1,)] for r in inferred)
+    first = record.read(min(STORED.iterdir()))
+    assert {(a.sha256, a.path.split("/")[0]) for r in first for a in r.artifacts.values()} == {(None, "artifacts")}
+
+
+def test_a_record_that_was_read_as_schema_1_is_written_as_today_s(tmp_path: Path) -> None:
+    """Nothing is lost on the way."""
+    found = record.read(min(STORED.iterdir()))
+    for each in found:
+        record.append(tmp_path, each)
+    assert record.read(tmp_path) == found
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_changed_digit_in_a_line_is_noticed(tmp_path: Path, trained: Trained, share: float) -> None:
+    """A line that is still JSON does not match its checksum; the sentence has file, number and cure."""
+    record.append(tmp_path, trained())
+    record.append(tmp_path, trained("resnet"))
+    file = tmp_path / record.FILE
+    first, second = file.read_bytes().splitlines(keepends=True)
+    at = next(i for i in range(int(share * len(second)), len(second)) if second[i : i + 1].isdigit())
+    changed = second[:at] + (b"1" if second[at : at + 1] != b"1" else b"2") + second[at + 1 :]
+    file.write_bytes(first + changed)
+    with pytest.raises(StoreError, match=r"records\.jsonl: line 2: damaged: .*; restore the file from a copy or rem"):
+        record.read(tmp_path)
+    file.write_bytes(first + second)
+    assert len(record.read(tmp_path)) == 2
+
+
+def test_a_line_without_its_checksum_is_no_record(tmp_path: Path, trained: Trained) -> None:
+    """From schema 2 on each line has one."""
+    with pytest.raises(StoreError, match=r"records\.jsonl: line 1: not a record: it has no checksum; restore"):
+        read_back(tmp_path, json.loads(trained().model_dump_json(by_alias=True)))
+
+
+class Counted:
+    """A file that counts the bytes that are read from it."""
+
+    count = 0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.file = open(*arguments, **options)  # noqa: SIM115 - closed in __exit__
+
+    def __enter__(self) -> Counted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def read(self, size: int) -> bytes:
+        """Read at most so many bytes, and count them."""
+        found: bytes = self.file.read(size)
+        Counted.count += len(found)
+        return found
+
+
+def test_append_does_not_read_the_file_again(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at the last bytes, whatever the file's size; what a crash left may be longer than these."""
+    losses = Measurement(metric="train.loss", unit="1", better="lower", values=(0.1234567,) * 20_000)
+    first, second = trained(measured=[losses]), trained("resnet", measured=[losses])
+    record.append(tmp_path, first)
+    file = tmp_path / record.FILE
+    whole = file.read_bytes()
+    assert len(whole) > 100_000
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "open", Counted, raising=False)
+        patch.setattr(Path, "read_bytes", None)
+        patch.setattr(Counted, "count", 0)
+        record.append(tmp_path, second)
+        assert Counted.count <= 4096
+    file.write_bytes(whole + record.line_of(second)[:50_000])
+    record.append(tmp_path, second)
+    assert record.read(tmp_path) == (first, second)
+
+
+def test_an_artifact_is_what_its_task_wrote(tmp_path: Path) -> None:
+    """A changed file and one that is gone are sentences with the cure; one of schema 1 is taken as it is."""
+    (tmp_path / "weights.pt").write_bytes(b"weights")
+    artifact = Artifact.of(tmp_path, "weights.pt")
+    assert artifact.sha256 == hashlib.sha256(b"weights").hexdigest()
+    assert artifact.verified(tmp_path) == tmp_path / "weights.pt"
+    (tmp_path / "weights.pt").write_bytes(b"Weights")
+    with pytest.raises(StageError, match=r"weights\.pt: its content has changed .*, or run the task .* again"):
+        artifact.verified(tmp_path)
+    assert Artifact(path="weights.pt").verified(tmp_path) == tmp_path / "weights.pt"
+    (tmp_path / "weights.pt").unlink()
+    with pytest.raises(StageError, match=r"weights\.pt: cannot be read \(No such file.*; run the task that wrote it"):
+        artifact.verified(tmp_path)
 
 
 def test_the_latest_record_of_a_task_counts(tmp_path: Path, trained: Trained) -> None:
@@ -54,7 +224,7 @@ def test_any_torn_last_line_loses_that_record_only(tmp_path: Path, trained: Trai
     first, second = trained(), trained("resnet")
     record.append(tmp_path, first)
     whole = (tmp_path / record.FILE).read_bytes()
-    line = second.model_dump_json(by_alias=True).encode()
+    line = record.line_of(second).rstrip()
     for length in (1, len(line) // 2, len(line)):
         (tmp_path / record.FILE).write_bytes(whole + line[:length])
         assert record.read(tmp_path) == (first,)
@@ -157,7 +327,8 @@ def test_values_that_json_cannot_hold_are_refused() -> None:
 
 
 def test_find_goes_by_metric_and_tags(trained: Trained) -> None:
-    """Every tag that is asked for must agree; others may be there."""
-    found = trained(n=1000).find("train.test_accuracy", n=1000)
-    assert [m.values for m in found] == [(0.5,)]
-    assert trained().find("train.test_accuracy", n=999) == ()
+    """Every tag that is asked for must agree; others may be there, and a remark is none."""
+    measured = [single("x.size", "count", size, None, {"n": size}, layer="a", size=size) for size in (1, 2)]
+    found = trained(measured=measured)
+    assert [m.values for m in found.find("x.size", layer="a", size=2)] == [(2,)]
+    assert found.find("x.size", layer="b") == found.find("x.size", n=2) == ()

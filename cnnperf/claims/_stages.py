@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnperf import record as store
 from cnnperf.claims import Context, NotApplicable
 from cnnperf.datasets import Dataset, open_arrays
 from cnnperf.engines import FILES, baseline_of
 from cnnperf.errors import StageError
 from cnnperf.record import Record
 from cnnperf.running.preflight import Ready, Request, prepare
-from cnnperf.running.runner import Unwatched, execute
+from cnnperf.running.runner import Run, Unwatched
 from cnnperf.suite import parse
 
 IMPORT_LOG = "PYTHONPROFILEIMPORTTIME"
@@ -55,7 +54,7 @@ class Made:
 
     def artifact(self, stage: str, kind: str) -> Path:
         """Return a file that a stage left."""
-        return self.folder / self.record(stage).artifacts[kind]
+        return self.folder / self.record(stage).artifacts[kind].path
 
     def log(self, stage: str) -> Path:
         """Return what a stage's process printed."""
@@ -81,14 +80,14 @@ def ran(context: Context, name: str, document: Mapping[str, Any], *, copy: str =
     context.progress("preparing")
     tasks = prepare(Request(suite=suite, where="selftest")).tasks
     folder = context.scratch / "runs" / (name + copy)
-    with _imports_logged():
-        for record in execute(tasks, folder, Unwatched()):
+    with _imports_logged(), Run(folder) as run:
+        for record in run.execute(tasks, Unwatched()):
             context.progress(f"{record.task.label} {record.status}")
             if record.status == "skipped":
                 raise NotApplicable(record.error or "skipped")
             if record.status != "ok":
                 raise StageError(f"{record.task.label}: {record.status}: {record.error}")
-    return Made(folder, tasks, store.read(folder))
+    return Made(folder, tasks, run.records)
 
 
 @contextmanager

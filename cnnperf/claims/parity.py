@@ -116,7 +116,7 @@ def _provider(context: Context, made: Made, file: Path) -> Reading:
     events = json.loads(Path(profiled.end_profiling()).read_text())
     ran_on = [event["args"]["provider"] for event in events if "provider" in event.get("args", {})]
     [threads] = made.record("infer").find("infer.threads")
-    said = threads.tags["provider"]
+    said = threads.remarks["provider"]
     return Reading(
         quantity=f"kernels of {len(ran_on)} on the engine's {said}",
         unit="count",

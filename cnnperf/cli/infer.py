@@ -58,7 +58,6 @@ def infer(
 
     from cnnperf import single
     from cnnperf.cli.screen import Screen, stderr
-    from cnnperf.record import read_runs
     from cnnperf.reports import keep, show
     from cnnperf.reports._engine_layers import write
     from cnnperf.tables.engine_layers import joins
@@ -93,7 +92,7 @@ def infer(
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
-    for join in joins(read_runs([measured.folder])):
+    for join in joins(dict.fromkeys(measured.report.folders, measured.records)):
         write(join, console)
     print(files["engines"], file=sys.stderr)
     raise typer.Exit(measured.exit_code)

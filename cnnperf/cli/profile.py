@@ -49,7 +49,6 @@ def profile(
     """
     from cnnperf import single
     from cnnperf.cli.screen import Downloads, stderr
-    from cnnperf.record import read_runs
     from cnnperf.registry import unknown
     from cnnperf.reports import keep
     from cnnperf.reports._layers import write
@@ -73,7 +72,7 @@ def profile(
             where="command line",
         )
     files = keep(measured.report, measured.folder)
-    for found in profiles(read_runs([measured.folder])):
+    for found in profiles(dict.fromkeys(measured.report.folders, measured.records)):
         write(found, sys.stdout, by=by, depth=depth)
     stderr().print(str(files["layers"]), soft_wrap=True, highlight=False)
 

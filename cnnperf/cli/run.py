@@ -24,7 +24,7 @@ AllocatorOption = Annotated[
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnnperf.record import Record, Status
+    from cnnperf.record import Record
     from cnnperf.running.preflight import Prepared, Request
     from cnnperf.suite import Suite
 
@@ -76,7 +76,7 @@ def run(
     start = perf_counter()
     from cnnperf.cli.screen import planned
     from cnnperf.running.preflight import Request
-    from cnnperf.running.runner import pending
+    from cnnperf.running.runner import left_in, pending
     from cnnperf.suite import load_suite
 
     chosen = load_suite(suite)
@@ -89,7 +89,7 @@ def run(
     folder = _run_folder(chosen, out, resume)
     prepared = _prepared(request)
     if dry_run:
-        print("\n".join(planned(pending(prepared.tasks, folder), prepared.downloads)))
+        print("\n".join(planned(pending(prepared.tasks, left_in(folder)), prepared.downloads)))
     else:
         _execute(prepared, folder, start)
 
@@ -123,41 +123,39 @@ def _run_folder(suite: Suite, out: Path | None, resume: Path | None) -> Path:
 def _execute(prepared: Prepared, folder: Path, start: float) -> None:
     """Run what is pending and show the results; `start` is when the command began, by the clock of perf_counter."""
     from cnnperf.cli.screen import Screen, stderr
-    from cnnperf.running.runner import execute, pending
+    from cnnperf.running.runner import Run, pending
 
-    tasks = pending(prepared.tasks, folder)
-    screen = Screen(stderr())
-    screen.planned(tasks, folder)
     made: list[Record] = []
-    try:
-        with screen.shown():
-            made.extend(execute(tasks, folder, screen))
-    except KeyboardInterrupt:
-        _print_results(folder)
-        _print_shares(made, start)
-        print(f"interrupted; resume with: {_resume_command(folder)}", file=sys.stderr)
-        raise typer.Exit(130) from None
-    ended, is_undecided = _print_results(folder)
+    interrupted = False
+    with Run(folder) as run:
+        tasks = pending(prepared.tasks, run.left)
+        screen = Screen(stderr())
+        screen.planned(tasks, folder)
+        try:
+            with screen.shown():
+                made.extend(run.execute(tasks, screen))
+        except KeyboardInterrupt:
+            interrupted = True
+    is_undecided = _print_results(folder, run.records)
     _print_shares(made, start)
-    if any(ended[ready.task.key] not in ("ok", "skipped") for ready in prepared.tasks):
+    if interrupted:
+        print(f"interrupted; resume with: {_resume_command(folder)}", file=sys.stderr)
+        raise typer.Exit(130)
+    if any(run.left[ready.task.key].status not in ("ok", "skipped") for ready in prepared.tasks):
         raise typer.Exit(1)
     if is_undecided:
         raise typer.Exit(3)
 
 
-def _print_results(folder: Path) -> tuple[dict[str, Status], bool]:
-    """Write the run's CSV files, show its leaderboard, and return how each task ended, by its key.
-
-    And whether the parity of an engine is undecided.
-    """
-    from cnnperf.record import FILE, read
+def _print_results(folder: Path, records: Sequence[Record]) -> bool:
+    """Write the run's CSV files, show its leaderboard, and tell whether the parity of an engine is undecided."""
     from cnnperf.reports import keep, show
     from cnnperf.tables.engines import is_undecided
-    from cnnperf.tables.report import report_of
+    from cnnperf.tables.report import report_of_run
 
-    if not (folder / FILE).exists():
-        return {}, False
-    records, table = read(folder), report_of([folder])
+    if not records:
+        return False
+    table = report_of_run(folder, records)
     try:
         files = keep(table, folder)
     except OSError as error:
@@ -165,7 +163,7 @@ def _print_results(folder: Path) -> tuple[dict[str, Status], bool]:
         raise RunError(f"{folder}: the tables cannot be written ({error.strerror}); {cure}") from error
     show(table)
     print(files[table.tables[0].name], file=sys.stderr)
-    return {record.key: record.status for record in records}, is_undecided(table)
+    return is_undecided(table)
 
 
 def _print_shares(made: Sequence[Record], start: float) -> None:

@@ -256,7 +256,7 @@ def _outcome(record: Record) -> str:
     if record.task.data and record.task.data.fallback:
         parts.append("on SYNTHETIC images")
     if accuracy:
-        parts.insert(0, f"{accuracy.values[0]:.1%} of {accuracy.tags['n']:,} test images")
+        parts.insert(0, f"{accuracy.values[0]:.1%} of {accuracy.remarks['n']:,} test images")
     if speed:
         parts.insert(1, f"{speed.values[0]:,.0f} images/s")
     return ", ".join(parts)

@@ -17,7 +17,7 @@ from cnnperf.engines import INTEROP_THREADS, Images, Source
 from cnnperf.engines._nodes import Times, node_times
 from cnnperf.engines._values import Values, values
 from cnnperf.errors import EngineError, StageError
-from cnnperf.onnx_file import require
+from cnnperf.onnx_file import external, require
 from cnnperf.task import Scalar, Waiting
 
 LOADS = "onnx"
@@ -119,7 +119,7 @@ class Session:
     def values(self, images: Images) -> Values | None:
         """Return what its kernels compute in between; None on another device, and for weights beside their file."""
         assert self._exported is not None, "there is something that was loaded"
-        if self._provider != PROVIDERS["cpu"] or self._exported.with_name(f"{self._exported.name}.data").exists():
+        if self._provider != PROVIDERS["cpu"] or external(self._exported).exists():
             return None
         as_it_is = self._runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         return values(self._open, self._options, self._exported, {self._input.name: images}, as_it_is)

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,10 +22,10 @@ from cnnperf import registry
 from cnnperf.bench import Bench, Settings
 from cnnperf.errors import StageError
 from cnnperf.inference.golden import rounding
-from cnnperf.inference.parity import spread
+from cnnperf.inference.parity import spread, verdict
 from cnnperf.inference.samples import QUICK_TEST_IMAGES, TEST_IMAGES, Golden
 from cnnperf.machine.fingerprint import fingerprint
-from cnnperf.onnx_file import first_line, look
+from cnnperf.onnx_file import external, first_line, look
 from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
 
@@ -66,24 +66,38 @@ def proved(
 ) -> Iterator[Measurement]:
     """Yield how far the file's logits lie from torch's, both in float64, of torch's spread between classes.
 
-    cure: for a file that is not torch's. Raises StageError where that is more than float32's rounding of the weights,
-    and so for each image of another class that is no tie.
+    And the verdict on parity, `export.parity`. cure: for a file that is not torch's. Raises StageError where the
+    distance is more than float32's rounding of the weights, and so for each image of another class that is no tie.
     """
-    exact = of_torch.exact[: len(images)]
+    fault = yield from _compared(model, of_torch.exact[: len(images)], of_file, images, cure)
+    yield verdict("export.parity", fault)
+    if fault:
+        raise StageError(fault)
+
+
+def _compared(
+    model: nn.Module,
+    exact: NDArray[np.float64],
+    of_file: NDArray[np.float64],
+    images: NDArray[np.float32],
+    cure: str,
+) -> Generator[Measurement, None, str | None]:
+    """Yield the distance and what is allowed, and return what is wrong, if anything."""
     if not np.isfinite(exact).all():
-        raise StageError("torch's own output is not finite (NaN or infinite); train the network again")
+        return "torch's own output is not finite (NaN or infinite); train the network again"
     if not np.isfinite(of_file).all():
-        raise StageError(f"the exported network is not torch's: its output is not finite (NaN or infinite); {cure}")
+        return f"the exported network is not torch's: its output is not finite (NaN or infinite); {cure}"
     unit = spread(exact)
     error = float(np.abs(of_file - exact).max()) / unit
     allowed = max(ROUNDING_FACTOR * rounding(model, images) / unit, RESOLUTION)
-    yield single("export.error_to_float64", "1", error, "lower", n=len(images))
+    yield single("export.error_to_float64", "1", error, "lower", {"n": len(images)})
     yield single("export.allowed_error_to_float64", "1", allowed, None)
-    if error > allowed:
-        raise StageError(
-            f"the exported network is not torch's: in float64 their logits lie {error:.2g} of the spread between "
-            f"classes apart, and {allowed:.2g} is allowed; {cure}"
-        )
+    if error <= allowed:
+        return None
+    return (
+        f"the exported network is not torch's: in float64 their logits lie {error:.2g} of the spread between "
+        f"classes apart, and {allowed:.2g} is allowed; {cure}"
+    )
 
 
 def copy(file: Path, path: Path) -> None:
@@ -96,7 +110,7 @@ def copy(file: Path, path: Path) -> None:
         return
     onnx.load_external_data_for_model(model, str(file.parent))
     is_large = sum(len(each.raw_data) for each in model.graph.initializer) >= EXTERNAL_BYTES
-    onnx.save(model, path, save_as_external_data=is_large, location=f"{path.name}.data")
+    onnx.save(model, path, save_as_external_data=is_large, location=external(path).name)
 
 
 def export(model: nn.Module, images: Any, path: Path, settings: Export) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cnnperf.errors import StageError
 from cnnperf.inference.samples import GOLDEN_IMAGES, Golden, Inputs, LayerValue, chosen
-from cnnperf.onnx_file import first_line, images_of
+from cnnperf.onnx_file import external, first_line, images_of
 
 BATCH = 100
 
@@ -38,7 +38,7 @@ def in_float64(path: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.
     """
     import onnx
 
-    nodes = () if _is_divided(path) else onnx.load(path).graph.node
+    nodes = () if external(path).exists() else onnx.load(path).graph.node
     with _worded(path):
         found = _in_float64(path, images, [output for node in nodes for output in node.output if output])
     return {
@@ -58,7 +58,7 @@ def layer_values(
     """
     import onnx
 
-    if _is_divided(path):
+    if external(path).exists():
         return {}
     model = onnx.load(path)
     last = model.graph.output[0].name
@@ -73,10 +73,6 @@ def layer_values(
             rounded = LayerValue(value.astype(np.float32), 0.0)
             values[name] = LayerValue(rounded.exact, rounded.error(found[name]))
     return values
-
-
-def _is_divided(path: Path) -> bool:
-    return path.with_name(f"{path.name}.data").exists()
 
 
 @contextmanager

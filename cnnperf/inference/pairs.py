@@ -69,7 +69,8 @@ def measured(played: Sequence[Played], on: Conditions, tags: Mapping[str, Scalar
                 unit="s",
                 better=None,
                 values=tuple(sample.wall_s / on.calls for sample in taken.samples),
-                tags={**tags, "pair": number, "side": side, "calls": on.calls},
+                tags={**tags, "pair": number, "side": side},
+                remarks={"calls": on.calls},
             )
     unsteady = sum(not each.steady for each in played)
     yield Measurement(
@@ -77,7 +78,8 @@ def measured(played: Sequence[Played], on: Conditions, tags: Mapping[str, Scalar
         unit="1",
         better="higher",
         values=tuple(each.ratio for each in played),
-        tags={**tags, "calls": on.calls, "pairs": on.pairs, **({"unsteady_pairs": unsteady} if unsteady else {})},
+        tags=tags,
+        remarks={"calls": on.calls, "pairs": on.pairs, **({"unsteady_pairs": unsteady} if unsteady else {})},
     )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cnnperf.engines import Engine
 from cnnperf.inference.samples import GOLDEN_IMAGES, LAYER_IMAGES, Golden, Inputs, LayerValue
-from cnnperf.record import Measurement, single
+from cnnperf.record import PARITY, Measurement, single
 from cnnperf.task import Scalar
 
 BATCH = 100
@@ -47,7 +47,7 @@ class Parity:
     def measured(self, batch_sizes: Sequence[int], **tags: Scalar) -> Iterator[Measurement]:
         """Yield differences to torch and errors to float64 at each batch size and layer by layer, agreement, accuracy.
 
-        Ends where there are no logits to compare.
+        The verdict comes last; where there are no logits to compare, at once.
         """
         try:
             for batch_size in batch_sizes:
@@ -57,6 +57,7 @@ class Parity:
             yield from self._on_test(tags)
         except _Incomparable as error:
             self._refuse(f"parity failed: {error}")
+        yield verdict(PARITY, self.fault, **tags)
 
     def _at(self, batch_size: int, tags: dict[str, Scalar]) -> Iterator[Measurement]:
         golden = self._golden
@@ -115,7 +116,8 @@ class Parity:
         errors = {name: layer.error(found.before[name]) for name, layer in judged.items()}
         furthest = max(errors, key=lambda name: errors[name] / _allowed(judged[name]))
         error, own = errors[furthest], judged[furthest].own_error
-        yield single("infer.layer_error_to_float64", "1", error, "lower", **tags, at=furthest, n=len(judged))
+        on: dict[str, Scalar] = {"at": furthest, "n": len(judged)}
+        yield single("infer.layer_error_to_float64", "1", error, "lower", on, **tags)
         if error > _allowed(judged[furthest]):
             self._refuse(
                 f"parity failed in the layer value {furthest!r}: it lies {error:.2g} (relative) from the exported "
@@ -136,17 +138,20 @@ class Parity:
         )
         of_torch = golden.logits.argmax(axis=1)
         count = len(predictions)
-        on: dict[str, Scalar] = {**tags, "n": count, "images": _which(count, len(self._inputs.dataset.test_labels))}
+        of = len(self._inputs.dataset.test_labels)
+        on: dict[str, Scalar] = {"n": count, "images": "all" if count == of else "subset"}
         right, before = predictions == golden.labels, of_torch == golden.labels
         drop = AccuracyDrop(lost=int((before & ~right).sum()), gained=int((right & ~before).sum()), images=count)
-        yield single("infer.top1_agreement", "fraction", float(np.mean(predictions == of_torch)), "higher", **on)
-        yield single("infer.test_accuracy", "fraction", float(right.mean()), "higher", **on)
-        yield single("infer.torch_test_accuracy", "fraction", float(before.mean()), None, **on)
-        yield single("infer.accuracy_drop", "1", drop.estimate, "lower", **on)
-        yield single("infer.right_in_torch_only", "count", drop.lost, None, **on)
-        yield single("infer.right_in_engine_only", "count", drop.gained, None, **on)
+        agreement = float(np.mean(predictions == of_torch))
+        yield single("infer.top1_agreement", "fraction", agreement, "higher", on, **tags)
+        yield single("infer.test_accuracy", "fraction", float(right.mean()), "higher", on, **tags)
+        yield single("infer.torch_test_accuracy", "fraction", float(before.mean()), None, on, **tags)
+        yield single("infer.accuracy_drop", "1", drop.estimate, "lower", on, **tags)
+        yield single("infer.right_in_torch_only", "count", drop.lost, None, on, **tags)
+        yield single("infer.right_in_engine_only", "count", drop.gained, None, on, **tags)
         if self._engine.is_exact:
-            yield single("infer.class_disagreements", "count", self._disagreements(predictions), "lower", **on)
+            differing = self._disagreements(predictions)
+            yield single("infer.class_disagreements", "count", differing, "lower", on, **tags)
         elif drop.outcome(self._max_drop) == "failed":
             low, high = drop.interval
             self._refuse(
@@ -182,6 +187,11 @@ class Parity:
         self.fault = self.fault or sentence
 
 
+def verdict(metric: str, fault: str | None, **tags: Scalar) -> Measurement:
+    """Return whether parity holds: 1, or 0 with the fault as a remark."""
+    return single(metric, "1", 1 if fault is None else 0, None, {} if fault is None else {"fault": fault}, **tags)
+
+
 def spread(logits: NDArray[np.float64]) -> float:
     """Return how far an image's largest logit lies above its smallest: the median over images."""
     return max(float(np.median(np.ptp(logits, axis=1))), 1e-30)
@@ -194,7 +204,3 @@ def _is_judged(layer: LayerValue, found: NDArray[np.float32] | None) -> bool:
 
 def _allowed(layer: LayerValue) -> float:
     return min(max(LAYER_FACTOR * layer.own_error, LAYER_RESOLUTION), CAP)
-
-
-def _which(count: int, of: int) -> str:
-    return "all" if count == of else "subset"

@@ -12,12 +12,19 @@ from cnnperf.inference.samples import Inputs
 from cnnperf.machine.fingerprint import usable_cores
 from cnnperf.task import DEFAULT_WAITING, Choice
 
+EXTERNAL = "onnx_data"
+"""The artifact that holds the weights of an ONNX file which cannot hold them itself."""
+
 
 def source_of(bench: Bench) -> Source:
-    """Return what the tasks before this one left for an engine to load."""
+    """Return what the tasks before this one left for an engine to load.
+
+    Raises StageError for a file that is no longer what its task wrote.
+    """
     channels, height, width = bench.dataset.test_images.shape[1:]
     folder = bench.run / "artifacts" / bench.task.key
     folder.mkdir(parents=True, exist_ok=True)
+    bench.found(EXTERNAL)  # Is checked with the others; the runtime finds it by itself, beside the file.
     return Source(
         model=bench.task.cell.model,
         shape=(channels, height, width),
@@ -40,7 +47,7 @@ def import_packages(engine: Choice) -> None:
             import_module(package)
 
 
-def loaded(bench: Bench, engine: Choice) -> Engine:
+def loaded(source: Source, engine: Choice) -> Engine:
     """Load what was left into an engine. Raises EngineError where that is not there, StageError where it cannot."""
-    found: Engine = registry.find("engines", engine.name)(source_of(bench), **engine.options)
+    found: Engine = registry.find("engines", engine.name)(source, **engine.options)
     return found

@@ -41,7 +41,8 @@ class Timing:
         """Yield the latency of each call at each batch size, where a search ended and why, and peaks."""
         if self._settings.batch_sizes == "auto":
             bound = yield from self._searched()
-            yield single("infer.largest_batch_size", "count", max(self.images_per_s), None, **self._tags, bound=bound)
+            largest = max(self.images_per_s)
+            yield single("infer.largest_batch_size", "count", largest, None, {"bound": bound}, **self._tags)
         else:
             for batch_size in self._settings.batch_sizes:
                 yield from self._at(batch_size)

@@ -69,8 +69,9 @@ class Profiling:
                 "type": layer.kind,
                 "inputs": layer.inputs,
                 "outputs": layer.outputs,
+                "dtype": layer.dtype,
             }
-            yield self._of("calls", "count", layer.calls, layer.name, **described, dtype=layer.dtype)
+            yield self._of("calls", "count", layer.calls, layer.name, described)
             if layer.calls:
                 yield self._of("output_bytes", "bytes", layer.output_bytes, layer.name)
 
@@ -125,7 +126,7 @@ class Profiling:
             tags = {"layer": layer, **self._tags}
             yield single(f"profile.{direction}_macs", "count", work.flops // 2, "lower", **tags)
         uncounted = {"uncounted": ", ".join(sorted(work.uncounted))} if work.uncounted else {}
-        yield self._of(f"{direction}_moved_bytes", "bytes", work.moved_bytes, layer, **uncounted)
+        yield self._of(f"{direction}_moved_bytes", "bytes", work.moved_bytes, layer, uncounted)
 
     def _held(self) -> Iterator[Measurement]:
         owners = Owners(self._model, self._structure)
@@ -158,7 +159,7 @@ class Profiling:
                 self._step(hooks)
             allocator.look()
             peak, layer = allocator.bytes, allocator.layer
-        yield single("profile.peak_above_start_bytes", "bytes", peak, "lower", at=layer, **self._tags)
+        yield single("profile.peak_above_start_bytes", "bytes", peak, "lower", {"at": layer}, **self._tags)
 
     def _process_peak(self) -> Iterator[Measurement]:
         """Yield how far a step raises the resident set while freed memory is returned; nothing where none can tell.
@@ -174,8 +175,10 @@ class Profiling:
                 risen = max(0, device.peak_bytes().get("peak_bytes", start) - start)
                 yield single("profile.process_peak_above_start_bytes", "bytes", risen, None, **self._tags)
 
-    def _of(self, quantity: str, unit: str, value: float, layer: str, **tags: Scalar) -> Measurement:
-        return single(f"profile.{quantity}", unit, value, None, layer=layer, **tags, **self._tags)
+    def _of(
+        self, quantity: str, unit: str, value: float, layer: str, remarks: Mapping[str, Scalar] = {}
+    ) -> Measurement:
+        return single(f"profile.{quantity}", unit, value, None, remarks, layer=layer, **self._tags)
 
     def _series(
         self, quantity: str, unit: str, values: Sequence[float], better: str | None = None, **tags: Scalar

@@ -6,7 +6,7 @@ Williams, Waterman, Patterson, "Roofline" (2009). A matrix product alone is no c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -62,7 +62,7 @@ def probe(device: Device, dtype: torch.dtype) -> Iterator[Measurement]:
     """
     is_tf32 = device.numerics is not None and device.numerics.tf32 and dtype == torch.float32
     precision = NAMES.get(dtype, _of_float32(is_tf32))
-    yield from _all(arithmetic(device, dtype), "profile.probe_flops_per_s", "FLOP/s", device, precision=precision)
+    yield from _all(arithmetic(device, dtype), "profile.probe_flops_per_s", "FLOP/s", device, {"precision": precision})
     if device.has_tf32 and dtype == torch.float32:
         other = _of_float32(not is_tf32)
         with tf32(not is_tf32):
@@ -101,7 +101,9 @@ def copies(device: str) -> Iterator[Probe]:
         yield Probe(name, 2 * size, lambda source=source, target=target: target.copy_(source))  # type: ignore[misc]
 
 
-def _all(probes: Iterator[Probe], metric: str, unit: str, device: Device, **tags: Scalar) -> Iterator[Measurement]:
+def _all(
+    probes: Iterator[Probe], metric: str, unit: str, device: Device, remarks: Mapping[str, Scalar] = {}
+) -> Iterator[Measurement]:
     with torch.inference_mode():
         for each in probes:
             try:
@@ -110,7 +112,9 @@ def _all(probes: Iterator[Probe], metric: str, unit: str, device: Device, **tags
                 if not is_out_of_memory(error):
                     raise
                 continue  # A probe that does not fit into the device's memory is absent.
-            yield Measurement(metric=metric, unit=unit, better=None, values=values, tags={"probe": each.name, **tags})
+            yield Measurement(
+                metric=metric, unit=unit, better=None, values=values, tags={"probe": each.name}, remarks=remarks
+            )
 
 
 def _values(each: Probe, device: Device) -> Iterator[float]:

@@ -27,14 +27,6 @@ Side = Mapping[Work, Sequence[Record]]
 ACCURACY = "train.test_accuracy"
 """Where it is tested, a later stage's figures of the same training need no test of their own."""
 
-STANDS_ON = (
-    *("n", "images", "calls", "pairs", "unsteady_pairs", "steady", "disturbed", "resolution_s"),
-    *("weights", "order", "type", "inputs", "outputs", "dtype", "uncounted", "at", "bound", "at_batch_size"),
-    *("interop_threads", "spinning", "waiting", "provider", "optimization", "input", "calibration_images", "cpu_flags"),
-    *("label", "tf32", "cudnn_benchmark", "deterministic", "precision"),
-)
-"""Tags that tell no figure apart: on how much it stands, what was found with it, the facts of engine and device."""
-
 
 def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rule: Rule | None = None) -> Comparison:
     """Hold the records of the candidate's run folders to those of the baseline's.
@@ -42,8 +34,13 @@ def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rul
     Raises UsageError, naming what, if a cell's settings, data, threads or seeds differ, StoreError for a folder that
     cannot be read or is of a newer cnnperf.
     """
+    return compare_records(_read(baseline), _read(candidate), rule)
+
+
+def compare_records(baseline: Iterable[Record], candidate: Iterable[Record], rule: Rule | None = None) -> Comparison:
+    """Hold records to others, as `compare` does."""
     rule = rule or Rule()
-    before, after = _read(baseline), _read(candidate)
+    before, after = _by_work(baseline), _by_work(candidate)
     if not before:
         raise UsageError("--baseline: these runs hold no record to compare with; give runs with results")
     found = _found(before, after, rule)
@@ -55,11 +52,15 @@ def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rul
     return Comparison(verdicts=tuple(verdicts), notes=tuple(_notes(before, after, rule, len(tested))))
 
 
-def _read(runs: Iterable[str | Path]) -> Side:
+def _read(runs: Iterable[str | Path]) -> list[Record]:
+    folders = dict.fromkeys(Path(run).resolve() for run in runs)
+    return [record for folder in folders for record in store.read(folder)]
+
+
+def _by_work(records: Iterable[Record]) -> Side:
     side: dict[Work, list[Record]] = defaultdict(list)
-    for run in dict.fromkeys(Path(run).resolve() for run in runs):
-        for record in store.read(run):
-            side[record.task.cell.id, record.task.stage].append(record)
+    for record in records:
+        side[record.task.cell.id, record.task.stage].append(record)
     return dict(side)
 
 
@@ -154,8 +155,7 @@ def _metrics(records: Iterable[Record]) -> dict[Metric, list[tuple[Record, Measu
     found: dict[Metric, list[tuple[Record, Measurement]]] = defaultdict(list)
     for r in records:
         for m in r.measurements:
-            tags = {} if "step" in m.tags else {key: tag for key, tag in m.tags.items() if key not in STANDS_ON}
-            found[m.metric, tuple(sorted(tags.items()))].append((r, m))
+            found[m.metric, tuple(sorted(m.tags.items()))].append((r, m))
     return found
 
 

@@ -124,7 +124,7 @@ class Pending:
 
 def is_compared(measurement: Measurement) -> bool:
     """Tell whether a change of it is for better or worse: it has a direction, and is no point of a curve."""
-    return measurement.better is not None and "step" not in measurement.tags
+    return measurement.better is not None and not measurement.is_point
 
 
 def is_judged(measurement: Measurement) -> bool:
@@ -197,7 +197,7 @@ def _fraction(compared: Compared) -> Verdict | Pending:
     """
     before, after = (_by_seed(side, seeds) for side, seeds in zip(compared.sides, compared.seeds, strict=True))
     numbers = fmean(before), fmean(after)
-    counts = [[int(m.tags["n"]) for m in side if "n" in m.tags] for side in compared.sides]
+    counts = [[int(m.remarks["n"]) for m in side if "n" in m.remarks] for side in compared.sides]
     better = compared.measurement.better
     assert better is not None, "a metric without direction is not compared"
     n = min(len(before), len(after))
@@ -223,7 +223,7 @@ def _is_told_by_training(compared: Compared, counts: Sequence[Sequence[int]], tr
 def _lacking_for_test(compared: Compared, counts: Sequence[Sequence[int]], trainings: tuple[int, int]) -> str:
     """Say what a test of fractions lacks, and where to get it; empty if nothing."""
     if not all(counts):
-        return "it does not record of how many it is a fraction; measure it with a tag n"
+        return "it does not record of how many it is a fraction; measure it with a remark n"
     if not compared.is_trained:
         return "the network was not trained, so that chance cannot be told from change; compare trained networks"
     words = []

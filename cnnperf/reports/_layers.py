@@ -86,7 +86,7 @@ def sentences(profile: LayerProfile) -> Iterator[str]:
         spent += row["seconds"] or 0
     names = ", ".join(chosen[:5]) + (f" and {len(chosen) - 5} more" if len(chosen) > 5 else "")
     yield f"Half of the time goes to {names}: {scaled(spent / total, 'fraction')} of {scaled(total, 's')}."
-    peak, at = profile.one("peak_above_start_bytes"), profile.tag("peak_above_start_bytes", "at")
+    peak, at = profile.one("peak_above_start_bytes"), profile.remark("peak_above_start_bytes", "at")
     if peak is not None:
         yield f"The memory peak, {scaled(peak, 'bytes')} above the step's start, is in {at}."
     far = [

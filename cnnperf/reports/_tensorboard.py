@@ -36,9 +36,9 @@ def write(run: Path, out: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if each.task.stage == "train":
             _write_events(each, run, folder)
-        for kind, path in each.artifacts.items():
+        for kind, artifact in each.artifacts.items():
             if kind.startswith("trace_"):
-                shutil.copy(run / path, folder)
+                shutil.copy(run / artifact.path, folder)
 
 
 def grid(images: NDArray[Any], labels: Sequence[int], predictions: Sequence[int]) -> Image:
@@ -98,7 +98,7 @@ def _examples(trained: Record, run: Path) -> Iterator[tuple[str, Image]]:
 
     if "examples" not in trained.artifacts:
         return
-    with np.load(run / trained.artifacts["examples"]) as kept:
+    with np.load(run / trained.artifacts["examples"].path) as kept:
         images, labels, predictions = kept["image"], kept["label"], kept["prediction"]
     for name, chosen in (("right", labels == predictions), ("wrong", labels != predictions)):
         if chosen.any():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +33,8 @@ class Envelope(Frozen):
     """Where the images lie as arrays."""
     answer: Path
     """The file that takes the record."""
+    nonce: str
+    """Tells this attempt from every other; the answer carries it."""
     needs: tuple[Record, ...] = ()
     """What the tasks it needs left behind, without their measurements."""
 
@@ -89,12 +92,14 @@ def folder_to_make(suite: Suite, out: Path | None, file: str = store.FILE) -> Pa
     return out or new_folder(suite)
 
 
-def pending(tasks: Sequence[Ready], folder: Path) -> tuple[Ready, ...]:
-    """Return the tasks that a run folder has no ok record of."""
-    if not (folder / store.FILE).exists():
-        return tuple(tasks)
-    done = {record.key for record in store.read(folder) if record.status == "ok"}
-    return tuple(ready for ready in tasks if ready.task.key not in done)
+def left_in(folder: Path) -> dict[str, Record]:
+    """Return the records of a run folder, which may be yet to be made, by their keys."""
+    return {record.key: record for record in store.read(folder)} if (folder / store.FILE).exists() else {}
+
+
+def pending(tasks: Sequence[Ready], left: Mapping[str, Record]) -> tuple[Ready, ...]:
+    """Return the tasks of which no record is ok."""
+    return tuple(ready for ready in tasks if ready.task.key not in left or left[ready.task.key].status != "ok")
 
 
 def execute(tasks: Sequence[Ready], folder: Path, watcher: Watcher) -> Iterator[Record]:
@@ -102,20 +107,55 @@ def execute(tasks: Sequence[Ready], folder: Path, watcher: Watcher) -> Iterator[
 
     Raises StoreError if the folder cannot be written or another run is writing it, RunError for a fault in mid-run.
     """
-    with _writing(folder):
-        left = {r.key: r for r in store.read(folder)} if (folder / store.FILE).exists() else {}
-        for ready in pending(tasks, folder):
+    with Run(folder) as run:
+        yield from run.execute(tasks, watcher)
+
+
+class Run:
+    """A run folder that is being written: within the `with` block it is locked, and `left` has its records.
+
+    These are read once, when the block begins. Beginning it raises StoreError if the folder cannot be written or
+    another run is writing it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.left: dict[str, Record] = {}
+        """By key, the latest of each task, in the order in which the tasks first ran."""
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Run:
+        with ExitStack() as stack:
+            stack.enter_context(_writing(self.folder))
+            self.left = left_in(self.folder)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """Its records, as `record.read` would return them."""
+        return tuple(self.left.values())
+
+    def execute(self, tasks: Sequence[Ready], watcher: Watcher) -> Iterator[Record]:
+        """Run what is pending of prepared tasks, and yield each record once it is on disk.
+
+        Raises RunError for a fault in mid-run.
+        """
+        for ready in pending(tasks, self.left):
             watcher.started(ready.task)
             try:
-                reason = ready.skip or _unmet(ready.task, left)
-                needs = [] if reason else [left[key] for key in ready.task.needs]
-                record = _skipped(ready, reason) if reason else _run(ready, needs, folder, watcher)
-                left[record.key] = record
-                store.append(folder, record)
+                reason = ready.skip or _unmet(ready.task, self.left)
+                needs = [] if reason else [self.left[key] for key in ready.task.needs]
+                record = _skipped(ready, reason) if reason else _run(ready, needs, self.folder, watcher)
+                store.append(self.folder, record)
             except OSError as error:
                 raise RunError(
-                    f"{folder}: cannot be written ({error.strerror}); records are kept; free disk space and resume"
+                    f"{self.folder}: cannot be written ({error.strerror}); records are kept; free disk space and resume"
                 ) from error
+            self.left[record.key] = record
             watcher.finished(record)
             yield record
 
@@ -170,6 +210,7 @@ def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watch
         run=folder.resolve(),
         folder=ready.folder,
         answer=answer.resolve(),
+        nonce=secrets.token_hex(8),
         needs=tuple(need.model_copy(update={"measurements": ()}) for need in needs),
     )
     timed_out = False
@@ -181,11 +222,12 @@ def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watch
         except TimeoutError:
             timed_out = True
     facts = {
+        "nonce": envelope.nonce,
         "started": begun.isoformat(timespec="milliseconds"),
         "duration_s": time.monotonic() - started,
         "parent_cpu_s": time.process_time() - cpu,
     }
-    record = _answer(answer) or _blank(ready, "failed")
+    record = _answer(envelope) or _blank(ready, "failed", "the process ended without an answer")
     ending: dict[str, str | None] = {}
     if timed_out:
         ending = {"status": "timeout", "error": f"took longer than timeout_s = {task.timeout_s:g}; ended"}
@@ -199,20 +241,24 @@ def _ending(worker: WorkerProcess, record: Record) -> str:
     return f"the process {worker.ending}" + ("" if record.status == "failed" else ", after it had measured")
 
 
-def _answer(path: Path) -> Record | None:
+def _answer(envelope: Envelope) -> Record | None:
+    """Return the record that an attempt left, and remove its file; None if it left none.
+
+    A file that an earlier attempt left is no answer to this one.
+    """
     try:
-        record = Record.model_validate_json(path.read_text(encoding="utf-8"))
+        record = Record.model_validate_json(envelope.answer.read_text(encoding="utf-8"))
+        envelope.answer.unlink()
     except (OSError, ValueError):
         return None
-    path.unlink()
-    return record
+    return record if record.nonce == envelope.nonce else None
 
 
 def _skipped(ready: Ready, reason: str) -> Record:
-    return _blank(ready, "skipped").model_copy(update={"error": reason})
+    return _blank(ready, "skipped", reason)
 
 
-def _blank(ready: Ready, status: Status) -> Record:
+def _blank(ready: Ready, status: Status, error: str) -> Record:
     return Record(
         task=ready.task,
         key=ready.task.key,
@@ -220,6 +266,7 @@ def _blank(ready: Ready, status: Status) -> Record:
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         duration_s=0.0,
         status=status,
+        error=error,
     )
 
 

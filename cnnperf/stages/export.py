@@ -19,8 +19,8 @@ from cnnperf.inference import golden_file
 from cnnperf.inference.exporting import Export, checked, content_hash, copy, export, keep, proved
 from cnnperf.inference.golden import golden
 from cnnperf.inference.samples import LAYER_IMAGES, Inputs, save_values
-from cnnperf.inference.source import source_of
-from cnnperf.onnx_file import require
+from cnnperf.inference.source import EXTERNAL, source_of
+from cnnperf.onnx_file import external, require
 from cnnperf.record import Measurement, single
 
 LEAVES = ("onnx", "golden", "layers")
@@ -39,6 +39,7 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     require("export", "onnx", "onnxruntime")
     if bench.task.cell.model.is_onnx:
         copy(Path(bench.task.cell.model.name), path)
+        _enter_external(bench, path)
         yield from checked(path)
         of_file = golden_file.golden(path, inputs, settings.test_images)
         of_file.save(left)
@@ -57,9 +58,10 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
         start = perf_counter()
         nodes = export(model, inputs.batch(2), path, settings)
         yield single("export.export_seconds", "s", perf_counter() - start, "lower")
-        if not path.with_name(f"{path.name}.data").exists():
+        if not external(path).exists():
             keep(json.dumps({"torch_nodes": nodes}).encode(), counted)
             keep(path.read_bytes(), cached)
+    _enter_external(bench, path)
     yield single("export.torch_nodes", "count", nodes)
     yield from checked(path)
     of_torch = golden(model, inputs, bench.device.torch_name, settings.test_images)
@@ -67,6 +69,12 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     images = inputs.test(of_torch.indices[:LAYER_IMAGES])
     yield from proved(model, of_torch, _keep_layers(bench, path, images), images, cure)
     yield single("export.threads", "count", torch.get_num_threads())
+
+
+def _enter_external(bench: Bench, path: Path) -> None:
+    """Enter the weights that may lie beside the file as an artifact of their own."""
+    if external(path).exists():
+        bench.artifact(EXTERNAL, external(path).name)
 
 
 def _keep_layers(bench: Bench, path: Path, images: NDArray[np.float32]) -> NDArray[np.float64]:

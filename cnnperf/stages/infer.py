@@ -13,7 +13,7 @@ from cnnperf.inference.pairs import speedups
 from cnnperf.inference.parity import Parity
 from cnnperf.inference.samples import Golden, Inputs, read_values
 from cnnperf.inference.settings import Infer as Infer
-from cnnperf.inference.source import import_packages, loaded
+from cnnperf.inference.source import import_packages, loaded, source_of
 from cnnperf.inference.throughput import Timing
 from cnnperf.onnx_file import stored_bytes
 from cnnperf.record import Measurement, single
@@ -53,14 +53,15 @@ def _alone(
     tags: dict[str, Scalar] = {"engine": str(choice)}
     inputs = Inputs.of(bench)
     import_packages(choice)
+    source = source_of(bench)
     start = perf_counter()
-    engine = loaded(bench, choice)
+    engine = loaded(source, choice)
     yield single("infer.load_seconds", "s", perf_counter() - start, "lower", **tags)
     start = perf_counter()
     engine.run(inputs.batch(1))
     yield single("infer.first_run_seconds", "s", perf_counter() - start, "lower", **tags)
     facts = dict(engine.facts)
-    yield single("infer.threads", "count", int(facts.pop("threads")), None, **tags, **facts)
+    yield single("infer.threads", "count", int(facts.pop("threads")), None, facts, **tags)
     if engine.file is not None:
         size = stored_bytes(engine.file)
         yield single("infer.file_bytes", "bytes", size, "lower", **tags, artifact=engine.file.stem)

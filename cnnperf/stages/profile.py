@@ -39,7 +39,7 @@ def measure(bench: Bench, settings: Profile) -> Iterator[Measurement]:
         step = STEPS[settings.mode](model, data.batches(recipe, bench.task.seed), recipe, bench.device)
         tags: dict[str, Scalar] = {"batch_size": batch_size, "mode": settings.mode}
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        yield single("profile.parameters", "count", parameters, None, weights=weights, **tags)
+        yield single("profile.parameters", "count", parameters, None, {"weights": weights}, **tags)
         with restored(model, bench.device.torch_name), frozen_heap():
             model.train(settings.mode == "train")
             yield from Profiling(bench, settings, model, step, tags).run()

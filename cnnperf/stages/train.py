@@ -64,12 +64,13 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     yield from training.totals()
     images = "all" if count == len(data.test) else "subset"
     yield from tested(outcome, bench.dataset.classes, images)
+    on: dict[str, Scalar] = {"n": count, "images": images}
     if recipe.test_flip:
         accuracy = evaluator(data.test, indices, flip=True).accuracy
-        yield single("train.test_accuracy_flip", "fraction", accuracy, "higher", n=count, images=images)
+        yield single("train.test_accuracy_flip", "fraction", accuracy, "higher", on)
     if data.raw:
         accuracy = evaluator(data.test, indices, normalize=data.raw).accuracy
-        yield single("train.test_accuracy_raw", "fraction", accuracy, "higher", n=count, images=images)
+        yield single("train.test_accuracy_raw", "fraction", accuracy, "higher", on)
     yield from memory.peaks()
     yield single("train.evaluation_seconds", "s", evaluator.seconds, "lower")
     parameters = sum(parameter.numel() for parameter in network.model.parameters())
@@ -96,9 +97,9 @@ class Stopwatch:
 
 def tested(outcome: Outcome, classes: tuple[str, ...], images: str) -> Iterator[Measurement]:
     """Yield what the test showed; `images` says whether it was on `all` test images or on a `subset`."""
-    tags: dict[str, Scalar] = {"n": len(outcome), "images": images}
-    yield single("train.test_accuracy", "fraction", outcome.accuracy, "higher", **tags)
-    yield single("train.test_loss", "1", outcome.loss, "lower", **tags)
+    on: dict[str, Scalar] = {"n": len(outcome), "images": images}
+    yield single("train.test_accuracy", "fraction", outcome.accuracy, "higher", on)
+    yield single("train.test_loss", "1", outcome.loss, "lower", on)
     number = len(classes)
     pairs = torch.bincount(outcome.labels * number + outcome.predictions, minlength=number * number)
     yield Measurement(
@@ -106,7 +107,8 @@ def tested(outcome: Outcome, classes: tuple[str, ...], images: str) -> Iterator[
         unit="count",
         better=None,
         values=tuple(pairs.tolist()),
-        tags={**tags, "rows": "label", "columns": "prediction", "num_classes": number},
+        tags={"rows": "label", "columns": "prediction", "num_classes": number},
+        remarks=on,
     )
 
 

@@ -21,10 +21,12 @@ _TRAINING = [c for c in COLUMNS if c.name in ("dataset", "data", "model", "devic
 CURVES = (
     *_TRAINING,
     *facts("task", "repeat"),
-    Column("step", unit="count", meaning="training steps before this evaluation", source="(tag step)"),
-    Column("samples", unit="count", meaning="training images before it, repetitions counted", source="(tag samples)"),
-    Column("seconds", unit="s", meaning="seconds of training steps before it", source="(tag seconds)"),
-    Column("epoch", unit="1", meaning="passes over the training images before it", source="(tag epoch)"),
+    Column("step", unit="count", meaning="training steps before this evaluation", source="(remark step)"),
+    Column(
+        "samples", unit="count", meaning="training images before it, repetitions counted", source="(remark samples)"
+    ),
+    Column("seconds", unit="s", meaning="seconds of training steps before it", source="(remark seconds)"),
+    Column("epoch", unit="1", meaning="passes over the training images before it", source="(remark epoch)"),
     Column(
         "train_loss",
         unit="1",
@@ -69,7 +71,7 @@ CURVES = (
         meaning="share of validation images classified correctly",
         source="train.validation_accuracy",
     ),
-    Column("n", unit="count", meaning="images of the last of these accuracies that the row has", source="(tag n)"),
+    Column("n", unit="count", meaning="images of the last of these accuracies that the row has", source="(remark n)"),
     Column("label_smoothing", unit="1", meaning="label smoothing of the training", source="task.settings"),
 )
 
@@ -108,14 +110,14 @@ def _curve(repeat: Repeats) -> Iterator[Row]:
     points: dict[int, dict[str, Measurement]] = {}
     for name, metric in POINTS.items():
         for m in r.find(metric):
-            points.setdefault(int(m.tags["step"]), {})[name] = m
+            points.setdefault(int(m.remarks["step"]), {})[name] = m
     losses = [loss for m in r.find("train.loss") for loss in m.values]
     before = 0
     for step, point in sorted(points.items()):
         accuracies = {name: m.values[0] for name, m in point.items()}
-        tags = {tag: value for m in point.values() for tag, value in m.tags.items()}
+        remarks = {name: value for m in point.values() for name, value in m.remarks.items()}
         since = losses[before:step]
-        found = training | tags | accuracies | {"task": r.key, "repeat": repeat.task.repeat}
+        found = training | remarks | accuracies | {"task": r.key, "repeat": repeat.task.repeat}
         found["train_loss"] = fmean(since) if since else None
         found["label_smoothing"] = r.task.settings.get("label_smoothing")
         yield {column.name: found.get(column.name) for column in CURVES}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cnnperf.inference.accuracy import AccuracyDrop
-from cnnperf.record import Record
+from cnnperf.record import PARITY, Record
 
 DISAGREEMENTS = "infer.class_disagreements"
 """Images that an exact engine puts into another class although torch's logits are no tie; others have no such count."""
@@ -60,10 +60,11 @@ class ParityOfRepeats:
 
 
 def _outcome(record: Record) -> str | None:
-    if record.error and "parity failed" in record.error:
-        return "failed"
-    if not record.find("infer.error_to_float64") or not record.find("infer.test_accuracy"):
+    judged = record.find(PARITY)
+    if not judged:
         return None
+    if not all(m.values[0] for m in judged):
+        return "failed"
     drop = _drop(record)
     return drop.outcome(_limit(record)) if drop and not record.find(DISAGREEMENTS) else "ok"
 
@@ -72,7 +73,7 @@ def _drop(record: Record) -> AccuracyDrop | None:
     lost, gained = (record.find(f"infer.right_in_{side}_only") for side in ("torch", "engine"))
     if not lost or not gained:
         return None
-    return AccuracyDrop(int(lost[0].values[0]), int(gained[0].values[0]), int(lost[0].tags["n"]))
+    return AccuracyDrop(int(lost[0].values[0]), int(gained[0].values[0]), int(lost[0].remarks["n"]))
 
 
 def _limit(record: Record) -> float:

@@ -190,7 +190,7 @@ COLUMNS = (
         source="infer.accuracy_drop",
         interval=("accuracy_drop_low", "accuracy_drop_high"),
     ),
-    Column("test_images", unit="count", meaning="test images classified", source="(tag n)"),
+    Column("test_images", unit="count", meaning="test images classified", source="(remark n)"),
     Column(
         "mapped_share",
         unit="1",
@@ -239,12 +239,14 @@ COLUMNS = (
         "interop_threads",
         unit="count",
         meaning="threads that run operators beside each other",
-        source="(tag interop_threads)",
+        source="(remark interop_threads)",
     ),
-    Column("waiting", meaning="how the engine's threads wait, as the engine has it", source="(tag waiting)"),
+    Column("waiting", meaning="how the engine's threads wait, as the engine has it", source="(remark waiting)"),
     *facts("allocator"),
-    Column("input", meaning="where the input lies during a call: `host`, `bound on the device`", source="(tag input)"),
-    Column("provider", meaning="execution provider of ONNX Runtime", source="(tag provider)"),
+    Column(
+        "input", meaning="where the input lies during a call: `host`, `bound on the device`", source="(remark input)"
+    ),
+    Column("provider", meaning="execution provider of ONNX Runtime", source="(remark provider)"),
     Column(
         "pareto",
         shown=2,
@@ -478,8 +480,8 @@ def _row(repeats: Repeats, engine: str, batch_size: Any) -> dict[str, Any]:
     pooled = [call for each in calls for call in each]
     quartiles = np.quantile(pooled, (0.25, 0.75)).tolist() if pooled else (None, None)
     least, most = (min(latencies), max(latencies)) if len(latencies) > 1 else (None, None)
-    facts = next((m.tags for r in repeats.records for m in r.find("infer.threads")), {})
-    tested = next((m.tags for r in repeats.records for m in r.find("infer.test_accuracy")), {})
+    facts = next((m.remarks for r in repeats.records for m in r.find("infer.threads")), {})
+    tested = next((m.remarks for r in repeats.records for m in r.find("infer.test_accuracy")), {})
     parity = ParityOfRepeats(repeats.records)
     accuracy = once("test_accuracy")
     bounds = _accuracy_interval(accuracy, tested.get("n"))

@@ -51,7 +51,9 @@ def _of_direction(name: str) -> tuple[Column, ...]:
             source=moved,
         ),
         Column(
-            f"{name}_uncounted", meaning=f"operators of the {name} pass that have no formula", source="(tag uncounted)"
+            f"{name}_uncounted",
+            meaning=f"operators of the {name} pass that have no formula",
+            source="(remark uncounted)",
         ),
         Column(
             f"{name}_flops_per_byte",
@@ -98,19 +100,19 @@ COLUMNS = (
     *facts("dataset", "data", "model", "device"),
     Column("mode", meaning="`train`, `infer` (of `profile`), or `infer` in the rows of an engine", source="(tag mode)"),
     Column("batch_size", unit="count", meaning="images in a step", source="(tag batch_size)"),
-    Column("weights", meaning="`trained`, or `fresh` as built", source="(tag weights)"),
+    Column("weights", meaning="`trained`, or `fresh` as built", source="(remark weights)"),
     *facts("repeat"),
-    Column("order", unit="count", meaning="place of the layer in the forward pass, from 0", source="(tag order)"),
+    Column("order", unit="count", meaning="place of the layer in the forward pass, from 0", source="(remark order)"),
     Column(
         "layer",
         meaning="name of the module; several joined by `+` in the row of a fused kernel; `(loss)`, `(data)`, "
         "`(optimizer)`, `(unattributed)` for what is no layer's",
         source="(tag layer)",
     ),
-    Column("type", meaning="class of the module", source="(tag type)"),
-    Column("inputs", meaning="shapes of its inputs", source="(tag inputs)"),
-    Column("outputs", meaning="shapes of its outputs", source="(tag outputs)"),
-    Column("dtype", meaning="type of its output's values", source="(tag dtype)"),
+    Column("type", meaning="class of the module", source="(remark type)"),
+    Column("inputs", meaning="shapes of its inputs", source="(remark inputs)"),
+    Column("outputs", meaning="shapes of its outputs", source="(remark outputs)"),
+    Column("dtype", meaning="type of its output's values", source="(remark dtype)"),
     Column("calls", unit="count", meaning="calls of the module in a step", source="profile.calls"),
     Column(
         "samples",
@@ -153,7 +155,7 @@ COLUMNS = (
         meaning="peak of torch's allocations in a step above its start, in the row of the layer that reached it",
         source="profile.peak_above_start_bytes",
     ),
-    Column("peak_at", meaning="layer and direction that reached it", source="(tag at)"),
+    Column("peak_at", meaning="layer and direction that reached it", source="(remark at)"),
     *engine_layers.COLUMNS,
     *facts("run"),
 )
@@ -178,9 +180,9 @@ class LayerProfile:
         found = self.record.find(f"{STAGE}.{metric}", **self.tags)
         return median(found[0].values) if found else None
 
-    def tag(self, metric: str, name: str) -> Any:
-        """Return a tag of a measurement of the whole step."""
-        return next((m.tags.get(name) for m in self.record.find(f"{STAGE}.{metric}", **self.tags)), None)
+    def remark(self, metric: str, name: str) -> Any:
+        """Return a remark about a measurement of the whole step."""
+        return next((m.remarks.get(name) for m in self.record.find(f"{STAGE}.{metric}", **self.tags)), None)
 
     def total(self, column: str) -> Any:
         """Return the sum of a column; None if no row has a value."""
@@ -264,11 +266,13 @@ def _row(
     row: dict[str, Any] = dict.fromkeys(column.name for column in COLUMNS)
     row |= {"dataset": str(cell.dataset), "data": data.name if data else None, "model": str(cell.model)}
     row |= {"device": str(cell.device), "repeat": record.task.repeat, "run": run}
-    row["weights"] = next((m.tags.get("weights") for m in record.find(f"{STAGE}.parameters")), None)
+    row["weights"] = next((m.remarks.get("weights") for m in record.find(f"{STAGE}.parameters")), None)
     for m in measured:
         name = m.metric.removeprefix(f"{STAGE}.").replace("_seconds", "_s")
-        tags = {(name.split("_")[0] + "_uncounted" if key == "uncounted" else key): tag for key, tag in m.tags.items()}
-        row |= {key: tag for key, tag in tags.items() if key in row and tag != ""}
+        known = {**m.tags, **m.remarks}
+        if "uncounted" in known:
+            known[f"{name.split('_')[0]}_uncounted"] = known.pop("uncounted")
+        row |= {key: value for key, value in known.items() if key in row and value != ""}
         row[name] = int(median(m.values)) if m.unit in ("count", "bytes") else median(m.values)
         if m.unit == "s":
             row["samples"] = min(len(m.values), row["samples"] or len(m.values))
@@ -282,6 +286,6 @@ def _row(
         placed = roofline.place(row[f"{direction}_flops"], row[f"{direction}_moved_bytes"], row[f"{direction}_s"])
         row |= {f"{direction}_{name}": value for name, value in placed.items()}
     for peak in peaks:
-        if peak.tags["at"] in (layer, f"{layer} backward"):
-            row |= {"peak_above_start_bytes": int(peak.values[0]), "peak_at": peak.tags["at"]}
+        if peak.remarks["at"] in (layer, f"{layer} backward"):
+            row |= {"peak_above_start_bytes": int(peak.values[0]), "peak_at": peak.remarks["at"]}
     return row

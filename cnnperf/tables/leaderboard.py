@@ -99,7 +99,7 @@ def _further_columns(records: Iterable[Record]) -> Iterator[ReducedColumn]:
     single: dict[str, bool] = {}
     for r in records:
         for m in r.measurements:
-            is_single = len(m.values) == 1 and "step" not in m.tags and len(r.find(m.metric)) == 1
+            is_single = len(m.values) == 1 and not m.is_point and len(r.find(m.metric)) == 1
             single[m.metric] = single.get(m.metric, True) and is_single
     for metric, is_single in single.items():
         if is_single and metric not in shown:

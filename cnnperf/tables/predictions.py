@@ -63,7 +63,7 @@ def _arrays(record: Record, folder: Path) -> Arrays:
     if "examples" not in record.artifacts:
         return {}
     try:
-        with np.load(folder / record.artifacts["examples"]) as file:
+        with np.load(folder / record.artifacts["examples"].path) as file:
             # The images are left where they are, for those who show them.
             return {name: file[name] for name in file.files if name != "image"}
     except (OSError, ValueError, BadZipFile):
@@ -83,7 +83,7 @@ def _examples(run: str, record: Record, arrays: Arrays) -> Iterator[Row]:
     for position in range(len(arrays.get("label", ()))):
         label, prediction = (int(arrays[name][position]) for name in ("label", "prediction"))
         row = of_task(run, record) | _named(arrays, label=label, prediction=prediction)
-        row |= {"artifact": record.artifacts["examples"], "position": position}
+        row |= {"artifact": record.artifacts["examples"].path, "position": position}
         row |= {"probability": float(arrays["probability"][position])}
         yield {column.name: row[column.name] for column in EXAMPLES}
 

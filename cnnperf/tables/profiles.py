@@ -27,7 +27,7 @@ COLUMNS = (
     Column("budget", meaning="what was profiled: `training steps of 32 images`", source="(tag mode), (tag batch_size)"),
     Column("mode", meaning="`train`: training steps; `infer`: forward passes", source="(tag mode)"),
     Column("batch_size", unit="count", meaning="images in a step", source="(tag batch_size)"),
-    Column("weights", shown=4, meaning="`trained`, or `fresh` as built", source="(tag weights)"),
+    Column("weights", shown=4, meaning="`trained`, or `fresh` as built", source="(remark weights)"),
     Column(
         "parameters",
         "params",
@@ -108,7 +108,7 @@ COLUMNS = (
         "torch allocate is in it; empty on CUDA",
         source="profile.process_peak_above_start_bytes",
     ),
-    Column("peak_at", "peak at", shown=3, meaning="layer and direction that reached the peak", source="(tag at)"),
+    Column("peak_at", "peak at", shown=3, meaning="layer and direction that reached the peak", source="(remark at)"),
     Column(
         "mfu",
         "MFU",
@@ -165,7 +165,10 @@ def _of_profile(profile: LayerProfile) -> Row:
     row |= {"budget": steps_of(profile.tags), **profile.tags}
     parameters = profile.one("parameters")
     row |= {"parameters": None if parameters is None else int(parameters)}
-    row |= {"weights": profile.tag("parameters", "weights"), "peak_at": profile.tag("peak_above_start_bytes", "at")}
+    row |= {
+        "weights": profile.remark("parameters", "weights"),
+        "peak_at": profile.remark("peak_above_start_bytes", "at"),
+    }
     for name in ("peak_above_start_bytes", "process_peak_above_start_bytes"):
         value = profile.one(name)
         row[name] = None if value is None else int(value)

@@ -44,7 +44,7 @@ class Repeats:
     def device_label(self) -> str | None:
         """Return the hardware of the device: the processor's model or the GPU's; if neither is known, torch's word."""
         label = self.machine.label(self.task.cell.device.name)
-        read_back = (m.tags["label"] for r in self.records for m in r.find(f"{r.task.stage}.device_index"))
+        read_back = (m.remarks["label"] for r in self.records for m in r.find(f"{r.task.stage}.device_index"))
         return label or next(map(str, read_back), None)
 
     @property
@@ -93,7 +93,7 @@ class Repeats:
     @property
     def test_accuracy(self) -> float | None:
         """Return the share of right answers over the tests of all repeats."""
-        counts = [int(m.tags["n"]) for m in self._tests()]
+        counts = [int(m.remarks["n"]) for m in self._tests()]
         right = [m.values[0] * n for m, n in zip(self._tests(), counts, strict=True)]
         return round(sum(right)) / sum(counts) if counts else None
 
@@ -109,12 +109,12 @@ class Repeats:
     @property
     def test_images(self) -> int | None:
         """Return how many images the repeats were tested on, the fewest where that differs."""
-        return min((int(m.tags["n"]) for m in self._tests()), default=None)
+        return min((int(m.remarks["n"]) for m in self._tests()), default=None)
 
     @property
     def test_set(self) -> Scalar | None:
         """Return whether the tests were on `all` test images, or that of any repeat on a `subset`."""
-        found = [m.tags["images"] for m in self._tests()]
+        found = [m.remarks["images"] for m in self._tests()]
         return "subset" if "subset" in found else next(iter(found), None)
 
     @property
@@ -133,7 +133,7 @@ class Repeats:
     def target_resolution(self) -> float | None:
         """Return by how many seconds at most a repeat's time to the target is too long: since the evaluation before."""
         reached = (m for r in self.ok for m in r.find("train.time_to_target"))
-        return max((float(m.tags["resolution_s"]) for m in reached if "resolution_s" in m.tags), default=None)
+        return max((float(m.remarks["resolution_s"]) for m in reached if "resolution_s" in m.remarks), default=None)
 
     def _tests(self) -> tuple[Measurement, ...]:
         return tuple(m for r in self.ok for m in r.find("train.test_accuracy"))

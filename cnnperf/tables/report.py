@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from cnnperf.record import read_runs, run_folders
+from cnnperf.record import Record, read, run_folders
 from cnnperf.tables.curves import training_curves
 from cnnperf.tables.engines import NOTES as ENGINE_NOTES
 from cnnperf.tables.engines import engine_table
@@ -25,7 +25,19 @@ def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
     Raises StoreError for a folder without records, UsageError for a column that is not there.
     """
     folders = run_folders(runs)
-    records = read_runs(folders.values())
+    return report_of_records({name: read(folder) for name, folder in folders.items()}, folders, by)
+
+
+def report_of_run(folder: Path, records: Sequence[Record]) -> Report:
+    """Make the report of one run folder whose records are known."""
+    folders = run_folders([folder])
+    return report_of_records(dict.fromkeys(folders, records), folders)
+
+
+def report_of_records(
+    records: Mapping[str, Sequence[Record]], folders: Mapping[str, Path], by: str | None = None
+) -> Report:
+    """Make the report of records by run, with the folder of each. Raises UsageError for a column that is not there."""
     profiled, engines, layers = profile_table(records), engine_table(records), layer_table(records)
     board, tables, notes = leaderboard(records, engines), [], list[str]()
     if board.rows or not (profiled.rows or engines.rows):

@@ -160,7 +160,7 @@ TASKS = (
         "disturbed",
         shown=0,
         meaning="measurements that something on the machine disturbed, and what it was",
-        source="(tag disturbed)",
+        source="(remark disturbed)",
     ),
     *facts("task"),
 )
@@ -260,6 +260,6 @@ def _task(run: str, record: Record) -> Row:
 def _disturbances(records: Iterable[Record]) -> Iterator[str]:
     for r in records:
         for m in r.measurements:
-            if "disturbed" in m.tags:
+            if "disturbed" in m.remarks:
                 batch = f" at batch {m.tags['batch_size']}" if "batch_size" in m.tags else ""
-                yield f"{m.metric}{batch}: {one_line(str(m.tags['disturbed']))}"
+                yield f"{m.metric}{batch}: {one_line(str(m.remarks['disturbed']))}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cnnperf.errors import UsageError
 from cnnperf.record import Record
-from cnnperf.regression.check import compare
+from cnnperf.regression.check import compare_records
 from cnnperf.tables.table import Column, Table
 
 COLUMNS = (
@@ -60,7 +60,7 @@ def verdict_table(records: Mapping[str, Sequence[Record]], folders: Mapping[str,
     baseline, candidate = folders
     sides = f"baseline: {baseline}; candidate: {candidate}."
     try:
-        comparison = compare([folders[baseline]], [folders[candidate]])
+        comparison = compare_records(records[baseline], records[candidate])
     except UsageError as error:
         return Table("verdicts", COLUMNS, (), notes=(sides, f"Not compared: {error}"))
     rows = tuple({column.name: getattr(v, column.name) for column in COLUMNS} for v in comparison.verdicts)

@@ -117,12 +117,14 @@ class Samples:
     def measurements(self, metric: str, **tags: Scalar) -> Iterator[Measurement]:
         """Yield the times of a call under `metric`, and under `<metric>_…` the readings beside them.
 
-        All per call and in order. `calls` and `disturbed` are remarks about a figure, not part of its identity.
+        All per call and in order, with `tags`; how many calls a sample has and what disturbed it are remarks.
         """
 
-        def measured(suffix: str, unit: str, values: Iterable[float], better: Any = None, **on: Scalar) -> Measurement:
+        def measured(
+            suffix: str, unit: str, values: Iterable[float], better: Any = None, **remarks: Scalar
+        ) -> Measurement:
             return Measurement(
-                metric=metric + suffix, unit=unit, better=better, values=tuple(values), tags={**tags, **on}
+                metric=metric + suffix, unit=unit, better=better, values=tuple(values), tags=tags, remarks=remarks
             )
 
         disturbed = {"disturbed": self.remark} if self.remark else {}

@@ -88,7 +88,7 @@ class Training:
         taken = Samples(1, tuple(self.clock.stretches), (), True, Disturbance.since(self._counters))
         disturbed: dict[str, Scalar] = {"disturbed": taken.remark} if taken.remark else {}
         times = tuple(self.clock.step_times)
-        yield Measurement(metric="train.step_time", unit="s", better="lower", values=times, tags=disturbed)
+        yield Measurement(metric="train.step_time", unit="s", better="lower", values=times, remarks=disturbed)
         if taken.values:
             yield from taken.measurements("train.stretch")
         yield Measurement(metric="train.loss", unit="1", better="lower", values=tuple(self.losses))
@@ -180,25 +180,26 @@ class Training:
         return asked or self._evaluator.seconds + cost <= VALIDATION_SHARE * self.clock.seconds
 
     def _evaluate(self) -> Iterator[Measurement]:
-        where = {
+        where: dict[str, Scalar] = {
             "step": len(self.losses),
             "samples": self._samples,
             "seconds": self.clock.seconds,
             "epoch": self._samples / len(self._data.train_indices),
         }
         seen = len(self._right) * self._recipe.batch_size
-        yield single("train.train_accuracy", "fraction", self._train_accuracy(), "higher", **where, n=seen)
+        yield single("train.train_accuracy", "fraction", self._train_accuracy(), "higher", {**where, "n": seen})
         self._report()
         self._right.clear()
         yield from self._as_published(where)
         if not len(self._validation_indices) or not self._is_affordable():
             return
         outcome = self._evaluator(self._data.train, self._validation_indices)
-        yield single("train.validation_accuracy", "fraction", outcome.accuracy, "higher", **where, n=len(outcome))
+        remarks = {**where, "n": len(outcome)}
+        yield single("train.validation_accuracy", "fraction", outcome.accuracy, "higher", remarks)
         if self._target is not None and outcome.accuracy >= self._target:
             resolution = self.clock.seconds - self._last_point_s
-            tags = {"target": self._target, "n": len(outcome), "resolution_s": resolution}
-            yield single("train.time_to_target", "s", self.clock.seconds, "lower", **tags)
+            remarks = {"n": len(outcome), "resolution_s": resolution}
+            yield single("train.time_to_target", "s", self.clock.seconds, "lower", remarks, target=self._target)
             self._stopped, self._target = self._recipe.stop_at_target, None
         self._last_point_s = self.clock.seconds
 
@@ -207,15 +208,17 @@ class Training:
         if self._right_after:
             seen = len(self._right_after) * self._recipe.batch_size
             accuracy = sum(self._right_after) / seen
-            yield single("train.train_accuracy_after_step", "fraction", accuracy, "higher", **where, n=seen)
+            remarks = {**where, "n": seen}
+            yield single("train.train_accuracy_after_step", "fraction", accuracy, "higher", remarks)
             self._right_after.clear()
         if self._recipe.test_curve:
             readings = {"": self._data.normalize, "_raw": self._data.raw}
             for suffix, normalize in readings.items():
                 if normalize:
                     outcome = self._evaluator(self._data.test, self._test_indices, normalize=normalize)
-                    tags = {**where, "n": len(outcome)}
-                    yield single(f"train.epoch_test_accuracy{suffix}", "fraction", outcome.accuracy, "higher", **tags)
+                    remarks = {**where, "n": len(outcome)}
+                    metric = f"train.epoch_test_accuracy{suffix}"
+                    yield single(metric, "fraction", outcome.accuracy, "higher", remarks)
 
     def _is_affordable(self) -> bool:
         """Tell whether another validation leaves time for the test; the first one is always made."""

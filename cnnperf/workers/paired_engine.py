@@ -29,7 +29,7 @@ class Side:
 
     def __init__(self, arm: Arm, baton: Baton) -> None:
         from cnnperf.inference.samples import Inputs
-        from cnnperf.inference.source import loaded
+        from cnnperf.inference.source import loaded, source_of
 
         cell = arm.task.cell
         device = registry.find("devices", cell.device.name)(**cell.device.options)
@@ -39,7 +39,7 @@ class Side:
         self._baton = baton
         self._rest_s = REST_S if arm.task.waiting == "spin" else 0.0
         self._inputs = Inputs.of(bench)
-        self._engine = loaded(bench, arm.engine)
+        self._engine = loaded(source_of(bench), arm.engine)
         self._call: Callable[[], object] = lambda: None
         self.verbs = {"open": self._open, "settle": self._settle, "play": self._play}
 

@@ -15,7 +15,7 @@ from cnnperf.devices import Device
 from cnnperf.errors import DeviceError, in_words
 from cnnperf.ipc.channel import Line
 from cnnperf.machine.fingerprint import seen_here
-from cnnperf.record import Measurement, Record, Status
+from cnnperf.record import Artifact, Measurement, Record, Status, single
 from cnnperf.running.runner import Envelope
 
 
@@ -27,13 +27,13 @@ def run_task(envelope: Envelope, line: Line) -> Record:
     status: Status = "ok"
     error = None
     torch_name = "cpu"
-    artifacts: dict[str, str] = {}
+    left: dict[str, str] = {}
     try:
         device = registry.find("devices", task.cell.device.name)(**task.cell.device.options)
         torch_name = device.torch_name
         dataset = open_arrays(envelope.folder, task.data)
         needs = {record.task.stage: record for record in envelope.needs}
-        bench = Bench(task, device, dataset, envelope.run, line.progress, artifacts, needs)
+        bench = Bench(task, device, dataset, envelope.run, line.progress, left, needs)
         measurements += chosen(task.stage, device)
         measure = registry.find("stages", task.stage)
         # One by one: what a stage had measured before it failed is kept.
@@ -47,21 +47,24 @@ def run_task(envelope: Envelope, line: Line) -> Record:
     return Record(
         task=task,
         key=task.key,
+        nonce=envelope.nonce,
         machine=seen_here(envelope.machine, torch_name).model_copy(update={"threads": threads}),
         started=started.isoformat(timespec="milliseconds"),
         duration_s=time.monotonic() - start,
         status=status,
         error=error,
         measurements=tuple(measurements),
-        artifacts=artifacts,
+        artifacts={
+            kind: Artifact.of(envelope.run, path) for kind, path in left.items() if (envelope.run / path).exists()
+        },
     )
 
 
 def chosen(stage: str, device: Device) -> Iterator[Measurement]:
     """Yield which device of its kind a stage had, and how that was told to compute; nothing on the CPU."""
     if device.numerics is not None:
-        tags = {"label": device.label, **asdict(device.numerics)}
-        yield Measurement(metric=f"{stage}.device_index", unit="count", better=None, values=(device.index,), tags=tags)
+        remarks = {"label": device.label, **asdict(device.numerics)}
+        yield single(f"{stage}.device_index", "count", device.index, None, remarks)
 
 
 def main(_: str, descriptor: int) -> None:

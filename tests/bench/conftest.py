@@ -12,7 +12,7 @@ from cnnperf.bench import Bench
 from cnnperf.datasets import Roots
 from cnnperf.devices.cpu import acquire
 from cnnperf.machine.fingerprint import fingerprint
-from cnnperf.record import Record
+from cnnperf.record import Artifact, Record
 from cnnperf.task import Cell, Choice, Task
 
 
@@ -38,7 +38,7 @@ def exported(tmp_path: Path) -> Callable[[str], Bench]:
             started="",
             duration_s=0.0,
             status="ok",
-            artifacts=first.artifacts,
+            artifacts={kind: Artifact(path=path) for kind, path in first.artifacts.items()},
         )
         variant = task.model_copy(update={"stage": "infer", "variant": {"engine": "onnxruntime"}})
         return Bench(variant, acquire(), dataset, tmp_path, first.progress, {}, {"export": made})

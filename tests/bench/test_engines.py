@@ -17,7 +17,7 @@ from cnnperf.engines import Engine
 from cnnperf.inference.pairs import speedups
 from cnnperf.inference.samples import Inputs
 from cnnperf.inference.settings import Infer
-from cnnperf.inference.source import loaded
+from cnnperf.inference.source import loaded, source_of
 from cnnperf.inference.throughput import WARMUP_S
 from cnnperf.stats import SignedRanks
 from cnnperf.tables.engine_ranks import LEVEL
@@ -39,7 +39,7 @@ def bench(exported: Callable[[str], Bench]) -> Bench:
 @pytest.fixture(params=registry.names("engines"))
 def engine(request: pytest.FixtureRequest, bench: Bench) -> Engine:
     """Return each engine that there is a file of."""
-    return loaded(bench, Choice(name=request.param))
+    return loaded(source_of(bench), Choice(name=request.param))
 
 
 @pytest.mark.benchmark(group="engines, ResNet, one thread")
@@ -54,7 +54,7 @@ def test_engine(benchmark: BenchmarkFixture, bench: Bench, engine: Engine, batch
 def test_latency_is_that_of_a_loop_by_hand(benchmark: BenchmarkFixture, bench: Bench, batch_size: int) -> None:
     """Over the same session in one run, taking turns: the medians are within 3 % of each other."""
     benchmark.group = "infer.latency of onnxruntime ÷ a loop by hand, within 3 %"
-    made = loaded(bench, Choice(name="onnxruntime"))
+    made = loaded(source_of(bench), Choice(name="onnxruntime"))
     images = Inputs.of(bench).batch(batch_size)
     call, session = made.bind(images), made._session  # type: ignore[attr-defined]
     defaults = Infer()

@@ -56,7 +56,12 @@ def test_a_task_starts_about_as_fast_as_a_bare_script(benchmark: BenchmarkFixtur
 def _task_s(ready: Ready, folder: Path) -> float:
     assert ready.folder is not None
     envelope = Envelope(
-        task=ready.task, machine=fingerprint(), run=folder, folder=ready.folder, answer=folder / "answer.json"
+        task=ready.task,
+        machine=fingerprint(),
+        run=folder,
+        folder=ready.folder,
+        answer=folder / "answer.json",
+        nonce="0",
     )
     start = time.perf_counter()
     request = envelope.model_dump_json()

@@ -13,7 +13,7 @@ from cnnperf.bench import Bench
 from cnnperf.inference.parity import Parity
 from cnnperf.inference.samples import Golden, Inputs, read_values
 from cnnperf.inference.settings import Infer
-from cnnperf.inference.source import loaded
+from cnnperf.inference.source import loaded, source_of
 from cnnperf.task import Choice
 
 onnx = pytest.importorskip("onnx")
@@ -39,7 +39,7 @@ def test_a_changed_weight_is_seen(
         whole = file.read_bytes()
         for _ in range(TRIALS):
             change(file, share, dice)
-            engine = loaded(bench, Choice(name="onnxruntime"))
+            engine = loaded(source_of(bench), Choice(name="onnxruntime"))
             parity = Parity(engine, inputs, Golden.read(golden), read_values(layers), Infer().max_accuracy_drop)
             list(parity.measured((1, 2, 32)))
             seen.append(parity.fault is not None)

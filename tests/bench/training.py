@@ -134,7 +134,7 @@ def train_by_the_stage(dataset: Dataset, model: str, memory_format: str, batch_s
     clock_s = start = 0.0
     for found in measure(Bench(task, acquire(), dataset, folder, lambda **numbers: None), recipe):
         if found.metric == "train.train_accuracy":
-            seconds = float(found.tags["seconds"])
+            seconds = float(found.remarks["seconds"])
             say({"wall_s": perf_counter() - start, "clock_s": seconds - clock_s})
             clock_s = seconds
         if found.metric in ("train.warmup_seconds", "train.train_accuracy"):

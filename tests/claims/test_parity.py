@@ -76,7 +76,7 @@ def test_it_fails_for_another_provider_than_was_said(
     """The kernels' own provider is what counts."""
     record = engines.record("infer")
     said = tuple(
-        m.model_copy(update={"tags": {**m.tags, "provider": "CUDAExecutionProvider"}})
+        m.model_copy(update={"remarks": {**m.remarks, "provider": "CUDAExecutionProvider"}})
         if m.metric == "infer.threads"
         else m
         for m in record.measurements

@@ -33,7 +33,7 @@ def follow(*, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
     out = io.StringIO()
     screen = Screen(Console(file=out, force_terminal=terminal, width=100, color_system=None))
     accuracy = Measurement(
-        metric="train.test_accuracy", unit="fraction", better="higher", values=(0.9871,), tags={"n": 10_000}
+        metric="train.test_accuracy", unit="fraction", better="higher", values=(0.9871,), remarks={"n": 10_000}
     )
     with screen.shown():
         if terminal:

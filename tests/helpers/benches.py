@@ -12,8 +12,14 @@ import pytest
 from cnnperf.bench import Bench
 from cnnperf.datasets import Dataset
 from cnnperf.devices.cpu import acquire
+from cnnperf.record import Artifact
 from cnnperf.task import Cell, Choice, Provenance, Task
 from cnnperf.training.recipe import Recipe
+
+
+def left_by(bench: Bench) -> dict[str, Artifact]:
+    """Return what a stage left, as a record names it, but for the checksums: a test may alter the files."""
+    return {kind: Artifact(path=path) for kind, path in bench.artifacts.items()}
 
 
 @pytest.fixture(autouse=True)

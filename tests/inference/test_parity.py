@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benches import left_by
 from numpy.typing import NDArray
 
 from cnnperf.bench import Bench
@@ -18,7 +19,7 @@ from cnnperf.inference import exporting
 from cnnperf.inference.exporting import Export
 from cnnperf.inference.parity import CAP, Parity, spread
 from cnnperf.inference.samples import GOLDEN_IMAGES, LAYER_IMAGES, Golden, Inputs, LayerValue, read_values, save_values
-from cnnperf.inference.source import loaded
+from cnnperf.inference.source import loaded, source_of
 from cnnperf.record import Measurement, Record
 from cnnperf.stages import export as export_stage
 from cnnperf.stages.export import measure as export
@@ -89,6 +90,7 @@ def test_equal_logits_pass(held: Callable[..., Any], logits: NDArray[np.float64]
     """No image is of another class, and nothing is lost."""
     fault, measured = held(logits, logits)
     assert fault is None
+    assert (measured["infer.parity"].values, measured["infer.parity"].remarks) == ((1,), {})
     assert measured["infer.class_disagreements"].values == (0,)
     assert measured["infer.right_in_torch_only"].values == measured["infer.right_in_engine_only"].values == (0,)
 
@@ -100,7 +102,8 @@ def test_a_reference_that_is_wrong_judges_nothing(
     """An engine as near to it as ten times its own error is not ok."""
     dice = np.random.default_rng(1)
     of_torch, other = (logits + own * dice.normal(size=logits.shape) for _ in range(2))
-    fault, _ = held(other, of_torch, logits)
+    fault, measured = held(other, of_torch, logits)
+    assert (measured["infer.parity"].values, measured["infer.parity"].remarks) == ((0,), {"fault": fault})
     assert "parity failed at batch size 1: it cannot be judged, since torch's own logits in float32 lie" in fault
 
 
@@ -179,8 +182,8 @@ def test_a_layer_is_held_to_its_own_float32(
     fault, measured = held(logits, logits, layers={"conv": LayerValue(exact, own)}, before={"conv": found})
     assert measured["infer.layer_error_to_float64"].values[0] == pytest.approx(error, rel=0.2)
     assert (
-        measured["infer.layer_error_to_float64"].tags["at"],
-        measured["infer.layer_error_to_float64"].tags["n"],
+        measured["infer.layer_error_to_float64"].remarks["at"],
+        measured["infer.layer_error_to_float64"].remarks["n"],
     ) == (
         "conv",
         1,
@@ -219,7 +222,7 @@ def exported(bench: Make, trained: Callable[..., Record]) -> Callable[..., Bench
             cell = first.task.cell.model_copy(update={"model": Choice(name=str(file))})
             first = replace(first, task=first.task.model_copy(update={"cell": cell, "stage": "export"}))
         list(export(first, Export()))
-        record = trained().model_copy(update={"task": first.task, "artifacts": dict(first.artifacts)})
+        record = trained().model_copy(update={"task": first.task, "artifacts": left_by(first)})
         task = first.task.model_copy(update={"stage": "infer", "variant": {"engine": "onnxruntime"}})
         return replace(first, task=task, artifacts={}, needs={"export": record})
 
@@ -257,7 +260,7 @@ def larger(path: Path, share: float) -> None:
 def test_values_are_those_of_the_engine_as_it_runs(exported: Callable[..., Bench], optimization: str) -> None:
     """The logits are the same to the last bit, and each value is the exported graph's, whatever was fused."""
     made = exported()
-    engine = loaded(made, Choice.model_validate({"name": "onnxruntime", "optimization": optimization}))
+    engine = loaded(source_of(made), Choice.model_validate({"name": "onnxruntime", "optimization": optimization}))
     inputs, path = Inputs.of(made), made.found("layers")
     assert path
     layers = read_values(path)
@@ -296,12 +299,16 @@ def test_an_export_that_is_not_the_network_is_no_export(
 
     monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(export_stage, "export", spoiled)
-    with pytest.raises(StageError, match="the exported network is not torch's: in float64 their logits lie"):
-        list(export(bench(model), Export()))
+    found: list[Measurement] = []
+    with pytest.raises(StageError, match="the exported network is not torch's: in float64 their logits lie") as caught:
+        found.extend(export(bench(model), Export()))
+    assert (found[-1].metric, found[-1].values) == ("export.parity", (0,))
+    assert found[-1].remarks == {"fault": str(caught.value)}
 
 
 def test_an_export_tells_how_near_it_is(bench: Make) -> None:
     """A dense layer's to the last digits, batch norm's to float32's."""
     for model, close in (("dense", 1e-12), ("convolutional", 1e-6)):
-        (error,) = [m for m in export(bench(model), Export()) if m.metric == "export.error_to_float64"]
-        assert error.values[0] < close
+        found = {m.metric: m.values[0] for m in export(bench(model), Export())}
+        assert found["export.error_to_float64"] < close
+        assert found["export.parity"] == 1

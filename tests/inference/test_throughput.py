@@ -52,7 +52,7 @@ def search(bench: Callable[..., Bench], engine: Any, settings: Infer = QUICK) ->
 def bound(found: list[Any]) -> tuple[float, str]:
     """Return where a search ended, and why."""
     (ended,) = [m for m in found if m.metric == "infer.largest_batch_size"]
-    return ended.values[0], ended.tags["bound"]
+    return ended.values[0], ended.remarks["bound"]
 
 
 def test_the_search_ends_where_throughput_stops_rising(bench: Callable[..., Bench]) -> None:

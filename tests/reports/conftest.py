@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cnnperf import record
-from cnnperf.record import Measurement, Record
+from cnnperf.record import Measurement, Record, single
 from cnnperf.tables.report import report_of
 from cnnperf.tables.table import Report
 
@@ -35,9 +35,9 @@ def report(tmp_path: Path, trained: Callable[..., Record]) -> Report:
         return Measurement(metric=f"train.{metric}", unit=unit, better="lower", values=(value,))
 
     def point(step: int, value: float) -> Measurement:
-        tags = {"step": step, "samples": 128 * step, "seconds": step / 4, "epoch": step / 351, "n": 2000}
+        place = {"step": step, "samples": 128 * step, "seconds": step / 4, "epoch": step / 351, "n": 2000}
         name = "train.validation_accuracy"
-        return Measurement(metric=name, unit="fraction", better="higher", values=(value,), tags=tags)
+        return single(name, "fraction", value, "higher", place)
 
     loss = Measurement(metric="train.loss", unit="1", better="lower", values=(2.5, 2.0, 1.75, 1.5))
     common = [loss, once("seconds", "s", 60.125), once("steps", "count", 4), point(2, 0.25), point(4, 0.625)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnnperf import record as store
-from cnnperf.record import Measurement, Record
+from cnnperf.record import PARITY, Artifact, Measurement, Record
 from cnnperf.roofline import MEMORY_PROBE
 from cnnperf.task import Task
 
@@ -24,10 +24,17 @@ POINTS = 20
 BATCH = 32
 
 
-def m(metric: str, unit: str, *values: float, better: str | None = "lower", **tags: Any) -> Measurement:
+def m(
+    metric: str,
+    unit: str,
+    *values: float,
+    better: str | None = "lower",
+    remarks: Mapping[str, Any] = {},
+    **tags: Any,
+) -> Measurement:
     """Make a measurement."""
     return Measurement.model_validate(
-        {"metric": metric, "unit": unit, "better": better, "values": values, "tags": tags}
+        {"metric": metric, "unit": unit, "better": better, "values": values, "tags": tags, "remarks": remarks}
     )
 
 
@@ -72,7 +79,7 @@ def _training(
             m("train.peak_above_start_bytes", "bytes", 2**25 + 1024 * index),
             m(
                 "train.confusion", "count", *counts.ravel().tolist(), better=None,
-                num_classes=10, rows="label", columns="prediction", n=10_000, images="all",
+                num_classes=10, rows="label", columns="prediction", remarks={"n": 10_000, "images": "all"},
             ),
         ],
     )  # fmt: skip
@@ -87,7 +94,7 @@ def _training(
         probability=rng.uniform(0.3, 1, 50).astype(np.float32),
         classes=np.array(CLASSES),
     )
-    return base.model_copy(update={"artifacts": {"examples": path}})
+    return base.model_copy(update={"artifacts": {"examples": Artifact(path=path)}})
 
 
 def _curve(index: int, accuracy: float) -> Iterator[Measurement]:
@@ -95,9 +102,9 @@ def _curve(index: int, accuracy: float) -> Iterator[Measurement]:
         step = 500 * point // POINTS
         on = {"step": step, "samples": 128 * step, "seconds": 3.1 * point, "epoch": step / 351, "n": 2000}
         reached = accuracy * (1 - 0.7**point)
-        yield m("train.validation_accuracy", "fraction", reached, better="higher", **on)
+        yield m("train.validation_accuracy", "fraction", reached, better="higher", remarks=on)
         if index:  # One network was asked for less.
-            yield m("train.train_accuracy", "fraction", reached + 0.01, better="higher", **on)
+            yield m("train.train_accuracy", "fraction", reached + 0.01, better="higher", remarks=on)
 
 
 def _staged(
@@ -115,17 +122,16 @@ def _profile(mode: str, index: int) -> tuple[Measurement, ...]:
     measured = [
         m("profile.probe_flops_per_s", "FLOP/s", 9e10, 1e11, better=None, probe="matmul 1024"),
         m("profile.probe_bytes_per_s", "bytes/s", 1e10, better=None, probe=MEMORY_PROBE),
-        m("profile.parameters", "count", 60_000, better=None, weights="trained", **on),
+        m("profile.parameters", "count", 60_000, better=None, remarks={"weights": "trained"}, **on),
         m("profile.step_seconds", "s", 0.05 + index / 1000, **on),
         m("profile.instrumented_step_seconds", "s", 0.06, **on),
-        m("profile.peak_above_start_bytes", "bytes", 2**24, at="conv2 backward", **on),
+        m("profile.peak_above_start_bytes", "bytes", 2**24, remarks={"at": "conv2 backward"}, **on),
         m("profile.seconds", "s", 0.002, layer="(data)", **on),
     ]
     for order, layer in enumerate(LAYERS):
         where = {"layer": layer, **on}
-        measured.append(
-            m("profile.calls", "count", 1, better=None, order=order, type="Conv2d", outputs="32×8×14×14", **where)
-        )
+        described = {"order": order, "type": "Conv2d", "outputs": "32×8×14×14"}
+        measured.append(m("profile.calls", "count", 1, better=None, remarks=described, **where))
         measured.append(m("profile.saved_bytes", "bytes", 4096 * (order + 1), **where))
         for direction in directions:
             measured.append(m(f"profile.{direction}_seconds", "s", 0.001 * (order + 1) + index / 9000, **where))
@@ -136,16 +142,18 @@ def _profile(mode: str, index: int) -> tuple[Measurement, ...]:
 
 def _inference(engine: str, index: int, rng: np.random.Generator) -> tuple[Measurement, ...]:
     speed = 1.0 if engine == "torch" else 0.6
+    tested = {"n": 2000, "images": "subset"}
     measured = [
-        m("infer.test_accuracy", "fraction", 0.5 + index / 20, better="higher", engine=engine, n=2000, images="subset"),
-        m("infer.accuracy_drop", "1", 0.0, engine=engine, n=2000, images="subset"),
+        m("infer.test_accuracy", "fraction", 0.5 + index / 20, better="higher", remarks=tested, engine=engine),
+        m("infer.accuracy_drop", "1", 0.0, remarks=tested, engine=engine),
+        m(PARITY, "1", 1.0, better=None, engine=engine),
         m("infer.peak_bytes", "bytes", 2**29 + 2**24 * index, better=None, engine=engine),
     ]
     for size in (1, 8, BATCH):
         on = {"engine": engine, "batch_size": size}
         disturbed = {"disturbed": "2 % of samples lost the CPU for > 1 ms"} if size == 8 else {}
         calls = speed * (index + 1) * 1e-3 * size**0.6 * rng.uniform(1, 1.1, 64)
-        measured.append(m("infer.latency", "s", *calls, **on, **disturbed))
+        measured.append(m("infer.latency", "s", *calls, remarks=disturbed, **on))
         measured.append(m("infer.error_to_float64", "1", 1e-7, **on))
         if engine != "torch":
             measured.append(m("infer.speedup", "1", *rng.uniform(1.5, 1.7, 6), better="higher", **on))

@@ -26,7 +26,7 @@ from cnnperf import record
 from cnnperf.errors import UsageError
 from cnnperf.profiling.hooks import Hooks
 from cnnperf.profiling.trace import write_trace
-from cnnperf.record import Measurement, Record
+from cnnperf.record import Artifact, Measurement, Record, single
 from cnnperf.reports._tensorboard import BORDER, CAPTION, SCALE, grid, write
 
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -55,10 +55,8 @@ def run(tmp_path: Path, trained: Callable[..., Record], profiled: Record, trace:
     """Return a run folder with a training and a profile."""
 
     def point(step: int, value: float) -> Measurement:
-        tags = {"step": step, "samples": step, "seconds": step / 4, "epoch": 0.1, "n": 2000}
-        return Measurement(
-            metric="train.validation_accuracy", unit="fraction", better="higher", values=(value,), tags=tags
-        )
+        place = {"step": step, "samples": step, "seconds": step / 4, "epoch": 0.1, "n": 2000}
+        return single("train.validation_accuracy", "fraction", value, "higher", place)
 
     folder = tmp_path / "suite" / "run"
     folder.mkdir(parents=True)
@@ -67,9 +65,9 @@ def run(tmp_path: Path, trained: Callable[..., Record], profiled: Record, trace:
     np.savez(examples, image=images, label=LABELS, prediction=PREDICTIONS, probability=np.zeros(4))
     loss = Measurement(metric="train.loss", unit="1", better="lower", values=(2.5, 2.0, 1.75, 1.5))
     training = trained(measured=[loss, point(2, 0.25), point(4, 0.5)])
-    record.append(folder, training.model_copy(update={"artifacts": {"examples": examples.name}}))
+    record.append(folder, training.model_copy(update={"artifacts": {"examples": Artifact(path=examples.name)}}))
     (folder / trace.name).write_bytes(trace.read_bytes())
-    record.append(folder, profiled.model_copy(update={"artifacts": {"trace_2": trace.name}}))
+    record.append(folder, profiled.model_copy(update={"artifacts": {"trace_2": Artifact(path=trace.name)}}))
     return folder
 
 

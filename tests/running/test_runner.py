@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ from cnnperf.errors import RunError, StoreError, UsageError
 from cnnperf.ipc.process import WorkerProcess
 from cnnperf.record import Record
 from cnnperf.running.preflight import Ready, Request, prepare
-from cnnperf.running.runner import Envelope, Unwatched, execute, folder_to_make, new_folder, pending
+from cnnperf.running.runner import Envelope, Run, Unwatched, execute, folder_to_make, left_in, new_folder, pending
 from cnnperf.suite import Suite, parse
 
 DATA = {"name": "synthetic", "shape": [1, 28, 28], "train": 600, "test": 200}
@@ -60,11 +61,13 @@ def test_a_run_leaves_records_weights_and_logs(tmp_path: Path) -> None:
         assert record.status == "ok", record.error
         assert store.read(run)[-1] == record
         assert len(store.read(run)) == count
-        assert (run / record.artifacts["weights"]).is_file()
+        weights = record.artifacts["weights"]
+        assert weights.sha256 == hashlib.sha256((run / weights.path).read_bytes()).hexdigest()
         assert record.task.data is not None
         assert record.task.data.name == "synthetic"
         assert record.task.settings["lr"] > 0  # the model's recipe, filled in
     assert [record.task.seed for record in store.read(run)] == [0, 1]
+    assert len({record.nonce for record in store.read(run)} - {None}) == 2
     assert len(list((run / "logs").glob("*.log"))) == 2
     assert not list((run / "logs").glob("*.json"))
 
@@ -170,7 +173,7 @@ def test_a_process_that_is_killed_bounds_the_search_for_a_batch_size(tmp_path: P
     assert record.status == "ok", record.error
     assert [m.tags["batch_size"] for m in record.find("infer.latency")] == [1, 2, 4]
     (largest,) = record.find("infer.largest_batch_size")
-    assert (largest.values, largest.tags["bound"]) == ((4,), "memory")
+    assert (largest.values, largest.remarks["bound"]) == ((4,), "memory")
     assert [m.tags["batch_size"] for m in record.find("infer.error_to_float64")] == [1, 2, 4]
     assert len(record.find("infer.peak_bytes")) == 1
     assert not store.kept_file(tmp_path, record.task).exists()
@@ -203,18 +206,76 @@ def test_a_task_whose_need_failed_is_skipped_with_that_reason(tmp_path: Path) ->
     assert (first.status, second.status) == ("ok", "ok")
 
 
+class Silent(Worker):
+    """A worker that ends at once, and well, without an answer."""
+
+    def _work(self) -> None:
+        self._log.touch()
+
+
+@pytest.mark.usefixtures("_here")
+def test_an_answer_that_another_attempt_left_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash of the parent leaves one; its nonce tells it from the answer to this attempt."""
+    [task] = ready("lenet")
+    [first] = execute([task], tmp_path / "first", Unwatched())
+    (tmp_path / "second" / "logs").mkdir(parents=True)
+    [log] = (tmp_path / "first" / "logs").glob("*.log")
+    stale = tmp_path / "second" / "logs" / log.with_suffix(".json").name
+    stale.write_text(first.model_dump_json(by_alias=True))
+    monkeypatch.setattr("cnnperf.running.runner.WorkerProcess", Silent)
+    [second] = execute([task], tmp_path / "second", Unwatched())
+    assert (second.status, second.error) == ("failed", "the process ended without an answer")
+    assert second.measurements == ()
+    assert second.nonce not in (None, first.nonce)
+    assert not stale.exists()
+
+
+@pytest.mark.usefixtures("_here")
+def test_an_artifact_that_changed_is_not_measured(tmp_path: Path) -> None:
+    """Weights that are no longer those of the training fail the stage that reads them, in a sentence."""
+    infer = {"engines": ["torch"], "batch_sizes": [1], "samples": 11, "seconds": 0.0, "pairs": 0}
+    training, inference = ready("lenet", stages=["train", "infer"], infer=infer)
+    [trained] = execute([training], tmp_path, Unwatched())
+    weights = tmp_path / trained.artifacts["weights"].path
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    [record] = execute([inference], tmp_path, Unwatched())
+    assert record.status == "failed"
+    assert record.error is not None
+    assert record.error.startswith(f"{weights}: its content has changed since its task wrote it (sha256 ")
+
+
+@pytest.mark.usefixtures("_here")
+def test_the_records_of_a_folder_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the folder is opened; then they are kept, and are what a reader would find."""
+    tasks = ready("lenet", {"name": "lenet", "pool": "max"})
+    list(execute(tasks[:1], tmp_path, Unwatched()))
+    read, count = store.read, [0]
+
+    def counting(run: Path) -> tuple[Record, ...]:
+        count[0] += 1
+        return read(run)
+
+    monkeypatch.setattr(store, "read", counting)
+    with Run(tmp_path) as run:
+        assert [ready.task.key for ready in pending(tasks, run.left)] == [tasks[1].task.key]
+        list(run.execute(tasks, Unwatched()))
+        assert pending(tasks, run.left) == ()
+    assert count == [1]
+    assert run.records == read(tmp_path)
+
+
 @pytest.mark.usefixtures("_here")
 def test_resume_runs_what_is_missing_failed_or_changed(tmp_path: Path) -> None:
     """Ok and unchanged is not run again; everything else is."""
     tasks = ready("lenet", {"name": "lenet", "pool": "max"})
     run = tmp_path / "run"
-    assert len(pending(tasks, run)) == 2
+    assert len(pending(tasks, left_in(run))) == 2
     [first, _] = execute(tasks, run, Unwatched())
-    assert pending(tasks, run) == ()
+    assert pending(tasks, left_in(run)) == ()
     store.append(run, first.model_copy(update={"status": "failed"}))
-    assert [task.task.key for task in pending(tasks, run)] == [first.key]
+    assert [task.task.key for task in pending(tasks, left_in(run))] == [first.key]
     changed = ready("lenet", {"name": "lenet", "pool": "max"}, train=TRAIN | {"steps": 5})
-    assert len(pending(changed, run)) == 2
+    assert len(pending(changed, left_in(run))) == 2
     assert list(execute(tasks[1:], run, Unwatched())) == []
 
 

@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+from benches import left_by
 
 from cnnperf import registry
 from cnnperf.bench import Bench
@@ -19,7 +20,7 @@ from cnnperf.datasets import Roots
 from cnnperf.inference.exporting import Export
 from cnnperf.inference.parity import Parity
 from cnnperf.inference.samples import Golden, Inputs, read_values
-from cnnperf.inference.source import loaded
+from cnnperf.inference.source import loaded, source_of
 from cnnperf.record import Record
 from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import Infer
@@ -71,7 +72,7 @@ def test_a_network_is_the_same_in_onnxruntime(
     cell = first.task.cell.model_copy(update={"model": model})
     first = replace(first, task=first.task.model_copy(update={"cell": cell, "stage": "export"}))
     list(export(first, Export(test_images=64)))
-    record = trained().model_copy(update={"task": first.task, "artifacts": dict(first.artifacts)})
+    record = trained().model_copy(update={"task": first.task, "artifacts": left_by(first)})
     task = first.task.model_copy(update={"stage": "infer", "variant": {"engine": "onnxruntime"}})
     second = replace(first, task=task, artifacts={}, needs={"export": record})
     found = list(infer(second, SETTINGS))
@@ -82,9 +83,9 @@ def test_a_network_is_the_same_in_onnxruntime(
     assert golden
     assert layers
     for optimization in ("disabled", "basic", "extended", "all"):
-        engine = loaded(second, Choice(name="onnxruntime", options={"optimization": optimization}))
+        engine = loaded(source_of(second), Choice(name="onnxruntime", options={"optimization": optimization}))
         parity = Parity(engine, Inputs.of(second), Golden.read(golden), read_values(layers), 0.0)
         held = {m.metric: m for m in parity.measured((1, 7, 64))}
         assert parity.fault is None
         assert held["infer.class_disagreements"].values == (0,)
-        assert held["infer.layer_error_to_float64"].tags["n"] >= 3
+        assert held["infer.layer_error_to_float64"].remarks["n"] >= 3

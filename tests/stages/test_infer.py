@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benches import left_by
 from in_process import workers_here
 from processes import completed
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ from cnnperf.devices._driver import Gpu
 from cnnperf.devices.cuda import Cuda
 from cnnperf.duet.schedule import Conditions
 from cnnperf.duet.turns import Taken
+from cnnperf.engines import Source
 from cnnperf.engines.onnxruntime import load as load_onnxruntime
 from cnnperf.errors import EngineError, StageError, UsageError
 from cnnperf.inference.exporting import Export, checked, sources
@@ -58,7 +60,7 @@ def exported(bench: Make, trained: Callable[..., Record]) -> Callable[..., Bench
     def make(engine: str = "onnxruntime", model: str = "convolutional") -> Bench:
         first = bench(model)
         list(export(first, Export()))
-        record = trained().model_copy(update={"task": first.task, "artifacts": dict(first.artifacts)})
+        record = trained().model_copy(update={"task": first.task, "artifacts": left_by(first)})
         task = first.task.model_copy(update={"stage": "infer", "variant": {"engine": engine}})
         return replace(first, task=task, artifacts={}, needs={"export": record})
 
@@ -101,6 +103,7 @@ def test_weights_beside_a_large_file_are_counted(
     file = made.found("onnx")
     assert file is not None
     weights = file.with_name(f"{file.name}.data")
+    assert made.found("onnx_data") == weights
     size = file.stat().st_size + weights.stat().st_size
     assert [m.values for m in checked(file) if m.metric == "export.file_bytes"] == [(size,)]
     found = infer(made, QUICK.model_copy(update={"batch_sizes": (1,)}))
@@ -162,7 +165,7 @@ def test_loading_imports_nothing_while_it_is_timed(
         course.append("clock")
         return 0.0
 
-    def load_timed(bench: Bench, choice: Choice) -> Any:
+    def load_timed(source: Source, choice: Choice) -> Any:
         course.append(f"load {choice}")
         raise EngineError("enough")
 
@@ -205,14 +208,14 @@ def test_an_engine_is_timed_and_held_to_torch(exported: Callable[..., Bench], en
             assert abs(span - 1) > 0.01, "else the maximum could be the relative error itself"
     (agreement,) = named(found, "infer.top1_agreement")
     assert agreement.values[0] > 0.9
-    assert agreement.tags["n"] == 200
+    assert agreement.remarks["n"] == 200
 
 
 def test_fewer_test_images_are_classified_where_the_suite_says_so(exported: Callable[..., Bench]) -> None:
     """Those of a smaller choice are the first of a larger one, and the number is told."""
     found = list(infer(exported(), QUICK.model_copy(update={"test_images": 40})))
-    assert named(found, "infer.test_accuracy")[0].tags["n"] == 40
-    assert named(found, "infer.test_accuracy")[0].tags["images"] == "subset"
+    assert named(found, "infer.test_accuracy")[0].remarks["n"] == 40
+    assert named(found, "infer.test_accuracy")[0].remarks["images"] == "subset"
 
 
 def test_layers_of_onnxruntime_are_those_of_torch(exported: Callable[..., Bench]) -> None:
@@ -223,7 +226,7 @@ def test_layers_of_onnxruntime_are_those_of_torch(exported: Callable[..., Bench]
     nodes = named(found, "infer.node_time")
     assert all(len(node.values) == 20 for node in nodes)
     made = exported("torch")
-    known = dict(loaded(made, Choice(name="torch")).model.named_modules())  # type: ignore[attr-defined]
+    known = dict(loaded(source_of(made), Choice(name="torch")).model.named_modules())  # type: ignore[attr-defined]
     assert {part for node in nodes for part in str(node.tags["layer"]).split("+")} <= {*known, "(network)"}
 
 
@@ -236,6 +239,9 @@ def test_one_changed_weight_is_a_failed_parity_with_its_figures(exported: Callab
     found: list[Measurement] = []
     with pytest.raises(StageError, match=r"onnxruntime: parity failed at batch size 1: its logits lie"):
         found.extend(infer(made, QUICK))
+    (verdict,) = named(found, "infer.parity", engine="onnxruntime")
+    assert verdict.values == (0,)
+    assert str(verdict.remarks["fault"]).startswith("parity failed at batch size 1: its logits lie")
     assert named(found, "infer.error_to_float64", batch_size=64)[0].values[0] > 1e-4
     assert named(found, "infer.latency", batch_size=64)
 
@@ -264,6 +270,7 @@ def test_output_that_is_not_finite_is_refused(exported: Callable[..., Bench]) ->
     found: list[Measurement] = []
     with pytest.raises(StageError, match="onnxruntime: parity failed: its output is not finite"):
         found.extend(infer(made, QUICK))
+    assert named(found, "infer.parity")[0].values == (0,)
     assert named(found, "infer.latency", batch_size=64)
 
 
@@ -353,7 +360,7 @@ def test_options_of_an_engine_reach_it(exported: Callable[..., Bench]) -> None:
     assert (of_torch["engine"], variant["engine"]) == ("torch", "onnxruntime[optimization=disabled]")
     made = exported(str(variant["engine"]))
     (facts,) = named(infer(made, settings), "infer.threads")
-    assert (facts.tags["optimization"], facts.tags["waiting"]) == ("disabled", DEFAULT_WAITING)
+    assert (facts.remarks["optimization"], facts.remarks["waiting"]) == ("disabled", DEFAULT_WAITING)
 
 
 @pytest.mark.parametrize(
@@ -432,7 +439,7 @@ def test_auto_doubles_the_batch_and_parity_is_held_at_the_largest(
     assert sizes[-1] > COMMON_BATCH_SIZE, "else the next tells nothing"
     assert [m.tags["batch_size"] for m in named(found, "infer.error_to_float64")] == [1, 2, sizes[-1]]
     (largest,) = named(found, "infer.largest_batch_size")
-    assert (largest.values, largest.tags["bound"]) == ((128,), "limit of 128")
+    assert (largest.values, largest.remarks["bound"]) == ((128,), "limit of 128")
 
 
 THREADS = "infer.threads"
@@ -455,7 +462,7 @@ def test_a_run_compares_engines_in_pairs_of_processes(tmp_path: Path) -> None:
     for record in (train, out, of_torch, of_runtime):
         assert record.status == "ok", record.error
     threads, others = (
-        [m.values[0], m.tags["interop_threads"]] for r in (of_torch, of_runtime) for m in r.find(THREADS)
+        [m.values[0], m.remarks["interop_threads"]] for r in (of_torch, of_runtime) for m in r.find(THREADS)
     )
     assert threads == others == [1, 1]
     assert of_torch.task.needs == (train.key,)
@@ -466,7 +473,7 @@ def test_a_run_compares_engines_in_pairs_of_processes(tmp_path: Path) -> None:
         of_runtime.find("infer.pair_seconds", batch_size=8, pair=0, side=side)[0].values
         for side in ("baseline", "candidate")
     )
-    assert len(one) == len(other) == speedup.tags["pairs"]
+    assert len(one) == len(other) == speedup.remarks["pairs"]
     assert speedup.values[0] == pytest.approx(np.exp(np.median(np.log(np.divide(one, other)))))
     assert not of_torch.find("infer.speedup")
     assert of_torch.find("infer.test_accuracy")[0].values == of_runtime.find("infer.torch_test_accuracy")[0].values
@@ -482,8 +489,8 @@ def test_a_speed_up_says_how_many_of_its_pairs_were_never_steady(unsteady: int) 
     restless = calm.model_copy(update={"steady": False})
     played = [Played((calm, restless))] * unsteady + [Played((calm, calm))]
     *seconds, speedup = measured(played, Conditions(calls=2, call_s=0.01, pairs=12, warmup=3), {"engine": "other"})
-    assert speedup.tags.get("unsteady_pairs", 0) == unsteady
-    assert ("unsteady_pairs" in speedup.tags) == bool(unsteady)
+    assert speedup.remarks.get("unsteady_pairs", 0) == unsteady
+    assert ("unsteady_pairs" in speedup.remarks) == bool(unsteady)
     assert {m.values for m in seconds} == {(0.01,) * 12}
     assert len(seconds) == 2 * len(played)
 

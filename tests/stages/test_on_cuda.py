@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benches import left_by
 from fake_cuda import numerics_kept
 from processes import completed
 
@@ -65,7 +66,7 @@ def exported(on_cuda: Make, trained: Callable[..., Record]) -> Make:
     def make(engine: str, **options: Any) -> Bench:
         first = on_cuda(**options)
         list(export(first, Export(test_images=50)))
-        record = trained().model_copy(update={"task": first.task, "artifacts": dict(first.artifacts)})
+        record = trained().model_copy(update={"task": first.task, "artifacts": left_by(first)})
         task = first.task.model_copy(update={"stage": "infer", "variant": {"engine": engine}})
         return replace(first, task=task, artifacts={}, needs={"export": record})
 
@@ -104,7 +105,7 @@ def test_a_profile_s_layers_add_up(on_cuda: Make, mode: str) -> None:
     """To the steps with hooks; these cost time, and those without are laps."""
     found = list(profile.measure(on_cuda(), Profile.resolve(TRAINING, {"samples": 3, "mode": mode}, {})))
     [plain], [hooked] = (named(found, f"profile.{kind}step_seconds") for kind in ("", "instrumented_"))
-    assert plain.tags["calls"] > 1
+    assert plain.remarks["calls"] > 1
     kinds = ("profile.forward_seconds", "profile.backward_seconds", "profile.seconds")
     parts = sum(median(m.values) for m in found if m.metric in kinds)
     assert 0.5 * median(plain.values) < parts < 1.1 * median(hooked.values)
@@ -134,7 +135,7 @@ def test_an_engine_computes_what_torch_computes(exported: Make, engine: str, all
     except EngineError as error:
         pytest.skip(str(error))
     [facts] = named(found, "infer.threads")
-    assert facts.tags["tf32"] is allowed
+    assert facts.remarks["tf32"] is allowed
     assert named(found, "infer.top1_agreement")[0].values[0] > 0.95
     assert bool(named(found, "infer.peak_bytes")) == (engine == "torch")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from benches import left_by
 from fake_cuda import BLOCK, INDEX, FakeCuda, installed
 from processes import completed
 from torch import Tensor, nn
@@ -207,7 +208,7 @@ def test_a_profile_s_plain_steps_are_queued_as_a_training_s(
         found = list(profile.measure(made, settings))
     waits = gpu.timeline.waits - waits
     [steps], [cpus] = named(found, "profile.step_seconds"), named(found, "profile.step_seconds_cpu")
-    calls = int(steps.tags["calls"])
+    calls = int(steps.remarks["calls"])
     assert calls * steps.values[0] >= passes.LAP_S
     assert waits < 3 * calls
     assert cpus.values == pytest.approx(steps.values, rel=0.01)
@@ -263,7 +264,7 @@ def test_float32_is_probed_in_tf32_apart(monkeypatch: pytest.MonkeyPatch, allowe
     assert list(dict.fromkeys(seen)) == [(allowed, allowed), (not allowed, not allowed)]
     other = "fp32" if allowed else "tf32"
     ceilings, others = named(found, "profile.probe_flops_per_s"), named(found, f"profile.{other}_probe_flops_per_s")
-    assert {m.tags["precision"] for m in ceilings} == {"tf32" if allowed else "fp32"}
+    assert {m.remarks["precision"] for m in ceilings} == {"tf32" if allowed else "fp32"}
     assert [m.tags["probe"] for m in others] == [m.tags["probe"] for m in ceilings]
 
 
@@ -398,7 +399,7 @@ def test_onnxruntime_on_cuda_needs_no_torch(bench: MakeBench, trained: Callable[
     pytest.importorskip("onnx")
     made = bench()
     list(export(made, Export(test_images=50)))
-    record = trained().model_copy(update={"task": made.task, "artifacts": dict(made.artifacts)})
+    record = trained().model_copy(update={"task": made.task, "artifacts": left_by(made)})
     (tmp_path / "record.json").write_text(record.model_dump_json(by_alias=True))
     (tmp_path / "dataset").write_bytes(pickle.dumps(made.dataset))
     arguments = [str(made.run), str(tmp_path / "record.json"), str(tmp_path / "dataset")]

@@ -25,7 +25,7 @@ from cnnperf.profiling import passes, probes
 from cnnperf.profiling.settings import Profile
 from cnnperf.profiling.step import restored
 from cnnperf.profiling.trace import Marker
-from cnnperf.record import Measurement, Record
+from cnnperf.record import Artifact, Measurement, Record
 from cnnperf.roofline import MEMORY_PROBE
 from cnnperf.stages.profile import measure
 from cnnperf.timing import sampling
@@ -58,15 +58,14 @@ def test_a_training_step_is_laid_open(bench: MakeBench) -> None:
     found = list(measure(made, settings()))
     layers = [str(i) for i in range(8)]
     assert list(of(found, "calls")) == layers
-    assert of(found, "calls")["0"].tags == {
+    calls = of(found, "calls")["0"]
+    assert calls.tags == {"layer": "0", "batch_size": 32, "mode": "train"}
+    assert calls.remarks == {
         "order": 0,
         "type": "Conv2d",
         "inputs": "32×1×28×28",
         "outputs": "32×8×14×14",
         "dtype": "float32",
-        "layer": "0",
-        "batch_size": 32,
-        "mode": "train",
     }
     for direction in ("forward", "backward"):
         times = of(found, f"{direction}_seconds")
@@ -78,7 +77,7 @@ def test_a_training_step_is_laid_open(bench: MakeBench) -> None:
     assert of(found, "gradient_bytes")["0"].values == of(found, "optimizer_state_bytes")["0"].values
     assert of(found, "saved_bytes")["2"].values == (32 * 8 * 14 * 14 * 4,)
     assert of(found, "peak_above_start_bytes")[None].values[0] > 32 * 8 * 14 * 14 * 4
-    assert of(found, "parameters")[None].tags["weights"] == "fresh"
+    assert of(found, "parameters")[None].remarks["weights"] == "fresh"
     assert len(of(found, "step_seconds")[None].values) == len(of(found, "instrumented_step_seconds")[None].values) == 2
 
 
@@ -93,14 +92,14 @@ def test_steps_tell_what_they_stand_on(bench: MakeBench, monkeypatch: pytest.Mon
         assert len(of(found, quantity)[None].values) == 2
     assert sum(of(found, "step_seconds_cpu")[None].values) > 0
     assert of(found, "step_seconds_load")[None].tags == {"batch_size": 32, "mode": mode}
-    assert str(of(found, "step_seconds")[None].tags["disturbed"]).startswith("100 % of samples lost the CPU")
+    assert str(of(found, "step_seconds")[None].remarks["disturbed"]).startswith("100 % of samples lost the CPU")
 
 
 def test_steps_count_once_they_are_steady(bench: MakeBench) -> None:
     """The warm-up is kept, and says whether it ended in a steady state or at its bound."""
     [warmup] = of(list(measure(bench(), settings())), "step_seconds_warmup").values()
     assert 2 * sampling.SPAN <= len(warmup.values) <= passes.WARMUP_STEPS
-    assert warmup.tags["steady"] is sampling.is_steady(warmup.values)
+    assert warmup.remarks["steady"] is sampling.is_steady(warmup.values)
 
 
 def test_steps_that_never_became_steady_say_so(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +107,8 @@ def test_steps_that_never_became_steady_say_so(bench: MakeBench, monkeypatch: py
     monkeypatch.setattr(passes, "WARMUP_STEPS", 2)
     found = list(measure(bench(), settings()))
     [warmup], [steps] = (of(found, quantity).values() for quantity in ("step_seconds_warmup", "step_seconds"))
-    assert (len(warmup.values), warmup.tags["steady"]) == (2, False)
-    assert str(steps.tags["disturbed"]).startswith("not steady after 0 s of warm-up")
+    assert (len(warmup.values), warmup.remarks["steady"]) == (2, False)
+    assert str(steps.remarks["disturbed"]).startswith("not steady after 0 s of warm-up")
 
 
 def test_inference_has_no_backward_and_saves_nothing(bench: MakeBench) -> None:
@@ -136,7 +135,7 @@ def test_a_peak_in_the_update_stands_at_the_optimizer(bench: MakeBench) -> None:
     """Muon works on copies of the weights, larger than all activations here; torch's own range there is no row."""
     found = list(measure(bench(model="heavy"), settings(batch_sizes=[2], train={"optimizer": "muon"})))
     [peak] = of(found, "peak_above_start_bytes").values()
-    assert peak.tags["at"] == "(optimizer)"
+    assert peak.remarks["at"] == "(optimizer)"
     assert peak.values[0] > 4 * 28 * 28 * 256
 
 
@@ -144,7 +143,9 @@ def test_a_peak_in_a_range_of_the_networks_own_stands_at_the_layer(bench: MakeBe
     """A network may mark what it likes in the trace."""
     found = list(measure(bench(model="marked"), settings()))
     [peak] = of(found, "peak_above_start_bytes").values()
-    assert peak.tags["at"] in {f"{layer}{direction}" for layer in of(found, "calls") for direction in ("", " backward")}
+    assert peak.remarks["at"] in {
+        f"{layer}{direction}" for layer in of(found, "calls") for direction in ("", " backward")
+    }
 
 
 def test_gradients_are_those_that_there_were(bench: MakeBench) -> None:
@@ -218,9 +219,9 @@ def test_weights_come_from_the_training_where_it_ran(bench: MakeBench, tmp_path:
     recipe = settings().recipe(32)
     model = Network.build(made, recipe, Data.load(made, recipe)).model
     torch.save(model.state_dict(), tmp_path / "weights.pt")
-    left = Record.model_construct(artifacts={"weights": str(tmp_path / "weights.pt")})
+    left = Record.model_construct(artifacts={"weights": Artifact(path=str(tmp_path / "weights.pt"))})
     read = replace(made, needs={"train": left})
-    assert of(measure(read, settings()), "parameters")[None].tags["weights"] == "trained"
+    assert of(measure(read, settings()), "parameters")[None].remarks["weights"] == "trained"
     torch.save({}, tmp_path / "weights.pt")
     with pytest.raises(StageError, match="does not fit"):
         list(measure(read, settings()))

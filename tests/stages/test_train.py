@@ -86,7 +86,7 @@ def test_laps_of_many_steps_end_with_the_step_that_uses_the_budget_up(
     monkeypatch.setattr(loop.Training, "_lap_steps", lambda training: 1000)
     found = list(measure(bench(), recipe(seconds=20.0)))
     assert value(found, "steps") == 20
-    assert [m.tags["step"] for m in named(found, "train_accuracy")] == [5, 10, 15, 20]
+    assert [m.remarks["step"] for m in named(found, "train_accuracy")] == [5, 10, 15, 20]
     assert len(reads) == 4
 
 
@@ -119,7 +119,7 @@ def test_the_steps_tell_what_they_stand_on(
     assert named(found, "stretch")[0].values == pytest.approx(named(found, "step_time")[0].values)
     assert sum(named(found, "stretch_cpu")[0].values) > 0
     assert len(named(found, "stretch_load")[0].values) == 1
-    assert named(found, "step_time")[0].tags["disturbed"].startswith("100 % of samples lost the CPU for > 1 ms")
+    assert named(found, "step_time")[0].remarks["disturbed"].startswith("100 % of samples lost the CPU for > 1 ms")
 
 
 class Ticking:
@@ -284,9 +284,9 @@ def test_target_stops_early(bench: MakeBench, recipe: MakeRecipe, monkeypatch: p
     (reached,) = named(found, "time_to_target")
     last = named(found, "validation_accuracy")[-1]
     assert last.values[0] >= 0.8 > named(found, "validation_accuracy")[-2].values[0]
-    assert reached.values == (value(found, "seconds"),) == (last.tags["seconds"],)
+    assert reached.values == (value(found, "seconds"),) == (last.remarks["seconds"],)
     assert reached.tags["target"] == 0.8
-    assert 0 < reached.tags["resolution_s"] < value(found, "seconds")
+    assert 0 < reached.remarks["resolution_s"] < value(found, "seconds")
     assert value(found, "steps") < 20 * 12
 
 
@@ -300,7 +300,7 @@ def test_target_may_leave_the_training_to_its_budget(
     found = list(measure(bench(), recipe(epochs=20, lr=0.01, target_accuracy=0.8, stop_at_target=False)))
     (reached,) = named(found, "time_to_target")
     first = next(m for m in named(found, "validation_accuracy") if m.values[0] >= 0.8)
-    assert reached.values == (first.tags["seconds"],)
+    assert reached.values == (first.remarks["seconds"],)
     assert value(found, "steps") == 20 * 12
 
 
@@ -316,7 +316,7 @@ def test_without_validation_images_there_is_no_validation(bench: MakeBench, reci
     found = list(measure(bench(), recipe(epochs=1, steps=None, validation_images=0)))
     assert value(found, "steps") == 500 // 32
     assert not named(found, "validation_accuracy")
-    assert sum(m.tags["n"] for m in named(found, "train_accuracy")) == value(found, "samples")
+    assert sum(m.remarks["n"] for m in named(found, "train_accuracy")) == value(found, "samples")
 
 
 def test_points_say_where_they_stand(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,11 +324,11 @@ def test_points_say_where_they_stand(bench: MakeBench, recipe: MakeRecipe, monke
     monkeypatch.setattr("cnnperf.training.loop.SHARE", 1e9)  # On a busy machine there is no time for the last one.
     found = list(measure(bench(), recipe(epochs=2)))
     last = named(found, "validation_accuracy")[-1]
-    assert last.tags["step"] == 24
-    assert last.tags["samples"] == 24 * 32
-    assert last.tags["epoch"] == pytest.approx(24 * 32 / 400)
-    assert last.tags["seconds"] == value(found, "seconds")
-    assert last.tags["n"] == 100
+    assert last.remarks["step"] == 24
+    assert last.remarks["samples"] == 24 * 32
+    assert last.remarks["epoch"] == pytest.approx(24 * 32 / 400)
+    assert last.remarks["seconds"] == value(found, "seconds")
+    assert last.remarks["n"] == 100
 
 
 def test_confusion_adds_up(bench: MakeBench, recipe: MakeRecipe) -> None:
@@ -339,13 +339,13 @@ def test_confusion_adds_up(bench: MakeBench, recipe: MakeRecipe) -> None:
     counts = np.reshape(confusion.values, (10, 10))
     assert counts.sum(axis=1).tolist() == np.bincount(data.test_labels, minlength=10).tolist()
     assert counts.trace() / 200 == value(found, "test_accuracy")
-    assert named(found, "test_accuracy")[0].tags == {"n": 200, "images": "all"}
+    assert named(found, "test_accuracy")[0].remarks == {"n": 200, "images": "all"}
 
 
 def test_test_images_are_a_named_subset(bench: MakeBench, recipe: MakeRecipe) -> None:
     """A smaller test says on how many images it stands."""
     found = list(measure(bench(), recipe(test_images=50)))
-    assert named(found, "test_accuracy")[0].tags == {"n": 50, "images": "subset"}
+    assert named(found, "test_accuracy")[0].remarks == {"n": 50, "images": "subset"}
     assert sum(named(found, "confusion")[0].values) == 50
 
 
@@ -355,7 +355,7 @@ def test_flipped_test_stands_beside_the_plain_one(bench: MakeBench, recipe: Make
     both = list(measure(bench(), recipe(steps=3, test_images=50, test_flip=True)))
     assert not named(plain, "test_accuracy_flip")
     (flipped,) = named(both, "test_accuracy_flip")
-    assert flipped.tags == {"n": 50, "images": "subset"}
+    assert flipped.remarks == {"n": 50, "images": "subset"}
     assert value(both, "test_accuracy") == value(plain, "test_accuracy")
 
 
@@ -564,8 +564,8 @@ def test_one_training_is_read_as_published_and_as_it_should_be(bench: MakeBench,
     found = list(measure(bench(), recipe(**AS_PUBLISHED)))
     epoch = 500 // 32
     for metric in ("train_accuracy", "train_accuracy_after_step", "epoch_test_accuracy", "epoch_test_accuracy_raw"):
-        assert [m.tags["step"] for m in named(found, metric)] == [epoch, 2 * epoch, 3 * epoch]
-    assert [m.tags["n"] for m in named(found, "train_accuracy_after_step")] == [3 * 32] * 3
+        assert [m.remarks["step"] for m in named(found, metric)] == [epoch, 2 * epoch, 3 * epoch]
+    assert [m.remarks["n"] for m in named(found, "train_accuracy_after_step")] == [3 * 32] * 3
     for suffix in ("", "_raw"):
         assert named(found, f"epoch_test_accuracy{suffix}")[-1].values == (value(found, f"test_accuracy{suffix}"),)
     assert value(found, "test_accuracy_raw") < value(found, "test_accuracy")
@@ -580,7 +580,7 @@ def test_reading_after_the_step_sees_what_the_step_taught(
     for lr in (0.0, 0.01):
         found = list(measure(bench(), recipe(**AS_PUBLISHED | {"lr": lr})))
         names = ("train_accuracy", "train_accuracy_after_step")
-        readings.append([[(m.values[0], m.tags["n"]) for m in named(found, name)] for name in names])
+        readings.append([[(m.values[0], m.remarks["n"]) for m in named(found, name)] for name in names])
     assert readings[0][0] == readings[0][1]
     (first, _), (first_after, _) = readings[1][0][0], readings[1][1][0]
     assert first_after > first + 0.05
@@ -608,4 +608,4 @@ def test_test_curve_is_drawn_whatever_it_costs(
     """A point that was asked for is not passed over, be the share of evaluation used up."""
     monkeypatch.setattr(loop, "VALIDATION_SHARE", 0.0)
     found = list(measure(bench(), recipe(**AS_PUBLISHED, test_images=50)))
-    assert [m.tags["n"] for m in named(found, "epoch_test_accuracy")] == [50] * 3
+    assert [m.remarks["n"] for m in named(found, "epoch_test_accuracy")] == [50] * 3

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from cnnperf import record
-from cnnperf.record import Measurement, Record
+from cnnperf.record import Measurement, Record, single
 from cnnperf.tables.curves import curves, training_curves
 
 Trained = Callable[..., Record]
 
 
-def point(name: str, step: int, value: float, **tags: Any) -> Measurement:
+def point(name: str, step: int, value: float, **remarks: Any) -> Measurement:
     """Make an evaluation during training."""
-    tags = {"step": step, "samples": 128 * step, "seconds": 0.5 * step, "epoch": step / 100, "n": 2000} | tags
-    return Measurement(metric=f"train.{name}", unit="fraction", better="higher", values=(value,), tags=tags)
+    remarks = {"step": step, "samples": 128 * step, "seconds": 0.5 * step, "epoch": step / 100, "n": 2000} | remarks
+    return single(f"train.{name}", "fraction", value, "higher", remarks)
 
 
 def test_curves_have_a_row_an_evaluation(tmp_path: Path, trained: Trained) -> None:

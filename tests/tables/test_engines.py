@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnperf.record import Measurement, Record
+from cnnperf.record import PARITY, Measurement, Record, single
 from cnnperf.reports import _readable
 from cnnperf.tables.engines import COLUMNS, GROUP, PLOT, engine_table, is_undecided
 from cnnperf.tables.leaderboard import leaderboard
@@ -32,6 +32,7 @@ def engine(trained: Trained) -> Callable[..., Record]:
         batch_size: int = 8,
         samples: Sequence[Sequence[float]] = (),
         error: str | None = None,
+        fault: bool = False,
         **changes: Any,
     ) -> Record:
         tags = {"engine": name, "batch_size": batch_size}
@@ -40,15 +41,8 @@ def engine(trained: Trained) -> Callable[..., Record]:
             Measurement(metric="infer.error_to_float64", unit="1", better="lower", values=(1e-7,), tags=tags),
         ]
         if accuracy is not None:
-            measured.append(
-                Measurement(
-                    metric="infer.test_accuracy",
-                    unit="fraction",
-                    better="higher",
-                    values=(accuracy,),
-                    tags={"engine": name, "n": n},
-                )
-            )
+            measured.append(single("infer.test_accuracy", "fraction", accuracy, "higher", {"n": n}, engine=name))
+            measured.append(single(PARITY, "1", 0 if fault else 1, engine=name))
         for pair, ratios_of_pair in enumerate(samples):
             for side, values in (("baseline", tuple(ratios_of_pair)), ("candidate", (1.0,) * len(ratios_of_pair))):
                 on = {**tags, "pair": pair, "side": side}
@@ -60,7 +54,7 @@ def engine(trained: Trained) -> Callable[..., Record]:
         record = trained(**changes)
         settings = {**record.task.settings, "max_accuracy_drop": 0.02}
         task = record.task.model_copy(update={"stage": "infer", "variant": {"engine": name}, "settings": settings})
-        status = "failed" if error else "ok"
+        status = "failed" if error or fault else "ok"
         made = record.model_copy(
             update={"task": task, "status": status, "error": error, "measurements": tuple(measured)}
         )
@@ -297,12 +291,21 @@ def test_an_engine_is_best_only_above_what_a_doubtful_one_may_reach(engine: Engi
 
 def test_failed_parity_is_shown_and_not_ranked(engine: Engine) -> None:
     """Neither best nor on the front, its figures there."""
-    broken = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="onnxruntime: parity failed at batch size 1: …")
+    broken = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="its logits lie elsewhere", fault=True)
     rows = rows_of(engine("torch", [0.02] * 3), broken)
     found = rows["onnxruntime"]
     assert (found["parity"], found["status"], found["best"], found["pareto"]) == ("failed", "failed", None, None)
     assert found["latency_s"] == 0.01
     assert rows["torch"]["pareto"] is None, "it has no rival left"
+
+
+def test_the_words_of_an_error_decide_no_parity(engine: Engine) -> None:
+    """The measurement does; a task that was ended before it has none."""
+    rows = rows_of(
+        engine("torch", [0.02] * 3, error="parity failed"),
+        engine("onnxruntime", [0.01] * 3, accuracy=None, error="parity failed"),
+    )
+    assert (rows["torch"]["parity"], rows["onnxruntime"]["parity"]) == ("ok", None)
 
 
 def test_an_engine_that_failed_after_its_parity_is_not_ranked(engine: Engine) -> None:
@@ -316,7 +319,7 @@ def test_an_engine_that_failed_after_its_parity_is_not_ranked(engine: Engine) ->
 
 def test_what_failed_parity_is_never_marked_the_best_of_a_column(engine: Engine) -> None:
     """Nor is it a rival for those that did not."""
-    broken = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="onnxruntime: parity failed at batch size 1: …")
+    broken = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="its logits lie elsewhere", fault=True)
     rows = engine_table({"suite/run": (engine("torch", [0.02] * 3), engine("torch_compile", [0.03] * 3), broken)}).rows
     of_speed = [{**row, "speed": speed} for row, speed in zip(rows, (2, 1, 3), strict=True)]
     assert _readable.best(Column("speed", unit="count", better="higher"), of_speed) == [True, False, False]
@@ -431,10 +434,7 @@ def counted(record: Record, lost: int, gained: int, images: int, *, is_exact: bo
     """Add the images that only one side has right; an exact engine has a count of other classes too."""
     counts = {"right_in_torch_only": lost, "right_in_engine_only": gained}
     counts |= {"class_disagreements": 0} if is_exact else {}
-    more = tuple(
-        Measurement(metric=f"infer.{name}", unit="count", better=None, values=(count,), tags={"n": images})
-        for name, count in counts.items()
-    )
+    more = tuple(single(f"infer.{name}", "count", count, None, {"n": images}) for name, count in counts.items())
     return record.model_copy(update={"measurements": record.measurements + more})
 
 

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from cnnperf.record import Measurement, Record
+from cnnperf.record import Record, single
 from cnnperf.reports._layers import bar, folded, remarks, sentences, write
 from cnnperf.tables.layers import layer_table, profiles
 from cnnperf.tables.profiles import profile_table
@@ -72,8 +72,8 @@ def test_whatever_adds_up_has_a_subtotal(profiled: Record) -> None:
 
 def test_a_module_that_was_never_called_is_said_to_be(profiled: Record) -> None:
     """In a row without a time, and in a line of its own."""
-    tags = {"layer": "block.idle", "order": 2, "type": "Linear", "batch_size": 32, "mode": "train"}
-    idle = Measurement(metric="profile.calls", unit="count", better=None, values=(0,), tags=tags)
+    described = {"order": 2, "type": "Linear"}
+    idle = single("profile.calls", "count", 0, None, described, layer="block.idle", batch_size=32, mode="train")
     [profile] = profiles({"run": (profiled.model_copy(update={"measurements": (*profiled.measurements, idle)}),)})
     row = next(row for row in profile.rows if row["layer"] == "block.idle")
     assert (row["calls"], row["seconds"]) == (0, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from schema_1 import of_schema_1
 
 from cnnperf import record
 from cnnperf.errors import StoreError, UsageError
-from cnnperf.record import Gpu, Measurement, Processor, Record
+from cnnperf.record import Gpu, Measurement, Processor, Record, single
 from cnnperf.tables.leaderboard import leaderboard, rank, summary
 from cnnperf.tables.report import report_of
 from cnnperf.tables.table import Row
@@ -213,7 +215,7 @@ def test_a_target_that_half_of_the_repeats_missed_has_no_time(
 
 def test_a_time_to_target_says_how_coarse_it_is(trained: Trained) -> None:
     """By how much it may be too long is that of the repeat with the fewest evaluations; older records do not say."""
-    times = [once("train.time_to_target", 30.0, target=0.4, resolution_s=s) for s in (6.5, 30.0)]
+    times = [single("train.time_to_target", "s", 30.0, "lower", {"resolution_s": s}, target=0.4) for s in (6.5, 30.0)]
     (row,) = rows_of(trained(repeat=i, measured=[time]) for i, time in enumerate(times))
     assert row["time_to_target_resolution_s"] == 30.0
     (row,) = rows_of([trained(measured=[once("train.time_to_target", 30.0, target=0.4)])])
@@ -242,7 +244,7 @@ def test_a_metric_nobody_asked_for_gets_its_column(trained: Trained) -> None:
     often = [
         once("train.watts", 1.0, layer=1),
         once("train.watts", 2.0, layer=2),
-        once("train.train_accuracy", 0.5, step=10),
+        single("train.train_accuracy", "1", 0.5, "lower", {"step": 10}),
     ]
     records = [trained(repeat=i, measured=[once("train.joules", 5.0 + i, "J"), *often]) for i in range(3)]
     table = leaderboard({"suite/run": records})
@@ -263,11 +265,11 @@ def test_unit_and_direction_come_with_the_measurement(trained: Trained) -> None:
 
 def test_the_total_and_the_median_speed_have_names_of_their_own(tmp_path: Path, trained: Trained) -> None:
     """Also in a run whose records call the total `train.images_per_s`, as they did once: no column is there twice."""
-    record.append(tmp_path, trained(batch_size=100, step_s=[0.001, 0.001, 0.004]))
-    path = tmp_path / record.FILE
-    stored = path.read_text(encoding="utf-8")
-    assert stored.count("train.total_images_per_s") == 1
-    for text in (stored, stored.replace("train.total_images_per_s", "train.images_per_s")):
+    made = trained(batch_size=100, step_s=[0.001, 0.001, 0.004])
+    stored, path = record.line_of(made).decode(), tmp_path / record.FILE
+    old = f"{json.dumps(of_schema_1(made))}\n".replace("train.total_images_per_s", "train.images_per_s")
+    assert [text.count("train.total_images_per_s") for text in (stored, old)] == [1, 0]
+    for text in (stored, old):
         path.write_text(text, encoding="utf-8")
         (board,) = (t for t in report_of([tmp_path]).tables if t.name == "leaderboard")
         speeds = [column.name for column in board.columns if column.name.endswith("images_per_s")]

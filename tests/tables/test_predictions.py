@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnperf.record import Measurement, Record
+from cnnperf.record import Artifact, Measurement, Record
 from cnnperf.tables.predictions import sight_tables
 
 
 def test_pairs_of_classes_and_images_have_rows_with_names(tmp_path: Path, trained: Callable[..., Record]) -> None:
     """A row a pair, label first; a row an image, in the artifact's order; numbers alone where no names were left."""
-    tags = {"num_classes": 2, "n": 10, "rows": "label", "columns": "prediction"}
+    tags = {"num_classes": 2, "rows": "label", "columns": "prediction"}
     counts = Measurement(metric="train.confusion", unit="count", better=None, values=(4, 1, 2, 3), tags=tags)
-    record = trained(measured=[counts]).model_copy(update={"artifacts": {"examples": "examples.npz"}})
+    record = trained(measured=[counts]).model_copy(update={"artifacts": {"examples": Artifact(path="examples.npz")}})
     found = {"label": [1, 0], "prediction": [0, 0], "probability": [0.75, 0.5], "image": np.zeros((2, 1, 2, 2))}
     np.savez(tmp_path / "examples.npz", classes=np.array(["cat", "dog"]), **found)
     confusion, examples = sight_tables({"suite/run": (record,)}, {"suite/run": tmp_path})

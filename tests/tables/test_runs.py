@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnnperf.record import Gpu, Libraries, Measurement, Platform, Processor, Record
+from cnnperf.record import Gpu, Libraries, Platform, Processor, Record, single
 from cnnperf.tables.runs import run_table, task_table
 
 Trained = Callable[..., Record]
@@ -93,8 +93,8 @@ def test_processors_of_one_name_have_each_a_row(trained: Trained, on: Trained) -
 
 def test_a_task_says_what_disturbed_it(trained: Trained) -> None:
     """Each figure's own words, with the batch that it stands on; nothing where nothing was noticed."""
-    tags = {"batch_size": 8, "disturbed": "the load was 9.0 on 2 cores"}
-    latency = Measurement(metric="infer.latency", unit="s", better="lower", values=(0.1,), tags=tags)
+    disturbed = {"disturbed": "the load was 9.0 on 2 cores"}
+    latency = single("infer.latency", "s", 0.1, "lower", disturbed, batch_size=8)
     rows = task_table(
         {"suite/run": (trained(measured=[latency]), trained("nin", status="timeout", error="60\ns"))}
     ).rows

@@ -18,7 +18,7 @@ def test_which_gpu_and_how_it_was_told_to_compute_is_recorded(trained: Callable[
     device = Cuda(Gpu("Imaginary 200", "0", (8, 0)), 1, Numerics(tf32=True))
     [found] = chosen("train", device)
     assert (found.metric, found.values) == ("train.device_index", (1,))
-    assert found.tags == {"label": "Imaginary 200", "tf32": True, "cudnn_benchmark": True, "deterministic": False}
+    assert found.remarks == {"label": "Imaginary 200", "tf32": True, "cudnn_benchmark": True, "deterministic": False}
     record = trained(device={"name": "cuda", "index": 1}, measured=[found])
     assert Repeats("a run", (record,)).device_label == "Imaginary 200"
 
