@@ -133,7 +133,7 @@ COLUMNS = (
         "parity",
         shown=0,
         meaning="whether it computes what torch computes: `ok`, `failed`, `undecided`",
-        source="infer.error_to_float64, infer.right_in_torch_only, error",
+        source="infer.parity, infer.right_in_torch_only",
     ),
     Column(
         "error_to_float64",
@@ -377,7 +377,7 @@ ON_LEADERBOARD = (
         "its parity",
         shown=6,
         meaning="its `parity`, which is `ok` in what can be best",
-        source="infer.error_to_float64, infer.right_in_torch_only, error",
+        source="infer.parity, infer.right_in_torch_only",
     ),
     Column(
         "best_engine_accuracy_drop",

@@ -75,10 +75,10 @@ def sources() -> set[str]:
 
 @pytest.mark.parametrize("source", sorted(sources()))
 def test_every_source_is_there(source: str) -> None:
-    """A metric is one that the code measures, anything else a field of the record, a tag or a file of a campaign."""
+    """A metric is one that the code measures, anything else a field of the record, a tag, a remark or a file of a campaign."""
     stage, _, quantity = source.partition(".")
     if source.startswith("("):
-        tag = re.fullmatch(r"\((?:tag )?(\w+)\)", source)
+        tag = re.fullmatch(r"\((?:(?:tag|remark) )?(\w+)\)", source)
         assert tag is not None
         assert re.search(rf"\b{tag[1]}\b", CODE)
     elif stage in ("train", "profile", "infer"):
