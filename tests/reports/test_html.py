@@ -236,7 +236,7 @@ def test_readings_of_one_training_stand_in_one_plot(tmp_path: Path, trained: Tra
 
     for network, names in (("lenet", ("train", "validation")), ("nin", ("train", "epoch_test", "validation"))):
         point = {"step": 10, "samples": 1280, "seconds": 1.5, "epoch": 0.25, "n": 2000}
-        measured = [m(f"train.{name}_accuracy", "fraction", 0.5, better="higher", **point) for name in names]
+        measured = [m(f"train.{name}_accuracy", "fraction", 0.5, better="higher", remarks=point) for name in names]
         store.append(tmp_path, trained(network, measured=measured))
     drawn = Page(written(report_of([tmp_path]))).drawn()
     (name,) = (name for name in drawn["specs"] if name.startswith("readings"))
@@ -283,7 +283,7 @@ def test_plots_of_generated_images_say_so(tmp_path: Path, trained: Trained) -> N
     from cnnperf import record as store
 
     point = {"step": 10, "samples": 1280, "seconds": 1.5, "epoch": 0.25, "n": 2000}
-    curve = m("train.validation_accuracy", "fraction", 0.5, better="higher", **point)
+    curve = m("train.validation_accuracy", "fraction", 0.5, better="higher", remarks=point)
     confusion = m("train.confusion", "count", 1, 0, 0, 1, better=None, num_classes=2)
     generated = {"name": "synthetic", "fallback": "no connection"}
     for name, data in (("lenet", {}), ("nin", {"data": generated})):
@@ -300,7 +300,7 @@ def test_a_plot_of_smoothed_losses_names_their_networks(tmp_path: Path, trained:
 
     point = {"step": 2, "samples": 256, "seconds": 1.5, "epoch": 0.25, "n": 2000}
     loss = m("train.loss", "1", 2.0, 1.0)
-    curve = m("train.validation_accuracy", "fraction", 0.5, better="higher", **point)
+    curve = m("train.validation_accuracy", "fraction", 0.5, better="higher", remarks=point)
     for name, smoothing in (("lenet", 0.0), ("speedrun", 0.1)):
         store.append(tmp_path, trained(name, measured=[loss, curve], label_smoothing=smoothing))
     page = written(report_of([tmp_path]))
