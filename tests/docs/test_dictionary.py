@@ -75,7 +75,7 @@ def sources() -> set[str]:
 
 @pytest.mark.parametrize("source", sorted(sources()))
 def test_every_source_is_there(source: str) -> None:
-    """A metric is one that the code measures, anything else a field of the record, a tag or remark, or a campaign's file."""
+    """A metric is measured by the code; the rest is a field of the record, a tag, a remark or a campaign's file."""
     stage, _, quantity = source.partition(".")
     if source.startswith("("):
         tag = re.fullmatch(r"\((?:(?:tag|remark) )?(\w+)\)", source)
