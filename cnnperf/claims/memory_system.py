@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
+
+import psutil
 
 from cnnperf.claims import Bar, Context, NotApplicable, Reading
 from cnnperf.claims._nvml import used_bytes as nvml_used_bytes
@@ -18,7 +18,6 @@ BAR = Bar.within(0.02, "both count pages: of 4 KiB (CPU, in batches of a few MiB
 STEP_MODEL, STEP_IMAGES = "vgg", 256
 """A step of some hundreds of MiB, beside which a segment is little."""
 STEP_BAR = Bar.within(0.05, "NVML counts what libraries load besides; a step of the same shape before has loaded most")
-SMAPS = Path("/proc/self/smaps_rollup")
 
 
 def check(context: Context) -> Iterator[Reading]:
@@ -71,17 +70,13 @@ def _step(device: Device, system: Callable[[], int], source: str) -> Reading:
 def resident_bytes() -> int:
     """Return the resident set by a walk over the page tables, which the kernel makes for smaps (proc(5))."""
     try:
-        text = SMAPS.read_text()
-    except OSError as error:
-        raise NotApplicable(f"{SMAPS} cannot be read ({error.strerror})") from error
-    found = re.search(r"^Rss:\s*(\d+) kB$", text, re.MULTILINE)
-    if found is None:
-        raise NotApplicable(f"{SMAPS} has no line Rss")
-    return 1024 * int(found[1])
+        return sum(each.rss for each in psutil.Process().memory_maps())
+    except (OSError, psutil.Error) as error:
+        raise NotApplicable(f"/proc/self/smaps cannot be read ({error})") from error
 
 
 SYSTEMS: dict[str, tuple[Callable[[], int], str]] = {
-    "cpu": (resident_bytes, "Rss in /proc/self/smaps_rollup"),
+    "cpu": (resident_bytes, "Rss of all maps in /proc/self/smaps, by psutil"),
     "cuda": (nvml_used_bytes, "NVML (nvidia-smi, memory.used of this GPU)"),
 }
 """Who counts beside the project, by the device's kind."""

@@ -11,18 +11,19 @@ from statistics import fmean
 from time import monotonic
 from typing import NamedTuple
 
+import psutil
+
 from cnnperf.machine.cgroup import Groups
+from cnnperf.machine.processor import frequency_hz
 
 PROC, SYS = Path("/proc"), Path("/sys")
 RUN_DELAY = "/proc/self/schedstat"
 """Of the main thread: nanoseconds run, nanoseconds waited for a core, times scheduled (Linux, sched-stats.rst)."""
-STEAL_FIELD = 8
-"""Of the line `cpu` in /proc/stat: user nice system idle iowait irq softirq steal (proc(5))."""
 WORTH_SAYING = 0.01
 """A smaller share of stolen or throttled time goes without a word."""
 
 
-class Reading(NamedTuple):
+class Counters(NamedTuple):
     """Counters of the machine at one moment; None where the system does not keep them."""
 
     at_s: float
@@ -47,7 +48,7 @@ class Disturbance:
     """Mean of the two readings."""
 
     @classmethod
-    def since(cls, before: Reading) -> Disturbance:
+    def since(cls, before: Counters) -> Disturbance:
         """Tell what happened since a reading."""
         after = read()
         ends = [each for each in (before.frequency_hz, after.frequency_hz) if each is not None]
@@ -92,9 +93,9 @@ class Disturbance:
         return tuple(words)
 
 
-def read() -> Reading:
+def read() -> Counters:
     """Read the machine's counters."""
-    return Reading(monotonic(), _steal_s(), _throttled_s(), _frequency_hz())
+    return Counters(monotonic(), _steal_s(), _throttled_s(), frequency_hz())
 
 
 def run_delay_s() -> float | None:
@@ -113,8 +114,10 @@ def _run_delay_descriptor() -> int | None:
 
 
 def _steal_s() -> float | None:
-    words = (_text(PROC / "stat") or "").partition("\n")[0].split()
-    return int(words[STEAL_FIELD]) / os.sysconf("SC_CLK_TCK") if len(words) > STEAL_FIELD else None
+    try:
+        return getattr(psutil.cpu_times(), "steal", None)
+    except OSError:
+        return None
 
 
 def _throttled_s() -> float | None:
@@ -124,19 +127,5 @@ def _throttled_s() -> float | None:
         return None
 
 
-def _frequency_hz() -> float | None:
-    cores = (SYS / "devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
-    texts = [_text(file) for file in sorted(cores)]
-    kilohertz = [int(text) for text in texts if text]
-    return 1e3 * fmean(kilohertz) if kilohertz else None
-
-
 def _rise(before: float | None, after: float | None) -> float | None:
     return None if before is None or after is None else after - before
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text()
-    except OSError:
-        return None

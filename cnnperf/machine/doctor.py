@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
+
+import psutil
 
 from cnnperf.ipc.process import THREAD_VARIABLES
 from cnnperf.machine.cgroup import Groups
@@ -25,7 +28,7 @@ OPENMP_VARIABLES = ("OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KM
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Files in which the system describes itself."""
+    """Files in which the system describes itself, beside what psutil tells."""
 
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
@@ -35,16 +38,6 @@ class Places:
     def cpu(self) -> Path:
         """The folder of the processor's settings."""
         return self.sys / "devices/system/cpu"
-
-    def meminfo(self, key: str) -> int:
-        """Return a figure of /proc/meminfo in bytes."""
-        lines = dict(line.split(":", 1) for line in (self.proc / "meminfo").read_text().splitlines())
-        return 1024 * int(lines[key].removesuffix("kB"))
-
-    def allowed(self) -> str:
-        """Return the cores this process may run on, as the kernel lists them: `0-3,8`."""
-        status = dict(line.split(":", 1) for line in (self.proc / "self/status").read_text().splitlines())
-        return status["Cpus_allowed_list"].strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +60,8 @@ class Finding:
 
 
 Check = Callable[[Places], tuple[str, str]]
-"""Returns what was read and its cure; raises OSError, ValueError or LookupError where the system does not tell."""
+"""Returns what was read and its cure; raises one of UNTOLD where the system does not tell."""
+UNTOLD = (OSError, ValueError, LookupError, psutil.Error)
 
 
 def examine(places: Places | None = None) -> tuple[Finding, ...]:
@@ -78,7 +72,7 @@ def examine(places: Places | None = None) -> tuple[Finding, ...]:
 def _finding(subject: str, check: Check, places: Places) -> Finding:
     try:
         return Finding(subject, *check(places))
-    except (OSError, ValueError, LookupError):
+    except UNTOLD:
         return Finding(subject)
 
 
@@ -123,13 +117,14 @@ def _clock(places: Places) -> tuple[str, str]:
 
 
 def _affinity(places: Places) -> tuple[str, str]:
-    allowed, online = places.allowed(), (places.cpu / "online").read_text().strip()
+    cores, online = _usable(), (places.cpu / "online").read_text().strip()
+    allowed = _listed(cores)
     read = f"cores {allowed}, all of those online" if allowed == online else f"cores {allowed} of {online} online"
-    return read, "" if _count(allowed) > 1 else "allow two cores: the system and its neighbours need one"
+    return read, "" if len(cores) > 1 else "allow two cores: the system and its neighbours need one"
 
 
 def _threads(places: Places) -> tuple[str, str]:
-    usable = _count(places.allowed())
+    usable = len(_usable())
     quota = Groups(places.proc, places.sys, "cpu").cpus()
     usable = usable if math.isinf(quota) else min(usable, math.ceil(quota))
     variables = {name: places.environment.get(name) for name in (*THREAD_VARIABLES, *OPENMP_VARIABLES)}
@@ -141,16 +136,16 @@ def _threads(places: Places) -> tuple[str, str]:
     return read, f"unset {' '.join(wrong)}" if wrong else ""
 
 
-def _load(places: Places) -> tuple[str, str]:
-    load = float((places.proc / "loadavg").read_text().split()[0])
+def _load(_: Places) -> tuple[str, str]:
+    load = psutil.getloadavg()[0]
     cure = "" if load <= IDLE_LOAD else "end other processes (ps -eo pcpu,args --sort=-pcpu | head), then wait a minute"
     return f"{load:g} over the last minute", cure
 
 
-def _steal(places: Places) -> tuple[str, str]:
-    words = (places.proc / "stat").read_text().splitlines()[0].split()
-    user, nice, system, _idle, _waiting, interrupts, soft, steal = map(int, words[1:9])
-    share = steal / max(user + nice + system + interrupts + soft + steal, 1)
+def _steal(_: Places) -> tuple[str, str]:
+    spent = psutil.cpu_times()
+    worked = spent.user + spent.nice + spent.system + spent.irq + spent.softirq + spent.steal
+    share = spent.steal / worked if worked else 0.0
     cure = "" if share <= TOLERABLE_STEAL else "a host with fewer guests, or a dedicated one"
     return f"{100 * share:.2g} % of the time worked since boot went to other guests", cure
 
@@ -159,7 +154,7 @@ def _quota(places: Places) -> tuple[str, str]:
     quota = Groups(places.proc, places.sys, "cpu").cpus()
     if math.isinf(quota):
         return "no limit", ""
-    cure = "" if quota >= _count(places.allowed()) else "whole cores instead of a share of time: docker --cpuset-cpus"
+    cure = "" if quota >= len(_usable()) else "whole cores instead of a share of time: docker --cpuset-cpus"
     return f"{quota:g} cores' worth of time", cure
 
 
@@ -176,19 +171,17 @@ def _memory_limit(places: Places) -> tuple[str, str]:
     return _gib(limit), "" if limit >= NEEDED_BYTES else f"at least {_gib(NEEDED_BYTES)}: docker --memory"
 
 
-def _memory(places: Places) -> tuple[str, str]:
-    available, total = places.meminfo("MemAvailable"), places.meminfo("MemTotal")
-    cure = (
-        "" if available >= NEEDED_BYTES else f"end processes that use memory, until {_gib(NEEDED_BYTES)} are available"
-    )
-    return f"{_gib(available)} available of {_gib(total)}", cure
+def _memory(_: Places) -> tuple[str, str]:
+    memory = psutil.virtual_memory()
+    needed = _gib(NEEDED_BYTES)
+    cure = "" if memory.available >= NEEDED_BYTES else f"end processes that use memory, until {needed} are available"
+    return f"{_gib(memory.available)} available of {_gib(memory.total)}", cure
 
 
-def _swap(places: Places) -> tuple[str, str]:
-    total = places.meminfo("SwapTotal")
-    used = total - places.meminfo("SwapFree")
-    cure = "free memory, then sudo swapoff --all && sudo swapon --all" if used else ""
-    return f"{_gib(used)} used of {_gib(total)}" if total else "none", cure
+def _swap(_: Places) -> tuple[str, str]:
+    swap = psutil.swap_memory()
+    cure = "free memory, then sudo swapoff --all && sudo swapon --all" if swap.used else ""
+    return f"{_gib(swap.used)} used of {_gib(swap.total)}" if swap.total else "none", cure
 
 
 def _autogroup(places: Places) -> tuple[str, str]:
@@ -217,10 +210,15 @@ CHECKS: dict[str, Check] = {
 """What is looked at, in the order of the report."""
 
 
-def _count(cores: str) -> int:
-    """Count a kernel's list of cores: `0-3,8` are five."""
-    ranges = (part.split("-") for part in cores.split(","))
-    return sum(int(ends[-1]) - int(ends[0]) + 1 for ends in ranges)
+def _usable() -> list[int]:
+    """Return the cores this process may run on."""
+    return sorted(psutil.Process().cpu_affinity())
+
+
+def _listed(cores: Sequence[int]) -> str:
+    """List cores as the kernel does: `0-3,8`."""
+    runs = [[core for _, core in run] for _, run in groupby(enumerate(cores), lambda each: each[1] - each[0])]
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _gib(size: float) -> str:

@@ -144,11 +144,11 @@ def _libraries() -> Libraries:
 
 def _loaded(pattern: re.Pattern[str]) -> tuple[str, ...] | None:
     """Return the files in this process whose names fit; None where the system does not list them."""
-    maps = read(PROC / "self/maps")
-    if maps is None:
+    try:
+        files = {each.path for each in psutil.Process().memory_maps()}
+    except (OSError, psutil.Error):
         return None
-    files = dict.fromkeys(line.partition("/")[2] for line in maps.splitlines())
-    fitting = sorted(f"/{file}" for file in files if pattern.match(file.rpartition("/")[2]))
+    fitting = sorted(file for file in files if pattern.match(file.rpartition("/")[2]))
     return tuple(file.rpartition("/site-packages/")[2] for file in fitting)
 
 

@@ -38,7 +38,7 @@ def describe(proc: Path, sys: Path) -> Processor:
         physical_cores=psutil.cpu_count(logical=False),
         smt=_smt(cpu),
         nominal_hz=_nominal_hz(cpu / "cpu0", name(proc)),
-        frequency_hz=_frequency_hz(),
+        frequency_hz=frequency_hz(),
         virtual="hypervisor" in flags(proc) if "flags" in info else None,
         hypervisor=read(sys / "hypervisor/type") or _lscpu().get("Hypervisor vendor"),
         numa_nodes=len(list(node.glob("node[0-9]*"))) or None,
@@ -117,7 +117,8 @@ def _nominal_hz(core: Path, name: str | None) -> float | None:
     return 1e9 * float(named[1]) if named else None
 
 
-def _frequency_hz() -> float | None:
+def frequency_hz() -> float | None:
+    """Return the frequency now, the mean over the cores; None where the system does not tell."""
     try:
         frequency = psutil.cpu_freq()
     except (AttributeError, NotImplementedError, OSError):  # So psutil says that a system does not tell.

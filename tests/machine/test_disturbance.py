@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from cnnperf.machine import disturbance
@@ -32,6 +35,7 @@ def kernel(tree: Callable[[Mapping[str, str]], Path], monkeypatch: pytest.Monkey
     def lay(files: Mapping[str, str] = {}) -> Path:
         root = tree(files)
         monkeypatch.setattr(disturbance, "PROC", root / "proc")
+        monkeypatch.setattr(psutil, "PROCFS_PATH", str(root / "proc"))
         monkeypatch.setattr(disturbance, "SYS", root / "sys")
         return root
 
@@ -42,16 +46,13 @@ def kernel(tree: Callable[[Mapping[str, str]], Path], monkeypatch: pytest.Monkey
 def test_counters_become_seconds(
     kernel: Callable[..., Path], groups: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steal in clock ticks, throttling of the process's own group under either version, frequency in kilohertz."""
-    monkeypatch.setattr("os.sysconf", lambda name: 100)
-    frequencies = {
-        f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq": f"{kilohertz}\n"
-        for core, kilohertz in enumerate((2_000_000, 3_000_000))
-    }
-    root = kernel({**groups, **frequencies, "proc/stat": "cpu  1 2 3 4 5 6 7 800 9 0\ncpu0 …\n"})
+    """Steal in clock ticks, throttling of the process's own group under either version, frequency in megahertz."""
+    monkeypatch.setattr(psutil, "cpu_freq", lambda: SimpleNamespace(current=2500.0))
+    second = os.sysconf("SC_CLK_TCK")
+    root = kernel({**groups, "proc/stat": f"cpu  1 2 3 4 5 6 7 {8 * second} 9 0\ncpu0 …\n"})
     reading = read()
     assert (reading.steal_s, reading.throttled_s, reading.frequency_hz) == (8.0, 2.5, 2.5e9)
-    (root / "proc/stat").write_text("cpu  1 2 3 4 5 6 7 900 9 0\n")
+    (root / "proc/stat").write_text(f"cpu  1 2 3 4 5 6 7 {9 * second} 9 0\n")
     since = Disturbance.since(reading)
     assert (since.steal_s, since.throttled_s) == (1.0, 0.0)
 
@@ -65,9 +66,10 @@ def test_a_stop_by_any_of_the_groups_counts(kernel: Callable[..., Path]) -> None
     assert Disturbance.since(before).throttled_s == pytest.approx(1.0)
 
 
-def test_what_the_system_does_not_tell_is_absent(kernel: Callable[..., Path]) -> None:
-    """No file, no number."""
+def test_what_the_system_does_not_tell_is_absent(kernel: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file, no number; and no frequency where psutil knows none."""
     kernel()
+    monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
     since = Disturbance.since(read())
     assert (since.steal_s, since.throttled_s, since.frequency_hz) == (None, None, None)
 

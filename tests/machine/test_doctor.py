@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from cnnperf.machine import doctor
@@ -14,6 +16,11 @@ Tree = Callable[[dict[str, str]], Path]
 
 CPU = "sys/devices/system/cpu"
 CLOCK = "sys/devices/system/clocksource/clocksource0"
+MEMORY = (
+    "MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\nMemFree: 0 kB\nBuffers: 0 kB\nCached: 0 kB\n"
+    "Active: 0 kB\nInactive: 0 kB\nShmem: 0 kB\n"
+    "SwapTotal: 0 kB\nSwapFree: 0 kB\n"
+)
 QUIET = {
     f"{CPU}/cpu0/cpufreq/scaling_governor": "performance\n",
     f"{CPU}/cpu1/cpufreq/scaling_governor": "performance\n",
@@ -26,19 +33,31 @@ QUIET = {
     "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
     "sys/fs/cgroup/cpu.stat": "usage_usec 1\nnr_periods 0\nnr_throttled 0\n",
     "proc/self/cgroup": "0::/\n",
-    "proc/self/status": "Name:\tx\nCpus_allowed:\t3\nCpus_allowed_list:\t0-1\n",
-    "proc/loadavg": "0.04 0.20 0.30 1/85 4565\n",
+    "affinity": "0 1",
+    "loads": "0.04 0.20 0.30",
     "proc/stat": "cpu  900 0 95 5000 9 0 0 5 0 0\ncpu0 1 2\n",
-    "proc/meminfo": "MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
+    "proc/meminfo": MEMORY,
+    "proc/vmstat": "pswpin 0\npswpout 0\n",
     "proc/sys/kernel/sched_autogroup_enabled": "0\n",
 }
-"""A machine with nothing to be said against it."""
+"""A machine with nothing to be said against it; `affinity` and `loads` stand for what psutil asks the kernel itself."""
 
 
 def found(root: Path, **environment: str) -> dict[str, Finding]:
-    """Examine such a tree."""
-    places = Places(root / "proc", root / "sys", environment)
-    return {finding.subject: finding for finding in examine(places)}
+    """Examine such a tree; psutil looks there too."""
+
+    def numbers(file: str) -> list[float]:
+        return [float(word) for word in (root / file).read_text().split()]
+
+    def here() -> SimpleNamespace:
+        return SimpleNamespace(cpu_affinity=lambda: list(map(int, numbers("affinity"))))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psutil, "PROCFS_PATH", str(root / "proc"))
+        patch.setattr(psutil, "getloadavg", lambda: tuple(numbers("loads")))
+        patch.setattr(psutil, "Process", here)
+        places = Places(root / "proc", root / "sys", environment)
+        return {finding.subject: finding for finding in examine(places)}
 
 
 def test_a_quiet_machine_is_fine_throughout(tree: Tree) -> None:
@@ -47,6 +66,8 @@ def test_a_quiet_machine_is_fine_throughout(tree: Tree) -> None:
     assert [finding.mark for finding in findings.values()] == ["✓"] * len(CHECKS)
     assert str(findings["steal"]) == "✓ steal        0.5 % of the time worked since boot went to other guests"
     assert findings["memory"].read == "4.0 GiB available of 8.0 GiB"
+    assert findings["affinity"].read == "cores 0-1, all of those online"
+    assert findings["swap"].read == "none"
     assert findings["threads"].read == "2 usable cores; no variable of OpenMP set"
 
 
@@ -63,19 +84,25 @@ def test_a_quiet_machine_is_fine_throughout(tree: Tree) -> None:
             "hpet",
             "offers tsc",
         ),
-        ("affinity", {"proc/self/status": "Cpus_allowed_list: 1"}, "cores 1 of 0-1 online", "two cores"),
-        ("load", {"proc/loadavg": "1.30 0.2 0.3 1/8 4"}, "1.3 over the last minute", "ps -eo"),
+        ("affinity", {"affinity": "1"}, "cores 1 of 0-1 online", "two cores"),
+        ("CPU limit", {"affinity": "3 0 1 8", "sys/fs/cgroup/cpu.max": "350000 100000"}, "3.5 cores", "whole cores"),
+        ("load", {"loads": "1.30 0.2 0.3"}, "1.3 over the last minute", "ps -eo"),
         ("steal", {"proc/stat": "cpu 90 0 0 500 0 0 0 10 0 0"}, "10 % of the time worked", "fewer guests"),
         ("CPU limit", {"sys/fs/cgroup/cpu.max": "150000 100000"}, "1.5 cores", "whole cores"),
         ("throttling", {"sys/fs/cgroup/cpu.stat": "nr_periods 9000\nnr_throttled 1000"}, "1,000 of 9,000", "--cpus"),
         ("memory limit", {"sys/fs/cgroup/memory.max": "1073741824"}, "1.0 GiB", "at least 2.0 GiB"),
         (
             "memory",
-            {"proc/meminfo": "MemTotal: 2097152 kB\nMemAvailable: 1048576 kB"},
+            {"proc/meminfo": MEMORY.replace("8388608", "2097152").replace("4194304", "1048576")},
             "1.0 GiB available of 2.0 GiB",
             "end processes that use memory",
         ),
-        ("swap", {"proc/meminfo": "SwapTotal: 2097152 kB\nSwapFree: 1048576 kB"}, "1.0 GiB used of 2.0", "swapoff"),
+        (
+            "swap",
+            {"proc/meminfo": MEMORY + "SwapTotal: 2097152 kB\nSwapFree: 1048576 kB\n"},
+            "1.0 GiB used of 2.0",
+            "swapoff",
+        ),
         ("autogroup", {"proc/sys/kernel/sched_autogroup_enabled": "1"}, "on", "echo 0 | sudo tee /"),
     ],
 )
@@ -118,6 +145,13 @@ def test_a_share_of_time_counts_against_the_threads(tree: Tree) -> None:
     """One core's worth of time is one usable core, whatever the affinity."""
     root = tree(QUIET | {"sys/fs/cgroup/cpu.max": "100000 100000"})
     assert found(root)["threads"].read.startswith("1 usable core;")
+
+
+def test_cores_are_listed_as_the_kernel_lists_them(tree: Tree) -> None:
+    """In runs."""
+    assert found(tree(QUIET | {"affinity": "8 0 1 2 3 5", f"{CPU}/online": "0-8"}))["affinity"].read == (
+        "cores 0-3,5,8 of 0-8 online"
+    )
 
 
 def test_this_machine_is_examined_too() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from processes import completed
 
@@ -95,9 +96,8 @@ def test_torch_tells_of_the_libraries_that_it_computes_with() -> None:
     assert (found.parallel_info or "").startswith("ATen/Parallel")
 
 
-def test_runtimes_and_allocators_are_those_in_the_process(monkeypatch: pytest.MonkeyPatch, tree: Tree) -> None:
+def test_runtimes_and_allocators_are_those_in_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each file once, without the folder that packages are installed in; none is told where the system lists none."""
-    mapped = "7f00-7f01 r-xp 00000000 fe:00 12 "
     files = (
         *(
             "/v/lib/python3.11/site-packages/torch/lib/libgomp.so.1",
@@ -111,9 +111,8 @@ def test_runtimes_and_allocators_are_those_in_the_process(monkeypatch: pytest.Mo
             "/usr/lib/libomptarget.so",
         ),
     )
-    lines = "".join(f"{mapped}{file}\n" for file in files) + "7f02-7f03 rw-p 00000000 00:00 0 \n"
-    root = tree({"proc/self/maps": lines})
-    monkeypatch.setattr(fingerprint, "PROC", root / "proc")
+    maps = [SimpleNamespace(path=path) for path in (*files, "[anon]", "[heap]")]
+    monkeypatch.setattr(psutil, "Process", lambda: SimpleNamespace(memory_maps=lambda: maps))
     found = fingerprint.seen_here(fingerprint.fingerprint()).libraries
     assert found
     assert found.openmp == (
@@ -122,7 +121,11 @@ def test_runtimes_and_allocators_are_those_in_the_process(monkeypatch: pytest.Mo
         "torch/lib/libgomp.so.1",
     )
     assert found.allocators == ("/usr/lib/libjemalloc.so.2", "/usr/lib/libtcmalloc_minimal.so.4")
-    monkeypatch.setattr(fingerprint, "PROC", tree({}) / "proc")
+
+    def refused() -> None:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil, "Process", lambda: SimpleNamespace(memory_maps=refused))
     found = fingerprint.seen_here(fingerprint.fingerprint()).libraries
     assert found
     assert found.openmp is found.allocators is None
