@@ -21,7 +21,7 @@ PACKAGE = Path(cnnperf.__file__).parent
 ENGINE = """
 import torch
 
-from cnnperf.engines import Source
+from cnnperf.engines import EngineSource
 from cnnperf.engines.torch import Eager, network
 
 PACKAGES = ("torch", "typer")
@@ -36,7 +36,7 @@ class Halved(torch.nn.Module):
         return torch.cat([self.model(half) for half in images.tensor_split(2) if len(half)])
 
 
-def load(source: Source, *, halves: int = 2) -> Eager:
+def load(source: EngineSource, *, halves: int = 2) -> Eager:
     model = network(source)
     return Eager(model, Halved(model), source, runs_modules=False)
 """

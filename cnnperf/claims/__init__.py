@@ -22,7 +22,7 @@ from cnnperf.task import Frozen
 if TYPE_CHECKING:
     from cnnperf.devices import Device
 
-Verdict = Literal["held", "failed", "undecided", "reported"]
+ReadingVerdict = Literal["held", "failed", "undecided", "reported"]
 LEVEL = 0.025
 """On either side of an interval."""
 
@@ -84,7 +84,7 @@ class Reading(Frozen):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ReadingVerdict:
         """Held if the whole interval is within the bar, failed if none of it is, undecided in between."""
         if self.bar is None:
             return "reported"

@@ -12,7 +12,7 @@ from cnnperf import registry
 from cnnperf.claims import Context
 from cnnperf.claims._stages import Made
 from cnnperf.datasets import Dataset
-from cnnperf.engines import FILES, Engine, Source, baseline_of
+from cnnperf.engines import FILES, Engine, EngineSource, baseline_of
 from cnnperf.inference.samples import Inputs
 from cnnperf.task import DEFAULT_WAITING
 
@@ -34,7 +34,7 @@ def engine(context: Context, made: Made, file: Path) -> Engine:
     """Load a file into the project's engine."""
     data = made.dataset
     channels, height, width = data.test_images.shape[1:]
-    source = Source(
+    source = EngineSource(
         model=made.record("export").task.cell.model,
         shape=(channels, height, width),
         num_classes=len(data.classes),

@@ -43,7 +43,7 @@ SHORTEST_S = 5.0
 Ending = Literal["held", "failed", "undecided", "reported", "skipped"]
 
 
-class Outcome(Frozen):
+class ClaimOutcome(Frozen):
     """The result of one claim."""
 
     name: str
@@ -85,7 +85,7 @@ class SelfTest(Frozen):
     environment: Mapping[str, str]
     threads: int
     minutes: float
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[ClaimOutcome, ...] = ()
     interrupted: bool = False
 
     def count(self, ending: Ending) -> int:
@@ -103,13 +103,13 @@ class SelfTest(Frozen):
         return 3 if self.count("undecided") or not self.count("held") else 0
 
 
-class Watcher(Protocol):
+class ClaimWatcher(Protocol):
     """Who follows a self-test."""
 
     def progressed(self, name: str, text: str) -> None:
         """A claim says what is under way."""
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: ClaimOutcome) -> None:
         """A claim has ended."""
 
 
@@ -153,7 +153,7 @@ def begun(device: str, minutes: float, end: float) -> SelfTest:
     )
 
 
-def run(test: SelfTest, names: Sequence[str], folder: Path, watcher: Watcher, end: float) -> SelfTest:
+def run(test: SelfTest, names: Sequence[str], folder: Path, watcher: ClaimWatcher, end: float) -> SelfTest:
     """Put the claims to the test one after the other, until the minutes end, and write the folder.
 
     Ctrl-C ends it early. Raises UsageError if the folder cannot be made, RunError if writing to it fails in mid-run.
@@ -176,11 +176,11 @@ def run(test: SelfTest, names: Sequence[str], folder: Path, watcher: Watcher, en
     return test
 
 
-def _outcome(name: str, test: SelfTest, scratch: Path, end: float, watcher: Watcher) -> Outcome:
+def _outcome(name: str, test: SelfTest, scratch: Path, end: float, watcher: ClaimWatcher) -> ClaimOutcome:
     module = registry.module("claims", name)
     begun, left_s = time.monotonic(), end - time.monotonic()
     patience_s = min(module.LIMIT_S or left_s, left_s)
-    outcome = Outcome(name=name, claim=module.CLAIM)
+    outcome = ClaimOutcome(name=name, claim=module.CLAIM)
     if left_s < SHORTEST_S:
         reason = f"the {test.minutes:g} minutes were used up; give more with --minutes"
         return outcome.model_copy(update={"skipped": reason, "out_of_time": True})

@@ -9,7 +9,7 @@ from time import perf_counter
 from cnnperf.claims import Bar, Context, Reading
 from cnnperf.claims._stages import ENGINES, ran
 from cnnperf.claims._turns import in_turns
-from cnnperf.engines import Engine, Images
+from cnnperf.engines import Engine, NormalisedImages
 from cnnperf.timing.sampling import Plan, sample
 
 CLAIM = "The latency of ONNX Runtime is that of a bare loop over the same session, and no call returns early."
@@ -54,7 +54,7 @@ def compared(loops: Loops, words: str) -> Iterator[Reading]:
 class Loops:
     """Three ways to time the same calls of an engine."""
 
-    def __init__(self, engine: Engine, images: Images) -> None:
+    def __init__(self, engine: Engine, images: NormalisedImages) -> None:
         self._engine = engine
         self._images = images
         self._call = engine.bind(images)

@@ -30,7 +30,7 @@ from cnnperf.running.runner import Unwatched
 from cnnperf.task import Task
 
 if TYPE_CHECKING:
-    from cnnperf.claims._session import Outcome
+    from cnnperf.claims._session import ClaimOutcome
     from cnnperf.duet.pair import Fault
     from cnnperf.duet.schedule import Played
     from cnnperf.duet.sides import Contest
@@ -215,7 +215,7 @@ class ClaimScreen(View):
         line = f"claim {self._done + 1} of {self._claims}  {name}  {text}"
         self._show(Text(line, overflow="ellipsis", no_wrap=True))
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: ClaimOutcome) -> None:
         """A claim has ended."""
         self._done += 1
         ending = {"held": "held", "failed": "did not hold"}.get(outcome.ending, outcome.ending)

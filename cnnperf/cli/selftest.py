@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cnnperf.claims import Reading
-    from cnnperf.claims._session import Outcome, SelfTest
+    from cnnperf.claims._session import ClaimOutcome, SelfTest
 
 WIDTH = 150
 """Of what goes to no terminal."""
@@ -125,7 +125,7 @@ def _table(test: SelfTest) -> Table:
     return table
 
 
-def _remarks(outcome: Outcome) -> list[str]:
+def _remarks(outcome: ClaimOutcome) -> list[str]:
     """Say why a claim did not hold, is undecided or does not apply."""
     words = [word for word in (outcome.fault, outcome.skipped) if word]
     for reading in outcome.readings:

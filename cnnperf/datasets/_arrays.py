@@ -56,7 +56,7 @@ class Meta(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class ArraysMaker:
     """How to make a dataset's arrays; `write` leaves the four files in the folder it is given."""
 
     name: str
@@ -124,7 +124,7 @@ def checked(folder: Path) -> Meta | None:
     return meta if meta and meta.provenance.sha256 == digest(folder) else None
 
 
-def build(folder: Path, recipe: Recipe) -> None:
+def build(folder: Path, recipe: ArraysMaker) -> None:
     """Make a folder of arrays in place of what is there; the caller holds its lock. Raises OSError."""
     with scratch(folder) as temporary:
         fresh = temporary / "new"
@@ -136,7 +136,7 @@ def build(folder: Path, recipe: Recipe) -> None:
         fresh.rename(folder)
 
 
-def _describe(folder: Path, recipe: Recipe) -> Meta:
+def _describe(folder: Path, recipe: ArraysMaker) -> Meta:
     arrays = mapped(folder)
     mean, std = _channel_statistics(arrays["train_images"])
     return Meta(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnperf.datasets import Availability, Dataset, DownloadError, Progress, Roots, _arrays, open_arrays
-from cnnperf.datasets._arrays import Arrays, Recipe, Stamp
+from cnnperf.datasets._arrays import Arrays, ArraysMaker, Stamp
 from cnnperf.datasets._atomic import locked
 from cnnperf.errors import DataError
 
@@ -27,7 +27,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Downloadable:
     """A dataset that torchvision can download: its files, and what is known of it without reading them."""
 
     name: str
@@ -133,7 +133,7 @@ class Source:
                 return
             _arrays.build(
                 cached,
-                Recipe(
+                ArraysMaker(
                     name=self.name,
                     source=found.origin,
                     classes=self.classes,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cnnperf.datasets import Dataset, Progress, Roots
 from cnnperf.datasets._arrays import Arrays
-from cnnperf.datasets._torchvision import Source
+from cnnperf.datasets._torchvision import Downloadable
 
 MIRRORED = True
 """A mirror image is of the same class."""
@@ -38,7 +38,7 @@ def _decode(folder: Path) -> Arrays:
     return arrays
 
 
-SOURCE = Source(
+SOURCE = Downloadable(
     name="cifar10",
     torchvision_class="CIFAR10",
     folder=Path("cifar-10-batches-py"),

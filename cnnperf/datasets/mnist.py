@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cnnperf.datasets import Dataset, Progress, Roots
 from cnnperf.datasets._arrays import Arrays
-from cnnperf.datasets._torchvision import Source
+from cnnperf.datasets._torchvision import Downloadable
 
 MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -37,7 +37,7 @@ def _decode(folder: Path) -> Arrays:
     }
 
 
-SOURCE = Source(
+SOURCE = Downloadable(
     name="mnist",
     torchvision_class="MNIST",
     folder=Path("MNIST/raw"),

@@ -18,7 +18,7 @@ from pydantic import Field
 from cnnperf.datasets import Dataset, Progress, Roots, _arrays, open_arrays, source
 from cnnperf.datasets._atomic import locked
 
-Side = Annotated[int, Field(ge=1, le=4096)]
+SideLength = Annotated[int, Field(ge=1, le=4096)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 
 VERSION = 1
@@ -34,7 +34,7 @@ NOISE = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class SyntheticOptions:
     """Settings that decide every byte."""
 
     shape: tuple[int, int, int]
@@ -54,7 +54,7 @@ def load(
     roots: Roots,
     progress: Progress | None,
     *,
-    shape: tuple[Side, Side, Side] = (3, 32, 32),
+    shape: tuple[SideLength, SideLength, SideLength] = (3, 32, 32),
     train: Count = 10_000,
     test: Count = 2_000,
     num_classes: Annotated[int, Field(ge=2, le=1000)] = 10,
@@ -64,14 +64,14 @@ def load(
 
     Classes are balanced to within one image. Raises DataError if the cache cannot be written.
     """
-    settings = Settings(shape, train, test, num_classes, seed)
+    settings = SyntheticOptions(shape, train, test, num_classes, seed)
     folder = roots.arrays / settings.key
     if _arrays.checked(folder) is None:
         with locked(folder):
             if _arrays.checked(folder) is None:
                 _arrays.build(
                     folder,
-                    _arrays.Recipe(
+                    _arrays.ArraysMaker(
                         name="synthetic",
                         source=f"generated from seed {seed}",
                         classes=tuple(f"texture {label}" for label in range(num_classes)),
@@ -98,7 +98,7 @@ def stand_in(roots: Roots, name: str, reason: str) -> Dataset:
     return replace(dataset, provenance=dataset.provenance.model_copy(update={"fallback": reason}))
 
 
-def _write(settings: Settings, folder: Path) -> None:
+def _write(settings: SyntheticOptions, folder: Path) -> None:
     waves = _waves(settings.num_classes)
     for split, (name, count) in enumerate((("train", settings.train), ("test", settings.test))):
         random = np.random.Generator(np.random.PCG64([settings.seed, split]))

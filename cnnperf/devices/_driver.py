@@ -21,7 +21,7 @@ FIRST_NAMESPACE = "pid:[4026531836]"
 """Linux's own (PROC_PID_INIT_INO), in which NVML counts processes."""
 
 
-class Gpu(NamedTuple):
+class VisibleGpu(NamedTuple):
     """A GPU, or the part of one that MIG cuts out, as CUDA numbers them: CUDA_VISIBLE_DEVICES counts."""
 
     name: str
@@ -31,7 +31,7 @@ class Gpu(NamedTuple):
 
 
 @cache
-def gpus() -> tuple[Gpu, ...]:
+def gpus() -> tuple[VisibleGpu, ...]:
     """Return the GPUs that this process sees. Raises DeviceError with the reason where the driver sees none."""
     try:
         library = ctypes.CDLL(LIBRARY)
@@ -45,7 +45,7 @@ def gpus() -> tuple[Gpu, ...]:
     return tuple(_gpu(library, index) for index in range(count.value))
 
 
-def _gpu(library: Any, index: int) -> Gpu:
+def _gpu(library: Any, index: int) -> VisibleGpu:
     device, name, identity = c_int(), ctypes.create_string_buffer(256), (c_char * 16)()
     _check(library, library.cuDeviceGet(byref(device), index))
     _check(library, library.cuDeviceGetName(name, len(name), device))
@@ -56,7 +56,7 @@ def _gpu(library: Any, index: int) -> Gpu:
         _check(library, library.cuDeviceGetAttribute(byref(value), attribute, device))
         numbers.append(value.value)
     major, minor = numbers
-    return Gpu(name.value.decode(), str(uuid.UUID(bytes=bytes(identity))), (major, minor))
+    return VisibleGpu(name.value.decode(), str(uuid.UUID(bytes=bytes(identity))), (major, minor))
 
 
 def _check(library: Any, result: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from cnnperf.devices import Numerics
-from cnnperf.devices._driver import Gpu, gpus, held_bytes
+from cnnperf.devices._driver import VisibleGpu, gpus, held_bytes
 from cnnperf.devices._tf32 import allow_tf32
 from cnnperf.errors import DeviceError, UsageError
 
@@ -30,7 +30,7 @@ class Cuda:
     name = "cuda"
     is_asynchronous = True
 
-    def __init__(self, gpu: Gpu, index: int, numerics: Numerics) -> None:
+    def __init__(self, gpu: VisibleGpu, index: int, numerics: Numerics) -> None:
         self.label = gpu.name
         self.index = index
         self.torch_name = f"cuda:{index}"

@@ -19,12 +19,12 @@ from cnnperf.devices import Device
 from cnnperf.onnx_file import require as require
 from cnnperf.task import Choice, Scalar, Waiting
 
-Images = NDArray[np.float32]
+NormalisedImages = NDArray[np.float32]
 """N×C×H×W, normalised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class EngineSource:
     """What an engine may load, and on how many threads of which device it is to run."""
 
     model: Choice
@@ -35,7 +35,7 @@ class Source:
     """Draws the weights where none were trained."""
     weights: Path | None
     onnx: Path | None
-    calibration: Callable[[int], Images]
+    calibration: Callable[[int], NormalisedImages]
     """Returns so many training images."""
     folder: Path
     """Takes the files that an engine makes for itself, and keeps them for its other processes."""
@@ -107,17 +107,17 @@ class Engine(Protocol):
     is_exact: bool
     """Whether it is to compute what torch does; an engine of another precision answers for its accuracy instead."""
 
-    def bind(self, images: Images) -> Callable[[], object]:
+    def bind(self, images: NormalisedImages) -> Callable[[], object]:
         """Return what computes the logits of these images; this is what is timed."""
 
-    def run(self, images: Images) -> NDArray[np.float32]:
+    def run(self, images: NormalisedImages) -> NDArray[np.float32]:
         """Return the logits, N×classes."""
 
     def synchronize(self) -> None:
         """Wait until the device has done all that it was given."""
 
-    def values(self, images: Images) -> Any:
+    def values(self, images: NormalisedImages) -> Any:
         """Return what is computed before the logits, by the exported graph's names; None where it cannot be told."""
 
-    def node_times(self, images: Images, runs: int) -> Any:
+    def node_times(self, images: NormalisedImages, runs: int) -> Any:
         """Return the kernel times of each node by the layers it came from; None where the engine has no profiler."""

@@ -30,7 +30,7 @@ Events = Iterable[Mapping[str, Any]]
 """As the runtime's profiler writes them."""
 
 
-class Group(NamedTuple):
+class GraphNode(NamedTuple):
     """One node of the optimised graph."""
 
     layers: tuple[str, ...]
@@ -44,7 +44,7 @@ class Group(NamedTuple):
 class Times(NamedTuple):
     """What a profiled pass told."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[GraphNode, ...]
 
     @property
     def mapped(self) -> float:
@@ -225,6 +225,6 @@ def on_gpu(events: Events) -> dict[str, Node]:
     return {name.removesuffix(KERNEL): node for name, node in found.items() if any(node.times)}
 
 
-def _grouped(nodes: Mapping[str, Node], layers: Mapping[str, tuple[str, ...]]) -> Iterable[Group]:
+def _grouped(nodes: Mapping[str, Node], layers: Mapping[str, tuple[str, ...]]) -> Iterable[GraphNode]:
     for name, (operator, seconds) in nodes.items():
-        yield Group(layers.get(name, ()), operator, operator in REORDERS, seconds[1:])
+        yield GraphNode(layers.get(name, ()), operator, operator in REORDERS, seconds[1:])

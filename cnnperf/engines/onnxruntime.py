@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from packaging.version import Version
 
 from cnnperf.devices import Device
-from cnnperf.engines import INTEROP_THREADS, Images, Source
+from cnnperf.engines import INTEROP_THREADS, EngineSource, NormalisedImages
 from cnnperf.engines._nodes import Times, node_times
 from cnnperf.engines._values import Values, values
 from cnnperf.errors import EngineError, StageError
@@ -43,7 +43,7 @@ class Session:
     model = None
     runs_modules = False
 
-    def __init__(self, file: Path, source: Source, optimization: Optimization, *, is_exact: bool) -> None:
+    def __init__(self, file: Path, source: EngineSource, optimization: Optimization, *, is_exact: bool) -> None:
         import onnxruntime
 
         device = source.device
@@ -87,7 +87,7 @@ class Session:
             **({} if device.numerics is None else asdict(device.numerics)),
         }
 
-    def bind(self, images: Images) -> Callable[[], object]:
+    def bind(self, images: NormalisedImages) -> Callable[[], object]:
         """Return what computes the logits of these images."""
         self._check_batch(len(images))
         if self._provider == PROVIDERS["cpu"]:
@@ -98,7 +98,7 @@ class Session:
         binding.bind_output(self._output, *place)
         return lambda: self._session.run_with_iobinding(binding)
 
-    def run(self, images: Images) -> NDArray[np.float32]:
+    def run(self, images: NormalisedImages) -> NDArray[np.float32]:
         """Return the logits, N×classes."""
         self._check_batch(len(images))
         (logits,) = self._session.run([self._output], {self._input.name: images})
@@ -107,7 +107,7 @@ class Session:
     def synchronize(self) -> None:
         """Return at once: a run has ended when it returns."""
 
-    def node_times(self, images: Images, runs: int) -> Times | None:
+    def node_times(self, images: NormalisedImages, runs: int) -> Times | None:
         """Time each node by a session of its own with the profiler on.
 
         None for a graph that is not torch's, and on a GPU where the runtime was built without CUPTI.
@@ -116,7 +116,7 @@ class Session:
         feed = {self._input.name: images}
         return node_times(self._open, self._options, self._exported, feed, runs, provider=self._provider)
 
-    def values(self, images: Images) -> Values | None:
+    def values(self, images: NormalisedImages) -> Values | None:
         """Return what its kernels compute in between; None on another device, and for weights beside their file."""
         assert self._exported is not None, "there is something that was loaded"
         if self._provider != PROVIDERS["cpu"] or external(self._exported).exists():
@@ -167,7 +167,7 @@ def provider_options(device: Device) -> dict[str, str]:
 _LEVELS = {"disabled": "DISABLE_ALL", "basic": "BASIC", "extended": "EXTENDED", "all": "ALL"}
 
 
-def load(source: Source, *, optimization: Optimization = "all") -> Session:
+def load(source: EngineSource, *, optimization: Optimization = "all") -> Session:
     """Load the exported network."""
     require("onnxruntime", "onnxruntime")
     assert source.onnx is not None, "the export left a file"

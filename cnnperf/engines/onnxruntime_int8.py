@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from cnnperf.engines import Source
+from cnnperf.engines import EngineSource
 from cnnperf.engines.onnxruntime import Session
 from cnnperf.errors import StageError
 from cnnperf.machine.fingerprint import cpu_flags
@@ -22,7 +22,7 @@ BATCH = 32
 """Images in a batch of the calibration."""
 
 
-def load(source: Source, *, calibration_images: Annotated[int, Field(ge=1)] = 256) -> Session:
+def load(source: EngineSource, *, calibration_images: Annotated[int, Field(ge=1)] = 256) -> Session:
     """Quantise the exported network, unless another process of the task has, and load it."""
     require("onnxruntime_int8", "onnxruntime", "onnx")
     assert source.onnx is not None, "the export left a file"
@@ -35,7 +35,7 @@ def load(source: Source, *, calibration_images: Annotated[int, Field(ge=1)] = 25
     return session
 
 
-def quantise(onnx: Path, file: Path, source: Source, images: int, *, has_vnni: bool) -> None:
+def quantise(onnx: Path, file: Path, source: EngineSource, images: int, *, has_vnni: bool) -> None:
     """Write the quantised network: weights int8 by channel, activations uint8.
 
     Without VNNI the sums of 8-bit products saturate in 16 bits, so weights are held to 7. Raises StageError for a
@@ -69,7 +69,7 @@ def quantise(onnx: Path, file: Path, source: Source, images: int, *, has_vnni: b
 class Calibration:
     """Hands training images to the quantiser, a batch at a time."""
 
-    def __init__(self, source: Source, count: int) -> None:
+    def __init__(self, source: EngineSource, count: int) -> None:
         import onnx
 
         assert source.onnx is not None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnperf import models
-from cnnperf.engines import INTEROP_THREADS, Images, Source
+from cnnperf.engines import INTEROP_THREADS, EngineSource, NormalisedImages
 from cnnperf.task import Scalar
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Eager:
     """A torch module in evaluation and inference mode."""
 
     def __init__(
-        self, model: nn.Module, forward: Callable[[Tensor], Tensor], source: Source, *, runs_modules: bool
+        self, model: nn.Module, forward: Callable[[Tensor], Tensor], source: EngineSource, *, runs_modules: bool
     ) -> None:
         import torch
 
@@ -46,7 +46,7 @@ class Eager:
             **({} if numerics is None else asdict(numerics)),
         }
 
-    def bind(self, images: Images) -> Callable[[], object]:
+    def bind(self, images: NormalisedImages) -> Callable[[], object]:
         """Return what computes the logits of these images, which lie on the device."""
         tensor = self._torch.from_numpy(images).to(self._device.torch_name)
 
@@ -56,7 +56,7 @@ class Eager:
 
         return call
 
-    def run(self, images: Images) -> NDArray[np.float32]:
+    def run(self, images: NormalisedImages) -> NDArray[np.float32]:
         """Return the logits, N×classes."""
         logits: Tensor = self.bind(images)()  # type: ignore[assignment]
         found: NDArray[np.float32] = logits.cpu().numpy()
@@ -66,14 +66,14 @@ class Eager:
         """Wait until the device has done all that it was given."""
         self._device.synchronize()
 
-    def values(self, images: Images) -> None:
+    def values(self, images: NormalisedImages) -> None:
         """Return None: it runs no exported graph."""
 
-    def node_times(self, images: Images, runs: int) -> None:
+    def node_times(self, images: NormalisedImages, runs: int) -> None:
         """Return None: it has no profiler of its own."""
 
 
-def network(source: Source, memory_format: MemoryFormat = "contiguous") -> nn.Module:
+def network(source: EngineSource, memory_format: MemoryFormat = "contiguous") -> nn.Module:
     """Build the network with its trained weights, or with those that the seed draws; in evaluation mode.
 
     In channels_last its 4-dimensional weights lie as N×H×W×C, and so will, by torch's rules, what it computes.
@@ -93,7 +93,7 @@ def network(source: Source, memory_format: MemoryFormat = "contiguous") -> nn.Mo
     return model.eval().to(source.device.torch_name)
 
 
-def load(source: Source, *, memory_format: MemoryFormat = "contiguous") -> Eager:
+def load(source: EngineSource, *, memory_format: MemoryFormat = "contiguous") -> Eager:
     """Load the network with its weights."""
     model = network(source, memory_format)
     return Eager(model, model, source, runs_modules=True)

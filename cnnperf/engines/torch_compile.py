@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cnnperf.engines import Source
+from cnnperf.engines import EngineSource
 from cnnperf.engines.torch import Eager, MemoryFormat, network
 
 PACKAGES: tuple[str, ...] = ("torch", "torch._dynamo")
@@ -15,7 +15,7 @@ MOST_BATCH_SIZES = 256
 
 
 def load(
-    source: Source,
+    source: EngineSource,
     *,
     mode: Literal["default", "reduce-overhead", "max-autotune-no-cudagraphs"] = "default",
     memory_format: MemoryFormat = "contiguous",

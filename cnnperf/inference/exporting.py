@@ -171,7 +171,7 @@ def sources(*parts: Any) -> list[Path]:
     return sorted({Path(file) for part in own if (file := inspect.getsourcefile(part))})
 
 
-def keep(content: bytes, cached: Path) -> None:
+def cache_whole(content: bytes, cached: Path) -> None:
     """Put a file into the cache, whole or not at all."""
     cached.parent.mkdir(parents=True, exist_ok=True)
     part = cached.with_name(f"{cached.name}.{os.getpid()}.part")

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from cnnperf import registry
 from cnnperf.bench import Bench
-from cnnperf.engines import Engine, Source, abilities
+from cnnperf.engines import Engine, EngineSource, abilities
 from cnnperf.inference.samples import Inputs
 from cnnperf.machine.fingerprint import usable_cores
 from cnnperf.task import DEFAULT_WAITING, Choice
@@ -16,7 +16,7 @@ EXTERNAL = "onnx_data"
 """The artifact that holds the weights of an ONNX file which cannot hold them itself."""
 
 
-def source_of(bench: Bench) -> Source:
+def source_of(bench: Bench) -> EngineSource:
     """Return what the tasks before this one left for an engine to load.
 
     Raises StageError for a file that is no longer what its task wrote.
@@ -25,7 +25,7 @@ def source_of(bench: Bench) -> Source:
     folder = bench.run / "artifacts" / bench.task.key
     folder.mkdir(parents=True, exist_ok=True)
     bench.found(EXTERNAL)  # Is checked with the others; the runtime finds it by itself, beside the file.
-    return Source(
+    return EngineSource(
         model=bench.task.cell.model,
         shape=(channels, height, width),
         num_classes=len(bench.dataset.classes),
@@ -47,7 +47,7 @@ def import_packages(engine: Choice) -> None:
             import_module(package)
 
 
-def loaded(source: Source, engine: Choice) -> Engine:
+def loaded(source: EngineSource, engine: Choice) -> Engine:
     """Load what was left into an engine. Raises EngineError where that is not there, StageError where it cannot."""
     found: Engine = registry.find("engines", engine.name)(source, **engine.options)
     return found

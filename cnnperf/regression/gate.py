@@ -43,7 +43,7 @@ OPEN_S = 0.7
 """About what making one contest ready costs; for the plan only."""
 
 
-class Watcher(Protocol):
+class GateWatcher(Protocol):
     """Who follows a comparison."""
 
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
@@ -69,7 +69,7 @@ class Watcher(Protocol):
         """
 
 
-class Unwatched:
+class UnwatchedGate:
     """Follows a comparison without a word."""
 
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
@@ -155,7 +155,7 @@ def compare(
     rule: Rule | None = None,
     minutes: float | None = None,
     folder: Path | None = None,
-    watcher: Watcher | None = None,
+    watcher: GateWatcher | None = None,
     seed: int | None = None,
     patience: Patience | None = None,
     pairs: int = PAIRS[1],
@@ -169,7 +169,7 @@ def compare(
     result = Result((baseline, candidate), tuple(contests), rule or Rule(), folder=folder)
     if not contests:
         raise UsageError("nothing to compare: no cell of this suite can run here")
-    course = _Course(result, watcher or Unwatched(), minutes, random.Random(seed), patience, pairs)
+    course = _Course(result, watcher or UnwatchedGate(), minutes, random.Random(seed), patience, pairs)
     try:
         with tempfile.TemporaryDirectory(prefix="cnnperf-ab-") as scratch:
             course.run(Path(scratch))
@@ -185,7 +185,7 @@ class _Course:
     def __init__(
         self,
         result: Result,
-        watcher: Watcher,
+        watcher: GateWatcher,
         minutes: float | None,
         dice: random.Random,
         patience: Patience | None,

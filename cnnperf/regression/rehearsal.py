@@ -8,9 +8,9 @@ from typing import Any
 
 from cnnperf.duet.sides import Arm, Contest, contests
 from cnnperf.machine.fingerprint import fingerprint
-from cnnperf.regression.gate import Result, Watcher, compare
+from cnnperf.regression.gate import GateWatcher, Result, compare
 from cnnperf.regression.gate_verdict import comparison, scope
-from cnnperf.regression.selftest import SelfTest
+from cnnperf.regression.selftest import GateTest
 from cnnperf.running.preflight import Request, prepare
 from cnnperf.suite import parse
 
@@ -43,14 +43,14 @@ def cells() -> tuple[Contest, ...]:
     return contests(prepare(Request(suite=suite, where="doctor")).tasks, metrics=METRICS)
 
 
-def rehearse(ready: Sequence[Contest], candidate: Arm, minutes: float, watcher: Watcher) -> Result:
+def rehearse(ready: Sequence[Contest], candidate: Arm, minutes: float, watcher: GateWatcher) -> Result:
     """Return what the gate makes of the cells and one of the CANDIDATES within the minutes."""
     return compare(Arm(name="this code"), candidate, ready, minutes=minutes, watcher=watcher)
 
 
-def outcome(unchanged: Result, slowed: Result) -> SelfTest:
+def outcome(unchanged: Result, slowed: Result) -> GateTest:
     """Return the results of both suites, to be stored."""
-    return SelfTest(
+    return GateTest(
         machine=fingerprint(),
         day=datetime.now(UTC).date(),
         slowdown=SLOWDOWN,

@@ -67,7 +67,7 @@ class Scope(Frozen):
         return lacking
 
 
-class SelfTest(Frozen):
+class GateTest(Frozen):
     """One run of the gate over cells in which nothing was changed, and over the same cells slowed on purpose."""
 
     machine: Machine
@@ -159,11 +159,11 @@ class SelfTest(Frozen):
         return path
 
 
-def load() -> SelfTest | None:
+def load() -> GateTest | None:
     """Return the last self-test on this machine: a host of this name with this processor and as many cores."""
     path = _path()
     try:
-        found = SelfTest.model_validate_json(path.read_text(encoding="utf-8"))
+        found = GateTest.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:

@@ -44,14 +44,14 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ChartGroup:
     """Plots under one title: of what is compared with each other, or of one network."""
 
     title: str
     charts: tuple[Chart, ...]
 
 
-def training(report: Report) -> list[Group]:
+def training(report: Report) -> list[ChartGroup]:
     """Return the curves of each dataset and device."""
     table = report.table("curves")
     if not table:
@@ -60,11 +60,11 @@ def training(report: Report) -> list[Group]:
     for i, rows in enumerate(_grouped(table.rows, "dataset", "data", "device", "budget")):
         heading = _words(rows[0], "dataset", "data", "device", "budget")
         readings = _charts.readings(f"readings-{i}", heading, table, rows)
-        groups.append(Group(heading, (*_charts.curves(f"curves-{i}", heading, table, rows), *readings)))
+        groups.append(ChartGroup(heading, (*_charts.curves(f"curves-{i}", heading, table, rows), *readings)))
     return groups
 
 
-def tradeoffs(report: Report) -> list[Group]:
+def tradeoffs(report: Report) -> list[ChartGroup]:
     """Return accuracy against latency of all networks on the same images and machine, a plot a batch size."""
     table = report.table("engines")
     known = [row for row in (table.rows if table else ()) if row["latency_s"] and row["test_accuracy"] is not None]
@@ -77,11 +77,11 @@ def tradeoffs(report: Report) -> list[Group]:
             for j, of_size in enumerate(of_sizes)
             if table
         )
-        groups.append(Group(heading, charts))
+        groups.append(ChartGroup(heading, charts))
     return groups
 
 
-def networks(report: Report) -> list[Group]:
+def networks(report: Report) -> list[ChartGroup]:
     """Return what was measured inside each network and of it in engines, in the order of the records."""
     names = ("layers", "engines")
     tables = [table for name in names if (table := report.table(name))]
@@ -90,7 +90,7 @@ def networks(report: Report) -> list[Group]:
     for i, (cell, row) in enumerate(cells.items()):
         charts = tuple(_of_network(report, f"network-{i}", cell))
         if charts:
-            found.append(Group(_heading(row, report), charts))
+            found.append(ChartGroup(_heading(row, report), charts))
     return found
 
 

@@ -16,7 +16,7 @@ from cnnperf.bench import Bench
 from cnnperf.datasets import Roots
 from cnnperf.engines.torch import network
 from cnnperf.inference import golden_file
-from cnnperf.inference.exporting import Export, checked, content_hash, copy, export, keep, proved
+from cnnperf.inference.exporting import Export, cache_whole, checked, content_hash, copy, export, proved
 from cnnperf.inference.golden import golden
 from cnnperf.inference.samples import LAYER_IMAGES, Inputs, save_values
 from cnnperf.inference.source import EXTERNAL, source_of
@@ -59,8 +59,8 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
         nodes = export(model, inputs.batch(2), path, settings)
         yield single("export.export_seconds", "s", perf_counter() - start, "lower")
         if not external(path).exists():
-            keep(json.dumps({"torch_nodes": nodes}).encode(), counted)
-            keep(path.read_bytes(), cached)
+            cache_whole(json.dumps({"torch_nodes": nodes}).encode(), counted)
+            cache_whole(path.read_bytes(), cached)
     _enter_external(bench, path)
     yield single("export.torch_nodes", "count", nodes)
     yield from checked(path)

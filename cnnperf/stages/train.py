@@ -13,7 +13,7 @@ from cnnperf.bench import Bench
 from cnnperf.devices import Device
 from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
-from cnnperf.training.evaluate import SHARE, Outcome, affordable
+from cnnperf.training.evaluate import SHARE, Predictions, affordable
 from cnnperf.training.images import subset
 from cnnperf.training.loop import Training
 from cnnperf.training.peak import Memory
@@ -95,7 +95,7 @@ class Stopwatch:
         return single(metric, "s", self._start - start, "lower")
 
 
-def tested(outcome: Outcome, classes: tuple[str, ...], images: str) -> Iterator[Measurement]:
+def tested(outcome: Predictions, classes: tuple[str, ...], images: str) -> Iterator[Measurement]:
     """Yield what the test showed; `images` says whether it was on `all` test images or on a `subset`."""
     on: dict[str, Scalar] = {"n": len(outcome), "images": images}
     yield single("train.test_accuracy", "fraction", outcome.accuracy, "higher", on)
@@ -118,7 +118,7 @@ def save_weights(bench: Bench, model: nn.Module) -> None:
     torch.save(state, bench.artifact("weights", "weights.pt"))
 
 
-def save_examples(bench: Bench, outcome: Outcome) -> None:
+def save_examples(bench: Bench, outcome: Predictions) -> None:
     """Save the first test images of either kind, uint8 N×C×H×W, and what the classes are called."""
     right = outcome.right
     chosen = torch.cat([kind.nonzero().squeeze(1)[:EXAMPLES] for kind in (right, ~right)])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cnnperf.training.images import Images, Normalize
+from cnnperf.training.images import DeviceImages, Normalize
 
 if TYPE_CHECKING:
     from cnnperf.training.recipe import Recipe
@@ -23,7 +23,7 @@ class Batches:
     device, whatever else draws numbers, and no step waits for them. An epoch's last, partial batch is dropped.
     """
 
-    def __init__(self, images: Images, indices: Tensor, recipe: Recipe, normalize: Normalize, seed: int) -> None:
+    def __init__(self, images: DeviceImages, indices: Tensor, recipe: Recipe, normalize: Normalize, seed: int) -> None:
         """`indices` are those of the images to train on, on the CPU."""
         self.epoch = -1
         self._images = images

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cnnperf.devices import Device
 from cnnperf.errors import StageError
-from cnnperf.training.images import Images, Normalize
+from cnnperf.training.images import DeviceImages, Normalize
 
 SHARE = 1 / 4
 """What evaluation may cost, as a share of the training seconds, unless the fewest images already cost more."""
@@ -33,7 +33,7 @@ TARGET_POINTS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Predictions:
     """A network's predictions for some images, on the CPU."""
 
     indices: Tensor
@@ -81,8 +81,8 @@ class Evaluator:
         self._autocast = autocast
 
     def __call__(
-        self, images: Images, indices: Tensor, *, flip: bool = False, normalize: Normalize | None = None
-    ) -> Outcome:
+        self, images: DeviceImages, indices: Tensor, *, flip: bool = False, normalize: Normalize | None = None
+    ) -> Predictions:
         """Classify the images with these indices (on the CPU), in batches of the training's size.
 
         flip: by the mean of the logits of each image and of its mirror image. normalize: instead of the training's.
@@ -108,7 +108,7 @@ class Evaluator:
         self._device.synchronize()
         self.seconds += perf_counter() - start
 
-    def _classify(self, images: Images, indices: Tensor, flip: bool, normalize: Normalize) -> Outcome:
+    def _classify(self, images: DeviceImages, indices: Tensor, flip: bool, normalize: Normalize) -> Predictions:
         # The last batch is filled up with the first images: a compiled network has one shape to serve.
         count = len(indices)
         batches = math.ceil(count / self._batch_size)
@@ -130,9 +130,9 @@ class Evaluator:
                 f"the loss in evaluation is {loss}: the network's weights or statistics are not finite; lower lr"
             )
         probabilities, predictions = logits.softmax(dim=1).max(dim=1)
-        return Outcome(indices, labels.cpu(), predictions.cpu(), probabilities.cpu(), loss)
+        return Predictions(indices, labels.cpu(), predictions.cpu(), probabilities.cpu(), loss)
 
-    def _logits(self, images: Images, positions: Tensor, flip: bool, normalize: Normalize) -> Tensor:
+    def _logits(self, images: DeviceImages, positions: Tensor, flip: bool, normalize: Normalize) -> Tensor:
         batch = normalize(images.take(positions).float())
         with self._autocast:
             logits = self._forward(batch).float()

@@ -16,7 +16,7 @@ SPLIT_SEED = 20_240_901
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
+class DeviceImages:
     """A split of a dataset on the device."""
 
     windows: Tensor
@@ -38,7 +38,7 @@ class Images:
         channels_last: bool = False,
         padding: int = 0,
         padding_mode: str = "zeros",
-    ) -> Images:
+    ) -> DeviceImages:
         """Put N×C×H×W images and N labels on the device, padded on all four sides.
 
         Arrays mapped from disk are read whole, so that no step waits for the disk.
@@ -94,7 +94,7 @@ class Images:
 class Normalize:
     """Scales and shifts float images of 0 … 255, channel by channel, to what the network is given."""
 
-    def __init__(self, kind: str, mean: Sequence[float], std: Sequence[float], images: Images) -> None:
+    def __init__(self, kind: str, mean: Sequence[float], std: Sequence[float], images: DeviceImages) -> None:
         """`mean` and `std` are the dataset's, of pixels in [0, 1]; `kind` is the recipe's `normalize`."""
         if kind != "dataset":
             mean = [0.5 if kind == "half" else 0.0] * len(mean)

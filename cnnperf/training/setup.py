@@ -17,7 +17,7 @@ from cnnperf import models
 from cnnperf.record import Measurement, single
 from cnnperf.training.augment import Batches
 from cnnperf.training.evaluate import Evaluator, separate_random_numbers
-from cnnperf.training.images import Images, Normalize, split
+from cnnperf.training.images import DeviceImages, Normalize, split
 from cnnperf.training.optimise import Step, autocast
 from cnnperf.training.peak import Memory
 
@@ -37,11 +37,11 @@ MEASURED_STEPS = 2
 class Data:
     """The images on the device, and which of them are for what; indices are on the CPU."""
 
-    train: Images
+    train: DeviceImages
     """The training and the validation images."""
     train_indices: Tensor
     validation_indices: Tensor
-    test: Images
+    test: DeviceImages
     normalize: Normalize
     raw: Normalize | None
     """To pixels in [0, 1], where the recipe tests on them too."""
@@ -51,7 +51,7 @@ class Data:
         """Put the dataset's images on the device and divide the training images."""
         data, device = bench.dataset, bench.device.torch_name
         channels_last = recipe.memory_format == "channels_last"
-        train = Images.load(
+        train = DeviceImages.load(
             data.train_images,
             data.train_labels,
             device,
@@ -59,7 +59,7 @@ class Data:
             padding=recipe.crop,
             padding_mode=recipe.crop_padding,
         )
-        test = Images.load(data.test_images, data.test_labels, device, channels_last=channels_last)
+        test = DeviceImages.load(data.test_images, data.test_labels, device, channels_last=channels_last)
         indices = split(len(train), recipe.validation_images)
         normalize = Normalize(recipe.normalize, data.mean, data.std, train)
         raw = None if recipe.normalize_eval else Normalize("unit", data.mean, data.std, train)

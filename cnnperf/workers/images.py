@@ -23,7 +23,7 @@ class Say(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
+class FoundImages:
     """What preflight knows of a dataset: enough to build for it, and where it lies."""
 
     provenance: Provenance | None
@@ -46,17 +46,17 @@ class Finder:
         self._roots = Roots.from_environment(request.data)
         self._roots.ordered()  # A folder that was named and is not there is a fault, whatever the suite reads.
 
-    def find(self, choice: Choice, options: Mapping[str, Any]) -> Images:
+    def find(self, choice: Choice, options: Mapping[str, Any]) -> FoundImages:
         """Return what is known of a dataset, downloaded first where it must be. Raises DataError."""
         if not self._request.download:
             there = datasets.available(choice.name, self._roots)
             if there.download_bytes:
                 source = datasets.source(choice.name)
                 counts = source.train_count, source.test_count
-                return Images(None, source.shape, len(source.classes), *counts, None, there.download_bytes)
+                return FoundImages(None, source.shape, len(source.classes), *counts, None, there.download_bytes)
         dataset = self._load(choice, options)
         found = dataset.provenance
-        return Images(found, found.shape, found.num_classes, found.train_count, found.test_count, dataset.folder)
+        return FoundImages(found, found.shape, found.num_classes, found.train_count, found.test_count, dataset.folder)
 
     def _load(self, choice: Choice, options: Mapping[str, Any]) -> Dataset:
         """Load the images, or where they cannot be had and the suite allows it, synthetic ones of the same shape."""

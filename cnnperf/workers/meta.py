@@ -11,7 +11,7 @@ from cnnperf.task import Choice
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsed:
+class TriedModel:
     """What preflight knows of a model once it is built: its size, its arithmetic and what it returns."""
 
     weight_bytes: int
@@ -21,7 +21,7 @@ class Rehearsed:
     """What it returns beside its logits, in words; empty if nothing."""
 
 
-def rehearse(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Rehearsed:
+def try_model(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> TriedModel:
     """Build a model for images of C×H×W and run a batch of two through it, in evaluation mode. Raises UsageError."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -44,7 +44,7 @@ def rehearse(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> R
         raise UsageError(f"{str(choice)!r} must return logits of 2×{num_classes} for a batch of 2, got {got}")
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
     extras = "" if output is logits else f"a {type(output).__name__} of {len(output)}"
-    return Rehearsed(weight_bytes=size, flops=counter.get_total_flops() // 2, extras=extras)
+    return TriedModel(weight_bytes=size, flops=counter.get_total_flops() // 2, extras=extras)
 
 
 def _times(shape: Sequence[int]) -> str:

@@ -23,8 +23,8 @@ from cnnperf.machine.fingerprint import usable_cores
 from cnnperf.running.preflight import DataRequest, Prepared, Ready, Request
 from cnnperf.suite import plan
 from cnnperf.task import Choice, Scalar, Task
-from cnnperf.workers.images import Finder, Images, Say, announcing
-from cnnperf.workers.meta import Rehearsed, rehearse
+from cnnperf.workers.images import Finder, FoundImages, Say, announcing
+from cnnperf.workers.meta import TriedModel, try_model
 from cnnperf.workers.schema import suite_schema
 
 START_S = 6.0
@@ -129,7 +129,7 @@ class Preparation:
                 self._keys.setdefault((cell.id, task.stage), []).append(ready.task.key)
             yield ready
 
-    def _check_fits(self, task: Task, settings: Settings, images: Images) -> None:
+    def _check_fits(self, task: Task, settings: Settings, images: FoundImages) -> None:
         """Raise SuiteError for settings that the device or the number of images makes impossible."""
         try:
             settings.check(task.cell.device.name, images.train_count, images.test_count)
@@ -163,25 +163,25 @@ class Preparation:
         read = (stage for artifact in (*settings.reads, *needed) for stage in stages_leaving(artifact))
         return tuple(key for stage in dict.fromkeys(read) for key in before.get(stage, ()))
 
-    def _find(self, choice: Choice) -> Images:
+    def _find(self, choice: Choice) -> FoundImages:
         return self._finder.find(choice, self._options("datasets", choice, datasets.GIVEN))
 
-    def _build(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Rehearsed:
+    def _build(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> TriedModel:
         if choice.is_onnx:
             return self._look(choice, shape, num_classes)
         try:
-            return rehearse(choice, shape, num_classes)
+            return try_model(choice, shape, num_classes)
         except UsageError as error:
             raise SuiteError(f"{self._request.where}: {'.'.join(self._place('models', choice))}: {error}") from error
 
-    def _look(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> Rehearsed:
+    def _look(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> TriedModel:
         """See whether an ONNX file fits the images; what it computes is not counted."""
         where = f"{self._request.where}: {'.'.join(self._place('models', choice))}"
         if choice.options:
             raise SuiteError(f"{where}: {choice.name}: an ONNX file has no options, got {', '.join(choice.options)}")
         try:
             size = onnx_file.fit(Path(choice.name), shape, num_classes).size
-            return Rehearsed(weight_bytes=size, flops=0, extras="")
+            return TriedModel(weight_bytes=size, flops=0, extras="")
         except (UsageError, EngineError) as error:
             raise SuiteError(f"{where}: {error}") from error
 

@@ -31,7 +31,7 @@ class Noted:
         """Keep it."""
         self.texts.append(text)
 
-    def finished(self, outcome: _session.Outcome) -> None:
+    def finished(self, outcome: _session.ClaimOutcome) -> None:
         """Keep it."""
         self.endings[outcome.name] = outcome.ending
 
@@ -144,7 +144,7 @@ def test_a_device_that_answers_too_late_is_a_usage_error(tested: Tested, monkeyp
 def test_ctrl_c_keeps_what_there_is(tested: Tested, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The folder is written, and the exit status says so."""
 
-    def interrupt(self: Noted, outcome: _session.Outcome) -> None:
+    def interrupt(self: Noted, outcome: _session.ClaimOutcome) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Noted, "finished", interrupt)

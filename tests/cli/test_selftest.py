@@ -17,7 +17,7 @@ from processes import completed, descendants, environment, has_ended, started, u
 from rich.console import Console
 
 from cnnperf.claims import Bar, Reading
-from cnnperf.claims._session import FILE, Outcome, SelfTest
+from cnnperf.claims._session import FILE, ClaimOutcome, SelfTest
 from cnnperf.cli import selftest as cli_selftest
 from cnnperf.machine.fingerprint import fingerprint
 
@@ -60,7 +60,7 @@ def test_the_last_line_counts_each_ending_by_itself(capsys: pytest.CaptureFixtur
     """A claim that is only reported has no bar, so that it cannot hold."""
     bars = {"a": Bar.within(0, "why"), "b": None, "c": None}
     outcomes = tuple(
-        Outcome(
+        ClaimOutcome(
             name=name,
             claim="c",
             readings=(Reading(quantity="q", unit="s", figure=1, reading=1, source="s", bar=bar),),

@@ -78,7 +78,7 @@ def test_a_second_load_hashes_no_source(roots: Roots, mnist_root: Path, monkeypa
     with_data = replace(roots, data=mnist_root)
     mnist.load(with_data, None)
     checked = []
-    monkeypatch.setattr(_torchvision.Source, "check", lambda _, folder: checked.append(folder) or ())
+    monkeypatch.setattr(_torchvision.Downloadable, "check", lambda _, folder: checked.append(folder) or ())
 
     mnist.load(with_data, None)
     assert checked == []

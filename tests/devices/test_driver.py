@@ -71,7 +71,10 @@ def _asked_anew() -> Iterator[None]:
 def test_gpus_are_those_that_the_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
     """In CUDA's order, each with its name, its UUID and its compute capability."""
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
-    assert _driver.gpus() == (_driver.Gpu("Imaginary 0", UUID, (8, 6)), _driver.Gpu("Imaginary 1", UUID, (8, 6)))
+    assert _driver.gpus() == (
+        _driver.VisibleGpu("Imaginary 0", UUID, (8, 6)),
+        _driver.VisibleGpu("Imaginary 1", UUID, (8, 6)),
+    )
 
 
 @pytest.mark.parametrize(

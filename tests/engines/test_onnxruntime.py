@@ -14,7 +14,7 @@ from cnnperf.devices import Device, Numerics
 from cnnperf.devices._driver import Gpu
 from cnnperf.devices.cpu import acquire
 from cnnperf.devices.cuda import Cuda
-from cnnperf.engines import Source
+from cnnperf.engines import EngineSource
 from cnnperf.engines import onnxruntime as engine
 from cnnperf.errors import StageError
 from cnnperf.task import Choice
@@ -68,9 +68,9 @@ class Runtime(SimpleNamespace):
         )
 
 
-def source(device: Device) -> Source:
+def source(device: Device) -> EngineSource:
     """Return an exported network to be run there."""
-    return Source(
+    return EngineSource(
         model=Choice(name="lenet"),
         shape=(1, 28, 28),
         num_classes=10,

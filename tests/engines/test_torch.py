@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from cnnperf.devices.cpu import acquire
-from cnnperf.engines import Source
+from cnnperf.engines import EngineSource
 from cnnperf.engines.torch import load
 from cnnperf.task import Choice
 
 
 def test_channels_last_computes_the_same_in_another_layout(tmp_path: Path) -> None:
     """Convolutions then work on N×H×W×C, whatever the images' layout; the default leaves the weights as they are."""
-    source = Source(
+    source = EngineSource(
         model=Choice(name="lenet"),
         shape=(3, 32, 32),
         num_classes=10,

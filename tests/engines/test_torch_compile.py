@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cnnperf.devices.cpu import acquire
-from cnnperf.engines import Source
+from cnnperf.engines import EngineSource
 from cnnperf.engines.torch_compile import load
 from cnnperf.task import Choice
 
@@ -34,7 +34,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_every_batch_size_of_a_search_is_compiled(compiled: list[int], tmp_path: Path) -> None:
     """Torch itself would run all from the ninth on as if nothing had been compiled."""
-    source = Source(
+    source = EngineSource(
         model=Choice(name="mlp"),
         shape=(1, 4, 4),
         num_classes=10,

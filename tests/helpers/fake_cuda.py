@@ -23,11 +23,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cnnperf.devices import cuda
-from cnnperf.devices._driver import Gpu
+from cnnperf.devices._driver import VisibleGpu
 from cnnperf.devices._tf32 import allow_tf32, tf32_allowed
 
 INDEX = 1
-GPUS = (Gpu("Imaginary 100", "00000000-0000-0000-0000-000000000000", (8, 0)), Gpu("Imaginary 200", "ab" * 16, (9, 0)))
+GPUS = (
+    VisibleGpu("Imaginary 100", "00000000-0000-0000-0000-000000000000", (8, 0)),
+    VisibleGpu("Imaginary 200", "ab" * 16, (9, 0)),
+)
 BLOCK = 2**21
 """What the allocator reserves at a time."""
 SCALAR = torch.ops.aten._local_scalar_dense.default

@@ -12,7 +12,7 @@ import pytest
 
 from cnnperf.bench import Bench
 from cnnperf.devices.cpu import Cpu, acquire
-from cnnperf.engines import Images
+from cnnperf.engines import NormalisedImages
 from cnnperf.errors import is_out_of_memory
 from cnnperf.inference.headroom import Headroom
 from cnnperf.inference.samples import Inputs
@@ -32,7 +32,7 @@ class Sleeper:
         self._seconds = seconds
         self._room = room
 
-    def bind(self, images: Images) -> Callable[[], object]:
+    def bind(self, images: NormalisedImages) -> Callable[[], object]:
         """Return a call that sleeps. Raises MemoryError for a batch that has no room."""
         if len(images) > self._room:
             np.empty(2**60, np.uint8)
@@ -87,7 +87,7 @@ class Poor(Cpu):
 class Hungry(Sleeper):
     """An engine that takes 4 MiB an image while it is called."""
 
-    def bind(self, images: Images) -> Callable[[], object]:
+    def bind(self, images: NormalisedImages) -> Callable[[], object]:
         """Return a call that takes it, and gives it back."""
         return lambda: np.ones(4 * MIB * len(images), np.uint8)
 

@@ -232,7 +232,7 @@ def test_the_power_is_told_before_and_after_the_replicates(
     """First for several deviations, from the first look on for those of the replicates themselves."""
     told: list[str] = []
 
-    class Watcher(gate.Unwatched):
+    class GateWatcher(gate.UnwatchedGate):
         def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
             told.append(power)
 
@@ -241,7 +241,7 @@ def test_the_power_is_told_before_and_after_the_replicates(
 
     dice = random.Random(9)
     replay(lambda each, n: recorded(dice, 0.05, 0.06))
-    compare(ARM, ARM, [contest(trained)], watcher=Watcher())
+    compare(ARM, ARM, [contest(trained)], watcher=GateWatcher())
     before, *after = told
     assert before.startswith("of 1 cell-metric one slower by 5 % is called worse in 100 / 98 / 9")
     assert before.endswith("SD is 2 / 3 / 4 / 5 %")
@@ -328,11 +328,11 @@ def test_nothing_in_the_baseline_is_no_pass(trained: Callable[..., Record], monk
     monkeypatch.setattr(gate, "calibrate", lambda _, contests, *__: ((c, Fault("none", absent=0)) for c in contests))
     watched: list[str] = []
 
-    class Watcher(gate.Unwatched):
+    class GateWatcher(gate.UnwatchedGate):
         def planned(self, *_: object) -> None:
             watched.append("planned")
 
-    shown = comparison(compare(ARM, ARM, [contest(trained)], watcher=Watcher()))
+    shown = comparison(compare(ARM, ARM, [contest(trained)], watcher=GateWatcher()))
     assert (shown.verdicts, shown.exit_code, watched) == ((), 3, [])
     assert any("not compared" in note for note in shown.notes)
 

@@ -13,7 +13,7 @@ from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.regression import selftest
 from cnnperf.regression.gate_verdict import TimeVerdict
 from cnnperf.regression.rule import Rule
-from cnnperf.regression.selftest import Scope, SelfTest
+from cnnperf.regression.selftest import GateTest, Scope
 from cnnperf.regression.verdict import Outcome, Verdict
 
 SCOPE = Scope(devices=("cpu",), threads=1, metrics=("train.step",), torch="2.14.1")
@@ -24,9 +24,9 @@ def verdicts(*outcomes: Outcome) -> tuple[Verdict, ...]:
     return tuple(Verdict(cell=f"cell {i}", metric="step", outcome=outcome) for i, outcome in enumerate(outcomes))
 
 
-def outcome_of(unchanged: tuple[Outcome, ...], slowed: tuple[Outcome, ...]) -> SelfTest:
+def outcome_of(unchanged: tuple[Outcome, ...], slowed: tuple[Outcome, ...]) -> GateTest:
     """Return a self-test on this machine that came out so."""
-    return SelfTest(
+    return GateTest(
         machine=fingerprint(),
         day=date(2026, 11, 24),
         slowdown=0.05,

@@ -173,13 +173,13 @@ def test_a_duet_s_subject_runs(on_cuda: Make, tmp_path: Path, monkeypatch: pytes
 WORKER = """
 import sys
 from cnnperf.devices import cuda
-from cnnperf.engines import Source, onnxruntime
+from cnnperf.engines import EngineSource, onnxruntime
 from cnnperf.task import Choice
 from pathlib import Path
 import numpy as np
 device = cuda.acquire()
-source = Source(model=Choice(name="x"), shape=(1, 28, 28), num_classes=10, seed=0, weights=None, onnx=Path(sys.argv[1]),
-                calibration=lambda count: None, folder=Path(), device=device, threads=1)
+source = EngineSource(model=Choice(name="x"), shape=(1, 28, 28), num_classes=10, seed=0, weights=None,
+                      onnx=Path(sys.argv[1]), calibration=lambda count: None, folder=Path(), device=device, threads=1)
 engine = onnxruntime.load(source)
 engine.run(np.zeros((4, 1, 28, 28), np.float32))
 print("torch" in sys.modules, device.peak_bytes())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnperf.training.augment import Batches, cut_out, turn_grey
-from cnnperf.training.images import Images, Normalize
+from cnnperf.training.images import DeviceImages, Normalize
 from cnnperf.training.recipe import Recipe
 
 COUNT = 40
@@ -21,7 +21,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, 3, 8, 8), dtype=np.ui
 def batches(seed: int = 0, channels_last: bool = False, **settings: Any) -> Batches:
     """Return batches of 8 of 40 images, their labels being their indices, scaled to [0, 1]."""
     recipe = Recipe.resolve({}, {"batch_size": 8, "normalize": "unit"}, settings)
-    images = Images.load(
+    images = DeviceImages.load(
         PIXELS, np.arange(COUNT), "cpu", channels_last=channels_last, padding=recipe.crop, padding_mode="reflect"
     )
     return Batches(images, torch.arange(COUNT), recipe, Normalize(recipe.normalize, (0,) * 3, (1,) * 3, images), seed)

@@ -12,7 +12,7 @@ from torch import nn
 from cnnperf.devices.cpu import acquire
 from cnnperf.errors import StageError
 from cnnperf.training.evaluate import PLANNED_SHARE, Evaluator, affordable, ladder, pace, separate_random_numbers
-from cnnperf.training.images import Images, Normalize
+from cnnperf.training.images import DeviceImages, Normalize
 from cnnperf.training.optimise import autocast
 from cnnperf.training.recipe import Recipe
 
@@ -27,9 +27,9 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Flatten(), nn.Linear(16, 10))
 
 
-def evaluator(model: nn.Module) -> tuple[Evaluator, Images]:
+def evaluator(model: nn.Module) -> tuple[Evaluator, DeviceImages]:
     """Return an evaluator with batches of 8, and images to evaluate."""
-    images = Images.load(PIXELS, LABELS, "cpu")
+    images = DeviceImages.load(PIXELS, LABELS, "cpu")
     normalize = Normalize("unit", (0,), (1,), images)
     return Evaluator(model, model, acquire(), normalize, 8, autocast(Recipe(steps=1), "cpu")), images
 

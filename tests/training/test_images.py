@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnperf.training.images import Images, Normalize, split, subset
+from cnnperf.training.images import DeviceImages, Normalize, split, subset
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 3, 9, 7), dtype=np.uint8)
 LABELS = np.arange(6)
@@ -20,7 +20,7 @@ layouts = pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize(("padding", "mode"), [(0, "zeros"), (2, "zeros"), (3, "reflect")])
 def test_images_come_back_as_they_were(channels_last: bool, padding: int, mode: str) -> None:
     """Whatever lies around them, the middle windows are the images, in the order in memory that was asked for."""
-    images = Images.load(PIXELS, LABELS, "cpu", channels_last=channels_last, padding=padding, padding_mode=mode)
+    images = DeviceImages.load(PIXELS, LABELS, "cpu", channels_last=channels_last, padding=padding, padding_mode=mode)
     batch = images.take(images.positions(torch.tensor([4, 0, 5])))
     assert torch.equal(batch, torch.from_numpy(PIXELS[[4, 0, 5]]))
     assert images.shape == (3, 9, 7)
@@ -38,7 +38,7 @@ def test_a_crop_is_a_window_of_the_padded_image(
     index: int, top: int, left: int, channels_last: bool, mode: str
 ) -> None:
     """Each corner gives just the pixels that NumPy cuts out of the image it padded."""
-    images = Images.load(PIXELS, LABELS, "cpu", channels_last=channels_last, padding=2, padding_mode=mode)
+    images = DeviceImages.load(PIXELS, LABELS, "cpu", channels_last=channels_last, padding=2, padding_mode=mode)
     padded = np.pad(PIXELS[index], ((0, 0), (2, 2), (2, 2)), mode="constant" if mode == "zeros" else "reflect")
     (crop,) = images.take(images.positions(torch.tensor([index]), torch.tensor([[top, left]])))
     assert crop.tolist() == padded[:, top : top + 9, left : left + 7].tolist()
@@ -50,7 +50,7 @@ def test_a_crop_is_a_window_of_the_padded_image(
 )
 def test_normalising_maps_black_and_white(kind: str, low: float, high: float, channels_last: bool) -> None:
     """0 and 255 go where mean and deviation put them."""
-    images = Images.load(PIXELS, LABELS, "cpu", channels_last=channels_last)
+    images = DeviceImages.load(PIXELS, LABELS, "cpu", channels_last=channels_last)
     normalize = Normalize(kind, (0.5,) * 3, (0.2,) * 3, images)
     batch = torch.zeros(2, 3, 9, 7)
     batch[1] = 255
@@ -61,7 +61,7 @@ def test_normalising_maps_black_and_white(kind: str, low: float, high: float, ch
 
 def test_each_channel_has_its_own_mean_and_deviation() -> None:
     """The constants do not leak from channel to channel."""
-    images = Images.load(PIXELS, LABELS, "cpu")
+    images = DeviceImages.load(PIXELS, LABELS, "cpu")
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     got = Normalize("dataset", mean, std, images)(torch.from_numpy(PIXELS).float())
     want = (PIXELS / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
