@@ -181,7 +181,7 @@ def test_a_cuda_device_is_found_without_torch() -> None:
     script = (
         "import sys\n"
         "from cnnperf.devices import cuda, _driver\n"
-        "cuda.gpus = lambda: (_driver.Gpu('Imaginary', '0', (8, 0)),)\n"
+        "cuda.gpus = lambda: (_driver.VisibleGpu('Imaginary', '0', (8, 0)),)\n"
         "device = cuda.acquire()\n"
         "assert device.peak_bytes() == {} and device.held_bytes() is None\n"
         "sys.exit('torch' in sys.modules)"

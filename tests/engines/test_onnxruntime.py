@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cnnperf.devices import Device, Numerics
-from cnnperf.devices._driver import Gpu
+from cnnperf.devices._driver import VisibleGpu
 from cnnperf.devices.cpu import acquire
 from cnnperf.devices.cuda import Cuda
 from cnnperf.engines import EngineSource
@@ -89,7 +89,7 @@ def opened(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, numerics: Numerics
     """Load the network on a GPU."""
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     monkeypatch.setattr(engine, "require", lambda *names: None)
-    return engine.load(source(Cuda(Gpu("Imaginary", "0", (8, 0)), index, numerics)))
+    return engine.load(source(Cuda(VisibleGpu("Imaginary", "0", (8, 0)), index, numerics)))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from cnnperf import models, registry
 from cnnperf.bench import Bench
 from cnnperf.devices import Numerics
-from cnnperf.devices._driver import Gpu
+from cnnperf.devices._driver import VisibleGpu
 from cnnperf.devices.cuda import Cuda
 from cnnperf.duet.schedule import Conditions
 from cnnperf.duet.turns import Taken
@@ -346,7 +346,7 @@ def test_a_provider_that_is_not_there_is_not_replaced_by_another(exported: Calla
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this build has CUDA")
-    gpu = Cuda(Gpu("Imaginary", "0", (8, 0)), 0, Numerics())
+    gpu = Cuda(VisibleGpu("Imaginary", "0", (8, 0)), 0, Numerics())
     source = replace(source_of(exported()), device=gpu)
     with pytest.raises(EngineError, match=r"onnxruntime [\d.]+ has no CUDAExecutionProvider; cuda needs another build"):
         load_onnxruntime(source)

@@ -354,14 +354,14 @@ from pathlib import Path
 from cnnperf import devices, registry
 from cnnperf.datasets import open_arrays
 from cnnperf.devices import cuda
-from cnnperf.devices._driver import Gpu
+from cnnperf.devices._driver import VisibleGpu
 from cnnperf.engines import onnxruntime as engine
 from cnnperf.record import Record
 from cnnperf.bench import Bench
 from cnnperf.stages.infer import Infer, measure
 from cnnperf.task import Task
 
-cuda.gpus = lambda: (Gpu("Imaginary 100", "00000000-0000-0000-0000-000000000000", (8, 0)),)
+cuda.gpus = lambda: (VisibleGpu("Imaginary 100", "00000000-0000-0000-0000-000000000000", (8, 0)),)
 cuda.held_bytes = lambda identity: 123
 engine.PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CPUExecutionProvider"}
 engine.provider_options = lambda device: {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cnnperf.devices import Numerics
-from cnnperf.devices._driver import Gpu
+from cnnperf.devices._driver import VisibleGpu
 from cnnperf.devices.cpu import acquire
 from cnnperf.devices.cuda import Cuda
 from cnnperf.record import Record
@@ -15,7 +15,7 @@ from cnnperf.workers.task import chosen
 
 def test_which_gpu_and_how_it_was_told_to_compute_is_recorded(trained: Callable[..., Record]) -> None:
     """One measurement of each stage; its label is the row's, whatever the first GPU of the machine is called."""
-    device = Cuda(Gpu("Imaginary 200", "0", (8, 0)), 1, Numerics(tf32=True))
+    device = Cuda(VisibleGpu("Imaginary 200", "0", (8, 0)), 1, Numerics(tf32=True))
     [found] = chosen("train", device)
     assert (found.metric, found.values) == ("train.device_index", (1,))
     assert found.remarks == {"label": "Imaginary 200", "tf32": True, "cudnn_benchmark": True, "deterministic": False}
