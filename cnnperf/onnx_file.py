@@ -41,7 +41,7 @@ def look(path: Path) -> Facts:
     return Facts(opset, model.ir_version, len(model.graph.node), sum(file.stat().st_size for file in files))
 
 
-def fit(path: Path, shape: tuple[int, int, int], num_classes: int) -> Facts:
+def check_fit(path: Path, shape: tuple[int, int, int], num_classes: int) -> Facts:
     """Look at a file that is to be run on images of C×H×W. Raises UsageError as `look`, and where these do not fit."""
     facts, model = look(path), _read(path)
     wanted, classes = _sizes(images_of(model, path))[1:], _sizes(model.graph.output[0])[1:]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cnnperf.errors import UsageError
-from cnnperf.onnx_file import fit, look, stored_bytes
+from cnnperf.onnx_file import check_fit, look, stored_bytes
 
 onnx = pytest.importorskip("onnx")
 
@@ -46,7 +46,7 @@ def file(tmp_path: Path) -> Callable[..., Path]:
 def test_a_sound_file_says_what_it_is(file: Callable[..., Path]) -> None:
     """Opset, IR, nodes and size."""
     path = file()
-    assert fit(path, SHAPE, 10) == look(path) == (20, 10, 2, path.stat().st_size)
+    assert check_fit(path, SHAPE, 10) == look(path) == (20, 10, 2, path.stat().st_size)
 
 
 @pytest.mark.parametrize("name", ["some.onnx.data", "weights.bin"])
@@ -81,7 +81,7 @@ def test_weights_beside_a_file_are_part_of_its_size(file: Callable[..., Path], n
 def test_a_file_that_does_not_fit_is_refused(file: Callable[..., Path], changes: dict[str, Any], words: str) -> None:
     """With the cure."""
     with pytest.raises(UsageError, match=words) as caught:
-        fit(file(**changes), SHAPE, 10)
+        check_fit(file(**changes), SHAPE, 10)
     assert "\n" not in str(caught.value)
 
 

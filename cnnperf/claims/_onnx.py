@@ -62,7 +62,7 @@ def session(context: Context, file: Path, *, profile: Path | None = None) -> Any
     return onnxruntime.InferenceSession(str(file), options, providers=[PROVIDERS[context.device]])
 
 
-def logits(session: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
+def session_logits(session: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Run a session on a batch."""
     [found] = session.run(None, {session.get_inputs()[0].name: images})
     return np.asarray(found)

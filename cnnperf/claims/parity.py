@@ -21,12 +21,12 @@ TRIALS = 4
 
 def check(context: Context) -> Iterator[Reading]:
     """Compare the engine's parity with a session opened by hand; double weights; read ONNX Runtime's own profile."""
-    from cnnperf.claims._onnx import inputs, logits, session
+    from cnnperf.claims._onnx import inputs, session, session_logits
     from cnnperf.inference.samples import Golden
 
     made = ran(context, "engines", ENGINES)
     file, golden = made.artifact("export", "onnx"), Golden.read(made.artifact("export", "golden"))
-    ours = logits(session(context, file), inputs(made.dataset).test(golden.indices))
+    ours = session_logits(session(context, file), inputs(made.dataset).test(golden.indices))
     by_hand = float(abs(ours - golden.logits).max() / abs(golden.logits).max())
     printed = made.value("infer", "infer.relative_difference")
     yield Reading(
@@ -109,10 +109,10 @@ def _doubled(file: Path, scratch: Path, trial: int) -> Path:
 
 def _provider(context: Context, made: Made, file: Path) -> Reading:
     """Read from ONNX Runtime's own profile on which provider its kernels ran."""
-    from cnnperf.claims._onnx import inputs, logits, session
+    from cnnperf.claims._onnx import inputs, session, session_logits
 
     profiled = session(context, file, profile=context.scratch / "kernels")
-    logits(profiled, inputs(made.dataset).batch(1))
+    session_logits(profiled, inputs(made.dataset).batch(1))
     events = json.loads(Path(profiled.end_profiling()).read_text())
     ran_on = [event["args"]["provider"] for event in events if "provider" in event.get("args", {})]
     [threads] = made.record("infer").find("infer.threads")

@@ -57,13 +57,13 @@ def report(
 ) -> None:
     """Write the tables of a campaign: one row per run and cell-metric, and the counts of all runs."""
     from cnnperf.errors import RunError
-    from cnnperf.reports import keep
+    from cnnperf.reports import keep_tables
     from cnnperf.tables import campaigns
 
     made = campaigns.report(folder)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        keep(made, out)
+        keep_tables(made, out)
     except OSError as error:
         raise RunError(f"{out}: cannot be written ({error.strerror}); give another folder with --out") from error
     for note in made.notes:

@@ -58,7 +58,7 @@ def infer(
 
     from cnnperf import single
     from cnnperf.cli.screen import Screen, stderr
-    from cnnperf.reports import keep, show
+    from cnnperf.reports import keep_tables, show
     from cnnperf.reports._engine_layers import write
     from cnnperf.tables.engine_layers import joins
 
@@ -87,7 +87,7 @@ def infer(
             raise
         print(f"interrupted; what was measured is in {screen.folder}", file=sys.stderr)
         raise typer.Exit(130) from None
-    files = keep(measured.report, measured.folder)
+    files = keep_tables(measured.report, measured.folder)
     show(measured.report)
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:

@@ -149,7 +149,7 @@ def _execute(prepared: Prepared, folder: Path, start: float) -> None:
 
 def _print_results(folder: Path, records: Sequence[Record]) -> bool:
     """Write the run's CSV files, show its leaderboard, and tell whether the parity of an engine is undecided."""
-    from cnnperf.reports import keep, show
+    from cnnperf.reports import keep_tables, show
     from cnnperf.tables.engines import is_undecided
     from cnnperf.tables.report import report_of_run
 
@@ -157,7 +157,7 @@ def _print_results(folder: Path, records: Sequence[Record]) -> bool:
         return False
     table = report_of_run(folder, records)
     try:
-        files = keep(table, folder)
+        files = keep_tables(table, folder)
     except OSError as error:
         cure = f"the records are kept: make room, then cnnperf report {folder}"
         raise RunError(f"{folder}: the tables cannot be written ({error.strerror}); {cure}") from error

@@ -124,7 +124,7 @@ def checked(folder: Path) -> Meta | None:
     return meta if meta and meta.provenance.sha256 == digest(folder) else None
 
 
-def build(folder: Path, recipe: ArraysMaker) -> None:
+def build_arrays(folder: Path, recipe: ArraysMaker) -> None:
     """Make a folder of arrays in place of what is there; the caller holds its lock. Raises OSError."""
     with scratch(folder) as temporary:
         fresh = temporary / "new"

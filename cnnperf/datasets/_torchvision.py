@@ -131,7 +131,7 @@ class Downloadable:
                 provenance = meta.provenance.model_copy(update={"source": found.origin})
                 _arrays.write_meta(cached, meta.model_copy(update={"provenance": provenance, "verified": stamps}))
                 return
-            _arrays.build(
+            _arrays.build_arrays(
                 cached,
                 ArraysMaker(
                     name=self.name,

@@ -69,7 +69,7 @@ def load(
     if _arrays.checked(folder) is None:
         with locked(folder):
             if _arrays.checked(folder) is None:
-                _arrays.build(
+                _arrays.build_arrays(
                     folder,
                     _arrays.ArraysMaker(
                         name="synthetic",

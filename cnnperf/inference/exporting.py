@@ -140,7 +140,7 @@ def export(model: nn.Module, images: Any, path: Path, settings: Export) -> int:
     return 0 if traced is None else sum(node.op == "call_function" for node in traced.graph.nodes)
 
 
-def checked(path: Path) -> Iterator[Measurement]:
+def file_facts(path: Path) -> Iterator[Measurement]:
     """Have onnx check the file in full, and yield what it is. Raises UsageError for what it finds wrong."""
     facts = look(path)
     yield single("export.opset", "1", facts.opset)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cnnperf.devices._tf32 import tf32
-from cnnperf.inference.samples import GOLDEN_IMAGES, TEST_SEED, Golden, Inputs, chosen
+from cnnperf.inference.samples import GOLDEN_IMAGES, TEST_SEED, Golden, Inputs, chosen_images
 
 BATCH = 100
 HALF_DIGIT = 2.0**-24
@@ -19,7 +19,7 @@ HALF_DIGIT = 2.0**-24
 
 def golden(model: nn.Module, inputs: Inputs, device: str, test_images: int) -> Golden:
     """Compute the logits of a fixed choice of test images, never in TF32; the model is in evaluation mode."""
-    indices = chosen(test_images, len(inputs.dataset.test_labels))
+    indices = chosen_images(test_images, len(inputs.dataset.test_labels))
     images = torch.from_numpy(inputs.test(indices))
     with torch.inference_mode(), tf32(False):
         logits = torch.cat([model(batch.to(device)).cpu() for batch in torch.split(images, BATCH)])

@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnperf.errors import StageError
-from cnnperf.inference.samples import GOLDEN_IMAGES, Golden, Inputs, LayerValue, chosen
+from cnnperf.inference.samples import GOLDEN_IMAGES, Golden, Inputs, LayerValue, chosen_images
 from cnnperf.onnx_file import external, first_line, images_of
 
 BATCH = 100
 
 
-def golden(path: Path, inputs: Inputs, test_images: int) -> Golden:
+def golden_of_file(path: Path, inputs: Inputs, test_images: int) -> Golden:
     """Compute the logits in ONNX Runtime without any optimisation, and in float64 by onnx's reference.
 
     Raises StageError for an operator that either lacks.
     """
-    indices = chosen(test_images, len(inputs.dataset.test_labels))
+    indices = chosen_images(test_images, len(inputs.dataset.test_labels))
     batches = [inputs.test(each) for each in np.split(indices, range(BATCH, len(indices), BATCH))]
     with _worded(path):
         logits = np.concatenate(list(_unoptimised(path, batches)))

@@ -119,6 +119,6 @@ def read_values(path: Path) -> dict[str, LayerValue]:
         return {name: LayerValue(arrays[f"value{i}"], error) for i, (name, error) in enumerate(known)}
 
 
-def chosen(count: int, of: int) -> NDArray[np.int64]:
+def chosen_images(count: int, of: int) -> NDArray[np.int64]:
     """Return the indices of the test images that engines classify; a larger choice begins with a smaller one."""
     return np.random.default_rng(TEST_SEED).permutation(of)[:count]

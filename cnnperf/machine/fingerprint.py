@@ -19,8 +19,8 @@ from cnnperf import registry
 from cnnperf.machine import processor
 from cnnperf.machine.cgroup import Groups
 from cnnperf.machine.git import git
-from cnnperf.machine.gpus import chosen, installed, used
-from cnnperf.machine.processor import read
+from cnnperf.machine.gpus import chosen_gpu, installed, used
+from cnnperf.machine.processor import read_text
 from cnnperf.record import Gpu, Libraries, Machine, Platform
 
 PACKAGES = ("cnnperf", "torch", "torchvision", "numpy", "onnx", "onnxscript")
@@ -44,20 +44,20 @@ ALLOCATORS = re.compile(r"lib(tcmalloc|jemalloc|mimalloc|hoard)[-_.].*")
 def fingerprint() -> Machine:
     """Describe this machine without importing what it describes."""
     gpus, driver = installed()
-    gpu = chosen(gpus, os.environ)
+    gpu = chosen_gpu(gpus, os.environ)
     return Machine(
         host=platform.node(),
         os=platform.platform(),
         cpu=cpu_name(),
         cores=usable_cores(),
         memory_bytes=_memory_bytes(),
-        governor=read(SYS / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        governor=read_text(SYS / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         gpu=gpu.name if gpu else None,
         driver=driver,
         python=platform.python_version(),
         packages={name: version for name in _packages() if (version := _version(name))},
         commit=_commit(Path(__file__).parents[2]),
-        processor=processor.describe(PROC, SYS),
+        processor=processor.describe_processor(PROC, SYS),
         platform=_platform(),
         gpus=gpus,
         accelerator=gpu,
@@ -121,7 +121,7 @@ def _memory_bytes() -> int:
 
 
 def _platform() -> Platform:
-    hugepages = re.search(r"\[(\w+)\]", read(SYS / "kernel/mm/transparent_hugepage/enabled") or "")
+    hugepages = re.search(r"\[(\w+)\]", read_text(SYS / "kernel/mm/transparent_hugepage/enabled") or "")
     return Platform(
         kernel=platform.release() or None,
         libc=_libc(),
@@ -176,7 +176,7 @@ def _gpu(machine: Machine, device: str) -> Gpu | None:
     _, _, index = device.partition(":")
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
-        return chosen(machine.gpus, os.environ, int(index or 0))
+        return chosen_gpu(machine.gpus, os.environ, int(index or 0))
     number = int(index) if index else torch.cuda.current_device()
     return used(machine.gpus, torch.cuda.get_device_properties(number))
 

@@ -46,7 +46,7 @@ def installed() -> tuple[tuple[Gpu, ...], str | None]:
     return tuple(found), next((row["driver_version"] for row in facts), None)
 
 
-def chosen(gpus: Sequence[Gpu], environment: Mapping[str, str], index: int = 0) -> Gpu | None:
+def chosen_gpu(gpus: Sequence[Gpu], environment: Mapping[str, str], index: int = 0) -> Gpu | None:
     """Return the GPU that CUDA gives this number in a process with this environment; None where that cannot be told.
 
     Without CUDA_DEVICE_ORDER=PCI_BUS_ID the fastest GPU has number 0, and the driver's list does not tell which it is.

@@ -23,7 +23,7 @@ CpuInfo = Mapping[str, tuple[str, ...]]
 """The different values of each key over all cores, in their order."""
 
 
-def describe(proc: Path, sys: Path) -> Processor:
+def describe_processor(proc: Path, sys: Path) -> Processor:
     """Describe the processor of a system whose /proc and /sys lie there."""
     info = cpuinfo(proc)
     cpu, node = sys / "devices/system/cpu", sys / "devices/system/node"
@@ -40,7 +40,7 @@ def describe(proc: Path, sys: Path) -> Processor:
         nominal_hz=_nominal_hz(cpu / "cpu0", name(proc)),
         frequency_hz=frequency_hz(),
         virtual="hypervisor" in flags(proc) if "flags" in info else None,
-        hypervisor=read(sys / "hypervisor/type") or _lscpu().get("Hypervisor vendor"),
+        hypervisor=read_text(sys / "hypervisor/type") or _lscpu().get("Hypervisor vendor"),
         numa_nodes=len(list(node.glob("node[0-9]*"))) or None,
     )
 
@@ -49,7 +49,7 @@ def describe(proc: Path, sys: Path) -> Processor:
 def cpuinfo(proc: Path) -> CpuInfo:
     """Return what /proc/cpuinfo holds; empty where there is none."""
     found: dict[str, dict[str, None]] = {}
-    for line in (read(proc / "cpuinfo") or "").splitlines():
+    for line in (read_text(proc / "cpuinfo") or "").splitlines():
         key, colon, value = line.partition(":")
         if colon:
             found.setdefault(key.strip(), {})[value.strip()] = None
@@ -67,7 +67,7 @@ def flags(proc: Path) -> tuple[str, ...]:
     return tuple((info.get("flags") or info.get("Features") or ("",))[0].split())
 
 
-def read(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
     """Return the text of a file of the kernel's; None if it cannot be read or holds nothing."""
     try:
         return path.read_text().strip() or None
@@ -96,21 +96,21 @@ def _instruction_sets(info: CpuInfo) -> tuple[str, ...] | None:
 def _cache_bytes(folder: Path) -> dict[str, int]:
     found = {}
     for index in sorted(folder.glob("index[0-9]*")):
-        level, kind, size = (read(index / name) for name in ("level", "type", "size"))
+        level, kind, size = (read_text(index / name) for name in ("level", "type", "size"))
         if level and size and kind in CACHES and (match := re.fullmatch(r"(\d+)([KMG])", size)):
             found[f"L{level}{CACHES[kind]}"] = int(match[1]) * SIZES[match[2]]
     return found
 
 
 def _smt(cpu: Path) -> bool | None:
-    active = read(cpu / "smt/active")
+    active = read_text(cpu / "smt/active")
     return None if active is None else active == "1"
 
 
 def _nominal_hz(core: Path, name: str | None) -> float | None:
     """Read it from the frequency driver (kHz), from ACPI (MHz), or from the processor's name (`@ 2.20GHz`)."""
     for file, unit in (("cpufreq/base_frequency", 1e3), ("acpi_cppc/nominal_freq", 1e6)):
-        number = read(core / file)
+        number = read_text(core / file)
         if number and float(number):
             return unit * float(number)
     named = re.search(r"@ ([\d.]+)GHz", name or "")

@@ -18,11 +18,11 @@ from cnnperf.stats import holm
 from cnnperf.task import Scalar
 from cnnperf.units import one_line
 
-Work = tuple[str, str]
+CellStage = tuple[str, str]
 """A cell's id and a stage."""
 Metric = tuple[str, tuple[tuple[str, Scalar], ...]]
 """A metric and the tags that tell it apart."""
-Side = Mapping[Work, Sequence[Record]]
+SideRecords = Mapping[CellStage, Sequence[Record]]
 
 ACCURACY = "train.test_accuracy"
 """Where it is tested, a later stage's figures of the same training need no test of their own."""
@@ -57,16 +57,16 @@ def _read(runs: Iterable[str | Path]) -> list[Record]:
     return [record for folder in folders for record in store.read(folder)]
 
 
-def _by_work(records: Iterable[Record]) -> Side:
-    side: dict[Work, list[Record]] = defaultdict(list)
+def _by_work(records: Iterable[Record]) -> SideRecords:
+    side: dict[CellStage, list[Record]] = defaultdict(list)
     for record in records:
         side[record.task.cell.id, record.task.stage].append(record)
     return dict(side)
 
 
-def _found(before: Side, after: Side, rule: Rule) -> list[Verdict | Pending]:
+def _found(before: SideRecords, after: SideRecords, rule: Rule) -> list[Verdict | Pending]:
     """Compare all stages of all cells, in the order of the baseline; trainings first, for later stages lean on them."""
-    found: dict[Work, list[Verdict | Pending]] = {}
+    found: dict[CellStage, list[Verdict | Pending]] = {}
     tested: set[str] = set()
     for work in sorted(before, key=lambda work: work[1] != "train"):
         cell, stage = work
@@ -77,7 +77,7 @@ def _found(before: Side, after: Side, rule: Rule) -> list[Verdict | Pending]:
 
 
 def _compare(
-    work: Work, before: Side, after: Side, rule: Rule, *, is_training_judged: bool
+    work: CellStage, before: SideRecords, after: SideRecords, rule: Rule, *, is_training_judged: bool
 ) -> Iterator[Verdict | Pending]:
     """Compare all metrics of one stage of one cell, or say why there is nothing to compare."""
     baseline, candidate = before[work], after.get(work, ())
@@ -121,7 +121,7 @@ def _training_seed(record: Record) -> int:
     return task.seed if task.stage == "train" else task.seed - task.repeat
 
 
-def _ended(work: Work, baseline: Sequence[Record], candidate: Sequence[Record]) -> Verdict | None:
+def _ended(work: CellStage, baseline: Sequence[Record], candidate: Sequence[Record]) -> Verdict | None:
     """Return the verdict on a stage that did not end well on a side; None if it did on both, or the baseline cannot."""
     cell, stage = work
     failed = [r for r in candidate if r.status in ("failed", "timeout")]
@@ -164,7 +164,7 @@ def _label(metric: Metric) -> str:
     return f"{name}[{','.join(f'{key}={value}' for key, value in tags)}]" if tags else name
 
 
-def _refuse_unlike(work: Work, baseline: Sequence[Record], candidate: Sequence[Record]) -> None:
+def _refuse_unlike(work: CellStage, baseline: Sequence[Record], candidate: Sequence[Record]) -> None:
     """Raise UsageError if anything differs that makes figures differ by itself."""
     found = [_content(r) for r in (*baseline, *candidate)]
     contents = [dict.fromkeys(key for each in found for key in each) | content for content in found]
@@ -246,7 +246,7 @@ def _listed(values: Iterable[Any]) -> str:
     return " and ".join(dict.fromkeys(map(str, values)))
 
 
-def _unequal_training(cell: str, before: Side, after: Side) -> str | None:
+def _unequal_training(cell: str, before: SideRecords, after: SideRecords) -> str | None:
     """Say why accuracies do not stand on equally long trainings of a cell; None if they do."""
     sides = [
         {value for r in side.get((cell, "train"), ()) for m in r.find("train.steps") for value in m.values}
@@ -260,7 +260,7 @@ def _unequal_training(cell: str, before: Side, after: Side) -> str | None:
     return None
 
 
-def _notes(before: Side, after: Side, rule: Rule, tests: int) -> Iterator[str]:
+def _notes(before: SideRecords, after: SideRecords, rule: Rule, tests: int) -> Iterator[str]:
     """Yield what must be known to read the verdicts."""
     records = [[r for of in side.values() for r in of] for side in (before, after)]
     for facts, is_mixed, words in (
@@ -286,7 +286,7 @@ def _notes(before: Side, after: Side, rule: Rule, tests: int) -> Iterator[str]:
     yield "times and speeds are indicative: two processes that run the same code easily differ by 20 %"
 
 
-def _skipped(before: Side, after: Side) -> Iterator[str]:
+def _skipped(before: SideRecords, after: SideRecords) -> Iterator[str]:
     """Yield the tasks that the baseline skipped, with the reason; a candidate cannot be compared with them."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for work, records in before.items():
@@ -297,7 +297,7 @@ def _skipped(before: Side, after: Side) -> Iterator[str]:
         yield f"not compared: {', '.join(works)}: {reason}"
 
 
-def _vanished(before: Side, after: Side) -> list[str]:
+def _vanished(before: SideRecords, after: SideRecords) -> list[str]:
     """Return which figures the candidate lacks of those that are not judged: many of one name by their number."""
     found: dict[str, list[str]] = defaultdict(list)
     for work, records in before.items():

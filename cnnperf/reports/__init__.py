@@ -53,7 +53,7 @@ def show(report: Report) -> None:
     writer(default_format())(report, sys.stdout)
 
 
-def keep(report: Report, folder: Path) -> dict[str, Path]:
+def keep_tables(report: Report, folder: Path) -> dict[str, Path]:
     """Write a report's tables into a folder and return the file of each table, by its name. Raises OSError."""
     files: dict[str, Path] = {}
     for name in registry.having("reports", "IN_RUN_FOLDER"):

@@ -10,7 +10,7 @@ from cnnperf.tables.layers import DIRECTIONS
 from cnnperf.tables.table import Row, Table
 
 
-def layer_times(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
+def layer_time_chart(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
     """Draw what each layer takes, forward and backward stacked, in execution order."""
     parts = ["forward_s", "backward_s", "elsewhere"]
     spec = bars("layer", rows, {"field": "value", "title": "time", "unit": "s"})

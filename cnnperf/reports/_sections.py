@@ -127,7 +127,7 @@ def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Ch
             yield _layer_charts.beside_torch(f"{name}-engine-{i}", words, layers, first)
             continue
         words = steps_of(first[0]).capitalize()
-        yield _layer_charts.layer_times(f"{name}-layers-{i}", words, layers, first)
+        yield _layer_charts.layer_time_chart(f"{name}-layers-{i}", words, layers, first)
         if any(row["saved_bytes"] for row in first):
             yield _layer_charts.layer_memory(f"{name}-layers-{i}", words, layers, first)
         for machine in profiles.rows if profiles else ():

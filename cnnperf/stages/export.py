@@ -16,7 +16,7 @@ from cnnperf.bench import Bench
 from cnnperf.datasets import Roots
 from cnnperf.engines.torch import network
 from cnnperf.inference import golden_file
-from cnnperf.inference.exporting import Export, cache_whole, checked, content_hash, copy, export, proved
+from cnnperf.inference.exporting import Export, cache_whole, content_hash, copy, export, file_facts, proved
 from cnnperf.inference.golden import golden
 from cnnperf.inference.samples import LAYER_IMAGES, Inputs, save_values
 from cnnperf.inference.source import EXTERNAL, source_of
@@ -40,8 +40,8 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     if bench.task.cell.model.is_onnx:
         copy(Path(bench.task.cell.model.name), path)
         _enter_external(bench, path)
-        yield from checked(path)
-        of_file = golden_file.golden(path, inputs, settings.test_images)
+        yield from file_facts(path)
+        of_file = golden_file.golden_of_file(path, inputs, settings.test_images)
         of_file.save(left)
         _keep_layers(bench, path, inputs.test(of_file.indices[:LAYER_IMAGES]))
         return
@@ -63,7 +63,7 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
             cache_whole(path.read_bytes(), cached)
     _enter_external(bench, path)
     yield single("export.torch_nodes", "count", nodes)
-    yield from checked(path)
+    yield from file_facts(path)
     of_torch = golden(model, inputs, bench.device.torch_name, settings.test_images)
     of_torch.save(left)
     images = inputs.test(of_torch.indices[:LAYER_IMAGES])

@@ -180,7 +180,7 @@ class Preparation:
         if choice.options:
             raise SuiteError(f"{where}: {choice.name}: an ONNX file has no options, got {', '.join(choice.options)}")
         try:
-            size = onnx_file.fit(Path(choice.name), shape, num_classes).size
+            size = onnx_file.check_fit(Path(choice.name), shape, num_classes).size
             return TriedModel(weight_bytes=size, flops=0, extras="")
         except (UsageError, EngineError) as error:
             raise SuiteError(f"{where}: {error}") from error

@@ -13,7 +13,7 @@ import pytest
 from cnnperf.bench import Bench
 from cnnperf.errors import StageError
 from cnnperf.inference.exporting import Export
-from cnnperf.inference.golden_file import golden
+from cnnperf.inference.golden_file import golden_of_file
 from cnnperf.inference.samples import Golden, Inputs
 from cnnperf.stages.export import measure as export
 from cnnperf.task import Choice
@@ -33,7 +33,7 @@ def file(bench: Callable[..., Bench], request: pytest.FixtureRequest) -> tuple[B
 def test_a_file_s_own_reference_is_torch_s(file: tuple[Bench, Path, Golden], close: float) -> None:
     """In float64 to its last digits, but for batch norm, which the export folds in float32; on the same images."""
     made, path, of_torch = file
-    found = golden(path, Inputs.of(made), test_images=150)
+    found = golden_of_file(path, Inputs.of(made), test_images=150)
     assert (found.indices == of_torch.indices[:150]).all()
     assert (found.labels == of_torch.labels[:150]).all()
     np.testing.assert_allclose(found.exact, of_torch.exact, rtol=close, atol=close)
@@ -62,7 +62,9 @@ def test_weights_that_lie_beside_a_file_are_taken_along(file: tuple[Bench, Path,
     cell = made.task.cell.model_copy(update={"model": Choice(name=str(other))})
     foreign = replace(made, task=made.task.model_copy(update={"cell": cell, "stage": "export"}), artifacts={})
     list(export(foreign, Export()))
-    found, expected = (golden(each, Inputs.of(made), 10) for each in (foreign.run / foreign.artifacts["onnx"], path))
+    found, expected = (
+        golden_of_file(each, Inputs.of(made), 10) for each in (foreign.run / foreign.artifacts["onnx"], path)
+    )
     np.testing.assert_array_equal(found.logits, expected.logits)
 
 
@@ -70,13 +72,13 @@ def test_weights_that_lie_beside_a_file_are_taken_along(file: tuple[Bench, Path,
 def test_constants_without_a_tensor_are_widened_too(file: tuple[Bench, Path, Golden], constant: dict[str, Any]) -> None:
     """The reference multiplies nothing by another type."""
     made, path, _ = file
-    before, model = golden(path, Inputs.of(made), 10), onnx.load(path)
+    before, model = golden_of_file(path, Inputs.of(made), 10), onnx.load(path)
     last = next(each for each in model.graph.node if "logits" in each.output)
     last.output[0] = "whole"
     model.graph.node.append(onnx.helper.make_node("Constant", [], ["half"], **constant))
     model.graph.node.append(onnx.helper.make_node("Mul", ["whole", "half"], ["logits"]))
     onnx.save(model, path)
-    np.testing.assert_allclose(golden(path, Inputs.of(made), 10).exact, before.exact / 2, rtol=1e-12)
+    np.testing.assert_allclose(golden_of_file(path, Inputs.of(made), 10).exact, before.exact / 2, rtol=1e-12)
 
 
 def test_an_operator_without_a_reference_is_one_sentence(file: tuple[Bench, Path, Golden]) -> None:
@@ -88,5 +90,5 @@ def test_an_operator_without_a_reference_is_one_sentence(file: tuple[Bench, Path
     node.op_type, node.domain = "Unheard", "elsewhere"
     onnx.save(model, path)
     with pytest.raises(StageError, match=r"model\.onnx: cannot be computed in this form \(.*Unheard") as caught:
-        golden(path, Inputs.of(made), test_images=10)
+        golden_of_file(path, Inputs.of(made), test_images=10)
     assert "\n" not in str(caught.value)

@@ -114,7 +114,7 @@ def test_the_variables_of_cuda_choose_the_gpu(
     gpus: tuple[Gpu, ...], environment: dict[str, str], index: int, expected: Gpu | None
 ) -> None:
     """What they leave open is absent and not the first line of the list."""
-    assert _gpus.chosen(gpus, environment, index) == expected
+    assert _gpus.chosen_gpu(gpus, environment, index) == expected
 
 
 def properties(name: str, uuid: str, **changes: Any) -> SimpleNamespace:

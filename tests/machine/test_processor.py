@@ -58,7 +58,7 @@ def _untold(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def described(root: Path) -> Processor:
     """Describe the processor of a tree."""
-    return processor.describe(root / "proc", root / "sys")
+    return processor.describe_processor(root / "proc", root / "sys")
 
 
 def test_an_x86_processor_is_described(monkeypatch: pytest.MonkeyPatch, tree: Tree) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from cnnperf import registry
 from cnnperf.errors import UsageError
-from cnnperf.reports import REPORT, VERDICTS, default_format, formats, keep, show, takes_folder, writer
+from cnnperf.reports import REPORT, VERDICTS, default_format, formats, keep_tables, show, takes_folder, writer
 from cnnperf.tables.table import Column, Report, Table
 
 REPORTED = Report((Table("one", (Column("name"),), ({"name": "a"},)), Table("other", (Column("name"),), ())))
@@ -34,7 +34,7 @@ def test_a_format_that_cannot_write_it_is_a_sentence() -> None:
 
 def test_a_run_folder_gets_each_table_in_a_file(tmp_path: Path) -> None:
     """In every format that says so."""
-    files = keep(REPORTED, tmp_path)
+    files = keep_tables(REPORTED, tmp_path)
     kept = registry.having("reports", "IN_RUN_FOLDER")
     assert kept
     assert all(takes_folder(name) for name in kept)

@@ -26,7 +26,7 @@ from cnnperf.duet.turns import Taken
 from cnnperf.engines import Source
 from cnnperf.engines.onnxruntime import load as load_onnxruntime
 from cnnperf.errors import EngineError, StageError, UsageError
-from cnnperf.inference.exporting import Export, checked, sources
+from cnnperf.inference.exporting import Export, file_facts, sources
 from cnnperf.inference.pairs import Played, measured
 from cnnperf.inference.source import loaded, source_of
 from cnnperf.models import resnet
@@ -105,7 +105,7 @@ def test_weights_beside_a_large_file_are_counted(
     weights = file.with_name(f"{file.name}.data")
     assert made.found("onnx_data") == weights
     size = file.stat().st_size + weights.stat().st_size
-    assert [m.values for m in checked(file) if m.metric == "export.file_bytes"] == [(size,)]
+    assert [m.values for m in file_facts(file) if m.metric == "export.file_bytes"] == [(size,)]
     found = infer(made, QUICK.model_copy(update={"batch_sizes": (1,)}))
     assert named(found, "infer.file_bytes")[0].values == (size,)
 
@@ -143,7 +143,7 @@ def test_a_truncated_file_is_one_sentence(tmp_path: Path, exported: Callable[...
     assert file is not None
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(UsageError, match=r"model\.onnx: not a valid ONNX file \(\w+: .+\); export it again"):
-        list(checked(file))
+        list(file_facts(file))
     with pytest.raises(StageError, match=r"model\.onnx: onnxruntime cannot load it"):
         list(infer(made, QUICK))
 
@@ -283,7 +283,7 @@ def test_a_fixed_batch_is_refused(exported: Callable[..., Bench]) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     onnx.save(model, file)
     with pytest.raises(UsageError, match="takes batches of 4 only; export it with a dynamic batch"):
-        list(checked(file))
+        list(file_facts(file))
     with pytest.raises(StageError, match="takes batches of 4 only, got 1; export it with a dynamic batch"):
         list(infer(made, QUICK))
 
@@ -327,7 +327,7 @@ def test_a_newer_opset_than_is_known_is_one_sentence(exported: Callable[..., Ben
     model.opset_import[0].version = 999
     onnx.save(model, file)
     with pytest.raises(UsageError, match="has opset 999, the newest that can be read is"):
-        list(checked(file))
+        list(file_facts(file))
     with pytest.raises(StageError, match=r"onnxruntime cannot load it \(.*999") as caught:
         list(infer(made, QUICK))
     assert "\n" not in str(caught.value)
