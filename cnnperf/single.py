@@ -24,7 +24,7 @@ Named = str | os.PathLike[str] | dict[str, Any]
 """A name, or a table with a name and options, as in a suite: `{"name": "resnet", "depth": 18}`."""
 
 
-class Watcher(runner.Watcher, Protocol):
+class MeasurementWatcher(runner.Watcher, Protocol):
     """Who follows the measurement of one network, from its preflight on."""
 
     def downloading(self, dataset: str, done: int, total: int) -> None:
@@ -34,7 +34,7 @@ class Watcher(runner.Watcher, Protocol):
         """Preflight has ended: these tasks are run next, in this run folder."""
 
 
-class Unwatched(runner.Unwatched):
+class UnwatchedMeasurement(runner.Unwatched):
     """Follows the measurement of one network without a word."""
 
     def downloading(self, dataset: str, done: int, total: int) -> None:
@@ -74,7 +74,7 @@ def profile(
     allocator: str | None = None,
     data: Path | None = None,
     out: Path | None = None,
-    watcher: Watcher | None = None,
+    watcher: MeasurementWatcher | None = None,
     where: str = "cnnperf.profile",
 ) -> Measured:
     """Measure where the time and memory of a freshly built network go, layer by layer, in a process of its own.
@@ -91,7 +91,7 @@ def profile(
     section |= {} if samples is None else {"samples": samples}
     document = {**_cell(model, dataset, device), "stages": ["profile"], "profile": section}
     request = _request("profile", document, waiting, allocator, data, where)
-    measured = _measured(request, out, watcher or Unwatched())
+    measured = _measured(request, out, watcher or UnwatchedMeasurement())
     [record] = measured.records
     if record.status == "skipped":
         raise UsageError(f"{record.task.label}: {record.error}; profile it on another device")
@@ -117,7 +117,7 @@ def infer(
     allocator: str | None = None,
     data: Path | None = None,
     out: Path | None = None,
-    watcher: Watcher | None = None,
+    watcher: MeasurementWatcher | None = None,
     where: str = "cnnperf.infer",
 ) -> Measured:
     """Run one network in several engines, each in fresh processes: their parity, their speed, their layers.
@@ -148,7 +148,7 @@ def infer(
         **({} if threads is None else {"threads": threads}),
     }
     request = _request("infer", document, waiting, allocator, data, where)
-    measured = _measured(request, out, watcher or Unwatched())
+    measured = _measured(request, out, watcher or UnwatchedMeasurement())
     if all(record.status == "skipped" for record in measured.records):
         first = measured.records[0]
         raise UsageError(f"{first.task.label}: {first.error}; nothing was measured")
@@ -174,7 +174,7 @@ def _request(
     return Request(suite=suite, where=where, data=data)
 
 
-def _measured(request: Request, out: Path | None, watcher: Watcher) -> Measured:
+def _measured(request: Request, out: Path | None, watcher: MeasurementWatcher) -> Measured:
     folder = folder_to_make(request.suite, out)
     tasks = prepare(request, watcher.downloading).tasks
     watcher.planned(tasks, folder)

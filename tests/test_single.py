@@ -16,7 +16,7 @@ from cnnperf.profiling import probes
 from cnnperf.record import FILE, Record
 from cnnperf.roofline import MEMORY_PROBE
 from cnnperf.running.preflight import Ready
-from cnnperf.single import Measured, Unwatched
+from cnnperf.single import Measured, UnwatchedMeasurement
 from cnnperf.tables.table import Column, Report, Table
 
 IMAGES = {"name": "synthetic", "train": 64, "test": 32}
@@ -34,7 +34,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         yield
 
 
-class Seen(Unwatched):
+class Seen(UnwatchedMeasurement):
     """Keeps what a watcher is told."""
 
     def __init__(self) -> None:
