@@ -11,6 +11,7 @@ from cnnperf.reports import _charts, _layer_charts
 from cnnperf.reports._pictures import chosen, data_uris
 from cnnperf.reports._readable import generated
 from cnnperf.reports._vega import Chart
+from cnnperf.tables.engine_ranks import grouped
 from cnnperf.tables.engines import PLOT
 from cnnperf.tables.layers import steps_of
 from cnnperf.tables.table import Report, Row, Table
@@ -161,10 +162,7 @@ def _of_cell(table: Table | None, cell: tuple[Any, ...], *names: str) -> Iterabl
 
 
 def _grouped(rows: Iterable[Row], *names: str) -> list[list[Row]]:
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in names), []).append(row)
-    return list(groups.values())
+    return list(grouped(rows, *names).values())
 
 
 def _heading(row: Row, report: Report) -> str:
