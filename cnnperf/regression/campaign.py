@@ -31,7 +31,7 @@ BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for
 """The neighbour: it keeps one core busy, and ends by itself where whoever started it is gone."""
 
 
-class Run(Frozen):
+class CampaignRun(Frozen):
     """Facts of one run, beside its samples and verdicts."""
 
     occasion: str
@@ -55,7 +55,7 @@ def measure(
     threads: int | None = None,
     pairs: int = 60,
     minutes: float | None = None,
-) -> Run:
+) -> CampaignRun:
     """Compare this tree with itself on a suite by one run of `cnnperf ab`, and keep the run in a folder below `out`.
 
     condition: `neighbour` has another process keep one core busy meanwhile; `shared` says that the machine has other
@@ -74,7 +74,7 @@ def measure(
     if done.returncode not in DECIDED_EXITS:
         error = UsageError if done.returncode == 2 else RunError
         raise error(f"cnnperf ab {suite} ended with exit status {done.returncode}; this run does not count")
-    run = Run(
+    run = CampaignRun(
         occasion=occasion,
         condition=condition,
         pairs=pairs,

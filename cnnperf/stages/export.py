@@ -23,7 +23,7 @@ from cnnperf.inference.source import EXTERNAL, source_of
 from cnnperf.onnx_file import external, require
 from cnnperf.record import Measurement, single
 
-LEAVES = ("onnx", "golden", "layers")
+LEAVES = ("onnx", "onnx_data", "golden", "layers")
 
 
 def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from cnnperf.duet.sides import ARMS
 from cnnperf.errors import StoreError
 from cnnperf.regression import ratios
-from cnnperf.regression.campaign import CONDITIONS, RUN, VERDICTS, Run
+from cnnperf.regression.campaign import CONDITIONS, RUN, VERDICTS, CampaignRun
 from cnnperf.regression.rule import Decision, Rule, Series, decide, looks_taken
 from cnnperf.regression.store import FILE
 from cnnperf.stats import SignedRanks, binomial_bounds, drifts, signed_rank_tail
@@ -122,7 +122,7 @@ def report(out: Path) -> Report:
 def rows_of(folder: Path) -> Iterator[Row]:
     """Yield a row for each cell-metric of one run. Raises StoreError for a folder that is not a run."""
     try:
-        run = Run.model_validate_json((folder / RUN).read_text(encoding="utf-8"))
+        run = CampaignRun.model_validate_json((folder / RUN).read_text(encoding="utf-8"))
         verdicts = json.loads((folder / VERDICTS).read_text(encoding="utf-8"))["verdicts"]
         header, *lines = map(json.loads, (folder / FILE).read_text(encoding="utf-8").splitlines())
     except (OSError, ValueError, ValidationError) as error:

@@ -78,7 +78,7 @@ def run_of(folder: Path, name: str, changes: tuple[float, float], *, replicates:
     place.mkdir(parents=True)
     (place / FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
     (place / campaign.VERDICTS).write_text(json.dumps({"verdicts": verdicts}))
-    run = campaign.Run(
+    run = campaign.CampaignRun(
         occasion=name.split("-", maxsplit=1)[0],
         condition="quiet",
         pairs=12,

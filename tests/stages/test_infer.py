@@ -23,7 +23,7 @@ from cnnperf.devices._driver import VisibleGpu
 from cnnperf.devices.cuda import Cuda
 from cnnperf.duet.schedule import Conditions
 from cnnperf.duet.turns import Taken
-from cnnperf.engines import Source
+from cnnperf.engines import EngineSource
 from cnnperf.engines.onnxruntime import load as load_onnxruntime
 from cnnperf.errors import EngineError, StageError, UsageError
 from cnnperf.inference.exporting import Export, file_facts, sources
@@ -86,7 +86,8 @@ def test_an_export_is_checked_and_has_a_dynamic_batch(
     monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))  # What is found there was counted when it was made.
     made = bench()
     found = list(export(made, Export()))
-    assert set(made.artifacts) == set(registry.declared("stages", "export")["LEAVES"])
+    divided = {"onnx_data"}  # Of a file that cannot hold its weights, unlike this one.
+    assert set(made.artifacts) | divided == set(registry.declared("stages", "export")["LEAVES"])
     file = made.run / made.artifacts["onnx"]
     assert onnx.load(file).graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert named(found, "export.file_bytes")[0].values == (file.stat().st_size,)
@@ -165,7 +166,7 @@ def test_loading_imports_nothing_while_it_is_timed(
         course.append("clock")
         return 0.0
 
-    def load_timed(source: Source, choice: Choice) -> Any:
+    def load_timed(source: EngineSource, choice: Choice) -> Any:
         course.append(f"load {choice}")
         raise EngineError("enough")
 
