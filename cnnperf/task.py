@@ -20,6 +20,8 @@ DEFAULT_WAITING: Waiting = "brief"
 Allocator = Literal["keep", "system"]
 """What the C library does with freed memory: it keeps it for the next call, or gives it back as it does by default."""
 DEFAULT_ALLOCATOR: Allocator = "keep"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""Environment variables by which libraries are told how many threads to compute with."""
 
 
 class Frozen(BaseModel):

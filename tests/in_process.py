@@ -25,6 +25,7 @@ from processes import environment
 
 from cnnperf.cli import app as cli
 from cnnperf.errors import CnnperfWarning
+from cnnperf.ipc.messages import Message, Progressed, decode, encode
 from cnnperf.ipc.process import Launch
 
 
@@ -76,7 +77,7 @@ class Worker:
         self._request = request
         self._log = log
         self._launch = launch or Launch()
-        self._said: list[dict[str, Any]] = []
+        self._said: list[Message] = []
 
     def __enter__(self) -> Self:
         return self
@@ -91,18 +92,18 @@ class Worker:
         """How it ended, in words."""
         return f"ended with exit status {self.returncode}"
 
-    def messages(self, _: Callable[[], float | None]) -> Iterator[dict[str, Any]]:
+    def messages(self, _: Callable[[], float | None]) -> Iterator[Message]:
         """Serve the request, then yield what was said meanwhile."""
         self._work()
         yield from self._said
 
-    def say(self, **message: Any) -> None:
-        """Keep a message."""
-        self._said.append(message)
+    def say(self, message: Message) -> None:
+        """Keep a message as it comes out of a pipe."""
+        self._said.append(decode(encode(message)))
 
     def progress(self, **numbers: float) -> None:
         """Keep numbers for the screen."""
-        self.say(progress=numbers)
+        self.say(Progressed(numbers=numbers))
 
     def _work(self) -> None:
         import torch

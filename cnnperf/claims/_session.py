@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,6 +21,7 @@ from cnnperf import registry
 from cnnperf.claims import Order, Reading
 from cnnperf.claims._anonymous import anonymous, places
 from cnnperf.errors import RunError, UsageError
+from cnnperf.ipc.messages import ClaimEnded, ClaimSkipped, DeviceFound, Failed, Message, Noted, ReadingTaken
 from cnnperf.ipc.process import Launch, WorkerProcess, tail
 from cnnperf.machine.fingerprint import fingerprint, usable_cores
 from cnnperf.record import Machine
@@ -133,19 +135,23 @@ def begun(device: str, minutes: float, end: float) -> SelfTest:
     if device not in registry.names("devices"):
         raise UsageError(f"--device: {registry.unknown('device', device, registry.names('devices'))}")
     with tempfile.TemporaryDirectory(prefix="cnnperf-selftest-") as folder:
-        found: dict[str, Any] = {}
+        found: DeviceFound | None = None
+        reason = ""
         log = Path(folder) / "log"
         with _child("--device", Order(device=device), log) as worker, _no_orphans(), suppress(TimeoutError):
             for message in worker.messages(_until(min(time.monotonic() + DEVICE_S, end))):
-                found |= message
-        if "label" not in found:
-            reason = found.get("absent") or f"it did not answer: {' '.join(tail(log, 3))}"
+                if isinstance(message, DeviceFound):
+                    found = message
+                elif isinstance(message, ClaimSkipped):
+                    reason = message.reason
+        if found is None:
+            reason = reason or f"it did not answer: {' '.join(tail(log, 3))}"
             raise UsageError(f"--device {device}: {reason}; nothing was measured")
     return SelfTest(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         device=device,
-        label=found["label"],
-        facts=found["facts"],
+        label=found.label,
+        facts=found.facts,
         machine=fingerprint(),
         environment={name: os.environ[name] for name in sorted(os.environ) if name.startswith(VARIABLES)},
         threads=usable_cores(),
@@ -186,33 +192,52 @@ def _outcome(name: str, test: SelfTest, scratch: Path, end: float, watcher: Clai
         return outcome.model_copy(update={"skipped": reason, "out_of_time": True})
     seconds = max(left_s - LAST_S, left_s / 2) if module.LIMIT_S is None else patience_s
     order = Order(device=test.device, claim=name, scratch=scratch, seconds=seconds, threads=test.threads)
-    log, readings, found = scratch / "logs" / f"{name}.log", list[Reading](), dict[str, Any]()
+    log, heard = scratch / "logs" / f"{name}.log", _Heard()
     timed_out = False
     # Innermost: once the claim's process is gone, what it has started can no longer be told from other processes.
     with _child("--claim", order, log, test.threads) as worker, _no_orphans():
         try:
             for message in worker.messages(_until(begun + patience_s)):
-                if "progress" in message:
-                    watcher.progressed(name, message["progress"])
-                elif "reading" in message:
-                    readings.append(Reading.model_validate(message["reading"]))
-                else:
-                    found |= message
+                if isinstance(message, Noted):
+                    watcher.progressed(name, message.text)
+                heard.enter(message)
         except TimeoutError:
             timed_out = True
             _end(psutil.Process().children(recursive=True))
-    facts: dict[str, Any] = {"readings": tuple(readings), "seconds": round(time.monotonic() - begun, 3)}
-    facts |= {"skipped": found.get("skip"), "fault": found.get("fault")}
+    facts: dict[str, Any] = {"readings": tuple(heard.readings), "seconds": round(time.monotonic() - begun, 3)}
+    facts |= {"skipped": heard.skipped, "fault": heard.fault}
     if timed_out and patience_s == module.LIMIT_S:
         facts["fault"] = f"took longer than its {patience_s:.0f} s; ended"
     elif timed_out:
         facts |= {"skipped": f"the {test.minutes:g} minutes were used up; give more with --minutes"}
         facts |= {"out_of_time": True}
-    elif "done" not in found:
+    elif not heard.has_ended:
         facts["fault"] = f"its process {worker.ending}"
     if facts["fault"]:
         facts["log_tail"] = tail(log)
     return outcome.model_copy(update=facts)
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What a claim's process has said so far of how its claim stands."""
+
+    readings: list[Reading] = field(default_factory=list)
+    skipped: str | None = None
+    fault: str | None = None
+    has_ended: bool = False
+
+    def enter(self, message: Message) -> None:
+        """Keep what a message says."""
+        match message:
+            case ReadingTaken():
+                self.readings.append(Reading.model_validate_json(message.document))
+            case ClaimSkipped():
+                self.skipped = message.reason
+            case Failed():
+                self.fault = message.reason
+            case ClaimEnded():
+                self.has_ended = True
 
 
 def _child(mode: str, order: Order, log: Path, threads: int | None = None) -> WorkerProcess:

@@ -187,7 +187,7 @@ class DuetScreen(View):
     def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
         """A contest has been measured, or failed."""
         if isinstance(outcome, Exception):
-            kind = {None: "error", 0: "not in the baseline", 1: "missing"}[outcome.absent]
+            kind = {None: "error", "baseline": "not in the baseline", "candidate": "missing"}[outcome.absent]
             self._print(f"{contest.key}: {kind}: {outcome}")
         else:
             ahead = next((look for look in self._looks if look >= number), number)

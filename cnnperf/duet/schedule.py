@@ -11,14 +11,15 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import ValidationError
-
-from cnnperf.duet.pair import Fault, Patience, Workers
+from cnnperf.both import SIDES, Both, Side
+from cnnperf.duet.pair import Fault, Patience
 from cnnperf.duet.sides import Arm, Contest
-from cnnperf.duet.turns import LETTERS, Opened, Taken, Turns
+from cnnperf.duet.versions import Versions, started
+from cnnperf.ipc.messages import Opened, Taken
 from cnnperf.machine.disturbance import Disturbance, read
 from cnnperf.record import Machine
 from cnnperf.task import Task
@@ -33,16 +34,22 @@ WARMUP_PAIRS = 10
 RESOLUTION = 1e-6
 """A relative error below this is that of float32 itself."""
 ERROR_FACTOR = 10.0
-"""How much further from the float64 run one arm's outputs may lie than the other's."""
+"""How much further from the float64 run one side's outputs may lie than the other's."""
 LOSS_TOLERANCE = 1e-3
-"""By how much the arms' losses may differ after a few steps, relative. A setting that moves them less passes, such as a
-learning rate 1 % higher: what it does to the time is measured, and `differing` names it."""
+"""By how much the sides' losses may differ after a few steps, relative. A setting that moves them less passes, such as
+a learning rate 1 % higher: what it does to the time is measured, and `differing` names it."""
+
+QUADS: tuple[tuple[Side, ...], ...] = (
+    ("baseline", "candidate", "candidate", "baseline"),
+    ("candidate", "baseline", "baseline", "candidate"),
+)
+"""Orders of two pairs in which neither side comes first, nor later on average."""
 
 T = TypeVar("T")
 
 
 class Conditions(NamedTuple):
-    """How a contest is measured, the same in every replicate and in both arms."""
+    """How a contest is measured, the same in every replicate and on both sides."""
 
     calls: int
     """In a sample."""
@@ -69,18 +76,19 @@ class Conditions(NamedTuple):
 class Played(NamedTuple):
     """One contest in one replicate."""
 
-    order: str
-    taken: tuple[Taken, Taken]
-    opened: tuple[Opened, Opened]
-    machines: tuple[Machine, Machine]
-    """As the arms see it: the software may differ."""
+    order: tuple[Side, ...]
+    """A side a sample."""
+    taken: Both[Taken]
+    opened: Both[Opened]
+    machines: Both[Machine]
+    """As the sides see it: the software may differ."""
     disturbance: Disturbance
     parent_cpu_s: float
     """CPU time that the parent used meanwhile."""
 
 
 def calibrate(
-    arms: tuple[Arm, Arm],
+    arms: Both[Arm],
     contests: Iterable[Contest],
     scratch: Path,
     patience: Patience | None = None,
@@ -91,17 +99,17 @@ def calibrate(
     pairs: the most pairs of samples in a replicate.
 
     Yields as they come the conditions of each contest, or why it cannot be measured. The candidate's worker is there
-    and waits, so that what is wrong with either arm is known before anything is measured: raises UsageError.
+    and waits, so that what is wrong with either side is known before anything is measured: raises UsageError.
     """
     return _each(
         contests,
-        lambda task: Workers(arms, scratch, task, patience=patience),
-        lambda workers, contest: _calibrated(workers, contest, store(scratch, contest), pairs),
+        lambda task: started(arms, scratch, task, patience=patience),
+        lambda versions, contest: _calibrated(versions, contest, store(scratch, contest), pairs),
     )
 
 
 def replicate(
-    arms: tuple[Arm, Arm],
+    arms: Both[Arm],
     conditions: Mapping[Contest, Conditions],
     scratch: Path,
     dice: random.Random,
@@ -109,17 +117,19 @@ def replicate(
 ) -> Generator[tuple[Contest, Played | Fault], None, None]:
     """Measure each contest once, in a fresh pair of processes; a fault costs its contest and that pair.
 
-    Both arms start in random order, and take the contests in the same random order.
+    Both sides start in random order, and take the contests in the same random order.
     """
     return _each(
         dice.sample(list(conditions), len(conditions)),
-        lambda task: Workers(arms, scratch, task, order=dice.sample((0, 1), 2), patience=patience),
-        lambda workers, contest: _play(workers, contest, conditions[contest], store(scratch, contest), dice),
+        lambda task: started(arms, scratch, task, order=dice.sample(SIDES, 2), patience=patience),
+        lambda versions, contest: _play(versions, contest, conditions[contest], store(scratch, contest), dice),
     )
 
 
 def _each(
-    contests: Iterable[Contest], start: Callable[[Task], Workers], measure: Callable[[Workers, Contest], T]
+    contests: Iterable[Contest],
+    start: Callable[[Task], AbstractContextManager[Versions]],
+    measure: Callable[[Versions, Contest], T],
 ) -> Generator[tuple[Contest, T | Fault], None, None]:
     """Measure one contest after the other with the same workers, and with fresh ones after a fault.
 
@@ -128,12 +138,12 @@ def _each(
     queue, chances = deque(contests), 2
     while queue:
         try:
-            with start(queue[0].tasks[0]) as workers:
+            with start(queue[0].tasks.baseline) as versions:
                 chances = 2
                 while queue:
                     contest = queue.popleft()
                     try:
-                        outcome = measure(workers, contest)
+                        outcome = measure(versions, contest)
                     except Fault as fault:
                         yield contest, fault
                         break
@@ -148,16 +158,15 @@ def _each(
 
 def store(scratch: Path, contest: Contest) -> Path:
     """Return the folder of a contest's weights and reference outputs."""
-    folder = scratch / f"{contest.tasks[0].key}-{contest.metric}"
+    folder = scratch / f"{contest.tasks.baseline.key}-{contest.metric}"
     folder.mkdir(exist_ok=True)
     return folder
 
 
-def _calibrated(workers: Workers, contest: Contest, folder: Path, pairs: int) -> Conditions:
-    [opened] = workers.open(contest, folder, leads=True)
-    patience_s = workers.patience.warmup_s + workers.patience.play_s
-    settled = workers.ask("settle", {0: {}}, patience_s)[0]
-    call_s = settled["call_s"]
+def _calibrated(versions: Versions, contest: Contest, folder: Path, pairs: int) -> Conditions:
+    opened = versions.open(contest, folder, ["baseline"])["baseline"]
+    settled = versions.pair.settle()
+    call_s = settled.call_s
     if call_s > LONGEST_CALL_S:
         batch_size = opened.settings["batch_size"]
         fits = max(1, int(batch_size * 0.8 * LONGEST_CALL_S / call_s))
@@ -165,39 +174,30 @@ def _calibrated(workers: Workers, contest: Contest, folder: Path, pairs: int) ->
             f"a call takes {1e3 * call_s:.0f} ms, more than the {1e3 * LONGEST_CALL_S:.0f} ms that leave time for "
             f"{PAIRS[0]} pairs; train.batch_size = {fits} would fit"
         )
-    return Conditions.of(settled["calls"], call_s, pairs)
+    return Conditions.of(settled.calls, call_s, pairs)
 
 
-def order_of(pairs: int, dice: random.Random) -> str:
-    """Draw whose turn it is in an even number of pairs: ABBA or BAAB at random."""
-    return "".join(dice.choice(("ABBA", "BAAB")) for _ in range(pairs // 2))
+def order_of(pairs: int, dice: random.Random) -> tuple[Side, ...]:
+    """Draw whose turn it is in an even number of pairs: in each two ABBA or BAAB at random, A the baseline."""
+    return tuple(side for _ in range(pairs // 2) for side in dice.choice(QUADS))
 
 
-def _play(workers: Workers, contest: Contest, on: Conditions, folder: Path, dice: random.Random) -> Played:
-    one, other = workers.open(contest, folder)
+def _play(versions: Versions, contest: Contest, on: Conditions, folder: Path, dice: random.Random) -> Played:
+    by_side = versions.open(contest, folder)
+    opened = Both.each(lambda side: by_side[side])
+    one, other = opened
     if reason := unlike(one.settings, other.settings) or unequal(one.outputs, other.outputs):
         differences = ", ".join(differing(one.settings, other.settings))
         raise Fault(f"{reason}; their settings differ in {differences}" if differences else reason)
     order = order_of(on.pairs, dice)
-    patience = workers.patience
-    requests = {
-        index: Turns(me=letter, order=order, calls=on.calls, warmup=on.warmup, warmup_s=patience.warmup_s).model_dump(
-            mode="json"
-        )
-        for index, letter in enumerate(LETTERS)
-    }
     before, cpu = read(), time.process_time()
-    answers = workers.ask("play", requests, patience.warmup_s + patience.play_s + 10 * on.turn_s)
+    taken = versions.pair.play(order, calls=on.calls, warmup=on.warmup, turn_s=on.turn_s)
     parent_cpu_s = time.process_time() - cpu
-    try:
-        taken = Taken.model_validate(answers[0]), Taken.model_validate(answers[1])
-    except ValidationError as error:
-        raise Fault(f"a side sent something that is not samples: {error.errors()[0]['msg']}") from error
-    return Played(order, taken, (one, other), workers.machines, Disturbance.since(before), parent_cpu_s)
+    return Played(order, taken, opened, versions.machines, Disturbance.since(before), parent_cpu_s)
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Name the settings that are not the same in both arms, with their values."""
+    """Name the settings that are not the same on both sides, with their values."""
     absent = "not known"
     return [
         f"{name} ({one.get(name, absent)} against {other.get(name, absent)})"
@@ -207,14 +207,14 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 
 def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """Say that a call is not the same work in both arms; None if it is."""
+    """Say that a call is not the same work on both sides; None if it is."""
     if one["batch_size"] == other["batch_size"]:
         return None
     return "a call takes different numbers of images on the two sides; set one train.batch_size in the suite for both"
 
 
 def unequal(one: Mapping[str, float], other: Mapping[str, float]) -> str | None:
-    """Say in what the arms compute something else; None if they agree."""
+    """Say in what the sides compute something else; None if they agree."""
     if one.keys() != other.keys():
         return f"the sides compute different things ({', '.join(one)} and {', '.join(other)})"
     if not all(map(math.isfinite, (*one.values(), *other.values()))):

@@ -1,21 +1,20 @@
-"""The two arms of a duet: where their code comes from, and what they are asked to measure."""
+"""The two versions that a duet compares: where their code comes from, and what they are asked to measure."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
+from cnnperf.both import Both
 from cnnperf.ipc.process import Launch
 from cnnperf.running.preflight import Ready
 from cnnperf.task import Frozen, Task
-
-ARMS = ("baseline", "candidate")
 
 
 class Arm(Frozen):
@@ -51,23 +50,27 @@ class Arm(Frozen):
         )
 
 
+def _nothing() -> Both[Mapping[str, Any]]:
+    return Both({}, {})
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Contest:
-    """One metric of one cell, for both arms; equal to itself alone."""
+    """One metric of one cell, for both sides; equal to itself alone."""
 
     metric: str
     """A key of `workers.subjects.SUBJECTS`."""
-    tasks: tuple[Task, Task]
-    """The cell's training as preflight left it, for the baseline and for the candidate."""
+    tasks: Both[Task]
+    """The cell's training as preflight left it."""
     folder: Path
     """Where the images lie as arrays."""
-    chosen: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
-    """What the suite sets for the baseline and for the candidate; all else is each arm's own recipe."""
+    chosen: Both[Mapping[str, Any]] = field(default_factory=_nothing)
+    """What the suite sets; all else is each version's own recipe."""
 
     @property
     def cell(self) -> str:
         """The cell's id."""
-        return self.tasks[0].cell.id
+        return self.tasks.baseline.cell.id
 
     @property
     def key(self) -> str:
@@ -102,7 +105,7 @@ def contests(
     candidate: the same tasks with other settings; the baseline's if they have the same.
     """
     return tuple(
-        Contest(metric, (one.task, other.task), one.folder, (one.chosen, other.chosen))
+        Contest(metric, Both(one.task, other.task), one.folder, Both(one.chosen, other.chosen))
         for one, other in zip(baseline, candidate or baseline, strict=True)
         if not one.skip and one.folder is not None
         for metric in metrics

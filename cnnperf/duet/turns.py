@@ -1,6 +1,6 @@
-"""Messages between the two sides of a duet, and the baton that its workers pass.
+"""The children's part of a duet: the baton that two processes pass, and the samples that they take in turns.
 
-The two arms may be two versions of cnnperf, so this is a protocol: a change of it counts `PROTOCOL` up.
+The two sides may be two versions of cnnperf: what they say by the baton is part of the protocol of `ipc.messages`.
 """
 
 from __future__ import annotations
@@ -9,78 +9,12 @@ import os
 import socket
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
+from statistics import median
 from time import perf_counter, process_time
-from typing import Any, Literal
+from typing import Any
 
-from cnnperf.task import Frozen
-from cnnperf.timing.sampling import Call, Sample, Warmup, collector_off, take
-
-PROTOCOL = 3
-"""Version of what is said in this file."""
-
-Letter = Literal["A", "B"]
-LETTERS: tuple[Letter, Letter] = ("A", "B")
-"""The baseline's and the candidate's."""
-
-
-class Opening(Frozen):
-    """A request to prepare one metric of one cell."""
-
-    task: dict[str, Any]
-    """Of the stage `train`; its settings are those that the suite chooses, and the arm adds its own recipe's."""
-    metric: str
-    folder: Path
-    """Where the images lie as arrays."""
-    store: Path
-    """Where weights and reference outputs lie, the same for both arms."""
-    leads: bool = False
-    """Whether to leave them there rather than to find them."""
-    tree: Path | None = None
-    """The worktree of the revision that is measured …"""
-    repository: Path | None = None
-    """… and the tree that it is of, none of whose code may be measured in its place; None where it is no revision."""
-    slowdown: float = 0.0
-    """After each call wait for so much of the time it took: what the gate is tested with."""
-    slowdown_by: Literal["spin", "sleep"] = "spin"
-
-
-class Opened(Frozen):
-    """The answer of a side that has prepared a metric."""
-
-    outputs: dict[str, float]
-    """What it computed, for the arms to be compared by."""
-    settings: dict[str, Any]
-    """All that the training stands on, the recipe that this arm's model recommends filled in."""
-    source: Path | None
-    """The file that the model was imported from; None where it has none."""
-    strays: tuple[Path, ...] = ()
-    """Files of the repository's present tree that were imported although a revision of it is measured."""
-
-
-class Turns(Frozen):
-    """Who works when."""
-
-    me: Letter
-    order: str
-    """A letter a sample: `ABBABAAB…`."""
-    calls: int
-    warmup: int
-    """Pairs at least, before anything counts."""
-    warmup_s: float
-
-
-class Taken(Frozen):
-    """The samples of one side."""
-
-    samples: tuple[Sample, ...]
-    warmup: tuple[Sample, ...]
-    steady: bool
-    """Whether both arms were when it began to count."""
-    blocked_s: float
-    """How long it waited for the other from the first turn to the last …"""
-    blocked_cpu_s: float
-    """… and the CPU time that it used meanwhile, all threads."""
+from cnnperf.ipc.messages import Settled, Taken, Turns
+from cnnperf.timing.sampling import SPAN, Call, Plan, Sample, Warmup, collector_off, settle, take
 
 
 class PartnerGoneError(Exception):
@@ -116,8 +50,16 @@ class Baton:
         self._socket.close()
 
 
+def settled(call: Call, synchronize: Call, plan: Plan) -> Settled:
+    """Warm up alone until steady, and find how many calls make a sample and how long the last of them took."""
+    with collector_off():
+        calls, warmup = settle(call, synchronize, plan)
+    last = median(each.wall_s for each in warmup.samples[-SPAN:])
+    return Settled(calls=calls, call_s=last / calls, steady=warmup.steady)
+
+
 def play(call: Call, synchronize: Call, turns: Turns, baton: Baton, *, get_ready: Call = lambda: None) -> Taken:
-    """Warm up in turns until both arms are steady, then take the samples that are mine.
+    """Warm up in turns until both sides are steady, then take the samples that are mine.
 
     `get_ready` is called as a turn begins, and is not timed.
     """
@@ -125,8 +67,8 @@ def play(call: Call, synchronize: Call, turns: Turns, baton: Baton, *, get_ready
     blocked_s = blocked_cpu_s = 0.0
     with collector_off():
         warmup, steady = _warm_up(call, synchronize, turns, baton, get_ready)
-        for letter, run in groupby(turns.order):
-            if letter == turns.me:
+        for side, run in groupby(turns.order):
+            if side == turns.me:
                 get_ready()
                 samples += [take(call, turns.calls, synchronize) for _ in run]
                 baton.hand_over()
@@ -167,7 +109,7 @@ def _warm_up(call: Call, synchronize: Call, turns: Turns, baton: Baton, get_read
 
 
 def facts() -> Iterator[tuple[str, Any]]:
-    """Yield what must be equal in both arms for their times to be comparable."""
+    """Yield what must be equal on both sides for their times to be comparable."""
     from cnnperf.machine.fingerprint import usable_cores
 
     yield "cores", usable_cores()

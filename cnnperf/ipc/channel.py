@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from typing import Any
+
+from cnnperf.ipc.messages import Message, Progressed, encode
 
 PROGRESS_INTERVAL_S = 1.0
 
@@ -15,13 +15,14 @@ class Line:
 
     def __init__(self, descriptor: int) -> None:
         os.set_inheritable(descriptor, False)
-        self._pipe = os.fdopen(descriptor, "w", encoding="utf-8")
+        self._pipe = os.fdopen(descriptor, "wb")
         self._last = float("-inf")
 
-    def say(self, **message: Any) -> None:
+    def say(self, message: Message) -> None:
         """Send one message."""
         try:
-            print(json.dumps(message), file=self._pipe, flush=True)
+            self._pipe.write(encode(message))
+            self._pipe.flush()
         except BrokenPipeError:
             os._exit(1)
 
@@ -30,4 +31,4 @@ class Line:
         now = time.monotonic()
         if now - self._last >= PROGRESS_INTERVAL_S:
             self._last = now
-            self.say(progress=numbers)
+            self.say(Progressed(numbers=numbers))

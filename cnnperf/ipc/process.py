@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
@@ -17,9 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING, Allocator, Task, Waiting
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+from cnnperf.ipc.messages import Message, decode, encode
+from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING, THREAD_VARIABLES, Allocator, Task, Waiting
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 """What ends a command early; the command line handles both as Ctrl-C."""
@@ -141,21 +139,21 @@ class WorkerProcess:
         # Without a pidfd (outside Linux) the pipe's end is the only sign of the worker's.
         self.end = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
 
-    def messages(self, patience: Callable[[], float | None]) -> Iterator[dict[str, Any]]:
+    def messages(self, patience: Callable[[], float | None]) -> Iterator[Message]:
         """Yield what the worker says until it ends, blocking in between.
 
         `patience()` is asked before each wait for the seconds it may last (None: for ever); raises TimeoutError when
-        they have passed without a word.
+        they have passed without a word, MalformedError for a line that is no message.
         """
         for _, message in listen([self], patience):
             if message is None:
                 return
             yield message
 
-    def send(self, **message: Any) -> None:
-        """Tell the worker something, one JSON line. Raises BrokenPipeError if it is gone."""
+    def send(self, message: Message) -> None:
+        """Tell the worker something. Raises BrokenPipeError if it is gone."""
         assert self._process.stdin is not None, "a worker with a request is told nothing else"
-        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._process.stdin.write(encode(message))
         self._process.stdin.flush()
 
     def wait(self) -> None:
@@ -215,11 +213,11 @@ class WorkerProcess:
 
 def listen(
     workers: Sequence[WorkerProcess], patience: Callable[[], float | None]
-) -> Iterator[tuple[WorkerProcess, dict[str, Any] | None]]:
+) -> Iterator[tuple[WorkerProcess, Message | None]]:
     """Yield each child's messages until the last child has ended, blocking in between; None marks a child's end.
 
     `patience()` is asked before each wait for the seconds it may last (None: for ever); raises TimeoutError when they
-    have passed without a word.
+    have passed without a word, MalformedError for a line that is no message.
     """
     with selectors.DefaultSelector() as selector:
         for worker in workers:
@@ -234,7 +232,7 @@ def listen(
                 # A grandchild may hold the pipe open after the worker's end; what is in the pipe comes first.
                 chunk = os.read(worker.pipe, 65536) if worker.pipe in [key.fd for key in ready] else b""
                 *lines, buffers[worker] = (buffers[worker] + chunk).split(b"\n")
-                yield from ((worker, json.loads(line)) for line in lines)
+                yield from ((worker, decode(line)) for line in lines)
                 if not chunk:
                     for source in filter(None, (worker.pipe, worker.end)):
                         selector.unregister(source)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from cnnperf.ipc.process import THREAD_VARIABLES
 from cnnperf.machine.cgroup import Groups
+from cnnperf.task import THREAD_VARIABLES
 
 UNREADABLE = "not readable here"
 NEEDED_BYTES = 2 * 2**30

@@ -1,4 +1,4 @@
-"""The gate for times: two arms measured in turns, replicate by replicate, until the rule has decided on every contest.
+"""The gate for times: two versions measured in turns, replicate by replicate, until each contest is decided.
 
 result = compare(Arm(name="main", …), Arm(name="mine", …), contests(prepare(request).tasks))
 for contest in result.contests:
@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any, Protocol
 
+from cnnperf.both import Both
 from cnnperf.duet.pair import Fault, Patience
 from cnnperf.duet.schedule import LONGEST_CALL_S, PAIRS, Conditions, Played, calibrate, replicate
 from cnnperf.duet.sides import Arm, Contest
@@ -89,7 +90,7 @@ class UnwatchedGate:
 class Result:
     """The result of a comparison, decided or not."""
 
-    arms: tuple[Arm, Arm]
+    arms: Both[Arm]
     contests: tuple[Contest, ...]
     rule: Rule
     looks: tuple[int, ...] = ()
@@ -106,7 +107,9 @@ class Result:
     @property
     def compared(self) -> tuple[Contest, ...]:
         """The contests that the baseline has; the others are not compared."""
-        return tuple(each for each in self.contests if each not in self.faults or self.faults[each].absent != 0)
+        return tuple(
+            each for each in self.contests if each not in self.faults or self.faults[each].absent != "baseline"
+        )
 
     def series(self) -> dict[str, Series]:
         """Return what the rule decides on, by the contest's key."""
@@ -160,13 +163,13 @@ def compare(
     patience: Patience | None = None,
     pairs: int = PAIRS[1],
 ) -> Result:
-    """Measure the contests in both arms until each is decided, the looks are used up, or the minutes are.
+    """Measure the contests on both sides until each is decided, the looks are used up, or the minutes are.
 
     folder: takes the raw samples, a line as soon as it is measured. seed: of the order in which everything is done.
     pairs: the most pairs of samples in a replicate.
     Ctrl-C ends it early with what there is (`interrupted`). Raises UsageError for what cannot be compared at all.
     """
-    result = Result((baseline, candidate), tuple(contests), rule or Rule(), folder=folder)
+    result = Result(Both(baseline, candidate), tuple(contests), rule or Rule(), folder=folder)
     if not contests:
         raise UsageError("nothing to compare: no cell of this suite can run here")
     course = _Course(result, watcher or UnwatchedGate(), minutes, random.Random(seed), patience, pairs)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from statistics import median
 
+from cnnperf.both import SIDES
 from cnnperf.duet.schedule import differing
 from cnnperf.duet.sides import Contest
 from cnnperf.machine.disturbance import Disturbance
@@ -68,7 +69,7 @@ def comparison(result: Result) -> Comparison:
 def _verdict(result: Result, contest: Contest) -> Verdict:
     decision, fault = result.decisions[contest.key], result.faults.get(contest)
     played = result.played.get(contest, [])
-    if fault and fault.absent:
+    if fault and fault.absent == "candidate":
         return Verdict(cell=contest.cell, metric=contest.metric, outcome="missing", remark=str(fault))
     if not played or decision.outcome == "error":
         outcome: Outcome = decision.outcome
@@ -77,8 +78,8 @@ def _verdict(result: Result, contest: Contest) -> Verdict:
     conditions = result.conditions[contest]
     counted = played[: decision.n]
     times = [
-        median(median(s.wall_s for s in each.taken[arm].samples) for each in counted) / conditions.calls
-        for arm in (0, 1)
+        median(median(s.wall_s for s in each.taken.of(side).samples) for each in counted) / conditions.calls
+        for side in SIDES
     ]
     return TimeVerdict(
         cell=contest.cell,
@@ -149,9 +150,9 @@ def _notes(result: Result) -> Iterator[str]:
 
 def scope(result: Result) -> Scope:
     """Return under what the times were compared; torch is the candidate's, as its worker says."""
-    tasks = [contest.tasks[1] for contest in result.compared]
+    tasks = [contest.tasks.candidate for contest in result.compared]
     played = next((each for several in result.played.values() for each in several), None)
-    machine = played.machines[1] if played else fingerprint()
+    machine = played.machines.candidate if played else fingerprint()
     return Scope(
         devices=tuple(dict.fromkeys(task.cell.device.name for task in tasks)),
         threads=tasks[0].threads if tasks else None,
@@ -171,14 +172,14 @@ def _versions(result: Result) -> str:
 
 def _shared(result: Result) -> list[str]:
     """Return the files of models that two interpreters have in common."""
-    if result.arms[0].python == result.arms[1].python:
+    if result.arms.baseline.python == result.arms.candidate.python:
         return []
     opened = [played[0].opened for played in result.played.values() if played]
     return list(dict.fromkeys(str(one.source) for one, other in opened if one.source and one.source == other.source))
 
 
 def _settings(result: Result) -> Iterator[str]:
-    """Yield the settings that are not the same in both arms, and in which cells."""
+    """Yield the settings that are not the same on both sides, and in which cells."""
     cells: dict[str, dict[str, None]] = defaultdict(dict)
     for contest, played in result.played.items():
         for difference in differing(*(each.settings for each in played[0].opened)) if played else ():

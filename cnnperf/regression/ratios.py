@@ -25,7 +25,7 @@ def pairs(played: Played, clock: Clock = "wall_s") -> list[float]:
 
 def of_times(baseline: Sequence[float], candidate: Sequence[float]) -> list[float]:
     """Return ln(candidate / baseline) of each pair of times; NaN where a clock showed nothing."""
-    # A difference of logarithms, which changes its sign and nothing else when the arms are swapped.
+    # A difference of logarithms, which changes its sign and nothing else when the sides are swapped.
     return [
         math.log(other) - math.log(one) if one > 0 and other > 0 else math.nan
         for one, other in zip(baseline, candidate, strict=True)
@@ -45,7 +45,7 @@ def middle(of_pairs: Sequence[float]) -> float:
 def series(played: Sequence[Played], error: str | None = None) -> Series:
     """Return what the rule decides on."""
     return Series(
-        tuple(map(difference, played)), tuple(drifted(each) or not each.taken[0].steady for each in played), error
+        tuple(map(difference, played)), tuple(drifted(each) or not each.taken.baseline.steady for each in played), error
     )
 
 
@@ -89,7 +89,7 @@ class Noise:
             lost=share_lost(samples) if samples else 0.0,
             steal=sum(stolen) / (seconds * (os.cpu_count() or 1)) if stolen and seconds else None,
             drifted=sum(map(drifted, every)),
-            unsteady=sum(not each.taken[0].steady for each in every),
+            unsteady=sum(not each.taken.baseline.steady for each in every),
         )
 
     def __str__(self) -> str:
@@ -109,4 +109,4 @@ class Noise:
 
 
 def _middle(played: Played) -> float:
-    return math.log(median(each.wall_s for each in played.taken[0].samples))
+    return math.log(median(each.wall_s for each in played.taken.baseline.samples))

@@ -1,4 +1,4 @@
-"""The file that keeps every sample of a comparison: a line a replicate, contest and arm, on the disk at once."""
+"""The file that keeps every sample of a comparison: a line a replicate, contest and side, on the disk at once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cnnperf.both import SIDES
 from cnnperf.duet.schedule import Conditions, Played
-from cnnperf.duet.sides import ARMS, Contest
+from cnnperf.duet.sides import Contest
 from cnnperf.errors import RunError, UsageError
+from cnnperf.ipc.messages import letters
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.timing.sampling import Samples
 
 SCHEMA = 2
-"""Version of the lines. 1: the first. 2: with each arm's settings, the frequency and what disturbed it, in words."""
+"""Version of the lines. 1: the first. 2: with each side's settings, the frequency and what disturbed it, in words."""
 FILE = "duet.jsonl"
 
 Write = Callable[[dict[str, Any]], None]
@@ -52,14 +54,14 @@ def writing(folder: Path | None, header: Mapping[str, Any]) -> Iterator[Write]:
 
 
 def lines(contest: Contest, number: int, conditions: Conditions, played: Played) -> Iterator[dict[str, Any]]:
-    """Yield what one replicate of a contest leaves behind, a document an arm; seconds are those of whole samples."""
-    for arm, taken, opened, machine in zip(ARMS, played.taken, played.opened, played.machines, strict=True):
+    """Yield what one replicate of a contest leaves behind, a document a side; seconds are those of whole samples."""
+    for side, taken, opened, machine in zip(SIDES, played.taken, played.opened, played.machines, strict=True):
         yield {
             "contest": contest.key,
             "replicate": number,
-            "arm": arm,
+            "arm": side,
             "calls": conditions.calls,
-            "order": played.order,
+            "order": letters(played.order),
             "steady": taken.steady,
             **{name: [getattr(each, name) for each in taken.samples] for name in taken.samples[0]._fields},
             "warmup_wall_s": [each.wall_s for each in taken.warmup],

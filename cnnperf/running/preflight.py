@@ -15,6 +15,7 @@ from pydantic import Field
 
 from cnnperf import errors
 from cnnperf.errors import CnnperfError, CnnperfWarning, DataError
+from cnnperf.ipc.messages import Answered, GaveUp, Received, Refused
 from cnnperf.ipc.process import Launch, WorkerProcess, tail
 from cnnperf.suite import Suite
 from cnnperf.task import Frozen, Task
@@ -113,15 +114,17 @@ def ask(mode: str, request: str, downloading: Downloading | None = None) -> str:
         with WorkerProcess(mode, request, log=log, launch=Launch(command=COMMAND)) as worker:
             try:
                 for message in worker.messages(watch.patience):
-                    if "error" in message:
-                        raise getattr(errors, message["error"])(message["text"])
-                    if "downloading" in message:
-                        watch.saw(message["downloading"], message["done"], message["total"])
-                        if downloading:
-                            downloading(message["downloading"], message["done"], message["total"])
-                    elif "gave_up" in message:
-                        watch.over()
-                    answer = message.get("answer", answer)
+                    match message:
+                        case Refused():
+                            raise getattr(errors, message.error)(message.reason)
+                        case Received():
+                            watch.saw(message.dataset, message.done, message.total)
+                            if downloading:
+                                downloading(message.dataset, message.done, message.total)
+                        case GaveUp():
+                            watch.over()
+                        case Answered():
+                            answer = message.document
             except TimeoutError:
                 raise _Stalled(watch.dataset) from None
         if answer is None:

@@ -15,6 +15,7 @@ from filelock import Timeout
 
 from cnnperf import record as store
 from cnnperf.errors import RunError, StoreError, UsageError
+from cnnperf.ipc.messages import Progressed
 from cnnperf.ipc.process import Launch, WorkerProcess, tail
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.record import Machine, Record, Status
@@ -218,7 +219,8 @@ def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watch
     with WorkerProcess("--task", envelope.model_dump_json(by_alias=True), log=log, launch=Launch.of(task)) as worker:
         try:
             for message in worker.messages(lambda: max(0.0, started + task.timeout_s - time.monotonic())):
-                watcher.progressed(message["progress"])
+                if isinstance(message, Progressed):
+                    watcher.progressed(message.numbers)
         except TimeoutError:
             timed_out = True
     facts = {

@@ -14,7 +14,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cnnperf.duet.sides import ARMS
 from cnnperf.errors import StoreError
 from cnnperf.regression import ratios
 from cnnperf.regression.campaign import CONDITIONS, RUN, VERDICTS, CampaignRun
@@ -130,9 +129,9 @@ def rows_of(folder: Path) -> Iterator[Row]:
     found: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
     waiting: dict[str, dict[str, Any]] = {}
     for line in lines:
-        if line.get("arm") == ARMS[0]:
+        if line.get("arm") == "baseline":
             waiting[line["contest"]] = line
-        elif line.get("arm") == ARMS[1]:
+        elif line.get("arm") == "candidate":
             found[line["contest"]].append((waiting.pop(line["contest"]), line))
     replicates = max((line["replicate"] for line in lines), default=0)
     machine = header["machine"]

@@ -14,6 +14,7 @@ from cnnperf import registry
 from cnnperf.claims import Context, NotApplicable, Order
 from cnnperf.errors import CnnperfError, DeviceError, in_words
 from cnnperf.ipc.channel import Line
+from cnnperf.ipc.messages import ClaimEnded, ClaimSkipped, DeviceFound, Failed, Noted, ReadingTaken
 
 
 def describe(order: Order, line: Line) -> None:
@@ -21,12 +22,12 @@ def describe(order: Order, line: Line) -> None:
     try:
         device = registry.find("devices", order.device)()
     except DeviceError as fault:
-        line.say(absent=str(fault))
+        line.say(ClaimSkipped(reason=str(fault)))
         return
-    line.say(label=device.label, facts=facts())
+    line.say(DeviceFound(label=device.label, facts=facts()))
 
 
-def facts() -> Mapping[str, Any]:
+def facts() -> dict[str, Any]:
     """Return what torch says of its build and of its settings."""
     import torch
 
@@ -45,19 +46,19 @@ def put_to_the_test(order: Order, line: Line) -> None:
     """Run a claim, and say how it ended."""
     acquire: Callable[[], Any] = registry.find("devices", order.device)
     context = Context(
-        order.device, acquire, order.scratch, order.seconds, order.threads, lambda text: line.say(progress=text)
+        order.device, acquire, order.scratch, order.seconds, order.threads, lambda text: line.say(Noted(text=text))
     )
     try:
         for reading in registry.find("claims", order.claim)(context):
-            line.say(reading=reading.model_dump(mode="json", exclude={"difference", "verdict"}))
+            line.say(ReadingTaken(document=reading.model_dump_json(exclude={"difference", "verdict"})))
     except (NotApplicable, DeviceError) as reason:
-        line.say(skip=str(reason))
+        line.say(ClaimSkipped(reason=str(reason)))
     except CnnperfError as fault:
         traceback.print_exception(fault)
-        line.say(fault=str(fault))
+        line.say(Failed(reason=str(fault)))
     except Exception as fault:
-        line.say(fault=in_words(fault))
-    line.say(done=True)
+        line.say(Failed(reason=in_words(fault)))
+    line.say(ClaimEnded())
 
 
 MODES: Mapping[str, Callable[[Order, Line], None]] = {"--device": describe, "--claim": put_to_the_test}

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cnnperf import datasets, registry
 from cnnperf.datasets import Dataset, DownloadError, Roots
 from cnnperf.datasets.synthetic import stand_in
 from cnnperf.errors import DataError
+from cnnperf.ipc.messages import GaveUp, Message, Received
 from cnnperf.running.preflight import Request
 from cnnperf.task import Choice, Provenance
 
-
-class Say(Protocol):
-    """Sends one message to the parent."""
-
-    def __call__(self, **message: Any) -> None:
-        """Send it."""
+Say = Callable[[Message], None]
+"""Sends one message to the parent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class Finder:
             load = registry.find("datasets", choice.name)
             dataset: Dataset = load(self._roots, announcing(self._say), **options)
         except DownloadError as error:
-            self._say(gave_up=choice.name)
+            self._say(GaveUp(dataset=choice.name))
             cure = f"fetch it with a network (cnnperf data fetch {choice.name}) or name its folder with --data"
             if self._request.suite.require_real_data:
                 raise DataError(
@@ -79,4 +76,4 @@ class Finder:
 
 def announcing(say: Say) -> datasets.Progress:
     """Return what tells the parent how far a download is."""
-    return lambda name, done, total: say(downloading=name, done=done, total=total)
+    return lambda name, done, total: say(Received(dataset=name, done=done, total=total))

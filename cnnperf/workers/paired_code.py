@@ -1,4 +1,4 @@
-"""One arm of a duet, the child's side: told what to do on stdin, line by line, it answers on a pipe.
+"""One version of a duet, the child's side: told what to do on stdin, line by line, it answers on a pipe.
 
 It is started as `cnnperf.duet_worker`: each version starts any other by that name, and one without it says so at once.
 """
@@ -6,62 +6,50 @@ It is started as `cnnperf.duet_worker`: each version starts any other by that na
 from __future__ import annotations
 
 import importlib
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cnnperf import registry
-from cnnperf.duet.turns import PROTOCOL, Baton, Opened, Opening, PartnerGoneError, Turns, facts, play
-from cnnperf.errors import UsageError, in_words
+from cnnperf.duet.turns import Baton, facts, play, settled
 from cnnperf.ipc.channel import Line
+from cnnperf.ipc.messages import PROTOCOL, Absent, Hello, Opened, Opening, Settle, Settled, Taken, Turns
 from cnnperf.machine.fingerprint import fingerprint, seen_here
-from cnnperf.timing.sampling import Plan, collector_off, settle
+from cnnperf.timing.sampling import Plan
+from cnnperf.workers.verbs import Verbs, serve
 
 
-class Arm:
-    """Answers what it is told; what it opened last is what it measures."""
+class Prepared:
+    """The metric that was prepared last, which is the one that is measured."""
 
     def __init__(self, baton: Baton) -> None:
         self._baton = baton
         self._subject: Any = None
-        self.verbs: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "open": self._open,
-            "settle": self._settle,
-            "play": self._play,
-        }
+        self.verbs: Verbs = {Opening: self._open, Settle: self._settle, Turns: self._play}
 
-    def _open(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _open(self, opening: Opening) -> Opened | Absent:
         from cnnperf.workers import subjects
 
         self._subject = None  # Before the next is there, the memory of the last is free again.
-        opening = Opening.model_validate(request)
         name = opening.task["cell"]["model"]["name"]
         if lack := lacking(name) or lacking_in_revision(name, opening):
-            return {"absent": lack}
+            return Absent(reason=lack)
         if opening.metric not in subjects.SUBJECTS:
-            return {"absent": registry.unknown("metric", opening.metric, subjects.SUBJECTS)}
+            return Absent(reason=registry.unknown("metric", opening.metric, subjects.SUBJECTS))
         subject = self._subject = subjects.prepare(opening)
-        opened = Opened(
+        return Opened(
             outputs=subject.outputs,
             settings=subject.recipe.model_dump(mode="json", exclude={"validation_images"}),
             source=registry.source("models", name),
             strays=tuple(strays(opening.repository)) if opening.repository else (),
         )
-        return opened.model_dump(mode="json")
 
-    def _settle(self, _: dict[str, Any]) -> dict[str, Any]:
-        subject = self._subject
-        with collector_off():
-            calls, warmup = settle(subject.call, subject.synchronize, Plan())
-        last = sorted(each.wall_s for each in warmup.samples[-5:])[2]
-        return {"calls": calls, "call_s": last / calls, "steady": warmup.steady}
+    def _settle(self, _: Settle) -> Settled:
+        return settled(self._subject.call, self._subject.synchronize, Plan())
 
-    def _play(self, request: dict[str, Any]) -> dict[str, Any]:
-        taken = play(
-            self._subject.call, self._subject.synchronize, Turns.model_validate(request), self._baton
-        ).model_dump(mode="json")
+    def _play(self, turns: Turns) -> Taken:
+        taken = play(self._subject.call, self._subject.synchronize, turns, self._baton)
         self._subject.check()
         return taken
 
@@ -104,32 +92,18 @@ def is_installed(file: Path) -> bool:
     return not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
 
 
-def hello() -> dict[str, Any]:
+def hello() -> Hello:
     """Return the facts that the other side needs first; imports the slow modules."""
     import torch
 
     threads = {"threads": torch.get_num_threads(), "interop_threads": torch.get_num_interop_threads()}
-    return {
-        "protocol": PROTOCOL,
-        "facts": dict(facts()) | threads,
-        "machine": seen_here(fingerprint()).model_dump(mode="json"),
-    }
+    return Hello(protocol=PROTOCOL, facts=dict(facts()) | threads, machine=seen_here(fingerprint()))
 
 
 def main(line: Line, baton: Baton) -> None:
     """Say hello and answer until there is nothing more to answer."""
-    arm = Arm(baton)
-    line.say(hello=hello())
-    for text in sys.stdin:
-        request = json.loads(text)
-        try:
-            line.say(**{request["do"]: arm.verbs[request["do"]](request["with"])})
-        except PartnerGoneError:
-            return  # Why it is gone is the parent's to find out.
-        except UsageError as fault:
-            line.say(error=str(fault))
-        except Exception as fault:
-            line.say(error=in_words(fault))
+    line.say(hello())
+    serve(line, Prepared(baton).verbs)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from time import perf_counter, sleep
@@ -11,11 +10,12 @@ from typing import Any
 from cnnperf import registry
 from cnnperf.bench import Bench
 from cnnperf.datasets import open_arrays
-from cnnperf.duet.turns import Baton, PartnerGoneError, Turns, play
-from cnnperf.errors import in_words
-from cnnperf.inference.pairs import WARMUP_S, Arm
+from cnnperf.duet.turns import Baton, play, settled
+from cnnperf.inference.pairs import WARMUP_S
 from cnnperf.ipc.channel import Line
-from cnnperf.timing.sampling import SPAN, Plan, collector_off, settle
+from cnnperf.ipc.messages import Bind, Bound, Load, Loaded, Settle, Settled, Taken, Turns
+from cnnperf.timing.sampling import Plan
+from cnnperf.workers.verbs import Verbs, serve
 
 REST_S = 0.02
 """Where threads wait by spinning, those of the side whose turn is over keep a core for some milliseconds (GNU's OpenMP
@@ -24,40 +24,41 @@ READY_S = 0.02
 """A turn begins with calls that are not timed, for so long: what is asked is how an engine works, not how it wakes."""
 
 
-class Side:
-    """Answers what it is told; the batch that it bound last is what it times."""
+class LoadedEngine:
+    """The engine that was loaded, and the batch that was bound last, which is what is timed."""
 
-    def __init__(self, arm: Arm, baton: Baton) -> None:
+    def __init__(self, baton: Baton) -> None:
+        self._baton = baton
+        self._rest_s = 0.0
+        self._inputs: Any = None
+        self._engine: Any = None
+        self._call: Callable[[], object] = lambda: None
+        self.verbs: Verbs = {Load: self._load, Bind: self._bind, Settle: self._settle, Turns: self._play}
+
+    def _load(self, load: Load) -> Loaded:
         from cnnperf.inference.samples import Inputs
         from cnnperf.inference.source import loaded, source_of
 
-        cell = arm.task.cell
-        device = registry.find("devices", cell.device.name)(**cell.device.options)
-        dataset = open_arrays(arm.folder, arm.task.data)
-        needs = {record.task.stage: record for record in arm.needs}
-        bench = Bench(arm.task, device, dataset, arm.run, lambda **_: None, {}, needs)
-        self._baton = baton
-        self._rest_s = REST_S if arm.task.waiting == "spin" else 0.0
+        task = load.task
+        device = registry.find("devices", task.cell.device.name)(**task.cell.device.options)
+        dataset = open_arrays(load.folder, task.data)
+        needs = {record.task.stage: record for record in load.needs}
+        bench = Bench(task, device, dataset, load.run, lambda **_: None, {}, needs)
+        self._rest_s = REST_S if task.waiting == "spin" else 0.0
         self._inputs = Inputs.of(bench)
-        self._engine = loaded(source_of(bench), arm.engine)
-        self._call: Callable[[], object] = lambda: None
-        self.verbs = {"open": self._open, "settle": self._settle, "play": self._play}
+        self._engine = loaded(source_of(bench), load.engine)
+        return Loaded()
 
-    def _open(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._call = self._engine.bind(self._inputs.batch(request["batch_size"]))
+    def _bind(self, bind: Bind) -> Bound:
+        self._call = self._engine.bind(self._inputs.batch(bind.batch_size))
         self._call()
-        return {}
+        return Bound()
 
-    def _settle(self, _: dict[str, Any]) -> dict[str, Any]:
-        with collector_off():
-            calls, warmup = settle(self._call, self._engine.synchronize, Plan(warmup_s=WARMUP_S))
-        last = sorted(each.wall_s for each in warmup.samples[-SPAN:])[SPAN // 2]
-        return {"calls": calls, "call_s": last / calls}
+    def _settle(self, _: Settle) -> Settled:
+        return settled(self._call, self._engine.synchronize, Plan(warmup_s=WARMUP_S))
 
-    def _play(self, request: dict[str, Any]) -> dict[str, Any]:
-        turns = Turns.model_validate(request)
-        done = play(self._call, self._engine.synchronize, turns, self._baton, get_ready=self._get_ready)
-        return done.model_dump(mode="json")
+    def _play(self, turns: Turns) -> Taken:
+        return play(self._call, self._engine.synchronize, turns, self._baton, get_ready=self._get_ready)
 
     def _get_ready(self) -> None:
         """Find threads and caches again, which a first call after the other's turn pays for with up to its own time."""
@@ -68,19 +69,5 @@ class Side:
             self._engine.synchronize()
 
 
-def main(line: Line, baton: Baton) -> None:
-    """Load what the first line names, then answer until there is nothing more to answer."""
-    try:
-        side = Side(Arm.model_validate_json(sys.stdin.readline()), baton)
-        line.say(hello={})
-        for text in sys.stdin:
-            request = json.loads(text)
-            line.say(**{request["do"]: side.verbs[request["do"]](request["with"])})
-    except PartnerGoneError:
-        return  # Why it is gone is the parent's to find out.
-    except Exception as fault:
-        line.say(error=in_words(fault))
-
-
 if __name__ == "__main__":
-    main(Line(int(sys.argv[2])), Baton(int(sys.argv[1])))
+    serve(Line(int(sys.argv[2])), LoadedEngine(Baton(int(sys.argv[1]))).verbs)

@@ -19,6 +19,7 @@ from cnnperf.bench import Settings, stages_leaving
 from cnnperf.datasets import Roots
 from cnnperf.errors import CnnperfError, DeviceError, EngineError, SuiteError, UsageError, first_error
 from cnnperf.ipc.channel import Line
+from cnnperf.ipc.messages import Answered, Refused
 from cnnperf.machine.fingerprint import usable_cores
 from cnnperf.running.preflight import DataRequest, Prepared, Ready, Request
 from cnnperf.suite import plan
@@ -257,10 +258,10 @@ def main(mode: str, descriptor: int) -> None:
     line = Line(descriptor)
     sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     try:
-        line.say(answer=ANSWERS[mode](sys.stdin.read(), line.say))
+        line.say(Answered(document=ANSWERS[mode](sys.stdin.read(), line.say)))
     except CnnperfError as fault:
         kind = next(kind for kind in type(fault).__mro__ if kind.__module__ == errors.__name__)
-        line.say(error=kind.__name__, text=str(fault))
+        line.say(Refused(error=kind.__name__, reason=str(fault)))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from torch import Tensor
 from cnnperf import models, registry
 from cnnperf.bench import Bench
 from cnnperf.datasets import Dataset, open_arrays
-from cnnperf.duet.turns import Opening
 from cnnperf.errors import StageError, UsageError, first_error
+from cnnperf.ipc.messages import Opening
 from cnnperf.task import Task
 from cnnperf.timing.sampling import Call
 from cnnperf.training.optimise import autocast, learning_rate
@@ -39,13 +39,13 @@ class Subject:
     recipe: Recipe
     """What it stands on."""
     outputs: dict[str, float]
-    """What it computed, for the arms to be compared by."""
+    """What it computed, for the sides to be compared by."""
     check: Callable[[], None]
     """Raises StageError if it no longer computes anything of use."""
 
 
 def prepare(opening: Opening) -> Subject:
-    """Build what a metric times: the cell's network with the weights that both arms share, on the same images.
+    """Build what a metric times: the cell's network with the weights that both sides share, on the same images.
 
     Raises CnnperfError for what cannot be built, or computes what is not finite.
     """
@@ -88,7 +88,7 @@ def cut(dataset: Dataset, count: int) -> Dataset:
 
 
 def share_weights(network: Network, opening: Opening) -> None:
-    """Leave the weights for both arms, or take them up. Raises StageError if they do not fit."""
+    """Leave the weights for both sides, or take them up. Raises StageError if they do not fit."""
     path = opening.store / "weights.pt"
     if opening.leads:
         torch.save(network.model.state_dict(), path)
@@ -105,7 +105,7 @@ def share_weights(network: Network, opening: Opening) -> None:
 def training_step(bench: Bench, recipe: Recipe, data: Data, network: Network, opening: Opening) -> Subject:
     """A step of training: the next batch, forward, backward and update.
 
-    A few real steps come first, for the arms to be compared by; the timed ones have a learning rate of 0, so that
+    A few real steps come first, for the sides to be compared by; the timed ones have a learning rate of 0, so that
     however many there are, they do the same work on the same weights.
     """
     torch.manual_seed(bench.task.seed)

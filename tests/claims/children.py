@@ -1,4 +1,7 @@
-"""In the place of a claim's process: says what it is told to, crashes, hangs or dies, by the name of the claim."""
+"""In the place of a claim's process: says what it is told to, crashes, hangs or dies, by the name of the claim.
+
+It imports nothing of cnnperf, so that it starts at once; its lines are those of `ipc.messages`.
+"""
 
 from __future__ import annotations
 
@@ -27,27 +30,33 @@ def say(**message: object) -> None:
     os.write(pipe, json.dumps(message).encode() + b"\n")
 
 
+def say_reading(reading: object) -> None:
+    """Send a reading to the parent."""
+    say(reading={"document": json.dumps(reading)})
+
+
 behaviour = os.environ.get(f"PLANTED_{order['claim']}", "holds")
 if mode == "--device":
     time.sleep(600 if behaviour == "hangs" else 0)
-    say(**({"absent": "there is none"} if behaviour == "absent" else {"label": "a device", "facts": {"torch": "2"}}))
+    found = {"device": {"label": "a device", "facts": {"torch": "2"}}}
+    say(**({"skip": {"reason": "there is none"}} if behaviour == "absent" else found))
     sys.exit()
 print("last words", flush=True)
-say(progress="at work")
-say(progress=f"seconds {order['seconds']}")
-say(reading=READING)
+say(note={"text": "at work"})
+say(note={"text": f"seconds {order['seconds']}"})
+say_reading(READING)
 if behaviour == "crashes":
     os.kill(os.getpid(), signal.SIGSEGV)
 elif behaviour == "hangs":
     child = subprocess.Popen(["sleep", "600"], start_new_session=True)
-    say(progress=f"child {child.pid}")
+    say(note={"text": f"child {child.pid}"})
     time.sleep(600)
 elif behaviour == "skips":
-    say(skip="no such thing here")
+    say(skip={"reason": "no such thing here"})
 elif behaviour == "faults":
-    say(fault="it is not so")
+    say(error="it is not so")
 elif behaviour == "fails":
-    say(reading={**READING, "figure": 2.0})
+    say_reading({**READING, "figure": 2.0})
 elif behaviour == "doubts":
-    say(reading={**READING, "interval": [-1.0, 1.0]})
-say(done=True)
+    say_reading({**READING, "interval": [-1.0, 1.0]})
+say(end={})

@@ -22,12 +22,13 @@ from in_process import workers_here
 from processes import environment
 
 import cnnperf
+from cnnperf.both import Both, Side
 from cnnperf.duet import schedule
 from cnnperf.duet.pair import Fault, Patience
 from cnnperf.duet.schedule import Conditions, Played, calibrate, differing, order_of, replicate, unequal
 from cnnperf.duet.sides import UNTIMED, Arm, Contest, contests
-from cnnperf.duet.turns import PROTOCOL
 from cnnperf.errors import UsageError
+from cnnperf.ipc.messages import PROTOCOL, letters
 from cnnperf.regression import ratios
 from cnnperf.running.preflight import Request, prepare
 from cnnperf.suite import parse
@@ -77,7 +78,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
     """Calibrate both metrics of a well-behaved network; return that, and the folder of its weights and outputs."""
     scratch = tmp_path_factory.mktemp("scratch")
     both = planted(["unruly:build"], ("infer.forward", "train.step"))
-    return dict(calibrate((arm(), arm()), both, scratch, PATIENCE)), scratch  # type: ignore[arg-type]
+    return dict(calibrate(Both(arm(), arm()), both, scratch, PATIENCE)), scratch  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -89,15 +90,15 @@ def forward(calibrated: Calibrated) -> tuple[dict[Contest, Conditions], Path]:
 
 @pytest.fixture(scope="module")
 def played(calibrated: Calibrated) -> dict[str, Any]:
-    """Measure both metrics once, both arms alike."""
+    """Measure both metrics once, both sides alike."""
     found, scratch = calibrated
-    outcomes = dict(replicate((arm(), arm()), found, scratch, random.Random(1), PATIENCE))
+    outcomes = dict(replicate(Both(arm(), arm()), found, scratch, random.Random(1), PATIENCE))
     return {contest.metric: (found[contest], outcomes[contest]) for contest in found}
 
 
 @pytest.mark.parametrize("metric", ["infer.forward", "train.step"])
 def test_each_arm_takes_its_samples_in_turns(played: dict[str, tuple[Conditions, Played]], metric: str) -> None:
-    """As many as planned in either arm, after a warm-up, of calls enough for ten milliseconds."""
+    """As many as planned on either side, after a warm-up, of calls enough for ten milliseconds."""
     conditions, outcome = played[metric]
     assert isinstance(outcome, Played), outcome
     assert conditions.calls * conditions.call_s >= 0.010
@@ -106,7 +107,7 @@ def test_each_arm_takes_its_samples_in_turns(played: dict[str, tuple[Conditions,
         assert len(taken.samples) == conditions.pairs
         assert len(taken.warmup) >= conditions.warmup
         assert all(sample.wall_s > 0 and sample.cpu_s > 0 for sample in taken.samples)
-    assert Counter(outcome.order) == {"A": conditions.pairs, "B": conditions.pairs}
+    assert Counter(outcome.order) == {"baseline": conditions.pairs, "candidate": conditions.pairs}
 
 
 @pytest.mark.parametrize("metric", ["infer.forward", "train.step"])
@@ -124,12 +125,12 @@ def test_who_waits_uses_no_processor(played: dict[str, tuple[Conditions, Played]
 
 
 def test_the_others_go_on_after_a_crash(tmp_path: Path) -> None:
-    """A sentence says what and in which arm, what is well is measured, and no worker is left behind."""
+    """A sentence says what and on which side, what is well is measured, and no worker is left behind."""
     models = [{"name": "unruly:build", "kind": kind} for kind in ("behaves", "crashes")]
-    found = dict(calibrate((arm(), arm()), planted(models), tmp_path, PATIENCE))
-    arms = arm(), arm(environment=PLANTED)
+    found = dict(calibrate(Both(arm(), arm()), planted(models), tmp_path, PATIENCE))
+    arms = Both(arm(), arm(environment=PLANTED))
     outcomes = replicate(arms, found, tmp_path, random.Random(2), PATIENCE)  # type: ignore[arg-type]
-    by_kind = {contest.tasks[0].cell.model.options["kind"]: outcome for contest, outcome in outcomes}
+    by_kind = {contest.tasks.baseline.cell.model.options["kind"]: outcome for contest, outcome in outcomes}
     assert isinstance(by_kind["behaves"], Played), by_kind["behaves"]
     assert isinstance(by_kind["crashes"], Fault)
     assert "candidate (this tree): the process crashed (SIGSEGV)" in str(by_kind["crashes"])
@@ -167,7 +168,7 @@ SOUND = f"say(open=json.loads({json.dumps(OPENED)!r}))"
         ("print('last words', flush=True); os._exit(7)", "ended with exit status 7: last words", None),
         ("time.sleep(600)", "candidate (this tree) said nothing for 2 s and was ended", None),
         ("say(error='out of memory: no more')", "candidate (this tree): out of memory: no more", None),
-        ("say(open={'absent': 'there is no such model'})", "there is no such model", 1),
+        ("say(open={'absent': 'there is no such model'})", "there is no such model", "candidate"),
         (
             SOUND.replace('"error": 0.0', '"error": 0.1'),
             "the sides compute different outputs: from the baseline's float64 run they are 0 and 0.1 away",
@@ -183,10 +184,10 @@ SOUND = f"say(open=json.loads({json.dumps(OPENED)!r}))"
     ],
     ids=("crashes", "is killed", "exits", "hangs", "is out of memory", "has no model", "error", "other", "batch size"),
 )
-def test_what_goes_wrong_is_a_sentence(tmp_path: Path, do: str, words: str, absent: int | None) -> None:
-    """Each fault says what and in which arm."""
+def test_what_goes_wrong_is_a_sentence(tmp_path: Path, do: str, words: str, absent: Side | None) -> None:
+    """Each fault says what and on which side."""
     [contest] = planted(["unruly:build"])
-    arms = pretending(tmp_path / "baseline", SOUND), pretending(tmp_path / "candidate", do)
+    arms = Both(pretending(tmp_path / "baseline", SOUND), pretending(tmp_path / "candidate", do))
     on = {contest: Conditions(1, 0.01, 12, 3)}
     patience = PATIENCE._replace(open_s=2.0) if "sleep" in do else PATIENCE
     [(_, fault)] = replicate(arms, on, tmp_path, random.Random(0), patience)
@@ -202,7 +203,7 @@ def test_a_slowdown_that_was_injected_is_seen(forward: Calibrated) -> None:
     found, scratch = forward
     unseen: dict[str, float] = {}
     for by in ("spin", "sleep"):
-        arms = arm(), arm(slowdown=1.0, slowdown_by=by)
+        arms = Both(arm(), arm(slowdown=1.0, slowdown_by=by))
         [(_, outcome)] = replicate(arms, found, scratch, random.Random(3), PATIENCE)
         assert isinstance(outcome, Played), outcome
         slower = ratios.difference(outcome, "wall_s")
@@ -215,7 +216,7 @@ def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path) -> No
     """Refused before anything is measured."""
     settled = "say(settle={'calls': 1, 'call_s': 0.5, 'steady': True})"
     arms = [pretending(tmp_path / name, f"{settled} if 'settle' in line else {SOUND}") for name in ("one", "other")]
-    [(_, fault)] = calibrate((arms[0], arms[1]), planted(["unruly:build"]), tmp_path, PATIENCE)
+    [(_, fault)] = calibrate(Both(*arms), planted(["unruly:build"]), tmp_path, PATIENCE)
     assert isinstance(fault, Fault)
     assert "a call takes 500 ms, more than the 250 ms" in str(fault)
     assert "train.batch_size = 12 would fit" in str(fault)
@@ -231,7 +232,7 @@ def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path) -> No
 def test_an_interpreter_that_is_none(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     """A usage error, before anything is measured."""
     with pytest.raises(UsageError, match="--baseline") as caught:
-        list(calibrate((arm(**changes), arm()), planted(["unruly:build"]), tmp_path, PATIENCE))
+        list(calibrate(Both(arm(**changes), arm()), planted(["unruly:build"]), tmp_path, PATIENCE))
     assert words in str(caught.value)
 
 
@@ -244,14 +245,14 @@ def test_a_cnnperf_of_another_age(tmp_path: Path, version: int | None, words: st
     if not version:
         (tmp_path / "old/cnnperf/duet_worker.py").unlink()
     with pytest.raises(UsageError) as caught:
-        list(calibrate((old, old), planted(["unruly:build"]), tmp_path, PATIENCE))
+        list(calibrate(Both(old, old), planted(["unruly:build"]), tmp_path, PATIENCE))
     assert words in str(caught.value)
     assert workers_left() == []
 
 
 def test_code_from_outside_a_revision_is_refused(tmp_path: Path) -> None:
     """What is measured would be the present tree's, whatever the revision holds."""
-    arms = arm(path=(tmp_path,), cwd=tmp_path), arm()
+    arms = Both(arm(path=(tmp_path,), cwd=tmp_path), arm())
     [(_, fault)] = calibrate(arms, planted(["unruly:build"]), tmp_path, PATIENCE)
     assert isinstance(fault, Fault)
     assert "unruly.py and is not part of the compared tree" in str(fault)
@@ -269,7 +270,7 @@ def test_code_of_the_present_tree_is_no_revision(tmp_path: Path, monkeypatch: py
     monkeypatch.syspath_prepend(here / "lib")
     [contest] = planted(["helped:build"])
     revision = arm(path=(there,), cwd=there, tree=there, repository=here)
-    [(_, stray)] = calibrate((revision, arm()), [contest], tmp_path, PATIENCE)
+    [(_, stray)] = calibrate(Both(revision, arm()), [contest], tmp_path, PATIENCE)
     assert isinstance(stray, Fault)
     assert "here/lib/helping.py was imported, which belongs to this tree" in str(stray)
 
@@ -312,15 +313,15 @@ def version(folder: Path, recipes: Mapping[str, Mapping[str, object]]) -> Arm:
 
 
 def test_each_arm_has_the_recipe_of_its_own_version(tmp_path: Path) -> None:
-    """A change of a default is measured and listed, or said to make the arms unlike; 1 % of a learning rate is not."""
+    """A change of a default is measured and listed, or said to make the sides unlike; 1 % of a learning rate is not."""
     recipe = {"optimizer": "sgd", "lr": 0.01, "batch_size": 32}
     changes = {"lenet": {"memory_format": "channels_last"}, "mlp": {"lr": 0.1}, "resnet": {"lr": 0.0101}}
     one = version(tmp_path / "one", dict.fromkeys(changes, recipe))
     other = version(tmp_path / "other", {name: recipe | change for name, change in changes.items()})
     both = planted(list(changes), ["train.step"], batch_size=None)
-    conditions = dict(calibrate((one, other), both, tmp_path, PATIENCE))
-    outcomes = replicate((one, other), conditions, tmp_path, random.Random(0), PATIENCE)  # type: ignore[arg-type]
-    by_model = {contest.tasks[0].cell.model.name: outcome for contest, outcome in outcomes}
+    conditions = dict(calibrate(Both(one, other), both, tmp_path, PATIENCE))
+    outcomes = replicate(Both(one, other), conditions, tmp_path, random.Random(0), PATIENCE)  # type: ignore[arg-type]
+    by_model = {contest.tasks.baseline.cell.model.name: outcome for contest, outcome in outcomes}
     fault, rates = by_model["mlp"], [f"{rate} (0.01 against 0.0101)" for rate in ("lr", "bias_lr")]
     listed = {"lenet": ["memory_format (contiguous against channels_last)"], "resnet": rates}
     for model, words in listed.items():
@@ -337,7 +338,7 @@ def test_arms_under_unlike_conditions_are_refused(tmp_path: Path) -> None:
     conditions = {contest: Conditions(1, 0.01, 12, 3)}
     arms = [pretending(tmp_path / str(threads), facts={"threads": threads}) for threads in (1, 2)]
     with pytest.raises(UsageError, match=r"the sides differ in threads \(1 against 2\)"):
-        list(replicate((arms[0], arms[1]), conditions, tmp_path, random.Random(0), PATIENCE))
+        list(replicate(Both(*arms), conditions, tmp_path, random.Random(0), PATIENCE))
 
 
 @pytest.mark.parametrize(
@@ -372,6 +373,6 @@ def test_a_turn_fits_into_six_seconds(call_s: float, calls: int, pairs: int) -> 
 def test_the_order_of_turns_is_balanced_and_random() -> None:
     """Each four turns are ABBA or BAAB, and both come about."""
     order = order_of(60, random.Random(0))
-    quads = Counter(order[start : start + 4] for start in range(0, 120, 4))
+    quads = Counter(letters(order[start : start + 4]) for start in range(0, 120, 4))
     assert set(quads) == {"ABBA", "BAAB"}
     assert len(order) == 120

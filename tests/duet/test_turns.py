@@ -6,16 +6,19 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
-from cnnperf.duet.turns import LETTERS, Baton, Letter, Taken, Turns, play
+from cnnperf.both import SIDES, Side
+from cnnperf.duet.schedule import QUADS
+from cnnperf.duet.turns import Baton, play
+from cnnperf.ipc.messages import Taken, Turns
 
-ORDER = "ABBABAAB"
+ORDER = QUADS[0] + QUADS[1]
 
 
 def test_each_turn_begins_with_getting_ready_which_is_not_timed() -> None:
     """Once a turn, however many samples it has, before the first of them; no sample is taken in the other's turn."""
     done: list[tuple[str, str]] = []
 
-    def side(me: Letter, end: socket.socket) -> Taken:
+    def side(me: Side, end: socket.socket) -> Taken:
         baton = Baton(end.detach())
         try:
             turns = Turns(me=me, order=ORDER, calls=2, warmup=3, warmup_s=0.0)
@@ -30,8 +33,8 @@ def test_each_turn_begins_with_getting_ready_which_is_not_timed() -> None:
             baton.close()
 
     with ThreadPoolExecutor(2) as pool:
-        taken = list(pool.map(side, LETTERS, socket.socketpair()))
-    counted = 2 * ORDER.count("A")
+        taken = list(pool.map(side, SIDES, socket.socketpair()))
+    counted = 2 * ORDER.count("baseline")
     assert [len(each.samples) for each in taken] == [counted / 2, counted / 2]
     wanted = [(me, word) for me, run in groupby(ORDER) for word in ["get ready", *["call"] * 2 * len(list(run))]]
     assert done[-len(wanted) :] == wanted

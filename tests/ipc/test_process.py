@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from processes import has_ended
 
+from cnnperf.ipc.messages import MalformedError, Noted, Progressed
 from cnnperf.ipc.process import ALLOCATORS, Launch, WorkerProcess, interrupts_held, tail
 from cnnperf.task import Cell, Choice, Task
 
@@ -29,7 +31,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
     def start(code: str, **options: object) -> WorkerProcess:
         (package / "task.py").write_text(
             "import json, os, sys, time\nmode, pipe = sys.argv[1], int(sys.argv[2])\n"
-            "def say(**message): os.write(pipe, json.dumps(message).encode() + b'\\n')\n" + code
+            "def say(text): os.write(pipe, json.dumps({'note': {'text': text}}).encode() + b'\\n')\n" + code
         )
         return WorkerProcess("--task", "request", log=tmp_path / "log", **options)  # type: ignore[arg-type]
 
@@ -44,23 +46,29 @@ def forever() -> None:
 def test_messages_arrive_and_the_end_is_seen(worker, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Lines come whole, however they were cut; output goes to the log; the exit status is kept."""
     code = (
-        "print(mode, sys.stdin.read(), flush=True)\nsay(a=1)\n"
-        "os.write(pipe, b'{\"b\":'); time.sleep(.05); os.write(pipe, b'2}\\n{\"c\": 3}\\n')\nsys.exit(3)"
+        "print(mode, sys.stdin.read(), flush=True)\nsay('a')\nos.write(pipe, b'{\"note\":'); time.sleep(.05)\n"
+        'os.write(pipe, b\'{"text": "b"}}\\n{"progress": {"numbers": {"c": 3}}}\\n\')\nsys.exit(3)'
     )
     with worker(code) as process:
-        assert list(process.messages(forever)) == [{"a": 1}, {"b": 2}, {"c": 3}]
+        assert list(process.messages(forever)) == [Noted(text="a"), Noted(text="b"), Progressed(numbers={"c": 3})]
         assert (process.returncode, process.signal) == (3, None)
     assert tail(tmp_path / "log") == ("--task request",)
 
 
+def test_a_line_that_is_no_message_is_told(worker) -> None:  # type: ignore[no-untyped-def]
+    """Whoever listens hears which it was."""
+    with worker("os.write(pipe, b'Segmentation fault\\n')") as process, pytest.raises(MalformedError, match="JSON"):
+        list(process.messages(forever))
+
+
 def test_threads_are_set_before_anything_is_imported(worker) -> None:  # type: ignore[no-untyped-def]
     """The environment carries them."""
-    with worker("say(threads=os.environ['OMP_NUM_THREADS'])", launch=Launch(threads=3)) as process:
-        assert list(process.messages(forever)) == [{"threads": "3"}]
+    with worker("say(os.environ['OMP_NUM_THREADS'])", launch=Launch(threads=3)) as process:
+        assert list(process.messages(forever)) == [Noted(text="3")]
 
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MALLOC_TRIM_THRESHOLD_")
-ANSWER = f"say(**{{name: os.environ.get(name) for name in {NAMES}}})"
+ANSWER = f"say(json.dumps([os.environ.get(name) for name in {NAMES}]))"
 KEEP = ALLOCATORS["keep"]["MALLOC_TRIM_THRESHOLD_"]
 
 
@@ -80,7 +88,7 @@ def test_every_worker_has_the_environment_that_its_launch_names(  # type: ignore
         monkeypatch.setenv(name, value)
     with worker(ANSWER, launch=launch) as process:
         (message,) = process.messages(forever)
-    assert tuple(message.values()) == found
+    assert json.loads(message.text) == list(found)
 
 
 def test_a_task_of_an_older_version_is_launched_by_the_defaults() -> None:
@@ -100,23 +108,23 @@ def test_a_signal_is_named(worker) -> None:  # type: ignore[no-untyped-def]
 
 def test_silence_ends_in_a_timeout_and_the_group_dies(worker) -> None:  # type: ignore[no-untyped-def]
     """What the worker started goes with it."""
-    code = "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\nsay(pid=child.pid)\ntime.sleep(600)"
+    code = "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\nsay(str(child.pid))\ntime.sleep(600)"
     with worker(code) as process:
         patience: list[float | None] = [None, 0.5]
         messages = process.messages(lambda: patience.pop(0))
         message = next(messages)
         with pytest.raises(TimeoutError):
             next(messages)
-    assert has_ended(message["pid"])
+    assert has_ended(int(message.text))
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd")
 def test_a_grandchild_that_keeps_the_pipe_does_not_hold_us(worker) -> None:  # type: ignore[no-untyped-def]
     """The worker's own end counts, not the pipe's."""
-    code = "import subprocess\nsubprocess.Popen(['sleep', '600'], pass_fds=(pipe,))\nsay(done=1)"
+    code = "import subprocess\nsubprocess.Popen(['sleep', '600'], pass_fds=(pipe,))\nsay('done')"
     begun = time.monotonic()
     with worker(code) as process:
-        assert list(process.messages(lambda: begun + 60 - time.monotonic())) == [{"done": 1}]
+        assert list(process.messages(lambda: begun + 60 - time.monotonic())) == [Noted(text="done")]
         assert process.returncode == 0
 
 
@@ -184,8 +192,8 @@ def test_an_ignored_interrupt_stays_ignored(worker) -> None:  # type: ignore[no-
     """A worker inherits that, as it would without the hold."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with worker("import signal; say(ignored=signal.getsignal(signal.SIGINT) is signal.SIG_IGN)") as process:
-            assert list(process.messages(forever)) == [{"ignored": True}]
+        with worker("import signal; say(str(signal.getsignal(signal.SIGINT) is signal.SIG_IGN))") as process:
+            assert list(process.messages(forever)) == [Noted(text="True")]
     finally:
         signal.signal(signal.SIGINT, before)
 

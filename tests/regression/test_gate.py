@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnnperf.both import Both, Side
 from cnnperf.duet.pair import Fault
-from cnnperf.duet.schedule import Conditions, Played
+from cnnperf.duet.schedule import QUADS, Conditions, Played
 from cnnperf.duet.sides import Arm, Contest
-from cnnperf.duet.turns import Opened, Taken
 from cnnperf.errors import UsageError
+from cnnperf.ipc.messages import Opened, Taken
 from cnnperf.machine.disturbance import Disturbance
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.record import Record
@@ -35,7 +36,7 @@ Recorded = Callable[[Contest, int], "Played | Fault"]
 def contest(trained: Callable[..., Record], model: str = "lenet", metric: str = "infer.forward") -> Contest:
     """Return a contest that is measured by nobody."""
     task = trained(model).task.model_copy(update={"threads": 1})
-    return Contest(metric, (task, task), Path("arrays"))
+    return Contest(metric, Both(task, task), Path("arrays"))
 
 
 def recorded(dice: random.Random, change: float = 0.0, noise: float = 0.01, steady: bool = True) -> Played:
@@ -46,16 +47,16 @@ def recorded(dice: random.Random, change: float = 0.0, noise: float = 0.01, stea
         samples = tuple(Sample(time, 0.9 * time, 1, 0.0) for time in times)
         return Taken(samples=samples, warmup=samples[:3], steady=steady, blocked_s=1.0, blocked_cpu_s=0.0)
 
-    both = taken(1.0), taken((1 + change) * math.exp(dice.gauss(0, noise)))
+    both = Both(taken(1.0), taken((1 + change) * math.exp(dice.gauss(0, noise))))
     quiet = Disturbance(seconds=1.0, load=0.0, steal_s=0.0, throttled_s=None, frequency_hz=None)
-    machines = fingerprint(), fingerprint()
+    machines = Both(fingerprint(), fingerprint())
     opened = Opened(outputs={"error": 1e-7}, settings={"batch_size": 32}, source=None)
-    return Played("ABBA" * 10, both, (opened, opened), machines, quiet, 0.0)
+    return Played(QUADS[0] * 10, both, Both(opened, opened), machines, quiet, 0.0)
 
 
 def swapped(played: Played) -> Played:
-    """Exchange the arms of a replicate."""
-    return played._replace(taken=played.taken[::-1], opened=played.opened[::-1])
+    """Exchange the sides of a replicate."""
+    return played._replace(taken=Both(*played.taken[::-1]), opened=Both(*played.opened[::-1]))
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_each_is_measured_until_it_is_decided(
     """Unchanged is the same at the first look, slower is worse at the second, a wild one inconclusive at the end."""
     dice = random.Random(0)
     kinds = {"lenet": (0.0, 0.005), "vgg": (0.1, 0.005), "nin": (0.03, 0.4)}
-    replay(lambda each, n: recorded(dice, *kinds[each.tasks[0].cell.model.name]))
+    replay(lambda each, n: recorded(dice, *kinds[each.tasks.baseline.cell.model.name]))
     result = compare(ARM, ARM, [contest(trained, name) for name in kinds])
     assert outcomes(result) == ["same", "worse", "inconclusive"]
     assert [len(result.played[each]) for each in result.contests] == [8, 14, 22]
@@ -145,7 +146,7 @@ def test_a_fault_ends_its_contest_alone(trained: Callable[..., Record], replay: 
     dice = random.Random(1)
 
     def play(each: Contest, n: int) -> Played | Fault:
-        broken = each.tasks[0].cell.model.name == "vgg" and n == 5
+        broken = each.tasks.baseline.cell.model.name == "vgg" and n == 5
         return Fault("candidate: the process crashed (SIGSEGV)") if broken else recorded(dice, noise=0.002)
 
     replay(play)
@@ -155,14 +156,16 @@ def test_a_fault_ends_its_contest_alone(trained: Callable[..., Record], replay: 
     assert comparison(result).exit_code == 1
 
 
-@pytest.mark.parametrize(("absent", "code", "words"), [(1, 1, "missing"), (0, 0, "not in the baseline")])
+@pytest.mark.parametrize(
+    ("absent", "code", "words"), [("candidate", 1, "missing"), ("baseline", 0, "not in the baseline")]
+)
 def test_what_an_arm_does_not_have(
-    trained: Callable[..., Record], replay: Callable[[Recorded], None], absent: int, code: int, words: str
+    trained: Callable[..., Record], replay: Callable[[Recorded], None], absent: Side, code: int, words: str
 ) -> None:
     """What vanished is missing and fails; what is new is held to nothing."""
     dice = random.Random(2)
     gone = Fault("unknown model 'vgg'", absent=absent)
-    replay(lambda each, n: gone if each.tasks[0].cell.model.name == "vgg" else recorded(dice, noise=0.002))
+    replay(lambda each, n: gone if each.tasks.baseline.cell.model.name == "vgg" else recorded(dice, noise=0.002))
     result = compare(ARM, ARM, [contest(trained, "lenet"), contest(trained, "vgg")])
     shown = comparison(result)
     assert shown.exit_code == code
@@ -176,7 +179,7 @@ def test_unsteady_and_unchanging_times_give_no_verdict(
     dice = random.Random(3)
     once = recorded(random.Random(8))
     kinds = {"lenet": lambda: recorded(dice, noise=0.002, steady=False), "vgg": lambda: once}
-    replay(lambda each, n: kinds[each.tasks[0].cell.model.name]())
+    replay(lambda each, n: kinds[each.tasks.baseline.cell.model.name]())
     result = compare(ARM, ARM, [contest(trained, name) for name in kinds])
     assert outcomes(result) == ["inconclusive", "inconclusive"]
     reasons = [verdict.remark for verdict in comparison(result).verdicts]
@@ -189,7 +192,7 @@ def test_samples_of_no_length_are_an_error(trained: Callable[..., Record], repla
     """Their ratio is no number."""
     zero = Sample(0.0, 0.0, 0, None)
     still = Taken(samples=(zero,) * 20, warmup=(zero,), steady=True, blocked_s=1.0, blocked_cpu_s=0.0)
-    replay(lambda each, n: recorded(random.Random(0))._replace(taken=(still, still)))
+    replay(lambda each, n: recorded(random.Random(0))._replace(taken=Both(still, still)))
     assert outcomes(compare(ARM, ARM, [contest(trained)], minutes=0)) == ["error"]
 
 
@@ -297,9 +300,11 @@ def test_a_second_opinion_that_differs_is_flagged(
     def play(each: Contest, n: int) -> Played:
         played = recorded(dice, 0.1, 0.002)
         same = [
-            s._replace(cpu_s=b.cpu_s) for s, b in zip(played.taken[1].samples, played.taken[0].samples, strict=True)
+            s._replace(cpu_s=b.cpu_s)
+            for s, b in zip(played.taken.candidate.samples, played.taken.baseline.samples, strict=True)
         ]
-        return played._replace(taken=(played.taken[0], played.taken[1].model_copy(update={"samples": tuple(same)})))
+        candidate = played.taken.candidate.model_copy(update={"samples": tuple(same)})
+        return played._replace(taken=played.taken._replace(candidate=candidate))
 
     replay(play)
     [verdict] = comparison(compare(ARM, ARM, [contest(trained)])).verdicts
@@ -325,7 +330,9 @@ def test_nothing_to_compare_is_a_usage_error() -> None:
 
 def test_nothing_in_the_baseline_is_no_pass(trained: Callable[..., Record], monkeypatch: pytest.MonkeyPatch) -> None:
     """All is new: no plan, no verdict, exit 3."""
-    monkeypatch.setattr(gate, "calibrate", lambda _, contests, *__: ((c, Fault("none", absent=0)) for c in contests))
+    monkeypatch.setattr(
+        gate, "calibrate", lambda _, contests, *__: ((c, Fault("none", absent="baseline")) for c in contests)
+    )
     watched: list[str] = []
 
     class GateWatcher(gate.UnwatchedGate):
@@ -359,8 +366,10 @@ def test_settings_that_differ_are_named(trained: Callable[..., Record], replay: 
 
     def play(_: Contest, n: int) -> Played:
         played = recorded(random.Random(n))
-        other = played.opened[1].model_copy(update={"settings": {"batch_size": 32, "memory_format": "contiguous"}})
-        return played._replace(opened=(played.opened[0], other))
+        other = played.opened.candidate.model_copy(
+            update={"settings": {"batch_size": 32, "memory_format": "contiguous"}}
+        )
+        return played._replace(opened=Both(played.opened.baseline, other))
 
     replay(play)
     one = contest(trained)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnnperf.both import SIDES, Both
 from cnnperf.duet.schedule import Played
-from cnnperf.duet.turns import Opened, Taken
+from cnnperf.ipc.messages import Opened, Taken
 from cnnperf.machine.disturbance import Disturbance
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.regression.ratios import Noise, difference, drifted, pairs, series
@@ -34,7 +35,7 @@ def replicate(ratios: Sequence[float], *, common: Sequence[float] | None = None,
     one, other = (
         Taken(samples=tuple(samples), warmup=(), steady=steady, blocked_s=1.0, blocked_cpu_s=0.0) for samples in both
     )
-    return Played("AB" * len(ratios), (one, other), (OPENED, OPENED), (HERE, HERE), QUIET, 0.0)
+    return Played(SIDES * len(ratios), Both(one, other), Both(OPENED, OPENED), Both(HERE, HERE), QUIET, 0.0)
 
 
 def noise(seed: int, pairs: int = 60, deviation: float = 0.01) -> list[float]:
@@ -50,14 +51,14 @@ def stepped(ratios: Sequence[float], by: float) -> list[float]:
 
 @given(st.integers(0, 10_000), st.sampled_from([12, 30, 60]), st.floats(-1, 1))
 def test_a_ratio_that_moves_within_the_replicate_is_flagged(seed: int, pairs: int, change: float) -> None:
-    """By forty times its scatter it is seen, in either direction and whatever the change between the arms."""
+    """By forty times its scatter it is seen, in either direction and whatever the change between the sides."""
     ratios = [change + each for each in noise(seed, pairs, 0.005)]
     assert drifted(replicate(stepped(ratios, 0.2)))
     assert drifted(replicate(stepped(ratios, -0.2)))
 
 
 @given(st.integers(0, 10_000), st.floats(0, 3))
-def test_what_moves_both_arms_is_no_drift(seed: int, drift: float) -> None:
+def test_what_moves_both_sides_is_no_drift(seed: int, drift: float) -> None:
     """A machine that slows down moves neither the ratios nor the flag."""
     ratios = noise(seed)
     common = [drift * index / len(ratios) for index in range(len(ratios))]
@@ -113,9 +114,9 @@ def test_no_verdict_stands_on_replicates_that_drift(drifting: int, outcome: str)
 def test_a_clock_that_showed_nothing_gives_no_figure() -> None:
     """One pair of no length, and neither the pair nor the replicate is a number."""
     played = replicate(noise(2, 12))
-    first, *others = played.taken[0].samples
-    one = played.taken[0].model_copy(update={"samples": (first._replace(wall_s=0.0), *others)})
-    broken = played._replace(taken=(one, played.taken[1]))
+    first, *others = played.taken.baseline.samples
+    one = played.taken.baseline.model_copy(update={"samples": (first._replace(wall_s=0.0), *others)})
+    broken = played._replace(taken=played.taken._replace(baseline=one))
     assert math.isnan(pairs(broken)[0])
     assert math.isnan(difference(broken))
     assert not math.isnan(difference(broken, "cpu_s"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from in_process import workers_here
 
+from cnnperf.both import Both
 from cnnperf.duet.sides import Arm, Contest
 from cnnperf.regression.gate import Result
 from cnnperf.regression.gate_verdict import scope
@@ -32,13 +33,13 @@ def test_one_suite_changes_nothing_and_the_other_only_the_time(ready: tuple[Cont
     """The arms run the same code; the second candidate spins, so that its CPU time says the same."""
     unchanged, slowed = CANDIDATES.values()
     assert (unchanged.slowdown, slowed.slowdown, slowed.slowdown_by) == (0.0, SLOWDOWN, "spin")
-    task = ready[0].tasks[0]
+    task = ready[0].tasks.baseline
     assert unchanged.launch(task, 3) == slowed.launch(task, 3)
 
 
 def test_its_scope_is_kept(ready: tuple[Contest, ...]) -> None:
     """Device, threads, metric and torch, for later verdicts to be held against."""
-    result = Result((Arm(name="a"), Arm(name="b")), ready, Rule(), looks=(8, 14, 22))
+    result = Result(Both(Arm(name="a"), Arm(name="b")), ready, Rule(), looks=(8, 14, 22))
     result.decisions = decide(result.series(), result.rule, (1,), final=True)
     kept = outcome(result, result).scope
     assert kept == scope(result)

@@ -17,6 +17,7 @@ from processes import environment, has_ended, until
 
 from cnnperf import record as store
 from cnnperf.errors import RunError, StoreError, UsageError
+from cnnperf.ipc.messages import Message
 from cnnperf.ipc.process import WorkerProcess
 from cnnperf.record import Record
 from cnnperf.running.preflight import Ready, Request, prepare
@@ -86,7 +87,7 @@ ENDINGS = {
 class Impatient(WorkerProcess):
     """A worker whose time is over as soon as it hangs, so that no test depends on how long it takes to come so far."""
 
-    def messages(self, patience: Callable[[], float | None]) -> Iterator[dict[str, Any]]:
+    def messages(self, patience: Callable[[], float | None]) -> Iterator[Message]:
         """Yield what it says until it has started its child, which it does before it hangs."""
         first = patience()
         assert first is not None

@@ -18,18 +18,19 @@ from pydantic import ValidationError
 
 from cnnperf import models, registry
 from cnnperf.bench import Bench
+from cnnperf.both import Both
 from cnnperf.devices import Numerics
 from cnnperf.devices._driver import VisibleGpu
 from cnnperf.devices.cuda import Cuda
 from cnnperf.duet.schedule import Conditions
-from cnnperf.duet.turns import Taken
 from cnnperf.engines import EngineSource
 from cnnperf.engines.onnxruntime import load as load_onnxruntime
 from cnnperf.errors import EngineError, StageError, UsageError
 from cnnperf.inference.exporting import Export, file_facts, sources
-from cnnperf.inference.pairs import Played, measured
+from cnnperf.inference.pairs import measured
 from cnnperf.inference.source import loaded, source_of
 from cnnperf.models import resnet
+from cnnperf.ipc.messages import Taken
 from cnnperf.record import Measurement, Record
 from cnnperf.running.preflight import Request, prepare
 from cnnperf.running.runner import Unwatched, execute
@@ -253,7 +254,7 @@ def test_a_failed_parity_is_told_although_its_pairs_come_to_grief_too(exported: 
     file = made.found("onnx")
     assert file is not None
     spoil(file)
-    with pytest.raises(StageError, match=r"onnxruntime: parity failed at batch size 1: .*; \w+, in turns: "):
+    with pytest.raises(StageError, match=r"onnxruntime: parity failed at batch size 1: .*; in turns: \w+ \(\w+\): "):
         list(infer(made, QUICK.model_copy(update={"pairs": 1, "batch_sizes": (1,)})))
 
 
@@ -488,12 +489,12 @@ def test_a_speed_up_says_how_many_of_its_pairs_were_never_steady(unsteady: int) 
     sample = Sample(wall_s=0.02, cpu_s=0.02, switches=0, waited_s=None)
     calm = Taken(samples=(sample,) * 12, warmup=(), steady=True, blocked_s=0.0, blocked_cpu_s=0.0)
     restless = calm.model_copy(update={"steady": False})
-    played = [Played((calm, restless))] * unsteady + [Played((calm, calm))]
-    *seconds, speedup = measured(played, Conditions(calls=2, call_s=0.01, pairs=12, warmup=3), {"engine": "other"})
+    taken = [Both(calm, restless)] * unsteady + [Both(calm, calm)]
+    *seconds, speedup = measured(taken, Conditions(calls=2, call_s=0.01, pairs=12, warmup=3), {"engine": "other"})
     assert speedup.remarks.get("unsteady_pairs", 0) == unsteady
     assert ("unsteady_pairs" in speedup.remarks) == bool(unsteady)
     assert {m.values for m in seconds} == {(0.01,) * 12}
-    assert len(seconds) == 2 * len(played)
+    assert len(seconds) == 2 * len(taken)
 
 
 def engine_rows(record: Record, run: Path) -> list[Any]:

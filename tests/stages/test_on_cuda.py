@@ -19,13 +19,13 @@ from processes import completed
 
 from cnnperf.bench import Bench
 from cnnperf.devices import cuda
-from cnnperf.duet.turns import Opening
 from cnnperf.engines import onnxruntime as runtime_engine
 from cnnperf.engines import torch as torch_engine
 from cnnperf.errors import EngineError
 from cnnperf.inference.exporting import Export
 from cnnperf.inference.samples import Inputs
 from cnnperf.inference.source import source_of
+from cnnperf.ipc.messages import Opening
 from cnnperf.profiling.settings import Profile
 from cnnperf.record import Measurement, Record
 from cnnperf.stages import profile

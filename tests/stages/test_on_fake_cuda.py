@@ -21,11 +21,11 @@ from cnnperf.bench import Bench
 from cnnperf.datasets import Dataset
 from cnnperf.devices import cuda
 from cnnperf.devices._tf32 import tf32_allowed
-from cnnperf.duet.turns import Opening
 from cnnperf.engines import torch as torch_engine
 from cnnperf.inference.golden import golden
 from cnnperf.inference.samples import Inputs
 from cnnperf.inference.source import source_of
+from cnnperf.ipc.messages import Opening
 from cnnperf.profiling import passes, probes
 from cnnperf.profiling.hooks import Hooks
 from cnnperf.profiling.layers import discover

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -17,11 +16,12 @@ from in_process import workers_here
 
 from cnnperf.duet.schedule import unequal
 from cnnperf.duet.sides import Contest, contests
-from cnnperf.duet.turns import Baton, Opened, PartnerGoneError
+from cnnperf.duet.turns import Baton, PartnerGoneError
+from cnnperf.ipc.messages import Absent, Failed, Hello, Message, Opened, Opening, encode
 from cnnperf.record import Record
 from cnnperf.running.preflight import Request, prepare
 from cnnperf.suite import parse
-from cnnperf.workers.paired_code import Arm, lacking, main
+from cnnperf.workers.paired_code import Prepared, lacking, main
 
 
 @pytest.fixture
@@ -43,8 +43,9 @@ def test_what_this_version_does_not_have(
 ) -> None:
     """It is absent, which is no fault: the other version may have it."""
     task = trained(model).task.model_dump(mode="json")
-    request: dict[str, Any] = {"task": task, "metric": metric, "folder": tmp_path, "store": tmp_path}
-    assert words in Arm(ends[0]).verbs["open"](request)["absent"]
+    answer = Prepared(ends[0]).verbs[Opening](Opening(task=task, metric=metric, folder=tmp_path, store=tmp_path))
+    assert isinstance(answer, Absent)
+    assert words in answer.reason
 
 
 @pytest.mark.parametrize(
@@ -96,20 +97,21 @@ def contest(model: object) -> Contest:
     return found
 
 
-def opening(of: Contest, store: Path, **more: Any) -> dict[str, Any]:
+def opening(of: Contest, store: Path, **more: Any) -> Opening:
     """Return what the parent sends to have it made ready."""
-    task = of.tasks[0].model_dump(mode="json") | {"settings": dict(of.chosen[0])}
-    return {"task": task, "metric": of.metric, "folder": str(of.folder), "store": str(store), **more}
+    task = of.tasks.baseline.model_dump(mode="json") | {"settings": dict(of.chosen.baseline)}
+    return Opening(task=task, metric=of.metric, folder=of.folder, store=store, **more)
 
 
-def answer(baton: Baton, request: dict[str, Any]) -> dict[str, Any]:
-    """Have an arm make something ready, and return its answer; first it says hello."""
-    said: list[dict[str, Any]] = []
+def answer(baton: Baton, request: Opening) -> Message:
+    """Have a side make something ready, and return its answer; first it says hello."""
+    said: list[Message] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "stdin", io.StringIO(json.dumps({"do": "open", "with": request}) + "\n"))
-        main(SimpleNamespace(say=lambda **message: said.append(message)), baton)  # type: ignore[arg-type]
+        patch.setattr(sys, "stdin", io.StringIO(encode(request).decode()))
+        main(SimpleNamespace(say=said.append), baton)  # type: ignore[arg-type]
     hello, found = said
-    assert hello["hello"]["facts"]["threads"] == torch.get_num_threads()
+    assert isinstance(hello, Hello)
+    assert hello.facts["threads"] == torch.get_num_threads()
     return found
 
 
@@ -124,22 +126,26 @@ def answer(baton: Baton, request: dict[str, Any]) -> dict[str, Any]:
 def test_what_cannot_be_made_ready_is_said_in_words(
     ends: tuple[Baton, Baton], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: object, words: str
 ) -> None:
-    """By the arm whose network goes wrong; the baseline's was well."""
+    """By the side whose network goes wrong; the baseline's was well."""
     of = contest(model)
-    assert "open" in answer(ends[0], opening(of, tmp_path, leads=True))
+    assert isinstance(answer(ends[0], opening(of, tmp_path, leads=True)), Opened)
     monkeypatch.setenv("PLANTED", "1")
-    assert words in answer(ends[1], opening(of, tmp_path))["error"]
+    failed = answer(ends[1], opening(of, tmp_path))
+    assert isinstance(failed, Failed)
+    assert words in failed.reason
 
 
 def test_outputs_of_another_network_are_told_apart(
     ends: tuple[Baton, Baton], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both arms compute from the same weights; a thousandth more is seen."""
+    """Both sides compute from the same weights; a thousandth more is seen."""
     of = contest({"name": "unruly:build", "kind": "is_other"})
     answer(ends[0], opening(of, tmp_path, leads=True))
 
     def outputs() -> dict[str, float]:
-        return Opened.model_validate(answer(ends[0], opening(of, tmp_path))["open"]).outputs
+        opened = answer(ends[0], opening(of, tmp_path))
+        assert isinstance(opened, Opened)
+        return opened.outputs
 
     baseline = outputs()
     assert unequal(baseline, outputs()) is None
@@ -156,5 +162,5 @@ def test_a_model_that_only_the_present_tree_has_is_absent(
     there.mkdir()
     (here / "lib/of_this_tree.py").write_text("from unruly import build\n")
     monkeypatch.syspath_prepend(here / "lib")
-    request = opening(contest("of_this_tree:build"), tmp_path, tree=str(there), repository=str(here))
-    assert answer(ends[0], request)["open"] == {"absent": "that revision has no lib/of_this_tree.py"}
+    request = opening(contest("of_this_tree:build"), tmp_path, tree=there, repository=here)
+    assert answer(ends[0], request) == Absent(reason="that revision has no lib/of_this_tree.py")

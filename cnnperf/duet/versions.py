@@ -1,0 +1,136 @@
+"""A pair whose sides are two versions of the code: what it is refused for, and how it is asked to prepare a contest."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from cnnperf.both import SIDES, Both, Side
+from cnnperf.duet.pair import Fault, NotReady, Pair, Patience, Player
+from cnnperf.duet.sides import Arm, Contest
+from cnnperf.errors import UsageError
+from cnnperf.ipc.messages import PROTOCOL, Hello, Opened, Opening
+from cnnperf.record import Machine
+from cnnperf.task import Task
+
+TASK_FIELDS = {"cell", "stage", "repeat", "seed", "threads", "timeout_s", "settings", "variant", "needs", "data"}
+"""Of a task, what every version of this protocol knows. The environment that it names, the parent provides."""
+
+
+class Versions:
+    """Two versions of the code, ready to be asked; made by `started`."""
+
+    def __init__(self, arms: Both[Arm], pair: Pair[Hello]) -> None:
+        self.pair = pair
+        self._arms = arms
+
+    @property
+    def machines(self) -> Both[Machine]:
+        """The machine and the software as both sides see them."""
+        return Both.each(self._machine)
+
+    def open(self, contest: Contest, store: Path, sides: Sequence[Side] = SIDES) -> dict[Side, Opened]:
+        """Have both sides prepare a contest, or the baseline alone, which then leaves weights and outputs for both.
+
+        Raises Fault.
+        """
+        leads = "candidate" not in sides
+        requests = {side: self._opening(side, contest, store, leads) for side in sides}
+        opened = self.pair.ask(requests, Opened, self.pair.patience.open_s)
+        for side, each in opened.items():
+            self._refuse_foreign(side, contest, each)
+        return opened
+
+    def _opening(self, side: Side, contest: Contest, store: Path, leads: bool) -> Opening:
+        arm = self._arms.of(side)
+        document = contest.tasks.of(side).model_dump(mode="json", include=TASK_FIELDS)
+        return Opening(
+            task=document | {"settings": contest.chosen.of(side)},
+            metric=contest.metric,
+            folder=contest.folder.resolve(),
+            store=store,
+            leads=leads,
+            tree=arm.tree,
+            repository=arm.repository,
+            slowdown=arm.slowdown,
+            slowdown_by=arm.slowdown_by,
+        )
+
+    def _machine(self, side: Side) -> Machine:
+        machine = self.pair.greetings.of(side).machine
+        assert machine is not None, "every version of this protocol tells it"
+        return machine
+
+    def _refuse_foreign(self, side: Side, contest: Contest, opened: Opened) -> None:
+        """Raise Fault where the code of a revision, or of this tree, is to be measured and other code would be."""
+        arm, name = self._arms.of(side), contest.tasks.of(side).cell.model.name
+        called = self.pair.called(side)
+        if opened.strays:
+            raise Fault(
+                f"{called}: {opened.strays[0]} was imported, which belongs to this tree, so the revision "
+                "would not be measured; run this in the folder that it is imported from, or keep it in src"
+            )
+        # In an environment of its own there may be another version of what is installed, and that is what differs.
+        if any(each.python != sys.executable for each in self._arms) or not arm.path or opened.source is None:
+            return
+        if any(opened.source.resolve().is_relative_to(place.resolve()) for place in arm.path):
+            return
+        why = "is not part of the compared tree" if ":" in name else "is cnnperf's own, and the same on both sides"
+        raise Fault(
+            f"{called}: {name} comes from {opened.source} and {why}; give a model of the repository's, "
+            "as pkg.module:callable, that can be imported from its root, its src or the current folder"
+        )
+
+
+@contextmanager
+def started(
+    arms: Both[Arm], scratch: Path, task: Task, *, order: Sequence[Side] = SIDES, patience: Patience | None = None
+) -> Iterator[Versions]:
+    """Start both versions for the block, and see that they can be compared. Raises UsageError, or Fault.
+
+    task: names the threads, how they wait, and the allocator. order, patience: of the pair.
+    """
+    players = Both.each(lambda side: _player(arms.of(side), task))
+    pair = Pair(players, Hello, scratch, order=order, patience=patience)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(pair)
+        except NotReady as fault:
+            raise _usage(arms.of(fault.side), fault) from fault
+        for side, hello in zip(SIDES, pair.greetings, strict=True):
+            _check_protocol(side, arms.of(side), hello)
+        _refuse_unlike(pair.greetings)
+        yield Versions(arms, pair)
+
+
+def _player(arm: Arm, task: Task) -> Player:
+    return Player(arm.name, lambda baton: arm.launch(task, baton))
+
+
+def _usage(arm: Arm, fault: NotReady) -> UsageError:
+    """Word why a version was not ready for whoever named it."""
+    last = fault.last_line
+    if isinstance(fault.__cause__, OSError):
+        return UsageError(f"--{fault.side}: {arm.python} {fault.ending}; give a Python interpreter")
+    if "No module named" in last and "cnnperf" in last:
+        lacks = "has no cnnperf" if "No module named 'cnnperf'" in last else "has a cnnperf without the duet"
+        return UsageError(f"--{fault.side}: {arm.name} {lacks} ({last}); install this version there")
+    words = f"--{fault.side}: {arm.name}: its worker {fault.ending} before it was ready"
+    return UsageError(words + (f": {last}" if last else ""))
+
+
+def _check_protocol(side: Side, arm: Arm, hello: Hello) -> None:
+    if hello.protocol != PROTOCOL:
+        raise UsageError(
+            f"--{side}: {arm.name} has version {hello.protocol} of the duet's protocol, "
+            f"and this cnnperf has {PROTOCOL}; compare revisions on the same side of that change"
+        )
+
+
+def _refuse_unlike(hellos: Both[Hello]) -> None:
+    one, other = hellos.baseline.facts, hellos.candidate.facts
+    differences = [f"{key} ({one[key]} against {other.get(key)})" for key in one if one[key] != other.get(key)]
+    if differences:
+        raise UsageError(f"the sides differ in {', '.join(differences)}; run both under the same conditions")

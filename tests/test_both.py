@@ -1,0 +1,16 @@
+"""The two sides of a comparison."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from cnnperf.both import SIDES, Both, Side
+
+
+def test_each_side_has_its_value() -> None:
+    """The baseline's is made first, and comes first."""
+    made: list[str] = []
+    both = Both.each(lambda side: made.append(side) or side.upper())  # type: ignore[func-returns-value]
+    assert made == list(SIDES) == list(get_args(Side))
+    assert both == Both(baseline="BASELINE", candidate="CANDIDATE")
+    assert [both.of(side) for side in SIDES] == list(both)
