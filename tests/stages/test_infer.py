@@ -29,8 +29,8 @@ from cnnperf.errors import EngineError, StageError, UsageError
 from cnnperf.inference.exporting import Export, file_facts, sources
 from cnnperf.inference.pairs import measured
 from cnnperf.inference.source import loaded, source_of
-from cnnperf.models import resnet
 from cnnperf.ipc.messages import Taken
+from cnnperf.models import resnet
 from cnnperf.record import Measurement, Record
 from cnnperf.running.preflight import Request, prepare
 from cnnperf.running.runner import Unwatched, execute
