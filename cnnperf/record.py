@@ -37,13 +37,14 @@ _RENAMED_1 = {"train.images_per_s": "train.total_images_per_s"}
 _REMARKS_1 = frozenset(
     (
         *("n", "images", "calls", "pairs", "unsteady_pairs", "steady", "disturbed", "resolution_s"),
-        *("step", "samples", "seconds", "epoch"),
         *("weights", "order", "type", "inputs", "outputs", "dtype", "uncounted", "at", "bound", "at_batch_size"),
         *("interop_threads", "spinning", "waiting", "provider", "optimization", "input"),
         *("calibration_images", "cpu_flags", "label", "tf32", "cudnn_benchmark", "deterministic", "precision"),
     )
 )
 """Remarks that schema 1 kept among the tags."""
+_PLACE_1 = frozenset(("step", "samples", "seconds", "epoch"))
+"""The same of a point of a curve, which has a `step`."""
 
 Status = Literal["ok", "failed", "timeout", "skipped"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -332,11 +333,11 @@ def read(run: str | Path) -> tuple[Record, ...]:
         raise StoreError(
             f"{path}: cannot be read ({error.strerror}); give a run folder, one that holds {FILE}"
         ) from error
-    whole, newline, torn = content.rpartition(b"\n")
+    *lines, torn = content.split(b"\n")
     if torn:
-        _repair(path, len(whole + newline), len(torn))
+        _repair(path, len(content) - len(torn), len(torn))
     latest: dict[str, Record] = {}
-    for number, line in enumerate(whole.splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         record = _parse(line, f"{path}: line {number}")
         latest[record.key] = record
     return tuple(latest.values())
@@ -439,7 +440,8 @@ def _upgraded(document: Any) -> dict[str, Any]:
 
 
 def _upgraded_measurement(old: Measurement) -> Measurement:
-    remarks = {name: value for name, value in old.tags.items() if name in _REMARKS_1}
+    names = _REMARKS_1 | _PLACE_1 if "step" in old.tags else _REMARKS_1
+    remarks = {name: value for name, value in old.tags.items() if name in names}
     tags = {name: value for name, value in old.tags.items() if name not in remarks}
     metric = _RENAMED_1.get(old.metric, old.metric)
     return old.model_copy(update={"metric": metric, "tags": tags, "remarks": remarks})
@@ -449,11 +451,11 @@ def _upgraded_parity(old: _Record1) -> Iterator[Measurement]:
     """Yield the verdict on parity, for which schema 1 has only the words of the error."""
     if old.task.get("stage") != "infer":
         return
-    has_failed = "parity failed" in (old.error or "")
+    error = old.error or ""
+    has_failed = "parity failed" in error
     if has_failed or {"infer.error_to_float64", "infer.test_accuracy"} <= {m.metric for m in old.measurements}:
         tags = {key: value for m in old.measurements for key, value in m.tags.items() if key == "engine"}
-        remarks = {"fault": old.error} if has_failed and old.error else {}
-        yield single(PARITY, "1", 0 if has_failed else 1, None, remarks, **tags)
+        yield single(PARITY, "1", 0 if has_failed else 1, None, {"fault": error} if has_failed else {}, **tags)
 
 
 def _sha256(path: Path) -> str:

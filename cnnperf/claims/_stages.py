@@ -53,8 +53,8 @@ class Made:
         return tuple(value for each in found for value in each.values)
 
     def artifact(self, stage: str, kind: str) -> Path:
-        """Return a file that a stage left."""
-        return self.folder / self.record(stage).artifacts[kind].path
+        """Return a file that a stage left. Raises StageError for one that is no longer what it wrote."""
+        return self.record(stage).artifacts[kind].verified(self.folder)
 
     def log(self, stage: str) -> Path:
         """Return what a stage's process printed."""

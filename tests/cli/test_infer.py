@@ -40,8 +40,11 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     return done.stdout, folder
 
 
-def test_a_network_and_then_its_file_are_compared(sound: tuple[str, Path], tmp_path: Path) -> None:
-    """Torch and ONNX Runtime, layer by layer; the exported file then, as one that is not ours, against itself."""
+def test_a_network_and_then_its_file_are_compared(sound: tuple[str, Path], tmp_path: Path, reads: list[Path]) -> None:
+    """Torch and ONNX Runtime, layer by layer; the exported file then, as one that is not ours, against itself.
+
+    The tables are of the records at hand, which are not read again.
+    """
     printed, folder = sound
     for words in ("onnxruntime", "separate", "torch beside onnxruntime", "of kernel time belongs to a layer"):
         assert words in printed
@@ -54,6 +57,7 @@ def test_a_network_and_then_its_file_are_compared(sound: tuple[str, Path], tmp_p
     assert done.returncode == 0, done.stderr
     (row,) = rows(tmp_path / "foreign" / "engines.csv")
     assert (row["model"], row["parity"], row["speedup"]) == (str(file), "ok", "1.0")
+    assert reads == []
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,11 @@ def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("run", "model"), [(real, "lenet"), (called, "torchvision.models:resnet18")])
-def test_a_network_is_profiled_without_a_suite(run: Any, model: str, tmp_path: Path) -> None:
-    """A row a layer, a total, three sentences; layers.csv and a trace beside the records; foreign models too."""
+def test_a_network_is_profiled_without_a_suite(run: Any, model: str, tmp_path: Path, reads: list[Path]) -> None:
+    """A row a layer, a total, three sentences; layers.csv and a trace beside the records; foreign models too.
+
+    The tables are of the records at hand, which are not read again.
+    """
     done = profile(model, "--batch-size", "8", "--out", str(tmp_path / "run"), run=run)
     assert done.returncode == 0, done.stderr
     for words in ("conv1", "total", "Half of the time goes to", "The memory peak", "Furthest from the roofline"):
@@ -50,6 +53,7 @@ def test_a_network_is_profiled_without_a_suite(run: Any, model: str, tmp_path: P
     assert rows[0]["layer"] == "conv1"
     assert rows[0]["weights"] == "fresh"
     assert list((tmp_path / "run").glob("artifacts/*/batch-8.pt.trace.json.gz"))
+    assert reads == []
 
 
 def test_an_unknown_column_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
