@@ -61,7 +61,7 @@ def check(context: Context) -> Iterator[Reading]:
         reading=step_s,
         source="the profile's own steps without hooks",
         bar=ROWS,
-        raw={f"{row['layer']}": (row["seconds"],) for row in profile.rows if row["seconds"] is not None},
+        raw={row.layer: (row.seconds,) for row in profile.rows if row.seconds is not None},
     )
     yield Reading(
         quantity="a step without hooks",

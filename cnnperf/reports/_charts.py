@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from cnnperf.reports._vega import STEP, Chart, axis, cut, lines, log_axis, names_within, series, shapes, tips, words
-from cnnperf.tables.table import Column, Row, Table
+from cnnperf.tables.curves import CurveRow
+from cnnperf.tables.engine_row import EngineRow
+from cnnperf.tables.table import Column, Table
+from cnnperf.tables.verdicts import VerdictRow
 
 OUTCOMES = {
     "worse": ("var(--worse)", "triangle-down"),
@@ -17,20 +21,20 @@ OUTCOMES = {
 """The colour and the shape of each verdict that is drawn."""
 
 
-def curves(name: str, title: str, table: Table, rows: Sequence[Row]) -> Iterator[Chart]:
+def curves(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow]) -> Iterator[Chart]:
     """Draw every curve against seconds and against samples, a line a training."""
     measured = [c for c in table.columns if c.better and any(row[c.name] is not None for row in rows)]
     kept = cut(rows, "model", "run", "repeat", "step", "samples", "seconds", "epoch", *(c.name for c in measured))
-    several = len({row["run"] for row in rows}) > 1
-    seen = {row["model"]: row["samples"] for row in rows}.values()
+    several = len({row.run for row in rows}) > 1
+    seen = {row.model: row.samples for row in rows}.values()
     uneven = max(seen) > 10 * min(seen)  # In the same time a small network sees a hundred times as many as a large one.
-    smoothing = dict.fromkeys(row["model"] for row in rows if row["label_smoothing"])
+    smoothing = dict.fromkeys(row.model for row in rows if row.label_smoothing)
     smoothed = f" (with label smoothing: {', '.join(smoothing)})" if smoothing else ""
     for column in measured:
         for against in ("seconds", "samples"):
             across = next(c for c in table.columns if c.name == against)
             caption = f"{words(column)} against {words(across)}{smoothed if column.name == 'train_loss' else ''}"
-            spec = lines(across, column, series("model", [row["model"] for row in rows]))
+            spec = lines(across, column, series("model", [row.model for row in rows]))
             if against == "samples" and uneven:
                 spec["encoding"]["x"] = log_axis(against, against, across.unit, nice=False)
             spec["transform"] = [{"filter": f"isValid(datum.{column.name})"}]
@@ -49,11 +53,11 @@ def curves(name: str, title: str, table: Table, rows: Sequence[Row]) -> Iterator
             )
 
 
-def readings(name: str, title: str, table: Table, rows: Sequence[Row]) -> Iterator[Chart]:
+def readings(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow]) -> Iterator[Chart]:
     """Draw the accuracies read of one training beside each other, where there are more than two."""
     epoch = next(c for c in table.columns if c.name == "epoch")
-    for i, model in enumerate(dict.fromkeys(row["model"] for row in rows)):
-        of_model = [row for row in rows if row["model"] == model]
+    for i, model in enumerate(dict.fromkeys(row.model for row in rows)):
+        of_model = [row for row in rows if row.model == model]
         read = [c for c in table.columns if c.unit == "fraction" and any(row[c.name] is not None for row in of_model)]
         if len(read) < 3:
             continue
@@ -74,7 +78,7 @@ def readings(name: str, title: str, table: Table, rows: Sequence[Row]) -> Iterat
         )
 
 
-def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
+def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]) -> Chart:
     """Draw test accuracy against latency, memory as size; a line joins the engines on one network's front."""
     facts = (
         "model", "engine", "batch_size", "status", "parity", "latency_s", "images_per_s", "speedup", "speedup_flags",
@@ -82,7 +86,7 @@ def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
     )  # fmt: skip
     x = log_axis("latency_s", "latency", "s")
     y = axis("test_accuracy", "test accuracy", "fraction") | {"scale": {"zero": False, "padding": 26}}
-    engine = series("engine", [row["engine"] for row in rows])
+    engine = series("engine", [row.engine for row in rows])
     front = {"transform": [{"filter": "datum.pareto === 'yes'"}], "mark": {"type": "line", "color": "var(--muted)"}}
     detail = {"field": "model", "type": "nominal"}
     front |= {"encoding": {"x": x, "y": y, "order": {"field": "latency_s", "type": "quantitative"}, "detail": detail}}
@@ -125,10 +129,10 @@ def tradeoff(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
     )
 
 
-def throughput(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
+def throughput(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]) -> Chart:
     """Draw images a second against the batch size, a line an engine."""
     across, up = Column("batch_size", "batch size", unit="count"), Column("images_per_s", "images/s", unit="images/s")
-    spec = lines(across, up, series("engine", [row["engine"] for row in rows]))
+    spec = lines(across, up, series("engine", [row.engine for row in rows]))
     spec["encoding"]["x"]["scale"] = {"type": "log", "base": 2}
     spec["encoding"]["y"] = log_axis(up.name, "images/s", up.unit)
     spec["encoding"]["tooltip"] = tips(table, "engine", "batch_size", "images_per_s", "latency_s", "speedup", "parity")
@@ -136,9 +140,9 @@ def throughput(name: str, title: str, table: Table, rows: Sequence[Row]) -> Char
     return Chart(name, title, f"{title}, a line an engine.", name, table.name, kept, spec)
 
 
-def changes(name: str, table: Table, rows: Sequence[Row], unit: str) -> Chart:
+def changes(name: str, table: Table[Any], rows: Sequence[VerdictRow], unit: str) -> Chart:
     """Draw the change of each metric with its interval, coloured by verdict; the mark's shape says it too."""
-    outcomes = [outcome for outcome in OUTCOMES if outcome in {row["outcome"] for row in rows}]
+    outcomes = [outcome for outcome in OUTCOMES if outcome in {row.outcome for row in rows}]
     subject = {"calculate": "datum.cell + '  ' + datum.metric", "as": "subject"}
     y = {"field": "subject", "type": "nominal", "title": None, "sort": None, "axis": names_within(420)}
     x = {"field": "change", "type": "quantitative", "title": f"change ({unit})", "axis": {"format": "+.1%"}}

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cnnperf.tables.engine_layers import Group, Join
+from cnnperf.tables.engine_layers import Join, LayerGroup
 from cnnperf.units import MISSING, scaled
 
 
@@ -38,7 +38,7 @@ def _grid(join: Join) -> RichTable:
     return grid
 
 
-def _cells(group: Group, total: float | None) -> tuple[str, ...]:
+def _cells(group: LayerGroup, total: float | None) -> tuple[str, ...]:
     share = group.engine_s / total if group.engine_s is not None and total else None
     return (
         group.name,

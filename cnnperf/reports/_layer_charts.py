@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from cnnperf.reports._vega import STEP, Chart, Spec, bars, cut, log_axis, series, shapes, tips
-from cnnperf.tables.layers import DIRECTIONS
-from cnnperf.tables.table import Row, Table
+from cnnperf.reports._vega import STEP, Chart, Drawn, Spec, bars, cut, log_axis, series, shapes, tips
+from cnnperf.tables.layer_row import DIRECTIONS, LayerRow
+from cnnperf.tables.profiles import ProfileRow
+from cnnperf.tables.table import Table
 
 
-def layer_time_chart(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
+def layer_time_chart(name: str, title: str, table: Table[Any], rows: Sequence[LayerRow]) -> Chart:
     """Draw what each layer takes, forward and backward stacked, in execution order."""
     parts = ["forward_s", "backward_s", "elsewhere"]
     spec = bars("layer", rows, {"field": "value", "title": "time", "unit": "s"})
@@ -27,9 +29,9 @@ def layer_time_chart(name: str, title: str, table: Table, rows: Sequence[Row]) -
     return Chart(f"{name}-time", f"{title}: time by layer", caption, name, table.name, _layer_rows(rows), spec)
 
 
-def layer_memory(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
+def layer_memory(name: str, title: str, table: Table[Any], rows: Sequence[LayerRow]) -> Chart:
     """Draw what autograd keeps of each layer for backward."""
-    rows = [row for row in rows if row["saved_bytes"]]
+    rows = [row for row in rows if row.saved_bytes]
     spec = bars("layer", rows, {"field": "saved_bytes", "title": "saved for backward", "unit": "bytes"})
     spec["encoding"]["color"] = {"value": "var(--series-2)"}
     spec["encoding"]["tooltip"] = tips(table, "layer", "type", "outputs", "saved_bytes")
@@ -39,9 +41,11 @@ def layer_memory(name: str, title: str, table: Table, rows: Sequence[Row]) -> Ch
     )
 
 
-def roofline(name: str, title: str, table: Table, rows: Sequence[Row], machines: Table, machine: Row) -> Chart | None:
+def roofline(
+    name: str, title: str, table: Table[Any], rows: Sequence[LayerRow], machines: Table[Any], machine: ProfileRow
+) -> Chart | None:
     """Draw where each layer stands below the machine's two measured ceilings; None if it was not placed."""
-    flops, moved = machine["peak_flops_per_s"], machine["peak_bytes_per_s"]
+    flops, moved = machine.peak_flops_per_s, machine.peak_bytes_per_s
     found = [row[f"{d}_flops_per_byte"] for row in rows for d in DIRECTIONS]
     intensities = [value for value in found if value]
     if not (intensities and flops and moved):
@@ -78,7 +82,7 @@ def roofline(name: str, title: str, table: Table, rows: Sequence[Row], machines:
     )
 
 
-def beside_torch(name: str, title: str, table: Table, rows: Sequence[Row]) -> Chart:
+def beside_torch(name: str, title: str, table: Table[Any], rows: Sequence[LayerRow]) -> Chart:
     """Draw what an engine's kernels take beside torch's layers, where torch ran too."""
     sides = ["forward_s", "engine_s"]
     spec = bars("layer", rows, {"field": "value", "title": "time", "unit": "s"}, height=2 * STEP)
@@ -92,7 +96,7 @@ def beside_torch(name: str, title: str, table: Table, rows: Sequence[Row]) -> Ch
     return Chart(name, title, caption, name, table.name, kept, spec)
 
 
-def _placed(table: Table, direction: str, x: Spec, y: Spec) -> Spec:
+def _placed(table: Table[Any], direction: str, x: Spec, y: Spec) -> Spec:
     colour = series("direction", DIRECTIONS, title=None)
     return {
         "transform": [{"calculate": f"'{direction}'", "as": "direction"}],
@@ -112,6 +116,6 @@ def _placed(table: Table, direction: str, x: Spec, y: Spec) -> Spec:
     }
 
 
-def _layer_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
+def _layer_rows(rows: Iterable[LayerRow]) -> tuple[Drawn, ...]:
     placed = [f"{d}_{what}" for d in DIRECTIONS for what in ("flops_per_byte", "flops_per_s", "share", "bound")]
     return cut(rows, "layer", "type", "outputs", "seconds", "forward_s", "backward_s", "saved_bytes", *placed)

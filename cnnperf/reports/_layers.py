@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich import box
 from rich.console import Console
@@ -14,8 +14,9 @@ from rich.text import Text
 from cnnperf.reports._fit import fit, left_out, widen
 from cnnperf.reports._readable import generated
 from cnnperf.roofline import EXCESS, is_above
-from cnnperf.tables.layers import BYTES, DIRECTIONS, UNITS, LayerProfile, steps_of, summed
-from cnnperf.tables.table import Column, Row
+from cnnperf.tables.layer_row import BYTES, DIRECTIONS, LayerRow
+from cnnperf.tables.layers import UNITS, LayerProfile, steps_of, summed
+from cnnperf.tables.table import Column
 from cnnperf.units import MISSING, scaled
 
 BAR = 6
@@ -79,11 +80,11 @@ def sentences(profile: LayerProfile) -> Iterator[str]:
     """Say where half of the time goes, where the memory peak stands, and what is furthest from the roofline."""
     total = profile.total("seconds")
     chosen, spent = [], 0.0
-    for row in sorted(profile.rows, key=lambda row: -(row["seconds"] or 0)):
+    for row in sorted(profile.rows, key=lambda row: -(row.seconds or 0)):
         if spent >= total / 2:
             break
-        chosen.append(row["layer"])
-        spent += row["seconds"] or 0
+        chosen.append(row.layer)
+        spent += row.seconds or 0
     names = ", ".join(chosen[:5]) + (f" and {len(chosen) - 5} more" if len(chosen) > 5 else "")
     yield f"Half of the time goes to {names}: {scaled(spent / total, 'fraction')} of {scaled(total, 's')}."
     peak, at = profile.one("peak_above_start_bytes"), profile.remark("peak_above_start_bytes", "at")
@@ -93,7 +94,7 @@ def sentences(profile: LayerProfile) -> Iterator[str]:
         (row[f"{d}_share"], f"{row['layer']} {d}", row[f"{d}_bound"])
         for row in profile.rows
         for d in DIRECTIONS
-        if row[f"{d}_share"] is not None and row[f"{d}_s"] >= NEGLIGIBLE * total and row["order"] is not None
+        if row[f"{d}_share"] is not None and row[f"{d}_s"] >= NEGLIGIBLE * total and row.order is not None
     ]
     if far:
         share, name, bound = min(far)
@@ -122,24 +123,23 @@ def remarks(profile: LayerProfile) -> Iterator[str]:
         yield f"Operators without a FLOP formula, in bytes moved only: {', '.join(names)}."
     for reason, names in _above(profile).items():
         yield f"Above the measured peak: {', '.join(names)}; {reason}."
-    idle = [row["layer"] for row in profile.rows if row["calls"] == 0]
+    idle = [row.layer for row in profile.rows if row.calls == 0]
     if idle:
         yield f"Never called: {', '.join(idle)}."
 
 
-def folded(rows: Sequence[Row], depth: int) -> Iterator[Row]:
+def folded(rows: Sequence[LayerRow], depth: int) -> Iterator[LayerRow]:
     """Yield rows with those of one block at `depth` under a subtotal; what lies no deeper, and no layer, stays."""
-    blocks: dict[str, list[Row]] = {}
+    blocks: dict[str, list[LayerRow]] = {}
     for row in rows:
-        parts = row["layer"].split(".") if row["order"] is not None else [row["layer"]]
+        parts = row.layer.split(".") if row.order is not None else [row.layer]
         blocks.setdefault(".".join(parts[:depth]), []).append(row)
     for name, members in blocks.items():
-        if len(members) == 1 and members[0]["layer"] == name:
+        if len(members) == 1 and members[0].layer == name:
             yield members[0]
             continue
-        subtotal: dict[str, Any] = dict.fromkeys(UNITS)
-        subtotal |= {column: summed(members, column) for column in SUMMED}
-        yield subtotal | {"layer": name, "type": f"{len(members)} layers", "order": members[0]["order"]}
+        sums = {column: summed(members, column) for column in SUMMED}
+        yield members[0].without_figures(**sums, layer=name, type=f"{len(members)} layers")
 
 
 def _above(profile: LayerProfile) -> dict[str, list[str]]:
@@ -165,10 +165,10 @@ def _title(profile: LayerProfile) -> str:
     row, record = profile.rows[0], profile.record
     label = record.machine.label(record.task.cell.device.name)
     parts = (
-        row["model"],
-        row["dataset"],
+        row.model,
+        row.dataset,
         generated(row),
-        steps_of(row),
+        steps_of(row.mode, row.batch_size),
         f"{row['device']} ({label})",
         f"{record.machine.threads or record.task.threads} threads",
         f"{row['weights']} weights",
@@ -176,7 +176,7 @@ def _title(profile: LayerProfile) -> str:
     return " · ".join(filter(None, parts))
 
 
-def _sorted(rows: Sequence[Row], by: str | None) -> Sequence[Row]:
+def _sorted(rows: Sequence[LayerRow], by: str | None) -> Sequence[LayerRow]:
     if by is None:
         return rows
     present = [row for row in rows if row[by] is not None]
@@ -184,7 +184,7 @@ def _sorted(rows: Sequence[Row], by: str | None) -> Sequence[Row]:
     return [*present, *(row for row in rows if row[by] is None)]
 
 
-def _grid(profile: LayerProfile, rows: Sequence[Row], columns: Sequence[Column]) -> RichTable:
+def _grid(profile: LayerProfile, rows: Sequence[LayerRow], columns: Sequence[Column]) -> RichTable:
     largest = {name: max((row[name] or 0 for row in rows), default=0) for name in BARRED}
     grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, show_footer=True)
     for column in columns:
@@ -206,7 +206,7 @@ def _total(profile: LayerProfile, column: Column) -> str:
     return f"{words:>9}" if column.name in BARRED else words
 
 
-def _cell(column: Column, row: Row, largest: Mapping[str, float]) -> Text:
+def _cell(column: Column, row: LayerRow, largest: Mapping[str, float]) -> Text:
     name, value = column.name, row[column.name]
     if value is None:
         return Text(MISSING, style="dim")

@@ -12,28 +12,28 @@ from zipfile import BadZipFile
 import numpy as np
 from PIL import Image
 
-from cnnperf.tables.table import Row
+from cnnperf.tables.predictions import ExampleRow
 
 RIGHT, WRONG = 4, 12
 """How many are shown of either."""
 
 
-def chosen(rows: Sequence[Row]) -> list[Row]:
+def chosen(rows: Sequence[ExampleRow]) -> list[ExampleRow]:
     """Return the rows of one task's examples that are shown, the wrong ones first."""
-    is_right = [row["label"] == row["prediction"] for row in rows]
+    is_right = [row.label == row.prediction for row in rows]
     right = [row for row, yes in zip(rows, is_right, strict=True) if yes]
     wrong = [row for row, yes in zip(rows, is_right, strict=True) if not yes]
     return wrong[:WRONG] + right[:RIGHT]
 
 
-def data_uris(rows: Sequence[Row], folder: Path) -> list[str]:
+def data_uris(rows: Sequence[ExampleRow], folder: Path) -> list[str]:
     """Encode the images of one task's rows, lossless; none where the artifact is gone."""
     try:
-        with np.load(folder / rows[0]["artifact"]) as file:
+        with np.load(folder / rows[0].artifact) as file:
             images = file["image"]
     except (OSError, ValueError, KeyError, BadZipFile):
         return []
-    return [_data_uri(images[row["position"]]) for row in rows]
+    return [_data_uri(images[row.position]) for row in rows]
 
 
 def _data_uri(image: Any) -> str:

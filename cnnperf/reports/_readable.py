@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cnnperf.stats import Interval
 from cnnperf.tables.table import DOUBT, Column, Row, Table, Value
@@ -10,23 +11,23 @@ from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING
 from cnnperf.units import MISSING, scaled
 
 
-def visible(table: Table) -> list[Column]:
+def visible(table: Table[Any]) -> list[Column]:
     """Return the columns that people see: those for them that have a value in any row, and the run where it differs."""
     shown = [c for c in table.columns if c.shown is not None and any(row[c.name] is not None for row in table.rows)]
     # The run first: it tells apart the rows of two runs that are the same else, and which of them are compared.
     return [*(c for c in table.columns if c.name == "run" and c not in shown and _differs(c, table)), *shown]
 
 
-def _differs(column: Column, table: Table) -> bool:
+def _differs(column: Column, table: Table[Any]) -> bool:
     return len({row[column.name] for row in table.rows}) > 1
 
 
-def title(table: Table) -> str:
+def title(table: Table[Any]) -> str:
     """Say what the rows of a group have in common."""
     row = table.rows[0]
     threads = f"{row['threads']} thread{'s' if row['threads'] != 1 else ''}" if row["threads"] else None
-    waiting = f"waiting {row['waiting']}" if row.get("waiting") not in (None, DEFAULT_WAITING) else None
-    allocator = f"allocator {row['allocator']}" if row.get("allocator") not in (None, DEFAULT_ALLOCATOR) else None
+    waiting = f"waiting {row['waiting']}" if row["waiting"] not in (None, DEFAULT_WAITING) else None
+    allocator = f"allocator {row['allocator']}" if row["allocator"] not in (None, DEFAULT_ALLOCATOR) else None
     device = f"{row['device']} ({row['device_label']})" if row["device_label"] else row["device"]
     parts = (row["dataset"], generated(row), device, row["budget"], threads, waiting, allocator, row["host"])
     return " · ".join(filter(None, parts))
@@ -37,7 +38,7 @@ def generated(row: Row) -> str | None:
     return f"data={row['data']}" if row["data"] == "synthetic" else None
 
 
-def alarm(table: Table) -> str | None:
+def alarm(table: Table[Any]) -> str | None:
     """Say that a group's images are not those of its dataset, and why; None if they are."""
     row = table.rows[0]
     if not row["data_fallback"]:
@@ -45,7 +46,7 @@ def alarm(table: Table) -> str | None:
     return f"data={row['data']}: these are not the images of {row['dataset']} ({row['data_fallback']})"
 
 
-def remarks(table: Table) -> list[str]:
+def remarks(table: Table[Any]) -> list[str]:
     """Say for each row that did not end well why."""
     return [f"{row['model']}: {row['status']}: {row['reason']}" for row in table.rows if row["reason"]]
 
@@ -64,10 +65,10 @@ def head(column: Column, rows: Sequence[Row]) -> str:
     return f"{words}\nn={repeats[0]}" if len(repeats) == 1 else f"{words}\nn={repeats[0]}–{repeats[-1]}"
 
 
-def footnotes(table: Table) -> list[str]:
+def footnotes(table: Table[Any]) -> list[str]:
     """Say for each value with the mark of doubt what is wrong with it."""
     return [
-        f"{DOUBT} {_named(row)}: {head_words(column)}: {row[column.doubts]}"
+        f"{DOUBT} {row.row_label}: {head_words(column)}: {row[column.doubts]}"
         for column in visible(table)
         for row in table.rows
         if column.doubts and row[column.doubts]
@@ -130,15 +131,8 @@ def _extent(column: Column, row: Row) -> Interval | None:
 
 
 def _is_rival(column: Column, row: Row) -> bool:
-    is_sound = "parity" not in row or (row["parity"] == "ok" and row["status"] == "ok")
-    return row[column.name] is not None and is_sound
+    return row[column.name] is not None and row.is_sound
 
 
 def _is_doubtful(column: Column, row: Row) -> bool:
     return bool(column.doubts and row[column.doubts])
-
-
-def _named(row: Row) -> str:
-    """Return what tells a row from the others of its group."""
-    names = [str(row[name]) for name in ("model", "engine") if row.get(name)]
-    return " ".join([*names, *([f"batch {row['batch_size']}"] if row.get("batch_size") else [])])

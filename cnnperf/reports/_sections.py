@@ -11,13 +11,12 @@ from cnnperf.reports import _charts, _layer_charts
 from cnnperf.reports._pictures import chosen, data_uris
 from cnnperf.reports._readable import generated
 from cnnperf.reports._vega import Chart
-from cnnperf.tables.engine_ranks import grouped
 from cnnperf.tables.engines import PLOT
 from cnnperf.tables.layers import steps_of
-from cnnperf.tables.table import Report, Row, Table
+from cnnperf.tables.predictions import ConfusionRow, ExampleRow
+from cnnperf.tables.table import R, Report, Row, Table, grouped
 
 CELL = ("run", "dataset", "data", "model", "device")
-TASK = (*CELL, "repeat")
 CHANGES = 40
 """Of a comparison that are drawn: the verdicts first, then the largest."""
 
@@ -26,7 +25,7 @@ CHANGES = 40
 class Picture:
     """One test image and its row."""
 
-    row: Row
+    row: ExampleRow
     source: str
 
 
@@ -37,7 +36,7 @@ class Sight:
     title: str
     names: tuple[str, ...]
     """Of the classes; their numbers where the run left no names."""
-    matrix: tuple[tuple[Row, ...], ...]
+    matrix: tuple[tuple[ConfusionRow, ...], ...]
     """A row a label, a column a prediction."""
     most: int
     """Images in the fullest field off the diagonal."""
@@ -68,13 +67,13 @@ def training(report: Report) -> list[ChartGroup]:
 def tradeoffs(report: Report) -> list[ChartGroup]:
     """Return accuracy against latency of all networks on the same images and machine, a plot a batch size."""
     table = report.table("engines")
-    known = [row for row in (table.rows if table else ()) if row["latency_s"] and row["test_accuracy"] is not None]
+    known = [row for row in (table.rows if table else ()) if row.latency_s and row.test_accuracy is not None]
     groups = []
     for i, rows in enumerate(_grouped(known, "run", *PLOT)):
         heading = _words(rows[0], "dataset", "data", "device", "host", *(["run"] if len(report.folders) > 1 else []))
-        of_sizes = sorted(_grouped(rows, "batch_size"), key=lambda of_size: of_size[0]["batch_size"])
+        of_sizes = sorted(_grouped(rows, "batch_size"), key=lambda of_size: of_size[0].batch_size)
         charts = tuple(
-            _charts.tradeoff(f"tradeoff-{i}-{j}", f"Batch of {of_size[0]['batch_size']}", table, of_size)
+            _charts.tradeoff(f"tradeoff-{i}-{j}", f"Batch of {of_size[0].batch_size}", table, of_size)
             for j, of_size in enumerate(of_sizes)
             if table
         )
@@ -99,21 +98,21 @@ def sights(report: Report) -> list[Sight]:
     """Return the confusion matrix and test images of each network's first training."""
     table, examples = report.table("confusion"), report.table("examples")
     found: dict[tuple[Any, ...], Sight] = {}
-    for rows in _grouped(table.rows if table else (), *TASK):
+    for rows in _grouped(table.rows if table else (), *CELL, "task"):
         cell = tuple(rows[0][key] for key in CELL)
         if cell not in found:
-            of_task = [row for row in (examples.rows if examples else ()) if row["task"] == rows[0]["task"]]
-            found[cell] = _sight(_heading(rows[0], report), rows, of_task, report.folders[rows[0]["run"]])
+            of_task = [row for row in (examples.rows if examples else ()) if row.task == rows[0].task]
+            found[cell] = _sight(_heading(rows[0], report), rows, of_task, report.folders[rows[0].run])
     return list(found.values())
 
 
 def comparison(report: Report) -> list[Chart]:
     """Return the changes between two runs, fractions apart from ratios; what is the same is in the table alone."""
     table = report.table("verdicts")
-    changed = [row for row in (table.rows if table else ()) if row["change"] and row["outcome"] != "same"]
-    changed.sort(key=lambda row: (row["outcome"] == "indicative", -abs(row["change"])))
-    fractions = [row for row in changed if row["unit"] == "fraction"]
-    others = [row for row in changed if row["unit"] != "fraction"]
+    changed = [row for row in (table.rows if table else ()) if row.change and row.outcome != "same"]
+    changed.sort(key=lambda row: (row.outcome == "indicative", -abs(row.change)))
+    fractions = [row for row in changed if row.unit == "fraction"]
+    others = [row for row in changed if row.unit != "fraction"]
     kinds = (("changes-fractions", fractions, "points"), ("changes-ratios", others, "ratio less 1"))
     return [_charts.changes(name, table, rows[:CHANGES], unit) for name, rows, unit in kinds if table and rows]
 
@@ -122,47 +121,48 @@ def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Ch
     layers, profiles, engines = (report.table(name) for name in ("layers", "profiles", "engines"))
     for i, rows in enumerate(_of_cell(layers, cell, "engine", "mode", "batch_size")):
         assert layers, "its rows were just found"
-        first = [row for row in rows if row["repeat"] == rows[0]["repeat"]]
-        if first[0]["engine"]:
-            words = f"Layers in {first[0]['engine']}, batch of {first[0]['batch_size']}"
+        first = [row for row in rows if row.task == rows[0].task]
+        if first[0].engine:
+            words = f"Layers in {first[0].engine}, batch of {first[0].batch_size}"
             yield _layer_charts.beside_torch(f"{name}-engine-{i}", words, layers, first)
             continue
-        words = steps_of(first[0]).capitalize()
+        words = steps_of(first[0].mode, first[0].batch_size).capitalize()
         yield _layer_charts.layer_time_chart(f"{name}-layers-{i}", words, layers, first)
-        if any(row["saved_bytes"] for row in first):
+        if any(row.saved_bytes for row in first):
             yield _layer_charts.layer_memory(f"{name}-layers-{i}", words, layers, first)
         for machine in profiles.rows if profiles else ():
-            if all(machine[key] == first[0][key] for key in (*TASK, "mode", "batch_size")) and profiles:
+            of_steps = (machine.task, machine.mode, machine.batch_size)
+            if of_steps == (first[0].task, first[0].mode, first[0].batch_size) and profiles:
                 placed = _layer_charts.roofline(f"{name}-layers-{i}", words, layers, first, profiles, machine)
                 if placed:
                     yield placed
     for rows in _of_cell(engines, cell):
-        timed = [row for row in rows if row["images_per_s"] is not None]
-        if engines and len({row["batch_size"] for row in timed}) > 1:
+        timed = [row for row in rows if row.images_per_s is not None]
+        if engines and len({row.batch_size for row in timed}) > 1:
             yield _charts.throughput(f"{name}-throughput", "Throughput by batch size", engines, timed)
 
 
-def _sight(heading: str, rows: Sequence[Row], examples: Sequence[Row], folder: Path) -> Sight:
-    number = 1 + max(row["label"] for row in rows)
+def _sight(heading: str, rows: Sequence[ConfusionRow], examples: Sequence[ExampleRow], folder: Path) -> Sight:
+    number = 1 + max(row.label for row in rows)
     matrix = tuple(tuple(rows[i * number : (i + 1) * number]) for i in range(number))
     shown = chosen(examples)
     pictures = zip(shown, data_uris(shown, folder) if shown else (), strict=False)
     return Sight(
         heading,
-        tuple(str(line[0]["label"] if line[0]["label_name"] is None else line[0]["label_name"]) for line in matrix),
+        tuple(str(line[0].label if line[0].label_name is None else line[0].label_name) for line in matrix),
         matrix,
-        max((row["images"] for row in rows if row["label"] != row["prediction"]), default=0),
+        max((row.images for row in rows if row.label != row.prediction), default=0),
         tuple(Picture(row, source) for row, source in pictures),
     )
 
 
-def _of_cell(table: Table | None, cell: tuple[Any, ...], *names: str) -> Iterable[list[Row]]:
+def _of_cell(table: Table[Any] | None, cell: tuple[Any, ...], *names: str) -> Iterable[list[Any]]:
     rows = [row for row in (table.rows if table else ()) if tuple(row[key] for key in CELL) == cell]
     return _grouped(rows, *names)
 
 
-def _grouped(rows: Iterable[Row], *names: str) -> list[list[Row]]:
-    return list(grouped(rows, *names).values())
+def _grouped(rows: Iterable[R], *names: str) -> list[list[R]]:
+    return list(grouped(rows, lambda row: tuple(row[name] for name in names)).values())
 
 
 def _heading(row: Row, report: Report) -> str:

@@ -78,7 +78,7 @@ def _write_events(trained: Record, run: Path, folder: Path) -> None:
         for row in training_curves({run.name: (trained,)}).rows:
             values = [Summary.Value(tag=name, simple_value=row[name]) for name in SCALARS if row[name] is not None]
             summary = Summary(value=values)
-            writer.add_event(Event(wall_time=begun + row["seconds"], step=row["step"], summary=summary))
+            writer.add_event(Event(wall_time=begun + row.seconds, step=row.step, summary=summary))
         steps = int(next((m.values[0] for m in trained.find("train.steps")), 0))
         for name, image in _examples(trained, run):
             png = io.BytesIO()

@@ -18,6 +18,10 @@ STEP = 16
 """Pixels of a bar."""
 
 
+Drawn = Mapping[str, Any]
+"""What a plot needs of a row: values by their columns' names, without those that were not measured."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chart:
     """One plot, and the rows of a table that it shows."""
@@ -29,13 +33,13 @@ class Chart:
     data: str
     """Which rows; charts that show the same share them."""
     table: str
-    rows: tuple[Row, ...]
+    rows: tuple[Drawn, ...]
     spec: Spec
-    more: Mapping[str, tuple[str, tuple[Row, ...]]] = field(default_factory=dict)
+    more: Mapping[str, tuple[str, tuple[Drawn, ...]]] = field(default_factory=dict)
     """Further rows that it is drawn from, with the name of their table."""
 
 
-def cut(rows: Iterable[Row], *columns: str) -> tuple[Row, ...]:
+def cut(rows: Iterable[Row], *columns: str) -> tuple[Drawn, ...]:
     """Return rows with these columns alone, less what was not measured."""
     return tuple({name: row[name] for name in columns if row[name] is not None} for row in rows)
 
@@ -118,7 +122,7 @@ def _told_apart(colour: Spec, by: Sequence[Any]) -> Spec:
     return {"field": colour["field"], "type": "nominal", "scale": scale, **shared}
 
 
-def tips(table: Table, *names: str) -> list[Spec]:
+def tips(table: Table[Any], *names: str) -> list[Spec]:
     """Return a hover's lines: text as it is, numbers scaled."""
     columns = {column.name: column for column in table.columns}
     return [_tip(columns[name]) for name in names]

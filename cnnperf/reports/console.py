@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console
@@ -42,7 +42,7 @@ def write_verdicts(comparison: Comparison, out: TextIO) -> None:
         console.print(Text(note, style="dim"))
 
 
-def _print(console: Console, group: Table) -> list[Column]:
+def _print(console: Console, group: Table[Any]) -> list[Column]:
     """Print one group and return the columns that found no room."""
     columns, dropped = fit(console, visible(group), partial(_grid, group))
     console.print(Text(title(group), style="bold"))
@@ -56,7 +56,7 @@ def _print(console: Console, group: Table) -> list[Column]:
     return dropped
 
 
-def _grid(group: Table, columns: Sequence[Column]) -> RichTable:
+def _grid(group: Table[Any], columns: Sequence[Column]) -> RichTable:
     grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for column in columns:
         words = Text(head(column, group.rows))

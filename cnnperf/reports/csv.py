@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from cnnperf.tables.table import Report, Table, Value
 
@@ -25,7 +25,7 @@ def write(report: Report, out: TextIO | Path) -> None:
             _write(table, file)
 
 
-def _write(table: Table, out: TextIO) -> None:
+def _write(table: Table[Any], out: TextIO) -> None:
     names = [column.name for column in table.columns]
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)

@@ -72,16 +72,16 @@ def _rows(charts: list[Any]) -> dict[str, Any]:
     return found
 
 
-def _columns(table: Table) -> list[Column]:
+def _columns(table: Table[Any]) -> list[Column]:
     """Return the columns that the page shows: those for people, and why a row did not end well."""
     shown = {column.name for column in visible(table)}
-    shown |= {"reason"} if any(row["reason"] for row in table.rows) else set()
+    shown |= {"reason"} if any(row.reason for row in table.rows) else set()
     return sorted((column for column in table.columns if column.name in shown), key=lambda c: c.name != "run")
 
 
-def _caption(table: Table) -> str:
+def _caption(table: Table[Any]) -> str:
     """Say what a group's rows have in common: the model too where each group has its own."""
-    return " · ".join([table.rows[0]["model"]] * ("model" in table.group) + [title(table)])
+    return " · ".join([table.rows[0].model] * ("model" in table.group) + [title(table)])
 
 
 def _signed(change: float, unit: str | None) -> str:

@@ -14,7 +14,7 @@ def write(report: Report, out: TextIO) -> None:
     document = {
         table.name: {
             "columns": {column.name: {"unit": column.unit, "better": column.better} for column in table.columns},
-            "rows": table.rows,
+            "rows": [{column.name: row[column.name] for column in table.columns} for row in table.rows],
         }
         for table in report.tables
     }

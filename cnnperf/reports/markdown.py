@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TextIO
+from typing import Any, TextIO
 
 from cnnperf.regression.verdict import FAILING, Comparison
 from cnnperf.reports._readable import alarm, best, cell, footnotes, head, remarks, title, visible
@@ -35,7 +35,7 @@ def write_verdicts(comparison: Comparison, out: TextIO) -> None:
     out.writelines([f"\n- {escaped(note)}" for note in comparison.notes] + ["\n"])
 
 
-def _lines(group: Table) -> list[str]:
+def _lines(group: Table[Any]) -> list[str]:
     columns = visible(group)
     marks = {column.name: best(column, group.rows) for column in columns}
     warning = alarm(group)

@@ -20,91 +20,105 @@ from cnnperf.regression.campaign import CONDITIONS, RUN, VERDICTS, CampaignRun
 from cnnperf.regression.rule import Decision, Rule, Series, decide, looks_taken
 from cnnperf.regression.store import FILE
 from cnnperf.stats import SignedRanks, binomial_bounds, drifts, signed_rank_tail
-from cnnperf.tables.table import Column, Report, Row, Table
+from cnnperf.tables.table import Report, Row, Table, column, row_type
 
 LEVEL = 0.05
 """One-sided, of the test for any difference at the first look: a count that shows arms that are not exchangeable."""
 
-COLUMNS = (
-    Column("run", meaning="folder of the run", source="(folder)"),
-    Column("began", meaning="start of the run, UTC, ISO 8601", source=RUN),
-    Column("occasion", meaning="name of the occasion on which it was measured", source=RUN),
-    Column(
-        "condition", meaning="`quiet`, `neighbour` (a process keeps one core busy), `shared` (other work)", source=RUN
-    ),
-    Column("host", meaning="name of the machine", source=FILE),
-    Column("cpu", meaning="processor's name", source=FILE),
-    Column("cores", unit="count", meaning="cores that the run may use", source=FILE),
-    Column("threads", unit="count", meaning="threads of each side", source=FILE),
-    Column(
-        "load", meaning="load average of the run's last five minutes; the measurement itself is one of it", source=RUN
-    ),
-    Column("torch", meaning="version of torch", source=FILE),
-    Column("cell", meaning="dataset/model/device", source=VERDICTS),
-    Column("metric", meaning="what is compared: `train.step`, `infer.forward`", source=VERDICTS),
-    Column("calls", unit="count", meaning="calls in a sample", source=FILE),
-    Column("pairs", unit="count", meaning="pairs of samples in a replicate", source=FILE),
-    Column("call_s", unit="s", meaning="time of a call: median over samples, then over replicates", source=FILE),
-    Column("comparisons", unit="count", meaning="cell-metrics of the whole run", source=VERDICTS),
-    Column("looks", meaning="replicates after which the run is looked at, a JSON list", source=FILE),
-    Column("replicates", unit="count", meaning="replicates of the whole run", source=FILE),
-    Column("outcome", meaning="verdict", source=VERDICTS),
-    Column("change", unit="1", meaning="candidate's time over the baseline's, less 1", source=VERDICTS),
-    Column("low", unit="1", meaning="least change that is not excluded", source=VERDICTS),
-    Column("high", unit="1", meaning="greatest change that is not excluded", source=VERDICTS),
-    Column("p_holm", unit="1", meaning="one-sided p, adjusted for all comparisons of the run (Holm)", source=VERDICTS),
-    Column("n", unit="count", meaning="replicates that the verdict is based on", source=VERDICTS),
-    Column("noise", unit="1", meaning="standard deviation of `differences`", source=FILE),
-    Column("flagged", unit="count", meaning="replicates that drifted or were not steady", source=FILE),
-    Column("alone", meaning="verdict if nothing else had been compared in the run", source=FILE),
-    Column(
-        "p_slower",
-        unit="1",
-        meaning="exact one-sided p at the first look of the candidate being slower by anything",
-        source=FILE,
-    ),
-    Column("p_faster", unit="1", meaning="the same of its being faster", source=FILE),
-    Column(
-        "differences",
-        meaning="each replicate's median log ratio of times, candidate over baseline, a JSON list",
-        source=FILE,
-    ),
-    Column("flags", meaning="whether each replicate is flagged, a JSON list", source=FILE),
-)
 
-COUNTS = (
-    Column("condition", meaning="`quiet`, `neighbour`, `shared`; `all` in the last row", source=RUN),
-    Column("threads", meaning="threads of each side; `all` in the last row", source=FILE),
-    Column("occasions", unit="count", meaning="occasions", source=RUN),
-    Column("runs", unit="count", meaning="runs", source="(folder)"),
-    Column("cell_metrics", unit="count", meaning="cell-metrics compared", source=VERDICTS),
-    *(
-        Column(outcome, unit="count", meaning=f"cell-metrics whose verdict is `{outcome}`", source=VERDICTS)
-        for outcome in ("worse", "same", "better", "inconclusive", "error")
-    ),
-    Column("runs_worse", unit="count", meaning="runs with a cell-metric called `worse`", source=VERDICTS),
-    Column("alone_worse", unit="count", meaning="cell-metrics `worse` if nothing else had been compared", source=FILE),
-    Column(
-        "alone_better", unit="count", meaning="cell-metrics `better` if nothing else had been compared", source=FILE
-    ),
-    Column("tested", unit="count", meaning="cell-metrics with enough replicates for the first look", source=FILE),
-    Column("slower", unit="count", meaning=f"of these, those with `p_slower` of at most {LEVEL}", source=FILE),
-    Column("faster", unit="count", meaning=f"of these, those with `p_faster` of at most {LEVEL}", source=FILE),
-    Column(
-        "worse_high",
+@row_type
+class CellMetricRow(Row):
+    """A cell-metric of a run."""
+
+    run: str = column(meaning="folder of the run", source="(folder)")
+    began: str = column(meaning="start of the run, UTC, ISO 8601", source=RUN)
+    occasion: str = column(meaning="name of the occasion on which it was measured", source=RUN)
+    condition: str = column(
+        meaning="`quiet`, `neighbour` (a process keeps one core busy), `shared` (other work)", source=RUN
+    )
+    host: str = column(meaning="name of the machine", source=FILE)
+    cpu: str = column(meaning="processor's name", source=FILE)
+    cores: int = column(unit="count", meaning="cores that the run may use", source=FILE)
+    threads: int = column(unit="count", meaning="threads of each side", source=FILE)
+    load: float | None = column(
+        meaning="load average of the run's last five minutes; the measurement itself is one of it", source=RUN
+    )
+    torch: str = column(meaning="version of torch", source=FILE)
+    cell: str = column(meaning="dataset/model/device", source=VERDICTS)
+    metric: str = column(meaning="what is compared: `train.step`, `infer.forward`", source=VERDICTS)
+    calls: int | None = column(unit="count", meaning="calls in a sample", source=FILE)
+    pairs: int | None = column(unit="count", meaning="pairs of samples in a replicate", source=FILE)
+    call_s: float | None = column(
+        unit="s", meaning="time of a call: median over samples, then over replicates", source=FILE
+    )
+    comparisons: int = column(unit="count", meaning="cell-metrics of the whole run", source=VERDICTS)
+    looks: str = column(meaning="replicates after which the run is looked at, a JSON list", source=FILE)
+    replicates: int = column(unit="count", meaning="replicates of the whole run", source=FILE)
+    outcome: str = column(meaning="verdict", source=VERDICTS)
+    change: float | None = column(unit="1", meaning="candidate's time over the baseline's, less 1", source=VERDICTS)
+    low: float | None = column(unit="1", meaning="least change that is not excluded", source=VERDICTS)
+    high: float | None = column(unit="1", meaning="greatest change that is not excluded", source=VERDICTS)
+    p_holm: float | None = column(
+        unit="1", meaning="one-sided p, adjusted for all comparisons of the run (Holm)", source=VERDICTS
+    )
+    n: int = column(unit="count", meaning="replicates that the verdict is based on", source=VERDICTS)
+    noise: float | None = column(unit="1", meaning="standard deviation of `differences`", source=FILE)
+    flagged: int = column(unit="count", meaning="replicates that drifted or were not steady", source=FILE)
+    alone: str = column(meaning="verdict if nothing else had been compared in the run", source=FILE)
+    p_slower: float | None = column(
+        unit="1", meaning="exact one-sided p at the first look of the candidate being slower by anything", source=FILE
+    )
+    p_faster: float | None = column(unit="1", meaning="the same of its being faster", source=FILE)
+    differences: str = column(
+        meaning="each replicate's median log ratio of times, candidate over baseline, a JSON list", source=FILE
+    )
+    flags: str = column(meaning="whether each replicate is flagged, a JSON list", source=FILE)
+
+
+OUTCOMES = ("worse", "same", "better", "inconclusive", "error")
+
+
+def _verdicts(outcome: str) -> Any:
+    return column(unit="count", meaning=f"cell-metrics whose verdict is `{outcome}`", source=VERDICTS)
+
+
+@row_type
+class CountRow(Row):
+    """The cell-metrics of one condition and number of threads, or of all."""
+
+    condition: str = column(meaning="`quiet`, `neighbour`, `shared`; `all` in the last row", source=RUN)
+    threads: str = column(meaning="threads of each side; `all` in the last row", source=FILE)
+    occasions: int = column(unit="count", meaning="occasions", source=RUN)
+    runs: int = column(unit="count", meaning="runs", source="(folder)")
+    cell_metrics: int = column(unit="count", meaning="cell-metrics compared", source=VERDICTS)
+    worse: int = _verdicts("worse")
+    same: int = _verdicts("same")
+    better: int = _verdicts("better")
+    inconclusive: int = _verdicts("inconclusive")
+    error: int = _verdicts("error")
+    runs_worse: int = column(unit="count", meaning="runs with a cell-metric called `worse`", source=VERDICTS)
+    alone_worse: int = column(
+        unit="count", meaning="cell-metrics `worse` if nothing else had been compared", source=FILE
+    )
+    alone_better: int = column(
+        unit="count", meaning="cell-metrics `better` if nothing else had been compared", source=FILE
+    )
+    tested: int = column(unit="count", meaning="cell-metrics with enough replicates for the first look", source=FILE)
+    slower: int = column(unit="count", meaning=f"of these, those with `p_slower` of at most {LEVEL}", source=FILE)
+    faster: int = column(unit="count", meaning=f"of these, those with `p_faster` of at most {LEVEL}", source=FILE)
+    worse_high: float = column(
         unit="1",
         meaning="exact one-sided 95 % upper bound of the share `worse` / `cell_metrics`, if these were independent; "
         "those of one run share its processes and its machine",
         source=VERDICTS,
-    ),
-    Column("runs_worse_high", unit="1", meaning="the same of `runs_worse` / `runs`", source=VERDICTS),
-    Column("alone_worse_high", unit="1", meaning="the same of `alone_worse` / `cell_metrics`", source=FILE),
-    Column(
-        "level", unit="1", meaning="share `slower` / `tested` that exchangeable sides give, exactly", source="(rule)"
-    ),
-    Column("noise_median", unit="1", meaning="median of `noise`", source=FILE),
-    Column("noise_max", unit="1", meaning="largest `noise`", source=FILE),
-)
+    )
+    runs_worse_high: float = column(unit="1", meaning="the same of `runs_worse` / `runs`", source=VERDICTS)
+    alone_worse_high: float = column(unit="1", meaning="the same of `alone_worse` / `cell_metrics`", source=FILE)
+    level: float = column(
+        unit="1", meaning="share `slower` / `tested` that exchangeable sides give, exactly", source="(rule)"
+    )
+    noise_median: float | None = column(unit="1", meaning="median of `noise`", source=FILE)
+    noise_max: float | None = column(unit="1", meaning="largest `noise`", source=FILE)
 
 
 def report(out: Path) -> Report:
@@ -115,10 +129,16 @@ def report(out: Path) -> Report:
     rows = tuple(row for folder in runs for row in rows_of(folder))
     unfinished = [folder.name for folder in sorted(out.iterdir()) if folder.is_dir() and folder not in runs]
     notes = (f"Not counted, since they did not end: {', '.join(unfinished)}.",) if unfinished else ()
-    return Report((Table("cell_metrics", COLUMNS, rows), Table("counts", COUNTS, tuple(counts(rows)))), notes)
+    return Report(
+        (
+            Table("cell_metrics", CellMetricRow.columns(), rows),
+            Table("counts", CountRow.columns(), tuple(counts(rows))),
+        ),
+        notes,
+    )
 
 
-def rows_of(folder: Path) -> Iterator[Row]:
+def rows_of(folder: Path) -> Iterator[CellMetricRow]:
     """Yield a row for each cell-metric of one run. Raises StoreError for a folder that is not a run."""
     try:
         run = CampaignRun.model_validate_json((folder / RUN).read_text(encoding="utf-8"))
@@ -138,27 +158,27 @@ def rows_of(folder: Path) -> Iterator[Row]:
     for verdict in verdicts:
         key = f"{verdict['cell']} {verdict['metric']}"
         first = found[key][0][0] if found[key] else None
-        yield {
-            "run": folder.name,
-            "began": run.began,
-            "occasion": run.occasion,
-            "condition": run.condition,
+        yield CellMetricRow(
+            run=folder.name,
+            began=run.began,
+            occasion=run.occasion,
+            condition=run.condition,
             **{name: machine[name] for name in ("host", "cpu", "cores")},
-            "threads": header["contests"][key][0]["threads"],
-            "load": run.load,
-            "torch": machine["packages"]["torch"],
-            "cell": verdict["cell"],
-            "metric": verdict["metric"],
-            "calls": first and first["calls"],
-            "pairs": first and len(first["wall_s"]),
-            "call_s": first and median(median(one["wall_s"]) for one, _ in found[key]) / first["calls"],
-            "comparisons": len(verdicts),
-            "looks": json.dumps(header["looks"]),
-            "replicates": replicates,
-            "outcome": verdict["outcome"],
+            threads=header["contests"][key][0]["threads"],
+            load=run.load,
+            torch=machine["packages"]["torch"],
+            cell=verdict["cell"],
+            metric=verdict["metric"],
+            calls=first["calls"] if first else None,
+            pairs=len(first["wall_s"]) if first else None,
+            call_s=median(median(one["wall_s"]) for one, _ in found[key]) / first["calls"] if first else None,
+            comparisons=len(verdicts),
+            looks=json.dumps(header["looks"]),
+            replicates=replicates,
+            outcome=verdict["outcome"],
             **{name: verdict[name] for name in ("change", "low", "high", "p_holm", "n")},
             **judged(_series(found[key], verdict), header["looks"], replicates),
-        }
+        )
 
 
 def _series(replicates: Sequence[tuple[dict[str, Any], dict[str, Any]]], verdict: Mapping[str, Any]) -> Series:
@@ -189,42 +209,44 @@ def decided(series: Mapping[str, Series], looks: Sequence[int], replicates: int)
     return decide(series, Rule(), looks_taken(looks, replicates), final=True)
 
 
-def counts(rows: Sequence[Row]) -> Iterator[Row]:
+def counts(rows: Sequence[CellMetricRow]) -> Iterator[CountRow]:
     """Yield the counts of each condition and number of threads, and last of all together."""
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[CellMetricRow]] = defaultdict(list)
     for row in rows:
-        groups[row["condition"], str(row["threads"])].append(row)
+        groups[row.condition, str(row.threads)].append(row)
     for (condition, threads), of_group in groups.items():
-        yield {"condition": condition, "threads": threads, **_counted(of_group)}
-    yield {"condition": "all", "threads": "all", **_counted(rows)}
+        yield _counted(condition, threads, of_group)
+    yield _counted("all", "all", rows)
 
 
-def _counted(rows: Sequence[Row]) -> dict[str, Any]:
-    def number(column: str, value: str) -> int:
-        return sum(row[column] == value for row in rows)
+def _counted(condition: str, threads: str, rows: Sequence[CellMetricRow]) -> CountRow:
+    def number(name: str, value: str) -> int:
+        return sum(row[name] == value for row in rows)
 
-    tested = [row for row in rows if row["p_slower"] is not None]
-    runs, runs_worse = ({row["run"] for row in of} for of in (rows, [r for r in rows if r["outcome"] == "worse"]))
-    noise = [row["noise"] for row in rows if row["noise"] is not None]
+    tested = [(row.p_slower, row.p_faster) for row in rows if row.p_slower is not None and row.p_faster is not None]
+    runs, runs_worse = ({row.run for row in of} for of in (rows, [r for r in rows if r.outcome == "worse"]))
+    noise = [row.noise for row in rows if row.noise is not None]
     worse, alone_worse = number("outcome", "worse"), number("alone", "worse")
-    return {
-        "occasions": len({row["occasion"] for row in rows}),
-        "runs": len(runs),
-        "cell_metrics": len(rows),
-        **{outcome: number("outcome", outcome) for outcome in ("worse", "same", "better", "inconclusive", "error")},
-        "runs_worse": len(runs_worse),
-        "alone_worse": alone_worse,
-        "alone_better": number("alone", "better"),
-        "tested": len(tested),
-        "slower": sum(row["p_slower"] <= LEVEL for row in tested),
-        "faster": sum(row["p_faster"] <= LEVEL for row in tested),
-        "worse_high": binomial_bounds(worse, len(rows)).high,
-        "runs_worse_high": binomial_bounds(len(runs_worse), len(runs)).high,
-        "alone_worse_high": binomial_bounds(alone_worse, len(rows)).high,
-        "level": exact_level(Rule().looks[0]),
-        "noise_median": median(noise) if noise else None,
-        "noise_max": max(noise, default=None),
-    }
+    return CountRow(
+        condition=condition,
+        threads=threads,
+        occasions=len({row.occasion for row in rows}),
+        runs=len(runs),
+        cell_metrics=len(rows),
+        **{outcome: number("outcome", outcome) for outcome in OUTCOMES},
+        runs_worse=len(runs_worse),
+        alone_worse=alone_worse,
+        alone_better=number("alone", "better"),
+        tested=len(tested),
+        slower=sum(slower <= LEVEL for slower, _ in tested),
+        faster=sum(faster <= LEVEL for _, faster in tested),
+        worse_high=binomial_bounds(worse, len(rows)).high,
+        runs_worse_high=binomial_bounds(len(runs_worse), len(runs)).high,
+        alone_worse_high=binomial_bounds(alone_worse, len(rows)).high,
+        level=exact_level(Rule().looks[0]),
+        noise_median=median(noise) if noise else None,
+        noise_max=max(noise, default=None),
+    )
 
 
 def exact_level(n: int) -> float:
@@ -233,18 +255,18 @@ def exact_level(n: int) -> float:
     return float(max(tail[tail <= LEVEL], default=0.0))
 
 
-def sentence(rows: Sequence[Row]) -> str:
+def sentence(rows: Sequence[CountRow]) -> str:
     """Summarise all runs in a sentence; `rows` are those of `counts`."""
     *groups, total = rows
-    conditions = ", ".join(words for name, words in CONDITIONS.items() if name in {row["condition"] for row in groups})
+    conditions = ", ".join(words for name, words in CONDITIONS.items() if name in {row.condition for row in groups})
     return (
-        f"measured: {total['worse']} of {total['cell_metrics']} cell-metrics that were compared with themselves were "
-        f"called worse, in {total['runs_worse']} of {total['runs']} runs (95 % upper bound "
-        f"{_percent(total['runs_worse_high'])}) on {total['occasions']} occasions ({conditions}); "
-        f"{total['inconclusive']} were inconclusive. "
-        f"Judged one by one, without Holm, {total['alone_worse']} were worse. At the first look the exact test for any "
-        f"difference at {100 * LEVEL:g} % called {total['slower']} of {total['tested']} slower and {total['faster']} "
-        f"faster, where exchangeable arms give {total['level'] * total['tested']:.0f} each"
+        f"measured: {total.worse} of {total.cell_metrics} cell-metrics that were compared with themselves were "
+        f"called worse, in {total.runs_worse} of {total.runs} runs (95 % upper bound "
+        f"{_percent(total.runs_worse_high)}) on {total.occasions} occasions ({conditions}); "
+        f"{total.inconclusive} were inconclusive. "
+        f"Judged one by one, without Holm, {total.alone_worse} were worse. At the first look the exact test for any "
+        f"difference at {100 * LEVEL:g} % called {total.slower} of {total.tested} slower and {total.faster} "
+        f"faster, where exchangeable arms give {total.level * total.tested:.0f} each"
     )
 
 
@@ -252,7 +274,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g} %"
 
 
-def series_of(row: Mapping[str, str]) -> Series:
+def series_of(row: Mapping[str, str] | CellMetricRow) -> Series:
     """Read a row's replicates back from the table's text."""
     error = "failed" if row["outcome"] == "error" else None
     differences, flags = (json.loads(row[name]) for name in ("differences", "flags"))

@@ -8,72 +8,84 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from cnnperf.record import Measurement, Record, read_runs
-from cnnperf.tables.columns import COLUMNS
-from cnnperf.tables.facts import facts
+from cnnperf.tables.facts import fact, row_of
 from cnnperf.tables.repeats import Repeats
-from cnnperf.tables.table import Column, Row, Table
+from cnnperf.tables.table import Row, Table, column, row_type
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_TRAINING = [c for c in COLUMNS if c.name in ("dataset", "data", "model", "device", "budget", "seed", "run")]
 
-CURVES = (
-    *_TRAINING,
-    *facts("task", "repeat"),
-    Column("step", unit="count", meaning="training steps before this evaluation", source="(remark step)"),
-    Column(
-        "samples", unit="count", meaning="training images before it, repetitions counted", source="(remark samples)"
-    ),
-    Column("seconds", unit="s", meaning="seconds of training steps before it", source="(remark seconds)"),
-    Column("epoch", unit="1", meaning="passes over the training images before it", source="(remark epoch)"),
-    Column(
-        "train_loss",
+@row_type
+class CurveRow(Row):
+    """An evaluation during a training."""
+
+    dataset: str = fact()
+    data: str | None = fact()
+    model: str = fact()
+    device: str = fact()
+    budget: str | None = fact()
+    seed: int = fact()
+    run: str = fact()
+    task: str = fact()
+    repeat: int = fact()
+    step: int = column(unit="count", meaning="training steps before this evaluation", source="(remark step)")
+    samples: int = column(
+        unit="count", meaning="training images before it, repetitions counted", source="(remark samples)"
+    )
+    seconds: float = column(unit="s", meaning="seconds of training steps before it", source="(remark seconds)")
+    epoch: float = column(unit="1", meaning="passes over the training images before it", source="(remark epoch)")
+    train_loss: float | None = column(
         unit="1",
         better="lower",
         meaning="mean over the steps since the evaluation before, of the loss that was minimised: smoothed by "
         "`label_smoothing`, which a test loss never is",
         source="train.loss",
-    ),
-    Column(
-        "train_accuracy",
+    )
+    train_accuracy: float | None = column(
+        default=None,
         unit="fraction",
         better="higher",
         meaning="share of training images classified correctly before their step, since the evaluation before",
         source="train.train_accuracy",
-    ),
-    Column(
-        "train_accuracy_after_step",
+    )
+    train_accuracy_after_step: float | None = column(
+        default=None,
         unit="fraction",
         better="higher",
         meaning='the same right after the step on the same batch, every fifth step (`train_accuracy = "after_step"`): '
         "a reading that is too high",
         source="train.train_accuracy_after_step",
-    ),
-    Column(
-        "test_accuracy",
+    )
+    test_accuracy: float | None = column(
+        default=None,
         unit="fraction",
         better="higher",
         meaning="share of test images classified correctly after this epoch (`test_curve`)",
         source="train.epoch_test_accuracy",
-    ),
-    Column(
-        "test_accuracy_raw",
+    )
+    test_accuracy_raw: float | None = column(
+        default=None,
         unit="fraction",
         better="higher",
         meaning="the same on raw pixels in [0, 1] (`normalize_eval = false`): a reading that is too low",
         source="train.epoch_test_accuracy_raw",
-    ),
-    Column(
-        "validation_accuracy",
+    )
+    validation_accuracy: float | None = column(
+        default=None,
         unit="fraction",
         better="higher",
         meaning="share of validation images classified correctly",
         source="train.validation_accuracy",
-    ),
-    Column("n", unit="count", meaning="images of the last of these accuracies that the row has", source="(remark n)"),
-    Column("label_smoothing", unit="1", meaning="label smoothing of the training", source="task.settings"),
-)
+    )
+    n: int | None = column(
+        default=None,
+        unit="count",
+        meaning="images of the last of these accuracies that the row has",
+        source="(remark n)",
+    )
+    label_smoothing: float | None = column(unit="1", meaning="label smoothing of the training", source="task.settings")
+
 
 POINTS = {
     "train_accuracy": "train.train_accuracy",
@@ -84,6 +96,9 @@ POINTS = {
 }
 """Which metric a column of the curves shows."""
 
+PLACE = ("samples", "seconds", "epoch", "n")
+"""Remarks about an evaluation that have columns."""
+
 
 def curves(runs: str | Path | Iterable[str | Path]) -> DataFrame:
     """Return the training curves of run folders, one row a run, cell, repeat and evaluation, raw SI.
@@ -93,10 +108,10 @@ def curves(runs: str | Path | Iterable[str | Path]) -> DataFrame:
     return training_curves(read_runs(runs)).frame()
 
 
-def training_curves(records: Mapping[str, Sequence[Record]]) -> Table:
+def training_curves(records: Mapping[str, Sequence[Record]]) -> Table[CurveRow]:
     """Lay out every evaluation during training, in the order of the records."""
     of_records = (Repeats(run, (r,)) for run, of_run in trainings(records).items() for r in of_run)
-    return Table("curves", CURVES, tuple(row for repeat in of_records for row in _curve(repeat)))
+    return Table("curves", CurveRow.columns(), tuple(row for repeat in of_records for row in _curve(repeat)))
 
 
 def trainings(records: Mapping[str, Sequence[Record]]) -> dict[str, tuple[Record, ...]]:
@@ -104,9 +119,8 @@ def trainings(records: Mapping[str, Sequence[Record]]) -> dict[str, tuple[Record
     return {run: tuple(r for r in of_run if r.task.stage == "train") for run, of_run in records.items()}
 
 
-def _curve(repeat: Repeats) -> Iterator[Row]:
+def _curve(repeat: Repeats) -> Iterator[CurveRow]:
     (r,) = repeat.records
-    training = {column.name: column.value(repeat) for column in _TRAINING}
     points: dict[int, dict[str, Measurement]] = {}
     for name, metric in POINTS.items():
         for m in r.find(metric):
@@ -114,11 +128,15 @@ def _curve(repeat: Repeats) -> Iterator[Row]:
     losses = [loss for m in r.find("train.loss") for loss in m.values]
     before = 0
     for step, point in sorted(points.items()):
-        accuracies = {name: m.values[0] for name, m in point.items()}
-        remarks = {name: value for m in point.values() for name, value in m.remarks.items()}
+        places = {name: m.remarks[name] for m in point.values() for name in PLACE if name in m.remarks}
         since = losses[before:step]
-        found = training | remarks | accuracies | {"task": r.key, "repeat": repeat.task.repeat}
-        found["train_loss"] = fmean(since) if since else None
-        found["label_smoothing"] = r.task.settings.get("label_smoothing")
-        yield {column.name: found.get(column.name) for column in CURVES}
+        yield row_of(
+            CurveRow,
+            repeat,
+            step=step,
+            **places,
+            **{name: m.values[0] for name, m in point.items()},
+            train_loss=fmean(since) if since else None,
+            label_smoothing=r.task.settings.get("label_smoothing"),
+        )
         before = step

@@ -6,56 +6,20 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
 
 from cnnperf.engines import NETWORKS, baseline_of
 from cnnperf.record import Measurement, Record
-from cnnperf.tables.table import Column
+from cnnperf.tables.facts import row_of
+from cnnperf.tables.layer_row import LayerRow
+from cnnperf.tables.repeats import Repeats, rivals
 
 STAGE = "infer"
 UNATTRIBUTED, NETWORK = "(unattributed)", "(network)"
 """What torch spends between its layers; what a network's own forward does without a module."""
 
-COLUMNS = (
-    Column("engine", meaning="engine beside torch, in rows that compare the two layer by layer", source="task.variant"),
-    Column("operators", meaning="operators of the engine's kernels for these layers", source="(tag operator)"),
-    Column(
-        "engine_s",
-        unit="s",
-        better="lower",
-        meaning="time of these kernels, sum of medians; ONNX Runtime's profiler counts each in whole microseconds",
-        source="infer.node_time",
-    ),
-    Column(
-        "engine_reorder_s",
-        unit="s",
-        better="lower",
-        meaning="share of `engine_s` that goes into changes of the memory's order, in seconds",
-        source="infer.node_time",
-    ),
-    Column(
-        "engine_speedup",
-        unit="1",
-        better="higher",
-        meaning="torch's `forward_s` over `engine_s`",
-        source="infer.node_time",
-    ),
-    Column(
-        "engine_share", unit="fraction", meaning="`engine_s` over the time of all kernels", source="infer.node_time"
-    ),
-    Column(
-        "mapped_share",
-        unit="fraction",
-        better="higher",
-        meaning="share of the kernels' time that is known to be some layer's; the same in all rows of an engine",
-        source="infer.mapped_share",
-    ),
-)
-"""Of layers.csv, in rows that join torch's layers and an engine's kernels."""
-
 
 @dataclass(slots=True)
-class Group:
+class LayerGroup:
     """Layers of torch whose work an engine's nodes do together."""
 
     layers: list[str]
@@ -87,7 +51,7 @@ class Join:
     record: Record
     engine: str
     batch_size: int
-    groups: tuple[Group, ...]
+    groups: tuple[LayerGroup, ...]
     mapped_share: float | None
     """Of kernel time; what is not mapped stands in a group of its own."""
 
@@ -101,11 +65,12 @@ def joins(records: Mapping[str, Sequence[Record]]) -> Iterator[Join]:
     """Yield every engine whose kernels were timed, in the order of the records."""
     for run, of_run in records.items():
         inferred = [record for record in of_run if record.task.stage == STAGE]
+        trainings = {record.key for record in of_run if record.task.stage == "train"}
         of_torch = (record for record in inferred if record.task.variant.get("engine") == baseline_of(NETWORKS))
-        torch = {(record.task.cell.id, record.task.repeat): record for record in of_torch}
+        torch = {(rivals(record.task, trainings), record.task.repeat): record for record in of_torch}
         for record in inferred:
             engine = str(record.task.variant.get("engine"))
-            beside = torch.get((record.task.cell.id, record.task.repeat))
+            beside = torch.get((rivals(record.task, trainings), record.task.repeat))
             for share in record.find(f"{STAGE}.mapped_share"):
                 size = int(share.tags["batch_size"])
                 nodes = record.find(f"{STAGE}.node_time", batch_size=size)
@@ -113,35 +78,32 @@ def joins(records: Mapping[str, Sequence[Record]]) -> Iterator[Join]:
                 yield Join(run, record, engine, size, tuple(grouped(nodes, layers)), share.values[0])
 
 
-def rows(records: Mapping[str, Sequence[Record]]) -> Iterator[dict[str, Any]]:
+def rows(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerRow]:
     """Yield a row of layers.csv for each group of each join."""
     for join in joins(records):
-        task, total = join.record.task, join.total("engine_s")
+        total = join.total("engine_s")
         for order, group in enumerate(join.groups):
-            yield {
-                "dataset": str(task.cell.dataset),
-                "data": task.data.name if task.data else None,
-                "model": str(task.cell.model),
-                "device": str(task.cell.device),
-                "mode": STAGE,
-                "batch_size": join.batch_size,
-                "repeat": task.repeat,
-                "order": order,
-                "layer": group.name,
-                "type": "+".join(group.kinds) or None,
-                "forward_s": group.torch_s,
-                "engine": join.engine,
-                "operators": "+".join(group.operators) or None,
-                "engine_s": group.engine_s,
-                "engine_reorder_s": group.reorder_s,
-                "engine_speedup": group.speedup,
-                "engine_share": group.engine_s / total if group.engine_s is not None and total else None,
-                "mapped_share": join.mapped_share,
-                "run": join.run,
-            }
+            yield row_of(
+                LayerRow,
+                Repeats(join.run, (join.record,)),
+                mode=STAGE,
+                batch_size=join.batch_size,
+                order=order,
+                layer=group.name,
+                type="+".join(group.kinds) or None,
+                forward_s=group.torch_s,
+                engine=join.engine,
+                operators="+".join(group.operators) or None,
+                engine_s=group.engine_s,
+                engine_reorder_s=group.reorder_s,
+                engine_speedup=group.speedup,
+                engine_share=group.engine_s / total if group.engine_s is not None and total else None,
+                mapped_share=join.mapped_share,
+                task=join.record.key,
+            )
 
 
-def grouped(nodes: Iterable[Measurement], layers: Iterable[Measurement]) -> Iterator[Group]:
+def grouped(nodes: Iterable[Measurement], layers: Iterable[Measurement]) -> Iterator[LayerGroup]:
     """Yield groups that share no layer: nodes of the engine, and the layers of torch that they cover.
 
     layers: torch's, in order; none where torch did not run, and then names tell which modules are leaves.
@@ -180,10 +142,10 @@ def _parts(node: Measurement) -> list[str]:
     return str(node.tags["layer"]).split("+")
 
 
-def _group(names: list[str], nodes: Sequence[Measurement], of_torch: Mapping[str, Measurement]) -> Group:
+def _group(names: list[str], nodes: Sequence[Measurement], of_torch: Mapping[str, Measurement]) -> LayerGroup:
     known = [of_torch[name] for name in names if name in of_torch]
     reorders = [median(node.values) for node in nodes if node.tags.get("reorder")]
-    return Group(
+    return LayerGroup(
         layers=names,
         kinds=[str(m.tags["operator"]) for m in known if m.tags["operator"]],
         operators=list(dict.fromkeys(str(node.tags["operator"]) for node in nodes)),

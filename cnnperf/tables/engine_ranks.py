@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from cnnperf.stats import Interval, SignedRanks, two_modes
-from cnnperf.tables.table import Row
+from cnnperf.tables.engine_row import EngineRow
 
 LEVEL = 0.025
 """Of either end of a speed-up's interval: 95 % in all, which six pairs of processes just support."""
@@ -30,78 +31,74 @@ BIMODAL, DISAGREES = "bimodal", "disagrees with separate latencies"
 """Why a paired speed-up is not to be relied on."""
 
 
-def compare(rows: Sequence[dict[str, Any]]) -> None:
+def compare(rows: Iterable[EngineRow]) -> tuple[EngineRow, ...]:
     """Enter scenarios, speed-ups, what is doubtful about them, the best engine and the front of each cell and batch.
 
     Compared are rows of one run that differ in the engine alone: settings and training are the same.
     """
-    for of_engine in grouped(rows, "run", "_compared", "engine").values():
-        _name_scenarios(of_engine)
-    for rivals in grouped(rows, "run", "_compared", "batch_size").values():
-        base = next((row for row in rivals if row["engine"] == row["_baseline"] and row["latency_s"]), None)
-        for row in rivals:
-            row.update(_speedup(row, base))
-            row["speedup_flags"] = ", ".join(_flags(row, base)) or None
-        sound = [row for row in rivals if _is_sound(row) and row["latency_s"]]
-        leader = max((row for row in sound if _is_proved(row)), key=lambda row: row["speedup"], default=None)
-        others = [row for row in sound if row is not leader]
-        if leader and others and all(leader["speedup_low"] > _most(other, base) for other in others):
-            leader["best"] = "yes"
-        _draw_front([row for row in sound if _is_proved(row) and row["test_accuracy_low"] is not None])
+    found = list(rows)
+    for places in _places(found, lambda row: (row.run, row.evidence.rivals, row.engine)):
+        for place, row in zip(places, _with_scenarios([found[place] for place in places]), strict=True):
+            found[place] = row
+    for places in _places(found, lambda row: (row.run, row.evidence.rivals, row.batch_size)):
+        for place, row in zip(places, _ranked([found[place] for place in places]), strict=True):
+            found[place] = row
+    return tuple(found)
 
 
-def grouped(rows: Iterable[Any], *names: str) -> dict[Any, list[Any]]:
-    """Return rows by their values in some columns, in the order in which each combination first appears."""
-    groups: dict[Any, list[Any]] = defaultdict(list)
+def _with_scenarios(rows: Sequence[EngineRow]) -> Iterator[EngineRow]:
+    largest = max((row.total_images_per_s for row in rows if row.total_images_per_s), default=None)
     for row in rows:
-        groups[tuple(row[name] for name in names)].append(row)
-    return groups
+        names = [SINGLE_STREAM] * (row.batch_size == 1 and row.latency_p90_s is not None)
+        names += [OFFLINE] * (largest is not None and row.total_images_per_s == largest)
+        yield replace(row, scenario=" ".join(names) or None)
 
 
-def _is_sound(row: Row) -> bool:
-    """Tell whether a row may be ranked: what was asked for ran to its end, and computes the same."""
-    return bool(row["parity"] == "ok" and row["status"] == "ok")
+def _ranked(rivals: Sequence[EngineRow]) -> list[EngineRow]:
+    """Return the engines of one network and batch with their speed-ups, the best and the front of them."""
+    base = next((row for row in rivals if row.engine == row.evidence.baseline and row.latency_s), None)
+    timed = [_with_speedup(row, base) for row in rivals]
+    timed = [replace(row, speedup_flags=", ".join(_flags(row, base)) or None) for row in timed]
+    sound = [row for row in timed if row.is_sound and row.latency_s]
+    leader = max((row for row in sound if _is_proved(row)), key=_speedup, default=None)
+    others = [row for row in sound if row is not leader]
+    is_best = leader and others and all(_interval(leader).low > _most(other, base) for other in others)
+    front = [row for row in sound if _is_proved(row) and row.test_accuracy_low is not None]
+    return [
+        replace(row, best="yes" if is_best and row is leader else None, pareto=_on_front(row, front)) for row in timed
+    ]
 
 
-def _is_proved(row: Row) -> bool:
+def _is_proved(row: EngineRow) -> bool:
     """Tell whether a row's speed-up has an interval that nothing contradicts; the baseline's is 1 by definition."""
-    return row.get("speedup_low") is not None and row["speedup_flags"] is None
+    return row.speedup_low is not None and row.speedup_flags is None
 
 
-def _name_scenarios(rows: Sequence[dict[str, Any]]) -> None:
-    largest = max((row["total_images_per_s"] for row in rows if row["total_images_per_s"]), default=None)
-    for row in rows:
-        names = [SINGLE_STREAM] * (row["batch_size"] == 1 and row["latency_p90_s"] is not None)
-        names += [OFFLINE] * (largest is not None and row["total_images_per_s"] == largest)
-        row["scenario"] = " ".join(names) or None
-
-
-def _speedup(row: Row, base: Row | None) -> dict[str, Any]:
-    ratios = row["_ratios"]
+def _with_speedup(row: EngineRow, base: EngineRow | None) -> EngineRow:
+    ratios = row.evidence.ratios
     if ratios:
         ranks = SignedRanks(np.log(ratios))
-        found = {"speedup": math.exp(ranks.estimate), "speedup_pairs": len(ratios)}
+        found = replace(row, speedup=math.exp(ranks.estimate), speedup_pairs=len(ratios))
         if len(ratios) < LEAST_PAIRS:  # Too few for an interval, and still better than two processes that never met.
-            return {**found, "speedup_pairing": FEW_PAIRS}
-        ends = {"speedup_low": math.exp(ranks.lower(LEVEL)), "speedup_high": math.exp(ranks.upper(LEVEL))}
-        return {**found, **ends, "speedup_pairing": PAIRED}
+            return replace(found, speedup_pairing=FEW_PAIRS)
+        low, high = math.exp(ranks.lower(LEVEL)), math.exp(ranks.upper(LEVEL))
+        return replace(found, speedup_low=low, speedup_high=high, speedup_pairing=PAIRED)
     if row is base:
-        return dict.fromkeys(("speedup", "speedup_low", "speedup_high"), 1.0)
+        return replace(row, speedup=1.0, speedup_low=1.0, speedup_high=1.0)
     separate = _separate(row, base)
-    return {"speedup": separate, **({"speedup_pairing": SEPARATE} if separate else {})}
+    return replace(row, speedup=separate, speedup_pairing=SEPARATE if separate else None)
 
 
-def _separate(row: Row, base: Row | None) -> float | None:
+def _separate(row: EngineRow, base: EngineRow | None) -> float | None:
     """Return the ratio of the latencies that the baseline and an engine had in processes of their own."""
-    return base["latency_s"] / row["latency_s"] if base and row["latency_s"] else None
+    return base.latency_s / row.latency_s if base and base.latency_s and row.latency_s else None
 
 
-def _flags(row: Row, base: Row | None) -> Iterator[str]:
-    if any(_has_two_modes(pairs) for pairs in row["_pairs"]) or _is_bimodal(row["_ratios"]):
+def _flags(row: EngineRow, base: EngineRow | None) -> Iterator[str]:
+    if any(_has_two_modes(pairs) for pairs in row.evidence.samples) or _is_bimodal(row.evidence.ratios):
         yield BIMODAL
     separate = _separate(row, base)
-    is_paired = row.get("speedup_pairing") == PAIRED
-    if is_paired and separate and not row["speedup_low"] <= separate <= row["speedup_high"]:
+    if row.speedup_pairing == PAIRED and separate and not _interval(row).low <= separate <= _interval(row).high:
         yield DISAGREES
 
 
@@ -116,26 +113,48 @@ def _is_bimodal(ratios: Sequence[float]) -> bool:
     return modes is not None and modes[1] - modes[0] >= APART
 
 
-def _most(row: Row, base: Row | None) -> float:
+def _most(row: EngineRow, base: EngineRow | None) -> float:
     """Return the highest speed-up that a row leaves possible: of a doubtful one that which either reading allows."""
-    if row.get("speedup_high") is None:
+    if row.speedup_high is None:
         return math.inf
-    ratios = row["_ratios"] if row["speedup_flags"] else ()
-    return float(max(row["speedup_high"], *ratios, _separate(row, base) or 0.0))
+    ratios = row.evidence.ratios if row.speedup_flags else ()
+    return max(row.speedup_high, *ratios, _separate(row, base) or 0.0)
 
 
-def _draw_front(rows: Sequence[dict[str, Any]]) -> None:
-    """Mark the engines of one network that no other is proved to beat; one alone is on no front."""
-    for row in rows if len(rows) > 1 else ():
-        row["pareto"] = "no" if any(_dominates(other, row) for other in rows) else "yes"
+def _on_front(row: EngineRow, front: Sequence[EngineRow]) -> str | None:
+    """Tell whether no other engine of the front is proved to beat one; None for what is none of it, or alone."""
+    if len(front) < 2 or not any(each is row for each in front):
+        return None
+    return "no" if any(_dominates(other, row) for other in front) else "yes"
 
 
-def _dominates(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _dominates(one: EngineRow, other: EngineRow) -> bool:
     """Tell whether a row is proved better than another in speed or in accuracy, and proved worse in neither."""
-    pairs = [(_interval(one, name), _interval(other, name)) for name in ("speedup", "test_accuracy")]
+    pairs = [(_interval(one), _interval(other)), (_accuracy(one), _accuracy(other))]
     is_worse = any(ours.high < its.low for ours, its in pairs)
     return not is_worse and any(ours.low > its.high for ours, its in pairs)
 
 
-def _interval(row: Row, name: str) -> Interval:
-    return Interval(row[f"{name}_low"], row[f"{name}_high"])
+def _speedup(row: EngineRow) -> float:
+    assert row.speedup is not None, "a speed-up that is proved is known"
+    return row.speedup
+
+
+def _interval(row: EngineRow) -> Interval:
+    assert row.speedup_low is not None, "a speed-up that is proved, or of six pairs, has an interval"
+    assert row.speedup_high is not None, "an interval has two ends"
+    return Interval(row.speedup_low, row.speedup_high)
+
+
+def _accuracy(row: EngineRow) -> Interval:
+    assert row.test_accuracy_low is not None, "an engine without accuracy is on no front"
+    assert row.test_accuracy_high is not None, "an interval has two ends"
+    return Interval(row.test_accuracy_low, row.test_accuracy_high)
+
+
+def _places(rows: Sequence[EngineRow], key: Callable[[EngineRow], tuple[Any, ...]]) -> Iterable[list[int]]:
+    """Return the places of rows with one key, for each in turn."""
+    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        groups[key(row)].append(place)
+    return groups.values()

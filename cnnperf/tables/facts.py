@@ -1,69 +1,195 @@
-"""Columns that several tables have: what was run, on which images, where, with which software, and how it ended."""
+"""Columns that are computed from the repeats of a task, and those of them that several tables have."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, cast
 
-from cnnperf.tables.table import Column
+from cnnperf.tables.repeats import Repeats
+from cnnperf.tables.table import Column, R, Value, declared
 
-_COLUMNS = (
-    Column("run", meaning="run folder, `<suite>/<utc>-<host>`; the whole path where two share that", source="(folder)"),
-    Column("task", meaning="key of the task: a hash of all that decides its outcome", source="key"),
-    Column("dataset", meaning="dataset that the suite asked for, with its options", source="task.cell.dataset"),
-    Column("data", meaning="images that were used: the dataset, or `synthetic` in its place", source="task.data.name"),
-    Column("data_fallback", meaning="why synthetic images were used instead", source="task.data.fallback"),
-    Column("data_sha256", meaning="checksum of images and labels", source="task.data.sha256"),
-    Column("model", meaning="network, with its options", source="task.cell.model"),
-    Column("device", meaning="device, with its options", source="task.cell.device"),
-    Column(
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReducedColumn(Column):
+    """A column and the way from a row's repeats to its value."""
+
+    value: Callable[[Repeats], Value]
+    metric: str | None = None
+    """The metric whose unit and direction it has, where it was measured."""
+
+
+def reduced(value: Callable[[Repeats], Value], title: str = "", **described: Any) -> Any:
+    """Declare a column with the way to its value. described: fields of ReducedColumn, but for the name."""
+    return declared(cast("Callable[[str], Column]", partial(ReducedColumn, title=title, value=value, **described)))
+
+
+def fact(title: str = "", *, shown: int | None = None) -> Any:
+    """Declare a column of FACTS, whose name is the field's."""
+    return declared(lambda name: replace(FACTS[name], title=title, shown=shown))
+
+
+def row_of(kind: type[R], repeats: Repeats, /, **measured: Any) -> R:
+    """Make a row of a task's repeats: what is not given is computed from them."""
+    columns = (c for c in kind.columns() if isinstance(c, ReducedColumn) and c.name not in measured)
+    return cast("Callable[..., R]", kind)(**{c.name: c.value(repeats) for c in columns}, **measured)
+
+
+_FACTS = (
+    ReducedColumn(
+        "run",
+        meaning="run folder, `<suite>/<utc>-<host>`; the whole path where two share that",
+        source="(folder)",
+        value=lambda r: r.run,
+    ),
+    ReducedColumn(
+        "task",
+        meaning="key of the task: a hash of all that decides its outcome",
+        source="key",
+        value=lambda r: r.records[0].key,
+    ),
+    ReducedColumn(
+        "dataset",
+        meaning="dataset that the suite asked for, with its options",
+        source="task.cell.dataset",
+        value=lambda r: str(r.task.cell.dataset),
+    ),
+    ReducedColumn(
+        "data",
+        meaning="images that were used: the dataset, or `synthetic` in its place",
+        source="task.data.name",
+        value=lambda r: r.data.name if r.data else None,
+    ),
+    ReducedColumn(
+        "data_fallback",
+        meaning="why synthetic images were used instead",
+        source="task.data.fallback",
+        value=lambda r: r.data.fallback if r.data else None,
+    ),
+    ReducedColumn(
+        "data_sha256",
+        meaning="checksum of images and labels",
+        source="task.data.sha256",
+        value=lambda r: r.data.sha256 if r.data else None,
+    ),
+    ReducedColumn(
+        "model",
+        meaning="network, with its options",
+        source="task.cell.model",
+        value=lambda r: str(r.task.cell.model),
+    ),
+    ReducedColumn(
+        "device",
+        meaning="device, with its options",
+        source="task.cell.device",
+        value=lambda r: str(r.task.cell.device),
+    ),
+    ReducedColumn(
         "device_label",
         meaning="hardware of the device: the processor's model, or the GPU's name, memory, capability and MIG profile",
         source="machine.processor, machine.accelerator",
+        value=lambda r: r.device_label,
     ),
-    Column(
+    ReducedColumn(
         "status",
         meaning="`ok`, `failed`, `timeout`, `skipped`, or `ok 2/3` if some repeats ended well",
         source="status",
+        value=lambda r: r.status,
     ),
-    Column("reason", meaning="why it did not end well", source="error, signal"),
-    Column("repeat", unit="count", meaning="number of the repeat, from 0", source="task.repeat"),
-    Column("repeats", unit="count", meaning="repeats that ended well, each a process of its own", source="status"),
-    Column(
+    ReducedColumn("reason", meaning="why it did not end well", source="error, signal", value=lambda r: r.reason),
+    ReducedColumn(
+        "repeat",
+        unit="count",
+        meaning="number of the repeat, from 0",
+        source="task.repeat",
+        value=lambda r: r.task.repeat,
+    ),
+    ReducedColumn(
+        "repeats",
+        unit="count",
+        meaning="repeats that ended well, each a process of its own",
+        source="status",
+        value=lambda r: len(r.ok) or None,
+    ),
+    ReducedColumn(
         "seed",
         unit="count",
         meaning="seed of this repeat; in a row of several repeats that of the first",
         source="task.seed",
+        value=lambda r: r.task.seed,
     ),
-    Column(
-        "budget", meaning="budget of the training: `60 s`, `1 epoch`, `500 steps or until 90 %`", source="task.settings"
+    ReducedColumn(
+        "budget",
+        meaning="budget of the training: `60 s`, `1 epoch`, `500 steps or until 90 %`",
+        source="task.settings",
+        value=lambda r: r.budget,
     ),
-    Column("batch_size", unit="count", meaning="images in a batch", source="task.settings"),
-    Column("threads", unit="count", meaning="threads of the computation", source="task.threads"),
-    Column("waiting", meaning="how threads wait for work: `brief`, `spin`, `passive`", source="task.waiting"),
-    Column("allocator", meaning="what happens to freed memory: `keep`, `system`", source="task.allocator"),
-    Column("host", meaning="name of the machine", source="machine.host"),
-    Column("cpu", meaning="processor's name, which different processors may share", source="machine.cpu"),
-    Column("cpu_model", meaning="processor's name, family, model and stepping", source="machine.processor"),
-    Column(
+    ReducedColumn(
+        "batch_size",
+        unit="count",
+        meaning="images in a batch",
+        source="task.settings",
+        value=lambda r: r.task.settings.get("batch_size"),
+    ),
+    ReducedColumn(
+        "threads",
+        unit="count",
+        meaning="threads of the computation",
+        source="task.threads",
+        value=lambda r: r.task.threads,
+    ),
+    ReducedColumn(
+        "waiting",
+        meaning="how threads wait for work: `brief`, `spin`, `passive`",
+        source="task.waiting",
+        value=lambda r: r.task.waiting,
+    ),
+    ReducedColumn(
+        "allocator",
+        meaning="what happens to freed memory: `keep`, `system`",
+        source="task.allocator",
+        value=lambda r: r.task.allocator,
+    ),
+    ReducedColumn("host", meaning="name of the machine", source="machine.host", value=lambda r: r.machine.host),
+    ReducedColumn(
+        "cpu",
+        meaning="processor's name, which different processors may share",
+        source="machine.cpu",
+        value=lambda r: r.machine.cpu,
+    ),
+    ReducedColumn(
+        "cpu_model",
+        meaning="processor's name, family, model and stepping",
+        source="machine.processor",
+        value=lambda r: r.machine.cpu_model,
+    ),
+    ReducedColumn(
         "instruction_sets",
         meaning="processor's vector and matrix instructions (x86), or all its features (ARM)",
         source="machine.processor.instruction_sets",
+        value=lambda r: r.machine.instruction_sets,
     ),
-    Column("torch", meaning="version of torch", source="machine.packages"),
-    Column("cnnperf", meaning="version of cnnperf", source="machine.packages"),
-    Column(
+    ReducedColumn(
+        "torch",
+        meaning="version of torch",
+        source="machine.packages",
+        value=lambda r: r.machine.packages.get("torch"),
+    ),
+    ReducedColumn(
+        "cnnperf",
+        meaning="version of cnnperf",
+        source="machine.packages",
+        value=lambda r: r.machine.packages.get("cnnperf"),
+    ),
+    ReducedColumn(
         "commit",
         meaning="git commit of cnnperf's checkout, `+` behind it if files were changed; empty if installed",
         source="machine.commit",
+        value=lambda r: r.machine.commit,
     ),
-    Column("python", meaning="version of Python", source="machine.python"),
+    ReducedColumn("python", meaning="version of Python", source="machine.python", value=lambda r: r.machine.python),
 )
 
-FACTS: Mapping[str, Column] = {column.name: column for column in _COLUMNS}
-"""By name."""
-
-
-def facts(*names: str, shown: int | None = None) -> tuple[Column, ...]:
-    """Return columns of these names; `shown` as in Column."""
-    return tuple(replace(FACTS[name], shown=shown) for name in names)
+FACTS: Mapping[str, ReducedColumn] = {column.name: column for column in _FACTS}
+"""What was run, on which images, where, with which software, and how it ended; by name."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnperf.record import Record, read_runs
 from cnnperf.stats import Interval
-from cnnperf.tables.columns import COLUMNS, FURTHER, ReducedColumn, once
 from cnnperf.tables.curves import trainings
-from cnnperf.tables.engines import ON_LEADERBOARD, best_engines, engine_table
-from cnnperf.tables.repeats import alike
-from cnnperf.tables.table import MARKED, Row, Table
+from cnnperf.tables.engine_row import BestEngine, EngineRow
+from cnnperf.tables.engines import best_engines, engine_table
+from cnnperf.tables.facts import ReducedColumn, row_of
+from cnnperf.tables.leaderboard_row import FURTHER, LeaderboardRow
+from cnnperf.tables.repeats import Repeats, alike
+from cnnperf.tables.table import MARKED, Table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -44,21 +47,31 @@ def rank(runs: str | Path | Iterable[str | Path]) -> DataFrame:
     return leaderboard(records, engine_table(records)).frame()
 
 
-def leaderboard(records: Mapping[str, Sequence[Record]], engines: Table | None = None) -> Table:
+def leaderboard(
+    records: Mapping[str, Sequence[Record]], engines: Table[EngineRow] | None = None
+) -> Table[LeaderboardRow]:
     """Rank the cells of runs within their groups; cells that did not end well come last, without a rank.
 
     A metric that every task measured once and that no column shows gets a column of its own behind the others.
     """
     records = trainings(records)
     measured = [r for of_run in records.values() for r in of_run]
-    columns = tuple(_as_measured(column, measured) for column in (*COLUMNS, *_further_columns(measured)))
-    rows: tuple[Row, ...] = tuple(
-        {c.name: c.value(repeats) for c in columns} for run, of_run in records.items() for repeats in alike(run, of_run)
+    own = [column for column in LeaderboardRow.columns() if isinstance(column, ReducedColumn)]
+    further = tuple(_further_columns(measured))
+    found = best_engines(engines.rows) if engines else {}
+    rows = tuple(
+        row_of(
+            LeaderboardRow,
+            repeats,
+            training=repeats.records[0].key,
+            further={column.name: column.value(repeats) for column in further},
+            best=found.get((run, repeats.records[0].key)),
+        )
+        for run, of_run in records.items()
+        for repeats in alike(run, of_run)
     )
-    if engines and engines.rows:
-        best = best_engines(engines)
-        rows = tuple(_with_best(row, best) for row in rows)
-    shown = (*columns, *(ON_LEADERBOARD if engines and engines.rows else ()))
+    columns = tuple(_as_measured(column, measured) for column in (*own, *further))
+    shown = (*columns, *(BestEngine.columns() if engines and engines.rows else ()))
     table = Table("leaderboard", shown, rows, GROUP)
     return replace(table, rows=tuple(row for group in table.groups() for row in _ranked(group.rows)))
 
@@ -82,11 +95,6 @@ def summary(records: Iterable[Record], elapsed_s: float | None = None) -> str:
     return f"{shares} of the tasks" if elapsed_s is None else shares
 
 
-def _with_best(row: Row, best: Mapping[tuple[str, str, str, str], Row]) -> Row:
-    found = best.get((row["run"], row["dataset"], row["model"], row["device"]), {})
-    return {**row, **{column.name: found.get(column.name) for column in ON_LEADERBOARD}}
-
-
 def _as_measured(column: ReducedColumn, records: Iterable[Record]) -> ReducedColumn:
     """Give a column the unit and the direction that its metric was measured with."""
     measured = (m for r in records for m in r.measurements if m.metric == column.metric)
@@ -95,7 +103,7 @@ def _as_measured(column: ReducedColumn, records: Iterable[Record]) -> ReducedCol
 
 
 def _further_columns(records: Iterable[Record]) -> Iterator[ReducedColumn]:
-    shown = {column.metric for column in COLUMNS}
+    shown = {column.metric for column in LeaderboardRow.columns() if isinstance(column, ReducedColumn)}
     single: dict[str, bool] = {}
     for r in records:
         for m in r.measurements:
@@ -103,32 +111,31 @@ def _further_columns(records: Iterable[Record]) -> Iterator[ReducedColumn]:
             single[m.metric] = single.get(m.metric, True) and is_single
     for metric, is_single in single.items():
         if is_single and metric not in shown:
-            yield once(metric, metric.replace(".", "_"), meaning=FURTHER.meaning)
+            name, value = metric.replace(".", "_"), partial(Repeats.once, metric=metric)
+            yield ReducedColumn(name, meaning=FURTHER.meaning, source=metric, metric=metric, value=value)
 
 
-def _ranked(group: Iterable[Row]) -> Iterator[Row]:
+def _ranked(group: Iterable[LeaderboardRow]) -> Iterator[LeaderboardRow]:
     """Rank rows by test accuracy, 1, 1, 3: all whose interval overlaps the leader's share its rank, the fastest first.
 
     A leader is the row of the highest accuracy among those that have no rank yet.
     """
-    rows = sorted(group, key=_highest("test_accuracy"))
+    rows = sorted(group, key=lambda row: _highest(row.test_accuracy))
     place = 1
-    while rows and rows[0]["test_accuracy"] is not None:
-        is_tied = _overlapping(rows[0])
-        tie = [row for row in rows if is_tied(row)]
-        rows = [row for row in rows if not is_tied(row)]
-        yield from ({**row, "rank": place} for row in sorted(tie, key=_highest("images_per_s")))
+    while rows and (leader := _accuracy(rows[0])):
+        is_tied = [(accuracy := _accuracy(row)) is not None and leader.overlaps(accuracy) for row in rows]
+        tie = [row for row, yes in zip(rows, is_tied, strict=True) if yes]
+        rows = [row for row, yes in zip(rows, is_tied, strict=True) if not yes]
+        yield from (replace(row, rank=place) for row in sorted(tie, key=lambda row: _highest(row.images_per_s)))
         place += len(tie)
     yield from rows
 
 
-def _highest(name: str) -> Callable[[Row], tuple[bool, float]]:
+def _highest(value: float | None) -> tuple[bool, float]:
     """Make a sorting key that puts the highest first and what is absent last."""
-    return lambda row: (row[name] is None, -(row[name] or 0))
+    return value is None, -(value or 0)
 
 
-def _overlapping(leader: Row) -> Callable[[Row], bool]:
-    def interval(row: Row) -> Interval:
-        return Interval(row["test_accuracy_low"], row["test_accuracy_high"])
-
-    return lambda row: row["test_accuracy"] is not None and interval(leader).overlaps(interval(row))
+def _accuracy(row: LeaderboardRow) -> Interval | None:
+    low, high = row.test_accuracy_low, row.test_accuracy_high
+    return None if low is None or high is None else Interval(low, high)

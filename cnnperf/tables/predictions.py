@@ -10,52 +10,74 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cnnperf.record import Record
-from cnnperf.tables.facts import facts
-from cnnperf.tables.runs import of_task
-from cnnperf.tables.table import Column, Row, Table
+from cnnperf.tables.facts import fact, row_of
+from cnnperf.tables.repeats import Repeats
+from cnnperf.tables.table import Row, Table, column, row_type
 
-_TASK = facts("run", "dataset", "data", "model", "device", "repeat")
+LABEL = ("true class", "name of the true class")
+PREDICTION = ("class that the network gave", "name of that class")
+"""What number and name of a class say of an image."""
 
 
-def _of_image(source: str) -> tuple[Column, ...]:
-    return (
-        Column("label", unit="count", meaning="true class", source=source),
-        Column("label_name", meaning="name of the true class", source=source),
-        Column("prediction", unit="count", meaning="class that the network gave", source=source),
-        Column("prediction_name", meaning="name of that class", source=source),
+@row_type
+class ConfusionRow(Row):
+    """A pair of classes in a test: the true one and the one that the network gave."""
+
+    run: str = fact()
+    dataset: str = fact()
+    data: str | None = fact()
+    model: str = fact()
+    device: str = fact()
+    repeat: int = fact()
+    label: int = column(unit="count", meaning=LABEL[0], source="train.confusion")
+    label_name: str | None = column(meaning=LABEL[1], source="train.confusion")
+    prediction: int = column(unit="count", meaning=PREDICTION[0], source="train.confusion")
+    prediction_name: str | None = column(meaning=PREDICTION[1], source="train.confusion")
+    images: int = column(unit="count", meaning="test images of this pair of classes", source="train.confusion")
+    task: str = fact()
+
+
+@row_type
+class ExampleRow(Row):
+    """A test image and its prediction."""
+
+    run: str = fact()
+    dataset: str = fact()
+    data: str | None = fact()
+    model: str = fact()
+    device: str = fact()
+    repeat: int = fact()
+    artifact: str = column(meaning="file of the images, a path in the run folder", source="artifacts")
+    position: int = column(unit="count", meaning="place of the image in that file, from 0", source="artifacts")
+    label: int = column(unit="count", meaning=LABEL[0], source="artifacts")
+    label_name: str | None = column(meaning=LABEL[1], source="artifacts")
+    prediction: int = column(unit="count", meaning=PREDICTION[0], source="artifacts")
+    prediction_name: str | None = column(meaning=PREDICTION[1], source="artifacts")
+    probability: float = column(
+        unit="fraction", meaning="probability that the network gave that class", source="artifacts"
     )
+    task: str = fact()
 
-
-CONFUSION = (
-    *_TASK,
-    *_of_image("train.confusion"),
-    Column("images", unit="count", meaning="test images of this pair of classes", source="train.confusion"),
-    *facts("task"),
-)
-
-EXAMPLES = (
-    *_TASK,
-    Column("artifact", meaning="file of the images, a path in the run folder", source="artifacts"),
-    Column("position", unit="count", meaning="place of the image in that file, from 0", source="artifacts"),
-    *_of_image("artifacts"),
-    Column("probability", unit="fraction", meaning="probability that the network gave that class", source="artifacts"),
-    *facts("task"),
-)
 
 Arrays = Mapping[str, Any]
 
 
-def sight_tables(records: Mapping[str, Sequence[Record]], folders: Mapping[str, Path]) -> tuple[Table, Table]:
+def sight_tables(
+    records: Mapping[str, Sequence[Record]], folders: Mapping[str, Path]
+) -> tuple[Table[ConfusionRow], Table[ExampleRow]]:
     """Lay out every test's confusion matrix, a row a pair of classes, and the test images that the trainings left."""
-    confusion: list[Row] = []
-    examples: list[Row] = []
+    confusion: list[ConfusionRow] = []
+    examples: list[ExampleRow] = []
     for run, of_run in records.items():
         for r in of_run:
             if r.task.stage == "train":
                 arrays = _arrays(r, folders[run])
-                confusion += _confusion(run, r, arrays)
-                examples += _examples(run, r, arrays)
-    return Table("confusion", CONFUSION, tuple(confusion)), Table("examples", EXAMPLES, tuple(examples))
+                confusion += _confusion(Repeats(run, (r,)), arrays)
+                examples += _examples(Repeats(run, (r,)), arrays)
+    return (
+        Table("confusion", ConfusionRow.columns(), tuple(confusion)),
+        Table("examples", ExampleRow.columns(), tuple(examples)),
+    )
 
 
 def _arrays(record: Record, folder: Path) -> Arrays:
@@ -70,22 +92,26 @@ def _arrays(record: Record, folder: Path) -> Arrays:
         return {}
 
 
-def _confusion(run: str, record: Record, arrays: Arrays) -> Iterator[Row]:
-    for m in record.find("train.confusion"):
+def _confusion(repeats: Repeats, arrays: Arrays) -> Iterator[ConfusionRow]:
+    for m in repeats.records[0].find("train.confusion"):
         number = int(m.tags["num_classes"])
         for pair, count in enumerate(m.values):
             label, prediction = divmod(pair, number)
-            row = of_task(run, record) | _named(arrays, label=label, prediction=prediction) | {"images": int(count)}
-            yield {column.name: row[column.name] for column in CONFUSION}
+            named = _named(arrays, label=label, prediction=prediction)
+            yield row_of(ConfusionRow, repeats, **named, images=int(count))
 
 
-def _examples(run: str, record: Record, arrays: Arrays) -> Iterator[Row]:
+def _examples(repeats: Repeats, arrays: Arrays) -> Iterator[ExampleRow]:
     for position in range(len(arrays.get("label", ()))):
         label, prediction = (int(arrays[name][position]) for name in ("label", "prediction"))
-        row = of_task(run, record) | _named(arrays, label=label, prediction=prediction)
-        row |= {"artifact": record.artifacts["examples"].path, "position": position}
-        row |= {"probability": float(arrays["probability"][position])}
-        yield {column.name: row[column.name] for column in EXAMPLES}
+        yield row_of(
+            ExampleRow,
+            repeats,
+            artifact=repeats.records[0].artifacts["examples"].path,
+            position=position,
+            **_named(arrays, label=label, prediction=prediction),
+            probability=float(arrays["probability"][position]),
+        )
 
 
 def _named(arrays: Arrays, **classes: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
@@ -16,6 +16,16 @@ from cnnperf.units import one_line
 
 BETWEEN_REPEATS = ("repeat", "seed", "timeout_s")
 """The fields of a task in which the repeats of one row may differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rivals:
+    """What tasks of one run have in common that differ in the engine alone."""
+
+    settings: str
+    """All that decides about a task but its repeat, its engine and what it reads, as JSON."""
+    training: str | None
+    """Key of the training whose weights it reads; None if the run trained none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +162,9 @@ def alike(run: str, records: Iterable[Record]) -> Iterator[Repeats]:
         groups.setdefault(r.task.model_dump_json(exclude=set(BETWEEN_REPEATS)), []).append(r)
     for members in groups.values():
         yield Repeats(run, tuple(sorted(members, key=lambda r: r.task.repeat)))
+
+
+def rivals(task: Task, trainings: Collection[str]) -> Rivals:
+    """Return what a task's rivals have in common; `trainings` are the keys of the run's trainings."""
+    settings = task.model_dump_json(exclude={*BETWEEN_REPEATS, "variant", "needs"})
+    return Rivals(settings, next((key for key in task.needs if key in trainings), None))

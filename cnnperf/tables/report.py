@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cnnperf.record import Record, read, run_folders
 from cnnperf.tables.curves import training_curves
@@ -15,7 +16,7 @@ from cnnperf.tables.predictions import sight_tables
 from cnnperf.tables.profiles import NOTES as PROFILE_NOTES
 from cnnperf.tables.profiles import profile_table
 from cnnperf.tables.runs import run_table, task_table
-from cnnperf.tables.table import Report
+from cnnperf.tables.table import Report, Table
 from cnnperf.tables.verdicts import verdict_table
 
 
@@ -39,7 +40,7 @@ def report_of_records(
 ) -> Report:
     """Make the report of records by run, with the folder of each. Raises UsageError for a column that is not there."""
     profiled, engines, layers = profile_table(records), engine_table(records), layer_table(records)
-    board, tables, notes = leaderboard(records, engines), [], list[str]()
+    board, tables, notes = leaderboard(records, engines), list[Table[Any]](), list[str]()
     if board.rows or not (profiled.rows or engines.rows):
         tables, notes = [board, training_curves(records)], [*NOTES]
     if profiled.rows:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, dataclass_transform
 
 from cnnperf import registry
 from cnnperf.errors import UsageError
@@ -27,9 +28,6 @@ MARKED = (
     "and only rows of one run are compared by it."
 )
 """What a mark means, in the notes of every table that has marks."""
-
-Row = Mapping[str, Any]
-"""A Value for each column's name, in SI units; None for what was not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +61,83 @@ class Column:
     """The metrics or fields of the record that its values are computed from."""
 
 
+T = TypeVar("T")
+
+COLUMN = "column"
+"""Under this name the metadata of a row's field has the maker of its column, which is given the field's name."""
+
+
+def declared(make: Callable[[str], Column], **given: Any) -> Any:
+    """Declare a field of a row to be the column that is made of its name. given: as to `dataclasses.field`."""
+    return field(metadata={COLUMN: make}, **given)
+
+
+def column(title: str = "", *, default: Any = ..., **described: Any) -> Any:
+    """Declare a column: a field of a row. described: fields of Column, but for the name, which is the field's."""
+    make = cast("Callable[[str], Column]", partial(Column, title=title, **described))
+    return declared(make, **({} if default is ... else {"default": default}))
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(column, field))
+def row_type(kind: type[T]) -> type[T]:
+    """Make a class the type of a table's rows: a frozen dataclass with slots."""
+    return dataclass(frozen=True, slots=True, kw_only=True)(kind)
+
+
+class Row:
+    """One row, in SI units: a field that `column` declares is a column; None is what was not measured.
+
+    Further fields say what no column says: what rows have in common that are compared, where they are from.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def columns(cls) -> tuple[Column, ...]:
+        """Return the columns, in order."""
+        return tuple(_columns(cast("Hashable", cls)).values())
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of a column, for what goes through columns by their names. Raises KeyError for no column."""
+        if name not in _columns(cast("Hashable", type(self))):
+            raise KeyError(name)
+        return getattr(self, name)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it may be marked as the best."""
+        return True
+
+    @property
+    def row_label(self) -> str:
+        """What tells it from the other rows of its group."""
+        return ""
+
+
+R = TypeVar("R", bound=Row)
+K = TypeVar("K")
+
+
+def grouped(rows: Iterable[R], key: Callable[[R], K]) -> dict[K, list[R]]:
+    """Return rows by a key, in the order in which each first appears."""
+    groups: dict[K, list[R]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+@cache
+def _columns(kind: Hashable) -> Mapping[str, Column]:
+    return {f.name: f.metadata[COLUMN](f.name) for f in fields(cast("Any", kind)) if COLUMN in f.metadata}
+
+
 @dataclass(frozen=True, slots=True)
-class Table:
+class Table(Generic[R]):
     """Rows, and the columns that every one of them has."""
 
     name: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[R, ...]
     group: tuple[str, ...] = ()
     """The columns in which rows must agree to be compared with each other; empty if no rows are compared."""
     notes: tuple[str, ...] = ()
@@ -79,11 +147,12 @@ class Table:
         """Return the rows as a DataFrame with nullable types; whole numbers are integers only where they count."""
         import pandas as pd
 
-        frame = pd.DataFrame(list(self.rows), columns=[column.name for column in self.columns])
+        names = [column.name for column in self.columns]
+        frame = pd.DataFrame([[row[name] for name in names] for row in self.rows], columns=names)
         continuous = [column.name for column in self.columns if column.unit not in (None, "count", "bytes")]
         return frame.convert_dtypes().astype(dict.fromkeys(continuous, "Float64"))
 
-    def sorted_by(self, name: str) -> Table:
+    def sorted_by(self, name: str) -> Table[R]:
         """Return the table with the best of one column first and what lacks it last.
 
         Raises UsageError for a column that is not there.
@@ -95,11 +164,9 @@ class Table:
         present.sort(key=lambda row: row[name], reverse=columns[name].better == "higher")
         return replace(self, rows=(*present, *(row for row in self.rows if row[name] is None)))
 
-    def groups(self) -> tuple[Table, ...]:
+    def groups(self) -> tuple[Table[R], ...]:
         """Divide the rows into the groups that are compared, in the order in which each first appears."""
-        groups: dict[tuple[Value, ...], list[Row]] = {}
-        for row in self.rows:
-            groups.setdefault(tuple(row[name] for name in self.group), []).append(row)
+        groups = grouped(self.rows, lambda row: tuple(row[name] for name in self.group))
         return tuple(replace(self, rows=tuple(rows)) for rows in groups.values())
 
 
@@ -107,15 +174,15 @@ class Table:
 class Report:
     """A report as every format takes it: the tables, and notes on what their numbers mean."""
 
-    tables: tuple[Table, ...]
+    tables: tuple[Table[Any], ...]
     notes: tuple[str, ...] = ()
     folders: Mapping[str, Path] = field(default_factory=dict)
     """The run folder of each run, which holds the artifacts that the tables name."""
 
-    def table(self, name: str) -> Table | None:
+    def table(self, name: str) -> Table[Any] | None:
         """Return the table of this name if there are rows in it."""
         return next((table for table in self.tables if table.name == name and table.rows), None)
 
-    def groups(self) -> tuple[Table, ...]:
+    def groups(self) -> tuple[Table[Any], ...]:
         """Return what people read: the groups of the tables whose rows are compared."""
         return tuple(group for table in self.tables if table.group for group in table.groups())

@@ -8,60 +8,62 @@ from pathlib import Path
 from cnnperf.errors import UsageError
 from cnnperf.record import Record
 from cnnperf.regression.check import compare_records
-from cnnperf.tables.table import Column, Table
+from cnnperf.tables.table import Row, Table, column, row_type
 
-COLUMNS = (
-    Column("cell", shown=0, meaning="dataset/model/device", source="task.cell"),
-    Column(
-        "metric",
+
+@row_type
+class VerdictRow(Row):
+    """What `cnnperf check` says of one metric."""
+
+    cell: str = column(shown=0, meaning="dataset/model/device", source="task.cell")
+    metric: str = column(
         shown=0,
         meaning="metric with its tags, `infer.latency[engine=torch]`; or a stage, if all of it is meant",
         source="measurements",
-    ),
-    Column(
-        "outcome",
+    )
+    outcome: str = column(
         "verdict",
         shown=0,
         meaning="`better`, `same`, `worse`, `inconclusive`, `missing`, `error`, `indicative` (a time: "
         "two runs decide nothing)",
         source="measurements",
-    ),
-    Column("unit", meaning="unit of the metric", source="measurements"),
-    Column(
-        "baseline", unit="1", shown=0, meaning="value of the first run, in the unit of the row", source="measurements"
-    ),
-    Column(
-        "candidate", unit="1", shown=0, meaning="value of the second run, in the unit of the row", source="measurements"
-    ),
-    Column(
-        "change",
+    )
+    unit: str | None = column(meaning="unit of the metric", source="measurements")
+    baseline: float | None = column(
+        unit="1", shown=0, meaning="value of the first run, in the unit of the row", source="measurements"
+    )
+    candidate: float | None = column(
+        unit="1", shown=0, meaning="value of the second run, in the unit of the row", source="measurements"
+    )
+    change: float | None = column(
         unit="1",
         shown=0,
         meaning="of a fraction candidate less baseline, of anything else candidate / baseline less 1",
         source="measurements",
         interval=("low", "high"),
-    ),
-    Column("low", unit="1", meaning="least change that is not excluded", source="measurements"),
-    Column("high", unit="1", meaning="greatest change that is not excluded", source="measurements"),
-    Column(
-        "p", unit="1", meaning="one-sided p of a change in this direction; empty if not tested", source="measurements"
-    ),
-    Column("p_holm", unit="1", meaning="the same, adjusted for all that was tested (Holm)", source="measurements"),
-    Column("n", unit="count", shown=0, meaning="repeats of the side that has fewer", source="measurements"),
-    Column("remark", shown=0, meaning="why, and what would decide it", source="measurements"),
-)
+    )
+    low: float | None = column(unit="1", meaning="least change that is not excluded", source="measurements")
+    high: float | None = column(unit="1", meaning="greatest change that is not excluded", source="measurements")
+    p: float | None = column(
+        unit="1", meaning="one-sided p of a change in this direction; empty if not tested", source="measurements"
+    )
+    p_holm: float | None = column(
+        unit="1", meaning="the same, adjusted for all that was tested (Holm)", source="measurements"
+    )
+    n: int | None = column(unit="count", shown=0, meaning="repeats of the side that has fewer", source="measurements")
+    remark: str = column(shown=0, meaning="why, and what would decide it", source="measurements")
 
 
-def verdict_table(records: Mapping[str, Sequence[Record]], folders: Mapping[str, Path]) -> Table | None:
+def verdict_table(records: Mapping[str, Sequence[Record]], folders: Mapping[str, Path]) -> Table[VerdictRow] | None:
     """Compare the second of two runs with the first; None unless there are two that share a cell and stage."""
     work = [{(r.task.cell.id, r.task.stage) for r in of_run} for of_run in records.values()]
     if len(work) != 2 or not work[0] & work[1]:
         return None
-    baseline, candidate = folders
+    columns, (baseline, candidate) = VerdictRow.columns(), folders
     sides = f"baseline: {baseline}; candidate: {candidate}."
     try:
         comparison = compare_records(records[baseline], records[candidate])
     except UsageError as error:
-        return Table("verdicts", COLUMNS, (), notes=(sides, f"Not compared: {error}"))
-    rows = tuple({column.name: getattr(v, column.name) for column in COLUMNS} for v in comparison.verdicts)
-    return Table("verdicts", COLUMNS, rows, notes=(sides, comparison.summary, *comparison.notes))
+        return Table("verdicts", columns, (), notes=(sides, f"Not compared: {error}"))
+    rows = tuple(VerdictRow(**{c.name: getattr(v, c.name) for c in columns}) for v in comparison.verdicts)
+    return Table("verdicts", columns, rows, notes=(sides, comparison.summary, *comparison.notes))

@@ -1,0 +1,389 @@
+"""A row of the table of engines, and what the leaderboard says of the best engine of a cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnnperf.tables.facts import fact
+from cnnperf.tables.repeats import Rivals
+from cnnperf.tables.table import LEAST_REPEATS, Row, column, row_type
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a row's speed-up stands on, and what it is compared with."""
+
+    rivals: Rivals
+    baseline: str
+    """Engine that a speed-up is over."""
+    ratios: tuple[float, ...]
+    """Of each pair of processes: the baseline's time over the engine's."""
+    samples: tuple[tuple[tuple[float, ...], ...], ...]
+    """The same of each sample, by repeat and pair."""
+
+
+@row_type
+class EngineRow(Row):
+    """An engine of a cell at one batch size."""
+
+    dataset: str = fact()
+    data: str | None = fact()
+    data_fallback: str | None = fact()
+    data_sha256: str | None = fact()
+    device: str = fact()
+    device_label: str | None = fact()
+    host: str = fact()
+    cpu: str = fact()
+    cpu_model: str | None = fact()
+    instruction_sets: str | None = fact()
+    model: str = fact(shown=0)
+    threads: int = fact()
+    engine: str = column(shown=0, meaning="engine, with its options", source="task.variant")
+    batch_size: int | None = column(
+        "batch", unit="count", shown=0, meaning="images in a call", source="(tag batch_size)"
+    )
+    scenario: str | None = column(
+        default=None,
+        shown=2,
+        meaning="`single_stream` (batch 1, if p90 is known), `offline` (the batch size with the most images per second "
+        "in all), as MLPerf defines them without its least durations",
+        source="infer.latency",
+    )
+    status: str = fact(shown=1)
+    reason: str | None = fact()
+    repeats: int | None = column(
+        unit="count",
+        meaning="repeats with a latency at this batch size, each a process of its own",
+        source="infer.latency",
+    )
+    latency_s: float | None = column(
+        "latency",
+        unit="s",
+        shown=0,
+        meaning="time of a call: median over calls, then over repeats",
+        source="infer.latency",
+    )
+    latency_q25_s: float | None = column(
+        unit="s", meaning="lower quartile of all calls of all repeats", source="infer.latency"
+    )
+    latency_q75_s: float | None = column(
+        unit="s", meaning="upper quartile of all calls of all repeats", source="infer.latency"
+    )
+    latency_min_s: float | None = column(
+        unit="s", meaning="lowest repeat's median; empty with one repeat", source="infer.latency"
+    )
+    latency_max_s: float | None = column(
+        unit="s", meaning="highest repeat's median; empty with one repeat", source="infer.latency"
+    )
+    latency_p50_s: float | None = column(
+        unit="s",
+        meaning="50th percentile of calls, median over repeats; empty where the calls do not support it",
+        source="infer.latency",
+    )
+    latency_p90_s: float | None = column(
+        "p90", unit="s", shown=3, meaning="90th percentile, likewise", source="infer.latency"
+    )
+    latency_p99_s: float | None = column(
+        "p99", unit="s", shown=3, meaning="99th percentile, likewise", source="infer.latency"
+    )
+    images_per_s: float | None = column(
+        "images/s",
+        unit="images/s",
+        better="higher",
+        shown=1,
+        meaning="batch size over `latency_s`",
+        source="infer.latency",
+        spread=("images_per_s_min", "images_per_s_max"),
+        least_repeats=LEAST_REPEATS,
+        within=("run",),
+    )
+    images_per_s_min: float | None = column(
+        unit="images/s", meaning="batch size over `latency_max_s`", source="infer.latency"
+    )
+    images_per_s_max: float | None = column(
+        unit="images/s", meaning="batch size over `latency_min_s`", source="infer.latency"
+    )
+    total_images_per_s: float | None = column(
+        "images/s in all",
+        unit="images/s",
+        shown=4,
+        meaning="images of all timed calls over the seconds of all timed calls",
+        source="infer.latency",
+    )
+    speedup: float | None = column(
+        "speed-up",
+        default=None,
+        unit="1",
+        better="higher",
+        shown=0,
+        meaning="time of torch (of plain ONNX Runtime for an ONNX file) over the engine's; `speedup_pairing` says how "
+        "it was measured",
+        source="infer.speedup, infer.latency",
+        interval=("speedup_low", "speedup_high"),
+        spread=("speedup_low", "speedup_high"),
+        doubts="speedup_flags",
+    )
+    speedup_low: float | None = column(
+        default=None,
+        unit="1",
+        meaning="lower end of its exact 95 % interval over pairs of processes; empty below six pairs",
+        source="infer.speedup",
+    )
+    speedup_high: float | None = column(
+        default=None, unit="1", meaning="upper end of that interval", source="infer.speedup"
+    )
+    speedup_pairs: int | None = column(
+        "pairs", default=None, unit="count", meaning="pairs of processes that took turns", source="infer.speedup"
+    )
+    speedup_pairing: str | None = column(
+        "pairing",
+        default=None,
+        shown=2,
+        meaning="`paired`: six pairs or more; `few pairs`: one to five; `separate`: ratio of latencies of processes "
+        "that never ran together",
+        source="infer.speedup",
+    )
+    speedup_flags: str | None = column(
+        default=None,
+        meaning="why a paired speed-up is not to be relied on: `bimodal`, `disagrees with separate latencies`",
+        source="infer.pair_seconds, infer.latency",
+    )
+    best: str | None = column(
+        default=None,
+        shown=1,
+        meaning="`yes` if its paired interval lies above what every other engine of the network and batch may reach",
+        source="infer.speedup",
+    )
+    parity: str | None = column(
+        shown=0,
+        meaning="whether it computes what torch computes: `ok`, `failed`, `undecided`",
+        source="infer.parity, infer.right_in_torch_only",
+    )
+    error_to_float64: float | None = column(
+        unit="1",
+        meaning="largest distance of a logit from torch's in float64, over the largest of those; worst of the batch "
+        "sizes and repeats, as are the next two",
+        source="infer.error_to_float64",
+    )
+    torch_error_to_float64: float | None = column(
+        unit="1", meaning="the same of torch in float32", source="infer.torch_error_to_float64"
+    )
+    max_difference: float | None = column(
+        unit="1",
+        meaning="largest distance of a logit from torch's in float32, in units of the logits",
+        source="infer.max_difference",
+    )
+    top1_agreement: float | None = column(
+        "agreement",
+        unit="fraction",
+        shown=3,
+        meaning="share of test images given the class that torch gives",
+        source="infer.top1_agreement",
+    )
+    test_accuracy: float | None = column(
+        "test accuracy",
+        unit="fraction",
+        better="higher",
+        shown=2,
+        meaning="share of test images classified correctly by the engine, median over repeats",
+        source="infer.test_accuracy",
+        interval=("test_accuracy_low", "test_accuracy_high"),
+        spread=("test_accuracy_low", "test_accuracy_high"),
+    )
+    test_accuracy_low: float | None = column(
+        unit="fraction", meaning="lower end of its 95 % binomial (Wilson) interval", source="infer.test_accuracy"
+    )
+    test_accuracy_high: float | None = column(
+        unit="fraction", meaning="upper end of that interval", source="infer.test_accuracy"
+    )
+    accuracy_drop: float | None = column(
+        "accuracy drop",
+        default=None,
+        unit="1",
+        shown=2,
+        meaning="torch's accuracy on the same images less the engine's, of the repeat whose interval ends highest; "
+        "below 0: the engine's is higher",
+        source="infer.accuracy_drop",
+        interval=("accuracy_drop_low", "accuracy_drop_high"),
+    )
+    test_images: int | None = column(unit="count", meaning="test images classified", source="(remark n)")
+    mapped_share: float | None = column(
+        unit="1",
+        meaning="share of the kernels' time that is known to be some layer's; lowest of the repeats",
+        source="infer.mapped_share",
+    )
+    layers_share: float | None = column(
+        "layers ÷ latency",
+        default=None,
+        unit="fraction",
+        shown=5,
+        meaning="sum of the layers' medians over `latency_s`, at the batch size at which layers were timed",
+        source="infer.node_time, infer.latency",
+        doubts="layers_flag",
+    )
+    layers_flag: str | None = column(
+        default=None,
+        meaning="that this share differs from 1 by more than 15 %",
+        source="infer.node_time, infer.latency",
+    )
+    file_bytes: int | None = column(
+        "size", unit="bytes", shown=3, meaning="size of the file that the engine loads", source="infer.file_bytes"
+    )
+    load_s: float | None = column(
+        unit="s",
+        meaning="seconds to load the network once the engine's packages are imported, quantisation and calibration "
+        "included",
+        source="infer.load_seconds",
+    )
+    first_run_s: float | None = column(unit="s", meaning="seconds of the first call", source="infer.first_run_seconds")
+    peak_bytes: int | None = column(
+        "peak memory",
+        unit="bytes",
+        shown=4,
+        meaning="peak memory of the process (CPU), or of torch's allocator (CUDA)",
+        source="infer.peak_bytes",
+    )
+    interop_threads: int | None = column(
+        unit="count", meaning="threads that run operators beside each other", source="(remark interop_threads)"
+    )
+    waiting: str | None = column(
+        meaning="how the engine's threads wait, as the engine has it", source="(remark waiting)"
+    )
+    allocator: str | None = fact()
+    input: str | None = column(
+        meaning="where the input lies during a call: `host`, `bound on the device`", source="(remark input)"
+    )
+    provider: str | None = column(meaning="execution provider of ONNX Runtime", source="(remark provider)")
+    pareto: str | None = column(
+        default=None,
+        shown=2,
+        meaning="`no` if another engine of the network and batch is proved faster or more accurate and proved worse in "
+        "neither, else `yes`; empty without a paired speed-up or without rivals",
+        source="infer.speedup, infer.test_accuracy",
+    )
+    budget: str | None = fact()
+    run: str = fact()
+    relative_difference: float | None = column(
+        unit="1",
+        meaning="`max_difference` over the largest of torch's logits in float64",
+        source="infer.relative_difference",
+    )
+    max_error_to_float64: float | None = column(
+        unit="1", meaning="`error_to_float64` in units of the logits", source="infer.max_error_to_float64"
+    )
+    accuracy_drop_low: float | None = column(
+        default=None,
+        unit="1",
+        meaning="lower end of the drop's paired 95 % interval (Tango), of the repeat with the highest upper end",
+        source="infer.right_in_torch_only, infer.right_in_engine_only",
+    )
+    accuracy_drop_high: float | None = column(
+        default=None,
+        unit="1",
+        meaning="upper end of that interval",
+        source="infer.right_in_torch_only, infer.right_in_engine_only",
+    )
+    right_in_torch_only: int | None = column(
+        default=None,
+        unit="count",
+        meaning="test images that torch alone classifies correctly, in that repeat",
+        source="infer.right_in_torch_only",
+    )
+    right_in_engine_only: int | None = column(
+        default=None,
+        unit="count",
+        meaning="test images that the engine alone classifies correctly, in that repeat",
+        source="infer.right_in_engine_only",
+    )
+    images_to_decide: int | None = column(
+        default=None,
+        unit="count",
+        meaning="test images that would decide an undecided parity, about",
+        source="infer.right_in_torch_only, infer.right_in_engine_only",
+    )
+    class_disagreements: int | None = column(
+        default=None,
+        unit="count",
+        meaning="test images of another class than torch's although torch's two logits are no tie; most of the "
+        "repeats; empty for an 8-bit engine",
+        source="infer.class_disagreements",
+    )
+    layer_error_to_float64: float | None = column(
+        unit="1",
+        meaning="largest distance of a value between images and logits from the exported network's in float64, over "
+        "the largest of that value",
+        source="infer.layer_error_to_float64",
+    )
+
+    evidence: Evidence
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it may be ranked: what was asked for ran to its end, and computes the same."""
+        return self.parity == "ok" and self.status == "ok"
+
+    @property
+    def row_label(self) -> str:
+        """What tells it from the other rows of its group."""
+        return f"{self.model} {self.engine}" + (f" batch {self.batch_size}" if self.batch_size else "")
+
+
+@row_type
+class BestEngine(Row):
+    """What the leaderboard says of the best engine of a cell.
+
+    All is at the smallest batch size at which it is best, but for its throughput, which is that at the batch size of
+    its offline scenario.
+    """
+
+    best_engine: str = column(
+        "best engine",
+        shown=3,
+        meaning="engine that is `best` in engines.csv, at the smallest batch size at which one is",
+        source="infer.speedup",
+    )
+    best_engine_batch_size: int | None = column(
+        "at batch",
+        unit="count",
+        shown=4,
+        meaning="that batch size, at which the other `best_engine_…` are, but for those of its offline scenario",
+        source="infer.speedup",
+    )
+    best_engine_latency_s: float | None = column(
+        "its latency", unit="s", better="lower", shown=4, meaning="its `latency_s`", source="infer.latency"
+    )
+    best_engine_images_per_s: float | None = column(
+        "its images/s",
+        unit="images/s",
+        better="higher",
+        shown=5,
+        meaning="its `images_per_s` at the batch size of its offline scenario",
+        source="infer.latency",
+    )
+    best_engine_offline_batch_size: int | None = column(
+        unit="count", meaning="batch size of its offline scenario", source="infer.latency"
+    )
+    best_engine_speedup: float | None = column(
+        "its speed-up",
+        unit="1",
+        better="higher",
+        shown=4,
+        meaning="its `speedup`",
+        source="infer.speedup",
+        interval=("best_engine_speedup_low", "best_engine_speedup_high"),
+        spread=("best_engine_speedup_low", "best_engine_speedup_high"),
+    )
+    best_engine_speedup_low: float | None = column(unit="1", meaning="its `speedup_low`", source="infer.speedup")
+    best_engine_speedup_high: float | None = column(unit="1", meaning="its `speedup_high`", source="infer.speedup")
+    best_engine_parity: str | None = column(
+        "its parity",
+        shown=6,
+        meaning="its `parity`, which is `ok` in what can be best",
+        source="infer.parity, infer.right_in_torch_only",
+    )
+    best_engine_accuracy_drop: float | None = column(
+        "its accuracy drop", unit="1", shown=6, meaning="its `accuracy_drop`", source="infer.accuracy_drop"
+    )
+    best_engine_file_bytes: int | None = column(
+        "its size", unit="bytes", shown=6, meaning="its `file_bytes`", source="infer.file_bytes"
+    )

@@ -1,0 +1,259 @@
+"""A row of layers.csv: what is known of one layer, forward and backward."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from cnnperf.tables.facts import ReducedColumn, fact
+from cnnperf.tables.table import Row, column, row_type
+
+DIRECTIONS = ("forward", "backward")
+BYTES = {
+    "parameter": "bytes of the layer's parameters",
+    "gradient": "bytes of their gradients after a step",
+    "optimizer_state": "bytes of the optimizer's state for them",
+    "output": "bytes of the layer's outputs",
+    "saved": "bytes that autograd keeps for backward: each storage once, without parameters and buffers",
+}
+"""Of a layer, and what each column says."""
+PROBES = "profile.probe_flops_per_s, profile.probe_bytes_per_s"
+"""Sources of all that is held to the roofline."""
+
+
+def _work(direction: str) -> str:
+    return f"profile.{direction}_macs, profile.{direction}_moved_bytes"
+
+
+def _macs(direction: str) -> Any:
+    return column(
+        default=None,
+        unit="count",
+        better="lower",
+        meaning=f"multiply-accumulates of the {direction} pass, by torch's formulas; empty without a formula",
+        source=f"profile.{direction}_macs",
+    )
+
+
+def _flops(direction: str) -> Any:
+    return column(
+        default=None,
+        unit="count",
+        better="lower",
+        meaning=f"2 × `{direction}_macs`",
+        source=f"profile.{direction}_macs",
+    )
+
+
+def _moved_bytes(direction: str) -> Any:
+    return column(
+        default=None,
+        unit="bytes",
+        better="lower",
+        meaning=f"operands read and results written by the {direction} pass, operator by operator",
+        source=f"profile.{direction}_moved_bytes",
+    )
+
+
+def _uncounted(direction: str) -> Any:
+    return column(
+        default=None, meaning=f"operators of the {direction} pass that have no formula", source="(remark uncounted)"
+    )
+
+
+def _flops_per_byte(direction: str) -> Any:
+    return column(
+        default=None,
+        unit="1",
+        meaning=f"`{direction}_flops` over `{direction}_moved_bytes`",
+        source=f"profile.{direction}_macs, profile.{direction}_moved_bytes",
+    )
+
+
+def _flops_per_s(direction: str) -> Any:
+    return column(
+        default=None,
+        unit="FLOP/s",
+        better="higher",
+        meaning=f"`{direction}_flops` over `{direction}_s`",
+        source=f"profile.{direction}_macs, profile.{direction}_seconds",
+    )
+
+
+def _bytes_per_s(direction: str) -> Any:
+    return column(
+        default=None,
+        unit="bytes/s",
+        better="higher",
+        meaning=f"`{direction}_moved_bytes` over `{direction}_s`",
+        source=f"profile.{direction}_moved_bytes, profile.{direction}_seconds",
+    )
+
+
+def _share(direction: str) -> Any:
+    return column(
+        default=None,
+        unit="fraction",
+        better="higher",
+        meaning=f"the {direction} pass's share of the speed that the machine's measured roofline allows; above 1 a "
+        "probe is missing",
+        source=f"{_work(direction)}, profile.{direction}_seconds, {PROBES}",
+    )
+
+
+def _bound(direction: str) -> Any:
+    return column(
+        default=None,
+        meaning=f"`compute-bound` or `memory-bound`: on which side of the roofline's edge the {direction} pass lies",
+        source=f"{_work(direction)}, {PROBES}",
+    )
+
+
+def _missing_probe(direction: str) -> Any:
+    return column(
+        default=None,
+        meaning=f"probe that would explain a `{direction}_share` above 1.05",
+        source=f"{_work(direction)}, profile.{direction}_seconds, {PROBES}",
+    )
+
+
+def _held(kind: str) -> Any:
+    return column(default=None, unit="bytes", better="lower", meaning=BYTES[kind], source=f"profile.{kind}_bytes")
+
+
+@row_type
+class LayerRow(Row):
+    """A layer of a profile, or a group of layers that an engine runs as one."""
+
+    dataset: str = fact()
+    data: str | None = fact()
+    model: str = fact()
+    device: str = fact()
+    mode: str | None = column(
+        default=None,
+        meaning="`train`, `infer` (of `profile`), or `infer` in the rows of an engine",
+        source="(tag mode)",
+    )
+    batch_size: int | None = column(default=None, unit="count", meaning="images in a step", source="(tag batch_size)")
+    weights: str | None = column(default=None, meaning="`trained`, or `fresh` as built", source="(remark weights)")
+    repeat: int = fact()
+    order: int | None = column(
+        default=None, unit="count", meaning="place of the layer in the forward pass, from 0", source="(remark order)"
+    )
+    layer: str = column(
+        meaning="name of the module; several joined by `+` in the row of a fused kernel; `(loss)`, `(data)`, "
+        "`(optimizer)`, `(unattributed)` for what is no layer's",
+        source="(tag layer)",
+    )
+    type: str | None = column(default=None, meaning="class of the module", source="(remark type)")
+    inputs: str | None = column(default=None, meaning="shapes of its inputs", source="(remark inputs)")
+    outputs: str | None = column(default=None, meaning="shapes of its outputs", source="(remark outputs)")
+    dtype: str | None = column(default=None, meaning="type of its output's values", source="(remark dtype)")
+    calls: int | None = column(
+        default=None, unit="count", meaning="calls of the module in a step", source="profile.calls"
+    )
+    samples: int | None = column(
+        default=None,
+        unit="count",
+        meaning="values behind each median of seconds, of forward and backward the fewer: with hooks for a layer, "
+        "`(loss)` and `(unattributed)`, without for `(data)` and `(optimizer)`; a value is of one step on the CPU, "
+        "elsewhere the mean of several; steps that did not call the layer have none; empty in the rows of an engine",
+        source="profile.forward_seconds, profile.backward_seconds, profile.seconds",
+    )
+    seconds: float | None = column(
+        default=None,
+        unit="s",
+        better="lower",
+        meaning="`forward_s` + `backward_s`, or the whole of a row that has neither",
+        source="profile.forward_seconds, profile.backward_seconds, profile.seconds",
+    )
+    forward_s: float | None = column(
+        default=None,
+        unit="s",
+        better="lower",
+        meaning="time of the forward pass, median over samples",
+        source="profile.forward_seconds, infer.node_time",
+    )
+    backward_s: float | None = column(
+        default=None,
+        unit="s",
+        better="lower",
+        meaning="time of the backward pass, median over samples",
+        source="profile.backward_seconds",
+    )
+    forward_macs: int | None = _macs("forward")
+    forward_flops: int | None = _flops("forward")
+    forward_moved_bytes: int | None = _moved_bytes("forward")
+    forward_uncounted: str | None = _uncounted("forward")
+    forward_flops_per_byte: float | None = _flops_per_byte("forward")
+    forward_flops_per_s: float | None = _flops_per_s("forward")
+    forward_bytes_per_s: float | None = _bytes_per_s("forward")
+    forward_share: float | None = _share("forward")
+    forward_bound: str | None = _bound("forward")
+    forward_missing_probe: str | None = _missing_probe("forward")
+    backward_macs: int | None = _macs("backward")
+    backward_flops: int | None = _flops("backward")
+    backward_moved_bytes: int | None = _moved_bytes("backward")
+    backward_uncounted: str | None = _uncounted("backward")
+    backward_flops_per_byte: float | None = _flops_per_byte("backward")
+    backward_flops_per_s: float | None = _flops_per_s("backward")
+    backward_bytes_per_s: float | None = _bytes_per_s("backward")
+    backward_share: float | None = _share("backward")
+    backward_bound: str | None = _bound("backward")
+    backward_missing_probe: str | None = _missing_probe("backward")
+    parameter_bytes: int | None = _held("parameter")
+    gradient_bytes: int | None = _held("gradient")
+    optimizer_state_bytes: int | None = _held("optimizer_state")
+    output_bytes: int | None = _held("output")
+    saved_bytes: int | None = _held("saved")
+    peak_above_start_bytes: int | None = column(
+        default=None,
+        unit="bytes",
+        better="lower",
+        meaning="peak of torch's allocations in a step above its start, in the row of the layer that reached it",
+        source="profile.peak_above_start_bytes",
+    )
+    peak_at: str | None = column(default=None, meaning="layer and direction that reached it", source="(remark at)")
+    engine: str | None = column(
+        default=None, meaning="engine beside torch, in rows that compare the two layer by layer", source="task.variant"
+    )
+    operators: str | None = column(
+        default=None, meaning="operators of the engine's kernels for these layers", source="(tag operator)"
+    )
+    engine_s: float | None = column(
+        default=None,
+        unit="s",
+        better="lower",
+        meaning="time of these kernels, sum of medians; ONNX Runtime's profiler counts each in whole microseconds",
+        source="infer.node_time",
+    )
+    engine_reorder_s: float | None = column(
+        default=None,
+        unit="s",
+        better="lower",
+        meaning="share of `engine_s` that goes into changes of the memory's order, in seconds",
+        source="infer.node_time",
+    )
+    engine_speedup: float | None = column(
+        default=None, unit="1", better="higher", meaning="torch's `forward_s` over `engine_s`", source="infer.node_time"
+    )
+    engine_share: float | None = column(
+        default=None, unit="fraction", meaning="`engine_s` over the time of all kernels", source="infer.node_time"
+    )
+    mapped_share: float | None = column(
+        default=None,
+        unit="fraction",
+        better="higher",
+        meaning="share of the kernels' time that is known to be some layer's; the same in all rows of an engine",
+        source="infer.mapped_share",
+    )
+    run: str = fact()
+
+    task: str
+    """Key of the task that measured it, of a row of an engine that of the engine."""
+
+    def without_figures(self, **figures: Any) -> LayerRow:
+        """Return a row of the same task that has these values, and its place, instead of the layer's."""
+        absent = dict.fromkeys(c.name for c in LayerRow.columns() if not isinstance(c, ReducedColumn))
+        kept = {"mode": self.mode, "batch_size": self.batch_size, "order": self.order}
+        return replace(self, **{**absent, **kept, **figures})

@@ -1,0 +1,247 @@
+"""A row of the leaderboard: what each column is called, which metric it shows and how repeats are reduced to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from statistics import median
+from typing import Any
+
+from cnnperf.tables.engine_row import BestEngine
+from cnnperf.tables.facts import fact, reduced
+from cnnperf.tables.repeats import Repeats
+from cnnperf.tables.table import LEAST_REPEATS, Column, Row, Value, row_type
+
+
+def once(metric: str, title: str = "", **described: Any) -> Any:
+    """Declare a column of a metric that is measured once a task: the median over repeats. described: as `reduced`."""
+    return reduced(partial(Repeats.once, metric=metric), title, metric=metric, source=metric, **described)
+
+
+def _median(values: tuple[float, ...]) -> float | None:
+    """Return the median, None where it is infinite: half of the repeats or more never came there."""
+    middle = median(values) if values else math.inf
+    return middle if math.isfinite(middle) else None
+
+
+def _spread(values: tuple[float, ...], end: Callable[[tuple[float, ...]], float]) -> float | None:
+    """Return one end of the spread of repeats; one repeat has none."""
+    return end(values) if len(values) > 1 and math.isfinite(end(values)) else None
+
+
+_TEST, _TARGET = "train.test_accuracy", "train.time_to_target"
+_SPEED: Mapping[str, Any] = {"unit": "images/s", "better": "higher", "source": "train.step_time"}
+_TESTED: Mapping[str, Any] = {"metric": _TEST, "unit": "fraction", "better": "higher", "source": _TEST}
+_TIMED: Mapping[str, Any] = {"metric": _TARGET, "unit": "s", "better": "lower", "source": _TARGET}
+
+
+@row_type
+class LeaderboardRow(Row):
+    """A cell of a run on the leaderboard."""
+
+    rank: int | None = reduced(
+        lambda _: None,
+        "#",
+        unit="count",
+        shown=0,
+        meaning="place by test accuracy among rows of equal dataset, data, device, budget, machine and environment; "
+        "all rows whose interval overlaps the leader's share its place",
+        source=_TEST,
+    )
+    dataset: str = fact()
+    data: str | None = fact(shown=3)
+    data_fallback: str | None = fact()
+    data_sha256: str | None = fact()
+    model: str = fact(shown=0)
+    device: str = fact()
+    status: str = fact(shown=1)
+    reason: str | None = fact()
+    repeats: int | None = fact(shown=6)
+    params: int | None = once(
+        "train.parameters",
+        shown=4,
+        unit="count",
+        better="lower",
+        meaning="trainable and fixed parameters of the network",
+    )
+    batch_size: int | None = fact("batch", shown=7)
+    budget: str | None = fact()
+    test_accuracy: float | None = reduced(
+        lambda r: r.test_accuracy,
+        "test accuracy",
+        **_TESTED,
+        shown=0,
+        meaning="share of test images classified correctly after the training, over all repeats",
+        interval=("test_accuracy_low", "test_accuracy_high"),
+        spread=("test_accuracy_low", "test_accuracy_high"),
+    )
+    test_accuracy_low: float | None = reduced(
+        lambda r: r.test_interval and r.test_interval.low,
+        **_TESTED,
+        meaning="lower end of its 95 % binomial (Wilson) interval, for the images of the smallest test of the repeats",
+    )
+    test_accuracy_high: float | None = reduced(
+        lambda r: r.test_interval and r.test_interval.high, **_TESTED, meaning="upper end of that interval"
+    )
+    test_accuracy_flip: float | None = once(
+        "train.test_accuracy_flip",
+        "test with flip",
+        shown=2,
+        unit="fraction",
+        better="higher",
+        meaning="test accuracy by the mean logits of each image and its mirror image (`test_flip`)",
+    )
+    test_images: int | None = reduced(
+        lambda r: r.test_images,
+        "test images",
+        unit="count",
+        shown=8,
+        meaning="images of the smallest test of the repeats",
+        source=_TEST,
+    )
+    test_set: str | None = reduced(
+        lambda r: r.test_set,
+        "test set",
+        shown=5,
+        meaning="`all` test images, or a fixed `subset` in any repeat",
+        source=_TEST,
+    )
+    images_per_s: float | None = reduced(
+        lambda r: _median(r.median_speeds),
+        "images/s",
+        **_SPEED,
+        shown=2,
+        meaning="batch over the seconds of a training step: median over steps, then over repeats",
+        interval=("images_per_s_q25", "images_per_s_q75"),
+        spread=("images_per_s_min", "images_per_s_max"),
+        least_repeats=LEAST_REPEATS,
+        within=("run",),
+    )
+    images_per_s_q25: float | None = reduced(
+        lambda r: r.speed_quartiles and r.speed_quartiles.q25,
+        **_SPEED,
+        meaning="lower quartile over all steps of all repeats",
+    )
+    images_per_s_q75: float | None = reduced(
+        lambda r: r.speed_quartiles and r.speed_quartiles.q75,
+        **_SPEED,
+        meaning="upper quartile over all steps of all repeats",
+    )
+    images_per_s_min: float | None = reduced(
+        lambda r: _spread(r.median_speeds, min), **_SPEED, meaning="lowest repeat's median; empty with one repeat"
+    )
+    images_per_s_max: float | None = reduced(
+        lambda r: _spread(r.median_speeds, max), **_SPEED, meaning="highest repeat's median; empty with one repeat"
+    )
+    total_images_per_s: float | None = once(
+        "train.total_images_per_s",
+        unit="images/s",
+        better="higher",
+        meaning="all trained images over all training seconds, median over repeats",
+    )
+    best_validation_accuracy: float | None = reduced(
+        lambda r: r.best_validation_accuracy,
+        "best validation",
+        metric="train.validation_accuracy",
+        unit="fraction",
+        better="higher",
+        shown=5,
+        meaning="highest validation accuracy of a training, median over repeats",
+        source="train.validation_accuracy",
+    )
+    time_to_target_s: float | None = reduced(
+        lambda r: _median(r.times_to_target),
+        "time to target",
+        **_TIMED,
+        shown=3,
+        meaning="training seconds until an evaluation first saw `target_accuracy`, median over repeats; empty if half "
+        "of them or more did not reach it",
+        spread=("time_to_target_min_s", "time_to_target_max_s"),
+        least_repeats=LEAST_REPEATS,
+        within=("run",),
+    )
+    time_to_target_min_s: float | None = reduced(
+        lambda r: _spread(r.times_to_target, min), **_TIMED, meaning="shortest of the repeats; empty with one repeat"
+    )
+    time_to_target_max_s: float | None = reduced(
+        lambda r: _spread(r.times_to_target, max),
+        **_TIMED,
+        meaning="longest of the repeats; empty with one repeat, or if one did not reach it",
+    )
+    time_to_target_resolution_s: float | None = reduced(
+        lambda r: r.target_resolution,
+        **_TIMED,
+        meaning="training seconds since the evaluation before: the target was reached at some time within them",
+    )
+    peak_above_start_bytes: int | None = once(
+        "train.peak_above_start_bytes",
+        "memory above start",
+        shown=4,
+        unit="bytes",
+        better="lower",
+        meaning="memory that two training steps add once data and network are loaded, the optimizer's state included",
+    )
+    evaluation_peak_above_start_bytes: int | None = once(
+        "train.evaluation_peak_above_start_bytes",
+        unit="bytes",
+        better="lower",
+        meaning="memory that an evaluation of two batches adds to the same start",
+    )
+    peak_bytes: int | None = once(
+        "train.peak_bytes",
+        "peak memory",
+        shown=7,
+        unit="bytes",
+        meaning="peak memory of the whole process: Python, torch and images (CPU), or of torch's allocator (CUDA)",
+    )
+    train_s: float | None = once("train.seconds", unit="s", meaning="seconds of training steps alone")
+    evaluation_s: float | None = once(
+        "train.evaluation_seconds", unit="s", better="lower", meaning="seconds of all evaluations and tests"
+    )
+    steps: int | None = once("train.steps", unit="count", meaning="training steps")
+    threads: int = fact()
+    waiting: str | None = fact()
+    allocator: str | None = fact()
+    host: str = fact()
+    cpu: str = fact()
+    cpu_model: str | None = fact()
+    instruction_sets: str | None = fact()
+    device_label: str | None = fact()
+    torch: str | None = fact()
+    cnnperf: str | None = fact()
+    commit: str | None = fact()
+    python: str = fact()
+    seed: int = fact()
+    run: str = fact()
+
+    training: str
+    """Key of the first repeat's task, which the tasks of later stages need."""
+    further: Mapping[str, Value]
+    """Metrics that every task measured once and no column shows, by the names of their columns."""
+    best: BestEngine | None = None
+    """Of the engines that read this training; None where none is best, or none was measured."""
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of a column, also of those that only some leaderboards have."""
+        if name in self.further:
+            return self.further[name]
+        if name in BEST:
+            return None if self.best is None else self.best[name]
+        return Row.__getitem__(self, name)
+
+    @property
+    def row_label(self) -> str:
+        """What tells it from the other rows of its group."""
+        return self.model
+
+
+BEST = frozenset(column.name for column in BestEngine.columns())
+
+FURTHER = Column(
+    "<stage>_<quantity>",
+    meaning="every other metric measured once in a training: median over repeats; unit and direction as measured; "
+    "such as `train_load_seconds`, `train_test_loss`, `train_samples`",
+    source="<stage>.<quantity>",
+)
+"""The pattern of the columns that `leaderboard` puts behind these."""
