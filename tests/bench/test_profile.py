@@ -24,8 +24,8 @@ from cnnperf.profiling.settings import Profile
 from cnnperf.record import Record
 from cnnperf.roofline import EXCESS, MEMORY_PROBE, Roofline
 from cnnperf.stages.profile import measure
-from cnnperf.tables.layers import DIRECTIONS, LayerProfile, profiles
-from cnnperf.tables.table import Row
+from cnnperf.tables.layer_row import DIRECTIONS, LayerRow
+from cnnperf.tables.layers import LayerProfile, profiles
 from cnnperf.task import Cell, Choice, Task
 
 BATCH_SIZE = 32
@@ -95,7 +95,7 @@ def test_a_profile_adds_up_and_repeats(name: str, benchmark: BenchmarkFixture, t
     assert 0 <= unattributed <= 0.1 * first.total("forward_s")
 
 
-def explains(roofline: Roofline, row: Row, direction: str) -> bool:
+def explains(roofline: Roofline, row: LayerRow, direction: str) -> bool:
     """Tell whether the probe that is named would account for the share.
 
     A product or convolution faster than the best, where the layer was; or a copy of the bytes that the layer moves, if

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from doc_table import table
 
-from cnnperf.tables import campaigns
-from cnnperf.tables import engines as engine_table
-from cnnperf.tables import layers as layer_table
-from cnnperf.tables import predictions as sight_table
-from cnnperf.tables import profiles as profile_table
-from cnnperf.tables import runs as run_table
-from cnnperf.tables import verdicts as verdict_table
-from cnnperf.tables.columns import COLUMNS, FURTHER
-from cnnperf.tables.curves import CURVES
+from cnnperf.tables.campaigns import CellMetricRow, CountRow
+from cnnperf.tables.curves import CurveRow
+from cnnperf.tables.engine_row import BestEngine, EngineRow
+from cnnperf.tables.layer_row import LayerRow
+from cnnperf.tables.leaderboard_row import FURTHER, LeaderboardRow
+from cnnperf.tables.predictions import ConfusionRow, ExampleRow
+from cnnperf.tables.profiles import ProfileRow
+from cnnperf.tables.runs import RunRow, TaskRow
 from cnnperf.tables.table import Column
+from cnnperf.tables.verdicts import VerdictRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,32 +33,32 @@ class File:
 FILES: Mapping[str, File] = {
     "leaderboard": File(
         "A row a run and cell; the columns of the best engine only where `infer` ran.",
-        (*COLUMNS, *engine_table.ON_LEADERBOARD),
+        (*LeaderboardRow.columns(), *BestEngine.columns()),
         (FURTHER,),
     ),
-    "curves": File("A row an evaluation during a training.", CURVES),
-    "profiles": File("A row a run, cell, repeat and batch size that `profile` measured.", profile_table.COLUMNS),
+    "curves": File("A row an evaluation during a training.", CurveRow.columns()),
+    "profiles": File("A row a run, cell, repeat and batch size that `profile` measured.", ProfileRow.columns()),
     "layers": File(
         "A row a layer of a profile; and, where engines were timed layer by layer, a row a group of layers that an "
         "engine runs as one.",
-        layer_table.COLUMNS,
+        LayerRow.columns(),
     ),
-    "engines": File("A row a run, cell, engine and batch size.", engine_table.COLUMNS),
-    "confusion": File("A row a training and pair of classes.", sight_table.CONFUSION),
-    "examples": File("A row a test image in a training's `examples.npz`.", sight_table.EXAMPLES),
+    "engines": File("A row a run, cell, engine and batch size.", EngineRow.columns()),
+    "confusion": File("A row a training and pair of classes.", ConfusionRow.columns()),
+    "examples": File("A row a test image in a training's `examples.npz`.", ExampleRow.columns()),
     "verdicts": File(
         "A row a cell and metric, of a report of exactly two runs that share a cell: what `cnnperf check` says of the "
         "second.",
-        verdict_table.COLUMNS,
+        VerdictRow.columns(),
     ),
-    "runs": File("A row a run and machine.", run_table.RUNS),
-    "tasks": File("A row a task.", run_table.TASKS),
+    "runs": File("A row a run and machine.", RunRow.columns()),
+    "tasks": File("A row a task.", TaskRow.columns()),
     "cell_metrics": File(
         "Of `cnnperf campaign report`: a row a run and cell-metric (a cell with `train.step` or `infer.forward`).",
-        campaigns.COLUMNS,
+        CellMetricRow.columns(),
     ),
     "counts": File(
-        "Of `cnnperf campaign report`: a row a condition and number of threads, and one of all.", campaigns.COUNTS
+        "Of `cnnperf campaign report`: a row a condition and number of threads, and one of all.", CountRow.columns()
     ),
 }
 """By the file's stem, in the order in which people meet them."""

@@ -8,20 +8,22 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, geometric_mean, median, quantiles
+from typing import Any
 from unittest import mock
 
 from doc_table import table
 
 from cnnperf.reports import console
 from cnnperf.tables import engines as engine_table
-from cnnperf.tables import profiles as profile_table
-from cnnperf.tables.columns import COLUMNS
 from cnnperf.tables.engine_ranks import DISAGREES
-from cnnperf.tables.table import Column, Report, Table
+from cnnperf.tables.engine_row import EngineRow
+from cnnperf.tables.leaderboard_row import LeaderboardRow
+from cnnperf.tables.profiles import GROUP, ProfileRow
+from cnnperf.tables.table import Column, Report, Row, Table
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 Rows = list[dict[str, str]]
@@ -39,14 +41,14 @@ def by_model(name: str) -> dict[str, dict[str, str]]:
 
 
 def printed(
-    rows: Rows, columns: Sequence[Column], group: tuple[str, ...], width: int, *, hidden: Iterable[str] = ()
+    rows: Rows, kind: type[Row], group: tuple[str, ...], width: int, *, hidden: Iterable[str] = (), **others: Any
 ) -> str:
     """Return what the command prints of a table in a terminal of this width, without its notes.
 
-    hidden: columns that are left out.
+    hidden: columns that are left out; others: the rows' fields that are no columns, and so in no file.
     """
-    shown = tuple(replace(column, shown=None) if column.name in hidden else column for column in columns)
-    values = tuple({c.name: _value(c, row.get(c.name, "")) for c in shown} for row in rows)
+    shown = tuple(replace(column, shown=None) if column.name in hidden else column for column in kind.columns())
+    values = tuple(kind(**{c.name: _value(c, row.get(c.name, "")) for c in shown}, **others) for row in rows)
     out = io.StringIO()
     with mock.patch.dict("os.environ", {"COLUMNS": str(width)}):
         console.write(Report((Table("table", shown, values, group),)), out)
@@ -66,13 +68,13 @@ def leaderboard(run: str, width: int = 100) -> str:
     """Return what `cnnperf run` printed of a suite; memory is left out, which these runs did not measure soundly."""
     memory = ("peak_above_start_bytes", "peak_bytes")
     group = ("dataset", "device", "budget", "threads", "host", "device_label")
-    return printed(read(f"{run}/leaderboard.csv"), COLUMNS, group, width, hidden=memory)
+    return printed(read(f"{run}/leaderboard.csv"), LeaderboardRow, group, width, hidden=memory, training="", further={})
 
 
 def engines_of(model: str, dataset: str = "cifar10", width: int = 88) -> str:
     """Return what `cnnperf run engines` printed of one network."""
     rows = [row for row in read("engines/engines.csv") if (row["model"], row["dataset"]) == (model, dataset)]
-    return printed([_flagged(row, rows) for row in rows], engine_table.COLUMNS, engine_table.GROUP, width)
+    return printed([_flagged(row, rows) for row in rows], EngineRow, engine_table.GROUP, width, evidence=None)
 
 
 def _flagged(row: dict[str, str], rows: Rows) -> dict[str, str]:
@@ -226,7 +228,7 @@ def _speedup(row: Mapping[str, str]) -> str:
 def profiles() -> str:
     """Return the table of profiles as the command prints it."""
     hidden = ("overhead", "weights", "process_peak_above_start_bytes")
-    text = printed(read("profile/profiles.csv"), profile_table.COLUMNS, profile_table.GROUP, 140, hidden=hidden)
+    text = printed(read("profile/profiles.csv"), ProfileRow, GROUP, 140, hidden=hidden, task="")
     return f"```text\n{text}\n```"
 
 

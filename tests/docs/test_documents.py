@@ -66,7 +66,7 @@ def test_the_gate_says_how_often_it_erred(part: Part) -> None:
     text = "No campaign is stored in `results/reference/aa` yet."
     if CAMPAIGN.is_dir():
         rows = [
-            {name: _number(value) for name, value in row.items()}
+            campaigns.CountRow(**{name: _number(value) for name, value in row.items()})
             for row in reference_tables.read(f"{CAMPAIGN.name}/counts.csv")
         ]
         sentence = campaigns.sentence(rows)

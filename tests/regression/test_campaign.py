@@ -132,7 +132,7 @@ def hold_to_its_differences(folder: Path) -> None:
     runs: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in rows:
         runs[row["run"]].append(row)
-    again: list[dict[str, Any]] = []
+    again: list[campaigns.CellMetricRow] = []
     for of_run in runs.values():
         looks, replicates = json.loads(of_run[0]["looks"]), int(of_run[0]["replicates"])
         assert {row["comparisons"] for row in of_run} == {str(len(of_run))}
@@ -142,11 +142,12 @@ def hold_to_its_differences(folder: Path) -> None:
         for row, each, decision in zip(of_run, series.values(), decisions.values(), strict=True):
             judged = campaigns.judged(each, looks, replicates)
             assert (decision.outcome, judged["alone"]) == (row["outcome"], row["alone"])
-            again.append({**row, **judged, "outcome": decision.outcome})
+            again.append(campaigns.CellMetricRow(**{**row, **judged, "outcome": decision.outcome}))
     written = {(row["condition"], row["threads"]): row for row in read(folder, "counts")}
     for counted in campaigns.counts(again):
         told = written[counted["condition"], counted["threads"]]
-        for column, value in counted.items():
+        for column in (each.name for each in counted.columns()):
+            value = counted[column]
             if isinstance(value, float):
                 assert float(told[column]) == pytest.approx(value)
             else:

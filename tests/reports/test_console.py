@@ -59,7 +59,7 @@ def test_golden(report: Report, golden: Callable[[str, str], None]) -> None:
 
 def numbers_of(rows: Iterable[Row]) -> list[float]:
     """Return every number in the rows."""
-    return [value for row in rows for value in row.values() if isinstance(value, int | float)]
+    return [row[c.name] for row in rows for c in row.columns() if isinstance(row[c.name], int | float)]
 
 
 def test_every_number_in_the_tables_is_one_of_the_csvs(report: Report) -> None:
@@ -134,9 +134,10 @@ def marked(
     from cnnperf.reports._readable import best
 
     (found,) = [c for c in report.tables[0].columns if c.name == column]
-    low, high = found.spread or ("low", "high")
+    low, high = found.spread or ("test_accuracy_low", "test_accuracy_high")
+    first = report.tables[0].rows[0]
     rows = [
-        {column: value, low: least, high: most, "repeats": repeats, "run": run}
+        replace(first, **{column: value, low: least, high: most}, repeats=repeats, run=run)
         for (value, least, most), run in zip(values, runs, strict=False)
     ]
     return best(found, rows)
@@ -169,7 +170,7 @@ def test_a_time_is_compared_with_those_of_its_own_run_alone(report: Report) -> N
 def test_rows_of_several_runs_say_of_which(report: Report) -> None:
     """Else the same cell of two runs would be told apart by nothing; one run is not named."""
     board = report.tables[0]
-    again = tuple({**row, "run": "other/run"} for row in board.rows)
+    again = tuple(replace(row, run="other/run") for row in board.rows)
     assert "other/run" in written(replace(report, tables=(replace(board, rows=(*board.rows, *again)),)))
     assert board.rows[0]["run"] not in written(report)
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnperf.reports.csv import write
-from cnnperf.tables.table import Column, Report, Table
+from cnnperf.tables.table import Report, Row, Table, column, row_type
 
 
 def written(report: Report) -> str:
@@ -30,12 +30,13 @@ def test_golden(report: Report, golden: Callable[[str, str], None]) -> None:
 
 def test_every_value_comes_back_and_nothing_stands_for_what_is_missing(report: Report) -> None:
     """Read again, numbers are bit-equal and what was not measured is an empty cell."""
-    for row, read in zip(report.tables[0].rows, csv.DictReader(io.StringIO(written(report))), strict=True):
-        for name, value in row.items():
-            if value is None:
+    table = report.tables[0]
+    for row, read in zip(table.rows, csv.DictReader(io.StringIO(written(report))), strict=True):
+        for name in (each.name for each in table.columns):
+            if row[name] is None:
                 assert read[name] == ""
-            elif not isinstance(value, str):
-                assert float(read[name]) == value
+            elif not isinstance(row[name], str):
+                assert float(read[name]) == row[name]
 
 
 def test_a_folder_gets_a_file_a_table(report: Report, tmp_path: Path) -> None:
@@ -50,11 +51,19 @@ def test_a_folder_gets_a_file_a_table(report: Report, tmp_path: Path) -> None:
     ]
 
 
+@row_type
+class Cells(Row):
+    """A text and two numbers."""
+
+    text: str = column()
+    number: float = column()
+    count: int = column()
+
+
 @given(st.text(), st.sampled_from(["", *"=+-@\t\r\n"]), st.floats(allow_nan=False, allow_infinity=False))
 def test_no_text_is_a_formula_and_every_number_stays_one(text: str, start: str, number: float) -> None:
     """A spreadsheet runs no cell; a text comes back with one kind of line end, a number as it was."""
-    row = {"text": start + text, "number": number, "count": -3}
-    table = Table("t", (Column("text"), Column("number"), Column("count")), (row,))
+    table = Table("t", Cells.columns(), (Cells(text=start + text, number=number, count=-3),))
     _, cells = csv.reader(io.StringIO(written(Report((table,))), newline=""))
     assert not cells[0].startswith(tuple("=+-@\t\r\n"))
     assert cells[0].removeprefix("'") == re.sub("\r\n?", "\n", start + text).removeprefix("'")

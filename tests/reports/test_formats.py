@@ -9,9 +9,17 @@ import pytest
 from cnnperf import registry
 from cnnperf.errors import UsageError
 from cnnperf.reports import REPORT, VERDICTS, default_format, formats, keep_tables, show, takes_folder, writer
-from cnnperf.tables.table import Column, Report, Table
+from cnnperf.tables.table import Report, Row, Table, column, row_type
 
-REPORTED = Report((Table("one", (Column("name"),), ({"name": "a"},)), Table("other", (Column("name"),), ())))
+
+@row_type
+class Named(Row):
+    """A row with one column."""
+
+    name: str = column()
+
+
+REPORTED = Report((Table("one", Named.columns(), (Named(name="a"),)), Table("other", Named.columns(), ())))
 
 
 def test_every_file_is_a_format_and_some_write_verdicts() -> None:

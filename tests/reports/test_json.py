@@ -14,6 +14,8 @@ def test_rows_come_back_with_null_for_what_is_missing(report: Report) -> None:
     out = io.StringIO()
     write(report, out)
     document = json.loads(out.getvalue())
-    assert {name: table["rows"] for name, table in document.items()} == {t.name: list(t.rows) for t in report.tables}
+    assert {name: table["rows"] for name, table in document.items()} == {
+        t.name: [{column.name: row[column.name] for column in t.columns} for row in t.rows] for t in report.tables
+    }
     assert document["leaderboard"]["columns"]["images_per_s"] == {"unit": "images/s", "better": "higher"}
     assert any(row["test_accuracy"] is None for row in document["leaderboard"]["rows"])

@@ -33,7 +33,7 @@ def test_every_line_of_a_table_has_its_heads_cells(report: Report) -> None:
 
 def test_markup_is_shown_as_it_is(report: Report) -> None:
     """Bars, stars, brackets and tags in a cell are text, and a line end does not end the row."""
-    row = {**report.tables[0].rows[0], "model": "a|b*c*[d](e)<f>\ng"}
+    row = replace(report.tables[0].rows[0], model="a|b*c*[d](e)<f>\ng")
     assert r"| a\|b\*c\*\[d\](e)\<f><br>g |" in written(Report((replace(report.tables[0], rows=(row,)),)))
 
 

@@ -19,8 +19,8 @@ import cnnperf
 from cnnperf.record import Record
 from cnnperf.reports.csv import write as write_csv
 from cnnperf.reports.html import write
-from cnnperf.tables.columns import COLUMNS
-from cnnperf.tables.engines import ON_LEADERBOARD
+from cnnperf.tables.engine_row import BestEngine
+from cnnperf.tables.leaderboard_row import LeaderboardRow
 from cnnperf.tables.report import report_of
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ def test_the_numbers_are_those_of_the_csv(opened: Watched, folder: Path) -> None
                cell.querySelector('data')?.value ?? (cell.querySelector('.missing') ? '' : cell.textContent.trim())])));
            })"""
     )
-    heads = {column.title or column.name.replace("_", " "): column.name for column in (*COLUMNS, *ON_LEADERBOARD)}
+    columns = (*LeaderboardRow.columns(), *BestEngine.columns())
+    heads = {column.title or column.name.replace("_", " "): column.name for column in columns}
     rows = rows_of(folder, "leaderboard")
     assert len(shown) == len(rows) > 5
     for line, row in zip(shown, rows, strict=True):

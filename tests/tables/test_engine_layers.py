@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnperf.record import Measurement, Record
-from cnnperf.tables.engine_layers import Group, grouped, joins, leaves
+from cnnperf.tables.engine_layers import LayerGroup, grouped, joins, leaves
 from cnnperf.tables.layers import layer_table
 
 
@@ -35,7 +35,7 @@ TORCH = (
 )
 
 
-def groups(*nodes: Measurement, of_torch: tuple[Measurement, ...] = TORCH) -> dict[str, Group]:
+def groups(*nodes: Measurement, of_torch: tuple[Measurement, ...] = TORCH) -> dict[str, LayerGroup]:
     """Return groups by name."""
     return {group.name: group for group in grouped(nodes, of_torch)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 
 from cnnperf.record import PARITY, Measurement, Record, single
 from cnnperf.reports import _readable
-from cnnperf.tables.engines import COLUMNS, GROUP, PLOT, engine_table, is_undecided
+from cnnperf.tables.engine_row import EngineRow
+from cnnperf.tables.engines import GROUP, PLOT, engine_table, is_undecided
 from cnnperf.tables.leaderboard import leaderboard
-from cnnperf.tables.table import Column, Report, Row
+from cnnperf.tables.table import Column, Report
 
 Trained = Callable[..., Record]
 
@@ -66,7 +68,13 @@ def engine(trained: Trained) -> Callable[..., Record]:
 Engine = Callable[..., Record]
 
 
-def rows_of(*records: Record) -> dict[str, Row]:
+def reading(record: Record, training: Record) -> Record:
+    """Return an engine's record whose weights are those of a training."""
+    task = record.task.model_copy(update={"needs": (training.key,)})
+    return record.model_copy(update={"task": task, "key": task.key})
+
+
+def rows_of(*records: Record) -> dict[str, EngineRow]:
     """Return the rows of one run by engine."""
     return {row["engine"]: row for row in engine_table({"suite/run": records}).rows}
 
@@ -90,10 +98,8 @@ def test_what_an_edited_suite_changed_is_a_row_of_its_own(engine: Engine, traine
     for steps, torch_s, other_s in ((100, 0.02, 0.010), (200, 0.06, 0.030)):
         training = trained(seconds=None, steps=steps)
         for name, latency, ratios in (("torch", torch_s, ()), ("onnxruntime", other_s, steady)):
-            for repeat in (0, 1):
-                made = engine(name, [latency] * 3, ratios, repeat=repeat)
-                task = made.task.model_copy(update={"needs": (training.key,), "repeat": repeat})
-                records.append(made.model_copy(update={"task": task, "key": task.key}))
+            of_engine = (engine(name, [latency] * 3, ratios, repeat=repeat) for repeat in (0, 1))
+            records += [reading(each, training) for each in of_engine]
         records.append(training)
     rows = engine_table({"suite/run": records}).rows
     assert [(row["engine"], row["budget"], row["latency_s"], row["repeats"]) for row in rows] == [
@@ -229,7 +235,7 @@ def test_a_speed_up_that_is_not_what_it_seems_is_flagged(
     """Its pairs have two modes, or its interval does not hold the ratio of the latencies that stand in the rows."""
     rows = rows_of(engine("torch", [torch_s] * 3), engine("onnxruntime", [0.010] * 3, ratios))
     assert (rows["onnxruntime"]["speedup_flags"], rows["torch"]["speedup_flags"]) == (flags, None)
-    (column,) = [column for column in COLUMNS if column.name == "speedup"]
+    (column,) = [column for column in EngineRow.columns() if column.name == "speedup"]
     assert (rows["onnxruntime"]["best"] == "yes") == (flags is None)
     assert (rows["onnxruntime"]["pareto"] == "yes") == (flags is None)
     assert _readable.best(column, [*rows.values()]) == [False, flags is None]
@@ -274,7 +280,7 @@ def test_layers_that_do_not_add_up_to_the_latency_are_flagged(
 def test_the_mark_of_doubt_has_its_footnote(engine: Engine) -> None:
     """In a cell, and below the table the engine, its batch and why."""
     table = engine_table({"suite/run": (engine("torch", [0.03]), engine("onnxruntime", [0.010], STEADY))})
-    (column,) = [column for column in COLUMNS if column.name == "speedup"]
+    (column,) = [column for column in EngineRow.columns() if column.name == "speedup"]
     cells = [_readable.cell(column, row) for row in table.rows]
     assert cells == ["1.00", "2.00 [1.90–2.10] †"]
     assert _readable.footnotes(table) == ["† lenet onnxruntime batch 8: speed-up: disagrees with separate latencies"]
@@ -313,7 +319,7 @@ def test_an_engine_that_failed_after_its_parity_is_not_ranked(engine: Engine) ->
     foreign = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="asked for CUDA, and the CPU ran the node conv1")
     rows = rows_of(engine("torch", [0.02] * 3), foreign)
     assert [rows["onnxruntime"][name] for name in ("best", "pareto")] == [None, None]
-    columns = [column for column in COLUMNS if column.better]
+    columns = [column for column in EngineRow.columns() if column.better]
     assert not any(_readable.best(column, [*rows.values()])[1] for column in columns)
 
 
@@ -321,13 +327,13 @@ def test_what_failed_parity_is_never_marked_the_best_of_a_column(engine: Engine)
     """Nor is it a rival for those that did not."""
     broken = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="its logits lie elsewhere", fault=True)
     rows = engine_table({"suite/run": (engine("torch", [0.02] * 3), engine("torch_compile", [0.03] * 3), broken)}).rows
-    of_speed = [{**row, "speed": speed} for row, speed in zip(rows, (2, 1, 3), strict=True)]
-    assert _readable.best(Column("speed", unit="count", better="higher"), of_speed) == [True, False, False]
+    of_size = [replace(row, file_bytes=size) for row, size in zip(rows, (2, 1, 3), strict=True)]
+    assert _readable.best(Column("file_bytes", unit="count", better="higher"), of_size) == [True, False, False]
 
 
 def marks(column: str, *records: Record) -> list[bool]:
     """Tell which rows of a table of engines are marked in one column."""
-    (found,) = [each for each in COLUMNS if each.name == column]
+    (found,) = [each for each in EngineRow.columns() if each.name == column]
     return _readable.best(found, engine_table({"suite/run": records}).rows)
 
 
@@ -514,7 +520,8 @@ def test_the_leaderboard_says_at_which_batch_sizes_its_best_engine_stands(traine
         first.model_copy(update={"measurements": first.measurements + second.measurements})
         for first, second in (fast, slow)
     ]
-    records = {"suite/run": (trained(), *merged)}
+    training = trained()
+    records = {"suite/run": (training, *(reading(each, training) for each in merged))}
     (row,) = leaderboard(records, engine_table(records)).rows
     assert (row["best_engine_batch_size"], row["best_engine_latency_s"]) == (4, 0.004)
     assert (row["best_engine_offline_batch_size"], row["best_engine_images_per_s"]) == (64, pytest.approx(4000))
@@ -522,9 +529,21 @@ def test_the_leaderboard_says_at_which_batch_sizes_its_best_engine_stands(traine
 
 def test_the_leaderboard_names_the_best_engine(trained: Trained, engine: Engine) -> None:
     """Its columns are there where engines ran, and nowhere else."""
-    records = {"suite/run": (trained(), engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, [2.0] * 6))}
+    training = trained()
+    engines = engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, [2.0] * 6)
+    records = {"suite/run": (training, *(reading(each, training) for each in engines))}
     (row,) = leaderboard(records, engine_table(records)).rows
     assert (row["best_engine"], row["best_engine_latency_s"], row["best_engine_parity"]) == ("onnxruntime", 0.01, "ok")
     assert (row["best_engine_batch_size"], row["best_engine_offline_batch_size"]) == (8, 8)
-    (row,) = leaderboard(records).rows
-    assert "best_engine" not in row
+    board = leaderboard(records)
+    assert "best_engine" not in {column.name for column in board.columns}
+    assert board.rows[0]["best_engine"] is None
+
+
+def test_the_best_engine_is_that_of_the_row_s_own_training(trained: Trained, engine: Engine) -> None:
+    """A run that was resumed with an edited suite has two rows of the cell, and the engines of one training."""
+    before, after = (trained(seconds=None, steps=steps) for steps in (100, 200))
+    engines = engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, [2.0] * 6)
+    records = {"suite/run": (before, after, *(reading(each, after) for each in engines))}
+    rows = leaderboard(records, engine_table(records)).rows
+    assert {row["budget"]: row["best_engine"] for row in rows} == {"100 steps": None, "200 steps": "onnxruntime"}
