@@ -101,7 +101,8 @@ def sights(report: Report) -> list[Sight]:
     for rows in _grouped(table.rows if table else (), *CELL, "task"):
         cell = tuple(rows[0][key] for key in CELL)
         if cell not in found:
-            of_task = [row for row in (examples.rows if examples else ()) if row.task == rows[0].task]
+            of_run = (row for row in (examples.rows if examples else ()) if row.run == rows[0].run)
+            of_task = [row for row in of_run if row.task == rows[0].task]
             found[cell] = _sight(_heading(rows[0], report), rows, of_task, report.folders[rows[0].run])
     return list(found.values())
 
@@ -131,8 +132,9 @@ def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Ch
         if any(row.saved_bytes for row in first):
             yield _layer_charts.layer_memory(f"{name}-layers-{i}", words, layers, first)
         for machine in profiles.rows if profiles else ():
-            of_steps = (machine.task, machine.mode, machine.batch_size)
-            if of_steps == (first[0].task, first[0].mode, first[0].batch_size) and profiles:
+            # The key of a task is the same in two runs of one suite.
+            of_steps = (machine.run, machine.task, machine.mode, machine.batch_size)
+            if of_steps == (first[0].run, first[0].task, first[0].mode, first[0].batch_size) and profiles:
                 placed = _layer_charts.roofline(f"{name}-layers-{i}", words, layers, first, profiles, machine)
                 if placed:
                     yield placed

@@ -270,6 +270,19 @@ def test_several_runs_are_told_apart(both: Both) -> None:
     assert page.count('<button type="button">run</button>') >= 3
 
 
+def test_two_runs_of_one_suite_are_not_mixed(both: Both) -> None:
+    """Their tasks have the same keys; the pictures of a network, and its roofline, are of its own run."""
+    from cnnperf.reports._sections import networks, sights
+
+    found = sights(both[0])
+    assert any(sight.pictures for sight in found)
+    for sight in found:
+        assert {picture.row.run for picture in sight.pictures} <= {sight.matrix[0][0].run}
+    for network in networks(both[0]):
+        descriptions = [chart.description for chart in network.charts]
+        assert len(set(descriptions)) == len(descriptions)
+
+
 def test_what_failed_of_two_runs_says_in_which(both: Both) -> None:
     """So does what disturbed them; and the run is the first column, beside what differs in nothing else."""
     named = [text for text in Page(both[1]).texts if text.endswith("cpu train") and "mlp" in text]
