@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from cnnperf.record import Measurement as Measurement
     from cnnperf.record import Record as Record
     from cnnperf.record import read as read
+    from cnnperf.regression.ab import ab as ab
     from cnnperf.regression.check import compare as compare
     from cnnperf.regression.verdict import Comparison as Comparison
     from cnnperf.regression.verdict import Verdict as Verdict
     from cnnperf.running.runner import run as run
-    from cnnperf.single import infer as infer
-    from cnnperf.single import profile as profile
+    from cnnperf.single.infer import infer as infer
+    from cnnperf.single.profile import profile as profile
     from cnnperf.suite import Suite as Suite
     from cnnperf.suite import load_suite as load_suite
     from cnnperf.suite import plan as plan
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "CnnperfError": "errors",
     "CnnperfWarning": "errors",
+    "ab": "regression.ab",
     "compare": "regression.check",
     "curves": "tables.curves",
     "layers": "tables.layers",
@@ -49,8 +51,8 @@ _HOMES = {
     "Record": "record",
     "read": "record",
     "run": "running.runner",
-    "infer": "single",
-    "profile": "single",
+    "infer": "single.infer",
+    "profile": "single.profile",
     "Cell": "task",
     "Choice": "task",
     "Provenance": "task",

@@ -23,6 +23,7 @@ PUBLIC = [
     "Suite",
     "Task",
     "Verdict",
+    "ab",
     "compare",
     "curves",
     "infer",

@@ -56,16 +56,16 @@ def infer(
     """
     from rich.console import Console
 
-    from cnnperf import single
     from cnnperf.cli.screen import Screen, stderr
     from cnnperf.reports import keep_tables, show
     from cnnperf.reports._engine_layers import write
+    from cnnperf.single import infer as library
     from cnnperf.tables.engine_layers import joins
 
     screen = Screen(stderr())
     try:
         with screen.shown():
-            measured = single.infer(
+            measured = library.infer(
                 model,
                 dataset=dataset,
                 device=device,

@@ -47,17 +47,17 @@ def profile(
     The table goes to stdout, in a terminal only the columns that fit; layers.csv, the raw samples and a trace for
     Perfetto go to the run folder. Exit status: 0 done, 1 the profile failed, 2 the request cannot be carried out.
     """
-    from cnnperf import single
     from cnnperf.cli.screen import Downloads, stderr
     from cnnperf.registry import unknown
     from cnnperf.reports import keep_tables
     from cnnperf.reports._layers import write
+    from cnnperf.single import profile as library
     from cnnperf.tables.layers import UNITS, profiles
 
     if by is not None and by not in UNITS:
         raise UsageError(f"--by: {unknown('column', by, UNITS)}")
     with Downloads(stderr()).shown() as screen:
-        measured = single.profile(
+        measured = library.profile(
             model,
             dataset=dataset,
             device=device,

@@ -168,8 +168,14 @@ class DuetScreen(View):
         super().__init__(console)
         self._looks: Sequence[int] = ()
 
+    def installing(self, text: str) -> None:
+        """An environment is made for a revision."""
+        self._clear()
+        self._print(f"cnnperf: {text}")
+
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
         """So many contests are looked at, once."""
+        self._clear()
         self._print(
             f"planned: {minutes[0]:.0f} to {minutes[1]:.0f} minutes for {contests} cell-metrics; measuring how long "
             "a call takes …"

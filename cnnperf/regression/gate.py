@@ -169,9 +169,8 @@ def compare(
     pairs: the most pairs of samples in a replicate.
     Ctrl-C ends it early with what there is (`interrupted`). Raises UsageError for what cannot be compared at all.
     """
+    refuse_none(contests)
     result = Result(Both(baseline, candidate), tuple(contests), rule or Rule(), folder=folder)
-    if not contests:
-        raise UsageError("nothing to compare: no cell of this suite can run here")
     course = _Course(result, watcher or UnwatchedGate(), minutes, random.Random(seed), patience, pairs)
     try:
         with tempfile.TemporaryDirectory(prefix="cnnperf-ab-") as scratch:
@@ -180,6 +179,12 @@ def compare(
         result.interrupted = True
     course.finish()
     return result
+
+
+def refuse_none(contests: Sequence[Contest]) -> None:
+    """Raise UsageError where there is nothing to compare."""
+    if not contests:
+        raise UsageError("nothing to compare: no cell of this suite can run here")
 
 
 class _Course:

@@ -1,4 +1,8 @@
-"""From what a command line names, an interpreter or a git revision, to an arm that can be measured."""
+"""From what a command line names, an interpreter or a git revision, to an arm that can be measured.
+
+What a name is, and all that can be wrong with it, is looked up first (`named`), in the repository's objects. Only then
+is a worktree or an environment made (`Version.made`).
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,13 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from filelock import FileLock
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -36,39 +43,148 @@ MAY_SAY = ("pyproject.toml", "setup.cfg", "setup.py", "requirements*.txt")
 """Where a project may say what it asks for, if not under `project.dependencies`."""
 
 
-@contextmanager
-def arm_of(text: str | None, option: str, folder: Path | None = None, *, beside: str | None = None) -> Iterator[Arm]:
-    """Give the arm that an option's value names, and clear away afterwards what had to be made for it.
+Installing = Callable[[str], None]
+"""Called with a sentence before an environment is made, which takes minutes."""
 
-    None is what runs now, as it is. A path is a Python interpreter or the folder of a virtual environment. Anything
-    else is a git revision of the folder's repository (the working directory's): a worktree of it comes first on the
-    module path of the present interpreter, or of an environment of its own if its dependencies differ. `beside` is what
-    the other arm is: beside a revision, this tree is found in the same places. Raises UsageError.
-    """
-    folder = (folder or Path.cwd()).resolve()
-    if text is None:
-        is_beside_revision = beside is not None and _interpreter(Path(beside).expanduser()) is None
-        root = _root(folder, beside, option) if beside and is_beside_revision else None
-        yield Arm(name=HERE, path=_places(root, folder), cwd=folder) if root else Arm(name=HERE)
-    elif python := _interpreter(Path(text).expanduser()):
-        yield Arm(name=text, python=str(python), isolated=True)
-    else:
-        root = _root(folder, text, option)
-        commit = _commit(root, text, option)
-        with _worktree(root, commit) as tree:
-            here = tree / folder.relative_to(root)
-            if not here.is_dir():
-                raise UsageError(
-                    f"{option}: {text!r} has no folder {folder.relative_to(root)}; run this in a folder of it"
-                )
+
+class Version(Protocol):
+    """One of two versions: what a name turned out to be."""
+
+    @property
+    def identity(self) -> object:
+        """What equal versions have in common; None where nothing was named."""
+
+    def made(self, installing: Installing) -> AbstractContextManager[Arm]:
+        """Give the arm, and clear away afterwards what had to be made for it. Raises UsageError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """This tree, or an interpreter: there is nothing to be made."""
+
+    arm: Arm
+    identity: str | None
+
+    def made(self, installing: Installing) -> AbstractContextManager[Arm]:
+        """Give the arm."""
+        return nullcontext(self.arm)
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A commit of the repository that holds the folder."""
+
+    text: str
+    option: str
+    root: Path
+    commit: str
+    below: PurePosixPath
+    """The folder, below the root."""
+    dependencies: tuple[str, ...] | None
+    """The packages of an environment of its own; None where the present interpreter has what it asks for."""
+
+    @property
+    def identity(self) -> tuple[Path, str]:
+        """The commit."""
+        return self.root, self.commit
+
+    @contextmanager
+    def made(self, installing: Installing) -> Iterator[Arm]:
+        """Check the commit out, and have an interpreter that has its packages."""
+        with _worktree(self.root, self.commit) as tree:
+            here, python = tree / self.below, Path(sys.executable)
+            if self.dependencies is not None:
+                python = _environment(self.dependencies, tree, f"{self.option}: {self.text}", installing)
+            short = self.commit[:10]
             yield Arm(
-                name=f"{text} ({commit[:10]})" if not commit.startswith(text) else commit[:10],
-                python=str(_python_for(here, folder, (tree, root), f"{option}: {text}")),
+                name=short if self.commit.startswith(self.text) else f"{self.text} ({short})",
+                python=str(python),
                 path=_places(tree, here),
                 cwd=here,
                 tree=tree,
-                repository=root,
+                repository=self.root,
             )
+
+
+def named(baseline: str | None, candidate: str | None, folder: Path | None = None) -> tuple[Version, Version]:
+    """Return the versions that two options name. Raises UsageError; nothing is made.
+
+    None is what runs now, as it is. A path is a Python interpreter or the folder of a virtual environment. Anything
+    else is a git revision of the folder's repository (the working directory's): a worktree of it comes first on the
+    module path of the present interpreter, or of an environment of its own if its dependencies differ. Beside a
+    revision, this tree is found in the same places.
+    """
+    folder = (folder or Path.cwd()).resolve()
+    return (
+        _version(baseline, "--baseline", folder, candidate),
+        _version(candidate, "--candidate", folder, baseline),
+    )
+
+
+def refuse_same(baseline: Version, candidate: Version) -> None:
+    """Raise UsageError for two names of one version."""
+    if baseline.identity is not None and baseline.identity == candidate.identity:
+        raise UsageError(
+            "--baseline and --candidate name the same version, so nothing differs; name another one, change a setting "
+            "with --candidate-set, or leave both out to compare this tree with itself"
+        )
+
+
+def _version(text: str | None, option: str, folder: Path, beside: str | None) -> Version:
+    if text is None:
+        is_beside_revision = beside is not None and _interpreter(Path(beside).expanduser()) is None
+        root = _root(folder, beside, option) if beside and is_beside_revision else None
+        return Present(Arm(name=HERE, path=_places(root, folder), cwd=folder) if root else Arm(name=HERE), None)
+    if python := _interpreter(Path(text).expanduser()):
+        return Present(Arm(name=text, python=str(python), isolated=True), str(python))
+    root = _root(folder, text, option)
+    commit = _commit(root, text, option)
+    below = PurePosixPath(folder.relative_to(root))
+    wanted = _Commit(root, commit)
+    if not wanted.is_folder(below):
+        raise UsageError(f"{option}: {text!r} has no folder {below}; run this in a folder of it")
+    return Revision(text, option, root, commit, below, _needed(wanted, _Folder(root), below, f"{option}: {text}"))
+
+
+class _Tree(Protocol):
+    """Files, read where they are; paths are below the root."""
+
+    def names(self, folder: PurePosixPath) -> Sequence[str]:
+        """Return what is in a folder."""
+
+    def text(self, file: PurePosixPath) -> str | None:
+        """Return what is in a file; None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    root: Path
+
+    def names(self, folder: PurePosixPath) -> Sequence[str]:
+        return [path.name for path in (self.root / folder).iterdir()]
+
+    def text(self, file: PurePosixPath) -> str | None:
+        path = self.root / file
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    root: Path
+    commit: str
+
+    def is_folder(self, folder: PurePosixPath) -> bool:
+        return _git(self.root, "cat-file", "-t", self._object(folder)).stdout.strip() == "tree"
+
+    def names(self, folder: PurePosixPath) -> Sequence[str]:
+        return _git(self.root, "ls-tree", "-z", "--name-only", self._object(folder)).stdout.split("\0")
+
+    def text(self, file: PurePosixPath) -> str | None:
+        found = _git(self.root, "cat-file", "blob", self._object(file))
+        return None if found.returncode else found.stdout
+
+    def _object(self, path: PurePosixPath) -> str:
+        return f"{self.commit}:" if path == PurePosixPath() else f"{self.commit}:{path}"
 
 
 def _places(root: Path, folder: Path) -> tuple[Path, ...]:
@@ -128,35 +244,37 @@ def _fill_submodules(tree: Path, commit: str) -> None:
             raise UsageError(f"{commit[:12]}: its submodules cannot be checked out: {_last(filled.stderr)}")
 
 
-def _python_for(here: Path, folder: Path, roots: tuple[Path, Path], where: str) -> Path:
-    """Return the interpreter for a revision: the present one, unless it asks for other packages than this tree.
+def _needed(wanted: _Tree, present: _Tree, below: PurePosixPath, where: str) -> tuple[str, ...] | None:
+    """Return the packages that a revision asks for; None if they are what this tree asks for, or neither says.
 
-    here and folder: the working directory in the revision and in this tree; roots: of both.
+    below: the working directory, below the root of both.
     """
-    projects = [_project(place, root) for place, root in zip((here, folder), roots, strict=True)]
-    wanted, present = (_dependencies(project, where) for project in projects)
-    if wanted is None or present is None:
-        _refuse_unreadable(projects[0], projects[1], where)
-        return Path(sys.executable)
-    return Path(sys.executable) if wanted == present else _environment(wanted, roots[0], where)
+    projects = _project(wanted, below), _project(present, below)
+    asked, had = (
+        _dependencies(tree, project, where) for tree, project in zip((wanted, present), projects, strict=True)
+    )
+    if asked is None or had is None:
+        _refuse_unreadable((wanted, present), projects, where)
+        return None
+    return None if asked == had else asked
 
 
-def _project(folder: Path, root: Path) -> Path:
+def _project(tree: _Tree, folder: PurePosixPath) -> PurePosixPath:
     """Return the nearest folder, up to the root, that has a pyproject.toml; the root if none has."""
-    upwards = [folder, *folder.parents]
-    among = upwards[: upwards.index(root) + 1]
-    return next((place for place in among if (place / "pyproject.toml").is_file()), root)
+    upwards = (folder, *folder.parents)
+    return next((place for place in upwards if tree.text(place / "pyproject.toml") is not None), PurePosixPath())
 
 
-def _dependencies(project: Path, where: str) -> tuple[str, ...] | None:
+def _dependencies(tree: _Tree, project: PurePosixPath, where: str) -> tuple[str, ...] | None:
     """Return the packages that a project asks for; None where its pyproject.toml does not say.
 
     Raises UsageError if this Python is none that it asks for: an environment made for it would have the same.
     """
-    try:
-        content = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
-    except FileNotFoundError:
+    text = tree.text(project / "pyproject.toml")
+    if text is None:
         return None
+    try:
+        content = tomllib.loads(text).get("project", {})
     except ValueError as error:
         raise UsageError(f"{where}: pyproject.toml of that revision is not valid TOML: {error}") from error
     _refuse_python(content.get("requires-python", ""), where)
@@ -176,11 +294,16 @@ def _refuse_python(wanted: str, where: str) -> None:
         )
 
 
-def _refuse_unreadable(wanted: Path, present: Path, where: str) -> None:
+def _refuse_unreadable(trees: tuple[_Tree, _Tree], projects: tuple[PurePosixPath, PurePosixPath], where: str) -> None:
     """Raise UsageError if files differ that may say what a project asks for, where pyproject.toml does not."""
-    names = {path.name for project in (wanted, present) for glob in MAY_SAY for path in project.glob(glob)}
+    names = {
+        name
+        for tree, project in zip(trees, projects, strict=True)
+        for name in tree.names(project)
+        if any(fnmatchcase(name, glob) for glob in MAY_SAY)
+    }
     for name in sorted(names):
-        texts = [_text(project / name) for project in (wanted, present)]
+        texts = [tree.text(project / name) for tree, project in zip(trees, projects, strict=True)]
         if texts[0] != texts[1]:
             raise UsageError(
                 f"{where}: {name} differs in that revision, and may need other packages; make an environment for "
@@ -188,11 +311,7 @@ def _refuse_unreadable(wanted: Path, present: Path, where: str) -> None:
             )
 
 
-def _text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.is_file() else None
-
-
-def _environment(dependencies: Sequence[str], tree: Path, where: str) -> Path:
+def _environment(dependencies: Sequence[str], tree: Path, where: str, installing: Installing) -> Path:
     """Return the interpreter of an environment with these packages, made now or left from an earlier time."""
     if not (tree / "cnnperf" / "__init__.py").is_file():
         dependencies = [*dependencies, _own_requirement()]
@@ -203,7 +322,7 @@ def _environment(dependencies: Sequence[str], tree: Path, where: str) -> Path:
     with FileLock(home / f"{key}.lock"):
         if not (folder / READY).exists():
             shutil.rmtree(folder, ignore_errors=True)
-            print(f"cnnperf: {where} has other dependencies; making an environment for it", file=sys.stderr)  # noqa: T201
+            installing(f"{where} has other dependencies; making an environment for it")
             for command in (
                 [sys.executable, "-m", "venv", str(folder)],
                 [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *dependencies],

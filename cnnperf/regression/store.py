@@ -24,6 +24,14 @@ FILE = "duet.jsonl"
 Write = Callable[[dict[str, Any]], None]
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Raise UsageError for a folder that cannot be made or written; it is not made yet."""
+    place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        why = "is not writable" if place.is_dir() else "is no folder"
+        raise UsageError(f"{folder}: cannot be written ({place} {why}); give another folder with --out")
+
+
 @contextmanager
 def writing(folder: Path | None, header: Mapping[str, Any]) -> Iterator[Write]:
     """Open the file in a folder, the header its first line; without a folder nothing is kept.

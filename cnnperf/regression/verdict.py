@@ -68,6 +68,8 @@ class Comparison(Frozen):
 
     verdicts: tuple[SerializeAsAny[Verdict], ...]
     notes: tuple[str, ...]
+    interrupted: bool = Field(default=False, exclude=True)
+    """Whether Ctrl-C ended it early, so that it was decided on what there was."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import until
 from rich.console import Console
 
-from cnnperf.cli.screen import Downloads, Screen, clock
+from cnnperf.cli.screen import Downloads, DuetScreen, Screen, clock
 from cnnperf.record import Machine, Measurement, Record
 from cnnperf.running.preflight import Ready
 from cnnperf.suite import parse, plan
@@ -64,14 +66,22 @@ def test_on_a_terminal_run_and_training_are_seen(monkeypatch: pytest.MonkeyPatch
     assert "mnist/resnet/cpu train  step 1,200  loss 0.5123  images per s 812.3" in screen
 
 
-@pytest.mark.parametrize("kind", [Downloads, Screen])
-def test_no_timer_runs_beside_a_measurement(kind: type[Downloads | Screen]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "begin"),
+    [
+        (Downloads, lambda screen: screen.planned(READY, Path("run"))),
+        (Screen, lambda screen: screen.planned(READY, Path("run"))),
+        (DuetScreen, lambda screen: screen.calibrating(2, (1.0, 2.0))),
+        (DuetScreen, lambda screen: screen.installing("an environment")),
+    ],
+)
+def test_no_timer_runs_beside_a_measurement(kind: Callable[[Console], Any], begin: Callable[[Any], None]) -> None:
     """The bars of a download redraw themselves; they are gone before the first task begins."""
     before = threading.active_count()
     with kind(Console(file=io.StringIO(), force_terminal=True)).shown() as screen:
         screen.downloading("mnist", 1, 2)
         assert threading.active_count() > before
-        screen.planned(READY, Path("run"))
+        begin(screen)
         assert until(lambda: threading.active_count() == before, limit_s=20)
 
 
@@ -82,6 +92,13 @@ def test_a_failure_is_one_line() -> None:
     screen.planned(READY, Path("run"))
     screen.finished(record(status="failed", error="[bold]boom[/bold]\nmore"))
     assert out.getvalue() == "✗ 1/2 mnist/lenet/cpu train  failed: [bold]boom[/bold]\n"
+
+
+def test_an_environment_is_announced() -> None:
+    """In the words of every other message of the command."""
+    out = io.StringIO()
+    DuetScreen(Console(file=out, width=20)).installing("v1 has other dependencies; making an environment for it")
+    assert out.getvalue() == "cnnperf: v1 has other dependencies; making an environment for it\n"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")])

@@ -55,8 +55,7 @@ def test_the_gate_s_power_is_what_a_run_prints(part: Part) -> None:
     heads = ("standard deviation of replicates", *(f"{100 * each:g} %" for each in TYPICAL_DEVIATIONS))
     text = reference_tables.table(heads, ([label, *found] for label, found in lines.items()))
     part("cnnperf/regression/README.md", "power", text)
-    [command] = [file for file in (ROOT / "cnnperf").rglob("*ab.py") if "def ab(" in file.read_text(encoding="utf-8")]
-    help_text = " ".join(command.read_text(encoding="utf-8").split())
+    help_text = " ".join((ROOT / "cnnperf/cli/ab.py").read_text(encoding="utf-8").split())
     for found in lines.values():
         assert " / ".join(found[1:]) in help_text
 

@@ -7,15 +7,17 @@ import shutil
 import subprocess
 import sys
 import venv
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from processes import completed
 
+from cnnperf.duet.sides import Arm
 from cnnperf.errors import UsageError
 from cnnperf.regression import revisions
-from cnnperf.regression.revisions import HERE, KEPT, READY, arm_of
+from cnnperf.regression.revisions import HERE, KEPT, READY, named
 
 PROJECT = '[project]\nname = "mine"\nversion = "1"\ndependencies = [{}]\n'
 
@@ -34,6 +36,15 @@ def commit(folder: Path, text: str, dependencies: str = "") -> str:
     git(folder, "add", ".")
     git(folder, "commit", "-q", "-m", text)
     return git(folder, "rev-parse", "HEAD")
+
+
+def arm_of(
+    text: str | None, option: str, folder: Path | None = None, *, beside: str | None = None
+) -> AbstractContextManager[Arm]:
+    """Make the version that one option names; `beside` is what the other one does."""
+    is_baseline = option == "--baseline"
+    both = named(*((text, beside) if is_baseline else (beside, text)), folder)
+    return both[not is_baseline].made(lambda _: None)
 
 
 @pytest.fixture
@@ -123,7 +134,10 @@ def test_a_revision_that_does_not_install(repository: Path, monkeypatch: pytest.
     (repository / "cnnperf/__init__.py").touch()
     commit(repository, "newest", '"surely-not-there==1"')
     git(repository, "checkout", "-q", "before")
-    with pytest.raises(UsageError, match=r"cannot be installed: .*surely-not-there"), arm_of("main", "--x", repository):
+    with (
+        pytest.raises(UsageError, match=r"cannot be installed: .*surely-not-there"),
+        arm_of("main", "--candidate", repository),
+    ):
         pass
     assert not list((repository.parent / "cache/environments").glob(f"*/{READY}"))
 
@@ -144,11 +158,11 @@ def test_an_environment_is_made_once(repository: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("cnnperf.regression.revisions.subprocess.run", run)
     commit(repository, "newest", '"one", "two>2"')
-    with arm_of("HEAD", "--x", repository) as same:
+    with arm_of("HEAD", "--candidate", repository) as same:
         assert same.python == sys.executable
     git(repository, "checkout", "-q", "before")
     for _ in range(2):
-        with arm_of("main", "--x", repository) as arm:
+        with arm_of("main", "--candidate", repository) as arm:
             assert arm.python != sys.executable
     assert [command[2] for command in made] == ["venv", "pip"]
     assert {"one", "two>2"} <= set(made[1])
@@ -224,7 +238,9 @@ def test_old_environments_go(tmp_path: Path) -> None:
 def test_this_tree_beside_a_revision_is_found_in_the_same_places(repository: Path) -> None:
     """Not what is installed of it; alone, or beside an interpreter, it is what runs now."""
     (repository / "part/src").mkdir(parents=True)
-    with arm_of(None, "--candidate", repository / "part", beside="before") as arm:
+    (repository / "part/src/kept").touch()
+    commit(repository, "newest")
+    with arm_of(None, "--candidate", repository / "part", beside="HEAD") as arm:
         places = [repository / "part", repository / "part/src", repository]
         assert (arm.name, arm.path, arm.cwd) == (HERE, tuple(places), repository / "part")
     with arm_of(None, "--candidate", repository, beside=sys.executable) as arm:
@@ -240,7 +256,7 @@ def test_the_nearest_project_tells_what_is_asked_for(repository: Path, monkeypat
     for dependency in ("one", "two"):
         (part / "pyproject.toml").write_text(PROJECT.format(f'"{dependency}"'))
         commit(repository, dependency)
-    with arm_of("HEAD", "--x", part) as same, arm_of("HEAD~1", "--x", part) as other:
+    with arm_of("HEAD", "--candidate", part) as same, arm_of("HEAD~1", "--candidate", part) as other:
         assert same.python == sys.executable
         assert other.python == "python"
     assert asked == [("one",)]
@@ -253,11 +269,11 @@ def test_dependencies_that_cannot_be_read(repository: Path) -> None:
         (repository / "requirements.txt").write_text(text)
         git(repository, "add", ".")
         git(repository, "commit", "-q", "-m", text)
-    with arm_of("HEAD", "--x", repository) as arm:
+    with arm_of("HEAD", "--candidate", repository) as arm:
         assert arm.python == sys.executable
     with (
-        pytest.raises(UsageError, match=r"--x: HEAD~1: requirements.txt differs in that revision"),
-        arm_of("HEAD~1", "--x", repository),
+        pytest.raises(UsageError, match=r"--candidate: HEAD~1: requirements.txt differs in that revision"),
+        arm_of("HEAD~1", "--candidate", repository),
     ):
         pass
 
@@ -272,12 +288,15 @@ def test_submodules_are_checked_out(repository: Path, tmp_path: Path, monkeypatc
     commit(vendored, "vendored")
     git(repository, "submodule", "--quiet", "add", str(vendored), "vendor")
     commit(repository, "with it")
-    with arm_of("HEAD", "--x", repository) as arm:
+    with arm_of("HEAD", "--candidate", repository) as arm:
         assert arm.cwd is not None
         assert (arm.cwd / "vendor/mine.py").read_text() == "vendored"
     vendored.rename(tmp_path / "gone")
     shutil.rmtree(repository / ".git/modules/vendor")
-    with pytest.raises(UsageError, match="its submodules cannot be checked out"), arm_of("HEAD", "--x", repository):
+    with (
+        pytest.raises(UsageError, match="its submodules cannot be checked out"),
+        arm_of("HEAD", "--candidate", repository),
+    ):
         pass
     assert len(git(repository, "worktree", "list").splitlines()) == 1
 
@@ -289,6 +308,6 @@ def test_a_hook_keeps_its_index(repository: Path, monkeypatch: pytest.MonkeyPatc
     before = git(repository, "status", "--short")
     monkeypatch.setenv("GIT_INDEX_FILE", str(repository / ".git/index"))
     monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
-    with arm_of("before", "--x", repository):
+    with arm_of("before", "--candidate", repository):
         pass
     assert git(repository, "status", "--short") == before == "A  staged"

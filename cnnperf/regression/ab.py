@@ -1,0 +1,189 @@
+"""Two versions measured in turns, from what names them to the verdicts: `cnnperf.ab`."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+from cnnperf.duet.pair import Patience
+from cnnperf.duet.schedule import PAIRS
+from cnnperf.duet.sides import UNTIMED, Arm, contests
+from cnnperf.errors import UsageError
+from cnnperf.registry import unknown
+from cnnperf.regression import gate, revisions, store
+from cnnperf.regression.gate_verdict import comparison
+from cnnperf.regression.verdict import Comparison
+from cnnperf.running.preflight import Ready, Request, prepare
+from cnnperf.running.runner import folder_to_make
+from cnnperf.suite import Suite, load_suite
+
+SETTERS = ("--baseline-set", "--candidate-set")
+
+
+class ComparisonWatcher(gate.GateWatcher, Protocol):
+    """Who follows a comparison, from its preflight on."""
+
+    def downloading(self, dataset: str, done: int, total: int) -> None:
+        """Bytes of a dataset have arrived: so many, of so many."""
+
+    def installing(self, text: str) -> None:
+        """An environment is made for a revision, which takes minutes; the text says for which and why."""
+
+
+class UnwatchedComparison(gate.UnwatchedGate):
+    """Follows a comparison without a word."""
+
+    def downloading(self, dataset: str, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def installing(self, text: str) -> None:
+        """Say nothing."""
+
+
+def ab(
+    suite: str | Path | Suite,
+    *,
+    baseline: str | None = None,
+    candidate: str | None = None,
+    only: str | None = None,
+    minutes: float | None = None,
+    threads: int | None = None,
+    pairs: int = PAIRS[1],
+    baseline_set: Sequence[str] = (),
+    candidate_set: Sequence[str] = (),
+    data: Path | None = None,
+    out: Path | None = None,
+    watcher: ComparisonWatcher | None = None,
+) -> Comparison:
+    """Tell whether one version is slower than another in training or inference, by measuring both in turns.
+
+        comparison = cnnperf.ab("ci", baseline="HEAD~1", candidate="HEAD", minutes=8)
+        print(comparison.summary)
+
+    suite: a TOML file, the name of a suite that ships, or a Suite. baseline, candidate: a git revision, a Python
+    interpreter or a virtual environment; this tree if None. only: a glob over the cells. minutes: time limit of the
+    measurement. pairs: the most pairs of samples in a replicate. baseline_set, candidate_set: settings changed for one
+    side, such as `train.memory_format=channels_last`. data: a folder in torchvision's layout. out: the folder for every
+    sample; a new one below `results/ab/` if None.
+    Ctrl-C ends it early with what there is (`interrupted`). Raises UsageError for what cannot be carried out, as a rule
+    before a worktree or an environment is made; RunError for a fault in mid-run.
+    """
+    chosen = suite if isinstance(suite, Suite) else load_suite(suite)
+    chosen = _checked(chosen, only, minutes, threads, pairs)
+    watcher = watcher or UnwatchedComparison()
+    folder = folder_to_make(chosen.model_copy(update={"name": "ab"}), out, store.FILE)
+    store.refuse_unwritable(folder)
+    assigned = tuple(baseline_set), tuple(candidate_set)
+    changed = [_changed(chosen, *each) for each in zip(assigned, SETTERS, strict=True)]
+    versions = revisions.named(baseline, candidate)
+    if not any(assigned):
+        revisions.refuse_same(*versions)
+    requests = [
+        Request(suite=each, where=chosen.name if isinstance(suite, Suite) else str(suite), only=only, data=data)
+        for each in (changed if any(assigned) else changed[:1])
+    ]
+    tasks = [prepare(request, watcher.downloading).tasks for request in requests]
+    notes = (*_unchanged(tasks, assigned), *_skipped(tasks[0]))
+    compared = contests(tasks[0], tasks[-1])
+    gate.refuse_none(compared)
+    with ExitStack() as stack:
+        arms = [
+            _renamed(stack.enter_context(version.made(watcher.installing)), assignments)
+            for version, assignments in zip(versions, assigned, strict=True)
+        ]
+        result = gate.compare(
+            arms[0],
+            arms[1],
+            compared,
+            minutes=minutes,
+            folder=folder,
+            watcher=watcher,
+            patience=_patience(chosen.timeout_s),
+            pairs=pairs,
+        )
+    found = comparison(result)
+    return found.model_copy(update={"notes": (*notes, *found.notes), "interrupted": result.interrupted})
+
+
+def _checked(suite: Suite, only: str | None, minutes: float | None, threads: int | None, pairs: int) -> Suite:
+    """Return what is compared of a suite: its training, once. Raises UsageError for what no option may be."""
+    suite = suite.narrowed(only=only, stages=["train"]).model_copy(update={"repeats": 1})
+    if minutes is not None and not (math.isfinite(minutes) and minutes >= 0):
+        raise UsageError(f"--minutes: {minutes} is not a time limit; give a number, or leave it out")
+    if pairs not in range(PAIRS[0], PAIRS[1] + 1, 2):
+        raise UsageError(
+            f"--pairs: {pairs} is not a number of pairs; give an even number from {PAIRS[0]} to {PAIRS[1]}"
+        )
+    if threads is None:
+        return suite
+    if threads < 1:
+        raise UsageError(f"--threads: {threads} is not a number of threads; give one from 1 on")
+    return suite.model_copy(update={"threads": threads})
+
+
+def _changed(suite: Suite, assignments: Sequence[str], option: str) -> Suite:
+    """Return the suite with settings changed as `train.memory_format=channels_last` says."""
+    sections = {stage: dict(section) for stage, section in suite.sections.items()}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        stage, dot, name = key.strip().partition(".")
+        if not (equals and dot and name):
+            raise UsageError(f"{option}: {assignment!r} must be section.key=value, such as train.optimizer=sgd")
+        if stage != "train":  # The forward pass, too, is measured as training has it.
+            raise UsageError(f"{option}: {unknown('section', stage, ['train'])}")
+        if name in UNTIMED:
+            raise UsageError(
+                f"{option}: {assignment} changes nothing that is measured, which is a training step and a forward "
+                "pass; change another setting, or compare runs with cnnperf check"
+            )
+        sections.setdefault(stage, {})[name] = _value(value)
+    return suite.model_copy(update={"sections": sections})
+
+
+def _value(text: str) -> Any:
+    """Read a value as TOML does; what is none there is a string without its quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def _renamed(arm: Arm, assignments: Sequence[str]) -> Arm:
+    """Return the arm with what is set for it in its name."""
+    return arm.model_copy(update={"name": f"{arm.name} with {', '.join(assignments)}"}) if assignments else arm
+
+
+def _unchanged(tasks: Sequence[Sequence[Ready]], assigned: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield where an assignment changes nothing. Raises UsageError for one that changes nothing at all."""
+    for option, assignments in zip(SETTERS, assigned, strict=True):
+        for assignment in assignments:
+            name = assignment.partition("=")[0].strip().partition(".")[2]
+            pairs = [(one.task, other.task) for one, other in zip(*tasks, strict=True)]
+            alike = [one.cell.id for one, other in pairs if one.settings[name] == other.settings[name]]
+            if len(alike) == len(pairs):
+                raise UsageError(
+                    f"{option}: {assignment} changes nothing: {name} is {pairs[0][0].settings[name]!r} for baseline "
+                    "and candidate already; set something else, or compare two revisions"
+                )
+            if alike:
+                yield f"{assignment} changes nothing in {', '.join(alike)}: the same on both sides there"
+
+
+def _skipped(tasks: Sequence[Ready]) -> Iterator[str]:
+    """Yield what cannot be compared on this machine, and why."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for each in tasks:
+        if each.skip:
+            reasons[each.skip].append(each.task.cell.id)
+    for reason, cells in reasons.items():
+        yield f"not compared: {', '.join(cells)}: {reason}"
+
+
+def _patience(timeout_s: float) -> Patience:
+    """Return how long to wait for a silent worker: what the suite says of a task, and no longer than makes sense."""
+    return Patience(*(min(seconds, timeout_s) for seconds in Patience()))

@@ -1,0 +1,1 @@
+"""One network measured without a suite: `cnnperf.profile` and `cnnperf.infer`."""

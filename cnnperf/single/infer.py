@@ -1,0 +1,74 @@
+"""One network in several engines: `cnnperf.infer`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from cnnperf.engines import usual
+from cnnperf.errors import UsageError
+from cnnperf.single.measured import (
+    Measured,
+    MeasurementWatcher,
+    Named,
+    UnwatchedMeasurement,
+    cell,
+    measure,
+    name_of,
+    request,
+)
+from cnnperf.task import Choice
+
+
+def infer(
+    model: Named,
+    *,
+    dataset: Named = "cifar10",
+    device: str = "cpu",
+    engines: Sequence[str] | None = None,
+    batch_sizes: Sequence[int] | Literal["auto"] | None = None,
+    train: float | None = None,
+    samples: int | None = None,
+    pairs: int | None = None,
+    threads: int | None = None,
+    waiting: str | None = None,
+    allocator: str | None = None,
+    data: Path | None = None,
+    out: Path | None = None,
+    watcher: MeasurementWatcher | None = None,
+    where: str = "cnnperf.infer",
+) -> Measured:
+    """Run one network in several engines, each in fresh processes: their parity, their speed, their layers.
+
+        engines = cnnperf.infer("lenet", dataset="mnist", train=20).report.table("engines").frame()
+
+    model: a name, pkg.module:callable, or an ONNX file. engines: all that can run it and need not compile if None.
+    train: seconds of training first; None for weights as built. samples: the least number of timed calls at each batch
+    size. pairs: fresh pairs of processes that take turns; 0 compares separate processes. threads: every usable core if
+    None. data: a folder in torchvision's layout. out: the run folder to make; a new one below `results/` if None.
+    where: what errors call the request.
+    An engine that failed has its reason in the tables. Raises UsageError for what cannot be carried out; Ctrl-C leaves
+    the records so far in the run folder.
+    """
+    network = Choice.model_construct(name=name_of(model))
+    if network.is_onnx and train is not None:
+        raise UsageError(f"--train: {network.name}: an ONNX file is not trained; leave --train out")
+    section: dict[str, Any] = {"engines": list(engines or usual(network))}
+    if batch_sizes is not None:
+        section["batch_sizes"] = batch_sizes if isinstance(batch_sizes, str) else list(batch_sizes)
+    section |= {} if samples is None else {"samples": samples}
+    section |= {} if pairs is None else {"pairs": pairs}
+    document = {
+        **cell(model, dataset, device),
+        "stages": [*(["train"] if train is not None else ()), "export", "infer"],
+        "infer": section,
+        **({} if train is None else {"train": {"seconds": train}}),
+        **({} if threads is None else {"threads": threads}),
+    }
+    asked = request("infer", document, waiting, allocator, data, where)
+    measured = measure(asked, out, watcher or UnwatchedMeasurement())
+    if all(record.status == "skipped" for record in measured.records):
+        first = measured.records[0]
+        raise UsageError(f"{first.task.label}: {first.error}; nothing was measured")
+    return measured

@@ -1,0 +1,241 @@
+"""`cnnperf.ab` as a notebook calls it: verdicts, no word printed, and faults before anything is made for a revision."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from in_process import called, workers_here
+from processes import completed
+
+import cnnperf
+from cnnperf.duet.pair import Fault
+from cnnperf.errors import UsageError
+from cnnperf.machine.git import git as real_git
+from cnnperf.regression import gate, revisions, store
+from cnnperf.regression.ab import UnwatchedComparison
+from cnnperf.suite import load_suite
+
+SUITE = """
+datasets = [{ name = "synthetic", train = 64, test = 32 }]
+models = ["unruly:build"]
+threads = 1
+[train]
+validation_images = 0
+batch_size = 32
+"""
+PROJECT = '[project]\nname = "mine"\nversion = "1"\ndependencies = [{}]\n'
+
+
+def git(*arguments: str) -> str:
+    """Run git in the working directory and return what it prints."""
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main"]
+    return completed("git", *identity, *arguments, check=True).stdout.strip()
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work in a repository: `before` asks for another package than `main`, `later` for another Python."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "tiny.toml").write_text(SUITE)
+    git("init", "-q")
+    for tag, project in (
+        ("before", PROJECT.format('"one"')),
+        ("later", PROJECT.format("") + 'requires-python = ">=99"\n'),
+        ("now", PROJECT.format("")),
+    ):
+        (folder / "pyproject.toml").write_text(project)
+        git("add", ".")
+        git("commit", "-q", "-m", tag)
+        git("tag", tag)
+    with workers_here():
+        yield
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what is made: worktrees, for real, and environments, of which nothing but the name is."""
+    found: list[str] = []
+
+    def run_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        if arguments[0] == "worktree":
+            found.append(" ".join(arguments[:2]))
+        return real_git(folder, *arguments)
+
+    def environment(dependencies: Sequence[str], tree: Path, where: str, installing: Any) -> Path:
+        installing(f"{where} has other dependencies; making an environment for it")
+        found.append(f"environment {' '.join(dependencies)}")
+        return Path(sys.executable)
+
+    monkeypatch.setattr(revisions, "git", run_git)
+    monkeypatch.setattr(revisions, "_environment", environment)
+    return found
+
+
+@pytest.fixture
+def calibrated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Break every contest off before its first turn; return what was to be measured then."""
+    found: dict[str, Any] = {}
+
+    def calibrate(arms: Any, contests: Any, *_: Any) -> Iterator[tuple[Any, Fault]]:
+        found.update(arms=list(arms), contests=contests, trees=[arm.tree and arm.tree.is_dir() for arm in arms])
+        yield from ((contest, Fault("broken off")) for contest in contests)
+
+    monkeypatch.setattr(gate, "calibrate", calibrate)
+    return found
+
+
+REVISIONS = {"baseline": "before", "candidate": "now"}
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"minutes": float("nan")}, "^--minutes: nan is not a time limit"),
+    ({"minutes": -1.0}, "^--minutes: -1.0 is not a time limit"),
+    ({"pairs": 13}, "^--pairs: 13 is not a number of pairs"),
+    ({"threads": 0}, "^--threads: 0 is not a number of threads"),
+    ({"only": "resnet*"}, r"^--only: nothing matches 'resnet\*'"),
+    ({"candidate_set": ["precision=bf16"]}, "^--candidate-set: .* must be section.key=value"),
+    ({"candidate_set": ["infer.pairs=0"]}, "^--candidate-set: unknown section 'infer'"),
+    ({"baseline_set": ["train.precison=bf16"]}, "did you mean 'precision'"),
+    ({"baseline_set": ["train.batch_size=32"]}, "^--baseline-set: train.batch_size=32 changes nothing"),
+    ({"candidate_set": ["train.batch_size=0"]}, "batch_size"),
+    ({"candidate_set": ["train.seconds=9"]}, "changes nothing that is measured"),
+    ({"candidate": "nonsense"}, "^--candidate: 'nonsense' is neither a Python interpreter nor a revision"),
+    ({"candidate": "later"}, "^--candidate: later: that revision needs Python >=99"),
+    ({"baseline": "now", "candidate": "HEAD"}, "name the same version"),
+    ({"baseline": sys.executable, "candidate": sys.executable}, "name the same version"),
+    ({"out": Path("tiny.toml/out")}, r"^tiny\.toml/out: cannot be written \(.*tiny\.toml is no folder\)"),
+    ({"out": Path("held")}, "already holds a run"),
+    ({"data": Path("nowhere")}, "nowhere"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), BAD, ids=[str(changes) for changes, _ in BAD])
+def test_what_cannot_be_carried_out(made: list[str], changes: dict[str, Any], words: str) -> None:
+    """Neither a worktree nor an environment is made, nor a folder."""
+    Path("held").mkdir()
+    Path("held", store.FILE).touch()
+    with pytest.raises(UsageError, match=words):
+        cnnperf.ab("tiny.toml", **{"out": Path("out"), **REVISIONS, **changes})
+    assert made == []
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (SUITE.replace("unruly:build", "resnt"), "unknown model 'resnt'"),
+        (SUITE.replace("unruly:build", "unruly:bulid"), "bulid"),
+        (SUITE.replace("batch_size", "batch_sice"), "did you mean 'batch_size'"),
+        (SUITE.replace("threads", "treads"), "did you mean 'threads'"),
+        ("datasets =", "not valid TOML"),
+    ],
+)
+def test_a_suite_that_is_wrong(made: list[str], text: str, words: str) -> None:
+    """Its names, its settings, its form."""
+    Path("wrong.toml").write_text(text)
+    with pytest.raises(UsageError, match=words):
+        cnnperf.ab("wrong.toml", **REVISIONS)
+    assert made == []
+
+
+def test_a_device_that_is_not_there(made: list[str]) -> None:
+    """No cell is left to be compared."""
+    Path("far.toml").write_text('devices = ["cuda"]\n' + SUITE)
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("the device is there")
+    with pytest.raises(UsageError, match="nothing to compare"):
+        cnnperf.ab("far.toml", **REVISIONS)
+    assert made == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--basline", "before"), "No such option: --basline"),
+        (("--baseline", "before", "--candidate", "now", "--format", "cvs"), "unknown format 'cvs'"),
+        (("--baseline", "before", "--candidate", "now", "--minutes", "soon"), "Invalid value for '--minutes'"),
+        (("--baseline", "before", "--candidate", "before"), "name the same version"),
+    ],
+)
+def test_the_command_makes_nothing_either(made: list[str], words: tuple[str, ...], sentence: str) -> None:
+    """Exit status 2."""
+    done = called("ab", "tiny.toml", *words, TERMINAL_WIDTH="200")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sentence in done.stderr
+    assert made == []
+
+
+class Seen(UnwatchedComparison):
+    """Keeps what a watcher is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def installing(self, text: str) -> None:
+        """Keep it."""
+        self.told.append(text)
+
+    def measured(self, number: int, contest: Any, outcome: Any) -> None:
+        """Keep it."""
+        self.told.append(f"{contest.key}: {outcome}")
+
+
+def test_two_revisions(made: list[str], calibrated: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """What they need is made, and gone afterwards; the verdicts are returned, and nothing is printed."""
+    seen = Seen()
+    comparison = cnnperf.ab("tiny.toml", **REVISIONS, candidate_set=["train.momentum=0.5"], watcher=seen)
+    assert capsys.readouterr() == ("", "")
+    assert made == ["worktree add", "environment one", "worktree add", "worktree remove", "worktree remove"]
+    assert calibrated["trees"] == [True, True]
+    one, other = calibrated["arms"]
+    assert one.name.startswith("before (")
+    assert other.name.endswith(" with train.momentum=0.5")
+    assert not one.tree.exists()
+    keys = [contest.key for contest in calibrated["contests"]]
+    assert [key.rpartition(" ")[2] for key in keys] == ["infer.forward", "train.step"]
+    assert seen.told[0] == "--baseline: before has other dependencies; making an environment for it"
+    assert seen.told[1:] == [f"{key}: broken off" for key in keys]
+    assert [(verdict.outcome, verdict.remark) for verdict in comparison.verdicts] == [("error", "broken off")] * 2
+    assert (comparison.exit_code, comparison.interrupted) == (1, False)
+    assert len(git("worktree", "list").splitlines()) == 1
+
+
+def test_a_setting_that_one_cell_has_already(calibrated: dict[str, Any]) -> None:
+    """A note names the cell, before those of the gate."""
+    override = '{ name = "mlp", train = { momentum = 0.5 } }'
+    Path("two.toml").write_text(SUITE.replace('"unruly:build"', f'"unruly:build", {override}'))
+    first, *rest = cnnperf.ab("two.toml", candidate_set=["train.momentum=0.5"]).notes
+    cell = "synthetic[train=64,test=32]/mlp[train.momentum=0.5]/cpu"
+    assert first == f"train.momentum=0.5 changes nothing in {cell}: the same on both sides there"
+    assert rest[0].startswith("baseline this tree")
+    assert len(calibrated["contests"]) == 4
+
+
+def test_this_tree_against_itself(made: list[str], calibrated: dict[str, Any]) -> None:
+    """A Suite in memory, and nothing named: nothing is made, and that nothing differs is no fault."""
+    comparison = cnnperf.ab(load_suite("tiny.toml"), threads=2, out=Path("out"))
+    assert made == []
+    assert [arm.name for arm in calibrated["arms"]] == ["this tree"] * 2
+    assert {task.threads for contest in calibrated["contests"] for task in contest.tasks} == {2}
+    assert len(comparison.verdicts) == 2
+    assert [file.name for file in Path("out").iterdir()] == [store.FILE]
+
+
+def test_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the comparison with what there is, and says so; the JSON of a comparison has no word more than before."""
+
+    def calibrate(*_: Any) -> Iterator[Any]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(gate, "calibrate", calibrate)
+    comparison = cnnperf.ab("tiny.toml")
+    assert comparison.interrupted
+    assert {verdict.outcome for verdict in comparison.verdicts} == {"inconclusive"}
+    assert set(comparison.model_dump()) == {"verdicts", "notes", "exit_code"}

@@ -1,0 +1,49 @@
+"""What the calls on one network share: workers in this process, a folder of its own, someone who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from in_process import workers_here
+
+from cnnperf.profiling import probes
+from cnnperf.record import Record
+from cnnperf.roofline import MEMORY_PROBE
+from cnnperf.running.preflight import Ready
+from cnnperf.single.measured import UnwatchedMeasurement
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Have the workers in this process, and probe its roofline with a moment's work."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(probes, "SQUARES", (64,))
+    monkeypatch.setattr(probes, "CONVOLUTIONS", ((3, 2, 4, 8),))
+    monkeypatch.setattr(probes, "COPIES", {MEMORY_PROBE: 2**16})
+    monkeypatch.setattr(probes, "PROBE_S", 0.0)
+    with workers_here():
+        yield
+
+
+class Seen(UnwatchedMeasurement):
+    """Keeps what a watcher is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def planned(self, tasks: Sequence[Ready], folder: Path) -> None:
+        """Keep the stages and the folder."""
+        self.told += [[ready.task.stage for ready in tasks], folder]
+
+    def finished(self, record: Record) -> None:
+        """Keep how it ended."""
+        self.told.append(record.status)
+
+
+@pytest.fixture
+def seen() -> Seen:
+    """Return a watcher that keeps what it is told."""
+    return Seen()

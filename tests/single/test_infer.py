@@ -1,0 +1,76 @@
+"""`cnnperf.infer` as a notebook calls it: a typed result, no word printed, faults raised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import cnnperf
+from cnnperf.errors import UsageError
+from cnnperf.record import FILE
+from cnnperf.single.measured import Measured
+
+pytest.importorskip("onnx")
+
+IMAGES = {"name": "synthetic", "train": 64, "test": 32}
+
+
+def test_an_inference_is_one_line(seen: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row an engine; the folder is made below `results/` where none is named."""
+    engines = ("torch", "onnxruntime")
+    few = {"batch_sizes": [2], "samples": 11, "pairs": 0, "threads": 1}
+    measured = cnnperf.infer({"name": "unruly:build"}, dataset=IMAGES, engines=engines, watcher=seen, **few)
+    assert capsys.readouterr() == ("", "")
+    assert measured.folder.parent == Path("results/infer")
+    assert seen.told == [["export", "infer", "infer"], measured.folder, "ok", "ok", "ok"]
+    table = measured.report.table("engines")
+    assert table is not None
+    assert [(row["engine"], row["batch_size"], row["status"]) for row in table.rows] == [
+        (engine, 2, "ok") for engine in engines
+    ]
+    assert measured.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda **k: cnnperf.infer("lenett", **k), r"^cnnperf\.infer: models\.0: .*did you mean 'lenet'"),
+        (lambda **k: cnnperf.infer("lenett", where="here", **k), r"^here: models\.0: "),
+        (lambda **k: cnnperf.infer("mlp", engines=["torhc"], **k), "did you mean 'torch'"),
+        (lambda **k: cnnperf.infer("mlp", batch_sizes=[0], **k), "whole numbers from 1"),
+        (lambda **k: cnnperf.infer("mlp", allocator="none", **k), "^--allocator: unknown policy 'none'"),
+        (lambda **k: cnnperf.infer(Path("none.onnx"), train=1.0, **k), "^--train: none.onnx: an ONNX file is not"),
+        (lambda **k: cnnperf.infer({"name": "none.onnx"}, train=1.0, **k), "^--train: none.onnx: an ONNX file is not"),
+    ],
+)
+def test_what_cannot_be_carried_out(call: Callable[..., Measured], words: str) -> None:
+    """A UsageError, which is a CnnperfError, before a folder is made."""
+    with pytest.raises(UsageError, match=words) as caught:
+        call(dataset=IMAGES, out=Path("run"))
+    assert isinstance(caught.value, cnnperf.CnnperfError)
+    assert not Path("run").exists()
+
+
+def test_a_folder_that_holds_a_run_is_refused() -> None:
+    """Before anything is looked at."""
+    Path(FILE).write_text("")
+    with pytest.raises(UsageError, match="already holds a run"):
+        cnnperf.infer("mlp", dataset=IMAGES, out=Path())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_a_device_that_is_not_there_is_an_error() -> None:
+    """Nothing was measured, and the tables of nothing are no result."""
+    with pytest.raises(UsageError, match="nothing was measured"):
+        cnnperf.infer("mlp", dataset=IMAGES, device="cuda", out=Path("other"))
+
+
+def test_a_network_that_fails_leaves_its_reason() -> None:
+    """Records and report, and 1 as the exit status."""
+    measured = cnnperf.infer("broken:raised", dataset=IMAGES, engines=["onnxruntime"], pairs=0, out=Path("run"))
+    assert [record.status for record in measured.records] == ["failed", "skipped"]
+    assert measured.exit_code == 1

@@ -1,0 +1,67 @@
+"""`cnnperf.profile` as a notebook calls it: a typed result, no word printed, faults raised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import cnnperf
+from cnnperf.errors import RunError, UsageError
+from cnnperf.record import FILE
+from cnnperf.single.measured import Measured
+
+
+def test_a_profile_is_one_line(seen: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row a layer in the report, the records in the folder that the watcher is told; nothing is printed."""
+    measured = cnnperf.profile("mlp", dataset="synthetic", batch_size=4, samples=2, out=Path("run"), watcher=seen)
+    assert capsys.readouterr() == ("", "")
+    assert seen.told == [["profile"], Path("run"), "ok"]
+    layers = measured.report.table("layers")
+    assert layers is not None
+    assert {"layer", "forward_s", "forward_macs"} <= set(layers.frame().columns)
+    assert {row["batch_size"] for row in layers.rows} == {4}
+    assert measured.exit_code == 0
+    assert cnnperf.read(measured.folder) == measured.records
+    assert cnnperf.layers([measured.folder]).shape[0] == len(layers.rows)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda **k: cnnperf.profile("lenett", **k), r"^cnnperf\.profile: models\.0: .*did you mean 'lenet'"),
+        (lambda **k: cnnperf.profile("lenett", where="here", **k), r"^here: models\.0: "),
+        (lambda **k: cnnperf.profile("mlp", mode="both", **k), r"^cnnperf\.profile: profile\.mode: .*got 'both'"),
+        (lambda **k: cnnperf.profile("mlp", waiting="long", **k), "^--waiting: unknown policy 'long'"),
+        (lambda **k: cnnperf.profile({"name": "mlp", "depht": 2}, **k), "unknown option 'depht'"),
+    ],
+)
+def test_what_cannot_be_carried_out(call: Callable[..., Measured], words: str) -> None:
+    """A UsageError, which is a CnnperfError, before a folder is made."""
+    with pytest.raises(UsageError, match=words) as caught:
+        call(dataset="synthetic", out=Path("run"))
+    assert isinstance(caught.value, cnnperf.CnnperfError)
+    assert not Path("run").exists()
+
+
+def test_a_folder_that_holds_a_run_is_refused() -> None:
+    """Before anything is looked at."""
+    Path(FILE).write_text("")
+    with pytest.raises(UsageError, match="already holds a run"):
+        cnnperf.profile("mlp", dataset="synthetic", out=Path())
+
+
+def test_a_profile_that_failed_is_an_error() -> None:
+    """With the reason and the place of the log."""
+    with pytest.raises(RunError, match=r"synthetic.*broken:raised.*: failed: .*surprise.*; see run/logs"):
+        cnnperf.profile("broken:raised", dataset="synthetic", batch_size=4, samples=2, out=Path("run"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_a_device_that_is_not_there_is_an_error() -> None:
+    """Nothing was measured, and the tables of nothing are no result."""
+    with pytest.raises(UsageError, match="profile it on another device"):
+        cnnperf.profile("mlp", dataset="synthetic", device="cuda", out=Path("run"))
