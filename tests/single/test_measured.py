@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from cnnperf.record import Record
 from cnnperf.single.measured import Measured
-from cnnperf.tables.table import Column, Report, Table
+from cnnperf.tables.table import Report, Row, Table, column
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged(Row):
+    """What the exit status asks of an engine."""
+
+    parity: str = column()
 
 
 @pytest.mark.parametrize(
@@ -18,5 +26,5 @@ from cnnperf.tables.table import Column, Report, Table
 )
 def test_the_exit_status(trained: Callable[..., Record], status: str, parity: str, code: int) -> None:
     """A failure comes before what is undecided."""
-    report = Report((Table("engines", (Column("parity"),), ({"parity": parity},)),))
+    report = Report((Table("engines", Judged.columns(), (Judged(parity=parity),)),))
     assert Measured(Path("run"), (trained(status=status),), report).exit_code == code
