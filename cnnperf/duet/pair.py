@@ -179,7 +179,7 @@ class Pair(Generic[G]):
             if not isinstance(message, answer):
                 raise Fault(f"{self.called(side)} sent {message.kind!r} where another answer was due")
             answers[side] = message
-        return answers
+        return {side: answers[side] for side in asked}
 
     def _ended(self, side: Side) -> Fault:
         ending = self._workers.of(side).ending

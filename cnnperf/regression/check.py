@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnperf import record as store
+from cnnperf.both import Both
 from cnnperf.errors import UsageError
 from cnnperf.machine.fingerprint import ALLOCATOR_VARIABLES
 from cnnperf.record import Measurement, Record
@@ -95,16 +96,13 @@ def _compare(
             reason = "measured in the baseline and not in the candidate"
             yield Verdict(cell=work[0], metric=_label(metric), outcome="missing", remark=reason)
         elif metric in new and is_compared(measured[0][1]):
-            sides = measured, new[metric]
-            (of_baseline, of_candidate) = (tuple(m for _, m in side) for side in sides)
-            seeds = tuple(_training_seed(r) for r, _ in sides[0]), tuple(_training_seed(r) for r, _ in sides[1])
+            sides = Both(measured, new[metric])
             yield judge(
                 Compared(
                     cell=work[0],
                     metric=_label(metric),
-                    baseline=of_baseline,
-                    candidate=of_candidate,
-                    seeds=seeds,
+                    sides=Both(*(tuple(m for _, m in side) for side in sides)),
+                    seeds=Both(*(tuple(_training_seed(r) for r, _ in side) for side in sides)),
                     is_of_training=work[1] == "train",
                     is_trained=any((work[0], "train") in side for side in (before, after)),
                     is_training_judged=is_training_judged,

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from statistics import median
 
-from cnnperf.both import SIDES
-from cnnperf.duet.schedule import differing
+from cnnperf.both import Both, Side
+from cnnperf.duet.schedule import Played, differing
 from cnnperf.duet.sides import Contest
 from cnnperf.machine.disturbance import Disturbance
 from cnnperf.machine.fingerprint import fingerprint
@@ -77,17 +77,14 @@ def _verdict(result: Result, contest: Contest) -> Verdict:
         return Verdict(cell=contest.cell, metric=contest.metric, outcome=outcome, n=n, remark=decision.reason)
     conditions = result.conditions[contest]
     counted = played[: decision.n]
-    times = [
-        median(median(s.wall_s for s in each.taken.of(side).samples) for each in counted) / conditions.calls
-        for side in SIDES
-    ]
+    times = Both.each(lambda side: median(_middle(each, side) for each in counted) / conditions.calls)
     return TimeVerdict(
         cell=contest.cell,
         metric=contest.metric,
         outcome=decision.outcome,
         unit="s",
-        baseline=times[0],
-        candidate=times[1],
+        baseline=times.baseline,
+        candidate=times.candidate,
         change=_change(decision.estimate),
         low=_change(decision.low),
         high=_change(decision.high),
@@ -99,6 +96,10 @@ def _verdict(result: Result, contest: Contest) -> Verdict:
         cpu_change=_change(float(SignedRanks([ratios.difference(each, "cpu_s") for each in counted]).estimate)),
         rule=result.rule,
     )
+
+
+def _middle(played: Played, side: Side) -> float:
+    return median(sample.wall_s for sample in played.taken.of(side).samples)
 
 
 def _change(logarithm: float) -> float | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Literal
 
+from cnnperf.both import Both
 from cnnperf.record import Measurement
 from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Outcome, Verdict
@@ -31,10 +32,9 @@ class Compared:
 
     cell: str
     metric: str
-    baseline: tuple[Measurement, ...]
-    candidate: tuple[Measurement, ...]
-    seeds: tuple[tuple[int, ...], tuple[int, ...]]
-    """The seed of the training that each repeat's figure is of, on either side."""
+    sides: Both[tuple[Measurement, ...]]
+    seeds: Both[tuple[int, ...]]
+    """The seed of the training that each repeat's figure is of."""
     is_of_training: bool
     """Whether the training itself measured it, and no later stage that reads its weights."""
     is_trained: bool
@@ -49,14 +49,14 @@ class Compared:
     @property
     def measurement(self) -> Measurement:
         """Any one of them, for the unit and the direction that all have."""
-        return self.baseline[0]
+        return self.sides.baseline[0]
 
     @property
-    def sides(self) -> tuple[tuple[Measurement, ...], tuple[Measurement, ...]]:
-        """Both sides, the baseline first."""
-        return self.baseline, self.candidate
+    def repeats(self) -> Both[int]:
+        """The number of repeats."""
+        return Both(*map(len, self.sides))
 
-    def verdict(self, outcome: Outcome, numbers: tuple[float, float], remark: str = "") -> Verdict:
+    def verdict(self, outcome: Outcome, numbers: Both[float], remark: str = "") -> Verdict:
         """Make a verdict on the figures of the two sides; the change is their ratio less 1."""
         baseline, candidate = numbers
         return Verdict(
@@ -67,11 +67,11 @@ class Compared:
             baseline=baseline,
             candidate=candidate,
             change=candidate / baseline - 1 if baseline else None,
-            n=min(len(self.baseline), len(self.candidate)),
+            n=min(self.repeats),
             remark=remark,
         )
 
-    def gain(self, numbers: tuple[float, float]) -> float:
+    def gain(self, numbers: Both[float]) -> float:
         """Return how far the candidate lies on the better side of the baseline."""
         baseline, candidate = numbers
         return candidate - baseline if self.measurement.better == "higher" else baseline - candidate
@@ -151,7 +151,7 @@ def judge(compared: Compared, rule: Rule) -> Verdict | Pending:
 
 def _exact(compared: Compared) -> Verdict:
     before, after = ({m.values for m in side} for side in compared.sides)
-    numbers = sum(min(before)), sum(min(after))
+    numbers = Both(sum(min(before)), sum(min(after)))
     if before == after and len(before) == 1:
         return compared.verdict("same", numbers)
     if len(before) > 1 or len(after) > 1:
@@ -159,7 +159,7 @@ def _exact(compared: Compared) -> Verdict:
     return compared.verdict(
         "better" if compared.gain(numbers) > 0 else "worse",
         numbers,
-        f"must be equal: {numbers[0]:,.0f} → {numbers[1]:,.0f}",
+        f"must be equal: {numbers.baseline:,.0f} → {numbers.candidate:,.0f}",
     )
 
 
@@ -167,12 +167,10 @@ def _memory(compared: Compared, rule: Rule) -> Verdict:
     numbers = _middle(compared)
     if compared.unlike_machines:
         return compared.verdict("inconclusive", numbers, f"measure both on one machine: {compared.unlike_machines}")
-    if len(compared.candidate) < LEAST_PROCESSES <= len(compared.baseline):
+    if compared.repeats.candidate < LEAST_PROCESSES <= compared.repeats.baseline:
         # Were it indicative, a candidate would escape the comparison by leaving repeats out.
-        return compared.verdict(
-            "inconclusive", numbers, _lacking(len(compared.baseline), len(compared.candidate), LEAST_PROCESSES)
-        )
-    if len(compared.baseline) < LEAST_PROCESSES:
+        return compared.verdict("inconclusive", numbers, _lacking(compared.repeats, LEAST_PROCESSES))
+    if compared.repeats.baseline < LEAST_PROCESSES:
         return compared.verdict("indicative", numbers, f"{LEAST_PROCESSES} repeats a side are needed")
     before, after = numbers
     if after > before * (1 + rule.theta):
@@ -196,17 +194,17 @@ def _fraction(compared: Compared) -> Verdict | Pending:
     indicative where that loss would show: the accuracy of the training is tested, and parity holds each engine to it.
     """
     before, after = (_by_seed(side, seeds) for side, seeds in zip(compared.sides, compared.seeds, strict=True))
-    numbers = fmean(before), fmean(after)
+    numbers, trainings = Both(fmean(before), fmean(after)), Both(len(before), len(after))
     counts = [[int(m.remarks["n"]) for m in side if "n" in m.remarks] for side in compared.sides]
     better = compared.measurement.better
     assert better is not None, "a metric without direction is not compared"
-    n = min(len(before), len(after))
-    verdict = compared.verdict("inconclusive", numbers).model_copy(update={"n": n, "change": numbers[1] - numbers[0]})
+    change = numbers.candidate - numbers.baseline
+    verdict = compared.verdict("inconclusive", numbers).model_copy(update={"n": min(trainings), "change": change})
     if not compared.is_trained and set(before) == set(after) and len(set(before)) == 1:
         return verdict.model_copy(update={"outcome": "same"})
-    if _is_told_by_training(compared, counts, (len(before), len(after))):
+    if _is_told_by_training(compared, counts, trainings):
         return verdict.model_copy(update={"outcome": "indicative", "remark": TOLD_BY_TRAINING})
-    if lacking := _lacking_for_test(compared, counts, (len(before), len(after))):
+    if lacking := _lacking_for_test(compared, counts, trainings):
         return verdict.model_copy(update={"remark": lacking})
     sign = -1 if better == "higher" else 1
     least = [binomial_deviation(mean, min(of)) for mean, of in zip(numbers, counts, strict=True)]
@@ -214,13 +212,13 @@ def _fraction(compared: Compared) -> Verdict | Pending:
     return Pending(verdict, loss, better)
 
 
-def _is_told_by_training(compared: Compared, counts: Sequence[Sequence[int]], trainings: tuple[int, int]) -> bool:
+def _is_told_by_training(compared: Compared, counts: Sequence[Sequence[int]], trainings: Both[int]) -> bool:
     """Tell whether a share lacks trainings alone, on both sides, and the accuracy of these is tested by itself."""
     is_later = compared.is_trained and not compared.is_of_training
     return is_later and compared.is_training_judged and all(counts) and max(trainings) < LEAST_SEEDS
 
 
-def _lacking_for_test(compared: Compared, counts: Sequence[Sequence[int]], trainings: tuple[int, int]) -> str:
+def _lacking_for_test(compared: Compared, counts: Sequence[Sequence[int]], trainings: Both[int]) -> str:
     """Say what a test of fractions lacks, and where to get it; empty if nothing."""
     if not all(counts):
         return "it does not record of how many it is a fraction; measure it with a remark n"
@@ -228,8 +226,8 @@ def _lacking_for_test(compared: Compared, counts: Sequence[Sequence[int]], train
         return "the network was not trained, so that chance cannot be told from change; compare trained networks"
     words = []
     kind = " with seeds of their own"
-    if trainings[1] < LEAST_SEEDS <= trainings[0]:
-        words.append(_lacking(*trainings, LEAST_SEEDS, kind))
+    if trainings.candidate < LEAST_SEEDS <= trainings.baseline:
+        words.append(_lacking(trainings, LEAST_SEEDS, kind))
     elif min(trainings) < LEAST_SEEDS and compared.is_of_training:
         words.append(f"{LEAST_SEEDS} repeats a side{kind} are needed")
     elif min(trainings) < LEAST_SEEDS:
@@ -239,7 +237,8 @@ def _lacking_for_test(compared: Compared, counts: Sequence[Sequence[int]], train
     return "; ".join([*words, compared.unequal_training] if compared.unequal_training else words)
 
 
-def _lacking(before: int, after: int, least: int, kind: str = "") -> str:
+def _lacking(repeats: Both[int], least: int, kind: str = "") -> str:
+    before, after = repeats
     return f"the candidate has {after} of the baseline's {before} repeats{kind}; run {least - after} more at least"
 
 
@@ -251,9 +250,8 @@ def _by_seed(side: Sequence[Measurement], seeds: Sequence[int]) -> list[float]:
     return [fmean(of) for of in values.values()]
 
 
-def _middle(compared: Compared) -> tuple[float, float]:
-    before, after = (median(median(m.values) for m in side) for side in compared.sides)
-    return before, after
+def _middle(compared: Compared) -> Both[float]:
+    return Both(*(median(median(m.values) for m in side) for side in compared.sides))
 
 
 def _range(side: Sequence[Measurement]) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from cnnperf.timing.sampling import Plan
 from cnnperf.workers.verbs import Verbs, serve
 
 
-class Prepared:
+class PreparedMetric:
     """The metric that was prepared last, which is the one that is measured."""
 
     def __init__(self, baton: Baton) -> None:
@@ -103,7 +103,7 @@ def hello() -> Hello:
 def main(line: Line, baton: Baton) -> None:
     """Say hello and answer until there is nothing more to answer."""
     line.say(hello())
-    serve(line, Prepared(baton).verbs)
+    serve(line, PreparedMetric(baton).verbs)
 
 
 if __name__ == "__main__":

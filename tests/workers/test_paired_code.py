@@ -21,7 +21,7 @@ from cnnperf.ipc.messages import Absent, Failed, Hello, Message, Opened, Opening
 from cnnperf.record import Record
 from cnnperf.running.preflight import Request, prepare
 from cnnperf.suite import parse
-from cnnperf.workers.paired_code import Prepared, lacking, main
+from cnnperf.workers.paired_code import PreparedMetric, lacking, main
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_what_this_version_does_not_have(
 ) -> None:
     """It is absent, which is no fault: the other version may have it."""
     task = trained(model).task.model_dump(mode="json")
-    answer = Prepared(ends[0]).verbs[Opening](Opening(task=task, metric=metric, folder=tmp_path, store=tmp_path))
+    answer = PreparedMetric(ends[0]).verbs[Opening](Opening(task=task, metric=metric, folder=tmp_path, store=tmp_path))
     assert isinstance(answer, Absent)
     assert words in answer.reason
 

@@ -1,0 +1,85 @@
+"""Two versions of the code, from the parent's side: what an old one is asked, word for word."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cnnperf.both import Both, Side
+from cnnperf.duet.sides import Arm, Contest
+from cnnperf.duet.versions import started
+from cnnperf.ipc.messages import PROTOCOL
+from cnnperf.machine.fingerprint import fingerprint
+from cnnperf.task import Cell, Choice, Task
+
+TASK = Task(
+    cell=Cell(dataset=Choice(name="mnist"), model=Choice(name="lenet"), device=Choice(name="cpu")),
+    stage="train",
+    seed=7,
+    threads=1,
+    waiting="brief",
+    allocator="keep",
+    timeout_s=60,
+    settings={"batch_size": 32, "lr": 0.1},
+    suite="x",
+)
+HELLO = {"protocol": PROTOCOL, "facts": {}, "machine": fingerprint().model_dump(mode="json")}
+WORKER = f"""
+import json, os, sys
+
+def say(**message): os.write(int(sys.argv[2]), json.dumps(message).encode() + b"\\n")
+
+say(hello=json.loads({json.dumps(HELLO)!r}))
+for line in sys.stdin:
+    print(line.strip(), flush=True)
+    say(open={{"outputs": {{"error": 0.0}}, "settings": {{}}, "source": None}})
+"""
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Arm:
+    """Return a version that logs what it is asked."""
+    (tmp_path / "old/cnnperf").mkdir(parents=True)
+    (tmp_path / "old/cnnperf/__init__.py").touch()
+    (tmp_path / "old/cnnperf/duet_worker.py").write_text(WORKER)
+    return Arm(name="old", path=(tmp_path / "old",), cwd=tmp_path / "old", slowdown=0.5)
+
+
+@pytest.mark.parametrize("sides", [("baseline", "candidate"), ("baseline",)])
+def test_a_version_is_asked_in_the_words_of_the_protocol(old: Arm, tmp_path: Path, sides: tuple[Side, ...]) -> None:
+    """No field of a task that only this version has; the side's own settings; the baseline leads where it is alone."""
+    chosen: Both[dict[str, object]] = Both({"batch_size": 32}, {"batch_size": 32, "lr": 0.2})
+    contest = Contest("train.step", Both(TASK, TASK), tmp_path / "arrays", chosen)
+    with started(Both(old, old), tmp_path, TASK) as versions:
+        opened = versions.open(contest, tmp_path / "store", sides)
+        assert versions.machines == Both(fingerprint(), fingerprint())
+    assert tuple(opened) == sides
+    for side in sides:
+        [asked] = [json.loads(line) for line in (tmp_path / f"{side}.log").read_text().splitlines()]
+        assert asked == {
+            "do": "open",
+            "with": {
+                "task": {
+                    "cell": {"dataset": {"name": "mnist"}, "model": {"name": "lenet"}, "device": {"name": "cpu"}},
+                    "stage": "train",
+                    "repeat": 0,
+                    "seed": 7,
+                    "threads": 1,
+                    "timeout_s": 60.0,
+                    "settings": chosen.of(side),
+                    "variant": {},
+                    "needs": [],
+                    "data": None,
+                },
+                "metric": "train.step",
+                "folder": str(tmp_path / "arrays"),
+                "store": str(tmp_path / "store"),
+                "leads": len(sides) == 1,
+                "tree": None,
+                "repository": None,
+                "slowdown": 0.5,
+                "slowdown_by": "spin",
+            },
+        }

@@ -1,0 +1,118 @@
+"""Two engines in turns: what a pair is asked, and what comes of its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from cnnperf.bench import Bench
+from cnnperf.both import Both, Side
+from cnnperf.duet.pair import Fault, Patience, Player
+from cnnperf.errors import StageError
+from cnnperf.inference import pairs
+from cnnperf.inference.pairs import ratio, speedups
+from cnnperf.ipc.messages import Bind, Bound, Load, Loaded, Settled, Taken
+from cnnperf.task import Choice
+from cnnperf.timing.sampling import Sample
+
+ENGINES = Choice(name="torch"), Choice(name="onnxruntime")
+
+
+def taken(*times: float) -> Taken:
+    """Return samples of these lengths."""
+    samples = tuple(Sample(wall_s=time, cpu_s=time, switches=0, waited_s=None) for time in times)
+    return Taken(samples=samples, warmup=(), steady=True, blocked_s=0.0, blocked_cpu_s=0.0)
+
+
+class Pretended:
+    """A pair without processes: a call takes a millisecond an image, and on the candidate half of that."""
+
+    calls: list[tuple[str, Any]] = []  # noqa: RUF012 - shared by all pairs of a test
+    fault: Fault | None = None
+
+    def __init__(
+        self, players: Both[Player], greeting: type, scratch: Path, *, order: list[Side], patience: Patience
+    ) -> None:
+        self.calls.append(("start", players))
+        assert greeting is Loaded
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.calls.append(("end", None))
+
+    def ask(self, requests: Mapping[Side, Bind], answer: type, patience_s: float) -> None:
+        """Take a batch size."""
+        assert answer is Bound
+        assert set(requests) == {"baseline", "candidate"}
+        [self._size] = {request.batch_size for request in requests.values()}
+        self.calls.append(("bind", self._size))
+
+    def settle(self) -> Settled:
+        """Find one call to be enough."""
+        self.calls.append(("settle", self._size))
+        return Settled(calls=1, call_s=0.001 * self._size, steady=True)
+
+    def play(self, order: tuple[Side, ...], *, calls: int, warmup: int, turn_s: float) -> Both[Taken]:
+        """Return samples of such calls, or fail."""
+        if self.fault:
+            raise self.fault
+        self.calls.append(("play", self._size))
+        time, count = 0.001 * self._size, order.count("candidate")
+        return Both(taken(*[time] * count), taken(*[time / 2] * count))
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> type[Pretended]:
+    """Put pretended pairs in the place of real ones."""
+    monkeypatch.setattr(Pretended, "calls", [])
+    monkeypatch.setattr(pairs, "Pair", Pretended)
+    return Pretended
+
+
+def test_each_pair_of_processes_gives_one_ratio_a_batch_size(
+    bench: Callable[..., Bench], pretended: type[Pretended]
+) -> None:
+    """What a call takes is found once; a batch whose calls are too long for turns is left out."""
+    found = list(speedups(bench(), *ENGINES, [8, 400], 3))
+    of_speed = [m for m in found if m.metric == "infer.speedup"]
+    assert [(m.tags["batch_size"], m.values) for m in of_speed] == [(8, pytest.approx((2.0,) * 3))]
+    assert {m.tags["side"] for m in found if m.metric == "infer.pair_seconds"} == {"baseline", "candidate"}
+    words = [(word, size) for word, size in pretended.calls if word in ("settle", "play")]
+    assert sorted(words) == [("play", 8)] * 3 + [("settle", 8), ("settle", 400)]
+    assert sum(word == "start" for word, _ in pretended.calls) == 3
+
+
+def test_a_side_is_told_which_engine_it_loads(bench: Callable[..., Bench], pretended: type[Pretended]) -> None:
+    """On the task's own bench; the process inherits the baton."""
+    made = bench()
+    list(speedups(made, *ENGINES, [8], 1))
+    [(_, players)] = [call for call in pretended.calls if call[0] == "start"]
+    for player, engine in zip(players, ENGINES, strict=True):
+        assert player.name == str(engine)
+        load = player.first
+        assert load == Load(task=made.task, run=made.run, folder=made.dataset.folder, needs=(), engine=engine)
+        assert player.launch(9).pass_fds == (9,)
+        assert player.launch(9).command[-1] == "cnnperf.workers.paired_engine"
+
+
+def test_a_fault_of_a_pair_is_one_of_the_stage(
+    bench: Callable[..., Bench], pretended: type[Pretended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the pair's words, and the pair is over."""
+    monkeypatch.setattr(pretended, "fault", Fault("candidate (onnxruntime): the process crashed (SIGSEGV)"))
+    with pytest.raises(StageError, match=r"in turns: candidate \(onnxruntime\): the process crashed"):
+        list(speedups(bench(), *ENGINES, [8], 3))
+    assert [word for word, _ in pretended.calls if word in ("start", "end")] == ["start", "end"]
+
+
+def test_the_ratio_is_that_of_neighbours() -> None:
+    """A machine that slows down slows both; the median of the ratios is not the ratio of the medians."""
+    assert ratio(Both(taken(2.0, 4.0, 60.0), taken(1.0, 2.0, 10.0))) == pytest.approx(2.0)
+    assert ratio(Both(taken(1.0), taken(4.0))) == pytest.approx(0.25)
