@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from in_process import called
-from processes import completed, environment
 
 from cnnperf.record import FILE, read
 
@@ -32,10 +30,9 @@ LENET = ("lenet", *QUICK, "--engine", "torch", "--engine", "onnxruntime", "--out
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """Compare two engines of LeNet in real processes; return what is printed, and the folder of run and cache."""
+    """Compare two engines of LeNet; return what is printed, and the folder of run and cache."""
     folder = tmp_path_factory.mktemp("sound")
-    command = (sys.executable, "-m", "cnnperf", "infer", *LENET, folder / "run")
-    done = completed(*command, env=environment(CNNPERF_CACHE=str(folder / "cache")))
+    done = called("infer", *LENET, folder / "run", CNNPERF_CACHE=str(folder / "cache"))
     assert done.returncode == 0, done.stderr
     return done.stdout, folder
 

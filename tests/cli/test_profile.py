@@ -38,7 +38,14 @@ def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "PROBE_S", 0.0)
 
 
-@pytest.mark.parametrize(("run", "model"), [(real, "lenet"), (called, "torchvision.models:resnet18")])
+@pytest.mark.parametrize(
+    ("run", "model"),
+    [
+        pytest.param(real, "lenet", marks=pytest.mark.slow),  # With probes of real sizes.
+        (called, "lenet"),
+        (called, "torchvision.models:resnet18"),
+    ],
+)
 def test_a_network_is_profiled_without_a_suite(run: Any, model: str, tmp_path: Path, reads: list[Path]) -> None:
     """A row a layer, a total, three sentences; layers.csv and a trace beside the records; foreign models too.
 

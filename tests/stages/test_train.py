@@ -9,13 +9,12 @@ import math
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from processes import completed, started
+from processes import completed
 
 from cnnperf import models, registry
 from cnnperf.bench import Bench
@@ -183,41 +182,6 @@ def test_same_seed_gives_the_same_curve(bench: MakeBench, recipe: MakeRecipe) ->
     first, second, other = (losses(bench(seed=seed, dropout=0.5), busy) for seed in (3, 3, 4))
     assert first == second
     assert first != other
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-
-import torch
-
-from cnnperf import registry
-from cnnperf.datasets import Roots
-from cnnperf.devices.cpu import acquire
-from cnnperf.bench import Bench
-from cnnperf.training.recipe import Recipe
-from cnnperf.stages.train import measure
-from cnnperf.task import Cell, Choice, Task
-
-torch.set_num_threads(1)
-folder = Path(sys.argv[1])
-load = registry.find("datasets", "synthetic")
-dataset = load(Roots(cache=folder), None, shape=(1, 28, 28), train=300, test=50)
-cell = Cell(dataset=Choice(name="synthetic"), model=Choice(name="lenet"), device=Choice(name="cpu"))
-task = Task(cell=cell, stage="train", seed=5, threads=1, timeout_s=60)
-recipe = Recipe(steps=12, batch_size=32, validation_images=100, flip="random", crop=2)
-found = measure(Bench(task, acquire(), dataset, folder, lambda **numbers: None), recipe)
-print([m.values for m in found if m.metric == "train.loss"])
-"""
-
-
-def test_two_fresh_processes_give_the_same_curve(tmp_path: Path) -> None:
-    """Nothing in a process decides the curve but seed, threads and recipe."""
-    command = [sys.executable, "-c", SCRIPT, tmp_path]
-    with started(command) as one, started(command) as other:
-        first, second = (process.communicate()[0] for process in (one, other))
-    assert first == second
-    assert len(ast.literal_eval(first)[0]) == 12
 
 
 def test_evaluation_leaves_no_trace(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,8 +371,8 @@ def test_memory_is_at_least_what_is_certainly_used(
         assert value(small, metric) < value(large, metric)
 
 
-MEMORY_SCRIPT = """
-import sys
+SCRIPT = """
+import math, sys
 from pathlib import Path
 
 import torch
@@ -423,34 +387,53 @@ from cnnperf.stages.train import measure
 from cnnperf.task import Cell, Choice, Task
 
 torch.set_num_threads(1)
-loop.SHARE = loop.VALIDATION_SHARE = float("inf")
-loop.pace = lambda count, image_s, seconds, most: (count, 4)
 folder = Path(sys.argv[1])
 load = registry.find("datasets", "synthetic")
-dataset = load(Roots(cache=folder), None, shape=(3, 32, 32), train=10_000, test=500)
-cell = Cell(dataset=Choice(name="synthetic"), model=Choice(name="mlp"), device=Choice(name="cpu"))
-task = Task(cell=cell, stage="train", seed=0, threads=1, timeout_s=60)
-found = list(measure(Bench(task, acquire(), dataset, folder, lambda **numbers: None), Recipe(steps=20)))
-print({m.metric[6:]: m.values[0] for m in found if m.metric.endswith(("above_start_bytes", "parameters"))})
+
+def trained(model, seed, shape, train, test, recipe):
+    dataset = load(Roots(cache=folder), None, shape=shape, train=train, test=test)
+    cell = Cell(dataset=Choice(name="synthetic"), model=Choice(name=model), device=Choice(name="cpu"))
+    task = Task(cell=cell, stage="train", seed=seed, threads=1, timeout_s=60)
+    return list(measure(Bench(task, acquire(), dataset, folder, lambda **numbers: None), recipe))
+
+shares, pace = (loop.SHARE, loop.VALIDATION_SHARE), loop.pace
+loop.SHARE = loop.VALIDATION_SHARE = math.inf
+loop.pace = lambda count, image_s, seconds, most: (count, 4)
+memory = trained("mlp", 0, (3, 32, 32), 10_000, 500, Recipe(steps=20))
+(loop.SHARE, loop.VALIDATION_SHARE), loop.pace = shares, pace
+recipe = Recipe(steps=12, batch_size=32, validation_images=100, flip="random", crop=2)
+curve = trained("lenet", 5, (1, 28, 28), 300, 50, recipe)
+found = {m.metric[6:]: m.values[0] for m in memory if m.metric.endswith(("above_start_bytes", "parameters"))}
+print(found | {"losses": next(m.values for m in curve if m.metric == "train.loss")})
 """
 
 
+@pytest.fixture(scope="module")
+def fresh_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Train an MLP in three fresh processes, then a LeNet with random changes; return what each found."""
+    command = (sys.executable, "-c", SCRIPT, tmp_path_factory.mktemp("fresh"))
+    return [ast.literal_eval(completed(*command, check=True).stdout) for _ in range(3)]
+
+
 @pytest.mark.skipif(not acquire().reset_peak(), reason="this system does not permit the peak to be reset")
-def test_memory_of_fresh_processes_is_the_same(tmp_path: Path) -> None:
-    """Five trainings of an MLP lie within 10 %, for steps and for evaluation, and little above what they must hold."""
-    found = []
-    for _ in range(5):
-        done = completed(sys.executable, "-c", MEMORY_SCRIPT, tmp_path, check=True)
-        found.append(ast.literal_eval(done.stdout))
+def test_memory_of_fresh_processes_is_the_same(fresh_processes: list[dict[str, Any]]) -> None:
+    """Three trainings lie within 10 %, for steps and for evaluation, and little above what they must hold."""
     for metric in ("peak_above_start_bytes", "evaluation_peak_above_start_bytes"):
-        risen = [each[metric] for each in found]
+        risen = [each[metric] for each in fresh_processes]
         assert max(risen) <= 1.1 * min(risen), risen
     batch = 128 * 3072 * 4
-    for each in found:
+    for each in fresh_processes:
         # AdamW keeps two numbers a weight, and a step its gradient and its batch; an evaluation no gradient.
         step = 12 * each["parameters"] + batch
         assert step <= each["peak_above_start_bytes"] <= 1.2 * step
         assert each["evaluation_peak_above_start_bytes"] < each["peak_above_start_bytes"]
+
+
+def test_fresh_processes_give_the_same_curve(fresh_processes: list[dict[str, Any]]) -> None:
+    """Nothing in a process decides the curve but seed, threads and recipe."""
+    first, *others = (found["losses"] for found in fresh_processes)
+    assert len(first) == 12
+    assert others == [first] * 2
 
 
 def test_peak_is_that_of_the_whole_process(monkeypatch: pytest.MonkeyPatch) -> None:
