@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from processes import interruptible
 
@@ -95,6 +97,37 @@ def _one_thread_each() -> None:
     """Let torch compute on one core: beside other processes of the tests, spinning threads only cost time."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], Any]:
+    """Return a function that has something made in a folder, once for all processes of one run of the tests.
+
+    For what takes real processes to make: a test's process that finds it made unpickles it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+
+    def made(name: str, make: Callable[[Path], Any]) -> Any:
+        folder, file = root / name, root / f"{name}.pickle"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f"{name}.lock"):
+            if not file.exists():
+                file.write_bytes(pickle.dumps(make(folder)))
+            return pickle.loads(file.read_bytes())
+
+    return made
+
+
+@pytest.fixture
+def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probe the roofline of this process with a moment's work."""
+    from cnnperf.profiling import probes
+
+    monkeypatch.setattr(probes, "SQUARES", (64,))
+    monkeypatch.setattr(probes, "CONVOLUTIONS", ((3, 2, 4, 8),))
+    monkeypatch.setattr(probes, "COPIES", {MEMORY_PROBE: 2**16})
+    monkeypatch.setattr(probes, "PROBE_S", 0.0)
 
 
 PRINTING = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")

@@ -39,10 +39,14 @@ def context(tmp_path: Path) -> Callable[..., Context]:
 
 
 @pytest.fixture(scope="session")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> _stages.Made:
+def engines(once: Callable[[str, Callable[[Path], Any]], Any]) -> _stages.Made:
     """Train, export and infer once, each in a process of its own."""
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
-    scratch = tmp_path_factory.mktemp("claims")
-    made = Context(device="cpu", acquire=acquire, scratch=scratch, seconds=280.0, threads=1)
-    return _stages.ran(made, "engines", {**_stages.ENGINES, **SMALL})
+
+    def make(folder: Path) -> _stages.Made:
+        context = Context(device="cpu", acquire=acquire, scratch=folder, seconds=280.0, threads=1)
+        return _stages.ran(context, "engines", {**_stages.ENGINES, **SMALL})
+
+    made: _stages.Made = once("engines", make)
+    return made

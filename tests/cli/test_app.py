@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pandas as pd
@@ -41,11 +42,15 @@ def cnnperf(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def suite(once: Callable[[str, Callable[[Path], Any]], Any]) -> Path:
     """Write a suite that takes a moment."""
-    file = tmp_path_factory.mktemp("suite") / "small.toml"
-    file.write_text(SUITE)
-    return file
+
+    def make(folder: Path) -> Path:
+        (folder / "small.toml").write_text(SUITE)
+        return folder / "small.toml"
+
+    made: Path = once("suite", make)
+    return made
 
 
 Finished = tuple[subprocess.CompletedProcess[str], Path]
@@ -56,10 +61,15 @@ TELLING = (
 
 
 @pytest.fixture(scope="module")
-def finished(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(suite: Path, once: Callable[[str, Callable[[Path], Any]], Any]) -> Finished:
     """Run it once."""
-    out = tmp_path_factory.mktemp("results") / "run"
-    return completed(sys.executable, "-c", TELLING, "run", suite, "--out", out), out
+
+    def make(folder: Path) -> Finished:
+        out = folder / "run"
+        return completed(sys.executable, "-c", TELLING, "run", suite, "--out", out), out
+
+    made: Finished = once("finished", make)
+    return made
 
 
 def test_a_run_prints_the_leaderboard_and_writes_the_tables(finished: Finished) -> None:

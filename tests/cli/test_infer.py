@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,16 @@ LENET = ("lenet", *QUICK, "--engine", "torch", "--engine", "onnxruntime", "--out
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def sound(once: Callable[[str, Callable[[Path], Any]], Any]) -> tuple[str, Path]:
     """Compare two engines of LeNet; return what is printed, and the folder of run and cache."""
-    folder = tmp_path_factory.mktemp("sound")
-    done = called("infer", *LENET, folder / "run", CNNPERF_CACHE=str(folder / "cache"))
-    assert done.returncode == 0, done.stderr
-    return done.stdout, folder
+
+    def make(folder: Path) -> tuple[str, Path]:
+        done = called("infer", *LENET, folder / "run", CNNPERF_CACHE=str(folder / "cache"))
+        assert done.returncode == 0, done.stderr
+        return done.stdout, folder
+
+    made: tuple[str, Path] = once("sound", make)
+    return made
 
 
 def test_a_network_and_then_its_file_are_compared(sound: tuple[str, Path], tmp_path: Path, reads: list[Path]) -> None:

@@ -14,9 +14,9 @@ import torch
 from in_process import called
 from processes import completed
 
-from cnnperf.profiling import probes
 from cnnperf.record import FILE
-from cnnperf.roofline import MEMORY_PROBE
+
+pytestmark = pytest.mark.usefixtures("quick_probes")
 
 
 def real(*words: object) -> subprocess.CompletedProcess[str]:
@@ -27,15 +27,6 @@ def real(*words: object) -> subprocess.CompletedProcess[str]:
 def profile(*words: str, run: Callable[..., subprocess.CompletedProcess[str]] = called) -> Any:
     """Run the command."""
     return run("profile", *words, "--dataset", "synthetic", "--samples", "2")
-
-
-@pytest.fixture(autouse=True)
-def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probe the roofline of this process with a moment's work."""
-    monkeypatch.setattr(probes, "SQUARES", (64,))
-    monkeypatch.setattr(probes, "CONVOLUTIONS", ((3, 2, 4, 8),))
-    monkeypatch.setattr(probes, "COPIES", {MEMORY_PROBE: 2**16})
-    monkeypatch.setattr(probes, "PROBE_S", 0.0)
 
 
 @pytest.mark.parametrize(

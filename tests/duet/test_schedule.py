@@ -11,7 +11,7 @@ import random
 import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -75,16 +75,19 @@ Calibrated = tuple[dict[Contest, Conditions], Path]
 
 
 @pytest.fixture(scope="module")
-def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
+def calibrated(once: Callable[[str, Callable[[Path], Any]], Any]) -> Calibrated:
     """Calibrate both metrics of a well-behaved network, and the forward pass of one that may crash.
 
     Returns that, and the folder of their weights and outputs.
     """
-    scratch = tmp_path_factory.mktemp("scratch")
-    both = planted(["unruly:build"], ("infer.forward", "train.step"))
-    all_three = [*both, *planted([{"name": "unruly:build", "kind": "crashes"}])]
-    found = calibrate(Both(arm(), arm()), all_three, scratch, PATIENCE, FEW_PAIRS)
-    return dict(found), scratch  # type: ignore[arg-type]
+
+    def make(scratch: Path) -> Any:
+        both = planted(["unruly:build"], ("infer.forward", "train.step"))
+        all_three = [*both, *planted([{"name": "unruly:build", "kind": "crashes"}])]
+        return dict(calibrate(Both(arm(), arm()), all_three, scratch, PATIENCE, FEW_PAIRS)), scratch
+
+    made: Calibrated = once("calibrated", make)
+    return made
 
 
 def of(found: dict[Contest, Conditions], *metrics: str, crashes: bool = False) -> dict[Contest, Conditions]:
@@ -97,22 +100,32 @@ def of(found: dict[Contest, Conditions], *metrics: str, crashes: bool = False) -
 
 
 @pytest.fixture(scope="module")
-def played(calibrated: Calibrated) -> dict[str, Any]:
+def played(calibrated: Calibrated, once: Callable[[str, Callable[[Path], Any]], Any]) -> dict[str, Any]:
     """Measure both metrics once, both sides alike."""
     found, scratch = of(calibrated[0], "infer.forward", "train.step"), calibrated[1]
-    outcomes = dict(replicate(Both(arm(), arm()), found, scratch, random.Random(1), PATIENCE))
-    return {contest.metric: (found[contest], outcomes[contest]) for contest in found}
+
+    def make(_: Path) -> Any:
+        outcomes = dict(replicate(Both(arm(), arm()), found, scratch, random.Random(1), PATIENCE))
+        return {contest.metric: (found[contest], outcomes[contest]) for contest in found}
+
+    made: dict[str, Any] = once("played", make)
+    return made
 
 
 @pytest.fixture(scope="module")
-def slowed(calibrated: Calibrated) -> dict[str, Any]:
+def slowed(calibrated: Calibrated, once: Callable[[str, Callable[[Path], Any]], Any]) -> dict[str, Any]:
     """Measure the forward pass against one that takes twice the time, by spinning and by sleeping."""
     found, scratch = of(calibrated[0], "infer.forward"), calibrated[1]
-    outcomes: dict[str, Any] = {}
-    for by in ("spin", "sleep"):
-        arms = Both(arm(), arm(slowdown=1.0, slowdown_by=by))
-        [(_, outcomes[by])] = replicate(arms, found, scratch, random.Random(3), PATIENCE)
-    return outcomes
+
+    def make(_: Path) -> Any:
+        outcomes = {}
+        for by in ("spin", "sleep"):
+            arms = Both(arm(), arm(slowdown=1.0, slowdown_by=by))
+            [(_, outcomes[by])] = replicate(arms, found, scratch, random.Random(3), PATIENCE)
+        return outcomes
+
+    made: dict[str, Any] = once("slowed", make)
+    return made
 
 
 @pytest.mark.parametrize("metric", ["infer.forward", "train.step"])

@@ -290,6 +290,7 @@ test_images = 64
 """
 
 
+@pytest.mark.usefixtures("quick_probes")
 def test_a_run_through_all_stages_has_every_section(browser: Browser, tmp_path: Path) -> None:
     """What the stages themselves leave is drawn, not only what the tests make up; nothing is compared in one run."""
     (tmp_path / "all.toml").write_text(ALL_STAGES)

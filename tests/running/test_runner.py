@@ -102,8 +102,14 @@ class Impatient(WorkerProcess):
 
 
 @pytest.fixture(scope="module")
-def endings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
+def endings(once: Callable[[str, Callable[[Path], Any]], Any]) -> dict[str, Record]:
     """Run every broken network and a sound one after them, in real processes where the process itself ends."""
+    made: dict[str, Record] = once("endings", ended)
+    return made
+
+
+def ended(folder: Path) -> dict[str, Record]:
+    """Return the record of each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
         tasks = ready(*(f"broken:{name}" for name in ENDINGS), "lenet", timeout_s=TIMEOUT_S)
@@ -116,7 +122,7 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
             return kind(mode, request, **others)
 
         patch.setattr("cnnperf.running.runner.WorkerProcess", started)
-        records = list(execute(tasks, tmp_path_factory.mktemp("run"), Unwatched()))
+        records = list(execute(tasks, folder, Unwatched()))
     return {record.task.cell.model.name.removeprefix("broken:"): record for record in records}
 
 

@@ -31,15 +31,8 @@ from cnnperf.stages.profile import measure
 from cnnperf.timing import sampling
 
 MakeBench = Callable[..., Bench]
+pytestmark = pytest.mark.usefixtures("quick_probes")
 TRAINING = {"validation_images": 100, "batch_size": 32, "optimizer": "nesterov"}
-
-
-@pytest.fixture(autouse=True)
-def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "SQUARES", (64,))
-    monkeypatch.setattr(probes, "CONVOLUTIONS", ((3, 2, 4, 8),))
-    monkeypatch.setattr(probes, "COPIES", {MEMORY_PROBE: 2**16})
-    monkeypatch.setattr(probes, "PROBE_S", 0.0)
 
 
 def settings(**section: Any) -> Profile:
