@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import os
 import sys
 import tempfile
@@ -25,6 +26,8 @@ from cnnperf.ipc.messages import ClaimEnded, ClaimSkipped, DeviceFound, Failed, 
 from cnnperf.ipc.process import Launch, WorkerProcess, tail
 from cnnperf.machine.fingerprint import fingerprint, usable_cores
 from cnnperf.record import Machine
+from cnnperf.running.runner import folder_to_make
+from cnnperf.suite import Suite
 from cnnperf.task import Frozen
 
 SCHEMA: Literal[1] = 1
@@ -108,11 +111,32 @@ class SelfTest(Frozen):
 class ClaimWatcher(Protocol):
     """Who follows a self-test."""
 
+    def planned(self, names: Sequence[str]) -> None:
+        """The device is there; these claims are put to the test."""
+
     def progressed(self, name: str, text: str) -> None:
         """A claim says what is under way."""
 
     def finished(self, outcome: ClaimOutcome) -> None:
         """A claim has ended."""
+
+
+def selftest(
+    *, device: str, minutes: float, only: str | None, out: Path | None, watcher: ClaimWatcher
+) -> tuple[SelfTest, Path]:
+    """Put the claims that a glob names to the test on a device, and return what was found and the folder of it.
+
+    out: the folder to make; a new one below `results/selftest/` if None. Ctrl-C ends it early. Raises UsageError for
+    what cannot be carried out, RunError for a fault in mid-run.
+    """
+    if not (math.isfinite(minutes) and minutes > 0):
+        raise UsageError(f"--minutes: give a number above 0, got {minutes}")
+    names = chosen(only)
+    folder = folder_to_make(Suite.model_construct(name="selftest", datasets=(), models=()), out, FILE)
+    end = time.monotonic() + 60 * minutes
+    test = begun(device, minutes, end)
+    watcher.planned(names)
+    return run(test, names, folder, watcher, end), folder
 
 
 def chosen(only: str | None = None) -> tuple[str, ...]:

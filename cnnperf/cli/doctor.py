@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,8 +11,6 @@ from cnnperf.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from cnnperf.regression.gate import Result
 
 MARK_STYLES = {"✓": "", "✗": "yellow", "?": "dim"}
 
@@ -47,24 +44,15 @@ def doctor(
 
 
 def _self_test(console: Console, minutes: float) -> int:
-    from cnnperf.cli.screen import DuetScreen, stderr
-    from cnnperf.regression.rehearsal import CANDIDATES, cells, outcome, rehearse
+    from cnnperf.cli.screen import RehearsalScreen, stderr
+    from cnnperf.regression.rehearsal import self_test
 
     _say(f"self-test: two suites of five cells, {minutes:g} minutes at most; nothing else should run meanwhile")
-    end, ready = time.monotonic() + 60 * minutes, cells()
-    results: list[Result] = []
-    for title, candidate in CANDIDATES.items():
-        _say(title)
-        left = max(0.0, end - time.monotonic()) / 60
-        screen = DuetScreen(stderr())
-        with screen.shown():
-            result = rehearse(ready, candidate, left / (len(CANDIDATES) - len(results)), screen)
-        _show(console, title, result)
-        if result.interrupted:
-            _say("interrupted; nothing was stored")
-            return 130
-        results.append(result)
-    tested = outcome(*results)
+    with RehearsalScreen(stderr(), console).shown() as screen:
+        tested = self_test(minutes, screen)
+    if tested is None:
+        _say("interrupted; nothing was stored")
+        return 130
     console.print()
     for line in (*tested.summary, tested.sentence):
         console.print(line)
@@ -73,17 +61,6 @@ def _self_test(console: Console, minutes: float) -> int:
     else:
         _say("nothing was decided in that time, so nothing was stored; give it more minutes")
     return tested.exit_code
-
-
-def _show(console: Console, title: str, result: Result) -> None:
-    from cnnperf.regression.gate_verdict import comparison
-    from cnnperf.reports._verdicts import lines
-
-    console.print(f"\n{title}")
-    for line in lines(comparison(result).verdicts):
-        console.print(line)
-    if any(result.played.values()):
-        console.print(f"noise: {result.noise()}")
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnperf.cli.data import DataOption
-from cnnperf.errors import RunError, UsageError
+from cnnperf.errors import RunError
 
 WaitingOption = Annotated[
     str | None,
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnnperf.record import Record
-    from cnnperf.running.preflight import Prepared, Request
-    from cnnperf.suite import Suite
+    from cnnperf.running.preflight import Prepared
 
 
 def run(
@@ -74,9 +73,9 @@ def run(
     1 a task failed, 2 the request cannot be carried out, 3 an engine's parity is undecided, 130 interrupted.
     """
     start = perf_counter()
-    from cnnperf.cli.screen import planned
-    from cnnperf.running.preflight import Request
-    from cnnperf.running.runner import left_in, pending
+    from cnnperf.cli.screen import View, planned, stderr
+    from cnnperf.running.preflight import Request, prepare
+    from cnnperf.running.runner import folder_to_run, left_in, pending
     from cnnperf.suite import load_suite
 
     chosen = load_suite(suite)
@@ -86,8 +85,9 @@ def run(
     chosen = chosen.narrowed(only=only, device=device, stages=named, repeats=repeats)
     chosen = chosen.launched(waiting=waiting, allocator=allocator)
     request = Request(suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run)
-    folder = _run_folder(chosen, out, resume)
-    prepared = _prepared(request)
+    folder = folder_to_run(chosen, out, resume)
+    with View(stderr()).shown() as screen:
+        prepared = prepare(request, screen.downloading)
     if dry_run:
         print("\n".join(planned(pending(prepared.tasks, left_in(folder)), prepared.downloads)))
     else:
@@ -97,27 +97,6 @@ def run(
 def add_commands(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
     app.command(epilog="Examples: cnnperf run cifar --device cpu --only 'resnet*' · cnnperf run my.toml --dry-run")(run)
-
-
-def _prepared(request: Request) -> Prepared:
-    from cnnperf.cli.screen import View, stderr
-    from cnnperf.running.preflight import prepare
-
-    with View(stderr()).shown() as screen:
-        return prepare(request, screen.downloading)
-
-
-def _run_folder(suite: Suite, out: Path | None, resume: Path | None) -> Path:
-    from cnnperf.record import FILE
-    from cnnperf.running.runner import new_folder
-
-    if out and resume:
-        raise UsageError("--out and --resume both name the run folder; give one of them")
-    if resume and not (resume / FILE).is_file():
-        raise UsageError(f"--resume: {resume} holds no {FILE}; give the folder of an earlier run")
-    if out and (out / FILE).exists():
-        raise UsageError(f"--out: {out} already holds a run; give --resume {out} to resume it, or another folder")
-    return resume or out or new_folder(suite)
 
 
 def _execute(prepared: Prepared, folder: Path, start: float) -> None:

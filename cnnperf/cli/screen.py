@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cnnperf.duet.pair import Fault
     from cnnperf.duet.schedule import Played
     from cnnperf.duet.sides import Contest
+    from cnnperf.regression.gate import Result as GateResult
     from cnnperf.regression.rule import Decision
 
 MARKS = {"ok": "[green]✓[/]", "failed": "[red]✗[/]", "timeout": "[red]✗[/]", "skipped": "[yellow]–[/]"}
@@ -208,13 +209,41 @@ class DuetScreen(View):
             self._print(f"power: {power}")
 
 
+class RehearsalScreen(DuetScreen):
+    """Follows the gate's self-test: each suite as any comparison, then its verdicts, on standard output."""
+
+    def __init__(self, console: Console, out: Console) -> None:
+        super().__init__(console)
+        self._out = out
+
+    def begun(self, title: str) -> None:
+        """A suite begins."""
+        self._print(title)
+
+    def ended(self, title: str, result: GateResult) -> None:
+        """A suite has ended."""
+        from cnnperf.regression.gate_verdict import comparison
+        from cnnperf.reports._verdicts import lines
+
+        self._clear()
+        self._out.print(f"\n{title}")
+        for line in lines(comparison(result).verdicts):
+            self._out.print(line)
+        if any(result.played.values()):
+            self._out.print(f"noise: {result.noise()}")
+
+
 class ClaimScreen(View):
     """Follows a self-test: a line a claim that has ended and, on a terminal, what runs."""
 
-    def __init__(self, console: Console, claims: int) -> None:
+    def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._claims = claims
+        self._claims = 0
         self._done = 0
+
+    def planned(self, names: Sequence[str]) -> None:
+        """These claims are put to the test."""
+        self._claims = len(names)
 
     def progressed(self, name: str, text: str) -> None:
         """A claim says what is under way."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from cnnperf.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,20 +44,11 @@ def selftest(
     """
     from rich.console import Console
 
-    from cnnperf.claims._session import FILE, begun, chosen, run
+    from cnnperf.claims import _session
     from cnnperf.cli.screen import ClaimScreen, stderr
-    from cnnperf.running.runner import folder_to_make
-    from cnnperf.suite import Suite
 
-    if not (math.isfinite(minutes) and minutes > 0):
-        raise UsageError(f"--minutes: give a number above 0, got {minutes}")
-    names = chosen(only)
-    folder = folder_to_make(Suite.model_construct(name="selftest", datasets=(), models=()), out, FILE)
-    end = time.monotonic() + 60 * minutes
-    test = begun(device, minutes, end)
-    screen = ClaimScreen(stderr(), len(names))
-    with screen.shown():
-        test = run(test, names, folder, screen, end)
+    with ClaimScreen(stderr()).shown() as screen:
+        test, folder = _session.selftest(device=device, minutes=minutes, only=only, out=out, watcher=screen)
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = WIDTH

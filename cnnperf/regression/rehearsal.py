@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from cnnperf.duet.sides import Arm, Contest, contests
 from cnnperf.machine.fingerprint import fingerprint
@@ -35,6 +36,34 @@ SUITE: dict[str, Any] = {
     "train": {"validation_images": 0},
 }
 """Calls of 5 to 20 ms on one core, so that a replicate takes about a third of a minute."""
+
+
+class RehearsalWatcher(GateWatcher, Protocol):
+    """Who follows the self-test: what a comparison tells, for each suite in its turn."""
+
+    def begun(self, title: str) -> None:
+        """A suite begins."""
+
+    def ended(self, title: str, result: Result) -> None:
+        """A suite has ended, by itself or by Ctrl-C."""
+
+
+def self_test(minutes: float, watcher: RehearsalWatcher) -> GateTest | None:
+    """Put the gate to the test by both suites within the minutes; None where Ctrl-C ended it.
+
+    Each suite has an equal share of what is left when it begins. The result is not stored.
+    """
+    end, ready = time.monotonic() + 60 * minutes, cells()
+    results: list[Result] = []
+    for title, candidate in CANDIDATES.items():
+        watcher.begun(title)
+        left = max(0.0, end - time.monotonic()) / 60
+        result = rehearse(ready, candidate, left / (len(CANDIDATES) - len(results)), watcher)
+        watcher.ended(title, result)
+        if result.interrupted:
+            return None
+        results.append(result)
+    return outcome(*results)
 
 
 def cells() -> tuple[Contest, ...]:

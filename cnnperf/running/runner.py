@@ -93,6 +93,20 @@ def folder_to_make(suite: Suite, out: Path | None, file: str = store.FILE) -> Pa
     return out or new_folder(suite)
 
 
+def folder_to_run(suite: Suite, out: Path | None, resume: Path | None) -> Path:
+    """Return the run folder that was asked for: one to make, or one of an earlier run to resume; else a new one.
+
+    Raises UsageError for both at once, for one to make that holds a run, and for one to resume that holds none.
+    """
+    if out and resume:
+        raise UsageError("--out and --resume both name the run folder; give one of them")
+    if resume and not (resume / store.FILE).is_file():
+        raise UsageError(f"--resume: {resume} holds no {store.FILE}; give the folder of an earlier run")
+    if out and (out / store.FILE).exists():
+        raise UsageError(f"--out: {out} already holds a run; give --resume {out} to resume it, or another folder")
+    return resume or out or new_folder(suite)
+
+
 def left_in(folder: Path) -> dict[str, Record]:
     """Return the records of a run folder, which may be yet to be made, by their keys."""
     return {record.key: record for record in store.read(folder)} if (folder / store.FILE).exists() else {}

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import has_ended
 
 from cnnperf import registry
 from cnnperf.claims import _session, gate
-from cnnperf.claims._session import FILE, SelfTest, begun, chosen, run
+from cnnperf.claims._session import FILE, SelfTest, begun, chosen, run, selftest
 from cnnperf.errors import UsageError
 from cnnperf.ipc.process import Launch, WorkerProcess
 
@@ -169,3 +170,26 @@ def test_the_claim_that_takes_what_is_left_comes_last() -> None:
     assert chosen("memory*") == ("memory_system", "memory_tensor")
     with pytest.raises(UsageError, match=r"no claim matches 'x'.*arithmetic"):
         chosen("x")
+
+
+def test_the_claims_are_told_before_the_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Once the device is known to be there; the folder is new where none is named."""
+    told: list[Any] = []
+
+    class Planned:
+        def planned(self, names: Sequence[str]) -> None:
+            told.append(names)
+
+    monkeypatch.setattr(_session, "begun", lambda device, minutes, end: told.append((device, minutes)))
+    monkeypatch.setattr(_session, "run", lambda test, names, *_: names)
+    found, folder = selftest(device="cpu", minutes=2.0, only="memory*", out=None, watcher=Planned())
+    assert told == [("cpu", 2.0), ("memory_system", "memory_tensor")]
+    assert found == told[1]
+    assert folder.parent == Path("results/selftest")
+
+
+@pytest.mark.parametrize("minutes", [0.0, float("nan"), float("inf")])
+def test_what_is_no_time_limit_is_refused(minutes: float) -> None:
+    """Before the device is asked."""
+    with pytest.raises(UsageError, match="--minutes: give a number above 0"):
+        selftest(device="nowhere", minutes=minutes, only=None, out=None, watcher=None)

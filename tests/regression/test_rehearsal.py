@@ -7,9 +7,10 @@ from in_process import workers_here
 
 from cnnperf.both import Both
 from cnnperf.duet.sides import Arm, Contest
-from cnnperf.regression.gate import Result
+from cnnperf.regression import rehearsal
+from cnnperf.regression.gate import Result, UnwatchedGate
 from cnnperf.regression.gate_verdict import scope
-from cnnperf.regression.rehearsal import CANDIDATES, SLOWDOWN, cells, outcome
+from cnnperf.regression.rehearsal import CANDIDATES, SLOWDOWN, cells, outcome, self_test
 from cnnperf.regression.rule import Rule, decide
 
 
@@ -45,3 +46,43 @@ def test_its_scope_is_kept(ready: tuple[Contest, ...]) -> None:
     assert kept == scope(result)
     assert (kept.devices, kept.threads, kept.metrics) == (("cpu",), 1, ("train.step",))
     assert kept.torch
+
+
+class Told(UnwatchedGate):
+    """Keeps what a watcher is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def begun(self, title: str) -> None:
+        """Keep it."""
+        self.told.append(title)
+
+    def ended(self, title: str, result: Result) -> None:
+        """Keep it."""
+        self.told.append("interrupted" if result.interrupted else "ended")
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_both_suites_share_the_minutes(monkeypatch: pytest.MonkeyPatch, interrupted: bool) -> None:
+    """The first that leaves time gives it to the second; Ctrl-C in the first ends it without a result."""
+    now, asked = [0.0], []
+
+    def rehearse(ready: object, candidate: Arm, minutes: float, watcher: object) -> Result:
+        asked.append((candidate, minutes))
+        now[0] += 60
+        return Result(Both(Arm(name="a"), candidate), (), Rule(), interrupted=interrupted)
+
+    monkeypatch.setattr(rehearsal, "cells", tuple)
+    monkeypatch.setattr(rehearsal, "rehearse", rehearse)
+    monkeypatch.setattr(rehearsal.time, "monotonic", lambda: now[0])
+    one, other = CANDIDATES
+    watcher = Told()
+    tested = self_test(10, watcher)
+    if interrupted:
+        assert (tested, watcher.told, asked) == (None, [one, "interrupted"], [(CANDIDATES[one], 5.0)])
+    else:
+        assert tested is not None
+        assert tested.slowdown == SLOWDOWN
+        assert watcher.told == [one, "ended", other, "ended"]
+        assert asked == [(CANDIDATES[one], 5.0), (CANDIDATES[other], 9.0)]

@@ -21,7 +21,17 @@ from cnnperf.ipc.messages import Message
 from cnnperf.ipc.process import WorkerProcess
 from cnnperf.record import Record
 from cnnperf.running.preflight import Ready, Request, prepare
-from cnnperf.running.runner import Envelope, Run, Unwatched, execute, folder_to_make, left_in, new_folder, pending
+from cnnperf.running.runner import (
+    Envelope,
+    Run,
+    Unwatched,
+    execute,
+    folder_to_make,
+    folder_to_run,
+    left_in,
+    new_folder,
+    pending,
+)
 from cnnperf.suite import Suite, parse
 
 DATA = {"name": "synthetic", "shape": [1, 28, 28], "train": 600, "test": 200}
@@ -368,3 +378,21 @@ def test_a_folder_that_holds_a_run_is_not_made_again(tmp_path: Path) -> None:
     (tmp_path / store.FILE).write_text("")
     with pytest.raises(UsageError, match="already holds a run; give another folder"):
         folder_to_make(suite("lenet"), tmp_path)
+
+
+def test_the_folder_to_run(tmp_path: Path) -> None:
+    """One to make, one to resume, or a new one; what contradicts itself is refused with the cure."""
+    held, empty = tmp_path / "held", tmp_path / "empty"
+    for folder in (held, empty):
+        folder.mkdir()
+    (held / store.FILE).touch()
+    assert folder_to_run(suite("lenet"), empty, None) == empty
+    assert folder_to_run(suite("lenet"), None, held) == held
+    assert folder_to_run(suite("lenet"), None, None).parent == Path("results/x")
+    for out, resume, words in (
+        (empty, held, "both name the run folder"),
+        (None, empty, f"--resume: {empty} holds no {store.FILE}"),
+        (held, None, f"give --resume {held} to resume it"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            folder_to_run(suite("lenet"), out, resume)

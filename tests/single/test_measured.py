@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from cnnperf.record import Record
 from cnnperf.single.measured import Measured
-from cnnperf.tables.table import Report, Row, Table, column
+from cnnperf.tables.table import Report, Row, Table, column, row_type
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@row_type
 class Judged(Row):
     """What the exit status asks of an engine."""
 
