@@ -77,12 +77,13 @@ def test_on_a_terminal_run_and_training_are_seen(monkeypatch: pytest.MonkeyPatch
 )
 def test_no_timer_runs_beside_a_measurement(kind: Callable[[Console], Any], begin: Callable[[Any], None]) -> None:
     """The bars of a download redraw themselves; they are gone before the first task begins."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with kind(Console(file=io.StringIO(), force_terminal=True)).shown() as screen:
         screen.downloading("mnist", 1, 2)
-        assert threading.active_count() > before
+        timers = set(threading.enumerate()) - before
+        assert timers
         begin(screen)
-        assert until(lambda: threading.active_count() == before, limit_s=20)
+        assert until(lambda: not any(timer.is_alive() for timer in timers), limit_s=20)
 
 
 def test_a_failure_is_one_line() -> None:
