@@ -78,23 +78,6 @@ class Contest:
         return f"{self.cell} {self.metric}"
 
 
-UNTIMED = (
-    "seconds",
-    "steps",
-    "samples",
-    "epochs",
-    "target_accuracy",
-    "stop_at_target",
-    "validation_images",
-    "test_images",
-    "test_flip",
-    "test_curve",
-    "normalize_eval",
-    "train_accuracy",
-)
-"""Settings of a training that neither a step of it nor a forward pass has anything to do with."""
-
-
 def contests(
     baseline: Sequence[Ready],
     candidate: Sequence[Ready] | None = None,

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from cnnperf.duet.pair import Patience
 from cnnperf.duet.schedule import PAIRS
-from cnnperf.duet.sides import UNTIMED, Arm, contests
+from cnnperf.duet.sides import Arm, contests
 from cnnperf.errors import UsageError
-from cnnperf.registry import unknown
+from cnnperf.registry import declared, having, unknown
 from cnnperf.regression import gate, revisions, store
 from cnnperf.regression.gate_verdict import comparison
 from cnnperf.regression.verdict import Comparison
@@ -112,7 +112,7 @@ def ab(
 
 def _checked(suite: Suite, only: str | None, minutes: float | None, threads: int | None, pairs: int) -> Suite:
     """Return what is compared of a suite: its training, once. Raises UsageError for what no option may be."""
-    suite = suite.narrowed(only=only, stages=["train"]).model_copy(update={"repeats": 1})
+    suite = suite.narrowed(only=only, stages=[_stage()]).model_copy(update={"repeats": 1})
     if minutes is not None and not (math.isfinite(minutes) and minutes >= 0):
         raise UsageError(f"--minutes: {minutes} is not a time limit; give a number, or leave it out")
     if pairs not in range(PAIRS[0], PAIRS[1] + 1, 2):
@@ -134,15 +134,21 @@ def _changed(suite: Suite, assignments: Sequence[str], option: str) -> Suite:
         stage, dot, name = key.strip().partition(".")
         if not (equals and dot and name):
             raise UsageError(f"{option}: {assignment!r} must be section.key=value, such as train.optimizer=sgd")
-        if stage != "train":  # The forward pass, too, is measured as training has it.
-            raise UsageError(f"{option}: {unknown('section', stage, ['train'])}")
-        if name in UNTIMED:
+        if stage != _stage():  # The forward pass, too, is measured as training has it.
+            raise UsageError(f"{option}: {unknown('section', stage, [_stage()])}")
+        if name in declared("stages", stage)["UNTIMED"]:
             raise UsageError(
                 f"{option}: {assignment} changes nothing that is measured, which is a training step and a forward "
                 "pass; change another setting, or compare runs with cnnperf check"
             )
         sections.setdefault(stage, {})[name] = _value(value)
     return suite.model_copy(update={"sections": sections})
+
+
+def _stage() -> str:
+    """Name the stage whose step is compared: the one that says which of its settings do not change a step."""
+    [name] = having("stages", "UNTIMED")
+    return name
 
 
 def _value(text: str) -> Any:

@@ -22,6 +22,21 @@ from cnnperf.training.setup import Data, Network, Rehearsal, frozen_heap
 
 IS_DEFAULT = True
 LEAVES = ("weights", "examples")
+UNTIMED = (
+    "seconds",
+    "steps",
+    "samples",
+    "epochs",
+    "target_accuracy",
+    "stop_at_target",
+    "validation_images",
+    "test_images",
+    "test_flip",
+    "test_curve",
+    "normalize_eval",
+    "train_accuracy",
+)
+"""Settings that neither a step nor a forward pass has anything to do with; `cnnperf ab` compares these two."""
 
 EXAMPLES = 25
 """Test images to keep of those classified rightly, and of those classified wrongly."""

@@ -26,13 +26,12 @@ from cnnperf.both import Both, Side
 from cnnperf.duet import schedule
 from cnnperf.duet.pair import Fault, Patience
 from cnnperf.duet.schedule import Conditions, Played, calibrate, differing, order_of, replicate, unequal
-from cnnperf.duet.sides import UNTIMED, Arm, Contest, contests
+from cnnperf.duet.sides import Arm, Contest, contests
 from cnnperf.errors import UsageError
 from cnnperf.ipc.messages import PROTOCOL, letters
 from cnnperf.regression import ratios
 from cnnperf.running.preflight import Request, prepare
 from cnnperf.suite import parse
-from cnnperf.training.recipe import Recipe
 
 PATIENCE = Patience(open_s=120.0, warmup_s=2.0)
 FEW_PAIRS = 20
@@ -330,11 +329,6 @@ def test_a_second_chance_to_start(tmp_path: Path) -> None:
     [(_, fault)] = schedule._each([contest], none, lambda *_: "measured")
     assert str(fault) == "said nothing"
     assert len(started) == 3
-
-
-def test_what_is_not_timed_is_a_setting() -> None:
-    """The names are those of the recipe."""
-    assert set(UNTIMED) <= set(Recipe.model_fields)
 
 
 def version(folder: Path, recipes: Mapping[str, Mapping[str, object]]) -> Arm:

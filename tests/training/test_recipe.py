@@ -9,10 +9,10 @@ import pytest
 from processes import completed
 from pydantic import ValidationError
 
-from cnnperf import models
+from cnnperf import models, registry
 from cnnperf.errors import UsageError
 from cnnperf.suite import load_suite, plan
-from cnnperf.training.recipe import Recipe
+from cnnperf.training.recipe import Recipe, budget_of
 
 
 @pytest.mark.parametrize(
@@ -157,6 +157,17 @@ def test_the_tutorial_is_trained_as_published() -> None:
 def test_every_setting_is_described() -> None:
     """The JSON schema says of each key what it does."""
     assert all("description" in key for key in Recipe.model_json_schema()["properties"].values())
+
+
+def test_what_is_not_timed_is_a_setting() -> None:
+    """The stage's file names keys of the recipe."""
+    assert set(registry.declared("stages", "train")["UNTIMED"]) < set(Recipe.model_fields)
+
+
+def test_a_recorded_budget_is_put_into_words() -> None:
+    """With what may end it early; none where none was recorded."""
+    assert budget_of({"samples": None, "batch_size": 6}) is None
+    assert budget_of({"steps": 500, "target_accuracy": 0.9}) == "500 steps or until 90 %"
 
 
 def test_torch_is_not_needed() -> None:
