@@ -139,3 +139,8 @@ class Infer(Settings):
         compiling = abilities(name).compile_s * sizes
         pairs = 0 if name == baseline_of(NETWORKS) else self.pairs
         return sizes * (1 + self.seconds) + 3 * compiling + pairs * (2 + 1.5 * sizes + compiling)
+
+
+def allowed_drop(settings: Mapping[str, Any]) -> float:
+    """Return how much less accurate than torch an engine was allowed to be by the settings of a stored task."""
+    return float(settings["max_accuracy_drop"])

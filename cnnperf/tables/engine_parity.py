@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cnnperf.inference.accuracy import AccuracyDrop
+from cnnperf.inference.settings import allowed_drop
 from cnnperf.record import PARITY, Record
 
 DISAGREEMENTS = "infer.class_disagreements"
@@ -77,4 +78,4 @@ def _drop(record: Record) -> AccuracyDrop | None:
 
 
 def _limit(record: Record) -> float:
-    return float(record.task.settings["max_accuracy_drop"])
+    return allowed_drop(record.task.settings)
