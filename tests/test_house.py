@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,16 @@ def test_no_import_is_excepted() -> None:
     """A contract with an exception holds nothing."""
     settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     assert [each["name"] for each in settings["tool"]["importlinter"]["contracts"] if "ignore_imports" in each] == []
+
+
+def test_each_class_name_has_one_meaning() -> None:
+    """Whoever reads a name knows the class."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(file.relative_to(PACKAGE)))
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}
 
 
 def test_it_is_short() -> None:

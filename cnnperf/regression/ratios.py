@@ -14,10 +14,10 @@ from cnnperf.regression.rule import Series
 from cnnperf.stats import drifts
 from cnnperf.timing.sampling import share_lost
 
-Clock = Literal["wall_s", "cpu_s"]
+SampleTime = Literal["wall_s", "cpu_s"]
 
 
-def pairs(played: Played, clock: Clock = "wall_s") -> list[float]:
+def pairs(played: Played, clock: SampleTime = "wall_s") -> list[float]:
     """Return ln(candidate / baseline) of each sample and its neighbour; NaN where a clock showed nothing."""
     baseline, candidate = ([getattr(each, clock) for each in taken.samples] for taken in played.taken)
     return of_times(baseline, candidate)
@@ -32,7 +32,7 @@ def of_times(baseline: Sequence[float], candidate: Sequence[float]) -> list[floa
     ]
 
 
-def difference(played: Played, clock: Clock = "wall_s") -> float:
+def difference(played: Played, clock: SampleTime = "wall_s") -> float:
     """Return the replicate's one figure: the median over its pairs."""
     return middle(pairs(played, clock))
 
