@@ -9,6 +9,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from io import FileIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -326,7 +327,15 @@ def read(run: str | Path) -> tuple[Record, ...]:
     Records of schema 1 are read as of today's. Raises StoreError for a folder without records, a line that is no record
     or does not match its checksum, or a record of a newer cnnperf.
     """
-    path = Path(run) / FILE
+    return _read(Path(run) / FILE, lock(Path(run)))
+
+
+def read_locked(run: Path) -> tuple[Record, ...]:
+    """Read a run folder's records as `read` does, for a caller that holds the lock."""
+    return _read(run / FILE, nullcontext())
+
+
+def _read(path: Path, locked: AbstractContextManager[object]) -> tuple[Record, ...]:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -335,7 +344,7 @@ def read(run: str | Path) -> tuple[Record, ...]:
         ) from error
     *lines, torn = content.split(b"\n")
     if torn:
-        _repair(path, len(content) - len(torn), len(torn))
+        _repair(path, len(content) - len(torn), len(torn), locked)
     latest: dict[str, Record] = {}
     for number, line in enumerate(lines, start=1):
         record = _parse(line, f"{path}: line {number}")
@@ -363,15 +372,15 @@ def kept(run: Path, task: Task) -> tuple[Measurement, ...]:
     return tuple(Measurement.model_validate_json(line) for line in lines)
 
 
-def _repair(path: Path, length: int, lost: int) -> None:
+def _repair(path: Path, length: int, lost: int, locked: AbstractContextManager[object]) -> None:
     try:
-        with lock(path.parent):
+        with locked:
             os.truncate(path, length)
     except Timeout:
         return  # A run is writing that very line.
     except OSError:
         pass  # A folder that may only be read: the line is passed over each time.
-    warnings.warn(f"{path}: the last line was torn by a crash ({lost} bytes); dropped", CnnperfWarning, stacklevel=3)
+    warnings.warn(f"{path}: the last line was torn by a crash ({lost} bytes); dropped", CnnperfWarning, stacklevel=4)
 
 
 def _end_of_last_line(file: FileIO) -> int:

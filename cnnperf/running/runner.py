@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,9 +107,9 @@ def folder_to_run(suite: Suite, out: Path | None, resume: Path | None) -> Path:
     return resume or out or new_folder(suite)
 
 
-def left_in(folder: Path) -> dict[str, Record]:
+def left_in(folder: Path, read: Callable[[Path], tuple[Record, ...]] = store.read) -> dict[str, Record]:
     """Return the records of a run folder, which may be yet to be made, by their keys."""
-    return {record.key: record for record in store.read(folder)} if (folder / store.FILE).exists() else {}
+    return {record.key: record for record in read(folder)} if (folder / store.FILE).exists() else {}
 
 
 def pending(tasks: Sequence[Ready], left: Mapping[str, Record]) -> tuple[Ready, ...]:
@@ -142,7 +142,7 @@ class Run:
     def __enter__(self) -> Run:
         with ExitStack() as stack:
             stack.enter_context(_writing(self.folder))
-            self.left = left_in(self.folder)
+            self.left = left_in(self.folder, store.read_locked)
             self._stack = stack.pop_all()
         return self
 
