@@ -231,7 +231,7 @@ class Silent(Worker):
 
 
 @pytest.mark.usefixtures("_here")
-def test_an_answer_that_another_attempt_left_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_another_attempt_left_is_refused(tmp_path: Path) -> None:
     """A crash of the parent leaves one; its nonce tells it from the answer to this attempt."""
     [task] = ready("lenet")
     [first] = execute([task], tmp_path / "first", Unwatched())
@@ -239,8 +239,9 @@ def test_an_answer_that_another_attempt_left_is_refused(tmp_path: Path, monkeypa
     [log] = (tmp_path / "first" / "logs").glob("*.log")
     stale = tmp_path / "second" / "logs" / log.with_suffix(".json").name
     stale.write_text(first.model_dump_json(by_alias=True))
-    monkeypatch.setattr("cnnperf.running.runner.WorkerProcess", Silent)
-    [second] = execute([task], tmp_path / "second", Unwatched())
+    with pytest.MonkeyPatch.context() as patch:  # Undone before `_here` is.
+        patch.setattr("cnnperf.running.runner.WorkerProcess", Silent)
+        [second] = execute([task], tmp_path / "second", Unwatched())
     assert (second.status, second.error) == ("failed", "the process ended without an answer")
     assert second.measurements == ()
     assert second.nonce not in (None, first.nonce)
