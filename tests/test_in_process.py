@@ -61,8 +61,8 @@ def test_a_worker_here_gives_the_record_of_a_real_one(tmp_path: Path, monkeypatc
 def test_a_request_that_is_refused_raises_as_from_a_real_worker() -> None:
     """The error's kind and words; what is no fault of the user's keeps its traceback."""
     with workers_here():
-        with pytest.raises(SuiteError, match=r"models\.0: .*did you mean 'lenet'"):
-            prepare(request(models=["lenett"]))
+        with pytest.raises(SuiteError, match=r"train: .*'batch_siz'; did you mean 'batch_size'"):
+            prepare(request(train={"steps": 4, "batch_siz": 50}))
         with pytest.raises(CnnperfError, match=r"without an answer \(exit status 1\)(.|\n)*ValidationError"):
             ask("--prepare", "{}")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cnnperf.duet.turns import PartnerGoneError
-from cnnperf.errors import UsageError, in_words
+from cnnperf.errors import in_words
 from cnnperf.ipc.channel import Line
 from cnnperf.ipc.messages import Failed, FromSide, ToSide, decode
 
@@ -23,7 +23,5 @@ def serve(line: Line, verbs: Verbs) -> None:
             line.say(verbs[type(request)](request))
         except PartnerGoneError:
             return  # Why it is gone is the parent's to find out.
-        except UsageError as fault:
-            line.say(Failed(reason=str(fault)))
         except Exception as fault:
             line.say(Failed(reason=in_words(fault)))

@@ -287,6 +287,7 @@ def test_an_interruption_keeps_what_was_measured(
     lines = [json.loads(line) for line in (tmp_path / "ab" / FILE).read_text().splitlines()]
     assert all("disturbed" in line and "settings" in line for line in lines if "arm" in line)
     assert [line["arm"] for line in lines[1:]] == ["baseline", "candidate"] * 5
+    assert {line["order"] for line in lines[1:]} == {"ABBA" * 10}
     assert lines[0]["schema"] == SCHEMA
     assert len(lines[1]["wall_s"]) == len(lines[1]["cpu_s"]) == 20
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import workers_here
+from in_process import Worker, workers_here
 
 from cnnperf import registry
 from cnnperf.bench import Settings
 from cnnperf.errors import CnnperfError, CnnperfWarning, DataError, SuiteError
+from cnnperf.ipc.messages import Answered, GaveUp, Message, Received
 from cnnperf.running import preflight
 from cnnperf.running.preflight import DataRequest, Prepared, Request, ask, ask_data, prepare
 from cnnperf.suite import parse
@@ -93,6 +94,30 @@ def test_a_download_without_a_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(preflight, "STALL_S", 1.0)
     with pytest.warns(CnnperfWarning, match="SYNTHETIC"):
         stands_in(prepare(request()), "no byte arrived for 1 s")
+
+
+def test_a_worker_may_be_silent_but_while_bytes_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a download's first word until all bytes are there, or it was given up; each word is passed on."""
+    patiences: list[bool] = []
+    words = [
+        Received(dataset="mnist", done=1, total=2),
+        Received(dataset="mnist", done=2, total=2),
+        Received(dataset="cifar10", done=1, total=2),
+        GaveUp(dataset="cifar10"),
+        Answered(document="a sentence"),
+    ]
+
+    class Speaking(Worker):
+        def messages(self, patience: Callable[[], float | None]) -> Iterator[Message]:
+            for word in words:
+                yield word
+                patiences.append(patience() is not None)
+
+    monkeypatch.setattr(preflight, "WorkerProcess", Speaking)
+    heard: list[tuple[str, int, int]] = []
+    assert ask("--data", "", lambda *word: heard.append(word)) == "a sentence"
+    assert patiences == [True, False, True, False, False]
+    assert heard == [("mnist", 1, 2), ("mnist", 2, 2), ("cifar10", 1, 2)]
 
 
 @pytest.mark.usefixtures("_here", "_no_data", "_no_network")
@@ -220,7 +245,7 @@ def test_a_stage_reads_the_first_repeat_in_each_of_its_variants() -> None:
 
     def tasks(**changes: object) -> list[Task]:
         asked = request(datasets=[DATA], stages=["train", "reading"], repeats=2, **changes)
-        return [ready.task for ready in Preparation(asked, lambda **_: None).answer().tasks]
+        return [ready.task for ready in Preparation(asked, lambda _: None).answer().tasks]
 
     planned = tasks()
     assert [task.repeat for task in planned] == [0] * 3 + [1] * 3
@@ -238,7 +263,7 @@ def test_a_stage_without_what_it_needs_is_refused() -> None:
     """The sentence names both stages and the order."""
     asked = request(datasets=[DATA], stages=["reading", "train"])
     with pytest.raises(SuiteError, match="'reading' reads what 'train' leaves; name 'train' before 'reading'"):
-        Preparation(asked, lambda **_: None).answer()
+        Preparation(asked, lambda _: None).answer()
 
 
 @pytest.mark.parametrize(
@@ -257,7 +282,7 @@ def test_what_needs_no_images_is_told_before_any_are_fetched(
     """Of the last task too; a download may take minutes."""
     monkeypatch.setattr("cnnperf.workers.images.Finder.find", lambda *_: pytest.fail("images were asked for"))
     with pytest.raises(SuiteError, match=words):
-        Preparation(request(stages=["train", "export", "infer"], **changes), lambda **_: None).answer()
+        Preparation(request(stages=["train", "export", "infer"], **changes), lambda _: None).answer()
 
 
 def test_more_test_images_than_the_export_leaves_are_refused() -> None:
@@ -265,7 +290,7 @@ def test_more_test_images_than_the_export_leaves_are_refused() -> None:
 
     def ask_for(**infer: object) -> Prepared:
         asked = request(datasets=[DATA], stages=["export", "infer"], export={"test_images": 200}, infer=infer)
-        return Preparation(asked, lambda **_: None).answer()
+        return Preparation(asked, lambda _: None).answer()
 
     words = r"x\.toml: infer: test_images 300 is more than the 200 of \[export\], whose logits it needs; lower it, or"
     with pytest.raises(SuiteError, match=words):
@@ -301,7 +326,7 @@ def test_a_network_that_returns_a_tuple_can_be_profiled_and_not_trained(
     """The profile takes the logits, which come first; the other stages ask for logits alone."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "helpers")
     asked = request(datasets=[DATA], models=["tiny_networks:paired"], stages=[stage])
-    preparation = Preparation(asked, lambda **_: None)
+    preparation = Preparation(asked, lambda _: None)
     if stage == "profile":
         [ready] = preparation.answer().tasks
         assert ready.weight_bytes == (784 * 10 + 10) * 4
