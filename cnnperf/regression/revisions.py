@@ -17,7 +17,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import metadata
@@ -39,6 +39,9 @@ KEPT = 4
 """Environments made for revisions that are kept for the next time; the others go, the longest unused first."""
 READY = "cnnperf-ready"
 """The file in an environment that says it is complete; its time is when it was last used."""
+HAS_CNNPERF = "from importlib.util import find_spec; print(find_spec('cnnperf') is not None)"
+ANSWER_S = 30.0
+"""So long an interpreter may take to say whether it has a package."""
 MAY_SAY = ("pyproject.toml", "setup.cfg", "setup.py", "requirements*.txt")
 """Where a project may say what it asks for, if not under `project.dependencies`."""
 
@@ -136,6 +139,7 @@ def _version(text: str | None, option: str, folder: Path, beside: str | None) ->
         root = _root(folder, beside, option) if beside and is_beside_revision else None
         return Present(Arm(name=HERE, path=_places(root, folder), cwd=folder) if root else Arm(name=HERE), None)
     if python := _interpreter(Path(text).expanduser()):
+        _refuse_bare(python, f"{option}: {text}")
         return Present(Arm(name=text, python=str(python), isolated=True), str(python))
     root = _root(folder, text, option)
     commit = _commit(root, text, option)
@@ -198,6 +202,15 @@ def _interpreter(path: Path) -> Path | None:
         path = path / "bin" / "python"
     # Not resolved: the link in an environment's bin is what makes it that environment.
     return path.absolute() if path.is_file() and os.access(path, os.X_OK) else None
+
+
+def _refuse_bare(python: Path, where: str) -> None:
+    """Raise UsageError for an interpreter that answers and has no cnnperf; what else is wrong with it shows later."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        asked = [str(python), "-P", "-c", HAS_CNNPERF]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=ANSWER_S)
+        if done.stdout.strip() == "False":
+            raise UsageError(f"{where} has no cnnperf; install this version there")
 
 
 def _root(folder: Path, text: str, option: str) -> Path:

@@ -44,6 +44,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     folder.mkdir()
     monkeypatch.chdir(folder)
     (folder / "tiny.toml").write_text(SUITE)
+    (folder / "bare").write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
+    (folder / "bare").chmod(0o755)
     git("init", "-q")
     for tag, project in (
         ("before", PROJECT.format('"one"')),
@@ -105,6 +107,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"candidate_set": ["train.batch_size=0"]}, "batch_size"),
     ({"candidate_set": ["train.seconds=9"]}, "changes nothing that is measured"),
     ({"candidate": "nonsense"}, "^--candidate: 'nonsense' is neither a Python interpreter nor a revision"),
+    ({"candidate": "./bare"}, r"^--candidate: \./bare has no cnnperf"),
     ({"candidate": "later"}, "^--candidate: later: that revision needs Python >=99"),
     ({"baseline": "now", "candidate": "HEAD"}, "name the same version"),
     ({"baseline": sys.executable, "candidate": sys.executable}, "name the same version"),

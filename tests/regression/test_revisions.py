@@ -67,12 +67,31 @@ def test_nothing_named_is_what_runs_now() -> None:
 
 
 @pytest.mark.parametrize("what", ["bin/python", "."])
-def test_an_interpreter_or_its_environment(tmp_path: Path, what: str) -> None:
+def test_an_interpreter_or_its_environment(tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what is installed there counts: the working directory is no part of it."""
     venv.create(tmp_path / "other", with_pip=False)
+    (tmp_path / "installed/cnnperf").mkdir(parents=True)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
     with arm_of(str(tmp_path / "other" / what), "--baseline") as arm:
         assert arm.python == str(tmp_path / "other/bin/python")
         assert arm.isolated
+    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.chdir(tmp_path / "installed")
+    with pytest.raises(UsageError, match=rf"^--baseline: .*other/{what} has no cnnperf"):
+        arm_of(str(tmp_path / "other" / what), "--baseline")
+
+
+@pytest.mark.parametrize("text", ["exit 1", "exec sleep 600", "echo x"])
+def test_what_else_is_wrong_with_an_interpreter_shows_later(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it gives no answer, and soon."""
+    monkeypatch.setattr(revisions, "ANSWER_S", 0.5)
+    odd = tmp_path / "odd"
+    odd.write_text(f"#!/bin/sh\n{text}\n")
+    odd.chmod(0o755)
+    with arm_of(str(odd), "--candidate") as arm:
+        assert arm.python == str(odd)
 
 
 def test_a_revision_is_checked_out_and_cleared_away(repository: Path) -> None:
