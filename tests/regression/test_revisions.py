@@ -77,7 +77,7 @@ def test_an_interpreter_or_its_environment(tmp_path: Path, what: str, monkeypatc
         assert arm.isolated
     monkeypatch.delenv("PYTHONPATH")
     monkeypatch.chdir(tmp_path / "installed")
-    with pytest.raises(UsageError, match="^--baseline: .*other.* has no cnnperf"):
+    with pytest.raises(UsageError, match=r"^--baseline: .*other.* has no cnnperf"):
         arm_of(str(tmp_path / "other" / what), "--baseline")
 
 
