@@ -42,7 +42,8 @@ def run(
         str | None, typer.Option(metavar="A,B", help="Run these stages instead of the suite's, in this order.")
     ] = None,
     repeats: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Repeats of each task, instead of the suite's.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Repeats instead of the suite's: all cells once, then all again."),
     ] = None,
     waiting: WaitingOption = None,
     allocator: AllocatorOption = None,

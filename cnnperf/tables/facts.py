@@ -193,3 +193,9 @@ _FACTS = (
 
 FACTS: Mapping[str, ReducedColumn] = {column.name: column for column in _FACTS}
 """What was run, on which images, where, with which software, and how it ended; by name."""
+
+GROUP = (
+    *("dataset", "data", "data_sha256", "device", "budget"),
+    *("host", "cpu", "cpu_model", "instruction_sets", "device_label", "threads", "waiting", "allocator"),
+)
+"""What two rows of the leaderboard, or of profiles, must have in common to be compared with each other."""

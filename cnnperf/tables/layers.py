@@ -129,7 +129,8 @@ def _row(
         if "uncounted" in known:
             known[f"{name.split('_')[0]}_uncounted"] = known.pop("uncounted")
         found |= {key: value for key, value in known.items() if key in UNITS and value != ""}
-        found[name] = int(median(m.values)) if m.unit in ("count", "bytes") else median(m.values)
+        if name in UNITS:  # A metric of another version has no column, and is left out.
+            found[name] = int(median(m.values)) if m.unit in ("count", "bytes") else median(m.values)
         if m.unit == "s":
             found["samples"] = min(len(m.values), found.get("samples", len(m.values)))
     times = [found[f"{direction}_s"] for direction in DIRECTIONS if f"{direction}_s" in found]

@@ -13,20 +13,13 @@ from cnnperf.stats import Interval
 from cnnperf.tables.curves import trainings
 from cnnperf.tables.engine_row import BestEngine, EngineRow
 from cnnperf.tables.engines import best_engines, engine_table
-from cnnperf.tables.facts import ReducedColumn, row_of
+from cnnperf.tables.facts import GROUP, ReducedColumn, row_of
 from cnnperf.tables.leaderboard_row import FURTHER, LeaderboardRow
 from cnnperf.tables.repeats import Repeats, alike
 from cnnperf.tables.table import MARKED, Table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-GROUP = (
-    *("dataset", "data", "data_sha256", "device", "budget"),
-    *("host", "cpu", "cpu_model", "instruction_sets", "device_label", "threads", "waiting", "allocator"),
-)
-"""What two rows must have in common to be ranked against each other."""
-
 
 NOTES = (
     "test accuracy: on all test images or a fixed subset, with its 95 % binomial interval (± half of it).",

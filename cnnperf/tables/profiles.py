@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cnnperf.record import Record
-from cnnperf.tables.facts import fact, reduced, row_of
+from cnnperf.tables.facts import GROUP, fact, reduced, row_of
 from cnnperf.tables.layers import STAGE, LayerProfile, profiles, steps_of
 from cnnperf.tables.repeats import Repeats
 from cnnperf.tables.table import Row, Table, column, row_type
-
-GROUP = (
-    *("dataset", "data", "data_sha256", "device", "budget"),
-    *("host", "cpu", "cpu_model", "instruction_sets", "device_label", "threads", "waiting", "allocator"),
-)
-"""What two rows must have in common to be compared."""
 
 
 @row_type

@@ -21,8 +21,9 @@ from cnnperf.reports import console
 from cnnperf.tables import engines as engine_table
 from cnnperf.tables.engine_ranks import DISAGREES
 from cnnperf.tables.engine_row import EngineRow
+from cnnperf.tables.facts import GROUP
 from cnnperf.tables.leaderboard_row import LeaderboardRow
-from cnnperf.tables.profiles import GROUP, ProfileRow
+from cnnperf.tables.profiles import ProfileRow
 from cnnperf.tables.table import Column, Report, Row, Table
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 from hypothesis import given
@@ -102,18 +103,34 @@ def test_sums_are_what_they_were(drawn: list[tuple[list[str], float]]) -> None:
     assert len(names) == len(set(names))
 
 
+SHARE = Measurement(
+    metric="infer.mapped_share", unit="1", better="higher", values=(0.995,), tags={"engine": "x", "batch_size": 8}
+)
+
+
+def engine_of(training: Record, engine: str, *measured: Measurement) -> Record:
+    """Make the record of an engine that reads a training."""
+    changes = {"stage": "infer", "variant": {"engine": engine}, "needs": (training.key,)}
+    task = training.task.model_copy(update=changes)
+    return training.model_copy(update={"task": task, "key": task.key, "measurements": measured})
+
+
+def test_an_engine_stands_beside_torch_of_its_own_training(trained: Callable[..., Record]) -> None:
+    """A run that was resumed with an edited suite holds torch's layers of two trainings."""
+    trainings = [trained(seconds=None, steps=steps) for steps in (100, 200)]
+    of_torch = [
+        engine_of(training, "torch", *(node(m.tags["layer"], factor * m.values[0]) for m in TORCH))
+        for training, factor in zip(trainings, (1, 10), strict=True)
+    ]
+    engines = [engine_of(training, "onnxruntime", node("conv1", 2.0), SHARE) for training in trainings]
+    found = joins({"suite/run": (*trainings, *of_torch, *engines)})
+    assert [join.groups[0].torch_s for join in found] == [3.0, 30.0]
+
+
 def test_rows_stand_in_the_table_of_layers(trained: Callable[..., Record]) -> None:
     """One a group, with the mapped share, torch's seconds from the record of torch in the same cell."""
-
-    def inferred(engine: str, *measured: Measurement) -> Record:
-        record = trained(measured=measured)
-        task = record.task.model_copy(update={"stage": "infer", "variant": {"engine": engine}})
-        return record.model_copy(update={"task": task, "key": task.key, "measurements": measured})
-
-    share = Measurement(
-        metric="infer.mapped_share", unit="1", better="higher", values=(0.995,), tags={"engine": "x", "batch_size": 8}
-    )
-    records = {"suite/run": (inferred("torch", *TORCH), inferred("onnxruntime", node("conv1+bn1+act1", 2.0), share))}
+    inferred = partial(engine_of, trained())
+    records = {"suite/run": (inferred("torch", *TORCH), inferred("onnxruntime", node("conv1+bn1+act1", 2.0), SHARE))}
     (join,) = joins(records)
     assert (join.total("torch_s"), join.total("engine_s"), join.mapped_share) == (9.75, 2.0, 0.995)
     rows = layer_table(records).rows

@@ -112,6 +112,19 @@ def test_what_an_edited_suite_changed_is_a_row_of_its_own(engine: Engine, traine
     assert [row["best"] for row in rows] == [None, "yes", None, "yes"]
 
 
+def test_engines_of_other_settings_are_no_rivals(engine: Engine, trained: Trained) -> None:
+    """Of one training too: what a new [infer] section changed is compared with the torch of that section."""
+    training = trained()
+    records = [training]
+    for drop, torch_s in ((0.02, 0.02), (0.05, 0.06)):
+        for name, latency in (("torch", torch_s), ("onnxruntime", 0.01)):
+            made = reading(engine(name, [latency] * 3), training)
+            task = made.task.model_copy(update={"settings": {**made.task.settings, "max_accuracy_drop": drop}})
+            records.append(made.model_copy(update={"task": task, "key": task.key}))
+    rows = engine_table({"suite/run": records}).rows
+    assert [row["speedup"] for row in rows] == pytest.approx([1.0, 2.0, 1.0, 6.0])
+
+
 def test_an_interval_that_holds_one_makes_no_engine_best(engine: Engine) -> None:
     """Two engines that are the same are told apart by nothing."""
     ratios = [1.02, 0.99, 1.01, 0.98, 1.03, 1.0]

@@ -45,6 +45,14 @@ def test_samples_are_the_values_behind_each_median(profiled: Record) -> None:
     assert "without for `(data)` and `(optimizer)`" in meaning
 
 
+def test_a_metric_without_a_column_is_left_out(profiled: Record) -> None:
+    """Such as one of a later version: the record keeps it, and every other figure stays."""
+    tags = {"layer": "block.conv", "batch_size": 32, "mode": "train"}
+    other = Measurement(metric="profile.registers", unit="count", better=None, values=(64,), tags=tags)
+    later = profiled.model_copy(update={"measurements": (*profiled.measurements, other)})
+    assert layer_table({"run": (later,)}) == layer_table({"run": (profiled,)})
+
+
 def test_the_network_has_a_row_too(profiled: Record) -> None:
     """Sums over its layers, the step without hooks, what they cost, and MFU."""
     [row] = profile_table({"run": (profiled,)}).rows
