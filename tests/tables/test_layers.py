@@ -47,8 +47,7 @@ def test_samples_are_the_values_behind_each_median(profiled: Record) -> None:
 
 def test_a_metric_without_a_column_is_left_out(profiled: Record) -> None:
     """Such as one of a later version: the record keeps it, and every other figure stays."""
-    tags = {"layer": "block.conv", "batch_size": 32, "mode": "train"}
-    other = Measurement(metric="profile.registers", unit="count", better=None, values=(64,), tags=tags)
+    other = single("profile.registers", "count", 64, layer="block.conv", batch_size=32, mode="train")
     later = profiled.model_copy(update={"measurements": (*profiled.measurements, other)})
     assert layer_table({"run": (later,)}) == layer_table({"run": (profiled,)})
 
