@@ -53,9 +53,11 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[Sleeper]:
 
 
 def test_it_times_the_batch_that_was_bound_last(
-    trained: Callable[..., Record], engines: list[Sleeper], tmp_path: Path
+    trained: Callable[..., Record], engines: list[Sleeper], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two sides in turns, each of which finds its engine awake before it is timed."""
+    """Two sides in turns, each of which wakes its engine before it is timed."""
+    woken: list[int] = []
+    monkeypatch.setattr(LoadedEngine, "_get_ready", lambda self: woken.append(id(self)))
     load = Load(task=trained().task, run=tmp_path, folder=tmp_path, needs=(), engine=Choice(name="torch"))
     order = QUADS[0] * 3
 
@@ -74,11 +76,12 @@ def test_it_times_the_batch_that_was_bound_last(
     for loaded, first, second, settled, taken in answers:
         assert (loaded, first, second) == (Loaded(), Bound(), Bound())
         assert isinstance(settled, Settled)
-        assert settled.calls == 2, "two calls of 6 ms last 10 ms"
+        assert settled.calls in (1, 2), "two calls of 6 ms last 10 ms; on a busy machine one may"
         assert settled.call_s >= 0.006
         assert isinstance(taken, Taken)
         assert len(taken.samples) == 6
         assert all(sample.wall_s >= 0.012 for sample in taken.samples)
+    assert len(woken) >= 7, "A BB AA BB AA BB A, and before it the warm-up"
     for engine in engines:
         assert set(engine.calls) == {2, 3}
         assert engine.calls.count(2) == 1, "each batch is run once as it is bound"
