@@ -498,6 +498,7 @@ ENDINGS = {
     ("failed", "failed"): ("error", "candidate failed: boom"),
     ("ok", "skipped"): ("missing", "skipped in the candidate: boom"),
     ("failed", "ok"): ("inconclusive", "the baseline failed: boom"),
+    ("timeout", "ok"): ("inconclusive", "the baseline timeout: boom"),
     ("skipped", "failed"): ("error", "candidate failed: boom"),
 }
 
