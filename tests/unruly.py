@@ -1,4 +1,4 @@
-"""Networks for duets: well-behaved, unless the environment of an arm says otherwise."""
+"""Networks for duets: well-behaved, unless the environment of a version says otherwise."""
 
 from __future__ import annotations
 

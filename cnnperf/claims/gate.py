@@ -11,9 +11,9 @@ from cnnperf.claims import Bar, Context, Reading
 from cnnperf.errors import StageError
 
 if TYPE_CHECKING:
+    from cnnperf.duet.contest import Contest
     from cnnperf.duet.pair import Fault
     from cnnperf.duet.schedule import Played
-    from cnnperf.duet.sides import Contest
     from cnnperf.regression.gate import Result
     from cnnperf.regression.rule import Decision
 
@@ -91,7 +91,7 @@ def _count(what: str, of: int, figure: int, reading: int, interval: tuple[float,
 
 
 def _cells(context: Context) -> tuple[Contest, ...]:
-    from cnnperf.duet.sides import contests
+    from cnnperf.duet.contest import contests
     from cnnperf.regression.rehearsal import METRICS, SUITE
     from cnnperf.running.preflight import Request, prepare
     from cnnperf.suite import parse
@@ -104,11 +104,11 @@ def _cells(context: Context) -> tuple[Contest, ...]:
 
 
 def _compared(context: Context, ready: Sequence[Contest], candidate: Any, seconds: float, name: str) -> Result:
-    from cnnperf.duet.sides import Arm
+    from cnnperf.duet.contest import Version
     from cnnperf.regression.gate import compare
 
     return compare(
-        Arm(name="this code"),
+        Version(name="this code"),
         candidate,
         ready,
         minutes=seconds / 60,

@@ -31,9 +31,9 @@ from cnnperf.task import Task
 
 if TYPE_CHECKING:
     from cnnperf.claims._session import ClaimOutcome
+    from cnnperf.duet.contest import Contest
     from cnnperf.duet.pair import Fault
     from cnnperf.duet.schedule import Played
-    from cnnperf.duet.sides import Contest
     from cnnperf.regression.gate import Result as GateResult
     from cnnperf.regression.rule import Decision
 

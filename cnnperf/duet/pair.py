@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
 
-from cnnperf.both import SIDES, Both, Side
 from cnnperf.ipc.messages import Absent, Failed, FromSide, MalformedError, Settle, Settled, Taken, ToSide, Turns
 from cnnperf.ipc.process import Launch, WorkerProcess, interrupts_held, listen, tail
+from cnnperf.sides import SIDES, Both, Side
 
 A = TypeVar("A", bound=FromSide)
 G = TypeVar("G", bound=FromSide)

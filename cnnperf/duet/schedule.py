@@ -15,13 +15,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from cnnperf.both import SIDES, Both, Side
+from cnnperf.duet.contest import Contest, Version
 from cnnperf.duet.pair import Fault, Patience
-from cnnperf.duet.sides import Arm, Contest
-from cnnperf.duet.versions import Versions, started
+from cnnperf.duet.versions import RunningVersions, started
 from cnnperf.ipc.messages import Opened, Taken
 from cnnperf.machine.disturbance import Disturbance, read
 from cnnperf.record import Machine
+from cnnperf.sides import SIDES, Both, Side
 from cnnperf.task import Task
 
 PAIRS = 12, 60
@@ -88,7 +88,7 @@ class Played(NamedTuple):
 
 
 def calibrate(
-    arms: Both[Arm],
+    versions: Both[Version],
     contests: Iterable[Contest],
     scratch: Path,
     patience: Patience | None = None,
@@ -103,13 +103,13 @@ def calibrate(
     """
     return _each(
         contests,
-        lambda task: started(arms, scratch, task, patience=patience),
-        lambda versions, contest: _calibrated(versions, contest, store(scratch, contest), pairs),
+        lambda task: started(versions, scratch, task, patience=patience),
+        lambda running, contest: _calibrated(running, contest, store(scratch, contest), pairs),
     )
 
 
 def replicate(
-    arms: Both[Arm],
+    versions: Both[Version],
     conditions: Mapping[Contest, Conditions],
     scratch: Path,
     dice: random.Random,
@@ -121,15 +121,15 @@ def replicate(
     """
     return _each(
         dice.sample(list(conditions), len(conditions)),
-        lambda task: started(arms, scratch, task, order=dice.sample(SIDES, 2), patience=patience),
-        lambda versions, contest: _play(versions, contest, conditions[contest], store(scratch, contest), dice),
+        lambda task: started(versions, scratch, task, order=dice.sample(SIDES, 2), patience=patience),
+        lambda running, contest: _play(running, contest, conditions[contest], store(scratch, contest), dice),
     )
 
 
 def _each(
     contests: Iterable[Contest],
-    start: Callable[[Task], AbstractContextManager[Versions]],
-    measure: Callable[[Versions, Contest], T],
+    start: Callable[[Task], AbstractContextManager[RunningVersions]],
+    measure: Callable[[RunningVersions, Contest], T],
 ) -> Generator[tuple[Contest, T | Fault], None, None]:
     """Measure one contest after the other with the same workers, and with fresh ones after a fault.
 
@@ -138,12 +138,12 @@ def _each(
     queue, chances = deque(contests), 2
     while queue:
         try:
-            with start(queue[0].tasks.baseline) as versions:
+            with start(queue[0].tasks.baseline) as running:
                 chances = 2
                 while queue:
                     contest = queue.popleft()
                     try:
-                        outcome = measure(versions, contest)
+                        outcome = measure(running, contest)
                     except Fault as fault:
                         yield contest, fault
                         break
@@ -163,9 +163,9 @@ def store(scratch: Path, contest: Contest) -> Path:
     return folder
 
 
-def _calibrated(versions: Versions, contest: Contest, folder: Path, pairs: int) -> Conditions:
-    opened = versions.open(contest, folder, ["baseline"])["baseline"]
-    settled = versions.pair.settle()
+def _calibrated(running: RunningVersions, contest: Contest, folder: Path, pairs: int) -> Conditions:
+    opened = running.open(contest, folder, ["baseline"])["baseline"]
+    settled = running.pair.settle()
     call_s = settled.call_s
     if call_s > LONGEST_CALL_S:
         batch_size = opened.settings["batch_size"]
@@ -182,8 +182,8 @@ def order_of(pairs: int, dice: random.Random) -> tuple[Side, ...]:
     return tuple(side for _ in range(pairs // 2) for side in dice.choice(QUADS))
 
 
-def _play(versions: Versions, contest: Contest, on: Conditions, folder: Path, dice: random.Random) -> Played:
-    by_side = versions.open(contest, folder)
+def _play(running: RunningVersions, contest: Contest, on: Conditions, folder: Path, dice: random.Random) -> Played:
+    by_side = running.open(contest, folder)
     opened = Both.each(lambda side: by_side[side])
     one, other = opened
     if reason := unlike(one.settings, other.settings) or unequal(one.outputs, other.outputs):
@@ -191,9 +191,9 @@ def _play(versions: Versions, contest: Contest, on: Conditions, folder: Path, di
         raise Fault(f"{reason}; their settings differ in {differences}" if differences else reason)
     order = order_of(on.pairs, dice)
     before, cpu = read(), time.process_time()
-    taken = versions.pair.play(order, calls=on.calls, warmup=on.warmup, turn_s=on.turn_s)
+    taken = running.pair.play(order, calls=on.calls, warmup=on.warmup, turn_s=on.turn_s)
     parent_cpu_s = time.process_time() - cpu
-    return Played(order, taken, opened, versions.machines, Disturbance.since(before), parent_cpu_s)
+    return Played(order, taken, opened, running.machines, Disturbance.since(before), parent_cpu_s)
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -7,24 +7,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cnnperf.both import SIDES, Both, Side
+from cnnperf.duet.contest import Contest, Version
 from cnnperf.duet.pair import Fault, NotReady, Pair, Patience, Player
-from cnnperf.duet.sides import Arm, Contest
 from cnnperf.errors import UsageError
 from cnnperf.ipc.messages import PROTOCOL, Hello, Opened, Opening
 from cnnperf.record import Machine
+from cnnperf.sides import SIDES, Both, Side
 from cnnperf.task import Task
 
 TASK_FIELDS = {"cell", "stage", "repeat", "seed", "threads", "timeout_s", "settings", "variant", "needs", "data"}
 """Of a task, what every version of this protocol knows. The environment that it names, the parent provides."""
 
 
-class Versions:
-    """Two versions of the code, ready to be asked; made by `started`."""
+class RunningVersions:
+    """Two versions of the code, each in a process that is ready to be asked; made by `started`."""
 
-    def __init__(self, arms: Both[Arm], pair: Pair[Hello]) -> None:
+    def __init__(self, versions: Both[Version], pair: Pair[Hello]) -> None:
         self.pair = pair
-        self._arms = arms
+        self._versions = versions
 
     @property
     def machines(self) -> Both[Machine]:
@@ -44,7 +44,7 @@ class Versions:
         return opened
 
     def _opening(self, side: Side, contest: Contest, store: Path, leads: bool) -> Opening:
-        arm = self._arms.of(side)
+        version = self._versions.of(side)
         document = contest.tasks.of(side).model_dump(mode="json", include=TASK_FIELDS)
         return Opening(
             task=document | {"settings": contest.chosen.of(side)},
@@ -52,10 +52,10 @@ class Versions:
             folder=contest.folder.resolve(),
             store=store,
             leads=leads,
-            tree=arm.tree,
-            repository=arm.repository,
-            slowdown=arm.slowdown,
-            slowdown_by=arm.slowdown_by,
+            tree=version.tree,
+            repository=version.repository,
+            slowdown=version.slowdown,
+            slowdown_by=version.slowdown_by,
         )
 
     def _machine(self, side: Side) -> Machine:
@@ -65,7 +65,7 @@ class Versions:
 
     def _refuse_foreign(self, side: Side, contest: Contest, opened: Opened) -> None:
         """Raise Fault where the code of a revision, or of this tree, is to be measured and other code would be."""
-        arm, name = self._arms.of(side), contest.tasks.of(side).cell.model.name
+        version, name = self._versions.of(side), contest.tasks.of(side).cell.model.name
         called = self.pair.called(side)
         if opened.strays:
             raise Fault(
@@ -73,9 +73,9 @@ class Versions:
                 "would not be measured; run this in the folder that it is imported from, or keep it in src"
             )
         # In an environment of its own there may be another version of what is installed, and that is what differs.
-        if any(each.python != sys.executable for each in self._arms) or not arm.path or opened.source is None:
+        if any(each.python != sys.executable for each in self._versions) or not version.path or opened.source is None:
             return
-        if any(opened.source.resolve().is_relative_to(place.resolve()) for place in arm.path):
+        if any(opened.source.resolve().is_relative_to(place.resolve()) for place in version.path):
             return
         why = "is not part of the compared tree" if ":" in name else "is cnnperf's own, and the same on both sides"
         raise Fault(
@@ -86,45 +86,50 @@ class Versions:
 
 @contextmanager
 def started(
-    arms: Both[Arm], scratch: Path, task: Task, *, order: Sequence[Side] = SIDES, patience: Patience | None = None
-) -> Iterator[Versions]:
+    versions: Both[Version],
+    scratch: Path,
+    task: Task,
+    *,
+    order: Sequence[Side] = SIDES,
+    patience: Patience | None = None,
+) -> Iterator[RunningVersions]:
     """Start both versions for the block, and see that they can be compared. Raises UsageError, or Fault.
 
     task: names the threads, how they wait, and the allocator. order, patience: of the pair.
     """
-    players = Both.each(lambda side: _player(arms.of(side), task))
+    players = Both.each(lambda side: _player(versions.of(side), task))
     pair = Pair(players, Hello, scratch, order=order, patience=patience)
     with ExitStack() as stack:
         try:
             stack.enter_context(pair)
         except NotReady as fault:
-            raise _usage(arms.of(fault.side), fault) from fault
+            raise _usage(versions.of(fault.side), fault) from fault
         for side, hello in zip(SIDES, pair.greetings, strict=True):
-            _check_protocol(side, arms.of(side), hello)
+            _check_protocol(side, versions.of(side), hello)
         _refuse_unlike(pair.greetings)
-        yield Versions(arms, pair)
+        yield RunningVersions(versions, pair)
 
 
-def _player(arm: Arm, task: Task) -> Player:
-    return Player(arm.name, lambda baton: arm.launch(task, baton))
+def _player(version: Version, task: Task) -> Player:
+    return Player(version.name, lambda baton: version.launch(task, baton))
 
 
-def _usage(arm: Arm, fault: NotReady) -> UsageError:
+def _usage(version: Version, fault: NotReady) -> UsageError:
     """Word why a version was not ready for whoever named it."""
     last = fault.last_line
     if isinstance(fault.__cause__, OSError):
-        return UsageError(f"--{fault.side}: {arm.python} {fault.ending}; give a Python interpreter")
+        return UsageError(f"--{fault.side}: {version.python} {fault.ending}; give a Python interpreter")
     if "No module named" in last and "cnnperf" in last:
         lacks = "has no cnnperf" if "No module named 'cnnperf'" in last else "has a cnnperf without the duet"
-        return UsageError(f"--{fault.side}: {arm.name} {lacks} ({last}); install this version there")
-    words = f"--{fault.side}: {arm.name}: its worker {fault.ending} before it was ready"
+        return UsageError(f"--{fault.side}: {version.name} {lacks} ({last}); install this version there")
+    words = f"--{fault.side}: {version.name}: its worker {fault.ending} before it was ready"
     return UsageError(words + (f": {last}" if last else ""))
 
 
-def _check_protocol(side: Side, arm: Arm, hello: Hello) -> None:
+def _check_protocol(side: Side, version: Version, hello: Hello) -> None:
     if hello.protocol != PROTOCOL:
         raise UsageError(
-            f"--{side}: {arm.name} has version {hello.protocol} of the duet's protocol, "
+            f"--{side}: {version.name} has version {hello.protocol} of the duet's protocol, "
             f"and this cnnperf has {PROTOCOL}; compare revisions on the same side of that change"
         )
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from statistics import median
 
 from cnnperf.bench import Bench
-from cnnperf.both import SIDES, Both
 from cnnperf.duet.pair import Fault, Pair, Patience, Player
 from cnnperf.duet.schedule import Conditions, order_of
 from cnnperf.errors import StageError
 from cnnperf.ipc.messages import Bind, Bound, Load, Loaded, Taken
 from cnnperf.ipc.process import Launch
 from cnnperf.record import Measurement
+from cnnperf.sides import SIDES, Both
 from cnnperf.task import Choice, Scalar
 
 TURN_S = 3.0

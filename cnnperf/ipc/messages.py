@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, model_validator
 
-from cnnperf.both import Side
 from cnnperf.record import Machine, Record
+from cnnperf.sides import Side
 from cnnperf.task import Choice, Frozen, Task
 from cnnperf.timing.sampling import Sample
 

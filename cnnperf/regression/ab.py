@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
+from cnnperf.duet.contest import Version, contests
 from cnnperf.duet.pair import Patience
 from cnnperf.duet.schedule import PAIRS
-from cnnperf.duet.sides import Arm, contests
 from cnnperf.errors import UsageError
 from cnnperf.registry import declared, having, unknown
 from cnnperf.regression import gate, revisions, store
@@ -20,9 +20,11 @@ from cnnperf.regression.gate_verdict import comparison
 from cnnperf.regression.verdict import Comparison
 from cnnperf.running.preflight import Ready, Request, prepare
 from cnnperf.running.runner import folder_to_make
+from cnnperf.sides import Both
 from cnnperf.suite import Suite, load_suite
 
-SETTERS = ("--baseline-set", "--candidate-set")
+SETTERS = Both("--baseline-set", "--candidate-set")
+"""The options that change settings."""
 
 
 class ComparisonWatcher(gate.GateWatcher, Protocol):
@@ -78,27 +80,26 @@ def ab(
     watcher = watcher or UnwatchedComparison()
     folder = folder_to_make(chosen.model_copy(update={"name": "ab"}), out, store.FILE)
     store.refuse_unwritable(folder)
-    assigned = tuple(baseline_set), tuple(candidate_set)
-    changed = [_changed(chosen, *each) for each in zip(assigned, SETTERS, strict=True)]
-    versions = revisions.named(baseline, candidate)
+    assigned = Both(tuple(baseline_set), tuple(candidate_set))
+    changed = Both.each(lambda side: _changed(chosen, assigned.of(side), SETTERS.of(side)))
+    named = revisions.named(baseline, candidate)
     if not any(assigned):
-        revisions.refuse_same(*versions)
-    requests = [
-        Request(suite=each, where=chosen.name if isinstance(suite, Suite) else str(suite), only=only, data=data)
-        for each in (changed if any(assigned) else changed[:1])
-    ]
-    tasks = [prepare(request, watcher.downloading).tasks for request in requests]
-    notes = (*_unchanged(tasks, assigned), *_skipped(tasks[0]))
-    compared = contests(tasks[0], tasks[-1])
+        revisions.refuse_same(*named)
+
+    def prepared(each: Suite) -> tuple[Ready, ...]:
+        where = chosen.name if isinstance(suite, Suite) else str(suite)
+        return prepare(Request(suite=each, where=where, only=only, data=data), watcher.downloading).tasks
+
+    before = prepared(changed.baseline)
+    tasks = Both(before, prepared(changed.candidate) if any(assigned) else before)
+    notes = (*_unchanged(tasks, assigned), *_skipped(tasks.baseline))
+    compared = contests(*tasks)
     gate.refuse_none(compared)
     with ExitStack() as stack:
-        arms = [
-            _renamed(stack.enter_context(version.made(watcher.installing)), assignments)
-            for version, assignments in zip(versions, assigned, strict=True)
-        ]
+        made = Both.each(lambda side: stack.enter_context(named.of(side).made(watcher.installing)))
+        versions = Both.each(lambda side: _renamed(made.of(side), assigned.of(side)))
         result = gate.compare(
-            arms[0],
-            arms[1],
+            *versions,
             compared,
             minutes=minutes,
             folder=folder,
@@ -159,12 +160,13 @@ def _value(text: str) -> Any:
         return text.strip()
 
 
-def _renamed(arm: Arm, assignments: Sequence[str]) -> Arm:
-    """Return the arm with what is set for it in its name."""
-    return arm.model_copy(update={"name": f"{arm.name} with {', '.join(assignments)}"}) if assignments else arm
+def _renamed(version: Version, assignments: Sequence[str]) -> Version:
+    """Return the version with what is set for it in its name."""
+    name = f"{version.name} with {', '.join(assignments)}" if assignments else version.name
+    return version.model_copy(update={"name": name})
 
 
-def _unchanged(tasks: Sequence[Sequence[Ready]], assigned: Sequence[Sequence[str]]) -> Iterator[str]:
+def _unchanged(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) -> Iterator[str]:
     """Yield where an assignment changes nothing. Raises UsageError for one that changes nothing at all."""
     for option, assignments in zip(SETTERS, assigned, strict=True):
         for assignment in assignments:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from cnnperf import record as store
-from cnnperf.both import Both
 from cnnperf.errors import UsageError
 from cnnperf.machine.fingerprint import ALLOCATOR_VARIABLES
 from cnnperf.record import Measurement, Record
 from cnnperf.regression.judge import Compared, Pending, is_compared, is_judged, judge
 from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Comparison, Verdict
+from cnnperf.sides import Both
 from cnnperf.stats import holm
 from cnnperf.task import Scalar
 from cnnperf.units import one_line

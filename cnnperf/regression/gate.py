@@ -1,6 +1,6 @@
 """The gate for times: two versions measured in turns, replicate by replicate, until each contest is decided.
 
-result = compare(Arm(name="main", …), Arm(name="mine", …), contests(prepare(request).tasks))
+result = compare(Version(name="main", …), Version(name="mine", …), contests(prepare(request).tasks))
 for contest in result.contests:
 print(contest.key, result.decisions[contest.key].outcome)
 write_console(result.comparison(), sys.stdout)
@@ -19,10 +19,9 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any, Protocol
 
-from cnnperf.both import Both
+from cnnperf.duet.contest import Contest, Version
 from cnnperf.duet.pair import Fault, Patience
 from cnnperf.duet.schedule import LONGEST_CALL_S, PAIRS, Conditions, Played, calibrate, replicate
-from cnnperf.duet.sides import Arm, Contest
 from cnnperf.errors import UsageError
 from cnnperf.regression import ratios
 from cnnperf.regression.rule import (
@@ -36,6 +35,7 @@ from cnnperf.regression.rule import (
     power_words,
 )
 from cnnperf.regression.store import Write, lines, writing
+from cnnperf.sides import Both
 from cnnperf.timing.sampling import SAMPLE_S
 
 START_S = 6.0
@@ -90,7 +90,7 @@ class UnwatchedGate:
 class Result:
     """The result of a comparison, decided or not."""
 
-    arms: Both[Arm]
+    versions: Both[Version]
     contests: tuple[Contest, ...]
     rule: Rule
     looks: tuple[int, ...] = ()
@@ -151,8 +151,8 @@ class Result:
 
 
 def compare(
-    baseline: Arm,
-    candidate: Arm,
+    baseline: Version,
+    candidate: Version,
     contests: Sequence[Contest],
     *,
     rule: Rule | None = None,
@@ -212,7 +212,7 @@ class _Course:
         result = self._result
         result.looks = result.rule.scheduled(len(result.contests))
         self._watcher.calibrating(len(result.contests), self._bounds())
-        calibrating = calibrate(result.arms, result.contests, scratch, self._patience, self._pairs)
+        calibrating = calibrate(result.versions, result.contests, scratch, self._patience, self._pairs)
         with closing(calibrating) as calibrated:
             for contest, found in calibrated:
                 if isinstance(found, Fault):
@@ -250,7 +250,7 @@ class _Course:
         self, active: Mapping[Contest, Conditions], scratch: Path
     ) -> Generator[tuple[Contest, Played | Fault], None, None]:
         try:
-            yield from replicate(self._result.arms, active, scratch, self._dice, self._patience)
+            yield from replicate(self._result.versions, active, scratch, self._dice, self._patience)
         except UsageError as error:
             if not any(self._result.played.values()):
                 raise
@@ -302,7 +302,7 @@ class _Course:
     def _header(self) -> dict[str, Any]:
         result = self._result
         return {
-            "arms": [arm.model_dump(mode="json") for arm in result.arms],
+            "arms": [version.model_dump(mode="json") for version in result.versions],
             "contests": {each.key: [task.model_dump(mode="json") for task in each.tasks] for each in result.contests},
             "rule": result.rule.model_dump(mode="json"),
             "looks": result.looks,

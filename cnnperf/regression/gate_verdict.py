@@ -7,9 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from statistics import median
 
-from cnnperf.both import Both, Side
+from cnnperf.duet.contest import Contest
 from cnnperf.duet.schedule import Played, differing
-from cnnperf.duet.sides import Contest
 from cnnperf.machine.disturbance import Disturbance
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.regression import ratios
@@ -18,6 +17,7 @@ from cnnperf.regression.rule import Decision, Rule
 from cnnperf.regression.selftest import Scope, quoted
 from cnnperf.regression.store import FILE
 from cnnperf.regression.verdict import Comparison, Outcome, Verdict
+from cnnperf.sides import Both, Side
 from cnnperf.stats import SignedRanks
 
 
@@ -123,7 +123,7 @@ def _rule_notes(result: Result) -> Iterator[str]:
 
 
 def _notes(result: Result) -> Iterator[str]:
-    baseline, candidate = (arm.name for arm in result.arms)
+    baseline, candidate = (version.name for version in result.versions)
     yield f"baseline {baseline}, candidate {candidate}"
     yield from _rule_notes(result)
     if shared := _shared(result):
@@ -173,7 +173,7 @@ def _versions(result: Result) -> str:
 
 def _shared(result: Result) -> list[str]:
     """Return the files of models that two interpreters have in common."""
-    if result.arms.baseline.python == result.arms.candidate.python:
+    if result.versions.baseline.python == result.versions.candidate.python:
         return []
     opened = [played[0].opened for played in result.played.values() if played]
     return list(dict.fromkeys(str(one.source) for one, other in opened if one.source and one.source == other.source))

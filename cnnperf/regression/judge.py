@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Literal
 
-from cnnperf.both import Both
 from cnnperf.record import Measurement
 from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Outcome, Verdict
+from cnnperf.sides import Both
 from cnnperf.stats import Welch, binomial_deviation
 
 LEAST_SEEDS = 3

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from cnnperf.duet.sides import Arm, Contest, contests
+from cnnperf.duet.contest import Contest, Version, contests
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.regression.gate import GateWatcher, Result, compare
 from cnnperf.regression.gate_verdict import comparison, scope
@@ -18,8 +18,8 @@ from cnnperf.suite import parse
 SLOWDOWN = 0.05
 """The candidate spins for this share of each call's duration: what the rule promises to see."""
 CANDIDATES = {
-    "A/A, nothing changed": Arm(name="this code again"),
-    f"A/B, slowed by {100 * SLOWDOWN:g} %": Arm(name="this code, slowed", slowdown=SLOWDOWN),
+    "A/A, nothing changed": Version(name="this code again"),
+    f"A/B, slowed by {100 * SLOWDOWN:g} %": Version(name="this code, slowed", slowdown=SLOWDOWN),
 }
 """The two suites: what the current code is compared with, by the title of the suite."""
 METRICS = ("train.step",)
@@ -72,9 +72,9 @@ def cells() -> tuple[Contest, ...]:
     return contests(prepare(Request(suite=suite, where="doctor")).tasks, metrics=METRICS)
 
 
-def rehearse(ready: Sequence[Contest], candidate: Arm, minutes: float, watcher: GateWatcher) -> Result:
+def rehearse(ready: Sequence[Contest], candidate: Version, minutes: float, watcher: GateWatcher) -> Result:
     """Return what the gate makes of the cells and one of the CANDIDATES within the minutes."""
-    return compare(Arm(name="this code"), candidate, ready, minutes=minutes, watcher=watcher)
+    return compare(Version(name="this code"), candidate, ready, minutes=minutes, watcher=watcher)
 
 
 def outcome(unchanged: Result, slowed: Result) -> GateTest:

@@ -1,7 +1,7 @@
-"""From what a command line names, an interpreter or a git revision, to an arm that can be measured.
+"""From what a command line names, an interpreter or a git revision, to a version that can be measured.
 
 What a name is, and all that can be wrong with it, is looked up first (`named`), in the repository's objects. Only then
-is a worktree or an environment made (`Version.made`).
+is a worktree or an environment made (`NamedVersion.made`).
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from filelock import FileLock
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from cnnperf.datasets import Roots
-from cnnperf.duet.sides import Arm
+from cnnperf.duet.contest import Version
 from cnnperf.errors import UsageError
 from cnnperf.machine.git import git
+from cnnperf.sides import Both
 
 HERE = "this tree"
 CHECKOUT = Path(__file__).parents[2]
@@ -50,27 +51,27 @@ Installing = Callable[[str], None]
 """Called with a sentence before an environment is made, which takes minutes."""
 
 
-class Version(Protocol):
+class NamedVersion(Protocol):
     """One of two versions: what a name turned out to be."""
 
     @property
     def identity(self) -> object:
         """What equal versions have in common; None where nothing was named."""
 
-    def made(self, installing: Installing) -> AbstractContextManager[Arm]:
-        """Give the arm, and clear away afterwards what had to be made for it. Raises UsageError."""
+    def made(self, installing: Installing) -> AbstractContextManager[Version]:
+        """Give the version, and clear away afterwards what had to be made for it. Raises UsageError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Present:
     """This tree, or an interpreter: there is nothing to be made."""
 
-    arm: Arm
+    version: Version
     identity: str | None
 
-    def made(self, installing: Installing) -> AbstractContextManager[Arm]:
-        """Give the arm."""
-        return nullcontext(self.arm)
+    def made(self, installing: Installing) -> AbstractContextManager[Version]:
+        """Give the version."""
+        return nullcontext(self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +93,14 @@ class Revision:
         return self.root, self.commit
 
     @contextmanager
-    def made(self, installing: Installing) -> Iterator[Arm]:
+    def made(self, installing: Installing) -> Iterator[Version]:
         """Check the commit out, and have an interpreter that has its packages."""
         with _worktree(self.root, self.commit) as tree:
             here, python = tree / self.below, Path(sys.executable)
             if self.dependencies is not None:
                 python = _environment(self.dependencies, tree, f"{self.option}: {self.text}", installing)
             short = self.commit[:10]
-            yield Arm(
+            yield Version(
                 name=short if self.commit.startswith(self.text) else f"{self.text} ({short})",
                 python=str(python),
                 path=_places(tree, here),
@@ -109,7 +110,7 @@ class Revision:
             )
 
 
-def named(baseline: str | None, candidate: str | None, folder: Path | None = None) -> tuple[Version, Version]:
+def named(baseline: str | None, candidate: str | None, folder: Path | None = None) -> Both[NamedVersion]:
     """Return the versions that two options name. Raises UsageError; nothing is made.
 
     None is what runs now, as it is. A path is a Python interpreter or the folder of a virtual environment. Anything
@@ -118,13 +119,13 @@ def named(baseline: str | None, candidate: str | None, folder: Path | None = Non
     revision, this tree is found in the same places.
     """
     folder = (folder or Path.cwd()).resolve()
-    return (
-        _version(baseline, "--baseline", folder, candidate),
-        _version(candidate, "--candidate", folder, baseline),
+    return Both(
+        _named(baseline, "--baseline", folder, candidate),
+        _named(candidate, "--candidate", folder, baseline),
     )
 
 
-def refuse_same(baseline: Version, candidate: Version) -> None:
+def refuse_same(baseline: NamedVersion, candidate: NamedVersion) -> None:
     """Raise UsageError for two names of one version."""
     if baseline.identity is not None and baseline.identity == candidate.identity:
         raise UsageError(
@@ -133,14 +134,14 @@ def refuse_same(baseline: Version, candidate: Version) -> None:
         )
 
 
-def _version(text: str | None, option: str, folder: Path, beside: str | None) -> Version:
+def _named(text: str | None, option: str, folder: Path, beside: str | None) -> NamedVersion:
     if text is None:
         is_beside_revision = beside is not None and _interpreter(Path(beside).expanduser()) is None
         root = _root(folder, beside, option) if beside and is_beside_revision else None
-        return Present(Arm(name=HERE, path=_places(root, folder), cwd=folder) if root else Arm(name=HERE), None)
+        return Present(Version(name=HERE, path=_places(root, folder), cwd=folder) if root else Version(name=HERE), None)
     if python := _interpreter(Path(text).expanduser()):
         _refuse_bare(python, f"{option}: {text}")
-        return Present(Arm(name=text, python=str(python), isolated=True), str(python))
+        return Present(Version(name=text, python=str(python), isolated=True), str(python))
     root = _root(folder, text, option)
     commit = _commit(root, text, option)
     below = PurePosixPath(folder.relative_to(root))

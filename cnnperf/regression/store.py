@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cnnperf.both import SIDES
+from cnnperf.duet.contest import Contest
 from cnnperf.duet.schedule import Conditions, Played
-from cnnperf.duet.sides import Contest
 from cnnperf.errors import RunError, UsageError
 from cnnperf.ipc.messages import letters
 from cnnperf.machine.fingerprint import fingerprint
+from cnnperf.sides import SIDES
 from cnnperf.timing.sampling import Samples
 
 SCHEMA = 2

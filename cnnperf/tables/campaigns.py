@@ -23,7 +23,7 @@ from cnnperf.stats import SignedRanks, binomial_bounds, drifts, signed_rank_tail
 from cnnperf.tables.table import Report, Row, Table, column, row_type
 
 LEVEL = 0.05
-"""One-sided, of the test for any difference at the first look: a count that shows arms that are not exchangeable."""
+"""One-sided, of the test for any difference at the first look: a count that shows sides that are not exchangeable."""
 
 
 @row_type
@@ -250,7 +250,7 @@ def _counted(condition: str, threads: str, rows: Sequence[CellMetricRow]) -> Cou
 
 
 def exact_level(n: int) -> float:
-    """Return how often the exact test of n differences gives a p of at most LEVEL where the arms are exchangeable."""
+    """Return how often the exact test of n differences gives a p of at most LEVEL where the sides are exchangeable."""
     tail = signed_rank_tail(n)
     return float(max(tail[tail <= LEVEL], default=0.0))
 
@@ -266,7 +266,7 @@ def sentence(rows: Sequence[CountRow]) -> str:
         f"{total.inconclusive} were inconclusive. "
         f"Judged one by one, without Holm, {total.alone_worse} were worse. At the first look the exact test for any "
         f"difference at {100 * LEVEL:g} % called {total.slower} of {total.tested} slower and {total.faster} "
-        f"faster, where exchangeable arms give {total.level * total.tested:.0f} each"
+        f"faster, where exchangeable sides give {total.level * total.tested:.0f} each"
     )
 
 

@@ -34,7 +34,7 @@ def suite(tmp_path: Path) -> Path:
 
 
 def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command; the workers of its arms are real processes."""
+    """Run the command; the workers of its versions are real processes."""
     return called("ab", suite, "--out", suite.parent / "out", *arguments, cwd=suite.parent, COLUMNS="80")
 
 

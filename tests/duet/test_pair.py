@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cnnperf.both import SIDES, Both
 from cnnperf.duet.pair import Fault, NotReady, Pair, Patience, Player
 from cnnperf.ipc.messages import Bind, Bound, Message, Settle, Settled, Turns, decode
 from cnnperf.ipc.process import Launch
+from cnnperf.sides import SIDES, Both
 
 WORKER = """
 import json, os, sys, time

@@ -22,15 +22,15 @@ from in_process import workers_here
 from processes import environment
 
 import cnnperf
-from cnnperf.both import Both, Side
 from cnnperf.duet import schedule
+from cnnperf.duet.contest import Contest, Version, contests
 from cnnperf.duet.pair import Fault, Patience
 from cnnperf.duet.schedule import Conditions, Played, calibrate, differing, order_of, replicate, unequal
-from cnnperf.duet.sides import Arm, Contest, contests
 from cnnperf.errors import UsageError
 from cnnperf.ipc.messages import PROTOCOL, letters
 from cnnperf.regression import ratios
 from cnnperf.running.preflight import Request, prepare
+from cnnperf.sides import Both, Side
 from cnnperf.suite import parse
 
 PATIENCE = Patience(open_s=120.0, warmup_s=2.0)
@@ -60,9 +60,9 @@ def planted(models: Sequence[object], metrics: Sequence[str] = ("infer.forward",
     return list(contests(tasks, metrics=metrics))
 
 
-def arm(**changes: Any) -> Arm:
+def version(**changes: Any) -> Version:
     """Return this tree, changed."""
-    return Arm(name="this tree", **changes)
+    return Version(name="this tree", **changes)
 
 
 def workers_left() -> list[psutil.Process]:
@@ -83,7 +83,7 @@ def calibrated(once: Callable[[str, Callable[[Path], Any]], Any]) -> Calibrated:
     def make(scratch: Path) -> Any:
         both = planted(["unruly:build"], ("infer.forward", "train.step"))
         all_three = [*both, *planted([{"name": "unruly:build", "kind": "crashes"}])]
-        return dict(calibrate(Both(arm(), arm()), all_three, scratch, PATIENCE, FEW_PAIRS)), scratch
+        return dict(calibrate(Both(version(), version()), all_three, scratch, PATIENCE, FEW_PAIRS)), scratch
 
     made: Calibrated = once("calibrated", make)
     return made
@@ -104,7 +104,7 @@ def played(calibrated: Calibrated, once: Callable[[str, Callable[[Path], Any]], 
     found, scratch = of(calibrated[0], "infer.forward", "train.step"), calibrated[1]
 
     def make(_: Path) -> Any:
-        outcomes = dict(replicate(Both(arm(), arm()), found, scratch, random.Random(1), PATIENCE))
+        outcomes = dict(replicate(Both(version(), version()), found, scratch, random.Random(1), PATIENCE))
         return {contest.metric: (found[contest], outcomes[contest]) for contest in found}
 
     made: dict[str, Any] = once("played", make)
@@ -119,8 +119,8 @@ def slowed(calibrated: Calibrated, once: Callable[[str, Callable[[Path], Any]], 
     def make(_: Path) -> Any:
         outcomes = {}
         for by in ("spin", "sleep"):
-            arms = Both(arm(), arm(slowdown=1.0, slowdown_by=by))
-            [(_, outcomes[by])] = replicate(arms, found, scratch, random.Random(3), PATIENCE)
+            versions = Both(version(), version(slowdown=1.0, slowdown_by=by))
+            [(_, outcomes[by])] = replicate(versions, found, scratch, random.Random(3), PATIENCE)
         return outcomes
 
     made: dict[str, Any] = once("slowed", make)
@@ -154,8 +154,8 @@ def test_who_waits_uses_no_processor(played: dict[str, tuple[Conditions, Played]
     Of three replicates the least counts on either side: who polls does so in each, and a busy machine is not at fault.
     """
     outcomes = [played["infer.forward"][1], *slowed.values()]
-    for arms in zip(*(outcome.taken for outcome in outcomes), strict=True):
-        blocked = [taken.blocked_cpu_s / taken.blocked_s for taken in arms]
+    for versions in zip(*(outcome.taken for outcome in outcomes), strict=True):
+        blocked = [taken.blocked_cpu_s / taken.blocked_s for taken in versions]
         parent = [outcome.parent_cpu_s / outcome.disturbance.seconds for outcome in outcomes]
         assert min(map(sum, zip(blocked, parent, strict=True))) < 0.01
 
@@ -163,8 +163,8 @@ def test_who_waits_uses_no_processor(played: dict[str, tuple[Conditions, Played]
 def test_the_others_go_on_after_a_crash(calibrated: Calibrated) -> None:
     """A sentence says what and on which side, what is well is measured, and no worker is left behind."""
     found, scratch = of(calibrated[0], "infer.forward", crashes=True), calibrated[1]
-    arms = Both(arm(), arm(environment=PLANTED))
-    outcomes = list(replicate(arms, found, scratch, random.Random(0), PATIENCE))
+    versions = Both(version(), version(environment=PLANTED))
+    outcomes = list(replicate(versions, found, scratch, random.Random(0), PATIENCE))
     by_kind = {each.tasks.baseline.cell.model.options.get("kind", "behaves"): outcome for each, outcome in outcomes}
     assert list(by_kind) == ["crashes", "behaves"]
     assert isinstance(by_kind["behaves"], Played), by_kind["behaves"]
@@ -184,12 +184,12 @@ for line in sys.stdin:
 """
 
 
-def pretending(folder: Path, do: str = "pass", *, protocol: int = PROTOCOL, facts: object = {}) -> Arm:
-    """Return an arm whose worker says hello without torch, and does as it is told when it is asked something."""
+def pretending(folder: Path, do: str = "pass", *, protocol: int = PROTOCOL, facts: object = {}) -> Version:
+    """Return a version whose worker says hello without torch, and does as it is told when it is asked something."""
     (folder / "cnnperf").mkdir(parents=True)
     (folder / "cnnperf/__init__.py").touch()
     (folder / "cnnperf/duet_worker.py").write_text(PRETENDED.format(protocol=protocol, facts=facts, do=do))
-    return arm(path=(folder,), cwd=folder)
+    return version(path=(folder,), cwd=folder)
 
 
 OPENED = {"outputs": {"error": 0.0}, "settings": {"batch_size": 32}, "source": None}
@@ -223,10 +223,10 @@ SOUND = f"say(open=json.loads({json.dumps(OPENED)!r}))"
 def test_what_goes_wrong_is_a_sentence(tmp_path: Path, do: str, words: str, absent: Side | None) -> None:
     """Each fault says what and on which side."""
     [contest] = planted(["unruly:build"])
-    arms = Both(pretending(tmp_path / "baseline", SOUND), pretending(tmp_path / "candidate", do))
+    versions = Both(pretending(tmp_path / "baseline", SOUND), pretending(tmp_path / "candidate", do))
     on = {contest: Conditions(1, 0.01, 12, 3)}
     patience = PATIENCE._replace(open_s=2.0) if "sleep" in do else PATIENCE
-    [(_, fault)] = replicate(arms, on, tmp_path, random.Random(0), patience)
+    [(_, fault)] = replicate(versions, on, tmp_path, random.Random(0), patience)
     assert isinstance(fault, Fault)
     assert words in str(fault)
     assert "\n" not in str(fault)
@@ -248,8 +248,8 @@ def test_a_slowdown_that_was_injected_is_seen(slowed: dict[str, Played]) -> None
 def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path) -> None:
     """Refused before anything is measured."""
     settled = "say(settle={'calls': 1, 'call_s': 0.5, 'steady': True})"
-    arms = [pretending(tmp_path / name, f"{settled} if 'settle' in line else {SOUND}") for name in ("one", "other")]
-    [(_, fault)] = calibrate(Both(*arms), planted(["unruly:build"]), tmp_path, PATIENCE)
+    versions = [pretending(tmp_path / name, f"{settled} if 'settle' in line else {SOUND}") for name in ("one", "other")]
+    [(_, fault)] = calibrate(Both(*versions), planted(["unruly:build"]), tmp_path, PATIENCE)
     assert isinstance(fault, Fault)
     assert "a call takes 500 ms, more than the 250 ms" in str(fault)
     assert "train.batch_size = 12 would fit" in str(fault)
@@ -265,17 +265,17 @@ def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path) -> No
 def test_an_interpreter_that_is_none(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     """A usage error, before anything is measured."""
     with pytest.raises(UsageError, match="--baseline") as caught:
-        list(calibrate(Both(arm(**changes), arm()), planted(["unruly:build"]), tmp_path, PATIENCE))
+        list(calibrate(Both(version(**changes), version()), planted(["unruly:build"]), tmp_path, PATIENCE))
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("version", "words"), [(None, "has a cnnperf without the duet"), (1, "has version 1 of the duet's protocol")]
+    ("protocol", "words"), [(None, "has a cnnperf without the duet"), (1, "has version 1 of the duet's protocol")]
 )
-def test_a_cnnperf_of_another_age(tmp_path: Path, version: int | None, words: str) -> None:
+def test_a_cnnperf_of_another_age(tmp_path: Path, protocol: int | None, words: str) -> None:
     """One without a duet, and one with another."""
-    old = pretending(tmp_path / "old", protocol=version or 0)
-    if not version:
+    old = pretending(tmp_path / "old", protocol=protocol or 0)
+    if not protocol:
         (tmp_path / "old/cnnperf/duet_worker.py").unlink()
     with pytest.raises(UsageError) as caught:
         list(calibrate(Both(old, old), planted(["unruly:build"]), tmp_path, PATIENCE))
@@ -285,8 +285,8 @@ def test_a_cnnperf_of_another_age(tmp_path: Path, version: int | None, words: st
 
 def test_code_from_outside_a_revision_is_refused(tmp_path: Path) -> None:
     """What is measured would be the present tree's, whatever the revision holds."""
-    arms = Both(arm(path=(tmp_path,), cwd=tmp_path), arm())
-    [(_, fault)] = calibrate(arms, planted(["unruly:build"]), tmp_path, PATIENCE)
+    versions = Both(version(path=(tmp_path,), cwd=tmp_path), version())
+    [(_, fault)] = calibrate(versions, planted(["unruly:build"]), tmp_path, PATIENCE)
     assert isinstance(fault, Fault)
     assert "unruly.py and is not part of the compared tree" in str(fault)
 
@@ -302,8 +302,8 @@ def test_code_of_the_present_tree_is_no_revision(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PYTHONPATH", f"{here / 'lib'}:{environment()['PYTHONPATH']}")
     monkeypatch.syspath_prepend(here / "lib")
     [contest] = planted(["helped:build"])
-    revision = arm(path=(there,), cwd=there, tree=there, repository=here)
-    [(_, stray)] = calibrate(Both(revision, arm()), [contest], tmp_path, PATIENCE)
+    revision = version(path=(there,), cwd=there, tree=there, repository=here)
+    [(_, stray)] = calibrate(Both(revision, version()), [contest], tmp_path, PATIENCE)
     assert isinstance(stray, Fault)
     assert "here/lib/helping.py was imported, which belongs to this tree" in str(stray)
 
@@ -331,21 +331,21 @@ def test_a_second_chance_to_start(tmp_path: Path) -> None:
     assert len(started) == 3
 
 
-def version(folder: Path, recipes: Mapping[str, Mapping[str, object]]) -> Arm:
-    """Lay out cnnperf anew with these recipes of its models, and return the arm that measures it."""
+def with_recipes(folder: Path, recipes: Mapping[str, Mapping[str, object]]) -> Version:
+    """Lay out cnnperf anew with these recipes of its models, and return the version that measures it."""
     shutil.copytree(Path(cnnperf.__file__).parent, folder / "cnnperf", ignore=shutil.ignore_patterns("__pycache__"))
     for model, recipe in recipes.items():
         with open(folder / f"cnnperf/models/{model}.py", "a", encoding="utf-8") as file:
             file.write(f"\n\ndef recipe(dataset):\n    return {recipe!r}\n")
-    return arm(path=(folder,), cwd=folder)
+    return version(path=(folder,), cwd=folder)
 
 
 def test_each_arm_has_the_recipe_of_its_own_version(tmp_path: Path) -> None:
     """A change of a default is measured and listed, or said to make the sides unlike; 1 % of a learning rate is not."""
     recipe = {"optimizer": "sgd", "lr": 0.01, "batch_size": 8}
     changes = {"lenet": {"memory_format": "channels_last"}, "mlp": {"lr": 0.1}, "resnet": {"lr": 0.0101}}
-    one = version(tmp_path / "one", dict.fromkeys(changes, recipe))
-    other = version(tmp_path / "other", {name: recipe | change for name, change in changes.items()})
+    one = with_recipes(tmp_path / "one", dict.fromkeys(changes, recipe))
+    other = with_recipes(tmp_path / "other", {name: recipe | change for name, change in changes.items()})
     both = planted(list(changes), ["train.step"], batch_size=None)
     conditions = dict(calibrate(Both(one, other), both, tmp_path, PATIENCE, FEW_PAIRS))
     last_is_the_fault = random.Random(1)  # So that no fresh pair of processes has to follow.
@@ -365,9 +365,9 @@ def test_arms_under_unlike_conditions_are_refused(tmp_path: Path) -> None:
     """Here the number of threads."""
     [contest] = planted(["unruly:build"])
     conditions = {contest: Conditions(1, 0.01, 12, 3)}
-    arms = [pretending(tmp_path / str(threads), facts={"threads": threads}) for threads in (1, 2)]
+    versions = [pretending(tmp_path / str(threads), facts={"threads": threads}) for threads in (1, 2)]
     with pytest.raises(UsageError, match=r"the sides differ in threads \(1 against 2\)"):
-        list(replicate(Both(*arms), conditions, tmp_path, random.Random(0), PATIENCE))
+        list(replicate(Both(*versions), conditions, tmp_path, random.Random(0), PATIENCE))
 
 
 @pytest.mark.parametrize(

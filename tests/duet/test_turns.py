@@ -6,10 +6,10 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
-from cnnperf.both import SIDES, Side
 from cnnperf.duet.schedule import QUADS
 from cnnperf.duet.turns import Baton, play
 from cnnperf.ipc.messages import Taken, Turns
+from cnnperf.sides import SIDES, Side
 
 ORDER = QUADS[0] + QUADS[1]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cnnperf.both import Both, Side
-from cnnperf.duet.sides import Arm, Contest
+from cnnperf.duet.contest import Contest, Version
 from cnnperf.duet.versions import started
 from cnnperf.ipc.messages import PROTOCOL
 from cnnperf.machine.fingerprint import fingerprint
+from cnnperf.sides import Both, Side
 from cnnperf.task import Cell, Choice, Task
 
 TASK = Task(
@@ -39,16 +39,16 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Arm:
+def old(tmp_path: Path) -> Version:
     """Return a version that logs what it is asked."""
     (tmp_path / "old/cnnperf").mkdir(parents=True)
     (tmp_path / "old/cnnperf/__init__.py").touch()
     (tmp_path / "old/cnnperf/duet_worker.py").write_text(WORKER)
-    return Arm(name="old", path=(tmp_path / "old",), cwd=tmp_path / "old", slowdown=0.5)
+    return Version(name="old", path=(tmp_path / "old",), cwd=tmp_path / "old", slowdown=0.5)
 
 
 @pytest.mark.parametrize("sides", [("baseline", "candidate"), ("baseline",)])
-def test_a_version_is_asked_in_the_words_of_the_protocol(old: Arm, tmp_path: Path, sides: tuple[Side, ...]) -> None:
+def test_a_version_is_asked_in_the_words_of_the_protocol(old: Version, tmp_path: Path, sides: tuple[Side, ...]) -> None:
     """No field of a task that only this version has; the side's own settings; the baseline leads where it is alone."""
     chosen: Both[dict[str, object]] = Both({"batch_size": 32}, {"batch_size": 32, "lr": 0.2})
     contest = Contest("train.step", Both(TASK, TASK), tmp_path / "arrays", chosen)

@@ -10,12 +10,12 @@ from typing import Any, Self
 import pytest
 
 from cnnperf.bench import Bench
-from cnnperf.both import Both, Side
 from cnnperf.duet.pair import Fault, Patience, Player
 from cnnperf.errors import StageError
 from cnnperf.inference import pairs
 from cnnperf.inference.pairs import ratio, speedups
 from cnnperf.ipc.messages import Bind, Bound, Load, Loaded, Settled, Taken
+from cnnperf.sides import Both, Side
 from cnnperf.task import Choice
 from cnnperf.timing.sampling import Sample
 

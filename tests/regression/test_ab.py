@@ -85,8 +85,12 @@ def calibrated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Break every contest off before its first turn; return what was to be measured then."""
     found: dict[str, Any] = {}
 
-    def calibrate(arms: Any, contests: Any, *_: Any) -> Iterator[tuple[Any, Fault]]:
-        found.update(arms=list(arms), contests=contests, trees=[arm.tree and arm.tree.is_dir() for arm in arms])
+    def calibrate(versions: Any, contests: Any, *_: Any) -> Iterator[tuple[Any, Fault]]:
+        found.update(
+            versions=list(versions),
+            contests=contests,
+            trees=[version.tree and version.tree.is_dir() for version in versions],
+        )
         yield from ((contest, Fault("broken off")) for contest in contests)
 
     monkeypatch.setattr(gate, "calibrate", calibrate)
@@ -196,7 +200,7 @@ def test_two_revisions(made: list[str], calibrated: dict[str, Any], capsys: pyte
     assert capsys.readouterr() == ("", "")
     assert made == ["worktree add", "environment one", "worktree add", "worktree remove", "worktree remove"]
     assert calibrated["trees"] == [True, True]
-    one, other = calibrated["arms"]
+    one, other = calibrated["versions"]
     assert one.name.startswith("before (")
     assert other.name.endswith(" with train.momentum=0.5")
     assert not one.tree.exists()
@@ -224,7 +228,7 @@ def test_this_tree_against_itself(made: list[str], calibrated: dict[str, Any]) -
     """A Suite in memory, and nothing named: nothing is made, and that nothing differs is no fault."""
     comparison = cnnperf.ab(load_suite("tiny.toml"), threads=2, out=Path("out"))
     assert made == []
-    assert [arm.name for arm in calibrated["arms"]] == ["this tree"] * 2
+    assert [version.name for version in calibrated["versions"]] == ["this tree"] * 2
     assert {task.threads for contest in calibrated["contests"] for task in contest.tasks} == {2}
     assert len(comparison.verdicts) == 2
     assert [file.name for file in Path("out").iterdir()] == [store.FILE]

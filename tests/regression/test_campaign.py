@@ -54,12 +54,12 @@ def run_of(folder: Path, name: str, changes: tuple[float, float], *, replicates:
                 {
                     "contest": f"cell {metric}",
                     "replicate": number,
-                    "arm": arm,
+                    "arm": side,
                     "calls": 2,
-                    "wall_s": of_arm,
+                    "wall_s": of_side,
                     "steady": number > 1 or metric == "train.step",
                 }
-                for arm, of_arm in (("baseline", times), ("candidate", slower))
+                for side, of_side in (("baseline", times), ("candidate", slower))
             ]
         series[f"cell {metric}"] = campaigns.Series(tuple(differences), (False,) * replicates)
     decisions = campaigns.decided(series, [8, 14, 22], replicates)

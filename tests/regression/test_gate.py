@@ -13,10 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnperf.both import Both, Side
+from cnnperf.duet.contest import Contest, Version
 from cnnperf.duet.pair import Fault
 from cnnperf.duet.schedule import QUADS, Conditions, Played
-from cnnperf.duet.sides import Arm, Contest
 from cnnperf.errors import UsageError
 from cnnperf.ipc.messages import Opened, Taken
 from cnnperf.machine.disturbance import Disturbance
@@ -27,9 +26,10 @@ from cnnperf.regression.gate import Result, compare
 from cnnperf.regression.gate_verdict import TimeVerdict, comparison
 from cnnperf.regression.rule import Decision, Rule
 from cnnperf.regression.store import FILE, SCHEMA
+from cnnperf.sides import Both, Side
 from cnnperf.timing.sampling import Sample
 
-ARM = Arm(name="this tree")
+TREE = Version(name="this tree")
 Recorded = Callable[[Contest, int], "Played | Fault"]
 
 
@@ -66,10 +66,10 @@ def replay(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recorded], None]:
     def use(play: Recorded) -> None:
         counts: dict[Contest, int] = {}
 
-        def calibrate(arm: Arm, contests: Any, *_: Any) -> Iterator[tuple[Contest, Conditions]]:
+        def calibrate(version: Version, contests: Any, *_: Any) -> Iterator[tuple[Contest, Conditions]]:
             yield from ((each, Conditions(1, 0.01, 20, 3)) for each in contests)
 
-        def replicate(arms: Any, conditions: Mapping[Contest, Conditions], *_: Any) -> Iterator[Any]:
+        def replicate(versions: Any, conditions: Mapping[Contest, Conditions], *_: Any) -> Iterator[Any]:
             for each in conditions:
                 counts[each] = counts.get(each, 0) + 1
                 yield each, play(each, counts[each])
@@ -92,7 +92,7 @@ def test_each_is_measured_until_it_is_decided(
     dice = random.Random(0)
     kinds = {"lenet": (0.0, 0.005), "vgg": (0.1, 0.005), "nin": (0.03, 0.4)}
     replay(lambda each, n: recorded(dice, *kinds[each.tasks.baseline.cell.model.name]))
-    result = compare(ARM, ARM, [contest(trained, name) for name in kinds])
+    result = compare(TREE, TREE, [contest(trained, name) for name in kinds])
     assert outcomes(result) == ["same", "worse", "inconclusive"]
     assert [len(result.played[each]) for each in result.contests] == [8, 14, 22]
     shown = comparison(result)
@@ -132,7 +132,7 @@ def test_swapped_arms_mirror_the_verdict(
     assert numbers[0].flagged == numbers[1].flagged
     results = []
     for each in (played, [swapped(each) for each in played]):
-        result = Result((ARM, ARM), (one,), Rule(), conditions={one: Conditions(1, 0.01, 20, 3)}, played={one: each})
+        result = Result((TREE, TREE), (one,), Rule(), conditions={one: Conditions(1, 0.01, 20, 3)}, played={one: each})
         result.decisions = gate.decide(result.series(), result.rule, (14, 14), final=True)
         results.append(result.decisions[one.key])
     assert results[0].estimate == -results[1].estimate
@@ -150,7 +150,7 @@ def test_a_fault_ends_its_contest_alone(trained: Callable[..., Record], replay: 
         return Fault("candidate: the process crashed (SIGSEGV)") if broken else recorded(dice, noise=0.002)
 
     replay(play)
-    result = compare(ARM, ARM, [contest(trained, "lenet"), contest(trained, "vgg")])
+    result = compare(TREE, TREE, [contest(trained, "lenet"), contest(trained, "vgg")])
     assert outcomes(result) == ["same", "error"]
     assert "SIGSEGV" in comparison(result).verdicts[1].evidence
     assert comparison(result).exit_code == 1
@@ -166,7 +166,7 @@ def test_what_an_arm_does_not_have(
     dice = random.Random(2)
     gone = Fault("unknown model 'vgg'", absent=absent)
     replay(lambda each, n: gone if each.tasks.baseline.cell.model.name == "vgg" else recorded(dice, noise=0.002))
-    result = compare(ARM, ARM, [contest(trained, "lenet"), contest(trained, "vgg")])
+    result = compare(TREE, TREE, [contest(trained, "lenet"), contest(trained, "vgg")])
     shown = comparison(result)
     assert shown.exit_code == code
     assert words in " ".join([*(verdict.outcome for verdict in shown.verdicts), *shown.notes])
@@ -180,7 +180,7 @@ def test_unsteady_and_unchanging_times_give_no_verdict(
     once = recorded(random.Random(8))
     kinds = {"lenet": lambda: recorded(dice, noise=0.002, steady=False), "vgg": lambda: once}
     replay(lambda each, n: kinds[each.tasks.baseline.cell.model.name]())
-    result = compare(ARM, ARM, [contest(trained, name) for name in kinds])
+    result = compare(TREE, TREE, [contest(trained, name) for name in kinds])
     assert outcomes(result) == ["inconclusive", "inconclusive"]
     reasons = [verdict.remark for verdict in comparison(result).verdicts]
     assert "drifted or never became steady" in reasons[0]
@@ -193,7 +193,7 @@ def test_samples_of_no_length_are_an_error(trained: Callable[..., Record], repla
     zero = Sample(0.0, 0.0, 0, None)
     still = Taken(samples=(zero,) * 20, warmup=(zero,), steady=True, blocked_s=1.0, blocked_cpu_s=0.0)
     replay(lambda each, n: recorded(random.Random(0))._replace(taken=Both(still, still)))
-    assert outcomes(compare(ARM, ARM, [contest(trained)], minutes=0)) == ["error"]
+    assert outcomes(compare(TREE, TREE, [contest(trained)], minutes=0)) == ["error"]
 
 
 @pytest.mark.parametrize(("minutes", "replicates"), [(0.0, 1), (None, 8)])
@@ -203,7 +203,7 @@ def test_when_the_minutes_are_over(
     """One replicate at least; too few for a verdict are inconclusive and say what it takes."""
     dice = random.Random(4)
     replay(lambda each, n: recorded(dice, noise=0.002))
-    result = compare(ARM, ARM, [contest(trained)], minutes=minutes)
+    result = compare(TREE, TREE, [contest(trained)], minutes=minutes)
     assert len(result.played[result.contests[0]]) == replicates
     shown = comparison(result)
     assert shown.exit_code == (3 if minutes == 0 else 0)
@@ -220,13 +220,13 @@ def test_more_replicates_are_planned_before_anything_is_measured(
         dice = random.Random(number)
         replay(lambda each, n, dice=dice, change=change: recorded(dice, change, 0.05))  # type: ignore[misc]
         folder = tmp_path / str(number)
-        result = compare(ARM, ARM, [contest(trained)], minutes=60, folder=folder)
+        result = compare(TREE, TREE, [contest(trained)], minutes=60, folder=folder)
         header = json.loads((folder / FILE).read_text().splitlines()[0])
         assert header["looks"] == list(result.looks)
         looks.append(result.looks)
     assert looks == [(8, 14, Rule().scheduled(1, 1000)[-1])] * 3
     assert looks[0][-1] > 22
-    assert compare(ARM, ARM, [contest(trained)]).looks == (8, 14, 22)
+    assert compare(TREE, TREE, [contest(trained)]).looks == (8, 14, 22)
 
 
 def test_the_power_is_told_before_and_after_the_replicates(
@@ -244,7 +244,7 @@ def test_the_power_is_told_before_and_after_the_replicates(
 
     dice = random.Random(9)
     replay(lambda each, n: recorded(dice, 0.05, 0.06))
-    compare(ARM, ARM, [contest(trained)], watcher=GateWatcher())
+    compare(TREE, TREE, [contest(trained)], watcher=GateWatcher())
     before, *after = told
     assert before.startswith("of 1 cell-metric one slower by 5 % is called worse in 100 / 98 / 9")
     assert before.endswith("SD is 2 / 3 / 4 / 5 %")
@@ -264,7 +264,7 @@ def test_the_power_of_a_run_that_was_cut_short_is_that_of_its_looks(
         return recorded(dice, 0.03, 0.02)
 
     replay(play)
-    block = comparison(compare(ARM, ARM, [contest(trained)])).notes
+    block = comparison(compare(TREE, TREE, [contest(trained)])).notes
     assert any("is called worse in 0 of 100 runs" in note for note in block)
 
 
@@ -280,7 +280,7 @@ def test_an_interruption_keeps_what_was_measured(
         return recorded(dice, 0.03, 0.02)
 
     replay(play)
-    result = compare(ARM, ARM, [contest(trained)], folder=tmp_path / "ab")
+    result = compare(TREE, TREE, [contest(trained)], folder=tmp_path / "ab")
     assert result.interrupted
     [verdict] = comparison(result).verdicts
     assert verdict.n == 5
@@ -308,7 +308,7 @@ def test_a_second_opinion_that_differs_is_flagged(
         return played._replace(taken=played.taken._replace(candidate=candidate))
 
     replay(play)
-    [verdict] = comparison(compare(ARM, ARM, [contest(trained)])).verdicts
+    [verdict] = comparison(compare(TREE, TREE, [contest(trained)])).verdicts
     assert isinstance(verdict, TimeVerdict)
     assert verdict.outcome == "worse"
     assert "cpu +0.0 % DISAGREES" in verdict.evidence
@@ -318,7 +318,7 @@ def test_json_carries_what_only_times_have(trained: Callable[..., Record], repla
     """Pairs and CPU time are there for a machine to read."""
     dice = random.Random(7)
     replay(lambda each, n: recorded(dice, noise=0.002))
-    document = json.loads(comparison(compare(ARM, ARM, [contest(trained)])).model_dump_json())
+    document = json.loads(comparison(compare(TREE, TREE, [contest(trained)])).model_dump_json())
     assert document["verdicts"][0]["pairs"] == 20
     assert document["verdicts"][0]["cpu_change"] == pytest.approx(document["verdicts"][0]["change"])
 
@@ -326,7 +326,7 @@ def test_json_carries_what_only_times_have(trained: Callable[..., Record], repla
 def test_nothing_to_compare_is_a_usage_error() -> None:
     """No cell can run here."""
     with pytest.raises(UsageError, match="nothing to compare"):
-        compare(ARM, ARM, [])
+        compare(TREE, TREE, [])
 
 
 def test_nothing_in_the_baseline_is_no_pass(trained: Callable[..., Record], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,7 +340,7 @@ def test_nothing_in_the_baseline_is_no_pass(trained: Callable[..., Record], monk
         def planned(self, *_: object) -> None:
             watched.append("planned")
 
-    shown = comparison(compare(ARM, ARM, [contest(trained)], watcher=GateWatcher()))
+    shown = comparison(compare(TREE, TREE, [contest(trained)], watcher=GateWatcher()))
     assert (shown.verdicts, shown.exit_code, watched) == ((), 3, [])
     assert any("not compared" in note for note in shown.notes)
 
@@ -352,12 +352,12 @@ def test_an_arm_that_no_longer_starts_costs_what_is_left(
     replay(lambda _, n: recorded(random.Random(n)))
     real = gate.replicate
 
-    def one_and_out(arms: Any, conditions: Mapping[Contest, Conditions], *rest: Any) -> Iterator[Any]:
-        yield next(iter(real(arms, conditions, *rest)))
+    def one_and_out(versions: Any, conditions: Mapping[Contest, Conditions], *rest: Any) -> Iterator[Any]:
+        yield next(iter(real(versions, conditions, *rest)))
         raise UsageError("it cannot be run")
 
     monkeypatch.setattr(gate, "replicate", one_and_out)
-    result = compare(ARM, ARM, [contest(trained), contest(trained, "vgg")])
+    result = compare(TREE, TREE, [contest(trained), contest(trained, "vgg")])
     assert sum(map(len, result.played.values())) == 1
     assert "it cannot be run" in [str(fault) for fault in result.faults.values()]
 
@@ -374,5 +374,5 @@ def test_settings_that_differ_are_named(trained: Callable[..., Record], replay: 
 
     replay(play)
     one = contest(trained)
-    notes = comparison(compare(ARM, ARM, [one])).notes
+    notes = comparison(compare(TREE, TREE, [one])).notes
     assert f"settings differ: memory_format (not known against contiguous) in {one.cell}" in notes

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnperf.both import SIDES, Both
 from cnnperf.duet.schedule import Played
 from cnnperf.ipc.messages import Opened, Taken
 from cnnperf.machine.disturbance import Disturbance
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.regression.ratios import Noise, difference, drifted, pairs, series
 from cnnperf.regression.rule import Rule, decide
+from cnnperf.sides import SIDES, Both
 from cnnperf.timing.sampling import Sample
 
 QUIET = Disturbance(seconds=1.0, load=0.0, steal_s=0.0, throttled_s=None, frequency_hz=None)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from in_process import workers_here
 
-from cnnperf.both import Both
-from cnnperf.duet.sides import Arm, Contest
+from cnnperf.duet.contest import Contest, Version
 from cnnperf.regression import rehearsal
 from cnnperf.regression.gate import Result, UnwatchedGate
 from cnnperf.regression.gate_verdict import scope
 from cnnperf.regression.rehearsal import CANDIDATES, SLOWDOWN, cells, outcome, self_test
 from cnnperf.regression.rule import Rule, decide
+from cnnperf.sides import Both
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_the_cells_are_small_and_need_no_data(ready: tuple[Contest, ...]) -> Non
 
 
 def test_one_suite_changes_nothing_and_the_other_only_the_time(ready: tuple[Contest, ...]) -> None:
-    """The arms run the same code; the second candidate spins, so that its CPU time says the same."""
+    """The versions run the same code; the second candidate spins, so that its CPU time says the same."""
     unchanged, slowed = CANDIDATES.values()
     assert (unchanged.slowdown, slowed.slowdown, slowed.slowdown_by) == (0.0, SLOWDOWN, "spin")
     task = ready[0].tasks.baseline
@@ -40,7 +40,7 @@ def test_one_suite_changes_nothing_and_the_other_only_the_time(ready: tuple[Cont
 
 def test_its_scope_is_kept(ready: tuple[Contest, ...]) -> None:
     """Device, threads, metric and torch, for later verdicts to be held against."""
-    result = Result(Both(Arm(name="a"), Arm(name="b")), ready, Rule(), looks=(8, 14, 22))
+    result = Result(Both(Version(name="a"), Version(name="b")), ready, Rule(), looks=(8, 14, 22))
     result.decisions = decide(result.series(), result.rule, (1,), final=True)
     kept = outcome(result, result).scope
     assert kept == scope(result)
@@ -68,10 +68,10 @@ def test_both_suites_share_the_minutes(monkeypatch: pytest.MonkeyPatch, interrup
     """The first that leaves time gives it to the second; Ctrl-C in the first ends it without a result."""
     now, asked = [0.0], []
 
-    def rehearse(ready: object, candidate: Arm, minutes: float, watcher: object) -> Result:
+    def rehearse(ready: object, candidate: Version, minutes: float, watcher: object) -> Result:
         asked.append((candidate, minutes))
         now[0] += 60
-        return Result(Both(Arm(name="a"), candidate), (), Rule(), interrupted=interrupted)
+        return Result(Both(Version(name="a"), candidate), (), Rule(), interrupted=interrupted)
 
     monkeypatch.setattr(rehearsal, "cells", tuple)
     monkeypatch.setattr(rehearsal, "rehearse", rehearse)

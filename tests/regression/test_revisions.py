@@ -1,4 +1,4 @@
-"""From what a command line names to an arm: real repositories, made for the test."""
+"""From what a command line names to a version: real repositories, made for the test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from processes import completed
 
-from cnnperf.duet.sides import Arm
+from cnnperf.duet.contest import Version
 from cnnperf.errors import UsageError
 from cnnperf.regression import revisions
 from cnnperf.regression.revisions import HERE, KEPT, READY, named
@@ -38,9 +38,9 @@ def commit(folder: Path, text: str, dependencies: str = "") -> str:
     return git(folder, "rev-parse", "HEAD")
 
 
-def arm_of(
+def version_of(
     text: str | None, option: str, folder: Path | None = None, *, beside: str | None = None
-) -> AbstractContextManager[Arm]:
+) -> AbstractContextManager[Version]:
     """Make the version that one option names; `beside` is what the other one does."""
     is_baseline = option == "--baseline"
     both = named(*((text, beside) if is_baseline else (beside, text)), folder)
@@ -62,8 +62,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_nothing_named_is_what_runs_now() -> None:
     """The present interpreter in the present folder."""
-    with arm_of(None, "--baseline") as arm:
-        assert (arm.name, arm.python, arm.path, arm.cwd) == (HERE, sys.executable, (), None)
+    with version_of(None, "--baseline") as version:
+        assert (version.name, version.python, version.path, version.cwd) == (HERE, sys.executable, (), None)
 
 
 @pytest.mark.parametrize("what", ["bin/python", "."])
@@ -72,13 +72,13 @@ def test_an_interpreter_or_its_environment(tmp_path: Path, what: str, monkeypatc
     venv.create(tmp_path / "other", with_pip=False)
     (tmp_path / "installed/cnnperf").mkdir(parents=True)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
-    with arm_of(str(tmp_path / "other" / what), "--baseline") as arm:
-        assert arm.python == str(tmp_path / "other/bin/python")
-        assert arm.isolated
+    with version_of(str(tmp_path / "other" / what), "--baseline") as version:
+        assert version.python == str(tmp_path / "other/bin/python")
+        assert version.isolated
     monkeypatch.delenv("PYTHONPATH")
     monkeypatch.chdir(tmp_path / "installed")
     with pytest.raises(UsageError, match=r"^--baseline: .*other.* has no cnnperf"):
-        arm_of(str(tmp_path / "other" / what), "--baseline")
+        version_of(str(tmp_path / "other" / what), "--baseline")
 
 
 @pytest.mark.parametrize("text", ["exit 1", "exec sleep 600", "echo x"])
@@ -90,17 +90,17 @@ def test_what_else_is_wrong_with_an_interpreter_shows_later(
     odd = tmp_path / "odd"
     odd.write_text(f"#!/bin/sh\n{text}\n")
     odd.chmod(0o755)
-    with arm_of(str(odd), "--candidate") as arm:
-        assert arm.python == str(odd)
+    with version_of(str(odd), "--candidate") as version:
+        assert version.python == str(odd)
 
 
 def test_a_revision_is_checked_out_and_cleared_away(repository: Path) -> None:
     """Its worktree comes first on the path of the present interpreter; the repository is left as it was."""
-    with arm_of("before", "--baseline", repository) as arm:
-        [tree] = arm.path
+    with version_of("before", "--baseline", repository) as version:
+        [tree] = version.path
         assert (tree / "mine.py").read_text() == "old"
-        assert (arm.python, arm.cwd) == (sys.executable, tree)
-        assert arm.name.startswith("before (")
+        assert (version.python, version.cwd) == (sys.executable, tree)
+        assert version.name.startswith("before (")
         assert (repository / "mine.py").read_text() == "new"
     assert not tree.exists()
     assert len(git(repository, "worktree", "list").splitlines()) == 1
@@ -111,12 +111,12 @@ def test_a_package_in_a_folder_of_the_repository(repository: Path) -> None:
     (repository / "part/src").mkdir(parents=True)
     (repository / "part/src/kept").touch()
     commit(repository, "newest")
-    with arm_of("HEAD", "--candidate", repository / "part") as arm:
-        assert [str(place.relative_to(arm.path[2])) for place in arm.path] == ["part", "part/src", "."]
-        assert arm.cwd == arm.path[0]
+    with version_of("HEAD", "--candidate", repository / "part") as version:
+        assert [str(place.relative_to(version.path[2])) for place in version.path] == ["part", "part/src", "."]
+        assert version.cwd == version.path[0]
     with (
         pytest.raises(UsageError, match="'before' has no folder part"),
-        arm_of("before", "--baseline", repository / "part"),
+        version_of("before", "--baseline", repository / "part"),
     ):
         pass
     assert len(git(repository, "worktree", "list").splitlines()) == 1
@@ -124,7 +124,7 @@ def test_a_package_in_a_folder_of_the_repository(repository: Path) -> None:
 
 def test_a_failure_clears_away_too(repository: Path) -> None:
     """Also Ctrl-C."""
-    with pytest.raises(KeyboardInterrupt), arm_of("HEAD", "--candidate", repository):
+    with pytest.raises(KeyboardInterrupt), version_of("HEAD", "--candidate", repository):
         raise KeyboardInterrupt
     assert len(git(repository, "worktree", "list").splitlines()) == 1
 
@@ -134,14 +134,14 @@ def test_what_is_neither(repository: Path, text: str) -> None:
     """A sentence that says what may be given."""
     with (
         pytest.raises(UsageError, match="is neither a Python interpreter nor a revision"),
-        arm_of(text, "--candidate", repository),
+        version_of(text, "--candidate", repository),
     ):
         pass
 
 
 def test_outside_a_repository(tmp_path: Path) -> None:
     """There are no revisions."""
-    with pytest.raises(UsageError, match="is not in a git repository"), arm_of("main", "--candidate", tmp_path):
+    with pytest.raises(UsageError, match="is not in a git repository"), version_of("main", "--candidate", tmp_path):
         pass
 
 
@@ -155,7 +155,7 @@ def test_a_revision_that_does_not_install(repository: Path, monkeypatch: pytest.
     git(repository, "checkout", "-q", "before")
     with (
         pytest.raises(UsageError, match=r"cannot be installed: .*surely-not-there"),
-        arm_of("main", "--candidate", repository),
+        version_of("main", "--candidate", repository),
     ):
         pass
     assert not list((repository.parent / "cache/environments").glob(f"*/{READY}"))
@@ -177,12 +177,12 @@ def test_an_environment_is_made_once(repository: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("cnnperf.regression.revisions.subprocess.run", run)
     commit(repository, "newest", '"one", "two>2"')
-    with arm_of("HEAD", "--candidate", repository) as same:
+    with version_of("HEAD", "--candidate", repository) as same:
         assert same.python == sys.executable
     git(repository, "checkout", "-q", "before")
     for _ in range(2):
-        with arm_of("main", "--candidate", repository) as arm:
-            assert arm.python != sys.executable
+        with version_of("main", "--candidate", repository) as version:
+            assert version.python != sys.executable
     assert [command[2] for command in made] == ["venv", "pip"]
     assert {"one", "two>2"} <= set(made[1])
 
@@ -196,9 +196,9 @@ def test_a_revision_for_another_python(repository: Path, spec: str, words: str) 
         (repository / "pyproject.toml").write_text(PROJECT.format("") + f'requires-python = "{requires}"\n')
         git(repository, "commit", "-q", "-a", "-m", requires)
     git(repository, "checkout", "-q", "before")
-    with arm_of("main~1", "--baseline", repository) as arm:
-        assert arm.python == sys.executable
-    with pytest.raises(UsageError, match=words), arm_of("main", "--baseline", repository):
+    with version_of("main~1", "--baseline", repository) as version:
+        assert version.python == sys.executable
+    with pytest.raises(UsageError, match=words), version_of("main", "--baseline", repository):
         pass
 
 
@@ -259,11 +259,11 @@ def test_this_tree_beside_a_revision_is_found_in_the_same_places(repository: Pat
     (repository / "part/src").mkdir(parents=True)
     (repository / "part/src/kept").touch()
     commit(repository, "newest")
-    with arm_of(None, "--candidate", repository / "part", beside="HEAD") as arm:
+    with version_of(None, "--candidate", repository / "part", beside="HEAD") as version:
         places = [repository / "part", repository / "part/src", repository]
-        assert (arm.name, arm.path, arm.cwd) == (HERE, tuple(places), repository / "part")
-    with arm_of(None, "--candidate", repository, beside=sys.executable) as arm:
-        assert arm.path == ()
+        assert (version.name, version.path, version.cwd) == (HERE, tuple(places), repository / "part")
+    with version_of(None, "--candidate", repository, beside=sys.executable) as version:
+        assert version.path == ()
 
 
 def test_the_nearest_project_tells_what_is_asked_for(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +275,7 @@ def test_the_nearest_project_tells_what_is_asked_for(repository: Path, monkeypat
     for dependency in ("one", "two"):
         (part / "pyproject.toml").write_text(PROJECT.format(f'"{dependency}"'))
         commit(repository, dependency)
-    with arm_of("HEAD", "--candidate", part) as same, arm_of("HEAD~1", "--candidate", part) as other:
+    with version_of("HEAD", "--candidate", part) as same, version_of("HEAD~1", "--candidate", part) as other:
         assert same.python == sys.executable
         assert other.python == "python"
     assert asked == [("one",)]
@@ -288,11 +288,11 @@ def test_dependencies_that_cannot_be_read(repository: Path) -> None:
         (repository / "requirements.txt").write_text(text)
         git(repository, "add", ".")
         git(repository, "commit", "-q", "-m", text)
-    with arm_of("HEAD", "--candidate", repository) as arm:
-        assert arm.python == sys.executable
+    with version_of("HEAD", "--candidate", repository) as version:
+        assert version.python == sys.executable
     with (
         pytest.raises(UsageError, match=r"--candidate: HEAD~1: requirements.txt differs in that revision"),
-        arm_of("HEAD~1", "--candidate", repository),
+        version_of("HEAD~1", "--candidate", repository),
     ):
         pass
 
@@ -307,14 +307,14 @@ def test_submodules_are_checked_out(repository: Path, tmp_path: Path, monkeypatc
     commit(vendored, "vendored")
     git(repository, "submodule", "--quiet", "add", str(vendored), "vendor")
     commit(repository, "with it")
-    with arm_of("HEAD", "--candidate", repository) as arm:
-        assert arm.cwd is not None
-        assert (arm.cwd / "vendor/mine.py").read_text() == "vendored"
+    with version_of("HEAD", "--candidate", repository) as version:
+        assert version.cwd is not None
+        assert (version.cwd / "vendor/mine.py").read_text() == "vendored"
     vendored.rename(tmp_path / "gone")
     shutil.rmtree(repository / ".git/modules/vendor")
     with (
         pytest.raises(UsageError, match="its submodules cannot be checked out"),
-        arm_of("HEAD", "--candidate", repository),
+        version_of("HEAD", "--candidate", repository),
     ):
         pass
     assert len(git(repository, "worktree", "list").splitlines()) == 1
@@ -327,6 +327,6 @@ def test_a_hook_keeps_its_index(repository: Path, monkeypatch: pytest.MonkeyPatc
     before = git(repository, "status", "--short")
     monkeypatch.setenv("GIT_INDEX_FILE", str(repository / ".git/index"))
     monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
-    with arm_of("before", "--candidate", repository):
+    with version_of("before", "--candidate", repository):
         pass
     assert git(repository, "status", "--short") == before == "A  staged"

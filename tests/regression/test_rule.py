@@ -68,13 +68,13 @@ def measured() -> dict[str, Measured]:
             if int(row["i"]) >= WARMUP:
                 times[row["sched"] + row["model"]][int(row["proc"])][row["arm"]].append(float(row["wall_us"]))
     return {
-        name: Measured(*(np.array([of[arm if arm in of else "A"] for of in processes.values()]) for arm in "AB"))
+        name: Measured(*(np.array([of[side if side in of else "A"] for of in processes.values()]) for side in "AB"))
         for name, processes in times.items()
     }
 
 
 def drawn(differences: Floats, n: int, seed: int, draws: int = DRAWS) -> Floats:
-    """Draw n of the replicates without replacement, the arms swapped at random, many times over."""
+    """Draw n of the replicates without replacement, the sides swapped at random, many times over."""
     random = np.random.default_rng(seed)
     order = random.permuted(np.tile(np.arange(len(differences)), (draws, 1)), axis=1)[:, :n]
     return differences[order] * random.choice((-1.0, 1.0), (draws, n))
@@ -112,11 +112,11 @@ def test_replayed_by_the_whole_rule(measured: dict[str, Measured], name: str) ->
 
 
 GATE_WAY = ("LL", "LR")
-"""Two processes that take turns, which is how the gate measures; in P both arms share one process."""
+"""Two processes that take turns, which is how the gate measures; in P both sides share one process."""
 
 
 def as_measured(differences: Floats, n: int, seed: int, draws: int = 1000) -> Floats:
-    """Draw n of the replicates without replacement as they were measured, no arm swapped."""
+    """Draw n of the replicates without replacement as they were measured, no side swapped."""
     random = np.random.default_rng(seed)
     return differences[random.permuted(np.tile(np.arange(len(differences)), (draws, 1)), axis=1)[:, :n]]
 
@@ -135,8 +135,8 @@ def test_replayed_as_measured_nothing_is_called_worse(measured: dict[str, Measur
 
 
 @pytest.mark.parametrize("name", GATE_WAY)
-def test_replayed_as_measured_the_arms_are_exchangeable(measured: dict[str, Measured], name: str) -> None:
-    """The exact test finds no difference between the arms, without any margin: ten replicates at 1 %, all at 5 %."""
+def test_replayed_as_measured_the_sides_are_exchangeable(measured: dict[str, Measured], name: str) -> None:
+    """The exact test finds no difference between the sides, without any margin: ten replicates at 1 %, all at 5 %."""
     draws = as_measured(measured[name].differences, 10, seed=9)
     for each in (draws, -draws):
         assert np.mean(SignedRanks(each).p_above(0) <= 0.01) <= FALSE_ALARMS
@@ -204,9 +204,9 @@ MISSES = float(binom.isf(1e-6, TRIALS, Rule().same_level)) / TRIALS
 
 
 def of_pairs(kinds: tuple[str, str], n: int, *, correlation: float, seed: int) -> Floats:
-    """Make trials of n replicates of 12 pairs each; TRIALS × n. The arms differ in how their processes are distributed.
+    """Make trials of n replicates of 12 pairs each; TRIALS × n. The two sides differ in their processes.
 
-    Both arms share the machine's drift and its autocorrelated noise; each has the effect of its process and outliers.
+    Both sides share the machine's drift and its autocorrelated noise; each has the effect of its process and outliers.
     """
     random, pairs = np.random.default_rng(seed), 12
     noise = random.normal(0, 0.05, (TRIALS, n, 2 * pairs))
@@ -214,7 +214,7 @@ def of_pairs(kinds: tuple[str, str], n: int, *, correlation: float, seed: int) -
         noise[..., sample] += correlation * noise[..., sample - 1]
     noise += 0.5 * correlation * np.linspace(0, 1, 2 * pairs)
     noise += np.where(random.random(noise.shape) < 0.1, random.exponential(0.5, noise.shape), 0)
-    swapped = random.random((TRIALS, n, pairs)) < 0.5  # which arm of a pair comes first
+    swapped = random.random((TRIALS, n, pairs)) < 0.5  # which side of a pair comes first
     baseline = np.where(swapped, noise[..., 1::2], noise[..., ::2])
     candidate = np.where(swapped, noise[..., ::2], noise[..., 1::2])
     process = [PROCESSES[kind](random, (TRIALS, n)) for kind in kinds]
@@ -232,7 +232,7 @@ def misses(differences: Floats, centre: float) -> tuple[float, float]:
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
 @pytest.mark.parametrize("kind", PROCESSES)
 def test_bounds_cover_the_change_as_often_as_they_say(kind: str, correlation: float, n: int) -> None:
-    """Whatever the noise of processes, machine and samples, if it is the same of both arms: each bound at its level."""
+    """Whatever the noise of processes, machine and samples, the same on both sides: each bound at its level."""
     assert max(misses(of_pairs((kind, kind), n, correlation=correlation, seed=n), 0.0)) <= MISSES
 
 
@@ -240,7 +240,7 @@ UNLIKE = [(one, other) for one in PROCESSES for other in PROCESSES if one != oth
 
 
 def unlike(kinds: tuple[str, str], n: int, seed: int) -> Floats:
-    """Make trials of replicates whose arms differ in distribution and not in the median of the log ratio."""
+    """Make trials of replicates whose sides differ in distribution and not in the median of the log ratio."""
     random = np.random.default_rng(seed)
 
     def made(shape: tuple[int, ...]) -> Floats:
@@ -251,7 +251,7 @@ def unlike(kinds: tuple[str, str], n: int, seed: int) -> Floats:
 
 @pytest.mark.parametrize("kinds", UNLIKE, ids="-".join)
 def test_arms_of_unlike_distributions_keep_what_the_rule_promises(kinds: tuple[str, str]) -> None:
-    """The same median in both arms: worse of at most 1 %, and of a median slowed by 5 % the same of at most 5 %."""
+    """The same median in both sides: worse of at most 1 %, and of a median slowed by 5 % the same of at most 5 %."""
     draws = unlike(kinds, 22, seed=6)
     at_tau, slowed = (np.mean(simulate(draws + math.log1p(by), Rule()).outcome == kind) for by, kind in SHIFTED)
     assert at_tau <= 0.01
@@ -265,7 +265,7 @@ def test_bounds_of_unlike_skewed_arms_miss_the_median_more_often_than_they_say()
     """The limit of the method: where the log ratio is skewed, a bound misses the median up to twice its 1.67 %.
 
     A test of signed ranks tells the centre of a symmetric distribution; of a skewed one it tells the pseudo-median,
-    which a skewed arm moves by 0.2 points here. Unchanged code has exchangeable arms, and no skew.
+    which a skewed side moves by 0.2 points here. Unchanged code has exchangeable sides, and no skew.
     """
     worst = {kinds: max(misses(unlike(kinds, 22, seed=7), 0.0)) for kinds in UNLIKE}
     assert max(worst.values()) > MISSES

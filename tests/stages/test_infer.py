@@ -18,7 +18,6 @@ from pydantic import ValidationError
 
 from cnnperf import models, registry
 from cnnperf.bench import Bench
-from cnnperf.both import Both
 from cnnperf.devices import Numerics
 from cnnperf.devices._driver import VisibleGpu
 from cnnperf.devices.cuda import Cuda
@@ -34,6 +33,7 @@ from cnnperf.models import resnet
 from cnnperf.record import Measurement, Record
 from cnnperf.running.preflight import Request, prepare
 from cnnperf.running.runner import Unwatched, execute
+from cnnperf.sides import Both
 from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import COMMON_BATCH_SIZE, Infer
 from cnnperf.stages.infer import measure as infer

@@ -14,8 +14,8 @@ import pytest
 import torch
 from in_process import workers_here
 
+from cnnperf.duet.contest import Contest, contests
 from cnnperf.duet.schedule import unequal
-from cnnperf.duet.sides import Contest, contests
 from cnnperf.duet.turns import Baton, PartnerGoneError
 from cnnperf.ipc.messages import Absent, Failed, Hello, Message, Opened, Opening, encode
 from cnnperf.record import Record

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from cnnperf.both import SIDES, Both, Side
 from cnnperf.duet.schedule import QUADS
 from cnnperf.duet.turns import Baton
 from cnnperf.ipc.messages import Bind, Bound, Load, Loaded, Settle, Settled, Taken, Turns
 from cnnperf.record import Record
+from cnnperf.sides import SIDES, Both, Side
 from cnnperf.task import Choice
 from cnnperf.workers import paired_engine
 from cnnperf.workers.paired_engine import LoadedEngine

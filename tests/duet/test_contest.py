@@ -1,4 +1,4 @@
-"""The arms of a duet: what surrounds their processes."""
+"""The versions of a duet: what surrounds their processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import pytest
 from processes import completed
 
-from cnnperf.duet.sides import Arm
+from cnnperf.duet.contest import Version
 from cnnperf.ipc.process import Launch
 from cnnperf.task import Cell, Choice, Task
 
@@ -49,10 +49,10 @@ def test_memory_that_was_freed_is_kept() -> None:
     bare = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     assert faults(bare) > 10_000
     assert faults(Launch(allocator="system").variables()) > 10_000
-    assert faults(Arm(name="x").launch(TASK, 3).variables()) < 1000
+    assert faults(Version(name="x").launch(TASK, 3).variables()) < 1000
 
 
 def test_an_arm_has_the_last_word_on_its_environment() -> None:
     """What is compared on purpose is not evened out."""
-    launch = Arm(name="x", environment={"OMP_WAIT_POLICY": "ACTIVE"}).launch(TASK, 3)
+    launch = Version(name="x", environment={"OMP_WAIT_POLICY": "ACTIVE"}).launch(TASK, 3)
     assert launch.variables()["OMP_WAIT_POLICY"] == "ACTIVE"

@@ -1,4 +1,4 @@
-"""The two versions that a duet compares: where their code comes from, and what they are asked to measure."""
+"""What a duet compares: two versions of the code, in one metric of one cell (a contest)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cnnperf.both import Both
 from cnnperf.ipc.process import Launch
 from cnnperf.running.preflight import Ready
+from cnnperf.sides import Both
 from cnnperf.task import Frozen, Task
 
 
-class Arm(Frozen):
+class Version(Frozen):
     """One of the two versions compared: where its code comes from, and which settings are changed."""
 
     name: str

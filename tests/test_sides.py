@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from cnnperf.both import SIDES, Both, Side
+from cnnperf.sides import SIDES, Both, Side
 
 
 def test_each_side_has_its_value() -> None:
