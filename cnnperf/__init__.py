@@ -64,7 +64,7 @@ _HOMES = {
     "plan": "suite",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605 - the names stand once, above
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - the names are listed once, above
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""All that a stage is given: the bench that it works on, and the settings of its section."""
+"""A stage's inputs: the bench (task, device, dataset) and the settings of its section."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnnperf.task import Frozen, Scalar, Task
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a stage works on: its task, the device, the images, and a folder for what it leaves behind."""
+    """The inputs of a stage: task, device, dataset and run folder; artifacts are entered here."""
 
     task: Task
     device: Device
@@ -25,30 +25,30 @@ class Bench:
     run: Path
     """The run folder."""
     progress: Callable[..., None]
-    """`progress(step=…, loss=…)`: numbers for the screen; call it as often as you like outside the timed part."""
+    """`progress(step=…, loss=…)`: numbers for the screen; may be called at any rate outside the timed part."""
     artifacts: dict[str, str] = field(default_factory=dict)
-    """What was written, by kind, as paths relative to the run folder; it goes into the record."""
+    """Files that the task wrote, by kind, as paths relative to the run folder; stored in the record."""
     needs: Mapping[str, Record] = field(default_factory=dict)
-    """The records, without measurements, of the tasks that this one needs, by stage."""
+    """Records of the tasks that this task needs, by stage, without measurements."""
 
     def found(self, kind: str) -> Path | None:
-        """Return the artifact of a kind that a needed task left; None if none did.
+        """Return the artifact of this kind that a needed task wrote; None if there is none.
 
-        Raises StageError for one that is no longer what that task wrote.
+        Raises StageError if the file has changed since.
         """
         left = (record.artifacts.get(kind) for record in self.needs.values())
         return next((artifact.verified(self.run) for artifact in left if artifact), None)
 
     def maker(self, kind: str) -> Record | None:
-        """Return the record of the task that left an artifact; None if none did."""
+        """Return the record of the needed task that wrote an artifact of this kind; None if there is none."""
         return next((record for record in self.needs.values() if kind in record.artifacts), None)
 
     def keep(self, *measurements: Measurement) -> None:
-        """Keep these if the system ends this process because memory is short; the task is then started again."""
+        """Save measurements that survive if the system kills this process for lack of memory and the task restarts."""
         store.keep(self.run, self.task, measurements)
 
     def kept(self) -> tuple[Measurement, ...]:
-        """Return what a process of this task kept before the system ended it; nothing where none was ended."""
+        """Return the measurements saved by an earlier, killed process of this task; empty if there was none."""
         return store.kept(self.run, self.task)
 
     def artifact(self, kind: str, name: str) -> Path:
@@ -60,45 +60,45 @@ class Bench:
 
 
 def stages_leaving(artifact: str) -> tuple[str, ...]:
-    """List the stages that leave an artifact, as `LEAVES` in their files declares."""
+    """List the stages that write an artifact of this kind, as declared by `LEAVES` in their files."""
     return tuple(
         name for name in registry.names("stages") if artifact in registry.declared("stages", name).get("LEAVES", ())
     )
 
 
 class Settings(Frozen):
-    """A stage's section: every field a key of the suite's TOML, with its default, its bounds and a description."""
+    """A stage's section: each field is a key of the suite's TOML with a default, bounds and a description."""
 
     needs: ClassVar[tuple[str, ...]] = ()
-    """Artifacts that it cannot do without; the stages that leave them stand before it in the suite."""
+    """Artifacts that the stage requires; the suite lists the stages that write them before this one."""
     reads: ClassVar[tuple[str, ...]] = ()
-    """Artifacts that it reads if a stage before it leaves them; `resolve` is told the sections of such stages."""
+    """Artifacts that the stage reads if an earlier stage writes them; `resolve` receives those stages' sections."""
     takes_extras: ClassVar[bool] = False
-    """Whether a network may return more than its logits; of what it returns these come first."""
+    """Whether a network may return further values after its logits."""
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
-        """Lay the model's override on the suite's section. Raises ValidationError.
+        """Apply the model's override to the suite's section. Raises ValidationError.
 
-        model_recipe: what the model's file recommends for training and, over it, the sections of the stages that this
-        one reads; a stage that has no use for it passes it over, as here.
+        model_recipe: the training settings that the model's file recommends, updated by the sections of the stages that
+        this one reads. A stage may ignore it, as this default does.
         """
         return cls.model_validate({**section, **override}, strict=True)
 
     def variants(self, device: str) -> tuple[dict[str, Scalar], ...]:
-        """Return what a cell's tasks of this stage differ in: one task each."""
+        """Return the variants of this stage in a cell; each variant is one task."""
         return ({},)
 
     def needed(self, variant: Mapping[str, Scalar]) -> tuple[str, ...]:
-        """Return the artifacts that a variant cannot do without."""
+        """Return the artifacts that a variant requires."""
         return self.needs
 
     def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
-        """Tell whether a variant can do with an ONNX file in a network's place."""
+        """Return whether a variant accepts an ONNX file as its model."""
         return False
 
     def reference_images(self) -> int | None:
-        """Return of how many test images the stage leaves torch's logits; None if of none."""
+        """Return the number of test images whose torch logits the stage writes; None if it writes none."""
         return None
 
     def quick(self) -> Self:
@@ -106,15 +106,15 @@ class Settings(Frozen):
         return self
 
     def agree(self, before: Mapping[str, Settings]) -> None:
-        """Raise UsageError for what the settings of the stages before it in the suite, by name, make impossible."""
+        """Raise UsageError if these settings contradict those of earlier stages, given by name."""
 
     def check(self, device: str, train_count: int, test_count: int) -> None:
-        """Raise UsageError for what only shows beside the device or the dataset's size."""
+        """Raise UsageError if the settings do not suit the device or the dataset's size."""
 
     def estimate_s(self, variant: Mapping[str, Scalar]) -> float | None:
-        """Return the seconds that the budget plans for; None if it is not in seconds."""
+        """Return the budget in seconds; None if the budget has another unit."""
         return None
 
     def planned_samples(self, train_count: int) -> int | None:
-        """Return the number of training images in the budget, where it is not in seconds."""
+        """Return the budget in training images; None if the budget is in seconds."""
         return None

@@ -1,4 +1,4 @@
-"""The name by which another revision of cnnperf starts its side of a comparison; part of the protocol, and stable."""
+"""Entry point with which another revision of cnnperf starts its side of a comparison; the protocol fixes the name."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The faults that reach a user bare, each one sentence: where, what, got, cure."""
+"""Errors shown to the user without a traceback, each one sentence: where, what, got, cure."""
 
 from __future__ import annotations
 
@@ -21,59 +21,59 @@ class UsageError(CnnperfError):
 
 
 class SuiteError(UsageError):
-    """A suite file that is missing, malformed or contradictory."""
+    """A suite file is missing, malformed or contradictory."""
 
 
 class DataError(UsageError):
-    """A data file that is missing, unreadable or not what its checksum says."""
+    """A data file is missing, unreadable or does not match its checksum."""
 
 
 class StoreError(CnnperfError):
-    """A run folder that cannot be read or written."""
+    """A run folder cannot be read or written."""
 
 
 class RunError(CnnperfError):
-    """A fault in mid-run, such as a full disk; the records before it are kept."""
+    """A run failed midway, for example on a full disk; earlier records are kept."""
 
     exit_code = 1
 
 
 class StageError(CnnperfError):
-    """A stage that cannot give its result; it ends the task as failed, not the run."""
+    """A stage cannot give its result; the task fails and the run continues."""
 
     exit_code = 1
 
 
 class DeviceError(CnnperfError):
-    """A device that this machine does not have; its tasks are skipped with this reason."""
+    """This machine does not have the device; its tasks are skipped with this reason."""
 
 
 class EngineError(DeviceError):
-    """An engine that is not installed, or not for this device; its tasks are skipped with this reason."""
+    """An engine is not installed or does not support the device; its tasks are skipped with this reason."""
 
 
 class CnnperfWarning(UserWarning):
-    """A thing the user should know that did not stop the work."""
+    """A problem that the user should know of and that did not stop the work."""
 
 
 OUT_OF_MEMORY = re.compile(
     r"out ?of ?memory|bad[_ ]alloc|allocat\w* memory|"
     r"(failed|unable) to allocate|(cannot|can't|could not) allocate|_status_\w*alloc\w*_failed"
 )
-"""How Python's and C++'s exceptions, NumPy, torch, ONNX Runtime, CUDA, cuBLAS and cuDNN say it, in small letters."""
+"""Out-of-memory messages of Python, C++, NumPy, torch, ONNX Runtime, CUDA, cuBLAS and cuDNN, in lower case."""
 
 
 def is_out_of_memory(fault: Exception) -> bool:
-    """Tell whether memory was lacking, the host's or a device's."""
+    """Return whether an error means that the host or a device ran out of memory."""
     words = f"{type(fault).__name__}: {fault}".lower()
     return isinstance(fault, MemoryError) or OUT_OF_MEMORY.search(words) is not None
 
 
 def first_error(error: ValidationError, *places: str) -> str:
-    """Word the first fault that pydantic found: where (below `places`), what, got, and how many more there are."""
+    """Describe pydantic's first error: where (below `places`), what, got, and the number of further errors."""
     faults = error.errors(include_url=False)
     fault = faults[0]
-    # Unions put their branches' names into the location; a reader knows keys and positions only.
+    # Unions add their branches' names to the location; the user knows only keys and positions.
     branches = ("constrained-", "tuple[", "function-")
     inner = [str(part) for part in fault["loc"] if not str(part).startswith(branches)]
     place = ".".join([*places, *inner]).removeprefix("sections.")
@@ -88,7 +88,7 @@ def _shorten(value: Any, limit: int = 60) -> str:
 
 
 def in_words(fault: Exception) -> str:
-    """Put an error into words; one that is not meant for the user goes to the log with its traceback."""
+    """Describe an error in one line; write the traceback of an unexpected one to the log."""
     if isinstance(fault, CnnperfError):
         return str(fault)
     traceback.print_exception(fault)

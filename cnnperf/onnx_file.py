@@ -1,4 +1,4 @@
-"""An ONNX file looked at before it is run: whether it is one, and whether images of a dataset fit it."""
+"""Checks of an ONNX file before it is run: whether it is valid, and whether it takes a dataset's images."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Facts(NamedTuple):
     ir_version: int
     nodes: int
     size: int
-    """In bytes, with the files of weights that lie beside it."""
+    """Size in bytes, including external weight files."""
 
 
 def look(path: Path) -> Facts:
-    """Check a file in full, by onnx's own checker and shape inference.
+    """Check a file in full with onnx's own checker and shape inference.
 
-    Raises UsageError for one that is not there, truncated, invalid, of a fixed batch or an opset to come, EngineError
-    without onnx.
+    Raises UsageError if the file is missing, truncated, invalid, has a fixed batch size or a newer opset than onnx
+    knows; EngineError if onnx is not installed.
     """
     require("export", "onnx")
     model = _read(path)
@@ -36,21 +36,21 @@ def look(path: Path) -> Facts:
         raise UsageError(f"{path}: takes batches of {fixed} only; export it with a dynamic batch")
     opset, newest = _opset(model)
     if opset > newest:
-        raise UsageError(f"{path}: has opset {opset}, the newest that can be read is {newest}; export it with that")
+        raise UsageError(f"{path}: has opset {opset}, the newest readable opset is {newest}; export it with that opset")
     files = {path, *(path.parent / name for name in _external(model))}
     return Facts(opset, model.ir_version, len(model.graph.node), sum(file.stat().st_size for file in files))
 
 
 def check_fit(path: Path, shape: tuple[int, int, int], num_classes: int) -> Facts:
-    """Look at a file that is to be run on images of C×H×W. Raises UsageError as `look`, and where these do not fit."""
+    """Check a file that will run on images of C×H×W. Raises UsageError as `look` does, and if the shapes differ."""
     facts, model = look(path), _read(path)
     wanted, classes = _sizes(images_of(model, path))[1:], _sizes(model.graph.output[0])[1:]
     if not _agree(wanted, shape):
-        raise UsageError(f"{path}: takes images of {_times(wanted)}, got {_times(shape)}; name a dataset that fits")
+        raise UsageError(f"{path}: takes images of {_times(wanted)}, got {_times(shape)}; choose a matching dataset")
     if len(model.graph.output) != 1 or not _agree(classes, (num_classes,)):
         raise UsageError(
             f"{path}: must return logits of {num_classes} classes and nothing else, got {len(model.graph.output)} "
-            f"output(s), the first of {_times(classes)} an image; name a dataset that fits, or export it that way"
+            f"output(s), the first of shape {_times(classes)} per image; choose a matching dataset or export it again"
         )
     return facts
 
@@ -61,19 +61,19 @@ def images_of(model: Any, path: Path) -> Any:
     inputs = [each for each in model.graph.input if each.name not in weights]
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != FLOAT:
         got = ", ".join(f"{each.name} in {_kind(each)}" for each in inputs) or "none"
-        raise UsageError(f"{path}: must take one input, images in float32, got {got}; export it that way")
+        raise UsageError(f"{path}: must take one input of float32 images, got {got}; export it with one float32 input")
     return inputs[0]
 
 
 def external(path: Path) -> Path:
-    """Return where `export` leaves the weights of a file that is too large to hold them itself."""
+    """Return the path of the external weight file that `export` writes for a model too large for one file."""
     return path.with_name(f"{path.name}.data")
 
 
 def stored_bytes(path: Path) -> int:
-    """Return the size of an artifact and of the weights that `export` leaves beside a file too large for them.
+    """Return the size in bytes of an artifact, including its external weight file.
 
-    It needs no onnx, which the process of an engine is not to bear.
+    Does not import onnx, because an engine's process must not load it.
     """
     return sum(file.stat().st_size for file in (path, external(path)) if file.exists())
 
@@ -86,17 +86,17 @@ def _read(path: Path) -> Any:
     try:
         onnx.checker.check_model(str(path), full_check=True)
         return onnx.load(path, load_external_data=False)
-    except Exception as error:  # Of the checker, of shape inference, or of the parser.
+    except Exception as error:  # Exceptions of the checker, shape inference and the parser.
         raise UsageError(f"{path}: not a valid ONNX file ({first_line(error)}); export it again") from error
 
 
 def _external(model: Any) -> set[str]:
-    """Return the names of the files that hold weights of a model beside its own."""
+    """Return the names of a model's external weight files."""
     return {each.value for weight in model.graph.initializer for each in weight.external_data if each.key == "location"}
 
 
 def _opset(model: Any) -> tuple[int, int]:
-    """Return the operator set of a file, and the newest that onnx knows."""
+    """Return the operator set of a file and the newest operator set that onnx knows."""
     from onnx import defs
 
     found = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
@@ -124,11 +124,11 @@ def _times(sizes: tuple[int | None, ...]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error began with, and its kind."""
+    """Return the type of an error's root cause and the first line of its message."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no words'}"
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
 def require(engine: str, *packages: str) -> None:

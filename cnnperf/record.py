@@ -1,4 +1,4 @@
-"""The record: what one task left behind, and the file of JSON lines that keeps it."""
+"""Records: the result of one task, and the JSON-lines file that stores results."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from cnnperf.errors import CnnperfWarning, StageError, StoreError, first_error
 from cnnperf.task import Frozen, Scalar, Task
 
 SCHEMA = 2
-"""Version of the record's form. 1: the first; 2: remarks beside tags, checksums of lines and artifacts, a nonce."""
+"""Version of the record format. 1: the first; 2: adds remarks, checksums of lines and artifacts, and a nonce."""
 
 FILE = "records.jsonl"
 
 PARITY = "infer.parity"
-"""Whether an engine computes what torch computes, as its task judged it: 1 or 0."""
+"""Parity verdict of an engine's task: 1 if its output agrees with torch's, else 0."""
 
 _CURE = "restore the file from a copy or remove the line"
 _CHECKSUM = re.compile(rb',"checksum":"([0-9a-f]{8})"\}\Z')
 _BLOCK = 4096
-"""Bytes to read at once in search of a line's beginning."""
+"""Bytes to read at once when searching backwards for the start of a line."""
 
 _RENAMED_1 = {"train.images_per_s": "train.total_images_per_s"}
 """Metrics that some versions of schema 1 recorded under another name."""
@@ -45,34 +45,34 @@ _REMARKS_1 = frozenset(
 )
 """Remarks that schema 1 kept among the tags."""
 _PLACE_1 = frozenset(("step", "samples", "seconds", "epoch"))
-"""The same of a point of a curve, which has a `step`."""
+"""Further tags that are remarks in a curve point, which has a `step`."""
 
 Status = Literal["ok", "failed", "timeout", "skipped"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Measurement(Frozen):
-    """One quantity as it was measured: every raw value, in SI units, in order; none deleted."""
+    """One measured quantity: every raw value, in SI units, in order; none deleted."""
 
     metric: str
     """`<stage>.<quantity>`, such as `train.step_time`."""
     unit: str
     """`s`, `bytes`, `fraction`, `count`, `images/s`, or `1` for a pure number."""
     better: Literal["lower", "higher"] | None
-    """Which direction is an improvement; None for what is neither, which is compared with nothing."""
+    """Direction of improvement; None if the quantity has none, and then it is never compared."""
     values: tuple[Finite, ...]
     tags: Mapping[str, Scalar] = {}
-    """What tells it apart from others of its metric: `engine`, `layer`, `batch_size`.
+    """Identify the measurement within its metric: `engine`, `layer`, `batch_size`.
 
-    The size of a file names it as `artifact`: that tells it from the bytes of memory, which are never quite the same.
+    The size of a file has the tag `artifact`; this distinguishes exact file sizes from memory sizes, which vary.
     """
     remarks: Mapping[str, Scalar] = {}
-    """What is known about it and tells it from no other: of how many images it is (`n`), what disturbed it
-    (`disturbed`), how an engine was configured (`provider`); of a point of a curve, its place (`step`)."""
+    """Facts that do not identify the measurement: its number of images (`n`), disturbances (`disturbed`), the engine's
+    configuration (`provider`), and the position of a curve point (`step`)."""
 
     @property
     def is_point(self) -> bool:
-        """Whether it is one point of a curve, as an evaluation during a training is."""
+        """Whether this is one point of a curve, such as an evaluation during training."""
         return "step" in self.remarks
 
 
@@ -80,9 +80,9 @@ class Artifact(Frozen):
     """A file that a task wrote."""
 
     path: str
-    """Relative to the run folder."""
+    """Path relative to the run folder."""
     sha256: str | None = None
-    """Over its content; None in records of schema 1, which have none."""
+    """SHA-256 of the content; None in records of schema 1."""
 
     @classmethod
     def of(cls, run: Path, path: str) -> Artifact:
@@ -90,7 +90,7 @@ class Artifact(Frozen):
         return cls(path=path, sha256=_sha256(run / path))
 
     def verified(self, run: Path) -> Path:
-        """Return the file. Raises StageError if it is gone, or no longer what its task wrote."""
+        """Return the file's path. Raises StageError if the file is unreadable or has changed since it was recorded."""
         path = run / self.path
         try:
             found = self.sha256 and _sha256(path)
@@ -105,43 +105,43 @@ class Artifact(Frozen):
 
 
 class Processor(Frozen):
-    """The processor as the kernel describes it; a field is absent where the kernel does not tell."""
+    """The processor as the kernel describes it; None for fields that the kernel does not report."""
 
     vendor: str | None = None
-    """As `/proc/cpuinfo` writes it: `AuthenticAMD`; on ARM the implementer's number, `0x41`."""
+    """Vendor as in `/proc/cpuinfo`: `AuthenticAMD`; on ARM the implementer's number, `0x41`."""
     family: str | None = None
     model: str | None = None
-    """The model's number; on ARM the part's, `0xd0c`. Cores of several models: all of them, joined by `+`."""
+    """Model number; on ARM the part number, `0xd0c`. Several core models are joined by `+`."""
     stepping: str | None = None
-    """On ARM variant and revision, `r3p1`."""
+    """Stepping; on ARM variant and revision, `r3p1`."""
     microcode: str | None = None
     instruction_sets: tuple[str, ...] | None = None
     """On x86 the flags of vector and matrix instructions (AVX, AVX-512, VNNI, BF16, AMX), on ARM all `Features`."""
     cache_bytes: Mapping[str, int] = {}
     """Size of one cache of the first core by name: `L1d`, `L1i`, `L2`, `L3`."""
     physical_cores: int | None = None
-    """Cores of the machine, not only those that this process may use; two threads of one core count once."""
+    """Physical cores of the whole machine, not only of this process; two threads of one core count once."""
     smt: bool | None = None
     """Whether two threads share a core now."""
     nominal_hz: Finite | None = None
-    """The frequency that the maker names, without boost."""
+    """Nominal frequency without boost, as stated by the vendor."""
     frequency_hz: Finite | None = None
-    """Mean over the cores when the machine was described; `<metric>_frequency` is that during a measurement."""
+    """Mean frequency over the cores when the machine was described; `<metric>_frequency` is measured during a task."""
     virtual: bool | None = None
-    """Whether the processor says that a hypervisor runs below this system."""
+    """Whether the processor reports a hypervisor below this system."""
     hypervisor: str | None = None
-    """Its vendor: `KVM`."""
+    """Vendor of the hypervisor: `KVM`."""
     numa_nodes: int | None = None
 
     @property
     def identity(self) -> str | None:
-        """Word what tells it from another processor of its name: `family 25 model 17 stepping 1`."""
+        """Return family, model and stepping as text, to distinguish processors of one name."""
         facts = {"family": self.family, "model": self.model, "stepping": self.stepping}
         return " ".join(f"{name} {value}" for name, value in facts.items() if value) or None
 
 
 class Platform(Frozen):
-    """The kernel and the C library, with what they decide about memory; a field is absent where they do not tell."""
+    """The kernel and the C library, with their memory settings; None for fields that they do not report."""
 
     kernel: str | None = None
     libc: str | None = None
@@ -152,29 +152,29 @@ class Platform(Frozen):
 
 
 class Gpu(Frozen):
-    """A GPU, or an instance of one (MIG), as the driver and torch describe it; a field is absent where neither does."""
+    """A GPU or a MIG instance, as the driver and torch describe it; None for fields that neither reports."""
 
     name: str
     uuid: str | None = None
-    """With its prefix: `GPU-…`, of an instance `MIG-…`."""
+    """UUID with its prefix: `GPU-…`, for an instance `MIG-…`."""
     mig: str | None = None
-    """The profile of an instance: `3g.20gb`; None for a whole GPU."""
+    """Profile of a MIG instance: `3g.20gb`; None for a whole GPU."""
     board: str | None = None
-    """The UUID of the GPU that an instance is part of."""
+    """UUID of the GPU that contains the instance."""
     index: int | None = None
-    """The GPU's place in the order of the PCI bus, which need not be its CUDA index."""
+    """Index in PCI bus order, which may differ from the CUDA index."""
     pci_bus_id: str | None = None
     capability: str | None = None
     """Compute capability: `9.0`."""
     memory_bytes: int | None = None
-    """Memory of the whole GPU, as the driver counts it."""
+    """Memory of the whole GPU in bytes, as reported by the driver."""
     usable_bytes: int | None = None
-    """Memory that torch may use: less than the former by what the driver keeps, or an instance's share."""
+    """Memory available to torch in bytes: without the driver's reserve; for an instance, its share."""
     multiprocessors: int | None = None
 
     @property
     def label(self) -> str:
-        """Word what must be equal for two GPUs to be alike: name, memory, compute capability and profile."""
+        """Return the fields that two GPUs of one kind share, as text: name, memory, compute capability and profile."""
         size = self.memory_bytes or self.usable_bytes
         facts = (
             f"{size / 2**30:.0f} GiB" if size else None,
@@ -185,16 +185,16 @@ class Gpu(Frozen):
 
 
 class Libraries(Frozen):
-    """The libraries that the process of a task computed with, as it saw them itself at its end."""
+    """The libraries loaded in a task's process, as the process itself lists them at its end."""
 
     openmp: tuple[str, ...] | None = None
-    """The files of all OpenMP runtimes in the process, below `site-packages` where they lie there."""
+    """Files of all OpenMP runtimes in the process, relative to `site-packages` if inside it."""
     allocators: tuple[str, ...] | None = None
-    """The files of all allocators in the process that stand in for the C library's."""
+    """Files of all allocators in the process that replace the C library's."""
     onednn: str | None = None
     mkl: str | None = None
     openmp_version: str | None = None
-    """The specification that torch was built for, by its date: `201511` is OpenMP 4.5."""
+    """OpenMP specification that torch was built for, by date: `201511` is OpenMP 4.5."""
     cpu_capability: str | None = None
     """The widest instructions that torch's own kernels use: `AVX512`."""
     parallel_info: str | None = None
@@ -209,9 +209,9 @@ class Machine(Frozen):
     host: str
     os: str
     cpu: str
-    """The processor's name, which need not tell two processors apart: `cpu_model` does."""
+    """The processor's name, which several models may share; `cpu_model` is unambiguous."""
     cores: int
-    """Cores that this process may use: affinity and cgroup quota count."""
+    """Cores that this process may use, limited by affinity and cgroup quota."""
     memory_bytes: int
     governor: str | None = None
     gpu: str | None = None
@@ -219,65 +219,65 @@ class Machine(Frozen):
     driver: str | None = None
     python: str
     packages: Mapping[str, str]
-    """Versions of cnnperf and of the packages that do the work, by name."""
+    """Versions of cnnperf and of the packages that it computes with, by name."""
     commit: str | None = None
-    """Git commit of cnnperf's checkout, `+` behind it where files were changed; None for an installed one."""
+    """Git commit of cnnperf's checkout, with `+` appended if files were changed; None if cnnperf is installed."""
     threads: int | None = None
-    """Threads of the computation as read back from the library that ran it; None if it never started."""
+    """Number of compute threads, read back from the library; None if it never started."""
     processor: Processor | None = None
-    """None in records of versions that did not ask; so are the fields below."""
+    """The processor; None, like the fields below, in records of versions that did not store it."""
     platform: Platform | None = None
     gpus: tuple[Gpu, ...] = ()
-    """All GPUs and instances of the machine, whichever is used."""
+    """All GPUs and MIG instances of the machine, used or not."""
     accelerator: Gpu | None = None
-    """The GPU that CUDA offers first, or the one that torch computed on; None where the former cannot be told."""
+    """The GPU that torch computed on, else the GPU with CUDA index 0; None if that one is unknown."""
     environment: Mapping[str, str] | None = None
-    """Variables of the task's process that decide about allocator, threads, kernels and GPU; None if it told none."""
+    """Environment variables of the task's process that affect allocator, threads, kernels and GPU; None if unknown."""
     libraries: Libraries | None = None
-    """None if the task's process told none."""
+    """Libraries in the task's process; None if the process did not report them."""
 
     @property
     def cpu_model(self) -> str | None:
-        """Return name, family, model and stepping of the processor; None where they are not known."""
+        """Return name, family, model and stepping of the processor; None if unknown."""
         identity = self.processor.identity if self.processor else None
         return f"{self.cpu}, {identity}" if identity else None
 
     @property
     def instruction_sets(self) -> str | None:
-        """Return the processor's instruction sets in one line; None where they are not known."""
+        """Return the processor's instruction sets in one line; None if unknown."""
         found = self.processor.instruction_sets if self.processor else None
         return None if found is None else " ".join(found)
 
     def label(self, device: str) -> str | None:
-        """Return the hardware of a device, by the stem of its file, as far as it is known."""
+        """Return the hardware of a device, given the stem of its file; None if unknown."""
         if device == "cpu":
             return self.cpu_model or self.cpu
         return self.accelerator.label if self.accelerator else self.gpu
 
 
 class Record(Frozen):
-    """The record of one task: what ran where and with which settings, how it ended, and its raw samples."""
+    """The record of one task: task, settings, machine, status and raw samples."""
 
     version: int = Field(default=SCHEMA, alias="schema")
     task: Task
     key: str
-    """The task's key when it ran; resume goes by it."""
+    """The task's key when it ran; a resumed run finds finished tasks by this key."""
     nonce: str | None = None
-    """Tells this attempt at the task from every other; None if no process was started, and in records of schema 1."""
+    """Unique identifier of this attempt at the task; None if no process was started, and in records of schema 1."""
     machine: Machine
     started: str
     """UTC, ISO 8601."""
     duration_s: Finite
     """Wall time from spawn to exit."""
     parent_cpu_s: Finite = 0.0
-    """CPU time that the parent used meanwhile."""
+    """CPU time that the parent process used during the task."""
     status: Status
     error: str | None = None
     signal: str | None = None
     log_tail: tuple[str, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     artifacts: Mapping[str, Artifact] = {}
-    """What the task wrote, by kind: `weights`, `examples`."""
+    """Files that the task wrote, by kind: `weights`, `examples`."""
 
     def find(self, metric: str, **tags: Scalar) -> tuple[Measurement, ...]:
         """Return the measurements of one metric that carry these tags."""
@@ -286,12 +286,12 @@ class Record(Frozen):
 
 
 def lock(run: Path) -> FileLock:
-    """Return the lock that a writer of a run folder holds; acquiring it does not wait."""
+    """Return the lock of a run folder's writer; acquiring it never waits."""
     return FileLock(run / ".lock", timeout=0)
 
 
 def line_of(record: Record) -> bytes:
-    """Return the line that keeps a record."""
+    """Return the line that stores a record."""
     return sealed(record.model_dump_json(by_alias=True).encode())
 
 
@@ -301,10 +301,10 @@ def sealed(content: bytes) -> bytes:
 
 
 def append(run: Path, record: Record) -> None:
-    """Write one record as a line and fsync it, so that a crash loses one task and never a run.
+    """Append one record as a line and fsync it, so that a crash loses at most one task.
 
-    The caller holds the lock. What a crash left of a line goes first, and a line that could not be written whole (disk
-    full) is taken back. Raises OSError.
+    The caller holds the lock. A torn last line is removed first; a line that is only partly written (disk full) is
+    removed again. Raises OSError.
     """
     line = line_of(record)
     with open(run / FILE, "a+b", buffering=0) as file:
@@ -324,8 +324,8 @@ def read(run: str | Path) -> tuple[Record, ...]:
     """Read a run folder's records, the latest of each task, in the order in which the tasks first ran.
 
     A torn last line, left by a crash, is dropped with a warning and removed from the file unless a run is writing it.
-    Records of schema 1 are read as of today's. Raises StoreError for a folder without records, a line that is no record
-    or does not match its checksum, or a record of a newer cnnperf.
+    Records of schema 1 are converted to the current schema. Raises StoreError if the folder has no records, a line is
+    not a record or does not match its checksum, or a record is of a newer schema.
     """
     return _read(Path(run) / FILE, lock(Path(run)))
 
@@ -340,7 +340,7 @@ def _read(path: Path, locked: AbstractContextManager[object]) -> tuple[Record, .
         content = path.read_bytes()
     except OSError as error:
         raise StoreError(
-            f"{path}: cannot be read ({error.strerror}); give a run folder, one that holds {FILE}"
+            f"{path}: cannot be read ({error.strerror}); give a run folder that contains {FILE}"
         ) from error
     *lines, torn = content.split(b"\n")
     if torn:
@@ -353,12 +353,12 @@ def _read(path: Path, locked: AbstractContextManager[object]) -> tuple[Record, .
 
 
 def kept_file(run: Path, task: Task) -> Path:
-    """Return the file of measurements that survive the task's process while it runs."""
+    """Return the file of measurements that a task saves in case its process is killed."""
     return run / "artifacts" / task.key / "kept.jsonl"
 
 
 def keep(run: Path, task: Task, measurements: Iterable[Measurement]) -> None:
-    """Add measurements to those that survive the task's process."""
+    """Append measurements to those that a task saves in case its process is killed."""
     path = kept_file(run, task)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:
@@ -366,7 +366,7 @@ def keep(run: Path, task: Task, measurements: Iterable[Measurement]) -> None:
 
 
 def kept(run: Path, task: Task) -> tuple[Measurement, ...]:
-    """Return what a task kept."""
+    """Return the measurements that a killed process of the task saved."""
     path = kept_file(run, task)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
     return tuple(Measurement.model_validate_json(line) for line in lines)
@@ -377,14 +377,14 @@ def _repair(path: Path, length: int, lost: int, locked: AbstractContextManager[o
         with locked:
             os.truncate(path, length)
     except Timeout:
-        return  # A run is writing that very line.
+        return  # A run is writing this line.
     except OSError:
-        pass  # A folder that may only be read: the line is passed over each time.
+        pass  # The folder is read-only: the line is skipped at each read.
     warnings.warn(f"{path}: the last line was torn by a crash ({lost} bytes); dropped", CnnperfWarning, stacklevel=4)
 
 
 def _end_of_last_line(file: FileIO) -> int:
-    """Return where the last whole line ends: at the end of the file, unless a crash left a torn line there."""
+    """Return the offset of the end of the last whole line: the end of the file unless the last line is torn."""
     end = file.seek(0, os.SEEK_END)
     while end:
         start = max(0, end - _BLOCK)
@@ -397,7 +397,7 @@ def _end_of_last_line(file: FileIO) -> int:
 
 
 def _parse(line: bytes, where: str) -> Record:
-    """Read a record. Raises StoreError for a line that is none, is damaged, or is of a newer cnnperf."""
+    """Parse a record. Raises StoreError if the line is not a record, is damaged, or has a newer schema."""
     content, recorded = _unsealed(line)
     try:
         document: Any = json.loads(content)
@@ -405,11 +405,11 @@ def _parse(line: bytes, where: str) -> Record:
         raise StoreError(f"{where}: not a record ({error}); {_CURE}") from error
     found = f"{zlib.crc32(content):08x}"
     if recorded not in (None, found):
-        raise StoreError(f"{where}: damaged: its content has the checksum {found}, recorded is {recorded}; {_CURE}")
+        raise StoreError(f"{where}: damaged: checksum of the content is {found}, recorded {recorded}; {_CURE}")
     version = document.get("schema") if isinstance(document, dict) else None
     if isinstance(version, int) and version > SCHEMA:
         raise StoreError(
-            f"{where}: schema {version} is newer than {SCHEMA}, the newest that can be read; update cnnperf"
+            f"{where}: schema {version} is newer than {SCHEMA}, the newest readable schema; update cnnperf"
         )
     if version != 1 and recorded is None:
         raise StoreError(f"{where}: not a record: it has no checksum; {_CURE}")
@@ -420,13 +420,13 @@ def _parse(line: bytes, where: str) -> Record:
 
 
 def _unsealed(line: bytes) -> tuple[bytes, str | None]:
-    """Return the content of a line, and the checksum that it was recorded with, if any."""
+    """Return the content of a line and its recorded checksum, if any."""
     seal = _CHECKSUM.search(line)
     return (line[: seal.start()] + b"}", seal[1].decode()) if seal else (line, None)
 
 
 class _Record1(Frozen):
-    """As much of a record of schema 1 as differs from today's; the rest is passed on as it is."""
+    """The fields of a schema-1 record that differ from the current schema; other fields are passed on unchanged."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -437,7 +437,7 @@ class _Record1(Frozen):
 
 
 def _upgraded(document: Any) -> dict[str, Any]:
-    """Turn a document of schema 1 into one of today's. Raises ValidationError for one that is no record."""
+    """Convert a document of schema 1 to the current schema. Raises ValidationError if it is not a record."""
     old = _Record1.model_validate(document)
     measurements = [_upgraded_measurement(m) for m in old.measurements]
     return {
@@ -457,7 +457,7 @@ def _upgraded_measurement(old: Measurement) -> Measurement:
 
 
 def _upgraded_parity(old: _Record1) -> Iterator[Measurement]:
-    """Yield the verdict on parity, for which schema 1 has only the words of the error."""
+    """Yield the parity verdict, which schema 1 stores only as the text of the error."""
     if old.task.get("stage") != "infer":
         return
     error = old.error or ""
@@ -486,13 +486,13 @@ def single(
 
 
 def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
-    """Read the records of run folders, by the names that these have. Raises StoreError for one without records."""
+    """Read the records of run folders, by folder name. Raises StoreError if a folder has no records."""
     runs = [runs] if isinstance(runs, str | Path) else runs
     return {name: read(folder) for name, folder in run_folders(runs).items()}
 
 
 def run_folders(runs: Iterable[str | Path]) -> dict[str, Path]:
-    """Name run folders `<suite>/<utc>-<host>`, or by the whole path where two share that."""
+    """Name run folders `<suite>/<utc>-<host>`; use the whole path if two names are equal."""
     named: dict[str, Path] = {}
     for folder in dict.fromkeys(Path(run).resolve() for run in runs):
         name = "/".join(folder.parts[-2:])

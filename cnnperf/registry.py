@@ -1,4 +1,4 @@
-"""The rooms: a room is a folder, a choice is a file in it, the file's stem is its name."""
+"""Rooms: a room is a folder, each file in it is a choice, and the file's stem is the choice's name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VERBS = {
     "reports": "write",
     "claims": "check",
 }
-"""Each room's one verb: the function that every file in the room defines."""
+"""The verb of each room: the function that every file in the room defines."""
 
 
 def names(room: str) -> tuple[str, ...]:
@@ -37,16 +37,16 @@ def names(room: str) -> tuple[str, ...]:
 
 
 def declared(room: str, name: str) -> Mapping[str, Any]:
-    """Return what the file of a choice says of itself, by name, without importing it: the command line may ask.
+    """Return the declarations in a choice's file, by name, without importing it.
 
-    Its constants that are literals, with their values, and its functions, with True. Raises UsageError with the nearest
-    name if there is no such choice.
+    Constants that are literals map to their values, functions to True. Raises UsageError with the nearest name if
+    there is no such choice.
     """
     return _declarations(_file(room, name))
 
 
 def having(room: str, word: str) -> tuple[str, ...]:
-    """List the choices of a room whose files declare a word: a function, or a constant that is neither empty nor 0."""
+    """List the choices of a room whose files declare a name as a function or as a constant with a true value."""
     return tuple(name for name in names(room) if declared(room, name).get(word))
 
 
@@ -61,7 +61,7 @@ def _declarations(file: Path) -> Mapping[str, Any]:
                 ast.Assign(targets=[ast.Name(id=name)], value=value)
                 | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
             ):
-                with suppress(ValueError):  # Computed, so nothing that can be told without importing it.
+                with suppress(ValueError):  # A computed value is unknown without importing the file.
                     found[name] = ast.literal_eval(value)
     return found
 
@@ -78,7 +78,7 @@ def module(room: str, name: str) -> ModuleType:
 
 
 def source(room: str, name: str) -> Path | None:
-    """Return the file of a choice, or of the module in `pkg.module:callable`; None if it has none."""
+    """Return the file of a choice or of the module in `pkg.module:callable`; None if there is no file."""
     path, colon, _ = name.partition(":")
     found = importlib.import_module(path) if colon else module(room, name)
     return Path(found.__file__) if found.__file__ else None
@@ -94,7 +94,7 @@ def find(room: str, name: str) -> Callable[..., Any]:
         found = importlib.import_module(path)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except Exception as error:  # Importing runs code of the user's, which may raise anything.
+    except Exception as error:  # Importing runs the user's code, which may raise anything.
         raise UsageError(f"cannot import {name!r} ({error}); write it as pkg.module:callable") from error
     if not callable(found):
         raise UsageError(f"{name!r} is not callable, got {type(found).__name__}; name a function or class")
@@ -102,7 +102,7 @@ def find(room: str, name: str) -> Callable[..., Any]:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Word the sentence for a name that is not there: did-you-mean, then all that is known."""
+    """Return the message for an unknown name: did-you-mean, then all known names."""
     known = tuple(known)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -110,13 +110,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def options(verb: Callable[..., Any], given: Collection[str] = ()) -> type[BaseModel]:
-    """Return the settings a verb takes, as a pydantic model that forbids what it does not know.
+    """Return the settings of a verb, as a pydantic model that forbids unknown fields.
 
-    A verb with a parameter that is a pydantic model takes that model's fields; any other takes its parameters, less
-    those `given` by the caller. Of a foreign verb (`pkg.module:callable`) the names are checked and the values passed
-    on as they are; one with `**kwargs` takes any name.
+    If one parameter of the verb is a pydantic model, the settings are that model's fields; otherwise they are the
+    verb's parameters without those `given` by the caller. For a foreign verb (`pkg.module:callable`) only names are
+    checked, not values; with `**kwargs` any name is valid.
     """
-    from pydantic import BaseModel, ConfigDict, create_model  # The command line lists rooms without it.
+    from pydantic import BaseModel, ConfigDict, create_model  # Late: listing rooms needs no pydantic.
 
     foreign = not (verb.__module__ or "").startswith("cnnperf.")
     try:

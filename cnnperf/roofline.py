@@ -1,4 +1,4 @@
-"""The roofline: where a layer stands below what the machine was measured to do (Williams, Waterman, Patterson 2009)."""
+"""The roofline: each layer's share of the machine's measured peaks (Williams, Waterman and Patterson 2009)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 from cnnperf.record import Record
 
 MEMORY_PROBE = "copy 256 MiB"
-"""The bandwidth of memory; smaller copies are those of caches."""
+"""The probe of main memory bandwidth; smaller copies measure caches."""
 EXCESS = 1.05
-"""A share above this says that a probe is missing."""
+"""A share above this means that a probe is missing."""
 MIB = 2**20
 
 
 def is_above(share: float | None) -> bool:
-    """Tell whether a share is above the measured peak, as it is printed: 100.0 % is not."""
+    """Return whether a share, rounded as printed, is above the measured peak; 100.0 % is not."""
     return share is not None and round(share, 3) > 1
 
 
 @dataclass(frozen=True, slots=True)
 class Roofline:
-    """A machine's two ceilings, and the probe that reached the first."""
+    """The two ceilings of a machine, arithmetic and bandwidth, and the probe that reached the first."""
 
     flops_per_s: float | None
     bytes_per_s: float | None
@@ -30,16 +30,16 @@ class Roofline:
 
     @classmethod
     def of(cls, record: Record) -> Roofline:
-        """Take the best of the record's probes; what was not measured is None."""
+        """Take the best of the record's probes; None for a ceiling that was not measured."""
         peaks = [(max(m.values), str(m.tags["probe"])) for m in record.find("profile.probe_flops_per_s")]
         copies = record.find("profile.probe_bytes_per_s", probe=MEMORY_PROBE)
         flops_per_s, probe = max(peaks, default=(None, None))
         return cls(flops_per_s, max(copies[0].values) if copies else None, probe)
 
     def place(self, flops: int | None, moved_bytes: int | None, seconds: float | None) -> Mapping[str, Any]:
-        """Return intensity, achieved rates, share of what is attainable, and what bounds it; only what can be known.
+        """Return a layer's intensity, achieved rates, share of the attainable rate and bound, as far as they are known.
 
-        The share is never clipped: above 1.05 it names the probe that would explain it.
+        The share is never clipped: above 1.05, the missing probe is named.
         """
         if not seconds or not (self.flops_per_s and self.bytes_per_s):
             return {}

@@ -19,7 +19,7 @@ class Both(NamedTuple, Generic[T]):
 
     @classmethod
     def each(cls, make: Callable[[Side], T]) -> Both[T]:
-        """Make the value of either side, the baseline's first."""
+        """Make the value of each side, the baseline's first."""
         return cls(*map(make, SIDES))
 
     def of(self, side: Side) -> T:

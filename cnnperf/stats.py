@@ -14,13 +14,13 @@ from scipy.stats import binom, binomtest, chi2, median_abs_deviation, norm, rank
 Floats = NDArray[np.float64]
 
 BLOCKS = 16
-"""Into which a series is cut to see how far its samples depend on each other."""
+"""Number of blocks into which a series is divided to estimate the dependence of its samples."""
 LEAST_FOR_MODES = 6
-"""Samples that can show two modes."""
+"""Minimum number of samples to detect two modes."""
 
 
 class Quartiles(NamedTuple):
-    """The middle half of a sample and its median."""
+    """The quartiles of a sample."""
 
     q25: float
     median: float
@@ -28,13 +28,13 @@ class Quartiles(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """The two ends of an interval, both within it."""
+    """A closed interval."""
 
     low: float
     high: float
 
     def overlaps(self, other: Interval) -> bool:
-        """Tell whether the two have a point in common."""
+        """Return whether the two intervals overlap."""
         return self.low <= other.high and other.low <= self.high
 
 
@@ -47,7 +47,7 @@ def quartiles(samples: Sequence[float]) -> Quartiles:
 
 
 def binomial_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Return the interval of a proportion, from its successes and trials.
+    """Return the confidence interval of a proportion from its successes and trials.
 
     Source: Wilson (1927), without continuity correction, as advised by Brown, Cai and DasGupta, Interval estimation for
     a binomial proportion (2001).
@@ -57,7 +57,7 @@ def binomial_interval(successes: int, trials: int, confidence: float = 0.95) -> 
 
 
 def binomial_bounds(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Return the lower and the upper bound of a proportion, each one-sided and exact: neither errs more than it says.
+    """Return exact one-sided lower and upper bounds of a proportion: each has at most the stated error probability.
 
     Source: Clopper and Pearson (1934).
     """
@@ -67,12 +67,12 @@ def binomial_bounds(successes: int, trials: int, confidence: float = 0.95) -> In
 
 
 class SignedRanks:
-    """The exact signed-rank test of the centre of independent differences whose distribution is symmetric.
+    """The exact signed-rank test of the centre of independent, symmetrically distributed differences.
 
-    Test, estimate and bounds stand on the n(n+1)/2 Walsh averages (d_i + d_j) / 2, i ≤ j: as many of them lie above a
-    value as the ranks of the differences above it come to, so the three never contradict each other. A tie counts
-    against rejection: where there are any, the test errs less often than it says. Differences lie along the last axis,
-    and a number is returned for each place on the others.
+    Test, estimate and bounds use the n(n+1)/2 Walsh averages (d_i + d_j) / 2, i ≤ j. The number of averages above a
+    value equals the rank sum of the differences above it, so test, estimate and bounds are consistent. A tie counts
+    against rejection, which makes the test conservative. Differences lie along the last axis; results have the shape
+    of the other axes.
     Source: Hollander, Wolfe and Chicken, Nonparametric Statistical Methods (2014), sections 3.1 to 3.3.
     """
 
@@ -88,11 +88,11 @@ class SignedRanks:
         return np.asarray(np.median(self._averages, axis=-1))
 
     def p_above(self, value: float) -> Floats:
-        """Return the one-sided p-value of a centre no higher than `value`: small if it lies above."""
+        """Return the one-sided p-value of the hypothesis centre ≤ `value`; small if the centre lies above."""
         return np.asarray(self._tail[np.count_nonzero(self._averages > value, axis=-1)])
 
     def p_below(self, value: float) -> Floats:
-        """Return the one-sided p-value of a centre no lower than `value`: small if it lies below."""
+        """Return the one-sided p-value of the hypothesis centre ≥ `value`; small if the centre lies below."""
         return np.asarray(self._tail[np.count_nonzero(self._averages < value, axis=-1)])
 
     def upper(self, level: float) -> Floats:
@@ -113,9 +113,9 @@ class SignedRanks:
 
 @cache
 def signed_rank_tail(n: int) -> Floats:
-    """Return P(W ≥ w) for w = 0 … n(n+1)/2, W being the sum of the ranks 1 … n that a fair coin each chooses.
+    """Return P(W ≥ w) for w = 0 … n(n+1)/2; W sums the ranks 1 … n, each included with probability 1/2.
 
-    scipy.stats.wilcoxon(method="exact") counts the same subsets, a sample at a time.
+    scipy.stats.wilcoxon(method="exact") counts the same subsets, but for one sample per call.
     """
     subsets = np.ones(1)
     for rank in range(1, n + 1):
@@ -125,10 +125,9 @@ def signed_rank_tail(n: int) -> Floats:
 
 
 class Welch:
-    """Welch's t-test of the difference of two means, the second less the first.
+    """Welch's t-test of the difference of two means, second minus first.
 
-    least: a standard deviation for each side that its few samples may not fall below, since their source is known to
-    scatter so much.
+    least: a lower limit for each side's standard deviation, for small samples from a source of known variation.
     Source: Welch, The generalization of "Student's" problem (1947); the degrees of freedom are Satterthwaite's.
     """
 
@@ -141,11 +140,11 @@ class Welch:
         self._freedom = sum(variances) ** 2 / squares
 
     def p_above(self, value: float) -> float:
-        """Return the one-sided p-value of a difference no higher than `value`: small if it lies above."""
+        """Return the one-sided p-value of the hypothesis difference ≤ `value`; small if the difference lies above."""
         return float(t.sf((self.estimate - value) / self._error, self._freedom))
 
     def p_below(self, value: float) -> float:
-        """Return the one-sided p-value of a difference no lower than `value`: small if it lies below."""
+        """Return the one-sided p-value of the hypothesis difference ≥ `value`; small if the difference lies below."""
         return float(t.cdf((self.estimate - value) / self._error, self._freedom))
 
     def upper(self, level: float) -> float:
@@ -158,7 +157,7 @@ class Welch:
 
 
 def binomial_deviation(proportion: float, trials: int) -> float:
-    """Return the standard deviation of a proportion in a number of trials; never 0, even for none or all.
+    """Return the standard deviation of a proportion in a number of trials; never 0, even if none or all succeed.
 
     Source: Agresti and Coull, Approximate is better than "exact" (1998); one success and one failure are added.
     """
@@ -167,7 +166,7 @@ def binomial_deviation(proportion: float, trials: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for their number: to reject those up to alpha errs anywhere with probability alpha.
+    """Return p-values adjusted for multiple tests: rejecting those ≤ alpha has a family-wise error rate ≤ alpha.
 
     Source: Holm, A simple sequentially rejective multiple test procedure (1979).
     """
@@ -179,10 +178,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def drifts(samples: Sequence[float]) -> bool:
-    """Tell whether the medians of a sample's two halves lie further apart than four of their standard errors.
+    """Return whether the medians of a sample's two halves differ by more than four standard errors.
 
-    The median's is √(π/2) σ / √n for normal samples. σ is taken from the absolute deviations within the halves: about
-    the median of the whole, a drift would widen them and hide itself.
+    The standard error of the median is √(π/2) σ / √n for normal samples. σ is estimated from the absolute deviations
+    within each half: deviations from the overall median would include the drift and hide it.
     """
     half = len(samples) // 2
     halves = np.asarray(samples[: 2 * half], dtype=np.float64).reshape(2, half)
@@ -193,27 +192,27 @@ def drifts(samples: Sequence[float]) -> bool:
 
 
 def replicates_needed(differences: Sequence[float], shift: float, alpha: float, power: float = 0.8) -> int:
-    """Estimate how many differences as scattered as these the signed-rank test needs to tell a shift from none.
+    """Estimate the number of differences that the signed-rank test needs to detect a shift, given their variation.
 
-    Never fewer than those with which it can reject anything at this level.
+    The result is at least the smallest number that permits rejection at this level.
     Source: the normal sample-size formula, over the test's asymptotic efficiency of 3/π (Hollander, Wolfe and Chicken).
     """
     return sample_size(float(np.std(np.asarray(differences, dtype=np.float64), ddof=1)), shift, alpha, power)
 
 
 def sample_size(deviation: float, shift: float, alpha: float, power: float) -> int:
-    """Estimate how many differences of this standard deviation the signed-rank test needs to tell a shift from none."""
+    """Estimate the number of differences of this deviation that the signed-rank test needs to detect a shift."""
     quantiles = norm.isf(alpha) + norm.ppf(power)
     return int(np.ceil(max(np.pi / 3 * (quantiles * deviation / shift) ** 2, np.log2(1 / alpha))))
 
 
 def independent_calls(samples: ArrayLike) -> Floats:
-    """Estimate to how many independent samples a series of dependent ones is worth; never more than there are.
+    """Estimate the effective number of independent samples in a dependent series, at most its length.
 
-    samples: … × n, a series along the last axis; a number is returned for each place on the others. The series is cut
-    into 16 blocks (fewer below 32 samples). Of independent samples the means of blocks of m scatter by 1/m of the
-    samples' variance; by how many times more they do is how many samples are worth one. A factor that independent
-    samples would exceed in one case of ten counts as one. A state of the machine that no sample was in is not seen.
+    samples: … × n, a series along the last axis; results have the shape of the other axes. The series is divided into
+    16 blocks (fewer below 32 samples). For independent samples, means of blocks of m have 1/m of the samples' variance;
+    the ratio of the observed to this variance is the number of samples that equal one independent sample. Ratios up to
+    the 90 % quantile of independent samples count as one. A machine state without samples is not detected.
     Source: Schmeiser, Batch size effects in the analysis of simulation output (1982): ten to thirty blocks.
     """
     values = np.asarray(samples, dtype=np.float64)
@@ -231,11 +230,11 @@ def independent_calls(samples: ArrayLike) -> Floats:
 
 
 def supports_quantile(samples: ArrayLike, q: float, confidence: float = 0.99) -> NDArray[np.bool_]:
-    """Tell whether a series bounds a quantile from above by its second largest sample, at this confidence.
+    """Return whether the second largest sample of a series is an upper bound of a quantile at this confidence.
 
-    samples: … × n, in the order in which they were taken. At the least, if they are independent, that takes 11 for the
-    median, 64 for the 0.9 and 662 for the 0.99 quantile; dependent ones take so many times more as `independent_calls`
-    tells of their values, of their ranks, or of which of them lie above the quantile, whichever is worst.
+    samples: … × n, in measured order. Independent samples must number at least 11 for the median, 64 for the 0.9 and
+    662 for the 0.99 quantile. Dependent samples must number more, by the worst factor of `independent_calls` over
+    their values, their ranks and the indicator of lying above the quantile.
     Source: David and Nagaraja, Order Statistics (2003), section 7.1; for dependent series, Heidelberger and Lewis,
     Quantile estimation in dependent sequences (1984).
     """
@@ -246,13 +245,13 @@ def supports_quantile(samples: ArrayLike, q: float, confidence: float = 0.99) ->
 
 
 def two_modes(samples: Sequence[float]) -> tuple[float, float] | None:
-    """Return the means of the two groups into which samples fall, the lower first; None where they have one mode.
+    """Return the means of the two modes of a sample, the lower first; None if there is one mode.
 
-    Either group holds at least a quarter of the samples: one sample far from the others is no group. What is tested is
-    the share of the variance that the best division explains. It errs in about 2 of 100 samples of a uniform
-    distribution and less often where there is a peak, but more often where a part of the samples lies close together
-    and the rest is spread, as where some were disturbed. Fewer than six samples never show two modes.
-    Source: Engelman and Hartigan, Percentage points of a test for clusters (1969), held against the uniform
+    Each group holds at least a quarter of the samples, so a single outlier is not a group. The test statistic is the
+    share of the variance that the best division explains. The false-positive rate is about 2 % for a uniform
+    distribution, lower for a peaked one, and higher if part of the samples is concentrated and the rest dispersed, for
+    example by disturbances. Fewer than six samples never show two modes.
+    Source: Engelman and Hartigan, Percentage points of a test for clusters (1969), tested against the uniform
     distribution as in Hartigan and Hartigan, The dip test of unimodality (1985). The critical value, 3/4 in the limit,
     is fitted to simulated ones.
     """
@@ -260,7 +259,7 @@ def two_modes(samples: Sequence[float]) -> tuple[float, float] | None:
     if count < LEAST_FOR_MODES:
         return None
     values = np.sort(samples)
-    deviations = values - values[0]  # From the first, so that equal samples are exactly zero.
+    deviations = values - values[0]  # Relative to the first sample, so that equal samples are exactly zero.
     deviations -= deviations.mean()
     least = -(-count // 4)
     sizes = np.arange(least, count - least + 1)
@@ -273,14 +272,14 @@ def two_modes(samples: Sequence[float]) -> tuple[float, float] | None:
 
 
 BISECTIONS = 60
-"""They halve an interval of length two down to the digits of a float."""
+"""Bisection steps that reduce an interval of length two to float precision."""
 
 
 def paired_difference_interval(first: float, second: float, pairs: float, confidence: float = 0.95) -> Interval:
-    """Return the interval of the difference of two proportions that were seen on the same pairs, first less second.
+    """Return the confidence interval of the difference of two paired proportions, first minus second.
 
-    first, second: how many of the pairs succeeded in the first only and in the second only. It excludes 0 exactly
-    where McNemar's test without continuity correction rejects, and has a width even where there are neither.
+    first, second: number of pairs that succeeded in the first only and in the second only. The interval excludes 0
+    exactly if McNemar's test without continuity correction rejects, and has a positive width even if both are 0.
     Source: Tango, Equivalence test and confidence interval for the difference in proportions for the paired-sample
     design (1998): the score interval.
     """
@@ -291,12 +290,12 @@ def paired_difference_interval(first: float, second: float, pairs: float, confid
 
 
 def _lower_paired_difference(first: float, second: float, pairs: float, confidence: float) -> float:
-    """Return where the score statistic of a difference comes down to its normal quantile, by bisection from below."""
+    """Return the difference at which the score statistic falls to its normal quantile, by bisection from below."""
     quantile = float(norm.isf((1 - confidence) / 2))
     low, high = -1.0, (first - second) / pairs
     for _ in range(BISECTIONS):
         difference = (low + high) / 2
-        # The likelihood's maximum at this difference: the share that succeeds in the second only.
+        # Maximum-likelihood share of pairs that succeed in the second only, given this difference.
         linear = -first - second + (2 * pairs - first + second) * difference
         constant = -second * difference * (1 - difference)
         share = (math.sqrt(max(linear**2 - 8 * pairs * constant, 0.0)) - linear) / (4 * pairs)

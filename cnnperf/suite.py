@@ -1,4 +1,4 @@
-"""The suite: what to measure, read from TOML in one place, and its tasks."""
+"""Suites: reading and checking a suite from TOML, and planning its tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING, Allocator, Cell, Ch
 
 
 class Suite(Frozen):
-    """What to measure: every dataset × model × device, through the stages in order."""
+    """A benchmark plan: every dataset × model × device runs through the stages in order."""
 
     name: str = Field(
         default="suite",
@@ -39,7 +39,7 @@ class Suite(Frozen):
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Repeat i is trained with seed + i.")
     repeats: int = Field(default=1, ge=1, description="Fresh processes per task: all cells once, then all again.")
-    threads: int | None = Field(default=None, ge=1, description="Threads; every usable core if absent.")
+    threads: int | None = Field(default=None, ge=1, description="Number of threads; default: every usable core.")
     waiting: Waiting = Field(
         default=DEFAULT_WAITING,
         description="How threads wait for work: spin (as torch does by default), brief (some tens of microseconds), "
@@ -49,9 +49,11 @@ class Suite(Frozen):
         default=DEFAULT_ALLOCATOR,
         description="Freed memory: keep (for the next step), system (give it back as the C library does by default).",
     )
-    timeout_s: float = Field(default=3600, gt=0, allow_inf_nan=False, description="A task that takes longer is ended.")
+    timeout_s: float = Field(
+        default=3600, gt=0, allow_inf_nan=False, description="Time limit of a task; then it is stopped."
+    )
     require_real_data: bool = Field(
-        default=False, description="Refuse to run on synthetic images where the real ones cannot be had."
+        default=False, description="Refuse to run on synthetic images if the real ones are unavailable."
     )
     sections: dict[str, dict[str, Any]] = Field(default={}, description="Settings of each stage, by its name.")
 
@@ -78,7 +80,7 @@ class Suite(Frozen):
         return suite
 
     def launched(self, *, waiting: str | None = None, allocator: str | None = None) -> Suite:
-        """Return the suite with the environment of its processes changed. Raises UsageError for an unknown policy."""
+        """Return the suite with other waiting and allocator policies. Raises UsageError for an unknown policy."""
         given = {"waiting": (waiting, get_args(Waiting)), "allocator": (allocator, get_args(Allocator))}
         for option, (word, known) in given.items():
             if word is not None and word not in known:
@@ -86,7 +88,7 @@ class Suite(Frozen):
         return self.model_copy(update={option: word for option, (word, _) in given.items() if word})
 
     def cells(self) -> Iterator[Cell]:
-        """Yield the dataset × device × model that `only` keeps, in the order in which a repeat runs them."""
+        """Yield the cells selected by `only`, in the order in which a repeat runs them."""
         for dataset in self.datasets:
             for device in self.devices:
                 for model in self.models:
@@ -98,8 +100,8 @@ class Suite(Frozen):
 def plan(suite: Suite, only: str | None = None) -> tuple[Task, ...]:
     """Lay out the tasks of a suite in the order in which they run; `only` is a glob over the cells.
 
-    All cells run once, each through its stages, then all of them again: a drift of the machine's speed meets the
-    repeats of every cell alike.
+    All cells run once through their stages before the next repeat starts, so that a drift of the machine's speed
+    affects every cell alike.
     """
     return tuple(
         Task(
@@ -122,9 +124,9 @@ def plan(suite: Suite, only: str | None = None) -> tuple[Task, ...]:
 
 
 def load_suite(name: str | Path) -> Suite:
-    """Read a suite from a TOML file, or one that cnnperf ships by its name (`cifar`).
+    """Read a suite from a TOML file, or a shipped suite by its name (`cifar`).
 
-    Raises SuiteError, one sentence, for whatever is wrong with it.
+    Raises SuiteError, one sentence, for any fault in the suite.
     """
     path = _locate(name)
     try:
@@ -135,21 +137,21 @@ def load_suite(name: str | Path) -> Suite:
         document = tomllib.loads(content.decode(), parse_float=_finite)
     except _NotFiniteError as error:
         line = next(n for n, text in enumerate(content.decode().splitlines(), start=1) if str(error) in text)
-        raise SuiteError(f"{path}: line {line}: {error} is not a finite number; give one that is") from error
+        raise SuiteError(f"{path}: line {line}: {error} is not a finite number; give a finite number") from error
     except UnicodeDecodeError as error:
         line, column = content[: error.start].count(b"\n") + 1, error.start - content.rfind(b"\n", 0, error.start)
         raise SuiteError(
             f"{path}: not valid TOML: not UTF-8 (at line {line}, column {column}); save it as UTF-8"
         ) from error
-    except (ValueError, RecursionError) as error:  # Of TOML's syntax, or beyond what Python reads: huge, very deep.
-        raise SuiteError(f"{path}: not valid TOML: {error}; correct the file there") from error
+    except (ValueError, RecursionError) as error:  # A syntax error, or a value that Python cannot read.
+        raise SuiteError(f"{path}: not valid TOML: {error}; correct the file at that place") from error
     return parse(document, where=str(path), name=path.stem)
 
 
 def parse(document: Mapping[str, Any], *, where: str, name: str) -> Suite:
-    """Check a suite that was read from TOML; `where` names it in errors, `name` is its name unless it has one.
+    """Check a suite read from TOML; `where` is its name in errors, `name` is its default name.
 
-    Raises SuiteError, one sentence, for whatever is wrong with it.
+    Raises SuiteError, one sentence, for any fault in the suite.
     """
     stages = registry.names("stages")
     fields = {key: value for key, value in document.items() if key not in stages}
@@ -165,7 +167,7 @@ def parse(document: Mapping[str, Any], *, where: str, name: str) -> Suite:
     except ValidationError as error:
         raise SuiteError(f"{where}: {first_error(error)}") from error
     except (ValueError, RecursionError) as error:
-        raise SuiteError(f"{where}: holds a value that cannot be stored: {error}") from error
+        raise SuiteError(f"{where}: contains a value that cannot be stored: {error}") from error
     _check_names(suite, where)
     return suite
 
@@ -178,7 +180,7 @@ def shipped() -> dict[str, Path]:
 
 
 def _finite(text: str) -> float:
-    # JSON, in which suites and records travel, has no word for these.
+    # JSON, the format of stored suites and records, has no infinity or NaN.
     if not math.isfinite(value := float(text)):
         raise _NotFiniteError(text)
     return value

@@ -14,24 +14,24 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 Scalar = str | int | float | bool
 
 Waiting = Literal["spin", "brief", "passive"]
-"""How a thread waits for work: it spins as long as its library does by default, for some tens of microseconds, or not
-at all; then it gives its core away."""
+"""How long a thread spins while it waits for work, before it yields its core: the library's default, some tens of
+microseconds, or not at all."""
 DEFAULT_WAITING: Waiting = "brief"
 Allocator = Literal["keep", "system"]
-"""What the C library does with freed memory: it keeps it for the next call, or gives it back as it does by default."""
+"""Policy of the C library for freed memory: keep it for the next call, or return it to the system by its default."""
 DEFAULT_ALLOCATOR: Allocator = "keep"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""Environment variables by which libraries are told how many threads to compute with."""
+"""Environment variables that set the number of threads of numerical libraries."""
 
 
 class Frozen(BaseModel):
-    """A value that does not change once made and takes no field it does not know."""
+    """Base of immutable models that forbid unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class Choice(Frozen):
-    """One file of a room and its options; in TOML a name, or a table `{name, options…, train = {…}}`."""
+    """A choice from a room and its options; in TOML a name, or a table `{name, options…, train = {…}}`."""
 
     name: Annotated[str, Field(min_length=1)]
     options: dict[str, Scalar | tuple[Scalar, ...]] = {}
@@ -56,7 +56,7 @@ class Choice(Frozen):
 
     @property
     def is_onnx(self) -> bool:
-        """Whether the name is that of an ONNX file, which is run as it is."""
+        """Whether the name is an ONNX file, which is run unchanged."""
         return self.name.endswith(".onnx")
 
     def __str__(self) -> str:
@@ -69,21 +69,21 @@ class Choice(Frozen):
 
 
 class Provenance(Frozen):
-    """Where the images came from and what exactly they were; it goes into every record."""
+    """Origin and identity of the images; stored in every record."""
 
     name: str
-    """What the images are: `mnist`, `cifar10`, `synthetic`; not always what the suite asked for."""
+    """Name of the dataset actually used: `mnist`, `cifar10`, `synthetic`; may differ from the suite's dataset."""
     source: str
-    """How they got here: a root's name, a download address, or how they were generated."""
+    """Source of the images: a root's name, a download address, or the generator's seed."""
     sha256: str
-    """Over the four arrays, in order: training images, training labels, test images, test labels."""
+    """SHA-256 over the four arrays, in order: training images, training labels, test images, test labels."""
     train_count: int
     test_count: int
     shape: tuple[int, int, int]
     """C×H×W of one image."""
     num_classes: int
     fallback: str | None = None
-    """Why these images stand in for the ones that were asked for; None if they are those."""
+    """Reason for the use of substitute images; None if the images are those of the suite."""
 
 
 class Cell(Frozen):
@@ -99,45 +99,45 @@ class Cell(Frozen):
         return f"{self.dataset}/{self.model}/{self.device}"
 
     def matches(self, pattern: str) -> bool:
-        """Tell whether a glob names this cell or its dataset, model or device."""
+        """Return whether a glob matches this cell or its dataset, model or device."""
         parts = (self.id, *map(str, (self.dataset, self.model, self.device)), self.model.name)
         return any(part == pattern or fnmatch.fnmatchcase(part, pattern) for part in parts)
 
 
 class Task(Frozen):
-    """One stage of one cell, once: the work of one fresh process."""
+    """One execution of one stage of one cell, in a fresh process."""
 
     cell: Cell
     stage: str
     repeat: int = 0
     seed: int
     threads: int | None
-    """Threads of the computation; None until the cores have been counted."""
+    """Number of compute threads; None until preflight has counted the cores."""
     waiting: Waiting | None = None
-    """None in records of a version that left it to the shell, as is the allocator."""
+    """Waiting policy; None, like the allocator, in records of versions that left it to the shell."""
     allocator: Allocator | None = None
     timeout_s: float
     settings: dict[str, Any] = {}
-    """The stage's section; after preflight complete, with every default and the model's recipe filled in."""
+    """The stage's section; after preflight it includes every default and the model's recipe."""
     variant: dict[str, Scalar] = {}
-    """What tells it apart from the other tasks of its stage and cell, such as the engine."""
+    """Settings that distinguish the task from others of its stage and cell, such as the engine."""
     needs: tuple[str, ...] = ()
-    """Keys of the tasks whose artifacts it reads; through them a change in a training changes what follows."""
+    """Keys of the tasks whose artifacts this task reads; a change in a training thus changes dependent keys."""
     data: Provenance | None = None
-    """The images it reads; None until preflight has found them."""
+    """The images that the task reads; None until preflight has found them."""
     suite: str = ""
-    """What it was planned by."""
+    """Name of the suite that planned the task."""
 
     @cached_property
     def key(self) -> str:
-        """Hash all that decides the outcome, so that a change gives another key: not timeout, suite, data's place."""
+        """Hash of all fields that affect the result: all but the timeout, the suite and the source of the data."""
         content = self.model_dump(mode="json", exclude={"timeout_s": True, "suite": True, "data": {"source"}})
-        # Left out where empty, so that what was measured before there were any keeps its key.
+        # Omitted if empty, so that tasks made before these fields existed keep their keys.
         content = {name: value for name, value in content.items() if value or name not in _LATER}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with some fields changed, whose key is its own."""
+        """Return a copy with some fields changed and its key computed anew."""
         copied = super().model_copy(update=update, deep=deep)
         copied.__dict__.pop("key", None)
         return copied

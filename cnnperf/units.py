@@ -1,4 +1,4 @@
-"""How values are written for people: scaled to a unit that suits their size, on one line."""
+"""Formatting of values for display: scaled to a suitable unit, on one line."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ MISSING = "–"
 
 
 def one_line(text: str) -> str:
-    """Return a text without line ends and without what a terminal would obey."""
+    """Return a text on one line, without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def scaled(value: str | float, unit: str | None) -> str:
-    """Write a value in the unit that people use for its size: %, ms, MiB, k, M; three digits where it is not exact."""
+    """Format a value in the unit usual for its size: %, ms, MiB, k, M; with three digits if it is not exact."""
     if isinstance(value, str):
         return value
     if unit == "fraction":

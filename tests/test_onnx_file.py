@@ -69,13 +69,13 @@ def test_weights_beside_a_file_are_part_of_its_size(file: Callable[..., Path], n
     ("changes", "words"),
     [
         ({"batch": 4}, "takes batches of 4 only; export it with a dynamic batch"),
-        ({"size": 32}, r"takes images of 1×32×32, got 1×28×28; name a dataset that fits"),
+        ({"size": 32}, r"takes images of 1×32×32, got 1×28×28; choose a matching dataset"),
         (
             {"classes": 7},
             r"must return logits of 10 classes and nothing else, got 1 output\(s\), the first of 7 an image; name",
         ),
-        ({"kind": onnx.TensorProto.DOUBLE}, "must take one input, images in float32, got images in double; export"),
-        ({"opset": 999}, "has opset 999, the newest that can be read is"),
+        ({"kind": onnx.TensorProto.DOUBLE}, "must take one input of float32 images, got images in double; export"),
+        ({"opset": 999}, "has opset 999, the newest readable opset is"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(file: Callable[..., Path], changes: dict[str, Any], words: str) -> None:

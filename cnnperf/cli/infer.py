@@ -42,7 +42,9 @@ def infer(
             metavar="N", help="Fresh pairs of processes that take turns; 0: speed-ups from separate processes."
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(metavar="N", help="Threads; every usable core if absent.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of threads; default: every usable core.")
+    ] = None,
     waiting: WaitingOption = None,
     allocator: AllocatorOption = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder in torchvision's layout.")] = None,

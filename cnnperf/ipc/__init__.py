@@ -1,1 +1,1 @@
-"""How two processes talk: one is started, the other listens, and a line of JSON is a message."""
+"""Communication between a parent and its worker processes: JSON lines over pipes."""

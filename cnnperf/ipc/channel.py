@@ -1,4 +1,4 @@
-"""The child's end of the line to its parent."""
+"""The child's end of the pipe to its parent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PROGRESS_INTERVAL_S = 1.0
 
 
 class Line:
-    """The pipe to the parent. A parent that is gone ends the worker: nobody is left to want its result."""
+    """The pipe to the parent. If the parent has ended, the worker exits, because nobody needs its result."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_inheritable(descriptor, False)

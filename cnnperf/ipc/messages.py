@@ -1,7 +1,7 @@
 """The messages between processes: frozen models of one union, each of them a line of JSON on a pipe.
 
-The two sides of a comparison may be two versions of cnnperf, so what these say to each other is a protocol: a change of
-their messages, or of how they are written, counts `PROTOCOL` up.
+The two sides of a comparison may be different versions of cnnperf. Their messages form a protocol: a change of these
+messages or of their encoding increments `PROTOCOL`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from cnnperf.task import Choice, Frozen, Task
 from cnnperf.timing.sampling import Sample
 
 PROTOCOL = 3
-"""Version of what the sides of a comparison say to each other."""
+"""Version of the messages between the sides of a comparison."""
 
 LETTERS: Mapping[Side, str] = {"baseline": "A", "candidate": "B"}
-"""How the protocol, and stored samples, write the sides in an order of turns: `ABBABAAB…`."""
+"""Letters of the sides in an order of turns, in messages and stored samples: `ABBABAAB…`."""
 
 
 def letters(order: Iterable[Side]) -> str:
-    """Write an order of turns, a letter a sample."""
+    """Write an order of turns, one letter per sample."""
     return "".join(LETTERS[side] for side in order)
 
 
 def _side(value: str) -> str:
-    """Read a side from its letter, or as it is."""
+    """Read a side from its letter or its name."""
     return next((side for side, letter in LETTERS.items() if letter == value), value)
 
 
@@ -44,26 +44,26 @@ class Opening(Frozen):
 
     kind: Literal["open"] = "open"
     task: dict[str, Any]
-    """A document and no Task, whose fields differ between versions. Of the stage `train`; its settings are those that
-    the suite chooses, and the side adds its own recipe's."""
+    """A task of the stage `train` as a plain document, because the fields of Task differ between versions. It contains
+    the suite's settings; each side adds those of its own recipe."""
     metric: str
     folder: Path
     """Where the images lie as arrays."""
     store: Path
-    """Where weights and reference outputs lie, the same for both sides."""
+    """Folder of the weights and reference outputs, the same for both sides."""
     leads: bool = False
-    """Whether to leave them there rather than to find them."""
+    """Whether this side writes the weights and reference outputs; otherwise it reads them."""
     tree: Path | None = None
-    """The worktree of the revision that is measured …"""
+    """The worktree of the measured revision."""
     repository: Path | None = None
-    """… and the tree that it is of, none of whose code may be measured in its place; None where it is no revision."""
+    """The main worktree, from which no code may be imported instead; None if no revision is measured."""
     slowdown: float = 0.0
-    """After each call wait for so much of the time it took: what the gate is tested with."""
+    """Artificial slowdown for tests of the gate: after each call, wait for this fraction of its duration."""
     slowdown_by: Literal["spin", "sleep"] = "spin"
 
 
 class Load(Frozen):
-    """A request to load an engine's network, and where its task finds its artifacts."""
+    """A request to load an engine's network, with the paths of the task's artifacts."""
 
     kind: Literal["load"] = "load"
     task: Task
@@ -75,45 +75,45 @@ class Load(Frozen):
 
 
 class Bind(Frozen):
-    """A request to have the engine's next calls take a batch of this size."""
+    """A request to set the batch size of the engine's next calls."""
 
     kind: Literal["bind"] = "bind"
     batch_size: int
 
 
 class Settle(Frozen):
-    """A request to warm up what was prepared, alone, and to find how many calls make a sample."""
+    """A request to warm up the prepared work alone and to choose the number of calls per sample."""
 
     kind: Literal["settle"] = "settle"
 
 
 class Turns(Frozen):
-    """A request to take samples in turns: who works when."""
+    """A request to take samples in turns, in the given order."""
 
     kind: Literal["play"] = "play"
     me: Annotated[Side, BeforeValidator(_side), PlainSerializer(LETTERS.__getitem__)]
     order: Annotated[tuple[Side, ...], BeforeValidator(_sides), PlainSerializer(letters)]
-    """A side a sample."""
+    """The side of each sample."""
     calls: int
     warmup: int
-    """Pairs at least, before anything counts."""
+    """Minimum number of pairs before samples count."""
     warmup_s: float
 
 
 class Hello(Frozen):
-    """What a version says of itself as soon as its process is ready to be asked."""
+    """A version's description of itself, sent when its process is ready for requests."""
 
     kind: Literal["hello"] = "hello"
     protocol: int
     facts: dict[str, Any] = Field(default={})
-    """What must be equal on both sides for their times to be comparable, by name; what it is depends on the version."""
+    """Facts that must be equal on both sides for comparable times, by name; the names depend on the version."""
     machine: Machine | None = None
-    """Machine and software as this side sees them; None from a version of another protocol."""
+    """Machine and software as this side reports them; None from a version of another protocol."""
 
     @model_validator(mode="before")
     @classmethod
     def _of_other_protocol(cls, value: Any) -> Any:
-        """Read nothing but the number where it is another: all else may have another form."""
+        """Read only the number if the protocol differs: the other fields may have another form."""
         is_other = isinstance(value, dict) and value.get("protocol") != PROTOCOL
         return {name: value[name] for name in ("kind", "protocol") if name in value} if is_other else value
 
@@ -123,24 +123,24 @@ class Opened(Frozen):
 
     kind: Literal["opened"] = "opened"
     outputs: dict[str, float]
-    """What it computed, for the sides to be compared by."""
+    """Computed outputs, compared between the sides."""
     settings: dict[str, Any]
-    """All that the training stands on, the recipe that this side's model recommends filled in."""
+    """All settings of the training, including those of this side's model recipe."""
     source: Path | None
-    """The file that the model was imported from; None where it has none."""
+    """The file that the model was imported from; None if there is none."""
     strays: tuple[Path, ...] = ()
-    """Files of the repository's present tree that were imported although a revision of it is measured."""
+    """Imported files of the repository's current tree, although a revision is measured."""
 
 
 class Absent(Frozen):
-    """The answer of a side that does not have what it was asked to prepare."""
+    """The answer of a side that does not have the requested metric."""
 
     kind: Literal["absent"] = "absent"
     reason: str
 
 
 class Loaded(Frozen):
-    """The answer of a side whose engine has its network."""
+    """The answer of a side whose engine has loaded its network."""
 
     kind: Literal["loaded"] = "loaded"
 
@@ -168,26 +168,26 @@ class Taken(Frozen):
     samples: tuple[Sample, ...]
     warmup: tuple[Sample, ...]
     steady: bool
-    """Whether both sides were when it began to count."""
+    """Whether both sides were steady when counting began."""
     blocked_s: float
-    """How long it waited for the other from the first turn to the last …"""
+    """Time that this side waited for the other, from the first turn to the last."""
     blocked_cpu_s: float
-    """… and the CPU time that it used meanwhile, all threads."""
+    """CPU time that this side used while waiting, all threads."""
 
 
 class Failed(Frozen):
-    """Why a process could not do what it was asked, in words."""
+    """The reason why a process could not fulfil a request."""
 
     kind: Literal["error"] = "error"
     reason: str
 
 
 class Refused(Frozen):
-    """Why a request cannot be carried out, to be raised by the parent."""
+    """The reason why a request cannot be carried out, raised as an error by the parent."""
 
     kind: Literal["refused"] = "refused"
     error: str
-    """The name of a class of `cnnperf.errors`."""
+    """Name of a class in `cnnperf.errors`."""
     reason: str
 
 
@@ -199,14 +199,14 @@ class Progressed(Frozen):
 
 
 class Noted(Frozen):
-    """What is under way, in words for the screen."""
+    """A description of the current work for the screen."""
 
     kind: Literal["note"] = "note"
     text: str
 
 
 class Received(Frozen):
-    """How many bytes of a dataset have arrived."""
+    """Number of bytes of a dataset downloaded so far."""
 
     kind: Literal["received"] = "received"
     dataset: str
@@ -226,11 +226,11 @@ class Answered(Frozen):
 
     kind: Literal["answer"] = "answer"
     document: str
-    """A sentence, or the JSON of a model that the asker knows."""
+    """A sentence, or the JSON of a model known to the parent."""
 
 
 class DeviceFound(Frozen):
-    """A device is there; what torch says of its build."""
+    """A device is available; torch's description of its build."""
 
     kind: Literal["device"] = "device"
     label: str
@@ -238,7 +238,7 @@ class DeviceFound(Frozen):
 
 
 class ReadingTaken(Frozen):
-    """A claim's process has one figure and what it is compared with."""
+    """One figure of a claim and its reference value."""
 
     kind: Literal["reading"] = "reading"
     document: str
@@ -246,14 +246,14 @@ class ReadingTaken(Frozen):
 
 
 class ClaimSkipped(Frozen):
-    """Why a claim, or a device, cannot be put to the test here."""
+    """The reason why a claim or a device cannot be tested here."""
 
     kind: Literal["skip"] = "skip"
     reason: str
 
 
 class ClaimEnded(Frozen):
-    """A claim's process has come to the end of its claim, however that went."""
+    """A claim's process has finished its claim, with any result."""
 
     kind: Literal["end"] = "end"
 
@@ -266,12 +266,12 @@ Message = ToSide | FromSide | FromWorker | FromClaim
 
 _UNION: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 _WRITTEN = {"opened": "open", "settled": "settle", "taken": "play"}
-"""Answers that the protocol names by their request."""
+"""Answers that the protocol names after their request."""
 _READ = {written: kind for kind, written in _WRITTEN.items()}
 
 
 class MalformedError(Exception):
-    """A line that is no message."""
+    """A line is not a message."""
 
 
 def encode(message: Message) -> bytes:
@@ -290,7 +290,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(line: bytes | str) -> Message:
-    """Read a message. Fields that another version adds to an answer are passed over. Raises MalformedError."""
+    """Read a message. Unknown fields of an answer, from another version, are ignored. Raises MalformedError."""
     try:
         kind, fields, is_request = _parts(json.loads(line))
         return _UNION.validate_python({**fields, "kind": kind}, extra="forbid" if is_request else "ignore")

@@ -1,4 +1,4 @@
-"""A worker process: spawned fresh, listened to without polling, and never left behind."""
+"""Worker processes: spawned fresh, read without polling, and never left running."""
 
 from __future__ import annotations
 
@@ -20,55 +20,55 @@ from cnnperf.ipc.messages import Message, decode, encode
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING, THREAD_VARIABLES, Allocator, Task, Waiting
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-"""What ends a command early; the command line handles both as Ctrl-C."""
+"""Signals that end a command early; the command line handles both as Ctrl-C."""
 
 WAITING: dict[Waiting, dict[str, str]] = {
     "spin": {},
     "brief": {"GOMP_SPINCOUNT": "3000"},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
 }
-"""How threads of GNU's OpenMP, which torch's wheels for Linux carry, wait for work: its own default of 300,000 rounds,
-which are some milliseconds, before a thread gives its core away; 3,000 rounds, some tens of microseconds; none at all.
+"""Spin counts of GNU OpenMP (bundled with torch's Linux wheels) before a waiting thread yields its core: its default of
+300,000 iterations (some milliseconds), 3,000 iterations (some tens of microseconds), or none.
 Source: https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html."""
 ALLOCATORS: dict[Allocator, dict[str, str]] = {
-    # Freed memory is kept for the next step. How much of it the C library gives back by default is chance: between
-    # none and thousands of page faults a step, which differ from process to process of the same code.
+    # Freed memory is kept for the next step. By default the C library returns a random share of it, which causes
+    # between zero and thousands of page faults per step, different in each process of the same code.
     "keep": {
-        "MALLOC_MMAP_THRESHOLD_": str(2**25),  # The most that every glibc takes.
+        "MALLOC_MMAP_THRESHOLD_": str(2**25),  # The largest value that every glibc version accepts.
         "MALLOC_TRIM_THRESHOLD_": str(2**32),
     },
     "system": {},
 }
-"""What glibc does with freed memory. Source: mallopt(3)."""
+"""glibc's settings for freed memory. Source: mallopt(3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How a process is started: by default a worker of this interpreter, in this folder.
+    """Settings to start a process: by default a worker of this interpreter, in this folder.
 
-    Every process that measures is started in the same environment, whatever the user's shell has: `threads`, `waiting`
-    and `allocator` replace the shell's variables of the same purpose.
+    Every measuring process has the same environment: `threads`, `waiting` and `allocator` replace the corresponding
+    variables of the user's shell.
     """
 
     command: tuple[str, ...] = (sys.executable, "-m", "cnnperf.workers.task")
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Further variables, which win over all others."""
+    """Further variables, which override all others."""
     cwd: Path | None = None
     threads: int | None = None
     waiting: Waiting = DEFAULT_WAITING
     allocator: Allocator = DEFAULT_ALLOCATOR
     pass_fds: tuple[int, ...] = ()
-    """Descriptors that it inherits; their numbers stand in the command."""
+    """File descriptors that the process inherits; their numbers are in the command."""
 
     @classmethod
     def of(cls, task: Task, **others: Any) -> Launch:
-        """Return how a process of a task is started."""
+        """Return the settings to start a task's process."""
         waiting, allocator = task.waiting or DEFAULT_WAITING, task.allocator or DEFAULT_ALLOCATOR
         return cls(threads=task.threads, waiting=waiting, allocator=allocator, **others)
 
     def variables(self) -> dict[str, str]:
         """Return the environment of the process."""
-        # Read once, when the C library, OpenMP or NumPy's libraries load: too late to set from inside.
+        # The C library, OpenMP and NumPy's libraries read these once, at load time; setting them later has no effect.
         threads = {} if self.threads is None else dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         replaced = {name for variables in (*WAITING.values(), *ALLOCATORS.values()) for name in variables}
         inherited = {name: value for name, value in os.environ.items() if name not in replaced}
@@ -77,9 +77,9 @@ class Launch:
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Deliver SIGINT and SIGTERM at the end of the block, so that no interrupt separates a process from its owner.
+    """Defer SIGINT and SIGTERM to the end of the block, so that no interrupt leaves a process without owner.
 
-    Only the main thread receives signals in Python; in other threads the block runs as it is.
+    Only the main thread receives signals in Python; in other threads the block runs unchanged.
     """
     held: list[int] = []
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -87,7 +87,7 @@ def interrupts_held() -> Iterator[None]:
         with ExitStack() as restored:
             for watched in INTERRUPTS if in_main_thread else ():
                 handler = signal.getsignal(watched)
-                if callable(handler):  # A signal that is ignored stays so, for children inherit that.
+                if callable(handler):  # An ignored signal stays ignored, because children inherit this.
                     restored.callback(signal.signal, watched, handler)
                     signal.signal(watched, lambda arrived, _: held.append(arrived))
             yield
@@ -97,11 +97,11 @@ def interrupts_held() -> Iterator[None]:
 
 
 class WorkerProcess:
-    """A worker in a process group of its own, given a request and heard line by line.
+    """A worker in its own process group; it receives requests and answers in JSON lines.
 
-    Its standard output and error go to `log`; what it tells its parent comes over a pipe of its own, as JSON lines.
-    With a request, that is all it is told; without one it is told more by `send`. Entering the `with` block starts it;
-    leaving the block kills whatever is left of the group.
+    Standard output and error go to `log`; messages to the parent use a separate pipe. With a `request`, the worker
+    receives nothing else; without one, requests are sent by `send`. Entering the `with` block starts the worker;
+    leaving the block kills the remaining processes of the group.
     """
 
     _process: subprocess.Popen[bytes]
@@ -136,11 +136,11 @@ class WorkerProcess:
             finally:
                 os.close(writer)
         self.pipe = reader
-        # Without a pidfd (outside Linux) the pipe's end is the only sign of the worker's.
+        # Without a pidfd (outside Linux) only the end of the pipe shows that the worker has ended.
         self.end = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
 
     def messages(self, patience: Callable[[], float | None]) -> Iterator[Message]:
-        """Yield what the worker says until it ends, blocking in between.
+        """Yield the worker's messages until it ends, blocking in between.
 
         `patience()` is asked before each wait for the seconds it may last (None: for ever); raises TimeoutError when
         they have passed without a word, MalformedError for a line that is no message.
@@ -151,8 +151,8 @@ class WorkerProcess:
             yield message
 
     def send(self, message: Message) -> None:
-        """Tell the worker something. Raises BrokenPipeError if it is gone."""
-        assert self._process.stdin is not None, "a worker with a request is told nothing else"
+        """Send a message to the worker. Raises BrokenPipeError if the worker has ended."""
+        assert self._process.stdin is not None, "a worker with a request takes no further messages"
         self._process.stdin.write(encode(message))
         self._process.stdin.flush()
 
@@ -162,14 +162,14 @@ class WorkerProcess:
 
     @property
     def ending(self) -> str:
-        """How it ended, in words."""
+        """How the worker ended, as text."""
         if self.signal == "SIGKILL":
             return "was killed (SIGKILL); the system does that when memory runs out"
         return f"crashed ({self.signal})" if self.signal else f"ended with exit status {self.returncode}"
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
+        """The exit status, negative for a signal; None while the worker runs."""
         return self._process.returncode
 
     @property
@@ -191,7 +191,7 @@ class WorkerProcess:
                 self._start()
                 started = True
         except BaseException:
-            if started:  # An interrupt came meanwhile, and nobody else knows of the process.
+            if started:  # An interrupt occurred, and no other code knows of the process.
                 self._close()
             raise
         return self
@@ -229,7 +229,7 @@ def listen(
             if not ready:
                 raise TimeoutError
             for worker in dict.fromkeys(key.data for key in ready):
-                # A grandchild may hold the pipe open after the worker's end; what is in the pipe comes first.
+                # A grandchild may keep the pipe open after the worker's end; pending messages are read first.
                 chunk = os.read(worker.pipe, 65536) if worker.pipe in [key.fd for key in ready] else b""
                 *lines, buffers[worker] = (buffers[worker] + chunk).split(b"\n")
                 yield from ((worker, decode(line)) for line in lines)

@@ -1,1 +1,1 @@
-"""How a callable is timed."""
+"""Timing of callables and of training steps."""

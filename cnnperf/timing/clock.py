@@ -1,4 +1,4 @@
-"""The training clock: it counts the steps of training and nothing else."""
+"""The training clock, which counts only the time of training steps."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from cnnperf.timing.sampling import SAMPLE_S, Sample, usage
 
 
 class Clock:
-    """Time on the device's own clock, from `start` to the last `tick`, over and over; what lies between is not counted.
+    """Device time from each `start` to the last `tick` before the next pause; pauses are not counted.
 
-    A tick costs no wait for the device; `read` waits. What the process used is looked at then, when all that it was
-    used for is done, and every ten milliseconds at most, for that costs more than the time of a short step is to be
-    wrong by.
+    `tick` does not wait for the device; `read` waits. `read` also reads the process's resource counters, at most every
+    ten milliseconds, because reading them takes a noticeable share of a short step.
     """
 
     def __init__(self, device: Device) -> None:
         self.seconds = 0.0
         self.step_times: list[float] = []
         self.stretches: list[Sample] = []
-        """Steps that together last ten milliseconds or more, in order; a rest before a pause is in none."""
+        """Groups of steps of at least ten milliseconds, in order; an incomplete group before a pause is dropped."""
         self._device = device
         self._marks: list[Any] = []
         self._before = usage()
@@ -30,7 +29,7 @@ class Clock:
         self._due = 0.0
 
     def start(self) -> None:
-        """Begin to count, the device being idle."""
+        """Wait until the device is idle, then start counting."""
         self._device.synchronize()
         self._before, self._rest_s, self._due = usage(), 0.0, perf_counter() + SAMPLE_S
         self._marks = [self._device.mark()]
@@ -41,11 +40,11 @@ class Clock:
 
     @property
     def unread_s(self) -> float:
-        """The seconds from the last reading to the last tick, on a device that has done its work when it is marked."""
+        """Seconds from the last reading to the last tick; the device must have finished its work."""
         return self._device.elapsed_s(self._marks[0], self._marks[-1])
 
     def read(self) -> None:
-        """Wait for the device and enter the steps since the last reading; the clock runs on from the last tick."""
+        """Wait for the device and record the steps since the last reading; the clock continues from the last tick."""
         self._device.synchronize()
         times = [self._device.elapsed_s(start, end) for start, end in pairwise(self._marks)]
         self._marks = self._marks[-1:]

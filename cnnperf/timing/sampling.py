@@ -1,7 +1,7 @@
-"""How a callable is timed: warmed up until it is steady, in samples long against the clock, every one kept.
+"""Timing of a callable: warm-up until steady, then samples much longer than the clock's resolution, all kept.
 
-A sample is a number of calls, at the end of which the device is waited for once. Nothing here imports torch: the caller
-brings `synchronize`, such as a Device's.
+A sample is a number of calls followed by one device synchronisation. This module does not import torch: the caller
+passes `synchronize`, for example that of a Device.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from cnnperf.record import Measurement
 from cnnperf.task import Scalar
 
 SAMPLE_S = 0.010
-"""The least length of a sample: a thousand times what reading the clocks and the counters costs."""
+"""Minimum length of a sample: a thousand times the cost of reading the clocks and counters."""
 SPAN = 5
 STEADY = 0.10
-"""The medians of the last SPAN samples and of the SPAN before them may differ by this, and it counts as steady."""
+"""Largest relative difference between the medians of the last SPAN samples and the SPAN before in a steady state."""
 MARGIN = 1.05
-"""So much longer than asked for is a sample made, lest a faster moment leave it too short."""
+"""Factor by which samples exceed the requested length, so that faster calls do not make them too short."""
 LOST_S = 0.001
-"""A sample that waited longer than this for a core is one that lost it."""
+"""A sample that waited longer than this for a core counts as disturbed."""
 
 Call = Callable[[], object]
 
@@ -43,13 +43,13 @@ class Sample(NamedTuple):
     switches: int
     """Involuntary context switches of the whole process."""
     waited_s: float | None
-    """How long the main thread was ready and had no core; None where the system does not tell."""
+    """Time that the main thread waited for a core; None if the system does not report it."""
     faults: int | None = None
-    """Page faults of the whole process that needed no disk; None in samples of a version that did not count them."""
+    """Minor page faults of the whole process; None in samples of versions that did not count them."""
 
 
 class Usage(NamedTuple):
-    """Resources that this process has used so far, and interruptions."""
+    """Counters of the resources and interruptions of this process."""
 
     cpu_ns: int
     switches: int
@@ -57,7 +57,7 @@ class Usage(NamedTuple):
     faults: int
 
     def since(self, before: Usage, wall_s: float) -> Sample:
-        """Return the difference from an earlier reading, with the time measured between the two."""
+        """Return the difference from an earlier reading, with the given wall time."""
         known = self.waited_s is not None and before.waited_s is not None
         waited_s = self.waited_s - before.waited_s if known else None  # type: ignore[operator]
         cpu_s, switches = (self.cpu_ns - before.cpu_ns) / 1e9, self.switches - before.switches
@@ -65,24 +65,24 @@ class Usage(NamedTuple):
 
 
 def usage() -> Usage:
-    """Read it, in about two microseconds."""
+    """Read the counters, in about two microseconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return Usage(process_time_ns(), used.ru_nivcsw, run_delay_s(), used.ru_minflt)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """When to begin to count, and how much is enough."""
+    """Limits of warm-up and measurement."""
 
     samples: int = 30
-    """Minimum number of samples …"""
+    """Minimum number of samples."""
     seconds: float = 1.0
-    """… and minimum time."""
+    """Minimum measuring time."""
     sample_s: float = SAMPLE_S
     warmup_samples: int = 2 * SPAN
-    """Before these, steadiness is not asked for."""
+    """Minimum number of warm-up samples before the steadiness test."""
     warmup_s: float = 60.0
-    """After this it counts although it is not steady; `Samples.steady` tells."""
+    """Maximum warm-up time; then samples count even if not steady (`Samples.steady` is false)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +94,17 @@ class Samples:
     values: tuple[Sample, ...]
     warmup: tuple[Sample, ...]
     steady: bool
-    """Whether the warm-up ended in a steady state and not at its bound; true where all is counted from the start."""
+    """Whether the warm-up ended in a steady state, not at its time limit; true if there is no warm-up."""
     disturbance: Disturbance
 
     @property
     def call_s(self) -> tuple[float, ...]:
-        """Wall seconds of a call, one a sample."""
+        """Wall seconds per call, one value per sample."""
         return tuple(each.wall_s / self.calls for each in self.values)
 
     @property
     def remark(self) -> str:
-        """What disturbed the samples, in words; empty if nothing did."""
+        """Description of the disturbances of the samples; empty if there were none."""
         words = list(self.disturbance.words)
         lost = share_lost(self.values)
         if lost:
@@ -115,9 +115,9 @@ class Samples:
         return "; ".join(words)
 
     def measurements(self, metric: str, **tags: Scalar) -> Iterator[Measurement]:
-        """Yield the times of a call under `metric`, and under `<metric>_…` the readings beside them.
+        """Yield the times per call as `metric`, and the other readings as `<metric>_…`.
 
-        All per call and in order, with `tags`; how many calls a sample has and what disturbed it are remarks.
+        All values are per call, in order, with `tags`; the calls per sample and the disturbances are remarks.
         """
 
         def measured(
@@ -150,7 +150,7 @@ class Samples:
 
 @dataclass(slots=True)
 class Warmup:
-    """Samples that do not count, and whether they have become steady."""
+    """Warm-up samples, which do not count, and their steadiness."""
 
     least: int = 2 * SPAN
     most_s: float = 60.0
@@ -159,7 +159,7 @@ class Warmup:
 
     @property
     def steady(self) -> bool:
-        """Whether there are enough of them and the last are as long as those before."""
+        """Whether there are enough samples and the last ones are as long as those before."""
         return len(self.samples) >= self.least and is_steady([each.wall_s for each in self.samples])
 
     @property
@@ -169,9 +169,9 @@ class Warmup:
 
 
 def sample(call: Call, synchronize: Callable[[], object], plan: Plan | None = None) -> Samples:
-    """Time a callable: choose the calls per sample, warm up, and sample until there is enough.
+    """Time a callable: choose the calls per sample, warm up, and sample until the minimum is reached.
 
-    The garbage collector is off meanwhile, and as it was afterwards.
+    The garbage collector is disabled during the measurement and restored afterwards.
     """
     plan = plan or Plan()
     with collector_off():
@@ -187,9 +187,9 @@ def sample(call: Call, synchronize: Callable[[], object], plan: Plan | None = No
 
 
 def settle(call: Call, synchronize: Callable[[], object], plan: Plan) -> tuple[int, Warmup]:
-    """Warm up until steady, and return how many calls make a sample long enough, and the warm-up with those calls.
+    """Warm up until steady; return the number of calls per sample and the warm-up with that number.
 
-    The first calls are slower than the later ones, so what they ask for is looked at again once it is steady.
+    The first calls are slower than later ones, so the number is checked again in the steady state.
     """
     calls = 1
     while True:
@@ -204,15 +204,15 @@ def settle(call: Call, synchronize: Callable[[], object], plan: Plan) -> tuple[i
 
 
 def calibrated(call: Call, synchronize: Callable[[], object], sample_s: float, calls: int = 1) -> int:
-    """Return how many calls make a sample of this length, at least the given number."""
+    """Return the number of calls that make a sample of this length, at least the given number."""
     while (wall_s := take(call, calls, synchronize).wall_s) < sample_s:
-        # At most tenfold, for what is near the clock's resolution may be far off.
+        # At most tenfold, because times near the clock's resolution are inaccurate.
         calls = max(calls + 1, min(10 * calls, math.ceil(calls * sample_s / max(wall_s, 1e-9))))
     return calls
 
 
 def take(call: Call, calls: int, synchronize: Callable[[], object]) -> Sample:
-    """Take one sample; the device must be idle, and is at its end."""
+    """Take one sample; the device must be idle before and is idle afterwards."""
     before, start = usage(), perf_counter_ns()
     for _ in repeat(None, calls):
         call()
@@ -222,7 +222,7 @@ def take(call: Call, calls: int, synchronize: Callable[[], object]) -> Sample:
 
 
 def is_steady(times: Sequence[float]) -> bool:
-    """Tell whether the last few times are about as long as the few before them."""
+    """Return whether the last SPAN times are about as long as the SPAN before them."""
     if len(times) < 2 * SPAN:
         return False
     ratio = median(times[-SPAN:]) / median(times[-2 * SPAN : -SPAN])
@@ -230,13 +230,13 @@ def is_steady(times: Sequence[float]) -> bool:
 
 
 def share_lost(samples: Sequence[Sample]) -> float:
-    """Return the share of samples that waited for a core; 0 where the system does not tell of any."""
+    """Return the share of samples that waited for a core; 0 if the system does not report it."""
     return sum((each.waited_s or 0.0) > LOST_S for each in samples) / max(1, len(samples))
 
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """Keep the garbage collector from running within."""
+    """Disable the garbage collector within the block."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -328,7 +328,7 @@ def test_a_newer_opset_than_is_known_is_one_sentence(exported: Callable[..., Ben
     model = onnx.load(file)
     model.opset_import[0].version = 999
     onnx.save(model, file)
-    with pytest.raises(UsageError, match="has opset 999, the newest that can be read is"):
+    with pytest.raises(UsageError, match="has opset 999, the newest readable opset is"):
         list(file_facts(file))
     with pytest.raises(StageError, match=r"onnxruntime cannot load it \(.*999") as caught:
         list(infer(made, QUICK))
