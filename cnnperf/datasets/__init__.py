@@ -1,7 +1,7 @@
-"""Images and labels. One file a dataset; `load(roots, progress, *, …) -> Dataset`, arrays mapped from disk, no torch.
+"""Datasets. One file per dataset; `load(roots, progress, *, …) -> Dataset` maps arrays from disk, without torch.
 
-A dataset that is read from files offers its `SOURCE` beside `load`; `available` and `verify` ask that. One whose images
-may be mirrored, as photos may and digits may not, says `MIRRORED = True`; the recipes of the models ask that.
+A dataset that is read from files also defines `SOURCE`, used by `available` and `verify`. A dataset whose images may be
+mirrored (photos, but not digits) defines `MIRRORED = True`, used by the models' recipes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from cnnperf.errors import DataError
 from cnnperf.task import Provenance
 
 GIVEN = ("roots", "progress")
-"""What the caller passes to `load`; everything else is an option."""
+"""Parameters of `load` that the caller passes; all others are options."""
 
 Progress = Callable[[str, int, int], None]
 """`progress(name, bytes_done, bytes_total)`: called about once a second while a download's bytes arrive."""
 
 
 class DownloadError(DataError):
-    """Data that is not here and could not be had; `reason` says why, for the row that runs without it."""
+    """Data is missing and could not be downloaded; `reason` is recorded with the task that runs without it."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -45,25 +45,25 @@ class Dataset:
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
     mean: tuple[float, ...]
-    """Per channel, over the training images scaled to [0, 1]."""
+    """Mean per channel of the training images scaled to [0, 1]."""
     std: tuple[float, ...]
     classes: tuple[str, ...]
     """Names of the classes, by label."""
     provenance: Provenance
     folder: Path
-    """Where the arrays lie; `open_arrays(folder)` maps them again, in any process."""
+    """Folder of the arrays; `open_arrays(folder)` maps them again, in any process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roots:
-    """Where data is looked for, and where what is made of it is kept."""
+    """Folders in which data is searched, and the cache for downloads and arrays."""
 
     data: Path | None = None
     """`--data`."""
     environment: Path | None = None
     """`$CNNPERF_DATA`."""
     cache: Path
-    """The only place that is written: `data/` for downloads, `arrays/` for what was decoded or generated."""
+    """The only folder that is written: `data/` for downloads, `arrays/` for decoded or generated arrays."""
 
     @classmethod
     def from_environment(cls, data: Path | None = None) -> Roots:
@@ -77,16 +77,16 @@ class Roots:
 
     @property
     def downloads(self) -> Path:
-        """The last root: what was downloaded, in torchvision's layout."""
+        """The last root: downloads in torchvision's layout."""
         return self.cache / "data"
 
     @property
     def arrays(self) -> Path:
-        """Where decoded and generated arrays lie, a folder for each dataset."""
+        """Folder of the decoded and generated arrays, with a folder per dataset."""
         return self.cache / "arrays"
 
     def ordered(self) -> tuple[tuple[str, Path], ...]:
-        """Return origin and path of each root, first choice first. Raises DataError for one named but not there."""
+        """Return origin and path of each root, first choice first. Raises DataError if a named root does not exist."""
         named = [("--data", self.data), ("$CNNPERF_DATA", self.environment)]
         given = [(origin, path) for origin, path in named if path is not None]
         for origin, path in given:
@@ -96,16 +96,16 @@ class Roots:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Where a dataset would come from, were it loaded now."""
+    """The source from which a dataset would be loaded now."""
 
     origin: str
-    """`--data`, `$CNNPERF_DATA`, `cache`; `download` if it is not here yet; `generated` if it has no files."""
+    """`--data`, `$CNNPERF_DATA`, `cache`; `download` if the files are missing; `generated` if there are no files."""
     path: Path | None
     download_bytes: int
 
 
 class Files(Protocol):
-    """What a dataset's `SOURCE` knows of its files without reading them."""
+    """Facts about a dataset's files that `SOURCE` gives without reading them."""
 
     @property
     def name(self) -> str:
@@ -128,26 +128,26 @@ class Files(Protocol):
         """Names of the classes, by label."""
 
     def available(self, roots: Roots) -> Availability:
-        """Tell where the data would come from and how much would be downloaded."""
+        """Return where the data would come from and the size of the download."""
 
     def verify(self, roots: Roots) -> str:
-        """Check files and cached arrays by their checksums and say what held. Raises DataError."""
+        """Check files and cached arrays against their checksums and describe the result. Raises DataError."""
 
 
 def open_arrays(folder: Path, provenance: Provenance | None = None) -> Dataset:
     """Map the arrays of a loaded dataset in this process, copy-on-write; nothing is read or hashed yet.
 
-    `provenance` is what `load` found, where the caller kept it: arrays with another sha256 are refused, and it is what
-    the dataset then carries (only it says whether the images stand in for others). Raises DataError.
+    provenance: the provenance from `load`, if the caller has it. Arrays with another sha256 are refused. The returned
+    dataset has this provenance, which alone shows whether the images are substitutes. Raises DataError.
     """
     from cnnperf.datasets import _arrays
 
     meta = _arrays.read_meta(folder)
     if meta is None:
-        raise DataError(f"{folder}: holds no cached arrays; run again to make them again")
+        raise DataError(f"{folder}: contains no cached arrays; run again to make them again")
     if provenance and provenance.sha256 != meta.provenance.sha256:
         change = f"expected sha256 {provenance.sha256}, found {meta.provenance.sha256}"
-        raise DataError(f"{folder}: the arrays were made again since the run began, {change}; run again")
+        raise DataError(f"{folder}: the arrays were replaced since the run began, {change}; run again")
     try:
         arrays = _arrays.mapped(folder)
     except (OSError, ValueError) as error:
@@ -163,21 +163,21 @@ def open_arrays(folder: Path, provenance: Provenance | None = None) -> Dataset:
 
 
 def available(name: str, roots: Roots) -> Availability:
-    """Tell where a dataset would come from and what would be downloaded, without doing it. Raises DataError."""
+    """Return where a dataset would come from and the size of its download; loads nothing. Raises DataError."""
     has_files = ":" not in name and hasattr(registry.module("datasets", name), "SOURCE")
     return source(name).available(roots) if has_files else Availability("generated", None, 0)
 
 
 def verify(name: str, roots: Roots) -> str:
-    """Check a dataset's files and cached arrays by their checksums and say what held.
+    """Check a dataset's files and cached arrays against their checksums and describe the result.
 
-    Raises DataError for the first that does not hold, and for a dataset that is not here or has no files.
+    Raises DataError for the first mismatch, and for a dataset that is missing or has no files.
     """
     return source(name).verify(roots)
 
 
 def source(name: str) -> Files:
-    """Return what is known of a dataset's files without reading them. Raises DataError for one that has none."""
+    """Return a dataset's `SOURCE`. Raises DataError if the dataset has no files."""
     found: Files | None = getattr(registry.module("datasets", name), "SOURCE", None)
     if found is None:
         raise DataError(f"{name}: generated images have no files to fetch or verify; name another dataset")
@@ -190,4 +190,4 @@ def _require_folder(origin: str, path: Path) -> None:
     except OSError as error:
         raise DataError(f"{origin}: {path} cannot be read ({error.strerror}); name a folder that exists") from error
     if not is_folder:
-        raise DataError(f"{origin}: {path} is a file; name the folder that holds MNIST/ or cifar-10-batches-py/")
+        raise DataError(f"{origin}: {path} is a file; name the folder that contains MNIST/ or cifar-10-batches-py/")

@@ -1,4 +1,4 @@
-"""The cache of arrays: a folder for each dataset, four `.npy` files and `meta.json`, whole or not there."""
+"""The cache of arrays: one folder per dataset with four `.npy` files and `meta.json`, written atomically."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Stamp(Frozen):
-    """A file as it was when its checksum held: while size and time stay the same, it need not be read again."""
+    """Size and time of a file whose checksum matched; while both are unchanged, the file is not hashed again."""
 
     path: Path
     size: int
@@ -37,7 +37,7 @@ class Stamp(Frozen):
         return cls(path=path.absolute(), size=status.st_size, mtime_ns=status.st_mtime_ns)
 
     def holds(self) -> bool:
-        """Tell whether the file is still as it was."""
+        """Return whether the file is unchanged."""
         try:
             return Stamp.of(self.path) == self
         except OSError:
@@ -45,19 +45,19 @@ class Stamp(Frozen):
 
 
 class Meta(Frozen):
-    """What is known of the arrays besides their values."""
+    """Metadata of the arrays."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: tuple[str, ...]
     provenance: Provenance
     verified: tuple[Stamp, ...] = ()
-    """The files that the arrays were made from, or were last found to be made from."""
+    """The source files of the arrays, as last verified."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArraysMaker:
-    """How to make a dataset's arrays; `write` leaves the four files in the folder it is given."""
+    """Builder of a dataset's arrays; `write` writes the four files into the given folder."""
 
     name: str
     source: str
@@ -67,7 +67,7 @@ class ArraysMaker:
 
 
 def read_meta(folder: Path) -> Meta | None:
-    """Read what is known of a folder's arrays; None if there are none, or none that this cnnperf understands."""
+    """Read the metadata of a folder's arrays; None if there is none, or none that this version can read."""
     try:
         return Meta.model_validate_json((folder / META).read_bytes())
     except (OSError, ValidationError):
@@ -75,14 +75,14 @@ def read_meta(folder: Path) -> Meta | None:
 
 
 def write_meta(folder: Path, meta: Meta) -> None:
-    """Write what is known of a folder's arrays, in one step. Raises OSError."""
+    """Write the metadata of a folder's arrays atomically. Raises OSError."""
     fresh = folder / f"{META}.new"
     fresh.write_text(meta.model_dump_json(indent=2), encoding="utf-8")
     fresh.replace(folder / META)
 
 
 def mapped(folder: Path) -> Arrays:
-    """Map the four arrays, copy-on-write since torch warns of memory it may not write. Raises OSError, ValueError."""
+    """Map the four arrays copy-on-write, because torch warns of read-only memory. Raises OSError, ValueError."""
     return {name: np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in NAMES}
 
 
@@ -94,9 +94,9 @@ def save(arrays: Arrays, folder: Path) -> None:
 
 
 def save_images(file: Path, count: int, shape: tuple[int, ...], chunks: Iterable[NDArray[np.uint8]]) -> None:
-    """Write count×C×H×W images that come in chunks, so that they need not fit in memory. Raises OSError.
+    """Write count×C×H×W images chunk by chunk, so that they need not fit in memory. Raises OSError.
 
-    Not through a memory map, where a full disk would be a SIGBUS.
+    Does not use a memory map, because a full disk would then cause a SIGBUS.
     """
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
     with file.open("wb") as stream:
@@ -106,7 +106,7 @@ def save_images(file: Path, count: int, shape: tuple[int, ...], chunks: Iterable
 
 
 def chunk_length(shape: tuple[int, ...]) -> int:
-    """Return how many images of this shape to work on at a time, to stay within some tens of megabytes."""
+    """Return the number of images of this shape per chunk that keeps a chunk within some tens of megabytes."""
     return max(1, 2**22 // math.prod(shape))
 
 
@@ -119,13 +119,13 @@ def digest(folder: Path) -> str | None:
 
 
 def checked(folder: Path) -> Meta | None:
-    """Read what is known of a folder's arrays, if they are still what their sha256 says."""
+    """Read the metadata of a folder's arrays if the arrays match their sha256."""
     meta = read_meta(folder)
     return meta if meta and meta.provenance.sha256 == digest(folder) else None
 
 
 def build_arrays(folder: Path, recipe: ArraysMaker) -> None:
-    """Make a folder of arrays in place of what is there; the caller holds its lock. Raises OSError."""
+    """Make a folder of arrays, replacing an existing one; the caller holds its lock. Raises OSError."""
     with scratch(folder) as temporary:
         fresh = temporary / "new"
         fresh.mkdir()
@@ -166,7 +166,7 @@ def _sha256(arrays: Arrays) -> str:
 def _channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel, images scaled to [0, 1].
 
-    Counts of the 256 values are exact and small, where floats of the whole array would be neither.
+    Counts of the 256 values are exact and need little memory, unlike sums of floats over the whole array.
     """
     counts = np.zeros((images.shape[1], 256))
     length = chunk_length(images.shape[1:])

@@ -1,4 +1,4 @@
-"""Writing the cache so that others, and a later run, see a folder whole or not at all."""
+"""Atomic writes of cache folders: other processes and later runs see a folder complete or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnperf.errors import DataError
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a cache folder against other processes; a failure to write inside becomes a DataError with its cure."""
+    """Lock a cache folder against other processes; a failed write inside becomes a DataError with its cure."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{folder.name}.lock"):
@@ -29,9 +29,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `folder`, to be filled and renamed; it is removed whatever happens.
+    """Yield a temporary folder beside `folder`, to be filled and renamed; it is always removed afterwards.
 
-    The caller holds the folder's lock, so those that a killed process left behind can be removed too. Raises OSError.
+    The caller holds the folder's lock, so leftovers of killed processes are removed too. Raises OSError.
     """
     for leftover in scratches(folder):
         shutil.rmtree(leftover)

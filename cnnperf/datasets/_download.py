@@ -1,4 +1,4 @@
-"""Downloading through torchvision: seen from outside byte by byte, verified, moved into place whole."""
+"""Downloads through torchvision: progress by file size, verified, then moved into place atomically."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from cnnperf.datasets import DownloadError, Progress
 from cnnperf.datasets._atomic import locked, scratch, scratches
 
 STALL_S = 20
-"""A connection that brings no byte for this time is closed."""
+"""A connection that delivers no byte for this time is closed."""
 REPORT_S = 1.0
-"""How often the arrived bytes are counted."""
+"""Interval at which the downloaded bytes are counted."""
 
 
 class Archives(Protocol):
@@ -35,7 +35,7 @@ class Archives(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Where torchvision keeps its files, below a root."""
+        """Folder of the dataset below a root, as in torchvision."""
 
     @property
     def download_bytes(self) -> int:
@@ -48,9 +48,8 @@ class Archives(Protocol):
 def download(source: Archives, root: Path, progress: Progress) -> None:
     """Download a dataset's archives, unpack and verify them in a temporary folder, and move that below `root`.
 
-    `progress` is called at once with no byte, then from a thread of its own, also while another process downloads what
-    this one waits for; what it writes to `sys.stderr` is lost. Raises DownloadError, and DataError if `root` cannot be
-    written.
+    `progress` is called at once with zero bytes, then from a separate thread, also while another process downloads the
+    same dataset; its output to `sys.stderr` is lost. Raises DownloadError, and DataError if `root` cannot be written.
     """
     destination = root / source.folder
     lock = root / source.name
@@ -72,7 +71,7 @@ def _download(source: Archives, temporary: Path) -> None:
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(STALL_S)
     try:
-        with redirect_stderr(io.StringIO()):  # torchvision draws a bar of its own.
+        with redirect_stderr(io.StringIO()):  # Hide torchvision's own progress bar.
             dataset(temporary, download=True)
     except (
         urllib.error.URLError,
@@ -84,10 +83,10 @@ def _download(source: Archives, temporary: Path) -> None:
     ) as error:
         reason = _reason(error)
         if isinstance(error, urllib.error.HTTPError):
-            error.close()  # It holds the connection.
+            error.close()  # The error keeps the connection open.
         raise DownloadError(
             f"{source.name}: cannot be downloaded ({reason}); connect to the network, or copy {source.folder} from "
-            "another machine and name the folder that holds it with --data",
+            "another machine and name the folder that contains it with --data",
             reason,
         ) from error
     finally:
@@ -102,7 +101,7 @@ def _reason(error: Exception) -> str:
             return f"no byte for {STALL_S} s"
         case urllib.error.URLError():
             return f"no connection: {error.reason}"
-        case RuntimeError():  # torchvision's own, of several lines; the checksum is the only one that it does not name.
+        case RuntimeError():  # torchvision's own multi-line messages; only the checksum error has no text.
             text = str(error).replace("File not found or corrupted.", "checksum does not match")
             return " ".join(text.split())
         case _:
@@ -111,7 +110,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _reported(source: Archives, lock: Path, progress: Progress) -> Iterator[None]:
-    """Tell `progress` that a download begins, and of the archives' growth until the block ends."""
+    """Report the start of a download to `progress`, then the archives' growth until the block ends."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -135,5 +134,5 @@ def _arrived(lock: Path) -> int:
     """Sum the sizes of the archives in the temporary folders."""
     try:
         return sum(archive.stat().st_size for folder in scratches(lock) for archive in folder.rglob("*.gz"))
-    except FileNotFoundError:  # The folder was just removed.
+    except FileNotFoundError:  # The folder has just been removed.
         return 0

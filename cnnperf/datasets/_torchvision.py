@@ -1,4 +1,4 @@
-"""Datasets in torchvision's layout: where they lie, whether they are sound, how they become cached arrays."""
+"""Datasets in torchvision's layout: finding, verifying and converting them to cached arrays."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from cnnperf.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The folder that a dataset's files were found in, and the root it belongs to."""
+    """The folder of a dataset's files and its root."""
 
     origin: str
     folder: Path
 
     def is_verified(self, stamps: tuple[Stamp, ...]) -> bool:
-        """Tell whether these stamps are of this folder's files, unchanged since their checksums held."""
+        """Return whether these stamps belong to this folder's files and the files are unchanged."""
         folder = self.folder.absolute()
         return bool(stamps) and all(stamp.path.parent == folder and stamp.holds() for stamp in stamps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Downloadable:
-    """A dataset that torchvision can download: its files, and what is known of it without reading them."""
+    """A dataset that torchvision can download: its files and facts known without reading them."""
 
     name: str
     torchvision_class: str
-    """Its name in `torchvision.datasets`, which is imported late: it costs seconds."""
+    """Name in `torchvision.datasets`, which is imported late because that takes seconds."""
     folder: Path
-    """Where torchvision keeps its files, below a root."""
+    """Folder of the dataset below a root, as in torchvision."""
     shape: tuple[int, int, int]
     """C×H×W."""
     train_count: int
@@ -45,13 +45,13 @@ class Downloadable:
     checksums: Callable[[], Mapping[str, str]]
     """Returns the md5 of each file in the folder."""
     decode: Callable[[Path], Arrays]
-    """Reads the folder; called only when every checksum held."""
+    """Reads the folder; called only if every checksum matches."""
 
     def load(self, roots: Roots, progress: Progress | None) -> Dataset:
         """Return the dataset, its files verified and its arrays cached; without files, download them first.
 
-        A file whose size and time are those of the last verification is not hashed again; the cached arrays are, and
-        are made again if they were altered. Where no root holds the files, arrays that were made of them serve as well.
+        A file with unchanged size and time is not hashed again; cached arrays are hashed, and made again if altered.
+        If no root contains the files, cached arrays made from them are used.
         """
         found, cached = self.locate(roots), self._cached(roots)
         meta = _arrays.checked(cached)
@@ -62,7 +62,7 @@ class Downloadable:
         return open_arrays(cached)
 
     def locate(self, roots: Roots) -> Found | None:
-        """Return the first root's copy of the files, None if no root has one. Raises DataError for an unusable root."""
+        """Return the files of the first root that has them, else None. Raises DataError for an unusable root."""
         for origin, root in roots.ordered():
             folder = root / self.folder
             try:
@@ -81,7 +81,7 @@ class Downloadable:
         return tuple(self._check(folder / name, md5) for name, md5 in self.checksums().items())
 
     def available(self, roots: Roots) -> Availability:
-        """Tell where the data would come from and how much would be downloaded."""
+        """Return where the data would come from and the size of the download."""
         if found := self.locate(roots):
             return Availability(found.origin, found.folder, 0)
         cached = self._cached(roots)
@@ -90,7 +90,7 @@ class Downloadable:
         return Availability("download", roots.downloads / self.folder, self.download_bytes)
 
     def verify(self, roots: Roots) -> str:
-        """Check files and cached arrays by their checksums and say what held. Raises DataError."""
+        """Check files and cached arrays against their checksums and describe the result. Raises DataError."""
         found, cached = self.locate(roots), self._cached(roots)
         meta = _arrays.read_meta(cached)
         held = []
@@ -124,7 +124,7 @@ class Downloadable:
         return Found("cache", roots.downloads / self.folder)
 
     def _cache(self, found: Found, cached: Path) -> None:
-        """Verify the files and make the arrays, or, if these are sound, only note what they were verified against."""
+        """Verify the files and make the arrays; if the arrays are valid, only record the verified files."""
         stamps = self.check(found.folder)
         with locked(cached):
             if meta := _arrays.checked(cached):

@@ -10,13 +10,13 @@ from cnnperf.datasets._arrays import Arrays
 from cnnperf.datasets._torchvision import Downloadable
 
 MIRRORED = True
-"""A mirror image is of the same class."""
+"""A mirrored image has the same class."""
 
 
 def load(roots: Roots, progress: Progress | None) -> Dataset:
-    """Return CIFAR-10 from the first root that holds it, else download it; `progress=None` forbids that.
+    """Return CIFAR-10 from the first root that contains it, else download it; `progress=None` forbids the download.
 
-    Images are 3×32×32. Raises DataError for a file that is not what its md5 says, DownloadError if it cannot be had.
+    Images are 3×32×32. Raises DataError if a file does not match its md5, DownloadError if the download fails.
     """
     return SOURCE.load(roots, progress)
 

@@ -14,19 +14,19 @@ MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-"""Of the decompressed files, of which torchvision only checks that they exist; it knows those of the archives."""
+"""md5 of the decompressed files; torchvision knows only those of the archives."""
 
 
 def load(roots: Roots, progress: Progress | None) -> Dataset:
-    """Return MNIST from the first root that holds it, else download it; `progress=None` forbids that.
+    """Return MNIST from the first root that contains it, else download it; `progress=None` forbids the download.
 
-    Images are 1×28×28. Raises DataError for a file that is not what its md5 says, DownloadError if it cannot be had.
+    Images are 1×28×28. Raises DataError if a file does not match its md5, DownloadError if the download fails.
     """
     return SOURCE.load(roots, progress)
 
 
 def _decode(folder: Path) -> Arrays:
-    # Not torchvision's MNIST class: it prefers an unverified `processed/training.pt`, where there is one.
+    # torchvision's MNIST class is not used: it prefers an unverified `processed/training.pt` if there is one.
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
     return {

@@ -1,6 +1,6 @@
-"""Synthetic images: gratings whose direction and period tell the class, while phase, colour and contrast do not.
+"""Synthetic images: gratings whose direction and period depend on the class; phase, colour and contrast are random.
 
-The arithmetic is on integers, so that one seed gives the same bytes on every machine.
+Integer arithmetic makes the bytes of a seed equal on every machine.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ SideLength = Annotated[int, Field(ge=1, le=4096)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 
 VERSION = 1
-"""Part of the cache's key: raise it with every change of what is generated."""
+"""Part of the cache key; to be incremented with every change of the generated images."""
 TURN = 1024
 """Steps of phase in a full turn."""
 PERIODS = (8, 4)
-"""Pixels; classes take them by turns, at the same direction."""
+"""Periods in pixels; consecutive classes alternate between them, at the same direction."""
 VARIANTS = 16
 """Slightly turned waves within a class."""
 NOISE = 80
-"""Greatest deviation of a pixel, of 255."""
+"""Maximum deviation of a pixel, out of 255."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyntheticOptions:
-    """Settings that decide every byte."""
+    """Settings that determine every byte."""
 
     shape: tuple[int, int, int]
     train: int
@@ -60,7 +60,7 @@ def load(
     num_classes: Annotated[int, Field(ge=2, le=1000)] = 10,
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0,
 ) -> Dataset:
-    """Return generated images of any shape C×H×W, the same for the same options, from the cache if they are there.
+    """Return generated images of any shape C×H×W, equal for equal options, from the cache if available.
 
     Classes are balanced to within one image. Raises DataError if the cache cannot be written.
     """
@@ -82,9 +82,9 @@ def load(
 
 
 def stand_in(roots: Roots, name: str, reason: str) -> Dataset:
-    """Return synthetic images of the shape, counts and number of classes of a dataset that cannot be had.
+    """Return synthetic images with the shape, counts and number of classes of an unavailable dataset.
 
-    The provenance says `synthetic`, and why in `fallback`. Raises DataError if the cache cannot be written.
+    The provenance is named `synthetic`, with the reason in `fallback`. Raises DataError if the cache cannot be written.
     """
     like = source(name)
     dataset = load(

@@ -1,4 +1,4 @@
-"""Where a network runs. One file a device; `acquire() -> Device` raises DeviceError where there is none."""
+"""Devices that networks run on. One file per device; `acquire() -> Device` raises DeviceError if there is none."""
 
 from __future__ import annotations
 
@@ -9,65 +9,65 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Numerics:
-    """How a GPU's libraries compute, chosen once for torch and ONNX Runtime alike."""
+    """Numerical settings of a GPU's libraries, the same for torch and ONNX Runtime."""
 
     tf32: bool = False
-    """Whether float32 products and convolutions may be computed in TF32, of 10 bits' precision."""
+    """Whether float32 products and convolutions may use TF32, which has a 10-bit mantissa."""
     cudnn_benchmark: bool = True
-    """Whether the algorithm of each convolution is found by timing all of them, or taken by cuDNN's rule of thumb."""
+    """Whether cuDNN chooses convolution algorithms by timing them; otherwise it uses its heuristic."""
     deterministic: bool = False
-    """Whether the same input gives the same bits each time."""
+    """Whether equal inputs give bitwise equal results."""
 
 
 class Device(Protocol):
-    """What a stage needs to know of a device: how to wait for it, to time on it, and to read its memory."""
+    """A device as stages use it: synchronisation, timing and memory readings."""
 
     name: str
     """The file's stem: `cpu`, `cuda`."""
     label: str
-    """The hardware, as its maker calls it."""
+    """Name of the hardware, as given by the vendor."""
     index: int
-    """Which one, where there are several of a kind."""
+    """Index among several devices of this kind."""
     torch_name: str
-    """What `torch.device` takes, such as `cuda:1`."""
+    """Argument for `torch.device`, such as `cuda:1`."""
     numerics: Numerics | None
-    """None on the CPU, which has none of these settings."""
+    """Numerical settings; None on the CPU, which has none."""
     has_tf32: bool
     is_asynchronous: bool
-    """Whether work is only queued when a call returns, and done when `synchronize` does."""
+    """Whether calls only queue work, which is complete when `synchronize` returns."""
 
     def ready_torch(self) -> None:
-        """Make torch compute here as chosen; all that follows but `held_bytes` needs it. Raises DeviceError."""
+        """Set torch's numerical settings; all later methods except `held_bytes` require this. Raises DeviceError."""
 
     def synchronize(self) -> None:
-        """Wait until the device has done all that it was given."""
+        """Wait until the device has completed all queued work."""
 
     def mark(self) -> Any:
-        """Take a point in time on the device's own clock, without waiting for it."""
+        """Record a time mark on the device's own clock, without waiting for the device."""
 
     def elapsed_s(self, start: Any, end: Any) -> float:
         """Return the seconds between two marks; the device must have been synchronised since the second."""
 
     def reset_peak(self) -> bool:
-        """Reset the peak of memory; returns False where the system does not permit it."""
+        """Reset the peak memory counter; returns False if the system does not permit it."""
 
     def returning_memory(self) -> AbstractContextManager[bool]:
-        """Return a context in which freed memory is in use no longer, so that a peak is that of what is needed.
+        """Return a context in which freed memory is returned to the system, so that peaks contain only memory in use.
 
-        The context's value is False where the system's allocator cannot be told so, and nothing is changed.
+        The context's value is False if the allocator does not support this; nothing is then changed.
         """
 
     def used_bytes(self) -> int:
         """Return the memory in use now (CPU: resident set; CUDA: allocated tensors)."""
 
     def available_bytes(self) -> int | None:
-        """Return how much more may be used before the system ends a process; None where none is ended for that."""
+        """Return the memory left before the system kills a process; None if allocation fails with an error instead."""
 
     def peak_bytes(self) -> dict[str, int]:
         """Return the peaks since the start or the last reset: `peak_bytes`, on CUDA also `peak_reserved_bytes`.
 
-        Empty on CUDA where torch does not compute there: what others allocate is unknown to its allocator.
+        Empty on CUDA if torch does not compute there, because its allocator does not know others' allocations.
         """
 
     def held_bytes(self) -> int | None:
-        """Return what the driver says this process holds of the device's memory; None where it does not tell."""
+        """Return this process's device memory according to the driver; None if the driver does not report it."""

@@ -1,4 +1,4 @@
-"""NVIDIA's driver, asked without torch: the GPUs that this process sees, and the memory that it holds on one."""
+"""Queries of NVIDIA's driver without torch: the GPUs visible to this process, and the memory that it holds."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ CAPABILITY = (75, 76)
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
 PID_NAMESPACE = Path("/proc/self/ns/pid")
 FIRST_NAMESPACE = "pid:[4026531836]"
-"""Linux's own (PROC_PID_INIT_INO), in which NVML counts processes."""
+"""Inode of Linux's initial PID namespace (PROC_PID_INIT_INO), whose process numbers NVML uses."""
 
 
 class VisibleGpu(NamedTuple):
-    """A GPU, or the part of one that MIG cuts out, as CUDA numbers them: CUDA_VISIBLE_DEVICES counts."""
+    """A GPU or MIG instance, numbered as in CUDA, subject to CUDA_VISIBLE_DEVICES."""
 
     name: str
     uuid: str
-    """Without the `GPU-` or `MIG-` before it."""
+    """UUID without the prefix `GPU-` or `MIG-`."""
     capability: tuple[int, int]
 
 
 @cache
 def gpus() -> tuple[VisibleGpu, ...]:
-    """Return the GPUs that this process sees. Raises DeviceError with the reason where the driver sees none."""
+    """Return the GPUs visible to this process. Raises DeviceError with the reason if there are none."""
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:
@@ -71,8 +71,8 @@ def _check(library: Any, result: int) -> None:
 def held_bytes(identity: str) -> int | None:
     """Return the bytes that this process holds on the GPU of this UUID: tensors, arenas, CUDA's context and libraries.
 
-    From NVML, which knows processes by the numbers that they have outside any container. None within one, without
-    nvidia-ml-py, or where the driver does not tell (WSL).
+    Source: NVML, which identifies processes by their numbers outside containers. None inside a container, without
+    nvidia-ml-py, or if the driver does not report it (WSL).
     """
     try:
         import pynvml

@@ -1,4 +1,4 @@
-"""Torch's switches for TF32, and their state."""
+"""Torch's TF32 switches and their state."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from cnnperf.errors import DeviceError
 
 
 def allow_tf32(*, products: bool, convolutions: bool) -> None:
-    """Let float32 products and convolutions be computed in TF32, or not. Raises DeviceError if torch does not obey.
+    """Allow or forbid TF32 for float32 products and convolutions. Raises DeviceError if the setting has no effect.
 
-    By torch's older switches, which also set the newer `fp32_precision`. Where the newer alone are set, whatever reads
-    the older ones, such as torch.compile, raises RuntimeError.
+    Uses torch's older switches, which also set the newer `fp32_precision`. If only the newer ones are set, code that
+    reads the older ones, such as torch.compile, raises RuntimeError.
     """
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Torch 2.9 announces the end of the older switches.
+        warnings.simplefilter("ignore")  # Torch 2.9 deprecates the older switches with a warning.
         torch.backends.cuda.matmul.allow_tf32 = products
         torch.backends.cudnn.allow_tf32 = convolutions
     if tf32_allowed() != (products, convolutions):
@@ -26,7 +26,7 @@ def allow_tf32(*, products: bool, convolutions: bool) -> None:
 
 
 def tf32_allowed() -> tuple[bool, bool]:
-    """Return whether products, and whether convolutions, may be computed in TF32; as torch itself asks."""
+    """Return whether products, and whether convolutions, may use TF32, as torch itself reads it."""
     from torch import backends
 
     # Torch's annotations lack the newer switches.
@@ -37,7 +37,7 @@ def tf32_allowed() -> tuple[bool, bool]:
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Allow or forbid TF32 within, and put the switches back as they were."""
+    """Allow or forbid TF32 within the block, then restore the switches."""
     products, convolutions = tf32_allowed()
     allow_tf32(products=allowed, convolutions=allowed)
     try:

@@ -1,4 +1,4 @@
-"""The CPU; its memory is the resident set of this process, as Linux counts it."""
+"""The CPU; its memory readings are the resident set of this process, as counted by Linux."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from cnnperf.machine.fingerprint import available_memory_bytes, cpu_name
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
-"""What clear_refs takes for "begin the peak resident set anew" (proc(5))."""
+"""Value for clear_refs that resets the peak resident set (proc(5))."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""What mallopt calls them (malloc.h)."""
+"""Parameter numbers of mallopt (malloc.h)."""
 MAPPED_BYTES = 2**16
-"""What is smaller is cut from the heap: a map of its own is rounded up to pages of 4 KiB."""
+"""Smaller blocks come from the heap, because a separate map is rounded up to pages of 4 KiB."""
 MOST_MAPPED_BYTES = 2**25
-"""The largest threshold that glibc takes."""
+"""The largest threshold that glibc accepts."""
 
 
 class Cpu:
-    """Computes as it is told, so there is nothing to wait for."""
+    """The CPU; its calls return when their work is done, so there is nothing to wait for."""
 
     name = "cpu"
     index = 0
@@ -40,7 +40,7 @@ class Cpu:
         self.label = cpu_name()
 
     def ready_torch(self) -> None:
-        """Do nothing: torch computes here by itself."""
+        """Do nothing: the CPU has no numerical settings."""
 
     def synchronize(self) -> None:
         """Return at once."""
@@ -54,9 +54,9 @@ class Cpu:
         return end - start
 
     def reset_peak(self) -> bool:
-        """Reset the peak to the memory in use now; returns False where the system does not permit it.
+        """Reset the peak to the memory in use now; returns False if the system does not permit it.
 
-        First the C library gives back what it keeps of freed memory, which would hide as much of what is to come.
+        First the C library returns its freed memory to the system, because reusing it would not raise the peak.
         """
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
             trim(0)
@@ -68,11 +68,11 @@ class Cpu:
 
     @contextmanager
     def returning_memory(self) -> Iterator[bool]:
-        """Let the C library map each larger block of memory on its own, and unmap it when it is freed.
+        """Make the C library map each larger block of memory separately and unmap it when it is freed.
 
-        Otherwise it cuts blocks from a heap and keeps what was freed there. Whether the next tensor fits into one of
-        these holes differs from process to process, and with it the resident set by a third. Mapping costs page faults,
-        so nothing is timed within.
+        Otherwise it allocates blocks from a heap and keeps freed ones. Whether the next tensor fits into a freed block
+        differs between processes and changes the resident set by up to a third. Mapping causes page faults, so nothing
+        is timed inside this context.
         """
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if not mallopt or not mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES):
@@ -84,7 +84,7 @@ class Cpu:
             if chosen := os.environ.get("MALLOC_MMAP_THRESHOLD_"):
                 mallopt(M_MMAP_THRESHOLD, int(chosen))
             else:
-                # The library's own threshold follows what is freed, up to the largest, until it is set; as does this:
+                # Until it is set, the library's own threshold grows with freed blocks, up to the largest; so does this:
                 mallopt(M_MMAP_THRESHOLD, MOST_MAPPED_BYTES)
                 mallopt(M_TRIM_THRESHOLD, 2 * MOST_MAPPED_BYTES)
 
@@ -93,13 +93,13 @@ class Cpu:
         return int(psutil.Process().memory_info().rss)
 
     def available_bytes(self) -> int:
-        """Return what the machine can give, and the control groups around this process still allow."""
+        """Return the memory available on the machine, limited by the control groups of this process."""
         return available_memory_bytes()
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return the peak resident set; empty where the system does not count it.
+        """Return the peak resident set; empty if the system does not count it.
 
-        VmHWM and not ru_maxrss, which a child inherits from the process that started it.
+        Reads VmHWM, not ru_maxrss, which a child inherits from its parent.
         """
         try:
             status = STATUS.read_text()
@@ -109,9 +109,9 @@ class Cpu:
         return {"peak_bytes": 1024 * int(found[1])} if found else {}
 
     def held_bytes(self) -> None:
-        """Return None: the resident set says it already."""
+        """Return None: the resident set already contains this."""
 
 
 def acquire() -> Cpu:
-    """Return the CPU, which is always there."""
+    """Return the CPU, which is always available."""
     return Cpu()

@@ -1,4 +1,4 @@
-"""A CUDA device. Torch is imported only where it is to compute there; other engines find the device without it."""
+"""A CUDA device. Torch is imported only if torch computes on it; other engines find the device without torch."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     import torch
 
 FIRST_WITH_TF32 = (8, 0)
-"""Compute capability of Ampere."""
+"""Compute capability of Ampere, the first with TF32."""
 TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
-"""The environment variable by which NVIDIA's libraries pass over what a program asks of them."""
+"""Environment variable with which NVIDIA's libraries override a program's TF32 setting."""
 CUBLAS_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-"""With it cuBLAS is deterministic; torch refuses to be without."""
+"""Workspace setting that makes cuBLAS deterministic; torch's deterministic mode requires it."""
 
 
 class Cuda:
-    """Computes behind the caller's back, so it is timed by events on its own clock."""
+    """A CUDA device; it computes asynchronously, so it is timed by events on its own clock."""
 
     name = "cuda"
     is_asynchronous = True
@@ -40,9 +40,9 @@ class Cuda:
         self._cuda: Any = None
 
     def ready_torch(self) -> None:
-        """Make this the device on which torch computes, as the numerics say.
+        """Make torch compute on this device with these numerical settings.
 
-        Raises DeviceError with the reason where torch cannot.
+        Raises DeviceError with the reason if torch cannot.
         """
         if self._cuda is not None:
             return
@@ -51,7 +51,7 @@ class Cuda:
         if torch.version.cuda is None:
             raise DeviceError(f"torch cannot use {self.label} (torch {torch.__version__} is built without CUDA)")
         if self.numerics.deterministic:
-            os.environ.setdefault(*CUBLAS_WORKSPACE)  # Read when cuBLAS starts.
+            os.environ.setdefault(*CUBLAS_WORKSPACE)  # cuBLAS reads this when it starts.
         try:
             torch.cuda.init()  # type: ignore[no-untyped-call]
             torch.cuda.set_device(self.index)
@@ -63,7 +63,7 @@ class Cuda:
         self._cuda = torch.cuda
 
     def synchronize(self) -> None:
-        """Wait until the device has done all that it was given."""
+        """Wait until the device has completed all queued work."""
         self._cuda.synchronize(self.index)
 
     def mark(self) -> torch.cuda.Event:
@@ -90,10 +90,10 @@ class Cuda:
         return int(self._cuda.memory_allocated(self.index))
 
     def available_bytes(self) -> None:
-        """Return None: its allocator raises an exception where there is no more."""
+        """Return None: the allocator raises an exception when memory runs out."""
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return the peaks of live tensors and of what the allocator had reserved for them; empty without torch."""
+        """Return the peaks of live tensors and of the allocator's reserved memory; empty without torch."""
         if self._cuda is None:
             return {}
         return {
@@ -102,12 +102,12 @@ class Cuda:
         }
 
     def held_bytes(self) -> int | None:
-        """Return what NVML says this process holds: also CUDA's context, libraries and other engines' arenas."""
+        """Return this process's memory according to NVML, including CUDA's context, libraries and engines' arenas."""
         return held_bytes(self._uuid)
 
 
 def set_numerics(numerics: Numerics) -> None:
-    """Set torch's switches, all of them, whatever they were."""
+    """Set all of torch's numerical switches, whatever their previous state."""
     import torch
 
     allow_tf32(products=numerics.tf32, convolutions=numerics.tf32)
@@ -115,7 +115,7 @@ def set_numerics(numerics: Numerics) -> None:
     cudnn.benchmark, cudnn.deterministic = numerics.cudnn_benchmark, numerics.deterministic
     if cudnn.is_available():  # type: ignore[no-untyped-call]
         cudnn.benchmark_limit = 0  # No limit, as in ONNX Runtime's exhaustive search; torch's own is ten algorithms.
-    # Else each new tensor would first be filled with NaN, which takes time and changes no result here.
+    # Otherwise each new tensor is first filled with NaN, which takes time and changes no result here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(numerics.deterministic)
 
@@ -127,11 +127,11 @@ def acquire(
     cudnn_benchmark: bool | None = None,
     deterministic: bool = False,
 ) -> Cuda:
-    """Return a CUDA device, by its number among those that this process sees; imports no torch.
+    """Return a CUDA device by its index among the visible ones; does not import torch.
 
-    tf32, cudnn_benchmark and deterministic hold for torch and for ONNX Runtime; cudnn_benchmark is on unless
-    deterministic is. Raises DeviceError with the reason where there is no such device, UsageError for what contradicts
-    itself, the device or the environment.
+    tf32, cudnn_benchmark and deterministic apply to torch and ONNX Runtime; cudnn_benchmark is on by default unless
+    deterministic is on. Raises DeviceError with the reason if there is no such device, UsageError if the options
+    contradict each other, the device or the environment.
     """
     if deterministic and cudnn_benchmark:
         raise UsageError("cuda: deterministic excludes cudnn_benchmark, which chooses by measured time; leave one out")

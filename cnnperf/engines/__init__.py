@@ -1,7 +1,7 @@
-"""What runs a trained network. One file an engine; `load(source, *, …) -> Engine` raises EngineError where it cannot.
+"""Engines, which run a trained network. One file per engine; `load(source, *, …) -> Engine` may raise EngineError.
 
-A file declares what else its engine can, a constant for each of `Abilities`, which is read without importing it. Those
-that are not torch's own never import torch.
+A file declares its engine's abilities by constants named as the fields of `Abilities`, which are read without importing
+the file. Engines other than torch's never import torch.
 """
 
 from __future__ import annotations
@@ -25,68 +25,68 @@ NormalisedImages = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSource:
-    """What an engine may load, and on how many threads of which device it is to run."""
+    """The network and artifacts that an engine loads, and the device and threads that it uses."""
 
     model: Choice
     shape: tuple[int, int, int]
     """C×H×W of an image."""
     num_classes: int
     seed: int
-    """Draws the weights where none were trained."""
+    """Seed of the weights if there are no trained ones."""
     weights: Path | None
     onnx: Path | None
     calibration: Callable[[int], NormalisedImages]
-    """Returns so many training images."""
+    """Returns the given number of training images."""
     folder: Path
-    """Takes the files that an engine makes for itself, and keeps them for its other processes."""
+    """Folder for files that an engine generates and that its other processes reuse."""
     device: Device
     threads: int
     waiting: Waiting
 
 
 INTEROP_THREADS = 1
-"""Of every engine: none of these networks has branches that would be worth another thread."""
+"""Inter-op threads of every engine: no network here has branches that benefit from more."""
 GIVEN = ("source",)
-"""What the caller passes to `load`; everything else is an option."""
+"""Parameters of `load` that the caller passes; all others are options."""
 
 
 NETWORKS, FILES = "networks", "files"
-"""What a baseline is of: networks that torch builds and trains, or files that are not torch's."""
+"""The two kinds of model that have a baseline: networks built by torch, and ONNX files."""
 
 
 class Abilities(NamedTuple):
-    """What an engine's file declares: a constant of the same name in capitals, or what stands here."""
+    """The abilities of an engine: constants of the same names in capitals in its file, with these defaults."""
 
     loads: str = ""
-    """The artifact without which there is nothing to load; empty where the engine builds the network itself."""
+    """The artifact that the engine loads; empty if the engine builds the network itself."""
     packages: tuple[str, ...] = ()
-    """What `load` imports, so that it can be imported before loading is timed, and its version be recorded."""
+    """Packages that `load` imports: they are imported before loading is timed, and their versions are recorded."""
     baseline_of: str = ""
-    """NETWORKS or FILES: other engines are compared with this one."""
+    """Kind of model for which this engine is the baseline: NETWORKS or FILES."""
     compile_s: float = 0.0
-    """Roughly what it takes for a batch size that it has compiled before, if it compiles; three times that at first."""
+    """Approximate seconds to recompile a known batch size, if the engine compiles; the first time takes three times it."""
 
 
 def abilities(name: str) -> Abilities:
-    """Return what an engine's file declares. Raises UsageError for an engine that is not there."""
+    """Return the abilities declared in an engine's file. Raises UsageError for an unknown engine."""
     declared = registry.declared("engines", name)
     return Abilities(**{field: declared[field.upper()] for field in Abilities._fields if field.upper() in declared})
 
 
 def baseline_of(kind: str) -> str:
-    """Name the engine that others are compared with, for networks or for files."""
+    """Return the name of the baseline engine for networks or for files."""
     return next(name for name in registry.names("engines") if abilities(name).baseline_of == kind)
 
 
 def baseline(model: Choice) -> str:
-    """Name the engine that a model's others are compared with."""
+    """Return the name of a model's baseline engine."""
     return baseline_of(FILES if model.is_onnx else NETWORKS)
 
 
 def usual(model: Choice) -> tuple[str, ...]:
-    """Name the engines that are compared unless a user chooses, the baseline first: all that can, and need not compile.
+    """Return the engines compared by default, the baseline first: all that can load the model without compiling.
 
-    To compile takes longer than all that is measured.
+    Compilation takes longer than all measurements together.
     """
     able = {name: abilities(name) for name in registry.names("engines")}
     chosen = [name for name, can in able.items() if not can.compile_s and (can.loads or not model.is_onnx)]
@@ -97,27 +97,27 @@ class Engine(Protocol):
     """A network, loaded."""
 
     facts: Mapping[str, Scalar]
-    """What it runs on, as read back from it: threads, provider, level of optimisation."""
+    """Settings read back from the engine: threads, provider, level of optimisation."""
     file: Path | None
-    """What it loaded."""
+    """The loaded file."""
     model: Any
-    """The torch module that it keeps, with the network's weights; None where it keeps none."""
+    """The torch module with the network's weights; None if the engine has none."""
     runs_modules: bool
-    """Whether it calls that module's own modules one by one, so that each layer can be timed by itself."""
+    """Whether the engine calls the submodules one by one, so that each layer can be timed."""
     is_exact: bool
-    """Whether it is to compute what torch does; an engine of another precision answers for its accuracy instead."""
+    """Whether its output must equal torch's; an engine of lower precision is judged by accuracy instead."""
 
     def bind(self, images: NormalisedImages) -> Callable[[], object]:
-        """Return what computes the logits of these images; this is what is timed."""
+        """Return the call that computes the logits of these images; this call is timed."""
 
     def run(self, images: NormalisedImages) -> NDArray[np.float32]:
         """Return the logits, N×classes."""
 
     def synchronize(self) -> None:
-        """Wait until the device has done all that it was given."""
+        """Wait until the device has completed all queued work."""
 
     def values(self, images: NormalisedImages) -> Any:
-        """Return what is computed before the logits, by the exported graph's names; None where it cannot be told."""
+        """Return the intermediate values by their names in the exported graph; None if they are not available."""
 
     def node_times(self, images: NormalisedImages, runs: int) -> Any:
-        """Return the kernel times of each node by the layers it came from; None where the engine has no profiler."""
+        """Return the kernel times of each node with its source layers; None if the engine has no profiler."""

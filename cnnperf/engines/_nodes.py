@@ -1,4 +1,4 @@
-"""Which layers of torch a node of ONNX Runtime's optimised graph covers, and what its kernel takes."""
+"""Nodes of ONNX Runtime's optimised graph: the torch layers that each covers, and its kernel times."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ HOST_PROVIDER = "CPUExecutionProvider"
 ADDED = re.compile(
     r"^fused |(_nchwc|_bn|_quantized|_(De)?QuantizeLinear(_Output)?|_token_\d+|/duplicated)+$"  # In blocks; in 8 bits.
 )
-"""What the runtime adds to the name of a value or node that it computes otherwise."""
+"""Suffixes that the runtime adds to the names of values and nodes that it rewrites."""
 REORDERS = ("ReorderInput", "ReorderOutput", "Transpose")
-"""Operators that bring values into another order and back."""
+"""Operators that convert values to another layout and back."""
 CONVERSIONS = (*REORDERS, "QuantizeLinear", "DequantizeLinear")
-"""Operators that write the value that they read, in another order or type."""
+"""Operators that only change the layout or type of a value."""
 
 
 Events = Iterable[Mapping[str, Any]]
-"""As the runtime's profiler writes them."""
+"""Names as written by the runtime's profiler."""
 
 
 class GraphNode(NamedTuple):
     """One node of the optimised graph."""
 
     layers: tuple[str, ...]
-    """Qualified names of the torch modules whose work it does; empty if it is not known."""
+    """Qualified names of the torch modules whose work the node does; empty if unknown."""
     operator: str
     is_reorder: bool
     times: list[float]
@@ -42,19 +42,19 @@ class GraphNode(NamedTuple):
 
 
 class Times(NamedTuple):
-    """What a profiled pass told."""
+    """The result of a profiled pass."""
 
     groups: tuple[GraphNode, ...]
 
     @property
     def mapped(self) -> float:
-        """Return the share of kernel time that is known to be some layer's."""
+        """Return the share of kernel time that is assigned to layers."""
         total = sum(sum(group.times) for group in self.groups)
         return sum(sum(group.times) for group in self.groups if group.layers) / total
 
 
 class Origin:
-    """The exported graph, as torch wrote it: where each value and weight came from."""
+    """The graph exported by torch, with the origin of each value and weight."""
 
     def __init__(self, graph: Any) -> None:
         self._by_name = {node.name: node for node in graph.node}
@@ -66,11 +66,11 @@ class Origin:
                 self._readers[name].append(node)
 
     def layers(self, nodes: Sequence[Any]) -> dict[str, tuple[str, ...]]:
-        """Return for each node of an optimised graph, by name, the layers whose work it does."""
+        """Return the layers whose work each node of an optimised graph does, by node name."""
         writers = {output: node for node in nodes for output in node.output}
 
         def origin(value: str) -> str:
-            """Return the exported graph's name of a value: its own, its node's, or that of what was converted."""
+            """Return a value's name in the exported graph: its own, its node's, or that of the converted value."""
             node = writers.get(value)
             for name in (value, *((node.name,) if node else ())):
                 for known in (name, plain(name)):
@@ -90,7 +90,7 @@ class Origin:
         return found
 
     def _summed(self, value: str, node: Any) -> str:
-        """Return what a node writes: a convolution that adds a shortcut keeps the name that it had without."""
+        """Return the value that a node writes; a convolution fused with a shortcut sum keeps its name from before."""
         if node is None or node.op_type != "Conv" or len(node.input) < 4:
             return value
         activated = any(attribute.name == "activation" for attribute in node.attribute)
@@ -99,9 +99,9 @@ class Origin:
         return value
 
     def _covered(self, inputs: list[str], outputs: list[str]) -> tuple[str, ...]:
-        """Return the layers of a node: by the value it writes, or the weights it reads.
+        """Return the layers of a node, found by the value that it writes or the weights that it reads.
 
-        From the node that wrote its output back to the values it reads: all between was fused into it.
+        All exported nodes between the node's output and its inputs were fused into it.
         """
         ends = [self._by_output[value] for value in outputs if value in self._by_output]
         if not ends:
@@ -110,7 +110,7 @@ class Origin:
         return tuple(dict.fromkeys(layers))
 
     def _of_value(self, value: str) -> tuple[str, ...]:
-        """Return the layer that wrote a value, or the first that reads it."""
+        """Return the layer that wrote a value, or the first layer that reads it."""
         if value in self._by_output:
             return tuple(self._layers(self._by_output[value])[-1:])
         return tuple(self._layers(self._readers[value][0])[:1]) if self._readers[value] else ()
@@ -129,15 +129,15 @@ class Origin:
         return found[::-1]
 
     def _layers(self, node: Any) -> list[str]:
-        """Return the owners of a node's weights, and the module in whose forward it stands."""
+        """Return the owners of a node's weights, and the module whose forward contains the node."""
         owners = [value.rpartition(".")[0] for value in node.input if value in self._weights and "." in value]
         scopes: list[str] = next((ast.literal_eval(p.value) for p in node.metadata_props if p.key == SCOPES), [])
-        # The last is the operator's own name, the first the whole network's, which has none.
+        # The last entry is the operator's own name; the first is the whole network, whose name is empty.
         return [*owners, *([scopes[-2] or "(network)"] if len(scopes) > 1 else [])]
 
 
 def plain(value: str) -> str:
-    """Return the name that a value had before the runtime gave it another layout or type."""
+    """Return a value's name from before the runtime changed its layout or type."""
     return ADDED.sub("", value)
 
 
@@ -150,11 +150,11 @@ def node_times(
     *,
     provider: str,
 ) -> Times | None:
-    """Run with the profiler on, in a session of its own, and return what each node took in each run but the first.
+    """Run a separate session with the profiler on, and return the times of each node in each run but the first.
 
-    options: of the session that was timed; profiling is switched on for this one and off again. None for a graph that
-    is not torch's, and on a GPU whose kernels the runtime does not time. Raises StageError for a node that another
-    provider ran.
+    options: options of the timed session; profiling is enabled for this session and disabled again. Returns None for a
+    graph that was not exported by torch, and on a GPU whose kernels the runtime does not time. Raises StageError if
+    another provider ran a node.
     """
     import onnx
 
@@ -164,7 +164,7 @@ def node_times(
     with tempfile.TemporaryDirectory(prefix="cnnperf-") as folder:
         options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
         options.optimized_model_filepath, severity = f"{folder}/optimized.onnx", options.log_severity_level
-        options.log_severity_level = 3  # It warns that the optimised file is for this machine alone, as is meant here.
+        options.log_severity_level = 3  # No warning that the file is machine-specific.
         try:
             session = open_session(options)
         finally:
@@ -182,14 +182,14 @@ def node_times(
 
 
 def _check_provider(events: Events, wanted: str) -> None:
-    """Raise StageError for a kernel that another provider ran."""
+    """Raise StageError if another provider ran a kernel."""
     for event in events:
         if event.get("cat") == "Node" and (got := event.get("args", {}).get("provider", wanted)) != wanted:
-            raise StageError(f"asked for {wanted}, but {got} ran the node {event['name'].removesuffix(KERNEL)}")
+            raise StageError(f"requested {wanted}, but {got} ran the node {event['name'].removesuffix(KERNEL)}")
 
 
 class Node(NamedTuple):
-    """What the profiler told of one node."""
+    """The profiler's data of one node."""
 
     operator: str
     times: list[float]
@@ -197,7 +197,7 @@ class Node(NamedTuple):
 
 
 def on_host(events: Events) -> dict[str, Node]:
-    """Return each node's kernel times by its name, where the host computes."""
+    """Return each node's kernel times by node name, on the CPU."""
     found: dict[str, Node] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith(KERNEL):
@@ -209,11 +209,11 @@ def on_host(events: Events) -> dict[str, Node]:
 
 
 def on_gpu(events: Events) -> dict[str, Node]:
-    """Return the time of each node's kernels on the GPU, by its name; empty if they were not timed.
+    """Return the time of each node's GPU kernels by node name; empty if they were not timed.
 
-    A node's own time there is what the host took to queue its kernels. A build with CUPTI
-    (onnxruntime_ENABLE_CUDA_PROFILING) tells of the kernels themselves, behind the node that queued them, in whole
-    microseconds; a node without a kernel is left out.
+    On a GPU, a node's own time is the host time to queue its kernels. A build with CUPTI
+    (onnxruntime_ENABLE_CUDA_PROFILING) also lists the kernels after their node, in whole microseconds; nodes without a
+    kernel are omitted.
     """
     found: dict[str, Node] = {}
     for event in events:

@@ -1,4 +1,4 @@
-"""What ONNX Runtime's kernels compute between the images and the logits, by the names of the exported graph."""
+"""Intermediate values computed by ONNX Runtime's kernels, by their names in the exported graph."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from cnnperf.engines._nodes import plain
 
 BLOCKED = "com.microsoft.nchwc"
-"""Domain of the operators that write their channels in blocks: N×C/b×H×W×b."""
+"""Domain of the operators that use a blocked channel layout: N×C/b×H×W×b."""
 UNBLOCK = "ReorderOutput"
 
 
 class Values(NamedTuple):
-    """What one run of an engine computed."""
+    """The output of one run of an engine."""
 
     logits: NDArray[np.float32]
     before: Mapping[str, NDArray[np.float32]]
-    """The values between the images and the logits, by their names in the exported graph."""
+    """Intermediate values by their names in the exported graph."""
 
 
 def values(
@@ -33,10 +33,10 @@ def values(
     feed: Mapping[str, NDArray[np.float32]],
     as_it_is: Any,
 ) -> Values:
-    """Run a session's graph as it was optimised, with its intermediate values as outputs: the same kernels and weights.
+    """Run a session's optimised graph with its intermediate values as outputs: the same kernels and weights.
 
-    open_session: makes a session from options, and from another file where one is given. as_it_is: the level of
-    optimisation that leaves a graph as it is.
+    open_session: makes a session from options and, optionally, another file. as_it_is: the optimisation level that
+    leaves a graph unchanged.
     """
     import onnx
 
@@ -44,7 +44,7 @@ def values(
     with tempfile.TemporaryDirectory(prefix="cnnperf-") as folder:
         file = f"{folder}/optimized.onnx"
         options.optimized_model_filepath = file
-        options.log_severity_level = 3  # It warns that the file is for this machine alone, as is meant here.
+        options.log_severity_level = 3  # No warning that the file is machine-specific.
         try:
             last = open_session(options).get_outputs()[0].name
             options.optimized_model_filepath, options.graph_optimization_level = "", as_it_is
@@ -60,9 +60,9 @@ def values(
 
 
 def _exposed(graph: Any, exported: Any) -> Iterator[tuple[str, str]]:
-    """Make a graph's values its outputs, and yield the exported graph's name of each with the output that holds it.
+    """Make a graph's values outputs, and yield each value's name in the exported graph with its output.
 
-    A value in blocks is brought back into N×C×H×W by the runtime's own operator.
+    The runtime's own operator converts a value in blocked layout to N×C×H×W.
     """
     import onnx
 
@@ -88,7 +88,7 @@ def _exposed(graph: Any, exported: Any) -> Iterator[tuple[str, str]]:
 
 
 class _Names:
-    """The names that the values of an optimised graph had in the exported one."""
+    """Map from values of an optimised graph to their names in the exported graph."""
 
     def __init__(self, exported: Any) -> None:
         self._writers = {output: node for node in exported.node for output in node.output}
@@ -98,20 +98,20 @@ class _Names:
                 self._readers[value].append(node)
 
     def of(self, node: Any) -> str | None:
-        """Return the exported name of what a node writes; None if it cannot be told.
+        """Return the exported name of a node's output; None if unknown.
 
-        A node whose values lie in blocks is called by the value that it wrote before a sum was fused to it.
+        A node with blocked layout is named after the value that it wrote before a sum was fused into it.
         """
         called = plain(node.name)
         if node.output[0] in self._writers:
             return str(node.output[0])
         if called in self._writers:
             return self._fused(called, node)
-        # A file's nodes need no names.
+        # Nodes in a file may be unnamed.
         return next((value for value, writer in self._writers.items() if called and writer.name == called), None)
 
     def _fused(self, value: str, node: Any) -> str | None:
-        """Return what becomes of a value by the sum and the activation that were fused to the node that wrote it."""
+        """Return the value after the sum and activation that were fused into the node that wrote it."""
         activation = next((each.s.decode() for each in node.attribute if each.name == "activation"), None)
         is_sum = len(node.input) > 3
         operators = [*["Add"] * is_sum, *([activation] if activation else [])]

@@ -32,13 +32,13 @@ WAITING: dict[Waiting, dict[str, str]] = {
     "brief": {"allow_spinning": "1", "spin_duration_us": "50"},
     "passive": {"allow_spinning": "0"},
 }
-"""What its thread pools are told: to wait as torch's do (process.WAITING)."""
+"""Settings of the thread pools that match torch's waiting policy (process.WAITING)."""
 BRIEF_SINCE = Version("1.26")
-"""The first version that takes a duration."""
+"""The first version that accepts a spin duration."""
 
 
 class Session:
-    """A session of ONNX Runtime on one provider, which it was proved to run on."""
+    """A session of ONNX Runtime on one provider, verified to run on that provider."""
 
     model = None
     runs_modules = False
@@ -58,7 +58,7 @@ class Session:
             version = onnxruntime.__version__
             raise EngineError(f"onnxruntime {version} has no {self._provider}; {device.name} needs another build of it")
         if device.numerics is not None:
-            onnxruntime.preload_dlls()  # CUDA's libraries from NVIDIA's packages, which else torch would have loaded.
+            onnxruntime.preload_dlls()  # Load CUDA's libraries from NVIDIA's packages, as torch would.
         self._options: Any = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = source.threads
         self._options.inter_op_num_threads = INTEROP_THREADS
@@ -68,13 +68,13 @@ class Session:
         waiting = _supported(source.waiting, onnxruntime.__version__)
         for pool, (entry, value) in product(("intra", "inter"), WAITING[waiting].items()):
             self._options.add_session_config_entry(f"session.{pool}_op.{entry}", value)
-        # Operators that the provider lacks would run on the CPU in silence.
+        # Otherwise operators that the provider lacks would silently run on the CPU.
         self._options.add_session_config_entry("session.disable_cpu_ep_fallback", str(int(device.name != "cpu")))
         if device.numerics is not None:
             self._options.use_deterministic_compute = device.numerics.deterministic
         self._session = self._open(self._options)
         if (got := self._session.get_providers())[0] != self._provider:
-            raise StageError(f"asked for {self._provider}, but onnxruntime runs on {got[0]}")
+            raise StageError(f"requested {self._provider}, but onnxruntime runs on {got[0]}")
         self._check_options()
         self._input, self._output = self._session.get_inputs()[0], self._session.get_outputs()[0].name
         self.facts: Mapping[str, Scalar] = {
@@ -88,7 +88,7 @@ class Session:
         }
 
     def bind(self, images: NormalisedImages) -> Callable[[], object]:
-        """Return what computes the logits of these images."""
+        """Return the call that computes the logits of these images."""
         self._check_batch(len(images))
         if self._provider == PROVIDERS["cpu"]:
             run, feed, names = self._session.run, {self._input.name: images}, [self._output]
@@ -105,19 +105,19 @@ class Session:
         return np.asarray(logits)
 
     def synchronize(self) -> None:
-        """Return at once: a run has ended when it returns."""
+        """Return at once: a run is complete when it returns."""
 
     def node_times(self, images: NormalisedImages, runs: int) -> Times | None:
-        """Time each node by a session of its own with the profiler on.
+        """Time each node in a separate session with the profiler on.
 
-        None for a graph that is not torch's, and on a GPU where the runtime was built without CUPTI.
+        None for a graph that was not exported by torch, and on a GPU if the runtime was built without CUPTI.
         """
         assert self._exported is not None, "there is something that was loaded"
         feed = {self._input.name: images}
         return node_times(self._open, self._options, self._exported, feed, runs, provider=self._provider)
 
     def values(self, images: NormalisedImages) -> Values | None:
-        """Return what its kernels compute in between; None on another device, and for weights beside their file."""
+        """Return the intermediate values of the kernels; None on devices other than the CPU and for external weights."""
         assert self._exported is not None, "there is something that was loaded"
         if self._provider != PROVIDERS["cpu"] or external(self._exported).exists():
             return None
@@ -129,12 +129,12 @@ class Session:
             return self._runtime.InferenceSession(
                 file or str(self.file), options, providers=[(self._provider, self._provider_options)]
             )
-        except Exception as error:  # The runtime's exceptions have no common base of their own.
+        except Exception as error:  # The runtime's exceptions have no common base class.
             first = str(error).partition("\n")[0]
             raise StageError(f"{self.file}: onnxruntime cannot load it ({first}); export it again") from error
 
     def _check_options(self) -> None:
-        """Raise StageError if the provider did not take what it was told."""
+        """Raise StageError if the provider did not adopt its options."""
         got = self._session.get_provider_options()[self._provider]
         for key, value in self._provider_options.items():
             if got.get(key) != value:
@@ -149,12 +149,12 @@ class Session:
 
 
 def _supported(waiting: Waiting, version: str) -> Waiting:
-    """Return the way of waiting that this version can be told: an older one passes over a duration in silence."""
+    """Return the waiting policy that this version supports: older versions silently ignore a duration."""
     return "passive" if waiting == "brief" and Version(version) < BRIEF_SINCE else waiting
 
 
 def provider_options(device: Device) -> dict[str, str]:
-    """Return what a GPU's provider is told, so that it computes as torch is told to; nothing for the CPU's."""
+    """Return the options of a GPU's provider that match torch's numerical settings; empty for the CPU's."""
     if device.numerics is None:
         return {}
     return {

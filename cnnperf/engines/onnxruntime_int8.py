@@ -1,4 +1,4 @@
-"""ONNX Runtime in 8-bit integers: quantised statically in QDQ form, calibrated on training images."""
+"""ONNX Runtime in 8-bit integers: static quantisation in QDQ format, calibrated on training images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH = 32
 
 
 def load(source: EngineSource, *, calibration_images: Annotated[int, Field(ge=1)] = 256) -> Session:
-    """Quantise the exported network, unless another process of the task has, and load it."""
+    """Quantise the exported network, unless another process of the task has done so, and load it."""
     require("onnxruntime_int8", "onnxruntime", "onnx")
     assert source.onnx is not None, "the export left a file"
     flags = cpu_flags("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
@@ -36,10 +36,10 @@ def load(source: EngineSource, *, calibration_images: Annotated[int, Field(ge=1)
 
 
 def quantise(onnx: Path, file: Path, source: EngineSource, images: int, *, has_vnni: bool) -> None:
-    """Write the quantised network: weights int8 by channel, activations uint8.
+    """Write the quantised network: weights int8 per channel, activations uint8.
 
-    Without VNNI the sums of 8-bit products saturate in 16 bits, so weights are held to 7. Raises StageError for a
-    network that cannot be quantised.
+    Without VNNI, sums of 8-bit products saturate in 16 bits, so weights are limited to 7 bits. Raises StageError if the
+    network cannot be quantised.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quant_pre_process, quantize_static
 
@@ -59,7 +59,7 @@ def quantise(onnx: Path, file: Path, source: EngineSource, images: int, *, has_v
             reduce_range=not has_vnni,
         )
         part.rename(file)
-    except Exception as error:  # The quantiser's, onnx's and the runtime's have no common base of their own.
+    except Exception as error:  # The exceptions of the quantiser, onnx and the runtime have no common base class.
         raise StageError(f"{onnx}: cannot be quantised ({first_line(error)}); leave onnxruntime_int8 out") from error
     finally:
         root.setLevel(level)
@@ -67,7 +67,7 @@ def quantise(onnx: Path, file: Path, source: EngineSource, images: int, *, has_v
 
 
 class Calibration:
-    """Hands training images to the quantiser, a batch at a time."""
+    """Passes training images to the quantiser, batch by batch."""
 
     def __init__(self, source: EngineSource, count: int) -> None:
         import onnx

@@ -1,4 +1,4 @@
-"""PyTorch as it is, eager, in inference mode: what the others are compared with."""
+"""PyTorch, eager, in inference mode: the baseline of other engines."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Eager:
         }
 
     def bind(self, images: NormalisedImages) -> Callable[[], object]:
-        """Return what computes the logits of these images, which lie on the device."""
+        """Return the call that computes the logits of these images, which are on the device."""
         tensor = self._torch.from_numpy(images).to(self._device.torch_name)
 
         def call() -> Tensor:
@@ -63,26 +63,26 @@ class Eager:
         return found
 
     def synchronize(self) -> None:
-        """Wait until the device has done all that it was given."""
+        """Wait until the device has completed all queued work."""
         self._device.synchronize()
 
     def values(self, images: NormalisedImages) -> None:
-        """Return None: it runs no exported graph."""
+        """Return None: this engine runs no exported graph."""
 
     def node_times(self, images: NormalisedImages, runs: int) -> None:
-        """Return None: it has no profiler of its own."""
+        """Return None: this engine has no profiler of nodes."""
 
 
 def network(source: EngineSource, memory_format: MemoryFormat = "contiguous") -> nn.Module:
-    """Build the network with its trained weights, or with those that the seed draws; in evaluation mode.
+    """Build the network with its trained weights, or with weights drawn from the seed; in evaluation mode.
 
-    In channels_last its 4-dimensional weights lie as N×H×W×C, and so will, by torch's rules, what it computes.
+    In channels_last, 4-dimensional weights have the layout N×H×W×C and, by torch's rules, so have the outputs.
     """
     import torch
 
     source.device.ready_torch()
     torch.set_num_threads(source.threads)
-    if torch.get_num_interop_threads() != INTEROP_THREADS:  # Torch takes it once in a process.
+    if torch.get_num_interop_threads() != INTEROP_THREADS:  # Torch accepts this setting once per process.
         torch.set_num_interop_threads(INTEROP_THREADS)
     torch.manual_seed(source.seed)
     model = models.create(source.model, source.shape, source.num_classes)

@@ -1,4 +1,4 @@
-"""PyTorch compiled by torch.compile (Inductor), one compilation a batch size."""
+"""PyTorch compiled by torch.compile (Inductor), one compilation per batch size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES: tuple[str, ...] = ("torch", "torch._dynamo")
 COMPILE_S = 4.0
 
 MOST_BATCH_SIZES = 256
-"""Torch's own limit of eight falls back to eager in silence, where a search for the largest batch tries thirteen."""
+"""Limit of recompilations: beyond torch's default of eight it silently runs eager; a batch search tries thirteen."""
 
 
 def load(
@@ -20,7 +20,7 @@ def load(
     mode: Literal["default", "reduce-overhead", "max-autotune-no-cudagraphs"] = "default",
     memory_format: MemoryFormat = "contiguous",
 ) -> Eager:
-    """Load the network with its weights; it compiles when it first sees a batch size."""
+    """Load the network with its weights; the first call with a batch size compiles."""
     import torch
     from torch._dynamo import config
 

@@ -1,1 +1,1 @@
-"""The thing that is measured on: what it is, what limits this process, and what disturbs it."""
+"""The machine: its description, the limits of this process, and disturbances."""

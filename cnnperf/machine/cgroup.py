@@ -1,4 +1,4 @@
-"""The limits that a control group sets this process: its own group's, and those of the groups around it."""
+"""CPU and memory limits of this process's control group and its ancestors."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 UNLIMITED_BYTES = 2**62
-"""Version 1 writes no limit as a number near 2**63."""
+"""Version 1 represents "no limit" by a number near 2**63."""
 THROTTLED_TIMES = {"throttled_usec": 1e-6, "throttled_time": 1e-9}
-"""In cpu.stat of version 2 and of version 1, with their units in seconds."""
+"""Names in cpu.stat of versions 2 and 1, with their units in seconds."""
 
 
 class Groups:
     """The groups of this process, innermost first, under either version of control groups.
 
-    A container sees its own group as the root: folders of the path that the kernel tells are then not there, and limit
-    nothing. Whatever cannot be read raises OSError or ValueError.
+    A container sees its own group as the root; folders that the kernel reports but that do not exist are ignored.
+    Raises OSError or ValueError if a file cannot be read.
     """
 
     def __init__(self, proc: Path, sys: Path, controller: str) -> None:
@@ -30,7 +30,7 @@ class Groups:
         self._folders = [inner, *self._up(inner, mount)]
 
     def cpus(self) -> float:
-        """Return how many cores' worth of time may be used; infinite if that is not limited."""
+        """Return the CPU quota in cores; infinite if there is no limit."""
         quotas: list[float] = []
         for folder in self._folders:
             if self._version == 2:
@@ -42,7 +42,7 @@ class Groups:
         return min(quotas)
 
     def throttled(self) -> tuple[int, int]:
-        """Return in how many periods the group was held up, and how many there were; LookupError if not counted."""
+        """Return the number of throttled periods and of all periods; raises LookupError if they are not counted."""
         counts = []
         for folder in self._folders:
             stat = dict(line.split() for line in _read(folder / "cpu.stat", "").splitlines())
@@ -53,9 +53,9 @@ class Groups:
         return max(counts)
 
     def throttled_s(self) -> float:
-        """Return for how long the groups' quotas have stopped them so far, summed; LookupError if that is not counted.
+        """Return the throttled time of all groups, summed; raises LookupError if it is not counted.
 
-        Each group counts what its own quota did: only the sum rises whichever of them it was.
+        Each group counts only the effect of its own quota, so only the sum covers them all.
         """
         counts = []
         for folder in self._folders:
@@ -66,16 +66,16 @@ class Groups:
         return sum(counts)
 
     def memory_bytes(self) -> float:
-        """Return how much memory may be used; infinite if that is not limited."""
+        """Return the memory limit in bytes; infinite if there is no limit."""
         name = "memory.max" if self._version == 2 else "memory.limit_in_bytes"
         words = [_read(folder / name, "max") for folder in self._folders]
         limits = [math.inf if word == "max" else int(word) for word in words]
         return min(math.inf if limit > UNLIMITED_BYTES else limit for limit in limits)
 
     def memory_left_bytes(self) -> float:
-        """Return how much more memory may be used; infinite if that is not limited.
+        """Return the remaining memory in bytes; infinite if there is no limit.
 
-        Files that were read count as used although the kernel drops them first, so they are taken off.
+        Cached files count as used although the kernel can drop them, so they are subtracted.
         """
         limit, usage = (
             ("memory.max", "memory.current")
@@ -105,5 +105,5 @@ class Groups:
 
 
 def _read(path: Path, absent: str) -> str:
-    """Return a file's text; the outermost group has no files of limits, since nothing limits it."""
+    """Return a file's text; the root group has no limit files, because it has no limits."""
     return path.read_text().strip() if path.exists() else absent

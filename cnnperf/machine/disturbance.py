@@ -18,30 +18,30 @@ from cnnperf.machine.processor import frequency_hz
 
 PROC, SYS = Path("/proc"), Path("/sys")
 RUN_DELAY = "/proc/self/schedstat"
-"""Of the main thread: nanoseconds run, nanoseconds waited for a core, times scheduled (Linux, sched-stats.rst)."""
+"""Main thread's statistics: nanoseconds run, nanoseconds waited for a core, times scheduled (Linux sched-stats.rst)."""
 WORTH_SAYING = 0.01
-"""A smaller share of stolen or throttled time goes without a word."""
+"""Smallest share of stolen or throttled time that is reported."""
 
 
 class Counters(NamedTuple):
-    """Counters of the machine at one moment; None where the system does not keep them."""
+    """Counters of the machine at one moment; None for counters that the system does not keep."""
 
     at_s: float
     steal_s: float | None
-    """CPU time that the hypervisor gave to others, over all cores."""
+    """CPU time that the hypervisor gave to other guests, over all cores."""
     throttled_s: float | None
-    """Time for which the quotas of the process's control groups stopped it."""
+    """Time for which the quotas of its control groups stopped the process."""
     frequency_hz: float | None
     """Mean over the cores."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """Disturbances between two readings; None where the system does not report them."""
+    """Disturbances between two readings; None for those that the system does not report."""
 
     seconds: float
     load: float | None
-    """Load average of the last minute, at the end."""
+    """One-minute load average at the end."""
     steal_s: float | None
     throttled_s: float | None
     frequency_hz: float | None
@@ -49,7 +49,7 @@ class Disturbance:
 
     @classmethod
     def since(cls, before: Counters) -> Disturbance:
-        """Tell what happened since a reading."""
+        """Return the disturbances since a reading."""
         after = read()
         ends = [each for each in (before.frequency_hz, after.frequency_hz) if each is not None]
         return cls(
@@ -62,7 +62,7 @@ class Disturbance:
 
     @classmethod
     def over(cls, several: Sequence[Disturbance]) -> Disturbance:
-        """Sum up what happened in several stretches of time: highest load, mean frequency, all that was lost."""
+        """Combine several intervals: highest load, mean frequency, total lost time."""
 
         def known(name: str) -> list[float]:
             return [value for each in several if (value := getattr(each, name)) is not None]
@@ -77,7 +77,7 @@ class Disturbance:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Those that may have changed the times, in words."""
+        """Disturbances that may have affected the times, as text."""
         cores = os.cpu_count() or 1
         shares = (
             ("the hypervisor took {:.1%} of the processor time", self.steal_s, cores),
@@ -99,14 +99,14 @@ def read() -> Counters:
 
 
 def run_delay_s() -> float | None:
-    """Return how long the main thread has been ready and without a core since it began; None outside Linux."""
+    """Return the total time that the main thread has waited for a core; None outside Linux."""
     descriptor = _run_delay_descriptor()
     return None if descriptor is None else int(os.pread(descriptor, 100, 0).split()[1]) / 1e9
 
 
 @cache
 def _run_delay_descriptor() -> int | None:
-    # Kept open, for it is read twice a sample.
+    # Kept open, because it is read twice per sample.
     try:
         return os.open(RUN_DELAY, os.O_RDONLY)
     except OSError:

@@ -1,4 +1,4 @@
-"""Facts of this machine that disturb measurements: each as it was read, with its cure."""
+"""Facts of this machine that disturb measurements: each with its reading and its cure."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from cnnperf.task import THREAD_VARIABLES
 
 UNREADABLE = "not readable here"
 NEEDED_BYTES = 2 * 2**30
-"""Two processes of torch, each with a small network."""
+"""Memory for two torch processes, each with a small network."""
 IDLE_LOAD = 0.25
-"""More than this many processes running, on average, are neighbours."""
+"""A load average above this indicates other busy processes."""
 TOLERABLE_STEAL = 0.01
-"""Of the time that this machine worked."""
+"""Tolerated share of stolen time, relative to this machine's working time."""
 USER_SPACE_CLOCKS = ("tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter")
-"""Read without a call to the kernel."""
+"""Clock sources that are read without a system call."""
 OPENMP_VARIABLES = ("OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "KMP_BLOCKTIME")
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Files in which the system describes itself, beside what psutil tells."""
+    """Files in which the system describes itself, in addition to psutil."""
 
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
@@ -42,16 +42,16 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing about the machine."""
+    """One fact about the machine."""
 
     subject: str
     read: str = UNREADABLE
     cure: str = ""
-    """What to do about it; empty where it is fine."""
+    """The cure; empty if the reading is fine."""
 
     @property
     def mark(self) -> str:
-        """✓ fine, ✗ to be cured, ? not readable."""
+        """✓ fine, ✗ needs a cure, ? not readable."""
         return "?" if self.read == UNREADABLE else "✗" if self.cure else "✓"
 
     def __str__(self) -> str:
@@ -60,12 +60,12 @@ class Finding:
 
 
 Check = Callable[[Places], tuple[str, str]]
-"""Returns what was read and its cure; raises one of UNTOLD where the system does not tell."""
+"""Returns the reading and its cure; raises one of UNTOLD if the system does not report it."""
 UNTOLD = (OSError, ValueError, LookupError, psutil.Error)
 
 
 def examine(places: Places | None = None) -> tuple[Finding, ...]:
-    """Look at everything that is known to disturb a measurement; nothing is changed and nothing guessed."""
+    """Read all facts that are known to disturb measurements; nothing is changed or guessed."""
     return tuple(_finding(subject, check, places or Places()) for subject, check in CHECKS.items())
 
 
@@ -86,7 +86,7 @@ def _governor(places: Places) -> tuple[str, str]:
 
 
 def _turbo(places: Places) -> tuple[str, str]:
-    # Intel's driver says when it is off, every other when it is on.
+    # Intel's driver reports whether boost is off, all other drivers whether it is on.
     for file, off in ((places.cpu / "intel_pstate/no_turbo", 1), (places.cpu / "cpufreq/boost", 0)):
         if file.exists():
             is_off = int(file.read_text()) == off
@@ -129,7 +129,7 @@ def _threads(places: Places) -> tuple[str, str]:
     usable = usable if math.isinf(quota) else min(usable, math.ceil(quota))
     variables = {name: places.environment.get(name) for name in (*THREAD_VARIABLES, *OPENMP_VARIABLES)}
     given = [f"{name}={value}" for name, value in variables.items() if value is not None]
-    # A list is of nested parallel regions; the first is the outermost.
+    # A list gives the threads of nested parallel regions; the first entry is the outermost.
     numbers = {name: (variables[name] or "").partition(",")[0].strip() for name in THREAD_VARIABLES}
     wrong = [name for name, number in numbers.items() if number and not (number.isdigit() and int(number) <= usable)]
     read = f"{usable} usable core{'s' * (usable > 1)}; {', '.join(given) or 'no variable of OpenMP set'}"
@@ -207,11 +207,11 @@ CHECKS: dict[str, Check] = {
     "swap": _swap,
     "autogroup": _autogroup,
 }
-"""What is looked at, in the order of the report."""
+"""All checks, in the order of the report."""
 
 
 def _usable() -> list[int]:
-    """Return the cores this process may run on."""
+    """Return the cores that this process may run on."""
     return sorted(psutil.Process().cpu_affinity())
 
 

@@ -1,4 +1,4 @@
-"""The machine and its software: what must be equal for two numbers to be comparable."""
+"""Description of the machine and its software, which must be equal for two results to be comparable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cnnperf.machine.processor import read_text
 from cnnperf.record import Gpu, Libraries, Machine, Platform
 
 PACKAGES = ("cnnperf", "torch", "torchvision", "numpy", "onnx", "onnxscript")
-"""Their versions are recorded, and those of what engines import."""
+"""Packages whose versions are recorded, in addition to those that engines import."""
 PROC, SYS = Path("/proc"), Path("/sys")
 
 ALLOCATOR_VARIABLES = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "PYTHONMALLOC")
@@ -34,7 +34,7 @@ VARIABLES = (
     *("ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING"),
     *("CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE"),
 )
-"""How the names of variables begin that decide how fast a process computes, or in how much memory."""
+"""Prefixes of environment variables that affect the speed or memory of a process."""
 
 OPENMP = re.compile(r"lib(gomp|omp|iomp5)[-.].*")
 ALLOCATORS = re.compile(r"lib(tcmalloc|jemalloc|mimalloc|hoard)[-_.].*")
@@ -42,7 +42,7 @@ ALLOCATORS = re.compile(r"lib(tcmalloc|jemalloc|mimalloc|hoard)[-_.].*")
 
 @cache
 def fingerprint() -> Machine:
-    """Describe this machine without importing what it describes."""
+    """Describe this machine without importing the described packages."""
     gpus, driver = installed()
     gpu = chosen_gpu(gpus, os.environ)
     return Machine(
@@ -65,10 +65,10 @@ def fingerprint() -> Machine:
 
 
 def seen_here(machine: Machine, device: str = "cpu") -> Machine:
-    """Add to a description of this machine what only this process can tell: its environment, libraries and GPU.
+    """Add this process's own facts to a description of the machine: its environment, libraries and GPU.
 
-    device: the device that was computed on here, `cpu`, `cuda` or `cuda:1`. Torch tells of itself and of its GPU if it
-    was used here; it is not imported for that.
+    device: the device that this process computed on: `cpu`, `cuda` or `cuda:1`. Torch and its GPU are described only if
+    torch is already imported.
     """
     told = {"environment": environment(), "libraries": _libraries()}
     if device == "cpu":
@@ -78,12 +78,12 @@ def seen_here(machine: Machine, device: str = "cpu") -> Machine:
 
 
 def environment() -> dict[str, str]:
-    """Return the variables of this process that decide how fast it computes, or in how much memory."""
+    """Return the environment variables of this process that affect its speed or memory."""
     return {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
 
 
 def usable_cores() -> int:
-    """Count the cores this process may use: its affinity, and its cgroup's quota rounded up."""
+    """Count the cores that this process may use: its affinity, limited by the cgroup quota rounded up."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota = Groups(PROC, SYS, "cpu").cpus()
@@ -93,18 +93,18 @@ def usable_cores() -> int:
 
 
 def cpu_name() -> str:
-    """Return the processor's name as its maker writes it, or the architecture where the system does not tell."""
+    """Return the processor's name as given by the vendor, or the architecture if the system does not report it."""
     return processor.name(PROC) or platform.processor() or platform.machine()
 
 
 def cpu_flags(*wanted: str) -> tuple[str, ...]:
-    """Return those of the instruction sets that the processor has, as Linux names them."""
+    """Return the processor's instruction sets out of the given ones, by their Linux names."""
     found = processor.flags(PROC)
     return tuple(flag for flag in wanted if flag in found)
 
 
 def available_memory_bytes() -> int:
-    """Return how much more memory a process may use: of the machine's, and of what its control groups are left."""
+    """Return the memory that a process may still use: the least of the machine's and its control groups' rest."""
     available = int(psutil.virtual_memory().available)
     try:
         return int(min(available, Groups(PROC, SYS, "memory").memory_left_bytes()))
@@ -133,7 +133,7 @@ def _platform() -> Platform:
 def _libc() -> str | None:
     try:
         return os.confstr("CS_GNU_LIBC_VERSION")
-    except (ValueError, OSError):  # Another C library than GNU's knows no such name.
+    except (ValueError, OSError):  # Only the GNU C library knows this name.
         return None
 
 
@@ -143,7 +143,7 @@ def _libraries() -> Libraries:
 
 
 def _loaded(pattern: re.Pattern[str]) -> tuple[str, ...] | None:
-    """Return the files in this process whose names fit; None where the system does not list them."""
+    """Return the mapped files of this process whose names match; None if the system does not list them."""
     try:
         files = {each.path for each in psutil.Process().memory_maps()}
     except (OSError, psutil.Error):
@@ -153,7 +153,7 @@ def _loaded(pattern: re.Pattern[str]) -> tuple[str, ...] | None:
 
 
 def _told_by(torch: Any) -> dict[str, str | None]:
-    """Return what torch tells of the libraries that it was built with and of those that it runs with."""
+    """Return torch's description of the libraries that it was built with and runs with."""
     parallel_info = torch.__config__.parallel_info()
     patterns = {
         "onednn": r"MKL-DNN v([\d.]+)",
@@ -172,7 +172,7 @@ def _told_by(torch: Any) -> dict[str, str | None]:
 
 
 def _gpu(machine: Machine, device: str) -> Gpu | None:
-    """Return the GPU of a CUDA device: as torch tells if it computed there, else as CUDA's variables choose it."""
+    """Return the GPU of a CUDA device: from torch if torch computed there, else from CUDA's environment variables."""
     _, _, index = device.partition(":")
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():

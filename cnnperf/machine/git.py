@@ -1,4 +1,4 @@
-"""Git, asked about a folder and nothing else."""
+"""Git commands in a folder, isolated from the caller's git environment."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run git there and return how it ended, its words as text. Raises FileNotFoundError where there is no git.
+    """Run git in a folder and return the completed process, output as text. Raises FileNotFoundError without git.
 
-    What a hook's environment says of the user's own repository, such as the index to write to, is kept from it.
+    The variables that git sets for hooks, such as the index file of the user's repository, are removed.
     """
     local = _local_variables()
     environment = {name: value for name, value in os.environ.items() if name not in local}

@@ -1,7 +1,7 @@
-"""The machine's GPUs as the driver lists them, and the one of them that a process computes on.
+"""The machine's GPUs as the driver lists them, and the GPU that a process computes on.
 
-Nothing here imports torch: the parent knows the driver's list and what CUDA's variables choose from it; only a process
-that has torch with CUDA at hand asks torch itself.
+This module does not import torch: the parent uses the driver's list and CUDA's environment variables; only a process
+that has already loaded torch with CUDA asks torch.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 from cnnperf.record import Gpu
 
 FIELDS = ("index", "uuid", "name", "driver_version", "memory.total", "compute_cap", "mig.mode.current", "pci.bus_id")
-"""What nvidia-smi is asked for; it lists GPUs in the order of the PCI bus and takes no notice of CUDA's variables."""
+"""Fields queried from nvidia-smi, which lists GPUs in PCI bus order and ignores CUDA's environment variables."""
 BOARD = re.compile(r"GPU \d+: .*\(UUID: (GPU-[^)]+)\)")
 INSTANCE = re.compile(r"\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (MIG-[^)]+)\)")
 """The lines of `nvidia-smi -L`: a GPU, and below it its instances."""
 MIG_NAME = re.compile(r"(.*?) MIG (\S+)")
-"""How CUDA names an instance."""
+"""CUDA's name of a MIG instance."""
 
 
 @cache
 def installed() -> tuple[tuple[Gpu, ...], str | None]:
-    """Return what CUDA could compute on, and the driver's version; a GPU divided into instances is not among it."""
+    """Return the GPUs and MIG instances usable by CUDA, and the driver's version; without GPUs that have instances."""
     query = _smi(f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")
-    # A line of another length is a remark, such as that there is no GPU.
+    # A line of another length is a message, for example that there is no GPU.
     rows = [row for row in csv.reader(query, skipinitialspace=True) if len(row) == len(FIELDS)]
     values = ([None if value.startswith("[") else value for value in row] for row in rows)
     facts = [dict(zip(FIELDS, of_gpu, strict=True)) for of_gpu in values]
@@ -47,10 +47,10 @@ def installed() -> tuple[tuple[Gpu, ...], str | None]:
 
 
 def chosen_gpu(gpus: Sequence[Gpu], environment: Mapping[str, str], index: int = 0) -> Gpu | None:
-    """Return the GPU that CUDA gives this number in a process with this environment; None where that cannot be told.
+    """Return the GPU with this CUDA index in a process with this environment; None if it is unknown.
 
-    Without CUDA_DEVICE_ORDER=PCI_BUS_ID the fastest GPU has number 0, and the driver's list does not tell which it is.
-    Of several GPUs that are alike the result has no UUID and no index; of unlike ones there is no result.
+    Without CUDA_DEVICE_ORDER=PCI_BUS_ID the fastest GPU has index 0, and the driver's list does not show which that is.
+    If all GPUs are alike, the result has no UUID and no index; if they differ, the result is None.
     """
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     names = {index: str(index)} if visible is None else dict(enumerate(map(str.strip, visible.split(","))))
@@ -58,7 +58,7 @@ def chosen_gpu(gpus: Sequence[Gpu], environment: Mapping[str, str], index: int =
     if wanted.startswith(("GPU-", "MIG-")):
         fitting = [gpu for gpu in gpus if any((uuid or "").startswith(wanted) for uuid in (gpu.uuid, gpu.board))]
     elif not wanted.isdecimal() or int(wanted) not in {gpu.index for gpu in gpus}:
-        return None  # An empty list, or a number of no GPU, hides all.
+        return None  # An empty list, or an index without a GPU, hides all GPUs.
     elif environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID":
         fitting = [gpu for gpu in gpus if gpu.index == int(wanted)]
     else:
@@ -67,10 +67,10 @@ def chosen_gpu(gpus: Sequence[Gpu], environment: Mapping[str, str], index: int =
 
 
 def used(gpus: Sequence[Gpu], properties: Any) -> Gpu:
-    """Return the GPU that torch computes on, with all that the driver's list holds of it.
+    """Return the GPU that torch computes on, with the driver's description of it.
 
-    properties: what `torch.cuda.get_device_properties` returns. The list is searched by UUID, for indices do not agree;
-    of an instance CUDA may tell the UUID of its GPU.
+    properties: the result of `torch.cuda.get_device_properties`. The list is searched by UUID, because indices differ;
+    for a MIG instance, CUDA may report the UUID of its GPU.
     """
     instance = MIG_NAME.fullmatch(properties.name)
     name, mig = instance.groups() if instance else (properties.name, None)
@@ -87,7 +87,7 @@ def used(gpus: Sequence[Gpu], properties: Any) -> Gpu:
 
 
 def _alike(gpus: Sequence[Gpu]) -> Gpu | None:
-    """Return the only one; of several that are alike one without what tells them apart; None if they are not alike."""
+    """Return the only GPU; for several alike, one without UUID and index; None if they differ."""
     if len(gpus) == 1:
         return gpus[0]
     apart = dict.fromkeys(("uuid", "board", "index", "pci_bus_id"))
@@ -118,7 +118,7 @@ def _instances(listing: Sequence[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _smi(*arguments: str) -> list[str]:
-    """Return the lines that nvidia-smi answers; none where it is not there or fails."""
+    """Return the output lines of nvidia-smi; none if it is missing or fails."""
     if not shutil.which("nvidia-smi"):
         return []
     answer = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, check=False)

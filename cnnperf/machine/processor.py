@@ -1,4 +1,4 @@
-"""What Linux tells of the processor: /proc/cpuinfo, sysfs and lscpu; what it does not tell is absent."""
+"""The processor as Linux describes it in /proc/cpuinfo, sysfs and lscpu; unreported facts are absent."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import psutil
 from cnnperf.record import Processor
 
 VECTORS = re.compile(r"sse4_[12]|f16c|fma|avx.*|amx_.*")
-"""The flags of x86 for instructions that decide how fast a network computes."""
+"""x86 flags of the instructions that affect the speed of a network."""
 CACHES = {"Data": "d", "Instruction": "i", "Unified": ""}
 SIZES = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 CpuInfo = Mapping[str, tuple[str, ...]]
-"""The different values of each key over all cores, in their order."""
+"""The distinct values of each key over all cores, in order."""
 
 
 def describe_processor(proc: Path, sys: Path) -> Processor:
-    """Describe the processor of a system whose /proc and /sys lie there."""
+    """Describe the processor of a system with these /proc and /sys folders."""
     info = cpuinfo(proc)
     cpu, node = sys / "devices/system/cpu", sys / "devices/system/node"
     return Processor(
@@ -47,7 +47,7 @@ def describe_processor(proc: Path, sys: Path) -> Processor:
 
 @cache
 def cpuinfo(proc: Path) -> CpuInfo:
-    """Return what /proc/cpuinfo holds; empty where there is none."""
+    """Return the content of /proc/cpuinfo; empty if the file is missing."""
     found: dict[str, dict[str, None]] = {}
     for line in (read_text(proc / "cpuinfo") or "").splitlines():
         key, colon, value = line.partition(":")
@@ -57,18 +57,18 @@ def cpuinfo(proc: Path) -> CpuInfo:
 
 
 def name(proc: Path) -> str | None:
-    """Return the processor's name as its maker writes it; None where the system does not tell."""
+    """Return the processor's name as given by the vendor; None if the system does not report it."""
     return next(iter(cpuinfo(proc).get("model name", ())), None)
 
 
 def flags(proc: Path) -> tuple[str, ...]:
-    """Return what the processor can do, as Linux names it: x86's `flags`, ARM's `Features`; empty if it is not told."""
+    """Return the processor's features by their Linux names: x86 `flags`, ARM `Features`; empty if not reported."""
     info = cpuinfo(proc)
     return tuple((info.get("flags") or info.get("Features") or ("",))[0].split())
 
 
 def read_text(path: Path) -> str | None:
-    """Return the text of a file of the kernel's; None if it cannot be read or holds nothing."""
+    """Return the text of a kernel file; None if it is unreadable or empty."""
     try:
         return path.read_text().strip() or None
     except OSError:
@@ -76,7 +76,7 @@ def read_text(path: Path) -> str | None:
 
 
 def _first(info: CpuInfo, *keys: str) -> str | None:
-    """Return the value of the first key that is there; those of unlike cores joined by `+`."""
+    """Return the value of the first key that exists; distinct values of different cores are joined by `+`."""
     return next(("+".join(info[key]) for key in keys if key in info), None)
 
 
@@ -118,17 +118,17 @@ def _nominal_hz(core: Path, name: str | None) -> float | None:
 
 
 def frequency_hz() -> float | None:
-    """Return the frequency now, the mean over the cores; None where the system does not tell."""
+    """Return the current frequency, the mean over the cores; None if the system does not report it."""
     try:
         frequency = psutil.cpu_freq()
-    except (AttributeError, NotImplementedError, OSError):  # So psutil says that a system does not tell.
+    except (AttributeError, NotImplementedError, OSError):  # psutil's value for "not reported".
         return None
     return 1e6 * frequency.current if frequency and frequency.current else None
 
 
 @cache
 def _lscpu() -> Mapping[str, str]:
-    """Return what lscpu tells: it asks the processor itself for the hypervisor's vendor, which no file holds."""
+    """Return the output of lscpu, which reads the hypervisor's vendor from the processor; no file contains it."""
     if not shutil.which("lscpu"):
         return {}
     environment = {**os.environ, "LC_ALL": "C"}

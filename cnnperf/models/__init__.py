@@ -1,4 +1,4 @@
-"""Networks. One file a model; `build(in_channels, num_classes, image_size, *, …) -> nn.Module`, weights initialised."""
+"""Networks. One file per model; `build(in_channels, num_classes, image_size, *, …)` returns an initialised Module."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 GIVEN = ("in_channels", "num_classes", "image_size")
-"""What `create` passes from the dataset; everything else is an option."""
+"""Parameters that `create` passes from the dataset; all others are options."""
 
 
 def create(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build the model of a choice for images of C×H×W and that many classes.
+    """Build the model of a choice for images of C×H×W and the given number of classes.
 
-    A foreign callable gets those of in_channels, num_classes and image_size (H, W) that its signature names, and
-    num_classes also where it takes `**kwargs` (as torchvision's do). Raises UsageError for what is no nn.Module.
+    A foreign callable receives those of in_channels, num_classes and image_size (H, W) that its signature names, and
+    num_classes also if it takes `**kwargs` (as torchvision's do). Raises UsageError if the result is not an nn.Module.
     """
     from torch import nn
 
@@ -42,9 +42,9 @@ def create(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> nn.
 
 
 def logits(output: Any) -> Tensor:
-    """Return the logits in what a network returned: the tensor, or of a tuple, list or dict the first one.
+    """Return the logits of a network's output: the tensor itself, or the first tensor of a tuple, list or dict.
 
-    Raises UsageError if there is none.
+    Raises UsageError if there is no tensor.
     """
     from torch import Tensor
     from torch.utils._pytree import tree_leaves
@@ -56,9 +56,9 @@ def logits(output: Any) -> Tensor:
 
 
 def recipe(choice: Choice, dataset: str, device: str) -> dict[str, Any]:
-    """Return the training settings that the model's file recommends for a dataset; none for a foreign model.
+    """Return the training settings that the model's file recommends for a dataset; empty for a foreign model.
 
-    The file's `recipe` is also told the device's name and those of the model's options that its signature names.
+    The file's `recipe` also receives the device's name and those model options that its signature names.
     """
     if ":" in choice.name or choice.is_onnx:
         return {}
@@ -69,9 +69,9 @@ def recipe(choice: Choice, dataset: str, device: str) -> dict[str, Any]:
 
 
 def initialise_of(choice: Choice) -> Callable[[nn.Module, Tensor], None] | None:
-    """Return what a model's file offers to draw weights from data, `initialise(model, images)`; None if it does not.
+    """Return `initialise(model, images)` of a model's file, which draws weights from data; None if it is missing.
 
-    A foreign module may well hold a function of that name which is about something else.
+    Foreign modules are ignored, because their function of that name may have another purpose.
     """
     if ":" in choice.name or choice.is_onnx:
         return None

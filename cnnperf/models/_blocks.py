@@ -1,4 +1,4 @@
-"""What several networks are made of: layers as modules, so that each of them shows up by name in a profile."""
+"""Building blocks of several networks, as modules, so that each layer appears by name in a profile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def convolution(
     batch_norm: bool = False,
     relu: bool = True,
 ) -> nn.Sequential:
-    """Return a convolution with, as asked, batch norm and ReLU behind it; at stride 1 it keeps H×W (odd kernels)."""
+    """Return a convolution, optionally followed by batch norm and ReLU; stride 1 keeps H×W (odd kernels)."""
     padding = kernel_size // 2
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv"] = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
@@ -51,7 +51,7 @@ class Residual(nn.Module):
 
 
 def basic_body(in_channels: int, out_channels: int, stride: int, *, bias: bool, batch_norm: bool) -> nn.Sequential:
-    """Return the body of a basic residual block: two 3×3 convolutions, the ReLU of the second left to the sum."""
+    """Return the body of a basic residual block: two 3×3 convolutions; the second ReLU follows the sum."""
     return nn.Sequential(
         convolution(in_channels, out_channels, 3, stride=stride, bias=bias, batch_norm=batch_norm),
         convolution(out_channels, out_channels, 3, bias=bias, batch_norm=batch_norm, relu=False),
@@ -68,7 +68,7 @@ def classifier(channels: int, num_classes: int, *, dropout: float = 0.0) -> Orde
 
 
 def draw_weights(model: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
-    """Let `draw` fill every weight of a convolution or linear layer in place; their biases become zero."""
+    """Initialise every weight of convolutions and linear layers in place with `draw`, and their biases with zero."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             draw(layer.weight)
@@ -87,7 +87,7 @@ def he_normal(model: nn.Module) -> None:
 def start_as_identity(model: nn.Module) -> None:
     """Zero the last convolution of every residual block that has a shortcut.
 
-    For residual networks without batch norm: each block would double the variance, and a deep one overflow.
+    For residual networks without batch norm, in which each block would double the variance until a deep one overflows.
     Zhang et al., "Fixup Initialization" (2019), rule 1.
     """
     for block in model.modules():
@@ -97,7 +97,7 @@ def start_as_identity(model: nn.Module) -> None:
 
 
 def require_size(name: str, image_size: tuple[int, int], minimum: int) -> None:
-    """Raise UsageError if H or W is below what the network can pool down to one pixel."""
+    """Raise UsageError if H or W is below the minimum for the network's pooling."""
     height, width = image_size
     if min(height, width) < minimum:
         raise UsageError(

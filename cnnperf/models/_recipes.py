@@ -1,4 +1,4 @@
-"""What the networks' training recipes share."""
+"""Settings shared by the networks' training recipes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from cnnperf import registry
 
 
 def mirrored(dataset: str) -> bool:
-    """Tell whether images may be mirrored, which a dataset's own file says by `MIRRORED`; one that does not may not."""
+    """Return whether images may be mirrored, as declared by `MIRRORED` in the dataset's file; default: no."""
     return dataset in registry.names("datasets") and getattr(registry.module("datasets", dataset), "MIRRORED", False)
 
 
 def augmentation(dataset: str, *, flip: str = "random", crop: int = 0) -> dict[str, object]:
     """Return the settings of image augmentation: `flip` for photos, shifts by up to `crop` pixels for all.
 
-    Digits are never mirrored, nor is anything else whose class a mirror may change.
+    Digits, and other images whose class may change when mirrored, are never mirrored.
     """
     settings: dict[str, object] = {"flip": flip if mirrored(dataset) else "none", "crop": crop}
     return settings | {"crop_padding": "reflect"} if crop else settings

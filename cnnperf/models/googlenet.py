@@ -25,7 +25,7 @@ INCEPTIONS = {
 
 
 class Inception(nn.Module):
-    """Four branches on the same input, joined along the channels (the paper's figure 2b)."""
+    """Four branches on the same input, concatenated along the channels (the paper's figure 2b)."""
 
     def __init__(self, in_channels: int, widths: tuple[int, int, int, int, int, int], *, batch_norm: bool) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def build(in_channels: int, num_classes: int, *, batch_norm: bool = True) -> nn.
 
     The stem's first convolution is 3×3 of stride 1 in place of 7×7 of stride 2, with one max-pool instead of two: the
     blocks see 16×16, 8×8 and 4×4 of a 32×32 image. Pools round up; the auxiliary classifiers, which help in deep
-    training only, are left out. 0.39 GMAC forward at 3×32×32. Batch norm, where it is, stands in place of the biases.
+    training only, are omitted. 0.39 GMAC forward at 3×32×32. Batch norm, if used, replaces the biases.
     """
     options = {"bias": not batch_norm, "batch_norm": batch_norm}
     layers: OrderedDict[str, nn.Module] = OrderedDict(
@@ -78,8 +78,8 @@ def build(in_channels: int, num_classes: int, *, batch_norm: bool = True) -> nn.
 def recipe(dataset: str, *, batch_norm: bool = True) -> dict[str, object]:
     """Return training settings: AdamW over one cycle in small batches, with mirrored photos only.
 
-    A minute on two cores is a fraction of an epoch: the number of steps counts, and more augmentation does not pay.
-    Without batch norm a lower rate was the better on validation images, on digits a higher one.
+    A minute on two cores is a fraction of an epoch: more steps help, more augmentation does not. On validation images a
+    lower rate was better without batch norm, and a higher rate on digits.
     """
     rate = 0.001 if batch_norm else 0.0003
     return augmentation(dataset) | {

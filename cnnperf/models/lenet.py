@@ -1,4 +1,4 @@
-"""LeNet-5 (LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998), as it is taught today."""
+"""LeNet-5 (LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998), in its modern form."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def build(
 ) -> nn.Module:
     """Build two 5×5 convolutions, each pooled, and three dense layers; Xavier-uniform weights, zero biases.
 
-    The first convolution pads by 2, so that 28×28 images meet the same 5×5 feature maps as the paper's 32×32 ones.
-    Batch norm, of later date, stands behind the convolutions. 61,706 parameters for 1×28×28 and 10 classes without it.
+    The first convolution pads by 2, so that 28×28 images give the same 5×5 feature maps as the paper's 32×32 images.
+    Batch norm, if used, follows the convolutions. 61,706 parameters for 1×28×28 and 10 classes without batch norm.
     Raises UsageError below 12×12.
     """
     require_size("lenet", image_size, 12)

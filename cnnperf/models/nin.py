@@ -14,8 +14,8 @@ def build(in_channels: int, num_classes: int, *, batch_norm: bool = True) -> nn.
     """Build the authors' CIFAR-10 network, three stages of one convolution and two of 1×1; He-normal weights.
 
     The last 1×1 convolution gives one map per class, whose mean is the logit; it has neither batch norm nor the ReLU of
-    the authors' Caffe model, under which a logit could not be negative. Without batch norm 966,986 parameters for 3
-    channels and 10 classes; with it, it stands in place of the biases.
+    the authors' Caffe model, which would exclude negative logits. 966,986 parameters for 3 channels and 10 classes
+    without batch norm; batch norm replaces the biases.
     """
     options = {"bias": not batch_norm, "batch_norm": batch_norm}
     model = nn.Sequential(
@@ -44,7 +44,7 @@ def build(in_channels: int, num_classes: int, *, batch_norm: bool = True) -> nn.
 def recipe(dataset: str) -> dict[str, object]:
     """Return training settings: AdamW over one cycle in small batches, with mirrored photos only.
 
-    A minute on two cores is a fraction of an epoch: the number of steps counts, and more augmentation does not pay.
+    A minute on two cores is a fraction of an epoch: more steps help, more augmentation does not.
     """
     return augmentation(dataset) | {
         "optimizer": "adamw",

@@ -13,9 +13,9 @@ from cnnperf.models._recipes import augmentation, mirrored
 PATCH = 4
 """Side of the patches that the first convolution whitens, in pixels."""
 EIGENVECTORS = 24
-"""How many directions of the patches it keeps, if there are as many."""
+"""Maximum number of patch directions that the first convolution keeps."""
 WHITENING_IMAGES = 5000
-"""How many images their covariance is taken from."""
+"""Number of images used to compute the patches' covariance."""
 
 
 class Scale(nn.Module):
@@ -26,16 +26,16 @@ class Scale(nn.Module):
         self.factor = factor
 
     def forward(self, values: Tensor) -> Tensor:
-        """Any shape; the same shape comes out."""
+        """Any shape → the same shape."""
         return values * self.factor
 
 
 def build(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
     """Build a frozen patch-whitening convolution, three 3×3 convolutions and a linear layer on the global maximum.
 
-    The whitening convolution pads by 1: 16×16 of a 32×32 image, where padding by 2 would give 17×17 and 23.9 MFLOP.
-    Norms have a shift and no scale (it is frozen at 1). The 3×3 convolutions start by passing their input on, the rest
-    of their filters at random (Dirac initialisation). The whitening filters depend on data: see `initialise`. 232,992
+    The whitening convolution pads by 1: a 32×32 image gives 16×16; padding by 2 would give 17×17 and 23.9 MFLOP.
+    Norms have a shift; their scale is frozen at 1. The first filters of each 3×3 convolution start as the identity
+    (Dirac initialisation), the others at random. The whitening filters depend on data: see `initialise`. 232,992
     parameters and 22.4 MFLOP forward for 3×32×32 and 10 classes. Raises UsageError below 8×8.
     """
     require_size("speedrun", image_size, 8)
@@ -61,7 +61,7 @@ def build(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn
 def initialise(model: nn.Module, images: Tensor) -> None:
     """Set the first convolution to whiten the patches of these images: N×C×H×W, float, already normalised.
 
-    Its filters are the eigenvectors of the patches' covariance with the largest eigenvalues, each divided by the square
+    The filters are the eigenvectors of the patches' covariance with the largest eigenvalues, each divided by the square
     root of its eigenvalue, and their negatives (Page, "How to Train Your ResNet 8", 2019).
     """
     weight = model.get_parameter("whitening.weight")
@@ -75,8 +75,8 @@ def initialise(model: nn.Module, images: Tensor) -> None:
 def recipe(dataset: str) -> dict[str, object]:
     """Return training settings: Muon for the convolutions (Jordan 2024), alternating flip and small shifts.
 
-    No weight decay: Muon's weights are brought back to one norm at each step. Photos are also tested with their mirror
-    images, as speed runs are.
+    No weight decay: Muon's weights are rescaled to a fixed norm at each step. Photos are also tested with their mirror
+    images, as in speed runs.
     """
     return augmentation(dataset, flip="alternating", crop=2) | {
         "optimizer": "muon",

@@ -37,7 +37,7 @@ def build(in_channels: int, num_classes: int, *, batch_norm: bool = True) -> nn.
 def recipe(dataset: str) -> dict[str, object]:
     """Return training settings: Nesterov SGD over one cycle (Smith 2018), with mirrored photos only.
 
-    A minute on two cores is about one epoch, too short for stronger augmentation to pay.
+    A minute on two cores is about one epoch, too short to benefit from stronger augmentation.
     """
     return augmentation(dataset) | {
         "optimizer": "nesterov",

@@ -17,11 +17,10 @@ CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 1
 def build(
     in_channels: int, num_classes: int, *, depth: Literal[11, 13, 16, 19] = 11, batch_norm: bool = True
 ) -> nn.Module:
-    """Build five stages of 3×3 convolutions, each with a max-pool behind it, and a classifier; He-normal weights.
+    """Build five stages of 3×3 convolutions, each followed by a max-pool, and a classifier; He-normal weights.
 
-    The convolutions are torchvision's, biases included (9.2 to 20.0 M parameters); for small images global average pool
-    and one linear layer stand in place of the three dense ones. The pools round up, so that 28×28 reaches 1×1 like
-    32×32.
+    The convolutions are torchvision's, biases included (9.2 to 20.0 M parameters); for small images, global average
+    pooling and one linear layer replace the three dense layers. The pools round up, so that 28×28 and 32×32 reach 1×1.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = in_channels
@@ -38,8 +37,8 @@ def build(
 def recipe(dataset: str, *, device: str = "cpu", batch_norm: bool = True) -> dict[str, object]:
     """Return training settings: AdamW over one cycle in small batches, with mirrored photos only.
 
-    A minute on two cores is a fraction of an epoch: the number of steps counts, and more augmentation does not pay.
-    Without batch norm a lower rate was the better on validation images. On the CPU contiguous images were the faster.
+    A minute on two cores is a fraction of an epoch: more steps help, more augmentation does not. Without batch norm a
+    lower rate was better on validation images. On the CPU contiguous images were faster.
     """
     return augmentation(dataset) | {
         "optimizer": "adamw",

@@ -1,4 +1,4 @@
-"""Export a trained network to ONNX, checked, with a dynamic batch, and leave what torch computes to be matched."""
+"""Export a trained network to a checked ONNX file with dynamic batch, and store torch's outputs as reference."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ LEAVES = ("onnx", "onnx_data", "golden", "layers")
 def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     """Export the network, from its trained weights or freshly built, and check the file.
 
-    Yields seconds, sizes and counts. Leaves the artifacts `onnx`, `golden`, what torch computes from test images in
-    float32 and float64, and `layers`, every value of the file's graph in float64. A model that is an ONNX file is
-    checked and left as it is. Raises StageError for a network that cannot be exported, or not as itself, EngineError
-    where onnx is not there.
+    Yields seconds, sizes and counts. Writes the artifacts `onnx`, `golden` (torch's outputs for test images in float32
+    and float64) and `layers` (every value of the file's graph in float64). A model that is an ONNX file is checked and
+    not changed. Raises StageError if the network cannot be exported or the export computes something else, EngineError
+    if onnx is not installed.
     """
     inputs, path = Inputs.of(bench), bench.artifact("onnx", "model.onnx")
     left = bench.artifact("golden", "golden.npz")
@@ -72,13 +72,13 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
 
 
 def _enter_external(bench: Bench, path: Path) -> None:
-    """Enter the weights that may lie beside the file as an artifact of their own."""
+    """Record an external weight file, if any, as a separate artifact."""
     if external(path).exists():
         bench.artifact(EXTERNAL, external(path).name)
 
 
 def _keep_layers(bench: Bench, path: Path, images: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Leave the artifact `layers`, every value of the file's graph, and return its logits in float64."""
+    """Write the artifact `layers`, every value of the file's graph, and return the logits in float64."""
     exact = golden_file.in_float64(path, images)
     save_values(golden_file.layer_values(path, images, exact), bench.artifact("layers", "layers.npz"))
     return next(iter(exact.values()))

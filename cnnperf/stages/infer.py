@@ -1,4 +1,4 @@
-"""Run a trained network in an engine: is it the same, how fast at which batch size, and how much faster than torch."""
+"""Run a trained network in an engine: parity with torch, latency by batch size, and speed-up over torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cnnperf.record import Measurement, single
 from cnnperf.task import Choice, Scalar
 
 COMMON_BATCH_SIZE = 32
-"""Of a search, the largest batch at which engines are compared: that which each finds best differs."""
+"""Largest batch size for the comparison after a batch search, because engines find different best sizes."""
 NODE_RUNS = 20
 """Runs in which each layer is timed."""
 
@@ -28,8 +28,8 @@ NODE_RUNS = 20
 def measure(bench: Bench, settings: Infer) -> Iterator[Measurement]:
     """Load the network into the task's engine, compare its output with torch's, time it alone and in turns with torch.
 
-    Raises EngineError where the engine is not there, StageError, after all is measured, for an engine that computes
-    something else, or whose paired runs failed.
+    Raises EngineError if the engine is not available; raises StageError, after all measurements, if the engine computes
+    something else or its paired runs failed.
     """
     choice, base = settings.engine(bench.task.variant), baseline(bench.task.cell.model)
     sizes, fault = yield from _alone(bench, settings, choice)
@@ -48,7 +48,7 @@ def _alone(
 ) -> Generator[Measurement, None, tuple[Sequence[int], str | None]]:
     """Yield an engine's own measurements, and return its batch sizes for pairs and its fault, if any.
 
-    It is gone afterwards: beside a pair of processes it would take memory from them.
+    The engine is freed afterwards, so that it takes no memory from the pairs of processes.
     """
     tags: dict[str, Scalar] = {"engine": str(choice)}
     inputs = Inputs.of(bench)
@@ -77,14 +77,14 @@ def _alone(
 
 
 def _compared(settings: Infer, timing: Timing) -> Sequence[int]:
-    """Return the batch sizes for pairs: those asked for; of a search two that every engine knows."""
+    """Return the batch sizes for pairs: the requested ones, or after a search two that every engine measured."""
     if settings.batch_sizes != "auto":
         return settings.batch_sizes
     return sorted({1, min(COMMON_BATCH_SIZE, max(timing.images_per_s))})
 
 
 def _golden(bench: Bench, settings: Infer, engine: Engine, inputs: Inputs) -> Golden:
-    """Return what torch computes: as a task before left it, or computed here by the module that the engine keeps."""
+    """Return torch's outputs: stored by an earlier task, or computed here with the engine's torch module."""
     left: Path | None = bench.found("golden")
     if left:
         return Golden.read(left)
@@ -94,7 +94,7 @@ def _golden(bench: Bench, settings: Infer, engine: Engine, inputs: Inputs) -> Go
 
 
 def _layers(bench: Bench, choice: Choice, engine: Engine, inputs: Inputs, batch_size: int) -> Iterator[Measurement]:
-    """Yield the seconds of each layer, in an engine that can tell them: what layers.csv joins."""
+    """Yield the seconds of each layer, if the engine reports them; layers.csv contains them."""
     tags: Mapping[str, Scalar] = {"engine": str(choice), "batch_size": batch_size}
     images = inputs.batch(batch_size)
     if engine.runs_modules:

@@ -1,4 +1,4 @@
-"""The cost of a step layer by layer: time, arithmetic, memory, and how close each is to the machine's peak."""
+"""The cost of a step layer by layer: time, arithmetic, memory, and the share of the machine's peak."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from cnnperf.training.setup import Data, Network, frozen_heap
 def measure(bench: Bench, settings: Profile) -> Iterator[Measurement]:
     """Profile the task's network at each batch size, with the weights of its training where that ran.
 
-    Yields raw samples in SI units, tagged with `batch_size`, `mode` and, per layer, `layer`; the machine's own figures
-    come first. Leaves an artifact `trace_<batch size>` for each. Raises UsageError if the dataset does not allow the
-    batch or the network returns no tensor, StageError if a weight file does not fit it.
+    Yields raw samples in SI units, tagged with `batch_size`, `mode` and, per layer, `layer`; the machine's probes come
+    first. Writes an artifact `trace_<batch size>` for each batch size. Raises UsageError if the batch is too large for
+    the dataset or the network returns no tensor, StageError if a weight file does not fit the network.
     """
     settings.check(bench.device.name, len(bench.dataset.train_labels), len(bench.dataset.test_labels))
     bench.device.ready_torch()
@@ -46,7 +46,7 @@ def measure(bench: Bench, settings: Profile) -> Iterator[Measurement]:
 
 
 def load_weights(bench: Bench, model: nn.Module) -> str:
-    """Load what the training left, and say `trained`, or `fresh` where none ran. Raises StageError if it misfits."""
+    """Load the trained weights and return `trained`, or `fresh` without a training. Raises StageError on a mismatch."""
     path = bench.found("weights")
     if path is None:
         return "fresh"

@@ -1,4 +1,4 @@
-"""Train a network to a fixed budget: how fast, how accurate, with how much memory."""
+"""Train a network to a fixed budget: speed, accuracy and memory."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ UNTIMED = (
     "normalize_eval",
     "train_accuracy",
 )
-"""Settings that neither a step nor a forward pass has anything to do with; `cnnperf ab` compares these two."""
+"""Settings that affect neither a training step nor a forward pass, the two calls that `cnnperf ab` compares."""
 
 EXAMPLES = 25
-"""Test images to keep of those classified rightly, and of those classified wrongly."""
+"""Number of test images stored of each kind: classified correctly and incorrectly."""
 
 
 def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     """Train the task's network to the recipe's budget and test it.
 
-    Yields what was measured, in SI units; the points of the curves as they come, the rest at the end. Leaves the
-    artifacts `weights` (a state dict, for `torch.load(weights_only=True)`) and `examples` (an npz of test images that
-    were classified rightly and wrongly, with label, prediction and probability, and the names of the classes). Raises
-    StageError if the loss is not finite, UsageError if device or dataset do not allow the recipe.
+    Yields measurements in SI units; curve points as they are measured, the others at the end. Writes the artifacts
+    `weights` (a state dict, for `torch.load(weights_only=True)`) and `examples` (an npz of correctly and incorrectly
+    classified test images, with label, prediction and probability, and the class names). Raises StageError if the loss
+    is not finite, UsageError if device or dataset do not allow the recipe.
     """
     device = bench.device
     recipe.check(device.name, len(bench.dataset.train_labels), len(bench.dataset.test_labels))
@@ -111,7 +111,7 @@ class Stopwatch:
 
 
 def tested(outcome: Predictions, classes: tuple[str, ...], images: str) -> Iterator[Measurement]:
-    """Yield what the test showed; `images` says whether it was on `all` test images or on a `subset`."""
+    """Yield the test results; the remark `images` is `all` or `subset`."""
     on: dict[str, Scalar] = {"n": len(outcome), "images": images}
     yield single("train.test_accuracy", "fraction", outcome.accuracy, "higher", on)
     yield single("train.test_loss", "1", outcome.loss, "lower", on)
@@ -128,13 +128,13 @@ def tested(outcome: Predictions, classes: tuple[str, ...], images: str) -> Itera
 
 
 def save_weights(bench: Bench, model: nn.Module) -> None:
-    """Save the state dict, on the CPU and in N×C×H×W order whatever the training's."""
+    """Save the state dict on the CPU in N×C×H×W layout, whatever the training's device and layout."""
     state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     torch.save(state, bench.artifact("weights", "weights.pt"))
 
 
 def save_examples(bench: Bench, outcome: Predictions) -> None:
-    """Save the first test images of either kind, uint8 N×C×H×W, and what the classes are called."""
+    """Save the first test images of either kind, uint8 N×C×H×W, and the class names."""
     right = outcome.right
     chosen = torch.cat([kind.nonzero().squeeze(1)[:EXAMPLES] for kind in (right, ~right)])
     np.savez_compressed(

@@ -58,7 +58,7 @@ def test_a_root_that_is_a_file_is_refused(roots: Roots, tmp_path: Path) -> None:
     file = tmp_path / "train-images-idx3-ubyte"
     file.touch()
 
-    with pytest.raises(DataError, match=f"--data: {file} is a file; name the folder that holds MNIST/"):
+    with pytest.raises(DataError, match=f"--data: {file} is a file; name the folder that contains MNIST/"):
         replace(roots, data=file).ordered()
 
 
@@ -140,7 +140,7 @@ def test_open_arrays_carries_what_load_found(roots: Roots) -> None:
 
 def test_open_arrays_names_a_folder_that_it_cannot_map(roots: Roots, tmp_path: Path) -> None:
     """An empty folder and a truncated file are each a sentence that names them."""
-    with pytest.raises(DataError, match=f"{tmp_path}: holds no cached arrays; run again"):
+    with pytest.raises(DataError, match=f"{tmp_path}: contains no cached arrays; run again"):
         open_arrays(tmp_path)
     folder = synthetic.load(roots, None, shape=(1, 8, 8), train=20, test=10).folder
     os.truncate(folder / "test_images.npy", 200)

@@ -21,7 +21,7 @@ def test_a_node_that_another_provider_ran_is_a_fault() -> None:
     """Named, with both providers; what tells of no provider, such as the session itself, is passed over."""
     _check_provider([event("conv", "CUDAExecutionProvider"), event("run", None, "Session")], "CUDAExecutionProvider")
     events = [event("conv", "CUDAExecutionProvider"), event("pool", "CPUExecutionProvider")]
-    with pytest.raises(StageError, match="asked for CUDAExecutionProvider, but CPUExecutionProvider ran the node pool"):
+    with pytest.raises(StageError, match="requested CUDAExecutionProvider, but CPUExecutionProvider ran the node pool"):
         _check_provider(events, "CUDAExecutionProvider")
 
 
