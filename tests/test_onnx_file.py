@@ -72,7 +72,7 @@ def test_weights_beside_a_file_are_part_of_its_size(file: Callable[..., Path], n
         ({"size": 32}, r"takes images of 1×32×32, got 1×28×28; choose a matching dataset"),
         (
             {"classes": 7},
-            r"must return logits of 10 classes and nothing else, got 1 output\(s\), the first of shape 7 per image; choose",
+            r"must return logits of 10 classes and nothing else, got 1 output\(s\), the first of shape 7 per image",
         ),
         ({"kind": onnx.TensorProto.DOUBLE}, "must take one input of float32 images, got images in double; export"),
         ({"opset": 999}, "has opset 999, the newest readable opset is"),

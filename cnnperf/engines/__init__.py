@@ -64,7 +64,7 @@ class Abilities(NamedTuple):
     baseline_of: str = ""
     """Kind of model for which this engine is the baseline: NETWORKS or FILES."""
     compile_s: float = 0.0
-    """Approximate seconds to recompile a known batch size, if the engine compiles; the first time takes three times it."""
+    """Approximate seconds to recompile a known batch size, if the engine compiles; three times this at first."""
 
 
 def abilities(name: str) -> Abilities:

@@ -117,7 +117,7 @@ class Session:
         return node_times(self._open, self._options, self._exported, feed, runs, provider=self._provider)
 
     def values(self, images: NormalisedImages) -> Values | None:
-        """Return the intermediate values of the kernels; None on devices other than the CPU and for external weights."""
+        """Return the kernels' intermediate values; None on devices other than the CPU and for external weights."""
         assert self._exported is not None, "there is something that was loaded"
         if self._provider != PROVIDERS["cpu"] or external(self._exported).exists():
             return None
