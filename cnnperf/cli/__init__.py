@@ -1,3 +1,3 @@
-"""The command line: thin commands over the library; stdout carries the result, stderr everything else."""
+"""The command line: thin commands over the library; results go to stdout, everything else to stderr."""
 
 from cnnperf.cli.app import main as main

@@ -13,18 +13,17 @@ from cnnperf.reports import VERDICTS, writer
 
 
 def ab(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or the name of a suite that ships.")],
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or the name of a shipped suite.")],
     *,
     baseline: Annotated[
         str | None,
         typer.Option(
             metavar="X",
-            help="What to compare with: a git revision, a Python interpreter or a virtual environment. This "
-            "tree, as it is, if absent.",
+            help="Baseline version: a git revision, a Python interpreter or a virtual environment. Default: this tree.",
         ),
     ] = None,
     candidate: Annotated[
-        str | None, typer.Option(metavar="Y", help="What to compare, given in the same ways. This tree if absent.")
+        str | None, typer.Option(metavar="Y", help="Candidate version, given in the same ways. Default: this tree.")
     ] = None,
     only: Annotated[
         str | None, typer.Option(metavar="GLOB", help="Only cells whose id, dataset, model or device matches.")
@@ -37,37 +36,37 @@ def ab(
         int | None, typer.Option(metavar="N", min=1, help="Threads of each side, instead of the suite's.")
     ] = None,
     pairs: Annotated[
-        int, typer.Option(metavar="N", help="Pairs of samples in a replicate at most, an even number from 12 to 60.")
+        int, typer.Option(metavar="N", help="Maximum pairs of samples per replicate, an even number from 12 to 60.")
     ] = 60,
     format: FormatOption = FORMAT,  # noqa: A002 - the option's name
     baseline_set: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="Change a setting of the suite for the baseline alone.")
+        list[str] | None, typer.Option(metavar="K=V", help="Change a setting of the suite for the baseline only.")
     ] = None,
     candidate_set: Annotated[
         list[str] | None,
-        typer.Option(metavar="K=V", help="… for the candidate alone: train.memory_format=contiguous."),
+        typer.Option(metavar="K=V", help="Change one for the candidate only: train.memory_format=contiguous."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Folder of the real images, as in cnnperf run.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder for every sample; results/ab/<utc>-<host> if absent."),
+        typer.Option(metavar="DIR", help="Folder for all samples; default: results/ab/<utc>-<host>."),
     ] = None,
 ) -> None:
     """Tell whether a change made training or inference slower, by measuring both versions in turns.
 
     A replicate is a fresh pair of processes, one per version, that take turns sample by sample, so that the machine
-    disturbs both alike. The metrics are the training step and the forward pass of every cell. In at most 1 run of 100
-    is an unchanged cell-metric called worse, whatever the number of cells. How often a slowdown of 5 % is found
-    depends on the number of cell-metrics and on the scatter of the replicates: with ten cell-metrics, one slower by
+    disturbs both alike. The metrics are the training step and the forward pass of every cell. At most 1 run of 100
+    calls an unchanged cell-metric worse, whatever the number of cells. How often a slowdown of 5 % is found
+    depends on the number of cell-metrics and on the variation of the replicates: with ten cell-metrics, one slower by
     5 % is called worse in 96 / 72 / 44 of 100 runs if the standard deviation is 3 / 4 / 5 %; a single cell-metric in
     98 / 92 / 76. The run prints its own figures. If --minutes allows for more than 22 replicates, up to about 40 are
-    planned, before anything is measured. The outputs must agree: outputs further from a float64 run than ten times the
-    other's, or losses that differ by over a thousandth after three steps, are an error. A setting that moves them less,
-    such as a learning rate 1 % higher, is listed below the verdicts.
+    planned, before anything is measured. The outputs must agree: it is an error if one side's distance from a float64
+    run exceeds ten times the other's, or if the losses differ by more than 0.1 % after three steps. A setting with a
+    smaller effect, such as a learning rate 1 % higher, is listed below the verdicts.
 
-    SAME excludes a slowdown of 5 % at 95 %, over all looks together, and no smaller one. INCONCLUSIVE is never a
+    SAME excludes a slowdown of 5 % or more with 95 % confidence, over all looks together. INCONCLUSIVE is never a
     pass. Exit status: 0 all the same or better, 1 anything worse, missing or an error, 3 anything inconclusive or
     nothing compared, 2 the request cannot be carried out, 130 interrupted.
     """

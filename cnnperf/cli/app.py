@@ -1,4 +1,4 @@
-"""The command line: thin commands over the library; stdout carries the result, stderr everything else."""
+"""The command line: thin commands over the library; results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line; an error that the user can correct is printed as one sentence and sets the exit status."""
     warnings.showwarning = _show_warning
-    # SIGTERM ends a command as Ctrl-C does: the child stopped, the records kept.
+    # SIGTERM ends a command like Ctrl-C: the child is stopped and records are kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
@@ -43,7 +43,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-# Entered in the order in which the help lists them.
+# Added in the order of the help.
 run.add_commands(app)
 report.add_commands(app)
 

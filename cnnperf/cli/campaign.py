@@ -10,9 +10,9 @@ import typer
 
 
 def measure(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or the name of a suite that ships: aa.")],
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or the name of a shipped suite: aa.")],
     *,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the campaign; each run makes a folder in it.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the campaign; each run creates a folder in it.")],
     occasion: Annotated[str, typer.Option(metavar="NAME", help="Name of the occasion, such as the day and the hour.")],
     condition: Annotated[
         str,
@@ -25,16 +25,16 @@ def measure(
         int | None, typer.Option(metavar="N", min=1, help="Threads of each side, instead of the suite's.")
     ] = None,
     pairs: Annotated[
-        int, typer.Option(metavar="N", help="Pairs of samples in a replicate at most, an even number from 12 to 60.")
+        int, typer.Option(metavar="N", help="Maximum pairs of samples per replicate, an even number from 12 to 60.")
     ] = 60,
     minutes: Annotated[
-        float | None, typer.Option(metavar="M", min=0.0, help="Time limit of the run; what is decided by then counts.")
+        float | None, typer.Option(metavar="M", min=0.0, help="Time limit in minutes; verdicts reached by then count.")
     ] = None,
 ) -> None:
     """Compare this tree with itself in one run of `cnnperf ab`, and keep the run; repeat the command for more runs.
 
-    Exit status: 0 measured to the end, whatever the verdicts; 1 a fault in mid-run, and 2 a request that cannot be
-    carried out: such a run does not count.
+    Exit status: 0 the run finished, whatever the verdicts; 1 the run failed; 2 the request cannot be carried out.
+    Runs that end with 1 or 2 do not count.
     """
     from cnnperf.regression import campaign
 
@@ -74,7 +74,7 @@ def report(
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     group = typer.Typer(
-        help="A/A campaign: compare code with itself in many runs of cnnperf ab; count how often it is called worse.",
+        help="A/A campaign: compare code with itself in many runs of cnnperf ab; count the verdicts 'worse'.",
         no_args_is_help=True,
     )
     group.command(

@@ -16,7 +16,7 @@ FormatOption = Annotated[str, typer.Option(metavar=f"[{'|'.join(formats(VERDICTS
 
 
 class ManyValues(TyperCommand):
-    """A command whose list options take several values at once: `--baseline A B` is `--baseline A --baseline B`."""
+    """A command whose list options take several values: `--baseline A B` means `--baseline A --baseline B`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the name of a list option before each further value."""
@@ -40,11 +40,11 @@ def check(
 ) -> None:
     """Compare stored runs with a baseline: counts exactly, memory within 5 %, accuracy by a test over repeats.
 
-    Accuracy takes three trainings a side (three repeats) and a budget in steps or epochs; with fewer, or a budget in
-    seconds, it is inconclusive, however far it fell. All engines of a run read its first training: where the accuracy
-    of trainings is tested, theirs is indicative; elsewhere it takes three runs a side, of suites with their own seeds.
+    Accuracy needs three trainings per side (three repeats) and a budget in steps or epochs; otherwise it is
+    inconclusive, however large the drop. All engines of a run use its first training: if the accuracy of trainings is
+    tested, the engines' accuracy is only indicative; otherwise it needs three runs per side, with different seeds.
 
-    Times, and the memory of a single process, are shown and not judged: two separate runs cannot be compared in speed.
+    Times, and the memory of a single process, are shown but not judged: speeds of separate runs are not comparable.
     Exit status: 0 all the same or better, 1 anything worse, missing or failed, 3 anything inconclusive, 2 the runs
     cannot be compared.
     """

@@ -1,4 +1,4 @@
-"""The commands about the images: `cnnperf data fetch` and `cnnperf data verify`."""
+"""The commands for the images: `cnnperf data fetch` and `cnnperf data verify`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DataOption = Annotated[
         "--data",
         metavar="DIR",
         help="Folder in torchvision's layout (MNIST/raw, cifar-10-batches-py). "
-        "Looked up before $CNNPERF_DATA and the cache; never written to.",
+        "Searched before $CNNPERF_DATA and the cache; never written to.",
     ),
 ]
 
@@ -36,7 +36,7 @@ def verify(
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
-    group = typer.Typer(help="Fetch the real images, or check those that are there.", no_args_is_help=True)
+    group = typer.Typer(help="Download the real images, or verify existing ones.", no_args_is_help=True)
     group.command()(fetch)
     group.command()(verify)
     app.add_typer(group, name="data")

@@ -1,4 +1,4 @@
-"""The command that looks at the machine and tests the gate on it: `cnnperf doctor`."""
+"""The command that inspects the machine and tests the gate on it: `cnnperf doctor`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ MARK_STYLES = {"✓": "", "✗": "yellow", "?": "dim"}
 
 def doctor(
     minutes: Annotated[
-        float, typer.Option(metavar="M", min=0.0, help="Time limit of both suites together; 0: only the report.")
+        float,
+        typer.Option(metavar="M", min=0.0, help="Time limit in minutes of both suites together; 0: only the report."),
     ] = 20.0,
 ) -> None:
     """Report what disturbs measurements on this machine, and test the gate of `cnnperf ab` on it.
@@ -25,8 +26,8 @@ def doctor(
     The test compares five small cells with themselves, then with themselves slowed by 5 %: two suites of 14 replicates
     or more, each of about 20 s. Later verdicts on this machine quote the result with its scope (CPU, one thread,
     training step, version of torch) and name what it did not test. Exit status: 0 no unchanged cell was called worse
-    and the slowed ones were found, 1 an unchanged cell was called worse, a slowed one the same, or a cell failed,
-    3 fewer than half of the unchanged cells were decided or fewer than 80 % of the slowed ones found in that time,
+    and the slowed cells were found, 1 an unchanged cell was called worse, a slowed cell the same, or a cell failed,
+    3 fewer than half of the unchanged cells were decided or fewer than 80 % of the slowed cells found in that time,
     130 interrupted.
     """
     from rich.console import Console
@@ -35,7 +36,7 @@ def doctor(
     from cnnperf.machine.doctor import examine
 
     if not math.isfinite(minutes):
-        raise UsageError(f"--minutes: {minutes} is not a time limit; give a number, 0 for only the report")
+        raise UsageError(f"--minutes: {minutes} is not a time limit; give a number from 0 (0: only the report)")
     console = Console(highlight=False, soft_wrap=True)
     for finding in examine():
         console.print(Text(str(finding), style=MARK_STYLES[finding.mark]))
@@ -59,7 +60,7 @@ def _self_test(console: Console, minutes: float) -> int:
     if tested.has_decided:
         _say(f"stored for later verdicts: {tested.save()}")
     else:
-        _say("nothing was decided in that time, so nothing was stored; give it more minutes")
+        _say("nothing was decided in that time, so nothing was stored; raise --minutes")
     return tested.exit_code
 
 

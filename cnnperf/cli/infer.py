@@ -12,7 +12,7 @@ from cnnperf.cli.run import AllocatorOption, WaitingOption
 from cnnperf.errors import UsageError
 
 WIDTH = 140
-"""Of what goes to no terminal."""
+"""Width of output that does not go to a terminal."""
 
 
 def infer(
@@ -23,19 +23,21 @@ def infer(
         ),
     ],
     *,
-    dataset: Annotated[str, typer.Option(metavar="D", help="Images to run it on.")] = "cifar10",
-    device: Annotated[str, typer.Option(metavar="D", help="Where: cpu, cuda.")] = "cpu",
+    dataset: Annotated[str, typer.Option(metavar="D", help="Dataset of the images.")] = "cifar10",
+    device: Annotated[str, typer.Option(metavar="D", help="Device: cpu, cuda.")] = "cpu",
     engine: Annotated[
         list[str] | None,
-        typer.Option(metavar="E", help="An engine; repeat the option for another. See cnnperf list engines."),
+        typer.Option(metavar="E", help="Engine; repeat the option for several. See cnnperf list engines."),
     ] = None,
     batch_size: Annotated[
-        list[str] | None, typer.Option(metavar="N", help="Images in a batch, or auto; repeat the option for another.")
+        list[str] | None, typer.Option(metavar="N", help="Images per batch, or auto; repeat the option for several.")
     ] = None,
     train: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Train for this time first; absent: weights as built.")
+        float | None, typer.Option(metavar="SECONDS", help="Train for this time first; default: untrained weights.")
     ] = None,
-    samples: Annotated[int | None, typer.Option(metavar="N", help="Minimum of timed calls at each batch size.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(metavar="N", help="Minimum number of timed calls at each batch size.")
+    ] = None,
     pairs: Annotated[
         int | None,
         typer.Option(
@@ -48,13 +50,13 @@ def infer(
     waiting: WaitingOption = None,
     allocator: AllocatorOption = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder in torchvision's layout.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder to make.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder to create.")] = None,
 ) -> None:
-    """Run one network in several engines: whether they compute the same, how fast each is, and which layers gained.
+    """Run one network in several engines: parity, speed, and the gain of each layer.
 
     The tables go to stdout; engines.csv, layers.csv and the raw samples go to the run folder. Exit status: 0 done, 1 an
     engine failed or computes something else, 2 the request cannot be carried out, 3 more test images are needed to
-    decide whether an engine is as accurate.
+    decide an engine's accuracy.
     """
     from rich.console import Console
 
@@ -108,7 +110,7 @@ def _sizes(given: list[str]) -> list[int] | Literal["auto"]:
     except ValueError:
         sizes = [0]
     if min(sizes) < 1:
-        raise UsageError(f"--batch-size: give whole numbers from 1 on, or auto alone, got {', '.join(given)}")
+        raise UsageError(f"--batch-size: give whole numbers from 1, or only auto, got {', '.join(given)}")
     return sizes
 
 

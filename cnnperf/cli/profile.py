@@ -20,31 +20,29 @@ def profile(
         str, typer.Argument(metavar="MODEL", help="A name from `cnnperf list models`, or pkg.module:callable.")
     ],
     *,
-    dataset: Annotated[str, typer.Option(metavar="D", help="Images to run it on.")] = "cifar10",
-    device: Annotated[str, typer.Option(metavar="D", help="Where: cpu, cuda.")] = "cpu",
-    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images a step; the recipe's if absent.")] = None,
+    dataset: Annotated[str, typer.Option(metavar="D", help="Dataset of the images.")] = "cifar10",
+    device: Annotated[str, typer.Option(metavar="D", help="Device: cpu, cuda.")] = "cpu",
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per step; default: the recipe's.")] = None,
     mode: Annotated[Mode, typer.Option(help="Training steps, or forward passes in evaluation mode.")] = Mode.train,
-    samples: Annotated[int | None, typer.Option(metavar="N", help="Steps with hooks, and as many without.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of steps with hooks, and of steps without.")
+    ] = None,
     by: Annotated[
         str | None,
-        typer.Option(
-            metavar="COLUMN", help="Sort by this column of layers.csv: numbers from the largest, text from A."
-        ),
+        typer.Option(metavar="COLUMN", help="Sort by this column of layers.csv: numbers descending, text ascending."),
     ] = None,
     depth: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", min=1, help="Depth of the layers that are shown; deeper ones are summed up per block."
-        ),
+        typer.Option(metavar="N", min=1, help="Maximum depth of the layers shown; deeper layers are summed per block."),
     ] = None,
     waiting: WaitingOption = None,
     allocator: AllocatorOption = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder in torchvision's layout.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder to make.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder to create.")] = None,
 ) -> None:
-    """Show where a network's time and memory go, layer by layer, with freshly built weights.
+    """Profile a network's time and memory layer by layer, with untrained weights.
 
-    The table goes to stdout, in a terminal only the columns that fit; layers.csv, the raw samples and a trace for
+    The table goes to stdout (in a terminal, only the columns that fit); layers.csv, the raw samples and a trace for
     Perfetto go to the run folder. Exit status: 0 done, 1 the profile failed, 2 the request cannot be carried out.
     """
     from cnnperf.cli.screen import Downloads, stderr

@@ -1,4 +1,4 @@
-"""The command that shows earlier runs: `cnnperf report`."""
+"""The command that shows stored runs: `cnnperf report`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WITH_FOLDER = " or ".join(filter(takes_folder, formats()))
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders, one or more.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="One or more run folders.")],
     format: Annotated[  # noqa: A002 - the option's name
         str, typer.Option(metavar=f"[{'|'.join(formats())}]", help="Format of the output.")
     ] = FORMAT,
@@ -26,11 +26,11 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help=f"File to write instead of stdout; with {WITH_FOLDER}, a folder for all tables."
+            metavar="FILE", help=f"Output file instead of stdout; with {WITH_FOLDER}, a folder for all tables."
         ),
     ] = None,
 ) -> None:
-    """Make the tables of stored runs again, or a page with plots: --format html --out page.html."""
+    """Print the tables of stored runs, or write a page with plots: --format html --out page.html."""
     from cnnperf.tables.report import report_of
 
     write = writer(format)

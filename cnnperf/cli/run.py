@@ -15,10 +15,10 @@ from cnnperf.errors import RunError
 
 WaitingOption = Annotated[
     str | None,
-    typer.Option(metavar="W", help="How threads wait: spin, brief or passive, instead of the suite's."),
+    typer.Option(metavar="W", help="How threads wait for work, instead of the suite's: spin, brief, passive."),
 ]
 AllocatorOption = Annotated[
-    str | None, typer.Option(metavar="A", help="Freed memory: keep or system, instead of the suite's.")
+    str | None, typer.Option(metavar="A", help="Policy for freed memory, instead of the suite's: keep, system.")
 ]
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or the name of a suite that ships.")],
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or the name of a shipped suite.")],
     *,
     only: Annotated[
         str | None,
@@ -50,27 +50,29 @@ def run(
     data: DataOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Run folder to make; results/<suite>/<utc>-<host> if absent."),
+        typer.Option(metavar="DIR", help="Run folder to create; default: results/<suite>/<utc>-<host>."),
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Resume a run folder: tasks that are ok and unchanged are not run again."),
+        typer.Option(metavar="RUN", help="Resume a run folder: finished, unchanged tasks are not run again."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Cut every budget to a few seconds, with one repeat.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Reduce every budget to a few seconds, with one repeat.")
+    ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print what would run, how long it takes and how large it is; run nothing."),
+        typer.Option("--dry-run", help="Print the tasks, their estimated time and size; run nothing."),
     ] = False,
     require_real_data: Annotated[
         bool,
         typer.Option(
-            "--require-real-data", help="Fail where real images are not available, instead of using synthetic ones."
+            "--require-real-data", help="Fail if real images are unavailable, instead of using synthetic ones."
         ),
     ] = False,
 ) -> None:
     """Run a suite: train each network on each dataset and device, and rank them.
 
-    The leaderboard goes to stdout; records, CSV files, logs and weights go to the run folder. Exit status: 0 all done,
+    The leaderboard goes to stdout; records, CSV files, logs and weights go to the run folder. Exit status: 0 success,
     1 a task failed, 2 the request cannot be carried out, 3 an engine's parity is undecided, 130 interrupted.
     """
     start = perf_counter()
@@ -101,7 +103,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def _execute(prepared: Prepared, folder: Path, start: float) -> None:
-    """Run what is pending and show the results; `start` is when the command began, by the clock of perf_counter."""
+    """Run the pending tasks and show the results; start: the command's start on the perf_counter clock."""
     from cnnperf.cli.screen import Screen, stderr
     from cnnperf.running.runner import Run, pending
 
@@ -128,7 +130,7 @@ def _execute(prepared: Prepared, folder: Path, start: float) -> None:
 
 
 def _print_results(folder: Path, records: Sequence[Record]) -> bool:
-    """Write the run's CSV files, show its leaderboard, and tell whether the parity of an engine is undecided."""
+    """Write the run's CSV files, show its leaderboard, and return whether an engine's parity is undecided."""
     from cnnperf.reports import keep_tables, show
     from cnnperf.tables.engines import is_undecided
     from cnnperf.tables.report import report_of_run
@@ -139,7 +141,7 @@ def _print_results(folder: Path, records: Sequence[Record]) -> bool:
     try:
         files = keep_tables(table, folder)
     except OSError as error:
-        cure = f"the records are kept: make room, then cnnperf report {folder}"
+        cure = f"the records are kept; free disk space, then cnnperf report {folder}"
         raise RunError(f"{folder}: the tables cannot be written ({error.strerror}); {cure}") from error
     show(table)
     print(files[table.tables[0].name], file=sys.stderr)
@@ -147,7 +149,7 @@ def _print_results(folder: Path, records: Sequence[Record]) -> bool:
 
 
 def _print_shares(made: Sequence[Record], start: float) -> None:
-    """Say what the time of a command went into, if it trained and did nothing else."""
+    """Describe how a command's time was spent, if it only trained."""
     from cnnperf.tables.leaderboard import summary
 
     if made and all(record.task.stage == "train" for record in made):
@@ -155,7 +157,7 @@ def _print_shares(made: Sequence[Record], start: float) -> None:
 
 
 def _resume_command(folder: Path) -> str:
-    """Return the command that resumes a run, with the other options of this one."""
+    """Return the command that resumes a run with the other options of this command."""
     kept, words = [], iter(sys.argv[1:])
     for word in words:
         if word in ("--out", "--resume"):

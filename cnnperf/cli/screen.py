@@ -1,4 +1,4 @@
-"""What standard error shows of work under way: live on a terminal, a line per finished task elsewhere."""
+"""Progress on standard error: a live view on a terminal, otherwise a line per finished task."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ MARKS = {"ok": "[green]✓[/]", "failed": "[red]✗[/]", "timeout": "[red]✗[/]
 
 
 class View:
-    """What is seen on standard error: a bar for each download, then, on a terminal, a view that says what runs.
+    """Progress on standard error: a bar for each download, then, on a terminal, a live view of the current work.
 
-    The view is redrawn when it changes and at no other time: a timer would take a core from what is being measured.
+    The view is redrawn only when it changes: a timer would disturb the measurement.
     """
 
     def __init__(self, console: Console) -> None:
@@ -54,14 +54,14 @@ class View:
 
     @contextmanager
     def shown(self) -> Iterator[Self]:
-        """Leave nothing of it on the screen afterwards."""
+        """Remove the view from the screen at the end."""
         try:
             yield self
         finally:
             self._clear()
 
     def downloading(self, dataset: str, done: int, total: int) -> None:
-        """Bytes of a dataset have arrived."""
+        """Handle the progress of a download."""
         if self._downloads is None:
             columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
             self._downloads = Progress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
@@ -71,7 +71,7 @@ class View:
         self._downloads.update(self._bars[dataset], completed=done)
 
     def _show(self, view: RenderableType) -> None:
-        """Redraw the view; nothing off a terminal."""
+        """Redraw the view; does nothing without a terminal."""
         if not self._console.is_terminal:
             return
         if self._live is None:
@@ -92,7 +92,7 @@ class View:
 
 
 class Downloads(View, Unwatched):
-    """Shows what is downloaded, and nothing of what is measured then."""
+    """Shows downloads only, not the measurements."""
 
     def planned(self, tasks: Sequence[Ready], folder: Path) -> None:
         """Preflight has ended."""
@@ -100,7 +100,7 @@ class Downloads(View, Unwatched):
 
 
 class Screen(View):
-    """Follows a run: on a terminal the task that runs and the time left, and a line for each that has ended."""
+    """Follows a run: a line per finished task and, on a terminal, the current task and the remaining time."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -113,7 +113,7 @@ class Screen(View):
         self._numbers: dict[str, float] = {}
 
     def planned(self, tasks: Sequence[Ready], folder: Path) -> None:
-        """Preflight has ended; these tasks are run."""
+        """Preflight has ended; these tasks will run."""
         self._clear()
         self.folder = folder
         self._estimates = [ready.estimate_s for ready in tasks]
@@ -125,7 +125,7 @@ class Screen(View):
         self._redraw()
 
     def progressed(self, numbers: dict[str, float]) -> None:
-        """The task that runs reports."""
+        """The current task reports numbers."""
         self._numbers = numbers
         self._redraw()
 
@@ -153,7 +153,7 @@ class Screen(View):
 
     def _left_s(self, elapsed: float) -> float:
         planned_done = sum(self._estimates[: self._done])
-        # Once something has been timed, the plan is corrected by how it went so far.
+        # After the first finished task, the plan is scaled by the measured progress.
         pace = (self._task_begun - self._begun) / planned_done if planned_done and self._done else 1.0
         return max(0.0, sum(self._estimates) * pace - elapsed)
 
@@ -163,19 +163,19 @@ class Screen(View):
 
 
 class DuetScreen(View):
-    """Follows a comparison in turns: the plan, then a line a look and, on a terminal, what runs."""
+    """Follows a comparison in turns: the plan, then a line per look and, on a terminal, the current work."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._looks: Sequence[int] = ()
 
     def installing(self, text: str) -> None:
-        """An environment is made for a revision."""
+        """An environment is being created for a revision."""
         self._clear()
         self._print(f"cnnperf: {text}")
 
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
-        """So many contests are looked at, once."""
+        """Calibration of this number of contests begins."""
         self._clear()
         self._print(
             f"planned: {minutes[0]:.0f} to {minutes[1]:.0f} minutes for {contests} cell-metrics; measuring how long "
@@ -183,7 +183,7 @@ class DuetScreen(View):
         )
 
     def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
-        """Print the minutes to the first and the last look, and the power."""
+        """Print the minutes to the first and last look, and the power."""
         self._looks = looks
         self._print(
             f"planned: about {minutes[0]:.1f} minutes ({looks[0]} replicates) if nothing changed, "
@@ -202,7 +202,7 @@ class DuetScreen(View):
             self._show(Text(line, overflow="ellipsis", no_wrap=True))
 
     def decided(self, number: int, decisions: Mapping[str, Decision], power: str) -> None:
-        """So much is decided."""
+        """A look has ended with these verdicts."""
         words = ", ".join(f"{key} {decision.outcome}" for key, decision in decisions.items())
         self._print(f"after {number} replicates: {words or 'nothing is decided yet'}")
         if power:
@@ -210,7 +210,7 @@ class DuetScreen(View):
 
 
 class RehearsalScreen(DuetScreen):
-    """Follows the gate's self-test: each suite as any comparison, then its verdicts, on standard output."""
+    """Follows the gate's self-test: each suite like any comparison, then its verdicts on standard output."""
 
     def __init__(self, console: Console, out: Console) -> None:
         super().__init__(console)
@@ -234,7 +234,7 @@ class RehearsalScreen(DuetScreen):
 
 
 class ClaimScreen(View):
-    """Follows a self-test: a line a claim that has ended and, on a terminal, what runs."""
+    """Follows a self-test: a line per finished claim and, on a terminal, the current work."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -242,11 +242,11 @@ class ClaimScreen(View):
         self._done = 0
 
     def planned(self, names: Sequence[str]) -> None:
-        """These claims are put to the test."""
+        """These claims will be tested."""
         self._claims = len(names)
 
     def progressed(self, name: str, text: str) -> None:
-        """A claim says what is under way."""
+        """A claim reports its current work."""
         line = f"claim {self._done + 1} of {self._claims}  {name}  {text}"
         self._show(Text(line, overflow="ellipsis", no_wrap=True))
 
@@ -270,12 +270,12 @@ def planned(tasks: Sequence[Ready], downloads: Mapping[str, int]) -> Iterator[st
 
 
 def stderr() -> Console:
-    """Return the console on standard error, as wide and as colourful as that is."""
+    """Return the console on standard error."""
     return Console(stderr=True)
 
 
 def clock(seconds: float) -> str:
-    """Write a span as m:ss or h:mm:ss."""
+    """Format a duration as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

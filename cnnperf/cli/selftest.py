@@ -16,31 +16,31 @@ if TYPE_CHECKING:
     from cnnperf.claims._session import ClaimOutcome, SelfTest
 
 WIDTH = 150
-"""Of what goes to no terminal."""
+"""Width of output that does not go to a terminal."""
 MARKS = {"held": "held", "failed": "✗", "undecided": "?", "reported": "–", "skipped": "skipped"}
 STYLES = {"held": "green", "failed": "bold red", "undecided": "yellow", "reported": "", "skipped": "dim"}
 
 
 def selftest(
     *,
-    device: Annotated[str, typer.Option(metavar="D", help="Where: cpu, cuda.")] = "cpu",
-    minutes: Annotated[float, typer.Option(metavar="M", help="Time limit of all together, from the start.")] = 10.0,
+    device: Annotated[str, typer.Option(metavar="D", help="Device: cpu, cuda.")] = "cpu",
+    minutes: Annotated[float, typer.Option(metavar="M", help="Time limit in minutes of all claims together.")] = 10.0,
     only: Annotated[
         str | None, typer.Option(metavar="GLOB", help="Only claims that match: 'memory*'. See cnnperf list claims.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to make.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to create.")] = None,
 ) -> None:
     """Compare each claim of this project with an independent reading on one device, and report which hold.
 
-    The readings come from outside what is tested: another clock, the kernel's page tables, NVML, counts and loops
-    written by hand, ONNX Runtime's own profile, changes made on purpose. Each claim runs in a fresh process. The folder
-    with all raw readings names no folder and no user of this machine, only the host, and can be sent in with a report.
+    The readings are independent of the tested code: another clock, the kernel's page tables, NVML, counts and loops
+    written by hand, ONNX Runtime's own profile, deliberate changes. Each claim runs in a fresh process. The folder with
+    all raw readings contains no paths or user names of this machine, only the host name, and can be sent with a report.
 
-    `cnnperf doctor` is another command: it looks for what disturbs measurements on this machine, and tests the gate of
-    `cnnperf ab`. `selftest` tests whether the numbers are what their names say, on the device asked for.
+    In contrast, `cnnperf doctor` reports disturbances of measurements on this machine and tests the gate of
+    `cnnperf ab`; `selftest` tests whether the numbers measure what their names state, on the given device.
 
-    Exit status: 0 every claim that applies here held, 1 any did not, 2 the device is not there, 3 any was not decided
-    in that time or none applies, 130 interrupted.
+    Exit status: 0 every applicable claim held, 1 a claim did not hold, 2 the device is missing, 3 a claim was not
+    decided in that time or none applies, 130 interrupted.
     """
     from rich.console import Console
 
@@ -113,7 +113,7 @@ def _table(test: SelfTest) -> Table:
 
 
 def _remarks(outcome: ClaimOutcome) -> list[str]:
-    """Say why a claim did not hold, is undecided or does not apply."""
+    """Describe why a claim did not hold, is undecided or does not apply."""
     words = [word for word in (outcome.fault, outcome.skipped) if word]
     for reading in outcome.readings:
         if reading.bar and reading.verdict in ("failed", "undecided"):

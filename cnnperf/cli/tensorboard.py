@@ -1,4 +1,4 @@
-"""The command that lays out a run for TensorBoard: `cnnperf tensorboard`."""
+"""The command that converts a run for TensorBoard: `cnnperf tensorboard`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cnnperf.errors import UsageError
 def tensorboard(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     *,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write; RUN/tensorboard if absent.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write; default: RUN/tensorboard.")] = None,
 ) -> None:
     """Convert a run for TensorBoard: curves as scalars, test images in grids, and the traces of its profiles.
 
-    Needs the extra `tensorboard`. The folder's name goes to stdout. Exit status: 0 done, 2 there is nothing to show.
+    Needs the extra `tensorboard`. The folder's name goes to stdout. Exit status: 0 success, 2 nothing to show.
     """
     from importlib.util import find_spec
 

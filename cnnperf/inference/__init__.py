@@ -1,1 +1,1 @@
-"""What `stages/infer.py` and `stages/export.py` are made of."""
+"""Parts of `stages/infer.py` and `stages/export.py`."""

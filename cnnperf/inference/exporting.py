@@ -30,12 +30,12 @@ from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
 
 EXTERNAL_BYTES = 2 * 10**9
-"""A file of protocol buffers can be no larger; beyond it the weights lie beside it."""
+"""Maximum size of a protocol-buffer file; larger weights are stored in an external file."""
 
 ROUNDING_FACTOR, RESOLUTION = 5.0, 1e-7
-"""How much further the file may lie from torch, both in float64, than one rounding of every weight to float32 moves the
-logits, which the nine networks' exports come to 0.64 of; or so much of the spread between classes, for constants
-that are no weights."""
+"""Maximum distance of the file's logits from torch's, both in float64: relative to the effect of rounding every weight
+to float32 once (the nine networks' exports reach 0.64 of it), or, for constants that are not weights, relative to the
+spread between classes."""
 
 
 class Export(Settings):
@@ -49,7 +49,7 @@ class Export(Settings):
     )
 
     def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
-        """Return True: a file is checked and handed on."""
+        """Return True: an ONNX file is checked and passed on."""
         return True
 
     def reference_images(self) -> int:
@@ -64,10 +64,10 @@ class Export(Settings):
 def proved(
     model: nn.Module, of_torch: Golden, of_file: NDArray[np.float64], images: NDArray[np.float32], cure: str
 ) -> Iterator[Measurement]:
-    """Yield how far the file's logits lie from torch's, both in float64, of torch's spread between classes.
+    """Yield the distance of the file's logits from torch's, both in float64, relative to the spread between classes.
 
-    And the verdict on parity, `export.parity`. cure: for a file that is not torch's. Raises StageError where the
-    distance is more than float32's rounding of the weights, and so for each image of another class that is no tie.
+    Also yields the verdict `export.parity`. cure: advice in the error if the file differs. Raises StageError if the
+    distance exceeds the effect of rounding weights to float32, and thus for any different class that is not a tie.
     """
     fault = yield from _compared(model, of_torch.exact[: len(images)], of_file, images, cure)
     yield verdict("export.parity", fault)
@@ -82,11 +82,11 @@ def _compared(
     images: NDArray[np.float32],
     cure: str,
 ) -> Generator[Measurement, None, str | None]:
-    """Yield the distance and what is allowed, and return what is wrong, if anything."""
+    """Yield the distance and its limit, and return the fault, if any."""
     if not np.isfinite(exact).all():
         return "torch's own output is not finite (NaN or infinite); train the network again"
     if not np.isfinite(of_file).all():
-        return f"the exported network is not torch's: its output is not finite (NaN or infinite); {cure}"
+        return f"the exported network differs from torch's: its output is not finite (NaN or infinite); {cure}"
     unit = spread(exact)
     error = float(np.abs(of_file - exact).max()) / unit
     allowed = max(ROUNDING_FACTOR * rounding(model, images) / unit, RESOLUTION)
@@ -95,13 +95,13 @@ def _compared(
     if error <= allowed:
         return None
     return (
-        f"the exported network is not torch's: in float64 their logits lie {error:.2g} of the spread between "
-        f"classes apart, and {allowed:.2g} is allowed; {cure}"
+        f"the exported network differs from torch's: in float64 their logits differ by {error:.2g} of the spread "
+        f"between classes, {allowed:.2g} is allowed; {cure}"
     )
 
 
 def copy(file: Path, path: Path) -> None:
-    """Copy an ONNX file, with the weights that may lie beside it: into one file where that can hold them."""
+    """Copy an ONNX file with its external weights, if any; into one file if they fit."""
     import onnx
 
     model = onnx.load(file, load_external_data=False)
@@ -114,7 +114,7 @@ def copy(file: Path, path: Path) -> None:
 
 
 def export(model: nn.Module, images: Any, path: Path, settings: Export) -> int:
-    """Write the network as ONNX with a dynamic batch, and return how many operations torch had traced."""
+    """Write the network as ONNX with a dynamic batch, and return the number of operations that torch traced."""
     batch = torch.export.Dim("batch")
     example = torch.from_numpy(images).to(next(model.parameters()).device)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -131,7 +131,7 @@ def export(model: nn.Module, images: Any, path: Path, settings: Export) -> int:
                 opset_version=settings.opset,
                 verbose=False,
             )
-    except Exception as error:  # Any of torch.export's, the translation's, or the network's own.
+    except Exception as error:  # Any exception of torch.export, the translation or the network itself.
         raise StageError(f"{type(model).__name__} cannot be exported to ONNX: {first_line(error)}") from error
     assert program is not None, "dynamo returns the program"
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
@@ -141,7 +141,7 @@ def export(model: nn.Module, images: Any, path: Path, settings: Export) -> int:
 
 
 def file_facts(path: Path) -> Iterator[Measurement]:
-    """Have onnx check the file in full, and yield what it is. Raises UsageError for what it finds wrong."""
+    """Check the file in full with onnx, and yield its facts. Raises UsageError if it is invalid."""
     facts = look(path)
     yield single("export.opset", "1", facts.opset)
     yield single("export.ir_version", "1", facts.ir_version)
@@ -150,7 +150,7 @@ def file_facts(path: Path) -> Iterator[Measurement]:
 
 
 def content_hash(bench: Bench, model: nn.Module, settings: Export) -> str:
-    """Hash all that decides the file: weights, architecture, versions, shape and settings."""
+    """Hash everything that determines the file: weights, architecture, versions, shape and settings."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode() + str(tuple(tensor.shape)).encode())
@@ -166,13 +166,13 @@ def content_hash(bench: Bench, model: nn.Module, settings: Export) -> str:
 
 
 def sources(*parts: Any) -> list[Path]:
-    """Return the files in which a network's parts are written, but for torch's own, whose version is hashed."""
+    """Return the source files of a network's modules, except torch's own, whose version is hashed."""
     own = [part for part in parts if part.__module__.partition(".")[0] != "torch"]
     return sorted({Path(file) for part in own if (file := inspect.getsourcefile(part))})
 
 
 def cache_whole(content: bytes, cached: Path) -> None:
-    """Put a file into the cache, whole or not at all."""
+    """Put a file into the cache atomically."""
     cached.parent.mkdir(parents=True, exist_ok=True)
     part = cached.with_name(f"{cached.name}.{os.getpid()}.part")
     part.write_bytes(content)

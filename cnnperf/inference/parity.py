@@ -1,4 +1,4 @@
-"""Whether an engine computes what torch computes, and how right it is on real images."""
+"""Parity of an engine's output with torch's, and the engine's accuracy on real images."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from cnnperf.task import Scalar
 
 BATCH = 100
 ERROR_FACTOR = 10.0
-"""How much further from float64 an engine may lie than torch does."""
+"""Maximum error of an engine against float64, as a multiple of torch's own error."""
 RESOLUTION = 1e-5
-"""An error of the logits below this is none, whatever torch's own: of the largest logit."""
+"""Error of the logits, relative to the largest logit, that always passes."""
 CAP = 1e-3
-"""An error above this is a fault, whatever the reference's own: of the logits' spread between classes, or of a layer's
-largest value. The nine networks in float32, built anew and trained, come to 1.3e-6 of one and 2.3e-6 of the other."""
+"""Error that always fails, relative to the logits' spread between classes or to a layer's largest value. The nine
+networks in float32, freshly built and trained, reach 1.3e-6 and 2.3e-6."""
 LAYER_FACTOR, LAYER_RESOLUTION = 5.0, 2e-6
-"""The same of a layer, whose own error is that of the same runtime before any optimisation: the nine networks come to
-1.9 times it at most, at every level of optimisation."""
+"""Maximum error of a layer, as a multiple of the same runtime's error before any optimisation; the nine networks reach
+1.9 at most, at every level of optimisation."""
 
 
 class _Incomparable(Exception):  # noqa: N818 - a finding about the engine
-    """Logits that are of another shape, or not finite."""
+    """Logits have another shape or are not finite."""
 
 
 class Parity:
-    """An engine's logits compared with torch's; `fault` says in a sentence what is wrong, if anything."""
+    """An engine's logits compared with torch's; `fault` is one sentence, or None."""
 
     def __init__(
         self, engine: Engine, inputs: Inputs, golden: Golden, layers: Mapping[str, LayerValue], max_accuracy_drop: float
     ) -> None:
-        """Hold an engine to the logits and, where it can tell them, to the values before them."""
+        """Compare an engine's logits and, if available, its intermediate values with the reference."""
         self._engine = engine
         self._inputs = inputs
         self._golden = golden
@@ -47,7 +47,7 @@ class Parity:
     def measured(self, batch_sizes: Sequence[int], **tags: Scalar) -> Iterator[Measurement]:
         """Yield differences to torch and errors to float64 at each batch size and layer by layer, agreement, accuracy.
 
-        The verdict comes last; where there are no logits to compare, at once.
+        The verdict is yielded last, or at once if there are no logits to compare.
         """
         try:
             for batch_size in batch_sizes:
@@ -81,7 +81,7 @@ class Parity:
             self._hold(error, own, largest, spread(exact), batch_size)
 
     def _hold(self, error: float, own: float, largest: float, spread: float, batch_size: int) -> None:
-        """Refuse logits that lie too far from float64; so far as is allowed, two classes are a tie."""
+        """Report logits that are too far from float64; classes closer than the limit are a tie."""
         cap, allowed = CAP * spread, max(ERROR_FACTOR * own, RESOLUTION * largest)
         self._tie = max(self._tie, 2 * (min(allowed, cap) + own))
         if own > cap:
@@ -98,14 +98,14 @@ class Parity:
             )
 
     def _by_layer(self, tags: dict[str, Scalar]) -> Iterator[Measurement]:
-        """Yield the largest error of the values before the logits, where the engine tells them."""
+        """Yield the largest error of the intermediate values, if the engine reports them."""
         images = self._inputs.test(self._golden.indices[:LAYER_IMAGES])
         found = self._engine.values(images)
         if found is None:
             return
         if not np.array_equal(found.logits, self._run(images)):
             raise _Incomparable(
-                "it computes different logits from the same images each time; look for random operations in it"
+                "the engine computes different logits from the same images each time; look for random operations in it"
             )
         judged = {name: layer for name, layer in self._layers.items() if _is_judged(layer, found.before.get(name))}
         if not judged:
@@ -126,7 +126,7 @@ class Parity:
             )
 
     def _on_test(self, tags: dict[str, Scalar]) -> Iterator[Measurement]:
-        # SciPy, which an engine's memory and times need not bear.
+        # Late, because SciPy would add to an engine's memory and times.
         from cnnperf.inference.accuracy import AccuracyDrop
 
         golden = self._golden
@@ -161,14 +161,14 @@ class Parity:
             )
 
     def _disagreements(self, predictions: NDArray[np.int64]) -> int:
-        """Count, and refuse, images whose class is another than torch's although torch's logits are no tie."""
+        """Count images whose class differs from torch's, and report those that are not a tie."""
         logits, images = self._golden.logits.astype(np.float64), np.arange(len(predictions))
         margins = logits.max(axis=1) - logits[images, predictions]
         count = int((margins > self._tie).sum())
         if count:
             self._refuse(
-                f"parity failed: {count:,} of {len(images):,} test images are of another class than in torch, whose "
-                f"two logits lie up to {margins.max():.2g} apart; {self._tie:.2g} would be a tie"
+                f"parity failed: {count:,} of {len(images):,} test images have another class than in torch, whose "
+                f"two logits differ by up to {margins.max():.2g}; {self._tie:.2g} would be a tie"
             )
         return count
 
@@ -180,7 +180,7 @@ class Parity:
                 f"its output is {'×'.join(map(str, logits.shape))} where torch's is {wanted}; export it again"
             )
         if not np.isfinite(logits).all():
-            raise _Incomparable("its output is not finite (NaN or infinite); look at the weights, or at its precision")
+            raise _Incomparable("its output is not finite (NaN or infinite); check the weights and the precision")
         return logits
 
     def _refuse(self, sentence: str) -> None:
@@ -188,17 +188,17 @@ class Parity:
 
 
 def verdict(metric: str, fault: str | None, **tags: Scalar) -> Measurement:
-    """Return whether parity holds: 1, or 0 with the fault as a remark."""
+    """Return the parity verdict: 1, or 0 with the fault as a remark."""
     return single(metric, "1", 1 if fault is None else 0, None, {} if fault is None else {"fault": fault}, **tags)
 
 
 def spread(logits: NDArray[np.float64]) -> float:
-    """Return how far an image's largest logit lies above its smallest: the median over images."""
+    """Return the spread of an image's logits (largest minus smallest), the median over images."""
     return max(float(np.median(np.ptp(logits, axis=1))), 1e-30)
 
 
 def _is_judged(layer: LayerValue, found: NDArray[np.float32] | None) -> bool:
-    """Tell whether a value can be held to float64: not where float32 loses it, as the difference of two large ones."""
+    """Return whether a value is comparable with float64: not if float32 loses it, as in a small difference."""
     return found is not None and found.shape == layer.exact.shape and layer.own_error <= CAP
 
 

@@ -15,7 +15,7 @@ from cnnperf.inference.samples import QUICK_TEST_IMAGES, TEST_IMAGES
 from cnnperf.task import Choice, Scalar
 
 LARGEST = 4096
-"""Of the batch sizes that `auto` tries."""
+"""Largest batch size that `auto` tries."""
 MOST_IMAGES = 2**16
 """In a batch that is asked for."""
 
@@ -33,7 +33,7 @@ def _chosen(value: Any) -> Choice:
 
 
 def _sized(value: Any) -> Any:
-    """Word what is wrong with batch sizes: pydantic words it for each of the two things that they may be."""
+    """Report one error for batch sizes: pydantic would report one for each of the two permitted types."""
     value = _listed(value)
     if value == "auto" or (
         isinstance(value, tuple) and value and all(type(size) is int and 1 <= size <= MOST_IMAGES for size in value)
@@ -59,23 +59,23 @@ class Infer(Settings):
     batch_sizes: Annotated[
         Literal["auto"] | Annotated[tuple[Size, ...], Field(min_length=1)], BeforeValidator(_sized)
     ] = Field(
-        default=(1, 32), description="Images in a batch; auto doubles from 1 until the throughput stops rising by 3 %."
+        default=(1, 32), description="Images per batch; auto doubles from 1 until the throughput stops rising by 3 %."
     )
     samples: int = Field(
         default=64,
         ge=11,
-        description="Minimum number of timed calls; a p90 needs 64 at the least, a p99 662, more where calls depend on "
+        description="Minimum number of timed calls; a p90 needs at least 64, a p99 662, more if calls depend on "
         "each other.",
     )
     seconds: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="Minimum seconds of timed calls.")
     pairs: int = Field(
-        default=6, ge=0, le=100, description="Fresh pairs of processes that take turns with torch; 0: no speed-up."
+        default=6, ge=0, le=100, description="Fresh pairs of processes, engine and torch in turns; 0: no speed-up."
     )
     test_images: int = Field(
         default=TEST_IMAGES, ge=1, description="Test images whose classes are compared; at most those of [export]."
     )
     max_accuracy_drop: float = Field(
-        default=0.02, ge=0, le=1, description="How much less accurate than torch an engine may be and still be ranked."
+        default=0.02, ge=0, le=1, description="Largest accuracy drop from torch with which an engine is still ranked."
     )
 
     @model_validator(mode="after")
@@ -106,12 +106,12 @@ class Infer(Settings):
         return tuple({"engine": str(engine)} for engine in self.engines)
 
     def needed(self, variant: Mapping[str, Scalar]) -> tuple[str, ...]:
-        """Return what the engine loads."""
+        """Return the artifacts that the engine loads."""
         loads = abilities(self.engine(variant).name).loads
         return (loads,) if loads else ()
 
     def agree(self, before: Mapping[str, Settings]) -> None:
-        """Refuse to be asked for more test images than a stage leaves logits of. Raises UsageError."""
+        """Raise UsageError if test_images exceeds the number of logits that a stage writes."""
         are_read = any(self.needed(variant) for variant in self.variants(""))
         if not are_read or "test_images" not in self.model_fields_set:
             return
@@ -119,12 +119,12 @@ class Infer(Settings):
             left = of_stage.reference_images()
             if left is not None and self.test_images > left:
                 raise UsageError(
-                    f"test_images {self.test_images:,} is more than the {left:,} of [{stage}], whose logits it needs; "
+                    f"test_images {self.test_images:,} is more than the {left:,} of [{stage}], which gives the logits; "
                     f"lower it, or raise test_images of [{stage}]"
                 )
 
     def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
-        """Tell whether the engine loads an ONNX file."""
+        """Return whether the engine loads an ONNX file."""
         return "onnx" in self.needed(variant)
 
     def quick(self) -> Infer:
@@ -134,7 +134,7 @@ class Infer(Settings):
         )
 
     def estimate_s(self, variant: Mapping[str, Scalar]) -> float:
-        """Return about what an engine takes: a process and its turns for each pair, and the compiler each time."""
+        """Return the estimated seconds of an engine: processes, turns and compilation for each pair."""
         name, sizes = self.engine(variant).name, 8 if self.batch_sizes == "auto" else len(self.batch_sizes)
         compiling = abilities(name).compile_s * sizes
         pairs = 0 if name == baseline_of(NETWORKS) else self.pairs
@@ -142,5 +142,5 @@ class Infer(Settings):
 
 
 def allowed_drop(settings: Mapping[str, Any]) -> float:
-    """Return how much less accurate than torch an engine was allowed to be by the settings of a stored task."""
+    """Return the permitted accuracy drop of an engine in the settings of a stored task."""
     return float(settings["max_accuracy_drop"])

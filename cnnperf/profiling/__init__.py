@@ -1,1 +1,1 @@
-"""What `stages/profile.py` is made of."""
+"""Parts of `stages/profile.py`."""

@@ -13,7 +13,7 @@ from cnnperf.training.recipe import BUDGETS, Recipe
 
 QUICK_SAMPLES = 3
 OTHER_STEPS = 17
-"""Roughly what warm-up, arithmetic, memory and trace come to."""
+"""Approximate seconds of warm-up, arithmetic, memory and trace."""
 BatchSizes = Annotated[
     tuple[Annotated[int, Field(ge=1, le=2**20)], ...],
     # TOML and JSON have no tuples.
@@ -33,13 +33,13 @@ class Profile(Settings):
     )
     batch_sizes: BatchSizes = Field(
         default=(128,),
-        description="Images a step; one profile for each. Absent: the training's batch size.",
+        description="Images per step; one profile for each. Absent: the training's batch size.",
     )
     samples: int = Field(
         default=10,
         ge=1,
         le=10_000,
-        description="Steps with hooks, and as many without between them; on a GPU laps of steps, of 0.1 s each.",
+        description="Steps with hooks, alternating with as many without; on a GPU laps of steps, of 0.1 s each.",
     )
     trace_steps: int = Field(default=2, ge=1, le=100, description="Steps in the torch.profiler trace.")
     train: dict[str, Any] = Field(
@@ -50,7 +50,7 @@ class Profile(Settings):
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
-        """Lay the suite's section and the model's override on the training's settings. Raises ValidationError."""
+        """Merge the training's settings, the suite's section and the model's override. Raises ValidationError."""
         merged: dict[str, Any] = {**section, **override}
         training = {**model_recipe, **section.get("train", {}), **override.get("train", {})}
         merged["train"] = {key: value for key, value in training.items() if key not in BUDGETS}
@@ -64,12 +64,12 @@ class Profile(Settings):
         return self
 
     def recipe(self, batch_size: int) -> Recipe:
-        """Return the training whose steps are profiled; its learning rate is 0, so that weights stay as they are."""
+        """Return the training whose steps are profiled; the learning rate is 0, so that weights stay unchanged."""
         changed = {"steps": 1, "batch_size": batch_size, "lr": 0.0, "bias_lr": 0.0, "muon_lr": 0.0, "compile": False}
         return Recipe.model_validate({**self.train, **changed}, strict=True)
 
     def check(self, device: str, train_count: int, test_count: int) -> None:
-        """Refuse what only the device or the dataset's size shows to be impossible. Raises UsageError."""
+        """Raise UsageError if the settings do not suit the device or the dataset's size."""
         for batch_size in self.batch_sizes:
             try:
                 self.recipe(batch_size).check(device, train_count, test_count)

@@ -1,10 +1,10 @@
-"""How results are shown. One file a format; `write(report: Report, out: TextIO)`.
+"""Report formats. One file per format; `write(report: Report, out: TextIO)`.
 
-A file may declare more of its format, which `registry.declared` reads:
+A file may declare further properties of its format, which `registry.declared` reads:
 
-    IS_DEFAULT = True           commands print it unless they are asked for another
-    SUFFIX = ".csv"             `write` takes a folder too, and writes each table into a file of its own
-    IN_RUN_FOLDER = True        every run folder gets its tables so
+IS_DEFAULT = True           commands print this format by default
+SUFFIX = ".csv"             `write` also takes a folder, and writes each table to a separate file
+IN_RUN_FOLDER = True        every run folder gets its tables in this format
     write_verdicts(comparison: Comparison, out: TextIO)
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cnnperf.tables.table import Report
 
 REPORT, VERDICTS = "write", "write_verdicts"
-"""What a format can write, by the function that does."""
+"""Kinds of output that a format can write, by function name."""
 
 
 def formats(verb: str = REPORT) -> tuple[str, ...]:
@@ -31,12 +31,12 @@ def formats(verb: str = REPORT) -> tuple[str, ...]:
 
 
 def default_format(verb: str = REPORT) -> str:
-    """Name the format in which commands print unless they are asked for another."""
+    """Return the name of the default format of commands."""
     return next(name for name in formats(verb) if registry.declared("reports", name).get("IS_DEFAULT"))
 
 
 def writer(name: str, verb: str = REPORT) -> Callable[..., None]:
-    """Return the function of a format. Raises UsageError for a format that is not there or cannot write that."""
+    """Return the function of a format. Raises UsageError if the format does not exist or lacks the function."""
     if name not in formats(verb):
         raise UsageError(f"--format: {registry.unknown('format', name, formats(verb))}")
     found: Callable[..., None] = getattr(registry.module("reports", name), verb)
@@ -44,7 +44,7 @@ def writer(name: str, verb: str = REPORT) -> Callable[..., None]:
 
 
 def takes_folder(name: str) -> bool:
-    """Tell whether a format writes a folder, a file for each table."""
+    """Return whether a format writes a folder with a file per table."""
     return "SUFFIX" in registry.declared("reports", name)
 
 
@@ -54,7 +54,7 @@ def show(report: Report) -> None:
 
 
 def keep_tables(report: Report, folder: Path) -> dict[str, Path]:
-    """Write a report's tables into a folder and return the file of each table, by its name. Raises OSError."""
+    """Write a report's tables into a folder and return the file of each table by name. Raises OSError."""
     files: dict[str, Path] = {}
     for name in registry.having("reports", "IN_RUN_FOLDER"):
         writer(name)(report, folder)

@@ -1,4 +1,4 @@
-"""The plots that compare networks: what is drawn is rows of the tables, and nothing that they do not hold."""
+"""Plots that compare networks, drawn only from rows of the tables."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ OUTCOMES = {
 
 
 def curves(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow]) -> Iterator[Chart]:
-    """Draw every curve against seconds and against samples, a line a training."""
+    """Draw every curve against seconds and against samples, one line per training."""
     measured = [c for c in table.columns if c.better and any(row[c.name] is not None for row in rows)]
     kept = cut(rows, "model", "run", "repeat", "step", "samples", "seconds", "epoch", *(c.name for c in measured))
     several = len({row.run for row in rows}) > 1
     seen = {row.model: row.samples for row in rows}.values()
-    uneven = max(seen) > 10 * min(seen)  # In the same time a small network sees a hundred times as many as a large one.
+    uneven = max(seen) > 10 * min(seen)  # A small network may see a hundred times as many.
     smoothing = dict.fromkeys(row.model for row in rows if row.label_smoothing)
     smoothed = f" (with label smoothing: {', '.join(smoothing)})" if smoothing else ""
     for column in measured:
@@ -54,7 +54,7 @@ def curves(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow]) -
 
 
 def readings(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow]) -> Iterator[Chart]:
-    """Draw the accuracies read of one training beside each other, where there are more than two."""
+    """Draw the different accuracies of one training, if there are more than two."""
     epoch = next(c for c in table.columns if c.name == "epoch")
     for i, model in enumerate(dict.fromkeys(row.model for row in rows)):
         of_model = [row for row in rows if row.model == model]
@@ -79,7 +79,7 @@ def readings(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow])
 
 
 def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]) -> Chart:
-    """Draw test accuracy against latency, memory as size; a line joins the engines on one network's front."""
+    """Draw test accuracy against latency, with memory as size; a line joins the engines on a network's Pareto front."""
     facts = (
         "model", "engine", "batch_size", "status", "parity", "latency_s", "images_per_s", "speedup", "speedup_flags",
         "test_accuracy", "accuracy_drop", "peak_bytes", "file_bytes", "pareto", "run",
@@ -130,7 +130,7 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
 
 
 def throughput(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]) -> Chart:
-    """Draw images a second against the batch size, a line an engine."""
+    """Draw images per second against the batch size, one line per engine."""
     across, up = Column("batch_size", "batch size", unit="count"), Column("images_per_s", "images/s", unit="images/s")
     spec = lines(across, up, series("engine", [row.engine for row in rows]))
     spec["encoding"]["x"]["scale"] = {"type": "log", "base": 2}
@@ -141,7 +141,7 @@ def throughput(name: str, title: str, table: Table[Any], rows: Sequence[EngineRo
 
 
 def changes(name: str, table: Table[Any], rows: Sequence[VerdictRow], unit: str) -> Chart:
-    """Draw the change of each metric with its interval, coloured by verdict; the mark's shape says it too."""
+    """Draw the change of each metric with its interval; colour and shape show the verdict."""
     outcomes = [outcome for outcome in OUTCOMES if outcome in {row.outcome for row in rows}]
     subject = {"calculate": "datum.cell + '  ' + datum.metric", "as": "subject"}
     y = {"field": "subject", "type": "nominal", "title": None, "sort": None, "axis": names_within(420)}

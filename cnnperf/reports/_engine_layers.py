@@ -1,4 +1,4 @@
-"""One engine's layers beside torch's as people read them: a row a group, a total that adds up, and what was mapped."""
+"""One engine's layers beside torch's for reading: a row per group, a total, and the mapped share."""
 
 from __future__ import annotations
 

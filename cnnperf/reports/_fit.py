@@ -1,4 +1,4 @@
-"""Tables as wide as where they go: a terminal's width drops columns, and what is no terminal gets them all."""
+"""Width of tables: a terminal hides columns that do not fit; other outputs get all columns."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rich.text import Text
 from cnnperf.tables.table import Column
 
 UNBOUNDED = 10_000
-"""Columns of a terminal that no table fills."""
+"""Terminal columns left free by every table."""
 
 PAGE = 100
-"""The least width of what goes to no terminal, for titles and notes."""
+"""Minimum width of output that does not go to a terminal, for titles and notes."""
 
 
 def widen(console: Console, grids: Iterable[RichTable]) -> None:
-    """Let what goes to no terminal be as wide as its tables; a width that $COLUMNS names stands."""
+    """Widen output that does not go to a terminal to its tables, unless $COLUMNS sets a width."""
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = max([PAGE, *(_width(console, grid) for grid in grids)])
 
@@ -28,7 +28,7 @@ def widen(console: Console, grids: Iterable[RichTable]) -> None:
 def fit(
     console: Console, columns: Sequence[Column], grid: Callable[[Sequence[Column]], RichTable]
 ) -> tuple[list[Column], list[Column]]:
-    """Return the columns with which a grid has room, and those that gave way: what is `shown` last goes first."""
+    """Return the columns of a grid that fit, and the hidden ones; the last of `shown` are hidden first."""
     kept, dropped = list(columns), []
     while _width(console, grid(kept)) > console.width and any(column.shown for column in kept):
         least = max(reversed(kept), key=lambda column: column.shown or 0)
@@ -38,7 +38,7 @@ def fit(
 
 
 def left_out(dropped: Iterable[Column], where: str) -> Text:
-    """Say which columns found no room, and where they are."""
+    """Return the note on hidden columns and their file."""
     names = sorted({(column.title or column.name).replace("\n", " ") for column in dropped})
     return Text(f"Columns hidden (terminal too narrow): {', '.join(names)}; {where} has all.", style="dim")
 

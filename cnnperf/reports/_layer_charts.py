@@ -1,4 +1,4 @@
-"""The plots of one network, layer by layer: what is drawn is rows of the tables, and nothing that they do not hold."""
+"""Plots of one network by layer, drawn only from rows of the tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnnperf.tables.table import Table
 
 
 def layer_time_chart(name: str, title: str, table: Table[Any], rows: Sequence[LayerRow]) -> Chart:
-    """Draw what each layer takes, forward and backward stacked, in execution order."""
+    """Draw the time of each layer, forward and backward stacked, in execution order."""
     parts = ["forward_s", "backward_s", "elsewhere"]
     spec = bars("layer", rows, {"field": "value", "title": "time", "unit": "s"})
     spec["transform"] = [
@@ -30,7 +30,7 @@ def layer_time_chart(name: str, title: str, table: Table[Any], rows: Sequence[La
 
 
 def layer_memory(name: str, title: str, table: Table[Any], rows: Sequence[LayerRow]) -> Chart:
-    """Draw what autograd keeps of each layer for backward."""
+    """Draw the memory that autograd saves for backward in each layer."""
     rows = [row for row in rows if row.saved_bytes]
     spec = bars("layer", rows, {"field": "saved_bytes", "title": "saved for backward", "unit": "bytes"})
     spec["encoding"]["color"] = {"value": "var(--series-2)"}
@@ -44,7 +44,7 @@ def layer_memory(name: str, title: str, table: Table[Any], rows: Sequence[LayerR
 def roofline(
     name: str, title: str, table: Table[Any], rows: Sequence[LayerRow], machines: Table[Any], machine: ProfileRow
 ) -> Chart | None:
-    """Draw where each layer stands below the machine's two measured ceilings; None if it was not placed."""
+    """Draw the roofline: each layer below the machine's two measured ceilings; None if no layer was placed."""
     flops, moved = machine.peak_flops_per_s, machine.peak_bytes_per_s
     found = [row[f"{d}_flops_per_byte"] for row in rows for d in DIRECTIONS]
     intensities = [value for value in found if value]
@@ -83,7 +83,7 @@ def roofline(
 
 
 def beside_torch(name: str, title: str, table: Table[Any], rows: Sequence[LayerRow]) -> Chart:
-    """Draw what an engine's kernels take beside torch's layers, where torch ran too."""
+    """Draw the time of an engine's kernels beside torch's layers, if torch ran too."""
     sides = ["forward_s", "engine_s"]
     spec = bars("layer", rows, {"field": "value", "title": "time", "unit": "s"}, height=2 * STEP)
     spec["transform"] = [{"fold": sides, "as": ["by", "value"]}, {"filter": "datum.value != null"}]

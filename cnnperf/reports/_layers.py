@@ -1,4 +1,4 @@
-"""One profile as people read it: a table with bars, subtotals per block, a total that adds up, and three sentences."""
+"""One profile for reading: a table with bars, subtotals per block, a total, and three sentences."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from cnnperf.tables.table import Column
 from cnnperf.units import MISSING, scaled
 
 BAR = 6
-"""Cells of a full bar; it stands for the column's largest value."""
+"""Width in cells of a full bar, the column's largest value."""
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 SUMMED = (
     *("forward_s", "backward_s", "seconds", "calls"),
     *(f"{d}_{quantity}" for d in DIRECTIONS for quantity in ("macs", "flops", "moved_bytes")),
     *(f"{kind}_bytes" for kind in BYTES),
 )
-"""Columns whose sum over a block says something."""
+"""Columns whose sum over a block is meaningful."""
 BARRED = ("forward_s", "backward_s", "saved_bytes")
 OF_TRAINING = ("backward_s", "saved_bytes")
 GIGA = ("FLOP/s", "bytes/s")
@@ -53,15 +53,15 @@ COLUMNS = (
     _column("parameter_bytes", "parameters", 5),
     _column("saved_bytes", "saved", 2),
 )
-"""What people see, and which of it gives way first."""
+"""Columns shown, and the order in which they are hidden."""
 NEGLIGIBLE = 0.01
-"""A layer with less of the time is not called the furthest from the roofline."""
+"""Minimum share of the time for a layer to be named as furthest from the roofline."""
 
 
 def write(profile: LayerProfile, out: TextIO, *, by: str | None = None, depth: int | None = None) -> None:
     """Print a profile, sorted by a column of layers.csv if one is named, the blocks at `depth` with their subtotals.
 
-    Only a terminal's width drops columns.
+    Columns are hidden only to fit a terminal.
     """
     console = Console(file=out, highlight=False)
     grid = partial(_grid, profile, _sorted(profile.rows if depth is None else list(folded(profile.rows, depth)), by))
@@ -77,7 +77,7 @@ def write(profile: LayerProfile, out: TextIO, *, by: str | None = None, depth: i
 
 
 def sentences(profile: LayerProfile) -> Iterator[str]:
-    """Say where half of the time goes, where the memory peak stands, and what is furthest from the roofline."""
+    """Yield sentences on the layers with half of the time, the memory peak and the distance from the roofline."""
     total = profile.total("seconds")
     chosen, spent = [], 0.0
     for row in sorted(profile.rows, key=lambda row: -(row.seconds or 0)):
@@ -105,7 +105,7 @@ def sentences(profile: LayerProfile) -> Iterator[str]:
 
 
 def remarks(profile: LayerProfile) -> Iterator[str]:
-    """Say how the numbers came about, and what they leave out."""
+    """Yield notes on the method and limits of the numbers."""
     step_s, overhead, mfu = profile.one("step_seconds"), profile.overhead, profile.mfu
     if step_s is not None and overhead is not None:
         more = scaled(overhead, "fraction")
@@ -129,7 +129,7 @@ def remarks(profile: LayerProfile) -> Iterator[str]:
 
 
 def folded(rows: Sequence[LayerRow], depth: int) -> Iterator[LayerRow]:
-    """Yield rows with those of one block at `depth` under a subtotal; what lies no deeper, and no layer, stays."""
+    """Yield rows with a subtotal per block at `depth`; rows above that depth and non-layers stay unchanged."""
     blocks: dict[str, list[LayerRow]] = {}
     for row in rows:
         parts = row.layer.split(".") if row.order is not None else [row.layer]
@@ -143,7 +143,7 @@ def folded(rows: Sequence[LayerRow], depth: int) -> Iterator[LayerRow]:
 
 
 def _above(profile: LayerProfile) -> dict[str, list[str]]:
-    """Return which layers' shares are above the measured peak, by what is said of it."""
+    """Return the layers whose shares are above the measured peak, by their explanation."""
     found: dict[str, list[str]] = {}
     for row in profile.rows:
         for direction in DIRECTIONS:
@@ -154,7 +154,7 @@ def _above(profile: LayerProfile) -> dict[str, list[str]]:
 
 
 def _reason(missing_probe: str | None) -> str:
-    """Name the probe that would explain a share, whatever its size."""
+    """Name the probe that would explain a share above the peak."""
     if missing_probe is None:
         return f"by {scaled(EXCESS - 1, 'fraction')} at most, for which no missing probe is assumed"
     kind = "copy that stays in a cache" if missing_probe.startswith("copy") else missing_probe

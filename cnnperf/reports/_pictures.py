@@ -1,4 +1,4 @@
-"""Test images for the page: a few of those classified rightly and more of those classified wrongly, as data URIs."""
+"""Test images for the page as data URIs: a few classified correctly and more classified incorrectly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from cnnperf.tables.predictions import ExampleRow
 
 RIGHT, WRONG = 4, 12
-"""How many are shown of either."""
+"""Number of images shown of each kind."""
 
 
 def chosen(rows: Sequence[ExampleRow]) -> list[ExampleRow]:
@@ -27,7 +27,7 @@ def chosen(rows: Sequence[ExampleRow]) -> list[ExampleRow]:
 
 
 def data_uris(rows: Sequence[ExampleRow], folder: Path) -> list[str]:
-    """Encode the images of one task's rows, lossless; none where the artifact is gone."""
+    """Encode the images of one task's rows, lossless; none if the artifact is missing."""
     try:
         with np.load(folder / rows[0].artifact) as file:
             images = file["image"]

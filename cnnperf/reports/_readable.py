@@ -1,4 +1,4 @@
-"""What the formats for people share: scaled numbers, marks on the best, titles and remarks of a group."""
+"""Shared by the readable formats: scaled numbers, marks on the best, titles and remarks of a group."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cnnperf.units import MISSING, scaled
 
 
 def visible(table: Table[Any]) -> list[Column]:
-    """Return the columns that people see: those for them that have a value in any row, and the run where it differs."""
+    """Return the columns to show: readable ones with a value in any row, and the run if it differs."""
     shown = [c for c in table.columns if c.shown is not None and any(row[c.name] is not None for row in table.rows)]
-    # The run first: it tells apart the rows of two runs that are the same else, and which of them are compared.
+    # The run comes first, because it distinguishes otherwise equal rows of two runs.
     return [*(c for c in table.columns if c.name == "run" and c not in shown and _differs(c, table)), *shown]
 
 
@@ -23,7 +23,7 @@ def _differs(column: Column, table: Table[Any]) -> bool:
 
 
 def title(table: Table[Any]) -> str:
-    """Say what the rows of a group have in common."""
+    """Return the common facts of a group's rows."""
     row = table.rows[0]
     threads = f"{row['threads']} thread{'s' if row['threads'] != 1 else ''}" if row["threads"] else None
     waiting = f"waiting {row['waiting']}" if row["waiting"] not in (None, DEFAULT_WAITING) else None
@@ -34,12 +34,12 @@ def title(table: Table[Any]) -> str:
 
 
 def generated(row: Row) -> str | None:
-    """Say that a row's images are generated; None if they are not."""
+    """Return a remark if a row's images are generated; else None."""
     return f"data={row['data']}" if row["data"] == "synthetic" else None
 
 
 def alarm(table: Table[Any]) -> str | None:
-    """Say that a group's images are not those of its dataset, and why; None if they are."""
+    """Return a remark with the reason if a group's images are not those of its dataset; else None."""
     row = table.rows[0]
     if not row["data_fallback"]:
         return None
@@ -47,17 +47,17 @@ def alarm(table: Table[Any]) -> str | None:
 
 
 def remarks(table: Table[Any]) -> list[str]:
-    """Say for each row that did not end well why."""
+    """Yield the reason of each row that did not end well."""
     return [f"{row['model']}: {row['status']}: {row['reason']}" for row in table.rows if row["reason"]]
 
 
 def head_words(column: Column) -> str:
-    """Return how people read a column's name."""
+    """Return a column's name in readable form."""
     return column.title or column.name.replace("_", " ")
 
 
 def head(column: Column, rows: Sequence[Row]) -> str:
-    """Return a column's head; over times and speeds it says on how many repeats they stand."""
+    """Return a column's head; for times and speeds it includes the number of repeats."""
     words = head_words(column)
     if column.unit not in ("s", "images/s"):
         return words
@@ -66,7 +66,7 @@ def head(column: Column, rows: Sequence[Row]) -> str:
 
 
 def footnotes(table: Table[Any]) -> list[str]:
-    """Say for each value with the mark of doubt what is wrong with it."""
+    """Yield the reason for each value with the mark of doubt."""
     return [
         f"{DOUBT} {row.row_label}: {head_words(column)}: {row[column.doubts]}"
         for column in visible(table)
@@ -78,8 +78,8 @@ def footnotes(table: Table[Any]) -> list[str]:
 def best(column: Column, rows: Sequence[Row]) -> list[bool]:
     """Mark the best row of a column and all whose interval overlaps its own, among the rows that it compares.
 
-    Nothing is marked where the extent of any rival is unknown, or no rival is told apart from the best. An engine that
-    failed, or computes something else, is shown and no rival.
+    Nothing is marked if the extent of any compared row is unknown, or if no row is distinguishable from the best.
+    Engines that failed or compute something else are shown but not compared.
     """
     if column.better is None:
         return [False for _ in rows]
@@ -92,7 +92,7 @@ def best(column: Column, rows: Sequence[Row]) -> list[bool]:
 
 
 def cell(column: Column, row: Row) -> str:
-    """Return a row's value as people read it, with the interval that belongs to it and the mark of doubt."""
+    """Return a row's value in readable form, with its interval and the mark of doubt."""
     value = row[column.name]
     if value is None:
         return MISSING
@@ -106,13 +106,13 @@ def cell(column: Column, row: Row) -> str:
 
 
 def interval(column: Column, row: Row) -> Interval | None:
-    """Return the interval that is printed beside a value; None where there is none, or none of any width."""
+    """Return the interval to print beside a value; None if there is none or its width is zero."""
     low, high = (row[name] for name in column.interval) if column.interval else (None, None)
     return None if low is None or high is None or low == high else Interval(low, high)
 
 
 def _leaders(column: Column, rows: Sequence[Row], extents: Mapping[int, Interval | None]) -> set[int]:
-    """Return which of the rows with these extents are the best; none where that is unknown, or all of them are."""
+    """Return the best of the rows with these extents; none if that is unknown or if all are equal."""
     choose = max if column.better == "higher" else min
     winner = extents[choose(extents, key=lambda i: rows[i][column.name])]
     if winner is None or None in extents.values():
@@ -122,7 +122,7 @@ def _leaders(column: Column, rows: Sequence[Row], extents: Mapping[int, Interval
 
 
 def _extent(column: Column, row: Row) -> Interval | None:
-    """Return within which bounds a value is known; None where they are not."""
+    """Return the bounds of a value; None if they are unknown."""
     if column.spread is None:
         return Interval(row[column.name], row[column.name]) if column.unit == "count" else None
     low, high = (row[name] for name in column.spread)

@@ -1,4 +1,4 @@
-"""What the page says of each network: the rows and plots that belong to one run, dataset, model and device."""
+"""Sections of the page: the rows and plots of one run, dataset, model and device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cnnperf.tables.table import R, Report, Row, Table, grouped
 
 CELL = ("run", "dataset", "data", "model", "device")
 CHANGES = 40
-"""Of a comparison that are drawn: the verdicts first, then the largest."""
+"""Maximum changes drawn of a comparison: verdicts first, then the largest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +31,21 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What one trained network said of the test images."""
+    """One trained network's predictions for the test images."""
 
     title: str
     names: tuple[str, ...]
-    """Of the classes; their numbers where the run left no names."""
+    """Names of the classes, or their numbers if the run stored no names."""
     matrix: tuple[tuple[ConfusionRow, ...], ...]
-    """A row a label, a column a prediction."""
+    """Confusion matrix: one row per label, one column per prediction."""
     most: int
-    """Images in the fullest field off the diagonal."""
+    """Largest count off the diagonal."""
     pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ChartGroup:
-    """Plots under one title: of what is compared with each other, or of one network."""
+    """Plots under one title, of one network or of compared networks."""
 
     title: str
     charts: tuple[Chart, ...]
@@ -65,7 +65,7 @@ def training(report: Report) -> list[ChartGroup]:
 
 
 def tradeoffs(report: Report) -> list[ChartGroup]:
-    """Return accuracy against latency of all networks on the same images and machine, a plot a batch size."""
+    """Return accuracy against latency of all networks on the same images and machine, one plot per batch size."""
     table = report.table("engines")
     known = [row for row in (table.rows if table else ()) if row.latency_s and row.test_accuracy is not None]
     groups = []
@@ -82,7 +82,7 @@ def tradeoffs(report: Report) -> list[ChartGroup]:
 
 
 def networks(report: Report) -> list[ChartGroup]:
-    """Return what was measured inside each network and of it in engines, in the order of the records."""
+    """Return the layer and engine measurements of each network, in the order of the records."""
     names = ("layers", "engines")
     tables = [table for name in names if (table := report.table(name))]
     cells = {tuple(row[key] for key in CELL): row for table in tables for row in table.rows}
@@ -108,7 +108,7 @@ def sights(report: Report) -> list[Sight]:
 
 
 def comparison(report: Report) -> list[Chart]:
-    """Return the changes between two runs, fractions apart from ratios; what is the same is in the table alone."""
+    """Return the changes between two runs, fractions separate from ratios; unchanged metrics are only in the table."""
     table = report.table("verdicts")
     changed = [row for row in (table.rows if table else ()) if row.change and row.outcome != "same"]
     changed.sort(key=lambda row: (row.outcome == "indicative", -abs(row.change)))
@@ -168,11 +168,11 @@ def _grouped(rows: Iterable[R], *names: str) -> list[list[R]]:
 
 
 def _heading(row: Row, report: Report) -> str:
-    """Return what names a row's cell: the run only where there are several."""
+    """Return the names of a row's cell, with the run if there are several."""
     return _words(row, "model", "dataset", "data", "device", *(["run"] if len(report.folders) > 1 else []))
 
 
 def _words(row: Row, *names: str) -> str:
-    """Join a row's texts; of its data only that they are generated."""
+    """Join a row's texts; its data is mentioned only if generated."""
     texts = {name: row[name] for name in names} | ({"data": generated(row)} if "data" in names else {})
     return " · ".join(str(text) for text in texts.values() if text is not None)

@@ -1,4 +1,4 @@
-"""A run as TensorBoard shows it: curves as scalars, grids of test images, and the profiles' traces for its plugin."""
+"""A run in TensorBoard's format: curves as scalars, grids of test images, and traces for the profiler plugin."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 SCALARS = ("train_loss", "train_accuracy", "validation_accuracy")
 COLUMNS = 5
-"""Of a grid."""
+"""Columns of a grid."""
 SCALE, BORDER, CAPTION = 3, 2, 12
-"""How much larger an image is drawn, its frame in the colour of right or wrong, the line beneath it; in pixels."""
+"""Magnification of an image, width of its coloured frame, and height of the caption; in pixels."""
 RIGHT, WRONG = "green", "red"
 
 
 def write(run: Path, out: Path) -> None:
-    """Write what TensorBoard reads, a folder a task. Raises StoreError, or UsageError if there is nothing to show."""
+    """Write TensorBoard's files, one folder per task. Raises StoreError, or UsageError if there is nothing to show."""
     tasks = [r for r in record.read(run) if r.status == "ok" and r.task.stage in ("train", "profile")]
     if not tasks:
         raise UsageError(f"{run}: neither a training nor a profile ended well; TensorBoard has nothing to show")
@@ -42,7 +42,7 @@ def write(run: Path, out: Path) -> None:
 
 
 def grid(images: NDArray[Any], labels: Sequence[int], predictions: Sequence[int]) -> Image:
-    """Draw images, uint8 N×C×H×W with 1 or 3 channels, framed as right or wrong, their label and class beneath."""
+    """Draw images, uint8 N×C×H×W with 1 or 3 channels, framed as correct or incorrect, with label and class below."""
     import numpy as np
     from PIL import Image, ImageDraw
 
@@ -93,7 +93,7 @@ def _write_events(trained: Record, run: Path, folder: Path) -> None:
 
 
 def _examples(trained: Record, run: Path) -> Iterator[tuple[str, Image]]:
-    """Yield the grids of the test images that were classified rightly and wrongly; none where there are none."""
+    """Yield the grids of correctly and incorrectly classified test images, if there are any."""
     import numpy as np
 
     if "examples" not in trained.artifacts:

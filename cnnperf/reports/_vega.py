@@ -1,4 +1,4 @@
-"""What the page's plots are made of: axes, series, lines, bars and hovers as Vega-Lite has them."""
+"""Building blocks of the page's plots: axes, series, lines, bars and hovers in Vega-Lite."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from cnnperf.tables.table import Column, Row, Table
 Spec = dict[str, Any]
 
 COLOURS = 8
-"""Of the page's style, `--series-0` and up; a series has its shape as well, and further ones their dashes."""
+"""Number of series colours in the page's style (`--series-0` and up); shapes and dashes distinguish more series."""
 DASHES = ([1, 0], [7, 3], [2, 2], [8, 2, 2, 2])
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down")
 STEP = 16
-"""Pixels of a bar."""
+"""Height of a bar in pixels."""
 
 
 Drawn = Mapping[str, Any]
-"""What a plot needs of a row: values by their columns' names, without those that were not measured."""
+"""A row's values for a plot by column name, without unmeasured ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +29,18 @@ class Chart:
     name: str
     title: str
     description: str
-    """What is drawn, for those who do not see it."""
+    """Description of the plot for screen readers."""
     data: str
-    """Which rows; charts that show the same share them."""
+    """Key of the rows; charts of the same rows share them."""
     table: str
     rows: tuple[Drawn, ...]
     spec: Spec
     more: Mapping[str, tuple[str, tuple[Drawn, ...]]] = field(default_factory=dict)
-    """Further rows that it is drawn from, with the name of their table."""
+    """Further rows of the plot, with the name of their table."""
 
 
 def cut(rows: Iterable[Row], *columns: str) -> tuple[Drawn, ...]:
-    """Return rows with these columns alone, less what was not measured."""
+    """Return rows with only these columns, without unmeasured values."""
     return tuple({name: row[name] for name in columns if row[name] is not None} for row in rows)
 
 
@@ -74,7 +74,7 @@ def bars(by: str, rows: Sequence[Row], length: Mapping[str, str], height: int = 
 
 
 def names_within(pixels: int) -> Spec:
-    """Return an axis of names that leaves nearly half of a plot, however narrow, to what is drawn."""
+    """Return an axis of names that leaves nearly half of the plot's width to the data, however narrow it is."""
     return {"labelLimit": {"expr": f"min({pixels}, 0.55 * containerSize()[0])"}}
 
 
@@ -94,15 +94,15 @@ def log_axis(name: str, title: str, unit: str | None, **scale: Any) -> Spec:
 
 
 def _label(unit: str | None) -> str:
-    """Return the expression that words a tick as the page does: 0.5 and 20 k of a pure number, 500 ms of seconds.
+    """Return the expression that formats a tick as the page does: 0.5 and 20 k for pure numbers, 500 ms for seconds.
 
-    Ticks are decimal, and so are the bytes there: a tick at 97.7 KiB helps nobody.
+    Ticks are decimal, so bytes on an axis are decimal too, to avoid ticks such as 97.7 KiB.
     """
     return f"scaled(datum.value, '{'B' if unit == 'bytes' else unit or ''}')"
 
 
 def series(name: str, values: Iterable[str], *, title: str | None = "", labels: str | None = None) -> Spec:
-    """Return a colour for each value, the same as in other charts that know the same values."""
+    """Return a colour for each value, the same as in other charts of these values."""
     domain = list(dict.fromkeys(values))
     colour: Spec = {"field": name, "type": "nominal", "scale": {"domain": domain}}
     colour["scale"]["range"] = [f"var(--series-{index % COLOURS})" for index, _ in enumerate(domain)]
@@ -116,7 +116,7 @@ def shapes(colour: Spec) -> Spec:
 
 
 def _told_apart(colour: Spec, by: Sequence[Any]) -> Spec:
-    """Return a second look of the same series, in the same legend."""
+    """Return a dash pattern for each of the same series, in the same legend."""
     shared: Spec = {key: colour[key] for key in ("title", "legend") if key in colour}
     scale = {"domain": colour["scale"]["domain"], "range": list(by)}
     return {"field": colour["field"], "type": "nominal", "scale": scale, **shared}

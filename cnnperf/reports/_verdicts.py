@@ -1,4 +1,4 @@
-"""How people see a comparison of two versions on a terminal: a line a verdict."""
+"""A comparison of two versions on a terminal: one line per verdict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STYLES = {**dict.fromkeys(FAILING, "bold red"), "inconclusive": "yellow", "bette
 
 
 def lines(verdicts: Sequence[Verdict]) -> Iterator[Text]:
-    """Yield a line a verdict, for people."""
+    """Yield one readable line per verdict."""
     subjects = [f"{v.cell} {v.metric}" for v in verdicts]
     width = max(map(len, subjects), default=0)
     for subject, verdict in zip(subjects, verdicts, strict=True):

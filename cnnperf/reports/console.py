@@ -1,4 +1,4 @@
-"""Tables for a terminal: one a group, the best of each column marked, fewer columns where it is narrow."""
+"""Tables for a terminal: one per group, the best of each column marked, fewer columns if it is narrow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IS_DEFAULT = True
 
 
 def write(report: Report, out: TextIO) -> None:
-    """Write the tables that people read, then what their numbers mean; only a terminal's width drops columns."""
+    """Write the readable tables, then notes on their numbers; columns are hidden only to fit a terminal."""
     console = Console(file=out, highlight=False)
     groups = report.groups()
     widen(console, (_grid(group, visible(group)) for group in groups))
@@ -33,7 +33,7 @@ def write(report: Report, out: TextIO) -> None:
 
 
 def write_verdicts(comparison: Comparison, out: TextIO) -> None:
-    """Write a line a verdict, then the summary and the notes."""
+    """Write one line per verdict, then the summary and the notes."""
     console = Console(file=out, highlight=False, soft_wrap=True)
     for line in lines(comparison.verdicts):
         console.print(line)
@@ -43,7 +43,7 @@ def write_verdicts(comparison: Comparison, out: TextIO) -> None:
 
 
 def _print(console: Console, group: Table[Any]) -> list[Column]:
-    """Print one group and return the columns that found no room."""
+    """Print one group and return the hidden columns."""
     columns, dropped = fit(console, visible(group), partial(_grid, group))
     console.print(Text(title(group), style="bold"))
     warning = alarm(group)

@@ -1,4 +1,4 @@
-"""Comma-separated values: raw SI, empty cells for what was not measured, safe to open in a spreadsheet."""
+"""Comma-separated values: raw SI units, empty cells for unmeasured values, safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SUFFIX = ".csv"
 IN_RUN_FOLDER = True
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")
-"""How a text begins that a spreadsheet would run, line ends being \\n. Source: OWASP, CSV Injection."""
+"""Prefixes of text that a spreadsheet would execute, line ends being \\n. Source: OWASP, CSV Injection."""
 
 
 def write(report: Report, out: TextIO | Path) -> None:
-    """Write the report's first table to a stream, or every table to a file of its own in a folder. Raises OSError."""
+    """Write the report's first table to a stream, or every table to a separate file in a folder. Raises OSError."""
     if not isinstance(out, Path):
         _write(report.tables[0], out)
         return
@@ -33,8 +33,8 @@ def _write(table: Table[Any], out: TextIO) -> None:
 
 
 def _neutral(value: Value) -> Value:
-    """Put an apostrophe before a text that a spreadsheet would run; numbers stay as they are."""
+    """Put an apostrophe before text that a spreadsheet would execute; numbers stay unchanged."""
     if not isinstance(value, str):
         return value
-    text = value.replace("\r\n", "\n").replace("\r", "\n")  # Of these the writer quotes its own line end only.
+    text = value.replace("\r\n", "\n").replace("\r", "\n")  # The writer quotes only its own line end.
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text

@@ -1,4 +1,4 @@
-"""One page that stands alone: the tables to sort and filter, and plots drawn by Vega-Lite, which it carries."""
+"""One self-contained page: sortable, filterable tables, and plots drawn by the included Vega-Lite."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SYMBOLS = {
     "same": "=",
     "indicative": "·",
 }
-"""Of each verdict, beside its word and its colour."""
+"""Symbol of each verdict, in addition to its word and colour."""
 
 
 def write(report: Report, out: TextIO) -> None:
-    """Write the page. Raises UsageError where what it needs is not installed."""
+    """Write the page. Raises UsageError if a required package is not installed."""
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -59,7 +59,7 @@ def write(report: Report, out: TextIO) -> None:
 
 
 def _rows(charts: list[Any]) -> dict[str, Any]:
-    """Return the rows that the plots share, each set once, with the name of its table; their keys are said once too."""
+    """Return the rows of the plots, each set and its keys stored once, with the name of its table."""
     found: dict[str, Any] = {}
     for chart in charts:
         for name, (table, rows) in {chart.data: (chart.table, chart.rows), **chart.more}.items():
@@ -73,14 +73,14 @@ def _rows(charts: list[Any]) -> dict[str, Any]:
 
 
 def _columns(table: Table[Any]) -> list[Column]:
-    """Return the columns that the page shows: those for people, and why a row did not end well."""
+    """Return the columns of the page: the readable ones, and the reason of a row that did not end well."""
     shown = {column.name for column in visible(table)}
     shown |= {"reason"} if any(row.reason for row in table.rows) else set()
     return sorted((column for column in table.columns if column.name in shown), key=lambda c: c.name != "run")
 
 
 def _caption(table: Table[Any]) -> str:
-    """Say what a group's rows have in common: the model too where each group has its own."""
+    """Return the common facts of a group's rows, including the model if each group has its own."""
     return " · ".join([table.rows[0].model] * ("model" in table.group) + [title(table)])
 
 

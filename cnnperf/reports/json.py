@@ -1,4 +1,4 @@
-"""JSON: each table as its columns' units and directions and its rows, raw SI, null for what was not measured."""
+"""JSON: each table with its columns' units and directions and its rows, raw SI units, null for unmeasured values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cnnperf.tables.table import Report
 
 
 def write(report: Report, out: TextIO) -> None:
-    """Write the whole report as one JSON object, a key a table."""
+    """Write the whole report as one JSON object, one key per table."""
     document = {
         table.name: {
             "columns": {column.name: {"unit": column.unit, "better": column.better} for column in table.columns},
@@ -23,5 +23,5 @@ def write(report: Report, out: TextIO) -> None:
 
 
 def write_verdicts(comparison: Comparison, out: TextIO) -> None:
-    """Write a comparison as one JSON object, raw SI, null for what there is not."""
+    """Write a comparison as one JSON object, raw SI units, null for missing values."""
     out.write(comparison.model_dump_json(indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""GitHub's Markdown: a table a group, the best of each column in bold."""
+"""GitHub's Markdown: one table per group, the best of each column in bold."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from cnnperf.reports._readable import alarm, best, cell, footnotes, head, remark
 from cnnperf.tables.table import Column, Report, Row, Table
 
 MARKS = {**dict.fromkeys(FAILING, "❌"), "inconclusive": "❔", "better": "✅", "same": "✅", "indicative": ""}
-"""Of each verdict, before its row."""
+"""Symbol of each verdict, before its row."""
 
 
 def write(report: Report, out: TextIO) -> None:
-    """Write the tables that people read, then what their numbers mean."""
+    """Write the readable tables, then notes on their numbers."""
     groups = report.groups()
     for group in groups:
         out.write("\n".join(_lines(group)) + "\n\n")
@@ -61,5 +61,5 @@ def _cell(column: Column, row: Row, *, marked: bool) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text that Markdown shows as it is, on one line."""
+    """Return a text escaped for Markdown, on one line."""
     return re.sub(r"([\\`*_|<\[\]~])", r"\\\1", text).replace("\n", "<br>")

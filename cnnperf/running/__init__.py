@@ -1,1 +1,1 @@
-"""The parent's side of a run: preflight, then one fresh process a task."""
+"""The parent's side of a run: preflight, then one fresh process per task."""

@@ -1,4 +1,4 @@
-"""Before the first task: one short-lived worker checks all that can be known to be wrong, and readies the data."""
+"""Preflight: before the first task, one short-lived worker checks the suite and prepares the data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cnnperf.task import Frozen, Task
 
 COMMAND = (sys.executable, "-m", "cnnperf.workers.prepare")
 STALL_S = 20.0
-"""A download that brings no byte for this time is stopped."""
+"""A download that delivers no byte for this time is stopped."""
 
 
 class Request(Frozen):
@@ -30,17 +30,17 @@ class Request(Frozen):
 
     suite: Suite
     where: str
-    """What errors call the suite: its path."""
+    """Name of the suite in errors: its path."""
     only: str | None = None
-    """A glob over the cells; the others are not looked at."""
+    """A glob over the cells; other cells are ignored."""
     data: Path | None = None
     """The folder given as --data."""
     quick: bool = False
     """Cut every stage's budget to a few seconds."""
     download: bool = True
-    """Fetch what is not there; without it the answer says only how much that would be."""
+    """Download missing data; otherwise the answer only states the size of the download."""
     given_up: dict[str, str] = Field(default={})
-    """Datasets not to be tried again, and why."""
+    """Datasets that must not be tried again, with the reason."""
 
 
 class DataRequest(Frozen):
@@ -53,37 +53,37 @@ class DataRequest(Frozen):
 
 
 class Ready(Frozen):
-    """A task that preflight has completed, and its estimates."""
+    """A task completed by preflight, with its estimates."""
 
     task: Task
     chosen: dict[str, Any] = Field(default={})
     """The suite's section of the stage, without defaults, recipe and the model's override."""
     folder: Path | None
-    """Where its images lie as arrays; None if they are not there yet (without `download`)."""
+    """Folder of the images as arrays; None if they are missing (without `download`)."""
     skip: str | None
-    """Why it cannot run on this machine; None if it can."""
+    """Reason why the task cannot run on this machine; None if it can."""
     estimate_s: float
     weight_bytes: int
 
 
 class Prepared(Frozen):
-    """Preflight's answer: the tasks in order, and what the user should know of the data."""
+    """Preflight's answer: the tasks in order, and warnings about the data."""
 
     tasks: tuple[Ready, ...]
     warnings: tuple[str, ...]
     downloads: dict[str, int]
-    """The datasets that are to be downloaded and their bytes, where `download` was off."""
+    """Datasets still to be downloaded and their bytes, if `download` was off."""
 
 
 Downloading = Callable[[str, int, int], None]
-"""Called with a dataset's name, its bytes so far and in all, whenever bytes arrive."""
+"""Called with a dataset's name, the bytes downloaded and the total bytes, whenever bytes arrive."""
 
 
 def prepare(request: Request, downloading: Downloading | None = None) -> Prepared:
-    """Check the suite, build its models on the meta device, and find, fetch and cache its data.
+    """Check the suite, build its models on the meta device, and find, download and cache its data.
 
-    A dataset whose download stalls is given up and the rest prepared without it. Warns where synthetic images
-    stand in. Raises CnnperfError, worded for the user, for whatever is wrong.
+    If a dataset's download stalls, the others are prepared without it. Warns if synthetic images are used instead.
+    Raises CnnperfError, worded for the user, for any fault.
     """
     try:
         answer = ask("--prepare", request.model_dump_json(), downloading)
@@ -98,7 +98,7 @@ def prepare(request: Request, downloading: Downloading | None = None) -> Prepare
 
 
 def ask_data(request: DataRequest, downloading: Downloading | None = None) -> str:
-    """Fetch or verify one dataset and return a sentence on it. Raises DataError."""
+    """Fetch or verify one dataset and return a sentence about it. Raises DataError."""
     try:
         return ask("--data", request.model_dump_json(), downloading)
     except _Stalled as stall:
@@ -106,7 +106,7 @@ def ask_data(request: DataRequest, downloading: Downloading | None = None) -> st
 
 
 def ask(mode: str, request: str, downloading: Downloading | None = None) -> str:
-    """Have one worker answer a request. Raises the CnnperfError that it raised."""
+    """Have one worker answer a request. Raises the worker's CnnperfError."""
     with tempfile.TemporaryDirectory(prefix="cnnperf-") as folder:
         log = Path(folder) / "log"
         watch = _Download()
@@ -137,14 +137,14 @@ def _because(worker: WorkerProcess, log: Path) -> str:
     return "\n".join((how + "; its last words:", *tail(log))) + os.linesep
 
 
-class _Stalled(Exception):  # noqa: N818 - not an error but a turn of events
+class _Stalled(Exception):  # noqa: N818 - an event, not an error
     def __init__(self, dataset: str) -> None:
         super().__init__(f"no byte arrived for {STALL_S:g} s")
         self.dataset = dataset
 
 
 class _Download:
-    """When bytes last arrived, if a download is under way."""
+    """Time of the last received bytes during a download."""
 
     def __init__(self) -> None:
         self.dataset = ""
@@ -153,7 +153,7 @@ class _Download:
 
     def saw(self, dataset: str, done: int, total: int) -> None:
         if (dataset, done) != (self.dataset, self._done):
-            # All there: what follows is unpacking, which brings no bytes.
+            # Download complete: unpacking follows, during which no bytes arrive.
             self.dataset = dataset if done < total else ""
             self._done, self._last = done, time.monotonic()
 

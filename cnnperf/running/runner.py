@@ -1,4 +1,4 @@
-"""The parent's side: a fresh process per task, a record whatever happens, and nothing left running."""
+"""The parent's side: a fresh process per task, a record for every task, and no process left running."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cnnperf.task import Frozen, Task
 
 
 class Envelope(Frozen):
-    """One task and all that its process needs to know."""
+    """One task and the information that its process needs."""
 
     task: Task
     machine: Machine
@@ -35,26 +35,26 @@ class Envelope(Frozen):
     answer: Path
     """The file that takes the record."""
     nonce: str
-    """Tells this attempt from every other; the answer carries it."""
+    """Unique identifier of this attempt, repeated in the answer."""
     needs: tuple[Record, ...] = ()
-    """What the tasks it needs left behind, without their measurements."""
+    """Records of the needed tasks, without measurements."""
 
 
 class Watcher(Protocol):
-    """Who follows a run."""
+    """Listener to a run."""
 
     def started(self, task: Task) -> None:
         """A task begins."""
 
     def progressed(self, numbers: dict[str, float]) -> None:
-        """The task that runs reports, at most once a second."""
+        """The current task reports numbers, at most once a second."""
 
     def finished(self, record: Record) -> None:
         """A task has ended and its record is on disk."""
 
 
 class Unwatched:
-    """Follows a run without a word."""
+    """Listener that ignores all events."""
 
     def started(self, task: Task) -> None:
         """Say nothing."""
@@ -70,8 +70,8 @@ def run(suite: Suite, folder: Path | None = None, *, watcher: Watcher | None = N
     """Run a suite, one fresh process per task and repeat, and yield each record once it is on disk.
 
     folder: the run folder; a new one below `results/` by default. An existing run is resumed: tasks whose
-    record is ok and whose key is unchanged are not run again. Raises CnnperfError, before anything is measured, for
-    what cannot be carried out.
+    record is ok and whose key is unchanged are not run again. Raises CnnperfError, before any measurement, if the
+    request cannot be carried out.
     """
     prepared = prepare(Request(suite=suite, where=suite.name))
     yield from execute(prepared.tasks, folder or new_folder(suite), watcher or Unwatched())
@@ -84,59 +84,59 @@ def new_folder(suite: Suite, results: Path = Path("results")) -> Path:
 
 
 def folder_to_make(suite: Suite, out: Path | None, file: str = store.FILE) -> Path:
-    """Return the run folder that was asked for, a new one by default.
+    """Return the requested run folder, by default a new one.
 
-    Raises UsageError for one that holds a run: the file to which its measurements go.
+    Raises UsageError if the folder already contains a run.
     """
     if out and (out / file).exists():
-        raise UsageError(f"--out: {out} already holds a run; give another folder")
+        raise UsageError(f"--out: {out} already contains a run; give another folder")
     return out or new_folder(suite)
 
 
 def folder_to_run(suite: Suite, out: Path | None, resume: Path | None) -> Path:
-    """Return the run folder that was asked for: one to make, or one of an earlier run to resume; else a new one.
+    """Return the requested run folder: `out` to create, `resume` to continue an earlier run, by default a new one.
 
-    Raises UsageError for both at once, for one to make that holds a run, and for one to resume that holds none.
+    Raises UsageError if both are given, if `out` already contains a run, or if `resume` contains none.
     """
     if out and resume:
         raise UsageError("--out and --resume both name the run folder; give one of them")
     if resume and not (resume / store.FILE).is_file():
-        raise UsageError(f"--resume: {resume} holds no {store.FILE}; give the folder of an earlier run")
+        raise UsageError(f"--resume: {resume} contains no {store.FILE}; give the folder of an earlier run")
     if out and (out / store.FILE).exists():
-        raise UsageError(f"--out: {out} already holds a run; give --resume {out} to resume it, or another folder")
+        raise UsageError(f"--out: {out} already contains a run; give --resume {out} to resume it, or another folder")
     return resume or out or new_folder(suite)
 
 
 def left_in(folder: Path, read: Callable[[Path], tuple[Record, ...]] = store.read) -> dict[str, Record]:
-    """Return the records of a run folder, which may be yet to be made, by their keys."""
+    """Return the records of a run folder by key; empty if the folder does not exist yet."""
     return {record.key: record for record in read(folder)} if (folder / store.FILE).exists() else {}
 
 
 def pending(tasks: Sequence[Ready], left: Mapping[str, Record]) -> tuple[Ready, ...]:
-    """Return the tasks of which no record is ok."""
+    """Return the tasks without an ok record."""
     return tuple(ready for ready in tasks if ready.task.key not in left or left[ready.task.key].status != "ok")
 
 
 def execute(tasks: Sequence[Ready], folder: Path, watcher: Watcher) -> Iterator[Record]:
-    """Run what is pending of prepared tasks in a run folder, and yield each record once it is on disk.
+    """Run the pending tasks of a run folder, and yield each record once it is on disk.
 
-    Raises StoreError if the folder cannot be written or another run is writing it, RunError for a fault in mid-run.
+    Raises StoreError if the folder cannot be written or another run is writing it, RunError if the run fails midway.
     """
     with Run(folder) as run:
         yield from run.execute(tasks, watcher)
 
 
 class Run:
-    """A run folder that is being written: within the `with` block it is locked, and `left` has its records.
+    """A run folder that is being written: within the `with` block it is locked, and `left` contains its records.
 
-    These are read once, when the block begins. Beginning it raises StoreError if the folder cannot be written or
-    another run is writing it.
+    The records are read once, when the block begins. Entering the block raises StoreError if the folder cannot be
+    written or another run is writing it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.left: dict[str, Record] = {}
-        """By key, the latest of each task, in the order in which the tasks first ran."""
+        """Latest record of each task by key, in the order in which the tasks first ran."""
         self._stack = ExitStack()
 
     def __enter__(self) -> Run:
@@ -151,13 +151,13 @@ class Run:
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """Its records, as `record.read` would return them."""
+        """The records, as `record.read` would return them."""
         return tuple(self.left.values())
 
     def execute(self, tasks: Sequence[Ready], watcher: Watcher) -> Iterator[Record]:
-        """Run what is pending of prepared tasks, and yield each record once it is on disk.
+        """Run the pending tasks, and yield each record once it is on disk.
 
-        Raises RunError for a fault in mid-run.
+        Raises RunError if the run fails midway.
         """
         for ready in pending(tasks, self.left):
             watcher.started(ready.task)
@@ -182,7 +182,7 @@ def _writing(folder: Path) -> Iterator[None]:
         lock = store.lock(folder)
         lock.acquire()
     except Timeout as error:
-        raise StoreError(f"{folder}: another run is writing there; wait for it or give another --out") from error
+        raise StoreError(f"{folder}: another run is writing this folder; wait for it or give another --out") from error
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written ({error.strerror}); give another folder with --out") from error
     try:
@@ -192,7 +192,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _unmet(task: Task, left: Mapping[str, Record]) -> str | None:
-    """Say which of the tasks that a task needs has not ended well; None if all have."""
+    """Return the fault of a needed task that did not end well; None if all did."""
     for key in task.needs:
         if key not in left:
             return "needs a task that has not run; run its stages together"
@@ -202,9 +202,9 @@ def _unmet(task: Task, left: Mapping[str, Record]) -> str | None:
 
 
 def _run(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) -> Record:
-    """Run a task; once more, with what it kept, if the system ended its process because memory was short."""
+    """Run a task; if the system killed its process for lack of memory, run it again with its saved measurements."""
     kept = store.kept_file(folder, ready.task)
-    kept.unlink(missing_ok=True)  # Of a run that was cut off: nothing is known of its end.
+    kept.unlink(missing_ok=True)  # Left by an interrupted run, whose end is unknown.
     try:
         record = _attempt(ready, needs, folder, watcher)
         if record.signal == "SIGKILL" and kept.exists():
@@ -258,9 +258,9 @@ def _ending(worker: WorkerProcess, record: Record) -> str:
 
 
 def _answer(envelope: Envelope) -> Record | None:
-    """Return the record that an attempt left, and remove its file; None if it left none.
+    """Return the record of an attempt, and remove its file; None if there is none.
 
-    A file that an earlier attempt left is no answer to this one.
+    A file of an earlier attempt is ignored.
     """
     try:
         record = Record.model_validate_json(envelope.answer.read_text(encoding="utf-8"))

@@ -39,17 +39,17 @@ def infer(
     watcher: MeasurementWatcher | None = None,
     where: str = "cnnperf.infer",
 ) -> Measured:
-    """Run one network in several engines, each in fresh processes: their parity, their speed, their layers.
+    """Run one network in several engines, each in fresh processes: parity, speed and layers.
 
         engines = cnnperf.infer("lenet", dataset="mnist", train=20).report.table("engines").frame()
 
-    model: a name, pkg.module:callable, or an ONNX file. engines: all that can run it and need not compile if None.
-    train: seconds of training first; None for weights as built. samples: the least number of timed calls at each batch
-    size. pairs: fresh pairs of processes that take turns; 0 compares separate processes. threads: every usable core if
-    None. data: a folder in torchvision's layout. out: the run folder to make; a new one below `results/` if None.
-    where: what errors call the request.
-    An engine that failed has its reason in the tables. Raises UsageError for what cannot be carried out; Ctrl-C leaves
-    the records so far in the run folder.
+    model: a name, pkg.module:callable, or an ONNX file. engines: default: all that can run the model without compiling.
+    train: seconds of training first; None: untrained weights. samples: minimum of timed calls at each batch size.
+    pairs: fresh pairs of processes that take turns; 0 compares separate processes. threads: default: every usable core.
+    data: a folder in torchvision's layout. out: run folder to create; default: a new one below `results/`.
+    where: name of the request in errors.
+    The tables state the reason of a failed engine. Raises UsageError if the request cannot be carried out; after Ctrl-C
+    the finished records stay in the run folder.
     """
     network = Choice.model_construct(name=name_of(model))
     if network.is_onnx and train is not None:

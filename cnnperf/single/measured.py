@@ -1,4 +1,4 @@
-"""What all measurements of one network have in common: how it is named, who follows it, and the result."""
+"""Common parts of the measurements of one network: its name, the progress listener and the result."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Named = str | os.PathLike[str] | dict[str, Any]
 
 
 class MeasurementWatcher(runner.Watcher, Protocol):
-    """Who follows the measurement of one network, from its preflight on."""
+    """Listener to the measurement of one network, from preflight on."""
 
     def downloading(self, dataset: str, done: int, total: int) -> None:
-        """Bytes of a dataset have arrived: so many, of so many."""
+        """Bytes of a dataset have been downloaded, out of a total."""
 
     def planned(self, tasks: Sequence[Ready], folder: Path) -> None:
-        """Preflight has ended: these tasks are run next, in this run folder."""
+        """Preflight has ended; these tasks will run in this run folder."""
 
 
 class UnwatchedMeasurement(runner.Unwatched):
-    """Follows the measurement of one network without a word."""
+    """Listener that ignores all events."""
 
     def downloading(self, dataset: str, done: int, total: int) -> None:
         """Say nothing."""
@@ -53,7 +53,7 @@ class Measured:
 
     @property
     def exit_code(self) -> Literal[0, 1, 3]:
-        """1 if a task failed, else 3 if more test images are needed to tell an engine's parity."""
+        """1 if a task failed, else 3 if more test images are needed to decide an engine's parity, else 0."""
         if any(record.status not in ("ok", "skipped") for record in self.records):
             return 1
         return 3 if is_undecided(self.report) else 0
@@ -69,14 +69,14 @@ def _plain(choice: Named) -> str | dict[str, Any]:
 
 
 def name_of(choice: Named) -> str:
-    """Return the name alone."""
+    """Return only the name."""
     return str(choice.get("name")) if isinstance(choice, dict) else os.fspath(choice)
 
 
 def request(
     name: str, document: dict[str, Any], waiting: str | None, allocator: str | None, data: Path | None, where: str
 ) -> Request:
-    """Return what preflight is asked. Raises UsageError for what no suite may say."""
+    """Return the request for preflight. Raises UsageError for settings that are invalid in a suite."""
     suite = parse(document, where=where, name=name).launched(waiting=waiting, allocator=allocator)
     return Request(suite=suite, where=where, data=data)
 

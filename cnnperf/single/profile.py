@@ -1,4 +1,4 @@
-"""Where the time and memory of one network go: `cnnperf.profile`."""
+"""Time and memory of one network by layer: `cnnperf.profile`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def profile(
     watcher: MeasurementWatcher | None = None,
     where: str = "cnnperf.profile",
 ) -> Measured:
-    """Measure where the time and memory of a freshly built network go, layer by layer, in a process of its own.
+    """Profile the time and memory of an untrained network layer by layer, in a separate process.
 
         layers = cnnperf.profile("lenet", dataset="mnist").report.table("layers").frame()
 
-    model: a name, or pkg.module:callable. batch_size: images a step, the recipe's if None. samples: steps with hooks,
-    and as many without. data: a folder in torchvision's layout. out: the run folder to make; a new one below
-    `results/` if None. where: what errors call the request.
-    Raises UsageError, before anything is measured, for what cannot be carried out; RunError if the profile failed.
+    model: a name, or pkg.module:callable. batch_size: images per step; default: the recipe's. samples: number of steps
+    with hooks, and of steps without. data: a folder in torchvision's layout. out: run folder to create; default: a new
+    one below `results/`. where: name of the request in errors.
+    Raises UsageError, before any measurement, if the request cannot be carried out; RunError if the profile failed.
     """
     section: dict[str, Any] = {"mode": mode}
     section |= {} if batch_size is None else {"batch_sizes": [batch_size]}

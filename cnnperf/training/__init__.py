@@ -1,1 +1,1 @@
-"""What `stages/train.py` is made of."""
+"""Parts of `stages/train.py`."""

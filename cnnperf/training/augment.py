@@ -1,4 +1,4 @@
-"""Training batches, augmented as a whole where the images are; what is off costs nothing."""
+"""Training batches, augmented batch by batch on the images' device; disabled augmentations cost nothing."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class Batches:
-    """An endless row of augmented batches, in a new random order for each epoch.
+    """An endless sequence of augmented batches, in a new random order for each epoch.
 
-    The draws come from a CPU generator of their own, an epoch at a time: the same seed gives the same batches on every
-    device, whatever else draws numbers, and no step waits for them. An epoch's last, partial batch is dropped.
+    Random numbers come from a separate CPU generator, one epoch at a time: a seed gives the same batches on every
+    device, independent of other random numbers, and no step waits for them. The last, partial batch of an epoch is
+    dropped.
     """
 
     def __init__(self, images: DeviceImages, indices: Tensor, recipe: Recipe, normalize: Normalize, seed: int) -> None:
-        """`indices` are those of the images to train on, on the CPU."""
+        """indices: of the training images, on the CPU."""
         self.epoch = -1
         self._images = images
         self._indices = indices
@@ -64,7 +65,7 @@ class Batches:
         count, size = self._steps * recipe.batch_size, recipe.batch_size
         order = torch.randperm(len(self._indices), generator=self._generator)[:count]
         if recipe.flip != "none":
-            # A batch's mirrored images come first, so that mirroring is a slice and neither a mask nor an index.
+            # Mirrored images come first in a batch, so that mirroring needs a slice instead of a mask or an index.
             coins = self._toss(0.5, count) if self._parity is None else self._parity[order] ^ bool(self.epoch % 2)
             coins, rank = coins.view(-1, size).sort(dim=1, descending=True, stable=True)
             order = order.view(-1, size).gather(1, rank).flatten()
@@ -96,7 +97,7 @@ def turn_grey(images: Tensor, chosen: Tensor) -> None:
 def cut_out(images: Tensor, centers: Tensor, side: int) -> None:
     """Blank a square in each of N×C×H×W normalised images, in place (DeVries & Taylor 2017).
 
-    centers: N×2, row and column; what lies outside the image is not cut.
+    centers: N×2, row and column; parts of a square outside the image are ignored.
     """
     first = centers - side // 2
     rows, columns = (

@@ -1,4 +1,4 @@
-"""Evaluation: outside the training clock, without a trace in the training, at most a quarter of its seconds."""
+"""Evaluation outside the training clock, without effect on the training, in at most a quarter of its seconds."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from cnnperf.errors import StageError
 from cnnperf.training.images import DeviceImages, Normalize
 
 SHARE = 1 / 4
-"""What evaluation may cost, as a share of the training seconds, unless the fewest images already cost more."""
+"""Maximum evaluation time as a share of the training seconds, unless the minimum number of images takes longer."""
 PLANNED_SHARE = 1 / 8
-"""What of it is planned for validation …"""
+"""Share of the evaluation time planned for validation."""
 VALIDATION_SHARE = 3 / 16
-"""… and what validation may come to where the plan was wrong; the test takes what is left."""
+"""Maximum share for validation if the plan was wrong; the test takes the rest."""
 SUBSETS = (5000, 2000)
-"""How many images are evaluated where all are too many; the last is the floor."""
+"""Numbers of images to evaluate if all are too many; the last is the minimum."""
 FEW_POINTS = 10
-"""A validation curve with fewer points is drawn on fewer images instead."""
+"""Minimum points of a validation curve; fewer images are evaluated to reach it."""
 POINTS = 20
 TARGET_POINTS = 50
-"""How often is validated at most; more often if it is the time to a target that is asked."""
+"""Maximum number of validations; higher if the time to a target accuracy is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +40,26 @@ class Predictions:
     labels: Tensor
     predictions: Tensor
     probabilities: Tensor
-    """Of the predictions."""
+    """Probabilities of the predictions."""
     loss: float
-    """Mean cross-entropy, labels not smoothed."""
+    """Mean cross-entropy without label smoothing."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def right(self) -> Tensor:
-        """Which predictions are right."""
+        """Mask of the correct predictions."""
         return self.predictions == self.labels
 
     @property
     def accuracy(self) -> float:
-        """Share of right predictions."""
+        """Share of correct predictions."""
         return int(self.right.sum()) / len(self)
 
 
 class Evaluator:
-    """Runs a network in evaluation mode and keeps account of the time."""
+    """Runs a network in evaluation mode and measures the time spent."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Evaluator:
     ) -> None:
         self.seconds = 0.0
         self.image_s = 0.0
-        """Seconds an image, as last measured."""
+        """Seconds per image, as last measured."""
         self._forward = forward
         self._model = model
         self._device = device
@@ -85,7 +85,7 @@ class Evaluator:
     ) -> Predictions:
         """Classify the images with these indices (on the CPU), in batches of the training's size.
 
-        flip: by the mean of the logits of each image and of its mirror image. normalize: instead of the training's.
+        flip: average the logits of each image and its mirror image. normalize: replaces the training's normalisation.
         """
         before = self.seconds
         with self._aside(), _evaluation_mode(self._model):
@@ -94,13 +94,13 @@ class Evaluator:
         return outcome
 
     def again(self, images: Tensor, labels: Tensor) -> int:
-        """Return how many of a training batch are right by now; in training mode, as in a step."""
+        """Return the number of correct predictions on a training batch now, in training mode, as in a step."""
         with self._aside(), _kept(self._model.buffers()), self._autocast:
             return int((self._forward(images).argmax(1) == labels).sum())
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
-        """Let nothing be learned or drawn that training would notice, and count the time."""
+        """Leave weights and random numbers of the training unchanged, and count the time."""
         self._device.synchronize()
         start = perf_counter()
         with separate_random_numbers(self._device.torch_name), torch.inference_mode():
@@ -109,15 +109,15 @@ class Evaluator:
         self.seconds += perf_counter() - start
 
     def _classify(self, images: DeviceImages, indices: Tensor, flip: bool, normalize: Normalize) -> Predictions:
-        # The last batch is filled up with the first images: a compiled network has one shape to serve.
+        # The last batch is filled up with the first images, so that a compiled network sees one shape.
         count = len(indices)
         batches = math.ceil(count / self._batch_size)
         filled = indices[torch.arange(batches * self._batch_size) % count]
         positions = images.positions(filled).to(images.labels.device)
         first, *others = positions.view(batches, -1).unbind()
         found = self._logits(images, first, flip, normalize)
-        # One tensor for all batches: a small one kept from each would lie in a hole of the heap into which a layer's
-        # output would have fitted, and the next batch would take fresh memory.
+        # One tensor for all batches: small tensors kept from each batch would fragment the heap, and the next batch
+        # would need new memory.
         gathered = found.new_empty((batches, *found.shape))
         gathered[0] = found
         for place, batch in enumerate(others, start=1):
@@ -127,7 +127,7 @@ class Evaluator:
         loss = float(F.cross_entropy(logits, labels))
         if not math.isfinite(loss):
             raise StageError(
-                f"the loss in evaluation is {loss}: the network's weights or statistics are not finite; lower lr"
+                f"the loss in evaluation is {loss}: weights or statistics of the network are not finite; lower lr"
             )
         probabilities, predictions = logits.softmax(dim=1).max(dim=1)
         return Predictions(indices, labels.cpu(), predictions.cpu(), probabilities.cpu(), loss)
@@ -137,7 +137,7 @@ class Evaluator:
         with self._autocast:
             logits = self._forward(batch).float()
             if flip:
-                # A view read backwards would give the network another order in memory than it was warmed up on.
+                # A flipped view would give the network a memory layout that differs from its warm-up.
                 mirrored = torch.empty_like(batch).copy_(batch.flip(-1))
                 logits = (logits + self._forward(mirrored).float()) / 2
         return logits
@@ -156,7 +156,7 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _kept(tensors: Iterable[Tensor]) -> Iterator[None]:
-    """Put tensors that a forward pass changes back as they were."""
+    """Restore the tensors that a forward pass changes."""
     before = [(tensor, tensor.clone()) for tensor in tensors]
     try:
         yield
@@ -166,7 +166,7 @@ def _kept(tensors: Iterable[Tensor]) -> Iterator[None]:
 
 
 def separate_random_numbers(device: str) -> AbstractContextManager[None]:
-    """Return a context that leaves torch's random numbers as they were, on the CPU and on the device."""
+    """Return a context that preserves torch's random state on the CPU and on the device."""
     found = torch.device(device)
     if found.type == "cpu":
         return torch.random.fork_rng([], device_type="cuda")
@@ -174,20 +174,21 @@ def separate_random_numbers(device: str) -> AbstractContextManager[None]:
 
 
 def ladder(count: int) -> tuple[int, ...]:
-    """Return how many of `count` images may be evaluated, the most first."""
+    """Return the possible numbers of images to evaluate, out of `count`, in descending order."""
     return (count, *(size for size in SUBSETS if size < count))
 
 
 def affordable(count: int, image_s: float, seconds: float) -> int:
-    """Return how many of `count` images can be evaluated in `seconds`; where not even the fewest can, those."""
+    """Return the number of images, out of `count`, that can be evaluated in `seconds`, at least the minimum."""
     sizes = ladder(count)
     return next((size for size in sizes if size * image_s <= seconds), sizes[-1])
 
 
 def pace(count: int, image_s: float, training_s: float, most: int) -> tuple[int, int]:
-    """Choose how many validation images to evaluate and how often, given the training seconds to come.
+    """Choose the number of validation images and of evaluations for the remaining training seconds.
 
-    As many images as leave room for a few evaluations, then as many evaluations as there is time for, up to `most`.
+    The number of images is the largest that permits a few evaluations; the number of evaluations then fills the time,
+    up to `most`.
     """
     seconds = PLANNED_SHARE * training_s
     images = affordable(count, image_s, seconds / FEW_POINTS)

@@ -1,4 +1,4 @@
-"""Images where the network is: uint8, loaded once, each batch one index away and normalised on the fly."""
+"""Images on the network's device: uint8, loaded once; batches are selected by index and normalised when used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 SPLIT_SEED = 20_240_901
-"""Draws the validation images and test subsets: the same for every repeat, model and machine."""
+"""Seed of the validation images and test subsets, the same for every repeat, model and machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,12 @@ class DeviceImages:
     """A split of a dataset on the device."""
 
     windows: Tensor
-    """View of the pixels: every window of an image's size (C×H×W; H×W×C if channels_last), by where it begins."""
+    """View of the pixels: every window of an image's size (C×H×W; H×W×C if channels_last), by its first pixel."""
     labels: Tensor
     strides: tuple[int, int, int]
-    """How much later the next image, the next row and the next column begin."""
+    """Strides of the images, rows and columns in the windows' first dimension."""
     padding: int
-    """Pixels around each image; a crop's corner lies between 0 and twice this."""
+    """Padding around each image in pixels; a crop's corner lies between 0 and twice this."""
     channels_last: bool
 
     @classmethod
@@ -41,7 +41,7 @@ class DeviceImages:
     ) -> DeviceImages:
         """Put N×C×H×W images and N labels on the device, padded on all four sides.
 
-        Arrays mapped from disk are read whole, so that no step waits for the disk.
+        Arrays mapped from disk are read completely, so that no step waits for the disk.
         """
         _, channels, height, width = images.shape
         sides = ((0, 0), (padding, padding), (padding, padding))
@@ -75,9 +75,9 @@ class DeviceImages:
         return (third, first, second) if self.channels_last else (first, second, third)
 
     def positions(self, indices: Tensor, corners: Tensor | None = None) -> Tensor:
-        """Return where the windows of N images begin.
+        """Return the first pixels of the windows of N images.
 
-        corners: N×2, row and column in the padded image; without them the image itself.
+        corners: N×2, row and column in the padded image; default: the image without padding.
         """
         image, row, column = self.strides
         if corners is None:
@@ -85,21 +85,21 @@ class DeviceImages:
         return indices * image + corners[:, 0] * row + corners[:, 1] * column
 
     def take(self, positions: Tensor) -> Tensor:
-        """Copy windows out as uint8 N×C×H×W, in memory in the order in which the images are."""
-        # index_select copies row by row; indexing with brackets goes element by element and takes ten times as long.
+        """Copy windows as uint8 N×C×H×W, in the memory layout of the images."""
+        # index_select copies row by row; indexing with brackets copies element by element, ten times slower.
         batch = self.windows.index_select(0, positions)
         return batch.permute(0, 3, 1, 2) if self.channels_last else batch
 
 
 class Normalize:
-    """Scales and shifts float images of 0 … 255, channel by channel, to what the network is given."""
+    """Scales and shifts float images of 0 … 255 per channel to the network's input range."""
 
     def __init__(self, kind: str, mean: Sequence[float], std: Sequence[float], images: DeviceImages) -> None:
         """`mean` and `std` are the dataset's, of pixels in [0, 1]; `kind` is the recipe's `normalize`."""
         if kind != "dataset":
             mean = [0.5 if kind == "half" else 0.0] * len(mean)
             std = [0.5 if kind == "half" else 1.0] * len(std)
-        # Whole images of constants: broadcast over three channels, the same arithmetic takes five times as long.
+        # Constants with the full image shape: broadcasting over three channels would take five times as long.
         like = images.take(torch.zeros(1, dtype=torch.int64, device=images.labels.device))
         self._scale = torch.empty_like(like, dtype=torch.float32)
         self._shift = torch.empty_like(self._scale)
@@ -112,16 +112,16 @@ class Normalize:
         """Normalise N×C×H×W images in place and return them."""
         if not self._shifted:
             return images.mul_(self._scale)
-        # One pass over the pixels where a product and a sum would be two.
+        # One pass over the pixels; a product and a sum would need two.
         return torch.addcmul(self._shift, images, self._scale, out=images)
 
 
 def split(count: int, validation: int) -> tuple[Tensor, Tensor]:
-    """Divide the indices of `count` images at random into those to train on and those to validate on, each sorted."""
+    """Divide the indices of `count` images at random into training and validation indices, each sorted."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
     return order[validation:].sort().values, order[:validation].sort().values
 
 
 def subset(indices: Tensor, count: int) -> Tensor:
-    """Return a fixed random choice of `count` of the indices; all of them if there are no more."""
+    """Return a fixed random choice of `count` of the indices, or all if there are fewer."""
     return indices if count >= len(indices) else indices[split(len(indices), count)[1]]

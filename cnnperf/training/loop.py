@@ -1,4 +1,4 @@
-"""The training loop: steps until the budget is used, watched at intervals and evaluated outside the clock."""
+"""The training loop: steps until the budget is used, checked at intervals and evaluated outside the clock."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from cnnperf.training.setup import Data, Network
 
 LAP_S = 0.5
-"""How long a device that computes behind the caller's back is left to itself."""
+"""Length of a lap on a device that computes asynchronously."""
 BRIEF_LAP_S = 0.05
-"""How long steps follow each other on another device before their losses are looked at: together that costs less."""
+"""Length of a lap on other devices; losses are checked per lap, because that costs less than per step."""
 AFTER_STEP_EVERY = 5
-"""After how many steps a batch is looked at again, where training accuracy is also read after the step."""
+"""Interval in steps at which a batch is evaluated again after its step (train_accuracy = after_step)."""
 REPORT_S = 1.0
-"""How often numbers are sent to the screen."""
+"""Interval at which numbers are sent to the screen."""
 
 
 class Training:
-    """One training: what it has used of its budget, and what was measured on the way.
+    """One training: its used budget and its measurements.
 
-    Steps come in laps. After a lap the device is waited for, losses and logits are looked at and the clock is read: on
-    the CPU after some milliseconds; elsewhere a few times a second, since each wait empties the queue.
+    Steps are grouped in laps. After a lap the device is synchronised, losses and logits are checked and the clock is
+    read: on the CPU after some milliseconds, elsewhere a few times per second, because each wait empties the queue.
     """
 
     def __init__(
         self, bench: Bench, recipe: Recipe, data: Data, network: Network, evaluator: Evaluator, step_s: float
     ) -> None:
-        """`step_s` is how long a step takes, until the clock knows better."""
+        """step_s: estimated seconds of a step, used until the clock has measured it."""
         self.clock = Clock(bench.device)
         self.losses: list[float] = []
         self._bench = bench
@@ -57,8 +57,8 @@ class Training:
         self._step_s = step_s
         self._waits = bench.device.is_asynchronous
         self._total = recipe.planned_steps(len(data.train))
-        # Numbers and no tensors: a few bytes kept from every step in holes that a layer's output would have fitted into
-        # made the memory of a long training grow to several times what it needs.
+        # Numbers instead of tensors: small tensors kept from every step fragmented the heap and made the memory of a
+        # long training grow to several times its need.
         self._right: list[int] = []
         self._right_after: list[int] = []
         self._looks_again = recipe.train_accuracy == "after_step"
@@ -71,7 +71,7 @@ class Training:
         self._plan_points()
 
     def run(self) -> Iterator[Measurement]:
-        """Train until the budget is used or the target reached; yields the evaluations as they come."""
+        """Train until the budget is used or the target is reached; yield the evaluations as they are measured."""
         self.clock.start()
         while not self._stopped and self.progress < 1:
             self._lap()
@@ -83,7 +83,7 @@ class Training:
                 self.clock.start()
 
     def totals(self) -> Iterator[Measurement]:
-        """Yield what stands when training is over; what disturbed its steps is told from its making to here."""
+        """Yield the final measurements; disturbances cover the time from construction to this call."""
         steps, samples, seconds = len(self.losses), self._samples, self.clock.seconds
         taken = Samples(1, tuple(self.clock.stretches), (), True, Disturbance.since(self._counters))
         disturbed: dict[str, Scalar] = {"disturbed": taken.remark} if taken.remark else {}
@@ -99,7 +99,7 @@ class Training:
 
     @property
     def progress(self) -> float:
-        """The share of the budget that is used; 1 or a little more at the end."""
+        """The used share of the budget; 1 or slightly more at the end."""
         return self._progress(len(self.losses), self.clock.seconds)
 
     def _progress(self, steps: int, seconds: float) -> float:
@@ -117,7 +117,7 @@ class Training:
         losses, answers, rates = [], [], []
         for ahead in range(self._lap_steps()):
             images, labels = next(self._batches)
-            # Between two readings of the clock, a budget in seconds is taken to be used at the speed of the last lap.
+            # Between two readings of the clock, the used seconds are extrapolated from the last lap.
             rates.append(learning_rate(self._recipe, self._progress(first + ahead, start + ahead * self._step_s)))
             loss, logits = self._step(images, labels, rates[-1])
             losses.append(loss)
@@ -141,7 +141,7 @@ class Training:
         return max(1, min(int((LAP_S if self._waits else BRIEF_LAP_S) / self._step_s), until_next))
 
     def _is_used_up(self, start: float) -> bool:
-        """Tell whether a lap that began at `start` seconds has come to the next point of a budget in seconds."""
+        """Return whether a lap that began at `start` seconds has reached the next point of a budget in seconds."""
         if self._waits or self._recipe.seconds is None:
             return False
         return start + self.clock.unread_s >= self._recipe.seconds * min(self._next_point, 1.0)
@@ -154,7 +154,7 @@ class Training:
             self.losses.append(loss)
 
     def _plan_points(self) -> None:
-        """Choose how many validation images to evaluate, and how often."""
+        """Choose the number of validation images and of evaluations."""
         recipe, indices = self._recipe, self._data.validation_indices
         self._points = TARGET_POINTS if recipe.target_accuracy is not None else POINTS
         if len(indices):
@@ -169,11 +169,11 @@ class Training:
         self._next_point = 1 / self._points
 
     def _is_due(self) -> bool:
-        """Tell whether to evaluate now; a point for which there is no time is passed over, the last one never."""
+        """Return whether to evaluate now; a point is skipped if there is no time, except the last."""
         progress = self.progress
         if progress < self._next_point:
             return False
-        # The small term keeps a point that rounding put just before its mark from being taken twice.
+        # The small term prevents a second evaluation of a point that rounding placed just before its mark.
         self._next_point = (math.floor(progress * self._points + 1e-9) + 1) / self._points
         cost = len(self._validation_indices) * self._evaluator.image_s
         asked = progress >= 1 or self._recipe.test_curve
@@ -204,7 +204,7 @@ class Training:
         self._last_point_s = self.clock.seconds
 
     def _as_published(self, where: Mapping[str, Scalar]) -> Iterator[Measurement]:
-        """Yield the readings that others publish by the epoch, and that nothing may be chosen by."""
+        """Yield the test results per epoch, as in published curves; nothing may be selected by them."""
         if self._right_after:
             seen = len(self._right_after) * self._recipe.batch_size
             accuracy = sum(self._right_after) / seen
@@ -221,7 +221,7 @@ class Training:
                     yield single(metric, "fraction", outcome.accuracy, "higher", remarks)
 
     def _is_affordable(self) -> bool:
-        """Tell whether another validation leaves time for the test; the first one is always made."""
+        """Return whether another validation leaves time for the test; the first validation is always made."""
         still = len(self._validation_indices) + min(SUBSETS[-1], len(self._data.test))
         spent = self._evaluator.seconds + still * self._evaluator.image_s
         return self._evaluator.seconds == 0.0 or spent <= SHARE * self.clock.seconds
@@ -242,12 +242,12 @@ class Training:
 
 
 def right_of_each(answers: list[tuple[Tensor, Tensor]]) -> list[int]:
-    """Return how many of each batch's logits (N×classes) name the label, read from the device all at once."""
+    """Return the number of correct predictions per batch from its logits (N×classes), in one device read."""
     logits, labels = (torch.stack(tensors) for tensors in zip(*answers, strict=True))
     found: list[int] = (logits.argmax(2) == labels).sum(1).tolist()
     return found
 
 
 def numbers(scalars: list[Tensor]) -> list[Any]:
-    """Read scalars from the device, all at once; one alone is read faster as it is."""
+    """Read scalars from the device, all at once; a single one is read directly, which is faster."""
     return [scalars[0].item()] if len(scalars) == 1 else torch.stack(scalars).tolist()

@@ -1,4 +1,4 @@
-"""One optimisation step: optimizers, learning rate and precision as the recipe says."""
+"""One optimisation step with the recipe's optimizers, learning rate and precision."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from cnnperf.training.recipe import Recipe
 
 ONE_CYCLE_START = 0.2
-"""Where one-cycle begins, as a share of the peak."""
+"""Initial learning rate of one-cycle, as a share of the peak."""
 SMALLEST_NORM = 1e-30
-"""What muon divides by instead of 0: √rows over it is finite in float32."""
+"""Divisor of muon in place of 0: √rows divided by it is finite in float32."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -27,7 +27,7 @@ class Step:
     """Forward, backward and update, for one batch after another."""
 
     def __init__(self, forward: Callable[[Tensor], Tensor], model: nn.Module, recipe: Recipe, device: str) -> None:
-        """`forward` is the model, or what it was compiled to."""
+        """forward: the model, or its compiled form."""
         self._forward = forward
         self._smoothing = recipe.label_smoothing
         self._autocast = autocast(recipe, device)
@@ -39,7 +39,7 @@ class Step:
     def __call__(self, images: Tensor, labels: Tensor, factor: float) -> tuple[Tensor, Tensor]:
         """Take a step at `factor` times the peak learning rates.
 
-        Returns, on the device, the loss and the logits (N×classes), both as they were before the step.
+        Returns the loss and the logits (N×classes) from before the step, on the device.
         """
         for group, peak in self._groups:
             group["lr"] = peak * factor
@@ -55,7 +55,7 @@ class Step:
 
 
 class Update:
-    """Backward and the optimizers' steps; in fp16 the gradients are scaled, so that small ones are not lost."""
+    """Run backward and the optimizers' steps; in fp16 gradients are scaled to keep small ones."""
 
     def __init__(self, optimizers: list[Optimizer], recipe: Recipe, device: str) -> None:
         self.optimizers = optimizers
@@ -67,7 +67,7 @@ class Update:
         scaled.backward()  # type: ignore[no-untyped-call]
 
     def step(self) -> None:
-        """Change the parameters; in fp16 not where a gradient is not finite."""
+        """Update the parameters; in fp16, skip an optimizer if a gradient is not finite."""
         if self._scaler is None:
             for optimizer in self.optimizers:
                 optimizer.step()
@@ -78,16 +78,16 @@ class Update:
 
 
 def autocast(recipe: Recipe, device: str) -> Any:
-    """Return the context in which the network runs; one that does nothing for fp32."""
+    """Return the autocast context of the network; for fp32 a context that does nothing."""
     if recipe.precision == "fp32":
         return nullcontext()
     return torch.autocast(torch.device(device).type, DTYPES[recipe.precision])
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:
-    """Return the share of the peak learning rate when `progress` of the budget is used.
+    """Return the learning rate as a share of its peak, for the used share `progress` of the budget.
 
-    Torch's own schedulers want to know the number of steps, which a budget in seconds does not.
+    Torch's own schedulers require the number of steps, which is unknown for a budget in seconds.
     """
     if recipe.schedule == "constant":
         return 1.0
@@ -104,10 +104,10 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
 
 def optimizers(parameters: list[nn.Parameter], recipe: Recipe) -> list[Optimizer]:
-    """Return the optimizers that share the parameters among them.
+    """Return the optimizers, each with its part of the parameters.
 
-    SGD and AdamW are fused: on CPU that takes a third of the time of torch's default there. Muon takes the matrices,
-    convolutions included, but not the last, the classifier's, for which its author advises against it.
+    SGD and AdamW are fused: on the CPU this takes a third of the time of torch's default. Muon updates the matrices,
+    convolutions included, except the classifier's (the last), as its author advises.
     """
     if recipe.optimizer == "adamw":
         return [AdamW(_groups(parameters, recipe), weight_decay=recipe.weight_decay, fused=True)]
@@ -131,7 +131,7 @@ def _sgd(parameters: list[nn.Parameter], recipe: Recipe, *, nesterov: bool) -> S
 
 
 def _groups(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:
-    # Each group costs a launch of its own, which small networks feel.
+    # Each group costs a separate kernel launch, which slows small networks.
     if recipe.bias_lr == recipe.lr:
         return [{"params": parameters, "lr": recipe.lr}]
     weights = [parameter for parameter in parameters if parameter.ndim > 1]
@@ -141,10 +141,10 @@ def _groups(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict[str, An
 
 
 def _muon(weights: list[nn.Parameter], recipe: Recipe) -> Muon:
-    """Return Muon (Jordan 2024) for matrices; a convolution is that of its filters: out_channels × all else.
+    """Return Muon (Jordan 2024) for matrices; a convolution counts as a matrix out_channels × all other dimensions.
 
-    With `muon_renormalise` each is brought back to the norm √rows before its step, as in cifar10-airbench; one that is
-    all zero, as at the end of a block that starts as identity, has no direction to be scaled along and is left so.
+    With `muon_renormalise` each matrix is rescaled to the norm √rows before its step, as in cifar10-airbench; an
+    all-zero matrix (at the end of a block that starts as identity) cannot be rescaled and stays zero.
     """
     matrices = [as_matrix(weight.detach()) for weight in weights]
     muon = Muon(
@@ -160,7 +160,7 @@ def _muon(weights: list[nn.Parameter], recipe: Recipe) -> Muon:
         for weight, matrix in zip(weights, matrices, strict=True):
             matrix.grad = None if weight.grad is None else as_matrix(weight.grad)
             if recipe.muon_renormalise:
-                # Bounded, not asked for zero: that would wait for the device at each step.
+                # A lower bound instead of a test for zero, which would wait for the device at each step.
                 matrix.mul_(math.sqrt(len(matrix)) / matrix.norm().clamp(min=SMALLEST_NORM))
 
     def return_gradients(*_: object) -> None:
@@ -173,6 +173,6 @@ def _muon(weights: list[nn.Parameter], recipe: Recipe) -> Muon:
 
 
 def as_matrix(weight: Tensor) -> Tensor:
-    """View O×I×H×W as O rows, whichever order the rest has in memory: the columns' order is nothing to Muon."""
+    """View O×I×H×W as O rows in the memory order of the other dimensions; the column order does not affect Muon."""
     columns = weight.numel() // len(weight)
     return weight.as_strided((len(weight), columns), (columns, 1))

@@ -1,4 +1,4 @@
-"""The peak of the whole process, and how far a piece of work rises above what stood before it."""
+"""Peak memory of the whole process, and of a piece of work relative to the memory before it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cnnperf.record import Measurement, single
 
 
 class Memory:
-    """Reads the device's peaks, and keeps them when they are reset."""
+    """Reads the device's peaks and remembers them across resets."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -17,7 +17,7 @@ class Memory:
         self._peaks: dict[str, int] = {}
 
     def begin(self) -> bool:
-        """Reset the peak and measure from here; returns False where the system does not permit it."""
+        """Reset the peak and measure from now on; returns False if the system does not permit it."""
         is_reset = self.again()
         self._start = self._device.used_bytes()
         return is_reset
@@ -28,15 +28,15 @@ class Memory:
         return self._device.reset_peak()
 
     def risen(self) -> int | None:
-        """Return by how many bytes the peak lies above the start; None where the system does not tell."""
+        """Return the peak above the start in bytes; None if the system does not report it."""
         peak = self._device.peak_bytes().get("peak_bytes")
         return None if peak is None else max(0, peak - self._start)
 
     def peaks(self) -> Iterator[Measurement]:
-        """Yield the peaks of the whole process so far; nothing that the system does not tell."""
+        """Yield the peaks of the whole process so far, as far as the system reports them."""
         self._recall()
         for name, peak in self._peaks.items():
-            # No direction: most of it is Python, torch and the images, and a comparison of that is none of networks.
+            # No direction: most of it is Python, torch and the images, not the network.
             yield single(f"train.{name}", "bytes", peak)
 
     def _recall(self) -> None:

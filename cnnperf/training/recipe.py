@@ -20,7 +20,7 @@ Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 BUDGETS = ("epochs", "steps", "samples", "seconds")
 OPTIMIZER_SETTINGS = ("lr", "bias_lr", "momentum", "weight_decay")
-"""What is tuned for one optimizer and means little to another."""
+"""Settings that are tuned for one optimizer and do not suit another."""
 DEFAULT_OPTIMIZER: Final = "adamw"
 DEFAULT_LR = {"sgd": 0.05, "nesterov": 0.05, "adamw": 0.001, "muon": 0.05}
 QUICK_S = 3.0
@@ -34,19 +34,19 @@ class Recipe(Settings):
     )
     steps: Count | None = Field(default=None, description="Budget: optimizer steps.")
     samples: Count | None = Field(
-        default=None, description="Budget: training images, repetitions counted; the step that reaches it is the last."
+        default=None, description="Budget: training images, with repetitions; the step that reaches it is the last."
     )
     seconds: Seconds | None = Field(
         default=None, description="Budget: seconds of training; loading, compiling, warm-up and evaluation not counted."
     )
     target_accuracy: Share | None = Field(
-        default=None, description="Report the time until this share of the validation images is right, and stop there."
+        default=None, description="Report the time to this accuracy on the validation images, and stop there."
     )
     stop_at_target: bool = Field(
         default=True, description="Whether target_accuracy ends the training; false uses the whole budget."
     )
     validation_images: int = Field(
-        default=5000, ge=0, description="Training images set apart for validation, by a fixed seed; 0 trains on all."
+        default=5000, ge=0, description="Training images reserved for validation, by a fixed seed; 0 trains on all."
     )
     test_images: Count | None = Field(
         default=None,
@@ -55,12 +55,12 @@ class Recipe(Settings):
     )
     test_flip: bool = Field(
         default=False,
-        description="Test once more by the mean logits of each image and its mirror image; a column of its own.",
+        description="Also test with the mean logits of each image and its mirror image, in a separate column.",
     )
-    batch_size: int = Field(default=128, ge=1, le=2**20, description="Images a step, and an evaluation batch.")
+    batch_size: int = Field(default=128, ge=1, le=2**20, description="Images per step, and per evaluation batch.")
     optimizer: Literal["sgd", "nesterov", "adamw", "muon"] = Field(
         default=DEFAULT_OPTIMIZER,
-        description="muon: orthogonalised momentum for all matrices but the classifier's, nesterov else.",
+        description="muon: orthogonalised momentum for all matrices but the classifier's, nesterov for the rest.",
     )
     lr: Rate = Field(
         default_factory=lambda fields: DEFAULT_LR[fields["optimizer"]],
@@ -74,43 +74,45 @@ class Recipe(Settings):
     weight_decay: Rate = Field(default=0.0, description="L2 penalty; decoupled in adamw and muon.")
     muon_lr: Rate = Field(default=0.1, description="Peak learning rate of the matrices under muon.")
     muon_momentum: Damping = Field(default=0.6, description="Nesterov momentum of the matrices under muon.")
-    muon_steps: int = Field(default=3, ge=1, le=20, description="Newton–Schulz iterations in a step of muon.")
-    muon_renormalise: bool = Field(default=True, description="Under muon, keep each matrix at the norm √rows.")
+    muon_steps: int = Field(default=3, ge=1, le=20, description="Newton–Schulz iterations per step of muon.")
+    muon_renormalise: bool = Field(default=True, description="With muon, rescale each matrix to the norm √rows.")
     schedule: Literal["constant", "cosine", "one-cycle"] = Field(
         default="one-cycle", description="Learning rate over the budget; one-cycle rises for `warmup`, then falls to 0."
     )
     warmup: Damping = Field(default=0.1, description="Share of the budget over which one-cycle rises.")
-    label_smoothing: Damping = Field(default=0.0, description="Share of the target spread evenly over all classes.")
+    label_smoothing: Damping = Field(
+        default=0.0, description="Share of the target distributed evenly over all classes."
+    )
     flip: Literal["none", "random", "alternating"] = Field(
-        default="none", description="Mirror images left to right: at random, or in every other epoch."
+        default="none", description="Mirror images horizontally: at random, or in every other epoch."
     )
     crop: int = Field(
-        default=0, ge=0, le=64, description="Pixels of padding, before a random crop to the original size; 0: off."
+        default=0, ge=0, le=64, description="Pixels of padding before a random crop to the original size; 0: off."
     )
     crop_padding: Literal["zeros", "reflect"] = Field(default="zeros", description="Content of the padding.")
-    grayscale: Share = Field(default=0.0, description="Probability that a colour image is turned to grey.")
+    grayscale: Share = Field(default=0.0, description="Probability that a colour image is converted to grey.")
     cutout: int = Field(
         default=0, ge=0, le=1024, description="Side in pixels of a square that is blanked at a random place; 0: off."
     )
     normalize: Literal["dataset", "half", "unit"] = Field(
-        default="dataset", description="dataset: to its mean and deviation; half: to [-1, 1]; unit: to [0, 1]."
+        default="dataset", description="dataset: by its mean and standard deviation; half: to [-1, 1]; unit: to [0, 1]."
     )
     normalize_eval: bool = Field(
         default=True,
         exclude_if=bool,
-        description="Test on images normalised as in training; false: also on raw pixels in [0, 1], in columns of "
-        "their own, to show the effect of that mistake.",
+        description="Test on images normalised as in training; false: also on raw pixels in [0, 1], in separate "
+        "columns, to show the effect of that mistake.",
     )
     train_accuracy: Literal["before_step", "after_step"] = Field(
         default="before_step",
         exclude_if=lambda reading: reading == "before_step",
-        description="Read training accuracy before each step; after_step: also after every fifth step on the same "
-        "batch, to show how much too high that is.",
+        description="Measure training accuracy before each step; after_step: also after every fifth step on the same "
+        "batch, to show the bias of that method.",
     )
     test_curve: bool = Field(
         default=False,
         exclude_if=lambda is_asked: not is_asked,
-        description="Test after every epoch, for a curve to look at; needs a budget in epochs.",
+        description="Test after every epoch, for a curve; needs a budget in epochs.",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         default="fp32", description="bf16 and fp16 are autocast; fp16 scales its gradients and needs CUDA."
@@ -122,10 +124,10 @@ class Recipe(Settings):
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
-        """Lay the model's recipe, the suite's section and the model's override on one another, the last on top.
+        """Merge the model's recipe, the suite's section and the model's override; later ones have precedence.
 
-        A layer with a budget replaces the budget below it; one that changes the optimizer and sets no rates drops
-        those below it, which were tuned for another. One epoch if no layer has a budget. Raises ValidationError.
+        A layer with a budget replaces the earlier budget. A layer that changes the optimizer but sets no rates drops
+        the earlier rates. The default budget is one epoch. Raises ValidationError.
         """
         merged: dict[str, Any] = {}
         for layer in ({"epochs": 1, "optimizer": DEFAULT_OPTIMIZER}, model_recipe, section, override):
@@ -144,11 +146,13 @@ class Recipe(Settings):
         if self.target_accuracy is not None and not self.validation_images:
             raise ValueError("target_accuracy is measured on validation images; set validation_images above 0")
         if self.target_accuracy is None and not self.stop_at_target:
-            raise ValueError("stop_at_target is about target_accuracy; give one, or leave both out")
+            raise ValueError("stop_at_target requires target_accuracy; give target_accuracy, or leave both out")
         if self.test_curve and not self.epochs:
             raise ValueError("test_curve tests after every epoch; give the budget in epochs, or leave it out")
         if not self.normalize_eval and self.normalize == "unit":
-            raise ValueError("normalize 'unit' trains on raw pixels too, so normalize_eval = false shows nothing")
+            raise ValueError(
+                "normalize 'unit' trains on raw pixels, so normalize_eval = false has no effect; leave one out"
+            )
         if self.optimizer == "nesterov" and not self.momentum:
             raise ValueError("optimizer 'nesterov' needs momentum above 0; use 'sgd' to train without")
         if self.optimizer == "muon" and self.precision == "fp16":
@@ -156,7 +160,7 @@ class Recipe(Settings):
         return self
 
     def check(self, device: str, train_count: int, test_count: int) -> None:
-        """Refuse what only the device or the dataset's size shows to be impossible. Raises UsageError."""
+        """Raise UsageError if the recipe does not suit the device or the dataset's size."""
         if self.precision == "fp16" and device != "cuda":
             raise UsageError(f"precision 'fp16' needs device cuda, got {device}; use 'fp32' or 'bf16'")
         if self.validation_images >= train_count:
@@ -167,7 +171,7 @@ class Recipe(Settings):
         if self.batch_size > (left := train_count - self.validation_images):
             raise UsageError(f"batch_size {self.batch_size:,} is more than the {left:,} training images; lower it")
         if (self.test_images or 0) > test_count:
-            raise UsageError(f"test_images {self.test_images:,} is more than the {test_count:,} there are; lower it")
+            raise UsageError(f"test_images {self.test_images:,} is more than the {test_count:,} available; lower it")
 
     def quick(self) -> Self:
         """Return the recipe with its budget cut to a few seconds."""
@@ -175,7 +179,7 @@ class Recipe(Settings):
         return self.model_copy(update={**dict.fromkeys(BUDGETS), "seconds": seconds, "test_curve": False})
 
     def estimate_s(self, variant: Mapping[str, Scalar]) -> float | None:
-        """Return the planned seconds of training; None if the budget is not in seconds."""
+        """Return the budget in seconds; None if the budget has another unit."""
         return self.seconds
 
     def planned_steps(self, train_count: int) -> int | None:
@@ -193,14 +197,14 @@ class Recipe(Settings):
 
 
 def normalization_of(settings: Mapping[str, Any]) -> str:
-    """Return how a training that was recorded with these settings normalised its images; the default without any."""
+    """Return the normalisation of a training recorded with these settings; the default if they do not state it."""
     return str(settings.get("normalize", Recipe.model_fields["normalize"].default))
 
 
 def budget_of(settings: Mapping[str, Any]) -> str | None:
-    """Word the budget of recorded settings: `60 s`, `1 epoch`, `500 steps or until 90 %`; None if they hold none.
+    """Describe the budget of recorded settings: `60 s`, `1 epoch`, `500 steps or until 90 %`; None if there is none.
 
-    A target that does not end the training is no part of it.
+    A target that does not end the training is not part of the budget.
     """
     for name in BUDGETS:
         if (amount := settings.get(name)) is not None:

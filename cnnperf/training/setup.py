@@ -1,4 +1,4 @@
-"""What stands before the first step counts: the data on the device, the network, and both warmed up."""
+"""Preparation of a training: data on the device, the network, and the warm-up."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from cnnperf.training.recipe import Recipe
 
 INITIALISE_IMAGES = 5000
-"""How many training images a model's `initialise` is shown."""
+"""Number of training images passed to a model's `initialise`."""
 WARMUP_STEPS = 2
-"""The first compiles, imports and allocates; the second shows how long a step takes."""
+"""Warm-up steps: the first compiles, imports and allocates; the second measures the time of a step."""
 MEASURED_STEPS = 2
-"""From the second on, the optimizer's state stands beside all else that a step needs."""
+"""Steps of the memory measurement: from the second on, the optimizer's state is allocated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The images on the device, and which of them are for what; indices are on the CPU."""
+    """The images on the device, and the indices of each purpose on the CPU."""
 
     train: DeviceImages
     """The training and the validation images."""
@@ -44,7 +44,7 @@ class Data:
     test: DeviceImages
     normalize: Normalize
     raw: Normalize | None
-    """To pixels in [0, 1], where the recipe tests on them too."""
+    """Normalisation to pixels in [0, 1], if the recipe also tests on them."""
 
     @classmethod
     def load(cls, bench: Bench, recipe: Recipe) -> Data:
@@ -72,15 +72,15 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network on the device, in the recipe's memory format, and what to call for its logits."""
+    """A network on the device, in the recipe's memory format, and its forward function."""
 
     model: nn.Module
     forward: Callable[[Tensor], Tensor]
-    """The model, or what it was compiled to."""
+    """The model, or its compiled form."""
 
     @classmethod
     def build(cls, bench: Bench, recipe: Recipe, data: Data) -> Network:
-        """Build the task's model; where its file offers `initialise(model, images)`, weights come from the data."""
+        """Build the task's model; if its file defines `initialise(model, images)`, weights are drawn from the data."""
         choice = bench.task.cell.model
         model = models.create(choice, data.train.shape, len(bench.dataset.classes)).to(bench.device.torch_name)
         if recipe.memory_format == "channels_last":
@@ -92,12 +92,12 @@ class Network:
         return cls(model.train(), torch.compile(model) if recipe.compile else model)
 
     def step(self, recipe: Recipe, device: str) -> Step:
-        """Return the training step, its optimizers new."""
+        """Return the training step with new optimizers."""
         return Step(self.forward, self.model, recipe, device)
 
 
 class Rehearsal:
-    """Steps (at a learning rate of 0) and evaluations that are no part of the training and leave no trace in it."""
+    """Steps (at a learning rate of 0) and evaluations before the training, without effect on it."""
 
     def __init__(self, bench: Bench, recipe: Recipe, data: Data, network: Network) -> None:
         self.evaluator = Evaluator(
@@ -114,9 +114,9 @@ class Rehearsal:
         self._network = network
 
     def warm_up(self) -> float:
-        """Train and evaluate a little; returns the seconds that a step takes.
+        """Run a few steps and evaluations; return the seconds per step.
 
-        The evaluator knows by now what an image costs it.
+        Afterwards the evaluator knows its seconds per image.
         """
         device = self._bench.device
         with self._without_trace():
@@ -132,14 +132,14 @@ class Rehearsal:
         return step_s
 
     def memory(self, memory: Memory) -> Iterator[Measurement]:
-        """Yield how far training steps, and an evaluation, rise above what stands before the first step.
+        """Yield the peak memory of training steps and of an evaluation, above the memory before the first step.
 
-        The evaluation is of as many batches as there were steps; what the training keeps, such as the optimizer's
-        state, stands meanwhile. Nothing is yielded where the system does not tell. The device must be returning memory,
-        and must have been when the data was loaded and the network built: what was freed before leaves holes.
+        The evaluation has as many batches as there were steps; the training's state, such as the optimizer's, stays
+        allocated. Nothing is yielded if the system does not report it. The device must return freed memory, also
+        while the data was loaded and the network built, because reuse of freed memory does not raise the peak.
         """
         with self._without_trace():
-            # What is compiled, imported and allocated once is no part of a step.
+            # Excludes one-time compilation, imports and allocations.
             step, batches = self._beginning()
             step(*next(batches), 0.0)
             self._evaluate(1, flip=self._recipe.test_flip)
@@ -178,7 +178,7 @@ class Rehearsal:
 
 @contextmanager
 def frozen_heap() -> Iterator[None]:
-    """Keep the garbage collector, which stays on, from going through all of torch's objects in the middle of a step."""
+    """Prevent the garbage collector, which stays on, from traversing all of torch's objects during a step."""
     gc.freeze()
     try:
         yield

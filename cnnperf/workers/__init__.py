@@ -1,1 +1,1 @@
-"""The children's side: what processes run that the parent starts by `python -m`; nothing outside imports it."""
+"""The children's side: modules that the parent starts by `python -m`; no other package imports them."""

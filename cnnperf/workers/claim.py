@@ -1,6 +1,6 @@
-"""The child's side of a self-test: describes the device, or puts one claim to the test and says each reading at once.
+"""The child's side of a self-test: describes the device, or tests one claim and sends each reading at once.
 
-Nothing above `main` imports torch.
+Only `main` imports torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cnnperf.ipc.messages import ClaimEnded, ClaimSkipped, DeviceFound, Failed, 
 
 
 def describe(order: Order, line: Line) -> None:
-    """Say the device's label and what torch says of itself, or why there is no such device."""
+    """Send the device's label and torch's description of itself, or the reason why there is no such device."""
     try:
         device = registry.find("devices", order.device)()
     except DeviceError as fault:
@@ -28,7 +28,7 @@ def describe(order: Order, line: Line) -> None:
 
 
 def facts() -> dict[str, Any]:
-    """Return what torch says of its build and of its settings."""
+    """Return torch's description of its build and settings."""
     import torch
 
     return {
@@ -43,7 +43,7 @@ def facts() -> dict[str, Any]:
 
 
 def put_to_the_test(order: Order, line: Line) -> None:
-    """Run a claim, and say how it ended."""
+    """Run a claim and send its outcome."""
     acquire: Callable[[], Any] = registry.find("devices", order.device)
     context = Context(
         order.device, acquire, order.scratch, order.seconds, order.threads, lambda text: line.say(Noted(text=text))
@@ -65,7 +65,7 @@ MODES: Mapping[str, Callable[[Order, Line], None]] = {"--device": describe, "--c
 
 
 def main(mode: str, descriptor: int) -> None:
-    """Answer the one order on stdin."""
+    """Answer the single request on stdin."""
     line = Line(descriptor)
     MODES[mode](Order.model_validate_json(sys.stdin.read()), line)
 

@@ -1,4 +1,4 @@
-"""The images that preflight finds for a dataset: the real ones, or synthetic ones in their place."""
+"""Preflight's search for a dataset's images: the real ones, or synthetic substitutes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Say = Callable[[Message], None]
 
 @dataclass(frozen=True, slots=True)
 class FoundImages:
-    """What preflight knows of a dataset: enough to build for it, and where it lies."""
+    """Preflight's facts of a dataset: its shape and its location."""
 
     provenance: Provenance | None
-    """None for what is not here yet and may not be fetched now."""
+    """Folder of the arrays; None if the data is missing and may not be downloaded now."""
     shape: tuple[int, int, int]
     num_classes: int
     train_count: int
@@ -34,17 +34,17 @@ class FoundImages:
 
 
 class Finder:
-    """Finds the images of a suite's datasets; `warnings` says where they are not the real ones."""
+    """Finds the images of a suite's datasets; `warnings` lists the substituted ones."""
 
     def __init__(self, request: Request, say: Say) -> None:
         self.warnings: list[str] = []
         self._request = request
         self._say = say
         self._roots = Roots.from_environment(request.data)
-        self._roots.ordered()  # A folder that was named and is not there is a fault, whatever the suite reads.
+        self._roots.ordered()  # A named folder that does not exist is an error, even if the suite does not read it.
 
     def find(self, choice: Choice, options: Mapping[str, Any]) -> FoundImages:
-        """Return what is known of a dataset, downloaded first where it must be. Raises DataError."""
+        """Return the facts of a dataset, after downloading it if necessary. Raises DataError."""
         if not self._request.download:
             there = datasets.available(choice.name, self._roots)
             if there.download_bytes:
@@ -56,7 +56,7 @@ class Finder:
         return FoundImages(found, found.shape, found.num_classes, found.train_count, found.test_count, dataset.folder)
 
     def _load(self, choice: Choice, options: Mapping[str, Any]) -> Dataset:
-        """Load the images, or where they cannot be had and the suite allows it, synthetic ones of the same shape."""
+        """Load the images, or, if they are unavailable and the suite permits it, synthetic ones of the same shape."""
         try:
             if reason := self._request.given_up.get(choice.name):
                 raise DownloadError(f"{choice.name}: cannot be downloaded: {reason}", reason)
@@ -64,10 +64,10 @@ class Finder:
             dataset: Dataset = load(self._roots, announcing(self._say), **options)
         except DownloadError as error:
             self._say(GaveUp(dataset=choice.name))
-            cure = f"fetch it with a network (cnnperf data fetch {choice.name}) or name its folder with --data"
+            cure = f"download it (cnnperf data fetch {choice.name}) or give its folder with --data"
             if self._request.suite.require_real_data:
                 raise DataError(
-                    f"{choice.name}: real data is required and not available: {error.reason}; {cure}"
+                    f"{choice.name}: real data is required but not available: {error.reason}; {cure}"
                 ) from error
             self.warnings.append(f"{choice.name}: running on SYNTHETIC images instead: {error.reason}; {cure}")
             dataset = stand_in(self._roots, choice.name, error.reason)
@@ -75,5 +75,5 @@ class Finder:
 
 
 def announcing(say: Say) -> datasets.Progress:
-    """Return what tells the parent how far a download is."""
+    """Return the function that sends a download's progress to the parent."""
     return lambda name, done, total: say(Received(dataset=name, done=done, total=total))

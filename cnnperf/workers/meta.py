@@ -1,4 +1,4 @@
-"""A model on the meta device: built and run on a batch of two, and nothing is computed."""
+"""A model on the meta device: built and run on a batch of two without computation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cnnperf.task import Choice
 
 @dataclass(frozen=True, slots=True)
 class TriedModel:
-    """What preflight knows of a model once it is built: its size, its arithmetic and what it returns."""
+    """Preflight's facts of a model: its size, arithmetic and outputs."""
 
     weight_bytes: int
     flops: int
-    """Of one image's forward pass."""
+    """FLOPs of one image's forward pass."""
     extras: str
-    """What it returns beside its logits, in words; empty if nothing."""
+    """Description of the outputs besides the logits; empty if there are none."""
 
 
 def try_model(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> TriedModel:

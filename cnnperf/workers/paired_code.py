@@ -1,6 +1,6 @@
-"""One version of a duet, the child's side: told what to do on stdin, line by line, it answers on a pipe.
+"""One version of a duet, the child's side: it takes requests on stdin, line by line, and answers on a pipe.
 
-It is started as `cnnperf.duet_worker`: each version starts any other by that name, and one without it says so at once.
+The module is started as `cnnperf.duet_worker`, the name that each version uses to start any other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cnnperf.workers.verbs import Verbs, serve
 
 
 class PreparedMetric:
-    """The metric that was prepared last, which is the one that is measured."""
+    """The metric that was prepared last and will be measured."""
 
     def __init__(self, baton: Baton) -> None:
         self._baton = baton
@@ -31,7 +31,7 @@ class PreparedMetric:
     def _open(self, opening: Opening) -> Opened | Absent:
         from cnnperf.workers import subjects
 
-        self._subject = None  # Before the next is there, the memory of the last is free again.
+        self._subject = None  # Free the memory of the last before the next is prepared.
         name = opening.task["cell"]["model"]["name"]
         if lack := lacking(name) or lacking_in_revision(name, opening):
             return Absent(reason=lack)
@@ -55,7 +55,7 @@ class PreparedMetric:
 
 
 def lacking(name: str) -> str | None:
-    """Say that this version does not have a model; None if it does."""
+    """Return the reason if this version does not have a model; else None."""
     path, colon, attribute = name.partition(":")
     if not colon:
         known = registry.names("models")
@@ -64,14 +64,14 @@ def lacking(name: str) -> str | None:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{path}.".startswith(f"{error.name}."):
-            raise  # The module is there, and something that it imports is not.
+            raise  # The module exists, but one of its imports does not.
         return f"there is no module {error.name!r}"
     first = attribute.partition(".")[0]
     return None if hasattr(module, first) else f"the module {path!r} has no {first!r}"
 
 
 def lacking_in_revision(name: str, opening: Opening) -> str | None:
-    """Say that only the present tree has a model's file, and not the revision that is measured; None if it does."""
+    """Return the reason if only the current tree, not the measured revision, has a model's file; else None."""
     source, tree, repository = registry.source("models", name), opening.tree, opening.repository
     if source is None or tree is None or repository is None or not source.is_relative_to(repository):
         return None
@@ -80,7 +80,7 @@ def lacking_in_revision(name: str, opening: Opening) -> str | None:
 
 
 def strays(repository: Path) -> Iterator[Path]:
-    """Yield the files of a tree that are imported here, less what is installed in it."""
+    """Yield the imported files of a tree, without packages installed in it."""
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if file and Path(file).is_relative_to(repository) and not is_installed(Path(file)):
@@ -88,12 +88,12 @@ def strays(repository: Path) -> Iterator[Path]:
 
 
 def is_installed(file: Path) -> bool:
-    """Tell whether a file lies where pip puts packages, be it in an environment within the tree."""
+    """Return whether a file is in a site-packages folder, also of an environment inside the tree."""
     return not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
 
 
 def hello() -> Hello:
-    """Return the facts that the other side needs first; imports the slow modules."""
+    """Return the facts that must be known first; imports the slow modules."""
     import torch
 
     threads = {"threads": torch.get_num_threads(), "interop_threads": torch.get_num_interop_threads()}
@@ -101,7 +101,7 @@ def hello() -> Hello:
 
 
 def main(line: Line, baton: Baton) -> None:
-    """Say hello and answer until there is nothing more to answer."""
+    """Send the greeting, then answer requests until they end."""
     line.say(hello())
     serve(line, PreparedMetric(baton).verbs)
 

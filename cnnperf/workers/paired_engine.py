@@ -1,4 +1,4 @@
-"""One engine of a pair, the child's side: told on stdin what to load and when to work, it answers on a pipe."""
+"""One engine of a pair, the child's side: it takes requests on stdin and answers on a pipe."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class LoadedEngine:
         return play(self._call, self._engine.synchronize, turns, self._baton, get_ready=self._get_ready)
 
     def _get_ready(self) -> None:
-        """Find threads and caches again, which a first call after the other's turn pays for with up to its own time."""
+        """Wake threads and refill caches; otherwise the first call after the other's turn may take twice its time."""
         sleep(self._rest_s)
         until = perf_counter() + READY_S
         while perf_counter() < until:

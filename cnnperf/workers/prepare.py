@@ -1,7 +1,7 @@
-"""Preflight's work: check every choice, rehearse every model, ready the data.
+"""Preflight's worker: check every choice, build every model, prepare the data.
 
-`--prepare` looks at a suite, `--data` fetches or verifies a dataset, `--schema` returns the suite's JSON schema: a
-request as JSON on stdin, an answer on a pipe.
+`--prepare` checks a suite, `--data` fetches or verifies a dataset, `--schema` returns the suite's JSON schema. The
+request is JSON on stdin, the answer goes to a pipe.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from cnnperf.workers.meta import TriedModel, try_model
 from cnnperf.workers.schema import suite_schema
 
 START_S = 6.0
-"""Roughly what a task spends on starting its process and importing torch; for estimates only."""
+"""Approximate seconds to start a task's process and import torch; for estimates only."""
 FLOPS_PER_S_AND_CORE = 20e9
-"""Roughly what a core does in training; for the estimates of budgets that are not in seconds."""
+"""Approximate training speed of a core; for estimates of budgets that are not in seconds."""
 
 
 def prepare(request_json: str, say: Say) -> str:
@@ -56,20 +56,20 @@ ANSWERS: dict[str, Callable[[str, Say], str]] = {
     "--data": data,
     "--schema": lambda _, say: suite_schema(),
 }
-"""What preflight can be asked, by the worker's mode."""
+"""Functions that answer requests, by the worker's mode."""
 
 
 class Preparation:
-    """The checks of one suite, each choice looked at once."""
+    """The checks of one suite; each choice is checked once."""
 
     def __init__(self, request: Request, say: Say) -> None:
         self._request = request
         self._suite = request.suite
         self._finder = Finder(request, say)
         self._keys: dict[tuple[str, str], list[str]] = {}
-        """Of the tasks completed so far, by cell and stage."""
+        """Keys of the tasks completed so far, by cell and stage."""
         self._chosen: dict[tuple[str, str], Settings] = {}
-        """As the suite gives them, by cell and stage."""
+        """Settings as given in the suite, by cell and stage."""
         self._images = cache(self._find)
         self._network = cache(self._build)
         self._reason = cache(self._missing)
@@ -78,7 +78,7 @@ class Preparation:
         """Complete every task of the suite."""
         suite = self._suite.model_copy(update={"repeats": 1}) if self._request.quick else self._suite
         tasks = plan(suite, self._request.only)
-        # Of all tasks before the images of any, which may take a download.
+        # Check all tasks before loading any images, which may need a download.
         settings = [self._settings(task) for task in tasks]
         for task, chosen in zip(tasks, settings, strict=True):
             self._check_takes(task, chosen)
@@ -138,7 +138,7 @@ class Preparation:
             raise SuiteError(f"{self._request.where}: {task.stage}: {error} (for {task.cell.id})") from error
 
     def _check_takes(self, task: Task, settings: Settings) -> None:
-        """Raise SuiteError for an ONNX file that a stage, or an engine of it, cannot do with."""
+        """Raise SuiteError if a stage or one of its engines does not accept an ONNX file."""
         model = task.cell.model
         for variant in settings.variants(task.cell.device.name) if model.is_onnx else ():
             if not settings.takes_onnx(variant):
@@ -158,7 +158,7 @@ class Preparation:
             if not any(stage in before for stage in leaving):
                 names = " or ".join(map(repr, leaving)) or f"a stage with {artifact!r}"
                 raise SuiteError(
-                    f"{self._request.where}: stages: {task.stage!r} reads what {names} leaves; "
+                    f"{self._request.where}: stages: {task.stage!r} reads what {names} writes; "
                     f"name {names} before {task.stage!r}"
                 )
         read = (stage for artifact in (*settings.reads, *needed) for stage in stages_leaving(artifact))
@@ -176,7 +176,7 @@ class Preparation:
             raise SuiteError(f"{self._request.where}: {'.'.join(self._place('models', choice))}: {error}") from error
 
     def _look(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> TriedModel:
-        """See whether an ONNX file fits the images; what it computes is not counted."""
+        """Check that an ONNX file accepts the images; its arithmetic is not counted."""
         where = f"{self._request.where}: {'.'.join(self._place('models', choice))}"
         if choice.options:
             raise SuiteError(f"{where}: {choice.name}: an ONNX file has no options, got {', '.join(choice.options)}")
@@ -187,7 +187,7 @@ class Preparation:
             raise SuiteError(f"{where}: {error}") from error
 
     def _missing(self, choice: Choice) -> str | None:
-        """Return why a device is not there; None if it is."""
+        """Return the reason why a device is unavailable; None if it is available."""
         options = self._options("devices", choice)
         try:
             registry.find("devices", choice.name)(**options)
@@ -199,9 +199,9 @@ class Preparation:
         return None
 
     def _settings(self, task: Task) -> Settings:
-        """Lay the stage's defaults, the model's recipe, the suite's section and the model's override on each other.
+        """Merge the stage's defaults, the model's recipe, the suite's section and the model's override.
 
-        What they are for is checked first: a recipe goes by the model's options.
+        The model's options are checked first, because a recipe depends on them.
         """
         model, stage, where = task.cell.model, task.stage, self._request.where
         self._options("datasets", task.cell.dataset, datasets.GIVEN)
@@ -229,7 +229,7 @@ class Preparation:
         return settings.quick() if self._request.quick else settings
 
     def _options(self, room: str, choice: Choice, given: Collection[str] = ()) -> dict[str, Any]:
-        """Check a choice's options against the signature of its verb and return them as it takes them."""
+        """Check a choice's options against the signature of its verb and return the validated options."""
         where, place = self._request.where, self._place(room, choice)
         try:
             kind = registry.options(registry.find(room, choice.name), given)
@@ -254,7 +254,7 @@ def _refuse_unknown(kind: str, given: Iterable[str], options: type[BaseModel], *
 
 
 def main(mode: str, descriptor: int) -> None:
-    """Answer the one request on stdin; what the user can mend goes back by name and in words."""
+    """Answer the single request on stdin; send errors that the user can correct by class name and message."""
     line = Line(descriptor)
     sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     try:

@@ -1,4 +1,4 @@
-"""What a duet measures, by the metric's name: the training step and the forward pass of a cell."""
+"""Subjects of a duet, by metric name: the training step and the forward pass of a cell."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from cnnperf.training.recipe import Recipe
 from cnnperf.training.setup import Data, Network
 
 IMAGES = 4096
-"""So many of the images, or eight batches if that is more: enough to train on, and quick to load for each replicate."""
+"""Number of images used, or eight batches if that is more: enough for training, and quick to load per replicate."""
 STEPS = 3
-"""After this number of steps the losses of the sides are compared."""
+"""Number of steps after which the losses of the sides are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One thing to be timed, ready."""
+    """One prepared call to be timed."""
 
     call: Call
     synchronize: Callable[[], None]
     recipe: Recipe
-    """What it stands on."""
+    """Settings of the call."""
     outputs: dict[str, float]
-    """What it computed, for the sides to be compared by."""
+    """Computed outputs, compared between the sides."""
     check: Callable[[], None]
-    """Raises StageError if it no longer computes anything of use."""
+    """Raises StageError if the results are no longer finite."""
 
 
 def prepare(opening: Opening) -> Subject:
-    """Build what a metric times: the cell's network with the weights that both sides share, on the same images.
+    """Build the subject of a metric: the cell's network with the weights shared by both sides, on the same images.
 
-    Raises CnnperfError for what cannot be built, or computes what is not finite.
+    Raises CnnperfError if the network cannot be built or its outputs are not finite.
     """
     task = Task.model_validate(opening.task)
     recipe = recipe_of(task)
@@ -66,7 +66,7 @@ def prepare(opening: Opening) -> Subject:
 
 
 def recipe_of(task: Task) -> Recipe:
-    """Lay what the task chooses on the recipe that this version's model recommends. Raises UsageError."""
+    """Merge the model's recipe of this version and the task's settings. Raises UsageError."""
     model, dataset, device = task.cell.model, task.cell.dataset.name, task.cell.device.name
     try:
         recommended = models.recipe(model, dataset, device)
@@ -77,7 +77,7 @@ def recipe_of(task: Task) -> Recipe:
 
 
 def cut(dataset: Dataset, count: int) -> Dataset:
-    """Return a dataset with its first images alone."""
+    """Return a dataset with only its first images."""
     return replace(
         dataset,
         train_images=dataset.train_images[:count],
@@ -88,7 +88,7 @@ def cut(dataset: Dataset, count: int) -> Dataset:
 
 
 def share_weights(network: Network, opening: Opening) -> None:
-    """Leave the weights for both sides, or take them up. Raises StageError if they do not fit."""
+    """Write the weights for both sides, or read them. Raises StageError if they do not fit."""
     path = opening.store / "weights.pt"
     if opening.leads:
         torch.save(network.model.state_dict(), path)
@@ -105,8 +105,8 @@ def share_weights(network: Network, opening: Opening) -> None:
 def training_step(bench: Bench, recipe: Recipe, data: Data, network: Network, opening: Opening) -> Subject:
     """A step of training: the next batch, forward, backward and update.
 
-    A few real steps come first, for the sides to be compared by; the timed ones have a learning rate of 0, so that
-    however many there are, they do the same work on the same weights.
+    A few real steps come first, to compare the sides' losses; the timed steps have a learning rate of 0, so that they
+    all do the same work on the same weights.
     """
     torch.manual_seed(bench.task.seed)
     step, batches = network.step(recipe, bench.device.torch_name), data.batches(recipe, bench.task.seed)
@@ -120,7 +120,7 @@ def training_step(bench: Bench, recipe: Recipe, data: Data, network: Network, op
     def check() -> None:
         loss = float(last[0])
         if not math.isfinite(loss):
-            raise StageError(f"the loss of training became {loss}; lower lr")
+            raise StageError(f"the training loss became {loss}; lower lr")
 
     call()
     losses.append(float(last[0]))
@@ -162,11 +162,11 @@ SUBJECTS: dict[str, Callable[[Bench, Recipe, Data, Network, Opening], Subject]] 
     "train.step": training_step,
     "infer.forward": forward_pass,
 }
-"""What can be measured in turns, by the metric's name."""
+"""Subjects that can be measured in turns, by metric name."""
 
 
 def slowed(call: Call, synchronize: Callable[[], None], opening: Opening) -> Call:
-    """Return the call made slower by a share of its own duration."""
+    """Return the call, slowed by a share of its own duration."""
 
     def slow() -> None:
         start = perf_counter()

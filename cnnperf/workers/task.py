@@ -1,4 +1,4 @@
-"""One task, in a process of its own: the task as JSON on stdin, its record in the file that was given."""
+"""One task in a separate process: the task is JSON on stdin, its record is written to the given file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cnnperf.running.runner import Envelope
 
 
 def run_task(envelope: Envelope, line: Line) -> Record:
-    """Run one task to its end, whichever it is, and return its record."""
+    """Run one task to its end, successful or not, and return its record."""
     task = envelope.task
     started, start = datetime.now(UTC), time.monotonic()
     measurements: list[Measurement] = []
@@ -36,7 +36,7 @@ def run_task(envelope: Envelope, line: Line) -> Record:
         bench = Bench(task, device, dataset, envelope.run, line.progress, left, needs)
         measurements += chosen(task.stage, device)
         measure = registry.find("stages", task.stage)
-        # One by one: what a stage had measured before it failed is kept.
+        # One by one, so that measurements from before a failure are kept.
         for measurement in measure(bench, registry.options(measure).model_validate(task.settings)):
             measurements.append(measurement)
     except DeviceError as fault:
@@ -61,14 +61,14 @@ def run_task(envelope: Envelope, line: Line) -> Record:
 
 
 def chosen(stage: str, device: Device) -> Iterator[Measurement]:
-    """Yield which device of its kind a stage had, and how that was told to compute; nothing on the CPU."""
+    """Yield the index and numerical settings of a stage's device; nothing on the CPU."""
     if device.numerics is not None:
         remarks = {"label": device.label, **asdict(device.numerics)}
         yield single(f"{stage}.device_index", "count", device.index, None, remarks)
 
 
 def main(_: str, descriptor: int) -> None:
-    """Run the one task on stdin."""
+    """Run the single task on stdin."""
     line = Line(descriptor)
     sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     envelope = Envelope.model_validate_json(sys.stdin.read())

@@ -1,4 +1,4 @@
-"""The loop of a process that is asked again and again: each request on stdin is answered by the verb of its kind."""
+"""Request loop of a process: each request on stdin is answered by the function of its kind."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from cnnperf.ipc.channel import Line
 from cnnperf.ipc.messages import Failed, FromSide, ToSide, decode
 
 Verbs = Mapping[type[ToSide], Callable[[Any], FromSide]]
-"""What answers a request, by the kind of request."""
+"""Functions that answer requests, by kind."""
 
 
 def serve(line: Line, verbs: Verbs) -> None:
-    """Answer each request on stdin, with an error in words if need be, until the requests or the partner end."""
+    """Answer each request on stdin, if necessary with an error message, until the requests or the partner end."""
     for text in sys.stdin:
         try:
             request: Any = decode(text)
             line.say(verbs[type(request)](request))
         except PartnerGoneError:
-            return  # Why it is gone is the parent's to find out.
+            return  # The parent determines why the partner has ended.
         except Exception as fault:
             line.say(Failed(reason=in_words(fault)))

@@ -72,7 +72,7 @@ def test_a_folder_that_holds_a_comparison_is_refused(suite: Path) -> None:
     (folder / FILE).write_text("{}\n")
     done = ab(suite)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"cnnperf: --out: {folder} already holds a run; give another folder\n"
+    assert done.stderr == f"cnnperf: --out: {folder} already contains a run; give another folder\n"
     assert [(file.name, file.read_text()) for file in folder.iterdir()] == [(FILE, "{}\n")]
 
 

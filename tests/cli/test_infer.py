@@ -65,9 +65,9 @@ def test_a_network_and_then_its_file_are_compared(sound: tuple[str, Path], tmp_p
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("lenet", "--batch-size", "many"), "--batch-size: give whole numbers from 1 on, or auto alone, got many"),
-        (("lenet", "--batch-size", "0"), "--batch-size: give whole numbers from 1 on, or auto alone, got 0"),
-        (("lenet", "--batch-size", "4", "--batch-size", "-4"), "from 1 on, or auto alone, got 4, -4"),
+        (("lenet", "--batch-size", "many"), "--batch-size: give whole numbers from 1, or only auto, got many"),
+        (("lenet", "--batch-size", "0"), "--batch-size: give whole numbers from 1, or only auto, got 0"),
+        (("lenet", "--batch-size", "4", "--batch-size", "-4"), "from 1, or only auto, got 4, -4"),
         (("lenet", "--batch-size", "70000"), "give whole numbers from 1 to 65,536 in a list, or 'auto', got [70000]"),
         (("lenet", "--engine", "onnxruntim"), "did you mean 'onnxruntime'?"),
         (("there/is/none.onnx",), "there/is/none.onnx: no such file"),
@@ -88,7 +88,7 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("")
     done = called("infer", "lenet", *QUICK, "--out", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"cnnperf: --out: {tmp_path} already holds a run; give another folder\n"
+    assert done.stderr == f"cnnperf: --out: {tmp_path} already contains a run; give another folder\n"
     assert [file.name for file in tmp_path.iterdir()] == [FILE]
 
 
@@ -145,8 +145,8 @@ def first_weight(model: onnx.ModelProto) -> tuple[onnx.TensorProto, np.ndarray]:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (one_more, "the exported network is not torch's: in float64 their logits lie"),
-        (not_a_number, "the exported network is not torch's: its output is not finite"),
+        (one_more, "the exported network differs from torch's: in float64 their logits differ"),
+        (not_a_number, "the exported network differs from torch's: its output is not finite"),
         (unheard, "cannot be computed in this form"),
     ],
 )

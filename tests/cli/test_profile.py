@@ -67,7 +67,7 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("")
     done = profile("mlp", "--out", str(tmp_path))
     assert done.returncode == 2
-    assert done.stderr == f"cnnperf: --out: {tmp_path} already holds a run; give another folder\n"
+    assert done.stderr == f"cnnperf: --out: {tmp_path} already contains a run; give another folder\n"
     assert [file.name for file in tmp_path.iterdir()] == [FILE]
 
 

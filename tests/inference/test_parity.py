@@ -135,7 +135,7 @@ def test_an_exact_engine_puts_every_image_into_torch_s_class(
     second, first = np.argsort(other[150])[-2:]
     other[150, [first, second]] = other[150, [second, first]]
     fault, measured = held(other, logits)
-    assert fault.startswith("parity failed: 1 of 200 test images are of another class than in torch")
+    assert fault.startswith("parity failed: 1 of 200 test images have another class than in torch")
     assert measured["infer.class_disagreements"].values == (1,)
 
 
@@ -300,7 +300,9 @@ def test_an_export_that_is_not_the_network_is_no_export(
     monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(export_stage, "export", spoiled)
     found: list[Measurement] = []
-    with pytest.raises(StageError, match="the exported network is not torch's: in float64 their logits lie") as caught:
+    with pytest.raises(
+        StageError, match="the exported network differs from torch's: in float64 their logits differ"
+    ) as caught:
         found.extend(export(bench(model), Export()))
     assert (found[-1].metric, found[-1].values) == ("export.parity", (0,))
     assert found[-1].remarks == {"fault": str(caught.value)}

@@ -123,7 +123,7 @@ def test_a_worker_may_be_silent_but_while_bytes_are_due(monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("_here", "_no_data", "_no_network")
 def test_real_data_can_be_required() -> None:
     """Then there is no standing in."""
-    with pytest.raises(DataError, match=r"real data is required and not available.*cnnperf data fetch mnist"):
+    with pytest.raises(DataError, match=r"real data is required but not available.*cnnperf data fetch mnist"):
         prepare(request(require_real_data=True))
 
 
@@ -262,7 +262,7 @@ def test_a_stage_reads_the_first_repeat_in_each_of_its_variants() -> None:
 def test_a_stage_without_what_it_needs_is_refused() -> None:
     """The sentence names both stages and the order."""
     asked = request(datasets=[DATA], stages=["reading", "train"])
-    with pytest.raises(SuiteError, match="'reading' reads what 'train' leaves; name 'train' before 'reading'"):
+    with pytest.raises(SuiteError, match="'reading' reads what 'train' writes; name 'train' before 'reading'"):
         Preparation(asked, lambda _: None).answer()
 
 
@@ -292,7 +292,7 @@ def test_more_test_images_than_the_export_leaves_are_refused() -> None:
         asked = request(datasets=[DATA], stages=["export", "infer"], export={"test_images": 200}, infer=infer)
         return Preparation(asked, lambda _: None).answer()
 
-    words = r"x\.toml: infer: test_images 300 is more than the 200 of \[export\], whose logits it needs; lower it, or"
+    words = r"x\.toml: infer: test_images 300 is more than the 200 of \[export\], which gives the logits; lower it, or"
     with pytest.raises(SuiteError, match=words):
         ask_for(test_images=300)
     assert ask_for(test_images=300, engines=["torch"]).tasks[-1].task.settings["test_images"] == 300

@@ -316,7 +316,7 @@ def test_a_torn_line_costs_its_task_only(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_here")
 def test_the_second_run_into_a_folder_is_refused(tmp_path: Path) -> None:
     """A lock keeps two writers apart."""
-    with store.lock(tmp_path), pytest.raises(StoreError, match="another run is writing there"):
+    with store.lock(tmp_path), pytest.raises(StoreError, match="another run is writing this folder"):
         next(iter(execute(ready("lenet"), tmp_path, Unwatched())))
 
 
@@ -381,7 +381,7 @@ def test_a_folder_that_holds_a_run_is_not_made_again(tmp_path: Path) -> None:
     assert folder_to_make(suite("lenet"), tmp_path) == tmp_path
     assert folder_to_make(suite("lenet"), None).parent == Path("results/x")
     (tmp_path / store.FILE).write_text("")
-    with pytest.raises(UsageError, match="already holds a run; give another folder"):
+    with pytest.raises(UsageError, match="already contains a run; give another folder"):
         folder_to_make(suite("lenet"), tmp_path)
 
 
@@ -396,7 +396,7 @@ def test_the_folder_to_run(tmp_path: Path) -> None:
     assert folder_to_run(suite("lenet"), None, None).parent == Path("results/x")
     for out, resume, words in (
         (empty, held, "both name the run folder"),
-        (None, empty, f"--resume: {empty} holds no {store.FILE}"),
+        (None, empty, f"--resume: {empty} contains no {store.FILE}"),
         (held, None, f"give --resume {held} to resume it"),
     ):
         with pytest.raises(UsageError, match=words):
