@@ -53,13 +53,17 @@ def test_no_import_is_excepted() -> None:
     assert [each["name"] for each in settings["tool"]["importlinter"]["contracts"] if "ignore_imports" in each] == []
 
 
-def test_each_class_name_has_one_meaning() -> None:
-    """Whoever reads a name knows the class."""
+def test_each_name_of_a_type_has_one_meaning() -> None:
+    """Whoever reads a name knows the class, or the alias."""
     places: dict[str, list[str]] = defaultdict(list)
     for file in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places[node.name].append(str(file.relative_to(PACKAGE)))
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        classes = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+        assigned = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+        aliases = [each.id for each in assigned if isinstance(each, ast.Name) and re.match("[A-Z][a-z]", each.id)]
+        for name in (*classes, *aliases):
+            if not name.startswith("_"):
+                places[name].append(str(file.relative_to(PACKAGE)))
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
 
 

@@ -19,7 +19,7 @@ from cnnperf.datasets import Dataset, Progress, Roots, _arrays, open_arrays, sou
 from cnnperf.datasets._atomic import locked
 
 SideLength = Annotated[int, Field(ge=1, le=4096)]
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
+ImageCount = Annotated[int, Field(ge=1, le=10_000_000)]
 
 VERSION = 1
 """Part of the cache key; to be incremented with every change of the generated images."""
@@ -55,8 +55,8 @@ def load(
     progress: Progress | None,
     *,
     shape: tuple[SideLength, SideLength, SideLength] = (3, 32, 32),
-    train: Count = 10_000,
-    test: Count = 2_000,
+    train: ImageCount = 10_000,
+    test: ImageCount = 2_000,
     num_classes: Annotated[int, Field(ge=2, le=1000)] = 10,
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0,
 ) -> Dataset:

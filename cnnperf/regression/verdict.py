@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
 from pydantic import Field, SerializeAsAny, computed_field
 
+from cnnperf.record import Finite
 from cnnperf.task import Frozen
 from cnnperf.units import scaled
 
 Outcome = Literal["worse", "missing", "error", "inconclusive", "better", "same", "indicative"]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 FAILING = ("worse", "missing", "error")
 

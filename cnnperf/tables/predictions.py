@@ -59,9 +59,6 @@ class ExampleRow(Row):
     task: str = fact()
 
 
-Arrays = Mapping[str, Any]
-
-
 def sight_tables(
     records: Mapping[str, Sequence[Record]], folders: Mapping[str, Path]
 ) -> tuple[Table[ConfusionRow], Table[ExampleRow]]:
@@ -80,7 +77,7 @@ def sight_tables(
     )
 
 
-def _arrays(record: Record, folder: Path) -> Arrays:
+def _arrays(record: Record, folder: Path) -> Mapping[str, Any]:
     """Read the examples of a training; none if it left none or they are gone."""
     if "examples" not in record.artifacts:
         return {}
@@ -92,7 +89,7 @@ def _arrays(record: Record, folder: Path) -> Arrays:
         return {}
 
 
-def _confusion(repeats: Repeats, arrays: Arrays) -> Iterator[ConfusionRow]:
+def _confusion(repeats: Repeats, arrays: Mapping[str, Any]) -> Iterator[ConfusionRow]:
     for m in repeats.records[0].find("train.confusion"):
         number = int(m.tags["num_classes"])
         for pair, count in enumerate(m.values):
@@ -101,7 +98,7 @@ def _confusion(repeats: Repeats, arrays: Arrays) -> Iterator[ConfusionRow]:
             yield row_of(ConfusionRow, repeats, **named, images=int(count))
 
 
-def _examples(repeats: Repeats, arrays: Arrays) -> Iterator[ExampleRow]:
+def _examples(repeats: Repeats, arrays: Mapping[str, Any]) -> Iterator[ExampleRow]:
     for position in range(len(arrays.get("label", ()))):
         label, prediction = (int(arrays[name][position]) for name in ("label", "prediction"))
         yield row_of(
@@ -114,7 +111,7 @@ def _examples(repeats: Repeats, arrays: Arrays) -> Iterator[ExampleRow]:
         )
 
 
-def _named(arrays: Arrays, **classes: int) -> dict[str, Any]:
+def _named(arrays: Mapping[str, Any], **classes: int) -> dict[str, Any]:
     names = arrays.get("classes")
     named = {f"{which}_name": None if names is None else str(names[index]) for which, index in classes.items()}
     return {**classes, **named}
