@@ -61,7 +61,7 @@ def infer(
     from rich.console import Console
 
     from cnnperf.cli.screen import Screen, stderr
-    from cnnperf.reports import keep_tables, show
+    from cnnperf.reports import keep_in_run, show
     from cnnperf.reports._engine_layers import write
     from cnnperf.single import infer as library
     from cnnperf.tables.engine_layers import joins
@@ -91,7 +91,7 @@ def infer(
             raise
         print(f"interrupted; what was measured is in {screen.folder}", file=sys.stderr)
         raise typer.Exit(130) from None
-    files = keep_tables(measured.report, measured.folder)
+    files = keep_in_run(measured.report, measured.folder)
     show(measured.report)
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:

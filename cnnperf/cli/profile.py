@@ -47,7 +47,7 @@ def profile(
     """
     from cnnperf.cli.screen import Downloads, stderr
     from cnnperf.registry import unknown
-    from cnnperf.reports import keep_tables
+    from cnnperf.reports import keep_in_run
     from cnnperf.reports._layers import write
     from cnnperf.single import profile as library
     from cnnperf.tables.layers import UNITS, profiles
@@ -69,7 +69,7 @@ def profile(
             watcher=screen,
             where="command line",
         )
-    files = keep_tables(measured.report, measured.folder)
+    files = keep_in_run(measured.report, measured.folder)
     for found in profiles(dict.fromkeys(measured.report.folders, measured.records)):
         write(found, sys.stdout, by=by, depth=depth)
     stderr().print(str(files["layers"]), soft_wrap=True, highlight=False)

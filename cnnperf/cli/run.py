@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnperf.cli.data import DataOption
-from cnnperf.errors import RunError
 
 WaitingOption = Annotated[
     str | None,
@@ -105,7 +104,9 @@ def add_commands(app: typer.Typer) -> None:
 def _execute(prepared: Prepared, folder: Path, start: float) -> None:
     """Run the pending tasks and show the results; start: the command's start on the perf_counter clock."""
     from cnnperf.cli.screen import Screen, stderr
+    from cnnperf.reports import keep_in_run, show
     from cnnperf.running.runner import Run, pending
+    from cnnperf.tables.report import exit_code, report_of_run
 
     made: list[Record] = []
     interrupted = False
@@ -118,34 +119,16 @@ def _execute(prepared: Prepared, folder: Path, start: float) -> None:
                 made.extend(run.execute(tasks, screen))
         except KeyboardInterrupt:
             interrupted = True
-    is_undecided = _print_results(folder, run.records)
+    report = report_of_run(folder, run.records)
+    if run.records:
+        files = keep_in_run(report, folder)
+        show(report)
+        print(files[report.tables[0].name], file=sys.stderr)
     _print_shares(made, start)
     if interrupted:
         print(f"interrupted; resume with: {_resume_command(folder)}", file=sys.stderr)
         raise typer.Exit(130)
-    if any(run.left[ready.task.key].status not in ("ok", "skipped") for ready in prepared.tasks):
-        raise typer.Exit(1)
-    if is_undecided:
-        raise typer.Exit(3)
-
-
-def _print_results(folder: Path, records: Sequence[Record]) -> bool:
-    """Write the run's CSV files, show its leaderboard, and return whether an engine's parity is undecided."""
-    from cnnperf.reports import keep_tables, show
-    from cnnperf.tables.engines import is_undecided
-    from cnnperf.tables.report import report_of_run
-
-    if not records:
-        return False
-    table = report_of_run(folder, records)
-    try:
-        files = keep_tables(table, folder)
-    except OSError as error:
-        cure = f"the records are kept; free disk space, then cnnperf report {folder}"
-        raise RunError(f"{folder}: the tables cannot be written ({error.strerror}); {cure}") from error
-    show(table)
-    print(files[table.tables[0].name], file=sys.stderr)
-    return is_undecided(table)
+    raise typer.Exit(exit_code(run.records_of(prepared.tasks), report))
 
 
 def _print_shares(made: Sequence[Record], start: float) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnperf import registry
-from cnnperf.errors import UsageError
+from cnnperf.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from cnnperf.tables.table import Report
@@ -61,3 +61,12 @@ def keep_tables(report: Report, folder: Path) -> dict[str, Path]:
         suffix: Any = registry.declared("reports", name)["SUFFIX"]
         files |= {table.name: folder / f"{table.name}{suffix}" for table in report.tables}
     return files
+
+
+def keep_in_run(report: Report, folder: Path) -> dict[str, Path]:
+    """Write the tables of a run into its folder and return the file of each table, by its name. Raises RunError."""
+    try:
+        return keep_tables(report, folder)
+    except OSError as error:
+        cure = f"the records are kept; free disk space, then cnnperf report {folder}"
+        raise RunError(f"{folder}: the tables cannot be written ({error.strerror}); {cure}") from error

@@ -154,6 +154,10 @@ class Run:
         """The records, as `record.read` would return them."""
         return tuple(self.left.values())
 
+    def records_of(self, tasks: Sequence[Ready]) -> tuple[Record, ...]:
+        """Return the records of these tasks, of those that have one."""
+        return tuple(self.left[ready.task.key] for ready in tasks if ready.task.key in self.left)
+
     def execute(self, tasks: Sequence[Ready], watcher: Watcher) -> Iterator[Record]:
         """Run the pending tasks, and yield each record once it is on disk.
 

@@ -13,8 +13,7 @@ from cnnperf.running import runner
 from cnnperf.running.preflight import Ready, Request, prepare
 from cnnperf.running.runner import execute, folder_to_make
 from cnnperf.suite import parse
-from cnnperf.tables.engines import is_undecided
-from cnnperf.tables.report import report_of_run
+from cnnperf.tables.report import exit_code, report_of_run
 from cnnperf.tables.table import Report
 
 Named = str | os.PathLike[str] | dict[str, Any]
@@ -54,9 +53,7 @@ class Measured:
     @property
     def exit_code(self) -> Literal[0, 1, 3]:
         """1 if a task failed, else 3 if more test images are needed to decide an engine's parity, else 0."""
-        if any(record.status not in ("ok", "skipped") for record in self.records):
-            return 1
-        return 3 if is_undecided(self.report) else 0
+        return exit_code(self.records, self.report)
 
 
 def cell(model: Named, dataset: Named, device: str) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cnnperf.record import Record, read, run_folders
 from cnnperf.tables.curves import training_curves
 from cnnperf.tables.engines import NOTES as ENGINE_NOTES
-from cnnperf.tables.engines import engine_table
+from cnnperf.tables.engines import engine_table, is_undecided
 from cnnperf.tables.layers import layer_table
 from cnnperf.tables.leaderboard import NOTES, leaderboard
 from cnnperf.tables.predictions import sight_tables
@@ -52,3 +52,13 @@ def report_of_records(
     further = (verdict_table(records, folders), *sight_tables(records, folders))
     tables = [first, *tables[1:], *(table for table in further if table and (table.rows or table.notes))]
     return Report((*tables, run_table(records), task_table(records)), tuple(dict.fromkeys(notes)), folders)
+
+
+def exit_code(records: Iterable[Record], report: Report) -> Literal[0, 1, 3]:
+    """Return the exit status of a command that left these records, and tables of them.
+
+    1 if a task failed, else 3 if more test images are needed to decide an engine's parity, else 0.
+    """
+    if any(record.status not in ("ok", "skipped") for record in records):
+        return 1
+    return 3 if is_undecided(report) else 0

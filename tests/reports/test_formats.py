@@ -7,8 +7,18 @@ from pathlib import Path
 import pytest
 
 from cnnperf import registry
-from cnnperf.errors import UsageError
-from cnnperf.reports import REPORT, VERDICTS, default_format, formats, keep_tables, show, takes_folder, writer
+from cnnperf.errors import RunError, UsageError
+from cnnperf.reports import (
+    REPORT,
+    VERDICTS,
+    default_format,
+    formats,
+    keep_in_run,
+    keep_tables,
+    show,
+    takes_folder,
+    writer,
+)
 from cnnperf.tables.table import Report, Row, Table, column, row_type
 
 
@@ -48,6 +58,13 @@ def test_a_run_folder_gets_each_table_in_a_file(tmp_path: Path) -> None:
     assert all(takes_folder(name) for name in kept)
     assert set(files) == {"one", "other"}
     assert set(files.values()) <= set(tmp_path.iterdir())
+
+
+def test_tables_that_cannot_be_written_name_the_cure(tmp_path: Path) -> None:
+    """What was measured is not lost."""
+    (tmp_path / "run").write_text("")
+    with pytest.raises(RunError, match=r"tables cannot be written \(.*; the records are kept; .* cnnperf report "):
+        keep_in_run(REPORTED, tmp_path / "run")
 
 
 def test_only_one_format_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:

@@ -277,6 +277,7 @@ def test_the_records_of_a_folder_are_read_once(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(store, "read_locked", counting)
     with Run(tmp_path) as run:
         assert [ready.task.key for ready in pending(tasks, run.left)] == [tasks[1].task.key]
+        assert [record.key for record in run.records_of(tasks)] == [tasks[0].task.key]
         list(run.execute(tasks, Unwatched()))
         assert pending(tasks, run.left) == ()
     assert count == [1]
