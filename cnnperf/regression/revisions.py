@@ -17,7 +17,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import metadata
@@ -32,6 +32,7 @@ from cnnperf.duet.contest import Version
 from cnnperf.errors import UsageError
 from cnnperf.machine.git import git
 from cnnperf.sides import Both
+from cnnperf.units import one_line
 
 HERE = "this tree"
 CHECKOUT = Path(__file__).parents[2]
@@ -43,6 +44,7 @@ READY = "cnnperf-ready"
 HAS_CNNPERF = "from importlib.util import find_spec; print(find_spec('cnnperf') is not None)"
 ANSWER_S = 30.0
 """So long an interpreter may take to say whether it has a package."""
+WANTED = "give a Python interpreter that has this version of cnnperf"
 MAY_SAY = ("pyproject.toml", "setup.cfg", "setup.py", "requirements*.txt")
 """Where a project may say what it asks for, if not under `project.dependencies`."""
 
@@ -206,12 +208,20 @@ def _interpreter(path: Path) -> Path | None:
 
 
 def _refuse_bare(python: Path, where: str) -> None:
-    """Raise UsageError for an interpreter that answers and has no cnnperf; what else is wrong with it shows later."""
-    with suppress(OSError, subprocess.TimeoutExpired):
-        asked = [str(python), "-P", "-c", HAS_CNNPERF]
-        done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=ANSWER_S)
-        if done.stdout.strip() == "False":
-            raise UsageError(f"{where} has no cnnperf; install this version there")
+    """Raise UsageError unless the interpreter answers that it has cnnperf."""
+    asked = [str(python), "-P", "-c", HAS_CNNPERF]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False, timeout=ANSWER_S)
+    except OSError as error:
+        raise UsageError(f"{where} cannot be started ({error.strerror}); {WANTED}") from error
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"{where} did not say within {ANSWER_S:g} s whether it has cnnperf; {WANTED}") from error
+    answer = done.stdout.strip()
+    if answer == "False":
+        raise UsageError(f"{where} has no cnnperf; install this version there")
+    if done.returncode or answer != "True":
+        said = one_line(_last(done.stderr or done.stdout))
+        raise UsageError(f"{where} is not a working Python (exit status {done.returncode}, {said!r}); {WANTED}")
 
 
 def _root(folder: Path, text: str, option: str) -> Path:

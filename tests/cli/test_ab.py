@@ -42,7 +42,7 @@ def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     ("arguments", "words"),
     [
         (("--candidate", "nonsense"), "is not a Python interpreter"),
-        (("--baseline", "/bin/false"), "ended with exit status 1 before it was ready"),
+        (("--baseline", "/bin/false"), "is not a working Python (exit status 1"),
         (("--candidate-set", "precision=bf16"), "must be section.key=value"),
         (("--candidate-set", "trian.precision=bf16"), "did you mean 'train'?"),
         (("--candidate-set", "train.precison=bf16"), "did you mean 'precision'?"),

@@ -112,11 +112,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"candidate_set": ["train.seconds=9"]}, "changes nothing that is measured"),
     ({"candidate": "nonsense"}, "^--candidate: 'nonsense' is neither a Python interpreter nor a revision"),
     ({"candidate": "./bare"}, r"^--candidate: \./bare has no cnnperf"),
+    ({"candidate": "/bin/true"}, r"^--candidate: /bin/true is not a working Python \(exit status 0, "),
     ({"candidate": "later"}, "^--candidate: later: that revision needs Python >=99"),
     ({"baseline": "now", "candidate": "HEAD"}, "name the same version"),
     ({"baseline": sys.executable, "candidate": sys.executable}, "name the same version"),
     ({"out": Path("tiny.toml/out")}, r"^tiny\.toml/out: cannot be written \(.*tiny\.toml is no folder\)"),
-    ({"out": Path("held")}, "already holds a run"),
+    ({"out": Path("held")}, "already contains a run"),
     ({"data": Path("nowhere")}, "nowhere"),
 ]
 

@@ -81,17 +81,26 @@ def test_an_interpreter_or_its_environment(tmp_path: Path, what: str, monkeypatc
         version_of(str(tmp_path / "other" / what), "--baseline")
 
 
-@pytest.mark.parametrize("text", ["exit 1", "exec sleep 600", "echo x"])
-def test_what_else_is_wrong_with_an_interpreter_shows_later(
-    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("text", "limit_s", "words"),
+    [
+        ("#!/bin/sh\necho broken >&2; exit 1", 30.0, r"is not a working Python \(exit status 1, 'broken'\)"),
+        ("#!/bin/sh\necho True; exit 1", 30.0, r"is not a working Python \(exit status 1, 'True'\)"),
+        ("#!/bin/sh\necho x", 30.0, r"is not a working Python \(exit status 0, 'x'\)"),
+        ("#!/bin/sh\nexec sleep 600", 0.5, "did not say within 0.5 s whether it has cnnperf"),
+        ("#!/nowhere/python", 30.0, r"cannot be started \(No such file or directory\)"),
+    ],
+)
+def test_an_interpreter_that_does_not_say_that_it_has_cnnperf_is_refused(
+    tmp_path: Path, text: str, limit_s: float, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it gives no answer, and soon."""
-    monkeypatch.setattr(revisions, "ANSWER_S", 0.5)
+    """Whatever else it does: by name, with what it said and what to give instead."""
+    monkeypatch.setattr(revisions, "ANSWER_S", limit_s)
     odd = tmp_path / "odd"
-    odd.write_text(f"#!/bin/sh\n{text}\n")
+    odd.write_text(f"{text}\n")
     odd.chmod(0o755)
-    with version_of(str(odd), "--candidate") as version:
-        assert version.python == str(odd)
+    with pytest.raises(UsageError, match=rf"^--candidate: .*odd {words}.*; give a Python interpreter that has"):
+        version_of(str(odd), "--candidate")
 
 
 def test_a_revision_is_checked_out_and_cleared_away(repository: Path) -> None:
