@@ -31,23 +31,26 @@ def measure(
         float | None, typer.Option(metavar="M", min=0.0, help="Time limit in minutes; verdicts reached by then count.")
     ] = None,
 ) -> None:
-    """Compare this tree with itself in one run of `cnnperf ab`, and keep the run; repeat the command for more runs.
+    """Compare this tree with itself as `cnnperf ab` does and keep the run; repeat the command for more runs.
 
     Exit status: 0 the run finished, whatever the verdicts; 1 the run failed; 2 the request cannot be carried out.
-    Runs that end with 1 or 2 do not count.
+    Runs that end otherwise than with 0 do not count.
     """
+    from cnnperf.cli.screen import DuetScreen, stderr
     from cnnperf.regression import campaign
 
-    run = campaign.measure(
-        suite,
-        out,
-        occasion=occasion,
-        condition=condition,  # type: ignore[arg-type]
-        threads=threads,
-        pairs=pairs,
-        minutes=minutes,
-    )
-    print(f"measured in {run.seconds / 60:.1f} minutes; cnnperf ab ended with {run.exit_code}", file=sys.stderr)
+    with DuetScreen(stderr()).shown() as screen:
+        run = campaign.measure(
+            suite,
+            out,
+            occasion=occasion,
+            condition=condition,  # type: ignore[arg-type]
+            threads=threads,
+            pairs=pairs,
+            minutes=minutes,
+            watcher=screen,
+        )
+    print(f"measured in {run.seconds / 60:.1f} minutes; exit status of the verdicts: {run.exit_code}", file=sys.stderr)
 
 
 def report(

@@ -1,4 +1,4 @@
-"""The A/A campaign: `cnnperf ab` on a suite against itself in many runs, and how often it called unchanged code worse.
+"""The A/A campaign: a suite compared with itself in many runs, and how often it called unchanged code worse.
 
 `measure` makes one run under one condition and keeps it in a folder of its own.
 """
@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from cnnperf.errors import RunError, UsageError
+from cnnperf.errors import UsageError
+from cnnperf.regression.ab import ComparisonWatcher, ab
 from cnnperf.task import Frozen
 
 Condition = Literal["quiet", "neighbour", "shared"]
@@ -25,8 +26,6 @@ CONDITIONS: dict[Condition, str] = {
     "shared": "beside other work of the machine",
 }
 RUN, VERDICTS = "campaign.json", "verdicts.json"
-DECIDED_EXITS = (0, 1, 3)
-"""What `cnnperf ab` ends with where it has measured to the end."""
 BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(100_000): pass\n"
 """The neighbour: it keeps one core busy, and ends by itself where whoever started it is gone."""
 
@@ -39,11 +38,13 @@ class CampaignRun(Frozen):
     pairs: int
     """The most pairs of samples in a replicate."""
     command: tuple[str, ...]
+    """The `cnnperf ab` that makes the same comparison."""
     began: str
     seconds: float
     load: float
     """Load average of the run's last five minutes; the measurement itself is one of it."""
     exit_code: int
+    """What that command ends with."""
 
 
 def measure(
@@ -55,12 +56,14 @@ def measure(
     threads: int | None = None,
     pairs: int = 60,
     minutes: float | None = None,
+    watcher: ComparisonWatcher | None = None,
 ) -> CampaignRun:
-    """Compare this tree with itself on a suite by one run of `cnnperf ab`, and keep the run in a folder below `out`.
+    """Compare this tree with itself on a suite, as `cnnperf ab` does, and keep the run in a folder below `out`.
 
     condition: `neighbour` has another process keep one core busy meanwhile; `shared` says that the machine has other
     work, and starts none. threads, pairs, minutes: of `cnnperf ab`.
-    Raises UsageError for what the command refuses, RunError where it did not measure to the end: no such run counts.
+    Raises UsageError for what cannot be carried out, RunError for a fault in mid-run, KeyboardInterrupt if Ctrl-C ended
+    the comparison early: no such run counts.
     """
     if condition not in get_args(Condition):
         raise UsageError(f"--condition: unknown condition {condition!r}; give quiet, neighbour or shared")
@@ -70,10 +73,9 @@ def measure(
     words = ("ab", suite, "--pairs", str(pairs), *options, "--out", str(folder), "--format", "json")
     began, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     with neighbour(condition):
-        done = subprocess.run([sys.executable, "-m", "cnnperf", *words], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode not in DECIDED_EXITS:
-        error = UsageError if done.returncode == 2 else RunError
-        raise error(f"cnnperf ab {suite} ended with exit status {done.returncode}; this run does not count")
+        comparison = ab(suite, threads=threads, pairs=pairs, minutes=minutes, out=folder, watcher=watcher)
+    if comparison.interrupted:
+        raise KeyboardInterrupt
     run = CampaignRun(
         occasion=occasion,
         condition=condition,
@@ -82,9 +84,9 @@ def measure(
         began=began,
         seconds=time.monotonic() - start,
         load=os.getloadavg()[1],
-        exit_code=done.returncode,
+        exit_code=comparison.exit_code,
     )
-    (folder / VERDICTS).write_text(done.stdout, encoding="utf-8")
+    (folder / VERDICTS).write_text(comparison.model_dump_json(indent=2) + "\n", encoding="utf-8")
     # Written last: its presence says that the run is complete.
     (folder / RUN).write_text(run.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return run

@@ -19,7 +19,9 @@ from in_process import called
 from cnnperf.errors import StoreError, UsageError
 from cnnperf.registry import find
 from cnnperf.regression import campaign
+from cnnperf.regression.ab import UnwatchedComparison
 from cnnperf.regression.store import FILE
+from cnnperf.regression.verdict import Comparison
 from cnnperf.tables import campaigns
 
 ROOT = Path(__file__).parents[2]
@@ -205,7 +207,7 @@ def test_what_cannot_be_carried_out(tmp_path: Path, changes: dict[str, Any], wor
 
 
 def test_one_run_through_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`cnnperf ab` itself measures, beside a neighbour, here an idle one; the report reads its folder."""
+    """It measures as `cnnperf ab` does, beside a neighbour, here an idle one; the report reads its folder."""
     monkeypatch.setattr(campaign, "BUSY", "import time; time.sleep(600)")
     (tmp_path / "tiny.toml").write_text(SUITE)
 
@@ -216,7 +218,7 @@ def test_one_run_through_the_commands(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "runs" / "monday-neighbour-01").mkdir(parents=True)  # Of a run that was broken off.
     done = command("measure", "tiny.toml", "--out", "runs", "--occasion", "monday", *options)
     assert done.returncode == 0, done.stderr
-    assert "cnnperf ab ended with 3" in done.stderr
+    assert "exit status of the verdicts: 3" in done.stderr
     assert (tmp_path / "runs" / "monday-neighbour-02" / campaign.RUN).exists()
     done = command("report", "runs", "--out", "tables")
     assert done.returncode == 0, done.stderr
@@ -229,7 +231,23 @@ def test_one_run_through_the_commands(tmp_path: Path, monkeypatch: pytest.Monkey
     hold_to_its_differences(tmp_path / "tables")
     refused = command("measure", "nowhere.toml", "--out", "runs", "--occasion", "monday")
     assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1].endswith("this run does not count")
+    assert refused.stderr.startswith("cnnperf: nowhere.toml: ")
+
+
+def test_an_interrupted_run_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison keeps what it has; the campaign has no run of it, and goes on as an interrupt does."""
+    asked: dict[str, Any] = {}
+
+    def ab(suite: str, **given: Any) -> Comparison:
+        asked.update(given)
+        return Comparison(verdicts=(), notes=(), interrupted=True)
+
+    monkeypatch.setattr(campaign, "ab", ab)
+    watcher = UnwatchedComparison()
+    with pytest.raises(KeyboardInterrupt):
+        campaign.measure("aa", tmp_path, occasion="monday", watcher=watcher)
+    assert asked["watcher"] is watcher
+    assert not list(tmp_path.rglob(campaign.RUN))
 
 
 @pytest.mark.skipif(not STORED.is_dir(), reason="no campaign is stored in results/reference/aa")
