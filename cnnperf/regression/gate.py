@@ -1,10 +1,4 @@
-"""The gate for times: two versions measured in turns, replicate by replicate, until each contest is decided.
-
-result = compare(Version(name="main", …), Version(name="mine", …), contests(prepare(request).tasks))
-for contest in result.contests:
-print(contest.key, result.decisions[contest.key].outcome)
-write_console(result.comparison(), sys.stdout)
-"""
+"""The gate for times: two versions measured in turns, replicate by replicate, until each contest is decided."""
 
 from __future__ import annotations
 
