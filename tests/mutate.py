@@ -111,7 +111,12 @@ def has_meaning(spec: MutationSpec) -> bool:
 def passes(package: str) -> bool:
     """Tell whether a package's tests pass without a change."""
     begun = time.monotonic()
-    done = subprocess.run([str(word) for word in command(Path("cnnperf", package, "__init__.py"))], capture_output=True)
+    words = [str(word) for word in command(Path("cnnperf", package, "__init__.py"))]
+    try:
+        done = subprocess.run(words, capture_output=True, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        print(f"{package}: its tests take longer than {LIMIT_S:g} s", flush=True)
+        return False
     print(f"{package}: its tests take {time.monotonic() - begun:.0f} s", flush=True)
     return done.returncode == 0
 

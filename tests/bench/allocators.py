@@ -19,7 +19,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any, get_args
 
-from waiting import BATCH_SIZE, prepared
+from waiting import BATCH_SIZE, LIMIT_S, prepared
 
 from cnnperf import registry
 from cnnperf.ipc.process import Launch
@@ -52,7 +52,7 @@ def _measured(allocator: Allocator) -> Iterator[tuple[str, str, float, float]]:
     environment = Launch(threads=usable_cores(), allocator=allocator).variables()
     for network in registry.names("models"):
         command = [sys.executable, __file__, "--child", network]
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=LIMIT_S)
         for call, figures in json.loads(done.stdout).items():
             yield network, call, *figures
 

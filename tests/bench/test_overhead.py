@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from processes import started
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from cnnperf.ipc.process import Launch, WorkerProcess
@@ -72,7 +73,7 @@ def _task_s(ready: Ready, folder: Path) -> float:
 
 def _bare_s() -> float:
     start = time.perf_counter()
-    with subprocess.Popen([sys.executable, "-c", BARE], stdout=subprocess.PIPE) as script:
+    with started([sys.executable, "-c", BARE], env=os.environ, stderr=None) as script:
         assert script.stdout is not None
         script.stdout.readline()
         return time.perf_counter() - start

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from processes import started
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from cnnperf import registry
@@ -71,12 +72,8 @@ class Side:
 def side(*words: str) -> Iterator[Side]:
     """Start a process in the environment of every process that measures; it is gone afterwards."""
     launch = Launch(threads=usable_cores()).variables()
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, str(CHILD), *words], env=launch, **pipes) as process:
-        try:
-            yield Side(process)
-        finally:
-            process.kill()
+    with started([sys.executable, CHILD, *words], env=launch, stdin=subprocess.PIPE, stderr=None) as process:
+        yield Side(process)
 
 
 def one_round(other: str, words: tuple[str, ...]) -> dict[str, float]:

@@ -14,6 +14,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,8 @@ STEPS = 3
 """At least so many steps are timed …"""
 SECONDS = 1.0
 """… for at least so long."""
+LIMIT_S = 1200.0
+"""Seconds after which a process counts as hung: many times what it takes."""
 
 
 def main(out: Path, rounds: int) -> None:
@@ -62,7 +65,7 @@ def _measured(policy: str) -> Iterator[tuple[str, str, float]]:
     environment = Launch(threads=usable_cores(), waiting="spin").variables()
     command = [sys.executable, __file__, "--child"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=environment | POLICIES[policy], **pipes) as child:
+    with subprocess.Popen(command, env=environment | POLICIES[policy], **pipes) as child, _limited(child):
         assert child.stdin is not None
         assert child.stdout is not None
         for network in registry.names("models"):
@@ -71,6 +74,19 @@ def _measured(policy: str) -> Iterator[tuple[str, str, float]]:
                     print(network, file=child.stdin, flush=True)
                     yield network, condition, float(json.loads(child.stdout.readline()))
         child.stdin.close()
+
+
+@contextmanager
+def _limited(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill a process at the end of the block, and after the limit, which ends every wait for its output."""
+    timer = threading.Timer(LIMIT_S, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        process.kill()
 
 
 @contextmanager

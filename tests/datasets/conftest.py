@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import LIMIT_S
 
 from cnnperf.datasets import Roots, mnist
 
@@ -98,11 +99,12 @@ def server() -> Iterator[Server]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         answers = Server(f"http://127.0.0.1:{http.server_port}/")
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         yield answers
         http.shutdown()
-        thread.join()
+        thread.join(LIMIT_S)
+        assert not thread.is_alive()
 
 
 @pytest.fixture

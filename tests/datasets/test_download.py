@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import LIMIT_S
 
 from cnnperf.datasets import DownloadError, Roots, _download, cifar10, mnist
 from cnnperf.errors import DataError
@@ -151,11 +152,12 @@ def test_what_a_killed_download_left_is_removed(roots: Roots, cifar_server: Any)
 def test_two_at_once_download_once(roots: Roots, cifar_server: Any) -> None:
     """Whoever comes second waits and then finds the data there."""
     arguments = (cifar10.SOURCE, roots.downloads, ignore)
-    threads = [threading.Thread(target=_download.download, args=arguments) for _ in range(2)]
+    threads = [threading.Thread(target=_download.download, args=arguments, daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(LIMIT_S)
+    assert not any(thread.is_alive() for thread in threads)
 
     assert len(cifar_server.asked) == 2, "torchvision asks twice for one download: once to follow redirects"
     assert leftovers(roots) == ["cifar-10-batches-py"]
