@@ -81,7 +81,7 @@ def test_readings_that_nobody_asked_for_leave_the_settings_as_they_were() -> Non
         ({"optimizer": "nesterov", "momentum": 0}, "needs momentum above 0"),
         ({"optimizer": "muon", "precision": "fp16"}, "use 'bf16'"),
         ({"test_curve": True}, "give the budget in epochs"),
-        ({"normalize": "unit", "normalize_eval": False}, "normalize_eval = false shows nothing"),
+        ({"normalize": "unit", "normalize_eval": False}, "normalize_eval = false has no effect"),
         ({"lr": float("nan")}, "finite number"),
         ({"lr": -1}, "greater than or equal to 0"),
         ({"batch_size": 0}, "greater than or equal to 1"),
