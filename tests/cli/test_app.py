@@ -192,7 +192,7 @@ def test_usage_errors_end_in_2(suite: Path, finished: Finished, tmp_path: Path) 
         (("run", suite, "--only", "vgg*"), "--only: nothing matches 'vgg*'"),
         (("run", suite, "--device", "gpu"), "unknown device 'gpu'"),
         (("run", suite, "--out", finished[1]), "already contains a run"),
-        (("run", suite, "--resume", tmp_path), "holds no records.jsonl"),
+        (("run", suite, "--resume", tmp_path), "contains no records.jsonl"),
         (("run", suite, "--out", tmp_path, "--resume", finished[1]), "give one of them"),
         (("run", suite, "--data", tmp_path / "nowhere"), "--data: "),
         (("report", tmp_path), "give a run folder"),
