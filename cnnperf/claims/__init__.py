@@ -1,9 +1,9 @@
 """The project's claims, each compared with an independent reading on one device. One file per claim.
 
-A file has three names: `CLAIM`, the claim in a sentence; `LIMIT_S`, the seconds that it may take (None: all that are
-left, after the others); and `check(context)`, which yields Readings. `check` runs in a fresh process. It raises
-NotApplicable where this machine cannot put the claim to the test; any other error means that the claim did not hold.
-Torch is imported within `check` alone, so that the command can list the claims without it.
+A file defines `CLAIM`, the claim in a sentence; `LIMIT_S`, its time limit in seconds (None: all remaining time, after
+the other claims); and `check(context)`, which yields Readings. `check` runs in a fresh process. It raises NotApplicable
+if this machine cannot test the claim; any other error means that the claim did not hold. Torch is imported only inside
+`check`, so that the command lists the claims without torch.
 """
 
 from __future__ import annotations
@@ -24,49 +24,49 @@ if TYPE_CHECKING:
 
 ReadingVerdict = Literal["held", "failed", "undecided", "reported"]
 LEVEL = 0.025
-"""On either side of an interval."""
+"""Error probability on each side of an interval."""
 
 
 class NotApplicable(Exception):  # noqa: N818 - a finding about the machine
-    """Why a claim cannot be put to the test on this machine."""
+    """The reason why a claim cannot be tested on this machine."""
 
 
 class Bar(Frozen):
-    """How far the project's figure may lie from the independent reading, both ends included."""
+    """Permitted difference of the project's figure from the independent reading, both ends included."""
 
     low: Finite
     high: Finite | None
-    """None where it may be any larger."""
+    """Upper end; None if there is no limit."""
     reason: str
-    """Why so far and no further, in a sentence."""
+    """Reason for these limits, in a sentence."""
 
     @classmethod
     def within(cls, most: float, reason: str) -> Self:
-        """Allow as much on either side."""
+        """Allow the same difference on both sides."""
         return cls(low=-most, high=most, reason=reason)
 
 
 class Reading(Frozen):
-    """One figure of the project's beside the independent reading of the same quantity."""
+    """One figure of the project and the independent reading of the same quantity."""
 
     quantity: str
     unit: str
-    """As of a Measurement."""
+    """Unit, as in a Measurement."""
     figure: Finite
-    """What the project says."""
+    """The project's figure."""
     reading: Finite
     source: str
-    """Where the independent reading comes from."""
+    """Source of the independent reading."""
     relative: bool = True
-    """Whether the difference is a share of the reading; otherwise it is in the unit."""
+    """Whether the difference is relative to the reading; otherwise it is in the unit."""
     bar: Bar | None
-    """None where the figure is reported and nothing is demanded of it."""
+    """Permitted difference; None if the figure is only reported."""
     of_pairs: Finite | None = None
-    """The difference by pairs of values that were measured in turns, for which it is estimated; None elsewhere."""
+    """Difference estimated from pairs of values measured in turns; None for other readings."""
     interval: tuple[Finite, Finite] | None = None
-    """Of the difference, at 95 %; None where there is but one pair of values, or where both are exact."""
+    """95 % interval of the difference; None if there is only one pair of values or both are exact."""
     raw: Mapping[str, tuple[Finite, ...]] = {}
-    """The values behind both, in order."""
+    """Raw values of figure and reading, in order."""
 
     @model_validator(mode="after")
     def _check_reading(self) -> Self:
@@ -77,7 +77,7 @@ class Reading(Frozen):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def difference(self) -> float:
-        """The figure less the reading, as a share of the reading or in the unit; in turns, the estimate over pairs."""
+        """Figure minus reading, relative to the reading or in the unit; in turns, the estimate over pairs."""
         if self.of_pairs is not None:
             return self.of_pairs
         return self.figure / self.reading - 1 if self.relative else self.figure - self.reading
@@ -85,7 +85,7 @@ class Reading(Frozen):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def verdict(self) -> ReadingVerdict:
-        """Held if the whole interval is within the bar, failed if none of it is, undecided in between."""
+        """Held if the whole interval is within the bar, failed if it is entirely outside, otherwise undecided."""
         if self.bar is None:
             return "reported"
         low, high = self.interval or (self.difference, self.difference)
@@ -100,8 +100,8 @@ class Reading(Frozen):
     ) -> Self:
         """Compare values that were measured in turns, pair by pair.
 
-        Figure and reading are the medians, which a drift moves; difference and interval are those of the pairs' log
-        ratios: Hodges–Lehmann, and the exact signed-rank test.
+        Figure and reading are medians, which a drift affects; difference and interval come from the pairs' log ratios:
+        Hodges–Lehmann estimate and exact signed-rank test.
         """
         from statistics import median
 
@@ -123,23 +123,23 @@ class Reading(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a claim is given."""
+    """The inputs of a claim."""
 
     device: str
-    """Its name: `cpu`, `cuda`."""
+    """Name of the device: `cpu`, `cuda`."""
     acquire: Callable[[], Device]
     """Returns the device; on CUDA this imports torch."""
     scratch: Path
-    """A folder that all claims of a session share. What the tasks of one left there, the next need not run again."""
+    """Folder shared by all claims of a session; a claim reuses the finished tasks of earlier claims."""
     seconds: float
-    """How long the claim may take."""
+    """Time limit of the claim in seconds."""
     threads: int
     progress: Callable[[str], None] = lambda text: None
-    """Says on the screen what is under way."""
+    """Shows the current work on the screen."""
 
 
 class Order(Frozen):
-    """What a child is asked for."""
+    """The request to a child."""
 
     device: str
     claim: str = ""

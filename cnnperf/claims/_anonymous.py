@@ -1,4 +1,4 @@
-"""Takes the places of this machine out of a text, so that it can be sent to others."""
+"""Removal of this machine's paths from a text, so that it can be shared."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from cnnperf.datasets import Roots
 
 ABSOLUTE = re.compile(r"""(?<![\w.:/<>-])/(?:[\w.+@%=~-]+/)+([\w.+@%=~-]*)""")
-"""A path from the root that names two folders or more; of an address, which has two slashes, nothing."""
+"""An absolute path of at least two components; internet addresses do not match."""
 
 
 def places() -> Mapping[str, str]:
-    """Return the folders that are known by name, the longest first."""
+    """Return the named folders, the longest path first."""
     roots = Roots.from_environment()
     known = {
         Path(__file__).parent.parent: "<cnnperf>",
@@ -31,7 +31,7 @@ def places() -> Mapping[str, str]:
 
 
 def anonymous(text: str, known: Mapping[str, str]) -> str:
-    """Replace known folders by their names, and of any other absolute path all but the last part."""
+    """Replace known folders by their names, and shorten any other absolute path to its last component."""
     for path, name in known.items():
         text = re.sub(rf"{re.escape(path)}(?![\w.-])", name, text)
     return ABSOLUTE.sub(r".../\1", text)

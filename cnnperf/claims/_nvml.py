@@ -1,4 +1,4 @@
-"""What NVML says of the GPU that torch computes on, asked by its UUID through nvidia-smi."""
+"""NVML's readings of the GPU that torch computes on, by UUID through nvidia-smi."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from cnnperf.claims import NotApplicable
 
 
 def used_bytes() -> int:
-    """Return the memory in use on torch's current CUDA device, by whichever process.
+    """Return the memory in use on torch's current CUDA device, by all processes.
 
-    Raises NotApplicable where NVML does not tell, as of a MIG instance.
+    Raises NotApplicable if NVML does not report it, for example for a MIG instance.
     """
     import torch
 

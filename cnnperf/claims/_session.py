@@ -1,4 +1,4 @@
-"""A self-test from the parent's side: a fresh process a claim, each with a limit, and a folder that can be sent in."""
+"""A self-test from the parent's side: a fresh process per claim with a time limit, and a folder that can be shared."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from cnnperf.suite import Suite
 from cnnperf.task import Frozen
 
 SCHEMA: Literal[1] = 1
-"""Version of the document's form. 1: the first."""
+"""Version of the document's format. 1: the first."""
 FILE = "selftest.json"
 KEPT = ("runs/*/records.jsonl", "runs/*/logs/*.log", "gate/*/duet.jsonl", "logs/*.log")
-"""What of the scratch folder goes into the folder that is sent: no weights, no images."""
+"""Files of the scratch folder that are copied to the result folder: no weights, no images."""
 VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "CUDA_", "NVIDIA_", "CUBLAS_", "CUDNN_", "TORCH_", "PYTORCH_")
-"""Of these prefixes, environment variables decide how a process computes."""
+"""Prefixes of environment variables that affect computations."""
 DEVICE_S = 120.0
-"""So long a device may take to answer, where the minutes allow."""
+"""Time limit for a device to answer, within the given minutes."""
 LAST_S = 60.0
-"""A claim that takes all that is left is told to end so long before the minutes do, or at half of what is left: it ends
-by itself, after what it has begun."""
+"""A claim that takes all remaining time must end this long before the minutes do, or at half of the remaining time; it
+ends by itself after its current work."""
 SHORTEST_S = 5.0
-"""With less time left a claim is not begun."""
+"""Minimum remaining time to start a claim."""
 
 Ending = Literal["held", "failed", "undecided", "reported", "skipped"]
 
@@ -55,18 +55,18 @@ class ClaimOutcome(Frozen):
     claim: str
     readings: tuple[Reading, ...] = ()
     skipped: str | None = None
-    """Why it could not be put to the test, or not to the end."""
+    """Reason why the claim could not be tested completely."""
     out_of_time: bool = False
-    """Whether it was the minutes given that ended it."""
+    """Whether the given minutes ended the claim."""
     fault: str | None = None
-    """Why it broke off."""
+    """The error that ended the claim."""
     seconds: float = 0.0
     log_tail: tuple[str, ...] = ()
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def ending(self) -> Ending:
-        """The worst that was found: one reading that failed, or a crash, and the claim did not hold."""
+        """The worst result: the claim did not hold if a reading failed or the process crashed."""
         found = {reading.verdict for reading in self.readings}
         if self.fault or "failed" in found:
             return "failed"
@@ -78,14 +78,14 @@ class ClaimOutcome(Frozen):
 
 
 class SelfTest(Frozen):
-    """Everything that is needed to judge from afar."""
+    """All results and descriptions needed to judge a self-test remotely."""
 
     version: Literal[1] = SCHEMA
     started: str
     device: str
     label: str
     facts: Mapping[str, Any]
-    """What torch says of its build."""
+    """Torch's description of its build."""
     machine: Machine
     environment: Mapping[str, str]
     threads: int
@@ -94,13 +94,13 @@ class SelfTest(Frozen):
     interrupted: bool = False
 
     def count(self, ending: Ending) -> int:
-        """Return how many claims ended so."""
+        """Return the number of claims with this outcome."""
         return sum(outcome.ending == ending for outcome in self.outcomes)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def exit_code(self) -> Literal[0, 1, 3, 130]:
-        """Return 0 if all held that applied, 1 if any did not, 3 if any is undecided or none applied."""
+        """Return 0 if all applicable claims held, 1 if any did not, 3 if any is undecided or none applies."""
         if self.interrupted:
             return 130
         if self.count("failed"):
@@ -109,13 +109,13 @@ class SelfTest(Frozen):
 
 
 class ClaimWatcher(Protocol):
-    """Who follows a self-test."""
+    """Listener to a self-test."""
 
     def planned(self, names: Sequence[str]) -> None:
-        """The device is there; these claims are put to the test."""
+        """The device is available; these claims will be tested."""
 
     def progressed(self, name: str, text: str) -> None:
-        """A claim says what is under way."""
+        """A claim reports its current work."""
 
     def finished(self, outcome: ClaimOutcome) -> None:
         """A claim has ended."""
@@ -124,10 +124,10 @@ class ClaimWatcher(Protocol):
 def selftest(
     *, device: str, minutes: float, only: str | None, out: Path | None, watcher: ClaimWatcher
 ) -> tuple[SelfTest, Path]:
-    """Put the claims that a glob names to the test on a device, and return what was found and the folder of it.
+    """Test the claims that match a glob on a device, and return the results and their folder.
 
-    out: the folder to make; a new one below `results/selftest/` if None. Ctrl-C ends it early. Raises UsageError for
-    what cannot be carried out, RunError for a fault in mid-run.
+    out: folder to create; default: a new one below `results/selftest/`. Ctrl-C ends the test early. Raises UsageError
+    if the request cannot be carried out, RunError if the test fails midway.
     """
     if not (math.isfinite(minutes) and minutes > 0):
         raise UsageError(f"--minutes: give a number above 0, got {minutes}")
@@ -140,7 +140,7 @@ def selftest(
 
 
 def chosen(only: str | None = None) -> tuple[str, ...]:
-    """Return the claims that a glob names, those that take all the time that is left last.
+    """Return the claims that match a glob; claims without a time limit come last.
 
     Raises UsageError if none matches.
     """
@@ -152,9 +152,9 @@ def chosen(only: str | None = None) -> tuple[str, ...]:
 
 
 def begun(device: str, minutes: float, end: float) -> SelfTest:
-    """Describe the machine and the device. Raises UsageError if it is not there, or does not answer in time.
+    """Describe the machine and the device. Raises UsageError if the device is missing or does not answer in time.
 
-    end: of the minutes, on the monotonic clock.
+    end: end of the minutes on the monotonic clock.
     """
     if device not in registry.names("devices"):
         raise UsageError(f"--device: {registry.unknown('device', device, registry.names('devices'))}")
@@ -184,9 +184,9 @@ def begun(device: str, minutes: float, end: float) -> SelfTest:
 
 
 def run(test: SelfTest, names: Sequence[str], folder: Path, watcher: ClaimWatcher, end: float) -> SelfTest:
-    """Put the claims to the test one after the other, until the minutes end, and write the folder.
+    """Test the claims one after the other, until the minutes end, and write the folder.
 
-    Ctrl-C ends it early. Raises UsageError if the folder cannot be made, RunError if writing to it fails in mid-run.
+    Ctrl-C ends the test early. Raises UsageError if the folder cannot be created, RunError if a later write fails.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ def _outcome(name: str, test: SelfTest, scratch: Path, end: float, watcher: Clai
     order = Order(device=test.device, claim=name, scratch=scratch, seconds=seconds, threads=test.threads)
     log, heard = scratch / "logs" / f"{name}.log", _Heard()
     timed_out = False
-    # Innermost: once the claim's process is gone, what it has started can no longer be told from other processes.
+    # Innermost, because the children of the claim's process cannot be identified after it has ended.
     with _child("--claim", order, log, test.threads) as worker, _no_orphans():
         try:
             for message in worker.messages(_until(begun + patience_s)):
@@ -244,7 +244,7 @@ def _outcome(name: str, test: SelfTest, scratch: Path, end: float, watcher: Clai
 
 @dataclass(slots=True)
 class _Heard:
-    """What a claim's process has said so far of how its claim stands."""
+    """The messages of a claim's process so far."""
 
     readings: list[Reading] = field(default_factory=list)
     skipped: str | None = None
@@ -252,7 +252,7 @@ class _Heard:
     has_ended: bool = False
 
     def enter(self, message: Message) -> None:
-        """Keep what a message says."""
+        """Store the content of a message."""
         match message:
             case ReadingTaken():
                 self.readings.append(Reading.model_validate_json(message.document))
@@ -275,7 +275,7 @@ def _until(end: float) -> Callable[[], float]:
 
 @contextmanager
 def _no_orphans() -> Iterator[None]:
-    """End what a claim's process has started, which is in process groups of its own, where we are broken off."""
+    """On an interrupt, end the processes that a claim's process has started in their own process groups."""
     try:
         yield
     except BaseException:
@@ -290,7 +290,7 @@ def _end(processes: Sequence[psutil.Process]) -> None:
 
 
 def _send(test: SelfTest, scratch: Path, folder: Path) -> None:
-    """Write all that was kept, without the places of this machine. Raises RunError."""
+    """Write all results, without this machine's paths. Raises RunError."""
     known = {str(scratch): "<scratch>", str(folder.resolve()): "<out>", **places()}
     try:
         for pattern in KEPT:

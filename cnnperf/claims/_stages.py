@@ -1,4 +1,4 @@
-"""Stages run as a user's are: prepared, then each in a fresh process. Nothing here imports torch."""
+"""Stages run as for a user: prepared, then each in a fresh process. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cnnperf.running.runner import Run, Unwatched
 from cnnperf.suite import parse
 
 IMPORT_LOG = "PYTHONPROFILEIMPORTTIME"
-"""Has an interpreter write each module that it imports to its standard error, which is a task's log."""
+"""Makes an interpreter log each import to its standard error, which is a task's log."""
 
 ENGINES: dict[str, Any] = {
     "datasets": [{"name": "synthetic", "train": 2048, "test": 512}],
@@ -34,7 +34,7 @@ ENGINES: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What the tasks of one run left behind; every one of them ended well."""
+    """The results of one run, in which every task succeeded."""
 
     folder: Path
     ready: tuple[Ready, ...]
@@ -53,7 +53,7 @@ class Made:
         return tuple(value for each in found for value in each.values)
 
     def artifact(self, stage: str, kind: str) -> Path:
-        """Return a file that a stage left. Raises StageError for one that is no longer what it wrote."""
+        """Return a file that a stage wrote. Raises StageError if the file has changed since."""
         return self.record(stage).artifacts[kind].verified(self.folder)
 
     def log(self, stage: str) -> Path:
@@ -70,10 +70,9 @@ class Made:
 
 
 def ran(context: Context, name: str, document: Mapping[str, Any], *, copy: str = "") -> Made:
-    """Run a suite on the device, but for the tasks that an earlier claim of the session has run.
+    """Run a suite on the device, except tasks that an earlier claim of the session has run.
 
-    copy: tells apart runs of the same suite. Raises NotApplicable for a task that was skipped, StageError for one that
-    did not end well.
+    copy: distinguishes runs of the same suite. Raises NotApplicable if a task was skipped, StageError if a task failed.
     """
     where = {"devices": [context.device], "threads": context.threads, "timeout_s": context.seconds}
     suite = parse({**where, **document}, where="selftest", name=name)

@@ -1,4 +1,4 @@
-"""Work for a device, and torch's own way to wait for it. Imports torch."""
+"""Work for a device, and torch's function to wait for it. This module imports torch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 
 SIDES = {"cpu": 512}
 SIDE = 1024
-"""Of other devices: a product takes longer than it takes the host to queue it."""
+"""Size on other devices, where a product takes longer than the host needs to queue it."""
 
 
 def product(torch_name: str) -> Callable[[], object]:
-    """Return a matrix product on the device, which allocates nothing; the process computes on one thread of the CPU.
+    """Return a matrix product on the device that allocates nothing; the CPU uses one thread.
 
-    Several threads wait for each other, and beside a neighbour no two of their calls take equally long.
+    Several threads wait for each other, so their times vary if another process is busy.
     """
     torch.set_num_threads(1)
     side = SIDES.get(torch.device(torch_name).type, SIDE)
@@ -32,7 +32,7 @@ def waiting(torch_name: str) -> Callable[[], object]:
 
 
 def call_s(call: Callable[[], object], wait: Callable[[], object], calls: int) -> float:
-    """Return seconds a call: a loop of `calls` calls and one synchronisation, timed by the host's clock."""
+    """Return the seconds per call of a loop of `calls` calls and one synchronisation, on the host's clock."""
     start = perf_counter()
     for _ in range(calls):
         call()
@@ -47,6 +47,6 @@ def calls_for(call: Callable[[], object], wait: Callable[[], object], seconds: f
     calls = 1
     while (each_s := call_s(call, wait, calls)) * calls < min(0.1, seconds):
         calls *= 2
-    # The fastest of a few: what disturbs only adds, and would leave the loop too short.
+    # The fastest of a few, because disturbances only add time and would make the loop too short.
     each_s = min(each_s, *(call_s(call, wait, calls) for _ in range(2)))
     return max(1, round(seconds / each_s))

@@ -1,4 +1,4 @@
-"""Two ways to time one thing, by turns."""
+"""Two timing methods applied in turns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Timed = Callable[[], float]
 
 
 def in_turns(ours: Timed, theirs: Timed, rounds: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return what both measured, a value a round each; who begins is drawn, so that a drift meets both alike."""
+    """Return the values of both, one per round each; the order is random, so that a drift affects both alike."""
     dice, figures, readings = random.Random(0), [], []
     for _ in range(rounds):
         if dice.random() < 0.5:

@@ -1,1 +1,1 @@
-"""Two processes that live at once and take turns, so that what disturbs one disturbs the other."""
+"""Two simultaneous processes that take turns, so that a disturbance affects both alike."""

@@ -1,6 +1,7 @@
-"""A pair of processes that take turns: started together, told what to do, and heard.
+"""A pair of processes that take turns: start, requests and answers.
 
-Nothing here imports torch. The parent is blocked while they work; a process that is silent for too long has hung.
+This module does not import torch. The parent is blocked while the processes work; a process that is silent for too long
+counts as hung.
 """
 
 from __future__ import annotations
@@ -24,53 +25,53 @@ G = TypeVar("G", bound=FromSide)
 
 
 class Fault(Exception):  # noqa: N818 - an outcome, not an error of this program
-    """Why a pair could not measure something, in a sentence."""
+    """The reason why a pair could not measure something, in a sentence."""
 
     def __init__(self, sentence: str, *, absent: Side | None = None) -> None:
         super().__init__(sentence)
         self.absent = absent
-        """The side that does not have the thing at all; None where it is something else."""
+        """The side that does not have the requested metric; None for other faults."""
 
 
 class NotReady(Fault):
-    """A side's process could not be started, or ended before it was ready."""
+    """A side's process could not be started or ended before it was ready."""
 
     def __init__(self, sentence: str, side: Side, ending: str, last_line: str = "") -> None:
         super().__init__(sentence)
         self.side = side
         self.ending = ending
-        """How it ended, in words …"""
+        """How the process ended, as text."""
         self.last_line = last_line
-        """… and the last line of its log; empty where there is none."""
+        """The last line of its log; empty if there is none."""
 
 
 class Patience(NamedTuple):
-    """After how many seconds of silence a process counts as hung."""
+    """Seconds of silence after which a process counts as hung."""
 
     start_s: float = 120.0
     open_s: float = 300.0
     warmup_s: float = 60.0
-    """A warm-up that is not steady by then is ended."""
+    """Maximum warm-up time."""
     play_s: float = 60.0
-    """Beyond the warm-up and ten times the planned length of a turn."""
+    """Additional time beyond the warm-up and ten times the planned length of a turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Player:
-    """One side of a pair: how its process is started, and what it is told at once."""
+    """One side of a pair: its name and the settings to start its process."""
 
     name: str
-    """What sentences call it."""
+    """Name of the side in messages."""
     launch: Callable[[int], Launch]
-    """Given the descriptor of the baton, which the process inherits."""
+    """Receives the file descriptor of the baton, which the process inherits."""
     first: ToSide | None = None
 
 
 class Pair(Generic[G]):
-    """Two processes, started together and live at once; neither outlives the `with` block."""
+    """Two processes, started together; neither outlives the `with` block."""
 
     greetings: Both[G]
-    """What either said as soon as it was ready."""
+    """The greeting of each process, sent when it was ready."""
 
     def __init__(
         self,
@@ -81,9 +82,9 @@ class Pair(Generic[G]):
         order: Sequence[Side] = SIDES,
         patience: Patience | None = None,
     ) -> None:
-        """Start nothing yet.
+        """Create a pair without starting it.
 
-        greeting: the kind of message that says a process is ready. order: of the starts. scratch: takes the logs.
+        greeting: message type that a ready process sends. order: order of the starts. scratch: folder of the logs.
         Entering the `with` block raises Fault, NotReady among them.
         """
         self.patience = patience or Patience()
@@ -99,7 +100,7 @@ class Pair(Generic[G]):
         with ExitStack() as stack:
             ends = Both(*(stack.enter_context(end) for end in socket.socketpair()))
             started = {side: self._start(side, ends.of(side), stack) for side in self._order}
-            # Only the two processes may hold the baton's ends, or neither would see the other's end.
+            # Only the two processes may hold the baton's ends; otherwise neither would notice the end of the other.
             for end in ends:
                 end.close()
             self._workers = Both.each(lambda side: started[side])
@@ -116,22 +117,22 @@ class Pair(Generic[G]):
         self._stack.close()
 
     def ask(self, requests: Mapping[Side, ToSide], answer: type[A], patience_s: float) -> dict[Side, A]:
-        """Tell one side or both what to do, and return what they answer. Raises Fault."""
+        """Send a request to one or both sides, and return the answers. Raises Fault."""
         for side, request in requests.items():
-            with suppress(BrokenPipeError):  # Its end, and how it came, is what is heard next.
+            with suppress(BrokenPipeError):  # The process has ended; the next message reports how.
                 self._workers.of(side).send(request)
         return self._answers(requests, answer, patience_s)
 
     def settle(self) -> Settled:
-        """Have the baseline warm up alone, and say how many calls make a sample. Raises Fault."""
+        """Warm up the baseline alone, and return the number of calls per sample. Raises Fault."""
         patience_s = self.patience.warmup_s + self.patience.play_s
         return self.ask({"baseline": Settle()}, Settled, patience_s)["baseline"]
 
     def play(self, order: tuple[Side, ...], *, calls: int, warmup: int, turn_s: float) -> Both[Taken]:
         """Let the two take samples in turns. Raises Fault.
 
-        order: a side a sample. calls: in a sample. warmup: pairs at least, before they count. turn_s: about how long
-        all of it takes.
+        order: the side of each sample. calls: per sample. warmup: minimum pairs before samples count. turn_s: the
+        approximate total time.
         """
         limit_s = self.patience.warmup_s
         requests = {side: Turns(me=side, order=order, calls=calls, warmup=warmup, warmup_s=limit_s) for side in SIDES}
@@ -139,7 +140,7 @@ class Pair(Generic[G]):
         return Both.each(lambda side: taken[side])
 
     def called(self, side: Side) -> str:
-        """Name a side for a sentence."""
+        """Return a side's name for messages."""
         name = self._players.of(side).name
         return side if name == side else f"{side} ({name})"
 

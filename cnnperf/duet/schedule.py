@@ -1,7 +1,7 @@
 """The duet: two workers are alive at once and take turns sample by sample, in a fresh pair of processes per replicate.
 
-`calibrate` looks once at the baseline's times; `replicate` measures every contest once. What is decided from it, and
-when there is enough of it, is `gate`'s to say.
+`calibrate` measures the baseline's times once; `replicate` measures every contest once. Verdicts and the number of
+replicates are decided by `gate`.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ from cnnperf.sides import SIDES, Both, Side
 from cnnperf.task import Task
 
 PAIRS = 12, 60
-"""The fewest and the most pairs of samples in a turn."""
+"""Minimum and maximum pairs of samples in a turn."""
 TURN_S = 6.0
-"""How long the samples of one metric of one cell may take in a replicate."""
+"""Time limit for the samples of one metric of one cell in a replicate."""
 LONGEST_CALL_S = TURN_S / (2 * PAIRS[0])
-"""A longer call leaves no time for the fewest pairs."""
+"""Longest call that permits the minimum number of pairs."""
 WARMUP_PAIRS = 10
 RESOLUTION = 1e-6
-"""A relative error below this is that of float32 itself."""
+"""Relative error of float32 itself; smaller errors are ignored."""
 ERROR_FACTOR = 10.0
-"""How much further from the float64 run one side's outputs may lie than the other's."""
+"""Maximum ratio of the sides' distances from the float64 run."""
 LOSS_TOLERANCE = 1e-3
-"""By how much the sides' losses may differ after a few steps, relative. A setting that moves them less passes, such as
-a learning rate 1 % higher: what it does to the time is measured, and `differing` names it."""
+"""Maximum relative difference of the sides' losses after a few steps. A setting with a smaller effect passes, such as a
+learning rate 1 % higher: its effect on the time is measured, and `differing` names it."""
 
 QUADS: tuple[tuple[Side, ...], ...] = (
     ("baseline", "candidate", "candidate", "baseline"),
     ("candidate", "baseline", "baseline", "candidate"),
 )
-"""Orders of two pairs in which neither side comes first, nor later on average."""
+"""Orders of two pairs in which both sides have the same mean position."""
 
 T = TypeVar("T")
 
 
 class Conditions(NamedTuple):
-    """How a contest is measured, the same in every replicate and on both sides."""
+    """Conditions of a contest's measurement, the same in every replicate and on both sides."""
 
     calls: int
-    """In a sample."""
+    """Calls per sample."""
     call_s: float
-    """As the baseline showed it once."""
+    """Seconds per call, measured once in the baseline."""
     pairs: int
-    """In a replicate."""
+    """Pairs per replicate."""
     warmup: int
-    """Pairs at least before they count."""
+    """Minimum number of pairs before samples count."""
 
     @classmethod
     def of(cls, calls: int, call_s: float, most: int = PAIRS[1]) -> Conditions:
@@ -69,7 +69,7 @@ class Conditions(NamedTuple):
 
     @property
     def turn_s(self) -> float:
-        """About how long a contest takes in a replicate, warm-up included."""
+        """Approximate seconds of a contest in a replicate, including warm-up."""
         return 2 * (self.pairs + max(self.warmup, 10)) * self.calls * self.call_s
 
 
@@ -77,14 +77,14 @@ class Played(NamedTuple):
     """One contest in one replicate."""
 
     order: tuple[Side, ...]
-    """A side a sample."""
+    """The side of each sample."""
     taken: Both[Taken]
     opened: Both[Opened]
     machines: Both[Machine]
-    """As the sides see it: the software may differ."""
+    """Machine as reported by each side; the software may differ."""
     disturbance: Disturbance
     parent_cpu_s: float
-    """CPU time that the parent used meanwhile."""
+    """CPU time that the parent process used during the measurement."""
 
 
 def calibrate(
@@ -94,9 +94,9 @@ def calibrate(
     patience: Patience | None = None,
     pairs: int = PAIRS[1],
 ) -> Generator[tuple[Contest, Conditions | Fault], None, None]:
-    """Measure once, in the baseline alone, how long a call takes, and leave weights and reference outputs for both.
+    """Measure the duration of a call once in the baseline, and write weights and reference outputs for both sides.
 
-    pairs: the most pairs of samples in a replicate.
+    pairs: maximum pairs of samples in a replicate.
 
     Yields as they come the conditions of each contest, or why it cannot be measured. The candidate's worker is there
     and waits, so that what is wrong with either side is known before anything is measured: raises UsageError.
@@ -115,9 +115,9 @@ def replicate(
     dice: random.Random,
     patience: Patience | None = None,
 ) -> Generator[tuple[Contest, Played | Fault], None, None]:
-    """Measure each contest once, in a fresh pair of processes; a fault costs its contest and that pair.
+    """Measure each contest once, in a fresh pair of processes; a fault loses only its contest and that pair.
 
-    Both sides start in random order, and take the contests in the same random order.
+    Both sides start in random order, and measure the contests in the same random order.
     """
     return _each(
         dice.sample(list(conditions), len(conditions)),
@@ -133,7 +133,7 @@ def _each(
 ) -> Generator[tuple[Contest, T | Fault], None, None]:
     """Measure one contest after the other with the same workers, and with fresh ones after a fault.
 
-    A machine that is busy may keep processes from starting in time; they are given a second chance.
+    On a busy machine processes may not start in time; the start is then tried once more.
     """
     queue, chances = deque(contests), 2
     while queue:
@@ -148,7 +148,7 @@ def _each(
                         yield contest, fault
                         break
                     yield contest, outcome
-        except Fault as fault:  # They did not even start.
+        except Fault as fault:  # The processes did not start.
             chances -= 1
             if chances:
                 continue
@@ -178,7 +178,7 @@ def _calibrated(running: RunningVersions, contest: Contest, folder: Path, pairs:
 
 
 def order_of(pairs: int, dice: random.Random) -> tuple[Side, ...]:
-    """Draw whose turn it is in an even number of pairs: in each two ABBA or BAAB at random, A the baseline."""
+    """Draw the turns of an even number of pairs: every two pairs are ABBA or BAAB at random; A is the baseline."""
     return tuple(side for _ in range(pairs // 2) for side in dice.choice(QUADS))
 
 
@@ -197,7 +197,7 @@ def _play(running: RunningVersions, contest: Contest, on: Conditions, folder: Pa
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Name the settings that are not the same on both sides, with their values."""
+    """Return the settings that differ between the sides, with their values."""
     absent = "not known"
     return [
         f"{name} ({one.get(name, absent)} against {other.get(name, absent)})"
@@ -207,14 +207,14 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 
 def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """Say that a call is not the same work on both sides; None if it is."""
+    """Return the fault if a call is not the same work on both sides; else None."""
     if one["batch_size"] == other["batch_size"]:
         return None
     return "a call takes different numbers of images on the two sides; set one train.batch_size in the suite for both"
 
 
 def unequal(one: Mapping[str, float], other: Mapping[str, float]) -> str | None:
-    """Say in what the sides compute something else; None if they agree."""
+    """Return the difference in the sides' outputs as a sentence; None if they agree."""
     if one.keys() != other.keys():
         return f"the sides compute different things ({', '.join(one)} and {', '.join(other)})"
     if not all(map(math.isfinite, (*one.values(), *other.values()))):

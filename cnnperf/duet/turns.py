@@ -1,6 +1,6 @@
 """The children's part of a duet: the baton that two processes pass, and the samples that they take in turns.
 
-The two sides may be two versions of cnnperf: what they say by the baton is part of the protocol of `ipc.messages`.
+The two sides may be different versions of cnnperf: the bytes on the baton are part of the protocol of `ipc.messages`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ class PartnerGoneError(Exception):
 
 
 class Baton:
-    """One byte that says whose turn it is; a side that waits for it is blocked."""
+    """One byte passed between the sides, whose holder has the turn; a waiting side is blocked."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_inheritable(descriptor, False)
         self._socket = socket.socket(fileno=descriptor)
 
     def hand_over(self, word: bytes = b".") -> None:
-        """Let the other go on."""
+        """Pass the turn to the other side."""
         try:
             self._socket.sendall(word)
         except OSError as error:
             raise PartnerGoneError from error
 
     def wait(self) -> bytes:
-        """Return what the other says as it hands over."""
+        """Wait for the turn and return the byte sent by the other side."""
         try:
             word = self._socket.recv(1)
         except OSError as error:
@@ -46,12 +46,12 @@ class Baton:
         return word
 
     def close(self) -> None:
-        """Let go of it, which the other sees."""
+        """Close the baton, which ends the other side's wait."""
         self._socket.close()
 
 
 def settled(call: Call, synchronize: Call, plan: Plan) -> Settled:
-    """Warm up alone until steady, and find how many calls make a sample and how long the last of them took."""
+    """Warm up alone until steady; choose the number of calls per sample and measure their duration."""
     with collector_off():
         calls, warmup = settle(call, synchronize, plan)
     last = median(each.wall_s for each in warmup.samples[-SPAN:])
@@ -59,9 +59,9 @@ def settled(call: Call, synchronize: Call, plan: Plan) -> Settled:
 
 
 def play(call: Call, synchronize: Call, turns: Turns, baton: Baton, *, get_ready: Call = lambda: None) -> Taken:
-    """Warm up in turns until both sides are steady, then take the samples that are mine.
+    """Warm up in turns until both sides are steady, then take this side's samples.
 
-    `get_ready` is called as a turn begins, and is not timed.
+    get_ready: called at the start of a turn, not timed.
     """
     samples: list[Sample] = []
     blocked_s = blocked_cpu_s = 0.0
@@ -90,7 +90,7 @@ STEADY, UNSTEADY, GO_ON = b"s", b"u", b"g"
 
 
 def _warm_up(call: Call, synchronize: Call, turns: Turns, baton: Baton, get_ready: Call) -> tuple[Warmup, bool]:
-    """Take turns that do not count: who begins says whether it is steady, the other whether that is enough."""
+    """Take warm-up turns: the first side reports whether it is steady, the other decides whether to continue."""
     warmup = Warmup(turns.warmup, turns.warmup_s)
     begins = turns.order[0] == turns.me
     while True:
@@ -109,7 +109,7 @@ def _warm_up(call: Call, synchronize: Call, turns: Turns, baton: Baton, get_read
 
 
 def facts() -> Iterator[tuple[str, Any]]:
-    """Yield what must be equal on both sides for their times to be comparable."""
+    """Yield the facts that must be equal on both sides for comparable times."""
     from cnnperf.machine.fingerprint import usable_cores
 
     yield "cores", usable_cores()

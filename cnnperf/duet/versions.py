@@ -1,4 +1,4 @@
-"""A pair whose sides are two versions of the code: what it is refused for, and how it is asked to prepare a contest."""
+"""A pair whose sides are two versions of the code: checks of comparability, and requests to prepare a contest."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from cnnperf.sides import SIDES, Both, Side
 from cnnperf.task import Task
 
 TASK_FIELDS = {"cell", "stage", "repeat", "seed", "threads", "timeout_s", "settings", "variant", "needs", "data"}
-"""Of a task, what every version of this protocol knows. The environment that it names, the parent provides."""
+"""Fields of a task known to every version of this protocol. The parent sets the task's environment itself."""
 
 
 class RunningVersions:
-    """Two versions of the code, each in a process that is ready to be asked; made by `started`."""
+    """Two versions of the code, each in a process that is ready for requests; created by `started`."""
 
     def __init__(self, versions: Both[Version], pair: Pair[Hello]) -> None:
         self.pair = pair
@@ -28,11 +28,11 @@ class RunningVersions:
 
     @property
     def machines(self) -> Both[Machine]:
-        """The machine and the software as both sides see them."""
+        """Machine and software as reported by each side."""
         return Both.each(self._machine)
 
     def open(self, contest: Contest, store: Path, sides: Sequence[Side] = SIDES) -> dict[Side, Opened]:
-        """Have both sides prepare a contest, or the baseline alone, which then leaves weights and outputs for both.
+        """Prepare a contest on both sides, or on the baseline alone, which then writes weights and outputs for both.
 
         Raises Fault.
         """
@@ -64,7 +64,7 @@ class RunningVersions:
         return machine
 
     def _refuse_foreign(self, side: Side, contest: Contest, opened: Opened) -> None:
-        """Raise Fault where the code of a revision, or of this tree, is to be measured and other code would be."""
+        """Raise Fault if other code than that of the revision or this tree would be measured."""
         version, name = self._versions.of(side), contest.tasks.of(side).cell.model.name
         called = self.pair.called(side)
         if opened.strays:
@@ -72,14 +72,14 @@ class RunningVersions:
                 f"{called}: {opened.strays[0]} was imported, which belongs to this tree, so the revision "
                 "would not be measured; run this in the folder that it is imported from, or keep it in src"
             )
-        # In an environment of its own there may be another version of what is installed, and that is what differs.
+        # Another interpreter may have other versions of installed packages, which are then the compared difference.
         if any(each.python != sys.executable for each in self._versions) or not version.path or opened.source is None:
             return
         if any(opened.source.resolve().is_relative_to(place.resolve()) for place in version.path):
             return
         why = "is not part of the compared tree" if ":" in name else "is cnnperf's own, and the same on both sides"
         raise Fault(
-            f"{called}: {name} comes from {opened.source} and {why}; give a model of the repository's, "
+            f"{called}: {name} comes from {opened.source} and {why}; give a model of the repository, "
             "as pkg.module:callable, that can be imported from its root, its src or the current folder"
         )
 
@@ -93,9 +93,9 @@ def started(
     order: Sequence[Side] = SIDES,
     patience: Patience | None = None,
 ) -> Iterator[RunningVersions]:
-    """Start both versions for the block, and see that they can be compared. Raises UsageError, or Fault.
+    """Start both versions for the block, and check that they are comparable. Raises UsageError or Fault.
 
-    task: names the threads, how they wait, and the allocator. order, patience: of the pair.
+    task: sets the threads, the waiting policy and the allocator. order, patience: of the pair.
     """
     players = Both.each(lambda side: _player(versions.of(side), task))
     pair = Pair(players, Hello, scratch, order=order, patience=patience)
@@ -115,7 +115,7 @@ def _player(version: Version, task: Task) -> Player:
 
 
 def _usage(version: Version, fault: NotReady) -> UsageError:
-    """Word why a version was not ready for whoever named it."""
+    """Return the error for a version that did not become ready."""
     last = fault.last_line
     if isinstance(fault.__cause__, OSError):
         return UsageError(f"--{fault.side}: {version.python} {fault.ending}; give a Python interpreter")

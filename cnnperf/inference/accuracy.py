@@ -10,22 +10,22 @@ from cnnperf.stats import Interval, paired_difference_interval
 DropOutcome = Literal["ok", "failed", "undecided"]
 
 MOST_IMAGES = 10**7
-"""No test set has more: what these would not decide is at the limit."""
+"""Maximum number of images considered; a drop that they would not decide is at the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyDrop:
-    """The images that one of two sides classified rightly and the other did not; on all others they are alike."""
+    """Numbers of images that only one of two sides classified correctly; on all others both agree."""
 
     lost: int
-    """Right in torch only."""
+    """Correct in torch only."""
     gained: int
-    """Right in the engine only."""
+    """Correct in the engine only."""
     images: int
 
     @property
     def estimate(self) -> float:
-        """Torch's accuracy less the engine's."""
+        """Torch's accuracy minus the engine's."""
         return (self.lost - self.gained) / self.images
 
     @property
@@ -34,11 +34,11 @@ class AccuracyDrop:
         return self._interval(self.images)
 
     def outcome(self, limit: float) -> DropOutcome:
-        """Tell whether the drop is shown to be within the limit, shown to be beyond it, or neither."""
+        """Return whether the drop is proved to be within the limit, proved to be beyond it, or undecided."""
         return self._outcome(self.images, limit)
 
     def images_to_decide(self, limit: float) -> int | None:
-        """Return how many images would decide if these are typical; None for a drop that lies at the limit."""
+        """Return the number of images that would decide if these are typical; None if the drop is at the limit."""
         enough = self.images
         while self._outcome(enough, limit) == "undecided":
             enough *= 2

@@ -1,4 +1,4 @@
-"""The run of torch that engines are compared with: float32, and the same weights in float64."""
+"""Reference outputs of torch: in float32, and with the same weights in float64."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnnperf.inference.samples import GOLDEN_IMAGES, TEST_SEED, Golden, Inputs, 
 
 BATCH = 100
 HALF_DIGIT = 2.0**-24
-"""Of float32, as a share of a number."""
+"""Relative rounding error of float32."""
 
 
 def golden(model: nn.Module, inputs: Inputs, device: str, test_images: int) -> Golden:
@@ -23,16 +23,16 @@ def golden(model: nn.Module, inputs: Inputs, device: str, test_images: int) -> G
     images = torch.from_numpy(inputs.test(indices))
     with torch.inference_mode(), tf32(False):
         logits = torch.cat([model(batch.to(device)).cpu() for batch in torch.split(images, BATCH)])
-        # The CPU's float64, for a device's may be none, or slow.
+        # Float64 on the CPU, because a device may lack it or be slow.
         exact = copy.deepcopy(model).cpu().double()(images[:GOLDEN_IMAGES].double())
     labels = np.asarray(inputs.dataset.test_labels[indices])
     return Golden(indices, labels, logits.float().numpy(), exact.numpy())
 
 
 def rounding(model: nn.Module, images: NDArray[np.float32]) -> float:
-    """Return how far the logits move at most, in float64, where each weight is off by half of float32's last digit.
+    """Return the largest change of the logits, in float64, if each weight changes by half of float32's last digit.
 
-    Up or down at random, the same each time: as much as an export moves them that multiplies weights in float32.
+    The signs are random with a fixed seed. An export that multiplies weights in float32 has an effect of this size.
     """
     exact = copy.deepcopy(model).cpu().double()
     batch = torch.from_numpy(images).double()

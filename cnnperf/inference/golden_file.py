@@ -1,4 +1,4 @@
-"""The reference of an ONNX file's engines, without torch: the file unoptimised, and in float64."""
+"""Reference outputs of an ONNX file without torch: the unoptimised file, and in float64."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ BATCH = 100
 
 
 def golden_of_file(path: Path, inputs: Inputs, test_images: int) -> Golden:
-    """Compute the logits in ONNX Runtime without any optimisation, and in float64 by onnx's reference.
+    """Compute the logits in ONNX Runtime without optimisation, and in float64 by onnx's reference.
 
-    Raises StageError for an operator that either lacks.
+    Raises StageError if either lacks an operator.
     """
     indices = chosen_images(test_images, len(inputs.dataset.test_labels))
     batches = [inputs.test(each) for each in np.split(indices, range(BATCH, len(indices), BATCH))]
@@ -31,10 +31,10 @@ def golden_of_file(path: Path, inputs: Inputs, test_images: int) -> Golden:
 
 
 def in_float64(path: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
-    """Compute the logits, which come first, and every value before them that has an entry for each image.
+    """Compute the logits, which come first, and every intermediate value that has an entry per image.
 
-    Of a file with its weights beside it the logits alone: it is too large to be changed. Raises StageError for an
-    operator that has no reference.
+    For a file with external weights only the logits, because it is too large to be modified. Raises StageError if an
+    operator has no reference.
     """
     import onnx
 
@@ -51,10 +51,10 @@ def in_float64(path: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.
 def layer_values(
     path: Path, images: NDArray[np.float32], exact: Mapping[str, NDArray[np.float64]]
 ) -> dict[str, LayerValue]:
-    """Return the values that `in_float64` computed, each with the error that float32 makes before any optimisation.
+    """Return the values of `in_float64`, each with its float32 error before any optimisation.
 
-    Values that are nothing but zeros, or not finite, are left out: an error has no measure there. None of a file with
-    its weights beside it.
+    Values that are all zero or not finite are omitted, because their relative error is undefined. Empty for a file with
+    external weights.
     """
     import onnx
 
@@ -79,7 +79,7 @@ def layer_values(
 def _worded(path: Path) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # The runtime's and the reference's have no common base of their own.
+    except Exception as error:  # The exceptions of the runtime and the reference have no common base class.
         raise StageError(f"{path}: cannot be computed in this form ({first_line(error)}); export it again") from error
 
 
@@ -100,7 +100,7 @@ def _session(file: str | bytes) -> Any:
 
 
 def _in_float64(path: Path, images: NDArray[np.float32], names: Sequence[str]) -> dict[str, Any]:
-    """Return the graph's output and then the values of these names."""
+    """Return the graph's output, then the values of these names."""
     import onnx
     from onnx.reference import ReferenceEvaluator
 

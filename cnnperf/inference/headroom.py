@@ -1,4 +1,4 @@
-"""Whether a larger batch still has room in memory: told from what the last ones took, before the system ends us."""
+"""Prediction from earlier batches whether a larger batch fits in memory, before the system kills the process."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from cnnperf.devices import Device
 
 SHARE = 0.8
-"""A batch may take so much of what is available: what it will take is an estimate, and others use memory too."""
+"""Share of the available memory that a batch may take; the estimate is uncertain and others use memory too."""
 
 
 class Headroom:
-    """What each batch of a search took of memory, each twice as large as the one before."""
+    """Memory used by each batch of a search; each batch is twice as large as the one before."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -27,20 +27,20 @@ class Headroom:
             self._before = self._device.used_bytes()
 
     def end(self) -> None:
-        """Take down what the batch took."""
+        """Record the memory that the batch used."""
         if self._is_bounded():
             self._grown.append(max(0, self._device.peak_bytes().get("peak_bytes", 0) - self._before))
 
     def _is_bounded(self) -> bool:
-        """Tell whether a process is ended for the memory it takes; elsewhere a batch may just be tried."""
+        """Return whether the system kills processes for lack of memory; otherwise a batch may simply be tried."""
         return self._device.available_bytes() is not None
 
     def holds_double(self) -> bool:
-        """Tell whether a batch twice as large as the last will find what it needs.
+        """Return whether a batch twice as large as the last will fit in memory.
 
-        It takes twice as much as the last, beyond what is in use then: an engine that gives back what it took begins
-        where the last did, one that keeps it needs as much again. A runtime takes more than it needs now and then, and
-        the next batch finds it there; so the last but one counts too.
+        The estimate is twice the last batch's memory, above the memory then in use: an engine that frees its memory
+        starts where the last batch started, and an engine that keeps it needs as much again. A runtime sometimes
+        allocates more than it needs, which the next batch reuses; so the last batch but one counts too.
         """
         available = self._device.available_bytes()
         if available is None or not self._grown:
@@ -57,6 +57,6 @@ class Headroom:
         return self._peaks
 
     def recall(self, peaks: Mapping[str, int]) -> None:
-        """Take in peaks that were seen elsewhere."""
+        """Include peaks that were measured elsewhere."""
         for kind, peak in peaks.items():
             self._peaks[kind] = max(peak, self._peaks.get(kind, 0))

@@ -1,4 +1,4 @@
-"""Two engines in turns: a fresh pair of processes each time, each of which gives one ratio."""
+"""Two engines in turns: each fresh pair of processes gives one ratio."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from cnnperf.sides import SIDES, Both
 from cnnperf.task import Choice, Scalar
 
 TURN_S = 3.0
-"""How long the samples of one batch size may take in a pair of processes."""
+"""Time limit for the samples of one batch size in a pair of processes."""
 FEWEST, MOST = 12, 30
-"""Pairs of samples in a pair of processes: fewer are none, and more tell little that further processes do not."""
+"""Minimum and maximum pairs of samples in a pair of processes; more samples add little compared with more processes."""
 WARMUP_S = 5.0
-"""A side that is not steady by then is timed as it is."""
+"""Maximum warm-up; then a side is timed even if not steady."""
 PATIENCE = Patience(start_s=300.0, open_s=300.0, warmup_s=WARMUP_S, play_s=300.0)
 
 
 def speedups(
     bench: Bench, baseline: Choice, candidate: Choice, batch_sizes: Sequence[int], pairs: int
 ) -> Iterator[Measurement]:
-    """Yield the seconds a call of both sides of each pair, then how many times faster the candidate is, a value a pair.
+    """Yield the seconds per call of both sides of each pair, then the candidate's speed-ups, one value per pair.
 
-    For each batch size; one whose calls are too long to take turns is left out. Raises StageError if a side ends or
-    hangs.
+    Repeated for each batch size; batch sizes with calls too long for turns are omitted. Raises StageError if a side
+    ends or hangs.
     """
     dice = random.Random(bench.task.key)
     players = Both(*(_player(bench, engine) for engine in (baseline, candidate)))
@@ -91,7 +91,7 @@ def _conditions(calls: int, call_s: float) -> Conditions:
 
 
 def ratio(taken: Both[Taken]) -> float:
-    """Return the baseline's time over the candidate's: the median over the samples, neighbours in time."""
+    """Return the baseline's time divided by the candidate's: the median over neighbouring samples."""
     one, other = (each.samples for each in taken)
     return math.exp(median(math.log(a.wall_s / b.wall_s) for a, b in zip(one, other, strict=True)))
 
@@ -101,7 +101,7 @@ def _play(pair: Pair[Loaded], on: Conditions, dice: random.Random) -> Both[Taken
 
 
 def _player(bench: Bench, engine: Choice) -> Player:
-    """Return the side that runs an engine on what the bench's task runs on."""
+    """Return the side that runs an engine on the device of the bench's task."""
     command = (*Launch().command[:-1], "cnnperf.workers.paired_engine")
     load = Load(
         task=bench.task,

@@ -1,4 +1,4 @@
-"""The same input bytes for every engine, and what torch computes from them; nothing here imports torch."""
+"""The same input bytes for every engine, and torch's outputs for them; this module does not import torch."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from cnnperf.datasets import Dataset
 
 TEST_SEED = 20_240_902
-"""Draws the test images: the same for every engine, model and machine."""
+"""Seed of the choice of test images, the same for every engine, model and machine."""
 TEST_IMAGES = 2000
-"""Test images that every engine classifies, unless the suite says otherwise."""
+"""Default number of test images that every engine classifies."""
 QUICK_TEST_IMAGES = 500
 GOLDEN_IMAGES = 64
-"""Of them, those that torch computes in float64 too."""
+"""Number of these images that torch also computes in float64."""
 LAYER_IMAGES = 4
-"""Of them, those of which every value between images and logits is kept."""
+"""Number of these images whose intermediate values are stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A dataset's images as the network is given them: float32 N×C×H×W."""
+    """A dataset's images as network input: float32 N×C×H×W."""
 
     dataset: Dataset
     scale: NDArray[np.float32]
@@ -38,7 +38,7 @@ class Inputs:
 
     @classmethod
     def of(cls, bench: Bench) -> Inputs:
-        """Normalise as the training did; to the dataset's mean and deviation where there was none."""
+        """Normalise as in the training; without a training, by the dataset's mean and standard deviation."""
         data = bench.dataset
         trained = bench.maker("weights")
         kind = normalization_of(trained.task.settings if trained else {})
@@ -53,12 +53,12 @@ class Inputs:
         return self._normalised(self.dataset.test_images[indices])
 
     def train(self, count: int) -> NDArray[np.float32]:
-        """Return the same few training images each time."""
+        """Return a fixed choice of training images."""
         chosen = np.random.default_rng(TEST_SEED).permutation(len(self.dataset.train_labels))[:count]
         return self._normalised(self.dataset.train_images[np.sort(chosen)])
 
     def batch(self, size: int) -> NDArray[np.float32]:
-        """Return a batch of test images, repeated where there are not as many."""
+        """Return a batch of test images, repeated if there are too few."""
         return self.test(np.arange(size) % len(self.dataset.test_labels))
 
     def _normalised(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -67,7 +67,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """What torch computes from a fixed choice of test images, the first GOLDEN_IMAGES of them in float64 too."""
+    """Torch's outputs for a fixed choice of test images, the first GOLDEN_IMAGES also in float64."""
 
     indices: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -77,16 +77,16 @@ class Golden:
     """GOLDEN_IMAGES×classes."""
 
     def first(self, count: int) -> Golden:
-        """Return what is known of the first so many images, or of all where there are no more."""
+        """Return the reference of the first `count` images, or of all if there are fewer."""
         return Golden(self.indices[:count], self.labels[:count], self.logits[:count], self.exact[:count])
 
     def save(self, path: Path) -> None:
-        """Write it for the engines that are not torch's."""
+        """Write the reference to a file, for engines without torch."""
         np.savez(path, indices=self.indices, labels=self.labels, logits=self.logits, exact=self.exact)
 
     @classmethod
     def read(cls, path: Path) -> Golden:
-        """Read what `save` wrote."""
+        """Read a file written by `save`."""
         with np.load(path) as arrays:
             return cls(**arrays)
 
@@ -96,24 +96,24 @@ class LayerValue:
     """One value of the exported graph, such as a layer's output."""
 
     exact: NDArray[np.float32]
-    """Computed in float64 from the first LAYER_IMAGES images, then rounded: to less than any error that is told."""
+    """Value computed in float64 from the first LAYER_IMAGES images, then rounded by less than any reported error."""
     own_error: float
-    """The largest error of the graph's own run in float32, before any optimisation; of `exact`'s largest entry."""
+    """Largest error of the graph in float32 before any optimisation, relative to the largest entry of `exact`."""
 
     def error(self, found: NDArray[np.float32]) -> float:
-        """Return how far a value lies from this one at most, as a share of this one's largest entry."""
+        """Return the largest error of a value against this one, relative to this one's largest entry."""
         return float(np.abs(found - self.exact.astype(np.float64)).max() / np.abs(self.exact).max())
 
 
 def save_values(values: Mapping[str, LayerValue], path: Path) -> None:
-    """Write the values of a graph by their names, which may hold any character."""
+    """Write the values of a graph by their names, which may contain any character."""
     arrays = {f"value{i}": value.exact for i, value in enumerate(values.values())}
     errors = [value.own_error for value in values.values()]
     np.savez_compressed(path, names=np.array(list(values)), own_errors=np.array(errors), **arrays)  # type: ignore[arg-type]
 
 
 def read_values(path: Path) -> dict[str, LayerValue]:
-    """Read what `save_values` wrote."""
+    """Read a file written by `save_values`."""
     with np.load(path) as arrays:
         known = zip(arrays["names"].tolist(), arrays["own_errors"].tolist(), strict=True)
         return {name: LayerValue(arrays[f"value{i}"], error) for i, (name, error) in enumerate(known)}

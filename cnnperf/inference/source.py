@@ -1,4 +1,4 @@
-"""What an engine is given to load, out of a stage's bench; nothing here imports torch."""
+"""The source that an engine loads, built from a stage's bench; this module does not import torch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from cnnperf.machine.fingerprint import usable_cores
 from cnnperf.task import DEFAULT_WAITING, Choice
 
 EXTERNAL = "onnx_data"
-"""The artifact that holds the weights of an ONNX file which cannot hold them itself."""
+"""The artifact with the external weights of an ONNX file."""
 
 
 def source_of(bench: Bench) -> EngineSource:
-    """Return what the tasks before this one left for an engine to load.
+    """Return the source that earlier tasks wrote for an engine.
 
-    Raises StageError for a file that is no longer what its task wrote.
+    Raises StageError if a file has changed since its task wrote it.
     """
     channels, height, width = bench.dataset.test_images.shape[1:]
     folder = bench.run / "artifacts" / bench.task.key
     folder.mkdir(parents=True, exist_ok=True)
-    bench.found(EXTERNAL)  # Is checked with the others; the runtime finds it by itself, beside the file.
+    bench.found(EXTERNAL)  # Only verified here; the runtime finds it beside the file.
     return EngineSource(
         model=bench.task.cell.model,
         shape=(channels, height, width),
@@ -41,13 +41,13 @@ def source_of(bench: Bench) -> EngineSource:
 
 
 def import_packages(engine: Choice) -> None:
-    """Import what an engine is made of, so that loading a network into it can be timed by itself."""
+    """Import an engine's packages, so that the time to load a network excludes imports."""
     for package in abilities(engine.name).packages:
-        with suppress(ImportError):  # Loading says which package is missing, and the cure.
+        with suppress(ImportError):  # Loading reports the missing package and the cure.
             import_module(package)
 
 
 def loaded(source: EngineSource, engine: Choice) -> Engine:
-    """Load what was left into an engine. Raises EngineError where that is not there, StageError where it cannot."""
+    """Load the source into an engine. Raises EngineError if the engine is unavailable, StageError if loading fails."""
     found: Engine = registry.find("engines", engine.name)(source, **engine.options)
     return found

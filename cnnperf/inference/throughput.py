@@ -1,4 +1,4 @@
-"""An engine alone: its latency at each batch size, up to the largest that is worth it."""
+"""An engine alone: its latency at each batch size, up to the largest useful one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cnnperf.task import Scalar
 from cnnperf.timing.sampling import Plan, sample
 
 RISE = 1.03
-"""A batch twice as large must raise the throughput by this, or `auto` ends."""
+"""Minimum gain in throughput by doubling the batch; below it `auto` ends."""
 WARMUP_S = 10.0
 MEMORY, PEAK = "memory", "infer.peak"
 
 
 class Timing:
-    """Times an engine at one batch size after another; `images_per_s` then holds those that it could do."""
+    """Times an engine at one batch size after another; `images_per_s` contains the successful ones."""
 
     def __init__(
         self, bench: Bench, settings: Infer, engine: Engine, inputs: Inputs, tags: Mapping[str, Scalar]
@@ -35,10 +35,10 @@ class Timing:
         self._plan = Plan(samples=settings.samples, seconds=settings.seconds, sample_s=0.0, warmup_s=WARMUP_S)
         self._headroom = Headroom(bench.device)
         self.images_per_s: dict[int, float] = {}
-        """By batch size; of the median call, as every table has it."""
+        """Throughput by batch size, from the median call, as in the tables."""
 
     def measured(self) -> Iterator[Measurement]:
-        """Yield the latency of each call at each batch size, where a search ended and why, and peaks."""
+        """Yield the latency of each call at each batch size, the end of a search with its reason, and peaks."""
         if self._settings.batch_sizes == "auto":
             bound = yield from self._searched()
             largest = max(self.images_per_s)
@@ -49,9 +49,9 @@ class Timing:
         yield from self._peaks()
 
     def _searched(self) -> Generator[Measurement, None, str]:
-        """Double the batch until that is not worth it, and return what ended the search.
+        """Double the batch until the gain is too small, and return the reason for the end.
 
-        Each batch's figures are kept: the system may end this process for the memory that the next one takes.
+        Each batch's results are saved, because the system may kill this process for the memory of the next batch.
         """
         if kept := self._bench.kept():
             yield from self._recalled(kept)
@@ -76,7 +76,7 @@ class Timing:
         return f"limit of {LARGEST}"
 
     def _recalled(self, kept: Sequence[Measurement]) -> Iterator[Measurement]:
-        """Yield what a process measured before the system ended it."""
+        """Yield the measurements of an earlier process that the system killed."""
         for found in kept:
             if found.metric.startswith(PEAK):
                 self._headroom.recall({found.metric.removeprefix("infer."): int(found.values[0])})

@@ -1,4 +1,4 @@
-"""The arithmetic of every layer: FLOPs by torch's own formulas, and bytes moved, operator by operator."""
+"""Arithmetic per layer: FLOPs by torch's formulas, and bytes moved, operator by operator."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WRITES_NOTHING = {"empty", "empty_strided", "empty_like", "new_empty", "new_empt
 
 
 def convolution_backward(gradient: Tensor, images: Tensor, weight: Tensor, *rest: Any, out_val: Any) -> int:
-    """Return the FLOPs of a convolution's backward: those of its forward for each of the two gradients asked for.
+    """Return the FLOPs of a convolution's backward: the FLOPs of its forward for each of the requested gradients.
 
-    torch's formula forgets the groups in the weight's gradient: by it a depthwise convolution of 64 channels costs 32
-    times as much. A forward costs, at each position, the weights that reach it, of out×in/groups×H×W (transposed:
+    torch's formula ignores groups in the weight gradient, which overstates a depthwise convolution of 64 channels 32
+    times. The forward uses at each position the connected weights, of shape out×in/groups×H×W (transposed:
     in×out/groups×H×W).
     """
     transposed, (of_images, of_weight, _) = rest[4], rest[7]
@@ -30,7 +30,7 @@ def convolution_backward(gradient: Tensor, images: Tensor, weight: Tensor, *rest
 
 
 OWN_FORMULAS = {torch.ops.aten.convolution_backward: convolution_backward}
-"""In the place of torch's, which are wrong."""
+"""Replacements for incorrect formulas of torch."""
 
 
 @dataclass(slots=True)
@@ -38,15 +38,15 @@ class Work:
     """The arithmetic of one layer's forward or backward pass."""
 
     flops: int | None = None
-    """2 × multiply-accumulates; None if no operator among them is counted."""
+    """2 × multiply-accumulates; None if no operator has a formula."""
     moved_bytes: int = 0
-    """Operands read and results written, each operator by itself, caches not considered."""
+    """Bytes of operands and results, summed over operators, without regard to caches."""
     uncounted: set[str] = field(default_factory=set)
-    """Operators that computed something and for which there is no formula."""
+    """Operators with computation but without a formula."""
 
 
 class Arithmetic(Listener):
-    """Knows in which layer the network is, and enters there what `counting()` sees."""
+    """Tracks the current layer, and assigns the operators counted by `counting()` to it."""
 
     def __init__(self) -> None:
         self.forward: defaultdict[str, Work] = defaultdict(Work)
@@ -54,23 +54,23 @@ class Arithmetic(Listener):
         self._inside = [(self.forward, UNATTRIBUTED)]
 
     def forward_begins(self, layer: str) -> None:
-        """Enter what follows under this layer."""
+        """Assign the following operators to this layer."""
         self._inside.append((self.forward, layer))
 
     def forward_ends(self, layer: str) -> None:
-        """Enter what follows where this layer stood."""
+        """Assign the following operators to the enclosing layer again."""
         self._inside.pop()
 
     def backward_begins(self, layer: str) -> None:
-        """Enter what follows under this layer's backward."""
+        """Assign the following operators to this layer's backward."""
         self._inside.append((self.backward, layer))
 
     def backward_ends(self, layer: str) -> None:
-        """Enter what follows where this layer's backward stood."""
+        """Assign the following operators to the enclosing backward again."""
         self._inside.pop()
 
     def turns(self) -> None:
-        """Enter what is no layer's under backward."""
+        """Assign operators outside of layers to backward."""
         self._inside = [(self.backward, UNATTRIBUTED)]
 
     def counting(self) -> TorchDispatchMode:
@@ -99,7 +99,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func.overloadpacket not in flop_registry and func is not torch.ops.prim.device.default:
-            # As torch's FlopCounterMode does: what consists of other operators is counted as these.
+            # As in torch's FlopCounterMode: a composite operator is counted as its parts.
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
@@ -110,7 +110,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _is_view(operator: Any, args: Any, kwargs: Any, result: Any) -> bool:
-    """Tell whether an operator only looks at its operands' memory in another way, or computes no tensor."""
+    """Return whether an operator is only a view of its operands or returns no tensor."""
     if operator._schema.is_mutable:
         return False
     operands = {_address(tensor) for tensor in tensors((args, kwargs))}
@@ -123,7 +123,7 @@ def _moved(args: Any, kwargs: Any, result: Any) -> int:
 
 
 def _extent(tensor: Tensor) -> int:
-    """Return the bytes that a tensor's elements take: one that is broadcast takes no more than its memory."""
+    """Return the bytes of a tensor's elements, at most its memory if it is broadcast."""
     return min(tensor.nbytes, tensor.untyped_storage().nbytes())
 
 

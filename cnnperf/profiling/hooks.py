@@ -1,8 +1,8 @@
-"""Hooks that tell when each layer's forward and backward begin and end.
+"""Hooks that report the beginning and end of each layer's forward and backward.
 
-A layer's backward is that of the autograd nodes that its forward created. Hooks sit on these nodes: full backward hooks
-raise on in-place modules, and tensor hooks fire late at a branch and never for the first layer. What activation
-checkpointing computes anew in the midst of backward belongs to the backward of the layer that is called again.
+A layer's backward consists of the autograd nodes created by its forward. Hooks are attached to these nodes: full
+backward hooks raise on in-place modules, and tensor hooks fire late at a branch and never for the first layer.
+Recomputation by activation checkpointing counts as backward of the recomputed layer.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ HOOKED_BY = "cnnperf"
 
 
 class Listener:
-    """Told of a step. A backward comes in as many parts as it has nodes; layers computed anew nest in one of them."""
+    """Listener to a step. A layer's backward has one part per node; recomputed layers are nested in a part."""
 
     def hook_begins(self) -> None:
-        """Whatever follows until the next word is the hooks' own doing."""
+        """Everything until the next event is overhead of the hooks."""
 
     def forward_begins(self, layer: str) -> None:
-        """A layer's forward begins now."""
+        """A layer's forward begins."""
 
     def forward_ends(self, layer: str) -> None:
-        """A layer's forward has ended before the hook began."""
+        """A layer's forward has ended, before this hook."""
 
     def backward_begins(self, layer: str) -> None:
-        """One autograd node of a layer's begins now."""
+        """One autograd node of a layer begins."""
 
     def backward_ends(self, layer: str) -> None:
-        """One autograd node of a layer's has ended before the hook began."""
+        """One autograd node of a layer has ended, before this hook."""
 
     def turns(self) -> None:
         """The forward pass and the loss are over; backward follows."""
 
     def part_begins(self, part: str) -> None:
-        """A part of the step that is neither forward nor backward begins now."""
+        """A part of the step other than forward and backward begins."""
 
     def part_ends(self, part: str) -> None:
         """Such a part has ended."""
@@ -63,8 +63,8 @@ class Hooks:
         for layer in self._structure.layers:
             begin, end = partial(self._begin, layer.name), partial(self._end, layer.name)
             self._handles.append(layer.module.register_forward_pre_hook(begin, with_kwargs=True))
-            # Before hooks of the user's, so that their time is not the layer's; and even where a forward is broken off,
-            # as checkpointing does once it has all that backward wants.
+            # Before the user's hooks, so that their time is not the layer's; also if a forward is aborted, as by
+            # checkpointing once it has recomputed everything that backward needs.
             self._handles.append(layer.module.register_forward_hook(end, prepend=True, always_call=True))
         return self
 
@@ -73,14 +73,14 @@ class Hooks:
             handle.remove()
 
     def call(self, name: str, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        """Call what is no module as if it were a layer."""
+        """Call a function that is not a module as a layer."""
         self._begin(name, None, inputs, {})
         output = function(*inputs)
         self._end(name, None, inputs, output)
         return output
 
     def watch_rest(self, output: Tensor) -> None:
-        """Hook the nodes that no layer created, each under its own name: backward follows."""
+        """Hook the nodes that no layer created, each under its own name; backward follows."""
         for node in _graph(output, set()):
             if not self._has_hooked(node):
                 self._hook(node, f"{UNATTRIBUTED} {node.name().rpartition(':')[2]}")
@@ -89,7 +89,7 @@ class Hooks:
     def _begin(self, name: str, module: nn.Module | None, args: Any, kwargs: Any) -> None:
         self.listener.hook_begins()
         given = tensors((args, kwargs))
-        # What is done in place to a view is entered in the history of what it is a view of.
+        # An in-place operation on a view is recorded in the history of the view's base.
         given += [t._base for t in given if t._base is not None]
         self._before.append((_get_sequence_nr(), {t.grad_fn for t in given if t.grad_fn is not None}))
         if in_backward():
@@ -100,7 +100,7 @@ class Hooks:
     def _end(self, name: str, module: nn.Module | None, args: Any, output: Any) -> None:
         self.listener.hook_begins()
         begun, known = self._before.pop()
-        # A layer may also come by a tensor that is no argument, such as one that its parent left in an attribute.
+        # A layer may also use a tensor that is not an argument, such as an attribute set by its parent.
         for node in _graph(output, known, lambda node: self._has_hooked(node) or node._sequence_nr() < begun):
             self._hook(node, name)
         if in_backward():
@@ -112,7 +112,7 @@ class Hooks:
         return _metadata(node).get(HOOKED_BY) is self
 
     def _hook(self, node: Node, name: str) -> None:
-        # Written on the node: a set of nodes would keep alive what they hold, and checkpointing makes many of them.
+        # Stored on the node: a set of nodes would keep their tensors alive, and checkpointing creates many nodes.
         _metadata(node)[HOOKED_BY] = self
         listener = self.listener
 
@@ -132,7 +132,7 @@ def _metadata(node: Node) -> dict[str, Any]:
 
 
 def _graph(output: Any, known: set[Node], ends: Callable[[Node], bool] = lambda _: False) -> Iterator[Node]:
-    """Yield the autograd nodes from an output down to those that are known, or at which it ends."""
+    """Yield the autograd nodes from an output down to known nodes or leaves."""
     nodes = [tensor.grad_fn for tensor in tensors(output)]
     while nodes:
         node = nodes.pop()

@@ -1,4 +1,4 @@
-"""Seconds of every layer's forward and backward, in steps of their own beside steps without a hook."""
+"""Seconds of every layer's forward and backward, in separate steps with hooks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Direction = Literal["forward", "backward"]
 
 
 class LayerTimer(Listener):
-    """Marks points in time on the device's clock; they are read when the step is over."""
+    """Records time marks on the device's clock, read after the step."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -43,9 +43,9 @@ class LayerTimer(Listener):
         self._events.append(("backward", layer, False, self._entered, self._mark()))
 
     def read(self, forward_s: float, backward_s: float | None) -> Mapping[Direction, Mapping[str, float]]:
-        """Return the seconds of each layer; `(unattributed)` is what is left of a pass's, less the hooks' own.
+        """Return the seconds of each layer; `(unattributed)` is the rest of a pass, without the hooks' overhead.
 
-        The device must be idle. `backward_s` is None where there was none.
+        The device must be idle. `backward_s` is None without a backward.
         """
         elapsed = self._device.elapsed_s
         rest: dict[Direction, float] = {"forward": forward_s}
@@ -56,7 +56,7 @@ class LayerTimer(Listener):
         since: Any = None
         for direction, layer, begins, entered, left in self._events:
             spent = 0.0
-            if inside:  # The innermost, which since the last word alone was at work.
+            if inside:  # The innermost layer, which alone has run since the last event.
                 spent = elapsed(since, entered)
                 of_direction, innermost = inside[-1]
                 seconds[of_direction][innermost] += spent
@@ -65,7 +65,7 @@ class LayerTimer(Listener):
             else:
                 inside.pop()
             since = left
-            if layer != LOSS or direction == "backward":  # The loss stands behind the forward pass, not in it.
+            if layer != LOSS or direction == "backward":  # The loss follows the forward pass and is not part of it.
                 rest[direction] -= spent + elapsed(entered, left)
         for direction, left_over in rest.items():
             seconds[direction][UNATTRIBUTED] = left_over

@@ -1,7 +1,7 @@
-"""What a network's layers are.
+"""The layers of a network.
 
-A layer is a module whose forward calls no other module: every leaf, and a container that works by itself (such as
-nn.MultiheadAttention); what computes a leaf's weights (weight_norm, spectral_norm) is a part of it.
+A layer is a module whose forward calls no other module: every leaf, and containers that compute themselves (such as
+nn.MultiheadAttention). A parametrisation of a leaf's weights (weight_norm, spectral_norm) is part of the leaf.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
 LOSS, DATA, OPTIMIZER, UNATTRIBUTED = "(loss)", "(data)", "(optimizer)", "(unattributed)"
-"""The rows of a step that are no layer's."""
+"""The rows of a step that belong to no layer."""
 NETWORK = "(network)"
-"""The layer's name where the network is but one."""
+"""Name of the layer if the whole network is one layer."""
 
 
 @dataclass(slots=True)
 class Layer:
-    """A layer as one forward pass showed it."""
+    """A layer, as observed in one forward pass."""
 
     name: str
-    """Qualified; of a module that is registered twice, the first name."""
+    """Qualified name; the first name of a module that is registered twice."""
     kind: str
     """The module's class."""
     module: nn.Module
     calls: int = 0
     inputs: str = ""
-    """Shapes at the first call, such as 32×3×28×28; several are separated by a comma."""
+    """Input shapes at the first call, such as 32×3×28×28; several are separated by commas."""
     outputs: str = ""
     dtype: str = ""
     output_bytes: int = 0
@@ -50,7 +50,7 @@ class Structure:
 
 
 def discover(model: nn.Module, run: Callable[[], object]) -> Structure:
-    """Find the layers by running a forward pass; in `run` the model is to be called once."""
+    """Find the layers by running a forward pass; `run` must call the model once."""
     within = {p for m in model.modules() if is_parametrized(m) for p in cast(nn.Module, m.parametrizations).modules()}
     named = {
         module: Layer(name or NETWORK, type_before_parametrizations(module).__name__, module)
@@ -97,13 +97,13 @@ def discover(model: nn.Module, run: Callable[[], object]) -> Structure:
 
 
 def in_backward() -> bool:
-    """Tell whether autograd is at work; asked as torch's own ModuleTracker does."""
+    """Return whether autograd's backward is running, tested as in torch's own ModuleTracker."""
     return torch._C._current_graph_task_id() != -1
 
 
 @contextmanager
 def removed(handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    """Remove hooks when all is over, however it ends."""
+    """Remove hooks at the end of the block, also after an error."""
     try:
         yield
     finally:
@@ -112,7 +112,7 @@ def removed(handles: Iterable[RemovableHandle]) -> Iterator[None]:
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """Return the tensors in whatever a module takes or returns."""
+    """Return the tensors in a module's arguments or output."""
     if isinstance(value, Tensor):
         return [value]
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

@@ -1,4 +1,4 @@
-"""What a layer keeps in memory: its parameters and their gradients and state, and what autograd saves for backward."""
+"""Memory per layer: parameters, gradients, optimizer state, and tensors saved by autograd for backward."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from cnnperf.profiling.layers import UNATTRIBUTED, Layer, Structure, in_backward
 
 
 class SavedTensors(Listener):
-    """Adds up, by the layer that saved them, the bytes that autograd keeps for backward.
+    """Sums the bytes that autograd saves for backward, per layer.
 
-    Each storage counts once, for the first who saved it; parameters and buffers, which stay anyway, do not.
+    Each storage counts once, for the first layer that saved it; parameters and buffers do not count.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.bytes: dict[str, int] = defaultdict(int)
         self._layer = UNATTRIBUTED
         stays = [tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers())]
-        # Storages and not only addresses: the address of one that is gone could be another's.
+        # Storages instead of addresses: the address of a freed storage may be reused.
         self._known: dict[int, UntypedStorage] = {storage.data_ptr(): storage for storage in stays}
 
     def forward_begins(self, layer: str) -> None:
-        """Enter what follows under this layer."""
+        """Assign the following tensors to this layer."""
         self._layer = layer
 
     def forward_ends(self, layer: str) -> None:
-        """Enter what follows under no layer."""
+        """Assign the following tensors to no layer."""
         self._layer = UNATTRIBUTED
 
     def recording(self) -> AbstractContextManager[Any]:
-        """Return the context in which saved tensors are seen."""
+        """Return the context in which saved tensors are observed."""
         return saved_tensors_hooks(self._pack, lambda tensor: tensor)
 
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        # What is computed anew in backward is not kept from forward until then.
+        # Tensors recomputed in backward are not kept since forward.
         if not in_backward() and storage.data_ptr() not in self._known:
             self._known[storage.data_ptr()] = storage
             self.bytes[self._layer] += storage.nbytes()
@@ -51,7 +51,7 @@ class SavedTensors(Listener):
 
 
 class Owners:
-    """Which layer a parameter belongs to: the first that has it, or none where only a container does."""
+    """Map from parameters to layers: the first layer that has it, or none if only a container has it."""
 
     def __init__(self, model: nn.Module, structure: Structure) -> None:
         self.parameters: dict[str, list[nn.Parameter]] = defaultdict(list)
@@ -64,7 +64,7 @@ class Owners:
                     self.parameters[name].append(parameter)
 
     def gradient_bytes(self) -> Mapping[str, int]:
-        """Return the bytes of the gradients that there are now, by layer."""
+        """Return the bytes of the current gradients, by layer."""
         found: dict[str, int] = defaultdict(int)
         for name, parameters in self.parameters.items():
             for parameter in parameters:
@@ -74,7 +74,7 @@ class Owners:
 
     def state_bytes(self, optimizers: Iterable[Optimizer]) -> Mapping[str, int]:
         """Return the bytes of the optimizers' state by layer; an optimizer may hold views of the parameters."""
-        # Addresses as they are now: one of another day could be somebody else's by now.
+        # Current addresses, because an earlier one may have been reused.
         owner = {p.data_ptr(): name for name, parameters in self.parameters.items() for p in parameters}
         found: dict[str, int] = defaultdict(int)
         for optimizer in optimizers:
@@ -84,7 +84,7 @@ class Owners:
 
 
 class AllocatorPeak(Listener):
-    """Watches the allocator's peak from word to word, on devices whose allocator keeps one."""
+    """Tracks the allocator's peak between events, on devices whose allocator records one."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -95,7 +95,7 @@ class AllocatorPeak(Listener):
         self._inside = [UNATTRIBUTED]
 
     def look(self) -> None:
-        """Note the peak since the last look."""
+        """Record the peak since the last event."""
         risen = self._device.peak_bytes()["peak_bytes"] - self._start
         if risen > self.bytes:
             self.bytes, self.layer = risen, self._inside[-1]

@@ -1,4 +1,4 @@
-"""One network at one batch size, measured in passes that do not disturb each other."""
+"""Profile of one network at one batch size, in separate passes that do not disturb each other."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ from cnnperf.task import Scalar
 from cnnperf.timing import sampling
 
 LAP_S = 0.1
-"""How long a device that is not waited for in training is left to itself here: long against what a lap begins with,
-when the host has not queued anything yet."""
+"""Length of a lap on an asynchronous device: long compared with its start, when the queue is still empty."""
 
 WARMUP_S = 10.0
-"""Steps that are not steady by then are counted as they are …"""
+"""Maximum warm-up time; then steps count even if not steady."""
 
 WARMUP_STEPS = 20
-"""The most warm-up steps, so that the warm-up costs no more than the profile."""
+"""Maximum number of warm-up steps, so that the warm-up takes no longer than the profile."""
 
 
 class Profiling:
@@ -52,7 +51,7 @@ class Profiling:
         self._structure = Structure((), ())
 
     def run(self) -> Iterator[Measurement]:
-        """Yield all that is measured; times first, which the other passes must not disturb."""
+        """Yield all measurements; times come first, so that the other passes do not disturb them."""
         self._structure = discover(self._model, self._step)
         if not self._structure.layers:
             raise StageError("no module of the network was called; there is nothing to profile")
@@ -76,9 +75,9 @@ class Profiling:
                 yield self._of("output_bytes", "bytes", layer.output_bytes, layer.name)
 
     def _times(self) -> Iterator[Measurement]:
-        """Take laps of steps with hooks and of steps without in turn, so that each tells what the other costs.
+        """Take laps of steps with and without hooks in turn, so that the overhead of the hooks is measured.
 
-        A lap is one step on the CPU. Elsewhere the device is waited for at its end alone, as in training.
+        A lap is one step on the CPU. Other devices are synchronised only at the end of a lap, as in training.
         """
         steps, warmup = self._warm_up()
         laps, machine = Laps(self._device), read()
@@ -103,7 +102,7 @@ class Profiling:
             return self._step(hooks), timer
 
     def _warm_up(self) -> tuple[int, sampling.Warmup]:
-        """Take steps that do not count until they are steady, or it takes too long; also return how many are a lap."""
+        """Take warm-up steps until they are steady or the limit is reached; also return the number of steps per lap."""
         synchronize = self._device.synchronize
         if self._device.is_asynchronous:
             return sampling.settle(self._step, synchronize, sampling.Plan(sample_s=LAP_S, warmup_s=WARMUP_S))
@@ -144,7 +143,7 @@ class Profiling:
                 yield self._of(f"{kind}_bytes", "bytes", size, layer)
 
     def _peaks(self) -> Iterator[Measurement]:
-        """Write the trace, and say where the peak of the step's memory stands above its start."""
+        """Write the trace, and yield the peak of the step's memory above its start, with its place."""
         device, batch_size = self._device, self._tags["batch_size"]
         if not device.is_asynchronous:
             yield from self._process_peak()
@@ -162,9 +161,9 @@ class Profiling:
         yield single("profile.peak_above_start_bytes", "bytes", peak, "lower", {"at": layer}, **self._tags)
 
     def _process_peak(self) -> Iterator[Measurement]:
-        """Yield how far a step raises the resident set while freed memory is returned; nothing where none can tell.
+        """Yield the rise of the resident set by a step while freed memory is returned; nothing if not measurable.
 
-        Memory that the C library kept would count here, and how much that is differs from process to process.
+        Otherwise memory kept by the C library would count, and its amount differs between processes.
         """
         device = self._device
         with device.returning_memory() as returns:
@@ -199,14 +198,14 @@ class Laps:
 
     def __init__(self, device: Device) -> None:
         self.plain_samples: list[sampling.Sample] = []
-        """Of steps without hooks."""
+        """Seconds of steps without hooks."""
         self.instrumented_steps: list[float] = []
         self.layers: dict[str, dict[str, list[float]]] = {FORWARD: defaultdict(list), BACKWARD: defaultdict(list)}
         self.parts: dict[str, list[float]] = defaultdict(list)
         self._device = device
 
     def plain(self, lap: Sequence[Marks], before: sampling.Usage) -> None:
-        """Enter a lap without hooks and what was used before it; waits for the device."""
+        """Record a lap without hooks and the usage before it; waits for the device."""
         self._device.synchronize()
         self.plain_samples.append(sampling.usage().since(before, self._elapsed_s(lap[0], lap[-1])))
         for part in (DATA, OPTIMIZER):
@@ -214,7 +213,7 @@ class Laps:
                 self.parts[part].append(fmean(self._device.elapsed_s(*marks[part]) for marks in lap))
 
     def instrumented(self, lap: Sequence[tuple[Marks, LayerTimer]]) -> None:
-        """Enter a lap with hooks; waits for the device."""
+        """Record a lap with hooks; waits for the device."""
         self._device.synchronize()
         self.instrumented_steps.append(fmean(self._elapsed_s(marks, marks) for marks, _ in lap))
         found: dict[tuple[Direction, str], list[float]] = defaultdict(list)
@@ -227,7 +226,7 @@ class Laps:
             self.layers[direction][layer].append(fmean(of_steps))
 
     def _elapsed_s(self, first: Marks, last: Marks) -> float:
-        """Return the seconds from the beginning of one step to the end of another, or of the same."""
+        """Return the seconds from the beginning of one step to the end of the same or another."""
         (start, _), *_ = first.values()
         *_, (_, end) = last.values()
         return self._device.elapsed_s(start, end)

@@ -1,4 +1,4 @@
-"""What this machine can do at best: several products and convolutions, and copies, each probe named.
+"""Peak performance of this machine, measured by named probes: matrix products, convolutions and copies.
 
 Williams, Waterman, Patterson, "Roofline" (2009). A matrix product alone is no ceiling: convolutions may exceed it.
 """
@@ -23,21 +23,21 @@ from cnnperf.timing.sampling import MARGIN
 from cnnperf.training.optimise import DTYPES
 
 PROBE_S = 0.1
-"""How long one probe is repeated, after a first time that does not count; all of them take about two seconds."""
+"""Duration of a probe's repetitions, after a first call that does not count; all probes take about two seconds."""
 LEAST = 3
-"""How often at least."""
+"""Minimum number of repetitions."""
 QUEUED_S = 0.010
-"""So long at least are the calls between two marks on a device whose calls only queue work: a single one would be timed
-with its launch."""
+"""Minimum duration of the calls between two marks on an asynchronous device, where a single call's time would include
+its launch."""
 SQUARES = (512, 1024, 2048)
 """Sides of the matrices."""
 CONVOLUTIONS = ((3, 32, 64, 32), (3, 32, 128, 16), (3, 32, 256, 8), (1, 32, 256, 16), (1, 32, 512, 8))
 """Kernel, batch, channels in and out, height and width."""
 LARGE_SQUARES = (4096, 8192)
 LARGE_CONVOLUTIONS = ((3, 256, 128, 32), (3, 256, 256, 16), (1, 256, 512, 16))
-"""Those that a GPU needs to be busy, and that would keep a CPU for minutes."""
+"""Larger sizes that a GPU needs for full load; a CPU would take minutes."""
 COPIES = {MEMORY_PROBE: 2**28, "copy 16 MiB": 2**24, "copy 1 MiB": 2**20}
-"""Bytes. The first is the bandwidth of memory; the others fit into caches and tell what these can do."""
+"""Sizes in bytes. The first measures memory bandwidth; the others fit into caches and measure cache bandwidth."""
 
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -46,7 +46,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Something to run that is known to be fast."""
+    """An operation that is known to be fast."""
 
     name: str
     work: float
@@ -57,8 +57,8 @@ class Probe:
 def probe(device: Device, dtype: torch.dtype) -> Iterator[Measurement]:
     """Measure the machine: FLOP/s of every arithmetic probe, bytes/s of every copy; every sample's value.
 
-    Where float32 may be computed in TF32 too, the ceiling is of what the device is told; the other stands under a
-    metric of its own, `profile.tf32_probe_flops_per_s` or `profile.fp32_probe_flops_per_s`.
+    If float32 may also use TF32, the ceiling has the device's setting; the other precision is a separate metric,
+    `profile.tf32_probe_flops_per_s` or `profile.fp32_probe_flops_per_s`.
     """
     is_tf32 = device.numerics is not None and device.numerics.tf32 and dtype == torch.float32
     precision = NAMES.get(dtype, _of_float32(is_tf32))
@@ -111,14 +111,14 @@ def _all(
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                continue  # A probe that does not fit into the device's memory is absent.
+                continue  # A probe that exceeds the device's memory is omitted.
             yield Measurement(
                 metric=metric, unit=unit, better=None, values=values, tags={"probe": each.name}, remarks=remarks
             )
 
 
 def _values(each: Probe, device: Device) -> Iterator[float]:
-    """Yield work a second, of one call a sample where calls compute, of many where they only queue work."""
+    """Yield work per second; a sample is one call, or many calls if they only queue work."""
     each.call()
     calls = _queued(each, device) if device.is_asynchronous else 1
     begun, count = perf_counter(), 0
@@ -128,7 +128,7 @@ def _values(each: Probe, device: Device) -> Iterator[float]:
 
 
 def _queued(each: Probe, device: Device) -> int:
-    """Return how many calls last long enough."""
+    """Return the number of calls that last long enough."""
     calls = 1
     while (elapsed_s := _seconds(each, calls, device)) < QUEUED_S:
         calls = max(calls + 1, min(10 * calls, math.ceil(MARGIN * calls * QUEUED_S / max(elapsed_s, 1e-9))))

@@ -1,4 +1,4 @@
-"""One step of a network under the profile: as training or inference has it, with or without hooks, each part marked."""
+"""One profiled step of a network, in training or inference, with or without hooks, each part marked."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 FORWARD, BACKWARD = "forward", "backward"
 
 Marks = Mapping[str, tuple[Any, Any]]
-"""When each part of a step began and ended, on the device's clock."""
+"""Begin and end of each part of a step on the device's clock."""
 
 
 class ProfiledStep(Protocol):
-    """Takes one step, and only what `within` surrounds is the network's."""
+    """Takes one step; only the part inside `within` belongs to the network."""
 
     optimizers: list[Optimizer]
 
     def __call__(self, hooks: Hooks | None = None, within: AbstractContextManager[Any] = ...) -> Marks:
-        """Take it and return when its parts began and ended; hooks are attached already.
+        """Take one step and return the times of its parts; hooks are already attached.
 
         Raises UsageError if the network returns no tensor.
         """
@@ -59,7 +59,7 @@ class TrainingStep:
         marks: dict[str, tuple[Any, Any]] = {}
         with _part(DATA, mark, marks, hooks):
             images, labels = next(self._batches)
-            # Of their own: as they come they are a part of the whole epoch's, which would seem to be saved.
+            # Copied: otherwise they are views of the whole epoch's labels, which would count as saved.
             labels = labels.clone()
 
         def cross_entropy(logits: Tensor) -> Tensor:
@@ -109,12 +109,12 @@ class InferenceStep:
 
 
 STEPS: dict[str, Callable[..., TrainingStep | InferenceStep]] = {"train": TrainingStep, "infer": InferenceStep}
-"""What a mode's steps are."""
+"""The step classes by mode."""
 
 
 @contextmanager
 def _part(name: str, mark: Callable[[], Any], marks: dict[str, tuple[Any, Any]], hooks: Hooks | None) -> Iterator[None]:
-    """Mark a part of the step that is neither forward nor backward, and tell it to whoever listens."""
+    """Mark a part of the step other than forward and backward, and notify the listener."""
     if hooks:
         hooks.listener.part_begins(name)
     start = mark()
@@ -126,7 +126,7 @@ def _part(name: str, mark: Callable[[], Any], marks: dict[str, tuple[Any, Any]],
 
 @contextmanager
 def restored(model: nn.Module, device: str) -> Iterator[None]:
-    """Put weights, statistics, gradients, modes, threads and random numbers back as they were, however it ends."""
+    """Restore weights, statistics, gradients, modes, threads and random state at the end, also after an error."""
     state = list(chain(model.parameters(), model.buffers()))
     before = [tensor.detach().clone() for tensor in state]
     gradients = [parameter.grad for parameter in model.parameters()]

@@ -1,4 +1,4 @@
-"""Seconds of every torch layer's forward pass in evaluation mode, on the same images that an engine is given."""
+"""Seconds of every torch layer's forward pass in evaluation mode, on the images of an engine."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from cnnperf.profiling.layers import discover
 
 
 class LayerTimes(NamedTuple):
-    """One layer, or what is no layer's: `(unattributed)`."""
+    """One layer, or `(unattributed)`."""
 
     name: str
     kind: str
     """The module's class."""
     times: list[float]
-    """Seconds, one a run."""
+    """Seconds, one value per run."""
 
 
 def layer_times(model: nn.Module, images: NDArray[np.float32], device: Device, runs: int) -> Iterator[LayerTimes]:
-    """Time each layer in runs with hooks, which cost time: the sum exceeds the latency.
+    """Time each layer in runs with hooks; their overhead makes the sum exceed the latency.
 
     images: N×C×H×W.
     """

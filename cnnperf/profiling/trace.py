@@ -23,7 +23,7 @@ FIRST_STEP = f"ProfilerStep#{WARMUP_STEPS}"
 
 
 class Marker(Listener):
-    """Marks layers in the trace, `conv1` and `conv1 backward`, and the parts of a step that are none, `(optimizer)`."""
+    """Marks layers in the trace (`conv1`, `conv1 backward`) and other parts of a step (`(optimizer)`)."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -84,9 +84,9 @@ def write_trace(path: Path, step: ProfiledStep, structure: Structure, *, steps: 
 
 
 def allocation_peak(path: Path, names: Container[str]) -> tuple[int, str]:
-    """Return how far the first traced step's allocations on the CPU rise above its start, and in which range.
+    """Return the peak of the first traced step's CPU allocations above its start, and the range of the peak.
 
-    `names` are those of the ranges that count: torch and networks mark others, which are no row.
+    names: ranges that count; other ranges, marked by torch or the network, are ignored.
     """
     with gzip.open(path, "rt", encoding="utf-8") as file:
         events = json.load(file)["traceEvents"]
