@@ -58,7 +58,7 @@ def test_what_cannot_be_carried_out(call: Callable[..., Measured], words: str) -
 def test_a_folder_that_holds_a_run_is_refused() -> None:
     """Before anything is looked at."""
     Path(FILE).write_text("")
-    with pytest.raises(UsageError, match="already holds a run"):
+    with pytest.raises(UsageError, match="already contains a run"):
         cnnperf.infer("mlp", dataset=IMAGES, out=Path())
 
 
