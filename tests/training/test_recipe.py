@@ -77,7 +77,7 @@ def test_readings_that_nobody_asked_for_leave_the_settings_as_they_were() -> Non
     ("settings", "match"),
     [
         ({"target_accuracy": 0.9, "validation_images": 0}, "set validation_images above 0"),
-        ({"stop_at_target": False}, "give one, or leave both out"),
+        ({"stop_at_target": False}, "give target_accuracy, or leave both out"),
         ({"optimizer": "nesterov", "momentum": 0}, "needs momentum above 0"),
         ({"optimizer": "muon", "precision": "fp16"}, "use 'bf16'"),
         ({"test_curve": True}, "give the budget in epochs"),
