@@ -102,7 +102,7 @@ def test_what_cannot_be_is_refused(settings: dict[str, Any], match: str) -> None
         ({"precision": "fp16"}, "needs device cuda, got cpu"),
         ({"validation_images": 1000}, "1,000 leaves none of the 1,000 training images"),
         ({"validation_images": 900, "batch_size": 101}, "101 is more than the 100 training images"),
-        ({"validation_images": 0, "test_images": 201}, "201 is more than the 200 there are"),
+        ({"validation_images": 0, "test_images": 201}, "201 is more than the 200 available"),
     ],
 )
 def test_what_device_or_dataset_do_not_allow_is_refused(settings: dict[str, Any], match: str) -> None:
