@@ -10,10 +10,13 @@ import pytest
 import reference_tables
 import suite_format
 
+from cnnperf.regression.gate_verdict import TimeVerdict
 from cnnperf.regression.rule import TYPICAL_DEVIATIONS, Rule, power
+from cnnperf.reports import _layers, _verdicts
 from cnnperf.tables import campaigns
 
 ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted(
     file
     for file in ROOT.rglob("*.md")
@@ -39,6 +42,45 @@ def test_readme_shows_the_engines_that_were_measured(part: Part) -> None:
     """As `cnnperf run engines` prints them."""
     text = f"```text\n$ cnnperf run engines --only 'cifar10/lenet*'\n{reference_tables.engines_of('lenet')}\n…\n```"
     part("README.md", "engines", text)
+
+
+def readme_block(command: str) -> list[str]:
+    """Return the lines that README.md shows of a command, without the command."""
+    [found] = re.findall(rf"^```text\n\$ cnnperf {command} [^\n]*\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    return [line for line in found.splitlines() if line != "…"]
+
+
+def form(line: str) -> str:
+    """Return a printed line without its numbers, and without what is set in parentheses."""
+    return re.sub(r"[\d.]+", "0", re.sub(r"\(.*\)", "()", line))
+
+
+def test_readme_shows_a_profile_as_the_command_prints_it() -> None:
+    """Its columns are of the command's, in that order, and its sentences have the form of the stored printout's."""
+    title, above, heads, rule, *rows, total, hooks, mfu = readme_block("profile")
+    printed = (ROOT / "tests/data/profile.txt").read_text(encoding="utf-8").splitlines()
+    titles = iter(column.title.split("\n") for column in _layers.COLUMNS)
+    columns = [next(words for words in titles if words[-1] == head) for head in re.split(r"\s{2,}", heads)]
+    assert above.split() == [words[0] for words in columns if len(words) > 1]
+    assert set(rule) == {"─"}
+    assert all(len(re.split(r"\s{2,}", row)) == len(columns) for row in rows)
+    assert total.startswith("total ")
+    assert {form(hooks), form(mfu)} < set(map(form, printed))
+    names = form(title).split(" · ")
+    assert len(names) == len(form(printed[0]).split(" · "))
+    assert form(printed[0]).split(" · ")[2:5] == names[2:5]
+
+
+def test_readme_shows_verdicts_as_ab_prints_them() -> None:
+    """A line of one that is worse, and of one that is the same."""
+    common = {"metric": "infer.forward", "pairs": 60, "rule": Rule()}
+    slower = {"change": 0.06, "low": 0.035, "high": 0.078, "p": 0.00031, "p_holm": 0.0012, "cpu_change": 0.064}
+    alike = {"change": -0.012, "low": -0.03, "high": 0.008, "p": 0.9, "p_holm": 1.0, "cpu_change": -0.003}
+    verdicts = (
+        TimeVerdict(cell="…/lenet/cpu", outcome="worse", n=14, **slower, **common),
+        TimeVerdict(cell="…/mlp/cpu", outcome="same", n=8, **alike, **common),
+    )
+    assert readme_block("ab") == [line.plain for line in _verdicts.lines(verdicts)]
 
 
 def test_the_format_of_suites_is_that_of_the_schema(part: Part) -> None:
