@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnperf import record as store
 from cnnperf.errors import UsageError
+from cnnperf.inference.outcome import parity_of
 from cnnperf.machine.fingerprint import ALLOCATOR_VARIABLES
 from cnnperf.record import Measurement, Record
 from cnnperf.regression.judge import Compared, Pending, is_compared, is_judged, judge
@@ -106,6 +107,7 @@ def _compare(
                     is_of_training=work[1] == "train",
                     is_trained=any((work[0], "train") in side for side in (before, after)),
                     is_training_judged=is_training_judged,
+                    parity=parity_of(r for r, _ in sides.candidate),
                     unequal_training=_unequal_training(work[0], before, after),
                     unlike_machines=unlike or None,
                 ),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Literal
 
+from cnnperf.inference.accuracy import DropOutcome
 from cnnperf.record import Measurement
 from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Outcome, Verdict
@@ -21,6 +22,8 @@ LEAST_PROCESSES = 2
 """Of fewer processes a side it is not known how much their memory differs by itself."""
 
 TOLD_BY_TRAINING = "of one training; the accuracy of the trainings is tested above, that of engines by their parity"
+
+UNTOLD_BY_PARITY = "of one training, and the candidate's parity is {}; a parity that is ok (test_images) would decide"
 
 JUDGED = ("count", "bytes", "fraction")
 """Units in which two separate runs can be compared."""
@@ -41,6 +44,8 @@ class Compared:
     """Whether its weights were trained in the runs; those of an ONNX file were not, nor those that a seed drew."""
     is_training_judged: bool
     """Whether the accuracy of that training is tested in the same comparison."""
+    parity: DropOutcome | None
+    """Whether the candidate's engine computes what torch computes; None where no record tells it."""
     unequal_training: str | None
     """Why the two sides were not trained equally long; None if they were."""
     unlike_machines: str | None
@@ -191,7 +196,7 @@ def _fraction(compared: Compared) -> Verdict | Pending:
     """Compare shares of images by a test over trainings; what lacks anything for it is inconclusive, with the cure.
 
     Were it indicative, a network that has lost its accuracy would pass. A later stage that reads one training is
-    indicative where that loss would show: the accuracy of the training is tested, and parity holds each engine to it.
+    indicative where that loss would show: the accuracy of the training is tested, and the parity of the engine is ok.
     """
     before, after = (_by_seed(side, seeds) for side, seeds in zip(compared.sides, compared.seeds, strict=True))
     numbers, trainings = Both(fmean(before), fmean(after)), Both(len(before), len(after))
@@ -202,8 +207,10 @@ def _fraction(compared: Compared) -> Verdict | Pending:
     verdict = compared.verdict("inconclusive", numbers).model_copy(update={"n": min(trainings), "change": change})
     if not compared.is_trained and set(before) == set(after) and len(set(before)) == 1:
         return verdict.model_copy(update={"outcome": "same"})
-    if _is_told_by_training(compared, counts, trainings):
-        return verdict.model_copy(update={"outcome": "indicative", "remark": TOLD_BY_TRAINING})
+    if _lacks_trainings_alone(compared, counts, trainings):
+        if compared.parity == "ok":
+            return verdict.model_copy(update={"outcome": "indicative", "remark": TOLD_BY_TRAINING})
+        return verdict.model_copy(update={"remark": UNTOLD_BY_PARITY.format(compared.parity or "not recorded")})
     if lacking := _lacking_for_test(compared, counts, trainings):
         return verdict.model_copy(update={"remark": lacking})
     sign = -1 if better == "higher" else 1
@@ -212,7 +219,7 @@ def _fraction(compared: Compared) -> Verdict | Pending:
     return Pending(verdict, loss, better)
 
 
-def _is_told_by_training(compared: Compared, counts: Sequence[Sequence[int]], trainings: Both[int]) -> bool:
+def _lacks_trainings_alone(compared: Compared, counts: Sequence[Sequence[int]], trainings: Both[int]) -> bool:
     """Tell whether a share lacks trainings alone, on both sides, and the accuracy of these is tested by itself."""
     is_later = compared.is_trained and not compared.is_of_training
     return is_later and compared.is_training_judged and all(counts) and max(trainings) < LEAST_SEEDS

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cnnperf.inference.accuracy import AccuracyDrop
-from cnnperf.inference.settings import allowed_drop
-from cnnperf.record import PARITY, Record
-
-DISAGREEMENTS = "infer.class_disagreements"
-"""Images that an exact engine puts into another class although torch's logits are no tie; others have no such count."""
+from cnnperf.inference.outcome import DISAGREEMENTS, drop_of, limit_of, parity_of
+from cnnperf.record import Record
 
 
 class ParityOfRepeats:
@@ -22,11 +18,10 @@ class ParityOfRepeats:
     """
 
     def __init__(self, records: Sequence[Record]) -> None:
-        self._drops = [(drop, _limit(record)) for record in records if (drop := _drop(record))]
+        self._drops = [(drop, limit_of(record)) for record in records if (drop := drop_of(record))]
         self._disagreements = [m.values[0] for r in records for m in r.find(DISAGREEMENTS)]
         self._worst = max(self._drops, key=lambda each: each[0].interval.high, default=None)
-        outcomes = {_outcome(record) for record in records}
-        self.outcome = next((each for each in ("failed", "undecided", "ok") if each in outcomes), None)
+        self.outcome = parity_of(records)
 
     @property
     def undecided(self) -> str | None:
@@ -58,24 +53,3 @@ class ParityOfRepeats:
             "class_disagreements": int(max(self._disagreements)) if self._disagreements else None,
             "images_to_decide": drop.images_to_decide(limit) if self.outcome == "undecided" else None,
         }
-
-
-def _outcome(record: Record) -> str | None:
-    judged = record.find(PARITY)
-    if not judged:
-        return None
-    if not all(m.values[0] for m in judged):
-        return "failed"
-    drop = _drop(record)
-    return drop.outcome(_limit(record)) if drop and not record.find(DISAGREEMENTS) else "ok"
-
-
-def _drop(record: Record) -> AccuracyDrop | None:
-    lost, gained = (record.find(f"infer.right_in_{side}_only") for side in ("torch", "engine"))
-    if not lost or not gained:
-        return None
-    return AccuracyDrop(int(lost[0].values[0]), int(gained[0].values[0]), int(lost[0].remarks["n"]))
-
-
-def _limit(record: Record) -> float:
-    return allowed_drop(record.task.settings)

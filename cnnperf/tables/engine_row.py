@@ -121,6 +121,7 @@ class EngineRow(Row):
         source="infer.speedup, infer.latency",
         interval=("speedup_low", "speedup_high"),
         spread=("speedup_low", "speedup_high"),
+        within=("run", "batch_size"),
         doubts="speedup_flags",
     )
     speedup_low: float | None = column(
@@ -366,12 +367,10 @@ class BestEngine(Row):
     best_engine_speedup: float | None = column(
         "its speed-up",
         unit="1",
-        better="higher",
         shown=4,
-        meaning="its `speedup`",
+        meaning="its `speedup`; each network's is over its own baseline, so that none is best",
         source="infer.speedup",
         interval=("best_engine_speedup_low", "best_engine_speedup_high"),
-        spread=("best_engine_speedup_low", "best_engine_speedup_high"),
     )
     best_engine_speedup_low: float | None = column(unit="1", meaning="its `speedup_low`", source="infer.speedup")
     best_engine_speedup_high: float | None = column(unit="1", meaning="its `speedup_high`", source="infer.speedup")

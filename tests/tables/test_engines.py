@@ -12,7 +12,7 @@ import pytest
 
 from cnnperf.record import PARITY, Measurement, Record, single
 from cnnperf.reports import _readable
-from cnnperf.tables.engine_row import EngineRow
+from cnnperf.tables.engine_row import BestEngine, EngineRow
 from cnnperf.tables.engines import GROUP, PLOT, engine_table, is_undecided
 from cnnperf.tables.leaderboard import leaderboard
 from cnnperf.tables.table import Column, Report
@@ -560,3 +560,19 @@ def test_the_best_engine_is_that_of_the_row_s_own_training(trained: Trained, eng
     records = {"suite/run": (before, after, *(reading(each, after) for each in engines))}
     rows = leaderboard(records, engine_table(records)).rows
     assert {row["budget"]: row["best_engine"] for row in rows} == {"100 steps": None, "200 steps": "onnxruntime"}
+
+
+def test_speed_ups_at_two_batch_sizes_are_not_compared(engine: Engine) -> None:
+    """Each is over the baseline at its own batch size, in its own run; those of two networks are over two baselines."""
+    (speedup,) = (each for each in EngineRow.columns() if each.name == "speedup")
+    (row,) = engine_table({"suite/run": (engine("onnxruntime", [0.01] * 3, [2.0] * 6),)}).rows
+    figures = ((1, 2.0), (1, 1.5), (64, 1.3), (64, 1.1))
+    rows = [
+        replace(row, batch_size=size, parity="ok", speedup=x, speedup_low=x - 0.01, speedup_high=x + 0.01)
+        for size, x in figures
+    ]
+    assert _readable.best(speedup, rows) == [True, False, True, False]
+    two_runs = [replace(each, batch_size=1, run=f"run {i // 2}") for i, each in enumerate(rows)]
+    assert _readable.best(speedup, two_runs) == [True, False, True, False]
+    (of_board,) = (each for each in BestEngine.columns() if each.name == "best_engine_speedup")
+    assert of_board.better is None

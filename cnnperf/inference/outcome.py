@@ -1,0 +1,43 @@
+"""The parity of an engine as its stored records tell it: ok, failed or undecided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cnnperf.inference.accuracy import AccuracyDrop, DropOutcome
+from cnnperf.inference.settings import allowed_drop
+from cnnperf.record import PARITY, Record
+
+DISAGREEMENTS = "infer.class_disagreements"
+"""Images that an exact engine puts into another class although torch's logits are no tie; others have no such count."""
+
+WORST_FIRST: tuple[DropOutcome, ...] = ("failed", "undecided", "ok")
+
+
+def parity_of(records: Iterable[Record]) -> DropOutcome | None:
+    """Return the worst parity of an engine's repeats; None where no record tells it."""
+    outcomes = {_outcome(record) for record in records}
+    return next((each for each in WORST_FIRST if each in outcomes), None)
+
+
+def drop_of(record: Record) -> AccuracyDrop | None:
+    """Return the drop in accuracy of a record's engine; None where its images were not counted."""
+    lost, gained = (record.find(f"infer.right_in_{side}_only") for side in ("torch", "engine"))
+    if not lost or not gained:
+        return None
+    return AccuracyDrop(int(lost[0].values[0]), int(gained[0].values[0]), int(lost[0].remarks["n"]))
+
+
+def limit_of(record: Record) -> float:
+    """Return the drop in accuracy that a record's task allows."""
+    return allowed_drop(record.task.settings)
+
+
+def _outcome(record: Record) -> DropOutcome | None:
+    judged = record.find(PARITY)
+    if not judged:
+        return None
+    if not all(m.values[0] for m in judged):
+        return "failed"
+    drop = drop_of(record)
+    return drop.outcome(limit_of(record)) if drop and not record.find(DISAGREEMENTS) else "ok"
