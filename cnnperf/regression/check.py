@@ -36,7 +36,10 @@ def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rul
     Raises UsageError, naming what, if a cell's settings, data, threads or seeds differ, StoreError for a folder that
     cannot be read or is of a newer cnnperf.
     """
-    return compare_records(_read(baseline), _read(candidate), rule)
+    folders = Both(_folders(baseline), _folders(candidate))
+    records = {folder: store.read(folder) for folder in dict.fromkeys((*folders.baseline, *folders.candidate))}
+    before, after = ([record for folder in side for record in records[folder]] for side in folders)
+    return compare_records(before, after, rule)
 
 
 def compare_records(baseline: Iterable[Record], candidate: Iterable[Record], rule: Rule | None = None) -> Comparison:
@@ -54,9 +57,9 @@ def compare_records(baseline: Iterable[Record], candidate: Iterable[Record], rul
     return Comparison(verdicts=tuple(verdicts), notes=tuple(_notes(before, after, rule, len(tested))))
 
 
-def _read(runs: Iterable[str | Path]) -> list[Record]:
-    folders = dict.fromkeys(Path(run).resolve() for run in runs)
-    return [record for folder in folders for record in store.read(folder)]
+def _folders(runs: Iterable[str | Path]) -> tuple[Path, ...]:
+    """Return the folders of runs, each once."""
+    return tuple(dict.fromkeys(Path(run).resolve() for run in runs))
 
 
 def _by_work(records: Iterable[Record]) -> SideRecords:

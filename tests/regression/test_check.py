@@ -72,6 +72,18 @@ def of(comparison: Comparison, metric: str) -> Verdict:
     return verdict
 
 
+def test_a_run_on_both_sides_is_read_once(repeats: Repeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And counts once on a side, however it is named."""
+    for each in repeats(0.9, 0.91, 0.905):
+        store.append(tmp_path, each)
+    found: list[Path] = []
+    read = store.read
+    monkeypatch.setattr(store, "read", lambda folder: found.append(folder) or read(folder))
+    comparison = compare([tmp_path, tmp_path / "."], [tmp_path])
+    assert found == [tmp_path]
+    assert {v.n for v in comparison.verdicts if v.metric == "train.test_accuracy"} == {3}
+
+
 def test_a_run_is_the_same_as_itself(repeats: Repeats, held: Held) -> None:
     """Nothing is worse, and times change nothing."""
     records = repeats(0.9, 0.91, 0.905)
