@@ -14,6 +14,8 @@ from cnnperf.workers.schema import suite_schema
 GIVEN = {"models": models.GIVEN, "datasets": datasets.GIVEN, "devices": (), "engines": engines.GIVEN}
 """What each room's verb is given by cnnperf, and no suite says."""
 LARGEST = 1e6
+ORDER = ("train", "profile", "export", "infer")
+"""The stages in the order in which people meet them; any other comes after them."""
 
 
 def text() -> str:
@@ -22,7 +24,7 @@ def text() -> str:
     stages = registry.names("stages")
     top = {name: schema for name, schema in document["properties"].items() if name not in stages}
     blocks = ["### Keys of a suite", _keys(top, document["required"])]
-    for stage in ("train", "profile", "export", "infer"):
+    for stage in sorted(stages, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)):
         section = document["properties"][stage]
         blocks += [
             f"### `[{stage}]`",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import reference_tables
 import suite_format
 
+from cnnperf import registry
 from cnnperf.regression.gate_verdict import TimeVerdict
 from cnnperf.regression.rule import TYPICAL_DEVIATIONS, Rule, power
 from cnnperf.reports import _layers, _verdicts
@@ -86,6 +88,17 @@ def test_readme_shows_verdicts_as_ab_prints_them() -> None:
 def test_the_format_of_suites_is_that_of_the_schema(part: Part) -> None:
     """Every key of a suite, every option of what it names."""
     part("suites/README.md", "format", suite_format.text())
+
+
+def test_every_stage_has_its_keys_in_the_format_of_suites(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that no list names, too, after those that people meet first."""
+    document, stages = json.loads(suite_format.suite_schema()), registry.names("stages")
+    document["properties"]["counting"] = {"description": "Counts.", "properties": {}}
+    real = registry.names
+    monkeypatch.setattr(suite_format, "suite_schema", lambda: json.dumps(document))
+    monkeypatch.setattr(registry, "names", lambda room: (*stages, "counting") if room == "stages" else real(room))
+    found = re.findall(r"^### `\[(\w+)\]`$", suite_format.text(), re.MULTILINE)
+    assert found == ["train", "profile", "export", "infer", *sorted({*stages, "counting"} - set(suite_format.ORDER))]
 
 
 def test_the_gate_s_power_is_what_a_run_prints(part: Part) -> None:
