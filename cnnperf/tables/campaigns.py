@@ -41,7 +41,9 @@ class CellMetricRow(Row):
     cores: int = column(unit="count", meaning="cores that the run may use", source=FILE)
     threads: int = column(unit="count", meaning="threads of each side", source=FILE)
     load: float | None = column(
-        meaning="load average of the run's last five minutes; the measurement itself is one of it", source=RUN
+        unit="1",
+        meaning="load average of the run's last five minutes; the measurement itself is one of it",
+        source=RUN,
     )
     torch: str = column(meaning="version of torch", source=FILE)
     cell: str = column(meaning="dataset/model/device", source=VERDICTS)

@@ -38,7 +38,7 @@ class Column:
     title: str = ""
     """How people read it; the name unless given."""
     unit: str | None = None
-    """As in Measurement; None for text."""
+    """As in Measurement; None for text, `(unit)` if the row's column `unit` holds it."""
     better: Literal["lower", "higher"] | None = None
     interval: tuple[str, str] | None = None
     """The columns that are printed beside it, as its lower and upper end."""

@@ -30,10 +30,10 @@ class VerdictRow(Row):
     )
     unit: str | None = column(meaning="unit of the metric", source="measurements")
     baseline: float | None = column(
-        unit="1", shown=0, meaning="value of the first run, in the unit of the row", source="measurements"
+        unit="(unit)", shown=0, meaning="value of the first run, in the unit of the row", source="measurements"
     )
     candidate: float | None = column(
-        unit="1", shown=0, meaning="value of the second run, in the unit of the row", source="measurements"
+        unit="(unit)", shown=0, meaning="value of the second run, in the unit of the row", source="measurements"
     )
     change: float | None = column(
         unit="1",
