@@ -30,7 +30,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Predictions:
     """One trained network's predictions for the test images."""
 
     title: str
@@ -94,16 +94,16 @@ def networks(report: Report) -> list[ChartGroup]:
     return found
 
 
-def sights(report: Report) -> list[Sight]:
+def predictions(report: Report) -> list[Predictions]:
     """Return the confusion matrix and test images of each network's first training."""
     table, examples = report.table("confusion"), report.table("examples")
-    found: dict[tuple[Any, ...], Sight] = {}
+    found: dict[tuple[Any, ...], Predictions] = {}
     for rows in _grouped(table.rows if table else (), *CELL, "task"):
         cell = tuple(rows[0][key] for key in CELL)
         if cell not in found:
             of_run = (row for row in (examples.rows if examples else ()) if row.run == rows[0].run)
             of_task = [row for row in of_run if row.task == rows[0].task]
-            found[cell] = _sight(_heading(rows[0], report), rows, of_task, report.folders[rows[0].run])
+            found[cell] = _predictions(_heading(rows[0], report), rows, of_task, report.folders[rows[0].run])
     return list(found.values())
 
 
@@ -144,12 +144,14 @@ def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Ch
             yield _charts.throughput(f"{name}-throughput", "Throughput by batch size", engines, timed)
 
 
-def _sight(heading: str, rows: Sequence[ConfusionRow], examples: Sequence[ExampleRow], folder: Path) -> Sight:
+def _predictions(
+    heading: str, rows: Sequence[ConfusionRow], examples: Sequence[ExampleRow], folder: Path
+) -> Predictions:
     number = 1 + max(row.label for row in rows)
     matrix = tuple(tuple(rows[i * number : (i + 1) * number]) for i in range(number))
     shown = chosen(examples)
     pictures = zip(shown, data_uris(shown, folder) if shown else (), strict=False)
-    return Sight(
+    return Predictions(
         heading,
         tuple(str(line[0].label if line[0].label_name is None else line[0].label_name) for line in matrix),
         matrix,

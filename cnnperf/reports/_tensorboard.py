@@ -13,6 +13,7 @@ from cnnperf import record
 from cnnperf.errors import UsageError
 from cnnperf.record import Record
 from cnnperf.tables.curves import training_curves
+from cnnperf.tables.predictions import read_examples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,12 +95,10 @@ def _write_events(trained: Record, run: Path, folder: Path) -> None:
 
 def _examples(trained: Record, run: Path) -> Iterator[tuple[str, Image]]:
     """Yield the grids of correctly and incorrectly classified test images, if there are any."""
-    import numpy as np
-
-    if "examples" not in trained.artifacts:
+    kept = read_examples(trained, run)
+    if not kept:
         return
-    with np.load(run / trained.artifacts["examples"].path) as kept:
-        images, labels, predictions = kept["image"], kept["label"], kept["prediction"]
+    images, labels, predictions = kept["image"], kept["label"], kept["prediction"]
     for name, chosen in (("right", labels == predictions), ("wrong", labels != predictions)):
         if chosen.any():
             yield name, grid(images[chosen], labels[chosen].tolist(), predictions[chosen].tolist())

@@ -41,7 +41,7 @@ def write(report: Report, out: TextIO) -> None:
         "training": sections.training(report),
         "tradeoffs": sections.tradeoffs(report),
         "networks": sections.networks(report),
-        "sights": sections.sights(report),
+        "predictions": sections.predictions(report),
         "comparison": sections.comparison(report),
     }
     groups = [*parts["training"], *parts["tradeoffs"], *parts["networks"]]

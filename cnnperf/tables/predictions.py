@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from cnnperf.errors import CnnperfWarning, StageError
 from cnnperf.record import Record
 from cnnperf.tables.facts import fact, row_of
 from cnnperf.tables.repeats import Repeats
@@ -59,7 +61,7 @@ class ExampleRow(Row):
     task: str = fact()
 
 
-def sight_tables(
+def prediction_tables(
     records: Mapping[str, Sequence[Record]], folders: Mapping[str, Path]
 ) -> tuple[Table[ConfusionRow], Table[ExampleRow]]:
     """Lay out every test's confusion matrix, a row a pair of classes, and the test images that the trainings left."""
@@ -68,7 +70,8 @@ def sight_tables(
     for run, of_run in records.items():
         for r in of_run:
             if r.task.stage == "train":
-                arrays = _arrays(r, folders[run])
+                # The images are left where they are, for those who show them.
+                arrays = read_examples(r, folders[run], without="image")
                 confusion += _confusion(Repeats(run, (r,)), arrays)
                 examples += _examples(Repeats(run, (r,)), arrays)
     return (
@@ -77,14 +80,20 @@ def sight_tables(
     )
 
 
-def _arrays(record: Record, folder: Path) -> Mapping[str, Any]:
-    """Read the examples of a training; none if it left none or they are gone."""
-    if "examples" not in record.artifacts:
+def read_examples(record: Record, folder: Path, *, without: str | None = None) -> Mapping[str, Any]:
+    """Read the examples of a training, but for one array; none if it left none, or they are gone.
+
+    Warns of a file that has changed since the training wrote it, and reads nothing of it.
+    """
+    artifact = record.artifacts.get("examples")
+    if artifact is None or not (folder / artifact.path).is_file():
         return {}
     try:
-        with np.load(folder / record.artifacts["examples"].path) as file:
-            # The images are left where they are, for those who show them.
-            return {name: file[name] for name in file.files if name != "image"}
+        with np.load(artifact.verified(folder)) as file:
+            return {name: file[name] for name in file.files if name != without}
+    except StageError as error:
+        warnings.warn(f"test images are left out: {error}", CnnperfWarning, stacklevel=2)
+        return {}
     except (OSError, ValueError, BadZipFile):
         return {}
 

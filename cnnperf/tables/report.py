@@ -12,7 +12,7 @@ from cnnperf.tables.engines import NOTES as ENGINE_NOTES
 from cnnperf.tables.engines import engine_table, is_undecided
 from cnnperf.tables.layers import layer_table
 from cnnperf.tables.leaderboard import NOTES, leaderboard
-from cnnperf.tables.predictions import sight_tables
+from cnnperf.tables.predictions import prediction_tables
 from cnnperf.tables.profiles import NOTES as PROFILE_NOTES
 from cnnperf.tables.profiles import profile_table
 from cnnperf.tables.runs import run_table, task_table
@@ -49,7 +49,7 @@ def report_of_records(
         tables, notes = [*tables, engines], [*notes, *ENGINE_NOTES]
     tables += [layers] if layers.rows else []
     first = tables[0] if by is None else tables[0].sorted_by(by)
-    further = (verdict_table(records, folders), *sight_tables(records, folders))
+    further = (verdict_table(records, folders), *prediction_tables(records, folders))
     tables = [first, *tables[1:], *(table for table in further if table and (table.rows or table.notes))]
     return Report((*tables, run_table(records), task_table(records)), tuple(dict.fromkeys(notes)), folders)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from processes import completed
 
 from cnnperf import record
-from cnnperf.record import Record
+from cnnperf.record import Artifact, Record
 
 CODE = (
     "import atexit, sys; from cnnperf.cli import main; atexit.register(lambda: print('torch' in sys.modules)); main()"
@@ -30,6 +30,21 @@ def test_stdout_is_what_tensorboard_wants_to_know(tmp_path: Path, trained: Calla
         assert (done.returncode, done.stdout) == (0, f"{folder}\nFalse\n"), done.stderr
         assert f"tensorboard --logdir {folder}" in done.stderr
         assert list((folder / "cifar10/lenet/cpu/train-0").glob("events.*"))
+
+
+def test_test_images_that_are_gone_or_changed_are_left_out(tmp_path: Path, trained: Callable[..., Record]) -> None:
+    """The curves are written; of changed ones a warning says which."""
+    path = tmp_path / "examples.npz"
+    path.write_bytes(b"as it was")
+    record.append(tmp_path, trained().model_copy(update={"artifacts": {"examples": Artifact.of(tmp_path, path.name)}}))
+    path.write_bytes(b"as it is")
+    done = tensorboard(str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "examples.npz: its content has changed since its task wrote it" in done.stderr
+    path.unlink()
+    done = tensorboard(str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "examples.npz" not in done.stderr
 
 
 def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:

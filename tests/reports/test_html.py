@@ -117,7 +117,7 @@ def test_every_section_is_there_in_order(both: Both) -> None:
         "training",
         "profiles",
         "networks",
-        "sights",
+        "predictions",
         "notes",
     ]
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
@@ -272,12 +272,12 @@ def test_several_runs_are_told_apart(both: Both) -> None:
 
 def test_two_runs_of_one_suite_are_not_mixed(both: Both) -> None:
     """Their tasks have the same keys; the pictures of a network, and its roofline, are of its own run."""
-    from cnnperf.reports._sections import networks, sights
+    from cnnperf.reports._sections import networks, predictions
 
-    found = sights(both[0])
-    assert any(sight.pictures for sight in found)
-    for sight in found:
-        assert {picture.row.run for picture in sight.pictures} <= {sight.matrix[0][0].run}
+    found = predictions(both[0])
+    assert any(network.pictures for network in found)
+    for one in found:
+        assert {picture.row.run for picture in one.pictures} <= {one.matrix[0][0].run}
     for network in networks(both[0]):
         descriptions = [chart.description for chart in network.charts]
         assert len(set(descriptions)) == len(descriptions)
@@ -354,7 +354,7 @@ def test_pictures_that_are_gone_are_left_out(tmp_path: Path, trained: Trained) -
     for file in run.glob("artifacts/*/*"):
         file.write_bytes(b"torn")
     page = Page(written(report_of([run])))
-    assert "sights" in page.ids()
+    assert "predictions" in page.ids()
     assert "img" not in {tag for tag, _ in page.tags}
 
 

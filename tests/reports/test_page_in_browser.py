@@ -303,7 +303,7 @@ def test_a_run_through_all_stages_has_every_section(browser: Browser, tmp_path: 
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     watched = Watched(page, tmp_path / "page.html")
     assert page.locator("section").evaluate_all("all => all.map(each => each.id)") == [
-        *("summary", "leaderboard", "tradeoff", "engines", "training", "profiles", "networks", "sights", "notes")
+        *("summary", "leaderboard", "tradeoff", "engines", "training", "profiles", "networks", "predictions", "notes")
     ]
     titles = page.locator("#networks figcaption").all_text_contents()
     assert {f"Training steps of 4 images: {what}" for what in ("time by layer", "memory saved", "roofline")} <= set(

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from cnnperf.errors import CnnperfWarning
 from cnnperf.record import Artifact, Measurement, Record
-from cnnperf.tables.predictions import sight_tables
+from cnnperf.tables.predictions import prediction_tables
 
 
 def test_pairs_of_classes_and_images_have_rows_with_names(tmp_path: Path, trained: Callable[..., Record]) -> None:
@@ -18,7 +20,7 @@ def test_pairs_of_classes_and_images_have_rows_with_names(tmp_path: Path, traine
     record = trained(measured=[counts]).model_copy(update={"artifacts": {"examples": Artifact(path="examples.npz")}})
     found = {"label": [1, 0], "prediction": [0, 0], "probability": [0.75, 0.5], "image": np.zeros((2, 1, 2, 2))}
     np.savez(tmp_path / "examples.npz", classes=np.array(["cat", "dog"]), **found)
-    confusion, examples = sight_tables({"suite/run": (record,)}, {"suite/run": tmp_path})
+    confusion, examples = prediction_tables({"suite/run": (record,)}, {"suite/run": tmp_path})
     assert [(row["label_name"], row["prediction_name"], row["images"]) for row in confusion.rows] == [
         ("cat", "cat", 4),
         ("cat", "dog", 1),
@@ -30,8 +32,21 @@ def test_pairs_of_classes_and_images_have_rows_with_names(tmp_path: Path, traine
         (1, "cat", 0, 0.5),
     ]
     np.savez(tmp_path / "examples.npz", **found)
-    confusion, examples = sight_tables({"suite/run": (record,)}, {"suite/run": tmp_path})
+    confusion, examples = prediction_tables({"suite/run": (record,)}, {"suite/run": tmp_path})
     assert {row["label_name"] for row in (*confusion.rows, *examples.rows)} == {None}
     (tmp_path / "examples.npz").unlink()
-    confusion, examples = sight_tables({"suite/run": (record,)}, {"suite/run": tmp_path})
+    confusion, examples = prediction_tables({"suite/run": (record,)}, {"suite/run": tmp_path})
     assert (len(confusion.rows), len(examples.rows)) == (4, 0)
+
+
+def test_images_that_have_changed_are_left_out_with_a_warning(tmp_path: Path, trained: Callable[..., Record]) -> None:
+    """They are not those that the training saw; it is told once, by the file's name."""
+    path = tmp_path / "examples.npz"
+    np.savez(path, label=[1], prediction=[0], probability=[0.75])
+    record = trained().model_copy(update={"artifacts": {"examples": Artifact.of(tmp_path, path.name)}})
+    _, examples = prediction_tables({"suite/run": (record,)}, {"suite/run": tmp_path})
+    assert len(examples.rows) == 1
+    np.savez(path, label=[1], prediction=[1], probability=[0.75])
+    with pytest.warns(CnnperfWarning, match=r"^test images are left out: .*examples\.npz: its content has changed"):
+        _, examples = prediction_tables({"suite/run": (record,)}, {"suite/run": tmp_path})
+    assert not examples.rows
