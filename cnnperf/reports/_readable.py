@@ -26,7 +26,8 @@ def title(table: Table[Any]) -> str:
     """Return the common facts of a group's rows."""
     row = table.rows[0]
     threads = f"{row['threads']} thread{'s' if row['threads'] != 1 else ''}" if row["threads"] else None
-    waiting = f"waiting {row['waiting']}" if row["waiting"] not in (None, DEFAULT_WAITING) else None
+    asked = row.trait("waiting")
+    waiting = f"waiting {asked}" if asked not in (None, DEFAULT_WAITING) else None
     allocator = f"allocator {row['allocator']}" if row["allocator"] not in (None, DEFAULT_ALLOCATOR) else None
     device = f"{row['device']} ({row['device_label']})" if row["device_label"] else row["device"]
     parts = (row["dataset"], generated(row), device, row["budget"], threads, waiting, allocator, row["host"])

@@ -166,7 +166,7 @@ def _of_cell(table: Table[Any] | None, cell: tuple[Any, ...], *names: str) -> It
 
 
 def _grouped(rows: Iterable[R], *names: str) -> list[list[R]]:
-    return list(grouped(rows, lambda row: tuple(row[name] for name in names)).values())
+    return list(grouped(rows, lambda row: tuple(row.trait(name) for name in names)).values())
 
 
 def _heading(row: Row, report: Report) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from cnnperf.tables.facts import fact
 from cnnperf.tables.repeats import Rivals
@@ -18,6 +19,8 @@ class Evidence:
     """Engine that a speed-up is over."""
     ratios: tuple[float, ...]
     """Of each pair of processes: the baseline's time over the engine's."""
+    waiting: str | None
+    """How threads were to wait: an engine that cannot do so waits otherwise, and is compared all the same."""
     samples: tuple[tuple[tuple[float, ...], ...], ...]
     """The same of each sample, by repeat and pair."""
 
@@ -317,6 +320,10 @@ class EngineRow(Row):
     )
 
     evidence: Evidence
+
+    def trait(self, name: str) -> Any:
+        """Return by what a row is grouped: by the waiting that its task asked for, not by the engine's own."""
+        return self.evidence.waiting if name == "waiting" else self[name]
 
     @property
     def is_sound(self) -> bool:

@@ -21,7 +21,7 @@ from cnnperf.tables.table import DOUBT, MARKED, Report, Table, grouped
 
 MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
 CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", *MACHINE)
-GROUP = (*(name for name in CELL if name != "data_fallback"), "budget", "allocator")
+GROUP = (*(name for name in CELL if name != "data_fallback"), "budget", "waiting", "allocator")
 PLOT = ("dataset", "data", "data_sha256", "device", "device_label", "threads", "waiting", "allocator", *MACHINE)
 """What rows of different networks have in common that stand in one plot of accuracy against latency."""
 
@@ -152,6 +152,7 @@ def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None
         evidence=Evidence(
             rivals=compared,
             baseline=baseline(task.cell.model),
+            waiting=task.waiting,
             ratios=tuple(values("speedup", of_batch=True)),
             samples=tuple(_pair_ratios(r, batch_size) for r in repeats.records),
         ),

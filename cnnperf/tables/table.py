@@ -103,6 +103,13 @@ class Row:
             raise KeyError(name)
         return getattr(self, name)
 
+    def trait(self, name: str) -> Any:
+        """Return by what a row is grouped under a column's name: its value, unless the kind of row differs.
+
+        Raises KeyError for no column.
+        """
+        return self[name]
+
     @property
     def is_sound(self) -> bool:
         """Whether it may be marked as the best."""
@@ -166,7 +173,7 @@ class Table(Generic[R]):
 
     def groups(self) -> tuple[Table[R], ...]:
         """Divide the rows into the groups that are compared, in the order in which each first appears."""
-        groups = grouped(self.rows, lambda row: tuple(row[name] for name in self.group))
+        groups = grouped(self.rows, lambda row: tuple(row.trait(name) for name in self.group))
         return tuple(replace(self, rows=tuple(rows)) for rows in groups.values())
 
 

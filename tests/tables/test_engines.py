@@ -12,6 +12,7 @@ import pytest
 
 from cnnperf.record import PARITY, Measurement, Record, single
 from cnnperf.reports import _readable
+from cnnperf.reports._sections import tradeoffs
 from cnnperf.tables.engine_row import BestEngine, EngineRow
 from cnnperf.tables.engines import GROUP, PLOT, engine_table, is_undecided
 from cnnperf.tables.leaderboard import leaderboard
@@ -426,7 +427,24 @@ def test_unlike_machines_are_in_no_group_and_no_plot_together(
     for machine, groups in ((facts, 1), (others, 2)):
         rows = engine_table({"suite/run": (on(first, **facts), on(second, **machine))}).rows
         for names in (PLOT, [name for name in GROUP if name != "model"]):
-            assert len({tuple(row[name] for name in names) for row in rows}) == groups
+            assert len({tuple(row.trait(name) for name in names) for row in rows}) == groups
+
+
+def test_engines_that_were_to_wait_otherwise_are_in_no_group_and_no_plot_together(engine: Engine) -> None:
+    """What the suite asked for divides them and is in the title; an engine that cannot do so stays with its rivals."""
+
+    def waiting(record: Record, asked: str, own: str) -> Record:
+        task = record.task.model_copy(update={"waiting": asked})
+        told = single("infer.threads", "count", 1, None, {"waiting": own})
+        return record.model_copy(update={"task": task, "key": task.key, "measurements": (*record.measurements, told)})
+
+    torch, other = engine("torch", [0.02]), engine("onnxruntime", [0.01])
+    records = [waiting(torch, "brief", "brief"), waiting(other, "brief", "passive"), waiting(torch, "spin", "spin")]
+    table = engine_table({"suite/run": records})
+    assert [[row.engine for row in group.rows] for group in table.groups()] == [["torch", "onnxruntime"], ["torch"]]
+    assert ["waiting spin" in _readable.title(group) for group in table.groups()] == [False, True]
+    assert "passive" not in _readable.title(replace(table, rows=table.rows[1:2]))
+    assert [len(chart.charts) for chart in tradeoffs(Report((table,), ()))] == [1, 1]
 
 
 def test_logits_are_told_from_torch_s_by_their_largest_difference(engine: Engine) -> None:
