@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from statistics import median
 from time import perf_counter, perf_counter_ns, process_time_ns
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from cnnperf.machine.disturbance import Disturbance, read, run_delay_s
 from cnnperf.record import Measurement
@@ -96,6 +96,8 @@ class Samples:
     steady: bool
     """Whether the warm-up ended in a steady state, not at its time limit; true if there is no warm-up."""
     disturbance: Disturbance
+    noun: str = "samples"
+    """What the values are called in words."""
 
     @property
     def call_s(self) -> tuple[float, ...]:
@@ -109,14 +111,17 @@ class Samples:
         lost = share_lost(self.values)
         if lost:
             share = f"{100 * lost:.0f} %" if lost >= 0.01 else "< 1 %"
-            words.insert(0, f"{share} of samples lost the CPU for > 1 ms")
+            words.insert(0, f"{share} of {self.noun} lost the CPU for > 1 ms")
         if not self.steady:
             words.insert(0, f"not steady after {sum(each.wall_s for each in self.warmup):.0f} s of warm-up")
         return "; ".join(words)
 
-    def measurements(self, metric: str, **tags: Scalar) -> Iterator[Measurement]:
+    def measurements(
+        self, metric: str, *, better: Literal["lower"] | None = "lower", **tags: Scalar
+    ) -> Iterator[Measurement]:
         """Yield the times per call as `metric`, and the other readings as `<metric>_…`.
 
+        better: None where the length of a value is no cost.
         All values are per call, in order, with `tags`; the calls per sample and the disturbances are remarks.
         """
 
@@ -128,7 +133,7 @@ class Samples:
             )
 
         disturbed = {"disturbed": self.remark} if self.remark else {}
-        yield measured("", "s", self.call_s, "lower", calls=self.calls, **disturbed)
+        yield measured("", "s", self.call_s, better, calls=self.calls, **disturbed)
         yield measured("_cpu", "s", [each.cpu_s / self.calls for each in self.values], calls=self.calls)
         yield measured("_switches", "count", [each.switches for each in self.values], calls=self.calls)
         faults = [each.faults / self.calls for each in self.values if each.faults is not None]
