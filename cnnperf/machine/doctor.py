@@ -139,13 +139,14 @@ def _threads(places: Places) -> tuple[str, str]:
 def _load(_: Places) -> tuple[str, str]:
     load = psutil.getloadavg()[0]
     cure = "" if load <= IDLE_LOAD else "end other processes (ps -eo pcpu,args --sort=-pcpu | head), then wait a minute"
-    return f"{load:g} over the last minute", cure
+    return f"{load:.1f} over the last minute", cure
 
 
 def _steal(_: Places) -> tuple[str, str]:
-    spent = psutil.cpu_times()
-    worked = spent.user + spent.nice + spent.system + spent.irq + spent.softirq + spent.steal
-    share = spent.steal / worked if worked else 0.0
+    # Which times there are depends on the system; a KeyError says that one is not reported.
+    spent = psutil.cpu_times()._asdict()
+    worked = sum(spent[name] for name in ("user", "nice", "system", "irq", "softirq", "steal"))
+    share = spent["steal"] / worked if worked else 0.0
     cure = "" if share <= TOLERABLE_STEAL else "a host with fewer guests, or a dedicated one"
     return f"{100 * share:.2g} % of the time worked since boot went to other guests", cure
 

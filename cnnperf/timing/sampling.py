@@ -98,6 +98,8 @@ class Samples:
     disturbance: Disturbance
     noun: str = "samples"
     """What the values are called in words."""
+    better: Literal["lower"] | None = "lower"
+    """None where the length of a value is no cost."""
 
     @property
     def call_s(self) -> tuple[float, ...]:
@@ -116,12 +118,9 @@ class Samples:
             words.insert(0, f"not steady after {sum(each.wall_s for each in self.warmup):.0f} s of warm-up")
         return "; ".join(words)
 
-    def measurements(
-        self, metric: str, *, better: Literal["lower"] | None = "lower", **tags: Scalar
-    ) -> Iterator[Measurement]:
+    def measurements(self, metric: str, **tags: Scalar) -> Iterator[Measurement]:
         """Yield the times per call as `metric`, and the other readings as `<metric>_…`.
 
-        better: None where the length of a value is no cost.
         All values are per call, in order, with `tags`; the calls per sample and the disturbances are remarks.
         """
 
@@ -133,7 +132,7 @@ class Samples:
             )
 
         disturbed = {"disturbed": self.remark} if self.remark else {}
-        yield measured("", "s", self.call_s, better, calls=self.calls, **disturbed)
+        yield measured("", "s", self.call_s, self.better, calls=self.calls, **disturbed)
         yield measured("_cpu", "s", [each.cpu_s / self.calls for each in self.values], calls=self.calls)
         yield measured("_switches", "count", [each.switches for each in self.values], calls=self.calls)
         faults = [each.faults / self.calls for each in self.values if each.faults is not None]

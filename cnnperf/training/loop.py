@@ -85,12 +85,12 @@ class Training:
     def totals(self) -> Iterator[Measurement]:
         """Yield the final measurements; disturbances cover the time from construction to this call."""
         steps, samples, seconds = len(self.losses), self._samples, self.clock.seconds
-        taken = Samples(1, tuple(self.clock.stretches), (), True, Disturbance.since(self._counters), "stretches")
+        taken = Samples(1, tuple(self.clock.stretches), (), True, Disturbance.since(self._counters), "stretches", None)
         disturbed: dict[str, Scalar] = {"disturbed": taken.remark} if taken.remark else {}
         times = tuple(self.clock.step_times)
         yield Measurement(metric="train.step_time", unit="s", better="lower", values=times, remarks=disturbed)
         if taken.values:
-            yield from taken.measurements("train.stretch", better=None)
+            yield from taken.measurements("train.stretch")
         yield Measurement(metric="train.loss", unit="1", better="lower", values=tuple(self.losses))
         yield single("train.total_images_per_s", "images/s", samples / seconds, "higher")
         yield single("train.seconds", "s", seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,7 +87,7 @@ def test_a_quiet_machine_is_fine_throughout(tree: Tree) -> None:
         ),
         ("affinity", {"affinity": "1"}, "cores 1 of 0-1 online", "two cores"),
         ("CPU limit", {"affinity": "3 0 1 8", "sys/fs/cgroup/cpu.max": "350000 100000"}, "3.5 cores", "whole cores"),
-        ("load", {"loads": "1.30 0.2 0.3"}, "1.3 over the last minute", "ps -eo"),
+        ("load", {"loads": "6.26855 0.2 0.3"}, "6.3 over the last minute", "ps -eo"),
         ("steal", {"proc/stat": "cpu 90 0 0 500 0 0 0 10 0 0"}, "10 % of the time worked", "fewer guests"),
         ("CPU limit", {"sys/fs/cgroup/cpu.max": "150000 100000"}, "1.5 cores", "whole cores"),
         ("throttling", {"sys/fs/cgroup/cpu.stat": "nr_periods 9000\nnr_throttled 1000"}, "1,000 of 9,000", "--cpus"),
@@ -114,6 +115,13 @@ def test_what_disturbs_is_named_with_its_cure(
     assert finding.mark == "✗"
     assert read in finding.read
     assert cure in str(finding).partition("; cure: ")[2]
+
+
+def test_a_system_without_stolen_time_is_not_told(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some systems report fewer kinds of time."""
+    times = namedtuple("times", "user nice system idle")(9.0, 0.0, 1.0, 90.0)
+    monkeypatch.setattr(psutil, "cpu_times", lambda: times)
+    assert str(found(tree(QUIET))["steal"]) == "? steal        not readable here"
 
 
 def test_what_cannot_be_read_is_said_and_not_guessed(tree: Tree) -> None:
