@@ -20,14 +20,18 @@ from doc_table import table
 from cnnperf.reports import console
 from cnnperf.tables import engines as engine_table
 from cnnperf.tables.engine_ranks import DISAGREES
-from cnnperf.tables.engine_row import EngineRow
+from cnnperf.tables.engine_row import EngineRow, Evidence
 from cnnperf.tables.facts import GROUP
 from cnnperf.tables.leaderboard_row import LeaderboardRow
 from cnnperf.tables.profiles import ProfileRow
+from cnnperf.tables.repeats import Rivals
 from cnnperf.tables.table import Column, Report, Row, Table
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 Rows = list[dict[str, str]]
+
+UNKNOWN = Evidence(rivals=Rivals("", None), baseline="torch", ratios=(), waiting=None, samples=())
+"""Files of a table do not hold it."""
 
 
 def read(name: str) -> Rows:
@@ -75,7 +79,7 @@ def leaderboard(run: str, width: int = 100) -> str:
 def engines_of(model: str, dataset: str = "cifar10", width: int = 88) -> str:
     """Return what `cnnperf run engines` printed of one network."""
     rows = [row for row in read("engines/engines.csv") if (row["model"], row["dataset"]) == (model, dataset)]
-    return printed([_flagged(row, rows) for row in rows], EngineRow, engine_table.GROUP, width, evidence=None)
+    return printed([_flagged(row, rows) for row in rows], EngineRow, engine_table.GROUP, width, evidence=UNKNOWN)
 
 
 def _flagged(row: dict[str, str], rows: Rows) -> dict[str, str]:
