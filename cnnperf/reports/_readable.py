@@ -12,10 +12,11 @@ from cnnperf.units import MISSING, scaled
 
 
 def visible(table: Table[Any]) -> list[Column]:
-    """Return the columns to show: readable ones with a value in any row, and the run if it differs."""
+    """Return the columns to show: readable ones with a value in any row, and run and repeat if they differ."""
     shown = [c for c in table.columns if c.shown is not None and any(row[c.name] is not None for row in table.rows)]
-    # The run comes first, because it distinguishes otherwise equal rows of two runs.
-    return [*(c for c in table.columns if c.name == "run" and c not in shown and _differs(c, table)), *shown]
+    # These come first, because they distinguish otherwise equal rows.
+    first = [c for name in ("run", "repeat") for c in table.columns if c.name == name]
+    return [*(c for c in first if c not in shown and _differs(c, table)), *shown]
 
 
 def _differs(column: Column, table: Table[Any]) -> bool:
@@ -62,7 +63,7 @@ def head(column: Column, rows: Sequence[Row]) -> str:
     words = head_words(column)
     if column.unit not in ("s", "images/s"):
         return words
-    repeats = sorted({row["repeats"] for row in rows if row[column.name] is not None})
+    repeats = sorted({row.repeats_of(column.name) or 0 for row in rows if row[column.name] is not None})
     return f"{words}\nn={repeats[0]}" if len(repeats) == 1 else f"{words}\nn={repeats[0]}–{repeats[-1]}"
 
 
@@ -109,7 +110,10 @@ def cell(column: Column, row: Row) -> str:
 def interval(column: Column, row: Row) -> Interval | None:
     """Return the interval to print beside a value; None if there is none or its width is zero."""
     low, high = (row[name] for name in column.interval) if column.interval else (None, None)
-    return None if low is None or high is None or low == high else Interval(low, high)
+    if low is None or high is None:
+        return None
+    low = _lowest(column, row, low)
+    return None if low == high else Interval(low, high)
 
 
 def _leaders(column: Column, rows: Sequence[Row], extents: Mapping[int, Interval | None]) -> set[int]:
@@ -127,8 +131,17 @@ def _extent(column: Column, row: Row) -> Interval | None:
     if column.spread is None:
         return Interval(row[column.name], row[column.name]) if column.unit == "count" else None
     low, high = (row[name] for name in column.spread)
-    is_short = column.least_repeats > 1 and row["repeats"] < column.least_repeats
-    return None if low is None or high is None or is_short or _is_doubtful(column, row) else Interval(low, high)
+    is_short = column.least_repeats > 1 and (row.repeats_of(column.name) or 0) < column.least_repeats
+    return (
+        None
+        if low is None or high is None or is_short or _is_doubtful(column, row)
+        else Interval(_lowest(column, row, low), high)
+    )
+
+
+def _lowest(column: Column, row: Row, low: float) -> float:
+    """Return the lower end of an interval with the resolution of the measurement, by which it may be too high."""
+    return low - (row[column.resolution] or 0.0) if column.resolution else low
 
 
 def _is_rival(column: Column, row: Row) -> bool:

@@ -369,7 +369,7 @@ class BestEngine(Row):
         source="infer.latency",
     )
     best_engine_offline_batch_size: int | None = column(
-        unit="count", meaning="batch size of its offline scenario", source="infer.latency"
+        "at offline batch", unit="count", shown=5, meaning="batch size of its offline scenario", source="infer.latency"
     )
     best_engine_speedup: float | None = column(
         "its speed-up",
@@ -393,3 +393,12 @@ class BestEngine(Row):
     best_engine_file_bytes: int | None = column(
         "its size", unit="bytes", shown=6, meaning="its `file_bytes`", source="infer.file_bytes"
     )
+
+    repeats: int | None
+    """Of the engine where it is first best."""
+    offline_repeats: int | None
+    """Of the engine at the batch size of its offline scenario."""
+
+    def repeats_of(self, name: str) -> int | None:
+        """Return of how many repeats of the engine the value of a column is."""
+        return self.offline_repeats if name == "best_engine_images_per_s" else self.repeats

@@ -81,6 +81,8 @@ def best_engines(rows: Iterable[EngineRow]) -> dict[tuple[str, str | None], Best
                 best_engine_parity=first.parity,
                 best_engine_accuracy_drop=first.accuracy_drop,
                 best_engine_file_bytes=first.file_bytes,
+                repeats=first.repeats,
+                offline_repeats=offline.repeats,
             )
     return found
 

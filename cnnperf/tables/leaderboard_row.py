@@ -157,7 +157,9 @@ class LeaderboardRow(Row):
         shown=3,
         meaning="training seconds until an evaluation first saw `target_accuracy`, median over repeats; empty if half "
         "of them or more did not reach it",
+        interval=("time_to_target_min_s", "time_to_target_max_s"),
         spread=("time_to_target_min_s", "time_to_target_max_s"),
+        resolution="time_to_target_resolution_s",
         least_repeats=LEAST_REPEATS,
         within=("run",),
     )
@@ -229,6 +231,10 @@ class LeaderboardRow(Row):
         if name in BEST:
             return None if self.best is None else self.best[name]
         return Row.__getitem__(self, name)
+
+    def repeats_of(self, name: str) -> int | None:
+        """Return of how many repeats a value is: of the training, or of its best engine."""
+        return self.best.repeats_of(name) if self.best and name in BEST else self.repeats
 
     @property
     def row_label(self) -> str:

@@ -44,6 +44,8 @@ class Column:
     """The columns that are printed beside it, as its lower and upper end."""
     spread: tuple[str, str] | None = None
     """The columns that hold its lower and upper end when two rows are compared; without them only counts are."""
+    resolution: str | None = None
+    """The column that says by how much the true value may lie below the measured one; the lower end is less by it."""
     least_repeats: int = 1
     """With fewer repeats two rows are not compared: `LEAST_REPEATS` where the spread is the range of repeats."""
     within: tuple[str, ...] = ()
@@ -109,6 +111,10 @@ class Row:
         Raises KeyError for no column.
         """
         return self[name]
+
+    def repeats_of(self, name: str) -> int | None:
+        """Return of how many repeats the value of a column is. Raises KeyError for a row without repeats."""
+        return cast("int | None", self["repeats"])
 
     @property
     def is_sound(self) -> bool:

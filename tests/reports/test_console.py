@@ -175,6 +175,42 @@ def test_rows_of_several_runs_say_of_which(report: Report) -> None:
     assert board.rows[0]["run"] not in written(report)
 
 
+def test_profiles_of_several_repeats_say_of_which() -> None:
+    """Else two rows of one network would be told apart by nothing; a single repeat is not named."""
+    from cnnperf.reports._readable import visible
+    from cnnperf.tables.table import Row, Table, column, row_type
+
+    @row_type
+    class Profile(Row):
+        repeat: int = column()
+        step_s: float = column(shown=0)
+        run: str = column()
+
+    rows = tuple(Profile(repeat=repeat, step_s=0.1, run=run) for repeat, run in ((0, "a"), (1, "a"), (0, "b")))
+    for number, names in ((1, ["step_s"]), (2, ["repeat", "step_s"]), (3, ["run", "repeat", "step_s"])):
+        assert [each.name for each in visible(Table("profiles", Profile.columns(), rows[:number]))] == names
+
+
+def test_a_time_to_target_is_known_to_its_resolution(report: Report) -> None:
+    """It was reached at some time since the evaluation before, so that a shorter one may be none."""
+    from cnnperf.reports._readable import best, cell
+
+    (column,) = [c for c in report.tables[0].columns if c.name == "time_to_target_s"]
+    first = report.tables[0].rows[0]
+    for resolution, stars in ((1.0, [True, False]), (6.0, [False, False]), (None, [True, False])):
+        name = "time_to_target"
+        rows = [
+            replace(
+                first,
+                repeats=4,
+                **{f"{name}_s": s, f"{name}_min_s": s - 1, f"{name}_max_s": s + 1, f"{name}_resolution_s": resolution},
+            )
+            for s in (30.0, 35.0)
+        ]
+        assert best(column, rows) == stars
+    assert cell(column, replace(rows[0], time_to_target_resolution_s=6.5)) == "30.0 s [22.5 s–31.0 s]"
+
+
 def test_counts_are_exact_and_memory_is_not(report: Report) -> None:
     """Fewer parameters are fewer; fewer bytes in one process may be chance, and so may a higher fraction."""
     for column, is_exact in (("params", True), ("peak_above_start_bytes", False), ("best_validation_accuracy", False)):

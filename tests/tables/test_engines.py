@@ -558,6 +558,20 @@ def test_the_leaderboard_says_at_which_batch_sizes_its_best_engine_stands(traine
     assert (row["best_engine_offline_batch_size"], row["best_engine_images_per_s"]) == (64, pytest.approx(4000))
 
 
+def test_the_head_over_the_best_engine_counts_the_engine_s_repeats(trained: Trained, engine: Engine) -> None:
+    """The training ran once, the engines twice; the batch size of its throughput is shown beside that."""
+    training = trained()
+    engines = [engine("torch", [0.02] * 3, repeat=i) for i in (0, 1)]
+    engines += [engine("onnxruntime", [0.01] * 3, [2.0] * 6, repeat=i) for i in (0, 1)]
+    records = {"suite/run": (training, *(reading(each, training) for each in engines))}
+    board = leaderboard(records, engine_table(records))
+    heads = {column.name: _readable.head(column, board.rows) for column in _readable.visible(board)}
+    assert heads["best_engine_latency_s"].endswith("\nn=2")
+    assert heads["best_engine_images_per_s"].endswith("\nn=2")
+    assert heads["images_per_s"].endswith("\nn=1")
+    assert heads["best_engine_offline_batch_size"] == "at offline batch"
+
+
 def test_the_leaderboard_names_the_best_engine(trained: Trained, engine: Engine) -> None:
     """Its columns are there where engines ran, and nowhere else."""
     training = trained()
