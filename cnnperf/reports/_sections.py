@@ -30,7 +30,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Predictions:
+class NetworkPredictions:
     """One trained network's predictions for the test images."""
 
     title: str
@@ -94,10 +94,10 @@ def networks(report: Report) -> list[ChartGroup]:
     return found
 
 
-def predictions(report: Report) -> list[Predictions]:
+def predictions(report: Report) -> list[NetworkPredictions]:
     """Return the confusion matrix and test images of each network's first training."""
     table, examples = report.table("confusion"), report.table("examples")
-    found: dict[tuple[Any, ...], Predictions] = {}
+    found: dict[tuple[Any, ...], NetworkPredictions] = {}
     for rows in _grouped(table.rows if table else (), *CELL, "task"):
         cell = tuple(rows[0][key] for key in CELL)
         if cell not in found:
@@ -146,12 +146,12 @@ def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Ch
 
 def _predictions(
     heading: str, rows: Sequence[ConfusionRow], examples: Sequence[ExampleRow], folder: Path
-) -> Predictions:
+) -> NetworkPredictions:
     number = 1 + max(row.label for row in rows)
     matrix = tuple(tuple(rows[i * number : (i + 1) * number]) for i in range(number))
     shown = chosen(examples)
     pictures = zip(shown, data_uris(shown, folder) if shown else (), strict=False)
-    return Predictions(
+    return NetworkPredictions(
         heading,
         tuple(str(line[0].label if line[0].label_name is None else line[0].label_name) for line in matrix),
         matrix,
