@@ -115,7 +115,7 @@ def test_the_parent_never_imports_torch(held: tuple[subprocess.CompletedProcess[
 
 def test_the_help_tells_it_from_doctor() -> None:
     """Whoever finds one finds what the other is for."""
-    assert "`cnnperf doctor` is another command" in " ".join(selftest("--help").stdout.split())
+    assert "In contrast, `cnnperf doctor` reports disturbances" in " ".join(selftest("--help").stdout.split())
 
 
 @pytest.fixture(scope="module")
