@@ -143,7 +143,7 @@ class WorkerProcess:
         """Yield the worker's messages until it ends, blocking in between.
 
         `patience()` is asked before each wait for the seconds it may last (None: for ever); raises TimeoutError when
-        they have passed without a word, MalformedError for a line that is no message.
+        they pass without a message, MalformedError for a line that is no message.
         """
         for _, message in listen([self], patience):
             if message is None:
@@ -217,7 +217,7 @@ def listen(
     """Yield each child's messages until the last child has ended, blocking in between; None marks a child's end.
 
     `patience()` is asked before each wait for the seconds it may last (None: for ever); raises TimeoutError when they
-    have passed without a word, MalformedError for a line that is no message.
+    pass without a message, MalformedError for a line that is no message.
     """
     with selectors.DefaultSelector() as selector:
         for worker in workers:

@@ -31,14 +31,14 @@ class ComparisonWatcher(gate.GateWatcher, Protocol):
     """Who follows a comparison, from its preflight on."""
 
     def downloading(self, dataset: str, done: int, total: int) -> None:
-        """Bytes of a dataset have arrived: so many, of so many."""
+        """A dataset is downloading: bytes received, and bytes in total."""
 
     def installing(self, text: str) -> None:
         """An environment is made for a revision, which takes minutes; the text says for which and why."""
 
 
 class UnwatchedComparison(gate.UnwatchedGate):
-    """Follows a comparison without a word."""
+    """Ignores the progress of a comparison."""
 
     def downloading(self, dataset: str, done: int, total: int) -> None:
         """Say nothing."""

@@ -65,7 +65,7 @@ class GateWatcher(Protocol):
 
 
 class UnwatchedGate:
-    """Follows a comparison without a word."""
+    """Ignores the progress of a comparison."""
 
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
         """Say nothing."""
