@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cnnperf.duet.contest import Contest, Version
-from cnnperf.duet.pair import Fault, NotReady, Pair, Patience, Player
+from cnnperf.duet.pair import Fault, NotReady, Pair, Patience, Player, core_for_both
 from cnnperf.errors import UsageError
 from cnnperf.ipc.messages import PROTOCOL, Hello, Opened, Opening
 from cnnperf.record import Machine
@@ -98,7 +98,7 @@ def started(
     task: sets the threads, the waiting policy and the allocator. order, patience: of the pair.
     """
     players = Both.each(lambda side: _player(versions.of(side), task))
-    pair = Pair(players, Hello, scratch, order=order, patience=patience)
+    pair = Pair(players, Hello, scratch, order=order, patience=patience, core=core_for_both(task))
     with ExitStack() as stack:
         try:
             stack.enter_context(pair)

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from cnnperf.bench import Bench
-from cnnperf.duet.pair import Fault, Pair, Patience, Player
+from cnnperf.duet.pair import Fault, Pair, Patience, Player, core_for_both
 from cnnperf.duet.schedule import Conditions, order_of
 from cnnperf.errors import StageError
 from cnnperf.ipc.messages import Bind, Bound, Load, Loaded, Taken
@@ -42,9 +42,9 @@ def speedups(
     taken: dict[int, list[Both[Taken]]] = {size: [] for size in batch_sizes}
     with tempfile.TemporaryDirectory(prefix="cnnperf-pairs-") as folder:
         for number in range(pairs):
-            order = dice.sample(SIDES, 2)
+            order, core = dice.sample(SIDES, 2), core_for_both(bench.task)
             try:
-                with Pair(players, Loaded, Path(folder), order=order, patience=PATIENCE) as pair:
+                with Pair(players, Loaded, Path(folder), order=order, patience=PATIENCE, core=core) as pair:
                     for size in dice.sample(list(taken), len(taken)):
                         pair.ask(dict.fromkeys(SIDES, Bind(batch_size=size)), Bound, PATIENCE.open_s)
                         if size not in conditions:

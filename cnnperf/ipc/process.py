@@ -59,6 +59,8 @@ class Launch:
     allocator: Allocator = DEFAULT_ALLOCATOR
     pass_fds: tuple[int, ...] = ()
     """File descriptors that the process inherits; their numbers are in the command."""
+    core: int | None = None
+    """The only core that the process may use; None: all that this process may use."""
 
     @classmethod
     def of(cls, task: Task, **others: Any) -> Launch:
@@ -73,6 +75,20 @@ class Launch:
         replaced = {name for variables in (*WAITING.values(), *ALLOCATORS.values()) for name in variables}
         inherited = {name: value for name, value in os.environ.items() if name not in replaced}
         return {**inherited, **threads, **WAITING[self.waiting], **ALLOCATORS[self.allocator], **self.environment}
+
+
+@contextmanager
+def bound_to(core: int | None) -> Iterator[None]:
+    """Bind this thread to a core for the block, so that a process started in it begins there and stays."""
+    if core is None:
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 @contextmanager
@@ -120,16 +136,17 @@ class WorkerProcess:
             file.write((self._request or "").encode())
             file.seek(0)
             try:
-                self._process = subprocess.Popen(
-                    [*launch.command, self._mode, str(writer)],
-                    stdin=subprocess.PIPE if self._request is None else file,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=(writer, *launch.pass_fds),
-                    env=launch.variables(),
-                    cwd=launch.cwd,
-                    start_new_session=True,
-                )
+                with bound_to(launch.core):
+                    self._process = subprocess.Popen(
+                        [*launch.command, self._mode, str(writer)],
+                        stdin=subprocess.PIPE if self._request is None else file,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        pass_fds=(writer, *launch.pass_fds),
+                        env=launch.variables(),
+                        cwd=launch.cwd,
+                        start_new_session=True,
+                    )
             except BaseException:
                 os.close(reader)
                 raise

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cnnperf.duet.pair import Fault, NotReady, Pair, Patience, Player
+from cnnperf.duet.pair import Fault, NotReady, Pair, Patience, Player, core_for_both
 from cnnperf.ipc.messages import Bind, Bound, Message, Settle, Settled, Turns, decode
 from cnnperf.ipc.process import Launch
 from cnnperf.sides import SIDES, Both
+from cnnperf.task import Cell, Choice, Task
 
 WORKER = """
 import json, os, sys, time
@@ -37,14 +39,16 @@ Start = Callable[..., "Pair[Bound]"]
 def pair(tmp_path: Path) -> Start:
     """Return a function that makes a pair whose candidate does as it is told."""
 
-    def make(candidate: str = GOOD, patience: Patience = PATIENCE, python: str = sys.executable) -> Pair[Bound]:
+    def make(
+        candidate: str = GOOD, patience: Patience = PATIENCE, python: str = sys.executable, core: int | None = None
+    ) -> Pair[Bound]:
         def player(name: str, command: tuple[str, ...]) -> Player:
             return Player(name, lambda baton: Launch(command, pass_fds=(baton,)), Bind(batch_size=1))
 
         codes = Both(GOOD, candidate)
         commands = Both(sys.executable, python)
         players = Both.each(lambda side: player(side[0], (commands.of(side), "-c", WORKER.format(codes.of(side)))))
-        return Pair(players, Bound, tmp_path, patience=patience)
+        return Pair(players, Bound, tmp_path, patience=patience, core=core)
 
     return make
 
@@ -116,3 +120,23 @@ def test_a_side_is_called_by_its_name_unless_that_says_nothing_more(pair: Start)
     assert both.called("baseline") == "baseline (b)"
     plain = Pair(Both.each(lambda side: Player(side, lambda _: Launch())), Bound, Path())
     assert plain.called("candidate") == "candidate"
+
+
+def task(device: str, threads: int | None) -> Task:
+    """Return a task on a device, with so many threads."""
+    cell = Cell(dataset=Choice(name="mnist"), model=Choice(name="lenet"), device=Choice(name=device))
+    return Task(cell=cell, stage="infer", seed=0, threads=threads, timeout_s=60.0, settings={}, suite="x")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs affinity")
+def test_two_sides_of_one_thread_share_a_core(pair: Start, tmp_path: Path) -> None:
+    """Each of the allowed cores is drawn at times; more threads, or another device, need all of them."""
+    allowed = os.sched_getaffinity(0)
+    assert {core_for_both(task("cpu", 1)) for _ in range(40 * len(allowed))} == allowed
+    assert [core_for_both(task(*each)) for each in (("cpu", 2), ("cpu", None), ("cuda", 1))] == [None] * 3
+    core = max(allowed)
+    tell = "print(json.dumps([*os.sched_getaffinity(0)]), flush=True); say(bound={})"
+    with pair(tell, core=core):
+        assert (tmp_path / "candidate.log").read_text() == f"[{core}]\n"
+    with pair(tell):
+        assert (tmp_path / "candidate.log").read_text() == f"{sorted(allowed)}\n"

@@ -31,6 +31,7 @@ import json, os, sys
 
 def say(**message): os.write(int(sys.argv[2]), json.dumps(message).encode() + b"\\n")
 
+print([*os.sched_getaffinity(0)], flush=True)
 say(hello=json.loads({json.dumps(HELLO)!r}))
 for line in sys.stdin:
     print(line.strip(), flush=True)
@@ -56,8 +57,9 @@ def test_a_version_is_asked_in_the_words_of_the_protocol(old: Version, tmp_path:
         opened = versions.open(contest, tmp_path / "store", sides)
         assert versions.machines == Both(fingerprint(), fingerprint())
     assert tuple(opened) == sides
+    cores: dict[Side, list[int]] = {}
     for side in sides:
-        [asked] = [json.loads(line) for line in (tmp_path / f"{side}.log").read_text().splitlines()]
+        cores[side], asked = map(json.loads, (tmp_path / f"{side}.log").read_text().splitlines())
         assert asked == {
             "do": "open",
             "with": {
@@ -83,3 +85,5 @@ def test_a_version_is_asked_in_the_words_of_the_protocol(old: Version, tmp_path:
                 "slowdown_by": "spin",
             },
         }
+    assert {len(core) for core in cores.values()} == {1}, "both have one thread, and share a core"
+    assert len({*map(tuple, cores.values())}) == 1

@@ -35,9 +35,17 @@ class Pretended:
     fault: Fault | None = None
 
     def __init__(
-        self, players: Both[Player], greeting: type, scratch: Path, *, order: list[Side], patience: Patience
+        self,
+        players: Both[Player],
+        greeting: type,
+        scratch: Path,
+        *,
+        order: list[Side],
+        patience: Patience,
+        core: int | None,
     ) -> None:
         self.calls.append(("start", players))
+        self.calls.append(("core", core))
         assert greeting is Loaded
         self._size = 0
 
@@ -100,6 +108,16 @@ def test_a_side_is_told_which_engine_it_loads(bench: Callable[..., Bench], prete
         assert load == Load(task=made.task, run=made.run, folder=made.dataset.folder, needs=(), engine=engine)
         assert player.launch(9).pass_fds == (9,)
         assert player.launch(9).command[-1] == "cnnperf.workers.paired_engine"
+
+
+def test_sides_of_one_thread_share_the_core_that_was_drawn(
+    bench: Callable[..., Bench], pretended: type[Pretended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn anew for each pair of processes, from the task."""
+    made, drawn = bench(), iter((3, 5))
+    monkeypatch.setattr(pairs, "core_for_both", lambda task: next(drawn) if task == made.task else None)
+    list(speedups(made, *ENGINES, [8], 2))
+    assert [core for word, core in pretended.calls if word == "core"] == [3, 5]
 
 
 def test_a_fault_of_a_pair_is_one_of_the_stage(

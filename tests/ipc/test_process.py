@@ -67,6 +67,16 @@ def test_threads_are_set_before_anything_is_imported(worker) -> None:  # type: i
         assert list(process.messages(forever)) == [Noted(text="3")]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs affinity")
+def test_a_worker_stays_on_the_core_that_its_launch_names(worker) -> None:  # type: ignore[no-untyped-def]
+    """From its first instruction; this process keeps all of its cores."""
+    allowed = os.sched_getaffinity(0)
+    for core in allowed:
+        with worker("say(json.dumps([*os.sched_getaffinity(0)]))", launch=Launch(core=core)) as process:
+            assert os.sched_getaffinity(0) == allowed
+            assert list(process.messages(forever)) == [Noted(text=json.dumps([core]))]
+
+
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MALLOC_TRIM_THRESHOLD_")
 ANSWER = f"say(json.dumps([os.environ.get(name) for name in {NAMES}]))"
 KEEP = ALLOCATORS["keep"]["MALLOC_TRIM_THRESHOLD_"]
