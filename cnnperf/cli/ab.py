@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cnnperf.cli.check import FORMAT, FormatOption
+from cnnperf.cli.help import add_command
 from cnnperf.reports import VERDICTS, writer
 
 
@@ -95,7 +96,10 @@ def ab(
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
-    app.command(
-        epilog="Examples: cnnperf ab ci --baseline origin/main --candidate HEAD · cnnperf ab my.toml --candidate-set "
-        "train.memory_format=contiguous · cnnperf ab my.toml --baseline old/bin/python --candidate new/bin/python"
-    )(ab)
+    add_command(
+        app,
+        ab,
+        "cnnperf ab ci --baseline origin/main --candidate HEAD",
+        "cnnperf ab my.toml --candidate-set train.memory_format=contiguous",
+        "cnnperf ab my.toml --baseline old/bin/python --candidate new/bin/python",
+    )

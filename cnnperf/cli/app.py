@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cnnperf.cli import ab, campaign, check, data, doctor, infer, profile, report, run, selftest, tensorboard
+from cnnperf.cli.help import add_command
 from cnnperf.errors import CnnperfError, CnnperfWarning, UsageError
 
 app = typer.Typer(
@@ -43,12 +44,6 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-# Added in the order of the help.
-run.add_commands(app)
-report.add_commands(app)
-
-
-@app.command("list")
 def list_(
     room: Annotated[
         str,
@@ -65,7 +60,6 @@ def list_(
         print(name)
 
 
-@app.command()
 def schema() -> None:
     """Print the JSON schema of suite files, for editors that complete and check TOML."""
     from cnnperf.running.preflight import ask
@@ -73,9 +67,12 @@ def schema() -> None:
     print(ask("--schema", ""))
 
 
-for each in (data, profile, infer, tensorboard, check, ab):
+# Added in the order of the help.
+for each in (run, report):
     each.add_commands(app)
-for each in (doctor, selftest, campaign):
+add_command(app, list_, "cnnperf list models", name="list")
+add_command(app, schema, "cnnperf schema > suite.schema.json")
+for each in (data, profile, infer, tensorboard, check, ab, doctor, selftest, campaign):
     each.add_commands(app)
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from cnnperf.cli.help import add_command
+
 
 def measure(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or the name of a shipped suite: aa.")],
@@ -80,8 +82,6 @@ def add_commands(app: typer.Typer) -> None:
         help="A/A campaign: compare code with itself in many runs of cnnperf ab; count the verdicts 'worse'.",
         no_args_is_help=True,
     )
-    group.command(
-        epilog="Example: cnnperf campaign measure aa --out results/aa --occasion monday --condition neighbour"
-    )(measure)
-    group.command(epilog="Example: cnnperf campaign report results/aa --out results/reference/aa")(report)
+    add_command(group, measure, "cnnperf campaign measure aa --out results/aa --occasion monday")
+    add_command(group, report, "cnnperf campaign report results/aa --out results/reference/aa")
     app.add_typer(group, name="campaign")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from cnnperf.cli.help import add_command
 from cnnperf.reports import VERDICTS, default_format, formats, writer
 
 FORMAT = default_format(VERDICTS)
@@ -58,6 +59,4 @@ def check(
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
-    app.command(cls=ManyValues, epilog="Example: cnnperf check --baseline results/main/* --candidate results/mine")(
-        check
-    )
+    add_command(app, check, "cnnperf check --baseline results/main/* --candidate results/mine", cls=ManyValues)

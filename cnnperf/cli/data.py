@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cnnperf.cli.help import add_command
+
 DataOption = Annotated[
     Path | None,
     typer.Option(
@@ -37,8 +39,8 @@ def verify(
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     group = typer.Typer(help="Download the real images, or verify existing ones.", no_args_is_help=True)
-    group.command()(fetch)
-    group.command()(verify)
+    add_command(group, fetch, "cnnperf data fetch mnist cifar10")
+    add_command(group, verify, "cnnperf data verify mnist --data /datasets")
     app.add_typer(group, name="data")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cnnperf.cli.help import add_command
 from cnnperf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,4 +75,4 @@ def _say(text: str) -> None:
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
-    app.command(epilog="Examples: cnnperf doctor · cnnperf doctor --minutes 0")(doctor)
+    add_command(app, doctor, "cnnperf doctor", "cnnperf doctor --minutes 0")

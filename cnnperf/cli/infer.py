@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cnnperf.cli.help import add_command
 from cnnperf.cli.run import AllocatorOption, WaitingOption
 from cnnperf.errors import UsageError
 
@@ -116,6 +117,9 @@ def _sizes(given: list[str]) -> list[int] | Literal["auto"]:
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
-    app.command(
-        epilog="Examples: cnnperf infer lenet --dataset mnist --train 20 · cnnperf infer file.onnx --engine onnxruntime"
-    )(infer)
+    add_command(
+        app,
+        infer,
+        "cnnperf infer lenet --dataset mnist --train 20",
+        "cnnperf infer file.onnx --engine onnxruntime",
+    )

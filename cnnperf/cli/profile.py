@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cnnperf.cli.help import add_command
 from cnnperf.cli.run import AllocatorOption, WaitingOption
 from cnnperf.errors import UsageError
 
@@ -77,6 +78,9 @@ def profile(
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
-    app.command(
-        epilog="Examples: cnnperf profile lenet --dataset mnist · cnnperf profile torchvision.models:resnet18 --depth 1"
-    )(profile)
+    add_command(
+        app,
+        profile,
+        "cnnperf profile lenet --dataset mnist",
+        "cnnperf profile torchvision.models:resnet18 --depth 1",
+    )

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cnnperf.cli.help import add_command
 from cnnperf.errors import UsageError
 from cnnperf.reports import default_format, formats, takes_folder, writer
 
@@ -51,4 +52,10 @@ def report(
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
-    app.command()(report)
+    add_command(
+        app,
+        report,
+        "cnnperf report results/cifar/<run>",
+        "cnnperf report results/cifar/* --format html --out page.html",
+        "cnnperf report results/cifar/<run> --format csv --out tables",
+    )

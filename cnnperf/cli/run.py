@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnperf.cli.data import DataOption
+from cnnperf.cli.help import add_command
 
 WaitingOption = Annotated[
     str | None,
@@ -98,7 +99,7 @@ def run(
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
-    app.command(epilog="Examples: cnnperf run cifar --device cpu --only 'resnet*' · cnnperf run my.toml --dry-run")(run)
+    add_command(app, run, "cnnperf run cifar --device cpu --only 'resnet*'", "cnnperf run my.toml --dry-run")
 
 
 def _execute(prepared: Prepared, folder: Path, start: float) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cnnperf.cli.help import add_command
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -159,7 +161,10 @@ def _signed(reading: Reading, value: float) -> str:
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
-    app.command(
-        epilog="Examples: cnnperf selftest --device cuda · cnnperf selftest --only 'memory*' · cnnperf selftest "
-        "--minutes 3 --out selftest"
-    )(selftest)
+    add_command(
+        app,
+        selftest,
+        "cnnperf selftest --device cuda",
+        "cnnperf selftest --only 'memory*'",
+        "cnnperf selftest --minutes 3 --out selftest",
+    )

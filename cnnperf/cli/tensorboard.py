@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cnnperf.cli.help import add_command
 from cnnperf.errors import UsageError
 
 
@@ -34,4 +35,4 @@ def tensorboard(
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command of this file to the command line."""
-    app.command(epilog="Example: tensorboard --logdir $(cnnperf tensorboard results/cifar/<run>)")(tensorboard)
+    add_command(app, tensorboard, "tensorboard --logdir $(cnnperf tensorboard results/cifar/<run>)")

@@ -1,0 +1,27 @@
+"""Adds commands to the command line with help that fits the terminal."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+
+def add_command(
+    app: typer.Typer,
+    function: Callable[..., Any],
+    *examples: str,
+    name: str | None = None,
+    cls: type[TyperCommand] = TyperCommand,
+) -> None:
+    """Add a command whose help is the function's docstring, followed by the examples, one per line.
+
+    Typer keeps the line breaks of all paragraphs but the first; without them, the terminal's width breaks the lines.
+    """
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+    epilog = "\n".join([f"Example{'s' * (len(examples) > 1)}:", *examples]) if examples else None
+    app.command(name, cls=cls, help=text, epilog=epilog)(function)

@@ -1,0 +1,58 @@
+"""The help: its paragraphs fit the terminal, and every command has an example."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from in_process import called
+from typer.main import get_command
+
+from cnnperf.cli.app import app
+
+ROOT = get_command(app)
+WIDTH = 78
+"""Columns of text in a terminal of 80."""
+
+
+def commands(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the words and the object of every command and group of commands."""
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, *path, name)
+
+
+COMMANDS = dict(commands(ROOT))
+
+
+def lines(*words: str, columns: int = 80) -> list[str]:
+    """Return the lines of a help without colours and indentation."""
+    done = called(*words, "--help", COLUMNS=str(columns))
+    assert (done.returncode, done.stderr) == (0, "")
+    return [line.strip() for line in re.sub(r"\x1b\[[\d;]*m", "", done.stdout).splitlines()]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_no_line_of_a_paragraph_ends_before_the_width(words: tuple[str, ...]) -> None:
+    """The first word of the next line would not fit; panels have their own width, and examples keep their lines."""
+    prose = [line for line in lines(*words) if not line.startswith(("╭", "│", "╰"))]
+    for line, following in pairwise(prose):
+        if line.startswith("Example"):
+            break
+        if line and following:
+            assert len(f"{line} {following.split()[0]}") > WIDTH, line
+
+
+@pytest.mark.parametrize("words", [words for words, command in COMMANDS.items() if not hasattr(command, "commands")])
+def test_every_command_has_examples_that_fit_a_line(words: tuple[str, ...]) -> None:
+    """They can be copied from a terminal of 80 columns, and name the command and options that it has."""
+    title, *examples = COMMANDS[words].epilog.split("\n")
+    assert title == f"Example{'s' * (len(examples) > 1)}:"
+    assert set(examples) < set(lines(*words))
+    known = {name for option in COMMANDS[words].params for name in option.opts}
+    for example in examples:
+        assert f"cnnperf {' '.join(words)}" in example
+        assert set(re.findall(r"(?<=\s)--[\w-]+", example.split("cnnperf ")[1])) <= known
