@@ -57,7 +57,7 @@ class Measurement(Frozen):
     metric: str
     """`<stage>.<quantity>`, such as `train.step_time`."""
     unit: str
-    """`s`, `bytes`, `fraction`, `count`, `images/s`, or `1` for a pure number."""
+    """`s`, `bytes`, `count`, `images/s`, `fraction` for a share from 0 to 1, or `1` for any other pure number."""
     better: Literal["lower", "higher"] | None
     """Direction of improvement; None if the quantity has none, and then it is never compared."""
     values: tuple[Finite, ...]

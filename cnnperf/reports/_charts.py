@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cnnperf.reports._vega import STEP, Chart, axis, cut, lines, log_axis, names_within, series, shapes, tips, words
-from cnnperf.tables.curves import CurveRow
+from cnnperf.tables.curves import POINTS, CurveRow
 from cnnperf.tables.engine_row import EngineRow
 from cnnperf.tables.table import Column, Table
 from cnnperf.tables.verdicts import VerdictRow
@@ -58,7 +58,7 @@ def readings(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow])
     epoch = next(c for c in table.columns if c.name == "epoch")
     for i, model in enumerate(dict.fromkeys(row.model for row in rows)):
         of_model = [row for row in rows if row.model == model]
-        read = [c for c in table.columns if c.unit == "fraction" and any(row[c.name] is not None for row in of_model)]
+        read = [c for c in table.columns if c.name in POINTS and any(row[c.name] is not None for row in of_model)]
         if len(read) < 3:
             continue
         names = [c.name for c in read]

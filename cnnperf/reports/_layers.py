@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TextIO
 
@@ -35,7 +36,7 @@ GIGA = ("FLOP/s", "bytes/s")
 
 
 def _column(name: str, title: str, shown: int) -> Column:
-    return Column(name, title, unit=UNITS[name], shown=shown)
+    return replace(next(c for c in LayerRow.columns() if c.name == name), title=title, shown=shown)
 
 
 COLUMNS = (
@@ -202,7 +203,7 @@ def _total(profile: LayerProfile, column: Column) -> str:
     total = profile.total(column.name) if column.name in SUMMED else None
     if total is None:
         return ""
-    words = scaled(total, column.unit)
+    words = scaled(total, column.read_as)
     return f"{words:>9}" if column.name in BARRED else words
 
 
@@ -212,8 +213,8 @@ def _cell(column: Column, row: LayerRow, largest: Mapping[str, float]) -> Text:
         return Text(MISSING, style="dim")
     if column.unit in GIGA:
         return Text(f"{value / 1e9:.3g}")
-    words = scaled(value, column.unit)
-    if column.unit == "fraction":
+    words = scaled(value, column.read_as)
+    if column.read_as == "fraction":
         return Text(f"{words}{' > measured peak' if is_above(value) else ''}")
     return Text(f"{words:>9} {bar(value, largest[name])}" if name in BARRED else words)
 

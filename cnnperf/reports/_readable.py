@@ -98,12 +98,12 @@ def cell(column: Column, row: Row) -> str:
     value = row[column.name]
     if value is None:
         return MISSING
-    words = scaled(value, column.unit)
+    words = scaled(value, column.read_as)
     ends = interval(column, row)
-    if ends and column.unit == "fraction":
+    if ends and column.read_as == "fraction":
         words = f"{words} ±{100 * (ends.high - ends.low) / 2:.1f}"
     elif ends:
-        words = f"{words} [{scaled(ends.low, column.unit)}–{scaled(ends.high, column.unit)}]"
+        words = f"{words} [{scaled(ends.low, column.read_as)}–{scaled(ends.high, column.read_as)}]"
     return f"{words} {DOUBT}" if _is_doubtful(column, row) else words
 
 

@@ -130,7 +130,7 @@ def tips(table: Table[Any], *names: str) -> list[Spec]:
 
 def _tip(column: Column) -> Spec:
     tip: Spec = {"field": column.name, "title": words(column)}
-    if column.unit == "fraction":
+    if column.read_as == "fraction":
         return tip | {"type": "quantitative", "format": ".1%"}
     if column.unit in (None, "count"):
         return tip | {"type": "nominal"}

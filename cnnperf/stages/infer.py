@@ -109,7 +109,7 @@ def _layers(bench: Bench, choice: Choice, engine: Engine, inputs: Inputs, batch_
     for group in times.groups:
         name = "+".join(group.layers) or "(unmapped)"
         yield _node_time(name, group.operator, group.times, reorder=group.is_reorder, **tags)
-    yield single("infer.mapped_share", "1", times.mapped, "higher", **tags)
+    yield single("infer.mapped_share", "fraction", times.mapped, None, **tags)
 
 
 def _node_time(layer: str, operator: str, times: Sequence[float], **tags: Scalar) -> Measurement:

@@ -109,15 +109,15 @@ class CountRow(Row):
     slower: int = column(unit="count", meaning=f"of these, those with `p_slower` of at most {LEVEL}", source=FILE)
     faster: int = column(unit="count", meaning=f"of these, those with `p_faster` of at most {LEVEL}", source=FILE)
     worse_high: float = column(
-        unit="1",
+        unit="fraction",
         meaning="exact one-sided 95 % upper bound of the share `worse` / `cell_metrics`, if these were independent; "
         "those of one run share its processes and its machine",
         source=VERDICTS,
     )
-    runs_worse_high: float = column(unit="1", meaning="the same of `runs_worse` / `runs`", source=VERDICTS)
-    alone_worse_high: float = column(unit="1", meaning="the same of `alone_worse` / `cell_metrics`", source=FILE)
+    runs_worse_high: float = column(unit="fraction", meaning="the same of `runs_worse` / `runs`", source=VERDICTS)
+    alone_worse_high: float = column(unit="fraction", meaning="the same of `alone_worse` / `cell_metrics`", source=FILE)
     level: float = column(
-        unit="1", meaning="share `slower` / `tested` that exchangeable sides give, exactly", source="(rule)"
+        unit="fraction", meaning="share `slower` / `tested` that exchangeable sides give, exactly", source="(rule)"
     )
     noise_median: float | None = column(unit="1", meaning="median of `noise`", source=FILE)
     noise_max: float | None = column(unit="1", meaning="largest `noise`", source=FILE)

@@ -84,7 +84,11 @@ class CurveRow(Row):
         meaning="images of the last of these accuracies that the row has",
         source="(remark n)",
     )
-    label_smoothing: float | None = column(unit="1", meaning="label smoothing of the training", source="task.settings")
+    label_smoothing: float | None = column(
+        unit="fraction",
+        meaning="share of the target that the training's loss distributes evenly over all classes",
+        source="task.settings",
+    )
 
 
 POINTS = {

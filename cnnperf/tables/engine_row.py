@@ -212,22 +212,26 @@ class EngineRow(Row):
     )
     test_images: int | None = column(unit="count", meaning="test images classified", source="(remark n)")
     mapped_share: float | None = column(
-        unit="1",
-        meaning="share of the kernels' time that is known to be some layer's; lowest of the repeats",
+        unit="fraction",
+        meaning="share of the time of all kernels, summed over all runs, that is known to be some layer's; measured at "
+        "one batch size, lowest of the repeats",
         source="infer.mapped_share",
     )
     layers_share: float | None = column(
         "layers ÷ latency",
         default=None,
-        unit="fraction",
+        unit="1",
+        in_percent=True,
         shown=5,
-        meaning="sum of the layers' medians over `latency_s`, at the batch size at which layers were timed",
+        meaning="sum of the medians of all layers or kernels, median over repeats, over `latency_s`; only at the batch "
+        "size at which layers were timed; mostly near 1; above 1 timing each layer costs time, below 1 time lies "
+        "between the layers",
         source="infer.node_time, infer.latency",
         doubts="layers_flag",
     )
     layers_flag: str | None = column(
         default=None,
-        meaning="that this share differs from 1 by more than 15 %",
+        meaning="that this ratio differs from 1 by more than 0.15",
         source="infer.node_time, infer.latency",
     )
     file_bytes: int | None = column(

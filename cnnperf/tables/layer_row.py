@@ -64,7 +64,7 @@ def _uncounted(direction: str) -> Any:
 def _flops_per_byte(direction: str) -> Any:
     return column(
         default=None,
-        unit="1",
+        unit="FLOP/byte",
         meaning=f"`{direction}_flops` over `{direction}_moved_bytes`",
         source=f"profile.{direction}_macs, profile.{direction}_moved_bytes",
     )
@@ -93,10 +93,12 @@ def _bytes_per_s(direction: str) -> Any:
 def _share(direction: str) -> Any:
     return column(
         default=None,
-        unit="fraction",
+        unit="1",
+        in_percent=True,
         better="higher",
-        meaning=f"the {direction} pass's share of the speed that the machine's measured roofline allows; above 1 a "
-        "probe is missing",
+        meaning=f"speed of the {direction} pass over the highest that was measured: `{direction}_flops_per_s` over "
+        f"`peak_flops_per_s` of profiles.csv if compute-bound, `{direction}_bytes_per_s` over `peak_bytes_per_s` if "
+        "memory-bound; mostly below 1; above 1 the pass is faster than every probe, as by data that stays in a cache",
         source=f"{_work(direction)}, profile.{direction}_seconds, {PROBES}",
     )
 
@@ -243,8 +245,8 @@ class LayerRow(Row):
     mapped_share: float | None = column(
         default=None,
         unit="fraction",
-        better="higher",
-        meaning="share of the kernels' time that is known to be some layer's; the same in all rows of an engine",
+        meaning="share of the time of all kernels, summed over all runs, that is known to be some layer's; the same in "
+        "all rows of an engine",
         source="infer.mapped_share",
     )
     run: str = fact()

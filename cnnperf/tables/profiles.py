@@ -123,18 +123,23 @@ class ProfileRow(Row):
     mfu: float | None = column(
         "MFU",
         default=None,
-        unit="fraction",
+        unit="1",
+        in_percent=True,
         better="higher",
         shown=1,
-        meaning="counted FLOPs, forward and backward, over what `peak_flops_per_s` would do in `step_s`",
+        meaning="counted FLOPs of all rows of layers.csv, forward and backward, over `peak_flops_per_s` × `step_s`: "
+        "below 1; above 1 a step is faster than the fastest probe",
         source="profile.forward_macs, profile.backward_macs, profile.step_seconds, profile.probe_flops_per_s",
     )
     overhead: float | None = column(
         "overhead of hooks",
         default=None,
-        unit="fraction",
+        unit="1",
+        in_percent=True,
         shown=6,
-        meaning="share by which hooks make a step longer, median over neighbouring steps",
+        meaning="seconds of a step with hooks over those of the step without hooks before it, less 1; median over "
+        "these pairs (on a GPU, of laps of steps): mostly above 0; below 0 within the noise, above 1 where hooks more "
+        "than double a step",
         source="profile.step_seconds, profile.instrumented_step_seconds",
     )
     peak_flops_per_s: float | None = column(

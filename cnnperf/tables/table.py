@@ -39,6 +39,8 @@ class Column:
     """How people read it; the name unless given."""
     unit: str | None = None
     """As in Measurement; None for text, `(unit)` if the row's column `unit` holds it."""
+    in_percent: bool = False
+    """Whether people read it in percent although it is no fraction: a ratio that is mostly near or below 1."""
     better: Literal["lower", "higher"] | None = None
     interval: tuple[str, str] | None = None
     """The columns that are printed beside it, as its lower and upper end."""
@@ -61,6 +63,11 @@ class Column:
     """What its values are: the entry in the data dictionary, `results/README.md`."""
     source: str = ""
     """The metrics or fields of the record that its values are computed from."""
+
+    @property
+    def read_as(self) -> str | None:
+        """Return the unit for `scaled`: that of a fraction, where people read a ratio in percent."""
+        return "fraction" if self.in_percent else self.unit
 
 
 T = TypeVar("T")

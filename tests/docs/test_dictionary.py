@@ -20,6 +20,11 @@ from cnnperf.tables.report import report_of
 ROOT = Path(__file__).parents[2]
 CODE = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "cnnperf").rglob("*.py"))
 STORED = sorted((ROOT / "results" / "reference").glob("*/*.csv"))
+TABLES = [
+    path
+    for path in (*STORED, *sorted((ROOT / "tests" / "golden" / "expected").glob("*.csv")))
+    if path.stem in dictionary.FILES
+]
 
 
 def test_the_dictionary_is_what_the_code_says(part: Callable[[str, str, str], None]) -> None:
@@ -65,6 +70,15 @@ def test_every_stored_file_is_described(path: Path) -> None:
     beside = (path.parents[1] / "README.md").read_text(encoding="utf-8")
     with open(path, encoding="utf-8") as lines:
         assert [name for name in next(csv.reader(lines)) if f"| `{path.name}` | `{name}` | " not in beside] == []
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_fraction_lies_from_0_to_1(path: Path) -> None:
+    """What may lie outside, as a ratio may, has another unit."""
+    names = [column.name for column in dictionary.FILES[path.stem].columns if column.unit == "fraction"]
+    with open(path, encoding="utf-8") as lines:
+        found = [(name, float(row[name])) for row in csv.DictReader(lines) for name in names if row.get(name)]
+    assert [(name, value) for name, value in found if not 0 <= value <= 1] == []
 
 
 def sources() -> set[str]:

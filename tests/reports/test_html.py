@@ -237,7 +237,7 @@ def test_readings_of_one_training_stand_in_one_plot(tmp_path: Path, trained: Tra
     for network, names in (("lenet", ("train", "validation")), ("nin", ("train", "epoch_test", "validation"))):
         point = {"step": 10, "samples": 1280, "seconds": 1.5, "epoch": 0.25, "n": 2000}
         measured = [m(f"train.{name}_accuracy", "fraction", 0.5, better="higher", remarks=point) for name in names]
-        store.append(tmp_path, trained(network, measured=measured))
+        store.append(tmp_path, trained(network, measured=measured, label_smoothing=0.2))
     drawn = Page(written(report_of([tmp_path]))).drawn()
     (name,) = (name for name in drawn["specs"] if name.startswith("readings"))
     spec = drawn["specs"][name]["spec"]

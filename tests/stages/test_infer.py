@@ -38,6 +38,8 @@ from cnnperf.stages.export import measure as export
 from cnnperf.stages.infer import COMMON_BATCH_SIZE, Infer
 from cnnperf.stages.infer import measure as infer
 from cnnperf.suite import parse
+from cnnperf.tables.engine_row import EngineRow
+from cnnperf.tables.layer_row import LayerRow
 from cnnperf.tables.report import report_of
 from cnnperf.task import DEFAULT_WAITING, Choice, Waiting
 from cnnperf.timing.sampling import Sample
@@ -221,10 +223,12 @@ def test_fewer_test_images_are_classified_where_the_suite_says_so(exported: Call
 
 
 def test_layers_of_onnxruntime_are_those_of_torch(exported: Callable[..., Bench]) -> None:
-    """All kernel time belongs to modules that the network has."""
+    """All kernel time belongs to modules that the network has; the share has the unit of the tables' columns."""
     found = list(infer(exported(), QUICK))
     (share,) = named(found, "infer.mapped_share")
     assert share.values[0] >= 0.99
+    columns = [c for kind in (LayerRow, EngineRow) for c in kind.columns() if c.name == "mapped_share"]
+    assert [(c.unit, c.better) for c in columns] == 2 * [(share.unit, share.better)]
     nodes = named(found, "infer.node_time")
     assert all(len(node.values) == 20 for node in nodes)
     made = exported("torch")

@@ -104,7 +104,7 @@ def test_sums_are_what_they_were(drawn: list[tuple[list[str], float]]) -> None:
 
 
 SHARE = Measurement(
-    metric="infer.mapped_share", unit="1", better="higher", values=(0.995,), tags={"engine": "x", "batch_size": 8}
+    metric="infer.mapped_share", unit="fraction", better=None, values=(0.995,), tags={"engine": "x", "batch_size": 8}
 )
 
 
