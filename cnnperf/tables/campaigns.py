@@ -42,7 +42,7 @@ class CellMetricRow(Row):
     threads: int = column(unit="count", meaning="threads of each side", source=FILE)
     load: float | None = column(
         unit="1",
-        meaning="load average of the run's last five minutes; the measurement itself is one of it",
+        meaning="load average of the run's last five minutes, the measurement itself included",
         source=RUN,
     )
     torch: str = column(meaning="version of torch", source=FILE)
@@ -51,24 +51,41 @@ class CellMetricRow(Row):
     calls: int | None = column(unit="count", meaning="calls in a sample", source=FILE)
     pairs: int | None = column(unit="count", meaning="pairs of samples in a replicate", source=FILE)
     call_s: float | None = column(
-        unit="s", meaning="time of a call: median over samples, then over replicates", source=FILE
+        unit="s",
+        meaning="time of a call on the baseline's side: median over samples, then over replicates",
+        source=FILE,
     )
     comparisons: int = column(unit="count", meaning="cell-metrics of the whole run", source=VERDICTS)
     looks: str = column(meaning="replicates after which the run is looked at, a JSON list", source=FILE)
     replicates: int = column(unit="count", meaning="replicates of the whole run", source=FILE)
     outcome: str = column(meaning="verdict", source=VERDICTS)
-    change: float | None = column(unit="1", meaning="candidate's time over the baseline's, less 1", source=VERDICTS)
-    low: float | None = column(unit="1", meaning="least change that is not excluded", source=VERDICTS)
-    high: float | None = column(unit="1", meaning="greatest change that is not excluded", source=VERDICTS)
+    change: float | None = column(
+        unit="1",
+        meaning="candidate's time over the baseline's, less 1: Hodges–Lehmann over the `n` replicates",
+        source=VERDICTS,
+    )
+    low: float | None = column(
+        unit="1",
+        meaning=f"exact lower one-sided bound of `change` (signed ranks), at {100 * (1 - Rule().beta):g} % over all "
+        "looks",
+        source=VERDICTS,
+    )
+    high: float | None = column(unit="1", meaning="exact upper one-sided bound, likewise", source=VERDICTS)
     p_holm: float | None = column(
-        unit="1", meaning="one-sided p, adjusted for all comparisons of the run (Holm)", source=VERDICTS
+        unit="1",
+        meaning=f"exact one-sided p of a change by more than {100 * Rule().tau:g} %, faster if the verdict is "
+        "`better`, else slower, adjusted for all comparisons of the run (Holm)",
+        source=VERDICTS,
     )
     n: int = column(unit="count", meaning="replicates that the verdict is based on", source=VERDICTS)
-    noise: float | None = column(unit="1", meaning="standard deviation of `differences`", source=FILE)
+    noise: float | None = column(unit="1", meaning="sample standard deviation of `differences`", source=FILE)
     flagged: int = column(unit="count", meaning="replicates that drifted or were not steady", source=FILE)
     alone: str = column(meaning="verdict if nothing else had been compared in the run", source=FILE)
     p_slower: float | None = column(
-        unit="1", meaning="exact one-sided p at the first look of the candidate being slower by anything", source=FILE
+        unit="1",
+        meaning="exact one-sided p at the first look of the candidate being slower by anything; empty if it has too "
+        "few replicates",
+        source=FILE,
     )
     p_faster: float | None = column(unit="1", meaning="the same of its being faster", source=FILE)
     differences: str = column(

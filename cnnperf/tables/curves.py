@@ -34,7 +34,12 @@ class CurveRow(Row):
         unit="count", meaning="training images before it, repetitions counted", source="(remark samples)"
     )
     seconds: float = column(unit="s", meaning="seconds of training steps before it", source="(remark seconds)")
-    epoch: float = column(unit="1", meaning="passes over the training images before it", source="(remark epoch)")
+    epoch: float = column(
+        unit="1",
+        meaning="`samples` over the number of training images, those for validation excluded; since an epoch drops its "
+        "last, partial batch, it counts up to one batch less than 1",
+        source="(remark epoch)",
+    )
     train_loss: float | None = column(
         unit="1",
         better="lower",

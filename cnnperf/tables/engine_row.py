@@ -48,15 +48,15 @@ class EngineRow(Row):
     scenario: str | None = column(
         default=None,
         shown=2,
-        meaning="`single_stream` (batch 1, if p90 is known), `offline` (the batch size with the most images per second "
-        "in all), as MLPerf defines them without its least durations",
+        meaning="`single_stream` (batch 1, if p90 is known), `offline` (the batch size at which the engine's "
+        "`total_images_per_s` is highest), as MLPerf defines them without its least durations",
         source="infer.latency",
     )
     status: str = fact(shown=1)
     reason: str | None = fact()
     repeats: int | None = column(
         unit="count",
-        meaning="repeats with a latency at this batch size, each a process of its own",
+        meaning="repeats with a latency at this batch size, each a process of its own, also those that failed later",
         source="infer.latency",
     )
     latency_s: float | None = column(
@@ -80,7 +80,7 @@ class EngineRow(Row):
     )
     latency_p50_s: float | None = column(
         unit="s",
-        meaning="50th percentile of calls, median over repeats; empty where the calls do not support it",
+        meaning="50th percentile of calls, median over repeats; empty where the calls of any repeat do not support it",
         source="infer.latency",
     )
     latency_p90_s: float | None = column(
@@ -110,7 +110,7 @@ class EngineRow(Row):
         "images/s in all",
         unit="images/s",
         shown=4,
-        meaning="images of all timed calls over the seconds of all timed calls",
+        meaning="images of all timed calls of all repeats over the seconds of these calls",
         source="infer.latency",
     )
     speedup: float | None = column(
@@ -119,8 +119,9 @@ class EngineRow(Row):
         unit="1",
         better="higher",
         shown=0,
-        meaning="time of torch (of plain ONNX Runtime for an ONNX file) over the engine's; `speedup_pairing` says how "
-        "it was measured",
+        meaning="time of the baseline (torch; for an ONNX file plain ONNX Runtime) over the engine's: Hodges–Lehmann "
+        "over the pairs of all repeats, of each pair the median over neighbouring samples; without pairs the ratio of "
+        "`latency_s`; 1 for the baseline itself",
         source="infer.speedup, infer.latency",
         interval=("speedup_low", "speedup_high"),
         spread=("speedup_low", "speedup_high"),
@@ -130,21 +131,26 @@ class EngineRow(Row):
     speedup_low: float | None = column(
         default=None,
         unit="1",
-        meaning="lower end of its exact 95 % interval over pairs of processes; empty below six pairs",
+        meaning="lower end of its exact 95 % interval over pairs of processes (signed ranks); empty below six pairs, 1 "
+        "for the baseline itself",
         source="infer.speedup",
     )
     speedup_high: float | None = column(
         default=None, unit="1", meaning="upper end of that interval", source="infer.speedup"
     )
     speedup_pairs: int | None = column(
-        "pairs", default=None, unit="count", meaning="pairs of processes that took turns", source="infer.speedup"
+        "pairs",
+        default=None,
+        unit="count",
+        meaning="pairs of processes that took turns, in all repeats",
+        source="infer.speedup",
     )
     speedup_pairing: str | None = column(
         "pairing",
         default=None,
         shown=2,
         meaning="`paired`: six pairs or more; `few pairs`: one to five; `separate`: ratio of latencies of processes "
-        "that never ran together",
+        "that never ran together; empty for the baseline itself",
         source="infer.speedup",
     )
     speedup_flags: str | None = column(
@@ -160,13 +166,13 @@ class EngineRow(Row):
     )
     parity: str | None = column(
         shown=0,
-        meaning="whether it computes what torch computes: `ok`, `failed`, `undecided`",
+        meaning="whether it computes what torch computes: `ok`, `failed`, `undecided`; worst of the repeats",
         source="infer.parity, infer.right_in_torch_only",
     )
     error_to_float64: float | None = column(
         unit="1",
-        meaning="largest distance of a logit from torch's in float64, over the largest of those; worst of the batch "
-        "sizes and repeats, as are the next two",
+        meaning="largest distance of a logit from torch's in float64, over the largest of those; as of the other "
+        "errors and differences of logits, the worst of the compared batch sizes and the repeats",
         source="infer.error_to_float64",
     )
     torch_error_to_float64: float | None = column(
@@ -235,7 +241,11 @@ class EngineRow(Row):
         source="infer.node_time, infer.latency",
     )
     file_bytes: int | None = column(
-        "size", unit="bytes", shown=3, meaning="size of the file that the engine loads", source="infer.file_bytes"
+        "size",
+        unit="bytes",
+        shown=3,
+        meaning="size of the file that the engine loads, with its external weights",
+        source="infer.file_bytes",
     )
     load_s: float | None = column(
         unit="s",
@@ -243,16 +253,19 @@ class EngineRow(Row):
         "included",
         source="infer.load_seconds",
     )
-    first_run_s: float | None = column(unit="s", meaning="seconds of the first call", source="infer.first_run_seconds")
+    first_run_s: float | None = column(
+        unit="s", meaning="seconds of the first call, on one image", source="infer.first_run_seconds"
+    )
     peak_bytes: int | None = column(
         "peak memory",
         unit="bytes",
         shown=4,
-        meaning="peak memory of the process (CPU), or of torch's allocator (CUDA)",
+        meaning="peak memory from the start of the process until the last batch size was timed, the same at each: of "
+        "the whole process (CPU), or of torch's live tensors (CUDA; empty for ONNX Runtime)",
         source="infer.peak_bytes",
     )
     interop_threads: int | None = column(
-        unit="count", meaning="threads that run operators beside each other", source="(remark interop_threads)"
+        unit="count", meaning="threads that run operators in parallel", source="(remark interop_threads)"
     )
     waiting: str | None = column(
         meaning="how the engine's threads wait, as the engine has it", source="(remark waiting)"
@@ -318,8 +331,9 @@ class EngineRow(Row):
     )
     layer_error_to_float64: float | None = column(
         unit="1",
-        meaning="largest distance of a value between images and logits from the exported network's in float64, over "
-        "the largest of that value",
+        meaning="of the values between images and logits, the one whose error is the largest share of what is allowed: "
+        "its largest distance from the exported network's in float64, over the largest of that value; worst of the "
+        "repeats; empty where the engine's kernels do not tell it",
         source="infer.layer_error_to_float64",
     )
 

@@ -25,9 +25,9 @@ def reduced(value: Callable[[Repeats], Value], title: str = "", **described: Any
     return declared(cast("Callable[[str], Column]", partial(ReducedColumn, title=title, value=value, **described)))
 
 
-def fact(title: str = "", *, shown: int | None = None) -> Any:
-    """Declare a column of FACTS, whose name is the field's."""
-    return declared(lambda name: replace(FACTS[name], title=title, shown=shown))
+def fact(title: str = "", *, shown: int | None = None, **described: Any) -> Any:
+    """Declare a column of FACTS, whose name is the field's. described: fields of Column that differ in this table."""
+    return declared(lambda name: replace(FACTS[name], title=title, shown=shown, **described))
 
 
 def row_of(kind: type[R], repeats: Repeats, /, **measured: Any) -> R:
@@ -69,7 +69,7 @@ _FACTS = (
     ),
     ReducedColumn(
         "data_sha256",
-        meaning="checksum of images and labels",
+        meaning="SHA-256 of the training images, their labels, the test images and their labels, in this order",
         source="task.data.sha256",
         value=lambda r: r.data.sha256 if r.data else None,
     ),
@@ -93,7 +93,8 @@ _FACTS = (
     ),
     ReducedColumn(
         "status",
-        meaning="`ok`, `failed`, `timeout`, `skipped`, or `ok 2/3` if some repeats ended well",
+        meaning="`ok`, `failed`, `timeout`, `skipped`; of repeats that ended differently `ok 2/3` if some ended well, "
+        "else `failed`",
         source="status",
         value=lambda r: r.status,
     ),
@@ -128,26 +129,26 @@ _FACTS = (
     ReducedColumn(
         "batch_size",
         unit="count",
-        meaning="images in a batch",
+        meaning="images in a training step",
         source="task.settings",
         value=lambda r: r.task.settings.get("batch_size"),
     ),
     ReducedColumn(
         "threads",
         unit="count",
-        meaning="threads of the computation",
+        meaning="threads that compute an operator, as the task sets them",
         source="task.threads",
         value=lambda r: r.task.threads,
     ),
     ReducedColumn(
         "waiting",
-        meaning="how threads wait for work: `brief`, `spin`, `passive`",
+        meaning="how threads are to wait for work, as the task sets it: `brief`, `spin`, `passive`",
         source="task.waiting",
         value=lambda r: r.task.waiting,
     ),
     ReducedColumn(
         "allocator",
-        meaning="what happens to freed memory: `keep`, `system`",
+        meaning="what happens to freed memory, as the task sets it: `keep`, `system`",
         source="task.allocator",
         value=lambda r: r.task.allocator,
     ),

@@ -10,11 +10,12 @@ from cnnperf.tables.table import Row, column, row_type
 
 DIRECTIONS = ("forward", "backward")
 BYTES = {
-    "parameter": "bytes of the layer's parameters",
-    "gradient": "bytes of their gradients after a step",
+    "parameter": "bytes of the layer's parameters; shared ones count for the first layer that has them",
+    "gradient": "bytes of their gradients before the update",
     "optimizer_state": "bytes of the optimizer's state for them",
-    "output": "bytes of the layer's outputs",
-    "saved": "bytes that autograd keeps for backward: each storage once, without parameters and buffers",
+    "output": "bytes of the layer's outputs, all calls together",
+    "saved": "bytes that autograd keeps for backward: each storage once, for the first layer that saves it, without "
+    "parameters and buffers",
 }
 """Of a layer, and what each column says."""
 PROBES = "profile.probe_flops_per_s, profile.probe_bytes_per_s"
@@ -30,7 +31,8 @@ def _macs(direction: str) -> Any:
         default=None,
         unit="count",
         better="lower",
-        meaning=f"multiply-accumulates of the {direction} pass, by torch's formulas; empty without a formula",
+        meaning=f"multiply-accumulates of the {direction} pass by formulas (see above), of those operators that have "
+        "one; empty if none has",
         source=f"profile.{direction}_macs",
     )
 
@@ -50,14 +52,16 @@ def _moved_bytes(direction: str) -> Any:
         default=None,
         unit="bytes",
         better="lower",
-        meaning=f"operands read and results written by the {direction} pass, operator by operator",
+        meaning=f"bytes of operands and results of the {direction} pass, summed over operators, whatever caches keep",
         source=f"profile.{direction}_moved_bytes",
     )
 
 
 def _uncounted(direction: str) -> Any:
     return column(
-        default=None, meaning=f"operators of the {direction} pass that have no formula", source="(remark uncounted)"
+        default=None,
+        meaning=f"operators of the {direction} pass that compute without a formula",
+        source="(remark uncounted)",
     )
 
 
@@ -106,7 +110,8 @@ def _share(direction: str) -> Any:
 def _bound(direction: str) -> Any:
     return column(
         default=None,
-        meaning=f"`compute-bound` or `memory-bound`: on which side of the roofline's edge the {direction} pass lies",
+        meaning=f"`compute-bound` if `{direction}_flops_per_byte` is at least `peak_flops_per_s` over "
+        "`peak_bytes_per_s`, else `memory-bound`",
         source=f"{_work(direction)}, {PROBES}",
     )
 
@@ -140,19 +145,28 @@ class LayerRow(Row):
     weights: str | None = column(default=None, meaning="`trained`, or `fresh` as built", source="(remark weights)")
     repeat: int = fact()
     order: int | None = column(
-        default=None, unit="count", meaning="place of the layer in the forward pass, from 0", source="(remark order)"
+        default=None,
+        unit="count",
+        meaning="place of the layer by its first call in the forward pass, from 0; layers that are never called come "
+        "last; in the rows of an engine the place of the group",
+        source="(remark order)",
     )
     layer: str = column(
-        meaning="name of the module; several joined by `+` in the row of a fused kernel; `(loss)`, `(data)`, "
-        "`(optimizer)`, `(unattributed)` for what is no layer's",
+        meaning="name of the module; several joined by `+` in the row of a fused kernel; `(network)` for what the "
+        "network's own forward does; `(loss)`, `(data)`, `(optimizer)`; `(unattributed)` for the rest, with the name "
+        "of a backward node of no layer; `(unmapped)` for kernels of no known layer",
         source="(tag layer)",
     )
     type: str | None = column(default=None, meaning="class of the module", source="(remark type)")
-    inputs: str | None = column(default=None, meaning="shapes of its inputs", source="(remark inputs)")
-    outputs: str | None = column(default=None, meaning="shapes of its outputs", source="(remark outputs)")
-    dtype: str | None = column(default=None, meaning="type of its output's values", source="(remark dtype)")
+    inputs: str | None = column(
+        default=None, meaning="shapes of its inputs at its first call", source="(remark inputs)"
+    )
+    outputs: str | None = column(
+        default=None, meaning="shapes of its outputs at its first call", source="(remark outputs)"
+    )
+    dtype: str | None = column(default=None, meaning="type of its first output's values", source="(remark dtype)")
     calls: int | None = column(
-        default=None, unit="count", meaning="calls of the module in a step", source="profile.calls"
+        default=None, unit="count", meaning="calls of the module in a forward pass", source="profile.calls"
     )
     samples: int | None = column(
         default=None,
@@ -166,21 +180,23 @@ class LayerRow(Row):
         default=None,
         unit="s",
         better="lower",
-        meaning="`forward_s` + `backward_s`, or the whole of a row that has neither",
+        meaning="sum of `forward_s` and `backward_s`, as far as a row has them; of `(data)` and `(optimizer)` their "
+        "time in steps without hooks, median over samples; empty in the rows of an engine",
         source="profile.forward_seconds, profile.backward_seconds, profile.seconds",
     )
     forward_s: float | None = column(
         default=None,
         unit="s",
         better="lower",
-        meaning="time of the forward pass, median over samples",
+        meaning="time of the forward pass in steps with hooks, median over samples; in the rows of an engine torch's "
+        "time for these layers, sum of the medians over runs with hooks",
         source="profile.forward_seconds, infer.node_time",
     )
     backward_s: float | None = column(
         default=None,
         unit="s",
         better="lower",
-        meaning="time of the backward pass, median over samples",
+        meaning="time of the backward pass in steps with hooks, median over samples",
         source="profile.backward_seconds",
     )
     forward_macs: int | None = _macs("forward")
@@ -212,7 +228,8 @@ class LayerRow(Row):
         default=None,
         unit="bytes",
         better="lower",
-        meaning="peak of torch's allocations in a step above its start, in the row of the layer that reached it",
+        meaning="peak of torch's allocations in one step with hooks above its start, in the row of the layer that "
+        "reached it",
         source="profile.peak_above_start_bytes",
     )
     peak_at: str | None = column(default=None, meaning="layer and direction that reached it", source="(remark at)")
@@ -226,21 +243,29 @@ class LayerRow(Row):
         default=None,
         unit="s",
         better="lower",
-        meaning="time of these kernels, sum of medians; ONNX Runtime's profiler counts each in whole microseconds",
+        meaning="time of these kernels under ONNX Runtime's profiler, sum of the medians over runs; it counts each in "
+        "whole microseconds",
         source="infer.node_time",
     )
     engine_reorder_s: float | None = column(
         default=None,
         unit="s",
         better="lower",
-        meaning="share of `engine_s` that goes into changes of the memory's order, in seconds",
+        meaning="part of `engine_s` in kernels that only change the order of values in memory",
         source="infer.node_time",
     )
     engine_speedup: float | None = column(
-        default=None, unit="1", better="higher", meaning="torch's `forward_s` over `engine_s`", source="infer.node_time"
+        default=None,
+        unit="1",
+        better="higher",
+        meaning="torch's `forward_s` over `engine_s`, not paired",
+        source="infer.node_time",
     )
     engine_share: float | None = column(
-        default=None, unit="fraction", meaning="`engine_s` over the time of all kernels", source="infer.node_time"
+        default=None,
+        unit="fraction",
+        meaning="`engine_s` over its sum over all rows of the engine",
+        source="infer.node_time",
     )
     mapped_share: float | None = column(
         default=None,

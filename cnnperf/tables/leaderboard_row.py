@@ -182,24 +182,30 @@ class LeaderboardRow(Row):
         shown=4,
         unit="bytes",
         better="lower",
-        meaning="memory that two training steps add once data and network are loaded, the optimizer's state included",
+        meaning="peak memory of two training steps less the memory in use before them, when data and network are "
+        "loaded; the optimizer's state is in it; empty where the system cannot measure it",
     )
     evaluation_peak_above_start_bytes: int | None = once(
         "train.evaluation_peak_above_start_bytes",
         unit="bytes",
         better="lower",
-        meaning="memory that an evaluation of two batches adds to the same start",
+        meaning="peak memory of an evaluation of two batches less that of the same start; what the training keeps, "
+        "such as the optimizer's state, is in it",
     )
     peak_bytes: int | None = once(
         "train.peak_bytes",
         "peak memory",
         shown=7,
         unit="bytes",
-        meaning="peak memory of the whole process: Python, torch and images (CPU), or of torch's allocator (CUDA)",
+        meaning="peak memory until the last test: of the whole process with Python, torch and images (CPU), or of "
+        "torch's live tensors (CUDA)",
     )
     train_s: float | None = once("train.seconds", unit="s", meaning="seconds of training steps alone")
     evaluation_s: float | None = once(
-        "train.evaluation_seconds", unit="s", better="lower", meaning="seconds of all evaluations and tests"
+        "train.evaluation_seconds",
+        unit="s",
+        better="lower",
+        meaning="seconds of all evaluations and tests after the warm-up",
     )
     steps: int | None = once("train.steps", unit="count", meaning="training steps")
     threads: int = fact()

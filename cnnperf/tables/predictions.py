@@ -32,10 +32,12 @@ class ConfusionRow(Row):
     device: str = fact()
     repeat: int = fact()
     label: int = column(unit="count", meaning=LABEL[0], source="train.confusion")
-    label_name: str | None = column(meaning=LABEL[1], source="train.confusion")
+    label_name: str | None = column(meaning=f"{LABEL[1]}; empty without `examples.npz`", source="artifacts")
     prediction: int = column(unit="count", meaning=PREDICTION[0], source="train.confusion")
-    prediction_name: str | None = column(meaning=PREDICTION[1], source="train.confusion")
-    images: int = column(unit="count", meaning="test images of this pair of classes", source="train.confusion")
+    prediction_name: str | None = column(meaning=f"{PREDICTION[1]}; empty without `examples.npz`", source="artifacts")
+    images: int = column(
+        unit="count", meaning="images of this pair of classes in the test after the training", source="train.confusion"
+    )
     task: str = fact()
 
 

@@ -52,7 +52,7 @@ class ProfileRow(Row):
         unit="count",
         better="lower",
         shown=1,
-        meaning="multiply-accumulates of a forward pass, by torch's formulas",
+        meaning="multiply-accumulates of a forward pass, sum of `forward_macs` over the rows of layers.csv",
         source="profile.forward_macs",
     )
     step_s: float | None = column(
@@ -61,7 +61,8 @@ class ProfileRow(Row):
         unit="s",
         better="lower",
         shown=0,
-        meaning="time of a step without hooks, median",
+        meaning="time of a step without hooks, from its batch to the end of the update (`infer`: of the forward pass), "
+        "median over samples: of one step each on the CPU, on a GPU the mean of a lap of steps",
         source="profile.step_seconds",
     )
     forward_s: float | None = column(
@@ -70,7 +71,7 @@ class ProfileRow(Row):
         unit="s",
         better="lower",
         shown=2,
-        meaning="sum of `forward_s` over the rows of layers.csv",
+        meaning="sum of `forward_s` over the rows of layers.csv, `(loss)` and `(unattributed)` included",
         source="profile.forward_seconds",
     )
     backward_s: float | None = column(
@@ -79,7 +80,7 @@ class ProfileRow(Row):
         unit="s",
         better="lower",
         shown=2,
-        meaning="sum of `backward_s` over the rows of layers.csv",
+        meaning="sum of `backward_s` over the rows of layers.csv, `(loss)` and `(unattributed)` included",
         source="profile.backward_seconds",
     )
     optimizer_s: float | None = column(
@@ -88,7 +89,7 @@ class ProfileRow(Row):
         unit="s",
         better="lower",
         shown=5,
-        meaning="time of the optimizer in a step, median",
+        meaning="time of the optimizer in a step without hooks, median over samples",
         source="profile.seconds",
     )
     saved_bytes: int | None = column(
@@ -106,15 +107,15 @@ class ProfileRow(Row):
         unit="bytes",
         better="lower",
         shown=2,
-        meaning="peak of torch's allocations in a step above its start",
+        meaning="peak of torch's allocations in one step with hooks above its start",
         source="profile.peak_above_start_bytes",
     )
     process_peak_above_start_bytes: int | None = column(
         default=None,
         unit="bytes",
         better="lower",
-        meaning="peak of the process in a step above its start, freed memory being returned; what libraries below "
-        "torch allocate is in it; empty on CUDA",
+        meaning="peak of the process in one step without hooks above its start, while freed memory is returned; what "
+        "libraries below torch allocate is in it; empty on CUDA and where the system cannot measure it",
         source="profile.process_peak_above_start_bytes",
     )
     peak_at: str | None = column(
@@ -145,7 +146,8 @@ class ProfileRow(Row):
     peak_flops_per_s: float | None = column(
         default=None,
         unit="FLOP/s",
-        meaning="highest speed of a product or convolution on this machine, measured in the same process",
+        meaning="highest speed of any sample of a product or convolution in the profile's precision, measured in the "
+        "same process",
         source="profile.probe_flops_per_s",
     )
     peak_probe: str | None = column(
@@ -154,7 +156,8 @@ class ProfileRow(Row):
     peak_bytes_per_s: float | None = column(
         default=None,
         unit="bytes/s",
-        meaning="speed of a large copy in memory, measured in the same process",
+        meaning="bytes read plus bytes written over the seconds of a copy of 256 MiB, fastest sample, measured in the "
+        "same process",
         source="profile.probe_bytes_per_s",
     )
     threads: int | None = fact()

@@ -70,33 +70,43 @@ class RunRow(Row):
     """A run on one machine with one software: a run has a row for each combination."""
 
     run: str = fact(shown=0)
-    suite: str | None = column(shown=0, meaning="name of the suite", source="task.suite")
+    suite: str | None = column(shown=0, meaning="name of the suite, or names of several", source="task.suite")
     started: str = column(shown=0, meaning="start of the first task, UTC, ISO 8601", source="started")
-    ended: str = column(shown=0, meaning="end of the last task, UTC, ISO 8601", source="started, duration_s")
+    ended: str = column(shown=0, meaning="end of the task that ended last, UTC, ISO 8601", source="started, duration_s")
     task_s: float = column(
         "in tasks",
         unit="s",
         shown=0,
-        meaning="sum over tasks of the wall time from spawn to exit",
+        meaning="sum of `duration_s` over the tasks",
         source="duration_s",
     )
-    tasks: int = column(unit="count", shown=0, meaning="tasks", source="(records)")
+    tasks: int = column(
+        unit="count", shown=0, meaning="tasks that have ended; of one that ran again the last", source="(records)"
+    )
     ok: int = _tasks_that_ended("ok")
     failed: int = _tasks_that_ended("failed")
     timeout: int = _tasks_that_ended("timeout")
     skipped: int = _tasks_that_ended("skipped")
     host: str = fact()
-    os: str = _machine("os", meaning="operating system")
+    os: str = _machine("os", meaning="operating system, with the kernel's version and the architecture")
     cpu: str = fact()
     cpu_model: str | None = fact()
     instruction_sets: str | None = fact()
     cores: int = _machine(
-        "cores", unit="count", meaning="cores that a process of the run may use: affinity and cgroup quota count"
+        "cores",
+        unit="count",
+        meaning="cores that a process of the run may use: those of its affinity, at most the control group's quota, "
+        "rounded up",
     )
-    memory_bytes: int = _machine("memory_bytes", "memory", unit="bytes", meaning="memory of the machine")
+    memory_bytes: int = _machine(
+        "memory_bytes",
+        "memory",
+        unit="bytes",
+        meaning="memory of the machine or, where that is less, the limit of the run's control group",
+    )
     microcode: str | None = _machine("processor.microcode", meaning="version of the processor's microcode")
     hypervisor: str | None = _machine("processor.hypervisor", meaning="vendor of the hypervisor")
-    numa_nodes: int | None = _machine("processor.numa_nodes", unit="count", meaning="NUMA nodes")
+    numa_nodes: int | None = _machine("processor.numa_nodes", unit="count", meaning="NUMA nodes of the machine")
     physical_cores: int | None = _machine(
         "processor.physical_cores",
         unit="count",
@@ -106,7 +116,7 @@ class RunRow(Row):
         _smt, meaning="whether two threads share a core: `on`, `off`", source="machine.processor.smt"
     )
     nominal_hz: float | None = _machine(
-        "processor.nominal_hz", unit="Hz", meaning="frequency that the maker names, without boost"
+        "processor.nominal_hz", unit="Hz", meaning="frequency that the vendor names, without boost"
     )
     l1d_bytes: int | None = _cache("L1d")
     l1i_bytes: int | None = _cache("L1i")
@@ -118,9 +128,9 @@ class RunRow(Row):
         "platform.transparent_hugepages", meaning="`always`, `madvise`, `never`"
     )
     page_bytes: int | None = _machine("platform.page_bytes", unit="bytes", meaning="size of a page of memory")
-    governor: str | None = _machine("governor", meaning="governor of the processor's frequency")
-    gpu: str | None = _machine("gpu", meaning="name of the accelerator")
-    driver: str | None = _machine("driver", meaning="version of its driver")
+    governor: str | None = _machine("governor", meaning="governor of the first core's frequency")
+    gpu: str | None = _machine("gpu", meaning="name of the GPU that was used, else of the one with CUDA index 0")
+    driver: str | None = _machine("driver", meaning="version of the GPU's driver")
     python: str = fact()
     torch: str | None = fact()
     onnxruntime: str | None = reduced(
@@ -133,9 +143,9 @@ class RunRow(Row):
     frequency_hz: float | None = _told(
         "processor.frequency_hz",
         unit="Hz",
-        meaning="frequency of the processor when the machine was described, mean over cores",
+        meaning="frequency of the processor before the first task, mean over cores",
     )
-    gpu_uuid: str | None = _told("accelerator.uuid", meaning="UUID of the GPU or MIG instance")
+    gpu_uuid: str | None = _told("accelerator.uuid", meaning="UUID of that GPU or its MIG instance")
     gpu_mig: str | None = _told("accelerator.mig", meaning="MIG profile; empty for a whole GPU")
     gpu_capability: str | None = _told("accelerator.capability", meaning="compute capability")
     gpu_memory_bytes: int | None = _told(
@@ -143,9 +153,10 @@ class RunRow(Row):
     )
     gpu_usable_bytes: int | None = _told("accelerator.usable_bytes", unit="bytes", meaning="memory that torch may use")
     gpu_multiprocessors: int | None = _told("accelerator.multiprocessors", unit="count", meaning="multiprocessors")
-    openmp: str | None = _told("libraries.openmp", meaning="files of the OpenMP runtimes in the processes")
+    openmp: str | None = _told("libraries.openmp", meaning="files of the OpenMP runtimes in a process, joined by `+`")
     allocators: str | None = _told(
-        "libraries.allocators", meaning="files of the allocators that replace the C library's"
+        "libraries.allocators",
+        meaning="files of the allocators in a process that replace the C library's, joined by `+`",
     )
     onednn: str | None = _told("libraries.onednn", meaning="version of oneDNN")
     mkl: str | None = _told("libraries.mkl", meaning="version of MKL")
@@ -160,11 +171,11 @@ class RunRow(Row):
     environment: str | None = _told(
         "environment",
         _environment,
-        meaning="environment variables that decide about allocator, threads, kernels and GPU",
+        meaning="environment variables of a process that decide about allocator, threads, kernels and GPU",
     )
-    threads: int | None = fact()
-    waiting: str | None = fact()
-    allocator: str | None = fact()
+    threads: int | None = fact(meaning="threads that compute an operator, as the first task sets them")
+    waiting: str | None = fact(meaning="how threads are to wait for work, as the first task sets it")
+    allocator: str | None = fact(meaning="what happens to freed memory, as the first task sets it")
 
 
 @row_type
@@ -184,10 +195,16 @@ class TaskRow(Row):
     status: str = column(shown=0, meaning="`ok`, `failed`, `timeout`, `skipped`", source="status")
     reason: str | None = fact(shown=0)
     started: str = column(meaning="start of the task, UTC, ISO 8601", source="started")
-    duration_s: float = column("took", unit="s", shown=0, meaning="wall time from spawn to exit", source="duration_s")
+    duration_s: float = column(
+        "took",
+        unit="s",
+        shown=0,
+        meaning="wall time from the start of its process to the end; 0 if skipped",
+        source="duration_s",
+    )
     disturbed: str | None = column(
         shown=0,
-        meaning="measurements that something on the machine disturbed, and what it was",
+        meaning="measurements that were disturbed, or were not steady after the warm-up, and how",
         source="(remark disturbed)",
     )
     task: str = fact()

@@ -8,6 +8,7 @@ from pathlib import Path
 from cnnperf.errors import UsageError
 from cnnperf.record import Record
 from cnnperf.regression.check import compare_records
+from cnnperf.regression.rule import Rule
 from cnnperf.tables.table import Row, Table, column, row_type
 
 
@@ -24,33 +25,53 @@ class VerdictRow(Row):
     outcome: str = column(
         "verdict",
         shown=0,
-        meaning="`better`, `same`, `worse`, `inconclusive`, `missing`, `error`, `indicative` (a time: "
-        "two runs decide nothing)",
+        meaning="`better`, `same`, `worse`, `inconclusive`, `missing`, `error`, or `indicative` for what two runs do "
+        "not decide: a time, speed or ratio, memory of too few repeats, a later stage's fraction of one training",
         source="measurements",
     )
     unit: str | None = column(meaning="unit of the metric", source="measurements")
     baseline: float | None = column(
-        unit="(unit)", shown=0, meaning="value of the first run, in the unit of the row", source="measurements"
+        unit="(unit)",
+        shown=0,
+        meaning="value of the first run, in the unit of the row: median over repeats of each one's median; of a "
+        "fraction the mean over trainings; of a count or a file's size the sum of a repeat's values",
+        source="measurements",
     )
     candidate: float | None = column(
-        unit="(unit)", shown=0, meaning="value of the second run, in the unit of the row", source="measurements"
+        unit="(unit)", shown=0, meaning="the same of the second run", source="measurements"
     )
     change: float | None = column(
         unit="1",
         shown=0,
-        meaning="of a fraction candidate less baseline, of anything else candidate / baseline less 1",
+        meaning="of a fraction `candidate` less `baseline`; of anything else `candidate` over `baseline`, less 1, and "
+        "empty if `baseline` is 0",
         source="measurements",
         interval=("low", "high"),
     )
-    low: float | None = column(unit="1", meaning="least change that is not excluded", source="measurements")
-    high: float | None = column(unit="1", meaning="greatest change that is not excluded", source="measurements")
+    low: float | None = column(
+        unit="1",
+        meaning=f"lower one-sided {100 * (1 - Rule().beta):g} % bound of the change (Welch); only of fractions that "
+        "were tested",
+        source="measurements",
+    )
+    high: float | None = column(
+        unit="1", meaning="upper one-sided bound of the change, likewise", source="measurements"
+    )
     p: float | None = column(
-        unit="1", meaning="one-sided p of a change in this direction; empty if not tested", source="measurements"
+        unit="1",
+        meaning=f"one-sided p of a change by more than {100 * Rule().tau:g} point in the direction of `change` "
+        "(Welch); empty if not tested",
+        source="measurements",
     )
     p_holm: float | None = column(
         unit="1", meaning="the same, adjusted for all that was tested (Holm)", source="measurements"
     )
-    n: int | None = column(unit="count", shown=0, meaning="repeats of the side that has fewer", source="measurements")
+    n: int | None = column(
+        unit="count",
+        shown=0,
+        meaning="repeats of the side that has fewer; of a fraction trainings with seeds of their own",
+        source="measurements",
+    )
     remark: str = column(shown=0, meaning="why, and what would decide it", source="measurements")
 
 
