@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +55,27 @@ def binomial_interval(successes: int, trials: int, confidence: float = 0.95) -> 
     """
     low, high = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return Interval(float(low), float(high))
+
+
+def mean_proportion_interval(proportions: Sequence[float], trials: int, confidence: float = 0.95) -> Interval:
+    """Return the confidence interval of the mean of proportions that repeats found in one sample of trials.
+
+    proportions: one per repeat. One repeat, or equal ones, have the binomial interval. Otherwise two independent errors
+    add up: that of the trials, which the repeats share, so that more repeats do not reduce it (the binomial interval),
+    and that of the mean over repeats (Student's t interval). The distances of both intervals' ends from the mean are
+    added in squares; the ends are limited to [0, 1].
+    Source: Student, The probable error of a mean (1908); Zou and Donner, Construction of confidence limits about effect
+    measures: a general approach (2008).
+    """
+    mean, count = fmean(proportions), len(proportions)
+    of_trials = binomial_interval(round(mean * trials), trials, confidence)
+    if len(set(proportions)) == 1:
+        return of_trials
+    of_repeats = float(t.isf((1 - confidence) / 2, count - 1)) * stdev(proportions) / math.sqrt(count)
+    return Interval(
+        max(0.0, mean - math.hypot(mean - of_trials.low, of_repeats)),
+        min(1.0, mean + math.hypot(of_trials.high - mean, of_repeats)),
+    )
 
 
 def binomial_bounds(successes: int, trials: int, confidence: float = 0.95) -> Interval:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import norm, ttest_ind, wilcoxon
+from scipy.stats import norm, ttest_1samp, ttest_ind, wilcoxon
 
 from cnnperf.stats import (
     Interval,
@@ -21,6 +21,7 @@ from cnnperf.stats import (
     drifts,
     holm,
     independent_calls,
+    mean_proportion_interval,
     paired_difference_interval,
     quartiles,
     replicates_needed,
@@ -58,6 +59,44 @@ def test_binomial_interval_holds_the_proportion_and_narrows_with_trials(seen: tu
     assert successes / trials - 1e-12 <= high <= 1
     for narrower in (binomial_interval(4 * successes, 4 * trials), binomial_interval(successes, trials, 0.9)):
         assert narrower.high - narrower.low < high - low
+
+
+def test_the_interval_of_one_repeat_and_of_equal_ones_is_binomial() -> None:
+    """What repeats do not differ in comes from the trials alone, and more repeats do not narrow it."""
+    assert mean_proportion_interval([0.5], 1000) == binomial_interval(500, 1000)
+    assert mean_proportion_interval([0.5] * 4, 1000) == binomial_interval(500, 1000)
+
+
+@given(st.lists(st.integers(0, 500), min_size=2, max_size=8, unique=True))
+def test_the_interval_of_repeats_holds_both_of_its_parts(right: list[int]) -> None:
+    """The binomial interval of one test and the t interval over the repeats, as far as proportions reach."""
+    proportions = [each / 500 for each in right]
+    found = mean_proportion_interval(proportions, 500)
+    of_trials = binomial_interval(round(500 * float(np.mean(proportions))), 500)
+    of_repeats = ttest_1samp(proportions, 0).confidence_interval()
+    assert 0 <= found.low <= max(0.0, min(of_trials.low, of_repeats.low)) + 1e-9
+    assert 1 >= found.high >= min(1.0, max(of_trials.high, of_repeats.high)) - 1e-9
+
+
+SKILL = 0.15
+"""Standard deviation of the trainings' skill, that of the images' difficulty being 1."""
+
+
+@pytest.mark.parametrize("repeats", [2, 5])
+def test_the_interval_of_repeats_covers_as_it_says(repeats: int) -> None:
+    """Drawn: 500 images, each of its own difficulty, and trainings of their own skill, which a binomial one misses."""
+    random, images, draws = np.random.default_rng(1), 500, 400
+    grid = norm.ppf((np.arange(400) + 0.5) / 400)
+    truth = norm.cdf(0.5 + grid[:, None] + SKILL * grid).mean()
+    covered = {"mean": 0, "binomial": 0}
+    for _ in range(draws):
+        chance = norm.cdf(0.5 + random.normal(size=images) + SKILL * random.normal(size=(repeats, 1)))
+        seen = (random.random((repeats, images)) < chance).mean(axis=1)
+        mean = mean_proportion_interval(seen.tolist(), images)
+        binomial = binomial_interval(round(images * seen.mean()), images)
+        covered["mean"] += mean.low <= truth <= mean.high
+        covered["binomial"] += binomial.low <= truth <= binomial.high
+    assert covered["mean"] >= 0.95 * draws > covered["binomial"]
 
 
 def test_binomial_bounds_of_published_examples() -> None:

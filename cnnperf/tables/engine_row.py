@@ -187,7 +187,7 @@ class EngineRow(Row):
         "agreement",
         unit="fraction",
         shown=3,
-        meaning="share of test images given the class that torch gives",
+        meaning="share of test images given the class that torch gives, mean over repeats",
         source="infer.top1_agreement",
     )
     test_accuracy: float | None = column(
@@ -195,13 +195,16 @@ class EngineRow(Row):
         unit="fraction",
         better="higher",
         shown=2,
-        meaning="share of test images classified correctly by the engine, median over repeats",
+        meaning="share of test images classified correctly by the engine, mean over repeats, which all read one "
+        "training",
         source="infer.test_accuracy",
         interval=("test_accuracy_low", "test_accuracy_high"),
         spread=("test_accuracy_low", "test_accuracy_high"),
     )
     test_accuracy_low: float | None = column(
-        unit="fraction", meaning="lower end of its 95 % binomial (Wilson) interval", source="infer.test_accuracy"
+        unit="fraction",
+        meaning="lower end of its 95 % binomial (Wilson) interval, in which variation between trainings is not",
+        source="infer.test_accuracy",
     )
     test_accuracy_high: float | None = column(
         unit="fraction", meaning="upper end of that interval", source="infer.test_accuracy"
@@ -216,7 +219,9 @@ class EngineRow(Row):
         source="infer.accuracy_drop",
         interval=("accuracy_drop_low", "accuracy_drop_high"),
     )
-    test_images: int | None = column(unit="count", meaning="test images classified", source="(remark n)")
+    test_images: int | None = column(
+        unit="count", meaning="test images classified, in the smallest test of the repeats", source="(remark n)"
+    )
     mapped_share: float | None = column(
         unit="fraction",
         meaning="share of the time of all kernels, summed over all runs, that is known to be some layer's; measured at "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from cnnperf.tables.engine_parity import ParityOfRepeats
 from cnnperf.tables.engine_ranks import BIMODAL, DISAGREES, compare
 from cnnperf.tables.engine_row import BestEngine, EngineRow, Evidence
 from cnnperf.tables.facts import row_of
-from cnnperf.tables.repeats import Repeats, Rivals, alike, rivals
+from cnnperf.tables.repeats import Repeats, Rivals, alike, fewest_tested, rivals
 from cnnperf.tables.table import DOUBT, MARKED, Report, Table, grouped
 
 MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
@@ -114,10 +114,10 @@ def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None
     quartiles = np.quantile(pooled, (0.25, 0.75)).tolist() if pooled else (None, None)
     least, most = (min(latencies), max(latencies)) if len(latencies) > 1 else (None, None)
     facts = next((m.remarks for r in repeats.records for m in r.find("infer.threads")), {})
-    tested = next((m.remarks for r in repeats.records for m in r.find("infer.test_accuracy")), {})
+    images = fewest_tested(m for r in repeats.records for m in r.find("infer.test_accuracy"))
     parity = ParityOfRepeats(repeats.records)
-    accuracy = once("test_accuracy")
-    bounds = _accuracy_interval(accuracy, tested.get("n"))
+    accuracy = once("test_accuracy", fmean)
+    bounds = _accuracy_interval(accuracy, images)
     bytes_of = {name: once(name) for name in ("file_bytes", "peak_bytes")}
     return row_of(
         EngineRow,
@@ -138,12 +138,12 @@ def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None
         total_images_per_s=batch_size * len(pooled) / sum(pooled) if pooled else None,
         parity=parity.outcome,
         **{name: once(name, max) for name in LOGITS},
-        top1_agreement=once("top1_agreement"),
+        top1_agreement=once("top1_agreement", fmean),
         test_accuracy=accuracy,
         test_accuracy_low=bounds and bounds.low,
         test_accuracy_high=bounds and bounds.high,
-        **{"accuracy_drop": once("accuracy_drop"), **parity.columns()},
-        test_images=tested.get("n"),
+        **{"accuracy_drop": once("accuracy_drop", max), **parity.columns()},
+        test_images=images,
         mapped_share=once("mapped_share", min),
         **_layers(repeats.records, batch_size, latency),
         **{name: None if found is None else int(found) for name, found in bytes_of.items()},
@@ -178,8 +178,8 @@ UNEQUAL = (
 )
 
 
-def _accuracy_interval(accuracy: float | None, n: Any) -> Interval | None:
-    """Return the 95 % binomial interval of an accuracy on n images; repeats are asked the same ones again."""
+def _accuracy_interval(accuracy: float | None, n: int | None) -> Interval | None:
+    """Return the 95 % binomial interval of an accuracy on n images: repeats ask one training the same ones again."""
     return None if accuracy is None or n is None else binomial_interval(round(accuracy * n), n)
 
 

@@ -98,7 +98,13 @@ _FACTS = (
         source="status",
         value=lambda r: r.status,
     ),
-    ReducedColumn("reason", meaning="why it did not end well", source="error, signal", value=lambda r: r.reason),
+    ReducedColumn(
+        "reason",
+        meaning="why it did not end well, or what else limits its figures: an undecided parity, repeats tested on "
+        "different numbers of images",
+        source="error, signal",
+        value=lambda r: r.reason,
+    ),
     ReducedColumn(
         "repeat",
         unit="count",

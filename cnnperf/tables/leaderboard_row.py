@@ -15,7 +15,7 @@ from cnnperf.tables.table import LEAST_REPEATS, Column, Row, Value, row_type
 
 
 def once(metric: str, title: str = "", **described: Any) -> Any:
-    """Declare a column of a metric that is measured once a task: the median over repeats. described: as `reduced`."""
+    """Declare a column of a metric that is measured once a task, as `Repeats.once` has it. described: as `reduced`."""
     return reduced(partial(Repeats.once, metric=metric), title, metric=metric, source=metric, **described)
 
 
@@ -46,7 +46,7 @@ class LeaderboardRow(Row):
         unit="count",
         shown=0,
         meaning="place by test accuracy among rows of equal dataset, data, device, budget, machine and environment; "
-        "all rows whose interval overlaps the leader's share its place",
+        "all rows whose interval of accuracy overlaps the leader's share its place",
         source=_TEST,
     )
     dataset: str = fact()
@@ -72,14 +72,16 @@ class LeaderboardRow(Row):
         "test accuracy",
         **_TESTED,
         shown=0,
-        meaning="share of test images classified correctly after the training, over all repeats",
+        meaning="share of test images classified correctly after the training, mean over repeats",
         interval=("test_accuracy_low", "test_accuracy_high"),
         spread=("test_accuracy_low", "test_accuracy_high"),
     )
     test_accuracy_low: float | None = reduced(
         lambda r: r.test_interval and r.test_interval.low,
         **_TESTED,
-        meaning="lower end of its 95 % binomial (Wilson) interval, for the images of the smallest test of the repeats",
+        meaning="lower end of its 95 % interval: with one repeat the binomial one (Wilson) of its test images, without "
+        "the variation between trainings; with more repeats that of the smallest test and Student's t interval over "
+        "the repeats, their distances from the mean added in squares (Zou and Donner)",
     )
     test_accuracy_high: float | None = reduced(
         lambda r: r.test_interval and r.test_interval.high, **_TESTED, meaning="upper end of that interval"
@@ -90,14 +92,14 @@ class LeaderboardRow(Row):
         shown=2,
         unit="fraction",
         better="higher",
-        meaning="test accuracy by the mean logits of each image and its mirror image (`test_flip`)",
+        meaning="test accuracy by the mean logits of each image and its mirror image (`test_flip`), mean over repeats",
     )
     test_images: int | None = reduced(
         lambda r: r.test_images,
         "test images",
         unit="count",
         shown=8,
-        meaning="images of the smallest test of the repeats",
+        meaning="images of the smallest test of the repeats; `reason` says where their numbers differ",
         source=_TEST,
     )
     test_set: str | None = reduced(
@@ -147,7 +149,7 @@ class LeaderboardRow(Row):
         unit="fraction",
         better="higher",
         shown=5,
-        meaning="highest validation accuracy of a training, median over repeats",
+        meaning="highest validation accuracy of a training, mean over repeats",
         source="train.validation_accuracy",
     )
     time_to_target_s: float | None = reduced(
@@ -252,8 +254,8 @@ BEST = frozenset(column.name for column in BestEngine.columns())
 
 FURTHER = Column(
     "<stage>_<quantity>",
-    meaning="every other metric measured once in a training: median over repeats; unit and direction as measured; "
-    "such as `train_load_seconds`, `train_test_loss`, `train_samples`",
+    meaning="every other metric measured once in a training: of fractions the mean over repeats, of others the median; "
+    "unit and direction as measured; such as `train_load_seconds`, `train_test_loss`, `train_test_accuracy_raw`",
     source="<stage>.<quantity>",
 )
 """The pattern of the columns that `leaderboard` puts behind these."""

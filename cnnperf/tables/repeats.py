@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 
 from cnnperf.record import Machine, Measurement, Record
-from cnnperf.stats import Interval, Quartiles, binomial_interval, quartiles
+from cnnperf.stats import Interval, Quartiles, mean_proportion_interval, quartiles
 from cnnperf.tables.table import Value
 from cnnperf.task import Provenance, Scalar, Task
 from cnnperf.training.recipe import budget_of
@@ -72,9 +72,9 @@ class Repeats:
 
     @property
     def reason(self) -> str | None:
-        """Say in one line why repeats did not end well, each reason once."""
+        """Say in one line why repeats did not end well, each reason once, and whether their tests differ in size."""
         reasons = [one_line(r.error or r.signal or r.status) for r in self.records if r.status != "ok"]
-        return "; ".join(dict.fromkeys(reasons)) or None
+        return "; ".join(filter(None, (*dict.fromkeys(reasons), unequal_tests(self._tests())))) or None
 
     @property
     def budget(self) -> str | None:
@@ -82,11 +82,16 @@ class Repeats:
         return budget_of(self.task.settings)
 
     def once(self, metric: str) -> Value:
-        """Return the median, over the repeats that measured it, of a metric that is measured once a task."""
+        """Return a metric that is measured once a task, over the repeats that measured it.
+
+        Fractions, such as accuracies, are reduced to their mean, by which two runs are compared too; others to the
+        median.
+        """
         found = [m for r in self.ok for m in r.find(metric)]
         if not found:
             return None
-        value = median(v for m in found for v in m.values)
+        reduce = fmean if found[0].unit == "fraction" else median
+        value = reduce([v for m in found for v in m.values])
         return int(value) if found[0].unit in ("count", "bytes") and value == int(value) else value
 
     @property
@@ -102,24 +107,24 @@ class Repeats:
 
     @property
     def test_accuracy(self) -> float | None:
-        """Return the share of right answers over the tests of all repeats."""
-        counts = [int(m.remarks["n"]) for m in self._tests()]
-        right = [m.values[0] * n for m, n in zip(self._tests(), counts, strict=True)]
-        return round(sum(right)) / sum(counts) if counts else None
+        """Return the mean over repeats of their test accuracies: each training weighs the same."""
+        accuracies = [m.values[0] for m in self._tests()]
+        return fmean(accuracies) if accuracies else None
 
     @property
     def test_interval(self) -> Interval | None:
-        """Return the 95 % binomial interval of the test accuracy.
+        """Return the 95 % interval of the test accuracy: of the images of the smallest test, and of the trainings.
 
-        It stands on the images of the smallest test: repeats are asked the same images again, which makes them no more.
+        Repeats are tested on the same images, which makes them no more; the variation between trainings is known of
+        several repeats only.
         """
-        accuracy, n = self.test_accuracy, self.test_images
-        return None if accuracy is None or n is None else binomial_interval(round(accuracy * n), n)
+        n = self.test_images
+        return None if n is None else mean_proportion_interval([m.values[0] for m in self._tests()], n)
 
     @property
     def test_images(self) -> int | None:
         """Return how many images the repeats were tested on, the fewest where that differs."""
-        return min((int(m.remarks["n"]) for m in self._tests()), default=None)
+        return fewest_tested(self._tests())
 
     @property
     def test_set(self) -> Scalar | None:
@@ -129,10 +134,10 @@ class Repeats:
 
     @property
     def best_validation_accuracy(self) -> float | None:
-        """Return the median over repeats of each one's best evaluation."""
+        """Return the mean over repeats of each one's best evaluation."""
         curves = ([v for m in r.find("train.validation_accuracy") for v in m.values] for r in self.ok)
         best = [max(curve) for curve in curves if curve]
-        return median(best) if best else None
+        return fmean(best) if best else None
 
     @property
     def times_to_target(self) -> tuple[float, ...]:
@@ -146,13 +151,26 @@ class Repeats:
         return max((float(m.remarks["resolution_s"]) for m in reached if "resolution_s" in m.remarks), default=None)
 
     def _tests(self) -> tuple[Measurement, ...]:
-        return tuple(m for r in self.ok for m in r.find("train.test_accuracy"))
+        return tuple(m for r in self.ok for m in r.find(f"{r.task.stage}.test_accuracy"))
 
     def _speeds(self) -> Iterator[tuple[float, ...]]:
         for r in self.ok:
             steps = [s for m in r.find("train.step_time") for s in m.values]
             if steps:
                 yield tuple(self.task.settings["batch_size"] / s for s in steps)
+
+
+def fewest_tested(tests: Iterable[Measurement]) -> int | None:
+    """Return the images of the smallest of the tests; None without any."""
+    return min((int(m.remarks["n"]) for m in tests if "n" in m.remarks), default=None)
+
+
+def unequal_tests(tests: Iterable[Measurement]) -> str | None:
+    """Say on how many images repeats were tested where these numbers differ; None where they do not."""
+    counts = sorted({int(m.remarks["n"]) for m in tests if "n" in m.remarks})
+    if len(counts) < 2:
+        return None
+    return f"repeats were tested on {counts[0]:,} to {counts[-1]:,} images; the interval is that of the fewest"
 
 
 def alike(run: str, records: Iterable[Record]) -> Iterator[Repeats]:

@@ -372,6 +372,21 @@ def test_accuracies_are_marked_with_all_that_their_interval_reaches(engine: Engi
     assert (row["test_accuracy_low"], row["test_accuracy_high"]) == pytest.approx((0.438, 0.500), abs=5e-4)
 
 
+def test_accuracy_is_the_mean_over_repeats_with_the_interval_of_one_test(engine: Engine) -> None:
+    """All repeats read one training, so that several are no further trainings; unlike numbers of images are told."""
+    figures = ((0.40, 1000), (0.42, 1000), (0.50, 500))
+    records = []
+    for i, (accuracy, n) in enumerate(figures):
+        made = engine("torch", [0.02], accuracy=accuracy, n=n, repeat=i)
+        agreement = single("infer.top1_agreement", "fraction", (0.9, 0.9, 0.6)[i], "higher")
+        records.append(made.model_copy(update={"measurements": (*made.measurements, agreement)}))
+    row = rows_of(*records)["torch"]
+    assert (row["test_accuracy"], row["top1_agreement"]) == (pytest.approx(0.44), pytest.approx(0.8))
+    assert (row["test_accuracy_low"], row["test_accuracy_high"]) == pytest.approx((0.397, 0.484), abs=5e-4)
+    assert row["test_images"] == 500
+    assert row["reason"] == "repeats were tested on 500 to 1,000 images; the interval is that of the fewest"
+
+
 def test_latencies_have_their_quartiles_and_the_range_of_repeats(engine: Engine) -> None:
     """Quartiles of all calls; a range only of several processes."""
     row = rows_of(engine("torch", [0.01, 0.02, 0.03, 0.04, 0.05]))["torch"]
@@ -519,9 +534,15 @@ def test_the_repeat_with_the_largest_drop_counts(engine: Engine) -> None:
 
 
 def test_records_without_counts_are_shown_as_they_were_judged(engine: Engine) -> None:
-    """Those of an older version: there is no interval."""
-    found = rows_of(engine("onnxruntime_int8", [0.01] * 3))["onnxruntime_int8"]
+    """Those of an older version: there is no interval, and the drop is that of the worst repeat too."""
+    records = []
+    for i, lost in enumerate((0.0, 0.004, 0.001)):
+        made = engine("onnxruntime_int8", [0.01] * 3, repeat=i)
+        drop = single("infer.accuracy_drop", "1", lost, "lower")
+        records.append(made.model_copy(update={"measurements": (*made.measurements, drop)}))
+    found = rows_of(*records)["onnxruntime_int8"]
     assert (found["parity"], found["accuracy_drop_low"], found["images_to_decide"]) == ("ok", None, None)
+    assert found["accuracy_drop"] == 0.004
 
 
 def test_a_report_tells_whether_a_parity_is_undecided(engine: Engine) -> None:

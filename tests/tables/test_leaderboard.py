@@ -16,7 +16,10 @@ from schema_1 import of_schema_1
 from cnnperf import record
 from cnnperf.errors import StoreError, UsageError
 from cnnperf.record import Gpu, Measurement, Processor, Record, single
+from cnnperf.regression.check import compare_records
+from cnnperf.reports import _readable
 from cnnperf.tables.leaderboard import leaderboard, rank, summary
+from cnnperf.tables.leaderboard_row import LeaderboardRow
 from cnnperf.tables.report import report_of
 from cnnperf.tables.table import Row
 
@@ -179,22 +182,63 @@ def test_one_repeat_has_no_spread(trained: Trained) -> None:
     assert (row["images_per_s_min"], row["images_per_s_max"]) == (None, None)
 
 
-def test_accuracy_is_pooled_and_its_interval_stands_on_the_images_of_one_test(trained: Trained) -> None:
-    """Asked the same images again, repeats move the accuracy but do not narrow its interval."""
+def test_accuracy_is_the_mean_over_repeats(trained: Trained) -> None:
+    """Each training weighs the same, on however many images it was tested; that with flip and any other likewise."""
+    figures = ((0.5, 5000), (0.6, 2000), (0.9, 2000))
+    records = []
+    for i, (accuracy, n) in enumerate(figures):
+        best = single("train.validation_accuracy", "fraction", accuracy - 0.1, "higher", {"step": 1})
+        others = [single(f"train.test_accuracy_{name}", "fraction", accuracy, "higher") for name in ("flip", "raw")]
+        records.append(trained(accuracy=accuracy, n=n, repeat=i, measured=[best, *others]))
+    (row,) = rows_of(records)
+    names = ("test_accuracy", "test_accuracy_flip", "train_test_accuracy_raw")
+    assert [row[name] for name in names] == [pytest.approx(2 / 3)] * 3
+    assert row["best_validation_accuracy"] == pytest.approx(2 / 3 - 0.1)
+    metrics = ("train.test_accuracy", "train.test_accuracy_flip", "train.test_accuracy_raw")
+    printed = {v.metric: v.baseline for v in compare_records(records, records).verdicts if v.metric in metrics}
+    assert printed == {metric: row[name] for metric, name in zip(metrics, names, strict=True)}
+
+
+def test_the_interval_of_one_repeat_is_that_of_its_images(trained: Trained) -> None:
+    """Asked the same images again, repeats that do not differ do not narrow it."""
     (one,) = rows_of([trained(accuracy=0.5)])
-    (three,) = rows_of(trained(accuracy=a, repeat=i) for i, a in enumerate((0.4, 0.5, 0.6)))
-    assert three["test_accuracy"] == one["test_accuracy"] == 0.5
-    assert [three[f"test_accuracy_{end}"] for end in ("low", "high")] == pytest.approx([0.469, 0.531], abs=5e-4)
-    assert three["test_accuracy_low"] == one["test_accuracy_low"]
+    (three,) = rows_of(trained(accuracy=0.5, repeat=i) for i in range(3))
+    for row in (one, three):
+        assert [row[f"test_accuracy_{end}"] for end in ("low", "high")] == pytest.approx([0.469, 0.531], abs=5e-4)
     assert (one["test_images"], one["test_set"]) == (1000, "subset")
 
 
+def test_the_interval_of_several_repeats_holds_the_variation_between_trainings(trained: Trained) -> None:
+    """Worked by hand: t = 4.303 of two degrees of freedom, s = 0.1; the squares of 0.248 and 0.031 add up."""
+    (row,) = rows_of(trained(accuracy=a, repeat=i) for i, a in enumerate((0.4, 0.5, 0.6)))
+    assert row["test_accuracy"] == pytest.approx(0.5)
+    assert [row[f"test_accuracy_{end}"] for end in ("low", "high")] == pytest.approx([0.2497, 0.7503], abs=5e-4)
+
+
+def test_ranks_and_stars_follow_the_spread_of_the_trainings(trained: Trained) -> None:
+    """Two networks five points apart on 10,000 images are told apart by one test each, and not by unlike trainings."""
+    columns = {column.name: column for column in LeaderboardRow.columns()}
+    for apart, ranks, stars in ((0.0, [1, 2], [True, False]), (0.08, [1, 1], [False, False])):
+        rows = rows_of(
+            trained(model, accuracy=middle + apart * (i - 1), n=10_000, repeat=i, step_s=[0.01])
+            for model, middle in (("vgg", 0.65), ("nin", 0.60))
+            for i in range(3)
+        )
+        assert [row["rank"] for row in rows] == ranks
+        assert _readable.best(columns["test_accuracy"], rows) == stars
+
+
 @pytest.mark.parametrize("counts", [(10_000, 400), (400, 10_000)])
-def test_of_unlike_tests_the_smallest_is_named(trained: Trained, counts: tuple[int, int]) -> None:
-    """A repeat too slow to be tested on all images decides for its row, whichever it is."""
+def test_unlike_tests_are_told_and_the_smallest_is_named(trained: Trained, counts: tuple[int, int]) -> None:
+    """A repeat too slow to be tested on all images decides for its row, whichever it is, and the row says so."""
     (row,) = rows_of(trained(accuracy=0.5, n=n, repeat=i) for i, n in enumerate(counts))
-    assert (row["test_images"], row["test_set"]) == (400, "subset")
+    assert (row["test_images"], row["test_set"], row["status"]) == (400, "subset", "ok")
     assert [row[f"test_accuracy_{end}"] for end in ("low", "high")] == pytest.approx([0.451, 0.549], abs=5e-4)
+    words = "repeats were tested on 400 to 10,000 images; the interval is that of the fewest"
+    assert row["reason"] == words
+    failed = trained(repeat=2, status="failed", error="boom")
+    table = leaderboard({"r": [*(trained(n=n, repeat=i) for i, n in enumerate(counts)), failed]})
+    assert _readable.remarks(table) == [f"lenet: ok 2/3: boom; {words}"]
 
 
 @pytest.mark.parametrize(
