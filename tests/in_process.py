@@ -71,9 +71,8 @@ class Worker:
 
     signal = None
 
-    def __init__(self, mode: str, request: str, *, log: Path, launch: Launch | None = None) -> None:
+    def __init__(self, request: Message, *, log: Path, launch: Launch | None = None) -> None:
         self.returncode = 0
-        self._mode = mode
         self._request = request
         self._log = log
         self._launch = launch or Launch()
@@ -112,12 +111,12 @@ class Worker:
         threads, random = torch.get_num_threads(), torch.get_rng_state()
         with pytest.MonkeyPatch.context() as patch, open(self._log, "w", encoding="utf-8") as log:
             patch.setattr(worker, "Line", lambda _: self)
-            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(self._request.encode())))
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(encode(self._request))))
             patch.setattr(os, "environ", {**os.environ, **self._launch.variables()})
             torch.set_num_threads(self._launch.threads or threads)
             try:
                 with redirect_stdout(log), redirect_stderr(log):
-                    worker.main(self._mode, -1)
+                    worker.main(-1)
             except Exception:
                 traceback.print_exc(file=log)
                 self.returncode = 1

@@ -12,8 +12,9 @@ from processes import completed, environment
 
 from cnnperf import record as store
 from cnnperf.errors import CnnperfError, SuiteError
+from cnnperf.ipc.messages import Prepared, Settle, SuiteRequest
 from cnnperf.record import Measurement, Record
-from cnnperf.running.preflight import Request, ask, prepare
+from cnnperf.running.preflight import ask, prepare
 from cnnperf.running.runner import Unwatched, execute
 from cnnperf.suite import parse
 
@@ -25,9 +26,9 @@ DOCUMENT = {
 }
 
 
-def request(**changes: object) -> Request:
+def request(**changes: object) -> SuiteRequest:
     """Return the request of a small suite."""
-    return Request(suite=parse(DOCUMENT | changes, where="x.toml", name="x"), where="x.toml")
+    return SuiteRequest(suite=parse(DOCUMENT | changes, where="x.toml", name="x"), where="x.toml")
 
 
 def ran(folder: Path) -> list[Record]:
@@ -63,8 +64,8 @@ def test_a_request_that_is_refused_raises_as_from_a_real_worker() -> None:
     with workers_here():
         with pytest.raises(SuiteError, match=r"train: .*'batch_siz'; did you mean 'batch_size'"):
             prepare(request(train={"steps": 4, "batch_siz": 50}))
-        with pytest.raises(CnnperfError, match=r"without an answer \(exit status 1\)(.|\n)*ValidationError"):
-            ask("--prepare", "{}")
+        with pytest.raises(CnnperfError, match=r"without an answer \(exit status 1\)(.|\n)*KeyError"):
+            ask(Settle(), Prepared)
 
 
 @pytest.mark.parametrize("words", [("list", "models"), ("list", "modles"), ("--version",)])

@@ -19,10 +19,21 @@ import psutil
 from pydantic import computed_field
 
 from cnnperf import registry
-from cnnperf.claims import Order, Reading
+from cnnperf.claims import Reading
 from cnnperf.claims._anonymous import anonymous, places
 from cnnperf.errors import RunError, UsageError
-from cnnperf.ipc.messages import ClaimEnded, ClaimSkipped, DeviceFound, Failed, Message, Noted, ReadingTaken
+from cnnperf.ipc.messages import (
+    ClaimEnded,
+    ClaimRequest,
+    ClaimSkipped,
+    DeviceFound,
+    DeviceRequest,
+    Failed,
+    Message,
+    Noted,
+    ReadingTaken,
+    ToClaim,
+)
 from cnnperf.ipc.process import Launch, WorkerProcess, tail
 from cnnperf.machine.fingerprint import fingerprint, usable_cores
 from cnnperf.record import Machine
@@ -162,7 +173,7 @@ def begun(device: str, minutes: float, end: float) -> SelfTest:
         found: DeviceFound | None = None
         reason = ""
         log = Path(folder) / "log"
-        with _child("--device", Order(device=device), log) as worker, _no_orphans(), suppress(TimeoutError):
+        with _child(DeviceRequest(device=device), log) as worker, _no_orphans(), suppress(TimeoutError):
             for message in worker.messages(_until(min(time.monotonic() + DEVICE_S, end))):
                 if isinstance(message, DeviceFound):
                     found = message
@@ -215,11 +226,11 @@ def _outcome(name: str, test: SelfTest, scratch: Path, end: float, watcher: Clai
         reason = f"the {test.minutes:g} minutes were used up; give more with --minutes"
         return outcome.model_copy(update={"skipped": reason, "out_of_time": True})
     seconds = max(left_s - LAST_S, left_s / 2) if module.LIMIT_S is None else patience_s
-    order = Order(device=test.device, claim=name, scratch=scratch, seconds=seconds, threads=test.threads)
+    request = ClaimRequest(device=test.device, claim=name, scratch=scratch, seconds=seconds, threads=test.threads)
     log, heard = scratch / "logs" / f"{name}.log", _Heard()
     timed_out = False
     # Innermost, because the children of the claim's process cannot be identified after it has ended.
-    with _child("--claim", order, log, test.threads) as worker, _no_orphans():
+    with _child(request, log, test.threads) as worker, _no_orphans():
         try:
             for message in worker.messages(_until(begun + patience_s)):
                 if isinstance(message, Noted):
@@ -255,7 +266,7 @@ class _Heard:
         """Store the content of a message."""
         match message:
             case ReadingTaken():
-                self.readings.append(Reading.model_validate_json(message.document))
+                self.readings.append(message.reading)
             case ClaimSkipped():
                 self.skipped = message.reason
             case Failed():
@@ -264,9 +275,9 @@ class _Heard:
                 self.has_ended = True
 
 
-def _child(mode: str, order: Order, log: Path, threads: int | None = None) -> WorkerProcess:
+def _child(request: ToClaim, log: Path, threads: int | None = None) -> WorkerProcess:
     launch = Launch(command=(sys.executable, "-m", "cnnperf.workers.claim"), threads=threads)
-    return WorkerProcess(mode, order.model_dump_json(), log=log, launch=launch)
+    return WorkerProcess(request, log=log, launch=launch)
 
 
 def _until(end: float) -> Callable[[], float]:

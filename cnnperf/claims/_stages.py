@@ -13,8 +13,9 @@ from cnnperf.claims import Context, NotApplicable
 from cnnperf.datasets import Dataset, open_arrays
 from cnnperf.engines import FILES, baseline_of
 from cnnperf.errors import StageError
+from cnnperf.ipc.messages import Ready, SuiteRequest
 from cnnperf.record import Record
-from cnnperf.running.preflight import Ready, Request, prepare
+from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import Run, Unwatched
 from cnnperf.suite import parse
 
@@ -77,7 +78,7 @@ def ran(context: Context, name: str, document: Mapping[str, Any], *, copy: str =
     where = {"devices": [context.device], "threads": context.threads, "timeout_s": context.seconds}
     suite = parse({**where, **document}, where="selftest", name=name)
     context.progress("preparing")
-    tasks = prepare(Request(suite=suite, where="selftest")).tasks
+    tasks = prepare(SuiteRequest(suite=suite, where="selftest")).tasks
     folder = context.scratch / "runs" / (name + copy)
     with _imports_logged(), Run(folder) as run:
         for record in run.execute(tasks, Unwatched()):

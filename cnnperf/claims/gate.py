@@ -92,15 +92,16 @@ def _count(what: str, of: int, figure: int, reading: int, interval: tuple[float,
 
 def _cells(context: Context) -> tuple[Contest, ...]:
     from cnnperf.duet.contest import contests
+    from cnnperf.ipc.messages import SuiteRequest
     from cnnperf.regression.rehearsal import METRICS, SUITE
-    from cnnperf.running.preflight import Request, prepare
+    from cnnperf.running.preflight import prepare
     from cnnperf.suite import parse
 
     names = MODELS[: max(1, int(context.seconds // CELL_S))]
     models: list[Any] = [each for each in SUITE["models"] if each["name"] in names]
     suite = parse({**SUITE, "models": models, "devices": [context.device]}, where="selftest", name="selftest")
     context.progress("preparing")
-    return contests(prepare(Request(suite=suite, where="selftest")).tasks, metrics=METRICS)
+    return contests(prepare(SuiteRequest(suite=suite, where="selftest")).tasks, metrics=METRICS)
 
 
 def _compared(context: Context, ready: Sequence[Contest], candidate: Any, seconds: float, name: str) -> Result:

@@ -62,9 +62,12 @@ def list_(
 
 def schema() -> None:
     """Print the JSON schema of suite files, for editors that complete and check TOML."""
+    import json
+
+    from cnnperf.ipc.messages import SchemaRequest, SchemaWritten
     from cnnperf.running.preflight import ask
 
-    print(ask("--schema", ""))
+    print(json.dumps(ask(SchemaRequest(), SchemaWritten).document, indent=2))
 
 
 # Added in the order of the help.

@@ -46,7 +46,8 @@ def add_commands(app: typer.Typer) -> None:
 
 def _print_answer(verb: str, datasets: list[str], data: Path | None) -> None:
     from cnnperf.cli.screen import View, stderr
-    from cnnperf.running.preflight import DataRequest, ask_data
+    from cnnperf.ipc.messages import DataRequest
+    from cnnperf.running.preflight import ask_data
 
     with View(stderr()).shown() as screen:
         for dataset in datasets:

@@ -24,8 +24,8 @@ AllocatorOption = Annotated[
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cnnperf.ipc.messages import Prepared
     from cnnperf.record import Record
-    from cnnperf.running.preflight import Prepared
 
 
 def run(
@@ -77,7 +77,8 @@ def run(
     """
     start = perf_counter()
     from cnnperf.cli.screen import View, planned, stderr
-    from cnnperf.running.preflight import Request, prepare
+    from cnnperf.ipc.messages import SuiteRequest
+    from cnnperf.running.preflight import prepare
     from cnnperf.running.runner import folder_to_run, left_in, pending
     from cnnperf.suite import load_suite
 
@@ -87,7 +88,7 @@ def run(
     named = stages.split(",") if stages is not None else None
     chosen = chosen.narrowed(only=only, device=device, stages=named, repeats=repeats)
     chosen = chosen.launched(waiting=waiting, allocator=allocator)
-    request = Request(suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run)
+    request = SuiteRequest(suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run)
     folder = folder_to_run(chosen, out, resume)
     with View(stderr()).shown() as screen:
         prepared = prepare(request, screen.downloading)

@@ -24,8 +24,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cnnperf.ipc.messages import Ready
 from cnnperf.record import Record
-from cnnperf.running.preflight import Ready
 from cnnperf.running.runner import Unwatched
 from cnnperf.task import Task
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from cnnperf.ipc.messages import Ready
 from cnnperf.ipc.process import Launch
-from cnnperf.running.preflight import Ready
 from cnnperf.sides import Both
 from cnnperf.task import Frozen, Task
 

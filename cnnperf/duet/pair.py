@@ -163,8 +163,10 @@ class Pair(Generic[G]):
 
     def _start(self, side: Side, baton: socket.socket, stack: ExitStack) -> WorkerProcess:
         player = self._players.of(side)
-        launch = replace(player.launch(baton.fileno()), core=self._core)
-        worker = WorkerProcess(str(baton.fileno()), None, log=self._log(side), launch=launch)
+        launch = player.launch(baton.fileno())
+        command = (*launch.command, str(baton.fileno()))
+        launch = replace(launch, command=command, core=self._core)
+        worker = WorkerProcess(None, log=self._log(side), launch=launch)
         try:
             with interrupts_held():
                 stack.enter_context(worker)

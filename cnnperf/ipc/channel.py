@@ -1,13 +1,19 @@
-"""The child's end of the pipe to its parent."""
+"""The child's end of the connection to its parent: the single request on stdin, and the pipe for messages."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 
-from cnnperf.ipc.messages import Message, Progressed, encode
+from cnnperf.ipc.messages import Message, Progressed, decode, encode
 
 PROGRESS_INTERVAL_S = 1.0
+
+
+def single_request() -> Message:
+    """Return the request of a worker that receives only one. Raises MalformedError."""
+    return decode(sys.stdin.read())
 
 
 class Line:

@@ -1,5 +1,6 @@
-"""The messages between processes: frozen models of one union, each of them a line of JSON on a pipe.
+"""The messages between processes: frozen models of one union, each of them a line of JSON.
 
+A side of a comparison receives its requests one by one; any other worker receives a single request at its start.
 The two sides of a comparison may be different versions of cnnperf. Their messages form a protocol: a change of these
 messages or of their encoding increments `PROTOCOL`.
 """
@@ -11,10 +12,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError, model_validator
 
+from cnnperf.errors import first_error
+from cnnperf.ipc.reading import Reading
 from cnnperf.record import Machine, Record
 from cnnperf.sides import Side
+from cnnperf.suite import Suite
 from cnnperf.task import Choice, Frozen, Task
 from cnnperf.timing.sampling import Sample
 
@@ -98,6 +102,78 @@ class Turns(Frozen):
     warmup: int
     """Minimum number of pairs before samples count."""
     warmup_s: float
+
+
+class TaskRequest(Frozen):
+    """A request to run one task, with the information that its process needs."""
+
+    kind: Literal["task"] = "task"
+    task: Task
+    machine: Machine
+    run: Path
+    folder: Path
+    """Where the images lie as arrays."""
+    answer: Path
+    """The file that takes the record."""
+    nonce: str
+    """Unique identifier of this attempt, repeated in the answer."""
+    needs: tuple[Record, ...] = ()
+    """Records of the needed tasks, without measurements."""
+
+
+class SuiteRequest(Frozen):
+    """A request to check a suite and to prepare its data."""
+
+    kind: Literal["prepare"] = "prepare"
+    suite: Suite
+    where: str
+    """Name of the suite in errors: its path."""
+    only: str | None = None
+    """A glob over the cells; other cells are ignored."""
+    data: Path | None = None
+    """The folder given as --data."""
+    quick: bool = False
+    """Cut every stage's budget to a few seconds."""
+    download: bool = True
+    """Download missing data; otherwise the answer only states the size of the download."""
+    given_up: dict[str, str] = Field(default={})
+    """Datasets that must not be tried again, with the reason."""
+
+
+class DataRequest(Frozen):
+    """A request of `cnnperf data` for one dataset."""
+
+    kind: Literal["data"] = "data"
+    verb: Literal["fetch", "verify"]
+    dataset: str
+    data: Path | None = None
+    """The folder given as --data."""
+
+
+class SchemaRequest(Frozen):
+    """A request for the JSON schema of suite files."""
+
+    kind: Literal["schema"] = "schema"
+
+
+class DeviceRequest(Frozen):
+    """A request to describe a device."""
+
+    kind: Literal["describe"] = "describe"
+    device: str
+
+
+class ClaimRequest(Frozen):
+    """A request to test one claim on a device."""
+
+    kind: Literal["claim"] = "claim"
+    device: str
+    claim: str
+    scratch: Path
+    """Folder shared by all claims of a session."""
+    seconds: float
+    """Time limit of the claim in seconds."""
+    threads: int
 
 
 class Hello(Frozen):
@@ -221,12 +297,42 @@ class GaveUp(Frozen):
     dataset: str
 
 
-class Answered(Frozen):
-    """The answer to a process's one request."""
+class Ready(Frozen):
+    """A task completed by preflight, with its estimates."""
 
-    kind: Literal["answer"] = "answer"
-    document: str
-    """A sentence, or the JSON of a model known to the parent."""
+    task: Task
+    chosen: dict[str, Any] = Field(default={})
+    """The suite's section of the stage, without defaults, recipe and the model's override."""
+    folder: Path | None
+    """Folder of the images as arrays; None if they are missing (without `download`)."""
+    skip: str | None
+    """Reason why the task cannot run on this machine; None if it can."""
+    estimate_s: float
+    weight_bytes: int
+
+
+class Prepared(Frozen):
+    """The answer about a suite: the tasks in order, and warnings about the data."""
+
+    kind: Literal["prepared"] = "prepared"
+    tasks: tuple[Ready, ...]
+    warnings: tuple[str, ...]
+    downloads: dict[str, int]
+    """Datasets still to be downloaded and their bytes, if `download` was off."""
+
+
+class DataHandled(Frozen):
+    """The answer about a dataset that was fetched or verified: a sentence."""
+
+    kind: Literal["handled"] = "handled"
+    sentence: str
+
+
+class SchemaWritten(Frozen):
+    """The answer with the JSON schema of suite files."""
+
+    kind: Literal["written"] = "written"
+    document: dict[str, Any]
 
 
 class DeviceFound(Frozen):
@@ -241,8 +347,7 @@ class ReadingTaken(Frozen):
     """One figure of a claim and its reference value."""
 
     kind: Literal["reading"] = "reading"
-    document: str
-    """The JSON of a Reading of `cnnperf.claims`."""
+    reading: Reading
 
 
 class ClaimSkipped(Frozen):
@@ -259,15 +364,19 @@ class ClaimEnded(Frozen):
 
 
 ToSide = Opening | Load | Bind | Settle | Turns
+ToPreflight = SuiteRequest | DataRequest | SchemaRequest
+ToClaim = DeviceRequest | ClaimRequest
 FromSide = Hello | Opened | Absent | Loaded | Bound | Settled | Taken | Failed
-FromWorker = Refused | Progressed | Noted | Received | GaveUp | Answered
+FromPreflight = Prepared | DataHandled | SchemaWritten
+FromWorker = Refused | Progressed | Noted | Received | GaveUp | FromPreflight
 FromClaim = DeviceFound | ReadingTaken | ClaimSkipped | ClaimEnded
-Message = ToSide | FromSide | FromWorker | FromClaim
+Message = ToSide | ToPreflight | TaskRequest | ToClaim | FromSide | FromWorker | FromClaim
 
 _UNION: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 _WRITTEN = {"opened": "open", "settled": "settle", "taken": "play"}
 """Answers that the protocol names after their request."""
 _READ = {written: kind for kind, written in _WRITTEN.items()}
+_REQUESTS = get_args(ToSide | ToPreflight | TaskRequest | ToClaim)
 
 
 class MalformedError(Exception):
@@ -277,8 +386,8 @@ class MalformedError(Exception):
 def encode(message: Message) -> bytes:
     """Write a message: a request as `{"do": kind, "with": fields}`, all else as `{kind: fields}`."""
     document: dict[str, Any]
-    fields = message.model_dump(mode="json", by_alias=True, exclude={"kind"})
-    if isinstance(message, get_args(ToSide)):
+    fields = message.model_dump(mode="json", by_alias=True, exclude={"kind"}, exclude_computed_fields=True)
+    if isinstance(message, _REQUESTS):
         document = {"do": message.kind, "with": fields}
     elif isinstance(message, Failed):
         document = {"error": message.reason}
@@ -294,6 +403,8 @@ def decode(line: bytes | str) -> Message:
     try:
         kind, fields, is_request = _parts(json.loads(line))
         return _UNION.validate_python({**fields, "kind": kind}, extra="forbid" if is_request else "ignore")
+    except ValidationError as error:
+        raise MalformedError(f"{type(error).__name__}: {first_error(error)}") from error
     except (ValueError, TypeError) as error:
         raise MalformedError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 

@@ -115,30 +115,30 @@ def interrupts_held() -> Iterator[None]:
 class WorkerProcess:
     """A worker in its own process group; it receives requests and answers in JSON lines.
 
-    Standard output and error go to `log`; messages to the parent use a separate pipe. With a `request`, the worker
-    receives nothing else; without one, requests are sent by `send`. Entering the `with` block starts the worker;
-    leaving the block kills the remaining processes of the group.
+    Standard output and error go to `log`; messages to the parent use a separate pipe, whose descriptor is the last
+    word of the worker's command. With a `request`, the worker receives nothing else; without one, requests are sent by
+    `send`. Entering the `with` block starts the worker; leaving the block kills the remaining processes of the group.
     """
 
     _process: subprocess.Popen[bytes]
     pipe: int
     end: int | None
 
-    def __init__(self, mode: str, request: str | None, *, log: Path, launch: Launch | None = None) -> None:
+    def __init__(self, request: Message | None, *, log: Path, launch: Launch | None = None) -> None:
         self.log = log
-        self._mode = mode
         self._request = request
         self._launch = launch or Launch()
 
     def _start(self) -> None:
         launch, (reader, writer) = self._launch, os.pipe()
         with tempfile.TemporaryFile() as file, open(self.log, "wb") as output:
-            file.write((self._request or "").encode())
-            file.seek(0)
+            if self._request is not None:
+                file.write(encode(self._request))
+                file.seek(0)
             try:
                 with bound_to(launch.core):
                     self._process = subprocess.Popen(
-                        [*launch.command, self._mode, str(writer)],
+                        [*launch.command, str(writer)],
                         stdin=subprocess.PIPE if self._request is None else file,
                         stdout=output,
                         stderr=subprocess.STDOUT,

@@ -14,11 +14,12 @@ from cnnperf.duet.contest import Version, contests
 from cnnperf.duet.pair import Patience
 from cnnperf.duet.schedule import PAIRS
 from cnnperf.errors import UsageError
+from cnnperf.ipc.messages import Ready, SuiteRequest
 from cnnperf.registry import declared, having, unknown
 from cnnperf.regression import gate, revisions, store
 from cnnperf.regression.gate_verdict import comparison
 from cnnperf.regression.verdict import Comparison
-from cnnperf.running.preflight import Ready, Request, prepare
+from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import folder_to_make
 from cnnperf.sides import Both
 from cnnperf.suite import Suite, load_suite
@@ -88,7 +89,7 @@ def ab(
 
     def prepared(each: Suite) -> tuple[Ready, ...]:
         where = chosen.name if isinstance(suite, Suite) else str(suite)
-        return prepare(Request(suite=each, where=where, only=only, data=data), watcher.downloading).tasks
+        return prepare(SuiteRequest(suite=each, where=where, only=only, data=data), watcher.downloading).tasks
 
     before = prepared(changed.baseline)
     tasks = Both(before, prepared(changed.candidate) if any(assigned) else before)

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from cnnperf.duet.contest import Contest, Version, contests
+from cnnperf.ipc.messages import SuiteRequest
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.regression.gate import GateWatcher, Result, compare
 from cnnperf.regression.gate_verdict import comparison, scope
 from cnnperf.regression.selftest import GateTest
-from cnnperf.running.preflight import Request, prepare
+from cnnperf.running.preflight import prepare
 from cnnperf.suite import parse
 
 SLOWDOWN = 0.05
@@ -69,7 +70,7 @@ def self_test(minutes: float, watcher: RehearsalWatcher) -> GateTest | None:
 def cells() -> tuple[Contest, ...]:
     """Make the cells ready; the images are generated."""
     suite = parse(SUITE, where="doctor", name="doctor")
-    return contests(prepare(Request(suite=suite, where="doctor")).tasks, metrics=METRICS)
+    return contests(prepare(SuiteRequest(suite=suite, where="doctor")).tasks, metrics=METRICS)
 
 
 def rehearse(ready: Sequence[Contest], candidate: Version, minutes: float, watcher: GateWatcher) -> Result:

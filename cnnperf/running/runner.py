@@ -15,29 +15,13 @@ from filelock import Timeout
 
 from cnnperf import record as store
 from cnnperf.errors import RunError, StoreError, UsageError
-from cnnperf.ipc.messages import Progressed
+from cnnperf.ipc.messages import Progressed, Ready, SuiteRequest, TaskRequest
 from cnnperf.ipc.process import Launch, WorkerProcess, tail
 from cnnperf.machine.fingerprint import fingerprint
-from cnnperf.record import Machine, Record, Status
-from cnnperf.running.preflight import Ready, Request, prepare
+from cnnperf.record import Record, Status
+from cnnperf.running.preflight import prepare
 from cnnperf.suite import Suite
-from cnnperf.task import Frozen, Task
-
-
-class Envelope(Frozen):
-    """One task and the information that its process needs."""
-
-    task: Task
-    machine: Machine
-    run: Path
-    folder: Path
-    """Where the images lie as arrays."""
-    answer: Path
-    """The file that takes the record."""
-    nonce: str
-    """Unique identifier of this attempt, repeated in the answer."""
-    needs: tuple[Record, ...] = ()
-    """Records of the needed tasks, without measurements."""
+from cnnperf.task import Task
 
 
 class Watcher(Protocol):
@@ -73,7 +57,7 @@ def run(suite: Suite, folder: Path | None = None, *, watcher: Watcher | None = N
     record is ok and whose key is unchanged are not run again. Raises CnnperfError, before any measurement, if the
     request cannot be carried out.
     """
-    prepared = prepare(Request(suite=suite, where=suite.name))
+    prepared = prepare(SuiteRequest(suite=suite, where=suite.name))
     yield from execute(prepared.tasks, folder or new_folder(suite), watcher or Unwatched())
 
 
@@ -223,7 +207,7 @@ def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watch
     assert ready.folder is not None, "preflight prepares the data of every task that is not skipped"
     log = folder / "logs" / f"{_slug(task.label)[:150]}-{task.key}.log"
     answer = log.with_suffix(".json")
-    envelope = Envelope(
+    request = TaskRequest(
         task=task,
         machine=fingerprint(),
         run=folder.resolve(),
@@ -234,7 +218,7 @@ def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watch
     )
     timed_out = False
     begun, started, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
-    with WorkerProcess("--task", envelope.model_dump_json(by_alias=True), log=log, launch=Launch.of(task)) as worker:
+    with WorkerProcess(request, log=log, launch=Launch.of(task)) as worker:
         try:
             for message in worker.messages(lambda: max(0.0, started + task.timeout_s - time.monotonic())):
                 if isinstance(message, Progressed):
@@ -242,12 +226,12 @@ def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watch
         except TimeoutError:
             timed_out = True
     facts = {
-        "nonce": envelope.nonce,
+        "nonce": request.nonce,
         "started": begun.isoformat(timespec="milliseconds"),
         "duration_s": time.monotonic() - started,
         "parent_cpu_s": time.process_time() - cpu,
     }
-    record = _answer(envelope) or _blank(ready, "failed", "the process ended without an answer")
+    record = _answer(request) or _blank(ready, "failed", "the process ended without an answer")
     ending: dict[str, str | None] = {}
     if timed_out:
         ending = {"status": "timeout", "error": f"took longer than timeout_s = {task.timeout_s:g}; ended"}
@@ -261,17 +245,17 @@ def _ending(worker: WorkerProcess, record: Record) -> str:
     return f"the process {worker.ending}" + ("" if record.status == "failed" else ", after it had measured")
 
 
-def _answer(envelope: Envelope) -> Record | None:
+def _answer(request: TaskRequest) -> Record | None:
     """Return the record of an attempt, and remove its file; None if there is none.
 
     A file of an earlier attempt is ignored.
     """
     try:
-        record = Record.model_validate_json(envelope.answer.read_text(encoding="utf-8"))
-        envelope.answer.unlink()
+        record = Record.model_validate_json(request.answer.read_text(encoding="utf-8"))
+        request.answer.unlink()
     except (OSError, ValueError):
         return None
-    return record if record.nonce == envelope.nonce else None
+    return record if record.nonce == request.nonce else None
 
 
 def _skipped(ready: Ready, reason: str) -> Record:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from cnnperf.ipc.messages import Ready, SuiteRequest
 from cnnperf.record import Record
 from cnnperf.running import runner
-from cnnperf.running.preflight import Ready, Request, prepare
+from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import execute, folder_to_make
 from cnnperf.suite import parse
 from cnnperf.tables.report import exit_code, report_of_run
@@ -72,13 +73,13 @@ def name_of(choice: Named) -> str:
 
 def request(
     name: str, document: dict[str, Any], waiting: str | None, allocator: str | None, data: Path | None, where: str
-) -> Request:
+) -> SuiteRequest:
     """Return the request for preflight. Raises UsageError for settings that are invalid in a suite."""
     suite = parse(document, where=where, name=name).launched(waiting=waiting, allocator=allocator)
-    return Request(suite=suite, where=where, data=data)
+    return SuiteRequest(suite=suite, where=where, data=data)
 
 
-def measure(asked: Request, out: Path | None, watcher: MeasurementWatcher) -> Measured:
+def measure(asked: SuiteRequest, out: Path | None, watcher: MeasurementWatcher) -> Measured:
     """Run the tasks of a request, in a new run folder, and make their report."""
     folder = folder_to_make(asked.suite, out)
     tasks = prepare(asked, watcher.downloading).tasks

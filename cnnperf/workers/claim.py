@@ -11,16 +11,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cnnperf import registry
-from cnnperf.claims import Context, NotApplicable, Order
+from cnnperf.claims import Context, NotApplicable
 from cnnperf.errors import CnnperfError, DeviceError, in_words
-from cnnperf.ipc.channel import Line
-from cnnperf.ipc.messages import ClaimEnded, ClaimSkipped, DeviceFound, Failed, Noted, ReadingTaken
+from cnnperf.ipc.channel import Line, single_request
+from cnnperf.ipc.messages import (
+    ClaimEnded,
+    ClaimRequest,
+    ClaimSkipped,
+    DeviceFound,
+    DeviceRequest,
+    Failed,
+    Noted,
+    ReadingTaken,
+    ToClaim,
+)
 
 
-def describe(order: Order, line: Line) -> None:
+def describe(request: DeviceRequest, line: Line) -> None:
     """Send the device's label and torch's description of itself, or the reason why there is no such device."""
     try:
-        device = registry.find("devices", order.device)()
+        device = registry.find("devices", request.device)()
     except DeviceError as fault:
         line.say(ClaimSkipped(reason=str(fault)))
         return
@@ -42,15 +52,20 @@ def facts() -> dict[str, Any]:
     }
 
 
-def put_to_the_test(order: Order, line: Line) -> None:
+def put_to_the_test(request: ClaimRequest, line: Line) -> None:
     """Run a claim and send its outcome."""
-    acquire: Callable[[], Any] = registry.find("devices", order.device)
+    acquire: Callable[[], Any] = registry.find("devices", request.device)
     context = Context(
-        order.device, acquire, order.scratch, order.seconds, order.threads, lambda text: line.say(Noted(text=text))
+        request.device,
+        acquire,
+        request.scratch,
+        request.seconds,
+        request.threads,
+        lambda text: line.say(Noted(text=text)),
     )
     try:
-        for reading in registry.find("claims", order.claim)(context):
-            line.say(ReadingTaken(document=reading.model_dump_json(exclude={"difference", "verdict"})))
+        for reading in registry.find("claims", request.claim)(context):
+            line.say(ReadingTaken(reading=reading))
     except (NotApplicable, DeviceError) as reason:
         line.say(ClaimSkipped(reason=str(reason)))
     except CnnperfError as fault:
@@ -61,14 +76,16 @@ def put_to_the_test(order: Order, line: Line) -> None:
     line.say(ClaimEnded())
 
 
-MODES: Mapping[str, Callable[[Order, Line], None]] = {"--device": describe, "--claim": put_to_the_test}
+VERBS: Mapping[type[ToClaim], Callable[[Any, Line], None]] = {DeviceRequest: describe, ClaimRequest: put_to_the_test}
+"""Functions that answer requests, by kind."""
 
 
-def main(mode: str, descriptor: int) -> None:
+def main(descriptor: int) -> None:
     """Answer the single request on stdin."""
     line = Line(descriptor)
-    MODES[mode](Order.model_validate_json(sys.stdin.read()), line)
+    request: Any = single_request()
+    VERBS[type(request)](request, line)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(int(sys.argv[1]))

@@ -11,8 +11,7 @@ from cnnperf import datasets, registry
 from cnnperf.datasets import Dataset, DownloadError, Roots
 from cnnperf.datasets.synthetic import stand_in
 from cnnperf.errors import DataError
-from cnnperf.ipc.messages import GaveUp, Message, Received
-from cnnperf.running.preflight import Request
+from cnnperf.ipc.messages import GaveUp, Message, Received, SuiteRequest
 from cnnperf.task import Choice, Provenance
 
 Say = Callable[[Message], None]
@@ -36,7 +35,7 @@ class FoundImages:
 class Finder:
     """Finds the images of a suite's datasets; `warnings` lists the substituted ones."""
 
-    def __init__(self, request: Request, say: Say) -> None:
+    def __init__(self, request: SuiteRequest, say: Say) -> None:
         self.warnings: list[str] = []
         self._request = request
         self._say = say

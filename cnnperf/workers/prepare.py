@@ -1,7 +1,6 @@
 """Preflight's worker: check every choice, build every model, prepare the data.
 
-`--prepare` checks a suite, `--data` fetches or verifies a dataset, `--schema` returns the suite's JSON schema. The
-request is JSON on stdin, the answer goes to a pipe.
+The single request, a suite, a dataset or the JSON schema of suite files, is on stdin; the answer goes to a pipe.
 """
 
 from __future__ import annotations
@@ -18,10 +17,20 @@ from cnnperf import datasets, errors, models, onnx_file, registry
 from cnnperf.bench import Settings, stages_leaving
 from cnnperf.datasets import Roots
 from cnnperf.errors import CnnperfError, DeviceError, EngineError, SuiteError, UsageError, first_error
-from cnnperf.ipc.channel import Line
-from cnnperf.ipc.messages import Answered, Refused
+from cnnperf.ipc.channel import Line, single_request
+from cnnperf.ipc.messages import (
+    DataHandled,
+    DataRequest,
+    FromPreflight,
+    Prepared,
+    Ready,
+    Refused,
+    SchemaRequest,
+    SchemaWritten,
+    SuiteRequest,
+    ToPreflight,
+)
 from cnnperf.machine.fingerprint import usable_cores
-from cnnperf.running.preflight import DataRequest, Prepared, Ready, Request
 from cnnperf.suite import plan
 from cnnperf.task import Choice, Scalar, Task
 from cnnperf.workers.images import Finder, FoundImages, Say, announcing
@@ -34,35 +43,34 @@ FLOPS_PER_S_AND_CORE = 20e9
 """Approximate training speed of a core; for estimates of budgets that are not in seconds."""
 
 
-def prepare(request_json: str, say: Say) -> str:
+def prepare(request: SuiteRequest, say: Say) -> Prepared:
     """Answer preflight's request. Raises UsageError, SuiteError or DataError, worded for the user."""
-    request = Request.model_validate_json(request_json)
-    return Preparation(request, say).answer().model_dump_json()
+    return Preparation(request, say).answer()
 
 
-def data(request_json: str, say: Say) -> str:
+def data(request: DataRequest, say: Say) -> DataHandled:
     """Fetch or verify one dataset, and describe it in a sentence."""
-    request = DataRequest.model_validate_json(request_json)
     roots = Roots.from_environment(request.data)
     if request.verb == "verify":
-        return datasets.verify(request.dataset, roots)
+        return DataHandled(sentence=datasets.verify(request.dataset, roots))
     dataset = registry.module("datasets", request.dataset).load(roots, announcing(say))
     found = dataset.provenance
-    return f"{found.name}: {found.train_count:,} + {found.test_count:,} images from {found.source}"
+    sentence = f"{found.name}: {found.train_count:,} + {found.test_count:,} images from {found.source}"
+    return DataHandled(sentence=sentence)
 
 
-ANSWERS: dict[str, Callable[[str, Say], str]] = {
-    "--prepare": prepare,
-    "--data": data,
-    "--schema": lambda _, say: suite_schema(),
+ANSWERS: dict[type[ToPreflight], Callable[[Any, Say], FromPreflight]] = {
+    SuiteRequest: prepare,
+    DataRequest: data,
+    SchemaRequest: lambda request, say: SchemaWritten(document=suite_schema()),
 }
-"""Functions that answer requests, by the worker's mode."""
+"""Functions that answer requests, by kind."""
 
 
 class Preparation:
     """The checks of one suite; each choice is checked once."""
 
-    def __init__(self, request: Request, say: Say) -> None:
+    def __init__(self, request: SuiteRequest, say: Say) -> None:
         self._request = request
         self._suite = request.suite
         self._finder = Finder(request, say)
@@ -253,16 +261,16 @@ def _refuse_unknown(kind: str, given: Iterable[str], options: type[BaseModel], *
             raise SuiteError(f"{': '.join(where)}: {registry.unknown(kind, key, options.model_fields)}")
 
 
-def main(mode: str, descriptor: int) -> None:
+def main(descriptor: int) -> None:
     """Answer the single request on stdin; send errors that the user can correct by class name and message."""
     line = Line(descriptor)
-    sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    request: Any = single_request()
     try:
-        line.say(Answered(document=ANSWERS[mode](sys.stdin.read(), line.say)))
+        line.say(ANSWERS[type(request)](request, line.say))
     except CnnperfError as fault:
         kind = next(kind for kind in type(fault).__mro__ if kind.__module__ == errors.__name__)
         line.say(Refused(error=kind.__name__, reason=str(fault)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(int(sys.argv[1]))

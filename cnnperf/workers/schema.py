@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 from cnnperf import registry
 from cnnperf.suite import Suite
 
 
-def suite_schema() -> str:
-    """Return the schema as JSON, with a section for each stage."""
+def suite_schema() -> dict[str, Any]:
+    """Return the schema, with a section for each stage."""
     document = Suite.model_json_schema(mode="validation")
     properties, definitions = document["properties"], document.setdefault("$defs", {})
     del properties["sections"]
@@ -24,4 +24,4 @@ def suite_schema() -> str:
         table = {"type": "object", "properties": fields, "required": ["name"]}
         properties[room]["items"] = {"anyOf": [known, table]}
     definitions["Choice"] = {"anyOf": [{"type": "string"}, {"type": "object", "required": ["name"]}]}
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **document}, indent=2)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}

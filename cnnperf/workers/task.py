@@ -1,4 +1,4 @@
-"""One task in a separate process: the task is JSON on stdin, its record is written to the given file."""
+"""One task in a separate process; its record is written to the given file."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from cnnperf.bench import Bench
 from cnnperf.datasets import open_arrays
 from cnnperf.devices import Device
 from cnnperf.errors import DeviceError, in_words
-from cnnperf.ipc.channel import Line
+from cnnperf.ipc.channel import Line, single_request
+from cnnperf.ipc.messages import TaskRequest
 from cnnperf.machine.fingerprint import seen_here
 from cnnperf.record import Artifact, Measurement, Record, Status, single
-from cnnperf.running.runner import Envelope
 
 
-def run_task(envelope: Envelope, line: Line) -> Record:
+def run_task(request: TaskRequest, line: Line) -> Record:
     """Run one task to its end, successful or not, and return its record."""
-    task = envelope.task
+    task = request.task
     started, start = datetime.now(UTC), time.monotonic()
     measurements: list[Measurement] = []
     status: Status = "ok"
@@ -31,9 +31,9 @@ def run_task(envelope: Envelope, line: Line) -> Record:
     try:
         device = registry.find("devices", task.cell.device.name)(**task.cell.device.options)
         torch_name = device.torch_name
-        dataset = open_arrays(envelope.folder, task.data)
-        needs = {record.task.stage: record for record in envelope.needs}
-        bench = Bench(task, device, dataset, envelope.run, line.progress, left, needs)
+        dataset = open_arrays(request.folder, task.data)
+        needs = {record.task.stage: record for record in request.needs}
+        bench = Bench(task, device, dataset, request.run, line.progress, left, needs)
         measurements += chosen(task.stage, device)
         measure = registry.find("stages", task.stage)
         # One by one, so that measurements from before a failure are kept.
@@ -47,15 +47,15 @@ def run_task(envelope: Envelope, line: Line) -> Record:
     return Record(
         task=task,
         key=task.key,
-        nonce=envelope.nonce,
-        machine=seen_here(envelope.machine, torch_name).model_copy(update={"threads": threads}),
+        nonce=request.nonce,
+        machine=seen_here(request.machine, torch_name).model_copy(update={"threads": threads}),
         started=started.isoformat(timespec="milliseconds"),
         duration_s=time.monotonic() - start,
         status=status,
         error=error,
         measurements=tuple(measurements),
         artifacts={
-            kind: Artifact.of(envelope.run, path) for kind, path in left.items() if (envelope.run / path).exists()
+            kind: Artifact.of(request.run, path) for kind, path in left.items() if (request.run / path).exists()
         },
     )
 
@@ -67,13 +67,13 @@ def chosen(stage: str, device: Device) -> Iterator[Measurement]:
         yield single(f"{stage}.device_index", "count", device.index, None, remarks)
 
 
-def main(_: str, descriptor: int) -> None:
+def main(descriptor: int) -> None:
     """Run the single task on stdin."""
     line = Line(descriptor)
-    sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-    envelope = Envelope.model_validate_json(sys.stdin.read())
-    envelope.answer.write_text(run_task(envelope, line).model_dump_json(by_alias=True), encoding="utf-8")
+    request = single_request()
+    assert isinstance(request, TaskRequest)
+    request.answer.write_text(run_task(request, line).model_dump_json(by_alias=True), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(int(sys.argv[1]))

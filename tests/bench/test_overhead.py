@@ -12,10 +12,10 @@ import pytest
 from processes import started
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from cnnperf.ipc.messages import Ready, SuiteRequest, TaskRequest
 from cnnperf.ipc.process import Launch, WorkerProcess
 from cnnperf.machine.fingerprint import fingerprint
-from cnnperf.running.preflight import Ready, Request, prepare
-from cnnperf.running.runner import Envelope
+from cnnperf.running.preflight import prepare
 from cnnperf.suite import parse
 
 BARE = """
@@ -40,7 +40,7 @@ def test_a_task_starts_about_as_fast_as_a_bare_script(benchmark: BenchmarkFixtur
     """LeNet on MNIST, cache warm: spawn to first step takes at most 1.2 times what torch alone takes to its own."""
     benchmark.group = "spawn to first step ÷ bare script ≤ 1.2 (LeNet, MNIST)"
     document = {"datasets": ["mnist"], "models": ["lenet"], "train": {"steps": 1, "test_images": 128}}
-    [ready] = prepare(Request(suite=parse(document, where="x", name="x"), where="x")).tasks
+    [ready] = prepare(SuiteRequest(suite=parse(document, where="x", name="x"), where="x")).tasks
     pairs: list[tuple[float, float]] = []
 
     def take_turns() -> None:
@@ -56,7 +56,7 @@ def test_a_task_starts_about_as_fast_as_a_bare_script(benchmark: BenchmarkFixtur
 
 def _task_s(ready: Ready, folder: Path) -> float:
     assert ready.folder is not None
-    envelope = Envelope(
+    request = TaskRequest(
         task=ready.task,
         machine=fingerprint(),
         run=folder,
@@ -65,8 +65,7 @@ def _task_s(ready: Ready, folder: Path) -> float:
         nonce="0",
     )
     start = time.perf_counter()
-    request = envelope.model_dump_json()
-    with WorkerProcess("--task", request, log=folder / "log", launch=Launch.of(ready.task)) as worker:
+    with WorkerProcess(request, log=folder / "log", launch=Launch.of(ready.task)) as worker:
         next(worker.messages(lambda: 60.0))  # Sent right after the only step.
         return time.perf_counter() - start
 

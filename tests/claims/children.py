@@ -21,8 +21,9 @@ READING = {
     "bar": {"low": -0.1, "high": 0.1, "reason": "why"},
 }
 
-mode, pipe = sys.argv[1], int(sys.argv[2])
-order = json.loads(sys.stdin.read())
+pipe = int(sys.argv[1])
+request = json.loads(sys.stdin.read())
+wanted = request["with"]
 
 
 def say(**message: object) -> None:
@@ -32,18 +33,18 @@ def say(**message: object) -> None:
 
 def say_reading(reading: object) -> None:
     """Send a reading to the parent."""
-    say(reading={"document": json.dumps(reading)})
+    say(reading={"reading": reading})
 
 
-behaviour = os.environ.get(f"PLANTED_{order['claim']}", "holds")
-if mode == "--device":
+behaviour = os.environ.get(f"PLANTED_{wanted.get('claim', '')}", "holds")
+if request["do"] == "describe":
     time.sleep(600 if behaviour == "hangs" else 0)
     found = {"device": {"label": "a device", "facts": {"torch": "2"}}}
     say(**({"skip": {"reason": "there is none"}} if behaviour == "absent" else found))
     sys.exit()
 print("last words", flush=True)
 say(note={"text": "at work"})
-say(note={"text": f"seconds {order['seconds']}"})
+say(note={"text": f"seconds {wanted['seconds']}"})
 say_reading(READING)
 if behaviour == "crashes":
     os.kill(os.getpid(), signal.SIGSEGV)

@@ -16,6 +16,7 @@ from cnnperf import registry
 from cnnperf.claims import _session, gate
 from cnnperf.claims._session import FILE, SelfTest, begun, chosen, run, selftest
 from cnnperf.errors import UsageError
+from cnnperf.ipc.messages import ToClaim
 from cnnperf.ipc.process import Launch, WorkerProcess
 
 CHILDREN = Path(__file__).parent / "children.py"
@@ -62,10 +63,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def tested(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[SelfTest, Noted]]:
     """Return a function that runs claims whose processes do as they are told, by the claim's name."""
 
-    def child(mode: str, order: _session.Order, log: Path, threads: int | None = None) -> WorkerProcess:
-        return WorkerProcess(
-            mode, order.model_dump_json(), log=log, launch=Launch(command=(sys.executable, str(CHILDREN)))
-        )
+    def child(request: ToClaim, log: Path, threads: int | None = None) -> WorkerProcess:
+        return WorkerProcess(request, log=log, launch=Launch(command=(sys.executable, str(CHILDREN))))
 
     monkeypatch.setattr(_session, "_child", child)
 

@@ -13,8 +13,8 @@ from processes import until
 from rich.console import Console
 
 from cnnperf.cli.screen import Downloads, DuetScreen, Screen, clock
+from cnnperf.ipc.messages import Ready
 from cnnperf.record import Machine, Measurement, Record
-from cnnperf.running.preflight import Ready
 from cnnperf.suite import parse, plan
 
 TASKS = plan(parse({"datasets": ["mnist"], "models": ["lenet", "resnet"]}, where="x", name="x"))

@@ -20,7 +20,7 @@ ORDER = ("train", "profile", "export", "infer")
 
 def text() -> str:
     """Return the whole part."""
-    document = json.loads(suite_schema())
+    document = suite_schema()
     stages = registry.names("stages")
     top = {name: schema for name, schema in document["properties"].items() if name not in stages}
     blocks = ["### Keys of a suite", _keys(top, document["required"])]

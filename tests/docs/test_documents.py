@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -92,10 +91,10 @@ def test_the_format_of_suites_is_that_of_the_schema(part: Part) -> None:
 
 def test_every_stage_has_its_keys_in_the_format_of_suites(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that no list names, too, after those that people meet first."""
-    document, stages = json.loads(suite_format.suite_schema()), registry.names("stages")
+    document, stages = suite_format.suite_schema(), registry.names("stages")
     document["properties"]["counting"] = {"description": "Counts.", "properties": {}}
     real = registry.names
-    monkeypatch.setattr(suite_format, "suite_schema", lambda: json.dumps(document))
+    monkeypatch.setattr(suite_format, "suite_schema", lambda: document)
     monkeypatch.setattr(registry, "names", lambda room: (*stages, "counting") if room == "stages" else real(room))
     found = re.findall(r"^### `\[(\w+)\]`$", suite_format.text(), re.MULTILINE)
     assert found == ["train", "profile", "export", "infer", *sorted({*stages, "counting"} - set(suite_format.ORDER))]

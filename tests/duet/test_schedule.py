@@ -27,9 +27,9 @@ from cnnperf.duet.contest import Contest, Version, contests
 from cnnperf.duet.pair import Fault, Patience
 from cnnperf.duet.schedule import Conditions, Played, calibrate, differing, order_of, replicate, unequal
 from cnnperf.errors import UsageError
-from cnnperf.ipc.messages import PROTOCOL, letters
+from cnnperf.ipc.messages import PROTOCOL, SuiteRequest, letters
 from cnnperf.regression import ratios
-from cnnperf.running.preflight import Request, prepare
+from cnnperf.running.preflight import prepare
 from cnnperf.sides import Both, Side
 from cnnperf.suite import parse
 
@@ -56,7 +56,7 @@ def planted(models: Sequence[object], metrics: Sequence[str] = ("infer.forward",
         "train": {key: value for key, value in settings.items() if value is not None},
     }
     with workers_here():
-        tasks = prepare(Request(suite=parse(document, where="x", name="x"), where="x")).tasks
+        tasks = prepare(SuiteRequest(suite=parse(document, where="x", name="x"), where="x")).tasks
     return list(contests(tasks, metrics=metrics))
 
 

@@ -13,12 +13,15 @@ from cnnperf.ipc import messages
 from cnnperf.ipc.messages import (
     PROTOCOL,
     Absent,
-    Answered,
     Bind,
     Bound,
     ClaimEnded,
+    ClaimRequest,
     ClaimSkipped,
+    DataHandled,
+    DataRequest,
     DeviceFound,
+    DeviceRequest,
     Failed,
     GaveUp,
     Hello,
@@ -29,19 +32,28 @@ from cnnperf.ipc.messages import (
     Noted,
     Opened,
     Opening,
+    Prepared,
     Progressed,
     ReadingTaken,
+    Ready,
     Received,
     Refused,
+    SchemaRequest,
+    SchemaWritten,
     Settle,
     Settled,
+    SuiteRequest,
     Taken,
+    TaskRequest,
     Turns,
     decode,
     encode,
     letters,
 )
+from cnnperf.ipc.reading import Bar, Reading
 from cnnperf.machine.fingerprint import fingerprint
+from cnnperf.record import Artifact, Record
+from cnnperf.suite import parse
 from cnnperf.task import Cell, Choice, Task
 from cnnperf.timing.sampling import Sample
 
@@ -53,6 +65,35 @@ TASK = Task(
     seed=0,
     threads=1,
     timeout_s=60,
+)
+RECORD = Record(
+    task=TASK,
+    key=TASK.key,
+    machine=fingerprint(),
+    started="2026-01-01T00:00:00.000+00:00",
+    duration_s=1.5,
+    status="ok",
+    artifacts={"weights": Artifact(path="artifacts/weights.pt", sha256="0" * 64)},
+)
+READING = Reading(
+    quantity="resident",
+    unit="B",
+    figure=2.0,
+    reading=2.5,
+    source="the kernel's page tables",
+    bar=Bar.within(0.25, "pages"),
+    interval=(-0.25, -0.125),
+    raw={"figure": (2.0,), "reading": (2.5,)},
+)
+SUITE = parse(
+    {
+        "datasets": ["mnist"],
+        "models": [{"name": "lenet", "train": {"lr": 0.25}}],
+        "train": {"seconds": 3},
+        "timeout_s": 60,
+    },
+    where="x.toml",
+    name="x",
 )
 SAMPLE = Sample(0.1, 0.2, 3, None, 4)
 
@@ -87,6 +128,20 @@ OTHERS: list[Message] = [
     Hello(protocol=PROTOCOL, facts={"cores": 2, "affinity": [0, 1]}, machine=fingerprint()),
     Load(task=TASK, run=Path("/run"), folder=Path("/arrays"), needs=(), engine=Choice(name="torch")),
     Bind(batch_size=8),
+    TaskRequest(
+        task=TASK,
+        machine=fingerprint(),
+        run=Path("/run"),
+        folder=Path("/arrays"),
+        answer=Path("/run/answer.json"),
+        nonce="5",
+        needs=(RECORD,),
+    ),
+    SuiteRequest(suite=SUITE, where="x.toml", only="mnist*", data=Path("/data"), given_up={"mnist": "no network"}),
+    DataRequest(verb="verify", dataset="mnist"),
+    SchemaRequest(),
+    DeviceRequest(device="cpu"),
+    ClaimRequest(device="cpu", claim="layers", scratch=Path("/scratch"), seconds=2.5, threads=2),
     Loaded(),
     Bound(),
     Refused(error="UsageError", reason="no such thing"),
@@ -94,9 +149,15 @@ OTHERS: list[Message] = [
     Noted(text="at work"),
     Received(dataset="mnist", done=1, total=2),
     GaveUp(dataset="mnist"),
-    Answered(document="{}"),
+    Prepared(
+        tasks=(Ready(task=TASK, chosen={"lr": 0.25}, folder=None, skip=None, estimate_s=2.5, weight_bytes=4),),
+        warnings=("SYNTHETIC",),
+        downloads={"mnist": 5},
+    ),
+    DataHandled(sentence="mnist: 60,000 + 10,000 images"),
+    SchemaWritten(document={"properties": {"models": {"minItems": 1}}}),
     DeviceFound(label="a device", facts={"torch": "2"}),
-    ReadingTaken(document="{}"),
+    ReadingTaken(reading=READING),
     ClaimSkipped(reason="no such device"),
     ClaimEnded(),
 ]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from processes import has_ended
 
-from cnnperf.ipc.messages import MalformedError, Noted, Progressed
+from cnnperf.ipc.messages import MalformedError, Noted, Progressed, Settle
 from cnnperf.ipc.process import ALLOCATORS, Launch, WorkerProcess, interrupts_held, tail
 from cnnperf.task import Cell, Choice, Task
 
@@ -30,10 +30,10 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
 
     def start(code: str, **options: object) -> WorkerProcess:
         (package / "task.py").write_text(
-            "import json, os, sys, time\nmode, pipe = sys.argv[1], int(sys.argv[2])\n"
+            "import json, os, sys, time\npipe = int(sys.argv[1])\n"
             "def say(text): os.write(pipe, json.dumps({'note': {'text': text}}).encode() + b'\\n')\n" + code
         )
-        return WorkerProcess("--task", "request", log=tmp_path / "log", **options)  # type: ignore[arg-type]
+        return WorkerProcess(Settle(), log=tmp_path / "log", **options)  # type: ignore[arg-type]
 
     yield start
     monkeypatch.undo()
@@ -46,13 +46,13 @@ def forever() -> None:
 def test_messages_arrive_and_the_end_is_seen(worker, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Lines come whole, however they were cut; output goes to the log; the exit status is kept."""
     code = (
-        "print(mode, sys.stdin.read(), flush=True)\nsay('a')\nos.write(pipe, b'{\"note\":'); time.sleep(.05)\n"
+        "print(sys.stdin.read(), flush=True)\nsay('a')\nos.write(pipe, b'{\"note\":'); time.sleep(.05)\n"
         'os.write(pipe, b\'{"text": "b"}}\\n{"progress": {"numbers": {"c": 3}}}\\n\')\nsys.exit(3)'
     )
     with worker(code) as process:
         assert list(process.messages(forever)) == [Noted(text="a"), Noted(text="b"), Progressed(numbers={"c": 3})]
         assert (process.returncode, process.signal) == (3, None)
-    assert tail(tmp_path / "log") == ("--task request",)
+    assert tail(tmp_path / "log") == ('{"do": "settle", "with": {}}', "")
 
 
 def test_a_line_that_is_no_message_is_told(worker) -> None:  # type: ignore[no-untyped-def]

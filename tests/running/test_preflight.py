@@ -14,9 +14,9 @@ from in_process import Worker, workers_here
 from cnnperf import registry
 from cnnperf.bench import Settings
 from cnnperf.errors import CnnperfError, CnnperfWarning, DataError, SuiteError
-from cnnperf.ipc.messages import Answered, GaveUp, Message, Received
+from cnnperf.ipc.messages import DataHandled, DataRequest, GaveUp, Message, Prepared, Received, Settle, SuiteRequest
 from cnnperf.running import preflight
-from cnnperf.running.preflight import DataRequest, Prepared, Request, ask, ask_data, prepare
+from cnnperf.running.preflight import ask, ask_data, prepare
 from cnnperf.suite import parse
 from cnnperf.task import Task
 from cnnperf.workers.prepare import Preparation
@@ -24,11 +24,11 @@ from cnnperf.workers.prepare import Preparation
 TRAIN = {"steps": 4, "validation_images": 100, "batch_size": 50}
 
 
-def request(**changes: object) -> Request:
+def request(**changes: object) -> SuiteRequest:
     """Ask for one small cell; keys of the request itself may be changed too."""
-    own = {key: changes.pop(key) for key in tuple(changes) if key in Request.model_fields}
+    own = {key: changes.pop(key) for key in tuple(changes) if key in SuiteRequest.model_fields}
     document = {"datasets": ["mnist"], "models": ["lenet"], "train": TRAIN} | changes
-    return Request(suite=parse(document, where="x.toml", name="x"), where="x.toml", **own)
+    return SuiteRequest(suite=parse(document, where="x.toml", name="x"), where="x.toml", **own)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_worker_may_be_silent_but_while_bytes_are_due(monkeypatch: pytest.Monk
         Received(dataset="mnist", done=2, total=2),
         Received(dataset="cifar10", done=1, total=2),
         GaveUp(dataset="cifar10"),
-        Answered(document="a sentence"),
+        DataHandled(sentence="a sentence"),
     ]
 
     class Speaking(Worker):
@@ -115,7 +115,8 @@ def test_a_worker_may_be_silent_but_while_bytes_are_due(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(preflight, "WorkerProcess", Speaking)
     heard: list[tuple[str, int, int]] = []
-    assert ask("--data", "", lambda *word: heard.append(word)) == "a sentence"
+    asked = DataRequest(verb="fetch", dataset="mnist")
+    assert ask_data(asked, lambda *word: heard.append(word)) == "a sentence"
     assert patiences == [True, False, True, False, False]
     assert heard == [("mnist", 1, 2), ("mnist", 2, 2), ("cifar10", 1, 2)]
 
@@ -195,8 +196,8 @@ def test_quick_cuts_budgets_and_repeats() -> None:
 
 def test_a_worker_that_breaks_shows_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is no fault of the user's keeps its traceback."""
-    with pytest.raises(CnnperfError, match=r"without an answer \(exit status 1\)(.|\n)*ValidationError"):
-        ask("--prepare", "{}")
+    with pytest.raises(CnnperfError, match=r"without an answer \(exit status 1\)(.|\n)*KeyError"):
+        ask(Settle(), Prepared)
 
 
 @pytest.mark.realdata

@@ -17,12 +17,11 @@ from processes import environment, has_ended, until
 
 from cnnperf import record as store
 from cnnperf.errors import CnnperfWarning, RunError, StoreError, UsageError
-from cnnperf.ipc.messages import Message
+from cnnperf.ipc.messages import Message, Ready, SuiteRequest, TaskRequest
 from cnnperf.ipc.process import WorkerProcess
 from cnnperf.record import Record
-from cnnperf.running.preflight import Ready, Request, prepare
+from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import (
-    Envelope,
     Run,
     Unwatched,
     execute,
@@ -60,7 +59,7 @@ def suite(*models: object, **changes: object) -> Suite:
 def ready(*models: object, **changes: object) -> Sequence[Ready]:
     """Prepare the tasks of such a suite."""
     with workers_here():
-        return prepare(Request(suite=suite(*models, **changes), where="x.toml")).tasks
+        return prepare(SuiteRequest(suite=suite(*models, **changes), where="x.toml")).tasks
 
 
 @pytest.mark.usefixtures("_here")
@@ -124,12 +123,12 @@ def ended(folder: Path) -> dict[str, Record]:
         patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
         tasks = ready(*(f"broken:{name}" for name in ENDINGS), "lenet", timeout_s=TIMEOUT_S)
 
-        def started(mode: str, request: str, **others: Any) -> Any:
-            model = Envelope.model_validate_json(request).task.cell.model.name
+        def started(request: TaskRequest, **others: Any) -> Any:
+            model = request.task.cell.model.name
             kind = {"broken:hung": Impatient, "broken:raised": Worker, "broken:starved": Worker}.get(
                 model, WorkerProcess
             )
-            return kind(mode, request, **others)
+            return kind(request, **others)
 
         patch.setattr("cnnperf.running.runner.WorkerProcess", started)
         records = list(execute(tasks, folder, Unwatched()))

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from in_process import workers_here
 
+from cnnperf.ipc.messages import Ready
 from cnnperf.profiling import probes
 from cnnperf.record import Record
 from cnnperf.roofline import MEMORY_PROBE
-from cnnperf.running.preflight import Ready
 from cnnperf.single.measured import UnwatchedMeasurement
 
 

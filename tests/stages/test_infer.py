@@ -28,10 +28,10 @@ from cnnperf.errors import EngineError, StageError, UsageError
 from cnnperf.inference.exporting import Export, file_facts, sources
 from cnnperf.inference.pairs import measured
 from cnnperf.inference.source import loaded, source_of
-from cnnperf.ipc.messages import Taken
+from cnnperf.ipc.messages import SuiteRequest, Taken
 from cnnperf.models import resnet
 from cnnperf.record import Measurement, Record
-from cnnperf.running.preflight import Request, prepare
+from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import Unwatched, execute
 from cnnperf.sides import Both
 from cnnperf.stages.export import measure as export
@@ -462,7 +462,7 @@ SUITE = {
 def test_a_run_compares_engines_in_pairs_of_processes(tmp_path: Path) -> None:
     """Each pair is one ratio, and the trained weights are what both sides load."""
     with workers_here():
-        tasks = prepare(Request(suite=parse(SUITE, where="x.toml", name="x"), where="x.toml")).tasks
+        tasks = prepare(SuiteRequest(suite=parse(SUITE, where="x.toml", name="x"), where="x.toml")).tasks
         train, out = execute(tasks[:2], tmp_path, Unwatched())
     of_torch, of_runtime = execute(tasks[2:], tmp_path, Unwatched())
     for record in (train, out, of_torch, of_runtime):

@@ -17,9 +17,9 @@ from in_process import workers_here
 from cnnperf.duet.contest import Contest, contests
 from cnnperf.duet.schedule import unequal
 from cnnperf.duet.turns import Baton, PartnerGoneError
-from cnnperf.ipc.messages import Absent, Failed, Hello, Message, Opened, Opening, encode
+from cnnperf.ipc.messages import Absent, Failed, Hello, Message, Opened, Opening, SuiteRequest, encode
 from cnnperf.record import Record
-from cnnperf.running.preflight import Request, prepare
+from cnnperf.running.preflight import prepare
 from cnnperf.suite import parse
 from cnnperf.workers.paired_code import PreparedMetric, lacking, main
 
@@ -92,7 +92,7 @@ def contest(model: object) -> Contest:
         "train": {"validation_images": 0, "batch_size": 32},
     }
     with workers_here():
-        tasks = prepare(Request(suite=parse(document, where="x", name="x"), where="x")).tasks
+        tasks = prepare(SuiteRequest(suite=parse(document, where="x", name="x"), where="x")).tasks
     [found] = contests(tasks, metrics=["infer.forward"])
     return found
 
