@@ -67,6 +67,18 @@ def test_each_name_of_a_type_has_one_meaning() -> None:
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
 
 
+def test_the_command_line_imports_no_private_file() -> None:
+    """A file with a leading underscore is what the choices of its room share; a command asks the room."""
+    found = []
+    for file in (PACKAGE / "cli").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            paths = [f"{module}{name}" for name in names if module != "__future__."]
+            found += [f"{file.name}: {path}" for path in paths if re.search(r"(^|\.)_", path)]
+    assert found == []
+
+
 def test_it_is_short() -> None:
     """A page that is read at once."""
     assert len(TEXT.splitlines()) <= MOST_LINES

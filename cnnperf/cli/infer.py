@@ -62,8 +62,7 @@ def infer(
     from rich.console import Console
 
     from cnnperf.cli.screen import Screen, stderr
-    from cnnperf.reports import keep_in_run, show
-    from cnnperf.reports._engine_layers import write
+    from cnnperf.reports import keep_in_run, show, show_engine_layers
     from cnnperf.single import infer as library
     from cnnperf.tables.engine_layers import joins
 
@@ -98,7 +97,7 @@ def infer(
     if not console.is_terminal:
         console.width = WIDTH
     for join in joins(dict.fromkeys(measured.report.folders, measured.records)):
-        write(join, console)
+        show_engine_layers(join, console)
     print(files["engines"], file=sys.stderr)
     raise typer.Exit(measured.exit_code)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -48,8 +47,7 @@ def profile(
     """
     from cnnperf.cli.screen import Downloads, stderr
     from cnnperf.registry import unknown
-    from cnnperf.reports import keep_in_run
-    from cnnperf.reports._layers import write
+    from cnnperf.reports import keep_in_run, show_layers
     from cnnperf.single import profile as library
     from cnnperf.tables.layers import UNITS, profiles
 
@@ -72,7 +70,7 @@ def profile(
         )
     files = keep_in_run(measured.report, measured.folder)
     for found in profiles(dict.fromkeys(measured.report.folders, measured.records)):
-        write(found, sys.stdout, by=by, depth=depth)
+        show_layers(found, by=by, depth=depth)
     stderr().print(str(files["layers"]), soft_wrap=True, highlight=False)
 
 

@@ -30,12 +30,12 @@ from cnnperf.running.runner import Unwatched
 from cnnperf.task import Task
 
 if TYPE_CHECKING:
-    from cnnperf.claims._session import ClaimOutcome
     from cnnperf.duet.contest import Contest
     from cnnperf.duet.pair import Fault
     from cnnperf.duet.schedule import Played
     from cnnperf.regression.gate import Result as GateResult
     from cnnperf.regression.rule import Decision
+    from cnnperf.running.session import ClaimOutcome
 
 MARKS = {"ok": "[green]✓[/]", "failed": "[red]✗[/]", "timeout": "[red]✗[/]", "skipped": "[yellow]–[/]"}
 
@@ -223,11 +223,11 @@ class RehearsalScreen(DuetScreen):
     def ended(self, title: str, result: GateResult) -> None:
         """A suite has ended."""
         from cnnperf.regression.gate_verdict import comparison
-        from cnnperf.reports._verdicts import lines
+        from cnnperf.reports import verdict_lines
 
         self._clear()
         self._out.print(f"\n{title}")
-        for line in lines(comparison(result).verdicts):
+        for line in verdict_lines(comparison(result).verdicts):
             self._out.print(line)
         if any(result.played.values()):
             self._out.print(f"noise: {result.noise()}")

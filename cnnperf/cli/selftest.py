@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cnnperf.claims import Reading
-    from cnnperf.claims._session import ClaimOutcome, SelfTest
+    from cnnperf.running.session import ClaimOutcome, SelfTest
 
 WIDTH = 150
 """Width of output that does not go to a terminal."""
@@ -46,11 +46,11 @@ def selftest(
     """
     from rich.console import Console
 
-    from cnnperf.claims import _session
     from cnnperf.cli.screen import ClaimScreen, stderr
+    from cnnperf.running import session
 
     with ClaimScreen(stderr()).shown() as screen:
-        test, folder = _session.selftest(device=device, minutes=minutes, only=only, out=out, watcher=screen)
+        test, folder = session.selftest(device=device, minutes=minutes, only=only, out=out, watcher=screen)
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = WIDTH

@@ -23,12 +23,12 @@ def tensorboard(
     """
     from importlib.util import find_spec
 
-    from cnnperf.reports._tensorboard import write
+    from cnnperf.reports import write_tensorboard
 
     if find_spec("tensorboard") is None:
         raise UsageError("TensorBoard is not installed; pip install 'cnnperf[tensorboard]'")
     folder = out or run / "tensorboard"
-    write(run, folder)
+    write_tensorboard(run, folder)
     print(folder)
     print(f"open it with: tensorboard --logdir {folder}", file=sys.stderr)
 

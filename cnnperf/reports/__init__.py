@@ -11,7 +11,7 @@ IN_RUN_FOLDER = True        every run folder gets its tables in this format
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,12 @@ from cnnperf import registry
 from cnnperf.errors import RunError, UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from cnnperf.regression.verdict import Verdict
+    from cnnperf.tables.engine_layers import Join
+    from cnnperf.tables.layers import LayerProfile
     from cnnperf.tables.table import Report
 
 REPORT, VERDICTS = "write", "write_verdicts"
@@ -51,6 +57,34 @@ def takes_folder(name: str) -> bool:
 def show(report: Report) -> None:
     """Print a report on stdout."""
     writer(default_format())(report, sys.stdout)
+
+
+def show_layers(profile: LayerProfile, *, by: str | None, depth: int | None) -> None:
+    """Print one profile on stdout. by, depth: as in `cnnperf profile`."""
+    from cnnperf.reports._layers import write
+
+    write(profile, sys.stdout, by=by, depth=depth)
+
+
+def show_engine_layers(join: Join, console: Console) -> None:
+    """Print one engine's layers beside torch's."""
+    from cnnperf.reports._engine_layers import write
+
+    write(join, console)
+
+
+def verdict_lines(verdicts: Sequence[Verdict]) -> Iterator[Text]:
+    """Yield one readable line per verdict."""
+    from cnnperf.reports._verdicts import lines
+
+    return lines(verdicts)
+
+
+def write_tensorboard(run: Path, out: Path) -> None:
+    """Write a run's files for TensorBoard. Raises StoreError, or UsageError if there is nothing to show."""
+    from cnnperf.reports._tensorboard import write
+
+    write(run, out)
 
 
 def keep_tables(report: Report, folder: Path) -> dict[str, Path]:

@@ -17,9 +17,9 @@ from processes import completed, descendants, environment, has_ended, started, u
 from rich.console import Console
 
 from cnnperf.claims import Bar, Reading
-from cnnperf.claims._session import FILE, ClaimOutcome, SelfTest
 from cnnperf.cli import selftest as cli_selftest
 from cnnperf.machine.fingerprint import fingerprint
+from cnnperf.running.session import FILE, ClaimOutcome, SelfTest
 
 SELFTEST = [sys.executable, "-m", "cnnperf", "selftest"]
 

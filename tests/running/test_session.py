@@ -13,11 +13,12 @@ import pytest
 from processes import has_ended
 
 from cnnperf import registry
-from cnnperf.claims import _session, gate
-from cnnperf.claims._session import FILE, SelfTest, begun, chosen, run, selftest
+from cnnperf.claims import gate
 from cnnperf.errors import UsageError
 from cnnperf.ipc.messages import ToClaim
 from cnnperf.ipc.process import Launch, WorkerProcess
+from cnnperf.running import session
+from cnnperf.running.session import FILE, SelfTest, begun, chosen, run, selftest
 
 CHILDREN = Path(__file__).parent / "children.py"
 
@@ -35,7 +36,7 @@ class Noted:
         self.texts.append(text)
         self.heard(text)
 
-    def finished(self, outcome: _session.ClaimOutcome) -> None:
+    def finished(self, outcome: session.ClaimOutcome) -> None:
         """Keep it."""
         self.endings[outcome.name] = outcome.ending
 
@@ -55,7 +56,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Give the session a clock of the test's own."""
     found = Clock()
-    monkeypatch.setattr(_session, "time", found)
+    monkeypatch.setattr(session, "time", found)
     return found
 
 
@@ -66,7 +67,7 @@ def tested(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tup
     def child(request: ToClaim, log: Path, threads: int | None = None) -> WorkerProcess:
         return WorkerProcess(request, log=log, launch=Launch(command=(sys.executable, str(CHILDREN))))
 
-    monkeypatch.setattr(_session, "_child", child)
+    monkeypatch.setattr(session, "_child", child)
 
     def test(minutes: float = 1.0, clock: Clock | None = None, **behaviours: str) -> tuple[SelfTest, Noted]:
         for name, behaviour in behaviours.items():
@@ -152,7 +153,7 @@ def test_the_claim_that_takes_what_is_left_ends_with_the_minutes(tested: Tested,
 def test_a_device_that_answers_too_late_is_a_usage_error(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answer counts among the minutes, as all else does."""
     monkeypatch.setenv("PLANTED_", "hangs")
-    monkeypatch.setattr(_session, "DEVICE_S", 600.0)
+    monkeypatch.setattr(session, "DEVICE_S", 600.0)
     with pytest.raises(UsageError, match=r"--device cpu: it did not answer: .*; nothing was measured"):
         tested(minutes=0.03, layers="holds")
 
@@ -160,7 +161,7 @@ def test_a_device_that_answers_too_late_is_a_usage_error(tested: Tested, monkeyp
 def test_ctrl_c_keeps_what_there_is(tested: Tested, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The folder is written, and the exit status says so."""
 
-    def interrupt(self: Noted, outcome: _session.ClaimOutcome) -> None:
+    def interrupt(self: Noted, outcome: session.ClaimOutcome) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Noted, "finished", interrupt)
@@ -195,8 +196,8 @@ def test_the_claims_are_told_before_the_first(monkeypatch: pytest.MonkeyPatch, t
         def planned(self, names: Sequence[str]) -> None:
             told.append(names)
 
-    monkeypatch.setattr(_session, "begun", lambda device, minutes, end: told.append((device, minutes)))
-    monkeypatch.setattr(_session, "run", lambda test, names, *_: names)
+    monkeypatch.setattr(session, "begun", lambda device, minutes, end: told.append((device, minutes)))
+    monkeypatch.setattr(session, "run", lambda test, names, *_: names)
     found, folder = selftest(device="cpu", minutes=2.0, only="memory*", out=None, watcher=Planned())
     assert told == [("cpu", 2.0), ("memory_system", "memory_tensor")]
     assert found == told[1]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cnnperf.claims._anonymous import anonymous
+from cnnperf.running.anonymous import anonymous
 
 KNOWN = {"/home/jane doe/results": "<out>", "/home/jane doe": "<home>", "/opt/py": "<python>"}
 

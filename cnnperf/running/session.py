@@ -19,8 +19,6 @@ import psutil
 from pydantic import computed_field
 
 from cnnperf import registry
-from cnnperf.claims import Reading
-from cnnperf.claims._anonymous import anonymous, places
 from cnnperf.errors import RunError, UsageError
 from cnnperf.ipc.messages import (
     ClaimEnded,
@@ -35,8 +33,10 @@ from cnnperf.ipc.messages import (
     ToClaim,
 )
 from cnnperf.ipc.process import Launch, WorkerProcess, tail
+from cnnperf.ipc.reading import Reading
 from cnnperf.machine.fingerprint import fingerprint, usable_cores
 from cnnperf.record import Machine
+from cnnperf.running.anonymous import anonymous, places
 from cnnperf.running.runner import folder_to_make
 from cnnperf.suite import Suite
 from cnnperf.task import Frozen
