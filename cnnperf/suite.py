@@ -20,10 +20,10 @@ class Suite(Frozen):
     """A benchmark plan: every dataset × model × device runs through the stages in order."""
 
     name: str = Field(
-        default="suite",
+        default_factory=lambda: "suite",
         max_length=100,
         pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$",
-        description="Name of the results folder; the file's stem unless given.",
+        description="Name of the results folder; absent: the stem of the suite's file.",
     )
     datasets: tuple[Choice, ...] = Field(min_length=1, description="Datasets: a name, or {name, options…}.")
     models: tuple[Choice, ...] = Field(
@@ -39,7 +39,7 @@ class Suite(Frozen):
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Repeat i is trained with seed + i.")
     repeats: int = Field(default=1, ge=1, description="Fresh processes per task: all cells once, then all again.")
-    threads: int | None = Field(default=None, ge=1, description="Number of threads; default: every usable core.")
+    threads: int | None = Field(default=None, ge=1, description="Number of threads; absent: every usable core.")
     waiting: Waiting = Field(
         default=DEFAULT_WAITING,
         description="How threads wait for work: spin (as torch does by default), brief (some tens of microseconds), "

@@ -69,10 +69,17 @@ class Infer(Settings):
     )
     seconds: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="Minimum seconds of timed calls.")
     pairs: int = Field(
-        default=6, ge=0, le=100, description="Fresh pairs of processes, engine and torch in turns; 0: no speed-up."
+        default=6,
+        ge=0,
+        le=100,
+        description="Fresh pairs of processes, engine and torch in turns; 0: the speed-up is the ratio of separate "
+        "latencies, without an interval.",
     )
     test_images: int = Field(
-        default=TEST_IMAGES, ge=1, description="Test images whose classes are compared; at most those of [export]."
+        default=TEST_IMAGES,
+        ge=1,
+        description="Test images whose classes are compared; at most those of [export], to which the default is "
+        "lowered.",
     )
     max_accuracy_drop: float = Field(
         default=0.02, ge=0, le=1, description="Largest accuracy drop from torch with which an engine is still ranked."

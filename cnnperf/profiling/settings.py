@@ -32,8 +32,9 @@ class Profile(Settings):
         default="train", description="Profile training steps, or forward passes in evaluation mode."
     )
     batch_sizes: BatchSizes = Field(
-        default=(128,),
-        description="Images per step; one profile for each. Absent: the training's batch size.",
+        default_factory=lambda: (Recipe.model_fields["batch_size"].default,),
+        description="Images per step; one profile for each. Absent: batch_size of `train` below, else of the model's "
+        "train table, [train] or the model's recipe, whichever is found first, else 128.",
     )
     samples: int = Field(
         default=10,
@@ -45,7 +46,7 @@ class Profile(Settings):
     train: dict[str, Any] = Field(
         default={},
         description="The training whose steps are profiled (optimizer, precision, memory_format, flip …), as in "
-        "[train]. Absent: what [train] and the model's recipe say.",
+        "[train]. What it leaves out: as the cell's training has it.",
     )
 
     @classmethod

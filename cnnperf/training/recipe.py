@@ -30,7 +30,9 @@ class Recipe(Settings):
     """Training: the budget, the optimizer, the learning rate and the augmentation."""
 
     epochs: Count | None = Field(
-        default=None, description="Budget: passes over the training images; an epoch's last, partial batch is dropped."
+        default=None,
+        description="Budget: passes over the training images; an epoch's last, partial batch is dropped. Without any "
+        "budget: 1.",
     )
     steps: Count | None = Field(default=None, description="Budget: optimizer steps.")
     samples: Count | None = Field(
@@ -51,7 +53,7 @@ class Recipe(Settings):
     test_images: Count | None = Field(
         default=None,
         description="Test images for the final accuracy, a fixed choice; absent: the largest of all, 5000 and 2000 "
-        "that takes at most a quarter of the training seconds.",
+        "that fits into what validation left of a quarter of the training seconds, the smallest of them if none does.",
     )
     test_flip: bool = Field(
         default=False,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import reference_tables
@@ -14,6 +15,7 @@ from cnnperf import registry
 from cnnperf.regression.gate_verdict import TimeVerdict
 from cnnperf.regression.rule import TYPICAL_DEVIATIONS, Rule, power
 from cnnperf.reports import _layers, _verdicts
+from cnnperf.suite import parse
 from cnnperf.tables import campaigns
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +100,23 @@ def test_every_stage_has_its_keys_in_the_format_of_suites(monkeypatch: pytest.Mo
     monkeypatch.setattr(registry, "names", lambda room: (*stages, "counting") if room == "stages" else real(room))
     found = re.findall(r"^### `\[(\w+)\]`$", suite_format.text(), re.MULTILINE)
     assert found == ["train", "profile", "export", "infer", *sorted({*stages, "counting"} - set(suite_format.ORDER))]
+
+
+def test_a_stated_default_holds_where_a_suite_leaves_the_setting_out() -> None:
+    """Whatever the file is called and the training's recipe says: what depends on them has no default in the tables."""
+    document = suite_format.suite_schema()
+    suite = parse({"datasets": ["mnist"], "models": ["lenet"]}, where="mine.toml", name="mine")
+    assert untrue(document["properties"], suite.model_dump(mode="json")) == []
+    for stage in registry.names("stages"):
+        kind: Any = registry.options(registry.find("stages", stage))
+        settings = kind.resolve({} if stage == "train" else {"batch_size": 7}, {}, {})
+        assert untrue(document["properties"][stage]["properties"], settings.model_dump(mode="json")) == []
+
+
+def untrue(properties: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Return the keys whose stated default is not the value that they have; some are not stored while they have it."""
+    stated = {name: schema["default"] for name, schema in properties.items() if schema.get("default")}
+    return [name for name, default in stated.items() if settings.get(name, default) != default]
 
 
 def test_the_gate_s_power_is_what_a_run_prints(part: Part) -> None:
