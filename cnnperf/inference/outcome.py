@@ -1,12 +1,21 @@
-"""The parity of an engine as its stored records tell it: ok, failed or undecided."""
+"""What the stored records of an engine tell: its parity (ok, failed or undecided), and its speed-up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from cnnperf.inference.accuracy import AccuracyDrop, DropOutcome
 from cnnperf.inference.settings import allowed_drop
 from cnnperf.record import PARITY, Record
+from cnnperf.stats import SignedRanks
+
+ACCURACY_DROP = "infer.accuracy_drop"
+"""Torch's accuracy minus the engine's: a difference between fractions, recorded with unit 1, often 0 or negative."""
+SPEEDUP = "infer.speedup"
+"""Baseline's time divided by the engine's, one value a pair of processes."""
 
 DISAGREEMENTS = "infer.class_disagreements"
 """Images that an exact engine puts into another class although torch's logits are no tie; others have no such count."""
@@ -18,6 +27,14 @@ def parity_of(records: Iterable[Record]) -> DropOutcome | None:
     """Return the worst parity of an engine's repeats; None where no record tells it."""
     outcomes = {_outcome(record) for record in records}
     return next((each for each in WORST_FIRST if each in outcomes), None)
+
+
+def speedup(ratios: Sequence[float]) -> float:
+    """Return the speed-up over pairs of processes: the Hodges–Lehmann estimate of the ratios' logarithms, as a ratio.
+
+    ratios: one a pair, in any order; those of all repeats together.
+    """
+    return math.exp(SignedRanks(np.log(ratios)).estimate)
 
 
 def drop_of(record: Record) -> AccuracyDrop | None:

@@ -9,9 +9,10 @@ from statistics import fmean, median
 from typing import Literal
 
 from cnnperf.inference.accuracy import DropOutcome
+from cnnperf.inference.outcome import ACCURACY_DROP, SPEEDUP, speedup
 from cnnperf.record import Measurement
 from cnnperf.regression.rule import Rule
-from cnnperf.regression.verdict import Outcome, Verdict
+from cnnperf.regression.verdict import Outcome, Verdict, is_difference
 from cnnperf.sides import Both
 from cnnperf.stats import Welch, binomial_deviation
 
@@ -62,16 +63,17 @@ class Compared:
         return Both(*map(len, self.sides))
 
     def verdict(self, outcome: Outcome, numbers: Both[float], remark: str = "") -> Verdict:
-        """Make a verdict on the figures of the two sides; the change is their ratio less 1."""
+        """Make a verdict on the figures of the two sides, with their difference or ratio as the change."""
         baseline, candidate = numbers
+        unit = "fraction" if self.measurement.metric == ACCURACY_DROP else self.measurement.unit
         return Verdict(
             cell=self.cell,
             metric=self.metric,
             outcome=outcome,
-            unit=self.measurement.unit,
+            unit=unit,
             baseline=baseline,
             candidate=candidate,
-            change=candidate / baseline - 1 if baseline else None,
+            change=candidate - baseline if is_difference(unit, *numbers) else candidate / baseline - 1,
             n=min(self.repeats),
             remark=remark,
         )
@@ -203,8 +205,7 @@ def _fraction(compared: Compared) -> Verdict | Pending:
     counts = [[int(m.remarks["n"]) for m in side if "n" in m.remarks] for side in compared.sides]
     better = compared.measurement.better
     assert better is not None, "a metric without direction is not compared"
-    change = numbers.candidate - numbers.baseline
-    verdict = compared.verdict("inconclusive", numbers).model_copy(update={"n": min(trainings), "change": change})
+    verdict = compared.verdict("inconclusive", numbers).model_copy(update={"n": min(trainings)})
     if not compared.is_trained and set(before) == set(after) and len(set(before)) == 1:
         return verdict.model_copy(update={"outcome": "same"})
     if _lacks_trainings_alone(compared, counts, trainings):
@@ -258,6 +259,9 @@ def _by_seed(side: Sequence[Measurement], seeds: Sequence[int]) -> list[float]:
 
 
 def _middle(compared: Compared) -> Both[float]:
+    """Return one figure a side: the median over repeats of each one's median, of a speed-up the estimate over pairs."""
+    if compared.measurement.metric == SPEEDUP:
+        return Both(*(speedup([v for m in side for v in m.values]) for side in compared.sides))
     return Both(*(median(median(m.values) for m in side) for side in compared.sides))
 
 

@@ -16,6 +16,14 @@ Outcome = Literal["worse", "missing", "error", "inconclusive", "better", "same",
 FAILING = ("worse", "missing", "error")
 
 
+def is_difference(unit: str | None, baseline: float, candidate: float) -> bool:
+    """Tell whether a change is the candidate's value less the baseline's; any other is their ratio less 1.
+
+    It is a difference between fractions, and between values of which one is 0 or negative: these have no ratio.
+    """
+    return unit == "fraction" or min(baseline, candidate) <= 0
+
+
 class Verdict(Frozen):
     """The result for one metric of one cell."""
 
@@ -23,12 +31,15 @@ class Verdict(Frozen):
     metric: str
     """With the tags that tell it apart, such as `infer.latency[engine=torch]`; a stage where all of it is meant."""
     outcome: Outcome
+    """`indicative`: shown, and no part of the exit status. Of two stored runs these are times, speeds and other numbers
+    without a rule of their own, memory of single processes, and an engine's accuracy where trainings are tested."""
     unit: str | None = None
+    """Unit of both values: that of the metric, but `fraction` for a difference between fractions."""
     baseline: Finite | None = None
-    """In the metric's unit; None if there is none."""
+    """In this unit; None if the baseline has no value."""
     candidate: Finite | None = None
     change: Finite | None = None
-    """Of a fraction candidate less baseline, of anything else candidate / baseline less 1."""
+    """candidate / baseline less 1; where `is_difference`, candidate less baseline in this unit."""
     low: Finite | None = None
     """The least change that is not excluded; None if none is."""
     high: Finite | None = None
@@ -38,7 +49,7 @@ class Verdict(Frozen):
     p_holm: Finite | None = None
     """The same, adjusted for all that was tested; this is compared with the level."""
     n: int | None = None
-    """Repeats, of a fraction trainings, on the side that has fewer."""
+    """The sample size of the side that has fewer: repeats; for a fraction seeds of trainings."""
     remark: str = ""
     """Why, and what would decide it."""
 
@@ -57,10 +68,14 @@ class Verdict(Frozen):
         return "  ".join([*words, self.remark] if self.remark else words)
 
     def _changed(self) -> str:
-        unit = "points" if self.unit == "fraction" else "%"
+        change, is_fraction = self.change or 0.0, self.unit == "fraction"
+        values = [value for value in (self.baseline, self.candidate) if value is not None]
+        if len(values) == 2 and not is_fraction and is_difference(self.unit, *values):
+            return f"{'-' if change < 0 else '+'}{scaled(abs(change), self.unit)}"
+        unit = "points" if is_fraction else "%"
         ends = ["" if end is None else f"{100 * end:+.1f}" for end in (self.low, self.high)]
         interval = f" [{', '.join(ends)}]" if any(ends) else ""
-        return f"{100 * (self.change or 0):+.1f} {unit}{interval}"
+        return f"{100 * change:+.1f} {unit}{interval}"
 
 
 class Comparison(Frozen):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cnnperf.regression.verdict import is_difference
 from cnnperf.reports import _charts, _layer_charts
 from cnnperf.reports._pictures import chosen, data_uris
 from cnnperf.reports._readable import generated
@@ -108,13 +109,16 @@ def predictions(report: Report) -> list[NetworkPredictions]:
 
 
 def comparison(report: Report) -> list[Chart]:
-    """Return the changes between two runs, fractions separate from ratios; unchanged metrics are only in the table."""
+    """Return the changes between two runs, fractions separate from ratios.
+
+    Unchanged metrics, and differences in other units, which have no common axis, are only in the table.
+    """
     table = report.table("verdicts")
     changed = [row for row in (table.rows if table else ()) if row.change and row.outcome != "same"]
     changed.sort(key=lambda row: (row.outcome == "indicative", -abs(row.change)))
     fractions = [row for row in changed if row.unit == "fraction"]
-    others = [row for row in changed if row.unit != "fraction"]
-    kinds = (("changes-fractions", fractions, "points"), ("changes-ratios", others, "ratio less 1"))
+    ratios = [row for row in changed if not is_difference(row.unit, row.baseline, row.candidate)]
+    kinds = (("changes-fractions", fractions, "points"), ("changes-ratios", ratios, "ratio less 1"))
     return [_charts.changes(name, table, rows[:CHANGES], unit) for name, rows, unit in kinds if table and rows]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnperf.inference.outcome import speedup
 from cnnperf.stats import Interval, SignedRanks, two_modes
 from cnnperf.tables.engine_row import EngineRow
 
@@ -78,7 +79,7 @@ def _with_speedup(row: EngineRow, base: EngineRow | None) -> EngineRow:
     ratios = row.evidence.ratios
     if ratios:
         ranks = SignedRanks(np.log(ratios))
-        found = replace(row, speedup=math.exp(ranks.estimate), speedup_pairs=len(ratios))
+        found = replace(row, speedup=speedup(ratios), speedup_pairs=len(ratios))
         if len(ratios) < LEAST_PAIRS:  # Too few for an interval, and still better than two processes that never met.
             return replace(found, speedup_pairing=FEW_PAIRS)
         low, high = math.exp(ranks.lower(LEVEL)), math.exp(ranks.upper(LEVEL))

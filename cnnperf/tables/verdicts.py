@@ -29,12 +29,15 @@ class VerdictRow(Row):
         "not decide: a time, speed or ratio, memory of too few repeats, a later stage's fraction of one training",
         source="measurements",
     )
-    unit: str | None = column(meaning="unit of the metric", source="measurements")
+    unit: str | None = column(
+        meaning="unit of both values: that of the metric, but `fraction` for an accuracy drop", source="measurements"
+    )
     baseline: float | None = column(
         unit="(unit)",
         shown=0,
         meaning="value of the first run, in the unit of the row: median over repeats of each one's median; of a "
-        "fraction the mean over trainings; of a count or a file's size the sum of a repeat's values",
+        "fraction the mean over trainings; of a count or a file's size the sum of a repeat's values; of a speed-up the "
+        "Hodges–Lehmann estimate over pairs",
         source="measurements",
     )
     candidate: float | None = column(
@@ -43,8 +46,8 @@ class VerdictRow(Row):
     change: float | None = column(
         unit="1",
         shown=0,
-        meaning="of a fraction `candidate` less `baseline`; of anything else `candidate` over `baseline`, less 1, and "
-        "empty if `baseline` is 0",
+        meaning="`candidate` over `baseline`, less 1; of a fraction, and where one of them is 0 or negative, `candidate` "
+        "less `baseline`, in the unit of the row",
         source="measurements",
         interval=("low", "high"),
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cnnperf import record as store
@@ -16,7 +18,7 @@ from cnnperf.regression.check import compare
 from cnnperf.regression.judge import Pending
 from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Comparison, Verdict
-from cnnperf.stats import Welch
+from cnnperf.stats import SignedRanks, Welch
 
 CELL = "cifar10/lenet/cpu"
 
@@ -241,6 +243,46 @@ def test_processes_of_one_run_may_tell_of_unlike_libraries(
 
     listed = [each for each in held(run("3.7.1"), run(after)).notes if each.startswith("different")]
     assert listed == ([f"different, which is allowed: {note}"] if note else [])
+
+
+DIFFERENCES = {
+    "a drop in accuracy": ("infer.accuracy_drop", "1", (0.001, -0.002), -0.003, "0.1 % → -0.2 %  -0.3 points"),
+    "a drop that stays one": ("infer.accuracy_drop", "1", (0.001, 0.004), 0.003, "0.1 % → 0.4 %  +0.3 points"),
+    "no count before": ("infer.class_disagreements", "count", (0.0, 4.0), 4.0, "0 → 4.00  +4.00"),
+    "no count at all": ("infer.class_disagreements", "count", (0.0, 0.0), 0.0, "0 → 0  +0"),
+    "no memory after": ("x.bytes", "bytes", (2**20, 0.0), -(2.0**20), "1.00 MiB → 0 B  -1.00 MiB"),
+    "an error that is gone": ("infer.max_difference", "1", (0.25, 0.0), -0.25, "0.250 → 0  -0.250"),
+    "seconds below 0": ("x.rest", "s", (-0.001, 0.002), 0.003, "-1.00 ms → 2.00 ms  +3.00 ms"),
+    "a ratio": ("infer.max_difference", "1", (0.2, 0.25), 0.25, "0.200 → 0.250  +25.0 %"),
+}
+
+
+@pytest.mark.parametrize(("metric", "unit", "values", "change", "words"), DIFFERENCES.values(), ids=DIFFERENCES)
+def test_what_has_no_ratio_changes_by_a_difference(
+    repeats: Repeats, held: Held, metric: str, unit: str, values: tuple[float, float], change: float, words: str
+) -> None:
+    """In points where both are fractions, else in the metric's unit: 0 and what lies below it have no ratio."""
+    before, after = (repeats(0.9, 0.9, measured=[once(metric, unit, v)]) for v in values)
+    verdict = of(held(before, after), metric)
+    assert verdict.change == pytest.approx(change)
+    assert verdict.evidence.startswith(f"{words}  n=2")
+
+
+def test_a_speedup_is_the_estimate_of_the_table_of_engines(repeats: Repeats, held: Held) -> None:
+    """Hodges–Lehmann of the logarithms over the pairs of all repeats: no second number under one name."""
+    ratios = (1.0, 1.1, 1.21, 2.0, 4.0, 1.5), (2.0, 2.1, 2.2, 2.3, 9.0, 2.4)
+    [training] = repeats(0.9)
+
+    tags = {"engine": "onnxruntime", "batch_size": 8, "baseline": "torch"}
+
+    def run(*of_repeats: tuple[float, ...]) -> list[Record]:
+        paired = once("infer.speedup", "1", 1.0, "higher", **tags)
+        found = [paired.model_copy(update={"values": values}) for values in of_repeats]
+        return [inferred(training, repeat, 0.9, [each]) for repeat, each in enumerate(found)]
+
+    verdict = of(held(run(*ratios), run(ratios[0])), "infer.speedup[baseline=torch,batch_size=8,engine=onnxruntime]")
+    both, first = (math.exp(SignedRanks(np.log(each)).estimate) for each in (sum(ratios, ()), ratios[0]))
+    assert (verdict.baseline, verdict.candidate) == (pytest.approx(both), pytest.approx(first))
 
 
 ACCURACIES = {

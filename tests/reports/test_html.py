@@ -21,7 +21,8 @@ from cnnperf.record import Record
 from cnnperf.reports.csv import write as write_csv
 from cnnperf.reports.html import LIBRARY, PAGE, SYMBOLS, write
 from cnnperf.tables.report import report_of
-from cnnperf.tables.table import Report
+from cnnperf.tables.table import Report, Table
+from cnnperf.tables.verdicts import VerdictRow
 
 Trained = Callable[..., Record]
 VOID = {"meta", "img", "input", "link", "br"}
@@ -281,6 +282,20 @@ def test_two_runs_of_one_suite_are_not_mixed(both: Both) -> None:
     for network in networks(both[0]):
         descriptions = [chart.description for chart in network.charts]
         assert len(set(descriptions)) == len(descriptions)
+
+
+def test_only_ratios_are_drawn_as_ratios() -> None:
+    """A change that is a difference in bytes has no place on their axis; a share of images has one of its own."""
+    from cnnperf.reports._sections import comparison
+
+    values = {"x.ratio": ("bytes", 2.0, 3.0), "x.none": ("bytes", 0.0, 4096.0), "x.share": ("fraction", 0.5, 0.6)}
+    rest = {**dict.fromkeys(("low", "high", "p", "p_holm", "n")), "cell": "c", "outcome": "worse", "remark": ""}
+    rows = tuple(
+        VerdictRow(metric=metric, unit=unit, baseline=a, candidate=b, change=1.0, **rest)
+        for metric, (unit, a, b) in values.items()
+    )
+    charts = comparison(Report((Table("verdicts", VerdictRow.columns(), rows),)))
+    assert [[row["metric"] for row in chart.rows] for chart in charts] == [["x.share"], ["x.ratio"]]
 
 
 def test_what_failed_of_two_runs_says_in_which(both: Both) -> None:
