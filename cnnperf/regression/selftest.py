@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from cnnperf.datasets import Roots
 from cnnperf.errors import CnnperfWarning, RunError
 from cnnperf.machine.fingerprint import fingerprint
-from cnnperf.record import Machine
+from cnnperf.record import Machine, Processor
 from cnnperf.regression.verdict import Verdict
 from cnnperf.stats import Interval, binomial_bounds
 from cnnperf.task import Frozen
@@ -160,7 +160,7 @@ class GateTest(Frozen):
 
 
 def load() -> GateTest | None:
-    """Return the last self-test on this machine: a host of this name with this processor and as many cores."""
+    """Return the last self-test on this machine: a host of this name with the same processor and as many cores."""
     path = _path()
     try:
         found = GateTest.model_validate_json(path.read_text(encoding="utf-8"))
@@ -172,8 +172,7 @@ def load() -> GateTest | None:
             f"{path}: not a self-test of this cnnperf ({kind}); run cnnperf doctor", CnnperfWarning, stacklevel=2
         )
         return None
-    here = fingerprint()
-    return found if (found.machine.cpu, found.machine.cores) == (here.cpu, here.cores) else None
+    return found if _computes_on(found.machine) == _computes_on(fingerprint()) else None
 
 
 def quoted(scope: Scope) -> str:
@@ -183,6 +182,13 @@ def quoted(scope: Scope) -> str:
         return NEVER
     lacking = found.scope.lacks(scope)
     return f"{found.sentence}; not tested: {', '.join(lacking)}" if lacking else found.sentence
+
+
+def _computes_on(machine: Machine) -> tuple[object, ...]:
+    """Return what tells two processors apart, whose names may be the same, and the number of cores."""
+    known = machine.processor or Processor()
+    identity = known.vendor, known.family, known.model, known.stepping, known.instruction_sets
+    return machine.cpu, machine.cores, *identity
 
 
 def _path() -> Path:

@@ -155,6 +155,23 @@ def test_another_machine_of_this_name_is_not_quoted() -> None:
     assert selftest.load() is None
 
 
+@pytest.mark.parametrize("fact", ["vendor", "family", "model", "stepping", "instruction_sets"])
+def test_another_processor_of_this_name_is_not_quoted(fact: str) -> None:
+    """Unlike processors share names; vendor, family, model, stepping and instruction sets tell them apart."""
+    here = outcome_of(("same",), ("worse",))
+    assert here.machine.processor is not None
+    other = here.machine.processor.model_copy(update={fact: ("other",) if fact == "instruction_sets" else "other"})
+    here.model_copy(update={"machine": here.machine.model_copy(update={"processor": other})}).save()
+    assert selftest.load() is None
+
+
+def test_a_self_test_that_does_not_tell_its_processor_is_not_quoted() -> None:
+    """The name alone does not show that it was made on this one."""
+    here = outcome_of(("same",), ("worse",))
+    here.model_copy(update={"machine": here.machine.model_copy(update={"processor": None})}).save()
+    assert selftest.load() is None
+
+
 def test_a_file_that_is_no_self_test_is_named() -> None:
     """It is a warning with the cure, and counts as never run."""
     outcome_of(("same",), ("worse",)).save().write_text("{}")
