@@ -23,6 +23,7 @@ from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import folder_to_make
 from cnnperf.sides import Both
 from cnnperf.suite import Suite, load_suite
+from cnnperf.training.recipe import timed
 
 SETTERS = Both("--baseline-set", "--candidate-set")
 """The options that change settings."""
@@ -93,7 +94,7 @@ def ab(
 
     before = prepared(changed.baseline)
     tasks = Both(before, prepared(changed.candidate) if any(assigned) else before)
-    notes = (*_unchanged(tasks, assigned), *_skipped(tasks.baseline))
+    notes = (*_unchanged(tasks, assigned), *_untimed(tasks, assigned), *_skipped(tasks.baseline))
     compared = contests(*tasks)
     gate.refuse_none(compared)
     with ExitStack() as stack:
@@ -181,6 +182,22 @@ def _unchanged(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) 
                 )
             if alike:
                 yield f"{assignment} changes nothing in {', '.join(alike)}: the same on both sides there"
+
+
+def _untimed(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) -> Iterator[str]:
+    """Yield where settings differ and the timed work does not. Raises UsageError if that is so in every cell."""
+    both = ((one.task, other.task) for one, other in zip(*tasks, strict=True))
+    pairs = [(one, other) for one, other in both if one.settings != other.settings]
+    alike = [one.cell.id for one, other in pairs if timed(one.settings) == timed(other.settings)]
+    options = [option for option, assignments in zip(SETTERS, assigned, strict=True) if assignments]
+    changed = ", ".join(dict.fromkeys((*assigned.baseline, *assigned.candidate)))
+    if alike and len(alike) == len(pairs):
+        raise UsageError(
+            f"{' and '.join(options)}: {changed} changes nothing that is timed, which is a training step at a learning "
+            "rate of 0 and a forward pass; change another setting, or compare runs with cnnperf check"
+        )
+    if alike:
+        yield f"{changed} changes nothing that is timed in {', '.join(alike)}"
 
 
 def _skipped(tasks: Sequence[Ready]) -> Iterator[str]:

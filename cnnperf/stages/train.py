@@ -35,8 +35,13 @@ UNTIMED = (
     "test_curve",
     "normalize_eval",
     "train_accuracy",
+    "schedule",
+    "warmup",
 )
-"""Settings that affect neither a training step nor a forward pass, the two calls that `cnnperf ab` compares."""
+"""Settings that affect neither a training step nor a forward pass, the two calls that `cnnperf ab` compares.
+
+The compared steps have a learning rate of 0. What others of the settings affect is in `training.recipe.timed`.
+"""
 
 EXAMPLES = 25
 """Number of test images stored of each kind: classified correctly and incorrectly."""

@@ -203,6 +203,23 @@ def normalization_of(settings: Mapping[str, Any]) -> str:
     return str(settings.get("normalize", Recipe.model_fields["normalize"].default))
 
 
+def timed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return resolved settings with all equal that make a step at learning rate 0 and a forward pass the same work.
+
+    A setting that the chosen optimizer or augmentation does not read is left out; a factor is reduced to whether it is
+    above 0, since its value changes numbers and no operation. Rates are reduced to whether biases have a group of
+    their own.
+    """
+    found = {**settings, "bias_lr": settings["bias_lr"] == settings["lr"]}
+    unread = ["lr", "muon_lr"]
+    unread += ["momentum"] * (settings["optimizer"] == "adamw")
+    unread += ["muon_momentum", "muon_steps", "muon_renormalise"] * (settings["optimizer"] != "muon")
+    unread += ["crop_padding"] * (not settings["crop"])
+    factors = ("momentum", "muon_momentum", "weight_decay", "label_smoothing", "grayscale")
+    found |= {name: found[name] > 0 for name in factors}
+    return _without(found, tuple(unread))
+
+
 def budget_of(settings: Mapping[str, Any]) -> str | None:
     """Describe the budget of recorded settings: `60 s`, `1 epoch`, `500 steps or until 90 %`; None if there is none.
 

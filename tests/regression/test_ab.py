@@ -110,6 +110,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"baseline_set": ["train.batch_size=32"]}, "^--baseline-set: train.batch_size=32 changes nothing"),
     ({"candidate_set": ["train.batch_size=0"]}, "batch_size"),
     ({"candidate_set": ["train.seconds=9"]}, "changes nothing that is measured"),
+    ({"candidate_set": ["train.warmup=0.3"]}, "^--candidate-set: train.warmup=0.3 changes nothing that is measured"),
+    ({"baseline_set": ["train.schedule=cosine"]}, "changes nothing that is measured"),
+    ({"candidate_set": ["train.lr=0.1"]}, "^--candidate-set: train.lr=0.1 changes nothing that is timed"),
+    ({"candidate_set": ["train.momentum=0.5"]}, "changes nothing that is timed"),
+    (
+        {"baseline_set": ["train.muon_steps=5"], "candidate_set": ["train.crop_padding=reflect"]},
+        "^--baseline-set and --candidate-set: train.muon_steps=5, train.crop_padding=reflect changes nothing that is",
+    ),
     ({"candidate": "nonsense"}, "^--candidate: 'nonsense' is neither a Python interpreter nor a revision"),
     ({"candidate": "./bare"}, r"^--candidate: \./bare has no cnnperf"),
     ({"candidate": "/bin/true"}, r"^--candidate: /bin/true is not a working Python \(exit status 0, "),
@@ -197,13 +205,13 @@ class Seen(UnwatchedComparison):
 def test_two_revisions(made: list[str], calibrated: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     """What they need is made, and gone afterwards; the verdicts are returned, and nothing is printed."""
     seen = Seen()
-    comparison = cnnperf.ab("tiny.toml", **REVISIONS, candidate_set=["train.momentum=0.5"], watcher=seen)
+    comparison = cnnperf.ab("tiny.toml", **REVISIONS, candidate_set=["train.weight_decay=0.5"], watcher=seen)
     assert capsys.readouterr() == ("", "")
     assert made == ["worktree add", "environment one", "worktree add", "worktree remove", "worktree remove"]
     assert calibrated["trees"] == [True, True]
     one, other = calibrated["versions"]
     assert one.name.startswith("before (")
-    assert other.name.endswith(" with train.momentum=0.5")
+    assert other.name.endswith(" with train.weight_decay=0.5")
     assert not one.tree.exists()
     keys = [contest.key for contest in calibrated["contests"]]
     assert [key.rpartition(" ")[2] for key in keys] == ["infer.forward", "train.step"]
@@ -216,13 +224,22 @@ def test_two_revisions(made: list[str], calibrated: dict[str, Any], capsys: pyte
 
 def test_a_setting_that_one_cell_has_already(calibrated: dict[str, Any]) -> None:
     """A note names the cell, before those of the gate."""
-    override = '{ name = "mlp", train = { momentum = 0.5 } }'
+    override = '{ name = "mlp", train = { weight_decay = 0.5 } }'
     Path("two.toml").write_text(SUITE.replace('"unruly:build"', f'"unruly:build", {override}'))
-    first, *rest = cnnperf.ab("two.toml", candidate_set=["train.momentum=0.5"]).notes
-    cell = "synthetic[train=64,test=32]/mlp[train.momentum=0.5]/cpu"
-    assert first == f"train.momentum=0.5 changes nothing in {cell}: the same on both sides there"
+    first, *rest = cnnperf.ab("two.toml", candidate_set=["train.weight_decay=0.5"]).notes
+    cell = "synthetic[train=64,test=32]/mlp[train.weight_decay=0.5]/cpu"
+    assert first == f"train.weight_decay=0.5 changes nothing in {cell}: the same on both sides there"
     assert rest[0].startswith("baseline this tree")
     assert len(calibrated["contests"]) == 4
+
+
+def test_a_setting_that_one_cell_does_not_read(calibrated: dict[str, Any]) -> None:
+    """Muon's steps are timed where muon is the optimizer: a note names the cell where it is not."""
+    override = '{ name = "mlp", train = { optimizer = "muon" } }'
+    Path("two.toml").write_text(SUITE.replace('"unruly:build"', f'"unruly:build", {override}'))
+    first, *_ = cnnperf.ab("two.toml", candidate_set=["train.muon_steps=5"]).notes
+    cell = "synthetic[train=64,test=32]/unruly:build/cpu"
+    assert first == f"train.muon_steps=5 changes nothing that is timed in {cell}"
 
 
 def test_this_tree_against_itself(made: list[str], calibrated: dict[str, Any]) -> None:

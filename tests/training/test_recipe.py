@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from cnnperf import models, registry
 from cnnperf.errors import UsageError
 from cnnperf.suite import load_suite, plan
-from cnnperf.training.recipe import Recipe, budget_of
+from cnnperf.training.recipe import Recipe, budget_of, timed
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,36 @@ def test_every_setting_is_described() -> None:
 def test_what_is_not_timed_is_a_setting() -> None:
     """The stage's file names keys of the recipe."""
     assert set(registry.declared("stages", "train")["UNTIMED"]) < set(Recipe.model_fields)
+
+
+SAME_WORK: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "rate": ({}, {"lr": 0.3}),
+    "rates apart": ({"lr": 0.1, "bias_lr": 0.2}, {"lr": 0.1, "bias_lr": 0.3}),
+    "factor": ({"label_smoothing": 0.1}, {"label_smoothing": 0.2}),
+    "momentum of adamw": ({}, {"momentum": 0.0}),
+    "muon without muon": ({}, {"muon_steps": 5, "muon_renormalise": False}),
+    "padding without crop": ({}, {"crop_padding": "reflect"}),
+}
+OTHER_WORK: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a group of biases": ({}, {"bias_lr": 0.2}),
+    "smoothing": ({}, {"label_smoothing": 0.1}),
+    "momentum": ({"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0.0}),
+    "optimizer": ({}, {"optimizer": "sgd"}),
+    "muon": ({"optimizer": "muon"}, {"optimizer": "muon", "muon_steps": 5}),
+    "padding": ({"crop": 2}, {"crop": 2, "crop_padding": "reflect"}),
+    "layout": ({}, {"memory_format": "channels_last"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("sides", "is_same"),
+    [*((sides, True) for sides in SAME_WORK.values()), *((sides, False) for sides in OTHER_WORK.values())],
+    ids=[*SAME_WORK, *OTHER_WORK],
+)
+def test_settings_are_reduced_to_the_timed_work(sides: tuple[dict[str, Any], dict[str, Any]], is_same: bool) -> None:
+    """Of a step at learning rate 0 and a forward pass; what is not known to be without effect has one."""
+    one, other = (timed(Recipe.resolve({}, side, {}).model_dump(mode="json")) for side in sides)
+    assert (one == other) == is_same
 
 
 def test_a_recorded_budget_is_put_into_words() -> None:
