@@ -12,10 +12,10 @@ from cnnperf.units import MISSING, scaled
 
 
 def visible(table: Table[Any]) -> list[Column]:
-    """Return the columns to show: readable ones with a value in any row, and run and repeat if they differ."""
+    """Return the columns to show: readable ones with a value in any row, and run, sitting and repeat if they differ."""
     shown = [c for c in table.columns if c.shown is not None and any(row[c.name] is not None for row in table.rows)]
     # These come first, because they distinguish otherwise equal rows.
-    first = [c for name in ("run", "repeat") for c in table.columns if c.name == name]
+    first = [c for name in ("run", "sitting", "repeat") for c in table.columns if c.name == name]
     return [*(c for c in first if c not in shown and _differs(c, table)), *shown]
 
 

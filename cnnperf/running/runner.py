@@ -119,6 +119,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._sitting: str | None = None
         self.left: dict[str, Record] = {}
         """Latest record of each task by key, in the order in which the tasks first ran."""
         self._stack = ExitStack()
@@ -127,6 +128,8 @@ class Run:
         with ExitStack() as stack:
             stack.enter_context(_writing(self.folder))
             self.left = left_in(self.folder, store.read_locked)
+            # While the folder is locked nobody else can take the same moment.
+            self._sitting = datetime.now(UTC).isoformat(timespec="microseconds")
             self._stack = stack.pop_all()
         return self
 
@@ -153,6 +156,7 @@ class Run:
                 reason = ready.skip or _unmet(ready.task, self.left)
                 needs = [] if reason else [self.left[key] for key in ready.task.needs]
                 record = _skipped(ready, reason) if reason else _run(ready, needs, self.folder, watcher)
+                record = record.model_copy(update={"sitting": self._sitting})
                 store.append(self.folder, record)
             except OSError as error:
                 raise RunError(

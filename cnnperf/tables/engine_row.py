@@ -98,7 +98,7 @@ class EngineRow(Row):
         source="infer.latency",
         spread=("images_per_s_min", "images_per_s_max"),
         least_repeats=LEAST_REPEATS,
-        within=("run",),
+        within=("run", "sitting"),
     )
     images_per_s_min: float | None = column(
         unit="images/s", meaning="batch size over `latency_max_s`", source="infer.latency"
@@ -289,6 +289,7 @@ class EngineRow(Row):
     )
     budget: str | None = fact()
     run: str = fact()
+    sitting: str | None = fact()
     relative_difference: float | None = column(
         unit="1",
         meaning="`max_difference` over the largest of torch's logits in float64",

@@ -15,8 +15,8 @@ from cnnperf.stats import Interval, binomial_interval, supports_quantile
 from cnnperf.tables.engine_parity import ParityOfRepeats
 from cnnperf.tables.engine_ranks import BIMODAL, DISAGREES, compare
 from cnnperf.tables.engine_row import BestEngine, EngineRow, Evidence
-from cnnperf.tables.facts import row_of
-from cnnperf.tables.repeats import Repeats, Rivals, alike, fewest_tested, rivals
+from cnnperf.tables.facts import row_of, without_sitting
+from cnnperf.tables.repeats import Repeats, Rivals, alike, fewest_tested, rivals, sittings_of
 from cnnperf.tables.table import DOUBT, MARKED, Report, Table, grouped
 
 MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
@@ -52,7 +52,7 @@ NOTES = (
 def engine_table(records: Mapping[str, Sequence[Record]]) -> Table[EngineRow]:
     """Return the table of engines, in the order of the runs."""
     rows = compare([row for run, of_run in records.items() for row in _rows(run, of_run)])
-    return Table("engines", EngineRow.columns(), rows, GROUP)
+    return Table("engines", without_sitting(EngineRow.columns(), rows), rows, GROUP)
 
 
 def is_undecided(report: Report) -> bool:
@@ -89,7 +89,8 @@ def best_engines(rows: Iterable[EngineRow]) -> dict[tuple[str, str | None], Best
 
 def _rows(run: str, records: Sequence[Record]) -> Iterator[EngineRow]:
     budgets = {r.key: Repeats(run, (r,)).budget for r in records if r.task.stage == "train"}
-    for repeats in alike(run, (r for r in records if r.task.stage == "infer")):
+    of_engines = (r for r in records if r.task.stage == "infer")
+    for repeats in alike(run, of_engines, sittings_of(records)):
         compared = rivals(repeats.task, budgets)
         sizes = dict.fromkeys(m.tags["batch_size"] for r in repeats.records for m in r.find("infer.latency"))
         for batch_size in sizes or (None,):

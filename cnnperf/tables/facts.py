@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from cnnperf.tables.repeats import Repeats
-from cnnperf.tables.table import Column, R, Value, declared
+from cnnperf.tables.table import Column, R, Row, Value, declared
+
+C = TypeVar("C", bound=Column)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,13 @@ _FACTS = (
         meaning="run folder, `<suite>/<utc>-<host>`; the whole path where two share that",
         source="(folder)",
         value=lambda r: r.run,
+    ),
+    ReducedColumn(
+        "sitting",
+        meaning="invocation of `cnnperf run` that measured it, numbered within the run; one number a repeat if they "
+        "differ (`1 1 2`); only where several measured a run: rows of unlike sittings are not compared by speed",
+        source="sitting",
+        value=lambda r: r.sitting,
     ),
     ReducedColumn(
         "task",
@@ -200,6 +209,19 @@ _FACTS = (
 
 FACTS: Mapping[str, ReducedColumn] = {column.name: column for column in _FACTS}
 """What was run, on which images, where, with which software, and how it ended; by name."""
+
+SITTINGS = (
+    "sitting: the invocation of cnnperf run that measured a row, of each repeat if they differ. Cells take turns "
+    "within a sitting; rows of unlike sittings are not compared by speed, not even by their order in a shared rank."
+)
+"""What several sittings mean, in the notes of a report whose rows have them."""
+
+
+def without_sitting(columns: Iterable[C], rows: Iterable[Row]) -> tuple[C, ...]:
+    """Return a table's columns, without the sitting unless a row has one."""
+    has_several = any(row["sitting"] for row in rows)
+    return tuple(column for column in columns if has_several or column.name != "sitting")
+
 
 GROUP = (
     *("dataset", "data", "data_sha256", "device", "budget"),

@@ -13,9 +13,9 @@ from cnnperf.stats import Interval
 from cnnperf.tables.curves import trainings
 from cnnperf.tables.engine_row import BestEngine, EngineRow
 from cnnperf.tables.engines import best_engines, engine_table
-from cnnperf.tables.facts import GROUP, ReducedColumn, row_of
+from cnnperf.tables.facts import GROUP, ReducedColumn, row_of, without_sitting
 from cnnperf.tables.leaderboard_row import FURTHER, LeaderboardRow
-from cnnperf.tables.repeats import Repeats, alike
+from cnnperf.tables.repeats import Repeats, alike, sittings_of
 from cnnperf.tables.table import MARKED, Table
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def leaderboard(
 
     A metric that every task measured once and that no column shows gets a column of its own behind the others.
     """
+    sittings = {run: sittings_of(of_run) for run, of_run in records.items()}
     records = trainings(records)
     measured = [r for of_run in records.values() for r in of_run]
     own = [column for column in LeaderboardRow.columns() if isinstance(column, ReducedColumn)]
@@ -62,11 +63,11 @@ def leaderboard(
             best=found.get((run, repeats.records[0].key)),
         )
         for run, of_run in records.items()
-        for repeats in alike(run, of_run)
+        for repeats in alike(run, of_run, sittings[run])
     )
     columns = tuple(_as_measured(column, measured) for column in (*own, *further))
     shown = (*columns, *(BestEngine.columns() if engines and engines.rows else ()))
-    table = Table("leaderboard", shown, rows, GROUP)
+    table = Table("leaderboard", without_sitting(shown, rows), rows, GROUP)
     return replace(table, rows=tuple(row for group in table.groups() for row in _ranked(group.rows)))
 
 

@@ -118,7 +118,7 @@ class LeaderboardRow(Row):
         interval=("images_per_s_q25", "images_per_s_q75"),
         spread=("images_per_s_min", "images_per_s_max"),
         least_repeats=LEAST_REPEATS,
-        within=("run",),
+        within=("run", "sitting"),
     )
     images_per_s_q25: float | None = reduced(
         lambda r: r.speed_quartiles and r.speed_quartiles.q25,
@@ -163,7 +163,7 @@ class LeaderboardRow(Row):
         spread=("time_to_target_min_s", "time_to_target_max_s"),
         resolution="time_to_target_resolution_s",
         least_repeats=LEAST_REPEATS,
-        within=("run",),
+        within=("run", "sitting"),
     )
     time_to_target_min_s: float | None = reduced(
         lambda r: _spread(r.times_to_target, min), **_TIMED, meaning="shortest of the repeats; empty with one repeat"
@@ -224,6 +224,7 @@ class LeaderboardRow(Row):
     python: str = fact()
     seed: int = fact()
     run: str = fact()
+    sitting: str | None = fact()
 
     training: str
     """Key of the first repeat's task, which the tasks of later stages need."""

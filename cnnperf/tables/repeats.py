@@ -34,6 +34,8 @@ class Repeats:
 
     run: str
     records: tuple[Record, ...]
+    sittings: tuple[str | None, ...] = ()
+    """All sittings of the run, as `sittings_of` returns them; empty where rows are not told apart by them."""
 
     @property
     def task(self) -> Task:
@@ -75,6 +77,17 @@ class Repeats:
         """Say in one line why repeats did not end well, each reason once, and whether their tests differ in size."""
         reasons = [one_line(r.error or r.signal or r.status) for r in self.records if r.status != "ok"]
         return "; ".join(filter(None, (*dict.fromkeys(reasons), unequal_tests(self._tests())))) or None
+
+    @property
+    def sitting(self) -> str | None:
+        """Return the number of the run's sitting that measured it, from 1; one a repeat if they differ.
+
+        None if the whole run was measured in one sitting, or no repeat ended well.
+        """
+        if len(self.sittings) < 2:
+            return None
+        numbers = [str(1 + self.sittings.index(r.sitting)) for r in self.ok]
+        return " ".join(numbers if len(set(numbers)) > 1 else numbers[:1]) or None
 
     @property
     def budget(self) -> str | None:
@@ -173,13 +186,21 @@ def unequal_tests(tests: Iterable[Measurement]) -> str | None:
     return f"repeats were tested on {counts[0]:,} to {counts[-1]:,} images; the interval is that of the fewest"
 
 
-def alike(run: str, records: Iterable[Record]) -> Iterator[Repeats]:
-    """Yield the records of a run that become one row together; what an edited suite changed makes another row."""
+def sittings_of(records: Iterable[Record]) -> tuple[str | None, ...]:
+    """Return the sittings of a run in their order; those of records without one count as one, the first."""
+    return tuple(sorted({r.sitting for r in records}, key=lambda sitting: sitting or ""))
+
+
+def alike(run: str, records: Iterable[Record], sittings: tuple[str | None, ...] = ()) -> Iterator[Repeats]:
+    """Yield the records of a run that become one row together; what an edited suite changed makes another row.
+
+    sittings: all those of the run.
+    """
     groups: dict[str, list[Record]] = {}
     for r in records:
         groups.setdefault(r.task.model_dump_json(exclude=set(BETWEEN_REPEATS)), []).append(r)
     for members in groups.values():
-        yield Repeats(run, tuple(sorted(members, key=lambda r: r.task.repeat)))
+        yield Repeats(run, tuple(sorted(members, key=lambda r: r.task.repeat)), sittings)
 
 
 def rivals(task: Task, trainings: Collection[str]) -> Rivals:

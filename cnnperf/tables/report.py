@@ -10,6 +10,7 @@ from cnnperf.record import Record, read, run_folders
 from cnnperf.tables.curves import training_curves
 from cnnperf.tables.engines import NOTES as ENGINE_NOTES
 from cnnperf.tables.engines import engine_table, is_undecided
+from cnnperf.tables.facts import SITTINGS
 from cnnperf.tables.layers import layer_table
 from cnnperf.tables.leaderboard import NOTES, leaderboard
 from cnnperf.tables.predictions import prediction_tables
@@ -47,6 +48,8 @@ def report_of_records(
         tables, notes = [*tables, profiled], [*notes, *PROFILE_NOTES]
     if engines.rows:
         tables, notes = [*tables, engines], [*notes, *ENGINE_NOTES]
+    if any(row["sitting"] for table in (board, engines) for row in table.rows):
+        notes.append(SITTINGS)
     tables += [layers] if layers.rows else []
     first = tables[0] if by is None else tables[0].sorted_by(by)
     further = (verdict_table(records, folders), *prediction_tables(records, folders))

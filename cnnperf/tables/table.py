@@ -51,9 +51,10 @@ class Column:
     least_repeats: int = 1
     """With fewer repeats two rows are not compared: `LEAST_REPEATS` where the spread is the range of repeats."""
     within: tuple[str, ...] = ()
-    """The columns, beside its table's group, in which rows must agree to be compared by it: `run` for such a spread.
+    """The columns, beside its table's group, in which rows must agree to be compared by it.
 
-    The repeats of one run take turns, those of two runs meet the machine at another time.
+    For such a spread these are `run` and `sitting`: what one invocation measures takes turns, and what two measure met
+    the machine at different times.
     """
     doubts: str | None = None
     """The column that says, in words, why a row's value is not to be relied on."""

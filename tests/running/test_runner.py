@@ -299,6 +299,22 @@ def test_resume_runs_what_is_missing_failed_or_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_here")
+def test_what_one_invocation_runs_is_one_sitting(tmp_path: Path) -> None:
+    """A resumed run has two, told apart in the records whatever became of the tasks."""
+    tasks = ready("lenet", {"name": "lenet", "pool": "max"}, "broken:raised")
+    before = list(execute(tasks[:2], tmp_path, Unwatched()))
+    after = list(execute(tasks, tmp_path, Unwatched()))
+    assert {len(before), len(after)} == {2, len(tasks) - 2}
+    sittings = [{record.sitting for record in records} for records in (before, after)]
+    assert [len(each) for each in sittings] == [1, 1]
+    first, second = (each.pop() for each in sittings)
+    assert first is not None
+    assert second is not None
+    assert first < second
+    assert {record.sitting for record in store.read(tmp_path)} == {first, second}
+
+
+@pytest.mark.usefixtures("_here")
 def test_a_torn_line_costs_its_task_only(tmp_path: Path) -> None:
     """What a crash left of a line is told, and gone before the next record is written."""
     tasks = ready("lenet", {"name": "lenet", "pool": "max"})

@@ -629,3 +629,18 @@ def test_speed_ups_at_two_batch_sizes_are_not_compared(engine: Engine) -> None:
     assert _readable.best(speedup, two_runs) == [True, False, True, False]
     (of_board,) = (each for each in BestEngine.columns() if each.name == "best_engine_speedup")
     assert of_board.better is None
+
+
+def test_latencies_of_two_sittings_are_not_compared(engine: Engine) -> None:
+    """A resumed run tells in which each engine was measured, and marks none that no other took turns with."""
+    speeds = {"torch": 0.02, "onnxruntime": 0.01}
+    for sittings, told in ((("a", "a"), [None, None]), (("a", "b"), ["1", "2"])):
+        records = [
+            engine(name, [s * (1 + repeat / 1000)] * 3, repeat=repeat).model_copy(update={"sitting": sitting})
+            for (name, s), sitting in zip(speeds.items(), sittings, strict=True)
+            for repeat in range(4)
+        ]
+        table = engine_table({"suite/run": records})
+        assert [row.sitting for row in table.rows] == told
+        (column,) = (each for each in table.columns if each.name == "images_per_s")
+        assert _readable.best(column, table.rows) == [False, told[0] is None]

@@ -20,7 +20,7 @@ from cnnperf.regression.check import compare_records
 from cnnperf.reports import _readable
 from cnnperf.tables.leaderboard import leaderboard, rank, summary
 from cnnperf.tables.leaderboard_row import LeaderboardRow
-from cnnperf.tables.report import report_of
+from cnnperf.tables.report import report_of, report_of_records
 from cnnperf.tables.table import Row
 
 Trained = Callable[..., Record]
@@ -400,3 +400,63 @@ def test_summary_of_records_alone_is_of_the_tasks(trained: Trained) -> None:
     records = [trained(measured=measured), trained("nin", status="failed", error="x")]
     assert summary(records[:1]) == "training 78 %, evaluation 14 %, overhead 8 % of the tasks"
     assert summary(records) == "training 39 %, evaluation 7 %, overhead 54 % of the tasks"
+
+
+SECONDS = {"nin": 0.01, "vgg": 0.02, "mlp": 0.04}
+
+
+def sat(trained: Trained, sittings: dict[str, list[str | None]]) -> list[Record]:
+    """Return repeats of networks, each at a speed of its own and in a sitting of its own."""
+    return [
+        trained(model, repeat=repeat, step_s=[SECONDS[model] * (1 + repeat / 1000)]).model_copy(
+            update={"sitting": sitting}
+        )
+        for model, of_model in sittings.items()
+        for repeat, sitting in enumerate(of_model)
+    ]
+
+
+OLD, ONE, TWO = None, "2026-01-02T03:04:05.000000+00:00", "2026-01-03T03:04:05.000000+00:00"
+SITTINGS: dict[str, tuple[dict[str, list[str | None]], list[str | None], set[str]]] = {
+    "one": ({"nin": [ONE] * 4, "vgg": [ONE] * 4, "mlp": [ONE] * 4}, [None] * 3, {"nin"}),
+    "not recorded": ({"nin": [OLD] * 4, "vgg": [OLD] * 4, "mlp": [OLD] * 4}, [None] * 3, {"nin"}),
+    "resumed with another network": (
+        {"nin": [TWO] * 4, "vgg": [ONE] * 4, "mlp": [ONE] * 4},
+        ["2", "1", "1"],
+        {"vgg"},
+    ),
+    "resumed by a version that records": (
+        {"nin": [ONE] * 4, "vgg": [OLD] * 4, "mlp": [OLD] * 4},
+        ["2", "1", "1"],
+        {"vgg"},
+    ),
+    "interrupted": (
+        {"nin": [ONE] * 4, "vgg": [ONE, ONE, ONE, TWO], "mlp": [ONE, ONE, ONE, TWO]},
+        ["1", "1 1 1 2", "1 1 1 2"],
+        {"vgg"},
+    ),
+    "more repeats of all": ({m: [ONE, ONE, TWO, TWO] for m in SECONDS}, ["1 1 2 2"] * 3, {"nin"}),
+    "all apart": ({"nin": [ONE, ONE, ONE, TWO], "vgg": [ONE] * 4, "mlp": [TWO] * 4}, ["1 1 1 2", "1", "2"], set()),
+}
+
+
+@pytest.mark.parametrize(("sittings", "told", "stars"), SITTINGS.values(), ids=SITTINGS)
+def test_speeds_are_marked_within_a_sitting(
+    trained: Trained, sittings: dict[str, list[str | None]], told: list[str | None], stars: set[str]
+) -> None:
+    """What was measured in two sittings did not take turns; the rows then say in which they were measured."""
+    table = leaderboard({"suite/run": sat(trained, sittings)})
+    assert {row.model: row.sitting for row in table.rows} == dict(zip(SECONDS, told, strict=True))
+    (speed,) = (column for column in table.columns if column.name == "images_per_s")
+    found = zip(table.rows, _readable.best(speed, table.rows), strict=True)
+    assert {row.model for row, is_best in found if is_best} == stars
+    assert ("sitting" in [column.name for column in table.columns]) == any(told)
+    assert ("sitting" in [column.name for column in _readable.visible(table)]) == (len(set(told)) > 1)
+
+
+def test_the_notes_say_what_a_sitting_is(trained: Trained) -> None:
+    """Only where a run has several."""
+    for name, has_several in (("one", False), ("resumed with another network", True)):
+        records = sat(trained, SITTINGS[name][0])
+        notes = report_of_records({"suite/run": records}, {"suite/run": Path()}).notes
+        assert any(note.startswith("sitting: ") for note in notes) == has_several
