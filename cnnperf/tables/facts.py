@@ -212,7 +212,7 @@ FACTS: Mapping[str, ReducedColumn] = {column.name: column for column in _FACTS}
 
 SITTINGS = (
     "sitting: the invocation of cnnperf run that measured a row, of each repeat if they differ. Cells take turns "
-    "within a sitting; rows of unlike sittings are not compared by speed, not even by their order in a shared rank."
+    "within a sitting; rows of unlike sittings are not compared by speed, though those of one rank are sorted by it."
 )
 """What several sittings mean, in the notes of a report whose rows have them."""
 
