@@ -1,4 +1,4 @@
-"""Two versions measured in turns, from what names them to the verdicts: `cnnperf.ab`."""
+"""Two versions measured in turns, from their names to the verdicts: `cnnperf.ab`."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ SETTERS = Both("--baseline-set", "--candidate-set")
 
 
 class ComparisonWatcher(gate.GateWatcher, Protocol):
-    """Who follows a comparison, from its preflight on."""
+    """Listener to a comparison, including its preflight."""
 
     def downloading(self, dataset: str, done: int, total: int) -> None:
         """A dataset is downloading: bytes received, and bytes in total."""
 
     def installing(self, text: str) -> None:
-        """An environment is made for a revision, which takes minutes; the text says for which and why."""
+        """An environment is made for a revision, which takes minutes; the text names the revision and the reason."""
 
 
 class UnwatchedComparison(gate.UnwatchedGate):
-    """Ignores the progress of a comparison."""
+    """Listener that ignores all events."""
 
     def downloading(self, dataset: str, done: int, total: int) -> None:
         """Say nothing."""
@@ -71,11 +71,11 @@ def ab(
 
     suite: a TOML file, the name of a suite that ships, or a Suite. baseline, candidate: a git revision, a Python
     interpreter or a virtual environment; this tree if None. only: a glob over the cells. minutes: time limit of the
-    measurement. pairs: the most pairs of samples in a replicate. baseline_set, candidate_set: settings changed for one
+    measurement. pairs: maximum pairs of samples in a replicate. baseline_set, candidate_set: settings changed for one
     side, such as `train.memory_format=channels_last`. data: a folder in torchvision's layout. out: the folder for every
     sample; a new one below `results/ab/` if None.
-    Ctrl-C ends it early with what there is (`interrupted`). Raises UsageError for what cannot be carried out, as a rule
-    before a worktree or an environment is made; RunError for a fault in mid-run.
+    Ctrl-C ends it early; the replicates so far are decided on (`interrupted`). Raises UsageError if the request cannot
+    be carried out, as a rule before a worktree or an environment is made; RunError if the run fails midway.
     """
     chosen = suite if isinstance(suite, Suite) else load_suite(suite)
     chosen = _checked(chosen, only, minutes, threads, pairs)
@@ -114,7 +114,7 @@ def ab(
 
 
 def _checked(suite: Suite, only: str | None, minutes: float | None, threads: int | None, pairs: int) -> Suite:
-    """Return what is compared of a suite: its training, once. Raises UsageError for what no option may be."""
+    """Return the part of a suite that is compared: one training per cell. Raises UsageError for an invalid option."""
     suite = suite.narrowed(only=only, stages=[_stage()]).model_copy(update={"repeats": 1})
     if minutes is not None and not (math.isfinite(minutes) and minutes >= 0):
         raise UsageError(f"--minutes: {minutes} is not a time limit; give a number, or leave it out")
@@ -149,13 +149,13 @@ def _changed(suite: Suite, assignments: Sequence[str], option: str) -> Suite:
 
 
 def _stage() -> str:
-    """Name the stage whose step is compared: the one that says which of its settings do not change a step."""
+    """Return the stage whose step is compared: the one that declares which of its settings do not affect a step."""
     [name] = having("stages", "UNTIMED")
     return name
 
 
 def _value(text: str) -> Any:
-    """Read a value as TOML does; what is none there is a string without its quotes."""
+    """Parse a value as TOML; a text that is no TOML value is a string without quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -163,13 +163,13 @@ def _value(text: str) -> Any:
 
 
 def _renamed(version: Version, assignments: Sequence[str]) -> Version:
-    """Return the version with what is set for it in its name."""
+    """Return the version with its changed settings in its name."""
     name = f"{version.name} with {', '.join(assignments)}" if assignments else version.name
     return version.model_copy(update={"name": name})
 
 
 def _unchanged(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) -> Iterator[str]:
-    """Yield where an assignment changes nothing. Raises UsageError for one that changes nothing at all."""
+    """Yield the cells in which an assignment changes nothing. Raises UsageError if it changes nothing in any cell."""
     for option, assignments in zip(SETTERS, assigned, strict=True):
         for assignment in assignments:
             name = assignment.partition("=")[0].strip().partition(".")[2]
@@ -185,7 +185,7 @@ def _unchanged(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) 
 
 
 def _untimed(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) -> Iterator[str]:
-    """Yield where settings differ and the timed work does not. Raises UsageError if that is so in every cell."""
+    """Yield the cells whose settings differ without effect on the timed work. Raises UsageError if these are all."""
     both = ((one.task, other.task) for one, other in zip(*tasks, strict=True))
     pairs = [(one, other) for one, other in both if one.settings != other.settings]
     alike = [one.cell.id for one, other in pairs if timed(one.settings) == timed(other.settings)]
@@ -201,7 +201,7 @@ def _untimed(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) ->
 
 
 def _skipped(tasks: Sequence[Ready]) -> Iterator[str]:
-    """Yield what cannot be compared on this machine, and why."""
+    """Yield the cells that cannot be compared on this machine, with the reason."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for each in tasks:
         if each.skip:
@@ -211,5 +211,5 @@ def _skipped(tasks: Sequence[Ready]) -> Iterator[str]:
 
 
 def _patience(timeout_s: float) -> Patience:
-    """Return how long to wait for a silent worker: what the suite says of a task, and no longer than makes sense."""
+    """Return the time limits of a silent worker: the defaults, each at most the suite's time limit of a task."""
     return Patience(*(min(seconds, timeout_s) for seconds in Patience()))

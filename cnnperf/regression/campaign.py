@@ -27,7 +27,7 @@ CONDITIONS: dict[Condition, str] = {
 }
 RUN, VERDICTS = "campaign.json", "verdicts.json"
 BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(100_000): pass\n"
-"""The neighbour: it keeps one core busy, and ends by itself where whoever started it is gone."""
+"""The neighbour: it keeps one core busy, and ends when its parent process has ended."""
 
 
 class CampaignRun(Frozen):
@@ -42,9 +42,9 @@ class CampaignRun(Frozen):
     began: str
     seconds: float
     load: float
-    """Load average of the run's last five minutes; the measurement itself is one of it."""
+    """Load average of the run's last five minutes; the measurement itself contributes 1."""
     exit_code: int
-    """What that command ends with."""
+    """The exit status of that command."""
 
 
 def measure(
@@ -58,12 +58,12 @@ def measure(
     minutes: float | None = None,
     watcher: ComparisonWatcher | None = None,
 ) -> CampaignRun:
-    """Compare this tree with itself on a suite, as `cnnperf ab` does, and keep the run in a folder below `out`.
+    """Compare this tree with itself on a suite, as `cnnperf ab` does, and store the run in a folder below `out`.
 
-    condition: `neighbour` has another process keep one core busy meanwhile; `shared` says that the machine has other
-    work, and starts none. threads, pairs, minutes: of `cnnperf ab`.
-    Raises UsageError for what cannot be carried out, RunError for a fault in mid-run, KeyboardInterrupt if Ctrl-C ended
-    the comparison early: no such run counts.
+    condition: `neighbour` starts another process that keeps one core busy; `shared` records that the machine has other
+    work, and starts none. threads, pairs, minutes: as in `cnnperf ab`.
+    Raises UsageError if the request cannot be carried out, RunError if the run fails midway, KeyboardInterrupt if
+    Ctrl-C ended the comparison early; such a run is not counted.
     """
     if condition not in get_args(Condition):
         raise UsageError(f"--condition: unknown condition {condition!r}; give quiet, neighbour or shared")
@@ -103,7 +103,7 @@ def _new_folder(out: Path, occasion: str, condition: Condition) -> Path:
 
 @contextmanager
 def neighbour(condition: Condition) -> Iterator[None]:
-    """Keep one core busy by another process, where the condition asks for it."""
+    """Keep one core busy with another process if the condition is `neighbour`."""
     if condition != "neighbour":
         yield
         return

@@ -27,14 +27,14 @@ Metric = tuple[str, tuple[tuple[str, Scalar], ...]]
 SideRecords = Mapping[CellStage, Sequence[Record]]
 
 ACCURACY = "train.test_accuracy"
-"""Where it is tested, a later stage's figures of the same training need no test of their own."""
+"""If it is tested, accuracies that later stages measure of the same training are not tested again."""
 
 
 def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rule: Rule | None = None) -> Comparison:
-    """Hold the records of the candidate's run folders to those of the baseline's.
+    """Compare the records of the candidate's run folders with those of the baseline's.
 
-    Raises UsageError, naming what, if a cell's settings, data, threads or seeds differ, StoreError for a folder that
-    cannot be read or is of a newer cnnperf.
+    Raises UsageError with the differences if a cell's settings, data, threads, environment or seeds differ, StoreError
+    for a folder that cannot be read or is of a newer cnnperf.
     """
     folders = Both(_folders(baseline), _folders(candidate))
     records = {folder: store.read(folder) for folder in dict.fromkeys((*folders.baseline, *folders.candidate))}
@@ -43,7 +43,7 @@ def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rul
 
 
 def compare_records(baseline: Iterable[Record], candidate: Iterable[Record], rule: Rule | None = None) -> Comparison:
-    """Hold records to others, as `compare` does."""
+    """Compare records with others, as `compare` does."""
     rule = rule or Rule()
     before, after = _by_work(baseline), _by_work(candidate)
     if not before:
@@ -70,7 +70,10 @@ def _by_work(records: Iterable[Record]) -> SideRecords:
 
 
 def _found(before: SideRecords, after: SideRecords, rule: Rule) -> list[Verdict | Pending]:
-    """Compare all stages of all cells, in the order of the baseline; trainings first, for later stages lean on them."""
+    """Compare all stages of all cells, and return the results in the baseline's order.
+
+    Trainings are compared first, because the comparison of later stages depends on whether they are tested.
+    """
     found: dict[CellStage, list[Verdict | Pending]] = {}
     tested: set[str] = set()
     for work in sorted(before, key=lambda work: work[1] != "train"):
@@ -84,7 +87,7 @@ def _found(before: SideRecords, after: SideRecords, rule: Rule) -> list[Verdict 
 def _compare(
     work: CellStage, before: SideRecords, after: SideRecords, rule: Rule, *, is_training_judged: bool
 ) -> Iterator[Verdict | Pending]:
-    """Compare all metrics of one stage of one cell, or say why there is nothing to compare."""
+    """Compare all metrics of one stage of one cell; a stage that failed, was skipped or is missing has one verdict."""
     baseline, candidate = before[work], after.get(work, ())
     ended = _ended(work, baseline, candidate)
     if ended:
@@ -119,13 +122,16 @@ def _compare(
 
 
 def _training_seed(record: Record) -> int:
-    """Return the seed of the training that a record's figures are of: any stage but `train` reads that of repeat 0."""
+    """Return the seed of the training that a record describes: all stages but `train` read the training of repeat 0."""
     task = record.task
     return task.seed if task.stage == "train" else task.seed - task.repeat
 
 
 def _ended(work: CellStage, baseline: Sequence[Record], candidate: Sequence[Record]) -> Verdict | None:
-    """Return the verdict on a stage that did not end well on a side; None if it did on both, or the baseline cannot."""
+    """Return the verdict on a stage that failed, was skipped or is missing on a side.
+
+    None if it ended well on both sides, or if the baseline skipped it and the candidate did not fail.
+    """
     cell, stage = work
     failed = [r for r in candidate if r.status in ("failed", "timeout")]
     if failed:
@@ -168,7 +174,7 @@ def _label(metric: Metric) -> str:
 
 
 def _refuse_unlike(work: CellStage, baseline: Sequence[Record], candidate: Sequence[Record]) -> None:
-    """Raise UsageError if anything differs that makes figures differ by itself."""
+    """Raise UsageError if settings, data, threads, environment or seeds differ: all figures depend on them."""
     found = [_content(r) for r in (*baseline, *candidate)]
     contents = [dict.fromkeys(key for each in found for key in each) | content for content in found]
     differences = list(_differences(contents[: len(baseline)], contents[len(baseline) :]))
@@ -194,9 +200,9 @@ def _content(record: Record) -> dict[str, Any]:
 
 
 def _capacity(record: Record) -> dict[str, Any]:
-    """Return what must be equal for memory to be compared; not the name, which each container has anew."""
+    """Return what must be equal for memory to be compared; without the host's name, which is new in each container."""
     machine, device = record.machine, record.task.cell.device.name
-    # In whole GiB, for a kernel keeps a little more or less of it for itself than another.
+    # In whole GiB, because kernels reserve slightly different amounts.
     facts = {**machine.model_dump(include={"cores", "governor"}), "memory": f"{machine.memory_bytes / 2**30:.0f} GiB"}
     facts |= {"cpu": machine.label("cpu"), "instruction_sets": machine.instruction_sets}
     if device != "cpu" and (gpu := machine.label(device)):
@@ -210,7 +216,7 @@ def _capacity(record: Record) -> dict[str, Any]:
 
 
 def _versions(record: Record) -> dict[str, Any]:
-    """Return what may differ between the sides and is listed; what a record does not tell of is left out."""
+    """Return what may differ between the sides and is listed; facts that the record lacks are left out."""
     machine = record.machine
     told: dict[str, Any] = {}
     if machine.processor:
@@ -230,9 +236,9 @@ def _versions(record: Record) -> dict[str, Any]:
 def _differences(
     baseline: Sequence[Mapping[str, Any]], candidate: Sequence[Mapping[str, Any]], *, is_mixed: bool = False
 ) -> Iterator[str]:
-    """Name what is not the same in all of both sides that tell of it, with the values of either.
+    """Yield the facts that differ, with the values of both sides; records without a fact are ignored.
 
-    is_mixed: a side may have several values, as those of unlike processes are; the other must have the same ones.
+    is_mixed: a side may have several values of a fact, from different processes; the other must have the same set.
     """
     sides = baseline, candidate
     for key in dict.fromkeys(key for facts in (*baseline, *candidate) for key in facts):
@@ -250,7 +256,7 @@ def _listed(values: Iterable[Any]) -> str:
 
 
 def _unequal_training(cell: str, before: SideRecords, after: SideRecords) -> str | None:
-    """Say why accuracies do not stand on equally long trainings of a cell; None if they do."""
+    """Return why the trainings of a cell were not equally long; None if they were."""
     sides = [
         {value for r in side.get((cell, "train"), ()) for m in r.find("train.steps") for value in m.values}
         for side in (before, after)
@@ -264,7 +270,7 @@ def _unequal_training(cell: str, before: SideRecords, after: SideRecords) -> str
 
 
 def _notes(before: SideRecords, after: SideRecords, rule: Rule, tests: int) -> Iterator[str]:
-    """Yield what must be known to read the verdicts."""
+    """Yield the notes on the verdicts."""
     records = [[r for of in side.values() for r in of] for side in (before, after)]
     for facts, is_mixed, words in (
         (_versions, True, "different, which is allowed"),
@@ -290,7 +296,7 @@ def _notes(before: SideRecords, after: SideRecords, rule: Rule, tests: int) -> I
 
 
 def _skipped(before: SideRecords, after: SideRecords) -> Iterator[str]:
-    """Yield the tasks that the baseline skipped, with the reason; a candidate cannot be compared with them."""
+    """Yield the tasks that the baseline skipped, which cannot be compared, with the reason."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for work, records in before.items():
         if _is_skipped(records):
@@ -301,7 +307,7 @@ def _skipped(before: SideRecords, after: SideRecords) -> Iterator[str]:
 
 
 def _vanished(before: SideRecords, after: SideRecords) -> list[str]:
-    """Return which figures the candidate lacks of those that are not judged: many of one name by their number."""
+    """Return the metrics without judgement that the candidate lacks; several of one name as their number."""
     found: dict[str, list[str]] = defaultdict(list)
     for work, records in before.items():
         new = _metrics(_ok(after.get(work, ())))

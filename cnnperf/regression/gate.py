@@ -33,25 +33,25 @@ from cnnperf.sides import Both
 from cnnperf.timing.sampling import SAMPLE_S
 
 START_S = 6.0
-"""About what a pair of processes costs before its first turn; for the plan only."""
+"""Approximate seconds of a pair of processes before its first turn; for the plan only."""
 OPEN_S = 0.7
-"""About what making one contest ready costs; for the plan only."""
+"""Approximate seconds to prepare one contest; for the plan only."""
 
 
 class GateWatcher(Protocol):
-    """Who follows a comparison."""
+    """Listener to a comparison."""
 
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
         """Calibration begins: each of `contests` is timed once.
 
-        minutes: bounds of the whole comparison, the lower one if nothing changed.
+        minutes: bounds of the whole comparison; the lower one holds if nothing changed.
         """
 
     def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
         """Calibration has ended.
 
-        minutes: until the first look and until the last. looks: numbers of replicates. power: share of slowdowns that
-        are found, for several standard deviations of the replicates, in words.
+        minutes: until the first and until the last look. looks: numbers of replicates. power: a sentence on the share
+        of slowdowns that are found, for several standard deviations of the replicates.
         """
 
     def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
@@ -60,12 +60,12 @@ class GateWatcher(Protocol):
     def decided(self, number: int, decisions: Mapping[str, Decision], power: str) -> None:
         """A look has been taken after `number` replicates; contests without a decision are measured further.
 
-        power: share of slowdowns that are found, for the standard deviation of these replicates, in words.
+        power: a sentence on the share of slowdowns that are found, for the standard deviation of these replicates.
         """
 
 
 class UnwatchedGate:
-    """Ignores the progress of a comparison."""
+    """Listener that ignores all events."""
 
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
         """Say nothing."""
@@ -106,25 +106,25 @@ class Result:
         )
 
     def series(self) -> dict[str, Series]:
-        """Return what the rule decides on, by the contest's key."""
+        """Return the replicates of each contest for the rule, by the contest's key."""
         return {
             each.key: ratios.series(self.played.get(each, ()), str(self.faults[each]) if each in self.faults else None)
             for each in self.compared
         }
 
     def power(self) -> str:
-        """Say how often a slowdown is found where replicates scatter as these do: half of the contests, and the worst.
+        """Return a sentence on the share of slowdowns found at the contests' median and largest standard deviation.
 
-        Empty where no contest has two replicates.
+        Empty if no contest has two replicates.
         """
         return self._simulated(power_words)
 
     def overstated(self) -> str:
-        """Say by how much slowdowns that are called worse read too high, for the same contests as the power."""
+        """Return a sentence on the overestimate of slowdowns that are called worse, for the same deviations."""
         return self._simulated(overstated_words)
 
     def _simulated(self, words: Callable[[Rule, Sequence[int], int, Sequence[float]], str]) -> str:
-        """Return words on the rule at the median and the largest deviation of the contests' replicates."""
+        """Return a sentence on the rule, for the contests' median and largest standard deviation of replicates."""
         sound = [each.differences for each in self.series().values() if not each.fault()]
         several = [differences for differences in sound if len(differences) > 1]
         if not several:
@@ -135,12 +135,12 @@ class Result:
         return f"{said} (here: median and largest)" if len(shown) > 1 else f"{said} (here)"
 
     def _looks_held(self) -> Sequence[int]:
-        """Return the looks as planned, or those that were left where the time was over before the last."""
+        """Return the planned looks, or those actually taken if the time ended before the last."""
         cut = [d.n for d in self.decisions.values() if d.outcome == "inconclusive" and d.n < self.looks[-1]]
         return looks_taken(self.looks, max(cut)) if cut else self.looks
 
     def noise(self) -> ratios.Noise:
-        """Return how much moved that should not have."""
+        """Return the noise of the measurement."""
         return ratios.Noise.of(self.played.values())
 
 
@@ -157,11 +157,12 @@ def compare(
     patience: Patience | None = None,
     pairs: int = PAIRS[1],
 ) -> Result:
-    """Measure the contests on both sides until each is decided, the looks are used up, or the minutes are.
+    """Measure the contests on both sides until each is decided, or until no look or no time is left.
 
-    folder: takes the raw samples, a line as soon as it is measured. seed: of the order in which everything is done.
-    pairs: the most pairs of samples in a replicate.
-    Ctrl-C ends it early with what there is (`interrupted`). Raises UsageError for what cannot be compared at all.
+    folder: where each line of raw samples is written at once. seed: of all random orders. pairs: maximum pairs of
+    samples in a replicate.
+    Ctrl-C ends it early; the replicates so far are decided on (`interrupted`). Raises UsageError if nothing can be
+    compared.
     """
     refuse_none(contests)
     result = Result(Both(baseline, candidate), tuple(contests), rule or Rule(), folder=folder)
@@ -176,13 +177,13 @@ def compare(
 
 
 def refuse_none(contests: Sequence[Contest]) -> None:
-    """Raise UsageError where there is nothing to compare."""
+    """Raise UsageError if there is nothing to compare."""
     if not contests:
         raise UsageError("nothing to compare: no cell of this suite can run here")
 
 
 class _Course:
-    """A comparison on its way."""
+    """A comparison in progress."""
 
     def __init__(
         self,
@@ -232,7 +233,7 @@ class _Course:
                     self._watcher.decided(self._done, result.decisions, result.power())
 
     def finish(self) -> None:
-        """Decide on what there is, as if nothing more could be measured."""
+        """Decide on the replicates so far; nothing more will be measured."""
         result = self._result
         if not result.compared:
             return
@@ -248,7 +249,7 @@ class _Course:
         except UsageError as error:
             if not any(self._result.played.values()):
                 raise
-            # It could be started before: what is measured already is not thrown away.
+            # Both sides could be started before, so the replicates so far are kept.
             yield from ((contest, Fault(str(error))) for contest in self._active() if contest in active)
 
     def _active(self) -> dict[Contest, Conditions]:
@@ -263,7 +264,7 @@ class _Course:
         return self._deadline is None or not self._done or time.monotonic() + seconds <= self._deadline
 
     def _bounds(self) -> tuple[float, float]:
-        """Return the minutes if every call were short, and decided soon, and if every one were the longest."""
+        """Return the minutes for the shortest calls until the first look, and for the longest until the last."""
         shortest, longest = (
             self._minutes([Conditions.of(1, call_s, self._pairs).turn_s] * len(self._result.contests))
             for call_s in (SAMPLE_S, LONGEST_CALL_S)
@@ -272,7 +273,7 @@ class _Course:
         return min(shortest[0], limit), min(longest[1], limit)
 
     def _affordable(self, turns_s: Iterable[float]) -> int:
-        """Return how many replicates of all contests fit into the minutes; 0 where no time limit gives a number."""
+        """Return how many replicates of all contests fit into the minutes; 0 without a time limit."""
         if self._deadline is None:
             return 0
         return max(0, int((self._deadline - time.monotonic()) / _replicate_s(turns_s)))
@@ -308,5 +309,5 @@ class _Course:
 
 
 def _replicate_s(turns_s: Iterable[float]) -> float:
-    """Return about how long a replicate of contests with such turns takes."""
+    """Return the approximate seconds of a replicate of contests with these turns."""
     return START_S + sum(turn_s + OPEN_S for turn_s in turns_s)

@@ -1,4 +1,4 @@
-"""The verdicts of the gate for times, and the notes on how they were reached."""
+"""The verdicts of the gate for times, and the notes on them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class TimeVerdict(Verdict):
     """The verdict on one metric of one cell, compared in turns; `n` is the number of replicates."""
 
     pairs: int
-    """Of samples, in a replicate."""
+    """Pairs of samples in a replicate."""
     cpu_change: float | None = None
-    """The change of the process's CPU time: a second opinion."""
+    """The change of the process's CPU time, which should agree with that of the wall time."""
     rule: Rule
 
     @property
@@ -107,7 +107,7 @@ def _change(logarithm: float) -> float | None:
 
 
 def _rule_notes(result: Result) -> Iterator[str]:
-    """Yield what the rule promises, and what it can find where replicates scatter as these do."""
+    """Yield the rule's error rates, and its power at the scatter of these replicates."""
     rule = result.rule
     yield (
         f"gate: family-wise alpha {100 * rule.alpha:g} % over {len(result.compared)} × 2 looks (Holm), "
@@ -150,7 +150,7 @@ def _notes(result: Result) -> Iterator[str]:
 
 
 def scope(result: Result) -> Scope:
-    """Return under what the times were compared; torch is the candidate's, as its worker says."""
+    """Return the conditions of the comparison; the version of torch is that of the candidate's worker."""
     tasks = [contest.tasks.candidate for contest in result.compared]
     played = next((each for several in result.played.values() for each in several), None)
     machine = played.machines.candidate if played else fingerprint()
@@ -172,7 +172,7 @@ def _versions(result: Result) -> str:
 
 
 def _shared(result: Result) -> list[str]:
-    """Return the files of models that two interpreters have in common."""
+    """Return the files of models that two interpreters share."""
     if result.versions.baseline.python == result.versions.candidate.python:
         return []
     opened = [played[0].opened for played in result.played.values() if played]
@@ -180,7 +180,7 @@ def _shared(result: Result) -> list[str]:
 
 
 def _settings(result: Result) -> Iterator[str]:
-    """Yield the settings that are not the same on both sides, and in which cells."""
+    """Yield the settings that differ between the sides, with their cells."""
     cells: dict[str, dict[str, None]] = defaultdict(dict)
     for contest, played in result.played.items():
         for difference in differing(*(each.settings for each in played[0].opened)) if played else ():
@@ -190,7 +190,7 @@ def _settings(result: Result) -> Iterator[str]:
 
 
 def _excluded(result: Result) -> Iterator[tuple[str, float]]:
-    """Yield from what slowdown on each contest excludes one, in percent; not on replicates that prove nothing."""
+    """Yield the upper bound of each contest's slowdown in percent, unless its replicates permit no verdict."""
     series = result.series()
     for key, decision in result.decisions.items():
         if _is_bounded(decision) and not series[key].first(decision.n).doubt():

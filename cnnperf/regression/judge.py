@@ -1,4 +1,4 @@
-"""How one metric of two sides is compared: by its unit, for each demands its own way."""
+"""How one metric of two sides is compared: each unit has its own method."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from cnnperf.sides import Both
 from cnnperf.stats import Welch, binomial_deviation
 
 LEAST_SEEDS = 3
-"""Fewer trainings a side do not show how much trainings differ among themselves."""
+"""Minimum number of trainings a side to estimate the variation between trainings."""
 
 LEAST_PROCESSES = 2
-"""Of fewer processes a side it is not known how much their memory differs by itself."""
+"""Minimum number of processes a side to know the variation of their memory."""
 
 TOLD_BY_TRAINING = "of one training; the accuracy of the trainings is tested above, that of engines by their parity"
 
@@ -32,29 +32,29 @@ JUDGED = ("count", "bytes", "fraction")
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One metric of one cell as the two sides measured it, a measurement a repeat."""
+    """One metric of one cell on both sides, one measurement a repeat."""
 
     cell: str
     metric: str
     sides: Both[tuple[Measurement, ...]]
     seeds: Both[tuple[int, ...]]
-    """The seed of the training that each repeat's figure is of."""
+    """The seed of the training that each repeat describes."""
     is_of_training: bool
-    """Whether the training itself measured it, and no later stage that reads its weights."""
+    """Whether the training itself measured it, rather than a later stage that reads its weights."""
     is_trained: bool
-    """Whether its weights were trained in the runs; those of an ONNX file were not, nor those that a seed drew."""
+    """Whether its weights were trained in the runs; weights of an ONNX file or a random draw were not."""
     is_training_judged: bool
     """Whether the accuracy of that training is tested in the same comparison."""
     parity: DropOutcome | None
-    """Whether the candidate's engine computes what torch computes; None where no record tells it."""
+    """Whether the candidate's engine computes the same as torch; None if not recorded."""
     unequal_training: str | None
     """Why the two sides were not trained equally long; None if they were."""
     unlike_machines: str | None
-    """In what the machines of the two sides differ; None if in nothing."""
+    """The differences between the machines of the two sides; None if there are none."""
 
     @property
     def measurement(self) -> Measurement:
-        """Any one of them, for the unit and the direction that all have."""
+        """Any one of them; unit and direction are the same in all."""
         return self.sides.baseline[0]
 
     @property
@@ -79,7 +79,7 @@ class Compared:
         )
 
     def gain(self, numbers: Both[float]) -> float:
-        """Return how far the candidate lies on the better side of the baseline."""
+        """Return the candidate's improvement over the baseline, in the metric's unit."""
         baseline, candidate = numbers
         return candidate - baseline if self.measurement.better == "higher" else baseline - candidate
 
@@ -89,17 +89,17 @@ class Pending:
     """A comparison whose outcome waits for the p-values of all the others."""
 
     verdict: Verdict
-    """All but the outcome."""
+    """The verdict without its outcome."""
     loss: Welch
-    """By how much the candidate is worse."""
+    """The test of the candidate's loss."""
     better: Literal["lower", "higher"]
 
     def p_worse(self, rule: Rule) -> float:
-        """Return the p-value of no loss beyond tau."""
+        """Return the p-value of the hypothesis that the loss is at most tau."""
         return self.loss.p_above(rule.tau)
 
     def p_better(self, rule: Rule) -> float:
-        """Return the p-value of no gain beyond tau."""
+        """Return the p-value of the hypothesis that the gain is at most tau."""
         return self.loss.p_below(-rule.tau)
 
     def settled(self, rule: Rule, worse: float, better: float) -> Verdict:
@@ -130,21 +130,20 @@ class Pending:
 
 
 def is_compared(measurement: Measurement) -> bool:
-    """Tell whether a change of it is for better or worse: it has a direction, and is no point of a curve."""
+    """Return whether a metric is compared: it has a direction, and is not a point of a curve."""
     return measurement.better is not None and not measurement.is_point
 
 
 def is_judged(measurement: Measurement) -> bool:
-    """Tell whether a comparison of it decides anything, as none of times does."""
+    """Return whether a comparison of it can affect the exit status; one of times cannot."""
     return is_compared(measurement) and (measurement.unit in JUDGED or "artifact" in measurement.tags)
 
 
 def judge(compared: Compared, rule: Rule) -> Verdict | Pending:
     """Compare one metric: counts and sizes of artifacts exactly, memory by a margin, fractions by a test.
 
-    The last two need repeats: without, memory is indicative, a fraction inconclusive, unless the training's is tested.
-
-    Anything else, times above all, is indicative: two runs apart in time cannot tell it.
+    The last two need repeats. Without them memory is indicative, and a fraction inconclusive, except one of an engine
+    whose training is tested. Everything else, above all times, is indicative, since the runs did not take turns.
     """
     measurement = compared.measurement
     if measurement.unit == "count" or "artifact" in measurement.tags:
@@ -195,10 +194,10 @@ def _memory(compared: Compared, rule: Rule) -> Verdict:
 
 
 def _fraction(compared: Compared) -> Verdict | Pending:
-    """Compare shares of images by a test over trainings; what lacks anything for it is inconclusive, with the cure.
+    """Compare shares of images by a test over trainings; if the test is impossible, the verdict is inconclusive.
 
-    Were it indicative, a network that has lost its accuracy would pass. A later stage that reads one training is
-    indicative where that loss would show: the accuracy of the training is tested, and the parity of the engine is ok.
+    It is not indicative, because a network that has lost its accuracy would pass. A later stage that reads one training
+    is indicative if the loss would show elsewhere: the training's accuracy is tested, and the engine's parity is ok.
     """
     before, after = (_by_seed(side, seeds) for side, seeds in zip(compared.sides, compared.seeds, strict=True))
     numbers, trainings = Both(fmean(before), fmean(after)), Both(len(before), len(after))
@@ -221,13 +220,13 @@ def _fraction(compared: Compared) -> Verdict | Pending:
 
 
 def _lacks_trainings_alone(compared: Compared, counts: Sequence[Sequence[int]], trainings: Both[int]) -> bool:
-    """Tell whether a share lacks trainings alone, on both sides, and the accuracy of these is tested by itself."""
+    """Return whether a later stage's share lacks only trainings, on both sides, and their accuracy is tested."""
     is_later = compared.is_trained and not compared.is_of_training
     return is_later and compared.is_training_judged and all(counts) and max(trainings) < LEAST_SEEDS
 
 
 def _lacking_for_test(compared: Compared, counts: Sequence[Sequence[int]], trainings: Both[int]) -> str:
-    """Say what a test of fractions lacks, and where to get it; empty if nothing."""
+    """Return what a test of fractions lacks and the cure, as a sentence; empty if it lacks nothing."""
     if not all(counts):
         return "it does not record of how many it is a fraction; measure it with a remark n"
     if not compared.is_trained:
@@ -251,7 +250,7 @@ def _lacking(repeats: Both[int], least: int, kind: str = "") -> str:
 
 
 def _by_seed(side: Sequence[Measurement], seeds: Sequence[int]) -> list[float]:
-    """Return a figure for each seed: a training that is repeated, or read again, is no further sample of trainings."""
+    """Return the mean for each seed: repeats of one training, or of its readers, are not independent samples."""
     values: dict[int, list[float]] = defaultdict(list)
     for measurement, seed in zip(side, seeds, strict=True):
         values[seed].append(fmean(measurement.values))
@@ -259,7 +258,7 @@ def _by_seed(side: Sequence[Measurement], seeds: Sequence[int]) -> list[float]:
 
 
 def _middle(compared: Compared) -> Both[float]:
-    """Return one figure a side: the median over repeats of each one's median, of a speed-up the estimate over pairs."""
+    """Return one value a side: the median of the repeats' medians; for a speed-up, the estimate over all pairs."""
     if compared.measurement.metric == SPEEDUP:
         return Both(*(speedup([v for m in side for v in m.values]) for side in compared.sides))
     return Both(*(median(median(m.values) for m in side) for side in compared.sides))

@@ -18,13 +18,13 @@ SampleTime = Literal["wall_s", "cpu_s"]
 
 
 def pairs(played: Played, clock: SampleTime = "wall_s") -> list[float]:
-    """Return ln(candidate / baseline) of each sample and its neighbour; NaN where a clock showed nothing."""
+    """Return ln(candidate / baseline) of each pair of samples; NaN if a clock measured no time."""
     baseline, candidate = ([getattr(each, clock) for each in taken.samples] for taken in played.taken)
     return of_times(baseline, candidate)
 
 
 def of_times(baseline: Sequence[float], candidate: Sequence[float]) -> list[float]:
-    """Return ln(candidate / baseline) of each pair of times; NaN where a clock showed nothing."""
+    """Return ln(candidate / baseline) of each pair of times; NaN if one is 0."""
     # A difference of logarithms, which changes its sign and nothing else when the sides are swapped.
     return [
         math.log(other) - math.log(one) if one > 0 and other > 0 else math.nan
@@ -33,30 +33,30 @@ def of_times(baseline: Sequence[float], candidate: Sequence[float]) -> list[floa
 
 
 def difference(played: Played, clock: SampleTime = "wall_s") -> float:
-    """Return the replicate's one figure: the median over its pairs."""
+    """Return the replicate's result: the median over its pairs."""
     return middle(pairs(played, clock))
 
 
 def middle(of_pairs: Sequence[float]) -> float:
-    """Return the median of a replicate's pairs; NaN where one of them is."""
+    """Return the median of a replicate's pairs; NaN if one of them is NaN."""
     return math.nan if any(map(math.isnan, of_pairs)) else median(of_pairs)
 
 
 def series(played: Sequence[Played], error: str | None = None) -> Series:
-    """Return what the rule decides on."""
+    """Return the replicates of a contest for the rule."""
     return Series(
         tuple(map(difference, played)), tuple(drifted(each) or not each.taken.baseline.steady for each in played), error
     )
 
 
 def drifted(played: Played) -> bool:
-    """Tell whether the ratio moved within the replicate."""
+    """Return whether the ratio drifted within the replicate."""
     return drifts(pairs(played))
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """How much moved that should not have; None where there are too few replicates to tell."""
+    """The noise of a measurement; None for deviations of too few replicates."""
 
     replicates: int
     between_processes: float | None
@@ -68,13 +68,13 @@ class Noise:
     lost: float
     """Share of samples that waited for a core for more than a millisecond."""
     steal: float | None
-    """Share of processor time that the hypervisor took; None where the system does not tell."""
+    """Share of processor time that the hypervisor took; None if the system does not report it."""
     drifted: int
     unsteady: int
 
     @classmethod
     def of(cls, contests: Iterable[Sequence[Played]]) -> Noise:
-        """Sum up what was measured of all contests."""
+        """Return the noise over all contests."""
         contests = [played for played in contests if played]
         every = [each for played in contests for each in played]
         samples = [sample for each in every for taken in each.taken for sample in taken.samples]

@@ -17,12 +17,12 @@ from cnnperf.running.preflight import prepare
 from cnnperf.suite import parse
 
 SLOWDOWN = 0.05
-"""The candidate spins for this share of each call's duration: what the rule promises to see."""
+"""The candidate spins for this share of each call's duration; the rule is designed to find this slowdown."""
 CANDIDATES = {
     "A/A, nothing changed": Version(name="this code again"),
     f"A/B, slowed by {100 * SLOWDOWN:g} %": Version(name="this code, slowed", slowdown=SLOWDOWN),
 }
-"""The two suites: what the current code is compared with, by the title of the suite."""
+"""The candidates of the two suites, by the suite's title; the baseline is the current code."""
 METRICS = ("train.step",)
 SUITE: dict[str, Any] = {
     "datasets": [{"name": "synthetic", "train": 1024, "test": 256}],
@@ -40,7 +40,7 @@ SUITE: dict[str, Any] = {
 
 
 class RehearsalWatcher(GateWatcher, Protocol):
-    """Who follows the self-test: what a comparison tells, for each suite in its turn."""
+    """Listener to the self-test: the events of each suite's comparison, and its begin and end."""
 
     def begun(self, title: str) -> None:
         """A suite begins."""
@@ -50,9 +50,9 @@ class RehearsalWatcher(GateWatcher, Protocol):
 
 
 def self_test(minutes: float, watcher: RehearsalWatcher) -> GateTest | None:
-    """Put the gate to the test by both suites within the minutes; None where Ctrl-C ended it.
+    """Test the gate with both suites within the minutes; None if Ctrl-C ended it.
 
-    Each suite has an equal share of what is left when it begins. The result is not stored.
+    Each suite has an equal share of the time that is left when it begins. The result is not stored.
     """
     end, ready = time.monotonic() + 60 * minutes, cells()
     results: list[Result] = []
@@ -68,13 +68,13 @@ def self_test(minutes: float, watcher: RehearsalWatcher) -> GateTest | None:
 
 
 def cells() -> tuple[Contest, ...]:
-    """Make the cells ready; the images are generated."""
+    """Prepare the cells, with generated images."""
     suite = parse(SUITE, where="doctor", name="doctor")
     return contests(prepare(SuiteRequest(suite=suite, where="doctor")).tasks, metrics=METRICS)
 
 
 def rehearse(ready: Sequence[Contest], candidate: Version, minutes: float, watcher: GateWatcher) -> Result:
-    """Return what the gate makes of the cells and one of the CANDIDATES within the minutes."""
+    """Compare the cells with one of the CANDIDATES within the minutes."""
     return compare(Version(name="this code"), candidate, ready, minutes=minutes, watcher=watcher)
 
 

@@ -1,7 +1,7 @@
-"""From what a command line names, an interpreter or a git revision, to a version that can be measured.
+"""Resolve the names on a command line, an interpreter or a git revision, to versions that can be measured.
 
-What a name is, and all that can be wrong with it, is looked up first (`named`), in the repository's objects. Only then
-is a worktree or an environment made (`NamedVersion.made`).
+Names are resolved and checked first (`named`), in the repository's objects. Only then is a worktree or an environment
+made (`NamedVersion.made`).
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ HERE = "this tree"
 CHECKOUT = Path(__file__).parents[2]
 """The folder that holds this cnnperf: a checkout, or where pip puts packages."""
 KEPT = 4
-"""Environments made for revisions that are kept for the next time; the others go, the longest unused first."""
+"""Maximum number of environments of revisions that are kept; the longest unused are removed first."""
 READY = "cnnperf-ready"
-"""The file in an environment that says it is complete; its time is when it was last used."""
+"""The file that marks an environment as complete; its modification time is that of the last use."""
 HAS_CNNPERF = "from importlib.util import find_spec; print(find_spec('cnnperf') is not None)"
 ANSWER_S = 30.0
-"""So long an interpreter may take to say whether it has a package."""
+"""Time limit for an interpreter's answer whether it has a package."""
 WANTED = "give a Python interpreter that has this version of cnnperf"
 MAY_SAY = ("pyproject.toml", "setup.cfg", "setup.py", "requirements*.txt")
-"""Where a project may say what it asks for, if not under `project.dependencies`."""
+"""Files that may list a project's dependencies, other than `project.dependencies`."""
 
 
 Installing = Callable[[str], None]
@@ -54,25 +54,25 @@ Installing = Callable[[str], None]
 
 
 class NamedVersion(Protocol):
-    """One of two versions: what a name turned out to be."""
+    """One of two versions, resolved from its name."""
 
     @property
     def identity(self) -> object:
-        """What equal versions have in common; None where nothing was named."""
+        """Value that is equal for equal versions; None if no version was named."""
 
     def made(self, installing: Installing) -> AbstractContextManager[Version]:
-        """Give the version, and clear away afterwards what had to be made for it. Raises UsageError."""
+        """Provide the version; remove its worktree afterwards. Raises UsageError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """This tree, or an interpreter: there is nothing to be made."""
+    """This tree or an interpreter, for which nothing has to be made."""
 
     version: Version
     identity: str | None
 
     def made(self, installing: Installing) -> AbstractContextManager[Version]:
-        """Give the version."""
+        """Provide the version."""
         return nullcontext(self.version)
 
 
@@ -87,7 +87,7 @@ class Revision:
     below: PurePosixPath
     """The folder, below the root."""
     dependencies: tuple[str, ...] | None
-    """The packages of an environment of its own; None where the present interpreter has what it asks for."""
+    """The packages of its own environment; None if the present interpreter has the revision's dependencies."""
 
     @property
     def identity(self) -> tuple[Path, str]:
@@ -96,7 +96,7 @@ class Revision:
 
     @contextmanager
     def made(self, installing: Installing) -> Iterator[Version]:
-        """Check the commit out, and have an interpreter that has its packages."""
+        """Check the commit out, and make an environment if its dependencies differ."""
         with _worktree(self.root, self.commit) as tree:
             here, python = tree / self.below, Path(sys.executable)
             if self.dependencies is not None:
@@ -115,10 +115,10 @@ class Revision:
 def named(baseline: str | None, candidate: str | None, folder: Path | None = None) -> Both[NamedVersion]:
     """Return the versions that two options name. Raises UsageError; nothing is made.
 
-    None is what runs now, as it is. A path is a Python interpreter or the folder of a virtual environment. Anything
-    else is a git revision of the folder's repository (the working directory's): a worktree of it comes first on the
-    module path of the present interpreter, or of an environment of its own if its dependencies differ. Beside a
-    revision, this tree is found in the same places.
+    None is the current tree. A path is a Python interpreter or the folder of a virtual environment. Anything else is a
+    git revision of the folder's repository (the working directory's): a worktree of it comes first on the module path
+    of the present interpreter, or of its own environment if its dependencies differ. If the other side is a revision,
+    the current tree is found in the same places.
     """
     folder = (folder or Path.cwd()).resolve()
     return Both(
@@ -154,13 +154,13 @@ def _named(text: str | None, option: str, folder: Path, beside: str | None) -> N
 
 
 class _Tree(Protocol):
-    """Files, read where they are; paths are below the root."""
+    """Files of a commit or a folder; paths are relative to the root."""
 
     def names(self, folder: PurePosixPath) -> Sequence[str]:
-        """Return what is in a folder."""
+        """Return the names in a folder."""
 
     def text(self, file: PurePosixPath) -> str | None:
-        """Return what is in a file; None if there is none."""
+        """Return the text of a file; None if it does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,7 @@ class _Commit:
 
 
 def _places(root: Path, folder: Path) -> tuple[Path, ...]:
-    """Return what comes first on the module path: the folder and the root, and the `src` of either."""
+    """Return the first entries of the module path: the folder and the root, each followed by its `src`."""
     places = dict.fromkeys((folder, folder / "src", root, root / "src"))
     return tuple(place for place in places if place.is_dir())
 
@@ -236,7 +236,7 @@ def _root(folder: Path, text: str, option: str) -> Path:
 
 
 def _commit(root: Path, text: str, option: str) -> str:
-    """Return the commit that a revision is."""
+    """Return the commit of a revision."""
     commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}")
     if commit.returncode:
         raise UsageError(
@@ -269,7 +269,7 @@ def _fill_submodules(tree: Path, commit: str) -> None:
 
 
 def _needed(wanted: _Tree, present: _Tree, below: PurePosixPath, where: str) -> tuple[str, ...] | None:
-    """Return the packages that a revision asks for; None if they are what this tree asks for, or neither says.
+    """Return the dependencies of a revision; None if they are those of this tree, or if either does not list them.
 
     below: the working directory, below the root of both.
     """
@@ -290,9 +290,9 @@ def _project(tree: _Tree, folder: PurePosixPath) -> PurePosixPath:
 
 
 def _dependencies(tree: _Tree, project: PurePosixPath, where: str) -> tuple[str, ...] | None:
-    """Return the packages that a project asks for; None where its pyproject.toml does not say.
+    """Return a project's dependencies; None if its pyproject.toml does not list them.
 
-    Raises UsageError if this Python is none that it asks for: an environment made for it would have the same.
+    Raises UsageError if the project does not support this Python: a new environment would have the same Python.
     """
     text = tree.text(project / "pyproject.toml")
     if text is None:
@@ -319,7 +319,7 @@ def _refuse_python(wanted: str, where: str) -> None:
 
 
 def _refuse_unreadable(trees: tuple[_Tree, _Tree], projects: tuple[PurePosixPath, PurePosixPath], where: str) -> None:
-    """Raise UsageError if files differ that may say what a project asks for, where pyproject.toml does not."""
+    """Raise UsageError if other files that may list dependencies differ."""
     names = {
         name
         for tree, project in zip(trees, projects, strict=True)
@@ -336,7 +336,7 @@ def _refuse_unreadable(trees: tuple[_Tree, _Tree], projects: tuple[PurePosixPath
 
 
 def _environment(dependencies: Sequence[str], tree: Path, where: str, installing: Installing) -> Path:
-    """Return the interpreter of an environment with these packages, made now or left from an earlier time."""
+    """Return the interpreter of an environment with these packages, kept from an earlier run or made now."""
     if not (tree / "cnnperf" / "__init__.py").is_file():
         dependencies = [*dependencies, _own_requirement()]
     key = hashlib.sha256(json.dumps([sys.version, *dependencies]).encode()).hexdigest()[:16]
@@ -361,7 +361,7 @@ def _environment(dependencies: Sequence[str], tree: Path, where: str, installing
 
 
 def _own_requirement() -> str:
-    """Return what pip installs as this cnnperf: this checkout, where it was installed from (PEP 610), or a version."""
+    """Return pip's requirement for this cnnperf: this checkout, its installation's source (PEP 610) or its version."""
     if (CHECKOUT / "pyproject.toml").is_file():
         return f"--editable={CHECKOUT}"  # The environment is kept, and the checkout changes.
     distribution = metadata.distribution("cnnperf")
@@ -389,5 +389,5 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _last(text: str) -> str:
-    lines = text.strip().splitlines() or ["without a word"]
+    lines = text.strip().splitlines() or ["no output"]
     return next((line for line in reversed(lines) if line.startswith("ERROR: ")), lines[-1])

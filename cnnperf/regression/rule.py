@@ -1,7 +1,7 @@
 """The rule that decides whether times measured in turns are the same, worse or better.
 
-It is sequential: it looks at the replicates a few times and stops as soon as they suffice. How often it may err
-is shared out over the looks and, by Holm's procedure, over everything that is compared.
+It is sequential: it looks at the replicates a few times and stops as soon as they suffice. The error rates are divided
+among the looks and, by Holm's procedure, among all comparisons.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from cnnperf.stats import SignedRanks, holm, replicates_needed, sample_size
 from cnnperf.task import Frozen
 
 FLAGGED_SHARE = 0.25
-"""More flagged replicates than this, and no verdict stands on them."""
-
+"""With a larger share of flagged replicates there is no verdict."""
 
 PLANNED_DEVIATION, PLANNED_POWER = 0.05, 0.9
-"""The last look is put off, where time allows, until a slowdown of theta is found so often although the replicates
-scatter so much."""
+"""If time allows, the last look is postponed until a slowdown of theta is found with this probability, for replicates
+with this standard deviation."""
 TYPICAL_DEVIATIONS = (0.02, 0.03, 0.04, 0.05)
-"""Of replicates, for which the power is stated before there are any."""
+"""Standard deviations of replicates for which the power is stated before the measurement."""
 POWER_DRAWS = 2000
-"""Of a simulation; where fewer than SHOWN are of a kind, their mean is not stated."""
+"""Number of series in a simulation."""
 SHOWN = 40
+"""Minimum number of series with an outcome for their mean to be stated."""
 
 
 class Rule(Frozen):
     """The limits of the gate: which change may be ignored, which must be excluded, and the error rates."""
 
     alpha: float = 0.01
-    """The chance that anything unchanged is called worse, over all that is compared; half of it on each later look."""
+    """Probability that anything unchanged is called worse, over all comparisons; half of it at each later look."""
     beta: float = 0.05
-    """The chance that a slowdown of theta is called the same; a third of it on each look."""
+    """Probability that a slowdown of theta is called the same; a third of it at each look."""
     tau: float = 0.01
-    """A slowdown so small is ignored."""
+    """A slowdown up to this is ignored."""
     theta: float = 0.05
     """A slowdown of this must be excluded before anything is called the same."""
     looks: tuple[int, int, int] = (8, 14, 22)
-    """After how many replicates to look. The first look never says worse."""
+    """Numbers of replicates at which to look. The first look never decides worse."""
 
     def scheduled(self, comparisons: int, affordable: int = 0) -> tuple[int, int, int]:
-        """Return the looks for a number of comparisons; the second comes as soon as it can call one of them worse.
+        """Return the looks for a number of comparisons; the second is the earliest that can call one of them worse.
 
-        affordable: replicates that fit into the time; the last look is put off as far as PLANNED_POWER asks for.
+        affordable: replicates that fit into the time; up to it, the last look is postponed to reach PLANNED_POWER.
         Nothing here depends on a difference that was measured, so that the levels hold.
         """
         first, second, last = self.looks
@@ -82,17 +82,17 @@ class Series:
     flagged: tuple[bool, ...]
     """Whether a replicate drifted or never became steady."""
     error: str | None = None
-    """Why it could not be measured on; None if it could."""
+    """Why the measurement failed; None if it did not."""
 
     def fault(self) -> str | None:
-        """Say what makes the replicates unfit for any verdict; None if nothing does."""
+        """Return the error that rules out any verdict; None if there is none."""
         for index, difference in enumerate(self.differences, start=1):
             if not math.isfinite(difference):
                 return f"replicate {index} gave no finite ratio of times, got {difference}"
         return self.error
 
     def doubt(self) -> str | None:
-        """Say why these replicates allow no verdict; None if they do."""
+        """Return why these replicates permit no decision; None if they permit one."""
         flagged = sum(self.flagged)
         if flagged > FLAGGED_SHARE * len(self.flagged):
             return f"{flagged} of {len(self.flagged)} replicates drifted or never became steady; end other work here"
@@ -118,7 +118,7 @@ class Decision:
     """One-sided: of better where that is the outcome, of worse otherwise."""
     p_holm: float = math.nan
     reason: str = ""
-    """Why nothing was decided, and what it would take; empty where something was."""
+    """Why the outcome is inconclusive or an error, and what would decide; else empty."""
 
 
 def decide(
@@ -126,9 +126,9 @@ def decide(
 ) -> dict[str, Decision]:
     """Take every look for which there are enough replicates, and return the decisions.
 
-    series: all that is compared, also what is no longer measured because an earlier look decided it.
-    looks: after how many replicates a look is taken, at most three; one that comes early stands for the planned one.
-    final: nothing more will be measured, so that the last look makes inconclusive what it cannot decide.
+    series: all that is compared, including what an earlier look decided and is no longer measured.
+    looks: the numbers of replicates at which a look is taken, at most three; an early look replaces the planned one.
+    final: nothing more will be measured, so series that the last look cannot decide become inconclusive.
     """
     decided = {
         key: Decision("error", len(each.differences), reason=fault)
@@ -165,8 +165,8 @@ def simulate(
 ) -> Simulated:
     """Take every look at many series at once, as `decide` does at each of them to the end.
 
-    draws: series × replicates, none flagged. comparisons: the size of the family, in which Holm's procedure is at its
-    first step: nothing else is rejected.
+    draws: series × replicates, none flagged. comparisons: the size of the family. Nothing else in the family is
+    rejected, so Holm's procedure is at its first step.
     """
     looks = looks or rule.scheduled(comparisons)
     outcome = np.full(len(draws), "inconclusive")
@@ -194,16 +194,16 @@ def simulate(
 
 
 def power(rule: Rule, looks: Sequence[int], comparisons: int, deviation: float) -> float:
-    """Return how often one slowdown of theta among these comparisons is called worse, by simulation.
+    """Return the probability that one slowdown of theta among these comparisons is called worse, by simulation.
 
-    deviation: the standard deviation of the replicates, taken for normal; the others of the family are not slower.
+    deviation: the standard deviation of the replicates, assumed normal; the other comparisons are not slower.
     """
     noise = np.random.default_rng(0).normal(math.log1p(rule.theta), deviation, (POWER_DRAWS, looks[-1]))
     return float(np.mean(simulate(noise, rule, looks, comparisons).outcome == "worse"))
 
 
 def power_words(rule: Rule, looks: Sequence[int], comparisons: int, deviations: Sequence[float]) -> str:
-    """Say how often a slowdown of theta is found where the replicates have these standard deviations."""
+    """Return a sentence on the probability of finding a slowdown of theta at these standard deviations."""
     found = " / ".join(f"{100 * power(rule, looks, comparisons, each):.0f}" for each in deviations)
     scatter = " / ".join(f"{100 * each:.2g}" for each in deviations)
     family = f"{comparisons} cell-metric{'s' * (comparisons != 1)}"
@@ -214,10 +214,10 @@ def power_words(rule: Rule, looks: Sequence[int], comparisons: int, deviations: 
 
 
 def overstated(rule: Rule, looks: Sequence[int], comparisons: int, deviation: float, change: float) -> float | None:
-    """Return by how much a slowdown reads too high on average where it is called worse, by simulation.
+    """Return the mean overestimate of a slowdown that is called worse, by simulation.
 
-    change: the true one, of a single comparison; the others are unchanged. None where it is called worse in fewer than
-    SHOWN draws.
+    change: the true slowdown of one comparison; the others are unchanged. None if fewer than SHOWN series are called
+    worse.
     """
     noise = np.random.default_rng(0).normal(math.log1p(change), deviation, (POWER_DRAWS, looks[-1]))
     found = simulate(noise, rule, looks, comparisons)
@@ -226,7 +226,7 @@ def overstated(rule: Rule, looks: Sequence[int], comparisons: int, deviation: fl
 
 
 def overstated_words(rule: Rule, looks: Sequence[int], comparisons: int, deviations: Sequence[float]) -> str:
-    """Say by how much slowdowns that are called worse read too high where the replicates have these deviations."""
+    """Return a sentence on the overestimate of slowdowns that are called worse, at these standard deviations."""
     changes = (rule.tau + rule.theta) / 2, rule.theta
     middle, large = (
         " / ".join(_points(overstated(rule, looks, comparisons, each, change)) for each in deviations)
@@ -246,7 +246,7 @@ def _points(share: float | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """What one look sees of one series."""
+    """Estimate, bounds and p-values of one series at one look."""
 
     series: Series
     estimate: float
@@ -268,9 +268,10 @@ class _Evidence:
         )
 
     def excludes_theta(self, rule: Rule) -> bool:
-        """Tell whether it is not slower by theta, and not surely slower by more than tau.
+        """Return whether a slowdown of theta is excluded, and one of more than tau is not proved.
 
-        The upper bound alone would call most slowdowns between the two the same before worse can be said.
+        With the upper bound alone, most slowdowns between tau and theta would be decided as the same before they could
+        be decided as worse.
         """
         return self.high < math.log1p(rule.theta) and self.low <= math.log1p(rule.tau)
 
@@ -282,7 +283,7 @@ class _Evidence:
 
 def _look(seen: Mapping[str, Series], rule: Rule, *, comparisons: int, number: int, ends: bool) -> dict[str, Decision]:
     evidence = {key: _Evidence.of(each, rule) for key, each in seen.items() if each.differences}
-    # What is no longer measured, and what failed, counts among the comparisons and is not rejected.
+    # Series that failed or are no longer measured count among the comparisons and are not rejected.
     others = [1.0] * (comparisons - len(evidence))
     worse = holm([*(each.p_worse for each in evidence.values()), *others])
     better = holm([*(each.p_better for each in evidence.values()), *others])
@@ -290,7 +291,7 @@ def _look(seen: Mapping[str, Series], rule: Rule, *, comparisons: int, number: i
     for (key, each), p_worse, p_better in zip(evidence.items(), worse, better, strict=False):
         doubt = each.series.doubt()
         is_late = number > 0 and not doubt
-        # A speed-up is measured on until it can be called one; that it cannot is no reason to fail.
+        # A likely speed-up is measured further to prove it; if it is never proved, the outcome is still "same".
         is_open = each.high < -math.log1p(rule.tau) and not ends
         if is_late and p_worse <= rule.worse_level:
             decided[key] = each.decision("worse", p_worse, "")
@@ -304,7 +305,7 @@ def _look(seen: Mapping[str, Series], rule: Rule, *, comparisons: int, number: i
 
 
 def _shortfall(evidence: _Evidence, rule: Rule, comparisons: int) -> str:
-    """Say what it would take to decide on a series."""
+    """Return what would decide on a series, as a sentence."""
     n = len(evidence.series.differences)
     least = rule.least_for_same
     if n < least:

@@ -22,21 +22,20 @@ from cnnperf.task import Frozen
 NEVER = "self-test on this machine: never run here; cnnperf doctor runs it"
 DECIDED = ("worse", "better", "same")
 DECIDED_SHARE = 0.5
-"""Fewer of the unchanged decided than this, and the gate was silent rather than right: nothing called worse shows
-little where most cells gave it no occasion."""
+"""Minimum share of unchanged cells that are decided. With fewer, the absence of false alarms shows little."""
 FOUND_SHARE = 0.8
-"""Fewer of the slowed found than this, and the gate has not been shown to see anything here."""
+"""Minimum share of slowed cells that are called worse, to show that the gate finds slowdowns on this machine."""
 
 
 class Tally(Frozen):
-    """How many of how many verdicts came out in one way."""
+    """The number of verdicts with one outcome, and of all that count."""
 
     found: int
     trials: int
 
     @property
     def bounds(self) -> Interval:
-        """The exact one-sided 95 % bounds of the rate behind it; no trial excludes any."""
+        """The exact one-sided 95 % bounds of the rate; without a trial 0 and 1."""
         return binomial_bounds(self.found, self.trials) if self.trials else Interval(0.0, 1.0)
 
     def __str__(self) -> str:
@@ -44,21 +43,21 @@ class Tally(Frozen):
 
 
 class Scope(Frozen):
-    """Under what times were compared: a self-test says nothing of a comparison outside of its own scope."""
+    """The conditions of a comparison of times; a self-test is valid only within its own."""
 
     devices: tuple[str, ...]
     threads: int | None
     """None: as many as there are cores."""
     metrics: tuple[str, ...]
     torch: str | None
-    """Version; None where it is not known."""
+    """Version of torch; None if unknown."""
 
     def __str__(self) -> str:
         torch = [] if self.torch is None else [f"torch {self.torch}"]
         return ", ".join([*self.devices, _threads(self.threads), *self.metrics, *torch])
 
     def lacks(self, other: Scope) -> list[str]:
-        """Name the parts of the other's scope that this one lacks."""
+        """Return the parts of the other's scope that this one lacks."""
         lacking = [name for name in (*other.devices, *other.metrics) if name not in (*self.devices, *self.metrics)]
         if other.threads != self.threads:
             lacking.append(_threads(other.threads))
@@ -73,35 +72,35 @@ class GateTest(Frozen):
     machine: Machine
     day: date
     slowdown: float
-    """What was injected, as a share of each call's duration."""
+    """The injected delay, as a share of each call's duration."""
     scope: Scope = Scope(devices=("cpu",), threads=1, metrics=("train.step",), torch=None)
-    """Under what it was made; the default is that of every self-test which was stored without one."""
+    """Its conditions; the default is the scope of all self-tests that were stored without one."""
     unchanged: tuple[Verdict, ...]
     slowed: tuple[Verdict, ...]
 
     @property
     def false_alarms(self) -> Tally:
-        """The unchanged that were called worse, of those that were decided: the others put nothing to the test."""
+        """The unchanged cells that were called worse, of those that were decided."""
         return _tally(_decided(self.unchanged), "worse")
 
     @property
     def detections(self) -> Tally:
-        """The slowed that were called worse, of all: one on which nothing was decided was not found."""
+        """The slowed cells that were called worse, of all; an undecided one counts as not found."""
         return _tally(self.slowed, "worse")
 
     @property
     def misses(self) -> Tally:
-        """The slowed that were called the same, or better, of those that were decided."""
+        """The slowed cells that were called the same or better, of those that were decided."""
         return _tally(_decided(self.slowed), "same", "better")
 
     @property
     def undecided(self) -> Tally:
-        """The unchanged on which nothing was decided."""
+        """The unchanged cells that were not decided."""
         return _tally(self.unchanged, "inconclusive")
 
     @property
     def has_decided(self) -> bool:
-        """Whether it decided anything worth storing."""
+        """Whether any cell was decided; otherwise it is not stored."""
         return bool(_decided((*self.unchanged, *self.slowed)))
 
     @property
@@ -116,7 +115,7 @@ class GateTest(Frozen):
 
     @property
     def summary(self) -> tuple[str, ...]:
-        """The counts, one per line, with bounds of the rate behind each; last the outcome."""
+        """The counts, one per line, each with the bound of its rate; the outcome comes last."""
         alarms, found, misses = self.false_alarms, self.detections, self.misses
         injected = f"+{100 * self.slowdown:g} %"
         undecided = f" ({self.undecided.found} inconclusive, not counted)" if self.undecided.found else ""
@@ -125,10 +124,10 @@ class GateTest(Frozen):
             f"the rate is at most {_high(alarms)}",
             f"detections: {found} called worse with {injected}; the rate is at least {_low(found)}",
             f"misses: {misses} decided called the same or better with {injected}; the rate is at most {_high(misses)}",
-            f"self-test: {self._came_to()} → exit {self.exit_code}",
+            f"self-test: {self._outcome()} → exit {self.exit_code}",
         )
 
-    def _came_to(self) -> str:
+    def _outcome(self) -> str:
         return {
             0: "the gate held",
             1: "the gate did not hold: a false alarm, a miss or a failed cell",
@@ -138,7 +137,7 @@ class GateTest(Frozen):
 
     @property
     def sentence(self) -> str:
-        """The line that later verdicts on this machine carry."""
+        """The note that later verdicts on this machine quote."""
         alarms, found = self.false_alarms, self.detections
         bound = f"95 % upper bound {100 * alarms.bounds.high:.0f} %"
         undecided = f"; {self.undecided.found} inconclusive" if self.undecided.found else ""
@@ -147,7 +146,7 @@ class GateTest(Frozen):
         return f"self-test on this machine: {self.day} ({self.scope}), {counts}"
 
     def save(self) -> Path:
-        """Keep it for later verdicts on this machine, in place of an earlier one. Raises RunError."""
+        """Store it for later verdicts on this machine, replacing an earlier one. Raises RunError."""
         path = _path()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +175,7 @@ def load() -> GateTest | None:
 
 
 def quoted(scope: Scope) -> str:
-    """Quote the last self-test on this machine, if there was one, and name what it did not test of a scope."""
+    """Return a note on the last self-test on this machine, with the parts of a scope that it did not test."""
     found = load()
     if found is None:
         return NEVER
@@ -185,7 +184,7 @@ def quoted(scope: Scope) -> str:
 
 
 def _computes_on(machine: Machine) -> tuple[object, ...]:
-    """Return what tells two processors apart, whose names may be the same, and the number of cores."""
+    """Return what must be equal for two machines to have the same processor, since names are shared, and cores."""
     known = machine.processor or Processor()
     identity = known.vendor, known.family, known.model, known.stepping, known.instruction_sets
     return machine.cpu, machine.cores, *identity

@@ -1,4 +1,4 @@
-"""The file that keeps every sample of a comparison: a line a replicate, contest and side, on the disk at once."""
+"""The file of all samples of a comparison: one line per replicate, contest and side, written to disk at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Write = Callable[[dict[str, Any]], None]
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Raise UsageError for a folder that cannot be made or written; it is not made yet."""
+    """Raise UsageError if a folder cannot be created or written; it is not created."""
     place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
         why = "is not writable" if place.is_dir() else "is no folder"
@@ -34,7 +34,7 @@ def refuse_unwritable(folder: Path) -> None:
 
 @contextmanager
 def writing(folder: Path | None, header: Mapping[str, Any]) -> Iterator[Write]:
-    """Open the file in a folder, the header its first line; without a folder nothing is kept.
+    """Open the file in a folder and write the header as its first line; without a folder nothing is stored.
 
     Raises UsageError if it cannot be created, RunError if it cannot be continued.
     """
@@ -62,7 +62,7 @@ def writing(folder: Path | None, header: Mapping[str, Any]) -> Iterator[Write]:
 
 
 def lines(contest: Contest, number: int, conditions: Conditions, played: Played) -> Iterator[dict[str, Any]]:
-    """Yield what one replicate of a contest leaves behind, a document a side; seconds are those of whole samples."""
+    """Yield one document per side for a replicate of a contest; seconds are those of whole samples."""
     for side, taken, opened, machine in zip(SIDES, played.taken, played.opened, played.machines, strict=True):
         yield {
             "contest": contest.key,
