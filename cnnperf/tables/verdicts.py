@@ -46,8 +46,8 @@ class VerdictRow(Row):
     change: float | None = column(
         unit="1",
         shown=0,
-        meaning="`candidate` over `baseline`, less 1; of a fraction, and where one of them is 0 or negative, `candidate` "
-        "less `baseline`, in the unit of the row",
+        meaning="`candidate` over `baseline`, less 1; of a fraction, and where one of them is 0 or negative: "
+        "`candidate` less `baseline`, in the unit of the row",
         source="measurements",
         interval=("low", "high"),
     )
