@@ -9,67 +9,76 @@ from typing import Annotated
 import typer
 
 from cnnperf.cli.check import FORMAT, FormatOption
+from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
 from cnnperf.reports import VERDICTS, writer
 
 
 def ab(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or the name of a shipped suite.")],
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or a name from `cnnperf list suites`.")],
     *,
     baseline: Annotated[
         str | None,
         typer.Option(
             metavar="X",
-            help="Baseline version: a git revision, a Python interpreter or a virtual environment. Default: this tree.",
+            help="Baseline version: a git revision, a Python interpreter or a virtual environment; default: this tree.",
         ),
     ] = None,
     candidate: Annotated[
-        str | None, typer.Option(metavar="Y", help="Candidate version, given in the same ways. Default: this tree.")
+        str | None, typer.Option(metavar="Y", help="Candidate version, named in the same ways; default: this tree.")
     ] = None,
     only: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="Only cells whose id, dataset, model or device matches.")
+        str | None, typer.Option(metavar="GLOB", help="Compare only cells that match, as in cnnperf run; default: all.")
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(metavar="M", min=0.0, help="Time limit in minutes; report what is decided by then."),
+        typer.Option(
+            metavar="M", min=0.0, help="Time limit in minutes; what is decided by then is reported. Default: no limit."
+        ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Threads of each side, instead of the suite's.")
+        int | None, typer.Option(metavar="N", min=1, help="Threads of each version; default: the suite's.")
     ] = None,
     pairs: Annotated[
         int, typer.Option(metavar="N", help="Maximum pairs of samples per replicate, an even number from 12 to 60.")
     ] = 60,
     format: FormatOption = FORMAT,  # noqa: A002 - the option's name
     baseline_set: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="Change a setting of the suite for the baseline only.")
+        list[str] | None,
+        typer.Option(
+            metavar="K=V", help="Change a setting of the suite for the baseline only; repeat the option for several."
+        ),
     ] = None,
     candidate_set: Annotated[
         list[str] | None,
-        typer.Option(metavar="K=V", help="Change one for the candidate only: train.memory_format=contiguous."),
+        typer.Option(metavar="K=V", help="Change a setting for the candidate only, such as train.optimizer=sgd."),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Folder of the real images, as in cnnperf run.")
-    ] = None,
+    data: DataOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder for all samples; default: results/ab/<utc>-<host>."),
+        typer.Option(metavar="DIR", help="New folder for all samples; default: results/ab/<utc>-<host>."),
     ] = None,
 ) -> None:
-    """Tell whether a change made training or inference slower, by measuring both versions in turns.
+    """Tell whether a change made training or inference slower, by measuring two versions in turns.
 
-    A replicate is a fresh pair of processes, one per version, that take turns sample by sample, so that the machine
-    disturbs both alike. The metrics are the training step and the forward pass of every cell. At most 1 run of 100
-    calls an unchanged cell-metric worse, whatever the number of cells. How often a slowdown of 5 % is found
-    depends on the number of cell-metrics and on the variation of the replicates: with ten cell-metrics, one slower by
-    5 % is called worse in 96 / 72 / 44 of 100 runs if the standard deviation is 3 / 4 / 5 %; a single cell-metric in
-    98 / 92 / 76. The run prints its own figures. If --minutes allows for more than 22 replicates, up to about 40 are
-    planned, before anything is measured. The outputs must agree: it is an error if one side's distance from a float64
-    run exceeds ten times the other's, or if the losses differ by more than 0.1 % after three steps. A setting with a
-    smaller effect, such as a learning rate 1 % higher, is listed below the verdicts.
+    A replicate is a fresh pair of processes, one per version, that take turns sample by sample, so that disturbances of
+    the machine affect both alike. A cell-metric is the training step or the forward pass of one cell. After 8, 14 and
+    22 replicates (a look), each cell-metric is tested; one that is decided is not measured further.
 
-    SAME excludes a slowdown of 5 % or more with 95 % confidence, over all looks together. INCONCLUSIVE is never a
-    pass. Exit status: 0 all the same or better, 1 anything worse, missing or an error, 3 anything inconclusive or
-    nothing compared, 2 the request cannot be carried out, 130 interrupted.
+    At most 1 run of 100 calls an unchanged cell-metric worse, whatever the number of cells. The chance of finding a
+    slowdown depends on the number of cell-metrics and on the standard deviation of the replicates. If one of ten
+    cell-metrics is slower by 5 % and that deviation is 3 / 4 / 5 %, it is called worse in 96 / 72 / 44 of 100 runs; a
+    single cell-metric in 98 / 92 / 76. Each run prints its own figures. If --minutes allows for more than 22
+    replicates, up to about 40 are planned, before anything is measured.
+
+    Both versions must compute the same. It is an error if one version's distance from a float64 run exceeds ten times
+    the other's, or if the losses differ by more than 0.1 % after three steps. A setting with a smaller effect, such as
+    a learning rate 1 % higher, is listed below the verdicts.
+
+    SAME excludes a slowdown of 5 % or more with 95 % confidence, over all looks together. INCONCLUSIVE is not a pass.
+
+    Exit status: 0 all the same or better, 1 anything worse, missing or an error, 2 the request cannot be carried out, 3
+    anything inconclusive or nothing compared, 130 interrupted.
     """
     from cnnperf.cli.screen import DuetScreen, stderr
     from cnnperf.regression import ab as library

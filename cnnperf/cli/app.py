@@ -14,7 +14,8 @@ from cnnperf.cli.help import add_command
 from cnnperf.errors import CnnperfError, CnnperfWarning, UsageError
 
 app = typer.Typer(
-    help="Benchmark convolutional networks: trained on real data, each in its own process, every raw sample kept.",
+    help="Train, profile and time convolutional networks in PyTorch and ONNX Runtime, and tell whether a change made "
+    "them slower.",
     epilog="Begin with: cnnperf run quickstart",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -47,10 +48,10 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def list_(
     room: Annotated[
         str,
-        typer.Argument(metavar="ROOM", help="models, datasets, devices, engines, stages, reports, claims, suites."),
+        typer.Argument(metavar="ROOM", help="models, datasets, devices, engines, stages, reports, claims or suites."),
     ],
 ) -> None:
-    """List the names that a suite can use, one per line."""
+    """List the known models, datasets, devices, engines, stages, reports, claims or suites, one name per line."""
     from cnnperf.registry import VERBS, names, unknown
     from cnnperf.suite import shipped
 
@@ -61,7 +62,7 @@ def list_(
 
 
 def schema() -> None:
-    """Print the JSON schema of suite files, for editors that complete and check TOML."""
+    """Print the JSON schema of suite files; with it, an editor completes and checks TOML."""
     import json
 
     from cnnperf.ipc.messages import SchemaRequest, SchemaWritten

@@ -12,31 +12,39 @@ from cnnperf.cli.help import add_command
 
 
 def measure(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or the name of a shipped suite: aa.")],
+    suite: Annotated[
+        str, typer.Argument(metavar="SUITE", help="A TOML file, or a name from `cnnperf list suites`, such as aa.")
+    ],
     *,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the campaign; each run creates a folder in it.")],
-    occasion: Annotated[str, typer.Option(metavar="NAME", help="Name of the occasion, such as the day and the hour.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the campaign; each run creates a folder in this one.")
+    ],
+    occasion: Annotated[str, typer.Option(metavar="NAME", help="Name of the time of measurement, such as monday.")],
     condition: Annotated[
         str,
         typer.Option(
             metavar="C",
-            help="quiet; neighbour: another process keeps one core busy; shared: the machine has other work.",
+            help="quiet: nothing else runs; neighbour: another process keeps one core busy; shared: the machine has "
+            "other work.",
         ),
     ] = "quiet",
     threads: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Threads of each side, instead of the suite's.")
+        int | None, typer.Option(metavar="N", min=1, help="Threads of each version; default: the suite's.")
     ] = None,
     pairs: Annotated[
         int, typer.Option(metavar="N", help="Maximum pairs of samples per replicate, an even number from 12 to 60.")
     ] = 60,
     minutes: Annotated[
-        float | None, typer.Option(metavar="M", min=0.0, help="Time limit in minutes; verdicts reached by then count.")
+        float | None,
+        typer.Option(
+            metavar="M", min=0.0, help="Time limit in minutes; what is decided by then counts. Default: no limit."
+        ),
     ] = None,
 ) -> None:
-    """Compare this tree with itself as `cnnperf ab` does and keep the run; repeat the command for more runs.
+    """Compare this tree with itself as `cnnperf ab` does, and keep the run; repeat the command for more runs.
 
-    Exit status: 0 the run finished, whatever the verdicts; 1 the run failed; 2 the request cannot be carried out.
-    Runs that end otherwise than with 0 do not count.
+    Exit status: 0 the run finished, whatever the verdicts, 1 the run failed, 2 the request cannot be carried out, 130
+    interrupted. Only runs that end with 0 count.
     """
     from cnnperf.cli.screen import DuetScreen, stderr
     from cnnperf.regression import campaign
@@ -60,7 +68,10 @@ def report(
     *,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for cell_metrics.csv and counts.csv.")],
 ) -> None:
-    """Write the tables of a campaign: one row per run and cell-metric, and the counts of all runs."""
+    """Write the tables of a campaign: one row per run and cell-metric, and the counts of all runs.
+
+    Exit status: 0 success, 1 the tables cannot be written, 2 the folder contains no campaign.
+    """
     from cnnperf.errors import RunError
     from cnnperf.reports import keep_tables
     from cnnperf.tables import campaigns
@@ -79,7 +90,7 @@ def report(
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
     group = typer.Typer(
-        help="A/A campaign: compare code with itself in many runs of cnnperf ab; count the verdicts 'worse'.",
+        help="A/A campaign: compare code with itself in many runs of `cnnperf ab`, and count the verdicts 'worse'.",
         no_args_is_help=True,
     )
     add_command(group, measure, "cnnperf campaign measure aa --out results/aa --occasion monday")

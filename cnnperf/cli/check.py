@@ -13,7 +13,7 @@ from cnnperf.cli.help import add_command
 from cnnperf.reports import VERDICTS, default_format, formats, writer
 
 FORMAT = default_format(VERDICTS)
-FormatOption = Annotated[str, typer.Option(metavar=f"[{'|'.join(formats(VERDICTS))}]", help="Format of the output.")]
+FormatOption = Annotated[str, typer.Option(metavar="F", help=f"Format of the output: {', '.join(formats(VERDICTS))}.")]
 
 
 class ManyValues(TyperCommand):
@@ -35,19 +35,22 @@ class ManyValues(TyperCommand):
 
 def check(
     *,
-    baseline: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to compare with.")],
-    candidate: Annotated[list[Path], typer.Option(metavar="RUN…", help="Run folders to compare.")],
+    baseline: Annotated[list[Path], typer.Option(metavar="RUN…", help="One or more run folders of the baseline.")],
+    candidate: Annotated[list[Path], typer.Option(metavar="RUN…", help="One or more run folders of the candidate.")],
     format: FormatOption = FORMAT,  # noqa: A002 - the option's name
 ) -> None:
     """Compare stored runs with a baseline: counts exactly, memory within 5 %, accuracy by a test over repeats.
 
-    Accuracy needs three trainings per side (three repeats) and a budget in steps or epochs; otherwise it is
-    inconclusive, however large the drop. All engines of a run use its first training: if the accuracy of trainings is
-    tested, the engines' accuracy is only indicative; otherwise it needs three runs per side, with different seeds.
+    The test of accuracy needs three trainings per side (three repeats) and a budget in steps or epochs; otherwise the
+    accuracy is inconclusive, however large the drop. All engines of a run use its first training: if the accuracy of
+    the trainings is tested, that of the engines is only indicative; otherwise an engine needs three runs per side, with
+    different seeds.
 
-    Times, and the memory of a single process, are shown but not judged: speeds of separate runs are not comparable.
-    Exit status: 0 all the same or better, 1 anything worse, missing or failed, 3 anything inconclusive, 2 the runs
-    cannot be compared.
+    Times, and memory measured in one process only, are shown but not judged: speeds of separate runs are not
+    comparable.
+
+    Exit status: 0 all the same or better, 1 anything worse, missing or failed, 2 the runs cannot be compared, 3
+    anything inconclusive.
     """
     from cnnperf.regression.check import compare
 

@@ -14,31 +14,33 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DIR",
-        help="Folder in torchvision's layout (MNIST/raw, cifar-10-batches-py). "
-        "Searched before $CNNPERF_DATA and the cache; never written to.",
+        help="Folder of images in torchvision's layout (MNIST/raw, cifar-10-batches-py), searched before "
+        "$CNNPERF_DATA and the cache, and never written to.",
     ),
 ]
 
 
 def fetch(
-    datasets: Annotated[list[str], typer.Argument(metavar="DATASET…", help="mnist, cifar10.")],
+    datasets: Annotated[list[str], typer.Argument(metavar="DATASET…", help="One or more of mnist, cifar10.")],
     data: DataOption = None,
 ) -> None:
-    """Download datasets into the cache folder unless they are there, and check them."""
+    """Download datasets into the cache folder unless their files exist, and verify them."""
     _print_answer("fetch", datasets, data)
 
 
 def verify(
-    datasets: Annotated[list[str], typer.Argument(metavar="DATASET…", help="mnist, cifar10.")],
+    datasets: Annotated[list[str], typer.Argument(metavar="DATASET…", help="One or more of mnist, cifar10.")],
     data: DataOption = None,
 ) -> None:
-    """Check every file of the datasets against its checksum."""
+    """Compare every file of the datasets with its checksum; nothing is downloaded."""
     _print_answer("verify", datasets, data)
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
-    group = typer.Typer(help="Download the real images, or verify existing ones.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Download the real images of MNIST and CIFAR-10, or verify existing files.", no_args_is_help=True
+    )
     add_command(group, fetch, "cnnperf data fetch mnist cifar10")
     add_command(group, verify, "cnnperf data verify mnist --data /datasets")
     app.add_typer(group, name="data")

@@ -19,17 +19,19 @@ MARK_STYLES = {"✓": "", "✗": "yellow", "?": "dim"}
 def doctor(
     minutes: Annotated[
         float,
-        typer.Option(metavar="M", min=0.0, help="Time limit in minutes of both suites together; 0: only the report."),
+        typer.Option(metavar="M", min=0.0, help="Time limit of the test in minutes; 0: only the report."),
     ] = 20.0,
 ) -> None:
     """Report what disturbs measurements on this machine, and test the gate of `cnnperf ab` on it.
 
-    The test compares five small cells with themselves, then with themselves slowed by 5 %: two suites of 14 replicates
-    or more, each of about 20 s. Later verdicts on this machine quote the result with its scope (CPU, one thread,
-    training step, version of torch) and name what it did not test. Exit status: 0 no unchanged cell was called worse
-    and the slowed cells were found, 1 an unchanged cell was called worse, a slowed cell the same, or a cell failed,
-    3 fewer than half of the unchanged cells were decided or fewer than 80 % of the slowed cells found in that time,
-    130 interrupted.
+    The gate is the rule by which `cnnperf ab` decides whether a version is slower. The test compares five small cells
+    with themselves, then with themselves slowed by 5 %, in at least 14 replicates each; a replicate of all five takes
+    about 20 s. Later verdicts on this machine quote the result with its scope (CPU, one thread, training step, version
+    of torch) and name what the test did not cover.
+
+    Exit status: 0 no unchanged cell was called worse and the slowed cells were found, 1 an unchanged cell was called
+    worse, a slowed cell was called the same, or a cell failed, 3 within the time limit, fewer than half of the
+    unchanged cells were decided or fewer than 80 % of the slowed cells were found, 130 interrupted.
     """
     from rich.console import Console
     from rich.text import Text

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
-from cnnperf.cli.run import AllocatorOption, WaitingOption
+from cnnperf.cli.profile import AllocatorOption, WaitingOption
 from cnnperf.errors import UsageError
 
 WIDTH = 140
@@ -24,25 +25,41 @@ def infer(
         ),
     ],
     *,
-    dataset: Annotated[str, typer.Option(metavar="D", help="Dataset of the images.")] = "cifar10",
-    device: Annotated[str, typer.Option(metavar="D", help="Device: cpu, cuda.")] = "cpu",
+    dataset: Annotated[
+        str, typer.Option(metavar="D", help="Dataset, a name from `cnnperf list datasets`.")
+    ] = "cifar10",
+    device: Annotated[str, typer.Option(metavar="D", help="Device: cpu or cuda.")] = "cpu",
     engine: Annotated[
         list[str] | None,
-        typer.Option(metavar="E", help="Engine; repeat the option for several. See cnnperf list engines."),
+        typer.Option(
+            metavar="E",
+            help="Engine, a name from `cnnperf list engines`; repeat the option for several. Default: all that load "
+            "the network without compiling it.",
+        ),
     ] = None,
     batch_size: Annotated[
-        list[str] | None, typer.Option(metavar="N", help="Images per batch, or auto; repeat the option for several.")
+        list[str] | None,
+        typer.Option(
+            metavar="N",
+            help="Images per batch; repeat the option for several, or give auto, which doubles the batch size until "
+            "the throughput stops rising. Default: 1 and 32.",
+        ),
     ] = None,
     train: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Train for this time first; default: untrained weights.")
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Seconds of training before the measurement; default: none, untrained weights."
+        ),
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(metavar="N", help="Minimum number of timed calls at each batch size.")
+        int | None, typer.Option(metavar="N", help="Minimum number of timed calls at each batch size; default: 64.")
     ] = None,
     pairs: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Fresh pairs of processes that take turns; 0: speed-ups from separate processes."
+            metavar="N",
+            help="Fresh pairs of processes, engine and torch in turns, that give the speed-up; 0: ratio of separate "
+            "latencies. Default: 6.",
         ),
     ] = None,
     threads: Annotated[
@@ -50,14 +67,18 @@ def infer(
     ] = None,
     waiting: WaitingOption = None,
     allocator: AllocatorOption = None,
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder in torchvision's layout.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder to create.")] = None,
+    data: DataOption = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="New run folder; default: results/infer/<utc>-<host>.")
+    ] = None,
 ) -> None:
     """Run one network in several engines: parity, speed, and the gain of each layer.
 
-    The tables go to stdout; engines.csv, layers.csv and the raw samples go to the run folder. Exit status: 0 done, 1 an
-    engine failed or computes something else, 2 the request cannot be carried out, 3 more test images are needed to
-    decide an engine's accuracy.
+    Parity is the agreement of an engine's output with torch's. The tables go to stdout; engines.csv, layers.csv and the
+    raw samples go to the run folder.
+
+    Exit status: 0 success, 1 an engine failed or its output disagrees with torch's, 2 the request cannot be carried
+    out, 3 more test images are needed to decide an engine's accuracy, 130 interrupted.
     """
     from rich.console import Console
 

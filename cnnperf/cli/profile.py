@@ -8,11 +8,20 @@ from typing import Annotated
 
 import typer
 
+from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
-from cnnperf.cli.run import AllocatorOption, WaitingOption
 from cnnperf.errors import UsageError
+from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING
 
 Mode = StrEnum("Mode", ["train", "infer"])
+WaitingOption = Annotated[
+    str | None,
+    typer.Option(metavar="W", help=f"How threads wait for work: spin, brief or passive; default: {DEFAULT_WAITING}."),
+]
+AllocatorOption = Annotated[
+    str | None,
+    typer.Option(metavar="A", help=f"Whether freed memory is kept: keep or system; default: {DEFAULT_ALLOCATOR}."),
+]
 
 
 def profile(
@@ -20,30 +29,48 @@ def profile(
         str, typer.Argument(metavar="MODEL", help="A name from `cnnperf list models`, or pkg.module:callable.")
     ],
     *,
-    dataset: Annotated[str, typer.Option(metavar="D", help="Dataset of the images.")] = "cifar10",
-    device: Annotated[str, typer.Option(metavar="D", help="Device: cpu, cuda.")] = "cpu",
-    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per step; default: the recipe's.")] = None,
-    mode: Annotated[Mode, typer.Option(help="Training steps, or forward passes in evaluation mode.")] = Mode.train,
+    dataset: Annotated[
+        str, typer.Option(metavar="D", help="Dataset, a name from `cnnperf list datasets`.")
+    ] = "cifar10",
+    device: Annotated[str, typer.Option(metavar="D", help="Device: cpu or cuda.")] = "cpu",
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Images per step; default: as in the network's recipe.")
+    ] = None,
+    mode: Annotated[
+        Mode, typer.Option(help="Profile training steps, or forward passes in evaluation mode.")
+    ] = Mode.train,
     samples: Annotated[
-        int | None, typer.Option(metavar="N", help="Number of steps with hooks, and of steps without.")
+        int | None,
+        typer.Option(metavar="N", help="Number of steps with hooks, and of steps without hooks; default: 10."),
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Sort by this column of layers.csv: numbers descending, text ascending."),
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of layers.csv to sort by, numbers descending, text ascending; default: order of the layers.",
+        ),
     ] = None,
     depth: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Maximum depth of the layers shown; deeper layers are summed per block."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Maximum depth of the layers shown; deeper layers are summed per block; default: all layers.",
+        ),
     ] = None,
     waiting: WaitingOption = None,
     allocator: AllocatorOption = None,
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder in torchvision's layout.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder to create.")] = None,
+    data: DataOption = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="New run folder; default: results/profile/<utc>-<host>.")
+    ] = None,
 ) -> None:
     """Profile a network's time and memory layer by layer, with untrained weights.
 
     The table goes to stdout (in a terminal, only the columns that fit); layers.csv, the raw samples and a trace for
-    Perfetto go to the run folder. Exit status: 0 done, 1 the profile failed, 2 the request cannot be carried out.
+    Perfetto go to the run folder.
+
+    Exit status: 0 success, 1 the profile failed, 2 the request cannot be carried out.
     """
     from cnnperf.cli.screen import Downloads, stderr
     from cnnperf.registry import unknown

@@ -17,21 +17,27 @@ WITH_FOLDER = " or ".join(filter(takes_folder, formats()))
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="One or more run folders.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="One or more run folders.")],
     format: Annotated[  # noqa: A002 - the option's name
-        str, typer.Option(metavar=f"[{'|'.join(formats())}]", help="Format of the output.")
+        str, typer.Option(metavar="F", help=f"Format of the output: {', '.join(formats())}.")
     ] = FORMAT,
     by: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Sort by this column of leaderboard.csv, best first.")
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Column of leaderboard.csv to sort by, best value first; default: by rank."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help=f"Output file instead of stdout; with {WITH_FOLDER}, a folder for all tables."
+            metavar="FILE", help=f"Output file, or with {WITH_FOLDER} a folder for all tables; default: stdout."
         ),
     ] = None,
 ) -> None:
-    """Print the tables of stored runs, or write a page with plots: --format html --out page.html."""
+    """Print the tables of stored runs, or write a page with plots.
+
+    Exit status: 0 success, 2 a folder contains no run, or the output cannot be written.
+    """
     from cnnperf.tables.report import report_of
 
     write = writer(format)

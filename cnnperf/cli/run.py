@@ -13,14 +13,6 @@ import typer
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
 
-WaitingOption = Annotated[
-    str | None,
-    typer.Option(metavar="W", help="How threads wait for work, instead of the suite's: spin, brief, passive."),
-]
-AllocatorOption = Annotated[
-    str | None, typer.Option(metavar="A", help="Policy for freed memory, instead of the suite's: keep, system.")
-]
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,51 +21,71 @@ if TYPE_CHECKING:
 
 
 def run(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or the name of a shipped suite.")],
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or a name from `cnnperf list suites`.")],
     *,
     only: Annotated[
         str | None,
-        typer.Option(metavar="GLOB", help="Only cells whose id, dataset, model or device matches: 'cifar10/resnet*'."),
+        typer.Option(
+            metavar="GLOB",
+            help="Run only cells whose dataset, model, device or dataset/model/device matches, such as 'resnet*'; "
+            "default: all.",
+        ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(metavar="D", help="Run on this device instead of the suite's: cpu, cuda.")
+        str | None, typer.Option(metavar="D", help="Device, cpu or cuda; default: the suite's devices.")
     ] = None,
     stages: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Run these stages instead of the suite's, in this order.")
+        str | None, typer.Option(metavar="A,B", help="Stages to run, in this order; default: the suite's stages.")
     ] = None,
     repeats: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Repeats instead of the suite's: all cells once, then all again."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Fresh processes per task, all cells once, then all again; default: the suite's.",
+        ),
     ] = None,
-    waiting: WaitingOption = None,
-    allocator: AllocatorOption = None,
+    waiting: Annotated[
+        str | None,
+        typer.Option(metavar="W", help="How threads wait for work: spin, brief or passive; default: the suite's."),
+    ] = None,
+    allocator: Annotated[
+        str | None,
+        typer.Option(metavar="A", help="Whether freed memory is kept: keep or system; default: the suite's."),
+    ] = None,
     data: DataOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Run folder to create; default: results/<suite>/<utc>-<host>."),
+        typer.Option(metavar="DIR", help="New run folder; default: results/<suite>/<utc>-<host>."),
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Resume a run folder: finished, unchanged tasks are not run again."),
+        typer.Option(
+            metavar="RUN",
+            help="Run folder to resume; unchanged tasks that succeeded are not run again. Default: a new run.",
+        ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Reduce every budget to a few seconds, with one repeat.")
+        bool, typer.Option("--quick", help="Limit each stage to a few seconds, and run one repeat.")
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print the tasks, their estimated time and size; run nothing."),
+        typer.Option("--dry-run", help="Print the tasks with their estimated minutes and disk space; run nothing."),
     ] = False,
     require_real_data: Annotated[
         bool,
         typer.Option(
-            "--require-real-data", help="Fail if real images are unavailable, instead of using synthetic ones."
+            "--require-real-data",
+            help="End with exit status 2 if real images are unavailable, instead of using synthetic images.",
         ),
     ] = False,
 ) -> None:
-    """Run a suite: train each network on each dataset and device, and rank them.
+    """Run a suite: train each network on each dataset and device, and rank the networks.
 
-    The leaderboard goes to stdout; records, CSV files, logs and weights go to the run folder. Exit status: 0 success,
-    1 a task failed, 2 the request cannot be carried out, 3 an engine's parity is undecided, 130 interrupted.
+    The leaderboard goes to stdout, progress to stderr; records, CSV files, logs and weights go to the run folder.
+
+    Exit status: 0 success, 1 a task failed, 2 the request cannot be carried out, 3 an engine's parity is undecided, 130
+    interrupted.
     """
     start = perf_counter()
     from cnnperf.cli.screen import View, planned, stderr

@@ -25,24 +25,31 @@ STYLES = {"held": "green", "failed": "bold red", "undecided": "yellow", "reporte
 
 def selftest(
     *,
-    device: Annotated[str, typer.Option(metavar="D", help="Device: cpu, cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(metavar="D", help="Device: cpu or cuda.")] = "cpu",
     minutes: Annotated[float, typer.Option(metavar="M", help="Time limit in minutes of all claims together.")] = 10.0,
     only: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="Only claims that match: 'memory*'. See cnnperf list claims.")
+        str | None,
+        typer.Option(
+            metavar="GLOB", help="Test only matching claims of `cnnperf list claims`, such as 'memory*'; default: all."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to create.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="New folder for the readings; default: results/selftest/<utc>-<host>."),
+    ] = None,
 ) -> None:
-    """Compare each claim of this project with an independent reading on one device, and report which hold.
+    """Compare each claim of this project with an independent reading on one device, and report which claims hold.
 
-    The readings are independent of the tested code: another clock, the kernel's page tables, NVML, counts and loops
-    written by hand, ONNX Runtime's own profile, deliberate changes. Each claim runs in a fresh process. The folder with
-    all raw readings contains no paths or user names of this machine, only the host name, and can be sent with a report.
+    A claim is a statement on what a printed number measures. The readings are independent of the tested code: another
+    clock, the kernel's page tables, NVML, counts and loops written by hand, ONNX Runtime's own profile, deliberate
+    changes. Each claim runs in a fresh process. The folder with all raw readings contains no paths or user names of
+    this machine, only the host name, and can be sent with a bug report.
 
     In contrast, `cnnperf doctor` reports disturbances of measurements on this machine and tests the gate of
     `cnnperf ab`; `selftest` tests whether the numbers measure what their names state, on the given device.
 
     Exit status: 0 every applicable claim held, 1 a claim did not hold, 2 the device is missing, 3 a claim was not
-    decided in that time or none applies, 130 interrupted.
+    decided within the time limit, or none applies, 130 interrupted.
     """
     from rich.console import Console
 

@@ -13,13 +13,17 @@ from cnnperf.errors import UsageError
 
 
 def tensorboard(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     *,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write; default: RUN/tensorboard.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder to write to; default: RUN/tensorboard.")
+    ] = None,
 ) -> None:
     """Convert a run for TensorBoard: curves as scalars, test images in grids, and the traces of its profiles.
 
-    Needs the extra `tensorboard`. The folder's name goes to stdout. Exit status: 0 success, 2 nothing to show.
+    The extra `tensorboard` of cnnperf must be installed. The name of the written folder goes to stdout.
+
+    Exit status: 0 success, 2 nothing to show.
     """
     from importlib.util import find_spec
 

@@ -12,6 +12,8 @@ from in_process import called
 from typer.main import get_command
 
 from cnnperf.cli.app import app
+from cnnperf.inference.settings import Infer
+from cnnperf.profiling.settings import Profile
 
 ROOT = get_command(app)
 WIDTH = 78
@@ -47,7 +49,7 @@ def test_no_line_of_a_paragraph_ends_before_the_width(words: tuple[str, ...]) ->
 
 
 @pytest.mark.parametrize("words", [words for words, command in COMMANDS.items() if not hasattr(command, "commands")])
-def test_every_command_has_examples_that_fit_a_line(words: tuple[str, ...]) -> None:
+def test_every_command_has_examples_that_fit_on_a_line(words: tuple[str, ...]) -> None:
     """They can be copied from a terminal of 80 columns, and name the command and options that it has."""
     title, *examples = COMMANDS[words].epilog.split("\n")
     assert title == f"Example{'s' * (len(examples) > 1)}:"
@@ -56,3 +58,18 @@ def test_every_command_has_examples_that_fit_a_line(words: tuple[str, ...]) -> N
     for example in examples:
         assert f"cnnperf {' '.join(words)}" in example
         assert set(re.findall(r"(?<=\s)--[\w-]+", example.split("cnnperf ")[1])) <= known
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "default"),
+    [
+        ("profile", "--samples", f"default: {Profile.model_fields['samples'].default}."),
+        ("infer", "--samples", f"default: {Infer.model_fields['samples'].default}."),
+        ("infer", "--pairs", f"Default: {Infer.model_fields['pairs'].default}."),
+        ("infer", "--batch-size", "Default: {} and {}.".format(*Infer.model_fields["batch_sizes"].default)),
+    ],
+)
+def test_a_stated_default_is_that_of_the_stage(command: str, option: str, default: str) -> None:
+    """The option itself has none: without it, the settings of the stage apply."""
+    [found] = [each for each in COMMANDS[(command,)].params if option in each.opts]
+    assert found.help.endswith(default)
