@@ -31,7 +31,7 @@ def title(table: Table[Any]) -> str:
     waiting = f"waiting {asked}" if asked not in (None, DEFAULT_WAITING) else None
     allocator = f"allocator {row['allocator']}" if row["allocator"] not in (None, DEFAULT_ALLOCATOR) else None
     device = f"{row['device']} ({row['device_label']})" if row["device_label"] else row["device"]
-    parts = (row["dataset"], generated(row), device, row["budget"], threads, waiting, allocator, row["host"])
+    parts = (row["dataset"], generated(row), device, row.budget_label, threads, waiting, allocator, row["host"])
     return " · ".join(filter(None, parts))
 
 

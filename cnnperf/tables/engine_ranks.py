@@ -28,7 +28,7 @@ SINGLE_STREAM, OFFLINE = "single_stream", "offline"
 PAIRED, FEW_PAIRS, SEPARATE = "paired", "few pairs", "separate"
 """What a speed-up stands on: six pairs of processes or more, one to five, or two processes that never met."""
 
-BIMODAL, DISAGREES = "bimodal", "disagrees with separate latencies"
+BIMODAL, DISAGREES, UNSTEADY = "bimodal", "disagrees with separate latencies", "not steady"
 """Why a paired speed-up is not to be relied on."""
 
 
@@ -41,8 +41,13 @@ def compare(rows: Iterable[EngineRow]) -> tuple[EngineRow, ...]:
     for places in _places(found, lambda row: (row.run, row.evidence.rivals, row.engine)):
         for place, row in zip(places, _with_scenarios([found[place] for place in places]), strict=True):
             found[place] = row
+    measured: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for row in found:
+        measured[row.run, row.evidence.rivals].add(row.engine)
     for places in _places(found, lambda row: (row.run, row.evidence.rivals, row.batch_size)):
-        for place, row in zip(places, _ranked([found[place] for place in places]), strict=True):
+        rivals = [found[place] for place in places]
+        is_complete = measured[rivals[0].run, rivals[0].evidence.rivals].issuperset(rivals[0].evidence.engines)
+        for place, row in zip(places, _ranked(rivals, is_complete=is_complete), strict=True):
             found[place] = row
     return tuple(found)
 
@@ -55,18 +60,23 @@ def _with_scenarios(rows: Sequence[EngineRow]) -> Iterator[EngineRow]:
         yield replace(row, scenario=" ".join(names) or None)
 
 
-def _ranked(rivals: Sequence[EngineRow]) -> list[EngineRow]:
-    """Return the engines of one network and batch with their speed-ups, the best and the front of them."""
+def _ranked(rivals: Sequence[EngineRow], *, is_complete: bool) -> list[EngineRow]:
+    """Return the engines of one network and batch with their speed-ups, the best and the front of them.
+
+    is_complete: whether no engine is to be measured yet, which might be better than all of them.
+    """
     base = next((row for row in rivals if row.engine == row.evidence.baseline and row.latency_s), None)
     timed = [_with_speedup(row, base) for row in rivals]
     timed = [replace(row, speedup_flags=", ".join(_flags(row, base)) or None) for row in timed]
     sound = [row for row in timed if row.is_sound and row.latency_s]
     leader = max((row for row in sound if _is_proved(row)), key=_speedup, default=None)
     others = [row for row in sound if row is not leader]
-    is_best = leader and others and all(_interval(leader).low > _most(other, base) for other in others)
+    beats = leader and others and all(_interval(leader).low > _most(other, base) for other in others)
+    best = leader if beats and is_complete else None
     front = [row for row in sound if _is_proved(row) and row.test_accuracy_low is not None]
     return [
-        replace(row, best="yes" if is_best and row is leader else None, pareto=_on_front(row, front)) for row in timed
+        replace(row, best="yes" if row is best else None, pareto=_on_front(row, front, "yes" if is_complete else None))
+        for row in timed
     ]
 
 
@@ -99,6 +109,8 @@ def _flags(row: EngineRow, base: EngineRow | None) -> Iterator[str]:
     if any(_has_two_modes(pairs) for pairs in row.evidence.samples) or _is_bimodal(row.evidence.ratios):
         yield BIMODAL
     separate = _separate(row, base)
+    if row.evidence.unsteady:
+        yield f"{row.evidence.unsteady} of {row.speedup_pairs} pairs {UNSTEADY}"
     if row.speedup_pairing == PAIRED and separate and not _interval(row).low <= separate <= _interval(row).high:
         yield DISAGREES
 
@@ -122,11 +134,14 @@ def _most(row: EngineRow, base: EngineRow | None) -> float:
     return max(row.speedup_high, *ratios, _separate(row, base) or 0.0)
 
 
-def _on_front(row: EngineRow, front: Sequence[EngineRow]) -> str | None:
-    """Tell whether no other engine of the front is proved to beat one; None for what is none of it, or alone."""
+def _on_front(row: EngineRow, front: Sequence[EngineRow], unbeaten: str | None) -> str | None:
+    """Return `no` if another engine of the front is proved to beat one, else what is said of an unbeaten one.
+
+    None for what is none of the front, or alone.
+    """
     if len(front) < 2 or not any(each is row for each in front):
         return None
-    return "no" if any(_dominates(other, row) for other in front) else "yes"
+    return "no" if any(_dominates(other, row) for other in front) else unbeaten
 
 
 def _dominates(one: EngineRow, other: EngineRow) -> bool:

@@ -23,6 +23,10 @@ class Evidence:
     """How threads were to wait: an engine that cannot do so waits otherwise, and is compared all the same."""
     samples: tuple[tuple[tuple[float, ...], ...], ...]
     """The same of each sample, by repeat and pair."""
+    unsteady: int
+    """Number of those pairs in which a side was not steady when its warm-up ended."""
+    engines: tuple[str, ...]
+    """All engines that were asked for, measured or not yet."""
 
 
 @row_type
@@ -67,10 +71,10 @@ class EngineRow(Row):
         source="infer.latency",
     )
     latency_q25_s: float | None = column(
-        unit="s", meaning="lower quartile of all calls of all repeats", source="infer.latency"
+        unit="s", meaning="lower quartile of all calls of all repeats, interpolated linearly", source="infer.latency"
     )
     latency_q75_s: float | None = column(
-        unit="s", meaning="upper quartile of all calls of all repeats", source="infer.latency"
+        unit="s", meaning="upper quartile of all calls of all repeats, likewise", source="infer.latency"
     )
     latency_min_s: float | None = column(
         unit="s", meaning="lowest repeat's median; empty with one repeat", source="infer.latency"
@@ -80,7 +84,8 @@ class EngineRow(Row):
     )
     latency_p50_s: float | None = column(
         unit="s",
-        meaning="50th percentile of calls, median over repeats; empty where the calls of any repeat do not support it",
+        meaning="50th percentile of calls, interpolated linearly, median over repeats; empty where the calls of any "
+        "repeat do not support it",
         source="infer.latency",
     )
     latency_p90_s: float | None = column(
@@ -155,13 +160,15 @@ class EngineRow(Row):
     )
     speedup_flags: str | None = column(
         default=None,
-        meaning="why a paired speed-up is not to be relied on: `bimodal`, `disagrees with separate latencies`",
-        source="infer.pair_seconds, infer.latency",
+        meaning="why a paired speed-up is not to be relied on: `bimodal`, `disagrees with separate latencies`, `2 of 6 "
+        "pairs not steady`",
+        source="infer.pair_seconds, infer.latency, (remark unsteady_pairs)",
     )
     best: str | None = column(
         default=None,
         shown=1,
-        meaning="`yes` if its paired interval lies above what every other engine of the network and batch may reach",
+        meaning="`yes` if its paired interval lies above what every other engine of the network and batch may reach, "
+        "and every engine that was asked for has a record",
         source="infer.speedup",
     )
     parity: str | None = column(
@@ -284,7 +291,8 @@ class EngineRow(Row):
         default=None,
         shown=2,
         meaning="`no` if another engine of the network and batch is proved faster or more accurate and proved worse in "
-        "neither, else `yes`; empty without a paired speed-up or without rivals",
+        "neither, else `yes`; empty without a paired speed-up, without rivals, and for `yes` as long as an engine that "
+        "was asked for has no record",
         source="infer.speedup, infer.test_accuracy",
     )
     budget: str | None = fact()
@@ -353,6 +361,11 @@ class EngineRow(Row):
     def is_sound(self) -> bool:
         """Whether it may be ranked: what was asked for ran to its end, and computes the same."""
         return self.parity == "ok" and self.status == "ok"
+
+    @property
+    def budget_label(self) -> str | None:
+        """How a title names its budget, which is that of the network's training and not of the engine."""
+        return f"trained for {self.budget}" if self.budget else None
 
     @property
     def row_label(self) -> str:

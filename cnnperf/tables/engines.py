@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from cnnperf.engines import baseline
-from cnnperf.record import Record
-from cnnperf.stats import Interval, binomial_interval, supports_quantile
+from cnnperf.record import Measurement, Record
+from cnnperf.stats import Interval, binomial_interval, quartiles, supports_quantile
 from cnnperf.tables.engine_parity import ParityOfRepeats
-from cnnperf.tables.engine_ranks import BIMODAL, DISAGREES, compare
+from cnnperf.tables.engine_ranks import BIMODAL, DISAGREES, UNSTEADY, compare
 from cnnperf.tables.engine_row import BestEngine, EngineRow, Evidence
 from cnnperf.tables.facts import row_of, without_sitting
 from cnnperf.tables.repeats import Repeats, Rivals, alike, fewest_tested, rivals, sittings_of
 from cnnperf.tables.table import DOUBT, MARKED, Report, Table, grouped
+from cnnperf.task import Choice
 
 MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
 CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", *MACHINE)
@@ -35,9 +36,11 @@ NOTES = (
     "speed-up: torch's time over the engine's. paired: in six fresh pairs of processes or more that took turns [95 % "
     "interval]; few pairs: one to five, no interval; separate: the ratio of two latencies, each measured by itself.",
     f"{DOUBT} {BIMODAL}: the ratios of the pairs, or of the samples in two pairs and more than a quarter of them, fall "
-    f"into two groups 5 % apart or more; {DOUBT} {DISAGREES}: its interval does not hold their ratio. Such a speed-up "
-    "is never marked, best or on the front.",
-    "best: its paired interval lies above what every other engine of the same network and batch may reach; often none.",
+    f"into two groups 5 % apart or more; {DOUBT} {DISAGREES}: its interval does not hold their ratio; {DOUBT} pairs "
+    f"{UNSTEADY}: a side's times still changed when the longest warm-up ended. Such a speed-up is never marked, best "
+    "or on the front.",
+    "best: its paired interval lies above what every other engine of the same network and batch may reach; often none, "
+    "and none before every engine that was asked for has a record.",
     "parity failed: it computes something else; undecided: the interval of its accuracy drop holds the limit "
     "(max_accuracy_drop). Neither is ranked.",
     "pareto: yes where no engine of the same network and batch is proved faster or more accurate without being proved "
@@ -100,22 +103,22 @@ def _rows(run: str, records: Sequence[Record]) -> Iterator[EngineRow]:
 def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None) -> EngineRow:
     task = repeats.task
 
-    def values(metric: str, *, of_batch: bool = False) -> list[float]:
+    def found(metric: str, *, of_batch: bool = False) -> list[Measurement]:
         tags = {"batch_size": batch_size} if of_batch else {}
-        return [v for r in repeats.records for m in r.find(f"infer.{metric}", **tags) for v in m.values]
+        return [m for r in repeats.records for m in r.find(f"infer.{metric}", **tags)]
 
     def once(metric: str, reduce: Callable[[list[float]], float] = median) -> float | None:
-        found = values(metric)
-        return reduce(found) if found else None
+        values = [v for m in found(metric) for v in m.values]
+        return reduce(values) if values else None
 
-    calls = [m.values for r in repeats.records for m in r.find("infer.latency", batch_size=batch_size)]
+    calls = [m.values for m in found("latency", of_batch=True)]
     latencies = [median(each) for each in calls]
     latency = median(latencies) if calls else None
     pooled = [call for each in calls for call in each]
-    quartiles = np.quantile(pooled, (0.25, 0.75)).tolist() if pooled else (None, None)
+    spread = quartiles(pooled) if pooled else None
     least, most = (min(latencies), max(latencies)) if len(latencies) > 1 else (None, None)
-    facts = next((m.remarks for r in repeats.records for m in r.find("infer.threads")), {})
-    images = fewest_tested(m for r in repeats.records for m in r.find("infer.test_accuracy"))
+    facts = next((m.remarks for m in found("threads")), {})
+    images = fewest_tested(found("test_accuracy"))
     parity = ParityOfRepeats(repeats.records)
     accuracy = once("test_accuracy", fmean)
     bounds = _accuracy_interval(accuracy, images)
@@ -128,8 +131,8 @@ def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None
         reason=repeats.reason or parity.undecided,
         repeats=len(calls) or None,
         latency_s=latency,
-        latency_q25_s=quartiles[0],
-        latency_q75_s=quartiles[1],
+        latency_q25_s=spread and spread.q25,
+        latency_q75_s=spread and spread.q75,
         latency_min_s=least,
         latency_max_s=most,
         **{f"latency_p{round(100 * q)}_s": _quantile(calls, q) for q in (0.5, 0.9, 0.99)},
@@ -147,7 +150,7 @@ def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None
         test_images=images,
         mapped_share=once("mapped_share", min),
         **_layers(repeats.records, batch_size, latency),
-        **{name: None if found is None else int(found) for name, found in bytes_of.items()},
+        **{name: None if size is None else int(size) for name, size in bytes_of.items()},
         load_s=once("load_seconds"),
         first_run_s=once("first_run_seconds"),
         **{name: facts.get(name) for name in ("interop_threads", "waiting", "input", "provider")},
@@ -156,8 +159,10 @@ def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None
             rivals=compared,
             baseline=baseline(task.cell.model),
             waiting=task.waiting,
-            ratios=tuple(values("speedup", of_batch=True)),
+            ratios=tuple(v for m in found("speedup", of_batch=True) for v in m.values),
             samples=tuple(_pair_ratios(r, batch_size) for r in repeats.records),
+            unsteady=sum(int(m.remarks.get("unsteady_pairs", 0)) for m in found("speedup", of_batch=True)),
+            engines=tuple(str(Choice.model_validate(each)) for each in task.settings.get("engines", ())),
         ),
     )
 

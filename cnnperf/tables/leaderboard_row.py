@@ -123,7 +123,8 @@ class LeaderboardRow(Row):
     images_per_s_q25: float | None = reduced(
         lambda r: r.speed_quartiles and r.speed_quartiles.q25,
         **_SPEED,
-        meaning="lower quartile over all steps of all repeats",
+        meaning="lower quartile over all steps of all repeats, interpolated linearly (Hyndman and Fan, definition 7), "
+        "as all quartiles are",
     )
     images_per_s_q75: float | None = reduced(
         lambda r: r.speed_quartiles and r.speed_quartiles.q75,
@@ -158,7 +159,8 @@ class LeaderboardRow(Row):
         **_TIMED,
         shown=3,
         meaning="training seconds until an evaluation first saw `target_accuracy`, median over repeats; empty if half "
-        "of them or more did not reach it",
+        "of them or more did not reach it; the range printed beside it, with several repeats, begins "
+        "at the shortest less `time_to_target_resolution_s`, the time between two evaluations",
         interval=("time_to_target_min_s", "time_to_target_max_s"),
         spread=("time_to_target_min_s", "time_to_target_max_s"),
         resolution="time_to_target_resolution_s",
@@ -176,7 +178,8 @@ class LeaderboardRow(Row):
     time_to_target_resolution_s: float | None = reduced(
         lambda r: r.target_resolution,
         **_TIMED,
-        meaning="training seconds since the evaluation before: the target was reached at some time within them",
+        meaning="training seconds since the evaluation before, of the repeat with the most: the target was reached at "
+        "some time within them",
     )
     peak_above_start_bytes: int | None = once(
         "train.peak_above_start_bytes",

@@ -130,6 +130,11 @@ class Row:
         return True
 
     @property
+    def budget_label(self) -> str | None:
+        """How the title of its group names its budget. Raises KeyError for a row without one."""
+        return cast("str | None", self["budget"])
+
+    @property
     def row_label(self) -> str:
         """What tells it from the other rows of its group."""
         return ""

@@ -25,6 +25,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from cnnperf import registry
 from cnnperf.ipc.process import Launch
 from cnnperf.machine.fingerprint import cpu_name, usable_cores
+from cnnperf.stats import quartiles
 
 CHILD = Path(__file__).with_name("training.py")
 ROUNDS = int(os.environ.get("CNNPERF_BENCH_ROUNDS", "8"))
@@ -133,7 +134,7 @@ def speed_ratio(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str])
         keep(other, model, batch_size, rounds)
         middle = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
         ratios = sorted(each["clock"] for each in rounds)
-        low, _, high = statistics.quantiles(ratios)
+        low, _, high = quartiles(ratios)
         benchmark.extra_info |= {"rounds": rounds, "ratio": middle["clock"], "wall_ratio": middle["wall"]}
         speeds = (f"{batch_size / middle[name]:,.0f}" for name in ("stage", "loop"))
         spread = f"{low:.3f}–{high:.3f} | {ratios[0]:.3f}–{ratios[-1]:.3f}"

@@ -11,13 +11,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, geometric_mean, median, quantiles
+from statistics import fmean, geometric_mean, median
 from typing import Any
 from unittest import mock
 
 from doc_table import table
 
 from cnnperf.reports import console
+from cnnperf.stats import quartiles
 from cnnperf.tables import engines as engine_table
 from cnnperf.tables.engine_ranks import DISAGREES
 from cnnperf.tables.engine_row import EngineRow, Evidence
@@ -30,7 +31,9 @@ from cnnperf.tables.table import Column, Report, Row, Table
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 Rows = list[dict[str, str]]
 
-UNKNOWN = Evidence(rivals=Rivals("", None), baseline="torch", ratios=(), waiting=None, samples=())
+UNKNOWN = Evidence(
+    rivals=Rivals("", None), baseline="torch", ratios=(), waiting=None, samples=(), unsteady=0, engines=()
+)
 """Files of a table do not hold it."""
 
 
@@ -269,7 +272,7 @@ def _means(medians: Mapping[str, Mapping[tuple[str, str], float]]) -> Iterable[l
     }
     for label, ratio in pairs.items():
         means = (geometric_mean([ratio(of, policy) for of in medians.values()]) for policy in POLICIES)
-        yield [f"*mean of {label}*", *(f"{each:.2f}" for each in means)]
+        yield [f"*geometric mean of {label}*", *(f"{each:.2f}" for each in means)]
 
 
 def _spread() -> str:
@@ -336,7 +339,7 @@ def training() -> str:
     for loop, network in dict.fromkeys((row["loop"], row["network"]) for row in rows):
         of = [row for row in rows if (row["loop"], row["network"]) == (loop, network)]
         ratios = sorted(float(row["ratio"]) for row in of)
-        low, _, high = quantiles(ratios)
+        low, _, high = quartiles(ratios)
         speeds = (digits(median(float(row[f"{side}_images_per_s"]) for row in of)) for side in ("stage", "loop"))
         beside = {"loop": "expert's loop", "dataloader": "`DataLoader`"}[loop]
         spread = f"{low:.3f}–{high:.3f}", f"{ratios[0]:.3f}–{ratios[-1]:.3f}"
@@ -344,7 +347,8 @@ def training() -> str:
             (f"`{network}`", beside, of[0]["batch_size"], *speeds, f"{median(ratios):.3f}", *spread, str(len(of)))
         )
     [cpu] = {row["cpu"] for row in rows}
-    return f"{table(heads, lines)}\n\nMedians of the rounds; {cpu}."
+    words = "Medians of the rounds, and their quartiles, interpolated linearly (Hyndman and Fan, definition 7)"
+    return f"{table(heads, lines)}\n\n{words}; {cpu}."
 
 
 READINGS = ("train_accuracy_after_step", "train_accuracy", "test_accuracy", "test_accuracy_raw", "train_loss")

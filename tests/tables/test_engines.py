@@ -309,6 +309,55 @@ def test_an_engine_is_best_only_above_what_a_doubtful_one_may_reach(engine: Engi
         assert (rows["onnxruntime"]["best"], rows["torch_compile"]["best"]) == (best, None)
 
 
+def test_no_engine_is_best_before_all_that_were_asked_for_have_a_record(engine: Engine) -> None:
+    """An interrupted run lacks one, which may be the fastest; that it was beaten is known of another already."""
+    names = ("torch", "onnxruntime", "onnxruntime_int8")
+    asked = [{"name": name} for name in names]
+    slow = [0.7, 0.71, 0.69, 0.7, 0.72, 0.68]
+    made = [
+        engine(name, [latency], ratios, engines=asked)
+        for name, latency, ratios in zip(names, (0.02, 0.01, 0.02 / 0.7), ((), STEADY, slow), strict=True)
+    ]
+    rows = rows_of(*made)
+    assert {name: rows[name]["best"] for name in names} == dict.fromkeys(names) | {"onnxruntime": "yes"}
+    assert {name: rows[name]["pareto"] for name in names} == dict.fromkeys(names, "no") | {"onnxruntime": "yes"}
+    rows = rows_of(*made[:2])
+    assert [(row["best"], row["pareto"]) for row in rows.values()] == [(None, "no"), (None, None)]
+    skipped = made[2].model_copy(update={"status": "skipped", "error": "not installed", "measurements": ()})
+    assert rows_of(*made[:2], skipped)["onnxruntime"]["best"] == "yes"
+
+
+def test_pairs_that_were_never_steady_are_flagged(engine: Engine) -> None:
+    """One of the six of either repeat: shown with their number and footnote, neither best nor on the front."""
+    made = [engine("onnxruntime", [0.010], STEADY, repeat=i) for i in range(2)]
+    rows = rows_of(engine("torch", [0.02]), *(unsteady(each, 1) for each in made))
+    found = rows["onnxruntime"]
+    assert found["speedup_flags"] == "2 of 12 pairs not steady"
+    assert (found["best"], found["pareto"]) == (None, None)
+    assert rows_of(engine("torch", [0.02]), *made)["onnxruntime"]["best"] == "yes"
+    table = engine_table({"suite/run": (engine("torch", [0.02]), *(unsteady(each, 1) for each in made))})
+    assert _readable.footnotes(table) == ["† lenet onnxruntime batch 8: speed-up: 2 of 12 pairs not steady"]
+
+
+def unsteady(record: Record, pairs: int) -> Record:
+    """Return an engine's record of whose pairs some were never steady."""
+    changed = (
+        m.model_copy(update={"remarks": {**m.remarks, "unsteady_pairs": pairs}}) if m.metric == "infer.speedup" else m
+        for m in record.measurements
+    )
+    return record.model_copy(update={"measurements": tuple(changed)})
+
+
+def test_the_title_says_that_its_budget_is_the_training_s(engine: Engine, trained: Trained) -> None:
+    """The engines took no such time."""
+    training = trained(seconds=8.0)
+    records = {"suite/run": (training, reading(engine("torch", [0.02]), training))}
+    assert " · trained for 8 s · " in _readable.title(engine_table(records))
+    assert " · 8 s · " in _readable.title(leaderboard(records))
+    alone = {"suite/run": (engine("torch", [0.02]),)}
+    assert "trained" not in _readable.title(engine_table(alone))
+
+
 def test_failed_parity_is_shown_and_not_ranked(engine: Engine) -> None:
     """Neither best nor on the front, its figures there."""
     broken = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="its logits lie elsewhere", fault=True)
