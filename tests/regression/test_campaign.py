@@ -63,6 +63,7 @@ def run_of(folder: Path, name: str, changes: tuple[float, float], *, replicates:
                 }
                 for side, of_side in (("baseline", times), ("candidate", slower))
             ]
+        lines.append({"contest": f"cell {metric}", "replicate": replicates, "error": "a side ended"})  # Of a lost try.
         series[f"cell {metric}"] = campaigns.Series(tuple(differences), (False,) * replicates)
     decisions = campaigns.decided(series, [8, 14, 22], replicates)
     verdicts = [

@@ -456,7 +456,13 @@ def test_what_is_halfway_is_inconclusive_and_says_so() -> None:
     wide = only(series(*around(0.02, 22, spread=0.6)))
     assert wide is not None
     assert wide.outcome == "inconclusive"
-    assert "5 % would take about" in wide.reason
+    needed = re.fullmatch(r"5 % would take about (\d+) replicates", wide.reason)
+    assert needed is not None
+    ten = dict.fromkeys(map(str, range(10)), series(*around(0.02, 22, spread=0.6)))
+    of_ten = decide(ten, Rule(), (8, 14, 22), final=True)["0"]
+    needed_of_ten = re.fullmatch(r"5 % would take about (\d+) replicates", of_ten.reason)
+    assert needed_of_ten is not None
+    assert 22 < int(needed[1]) < int(needed_of_ten[1]), "the more is compared, the more it takes"
     narrow = only(series(*around(0.0485, 14, spread=0.002)[:8]), (8,))
     assert narrow is not None
     assert narrow.outcome == "inconclusive"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cnnperf.machine.disturbance import Disturbance
 from cnnperf.record import Measurement
 from cnnperf.timing import sampling
-from cnnperf.timing.sampling import Plan, Sample, Samples, calibrated, is_steady, sample, take, usage
+from cnnperf.timing.sampling import Plan, Sample, Samples, Usage, calibrated, is_steady, sample, take, usage
 
 QUIET = Disturbance(seconds=1.0, load=0.1, steal_s=0.0, throttled_s=0.0, frequency_hz=None)
 
@@ -49,6 +49,14 @@ def costing(now: list[float], costs: Iterator[float]) -> Callable[[], None]:
         now[0] += next(costs)
 
     return call
+
+
+def test_a_sample_has_what_was_counted_since_its_start() -> None:
+    """Each counter by its own difference; a wait that either reading lacks is unknown."""
+    before, after = Usage(1_000_000_000, 3, 0.5, 10), Usage(5_000_000_000, 7, 2.0, 50)
+    assert after.since(before, 9.0) == Sample(9.0, 4.0, 4, 1.5, 40)
+    assert after.since(before._replace(waited_s=None), 9.0).waited_s is None
+    assert after._replace(waited_s=None).since(before, 9.0).waited_s is None
 
 
 def test_a_sample_is_long_against_the_clock() -> None:
