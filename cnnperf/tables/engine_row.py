@@ -340,7 +340,7 @@ class EngineRow(Row):
         default=None,
         unit="count",
         meaning="test images of another class than torch's although torch's two logits are no tie; most of the "
-        "repeats; empty for an 8-bit engine",
+        "repeats; empty for an engine that is judged by its accuracy alone (8 bits, TF32)",
         source="infer.class_disagreements",
     )
     layer_error_to_float64: float | None = column(

@@ -45,8 +45,8 @@ class LeaderboardRow(Row):
         "#",
         unit="count",
         shown=0,
-        meaning="place by test accuracy among rows of equal dataset, data, device, budget, machine and environment; "
-        "all rows whose interval of accuracy overlaps the leader's share its place",
+        meaning="place by test accuracy among rows of equal dataset, data, budget, host, processor, device, threads, "
+        "waiting and allocator; all rows whose interval of accuracy overlaps the leader's share its place",
         source=_TEST,
     )
     dataset: str = fact()

@@ -129,7 +129,7 @@ class ProfileRow(Row):
         better="higher",
         shown=1,
         meaning="counted FLOPs of all rows of layers.csv, forward and backward, over `peak_flops_per_s` × `step_s`: "
-        "below 1; above 1 a step is faster than the fastest probe",
+        "mostly below 1; above 1 a step is faster than the fastest probe",
         source="profile.forward_macs, profile.backward_macs, profile.step_seconds, profile.probe_flops_per_s",
     )
     overhead: float | None = column(

@@ -81,7 +81,10 @@ class RunRow(Row):
         source="duration_s",
     )
     tasks: int = column(
-        unit="count", shown=0, meaning="tasks that have ended; of one that ran again the last", source="(records)"
+        unit="count",
+        shown=0,
+        meaning="tasks with a record; one that ran again counts once, as it ended last",
+        source="(records)",
     )
     ok: int = _tasks_that_ended("ok")
     failed: int = _tasks_that_ended("failed")
