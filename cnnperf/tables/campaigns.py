@@ -1,6 +1,6 @@
 """From the runs of an A/A campaign to two tables: a row a cell-metric, and the counts.
 
-A row holds the differences of its replicates, from which every verdict can be decided again.
+A row contains the differences of its replicates, from which every verdict can be computed again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cnnperf.stats import SignedRanks, binomial_bounds, drifts, signed_rank_tail
 from cnnperf.tables.table import Report, Row, Table, column, row_type
 
 LEVEL = 0.05
-"""One-sided, of the test for any difference at the first look: a count that shows sides that are not exchangeable."""
+"""One-sided level of the test for any difference at the first look; its counts show whether sides are exchangeable."""
 
 
 @row_type
@@ -204,12 +204,12 @@ def _series(replicates: Sequence[tuple[dict[str, Any], dict[str, Any]]], verdict
     of_pairs = [ratios.of_times(one["wall_s"], other["wall_s"]) for one, other in replicates]
     flagged = [drifts(each) or not one["steady"] for each, (one, _) in zip(of_pairs, replicates, strict=True)]
     error = verdict["remark"] if verdict["outcome"] == "error" else None
-    # Rounded as the table keeps them, so that what is decided here can be decided again from there.
+    # Rounded as in the table, so that the same decision can be computed from the table.
     return Series(tuple(float(f"{ratios.middle(each):.7g}") for each in of_pairs), tuple(flagged), error)
 
 
 def judged(series: Series, looks: Sequence[int], replicates: int) -> dict[str, Any]:
-    """Return what one cell-metric's differences say by themselves, the columns from `noise` on."""
+    """Return the columns from `noise` on, which depend only on the cell-metric's own differences."""
     rule, values = Rule(), series.differences
     ranks = SignedRanks(values[: rule.looks[0]]) if len(values) >= rule.looks[0] else None
     return {
@@ -229,7 +229,7 @@ def decided(series: Mapping[str, Series], looks: Sequence[int], replicates: int)
 
 
 def counts(rows: Sequence[CellMetricRow]) -> Iterator[CountRow]:
-    """Yield the counts of each condition and number of threads, and last of all together."""
+    """Yield the counts for each condition and number of threads, and last for all together."""
     groups: dict[tuple[str, str], list[CellMetricRow]] = defaultdict(list)
     for row in rows:
         groups[row.condition, str(row.threads)].append(row)
@@ -269,7 +269,7 @@ def _counted(condition: str, threads: str, rows: Sequence[CellMetricRow]) -> Cou
 
 
 def exact_level(n: int) -> float:
-    """Return how often the exact test of n differences gives a p of at most LEVEL where the sides are exchangeable."""
+    """Return how often the exact test of n differences gives a p of at most LEVEL if the sides are exchangeable."""
     tail = signed_rank_tail(n)
     return float(max(tail[tail <= LEVEL], default=0.0))
 
@@ -294,7 +294,7 @@ def _percent(share: float) -> str:
 
 
 def series_of(row: Mapping[str, str] | CellMetricRow) -> Series:
-    """Read a row's replicates back from the table's text."""
+    """Return a row's replicates, read from the table's text."""
     error = "failed" if row["outcome"] == "error" else None
     differences, flags = (json.loads(row[name]) for name in ("differences", "flags"))
     return Series(tuple(differences), tuple(flags), error)

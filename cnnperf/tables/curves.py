@@ -103,7 +103,7 @@ POINTS = {
     "test_accuracy_raw": "train.epoch_test_accuracy_raw",
     "validation_accuracy": "train.validation_accuracy",
 }
-"""Which metric a column of the curves shows."""
+"""Metric of each column of the curves."""
 
 PLACE = ("samples", "seconds", "epoch", "n")
 """Remarks about an evaluation that have columns."""
@@ -118,7 +118,7 @@ def curves(runs: str | Path | Iterable[str | Path]) -> DataFrame:
 
 
 def training_curves(records: Mapping[str, Sequence[Record]]) -> Table[CurveRow]:
-    """Lay out every evaluation during training, in the order of the records."""
+    """Return a row for each evaluation during training, in the order of the records."""
     of_records = (Repeats(run, (r,)) for run, of_run in trainings(records).items() for r in of_run)
     return Table("curves", CurveRow.columns(), tuple(row for repeat in of_records for row in _curve(repeat)))
 

@@ -15,7 +15,7 @@ from cnnperf.tables.repeats import Repeats, rivals
 
 STAGE = "infer"
 UNATTRIBUTED, NETWORK = "(unattributed)", "(network)"
-"""What torch spends between its layers; what a network's own forward does without a module."""
+"""Torch's time between its layers; work in the network's own forward, outside modules."""
 
 
 @dataclass(slots=True)
@@ -23,11 +23,11 @@ class LayerGroup:
     """Layers of torch whose work an engine's nodes do together."""
 
     layers: list[str]
-    """In torch's order; where no layer has a part in it, the one module in whose forward the work stands."""
+    """In torch's order; if no layer is involved, the module whose forward contains the work."""
     kinds: list[str] = field(default_factory=list)
     """The layers' classes."""
     operators: list[str] = field(default_factory=list)
-    """The engine's; none for layers that it needs no kernel for."""
+    """The engine's; empty for layers that need no kernel."""
     torch_s: float | None = None
     engine_s: float | None = None
     reorder_s: float | None = None
@@ -53,10 +53,10 @@ class Join:
     batch_size: int
     groups: tuple[LayerGroup, ...]
     mapped_share: float | None
-    """Of kernel time; what is not mapped stands in a group of its own."""
+    """Share of kernel time; the rest is in a group of its own."""
 
     def total(self, column: str) -> float | None:
-        """Return the sum of `torch_s`, `engine_s` or `reorder_s`; None where nothing has it."""
+        """Return the sum of `torch_s`, `engine_s` or `reorder_s`; None if no group has it."""
         values = [value for group in self.groups if (value := getattr(group, column)) is not None]
         return math.fsum(values) if values else None
 
@@ -106,7 +106,7 @@ def rows(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerRow]:
 def grouped(nodes: Iterable[Measurement], layers: Iterable[Measurement]) -> Iterator[LayerGroup]:
     """Yield groups that share no layer: nodes of the engine, and the layers of torch that they cover.
 
-    layers: torch's, in order; none where torch did not run, and then names tell which modules are leaves.
+    layers: torch's, in order; empty if torch did not run, and then the leaves are found by name.
     """
     nodes, of_torch = list(nodes), {str(m.tags["layer"]): m for m in layers}
     names = list(of_torch) or leaves(part for node in nodes for part in _parts(node))
@@ -126,14 +126,14 @@ def grouped(nodes: Iterable[Measurement], layers: Iterable[Measurement]) -> Iter
 
 
 def leaves(names: Iterable[str]) -> list[str]:
-    """Return the names that stand for no container of another."""
+    """Return the names of modules that contain no other named module."""
     known = dict.fromkeys(names)
     containers = {name.rpartition(".")[0] for name in known} | {NETWORK}
     return [name for name in known if name not in containers]
 
 
 def _place(name: str, order: Mapping[str, int]) -> float:
-    """Return where a layer stands; a module's own work stands behind the last layer in it, what is no layer's last."""
+    """Return a layer's place; a module's own work follows the last layer in it, work of no layer comes last."""
     within = (place + 0.5 for layer, place in order.items() if layer.startswith(f"{name}."))
     return order[name] if name in order else max(within, default=len(order))
 

@@ -12,9 +12,9 @@ from cnnperf.record import Record
 class ParityOfRepeats:
     """The parity of an engine over its repeats: the worst of them counts.
 
-    An exact engine answers for its logits, layers and classes, which its task judged. One of another precision answers
-    for its accuracy: failed and undecided go by the interval of its drop. Records of an older version have no counts of
-    images, and what their task judged stands.
+    An exact engine is judged by its logits, layers and classes, in its task. An engine of another precision is judged
+    by its accuracy: the interval of the drop decides between ok, failed and undecided. Records of an older version have
+    no counts of images; for them the task's verdict is kept.
     """
 
     def __init__(self, records: Sequence[Record]) -> None:
@@ -25,7 +25,7 @@ class ParityOfRepeats:
 
     @property
     def undecided(self) -> str | None:
-        """Say between what the drop lies, and what would decide; None for a parity that is decided."""
+        """Return the interval of the drop and the cure as a sentence; None if the parity is decided."""
         if self.outcome != "undecided" or self._worst is None:
             return None
         drop, limit = self._worst
@@ -40,7 +40,7 @@ class ParityOfRepeats:
         )
 
     def columns(self) -> dict[str, Any]:
-        """Return what the table tells of the drop in the worst repeat; nothing where the images were not counted."""
+        """Return the columns on the drop in the worst repeat; empty if the images were not counted."""
         if self._worst is None:
             return {}
         drop, limit = self._worst

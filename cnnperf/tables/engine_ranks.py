@@ -1,4 +1,4 @@
-"""Which engine of a cell is best, and how much faster each is than the baseline: what rows prove, and no more."""
+"""The best engine of a cell, and the speed-up of each over the baseline, as far as the rows prove them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from cnnperf.stats import Interval, SignedRanks, two_modes
 from cnnperf.tables.engine_row import EngineRow
 
 LEVEL = 0.025
-"""Of either end of a speed-up's interval: 95 % in all, which six pairs of processes just support."""
+"""Level of each end of a speed-up's interval, 95 % in all; six pairs of processes are the fewest for it."""
 LEAST_PAIRS = 6
 APART = math.log(1.05)
-"""Two modes that lie closer than 5 % are none worth a word."""
+"""Smallest distance of two modes that is reported: 5 %."""
 MOST_DIVIDED = 0.25
-"""Share of the pairs whose samples may have two modes each."""
+"""Largest share of the pairs whose samples may have two modes each."""
 
 SINGLE_STREAM, OFFLINE = "single_stream", "offline"
 """MLPerf's scenarios: one image after another, judged by the 90th percentile; all images in the least time."""
 
 PAIRED, FEW_PAIRS, SEPARATE = "paired", "few pairs", "separate"
-"""What a speed-up stands on: six pairs of processes or more, one to five, or two processes that never met."""
+"""Basis of a speed-up: six pairs of processes or more, one to five, or two processes measured separately."""
 
 BIMODAL, DISAGREES, UNSTEADY = "bimodal", "disagrees with separate latencies", "not steady"
 """Why a paired speed-up is not to be relied on."""
@@ -81,7 +81,7 @@ def _ranked(rivals: Sequence[EngineRow], *, is_complete: bool) -> list[EngineRow
 
 
 def _is_proved(row: EngineRow) -> bool:
-    """Tell whether a row's speed-up has an interval that nothing contradicts; the baseline's is 1 by definition."""
+    """Return whether a row's speed-up has an interval without a doubt; the baseline's is 1 by definition."""
     return row.speedup_low is not None and row.speedup_flags is None
 
 
@@ -90,7 +90,7 @@ def _with_speedup(row: EngineRow, base: EngineRow | None) -> EngineRow:
     if ratios:
         ranks = SignedRanks(np.log(ratios))
         found = replace(row, speedup=speedup(ratios), speedup_pairs=len(ratios))
-        if len(ratios) < LEAST_PAIRS:  # Too few for an interval, and still better than two processes that never met.
+        if len(ratios) < LEAST_PAIRS:  # Too few for an interval, but better than separate processes.
             return replace(found, speedup_pairing=FEW_PAIRS)
         low, high = math.exp(ranks.lower(LEVEL)), math.exp(ranks.upper(LEVEL))
         return replace(found, speedup_low=low, speedup_high=high, speedup_pairing=PAIRED)
@@ -101,7 +101,7 @@ def _with_speedup(row: EngineRow, base: EngineRow | None) -> EngineRow:
 
 
 def _separate(row: EngineRow, base: EngineRow | None) -> float | None:
-    """Return the ratio of the latencies that the baseline and an engine had in processes of their own."""
+    """Return the ratio of the latencies of the baseline and an engine in separate processes."""
     return base.latency_s / row.latency_s if base and base.latency_s and row.latency_s else None
 
 
@@ -116,7 +116,7 @@ def _flags(row: EngineRow, base: EngineRow | None) -> Iterator[str]:
 
 
 def _has_two_modes(pairs: Sequence[Sequence[float]]) -> bool:
-    """Tell whether the samples of too many of a task's pairs fall into two groups, one or more of one pair or few."""
+    """Return whether the samples of several of a task's pairs, and of more than MOST_DIVIDED, fall into two groups."""
     divided = sum(map(_is_bimodal, pairs))
     return divided > max(1, MOST_DIVIDED * len(pairs))
 
@@ -127,7 +127,7 @@ def _is_bimodal(ratios: Sequence[float]) -> bool:
 
 
 def _most(row: EngineRow, base: EngineRow | None) -> float:
-    """Return the highest speed-up that a row leaves possible: of a doubtful one that which either reading allows."""
+    """Return the highest speed-up that a row permits; for a doubtful one the highest that either reading permits."""
     if row.speedup_high is None:
         return math.inf
     ratios = row.evidence.ratios if row.speedup_flags else ()

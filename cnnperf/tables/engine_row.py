@@ -1,4 +1,4 @@
-"""A row of the table of engines, and what the leaderboard says of the best engine of a cell."""
+"""A row of the table of engines, and the leaderboard's columns on the best engine of a cell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnnperf.tables.table import LEAST_REPEATS, Row, column, row_type
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a row's speed-up stands on, and what it is compared with."""
+    """The basis of a row's speed-up, and the rows that it is compared with."""
 
     rivals: Rivals
     baseline: str
@@ -20,7 +20,7 @@ class Evidence:
     ratios: tuple[float, ...]
     """Of each pair of processes: the baseline's time over the engine's."""
     waiting: str | None
-    """How threads were to wait: an engine that cannot do so waits otherwise, and is compared all the same."""
+    """Waiting policy that the task asked for; an engine without it uses another and is compared all the same."""
     samples: tuple[tuple[tuple[float, ...], ...], ...]
     """The same of each sample, by repeat and pair."""
     unsteady: int
@@ -354,12 +354,12 @@ class EngineRow(Row):
     evidence: Evidence
 
     def trait(self, name: str) -> Any:
-        """Return by what a row is grouped: by the waiting that its task asked for, not by the engine's own."""
+        """Return the value by which rows are grouped: for `waiting` the task's policy, not the engine's."""
         return self.evidence.waiting if name == "waiting" else self[name]
 
     @property
     def is_sound(self) -> bool:
-        """Whether it may be ranked: what was asked for ran to its end, and computes the same."""
+        """Whether it may be ranked: its tasks ended well and its parity is ok."""
         return self.parity == "ok" and self.status == "ok"
 
     @property
@@ -369,16 +369,16 @@ class EngineRow(Row):
 
     @property
     def row_label(self) -> str:
-        """What tells it from the other rows of its group."""
+        """Words that distinguish it from the other rows of its group."""
         return f"{self.model} {self.engine}" + (f" batch {self.batch_size}" if self.batch_size else "")
 
 
 @row_type
 class BestEngine(Row):
-    """What the leaderboard says of the best engine of a cell.
+    """The leaderboard's columns on the best engine of a cell.
 
-    All is at the smallest batch size at which it is best, but for its throughput, which is that at the batch size of
-    its offline scenario.
+    Values are those at the smallest batch size at which it is best, except its throughput, which is that at the batch
+    size of its offline scenario.
     """
 
     best_engine: str = column(
@@ -432,10 +432,10 @@ class BestEngine(Row):
     )
 
     repeats: int | None
-    """Of the engine where it is first best."""
+    """Repeats of the engine at the smallest batch size at which it is best."""
     offline_repeats: int | None
-    """Of the engine at the batch size of its offline scenario."""
+    """Repeats of the engine at the batch size of its offline scenario."""
 
     def repeats_of(self, name: str) -> int | None:
-        """Return of how many repeats of the engine the value of a column is."""
+        """Return the number of repeats of the engine behind a column's value."""
         return self.offline_repeats if name == "best_engine_images_per_s" else self.repeats

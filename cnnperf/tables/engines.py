@@ -24,13 +24,13 @@ MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
 CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", *MACHINE)
 GROUP = (*(name for name in CELL if name != "data_fallback"), "budget", "waiting", "allocator")
 PLOT = ("dataset", "data", "data_sha256", "device", "device_label", "threads", "waiting", "allocator", *MACHINE)
-"""What rows of different networks have in common that stand in one plot of accuracy against latency."""
+"""Columns that are equal in the rows of one plot of accuracy against latency, of different networks."""
 
 LOGITS = (
     *("error_to_float64", "torch_error_to_float64", "max_error_to_float64"),
     *("max_difference", "relative_difference", "layer_error_to_float64"),
 )
-"""How far an engine's logits, and the values before them, lie from torch's: the largest of batch sizes and repeats."""
+"""Distances of an engine's logits, and of values before them, from torch's: the largest of batch sizes and repeats."""
 
 NOTES = (
     "speed-up: torch's time over the engine's. paired: in six fresh pairs of processes or more that took turns [95 % "
@@ -59,7 +59,7 @@ def engine_table(records: Mapping[str, Sequence[Record]]) -> Table[EngineRow]:
 
 
 def is_undecided(report: Report) -> bool:
-    """Tell whether more test images are needed to tell the parity of any engine."""
+    """Return whether more test images are needed to decide the parity of any engine."""
     table = report.table("engines")
     return table is not None and any(row.parity == "undecided" for row in table.rows)
 

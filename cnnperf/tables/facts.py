@@ -1,4 +1,4 @@
-"""Columns that are computed from the repeats of a task, and those of them that several tables have."""
+"""Columns that are computed from the repeats of a task, and those that several tables share."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ C = TypeVar("C", bound=Column)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReducedColumn(Column):
-    """A column and the way from a row's repeats to its value."""
+    """A column and the function that computes its value from a row's repeats."""
 
     value: Callable[[Repeats], Value]
     metric: str | None = None
-    """The metric whose unit and direction it has, where it was measured."""
+    """The metric whose unit and direction it takes, if that was measured."""
 
 
 def reduced(value: Callable[[Repeats], Value], title: str = "", **described: Any) -> Any:
-    """Declare a column with the way to its value. described: fields of ReducedColumn, but for the name."""
+    """Declare a column and the function for its value. described: fields of ReducedColumn except the name."""
     return declared(cast("Callable[[str], Column]", partial(ReducedColumn, title=title, value=value, **described)))
 
 
@@ -33,7 +33,7 @@ def fact(title: str = "", *, shown: int | None = None, **described: Any) -> Any:
 
 
 def row_of(kind: type[R], repeats: Repeats, /, **measured: Any) -> R:
-    """Make a row of a task's repeats: what is not given is computed from them."""
+    """Make a row of a task's repeats: columns that are not given are computed from them."""
     columns = (c for c in kind.columns() if isinstance(c, ReducedColumn) and c.name not in measured)
     return cast("Callable[..., R]", kind)(**{c.name: c.value(repeats) for c in columns}, **measured)
 
@@ -208,7 +208,7 @@ _FACTS = (
 )
 
 FACTS: Mapping[str, ReducedColumn] = {column.name: column for column in _FACTS}
-"""What was run, on which images, where, with which software, and how it ended; by name."""
+"""Columns on what was run, on which images, where, with which software, and how it ended; by name."""
 
 SITTINGS = (
     "sitting: the invocation of cnnperf run that measured a row, of each repeat if they differ. Cells take turns "
@@ -227,4 +227,4 @@ GROUP = (
     *("dataset", "data", "data_sha256", "device", "budget"),
     *("host", "cpu", "cpu_model", "instruction_sets", "device_label", "threads", "waiting", "allocator"),
 )
-"""What two rows of the leaderboard, or of profiles, must have in common to be compared with each other."""
+"""Columns that must be equal in two rows of the leaderboard, or of profiles, that are compared."""

@@ -1,4 +1,4 @@
-"""A row of layers.csv: what is known of one layer, forward and backward."""
+"""A row of layers.csv: the figures of one layer, forward and backward."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ BYTES = {
     "saved": "bytes that autograd keeps for backward: each storage once, for the first layer that saves it, without "
     "parameters and buffers",
 }
-"""Of a layer, and what each column says."""
+"""Kinds of memory of a layer, and the meaning of each column."""
 PROBES = "profile.probe_flops_per_s, profile.probe_bytes_per_s"
-"""Sources of all that is held to the roofline."""
+"""Sources of all columns that are relative to the roofline."""
 
 
 def _work(direction: str) -> str:
@@ -277,10 +277,10 @@ class LayerRow(Row):
     run: str = fact()
 
     task: str
-    """Key of the task that measured it, of a row of an engine that of the engine."""
+    """Key of the task that measured it; in a row of an engine, the engine's task."""
 
     def without_figures(self, **figures: Any) -> LayerRow:
-        """Return a row of the same task that has these values, and its place, instead of the layer's."""
+        """Return a row of the same task and place with these values instead of the layer's."""
         absent = dict.fromkeys(c.name for c in LayerRow.columns() if not isinstance(c, ReducedColumn))
         kept = {"mode": self.mode, "batch_size": self.batch_size, "order": self.order}
         return replace(self, **{**absent, **kept, **figures})

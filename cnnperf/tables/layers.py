@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STAGE = "profile"
 UNATTRIBUTED = "(unattributed)"
 APART = ("batch_size", "mode")
-"""Tags that tell the profiles of a record apart."""
+"""Tags that distinguish the profiles of a record."""
 
 UNITS = {column.name: column.unit for column in LayerRow.columns()}
 """Of each column; None for text."""
@@ -37,7 +37,7 @@ class LayerProfile:
     tags: Mapping[str, Any]
     roofline: Roofline
     rows: tuple[LayerRow, ...]
-    """Called layers in order, modules never called, then what belongs to no layer."""
+    """Called layers in order, then modules that were never called, then rows of no layer."""
 
     def one(self, metric: str) -> float | None:
         """Return the median of a measurement of the whole step."""
@@ -54,7 +54,7 @@ class LayerProfile:
 
     @property
     def overhead(self) -> float | None:
-        """Return by which share the hooks made a step longer."""
+        """Return the time of a step with hooks over that without, less 1."""
         metrics = ("step_seconds", "instrumented_step_seconds")
         found = [m.values for metric in metrics for m in self.record.find(f"{STAGE}.{metric}", **self.tags)[:1]]
         # Of neighbours, for a busy machine moves both alike.
@@ -62,7 +62,7 @@ class LayerProfile:
 
     @property
     def mfu(self) -> float | None:
-        """Return the network's counted FLOPs over what the machine's measured peak does in a step without hooks."""
+        """Return the network's counted FLOPs over the FLOPs at the machine's measured peak in a step without hooks."""
         flops = [self.total(f"{direction}_flops") for direction in DIRECTIONS]
         step_s, peak = self.one("step_seconds"), self.roofline.flops_per_s
         return sum(filter(None, flops)) / (step_s * peak) if any(flops) and step_s and peak else None
@@ -75,7 +75,7 @@ def summed(rows: Iterable[LayerRow], column: str) -> Any:
 
 
 def steps_of(mode: str | None, batch_size: int | None) -> str:
-    """Say what was profiled: `training steps of 32 images`."""
+    """Describe the profiled steps: `training steps of 32 images`."""
     what = "training steps" if mode == "train" else "forward passes"
     return f"{what} of {batch_size} images"
 
@@ -91,13 +91,13 @@ def layers(runs: str | Path | Iterable[str | Path]) -> DataFrame:
 
 
 def layer_table(records: Mapping[str, Sequence[Record]]) -> Table[LayerRow]:
-    """Lay out every layer of every profile, then those of every engine beside torch's."""
+    """Return a row for each layer of each profile, then for each group of layers of each engine beside torch."""
     of_profiles = (row for profile in profiles(records) for row in profile.rows)
     return Table("layers", LayerRow.columns(), (*of_profiles, *engine_layers.rows(records)))
 
 
 def profiles(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerProfile]:
-    """Yield what the profile stage measured, in the order of the records."""
+    """Yield the profiles of the profile stage, in the order of the records."""
     for run, of_run in records.items():
         for record in of_run:
             if record.task.stage == STAGE:

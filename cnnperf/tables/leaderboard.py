@@ -29,7 +29,7 @@ NOTES = (
     "n: repeats, each its own process; with n=1, variation between processes is unknown.",
     MARKED,
 )
-"""What the leaderboard's numbers mean."""
+"""Meaning of the leaderboard's numbers."""
 
 
 def rank(runs: str | Path | Iterable[str | Path]) -> DataFrame:
@@ -46,7 +46,7 @@ def leaderboard(
 ) -> Table[LeaderboardRow]:
     """Rank the cells of runs within their groups; cells that did not end well come last, without a rank.
 
-    A metric that every task measured once and that no column shows gets a column of its own behind the others.
+    A metric that every task measured once and that no column shows gets its own column after the others.
     """
     sittings = {run: sittings_of(of_run) for run, of_run in records.items()}
     records = trainings(records)
@@ -72,10 +72,10 @@ def leaderboard(
 
 
 def summary(records: Iterable[Record], elapsed_s: float | None = None) -> str:
-    """Say what the wall time of a command that trained went into: `elapsed_s` since its start, and the records it made.
+    """Describe how a command that trained spent its wall time.
 
-    Where its start is not known it is that of the tasks alone, without preflight and what lies between. What failed is
-    overhead.
+    records: those that it made. elapsed_s: seconds since its start; None counts the tasks alone, without preflight and
+    the time between tasks. Failed tasks are overhead.
     """
     records = tuple(records)
     trained = [r for r in records if r.status == "ok" and r.find("train.seconds")]
@@ -113,7 +113,7 @@ def _further_columns(records: Iterable[Record]) -> Iterator[ReducedColumn]:
 def _ranked(group: Iterable[LeaderboardRow]) -> Iterator[LeaderboardRow]:
     """Rank rows by test accuracy, 1, 1, 3: all whose interval overlaps the leader's share its rank, the fastest first.
 
-    A leader is the row of the highest accuracy among those that have no rank yet.
+    A leader is the row with the highest accuracy among those without a rank so far.
     """
     rows = sorted(group, key=lambda row: _highest(row.test_accuracy))
     place = 1

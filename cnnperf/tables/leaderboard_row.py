@@ -1,4 +1,4 @@
-"""A row of the leaderboard: what each column is called, which metric it shows and how repeats are reduced to it."""
+"""A row of the leaderboard: the name of each column, its metric and its reduction over repeats."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def once(metric: str, title: str = "", **described: Any) -> Any:
 
 
 def _median(values: tuple[float, ...]) -> float | None:
-    """Return the median, None where it is infinite: half of the repeats or more never came there."""
+    """Return the median; None if it is infinite, because half of the repeats or more did not reach the target."""
     middle = median(values) if values else math.inf
     return middle if math.isfinite(middle) else None
 
 
 def _spread(values: tuple[float, ...], end: Callable[[tuple[float, ...]], float]) -> float | None:
-    """Return one end of the spread of repeats; one repeat has none."""
+    """Return one end of the range of repeats; None for one repeat."""
     return end(values) if len(values) > 1 and math.isfinite(end(values)) else None
 
 
@@ -232,12 +232,12 @@ class LeaderboardRow(Row):
     training: str
     """Key of the first repeat's task, which the tasks of later stages need."""
     further: Mapping[str, Value]
-    """Metrics that every task measured once and no column shows, by the names of their columns."""
+    """Metrics that every task measured once and that have no column above, by column name."""
     best: BestEngine | None = None
-    """Of the engines that read this training; None where none is best, or none was measured."""
+    """The best of the engines that read this training; None if none is best or none was measured."""
 
     def __getitem__(self, name: str) -> Any:
-        """Return the value of a column, also of those that only some leaderboards have."""
+        """Return the value of a column, including the columns that only some leaderboards have."""
         if name in self.further:
             return self.further[name]
         if name in BEST:
@@ -245,12 +245,12 @@ class LeaderboardRow(Row):
         return Row.__getitem__(self, name)
 
     def repeats_of(self, name: str) -> int | None:
-        """Return of how many repeats a value is: of the training, or of its best engine."""
+        """Return the number of repeats behind a value: those of the training, or of its best engine."""
         return self.best.repeats_of(name) if self.best and name in BEST else self.repeats
 
     @property
     def row_label(self) -> str:
-        """What tells it from the other rows of its group."""
+        """Words that distinguish it from the other rows of its group."""
         return self.model
 
 
@@ -262,4 +262,4 @@ FURTHER = Column(
     "unit and direction as measured; such as `train_load_seconds`, `train_test_loss`, `train_test_accuracy_raw`",
     source="<stage>.<quantity>",
 )
-"""The pattern of the columns that `leaderboard` puts behind these."""
+"""Pattern of the columns that `leaderboard` appends to these."""

@@ -18,7 +18,7 @@ from cnnperf.tables.table import Row, Table, column, row_type
 
 LABEL = ("true class", "name of the true class")
 PREDICTION = ("class that the network gave", "name of that class")
-"""What number and name of a class say of an image."""
+"""Meaning of the number and the name of a class of an image."""
 
 
 @row_type
@@ -66,13 +66,13 @@ class ExampleRow(Row):
 def prediction_tables(
     records: Mapping[str, Sequence[Record]], folders: Mapping[str, Path]
 ) -> tuple[Table[ConfusionRow], Table[ExampleRow]]:
-    """Lay out every test's confusion matrix, a row a pair of classes, and the test images that the trainings left."""
+    """Return each test's confusion matrix, a row per pair of classes, and the test images that the trainings stored."""
     confusion: list[ConfusionRow] = []
     examples: list[ExampleRow] = []
     for run, of_run in records.items():
         for r in of_run:
             if r.task.stage == "train":
-                # The images are left where they are, for those who show them.
+                # The images stay in the file, for formats that show them.
                 arrays = read_examples(r, folders[run], without="image")
                 confusion += _confusion(Repeats(run, (r,)), arrays)
                 examples += _examples(Repeats(run, (r,)), arrays)
@@ -83,9 +83,9 @@ def prediction_tables(
 
 
 def read_examples(record: Record, folder: Path, *, without: str | None = None) -> Mapping[str, Any]:
-    """Read the examples of a training, but for one array; none if it left none, or they are gone.
+    """Read the examples of a training, without one array; empty if it stored none or the file is missing.
 
-    Warns of a file that has changed since the training wrote it, and reads nothing of it.
+    Warns of a file that has changed since the training wrote it, and does not read it.
     """
     artifact = record.artifacts.get("examples")
     if artifact is None or not (folder / artifact.path).is_file():

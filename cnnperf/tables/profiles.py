@@ -178,7 +178,7 @@ class ProfileRow(Row):
 
     @property
     def row_label(self) -> str:
-        """What tells it from the other rows of its group."""
+        """Words that distinguish it from the other rows of its group."""
         return self.model + (f" batch {self.batch_size}" if self.batch_size else "")
 
 
@@ -188,11 +188,11 @@ NOTES = (
     "saved: what autograd keeps for backward.",
     "MFU: counted FLOPs (2 × MACs, forward and backward) ÷ what the machine's best probe would do in a step.",
 )
-"""What the table's numbers mean."""
+"""Meaning of the table's numbers."""
 
 
 def profile_table(records: Mapping[str, Sequence[Record]]) -> Table[ProfileRow]:
-    """Lay out every profile, and every one that did not end well."""
+    """Return a row for each profile, and for each that did not end well."""
     rows = [_of_profile(profile) for profile in profiles(records)]
     for run, of_run in records.items():
         failed = (Repeats(run, (r,)) for r in of_run if r.task.stage == STAGE and r.status != "ok")

@@ -20,17 +20,17 @@ BETWEEN_REPEATS = ("repeat", "seed", "timeout_s")
 
 @dataclass(frozen=True, slots=True)
 class Rivals:
-    """What tasks of one run have in common that differ in the engine alone."""
+    """Common facts of tasks of one run that differ only in the engine."""
 
     settings: str
-    """All that decides about a task but its repeat, its engine and what it reads, as JSON."""
+    """All fields that identify a task, except its repeat, its engine and the tasks that it needs, as JSON."""
     training: str | None
     """Key of the training whose weights it reads; None if the run trained none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """The records of one run whose tasks differ in nothing but the repeat: what becomes one row."""
+    """The records of one run whose tasks differ only in the repeat; they become one row."""
 
     run: str
     records: tuple[Record, ...]
@@ -49,24 +49,24 @@ class Repeats:
 
     @property
     def data(self) -> Provenance | None:
-        """Return what the images were."""
+        """Return the origin of the images."""
         return self.task.data
 
     @property
     def device_label(self) -> str | None:
-        """Return the hardware of the device: the processor's model or the GPU's; if neither is known, torch's word."""
+        """Return the hardware of the device: the processor's model or the GPU's; if neither is known, torch's name."""
         label = self.machine.label(self.task.cell.device.name)
         read_back = (m.remarks["label"] for r in self.records for m in r.find(f"{r.task.stage}.device_index"))
         return label or next(map(str, read_back), None)
 
     @property
     def ok(self) -> tuple[Record, ...]:
-        """Return the repeats that ended well; every figure stands on these."""
+        """Return the repeats that ended well; all figures are computed from them."""
         return tuple(r for r in self.records if r.status == "ok")
 
     @property
     def status(self) -> str:
-        """Word how the repeats ended: alike, or how many of them well."""
+        """Describe how the repeats ended: their common status, or how many ended well."""
         statuses = {r.status for r in self.records}
         if len(statuses) == 1:
             return statuses.pop()
@@ -91,7 +91,7 @@ class Repeats:
 
     @property
     def budget(self) -> str | None:
-        """Word the training's budget; None if the settings hold none."""
+        """Describe the training's budget; None if the settings contain none."""
         return budget_of(self.task.settings)
 
     def once(self, metric: str) -> Value:
@@ -192,7 +192,7 @@ def sittings_of(records: Iterable[Record]) -> tuple[str | None, ...]:
 
 
 def alike(run: str, records: Iterable[Record], sittings: tuple[str | None, ...] = ()) -> Iterator[Repeats]:
-    """Yield the records of a run that become one row together; what an edited suite changed makes another row.
+    """Yield the records of a run that become one row together; settings that a suite changed later make another row.
 
     sittings: all those of the run.
     """
@@ -204,6 +204,6 @@ def alike(run: str, records: Iterable[Record], sittings: tuple[str | None, ...] 
 
 
 def rivals(task: Task, trainings: Collection[str]) -> Rivals:
-    """Return what a task's rivals have in common; `trainings` are the keys of the run's trainings."""
+    """Return the common facts of a task and its rivals; `trainings` are the keys of the run's trainings."""
     settings = task.model_dump_json(exclude={*BETWEEN_REPEATS, "variant", "needs"})
     return Rivals(settings, next((key for key in task.needs if key in trainings), None))

@@ -1,4 +1,4 @@
-"""From run folders to the report: every table of their records, and what must be known to read them."""
+"""From run folders to the report: all tables of their records, and the notes needed to read them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from cnnperf.tables.verdicts import verdict_table
 def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
     """Read run folders and make their report, the leaderboard sorted by a column if one is named.
 
-    Raises StoreError for a folder without records, UsageError for a column that is not there.
+    Raises StoreError for a folder without records, UsageError if there is no such column.
     """
     folders = run_folders(runs)
     return report_of_records({name: read(folder) for name, folder in folders.items()}, folders, by)
 
 
 def report_of_run(folder: Path, records: Sequence[Record]) -> Report:
-    """Make the report of one run folder whose records are known."""
+    """Make the report of one run folder whose records are given."""
     folders = run_folders([folder])
     return report_of_records(dict.fromkeys(folders, records), folders)
 
@@ -39,7 +39,7 @@ def report_of_run(folder: Path, records: Sequence[Record]) -> Report:
 def report_of_records(
     records: Mapping[str, Sequence[Record]], folders: Mapping[str, Path], by: str | None = None
 ) -> Report:
-    """Make the report of records by run, with the folder of each. Raises UsageError for a column that is not there."""
+    """Make the report of records by run, with the folder of each. Raises UsageError if there is no such column."""
     profiled, engines, layers = profile_table(records), engine_table(records), layer_table(records)
     board, tables, notes = leaderboard(records, engines), list[Table[Any]](), list[str]()
     if board.rows or not (profiled.rows or engines.rows):
@@ -58,7 +58,7 @@ def report_of_records(
 
 
 def exit_code(records: Iterable[Record], report: Report) -> Literal[0, 1, 3]:
-    """Return the exit status of a command that left these records, and tables of them.
+    """Return the exit status of a command that left these records and this report.
 
     1 if a task failed, else 3 if more test images are needed to decide an engine's parity, else 0.
     """

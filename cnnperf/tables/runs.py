@@ -19,13 +19,13 @@ ENDS = ("ok", "failed", "timeout", "skipped")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToldColumn(Column):
-    """What the processes of a run's tasks saw, each for itself: values that differ are joined by `;`."""
+    """A column of facts that each process of a run observed for itself: texts that differ are joined by `;`."""
 
     value: Callable[[Machine], Any]
 
 
 def _at(path: str, machine: Machine) -> Any:
-    """Return what lies at a path of fields; None where any of them is None."""
+    """Return the value at a path of fields; None if any of them is None."""
     found: Any = machine
     for name in path.split("."):
         found = None if found is None else getattr(found, name)
@@ -47,7 +47,7 @@ def _cache(name: str) -> Any:
 
 
 def _told(path: str, value: Callable[[Machine], Any] | None = None, **described: Any) -> Any:
-    """Declare a column of what processes saw, at a path of the machine's fields, or made from there."""
+    """Declare a column of facts that processes observed, at a path of the machine's fields or computed by `value`."""
     make = partial(ToldColumn, value=value or partial(_at, path), source=f"machine.{path}", **described)
     return declared(cast("Callable[[str], Column]", make))
 
@@ -67,7 +67,7 @@ def _tasks_that_ended(end: str) -> Any:
 
 @row_type
 class RunRow(Row):
-    """A run on one machine with one software: a run has a row for each combination."""
+    """A run on one machine with one set of software: a run has a row for each combination."""
 
     run: str = fact(shown=0)
     suite: str | None = column(shown=0, meaning="name of the suite, or names of several", source="task.suite")
@@ -214,7 +214,7 @@ class TaskRow(Row):
 
 
 def run_table(records: Mapping[str, Sequence[Record]]) -> Table[RunRow]:
-    """Lay out each run, once for every machine and software that it ran on."""
+    """Return a row for each run, machine and software."""
     own = [c for c in RunRow.columns() if isinstance(c, ReducedColumn) and c.source.startswith("machine")]
     alike: dict[tuple[Value, ...], list[Record]] = {}
     for run, of_run in records.items():
@@ -225,7 +225,7 @@ def run_table(records: Mapping[str, Sequence[Record]]) -> Table[RunRow]:
 
 
 def task_table(records: Mapping[str, Sequence[Record]]) -> Table[TaskRow]:
-    """Lay out every task."""
+    """Return a row for each task."""
     rows = (_task(Repeats(run, (r,))) for run, of_run in records.items() for r in of_run)
     return Table("tasks", TaskRow.columns(), tuple(rows))
 
@@ -248,7 +248,7 @@ def _run(repeats: Repeats) -> RunRow:
 
 
 def _together(told: Column, values: Iterable[Any]) -> Value:
-    """Return the one value of several processes; of text all that differ, of numbers the first."""
+    """Return one value for several processes: texts that differ joined, of numbers the first."""
     words = (" + ".join(value) if isinstance(value, tuple) else value for value in values)
     found = list(dict.fromkeys(word for word in words if word not in (None, "")))
     if told.unit is None:

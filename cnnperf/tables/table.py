@@ -1,4 +1,4 @@
-"""A report as every format takes it: tables of raw SI values, with columns that say what these mean."""
+"""A report as all formats receive it: tables of raw SI values, with columns that describe these."""
 
 from __future__ import annotations
 
@@ -17,73 +17,73 @@ if TYPE_CHECKING:
 Value = str | int | float | None
 
 DOUBT = "†"
-"""Beside a value that is not to be relied on; a footnote says why."""
+"""Mark of a value that is not reliable; a footnote gives the reason."""
 
 LEAST_REPEATS = 4
-"""From this number on, the ranges of the repeats of two rows that are alike lie apart in 2 of 70 cases: 2 / C(8, 4)."""
+"""Fewest repeats by whose ranges rows are compared: two equal rows have disjoint ones in 2 of 70 cases, 2 / C(8, 4)."""
 
 MARKED = (
     "Marked: the best of a column and all whose interval overlaps its own; nothing where any has no interval, or all "
     f"overlap. Counts are exact; the interval of a time or speed is the range of its repeats, from {LEAST_REPEATS} on, "
     "and only rows of one run are compared by it."
 )
-"""What a mark means, in the notes of every table that has marks."""
+"""Meaning of a mark, in the notes of every table with marks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its stable name, its unit, which direction is best, and how readers see it."""
+    """One column: its stable name, its unit, its direction, and how readers see it."""
 
     name: str
     title: str = ""
-    """How people read it; the name unless given."""
+    """Title for readers; the name unless given."""
     unit: str | None = None
     """As in Measurement; None for text, `(unit)` if the row's column `unit` holds it."""
     in_percent: bool = False
-    """Whether people read it in percent although it is no fraction: a ratio that is mostly near or below 1."""
+    """Whether readers see it in percent although it is no fraction: a ratio that is mostly near or below 1."""
     better: Literal["lower", "higher"] | None = None
     interval: tuple[str, str] | None = None
-    """The columns that are printed beside it, as its lower and upper end."""
+    """Columns that are printed beside it: its lower and upper end."""
     spread: tuple[str, str] | None = None
-    """The columns that hold its lower and upper end when two rows are compared; without them only counts are."""
+    """Columns with the lower and upper end by which two rows are compared; without them only counts are compared."""
     resolution: str | None = None
-    """The column that says by how much the true value may lie below the measured one; the lower end is less by it."""
+    """Column with the amount by which the true value may be below the measured one; the lower end is reduced by it."""
     least_repeats: int = 1
-    """With fewer repeats two rows are not compared: `LEAST_REPEATS` where the spread is the range of repeats."""
+    """Fewest repeats with which two rows are compared: `LEAST_REPEATS` where the spread is the range of repeats."""
     within: tuple[str, ...] = ()
-    """The columns, beside its table's group, in which rows must agree to be compared by it.
+    """Columns, besides its table's group, that must be equal in the rows that it compares.
 
-    For such a spread these are `run` and `sitting`: what one invocation measures takes turns, and what two measure met
-    the machine at different times.
+    For such a spread these are `run` and `sitting`: tasks of one sitting alternate, tasks of two are measured at
+    different times.
     """
     doubts: str | None = None
-    """The column that says, in words, why a row's value is not to be relied on."""
+    """Column with the reason why a row's value is not reliable, in words."""
     shown: int | None = None
-    """Where people see it: 0 always, 2 gives way before 1 where there is little room; None in files only."""
+    """Whether readers see it: 0 always; 2 is hidden before 1 where space is short; None only in files."""
     meaning: str = ""
-    """What its values are: the entry in the data dictionary, `results/README.md`."""
+    """Description of its values: the entry in the data dictionary, `results/README.md`."""
     source: str = ""
-    """The metrics or fields of the record that its values are computed from."""
+    """Metrics or fields of the record from which its values are computed."""
 
     @property
     def read_as(self) -> str | None:
-        """Return the unit for `scaled`: that of a fraction, where people read a ratio in percent."""
+        """Return the unit in which readers see it: `fraction` for a ratio in percent."""
         return "fraction" if self.in_percent else self.unit
 
 
 T = TypeVar("T")
 
 COLUMN = "column"
-"""Under this name the metadata of a row's field has the maker of its column, which is given the field's name."""
+"""Key in the metadata of a row's field; its value makes the column from the field's name."""
 
 
 def declared(make: Callable[[str], Column], **given: Any) -> Any:
-    """Declare a field of a row to be the column that is made of its name. given: as to `dataclasses.field`."""
+    """Declare a field of a row as the column that `make` returns for its name. given: as for `dataclasses.field`."""
     return field(metadata={COLUMN: make}, **given)
 
 
 def column(title: str = "", *, default: Any = ..., **described: Any) -> Any:
-    """Declare a column: a field of a row. described: fields of Column, but for the name, which is the field's."""
+    """Declare a column: a field of a row. described: fields of Column except the name, which is the field's."""
     make = cast("Callable[[str], Column]", partial(Column, title=title, **described))
     return declared(make, **({} if default is ... else {"default": default}))
 
@@ -95,9 +95,9 @@ def row_type(kind: type[T]) -> type[T]:
 
 
 class Row:
-    """One row, in SI units: a field that `column` declares is a column; None is what was not measured.
+    """One row, in SI units: a field declared by `column` is a column; None means not measured.
 
-    Further fields say what no column says: what rows have in common that are compared, where they are from.
+    Further fields hold facts without a column: what compared rows have in common, and where they are from.
     """
 
     __slots__ = ()
@@ -108,20 +108,20 @@ class Row:
         return tuple(_columns(cast("Hashable", cls)).values())
 
     def __getitem__(self, name: str) -> Any:
-        """Return the value of a column, for what goes through columns by their names. Raises KeyError for no column."""
+        """Return the value of a column by its name. Raises KeyError if there is no such column."""
         if name not in _columns(cast("Hashable", type(self))):
             raise KeyError(name)
         return getattr(self, name)
 
     def trait(self, name: str) -> Any:
-        """Return by what a row is grouped under a column's name: its value, unless the kind of row differs.
+        """Return the value by which rows are grouped in a column; a kind of row may choose another than the column's.
 
-        Raises KeyError for no column.
+        Raises KeyError if there is no such column.
         """
         return self[name]
 
     def repeats_of(self, name: str) -> int | None:
-        """Return of how many repeats the value of a column is. Raises KeyError for a row without repeats."""
+        """Return the number of repeats behind a column's value. Raises KeyError for a row without repeats."""
         return cast("int | None", self["repeats"])
 
     @property
@@ -136,7 +136,7 @@ class Row:
 
     @property
     def row_label(self) -> str:
-        """What tells it from the other rows of its group."""
+        """Words that distinguish it from the other rows of its group."""
         return ""
 
 
@@ -159,15 +159,15 @@ def _columns(kind: Hashable) -> Mapping[str, Column]:
 
 @dataclass(frozen=True, slots=True)
 class Table(Generic[R]):
-    """Rows, and the columns that every one of them has."""
+    """Rows, and the columns that all of them have."""
 
     name: str
     columns: tuple[Column, ...]
     rows: tuple[R, ...]
     group: tuple[str, ...] = ()
-    """The columns in which rows must agree to be compared with each other; empty if no rows are compared."""
+    """Columns that must be equal in rows that are compared; empty if no rows are compared."""
     notes: tuple[str, ...] = ()
-    """What must be known to read this table alone."""
+    """Notes that are needed to read this table alone."""
 
     def frame(self) -> DataFrame:
         """Return the rows as a DataFrame with nullable types; whole numbers are integers only where they count."""
@@ -179,9 +179,9 @@ class Table(Generic[R]):
         return frame.convert_dtypes().astype(dict.fromkeys(continuous, "Float64"))
 
     def sorted_by(self, name: str) -> Table[R]:
-        """Return the table with the best of one column first and what lacks it last.
+        """Return the table sorted by one column, the best first and rows without a value last.
 
-        Raises UsageError for a column that is not there.
+        Raises UsageError if there is no such column.
         """
         columns = {column.name: column for column in self.columns}
         if name not in columns:
@@ -198,7 +198,7 @@ class Table(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report as every format takes it: the tables, and notes on what their numbers mean."""
+    """A report as all formats receive it: the tables, and notes on the meaning of their numbers."""
 
     tables: tuple[Table[Any], ...]
     notes: tuple[str, ...] = ()
@@ -210,5 +210,5 @@ class Report:
         return next((table for table in self.tables if table.name == name and table.rows), None)
 
     def groups(self) -> tuple[Table[Any], ...]:
-        """Return what people read: the groups of the tables whose rows are compared."""
+        """Return the groups that readers see: those of the tables whose rows are compared."""
         return tuple(group for table in self.tables if table.group for group in table.groups())

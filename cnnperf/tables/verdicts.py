@@ -14,7 +14,7 @@ from cnnperf.tables.table import Row, Table, column, row_type
 
 @row_type
 class VerdictRow(Row):
-    """What `cnnperf check` says of one metric."""
+    """The verdict of `cnnperf check` on one metric."""
 
     cell: str = column(shown=0, meaning="dataset/model/device", source="task.cell")
     metric: str = column(
