@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -77,14 +77,15 @@ def first_error(error: ValidationError, *places: str) -> str:
     branches = ("constrained-", "tuple[", "function-")
     inner = [str(part) for part in fault["loc"] if not str(part).startswith(branches)]
     place = ".".join([*places, *inner]).removeprefix("sections.")
-    got = "" if fault["type"] == "missing" or not inner else f", got {_shorten(fault['input'])}"
+    got = "" if fault["type"] == "missing" or not inner else f", got {shorten(repr(fault['input']), 60)}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{place}: " * bool(place) + fault["msg"].removeprefix("Value error, ") + got + more
 
 
-def _shorten(value: Any, limit: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def shorten(text: object, limit: int = 250) -> str:
+    """Return the first line of a text that others wrote, cut to `limit` characters: a sentence has at most 500."""
+    first = str(text).strip().partition("\n")[0]
+    return first if len(first) <= limit else first[: limit - 1] + "…"
 
 
 def in_words(fault: Exception) -> str:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cnnperf.errors import EngineError, UsageError
+from cnnperf.errors import EngineError, UsageError, shorten
 
 FLOAT = 1
 """TensorProto.FLOAT."""
@@ -127,8 +127,7 @@ def first_line(error: BaseException) -> str:
     """Return the type of an error's root cause and the first line of its message."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    return f"{type(error).__name__}: {shorten(error) or 'no message'}"
 
 
 def require(engine: str, *packages: str) -> None:

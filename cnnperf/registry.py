@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from cnnperf.errors import UsageError
+from cnnperf.errors import UsageError, shorten
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -95,7 +95,7 @@ def find(room: str, name: str) -> Callable[..., Any]:
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:  # Importing runs the user's code, which may raise anything.
-        raise UsageError(f"cannot import {name!r} ({error}); write it as pkg.module:callable") from error
+        raise UsageError(f"cannot import {name!r} ({shorten(error)}); write it as pkg.module:callable") from error
     if not callable(found):
         raise UsageError(f"{name!r} is not callable, got {type(found).__name__}; name a function or class")
     return found

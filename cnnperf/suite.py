@@ -12,7 +12,7 @@ from typing import Any, get_args
 from pydantic import Field, ValidationError
 
 from cnnperf import registry
-from cnnperf.errors import SuiteError, UsageError, first_error
+from cnnperf.errors import SuiteError, UsageError, first_error, shorten
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING, Allocator, Cell, Choice, Frozen, Task, Waiting
 
 
@@ -167,7 +167,9 @@ def parse(document: Mapping[str, Any], *, where: str, name: str) -> Suite:
     except ValidationError as error:
         raise SuiteError(f"{where}: {first_error(error)}") from error
     except (ValueError, RecursionError) as error:
-        raise SuiteError(f"{where}: contains a value that cannot be stored: {error}") from error
+        raise SuiteError(
+            f"{where}: contains a value that cannot be stored ({shorten(error)}); give shorter numbers and texts"
+        ) from error
     _check_names(suite, where)
     return suite
 

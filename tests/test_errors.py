@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from cnnperf.errors import in_words, is_out_of_memory
+from cnnperf import registry
+from cnnperf.errors import UsageError, in_words, is_out_of_memory
+from cnnperf.onnx_file import first_line
+from cnnperf.task import Choice
+from cnnperf.workers.meta import try_model
 
 
 @pytest.mark.parametrize(
@@ -42,3 +48,18 @@ def test_a_lack_of_memory_is_known_in_every_library_s_words(fault: Exception) ->
 def test_no_other_fault_is_taken_for_it(words: str) -> None:
     """Faults of the same libraries, and one that speaks of memory."""
     assert not is_out_of_memory(RuntimeError(words))
+
+
+def test_a_long_text_of_others_does_not_hide_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first line is cut, so that the sentence has at most 500 characters."""
+    (tmp_path / "wordy.py").write_text(f"raise RuntimeError({'word ' * 200!r})")
+    (tmp_path / "unbuilt.py").write_text(f"def build(*_, **__): raise RuntimeError({'word ' * 200!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=r"…\); write it as pkg\.module:callable$") as imported:
+        registry.find("models", "wordy:build")
+    with pytest.raises(UsageError, match=r"give options that fit .*…\)$") as built:
+        try_model(Choice(name="unbuilt:build"), (1, 28, 28), 10)
+    cut = first_line(RuntimeError("word " * 200 + "\nmore"))
+    for text in (str(imported.value), str(built.value), cut):
+        assert len(text) <= 500
+        assert "\n" not in text

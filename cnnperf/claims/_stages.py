@@ -50,7 +50,7 @@ class Made:
         """Return the values of all measurements of one metric."""
         found = self.record(stage).find(metric, **tags)
         if not found:
-            raise StageError(f"{stage} left no {metric}")
+            raise StageError(f"the stage {stage} recorded no {metric}; this is a fault of cnnperf")
         return tuple(value for each in found for value in each.values)
 
     def artifact(self, stage: str, kind: str) -> Path:

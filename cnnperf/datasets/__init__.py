@@ -144,7 +144,7 @@ def open_arrays(folder: Path, provenance: Provenance | None = None) -> Dataset:
 
     meta = _arrays.read_meta(folder)
     if meta is None:
-        raise DataError(f"{folder}: contains no cached arrays; run again to make them again")
+        raise DataError(f"{folder}: contains no cached arrays; run again, which creates them")
     if provenance and provenance.sha256 != meta.provenance.sha256:
         change = f"expected sha256 {provenance.sha256}, found {meta.provenance.sha256}"
         raise DataError(f"{folder}: the arrays were replaced since the run began, {change}; run again")

@@ -49,7 +49,9 @@ class Cuda:
         import torch
 
         if torch.version.cuda is None:
-            raise DeviceError(f"torch cannot use {self.label} (torch {torch.__version__} is built without CUDA)")
+            raise DeviceError(
+                f"torch cannot use {self.label} (torch {torch.__version__} is built without CUDA); install one for CUDA"
+            )
         if self.numerics.deterministic:
             os.environ.setdefault(*CUBLAS_WORKSPACE)  # cuBLAS reads this when it starts.
         try:
@@ -140,7 +142,7 @@ def acquire(
     found = gpus()
     if index >= len(found):
         known = ", ".join(f"{number}: {gpu.name}" for number, gpu in enumerate(found))
-        raise DeviceError(f"there is no CUDA device {index} (there are {known})")
+        raise DeviceError(f"there is no CUDA device {index}; give the index of one of these: {known}")
     gpu = found[index]
     if tf32 and gpu.capability < FIRST_WITH_TF32:
         major, minor = gpu.capability

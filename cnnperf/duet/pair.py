@@ -187,9 +187,14 @@ class Pair(Generic[G]):
             except TimeoutError:
                 silent = " and ".join(self.called(side) for side in asked if side not in answers)
                 verb = "were" if len(asked) - len(answers) > 1 else "was"
-                raise Fault(f"{silent} said nothing for {patience_s:g} s and {verb} ended") from None
+                raise Fault(
+                    f"{silent} said nothing for {patience_s:g} s and {verb} stopped; lower the batch size if a call "
+                    "takes that long"
+                ) from None
             except MalformedError as error:
-                raise Fault(f"a side sent a line that is no message ({error})") from error
+                raise Fault(
+                    f"a side sent a line that is no message ({error}); use the same version of cnnperf on both sides"
+                ) from error
             side = SIDES[self._workers.index(worker)]
             if message is None:
                 raise self._ended(side)
@@ -198,7 +203,10 @@ class Pair(Generic[G]):
             if isinstance(message, Absent):
                 raise Fault(f"{self.called(side)}: {message.reason}", absent=side)
             if not isinstance(message, answer):
-                raise Fault(f"{self.called(side)} sent {message.kind!r} where another answer was due")
+                raise Fault(
+                    f"{self.called(side)} sent {message.kind!r} instead of {answer.__name__}; use the same version of "
+                    "cnnperf on both sides"
+                )
             answers[side] = message
         return {side: answers[side] for side in asked}
 

@@ -172,7 +172,7 @@ def _calibrated(running: RunningVersions, contest: Contest, folder: Path, pairs:
         fits = max(1, int(batch_size * 0.8 * LONGEST_CALL_S / call_s))
         raise Fault(
             f"a call takes {1e3 * call_s:.0f} ms, more than the {1e3 * LONGEST_CALL_S:.0f} ms that leave time for "
-            f"{PAIRS[0]} pairs; train.batch_size = {fits} would fit"
+            f"{PAIRS[0]} pairs; set train.batch_size = {fits}"
         )
     return Conditions.of(settled.calls, call_s, pairs)
 

@@ -69,18 +69,18 @@ class RunningVersions:
         called = self.pair.called(side)
         if opened.strays:
             raise Fault(
-                f"{called}: {opened.strays[0]} was imported, which belongs to this tree, so the revision "
-                "would not be measured; run this in the folder that it is imported from, or keep it in src"
+                f"{called}: the process imported {opened.strays[0]} of this tree instead of the revision's copy; "
+                "run cnnperf in the folder that contains the module, or move the module to src"
             )
         # Another interpreter may have other versions of installed packages, which are then the compared difference.
         if any(each.python != sys.executable for each in self._versions) or not version.path or opened.source is None:
             return
         if any(opened.source.resolve().is_relative_to(place.resolve()) for place in version.path):
             return
-        why = "is not part of the compared tree" if ":" in name else "is cnnperf's own, and the same on both sides"
+        why = "is not part of the compared tree" if ":" in name else "belongs to cnnperf and is the same on both sides"
         raise Fault(
-            f"{called}: {name} comes from {opened.source} and {why}; give a model of the repository, "
-            "as pkg.module:callable, that can be imported from its root, its src or the current folder"
+            f"{called}: the model {name} comes from {opened.source}, which {why}; name a model of the repository "
+            "as pkg.module:callable, importable from its root, its src or the current folder"
         )
 
 
@@ -120,7 +120,9 @@ def _usage(version: Version, fault: NotReady) -> UsageError:
     if isinstance(fault.__cause__, OSError):
         return UsageError(f"--{fault.side}: {version.python} {fault.ending}; give a Python interpreter")
     if "No module named" in last and "cnnperf" in last:
-        lacks = "has no cnnperf" if "No module named 'cnnperf'" in last else "has a cnnperf without the duet"
+        lacks = (
+            "has no cnnperf" if "No module named 'cnnperf'" in last else "has a cnnperf that cannot compare versions"
+        )
         return UsageError(f"--{fault.side}: {version.name} {lacks} ({last}); install this version there")
     words = f"--{fault.side}: {version.name}: its worker {fault.ending} before it was ready"
     return UsageError(words + (f": {last}" if last else ""))
@@ -129,8 +131,8 @@ def _usage(version: Version, fault: NotReady) -> UsageError:
 def _check_protocol(side: Side, version: Version, hello: Hello) -> None:
     if hello.protocol != PROTOCOL:
         raise UsageError(
-            f"--{side}: {version.name} has version {hello.protocol} of the duet's protocol, "
-            f"and this cnnperf has {PROTOCOL}; compare revisions on the same side of that change"
+            f"--{side}: {version.name} has version {hello.protocol} of the protocol of comparisons, "
+            f"this cnnperf has version {PROTOCOL}; compare versions that have the same protocol"
         )
 
 

@@ -185,7 +185,8 @@ def _check_provider(events: Events, wanted: str) -> None:
     """Raise StageError if another provider ran a kernel."""
     for event in events:
         if event.get("cat") == "Node" and (got := event.get("args", {}).get("provider", wanted)) != wanted:
-            raise StageError(f"requested {wanted}, but {got} ran the node {event['name'].removesuffix(KERNEL)}")
+            node = event["name"].removesuffix(KERNEL)
+            raise StageError(f"requested {wanted}, but {got} ran the node {node}; use another engine or device")
 
 
 class Node(NamedTuple):

@@ -56,7 +56,9 @@ class Session:
         self._provider_options = provider_options(device)
         if self._provider not in onnxruntime.get_available_providers():
             version = onnxruntime.__version__
-            raise EngineError(f"onnxruntime {version} has no {self._provider}; {device.name} needs another build of it")
+            raise EngineError(
+                f"onnxruntime {version} has no {self._provider}; {device.name} needs another build of it; install one"
+            )
         if device.numerics is not None:
             onnxruntime.preload_dlls()  # Load CUDA's libraries from NVIDIA's packages, as torch would.
         self._options: Any = onnxruntime.SessionOptions()
@@ -74,7 +76,9 @@ class Session:
             self._options.use_deterministic_compute = device.numerics.deterministic
         self._session = self._open(self._options)
         if (got := self._session.get_providers())[0] != self._provider:
-            raise StageError(f"requested {self._provider}, but onnxruntime runs on {got[0]}")
+            raise StageError(
+                f"requested {self._provider}, but onnxruntime runs on {got[0]}; check the installation of the device"
+            )
         self._check_options()
         self._input, self._output = self._session.get_inputs()[0], self._session.get_outputs()[0].name
         self.facts: Mapping[str, Scalar] = {
@@ -138,7 +142,9 @@ class Session:
         got = self._session.get_provider_options()[self._provider]
         for key, value in self._provider_options.items():
             if got.get(key) != value:
-                raise StageError(f"asked {self._provider} for {key} {value}, and onnxruntime has {got.get(key)}")
+                raise StageError(
+                    f"asked {self._provider} for {key} {value}, and onnxruntime has {got.get(key)}; update onnxruntime"
+                )
 
     def _check_batch(self, batch_size: int) -> None:
         fixed = self._input.shape[0]

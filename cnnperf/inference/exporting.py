@@ -132,7 +132,10 @@ def export(model: nn.Module, images: Any, path: Path, settings: Export) -> int:
                 verbose=False,
             )
     except Exception as error:  # Any exception of torch.export, the translation or the network itself.
-        raise StageError(f"{type(model).__name__} cannot be exported to ONNX: {first_line(error)}") from error
+        raise StageError(
+            f"{type(model).__name__} cannot be exported to ONNX: {first_line(error)}; leave out export and the "
+            "engines that read ONNX"
+        ) from error
     assert program is not None, "dynamo returns the program"
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
     program.save(str(path), external_data=size >= EXTERNAL_BYTES)

@@ -27,7 +27,9 @@ def create(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> nn.
     from torch import nn
 
     if choice.is_onnx:
-        raise UsageError(f"{choice.name}: an ONNX file is not a torch module; only export and ONNX engines load it")
+        raise UsageError(
+            f"{choice.name}: an ONNX file is not a torch module; use the stages export and infer with an ONNX engine"
+        )
     build = registry.find("models", choice.name)
     parameters = inspect.signature(build).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())

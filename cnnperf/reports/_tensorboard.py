@@ -31,7 +31,7 @@ def write(run: Path, out: Path) -> None:
     """Write TensorBoard's files, one folder per task. Raises StoreError, or UsageError if there is nothing to show."""
     tasks = [r for r in record.read(run) if r.status == "ok" and r.task.stage in ("train", "profile")]
     if not tasks:
-        raise UsageError(f"{run}: neither a training nor a profile ended well; TensorBoard has nothing to show")
+        raise UsageError(f"{run}: contains no successful training or profile to show; give another run folder")
     for each in tasks:
         folder = out / each.task.cell.id / f"{each.task.stage}-{each.task.repeat}"
         folder.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnnperf import models
-from cnnperf.errors import UsageError
+from cnnperf.errors import UsageError, shorten
 from cnnperf.task import Choice
 
 
@@ -36,7 +36,7 @@ def try_model(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> 
     except Exception as error:
         raise UsageError(
             f"{str(choice)!r} cannot be built and run on {_times(shape)} images; give options that fit "
-            f"({type(error).__name__}: {error})"
+            f"({type(error).__name__}: {shorten(error)})"
         ) from error
     logits = models.logits(output)
     if logits.shape != (2, num_classes):

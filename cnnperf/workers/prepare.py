@@ -166,7 +166,7 @@ class Preparation:
             if not any(stage in before for stage in leaving):
                 names = " or ".join(map(repr, leaving)) or f"a stage with {artifact!r}"
                 raise SuiteError(
-                    f"{self._request.where}: stages: {task.stage!r} reads what {names} writes; "
+                    f"{self._request.where}: stages: {task.stage!r} reads a file that {names} writes; "
                     f"name {names} before {task.stage!r}"
                 )
         read = (stage for artifact in (*settings.reads, *needed) for stage in stages_leaving(artifact))

@@ -147,13 +147,15 @@ def forward_pass(bench: Bench, recipe: Recipe, data: Data, network: Network, ope
 
     def check() -> None:
         if not call().isfinite().all():
-            raise StageError("the logits are not finite")
+            raise StageError("the logits are not finite (NaN or infinite); check the network and its precision")
 
     check()
     logits = call().cpu().double()
     if logits.shape != exact.shape:
         got, wanted = ("×".join(map(str, each.shape)) for each in (logits, exact))
-        raise StageError(f"the logits are {got}, and the baseline's {wanted}; compare networks that compute the same")
+        raise StageError(
+            f"the logits have shape {got}, those of the baseline {wanted}; compare networks with the same outputs"
+        )
     error = float((logits - exact).abs().max() / exact.abs().max().clamp(min=1e-30))
     return Subject(call, bench.device.synchronize, recipe, {"error": error}, check)
 

@@ -71,7 +71,7 @@ def test_a_network_and_then_its_file_are_compared(sound: tuple[str, Path], tmp_p
         (("lenet", "--batch-size", "70000"), "give whole numbers from 1 to 65,536 in a list, or 'auto', got [70000]"),
         (("lenet", "--engine", "onnxruntim"), "did you mean 'onnxruntime'?"),
         (("there/is/none.onnx",), "there/is/none.onnx: no such file"),
-        (("some.onnx", "--train", "5"), "an ONNX file is not trained"),
+        (("some.onnx", "--train", "5"), "an ONNX file cannot be trained"),
     ],
 )
 def test_what_cannot_be_carried_out_is_refused(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ def _two(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_torch_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU build is told apart from a missing driver."""
     monkeypatch.setattr(torch.version, "cuda", None)
-    with pytest.raises(DeviceError, match=r"torch cannot use Imaginary 100 \(torch .* is built without CUDA"):
+    with pytest.raises(
+        DeviceError, match=r"torch cannot use Imaginary 100 \(torch .* is built without CUDA\); install one for CUDA"
+    ):
         cuda.acquire().ready_torch()
 
 
@@ -51,7 +53,11 @@ def test_a_torch_that_cannot_start_gives_its_reason(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("options", "kind", "words"),
     [
-        ({"index": 2}, DeviceError, r"no CUDA device 2 \(there are 0: Imaginary 100, 1: Imaginary 200\)"),
+        (
+            {"index": 2},
+            DeviceError,
+            r"no CUDA device 2; give the index of one of these: 0: Imaginary 100, 1: Imaginary 200$",
+        ),
         ({"deterministic": True, "cudnn_benchmark": True}, UsageError, "deterministic excludes cudnn_benchmark"),
     ],
 )

@@ -76,11 +76,11 @@ FAULTS = [
     ("os.write(int(sys.argv[2]), b'Aborted\\n')", "a side sent a line that is no message"),
     (
         "say(settle={'calls': 1, 'call_s': 1.0, 'steady': True})",
-        "candidate (c) sent 'settled' where another",
+        "candidate (c) sent 'settled' instead of",
     ),
     ("say(error='out of memory')", "candidate (c): out of memory"),
     ("print('the end', flush=True); sys.exit(7)", "candidate (c): the process ended with exit status 7: the end"),
-    ("time.sleep(600)", "candidate (c) said nothing for 1 s and was ended"),
+    ("time.sleep(600)", "candidate (c) said nothing for 1 s and was stopped; lower the batch size"),
 ]
 
 

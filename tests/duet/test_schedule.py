@@ -202,7 +202,7 @@ SOUND = f"say(open=json.loads({json.dumps(OPENED)!r}))"
         ("os.kill(os.getpid(), signal.SIGSEGV)", "the process crashed (SIGSEGV)", None),
         ("os.kill(os.getpid(), signal.SIGKILL)", "was killed (SIGKILL); the system does that", None),
         ("print('last words', flush=True); os._exit(7)", "ended with exit status 7: last words", None),
-        ("time.sleep(600)", "candidate (this tree) said nothing for 2 s and was ended", None),
+        ("time.sleep(600)", "candidate (this tree) said nothing for 2 s and was stopped", None),
         ("say(error='out of memory: no more')", "candidate (this tree): out of memory: no more", None),
         ("say(open={'absent': 'there is no such model'})", "there is no such model", "candidate"),
         (
@@ -252,7 +252,7 @@ def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path) -> No
     [(_, fault)] = calibrate(Both(*versions), planted(["unruly:build"]), tmp_path, PATIENCE)
     assert isinstance(fault, Fault)
     assert "a call takes 500 ms, more than the 250 ms" in str(fault)
-    assert "train.batch_size = 12 would fit" in str(fault)
+    assert "; set train.batch_size = 12" in str(fault)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,8 @@ def test_an_interpreter_that_is_none(tmp_path: Path, changes: dict[str, Any], wo
 
 
 @pytest.mark.parametrize(
-    ("protocol", "words"), [(None, "has a cnnperf without the duet"), (1, "has version 1 of the duet's protocol")]
+    ("protocol", "words"),
+    [(None, "has a cnnperf that cannot compare versions"), (1, "has version 1 of the protocol of comparisons")],
 )
 def test_a_cnnperf_of_another_age(tmp_path: Path, protocol: int | None, words: str) -> None:
     """One without a duet, and one with another."""
@@ -288,7 +289,7 @@ def test_code_from_outside_a_revision_is_refused(tmp_path: Path) -> None:
     versions = Both(version(path=(tmp_path,), cwd=tmp_path), version())
     [(_, fault)] = calibrate(versions, planted(["unruly:build"]), tmp_path, PATIENCE)
     assert isinstance(fault, Fault)
-    assert "unruly.py and is not part of the compared tree" in str(fault)
+    assert "unruly.py, which is not part of the compared tree" in str(fault)
 
 
 def test_code_of_the_present_tree_is_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +306,7 @@ def test_code_of_the_present_tree_is_no_revision(tmp_path: Path, monkeypatch: py
     revision = version(path=(there,), cwd=there, tree=there, repository=here)
     [(_, stray)] = calibrate(Both(revision, version()), [contest], tmp_path, PATIENCE)
     assert isinstance(stray, Fault)
-    assert "here/lib/helping.py was imported, which belongs to this tree" in str(stray)
+    assert "here/lib/helping.py of this tree instead of the revision's copy" in str(stray)
 
 
 def test_a_second_chance_to_start(tmp_path: Path) -> None:

@@ -162,6 +162,6 @@ def test_images_are_framed_as_right_or_wrong() -> None:
 def test_a_run_with_nothing_to_show_is_refused(tmp_path: Path, trained: Callable[..., Record]) -> None:
     """In a sentence."""
     record.append(tmp_path, trained(status="failed", error="no"))
-    with pytest.raises(UsageError, match="neither a training nor a profile ended well"):
+    with pytest.raises(UsageError, match="contains no successful training or profile"):
         write(tmp_path, tmp_path / "log")
     assert not (tmp_path / "log").exists()

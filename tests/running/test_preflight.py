@@ -263,7 +263,7 @@ def test_a_stage_reads_the_first_repeat_in_each_of_its_variants() -> None:
 def test_a_stage_without_what_it_needs_is_refused() -> None:
     """The sentence names both stages and the order."""
     asked = request(datasets=[DATA], stages=["reading", "train"])
-    with pytest.raises(SuiteError, match="'reading' reads what 'train' writes; name 'train' before 'reading'"):
+    with pytest.raises(SuiteError, match="'reading' reads a file that 'train' writes; name 'train' before 'reading'"):
         Preparation(asked, lambda _: None).answer()
 
 

@@ -119,7 +119,10 @@ def answer(baton: Baton, request: Opening) -> Message:
     ("model", "words"),
     [
         ({"name": "unruly:build", "kind": "starves"}, "out of memory: "),
-        ({"name": "unruly:build", "kind": "is_infinite"}, "the logits are not finite"),
+        (
+            {"name": "unruly:build", "kind": "is_infinite"},
+            "the logits are not finite (NaN or infinite); check the network",
+        ),
         ("unruly:otherwise", "the baseline's weights do not fit this network"),
     ],
 )
