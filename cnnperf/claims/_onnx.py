@@ -1,4 +1,4 @@
-"""A session of ONNX Runtime by hand, and the engine of the project. Nothing here imports torch."""
+"""An ONNX Runtime session opened by hand, and the project's engine; this module does not import torch."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from cnnperf.task import DEFAULT_WAITING
 
 PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "cpu": ("CPUExecutionProvider", {}),
-    # Torch's float32 convolutions are held to be float32: the tensor cores would round their operands to 10 bits.
+    # Without TF32, torch's convolutions are float32: tensor cores would round the operands to 10 bits.
     "cuda": ("CUDAExecutionProvider", {"use_tf32": 0}),
 }
-"""By device, the provider and its options, as ONNX Runtime's documentation has them."""
+"""Provider and its options by device, from the documentation of ONNX Runtime."""
 
 
 def inputs(dataset: Dataset) -> Inputs:
-    """Return what normalises the images to the dataset's mean and deviation."""
+    """Return the images' normalisation by the dataset's mean and standard deviation."""
     mean, std = (np.array(each, np.float64)[:, None, None] for each in (dataset.mean, dataset.std))
     return Inputs(dataset, (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32))
 
 
 def engine(context: Context, made: Made, file: Path) -> Engine:
-    """Load a file into the project's engine."""
+    """Load an ONNX file into the project's engine."""
     data = made.dataset
     channels, height, width = data.test_images.shape[1:]
     source = EngineSource(
@@ -52,7 +52,7 @@ def engine(context: Context, made: Made, file: Path) -> Engine:
 
 
 def session(context: Context, file: Path, *, profile: Path | None = None) -> Any:
-    """Open a session by hand; with a profile it writes each kernel that it runs into a file of that prefix."""
+    """Open a session by hand; with a profile prefix, the session writes each kernel run to a file with that prefix."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -18,18 +18,18 @@ LIMIT_S = 60.0
 EXACT = Bar.within(0, "a count is exact")
 BATCH = 2
 FORWARD = {
-    # Output elements × what each is the sum of.
+    # Output elements × products per output element.
     "conv": BATCH * 16 * 8 * 8 * (8 * 3 * 3),
     "grouped": BATCH * 32 * 4 * 4 * (16 // 4 * 3 * 3),
     "linear": BATCH * 10 * (32 * 4 * 4),
 }
-"""By hand, for the network below; backward twice as many: as many for the images' gradient as for the weight's."""
+"""Hand counts of the network below; backward has twice as many, half each for the gradients of images and weights."""
 FIRST = BATCH * 8 * 8 * 8 * 3
-"""Of the first convolution, whose images want no gradient, in either direction."""
+"""Hand count of the first convolution, equal in both directions, because its images need no gradient."""
 
 
 def check(context: Context) -> Iterator[Reading]:
-    """Count a step of a small network on the device, and hold the total without groups to torch's FlopCounterMode."""
+    """Count a step of a small network on the device; compare the total without groups with torch's FlopCounterMode."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -1,4 +1,4 @@
-"""The same training twice."""
+"""Equality of two trainings with the same seed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BAR = Bar.within(0, "bit by bit")
 def check(context: Context) -> Iterator[Reading]:
     """Train LeNet twice in fresh processes, and count the steps whose losses differ in any bit.
 
-    On other devices than the CPU the count is reported: their kernels may add up in any order.
+    On other devices than the CPU the count is only reported, because their kernels may add in any order.
     """
     first, second = (
         ran(context, "determinism", TRAINING, copy=copy).value("train", "train.loss") for copy in ("-1", "-2")

@@ -1,4 +1,4 @@
-"""The gate on unchanged code, and on code that was made slower on purpose."""
+"""The gate applied to unchanged code and to deliberately slowed code."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 CLAIM = "The gate of `cnnperf ab` calls nothing worse that is unchanged, and finds what is 5 % slower."
 LIMIT_S = None
-"""All that is left: each replicate adds to what can be decided."""
+"""All remaining time, because each further replicate decides more."""
 
 MODELS = ("lenet", "resnet")
-"""Of those that `cnnperf doctor` takes; as many as there is time for, and the first in any case."""
+"""Models out of those of `cnnperf doctor`: always the first, and further ones if time permits."""
 CELL_S = 150.0
-"""About what a cell takes until it is decided, in both suites."""
+"""Approximate seconds to decide a cell in both suites."""
 UNCHANGED_SHARE = 0.4
-"""Of the time: unchanged code is decided on after 8 replicates, slower code after 14."""
+"""Share of the time for unchanged code, which is decided after 8 replicates; slower code is decided after 14."""
 NONE = Bar.within(0, "of unchanged code 1 run in 100 may be called worse, whatever the number of cells")
 ALL = Bar.within(0, "a slowdown of 5 % of so few cells is found in 95 runs of 100 or more")
 
@@ -53,7 +53,7 @@ def check(context: Context) -> Iterator[Reading]:
 
 
 def slowdown(changes: Sequence[float], injected: float) -> Reading:
-    """Report the slowdowns that were measured beside the one that was made."""
+    """Report the measured slowdowns together with the injected slowdown."""
     return Reading(
         quantity="slowdown as measured, median over cells",
         unit="fraction",
@@ -67,9 +67,9 @@ def slowdown(changes: Sequence[float], injected: float) -> Reading:
 
 
 def readings(unchanged: Sequence[str], slowed: Sequence[str]) -> Iterator[Reading]:
-    """Count outcomes; of unchanged code one decided cell is enough, of the slowed every one must be found."""
+    """Count outcomes: one decided cell of unchanged code is enough, but every slowed cell must be found."""
     alarms, decided = unchanged.count("worse"), len(unchanged) - unchanged.count("inconclusive")
-    # Where no cell was decided, every one might have been called worse with more time.
+    # If no cell was decided, each cell might have been called worse with more time.
     most = alarms if decided else len(unchanged)
     yield _count("unchanged cells called worse", len(unchanged), alarms, 0, (alarms, most), NONE)
     found, open_ = slowed.count("worse"), slowed.count("inconclusive")
@@ -119,21 +119,21 @@ def _compared(context: Context, ready: Sequence[Contest], candidate: Any, second
 
 
 class _Watcher:
-    """Tells the screen how far it is."""
+    """Sends the progress of the comparison to the screen."""
 
     def __init__(self, context: Context, name: str) -> None:
         self._context = context
         self._name = name
 
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
-        """Say so."""
+        """Send the progress."""
         self._context.progress(f"{self._name}: measuring how long a call takes")
 
     def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
         """Say nothing."""
 
     def measured(self, number: int, contest: Contest, outcome: Played | Fault) -> None:
-        """Say so."""
+        """Send the progress."""
         self._context.progress(f"{self._name}: replicate {number}")
 
     def decided(self, number: int, decisions: Mapping[str, Decision], power: str) -> None:

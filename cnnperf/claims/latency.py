@@ -1,4 +1,4 @@
-"""ONNX Runtime's latency against a bare loop over the same session."""
+"""ONNX Runtime's latency compared with a bare loop over the same session."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ LIMIT_S = 200.0
 
 TURN_S = 0.06
 WARMUP_S = 0.3
-"""At most, before each turn: the engine has been at work just before."""
+"""Maximum warm-up before each turn; it is short because the engine has just been working."""
 CALLS = 8, 64
-"""The fewest and the most in a turn."""
+"""Minimum and maximum number of calls in a turn."""
 ROUNDS_S = 8.0
 ROUNDS, FORCED_ROUNDS = (24, 96), 16
-"""As many turns of both as fit into ROUNDS_S, but no fewer and no more: turns of short calls vary more."""
+"""Minimum and maximum number of rounds; as many as fit into ROUNDS_S, because turns of short calls vary more."""
 BAR = Bar.within(0.03, "claimed: within 3 %")
 ENDED = Bar.within(0.2, "means of some calls vary by 10 %; a call that returns before its work ends takes a fraction")
 
 
 def check(context: Context) -> Iterator[Reading]:
-    """Time calls as `infer` does and by hand; then a loop with the end of its work forced by reading logits."""
+    """Time calls as `infer` does and by hand; then time a loop whose work is forced to end by reading the logits."""
     from cnnperf.claims._onnx import engine, inputs
 
     made = ran(context, "engines", ENGINES)
@@ -40,7 +40,7 @@ def check(context: Context) -> Iterator[Reading]:
 
 
 def compared(loops: Loops, words: str) -> Iterator[Reading]:
-    """Compare the median of calls, and their mean, with both loops by hand, in turns."""
+    """Compare the median and the mean of calls with both loops written by hand, in turns."""
     calls = f"{loops.calls} calls by hand"
     rounds = max(ROUNDS[0], min(ROUNDS[1], round(ROUNDS_S / (2 * loops.turn_s))))
     pairs = in_turns(lambda: median(loops.ours()), lambda: median(loops.by_hand()), rounds)
@@ -64,12 +64,12 @@ class Loops:
         self.turn_s = self.calls * call_s
 
     def ours(self) -> tuple[float, ...]:
-        """Return the seconds of calls as `infer` takes them."""
+        """Return the seconds of each call, as measured by `infer`."""
         plan = Plan(samples=self.calls, seconds=0.0, sample_s=0.0, warmup_s=WARMUP_S)
         return sample(self._call, self._engine.synchronize, plan).call_s
 
     def by_hand(self) -> list[float]:
-        """Return the seconds of as many calls, each between two readings of the clock."""
+        """Return the seconds of the same number of calls, each between two readings of the clock."""
         times = []
         for _ in range(self.calls):
             start = perf_counter()
@@ -78,7 +78,7 @@ class Loops:
         return times
 
     def forced_s(self) -> float:
-        """Return the seconds of a call in a loop whose last logits are read, before which all work has ended."""
+        """Return the seconds per call of a loop that reads the last logits, which forces all work to end."""
         start = perf_counter()
         for _ in range(self.calls):
             self._call()

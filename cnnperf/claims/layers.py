@@ -1,4 +1,4 @@
-"""The layer profile against a step that is written by hand."""
+"""The layer profile compared with a training step written by hand."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _bench(context: Context) -> Bench:
 
 
 def _bare_step(bench: Bench) -> Callable[[], float]:
-    """Return what times a few training steps as one would write them without cnnperf, in seconds a step."""
+    """Return a function that times a few training steps written without cnnperf, in seconds per step."""
     import torch
     from torch.nn.functional import cross_entropy
 

@@ -1,4 +1,4 @@
-"""Memory in use against what the system counts: the kernel's page tables, or NVML."""
+"""Memory in use compared with the system's count: the kernel's page tables, or NVML."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ LIMIT_S = 90.0
 TENSOR_BYTES = 512 * 2**20
 BAR = Bar.within(0.02, "both count pages: of 4 KiB (CPU, in batches of a few MiB), or segments of 2 MiB (CUDA)")
 STEP_MODEL, STEP_IMAGES = "vgg", 256
-"""A step of some hundreds of MiB, beside which a segment is little."""
+"""Sizes of a step of some hundreds of MiB, which is large compared with a segment of the allocator."""
 STEP_BAR = Bar.within(0.05, "NVML counts what libraries load besides; a step of the same shape before has loaded most")
 
 
 def check(context: Context) -> Iterator[Reading]:
-    """Hold a tensor of 512 MiB, then what a training step reserved, and ask project and system."""
+    """Compare project and system for a tensor of 512 MiB, then for the memory that a training step reserved."""
     import torch
 
     device = context.acquire()
     system, source = SYSTEMS[torch.device(device.torch_name).type]
-    torch.ones(2**20, dtype=torch.uint8, device=device.torch_name)  # Whatever comes with a first tensor.
+    torch.ones(2**20, dtype=torch.uint8, device=device.torch_name)  # Allocates what comes with a first tensor.
     device.synchronize()
     ours, theirs = device.used_bytes(), system()
     held = torch.ones(TENSOR_BYTES, dtype=torch.uint8, device=device.torch_name)
@@ -39,7 +39,7 @@ def check(context: Context) -> Iterator[Reading]:
 
 
 def _step(device: Device, system: Callable[[], int], source: str) -> Reading:
-    """Take a training step on CUDA: what the allocator reserved for it, by the project's peak and by NVML."""
+    """Take a training step on CUDA, and compare the memory reserved for it: the project's peak with NVML."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -60,7 +60,7 @@ def _step(device: Device, system: Callable[[], int], source: str) -> Reading:
     start, before = torch.cuda.memory_reserved(), system()
     device.reset_peak()
     step()
-    # The allocator keeps what it has reserved, so that NVML, which knows no peak, still sees it.
+    # The allocator keeps reserved memory, so that NVML, which records no peak, still counts it.
     figure, reading = device.peak_bytes()["peak_reserved_bytes"] - start, system() - before
     return _reading(
         f"a training step of {STEP_MODEL}, {STEP_IMAGES} images, reserved", figure, reading, source, STEP_BAR
@@ -68,7 +68,7 @@ def _step(device: Device, system: Callable[[], int], source: str) -> Reading:
 
 
 def resident_bytes() -> int:
-    """Return the resident set by a walk over the page tables, which the kernel makes for smaps (proc(5))."""
+    """Return the resident set, which the kernel computes for smaps by a walk over the page tables (proc(5))."""
     try:
         return sum(each.rss for each in psutil.Process().memory_maps())
     except (OSError, psutil.Error) as error:
@@ -79,7 +79,7 @@ SYSTEMS: dict[str, tuple[Callable[[], int], str]] = {
     "cpu": (resident_bytes, "Rss of all maps in /proc/self/smaps, by psutil"),
     "cuda": (nvml_used_bytes, "NVML (nvidia-smi, memory.used of this GPU)"),
 }
-"""Who counts beside the project, by the device's kind."""
+"""Independent counters by the kind of the device."""
 
 
 def _reading(quantity: str, figure: int, reading: int, source: str, bar: Bar) -> Reading:

@@ -1,4 +1,4 @@
-"""The peak of memory against a tensor whose size is known."""
+"""The peak of memory compared with a tensor of known size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BAR = Bar.within(
 
 
 def check(context: Context) -> Iterator[Reading]:
-    """Write a tensor of 256 MiB and let it go; read the peak, and the peak after a reset."""
+    """Write and free a tensor of 256 MiB; read the peak, and the peak after a reset."""
     import torch
 
     device = context.acquire()
@@ -27,7 +27,7 @@ def check(context: Context) -> Iterator[Reading]:
     def written(size: int) -> Callable[[], object]:
         return lambda: torch.ones(size, dtype=torch.uint8, device=device.torch_name)
 
-    written(2**20)()  # What the first tensor of a process takes besides is not the tensor's.
+    written(2**20)()  # Excludes the memory that the first tensor of a process allocates besides its own.
     source = "number of elements × 1 byte"
     yield _reading("a tensor, written and gone", _risen(device, written(TENSOR_BYTES)), TENSOR_BYTES, source)
     yield _reading("nothing, after a reset", _risen(device, lambda: None), 0, source)
@@ -37,7 +37,7 @@ def check(context: Context) -> Iterator[Reading]:
 
 
 def _risen(device: Device, use: Callable[[], object]) -> int:
-    """Return by how much the peak lies above what was in use before."""
+    """Return the peak above the memory in use before."""
     if not device.reset_peak() or "peak_bytes" not in device.peak_bytes():
         raise NotApplicable("this system does not permit the peak of memory to be read and reset")
     start = device.used_bytes()

@@ -1,4 +1,4 @@
-"""ONNX Runtime's logits against torch's, a wrong weight, and the provider that ran."""
+"""ONNX Runtime's logits compared with torch's; a wrong weight; the provider that computed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRIALS = 4
 
 
 def check(context: Context) -> Iterator[Reading]:
-    """Compare the engine's parity with a session opened by hand; double weights; read ONNX Runtime's own profile."""
+    """Compare the parity with a session opened by hand; double weights; read ONNX Runtime's own profile."""
     from cnnperf.claims._onnx import inputs, session, session_logits
     from cnnperf.inference.samples import Golden
 
@@ -63,7 +63,7 @@ def check(context: Context) -> Iterator[Reading]:
 
 
 def _planted(context: Context, made: Made, file: Path, golden: object) -> Iterator[Reading]:
-    """Refuse files in which one weight is doubled, and not the file as it was exported."""
+    """Count the files with one doubled weight that are refused, and check that the exported file is not."""
     wrong = [_refuses(context, made, _doubled(file, context.scratch, trial), golden) for trial in range(TRIALS)]
     for quantity, found, planted in (
         (f"refused files of {TRIALS} with a doubled weight", sum(wrong), TRIALS),
@@ -99,7 +99,7 @@ def _doubled(file: Path, scratch: Path, trial: int) -> Path:
     weights = [each for each in model.graph.initializer if each.name.endswith("weight") and len(each.dims) > 1]
     weight = weights[dice.integers(len(weights))]
     values = onnx.numpy_helper.to_array(weight).copy()
-    # The largest: of one that is nearly 0 the double is, too.
+    # The largest weight, because the double of a weight near 0 is also near 0.
     values.flat[np.abs(values).argmax()] *= 2
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     path = scratch / f"doubled-{trial}.onnx"
@@ -108,7 +108,7 @@ def _doubled(file: Path, scratch: Path, trial: int) -> Path:
 
 
 def _provider(context: Context, made: Made, file: Path) -> Reading:
-    """Read from ONNX Runtime's own profile on which provider its kernels ran."""
+    """Read the providers of the kernels from ONNX Runtime's own profile."""
     from cnnperf.claims._onnx import inputs, session, session_logits
 
     profiled = session(context, file, profile=context.scratch / "kernels")

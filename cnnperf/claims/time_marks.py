@@ -1,4 +1,4 @@
-"""The device's clock against the system's."""
+"""The device's clock compared with the system's clock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BAR = Bar.within(0.01, "to queue the first call and to notice the end of the las
 
 
 def check(context: Context) -> Iterator[Reading]:
-    """Queue a second's work with marks in between, wait once, and add up the seconds between the marks.
+    """Queue a second of work with marks, wait once, and add up the seconds between the marks.
 
     The independent clock is CLOCK_MONOTONIC_RAW: the CPU's marks read CLOCK_MONOTONIC, which the system adjusts.
     """
@@ -41,7 +41,7 @@ def check(context: Context) -> Iterator[Reading]:
         device.synchronize()
         theirs.append(time.clock_gettime(time.CLOCK_MONOTONIC_RAW) - began)
         ours.append(sum(device.elapsed_s(start, end) for start, end in pairwise(marks)))
-    # The loop with the middle ratio: in another the host may have lost its core between the clock and a mark.
+    # The loop with the median ratio: in others the host may have lost its core between the clock and a mark.
     figure, reading = sorted(zip(ours, theirs, strict=True), key=lambda pair: pair[0] / pair[1])[LOOPS // 2]
     yield Reading(
         quantity=f"{PARTS} parts of a loop of {PARTS * calls:,} products",

@@ -1,4 +1,4 @@
-"""The seconds of a call, as every timing of the project takes them, against a bare loop."""
+"""The seconds per call of `sampling.take`, which all timings use, compared with a bare loop."""
 
 from __future__ import annotations
 

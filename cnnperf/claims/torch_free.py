@@ -1,4 +1,4 @@
-"""What the process of an ONNX Runtime task imports."""
+"""The modules imported by the process of an ONNX Runtime task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOME = Bar(low=0, high=None, reason="a log that shows no torch in torch's own ta
 
 
 def check(context: Context) -> Iterator[Reading]:
-    """Have the interpreter of each task log its imports, and count those of torch."""
+    """Let the interpreter of each task log its imports, and count the modules of torch."""
     made = ran(context, "engines", ENGINES)
     tasks = ("infer", "the ONNX Runtime task", 0, NONE), ("train", "the training (control)", 1, SOME)
     for stage, words, reading, bar in tasks:
@@ -34,7 +34,7 @@ def check(context: Context) -> Iterator[Reading]:
 
 
 def imported(log: Path) -> int:
-    """Count the modules of torch in a log of imports. Raises StageError for a log that names no module at all."""
+    """Count the modules of torch in a log of imports. Raises StageError if the log names no module."""
     lines = re.findall(r"^import time:.*\|\s*(\S+)$", log.read_text(errors="replace"), re.MULTILINE)
     if "cnnperf.workers.task" not in lines and "cnnperf.registry" not in lines:
         raise StageError(f"{log.name}: the interpreter logged no imports")

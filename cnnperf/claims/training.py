@@ -1,4 +1,4 @@
-"""One training to a known accuracy, tested a second time by hand."""
+"""A training to a known accuracy, tested again by hand."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ KNOWN = {
     "mnist": (0.9854, 0.9876, 0.9866, 0.9864, 0.9855),
     "synthetic": (0.9123, 0.9186, 0.9199, 0.9197, 0.9206),
 }
-"""Test accuracies by the images that were trained on: SUITE with seeds 0 to 4, on an x86-64 CPU with torch 2.14.1."""
+"""Test accuracies by training images: SUITE with seeds 0 to 4, on an x86-64 CPU with torch 2.14.1."""
 T_99 = 4.604
-"""Student's t with 4 degrees of freedom, of which 99 % lie within ±t."""
+"""Quantile of Student's t with 4 degrees of freedom: 99 % lie within ±t."""
 HELD = "99 % prediction interval of one more training, from five seeds"
 EQUAL = Bar.within(0.0003, "sums in another order may turn one or two images of 10,000 whose two best logits are equal")
 
 
 def check(context: Context) -> Iterator[Reading]:
-    """Train on MNIST, or on generated images of its shape where it cannot be had, and test by hand on the CPU."""
+    """Train on MNIST, or on generated images of its shape if it is unavailable, and test by hand on the CPU."""
     made = ran(context, "training", SUITE)
     [accuracy] = made.value("train", "train.test_accuracy")
     data = made.dataset.provenance
@@ -67,12 +67,12 @@ def check(context: Context) -> Iterator[Reading]:
 
 
 def predicted(known: Sequence[float]) -> tuple[float, float]:
-    """Return the mean of five trainings, and how far from it another may lie (Student's t prediction interval)."""
+    """Return the mean of five trainings, and the half-width of Student's t prediction interval for another training."""
     return fmean(known), T_99 * stdev(known) * math.sqrt(1 + 1 / len(known))
 
 
 def by_hand(made: Made) -> float:
-    """Return the share of test images that the weights classify rightly, with torch and NumPy alone."""
+    """Return the share of test images that the weights classify correctly, computed with torch and NumPy only."""
     import torch
 
     from cnnperf import models

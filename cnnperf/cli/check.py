@@ -1,4 +1,4 @@
-"""The commands that compare two versions: `cnnperf check`."""
+"""The command that compares stored runs: `cnnperf check`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a duet compares: two versions of the code, in one metric of one cell (a contest)."""
+"""Contests: two versions of the code compared in one metric of one cell."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from cnnperf.task import Frozen, Task
 
 
 class Version(Frozen):
-    """One of the two versions compared: where its code comes from, and which settings are changed."""
+    """One of the two compared versions: the origin of its code, and its changed settings."""
 
     name: str
-    """What messages call it: a revision, an interpreter, `this tree`."""
+    """Name of the version in messages: a revision, an interpreter, `this tree`."""
     python: str = sys.executable
     path: tuple[Path, ...] = ()
     """Folders that come first on the module path."""
     cwd: Path | None = None
     tree: Path | None = None
-    """The worktree of a revision …"""
+    """The worktree of a revision."""
     repository: Path | None = None
-    """… and the tree that it is of."""
+    """The tree to which the worktree belongs."""
     isolated: bool = False
-    """Whether the working directory is kept off the module path, so that what is installed counts."""
+    """Whether the working directory is excluded from the module path, so that installed packages are imported."""
     environment: dict[str, str] = Field(default={})
     slowdown: float = 0.0
-    """Makes each call longer by this share of its own duration: what the gate is tested with."""
+    """Share of its own duration by which each call is slowed, for tests of the gate."""
     slowdown_by: Literal["spin", "sleep"] = "spin"
 
     def launch(self, task: Task, baton: int) -> Launch:
-        """Return how its worker is started, for tasks like this one; `baton` is the descriptor that it inherits."""
+        """Return the settings to start the version's worker for a task; the worker inherits the descriptor `baton`."""
         places = [*map(str, self.path), *filter(None, [os.environ.get("PYTHONPATH")])]
         path = {"PYTHONPATH": os.pathsep.join(places)} if self.path else {}
         return Launch.of(
@@ -56,16 +56,16 @@ def _nothing() -> Both[Mapping[str, Any]]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contest:
-    """One metric of one cell, for both sides; equal to itself alone."""
+    """One metric of one cell, for both sides; compared by identity."""
 
     metric: str
     """A key of `workers.subjects.SUBJECTS`."""
     tasks: Both[Task]
-    """The cell's training as preflight left it."""
+    """The cell's training task of each side, completed by preflight."""
     folder: Path
-    """Where the images lie as arrays."""
+    """Folder of the images as arrays."""
     chosen: Both[Mapping[str, Any]] = field(default_factory=_nothing)
-    """What the suite sets; all else is each version's own recipe."""
+    """Settings of the suite; all others come from the recipe of each version."""
 
     @property
     def cell(self) -> str:
@@ -74,7 +74,7 @@ class Contest:
 
     @property
     def key(self) -> str:
-        """Name it for a reader."""
+        """Name of the contest in messages."""
         return f"{self.cell} {self.metric}"
 
 

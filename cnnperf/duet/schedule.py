@@ -98,8 +98,8 @@ def calibrate(
 
     pairs: maximum pairs of samples in a replicate.
 
-    Yields as they come the conditions of each contest, or why it cannot be measured. The candidate's worker is there
-    and waits, so that what is wrong with either side is known before anything is measured: raises UsageError.
+    Yields the conditions of each contest, or the fault that prevents its measurement. The candidate's worker is
+    started too, so that a fault of either side is known before any measurement; such a fault raises UsageError.
     """
     return _each(
         contests,

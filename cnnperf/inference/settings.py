@@ -17,7 +17,7 @@ from cnnperf.task import Choice, Scalar
 LARGEST = 4096
 """Largest batch size that `auto` tries."""
 MOST_IMAGES = 2**16
-"""In a batch that is asked for."""
+"""Largest batch size that a suite may request."""
 
 
 def _listed(value: Any) -> Any:

@@ -143,7 +143,7 @@ def _load(_: Places) -> tuple[str, str]:
 
 
 def _steal(_: Places) -> tuple[str, str]:
-    # Which times there are depends on the system; a KeyError says that one is not reported.
+    # The reported times depend on the system; a KeyError means that one is not reported.
     spent = psutil.cpu_times()._asdict()
     worked = sum(spent[name] for name in ("user", "nice", "system", "irq", "softirq", "steal"))
     share = spent["steal"] / worked if worked else 0.0

@@ -104,7 +104,7 @@ def cpu_flags(*wanted: str) -> tuple[str, ...]:
 
 
 def available_memory_bytes() -> int:
-    """Return the memory that a process may still use: the least of the machine's and its control groups' rest."""
+    """Return the bytes that a process may still use: the least remaining of the machine and of its control groups."""
     available = int(psutil.virtual_memory().available)
     try:
         return int(min(available, Groups(PROC, SYS, "memory").memory_left_bytes()))

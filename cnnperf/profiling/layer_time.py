@@ -27,19 +27,19 @@ class LayerTimer(Listener):
         self._entered = self._mark()
 
     def forward_begins(self, layer: str) -> None:
-        """Let it run."""
+        """Start the clock again."""
         self._events.append(("forward", layer, True, self._entered, self._mark()))
 
     def forward_ends(self, layer: str) -> None:
-        """Let it run."""
+        """Start the clock again."""
         self._events.append(("forward", layer, False, self._entered, self._mark()))
 
     def backward_begins(self, layer: str) -> None:
-        """Let it run."""
+        """Start the clock again."""
         self._events.append(("backward", layer, True, self._entered, self._mark()))
 
     def backward_ends(self, layer: str) -> None:
-        """Let it run."""
+        """Start the clock again."""
         self._events.append(("backward", layer, False, self._entered, self._mark()))
 
     def read(self, forward_s: float, backward_s: float | None) -> Mapping[Direction, Mapping[str, float]]:

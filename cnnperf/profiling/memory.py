@@ -102,27 +102,27 @@ class AllocatorPeak(Listener):
         self._device.reset_peak()
 
     def forward_begins(self, layer: str) -> None:
-        """Look."""
+        """Record the peak."""
         self._begin(layer)
 
     def forward_ends(self, layer: str) -> None:
-        """Look."""
+        """Record the peak."""
         self._end()
 
     def backward_begins(self, layer: str) -> None:
-        """Look."""
+        """Record the peak."""
         self._begin(f"{layer} backward")
 
     def backward_ends(self, layer: str) -> None:
-        """Look."""
+        """Record the peak."""
         self._end()
 
     def part_begins(self, part: str) -> None:
-        """Look."""
+        """Record the peak."""
         self._begin(part)
 
     def part_ends(self, part: str) -> None:
-        """Look."""
+        """Record the peak."""
         self._end()
 
     def _begin(self, name: str) -> None:

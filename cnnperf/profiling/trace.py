@@ -1,6 +1,6 @@
 """A torch.profiler trace of a few steps, each layer marked by its name; also read for the peak of the allocations.
 
-Times under the profiler are not the network's: no latency is taken from here.
+The profiler slows the network, so that no latency is taken from a trace.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cnnperf.profiling.layers import UNATTRIBUTED, Structure
 from cnnperf.profiling.step import ProfiledStep
 
 WARMUP_STEPS = 1
-"""The profiler's own."""
+"""Steps in which the profiler itself warms up."""
 FIRST_STEP = f"ProfilerStep#{WARMUP_STEPS}"
 
 
@@ -34,7 +34,7 @@ class Marker(Listener):
         self._begin(layer)
 
     def forward_ends(self, layer: str) -> None:
-        """Close it."""
+        """Close the range of the part."""
         self._end()
 
     def backward_begins(self, layer: str) -> None:
@@ -42,7 +42,7 @@ class Marker(Listener):
         self._begin(f"{layer} backward")
 
     def backward_ends(self, layer: str) -> None:
-        """Close it."""
+        """Close the range of the part."""
         self._end()
 
     def part_begins(self, part: str) -> None:
@@ -50,7 +50,7 @@ class Marker(Listener):
         self._begin(part)
 
     def part_ends(self, part: str) -> None:
-        """Close it."""
+        """Close the range of the part."""
         self._end()
 
     def _begin(self, name: str) -> None:

@@ -142,7 +142,7 @@ class Run:
         return tuple(self.left.values())
 
     def records_of(self, tasks: Sequence[Ready]) -> tuple[Record, ...]:
-        """Return the records of these tasks, of those that have one."""
+        """Return the records of the tasks that have one."""
         return tuple(self.left[ready.task.key] for ready in tasks if ready.task.key in self.left)
 
     def execute(self, tasks: Sequence[Ready], watcher: Watcher) -> Iterator[Record]:
@@ -196,7 +196,7 @@ def _unmet(task: Task, left: Mapping[str, Record]) -> str | None:
 def _run(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) -> Record:
     """Run a task; if the system killed its process for lack of memory, run it again with its saved measurements."""
     kept = store.kept_file(folder, ready.task)
-    kept.unlink(missing_ok=True)  # Left by an interrupted run, whose end is unknown.
+    kept.unlink(missing_ok=True)  # An interrupted run has left these measurements; the end of its process is unknown.
     try:
         record = _attempt(ready, needs, folder, watcher)
         if record.signal == "SIGKILL" and kept.exists():

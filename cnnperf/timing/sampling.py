@@ -97,9 +97,9 @@ class Samples:
     """Whether the warm-up ended in a steady state, not at its time limit; true if there is no warm-up."""
     disturbance: Disturbance
     noun: str = "samples"
-    """What the values are called in words."""
+    """Name of the values in sentences."""
     better: Literal["lower"] | None = "lower"
-    """None where the length of a value is no cost."""
+    """Direction of the measurement; None if the length of a value is not a cost."""
 
     @property
     def call_s(self) -> tuple[float, ...]:

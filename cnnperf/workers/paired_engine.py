@@ -18,14 +18,14 @@ from cnnperf.timing.sampling import Plan
 from cnnperf.workers.verbs import Verbs, serve
 
 REST_S = 0.02
-"""Where threads wait by spinning, those of the side whose turn is over keep a core for some milliseconds (GNU's OpenMP
-for 300,000 rounds): so long a turn waits before it begins."""
+"""Pause before a turn if threads wait by spinning: the threads of the side whose turn has ended occupy a core for some
+milliseconds (300,000 iterations of GNU OpenMP)."""
 READY_S = 0.02
-"""A turn begins with calls that are not timed, for so long: what is asked is how an engine works, not how it wakes."""
+"""Duration of the untimed calls at the start of a turn, so that the wake-up of an engine is not measured."""
 
 
 class LoadedEngine:
-    """The engine that was loaded, and the batch that was bound last, which is what is timed."""
+    """The loaded engine, and the batch that was bound last and is timed."""
 
     def __init__(self, baton: Baton) -> None:
         self._baton = baton
