@@ -34,7 +34,7 @@ class Marker(Listener):
         self._begin(layer)
 
     def forward_ends(self, layer: str) -> None:
-        """Close the range of the part."""
+        """Close the range of the layer."""
         self._end()
 
     def backward_begins(self, layer: str) -> None:
@@ -42,7 +42,7 @@ class Marker(Listener):
         self._begin(f"{layer} backward")
 
     def backward_ends(self, layer: str) -> None:
-        """Close the range of the part."""
+        """Close the range of the node."""
         self._end()
 
     def part_begins(self, part: str) -> None:
