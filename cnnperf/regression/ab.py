@@ -23,7 +23,7 @@ from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import folder_to_make
 from cnnperf.sides import Both
 from cnnperf.suite import Suite, load_suite
-from cnnperf.training.recipe import timed
+from cnnperf.training.recipe import FORWARD_SETTINGS, timed
 
 SETTERS = Both("--baseline-set", "--candidate-set")
 """The options that change settings."""
@@ -185,7 +185,10 @@ def _unchanged(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) 
 
 
 def _untimed(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) -> Iterator[str]:
-    """Yield the cells whose settings differ without effect on the timed work. Raises UsageError if these are all."""
+    """Yield the cells whose settings differ without effect on timed work, or on the forward pass.
+
+    Raises UsageError if no timed work of any cell differs.
+    """
     both = ((one.task, other.task) for one, other in zip(*tasks, strict=True))
     pairs = [(one, other) for one, other in both if one.settings != other.settings]
     alike = [one.cell.id for one, other in pairs if timed(one.settings) == timed(other.settings)]
@@ -198,6 +201,13 @@ def _untimed(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) ->
         )
     if alike:
         yield f"{changed} changes nothing that is timed in {', '.join(alike)}"
+    of_steps = [
+        one.cell.id
+        for one, other in pairs
+        if one.cell.id not in alike and all(one.settings[name] == other.settings[name] for name in FORWARD_SETTINGS)
+    ]
+    if of_steps:
+        yield f"{changed} changes the training step and not the forward pass in {', '.join(of_steps)}"
 
 
 def _skipped(tasks: Sequence[Ready]) -> Iterator[str]:

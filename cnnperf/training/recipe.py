@@ -23,6 +23,8 @@ OPTIMIZER_SETTINGS = ("lr", "bias_lr", "momentum", "weight_decay")
 """Settings that are tuned for one optimizer and do not suit another."""
 DEFAULT_OPTIMIZER: Final = "adamw"
 DEFAULT_LR = {"sgd": 0.05, "nesterov": 0.05, "adamw": 0.001, "muon": 0.05}
+FORWARD_SETTINGS = ("batch_size", "precision", "memory_format", "compile")
+"""Settings that affect the work of a forward pass on images that are normalised already."""
 QUICK_S = 3.0
 
 

@@ -224,11 +224,11 @@ def test_two_revisions(made: list[str], calibrated: dict[str, Any], capsys: pyte
 
 def test_a_setting_that_one_cell_has_already(calibrated: dict[str, Any]) -> None:
     """A note names the cell, before those of the gate."""
-    override = '{ name = "mlp", train = { weight_decay = 0.5 } }'
+    override = '{ name = "mlp", train = { memory_format = "channels_last" } }'
     Path("two.toml").write_text(SUITE.replace('"unruly:build"', f'"unruly:build", {override}'))
-    first, *rest = cnnperf.ab("two.toml", candidate_set=["train.weight_decay=0.5"]).notes
-    cell = "synthetic[train=64,test=32]/mlp[train.weight_decay=0.5]/cpu"
-    assert first == f"train.weight_decay=0.5 changes nothing in {cell}: the same on both sides there"
+    first, *rest = cnnperf.ab("two.toml", candidate_set=["train.memory_format=channels_last"]).notes
+    cell = "synthetic[train=64,test=32]/mlp[train.memory_format=channels_last]/cpu"
+    assert first == f"train.memory_format=channels_last changes nothing in {cell}: the same on both sides there"
     assert rest[0].startswith("baseline this tree")
     assert len(calibrated["contests"]) == 4
 
@@ -237,9 +237,11 @@ def test_a_setting_that_one_cell_does_not_read(calibrated: dict[str, Any]) -> No
     """Muon's steps are timed where muon is the optimizer: a note names the cell where it is not."""
     override = '{ name = "mlp", train = { optimizer = "muon" } }'
     Path("two.toml").write_text(SUITE.replace('"unruly:build"', f'"unruly:build", {override}'))
-    first, *_ = cnnperf.ab("two.toml", candidate_set=["train.muon_steps=5"]).notes
+    first, second, *_ = cnnperf.ab("two.toml", candidate_set=["train.muon_steps=5"]).notes
     cell = "synthetic[train=64,test=32]/unruly:build/cpu"
     assert first == f"train.muon_steps=5 changes nothing that is timed in {cell}"
+    muon = "synthetic[train=64,test=32]/mlp[train.optimizer=muon]/cpu"
+    assert second == f"train.muon_steps=5 changes the training step and not the forward pass in {muon}"
 
 
 def test_this_tree_against_itself(made: list[str], calibrated: dict[str, Any]) -> None:

@@ -168,13 +168,19 @@ def test_memory_that_scatters_more_than_it_changed_is_inconclusive(trained: Call
     assert of(held(side(90, 100, 115), side(95, 110, 120)), "x.bytes").outcome == "inconclusive"
 
 
-def test_memory_of_two_machines_is_not_compared(repeats: Repeats, held: Held) -> None:
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [({"memory_bytes": 2**33}, "memory (16 GiB against 8 GiB)"), ({"cores": 4}, "cores (2 against 4)")],
+)
+def test_memory_of_two_machines_is_not_compared(
+    repeats: Repeats, held: Held, facts: dict[str, int], words: str
+) -> None:
     """It is inconclusive and says in what they differ; everything else is compared."""
     [before] = repeats(0.9, measured=[once("x.bytes", "bytes", 100.0), once("x.count", "count", 7)])
-    after = before.model_copy(update={"machine": before.machine.model_copy(update={"memory_bytes": 2**33})})
+    after = before.model_copy(update={"machine": before.machine.model_copy(update=facts)})
     comparison = held([before], [after])
     assert of(comparison, "x.bytes").outcome == "inconclusive"
-    assert "memory (16 GiB against 8 GiB)" in of(comparison, "x.bytes").remark
+    assert words in of(comparison, "x.bytes").remark
     assert of(comparison, "x.count").outcome == "same"
     assert any("machines differ" in note for note in comparison.notes)
 
