@@ -286,6 +286,9 @@ def _notes(before: SideRecords, after: SideRecords, rule: Rule, tests: int) -> I
     new = [" ".join(work) for work in after if work not in before]
     if new:
         yield f"not in the baseline, and not compared: {', '.join(new)}"
+    unequal = list(_unequal_tests(before, after))
+    if unequal:
+        yield f"tested on different numbers of images, and each training weighs the same: {', '.join(unequal)}"
     yield (
         f"counts and artifacts' sizes must be equal, memory of two repeats a side or more may grow by "
         f"{100 * rule.theta:g} %; of fractions a loss of {100 * rule.tau:g} point is ignored, one of "
@@ -304,6 +307,15 @@ def _skipped(before: SideRecords, after: SideRecords) -> Iterator[str]:
             reasons[f"skipped {where}: {one_line(records[0].error or '')}"].append(" ".join(work))
     for reason, works in reasons.items():
         yield f"not compared: {', '.join(works)}: {reason}"
+
+
+def _unequal_tests(before: SideRecords, after: SideRecords) -> Iterator[str]:
+    """Yield the stages of cells whose accuracies were tested on different numbers of images, with these numbers."""
+    for work, records in before.items():
+        tests = (m for r in _ok((*records, *after.get(work, ()))) for m in r.find(f"{work[1]}.test_accuracy"))
+        counts = {int(m.remarks["n"]) for m in tests if "n" in m.remarks}
+        if len(counts) > 1:
+            yield f"{' '.join(work)} ({min(counts):,} to {max(counts):,})"
 
 
 def _vanished(before: SideRecords, after: SideRecords) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 from cnnperf import record as store
 from cnnperf.errors import StoreError, UsageError
 from cnnperf.record import Libraries, Measurement, Record
-from cnnperf.regression.check import compare
+from cnnperf.regression.check import compare, compare_records
 from cnnperf.regression.judge import Pending
 from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Comparison, Verdict
@@ -289,6 +289,17 @@ def test_a_speedup_is_the_estimate_of_the_table_of_engines(repeats: Repeats, hel
     verdict = of(held(run(*ratios), run(ratios[0])), "infer.speedup[baseline=torch,batch_size=8,engine=onnxruntime]")
     both, first = (math.exp(SignedRanks(np.log(each)).estimate) for each in (sum(ratios, ()), ratios[0]))
     assert (verdict.baseline, verdict.candidate) == (pytest.approx(both), pytest.approx(first))
+
+
+def test_tests_of_different_size_are_told(repeats: Repeats, held: Held) -> None:
+    """Within a side or between the two: the mean of each side weighs each training the same."""
+    before, after = repeats(0.9, 0.91, 0.905), repeats(0.9, 0.91, 0.905, n=2000)
+    mixed = [*before[:1], *after[1:]]
+    comparison = held(before, mixed)
+    words = f"tested on different numbers of images, and each training weighs the same: {CELL} train (2,000 to 10,000)"
+    assert words in comparison.notes
+    assert of(comparison, "train.test_accuracy").candidate == pytest.approx(0.905)
+    assert not any("tested on" in note for note in compare_records(before, before).notes)
 
 
 ACCURACIES = {
