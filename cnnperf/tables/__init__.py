@@ -1,1 +1,1 @@
-"""From records to tables: raw SI values in rows, with columns that say what these mean."""
+"""From records to tables: raw SI values in rows, with columns that describe these."""

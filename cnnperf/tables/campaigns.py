@@ -134,7 +134,9 @@ class CountRow(Row):
     runs_worse_high: float = column(unit="fraction", meaning="the same of `runs_worse` / `runs`", source=VERDICTS)
     alone_worse_high: float = column(unit="fraction", meaning="the same of `alone_worse` / `cell_metrics`", source=FILE)
     level: float = column(
-        unit="fraction", meaning="share `slower` / `tested` that exchangeable sides give, exactly", source="(rule)"
+        unit="fraction",
+        meaning="exact share `slower` / `tested`, or `faster` / `tested`, that exchangeable sides give",
+        source="(rule)",
     )
     noise_median: float | None = column(unit="1", meaning="median of `noise`", source=FILE)
     noise_max: float | None = column(unit="1", meaning="largest `noise`", source=FILE)

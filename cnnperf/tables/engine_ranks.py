@@ -29,13 +29,13 @@ PAIRED, FEW_PAIRS, SEPARATE = "paired", "few pairs", "separate"
 """Basis of a speed-up: six pairs of processes or more, one to five, or two processes measured separately."""
 
 BIMODAL, DISAGREES, UNSTEADY = "bimodal", "disagrees with separate latencies", "not steady"
-"""Why a paired speed-up is not to be relied on."""
+"""Reasons why a paired speed-up is not reliable."""
 
 
 def compare(rows: Iterable[EngineRow]) -> tuple[EngineRow, ...]:
-    """Enter scenarios, speed-ups, what is doubtful about them, the best engine and the front of each cell and batch.
+    """Add scenarios, speed-ups with their doubts, the best engine and the front of each cell and batch.
 
-    Compared are rows of one run that differ in the engine alone: settings and training are the same.
+    Rows of one run are compared if they differ only in the engine: settings and training are the same.
     """
     found = list(rows)
     for places in _places(found, lambda row: (row.run, row.evidence.rivals, row.engine)):
@@ -135,9 +135,9 @@ def _most(row: EngineRow, base: EngineRow | None) -> float:
 
 
 def _on_front(row: EngineRow, front: Sequence[EngineRow], unbeaten: str | None) -> str | None:
-    """Return `no` if another engine of the front is proved to beat one, else what is said of an unbeaten one.
+    """Return `no` if another engine of the front is proved to dominate the row, else `unbeaten`.
 
-    None for what is none of the front, or alone.
+    None for a row that is not in `front`, or alone there.
     """
     if len(front) < 2 or not any(each is row for each in front):
         return None
@@ -145,7 +145,7 @@ def _on_front(row: EngineRow, front: Sequence[EngineRow], unbeaten: str | None) 
 
 
 def _dominates(one: EngineRow, other: EngineRow) -> bool:
-    """Tell whether a row is proved better than another in speed or in accuracy, and proved worse in neither."""
+    """Return whether a row is proved better than another in speed or in accuracy, and proved worse in neither."""
     pairs = [(_interval(one), _interval(other)), (_accuracy(one), _accuracy(other))]
     is_worse = any(ours.high < its.low for ours, its in pairs)
     return not is_worse and any(ours.low > its.high for ours, its in pairs)

@@ -16,13 +16,13 @@ class Evidence:
 
     rivals: Rivals
     baseline: str
-    """Engine that a speed-up is over."""
+    """Engine whose time is divided by this engine's."""
     ratios: tuple[float, ...]
-    """Of each pair of processes: the baseline's time over the engine's."""
+    """Speed-up of each pair of processes: the baseline's time over the engine's."""
     waiting: str | None
     """Waiting policy that the task asked for; an engine without it uses another and is compared all the same."""
     samples: tuple[tuple[tuple[float, ...], ...], ...]
-    """The same of each sample, by repeat and pair."""
+    """The same ratio for each sample, by repeat and pair."""
     unsteady: int
     """Number of those pairs in which a side was not steady when its warm-up ended."""
     engines: tuple[str, ...]
@@ -364,7 +364,7 @@ class EngineRow(Row):
 
     @property
     def budget_label(self) -> str | None:
-        """How a title names its budget, which is that of the network's training and not of the engine."""
+        """Words for its budget in a title; it is that of the network's training, not of the engine."""
         return f"trained for {self.budget}" if self.budget else None
 
     @property

@@ -168,7 +168,7 @@ def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None
 
 
 def _layers(records: Sequence[Record], batch_size: Any, latency: float | None) -> dict[str, Any]:
-    """Return the layers' share of the latency, and a flag if it is far from 1."""
+    """Return the time of all layers over the latency, and a flag if this ratio is far from 1."""
     sums = [sum(median(m.values) for m in r.find("infer.node_time", batch_size=batch_size)) for r in records]
     sums = [each for each in sums if each]
     if not sums or not latency:
@@ -178,14 +178,14 @@ def _layers(records: Sequence[Record], batch_size: Any, latency: float | None) -
 
 
 LAYERS_OFF = 0.15
-"""By how much of the latency the sum of the layers' times may differ from it."""
+"""Largest difference between the layers' summed times and the latency, relative to the latency, without a flag."""
 UNEQUAL = (
     f"layers and latency differ by over {100 * LAYERS_OFF:g} %: to time each layer costs time, or conditions differed"
 )
 
 
 def _accuracy_interval(accuracy: float | None, n: int | None) -> Interval | None:
-    """Return the 95 % binomial interval of an accuracy on n images: repeats ask one training the same ones again."""
+    """Return the 95 % binomial interval of an accuracy on n images; repeats test one training on the same ones."""
     return None if accuracy is None or n is None else binomial_interval(round(accuracy * n), n)
 
 
@@ -200,7 +200,7 @@ def _pair_ratios(r: Record, batch_size: Any) -> tuple[tuple[float, ...], ...]:
 
 
 def _quantile(calls: Sequence[Sequence[float]], q: float) -> float | None:
-    """Return the median over repeats of a quantile; None unless each has the samples for it."""
+    """Return the median over repeats of a quantile; None unless each repeat has enough samples."""
     if not calls or not all(supports_quantile(each, q) for each in calls):
         return None
     return median(float(np.quantile(each, q)) for each in calls)

@@ -214,7 +214,7 @@ SITTINGS = (
     "sitting: the invocation of cnnperf run that measured a row, of each repeat if they differ. Cells take turns "
     "within a sitting; rows of unlike sittings are not compared by speed, though those of one rank are sorted by it."
 )
-"""What several sittings mean, in the notes of a report whose rows have them."""
+"""Meaning of several sittings, in the notes of a report whose rows have them."""
 
 
 def without_sitting(columns: Iterable[C], rows: Iterable[Row]) -> tuple[C, ...]:

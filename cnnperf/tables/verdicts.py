@@ -30,7 +30,8 @@ class VerdictRow(Row):
         source="measurements",
     )
     unit: str | None = column(
-        meaning="unit of both values: that of the metric, but `fraction` for an accuracy drop", source="measurements"
+        meaning="unit of both values: that of the metric, but `fraction` for an accuracy drop, a difference of two",
+        source="measurements",
     )
     baseline: float | None = column(
         unit="(unit)",
