@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 class CnnperfError(Exception):
-    """An error that the user can correct; `exit_code` is the exit status of the command."""
+    """An error that the user can correct; `exit_code` is the exit status of the command.
+
+    A message names an argument of the library in backquotes; the command line prints its option instead.
+    """
 
     exit_code = 2
 

@@ -76,7 +76,7 @@ class Suite(Frozen):
         _check_names(suite, "command line")
         if only is not None and not any(cell.matches(only) for cell in suite.cells()):
             known = ", ".join(cell.id for cell in suite.cells())
-            raise UsageError(f"--only: nothing matches {only!r}; give a glob over these cells: {known}")
+            raise UsageError(f"`only`: nothing matches {only!r}; give a glob over these cells: {known}")
         return suite
 
     def launched(self, *, waiting: str | None = None, allocator: str | None = None) -> Suite:
@@ -84,7 +84,7 @@ class Suite(Frozen):
         given = {"waiting": (waiting, get_args(Waiting)), "allocator": (allocator, get_args(Allocator))}
         for option, (word, known) in given.items():
             if word is not None and word not in known:
-                raise UsageError(f"--{option}: {registry.unknown('policy', word, known)}")
+                raise UsageError(f"`{option}`: {registry.unknown('policy', word, known)}")
         return self.model_copy(update={option: word for option, (word, _) in given.items() if word})
 
     def cells(self) -> Iterator[Cell]:

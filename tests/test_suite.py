@@ -181,7 +181,7 @@ def test_only_keeps_the_cells_that_match() -> None:
     }
     assert [task.cell.id for task in plan(read, "mnist/resnet[depth=32]/cpu")] == ["mnist/resnet[depth=32]/cpu"]
     assert len(plan(read, "resnet")) == 2
-    with pytest.raises(UsageError, match=r"--only: nothing matches 'vgg\*'.*mnist/lenet/cpu"):
+    with pytest.raises(UsageError, match=r"`only`: nothing matches 'vgg\*'.*mnist/lenet/cpu"):
         read.narrowed(only="vgg*")
 
 

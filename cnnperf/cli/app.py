@@ -11,6 +11,7 @@ import typer
 
 from cnnperf.cli import ab, campaign, check, data, doctor, infer, profile, report, run, selftest, tensorboard
 from cnnperf.cli.help import add_command
+from cnnperf.cli.options import with_options
 from cnnperf.errors import CnnperfError, CnnperfWarning, UsageError
 
 app = typer.Typer(
@@ -32,7 +33,7 @@ def main() -> None:
     try:
         app()
     except CnnperfError as error:
-        print(f"cnnperf: {error}", file=sys.stderr)
+        print(f"cnnperf: {with_options(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 
@@ -81,4 +82,5 @@ for each in (data, profile, infer, tensorboard, check, ab, doctor, selftest, cam
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **rest: Any) -> None:
-    print(f"cnnperf: warning: {message}" if issubclass(category, CnnperfWarning) else message, file=sys.stderr)
+    is_own = issubclass(category, CnnperfWarning)
+    print(f"cnnperf: warning: {with_options(str(message))}" if is_own else message, file=sys.stderr)

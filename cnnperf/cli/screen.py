@@ -24,6 +24,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cnnperf.cli.options import with_options
 from cnnperf.ipc.messages import Ready
 from cnnperf.record import Record
 from cnnperf.running.runner import Unwatched
@@ -172,7 +173,7 @@ class DuetScreen(View):
     def installing(self, text: str) -> None:
         """An environment is being created for a revision."""
         self._clear()
-        self._print(f"cnnperf: {text}")
+        self._print(f"cnnperf: {with_options(text)}")
 
     def calibrating(self, contests: int, minutes: tuple[float, float]) -> None:
         """Calibration of this number of contests begins."""

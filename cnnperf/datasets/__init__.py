@@ -28,6 +28,10 @@ Progress = Callable[[str, int, int], None]
 """`progress(name, bytes_done, bytes_total)`: called about once a second while a download's bytes arrive."""
 
 
+OPTION = "--data"
+"""Origin of a folder that the user names; stored in records."""
+
+
 class DownloadError(DataError):
     """Data is missing and could not be downloaded; `reason` is recorded with the task that runs without it."""
 
@@ -87,10 +91,10 @@ class Roots:
 
     def ordered(self) -> tuple[tuple[str, Path], ...]:
         """Return origin and path of each root, first choice first. Raises DataError if a named root does not exist."""
-        named = [("--data", self.data), ("$CNNPERF_DATA", self.environment)]
+        named = [(OPTION, self.data), ("$CNNPERF_DATA", self.environment)]
         given = [(origin, path) for origin, path in named if path is not None]
         for origin, path in given:
-            _require_folder(origin, path)
+            _require_folder(said(origin), path)
         return (*given, ("cache", self.downloads))
 
 
@@ -182,6 +186,11 @@ def source(name: str) -> Files:
     if found is None:
         raise DataError(f"{name}: generated images have no files to fetch or verify; name another dataset")
     return found
+
+
+def said(origin: str) -> str:
+    """Return an origin as errors name it: the argument `data` of the library for the option of the command line."""
+    return "`data`" if origin == OPTION else origin
 
 
 def _require_folder(origin: str, path: Path) -> None:

@@ -86,7 +86,7 @@ def _download(source: Archives, temporary: Path) -> None:
             error.close()  # The error keeps the connection open.
         raise DownloadError(
             f"{source.name}: cannot be downloaded ({reason}); connect to the network, or copy {source.folder} from "
-            "another machine and name the folder that contains it with --data",
+            "another machine and name the folder that contains it with `data`",
             reason,
         ) from error
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnperf.datasets import Availability, Dataset, DownloadError, Progress, Roots, _arrays, open_arrays
+from cnnperf.datasets import Availability, Dataset, DownloadError, Progress, Roots, _arrays, open_arrays, said
 from cnnperf.datasets._arrays import Arrays, ArraysMaker, Stamp
 from cnnperf.datasets._atomic import locked
 from cnnperf.errors import DataError
@@ -160,4 +160,4 @@ class Downloadable:
 
 
 def _listed(roots: Roots) -> str:
-    return ", ".join(f"{path} ({origin})" for origin, path in roots.ordered())
+    return ", ".join(f"{path} ({said(origin)})" for origin, path in roots.ordered())

@@ -118,20 +118,20 @@ def _usage(version: Version, fault: NotReady) -> UsageError:
     """Return the error for a version that did not become ready."""
     last = fault.last_line
     if isinstance(fault.__cause__, OSError):
-        return UsageError(f"--{fault.side}: {version.python} {fault.ending}; give a Python interpreter")
+        return UsageError(f"`{fault.side}`: {version.python} {fault.ending}; give a Python interpreter")
     if "No module named" in last and "cnnperf" in last:
         lacks = (
             "has no cnnperf" if "No module named 'cnnperf'" in last else "has a cnnperf that cannot compare versions"
         )
-        return UsageError(f"--{fault.side}: {version.name} {lacks} ({last}); install this version there")
-    words = f"--{fault.side}: {version.name}: its worker {fault.ending} before it was ready"
+        return UsageError(f"`{fault.side}`: {version.name} {lacks} ({last}); install this version there")
+    words = f"`{fault.side}`: {version.name}: its worker {fault.ending} before it was ready"
     return UsageError(words + (f": {last}" if last else ""))
 
 
 def _check_protocol(side: Side, version: Version, hello: Hello) -> None:
     if hello.protocol != PROTOCOL:
         raise UsageError(
-            f"--{side}: {version.name} has version {hello.protocol} of the protocol of comparisons, "
+            f"`{side}`: {version.name} has version {hello.protocol} of the protocol of comparisons, "
             f"this cnnperf has version {PROTOCOL}; compare versions that have the same protocol"
         )
 

@@ -25,8 +25,8 @@ from cnnperf.sides import Both
 from cnnperf.suite import Suite, load_suite
 from cnnperf.training.recipe import FORWARD_SETTINGS, timed
 
-SETTERS = Both("--baseline-set", "--candidate-set")
-"""The options that change settings."""
+SETTERS = Both("`baseline_set`", "`candidate_set`")
+"""The arguments that change settings, as messages name them."""
 
 
 class ComparisonWatcher(gate.GateWatcher, Protocol):
@@ -117,15 +117,15 @@ def _checked(suite: Suite, only: str | None, minutes: float | None, threads: int
     """Return the part of a suite that is compared: one training per cell. Raises UsageError for an invalid option."""
     suite = suite.narrowed(only=only, stages=[_stage()]).model_copy(update={"repeats": 1})
     if minutes is not None and not (math.isfinite(minutes) and minutes >= 0):
-        raise UsageError(f"--minutes: {minutes} is not a time limit; give a number, or leave it out")
+        raise UsageError(f"`minutes`: {minutes} is not a time limit; give a number, or leave it out")
     if pairs not in range(PAIRS[0], PAIRS[1] + 1, 2):
         raise UsageError(
-            f"--pairs: {pairs} is not a number of pairs; give an even number from {PAIRS[0]} to {PAIRS[1]}"
+            f"`pairs`: {pairs} is not a number of pairs; give an even number from {PAIRS[0]} to {PAIRS[1]}"
         )
     if threads is None:
         return suite
     if threads < 1:
-        raise UsageError(f"--threads: {threads} is not a number of threads; give one from 1 on")
+        raise UsageError(f"`threads`: {threads} is not a number of threads; give one from 1 on")
     return suite.model_copy(update={"threads": threads})
 
 

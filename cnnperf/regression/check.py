@@ -47,7 +47,7 @@ def compare_records(baseline: Iterable[Record], candidate: Iterable[Record], rul
     rule = rule or Rule()
     before, after = _by_work(baseline), _by_work(candidate)
     if not before:
-        raise UsageError("--baseline: these runs hold no record to compare with; give runs with results")
+        raise UsageError("`baseline`: these runs hold no record to compare with; give runs with results")
     found = _found(before, after, rule)
     tested = [each for each in found if isinstance(each, Pending)]
     worse = iter(holm([each.p_worse(rule) for each in tested]))

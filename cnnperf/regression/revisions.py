@@ -122,8 +122,8 @@ def named(baseline: str | None, candidate: str | None, folder: Path | None = Non
     """
     folder = (folder or Path.cwd()).resolve()
     return Both(
-        _named(baseline, "--baseline", folder, candidate),
-        _named(candidate, "--candidate", folder, baseline),
+        _named(baseline, "`baseline`", folder, candidate),
+        _named(candidate, "`candidate`", folder, baseline),
     )
 
 
@@ -131,8 +131,8 @@ def refuse_same(baseline: NamedVersion, candidate: NamedVersion) -> None:
     """Raise UsageError for two names of one version."""
     if baseline.identity is not None and baseline.identity == candidate.identity:
         raise UsageError(
-            "--baseline and --candidate name the same version, so nothing differs; name another one, change a setting "
-            "with --candidate-set, or leave both out to compare this tree with itself"
+            "`baseline` and `candidate` name the same version, so nothing differs; name another one, change a setting "
+            "with `candidate_set`, or leave both out to compare this tree with itself"
         )
 
 

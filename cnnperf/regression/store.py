@@ -29,7 +29,7 @@ def refuse_unwritable(folder: Path) -> None:
     place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
         why = "is not writable" if place.is_dir() else "is no folder"
-        raise UsageError(f"{folder}: cannot be written ({place} {why}); give another folder with --out")
+        raise UsageError(f"{folder}: cannot be written ({place} {why}); give another folder with `out`")
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def writing(folder: Path | None, header: Mapping[str, Any]) -> Iterator[Write]:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror}); give another folder with --out") from error
+        raise UsageError(f"{path}: cannot be written ({error.strerror}); give another folder with `out`") from error
 
     def write(document: Mapping[str, Any]) -> None:
         try:

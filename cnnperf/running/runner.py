@@ -58,7 +58,7 @@ def run(suite: Suite, folder: Path | None = None, *, watcher: Watcher | None = N
     request cannot be carried out.
     """
     prepared = prepare(SuiteRequest(suite=suite, where=suite.name))
-    yield from execute(prepared.tasks, folder or new_folder(suite), watcher or Unwatched())
+    yield from execute(prepared.tasks, folder or new_folder(suite), watcher or Unwatched(), argument="folder")
 
 
 def new_folder(suite: Suite, results: Path = Path("results")) -> Path:
@@ -73,7 +73,7 @@ def folder_to_make(suite: Suite, out: Path | None, file: str = store.FILE) -> Pa
     Raises UsageError if the folder already contains a run.
     """
     if out and (out / file).exists():
-        raise UsageError(f"--out: {out} already contains a run; give another folder")
+        raise UsageError(f"`out`: {out} already contains a run; give another folder")
     return out or new_folder(suite)
 
 
@@ -101,12 +101,13 @@ def pending(tasks: Sequence[Ready], left: Mapping[str, Record]) -> tuple[Ready, 
     return tuple(ready for ready in tasks if ready.task.key not in left or left[ready.task.key].status != "ok")
 
 
-def execute(tasks: Sequence[Ready], folder: Path, watcher: Watcher) -> Iterator[Record]:
+def execute(tasks: Sequence[Ready], folder: Path, watcher: Watcher, *, argument: str = "out") -> Iterator[Record]:
     """Run the pending tasks of a run folder, and yield each record once it is on disk.
 
+    argument: the caller's argument that names the folder, for errors.
     Raises StoreError if the folder cannot be written or another run is writing it, RunError if the run fails midway.
     """
-    with Run(folder) as run:
+    with Run(folder, argument) as run:
         yield from run.execute(tasks, watcher)
 
 
@@ -117,8 +118,10 @@ class Run:
     written or another run is writing it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, argument: str = "out") -> None:
+        """Name a run folder. argument: the caller's argument that names it, for errors."""
         self.folder = folder
+        self._argument = argument
         self._sitting: str | None = None
         self.left: dict[str, Record] = {}
         """Latest record of each task by key, in the order in which the tasks first ran."""
@@ -126,7 +129,7 @@ class Run:
 
     def __enter__(self) -> Run:
         with ExitStack() as stack:
-            stack.enter_context(_writing(self.folder))
+            stack.enter_context(_writing(self.folder, self._argument))
             self.left = left_in(self.folder, store.read_locked)
             # While the folder is locked nobody else can take the same moment.
             self._sitting = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -168,15 +171,19 @@ class Run:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def _writing(folder: Path, argument: str) -> Iterator[None]:
     try:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         lock = store.lock(folder)
         lock.acquire()
     except Timeout as error:
-        raise StoreError(f"{folder}: another run is writing this folder; wait for it or give another --out") from error
+        raise StoreError(
+            f"{folder}: another run is writing this folder; wait for it or give another `{argument}`"
+        ) from error
     except OSError as error:
-        raise StoreError(f"{folder}: cannot be written ({error.strerror}); give another folder with --out") from error
+        raise StoreError(
+            f"{folder}: cannot be written ({error.strerror}); give another folder with `{argument}`"
+        ) from error
     try:
         yield
     finally:

@@ -53,7 +53,7 @@ def infer(
     """
     network = Choice.model_construct(name=name_of(model))
     if network.is_onnx and train is not None:
-        raise UsageError(f"--train: {network.name}: an ONNX file cannot be trained; leave --train out")
+        raise UsageError(f"`train`: {network.name}: an ONNX file cannot be trained; leave `train` out")
     section: dict[str, Any] = {"engines": list(engines or usual(network))}
     if batch_sizes is not None:
         section["batch_sizes"] = batch_sizes if isinstance(batch_sizes, str) else list(batch_sizes)

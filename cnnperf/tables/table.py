@@ -185,7 +185,7 @@ class Table(Generic[R]):
         """
         columns = {column.name: column for column in self.columns}
         if name not in columns:
-            raise UsageError(f"--by: {registry.unknown('column', name, columns)}")
+            raise UsageError(f"`by`: {registry.unknown('column', name, columns)}")
         present = [row for row in self.rows if row[name] is not None]
         present.sort(key=lambda row: row[name], reverse=columns[name].better == "higher")
         return replace(self, rows=(*present, *(row for row in self.rows if row[name] is None)))

@@ -63,7 +63,7 @@ class Finder:
             dataset: Dataset = load(self._roots, announcing(self._say), **options)
         except DownloadError as error:
             self._say(GaveUp(dataset=choice.name))
-            cure = f"download it (cnnperf data fetch {choice.name}) or give its folder with --data"
+            cure = f"download it (cnnperf data fetch {choice.name}) or give its folder with `data`"
             if self._request.suite.require_real_data:
                 raise DataError(
                     f"{choice.name}: real data is required but not available: {error.reason}; {cure}"

@@ -42,7 +42,7 @@ def test_an_empty_variable_names_no_root(monkeypatch: pytest.MonkeyPatch) -> Non
     assert roots.cache.name == "cnnperf"
 
 
-@pytest.mark.parametrize(("field", "origin"), [("data", "--data"), ("environment", "$CNNPERF_DATA")])
+@pytest.mark.parametrize(("field", "origin"), [("data", "`data`"), ("environment", "$CNNPERF_DATA")])
 def test_a_root_that_is_not_there_is_named_with_its_origin(roots: Roots, field: str, origin: str) -> None:
     """A path that does not exist is an error, not a reason to look elsewhere."""
     missing = roots.cache / "missing"
@@ -58,7 +58,7 @@ def test_a_root_that_is_a_file_is_refused(roots: Roots, tmp_path: Path) -> None:
     file = tmp_path / "train-images-idx3-ubyte"
     file.touch()
 
-    with pytest.raises(DataError, match=f"--data: {file} is a file; name the folder that contains MNIST/"):
+    with pytest.raises(DataError, match=f"`data`: {file} is a file; name the folder that contains MNIST/"):
         replace(roots, data=file).ordered()
 
 

@@ -258,13 +258,13 @@ def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"python": "/nonexistent/python"}, "--baseline: /nonexistent/python cannot be run"),
+        ({"python": "/nonexistent/python"}, "`baseline`: /nonexistent/python cannot be run"),
         ({"python": "/bin/false"}, "ended with exit status 1 before it was ready"),
     ],
 )
 def test_an_interpreter_that_is_none(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     """A usage error, before anything is measured."""
-    with pytest.raises(UsageError, match="--baseline") as caught:
+    with pytest.raises(UsageError, match="`baseline`") as caught:
         list(calibrate(Both(version(**changes), version()), planted(["unruly:build"]), tmp_path, PATIENCE))
     assert words in str(caught.value)
 

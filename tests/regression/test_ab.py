@@ -99,29 +99,29 @@ def calibrated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 REVISIONS = {"baseline": "before", "candidate": "now"}
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"minutes": float("nan")}, "^--minutes: nan is not a time limit"),
-    ({"minutes": -1.0}, "^--minutes: -1.0 is not a time limit"),
-    ({"pairs": 13}, "^--pairs: 13 is not a number of pairs"),
-    ({"threads": 0}, "^--threads: 0 is not a number of threads"),
-    ({"only": "resnet*"}, r"^--only: nothing matches 'resnet\*'"),
-    ({"candidate_set": ["precision=bf16"]}, "^--candidate-set: .* must be section.key=value"),
-    ({"candidate_set": ["infer.pairs=0"]}, "^--candidate-set: unknown section 'infer'"),
+    ({"minutes": float("nan")}, "^`minutes`: nan is not a time limit"),
+    ({"minutes": -1.0}, "^`minutes`: -1.0 is not a time limit"),
+    ({"pairs": 13}, "^`pairs`: 13 is not a number of pairs"),
+    ({"threads": 0}, "^`threads`: 0 is not a number of threads"),
+    ({"only": "resnet*"}, r"^`only`: nothing matches 'resnet\*'"),
+    ({"candidate_set": ["precision=bf16"]}, "^`candidate_set`: .* must be section.key=value"),
+    ({"candidate_set": ["infer.pairs=0"]}, "^`candidate_set`: unknown section 'infer'"),
     ({"baseline_set": ["train.precison=bf16"]}, "did you mean 'precision'"),
-    ({"baseline_set": ["train.batch_size=32"]}, "^--baseline-set: train.batch_size=32 changes nothing"),
+    ({"baseline_set": ["train.batch_size=32"]}, "^`baseline_set`: train.batch_size=32 changes nothing"),
     ({"candidate_set": ["train.batch_size=0"]}, "batch_size"),
     ({"candidate_set": ["train.seconds=9"]}, "changes nothing that is measured"),
-    ({"candidate_set": ["train.warmup=0.3"]}, "^--candidate-set: train.warmup=0.3 changes nothing that is measured"),
+    ({"candidate_set": ["train.warmup=0.3"]}, "^`candidate_set`: train.warmup=0.3 changes nothing that is measured"),
     ({"baseline_set": ["train.schedule=cosine"]}, "changes nothing that is measured"),
-    ({"candidate_set": ["train.lr=0.1"]}, "^--candidate-set: train.lr=0.1 changes nothing that is timed"),
+    ({"candidate_set": ["train.lr=0.1"]}, "^`candidate_set`: train.lr=0.1 changes nothing that is timed"),
     ({"candidate_set": ["train.momentum=0.5"]}, "changes nothing that is timed"),
     (
         {"baseline_set": ["train.muon_steps=5"], "candidate_set": ["train.crop_padding=reflect"]},
-        "^--baseline-set and --candidate-set: train.muon_steps=5, train.crop_padding=reflect changes nothing that is",
+        "^`baseline_set` and `candidate_set`: train.muon_steps=5, train.crop_padding=reflect changes nothing that is",
     ),
-    ({"candidate": "nonsense"}, "^--candidate: 'nonsense' is neither a Python interpreter nor a revision"),
-    ({"candidate": "./bare"}, r"^--candidate: \./bare has no cnnperf"),
-    ({"candidate": "/bin/true"}, r"^--candidate: /bin/true is not a working Python \(exit status 0, "),
-    ({"candidate": "later"}, "^--candidate: later: that revision needs Python >=99"),
+    ({"candidate": "nonsense"}, "^`candidate`: 'nonsense' is neither a Python interpreter nor a revision"),
+    ({"candidate": "./bare"}, r"^`candidate`: \./bare has no cnnperf"),
+    ({"candidate": "/bin/true"}, r"^`candidate`: /bin/true is not a working Python \(exit status 0, "),
+    ({"candidate": "later"}, "^`candidate`: later: that revision needs Python >=99"),
     ({"baseline": "now", "candidate": "HEAD"}, "name the same version"),
     ({"baseline": sys.executable, "candidate": sys.executable}, "name the same version"),
     ({"out": Path("tiny.toml/out")}, r"^tiny\.toml/out: cannot be written \(.*tiny\.toml is no folder\)"),
@@ -215,7 +215,7 @@ def test_two_revisions(made: list[str], calibrated: dict[str, Any], capsys: pyte
     assert not one.tree.exists()
     keys = [contest.key for contest in calibrated["contests"]]
     assert [key.rpartition(" ")[2] for key in keys] == ["infer.forward", "train.step"]
-    assert seen.told[0] == "--baseline: before has other dependencies; making an environment for it"
+    assert seen.told[0] == "`baseline`: before has other dependencies; making an environment for it"
     assert seen.told[1:] == [f"{key}: broken off" for key in keys]
     assert [(verdict.outcome, verdict.remark) for verdict in comparison.verdicts] == [("error", "broken off")] * 2
     assert (comparison.exit_code, comparison.interrupted) == (1, False)

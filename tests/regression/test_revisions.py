@@ -77,7 +77,7 @@ def test_an_interpreter_or_its_environment(tmp_path: Path, what: str, monkeypatc
         assert version.isolated
     monkeypatch.delenv("PYTHONPATH")
     monkeypatch.chdir(tmp_path / "installed")
-    with pytest.raises(UsageError, match=r"^--baseline: .*other.* has no cnnperf"):
+    with pytest.raises(UsageError, match=r"^`baseline`: .*other.* has no cnnperf"):
         version_of(str(tmp_path / "other" / what), "--baseline")
 
 
@@ -99,7 +99,7 @@ def test_an_interpreter_that_does_not_say_that_it_has_cnnperf_is_refused(
     odd = tmp_path / "odd"
     odd.write_text(f"{text}\n")
     odd.chmod(0o755)
-    with pytest.raises(UsageError, match=rf"^--candidate: .*odd {words}.*; give a Python interpreter that has"):
+    with pytest.raises(UsageError, match=rf"^`candidate`: .*odd {words}.*; give a Python interpreter that has"):
         version_of(str(odd), "--candidate")
 
 
@@ -300,7 +300,7 @@ def test_dependencies_that_cannot_be_read(repository: Path) -> None:
     with version_of("HEAD", "--candidate", repository) as version:
         assert version.python == sys.executable
     with (
-        pytest.raises(UsageError, match=r"--candidate: HEAD~1: requirements.txt differs in that revision"),
+        pytest.raises(UsageError, match=r"`candidate`: HEAD~1: requirements.txt differs in that revision"),
         version_of("HEAD~1", "--candidate", repository),
     ):
         pass

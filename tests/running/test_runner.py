@@ -339,7 +339,7 @@ def test_the_second_run_into_a_folder_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:
     """A file where the folder should be is a sentence, exit 2."""
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"cannot be written .*give another folder with --out") as caught:
+    with pytest.raises(StoreError, match=r"cannot be written .*give another folder with `out`") as caught:
         next(iter(execute((), tmp_path / "file" / "run", Unwatched())))
     assert caught.value.exit_code == 2
 

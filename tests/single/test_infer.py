@@ -42,14 +42,14 @@ def test_an_inference_is_one_line(seen: Any, capsys: pytest.CaptureFixture[str])
         (lambda **k: cnnperf.infer("lenett", where="here", **k), r"^here: models\.0: "),
         (lambda **k: cnnperf.infer("mlp", engines=["torhc"], **k), "did you mean 'torch'"),
         (lambda **k: cnnperf.infer("mlp", batch_sizes=[0], **k), "whole numbers from 1"),
-        (lambda **k: cnnperf.infer("mlp", allocator="none", **k), "^--allocator: unknown policy 'none'"),
+        (lambda **k: cnnperf.infer("mlp", allocator="none", **k), "^`allocator`: unknown policy 'none'"),
         (
             lambda **k: cnnperf.infer(Path("none.onnx"), train=1.0, **k),
-            "^--train: none.onnx: an ONNX file cannot be trained",
+            "^`train`: none.onnx: an ONNX file cannot be trained",
         ),
         (
             lambda **k: cnnperf.infer({"name": "none.onnx"}, train=1.0, **k),
-            "^--train: none.onnx: an ONNX file cannot be trained",
+            "^`train`: none.onnx: an ONNX file cannot be trained",
         ),
     ],
 )

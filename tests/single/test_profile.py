@@ -35,7 +35,7 @@ def test_a_profile_is_one_line(seen: Any, capsys: pytest.CaptureFixture[str]) ->
         (lambda **k: cnnperf.profile("lenett", **k), r"^cnnperf\.profile: models\.0: .*did you mean 'lenet'"),
         (lambda **k: cnnperf.profile("lenett", where="here", **k), r"^here: models\.0: "),
         (lambda **k: cnnperf.profile("mlp", mode="both", **k), r"^cnnperf\.profile: profile\.mode: .*got 'both'"),
-        (lambda **k: cnnperf.profile("mlp", waiting="long", **k), "^--waiting: unknown policy 'long'"),
+        (lambda **k: cnnperf.profile("mlp", waiting="long", **k), "^`waiting`: unknown policy 'long'"),
         (lambda **k: cnnperf.profile({"name": "mlp", "depht": 2}, **k), "unknown option 'depht'"),
     ],
 )

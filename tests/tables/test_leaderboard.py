@@ -344,7 +344,7 @@ def test_sorting_puts_the_best_first_and_the_missing_last_and_keeps_the_ranks(tm
 def test_an_unknown_column_is_refused_with_the_nearest(tmp_path: Path, trained: Trained) -> None:
     """A slip of the key in --by is answered with the name that was meant."""
     record.append(tmp_path, trained())
-    with pytest.raises(UsageError, match="--by: unknown column 'image_per_s'; did you mean 'images_per_s'"):
+    with pytest.raises(UsageError, match="`by`: unknown column 'image_per_s'; did you mean 'images_per_s'"):
         report_of([tmp_path], by="image_per_s")
 
 
