@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -156,6 +157,35 @@ def test_a_wrong_setting_of_each_is_told(package: Path) -> None:
         (package / "wrong.toml").write_text(SUITE.replace(right, wrong))
         done = called(package, "run", "wrong.toml", "--dry-run")
         assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+
+
+NETWORK = """
+datasets = [{ name = "synthetic", shape = [1, 28, 28], train = 200, test = 60 }]
+models = [{ name = "mynet", width = 8 }]
+threads = 1
+[train]
+steps = 2
+batch_size = 50
+validation_images = 50
+"""
+
+
+def test_the_model_of_the_readme_trains_as_it_is_printed(package: Path) -> None:
+    """In the file that its first line names: listed, checked against its options, trained by its recipe."""
+    readme = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+    [(place, text)] = re.findall(r"```python\n# (cnnperf/models/\S+)\n(.*?)```", readme, re.DOTALL)
+    (package / place).write_text(text)
+    assert Path(place).stem in called(package, "list", "models").stdout.split()
+    (package / "network.toml").write_text(NETWORK)
+    done = called(package, "run", "network.toml", "--out", package / "network")
+    assert done.returncode == 0, done.stderr
+    [record] = cnnperf.read(package / "network")
+    assert (record.task.settings["optimizer"], record.task.settings["lr"]) == ("nesterov", 0.1)
+    [size] = record.find("train.parameters")
+    assert size.values == (8 * (9 + 1) + 10 * (8 + 1),)
+    (package / "network.toml").write_text(NETWORK.replace("width", "widht"))
+    done = called(package, "run", "network.toml", "--dry-run")
+    assert (done.returncode, "mynet: unknown option 'widht'; did you mean 'width'" in done.stderr) == (2, True)
 
 
 OWN_ROOM = {"engines": ("onnxruntime_int8", "torch_compile"), "reports": ("console", "csv", "html", "markdown")}
