@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -64,6 +65,12 @@ def stages_leaving(artifact: str) -> tuple[str, ...]:
     return tuple(
         name for name in registry.names("stages") if artifact in registry.declared("stages", name).get("LEAVES", ())
     )
+
+
+@cache
+def trains(stage: str) -> bool:
+    """Return whether a stage is a training: it writes weights."""
+    return stage in stages_leaving("weights")
 
 
 class Settings(Frozen):

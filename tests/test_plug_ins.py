@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,10 @@ import pytest
 from processes import completed
 
 import cnnperf
+from cnnperf import registry
+from cnnperf.record import Record, single
+from cnnperf.regression.check import compare_records
+from cnnperf.tables.curves import training_curves
 
 PACKAGE = Path(cnnperf.__file__).parent
 
@@ -186,6 +191,28 @@ def test_the_model_of_the_readme_trains_as_it_is_printed(package: Path) -> None:
     (package / "network.toml").write_text(NETWORK.replace("width", "widht"))
     done = called(package, "run", "network.toml", "--dry-run")
     assert (done.returncode, "mynet: unknown option 'widht'; did you mean 'width'" in done.stderr) == (2, True)
+
+
+def test_a_stage_that_writes_weights_is_a_training(
+    trained: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its name: it has curves, and its repeats are judged as those of other seeds."""
+    names, declared = registry.names, registry.declared
+    monkeypatch.setattr(registry, "names", lambda room: (*names(room), *(["tuning"] if room == "stages" else [])))
+    leaving = {"LEAVES": ("weights",)}
+    monkeypatch.setattr(registry, "declared", lambda room, name: leaving if name == "tuning" else declared(room, name))
+
+    def records(stage: str, accuracy: float) -> list[Record]:
+        place = {"step": 1, "samples": 128, "seconds": 0.5, "epoch": 0.01, "n": 100}
+        point = single("train.validation_accuracy", "fraction", 0.5, "higher", place)
+        steps = single("train.steps", "count", 10)
+        made = [trained(accuracy=accuracy + i / 500, repeat=i, measured=[point, steps]) for i in range(4)]
+        return [r.model_copy(update={"task": r.task.model_copy(update={"stage": stage})}) for r in made]
+
+    assert len(training_curves({"run": records("tuning", 0.5)}).rows) == 4
+    train, tuning = (compare_records(records(stage, 0.9), records(stage, 0.2)) for stage in ("train", "tuning"))
+    assert [v.outcome for v in tuning.verdicts if v.metric == "train.test_accuracy"] == ["worse"]
+    assert tuning.verdicts == train.verdicts
 
 
 OWN_ROOM = {"engines": ("onnxruntime_int8", "torch_compile"), "reports": ("console", "csv", "html", "markdown")}

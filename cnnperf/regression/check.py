@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnperf import record as store
+from cnnperf.bench import trains
 from cnnperf.errors import UsageError
 from cnnperf.inference.outcome import parity_of
 from cnnperf.machine.fingerprint import ALLOCATOR_VARIABLES
@@ -76,10 +77,10 @@ def _found(before: SideRecords, after: SideRecords, rule: Rule) -> list[Verdict 
     """
     found: dict[CellStage, list[Verdict | Pending]] = {}
     tested: set[str] = set()
-    for work in sorted(before, key=lambda work: work[1] != "train"):
+    for work in sorted(before, key=lambda work: not trains(work[1])):
         cell, stage = work
         found[work] = list(_compare(work, before, after, rule, is_training_judged=cell in tested))
-        if stage == "train" and any(isinstance(v, Pending) and v.verdict.metric == ACCURACY for v in found[work]):
+        if trains(stage) and any(isinstance(v, Pending) and v.verdict.metric == ACCURACY for v in found[work]):
             tested.add(cell)
     return [each for work in before for each in found[work]]
 
@@ -110,8 +111,8 @@ def _compare(
                     metric=_label(metric),
                     sides=Both(*(tuple(m for _, m in side) for side in sides)),
                     seeds=Both(*(tuple(_training_seed(r) for r, _ in side) for side in sides)),
-                    is_of_training=work[1] == "train",
-                    is_trained=any((work[0], "train") in side for side in (before, after)),
+                    is_of_training=trains(work[1]),
+                    is_trained=any(_trainings(work[0], side) for side in (before, after)),
                     is_training_judged=is_training_judged,
                     parity=parity_of(r for r, _ in sides.candidate),
                     unequal_training=_unequal_training(work[0], before, after),
@@ -122,9 +123,14 @@ def _compare(
 
 
 def _training_seed(record: Record) -> int:
-    """Return the seed of the training that a record describes: all stages but `train` read the training of repeat 0."""
+    """Return the seed of the training that a record describes: any later stage reads the training of repeat 0."""
     task = record.task
-    return task.seed if task.stage == "train" else task.seed - task.repeat
+    return task.seed if trains(task.stage) else task.seed - task.repeat
+
+
+def _trainings(cell: str, side: SideRecords) -> tuple[Record, ...]:
+    """Return the records of a cell's trainings."""
+    return tuple(r for (of_cell, stage), records in side.items() if of_cell == cell and trains(stage) for r in records)
 
 
 def _ended(work: CellStage, baseline: Sequence[Record], candidate: Sequence[Record]) -> Verdict | None:
@@ -258,7 +264,7 @@ def _listed(values: Iterable[Any]) -> str:
 def _unequal_training(cell: str, before: SideRecords, after: SideRecords) -> str | None:
     """Return why the trainings of a cell were not equally long; None if they were."""
     sides = [
-        {value for r in side.get((cell, "train"), ()) for m in r.find("train.steps") for value in m.values}
+        {value for r in _trainings(cell, side) for m in r.find("train.steps") for value in m.values}
         for side in (before, after)
     ]
     if not all(sides):

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnperf import record
+from cnnperf.bench import trains
 from cnnperf.errors import UsageError
-from cnnperf.record import Record
+from cnnperf.record import Artifact, Record
 from cnnperf.tables.curves import training_curves
 from cnnperf.tables.predictions import read_examples
 
@@ -29,17 +30,21 @@ RIGHT, WRONG = "green", "red"
 
 def write(run: Path, out: Path) -> None:
     """Write TensorBoard's files, one folder per task. Raises StoreError, or UsageError if there is nothing to show."""
-    tasks = [r for r in record.read(run) if r.status == "ok" and r.task.stage in ("train", "profile")]
+    tasks = [r for r in record.read(run) if r.status == "ok" and (trains(r.task.stage) or _traces(r))]
     if not tasks:
         raise UsageError(f"{run}: contains no successful training or profile to show; give another run folder")
     for each in tasks:
         folder = out / each.task.cell.id / f"{each.task.stage}-{each.task.repeat}"
         folder.mkdir(parents=True, exist_ok=True)
-        if each.task.stage == "train":
+        if trains(each.task.stage):
             _write_events(each, run, folder)
-        for kind, artifact in each.artifacts.items():
-            if kind.startswith("trace_"):
-                shutil.copy(run / artifact.path, folder)
+        for artifact in _traces(each):
+            shutil.copy(run / artifact.path, folder)
+
+
+def _traces(measured: Record) -> tuple[Artifact, ...]:
+    """Return the traces that a task wrote."""
+    return tuple(artifact for kind, artifact in measured.artifacts.items() if kind.startswith("trace_"))
 
 
 def grid(images: NDArray[Any], labels: Sequence[int], predictions: Sequence[int]) -> Image:

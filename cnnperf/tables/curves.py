@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from cnnperf.bench import trains
 from cnnperf.record import Measurement, Record, read_runs
 from cnnperf.tables.facts import fact, row_of
 from cnnperf.tables.repeats import Repeats
@@ -124,8 +125,8 @@ def training_curves(records: Mapping[str, Sequence[Record]]) -> Table[CurveRow]:
 
 
 def trainings(records: Mapping[str, Sequence[Record]]) -> dict[str, tuple[Record, ...]]:
-    """Return the records of the train stage."""
-    return {run: tuple(r for r in of_run if r.task.stage == "train") for run, of_run in records.items()}
+    """Return the records of trainings."""
+    return {run: tuple(r for r in of_run if trains(r.task.stage)) for run, of_run in records.items()}
 
 
 def _curve(repeat: Repeats) -> Iterator[CurveRow]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from cnnperf.bench import trains
 from cnnperf.engines import NETWORKS, baseline_of
 from cnnperf.record import Measurement, Record
 from cnnperf.tables.facts import row_of
@@ -65,7 +66,7 @@ def joins(records: Mapping[str, Sequence[Record]]) -> Iterator[Join]:
     """Yield every engine whose kernels were timed, in the order of the records."""
     for run, of_run in records.items():
         inferred = [record for record in of_run if record.task.stage == STAGE]
-        trainings = {record.key for record in of_run if record.task.stage == "train"}
+        trainings = {record.key for record in of_run if trains(record.task.stage)}
         of_torch = (record for record in inferred if record.task.variant.get("engine") == baseline_of(NETWORKS))
         torch = {(rivals(record.task, trainings), record.task.repeat): record for record in of_torch}
         for record in inferred:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnperf.bench import trains
 from cnnperf.engines import baseline
 from cnnperf.record import Measurement, Record
 from cnnperf.stats import Interval, binomial_interval, quartiles, supports_quantile
@@ -91,7 +92,7 @@ def best_engines(rows: Iterable[EngineRow]) -> dict[tuple[str, str | None], Best
 
 
 def _rows(run: str, records: Sequence[Record]) -> Iterator[EngineRow]:
-    budgets = {r.key: Repeats(run, (r,)).budget for r in records if r.task.stage == "train"}
+    budgets = {r.key: Repeats(run, (r,)).budget for r in records if trains(r.task.stage)}
     of_engines = (r for r in records if r.task.stage == "infer")
     for repeats in alike(run, of_engines, sittings_of(records)):
         compared = rivals(repeats.task, budgets)

@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from cnnperf.bench import trains
 from cnnperf.errors import CnnperfWarning, StageError
 from cnnperf.record import Record
 from cnnperf.tables.facts import fact, row_of
@@ -71,7 +72,7 @@ def prediction_tables(
     examples: list[ExampleRow] = []
     for run, of_run in records.items():
         for r in of_run:
-            if r.task.stage == "train":
+            if trains(r.task.stage):
                 # The images stay in the file, for formats that show them.
                 arrays = read_examples(r, folders[run], without="image")
                 confusion += _confusion(Repeats(run, (r,)), arrays)
