@@ -14,7 +14,7 @@ from schema_1 import of_schema_1
 
 from cnnperf import record
 from cnnperf.errors import CnnperfWarning, StageError, StoreError
-from cnnperf.record import Artifact, Measurement, Record, single
+from cnnperf.record import Artifact, Measurement, Record, folder, single
 
 Trained = Callable[..., Record]
 
@@ -186,7 +186,7 @@ def test_append_does_not_read_the_file_again(tmp_path: Path, trained: Trained, m
     whole = file.read_bytes()
     assert len(whole) > 100_000
     with monkeypatch.context() as patch:
-        patch.setattr(record, "open", Counted, raising=False)
+        patch.setattr(folder, "open", Counted, raising=False)
         patch.setattr(Path, "read_bytes", None)
         patch.setattr(Counted, "count", 0)
         record.append(tmp_path, second)
@@ -288,7 +288,7 @@ def test_append_goes_on_after_a_short_write(tmp_path: Path, trained: Trained, mo
         def write(self, data: bytes) -> int:
             return self.file.write(data[:7])
 
-    monkeypatch.setattr(record, "open", Narrow, raising=False)
+    monkeypatch.setattr(folder, "open", Narrow, raising=False)
     record.append(tmp_path, trained())
     monkeypatch.undo()
     assert record.read(tmp_path) == (trained(),)

@@ -1,0 +1,61 @@
+"""Records: the result of one task, and the JSON-lines file that stores results."""
+
+from __future__ import annotations
+
+from cnnperf.record.folder import (
+    FILE,
+    append,
+    keep,
+    kept,
+    kept_file,
+    line_of,
+    lock,
+    read,
+    read_locked,
+    read_runs,
+    run_folders,
+    sealed,
+)
+from cnnperf.record.schema import (
+    PARITY,
+    SCHEMA,
+    Artifact,
+    Finite,
+    Gpu,
+    Libraries,
+    Machine,
+    Measurement,
+    Platform,
+    Processor,
+    Record,
+    Status,
+    single,
+)
+
+__all__ = [
+    "FILE",
+    "PARITY",
+    "SCHEMA",
+    "Artifact",
+    "Finite",
+    "Gpu",
+    "Libraries",
+    "Machine",
+    "Measurement",
+    "Platform",
+    "Processor",
+    "Record",
+    "Status",
+    "append",
+    "keep",
+    "kept",
+    "kept_file",
+    "line_of",
+    "lock",
+    "read",
+    "read_locked",
+    "read_runs",
+    "run_folders",
+    "sealed",
+    "single",
+]
