@@ -64,19 +64,25 @@ def measure(
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the campaign.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR...",
+            help="Folders with runs, or with the cell_metrics.csv of an earlier report, such as another machine's.",
+        ),
+    ],
     *,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for cell_metrics.csv and counts.csv.")],
 ) -> None:
     """Write the tables of a campaign: one row per run and cell-metric, and the counts of all runs.
 
-    Exit status: 0 success, 1 the tables cannot be written, 2 the folder contains no campaign.
+    Exit status: 0 success, 1 the tables cannot be written, 2 a folder contains no campaign.
     """
     from cnnperf.errors import RunError
     from cnnperf.reports import keep_tables
     from cnnperf.tables import campaigns
 
-    made = campaigns.report(folder)
+    made = campaigns.report(*folders)
     try:
         out.mkdir(parents=True, exist_ok=True)
         keep_tables(made, out)

@@ -5,6 +5,7 @@ A row contains the differences of its replicates, from which every verdict can b
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from statistics import median, stdev
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from cnnperf.errors import StoreError
 from cnnperf.regression import ratios
@@ -22,6 +23,8 @@ from cnnperf.regression.store import FILE
 from cnnperf.stats import SignedRanks, binomial_bounds, drifts, signed_rank_tail
 from cnnperf.tables.table import Report, Row, Table, column, row_type
 
+CELL_METRICS = "cell_metrics"
+"""Name of the table from which counts can be made again."""
 LEVEL = 0.05
 """One-sided level of the test for any difference at the first look; its counts show whether sides are exchangeable."""
 
@@ -94,6 +97,8 @@ class CellMetricRow(Row):
     flags: str = column(meaning="whether each replicate is flagged, a JSON list", source=FILE)
 
 
+_ROW = TypeAdapter(CellMetricRow)
+
 OUTCOMES = ("worse", "same", "better", "inconclusive", "error")
 
 
@@ -142,21 +147,54 @@ class CountRow(Row):
     noise_max: float | None = column(unit="1", meaning="largest `noise`", source=FILE)
 
 
-def report(out: Path) -> Report:
-    """Return the tables `cell_metrics` and `counts` of all runs below a folder. Raises StoreError."""
-    runs = sorted(file.parent for file in out.glob(f"*/{RUN}"))
-    if not runs:
-        raise StoreError(f"{out}: holds no run of a campaign; make one with cnnperf campaign measure")
-    rows = tuple(row for folder in runs for row in rows_of(folder))
-    unfinished = [folder.name for folder in sorted(out.iterdir()) if folder.is_dir() and folder not in runs]
+def report(*folders: Path) -> Report:
+    """Return the tables `cell_metrics` and `counts` of several folders together. Raises StoreError.
+
+    folders: each holds runs, the table `cell_metrics.csv` of an earlier report, such as one of another machine, or
+    both. A run that is in several places counts once.
+    """
+    of_runs: dict[tuple[str, str], tuple[CellMetricRow, ...]] = {}
+    unfinished: list[str] = []
+    for folder in folders:
+        runs = sorted(file.parent for file in folder.glob(f"*/{RUN}"))
+        earlier = folder / f"{CELL_METRICS}.csv"
+        if not runs and not earlier.exists():
+            raise StoreError(
+                f"{folder}: holds neither a run of a campaign nor {earlier.name}; make a run with cnnperf campaign "
+                "measure"
+            )
+        for rows in (*(_kept(earlier) if earlier.exists() else ()), *map(tuple, map(rows_of, runs))):
+            of_runs[rows[0].run, rows[0].began] = rows
+        unfinished += [each.name for each in sorted(folder.iterdir()) if each.is_dir() and each not in runs]
+    rows = tuple(row for of_run in of_runs.values() for row in of_run)
     notes = (f"Not counted, since they did not end: {', '.join(unfinished)}.",) if unfinished else ()
     return Report(
         (
-            Table("cell_metrics", CellMetricRow.columns(), rows),
+            Table(CELL_METRICS, CellMetricRow.columns(), rows),
             Table("counts", CountRow.columns(), tuple(counts(rows))),
         ),
         notes,
     )
+
+
+def _kept(table: Path) -> Iterator[tuple[CellMetricRow, ...]]:
+    """Yield the rows of each run of an earlier report. Raises StoreError for a table that is none of this version."""
+    of_runs: dict[tuple[str, str], list[CellMetricRow]] = defaultdict(list)
+    try:
+        lines = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{table}: cannot be read ({error}); make it again from its runs") from error
+    for number, line in enumerate(lines, start=2):
+        try:
+            row = _ROW.validate_python({name: value or None for name, value in line.items()})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise StoreError(
+                f"{table}:{number}: {'.'.join(map(str, first['loc']))}: {first['msg']}; make the table again from its "
+                "runs"
+            ) from error
+        of_runs[row.run, row.began].append(row)
+    yield from map(tuple, of_runs.values())
 
 
 def rows_of(folder: Path) -> Iterator[CellMetricRow]:
@@ -245,7 +283,8 @@ def _counted(condition: str, threads: str, rows: Sequence[CellMetricRow]) -> Cou
         return sum(row[name] == value for row in rows)
 
     tested = [(row.p_slower, row.p_faster) for row in rows if row.p_slower is not None and row.p_faster is not None]
-    runs, runs_worse = ({row.run for row in of} for of in (rows, [r for r in rows if r.outcome == "worse"]))
+    slower_rows = [row for row in rows if row.outcome == "worse"]
+    runs, runs_worse = ({(row.run, row.began) for row in of} for of in (rows, slower_rows))
     noise = [row.noise for row in rows if row.noise is not None]
     worse, alone_worse = number("outcome", "worse"), number("alone", "worse")
     return CountRow(

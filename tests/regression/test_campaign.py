@@ -23,6 +23,7 @@ from cnnperf.regression.ab import UnwatchedComparison
 from cnnperf.regression.store import FILE
 from cnnperf.regression.verdict import Comparison
 from cnnperf.tables import campaigns
+from cnnperf.tables.table import Report
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "results" / "reference" / "aa"
@@ -37,7 +38,15 @@ batch_size = 32
 METRICS = ("infer.forward", "train.step")
 
 
-def run_of(folder: Path, name: str, changes: tuple[float, float], *, replicates: int = 14, seed: int = 0) -> None:
+def run_of(
+    folder: Path,
+    name: str,
+    changes: tuple[float, float],
+    *,
+    replicates: int = 14,
+    seed: int = 0,
+    began: str = "2026-11-23T09:00:00+00:00",
+) -> None:
     """Write what a run leaves behind: two cell-metrics, each slower by so much in its candidate."""
     dice = random.Random(seed)
     header: dict[str, Any] = {
@@ -86,7 +95,7 @@ def run_of(folder: Path, name: str, changes: tuple[float, float], *, replicates:
         condition="quiet",
         pairs=12,
         command=("cnnperf", "ab"),
-        began="",
+        began=began,
         seconds=1.0,
         load=1.5,
         exit_code=0,
@@ -119,8 +128,13 @@ def test_every_verdict_can_be_decided_again_from_the_table(tmp_path: Path) -> No
     """The CSV's differences and flags suffice."""
     run_of(tmp_path / "runs", "monday-quiet-01", (0.0, 0.2))
     run_of(tmp_path / "runs", "monday-quiet-02", (0.03, -0.1), seed=2)
-    find("reports", "csv")(campaigns.report(tmp_path / "runs"), tmp_path)
+    keep(campaigns.report(tmp_path / "runs"), tmp_path)
     hold_to_its_differences(tmp_path)
+
+
+def keep(report: Report, folder: Path) -> None:
+    """Write the tables of a report as CSV."""
+    find("reports", "csv")(report, folder)
 
 
 def read(folder: Path, name: str) -> list[dict[str, str]]:
@@ -132,9 +146,9 @@ def read(folder: Path, name: str) -> list[dict[str, str]]:
 def hold_to_its_differences(folder: Path) -> None:
     """Decide every run again from its rows, count again, and compare with what the tables say."""
     rows = read(folder, "cell_metrics")
-    runs: dict[str, list[dict[str, str]]] = defaultdict(list)
+    runs: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
     for row in rows:
-        runs[row["run"]].append(row)
+        runs[row["run"], row["began"]].append(row)
     again: list[campaigns.CellMetricRow] = []
     for of_run in runs.values():
         looks, replicates = json.loads(of_run[0]["looks"]), int(of_run[0]["replicates"])
@@ -142,7 +156,8 @@ def hold_to_its_differences(folder: Path) -> None:
         series = {f"{row['cell']} {row['metric']}": campaigns.series_of(row) for row in of_run}
         assert len(series) == len(of_run)
         decisions = campaigns.decided(series, looks, replicates)
-        for row, each, decision in zip(of_run, series.values(), decisions.values(), strict=True):
+        for row, (key, each) in zip(of_run, series.items(), strict=True):
+            decision = decisions[key]
             judged = campaigns.judged(each, looks, replicates)
             assert (decision.outcome, judged["alone"]) == (row["outcome"], row["alone"])
             again.append(campaigns.CellMetricRow(**{**row, **judged, "outcome": decision.outcome}))
@@ -169,6 +184,45 @@ def test_decisions_keep_the_order_of_the_rows() -> None:
 def test_a_folder_without_runs_is_one_sentence(tmp_path: Path) -> None:
     """It says how to make one."""
     with pytest.raises(StoreError, match="cnnperf campaign measure"):
+        campaigns.report(tmp_path)
+
+
+def test_runs_of_an_earlier_report_are_counted_once(tmp_path: Path) -> None:
+    """Its table stands for runs that are gone; what is in the table and beside it is one run, of equal name two."""
+    here, there, tables = (tmp_path / name for name in ("here", "there", "tables"))
+    run_of(here, "monday-quiet-01", (0.0, 0.2))
+    run_of(there, "monday-quiet-01", (0.2, 0.0), seed=1, began="2026-11-29T10:00:00+00:00")
+    tables.mkdir()
+    keep(campaigns.report(here), tables)
+    alone, both = campaigns.report(tables), campaigns.report(tables, here, there)
+    assert alone == campaigns.report(here)
+    assert [(row["began"], row["metric"], row["outcome"]) for row in both.tables[0].rows] == [
+        ("2026-11-23T09:00:00+00:00", "infer.forward", "same"),
+        ("2026-11-23T09:00:00+00:00", "train.step", "worse"),
+        ("2026-11-29T10:00:00+00:00", "infer.forward", "worse"),
+        ("2026-11-29T10:00:00+00:00", "train.step", "same"),
+    ]
+    total = both.tables[1].rows[-1]
+    assert (total["runs"], total["runs_worse"], total["cell_metrics"], total["occasions"]) == (2, 2, 4, 1)
+    (tmp_path / "both").mkdir()
+    keep(both, tmp_path / "both")
+    hold_to_its_differences(tmp_path / "both")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("\nmonday-quiet-01,", "\nmonday-quiet-01,x,", r"cell_metrics.csv:2: "),
+        ("run,", "walk,", "cell_metrics.csv:2: run: "),
+    ],
+)
+def test_a_broken_table_of_an_earlier_report_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:
+    """With its line."""
+    run_of(tmp_path / "runs", "monday-quiet-01", (0.0, 0.0))
+    keep(campaigns.report(tmp_path / "runs"), tmp_path)
+    table = tmp_path / "cell_metrics.csv"
+    table.write_text(table.read_text().replace(old, new, 1))
+    with pytest.raises(StoreError, match=words):
         campaigns.report(tmp_path)
 
 
