@@ -26,3 +26,25 @@ def verdict(outcome: str) -> Verdict:
 def test_the_exit_code_is_that_of_the_worst(outcomes: list[str], code: int) -> None:
     """Worse, missing and error come before inconclusive, and that before all else."""
     assert Comparison(verdicts=tuple(map(verdict, outcomes)), notes=()).exit_code == code
+
+
+NUMBERS = {"unit": "s", "baseline": 0.010, "candidate": 0.011, "change": 0.1, "n": 8, "p": 0.002, "p_holm": 0.02}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, ""),
+        ({"remark": "why"}, "why"),
+        (NUMBERS, "10.0 ms → 11.0 ms  +10.0 %  n=8  p=0.002 (Holm 0.02)"),
+        (NUMBERS | {"low": 0.05, "high": 0.15}, "10.0 ms → 11.0 ms  +10.0 % [+5.0, +15.0]  n=8  p=0.002 (Holm 0.02)"),
+        ({"unit": "s", "baseline": 0.010, "n": 8}, "n=8"),
+        ({"unit": "s", "candidate": 0.011, "change": 0.1, "high": 0.15}, "+10.0 % [, +15.0]"),
+        ({"unit": "fraction", "change": -0.02, "p": 0.5}, "-2.0 points"),
+        ({"change": 0.1, "p_holm": 0.5, "remark": "why"}, "+10.0 %  why"),
+    ],
+)
+def test_the_evidence_has_what_was_measured(given: dict[str, object], words: str) -> None:
+    """A value alone is no comparison, nor is a p-value that is not adjusted."""
+    made = Verdict.model_validate({"cell": "mnist/lenet/cpu", "metric": "m", "outcome": "same", **given})
+    assert made.evidence == words
