@@ -311,24 +311,32 @@ def allocators() -> str:
         for column in ("seconds", "page_faults"):
             key = row["call"], row["allocator"], column
             found.setdefault(row["network"], {}).setdefault(key, []).append(float(row[column]))
-    heads, lines = ["network"], []
+    heads, lines, alike, others = ["network"], [], [], []
     for call in ("training step", "forward pass"):
         heads += [f"{call}: `keep`, ms", "`system`, ms", "`system` ÷ `keep`", "page faults: `keep`", "`system`"]
     for network, of in sorted(found.items()):
         line = [f"`{network}`"]
         for call in ("train.step", "infer.forward"):
             kept, given = (median(of[call, allocator, "seconds"]) for allocator in ("keep", "system"))
-            faults = (median(of[call, allocator, "page_faults"]) for allocator in ("keep", "system"))
+            faults = [median(of[call, allocator, "page_faults"]) for allocator in ("keep", "system")]
             line += [
                 digits(1e3 * kept),
                 digits(1e3 * given),
                 f"{given / kept:.2f}",
                 *(f"{each:,.0f}" for each in faults),
             ]
+            (alike if faults[0] == faults[1] else others).append(given / kept)
         lines.append(line)
     [cpu] = {row["cpu"] for row in read("allocators/allocators.csv")}
-    rounds = len({row["round"] for row in read("allocators/allocators.csv")})
-    return f"{table(heads, lines)}\n\nMedians of {rounds} processes each; {cpu}."
+    sizes = {len(values) for of in found.values() for values in of.values()}
+    processes = " to ".join(str(each) for each in sorted({min(sizes), max(sizes)}))
+    outside = sum(not min(alike) <= each <= max(alike) for each in others)
+    return (
+        f"{table(heads, lines)}\n\nMedians of {processes} processes each; {cpu}.\n\n"
+        f"Where both settings have equally many page faults, the ratio of the times goes from {min(alike):.2f} to "
+        f"{max(alike):.2f}. A ratio in this range therefore shows no difference. Outside of it: {outside or 'none'} of the "
+        f"other {len(others)}."
+    )
 
 
 def training() -> str:
