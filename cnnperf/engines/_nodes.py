@@ -48,7 +48,7 @@ class Times(NamedTuple):
 
     @property
     def mapped(self) -> float:
-        """Return the share of kernel time that is assigned to layers."""
+        """Return the share of kernel time that is assigned to modules."""
         total = sum(sum(group.times) for group in self.groups)
         return sum(sum(group.times) for group in self.groups if group.layers) / total
 

@@ -1,4 +1,4 @@
-"""One engine's layers beside torch's for reading: a row per group, a total, and the mapped share."""
+"""One engine's layers beside torch's for reading: a row per group, a total, and the share of layers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ def write(join: Join, console: Console) -> None:
     console.print(Text(" · ".join(title), style="bold"))
     console.print(_grid(join))
     total, reorders = join.total("engine_s"), join.total("reorder_s")
-    if total and join.mapped_share is not None:
+    share = join.layers_share
+    if total and share is not None:
+        words = f"{scaled(share, 'fraction')} of kernel time belongs to a layer; "
         console.print(
-            Text(
-                f"{scaled(join.mapped_share, 'fraction')} of kernel time belongs to a layer; "
-                f"layout reorders take {scaled((reorders or 0) / total, 'fraction')} of it."
-            )
+            Text(f"{words}layout reorders take {scaled((reorders or 0) / total, 'fraction')} of kernel time.")
         )
+        if share < 1:
+            console.print(
+                Text(
+                    "The rest is in rows of no layer: a module's own work, such as a sum in a block's forward, is in "
+                    "torch's (unattributed) and has no speed-up."
+                )
+            )
 
 
 def _grid(join: Join) -> RichTable:

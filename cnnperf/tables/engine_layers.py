@@ -15,8 +15,8 @@ from cnnperf.tables.layer_row import LayerRow
 from cnnperf.tables.repeats import Repeats, rivals
 
 STAGE = "infer"
-UNATTRIBUTED, NETWORK = "(unattributed)", "(network)"
-"""Torch's time between its layers; work in the network's own forward, outside modules."""
+UNATTRIBUTED, NETWORK, UNMAPPED = "(unattributed)", "(network)", "(unmapped)"
+"""Torch's time between its layers; work in the network's own forward, outside modules; work of unknown origin."""
 
 
 @dataclass(slots=True)
@@ -29,6 +29,8 @@ class LayerGroup:
     """The layers' classes."""
     operators: list[str] = field(default_factory=list)
     """The engine's; empty for layers that need no kernel."""
+    is_layer: bool = True
+    """Whether it holds a layer; if not, torch's time for the work is in `(unattributed)`."""
     torch_s: float | None = None
     engine_s: float | None = None
     reorder_s: float | None = None
@@ -54,7 +56,14 @@ class Join:
     batch_size: int
     groups: tuple[LayerGroup, ...]
     mapped_share: float | None
-    """Share of kernel time; the rest is in a group of its own."""
+    """Share of kernel time whose module is known; the rest is in `(unmapped)`."""
+
+    @property
+    def layers_share(self) -> float | None:
+        """Return the share of kernel time in groups that hold a layer; None without kernel time."""
+        total = self.total("engine_s")
+        of_layers = math.fsum(group.engine_s or 0.0 for group in self.groups if group.is_layer)
+        return of_layers / total if total else None
 
     def total(self, column: str) -> float | None:
         """Return the sum of `torch_s`, `engine_s` or `reorder_s`; None if no group has it."""
@@ -123,13 +132,14 @@ def grouped(nodes: Iterable[Measurement], layers: Iterable[Measurement]) -> Iter
     groups += [({name}, []) for name in of_torch if name not in covered]
     groups.sort(key=lambda group: min(_place(name, order) for name in group[0]))
     for found, members in groups:
-        yield _group(sorted(found, key=lambda name: _place(name, order)), members, of_torch)
+        is_layer = any(name in order for name in found)
+        yield _group(sorted(found, key=lambda name: _place(name, order)), members, of_torch, is_layer)
 
 
 def leaves(names: Iterable[str]) -> list[str]:
     """Return the names of modules that contain no other named module."""
     known = dict.fromkeys(names)
-    containers = {name.rpartition(".")[0] for name in known} | {NETWORK}
+    containers = {name.rpartition(".")[0] for name in known} | {NETWORK, UNMAPPED}
     return [name for name in known if name not in containers]
 
 
@@ -143,12 +153,15 @@ def _parts(node: Measurement) -> list[str]:
     return str(node.tags["layer"]).split("+")
 
 
-def _group(names: list[str], nodes: Sequence[Measurement], of_torch: Mapping[str, Measurement]) -> LayerGroup:
+def _group(
+    names: list[str], nodes: Sequence[Measurement], of_torch: Mapping[str, Measurement], is_layer: bool
+) -> LayerGroup:
     known = [of_torch[name] for name in names if name in of_torch]
     reorders = [median(node.values) for node in nodes if node.tags.get("reorder")]
     return LayerGroup(
         layers=names,
         kinds=[str(m.tags["operator"]) for m in known if m.tags["operator"]],
+        is_layer=is_layer,
         operators=list(dict.fromkeys(str(node.tags["operator"]) for node in nodes)),
         torch_s=math.fsum(median(m.values) for m in known) if known else None,
         engine_s=math.fsum(median(node.values) for node in nodes) if nodes else None,

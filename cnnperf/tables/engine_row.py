@@ -231,8 +231,9 @@ class EngineRow(Row):
     )
     mapped_share: float | None = column(
         unit="fraction",
-        meaning="share of the time of all kernels, summed over all runs, that is known to be some layer's; measured at "
-        "one batch size, lowest of the repeats",
+        meaning="share of the time of all kernels, summed over all runs, whose module is known: a layer, or one that "
+        "contains layers (`(network)` included), whose own work is no layer's; measured at one batch size, lowest of "
+        "the repeats",
         source="infer.mapped_share",
     )
     layers_share: float | None = column(

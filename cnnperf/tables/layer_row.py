@@ -270,8 +270,8 @@ class LayerRow(Row):
     mapped_share: float | None = column(
         default=None,
         unit="fraction",
-        meaning="share of the time of all kernels, summed over all runs, that is known to be some layer's; the same in "
-        "all rows of an engine",
+        meaning="share of the time of all kernels, summed over all runs, whose module is known: a layer, or one that "
+        "contains layers (`(network)` included), whose own work is no layer's; the same in all rows of an engine",
         source="infer.mapped_share",
     )
     run: str = fact()

@@ -199,7 +199,7 @@ def engines() -> str:
     outcomes = ", ".join(f"{count} rows {word}" for word, count in parity.items())
     sentence = (
         f"Pairs of processes: {', '.join(map(str, pairs))}. Parity: {outcomes}. At least {percent(mapped)} of the "
-        f"kernels' time is mapped to layers. Largest drop in accuracy: {100 * float(drop['accuracy_drop']):.1f} "
+        f"kernels' time is mapped to modules. Largest drop in accuracy: {100 * float(drop['accuracy_drop']):.1f} "
         f"points on {int(drop['test_images']):,} images ({drop['engine']}, {drop['model']})."
     )
     return "\n\n".join([*tables, sentence, provenance("engines/engines.csv")])

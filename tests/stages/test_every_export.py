@@ -66,7 +66,7 @@ def test_a_network_is_the_same_in_onnxruntime(
     model: Choice,
     shape: tuple[int, int, int],
 ) -> None:
-    """At 1, 7 and 64 images alike; at least 99 % of kernel time at full optimisation belongs to a layer."""
+    """At 1, 7 and 64 images alike; at least 99 % of kernel time at full optimisation belongs to a module."""
     data = registry.find("datasets", "synthetic")(Roots(cache=tmp_path), None, shape=shape, train=64, test=64)
     first = bench(data=data)
     cell = first.task.cell.model_copy(update={"model": model})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from functools import partial
@@ -9,8 +10,10 @@ from statistics import median
 
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from cnnperf.record import Measurement, Record
+from cnnperf.reports._engine_layers import write
 from cnnperf.tables.engine_layers import LayerGroup, grouped, joins, leaves
 from cnnperf.tables.layers import layer_table
 
@@ -101,6 +104,19 @@ def test_sums_are_what_they_were(drawn: list[tuple[list[str], float]]) -> None:
     assert math.isclose(math.fsum(of_engine), math.fsum(seconds for _, seconds in drawn), abs_tol=1e-12)
     names = [name for group in found for name in group.layers if name in ("conv1", "bn1", "act1", "block.conv")]
     assert len(names) == len(set(names))
+
+
+def test_the_networks_own_work_is_no_layers(trained: Callable[..., Record]) -> None:
+    """Its origin is known, torch counts it between layers, and the printed share of layers leaves it out."""
+    inferred = partial(engine_of, trained())
+    nodes = (node("block.conv", 5.0), node("(network)", 3.0, operator="MatMul"), node("block", 2.0, operator="Add"))
+    for of_torch in ((inferred("torch", *TORCH),), ()):
+        (join,) = joins({"suite/run": (*of_torch, inferred("onnxruntime", *nodes, SHARE))})
+        assert [g.name for g in join.groups if not g.is_layer and g.engine_s] == ["block", "(network)"]
+        printed = io.StringIO()
+        write(join, Console(file=printed, width=200))
+        assert "50.0 % of kernel time belongs to a layer; layout" in printed.getvalue()
+        assert "no layer: a module's own work" in printed.getvalue()
 
 
 SHARE = Measurement(
