@@ -152,9 +152,11 @@ class LayerRow(Row):
         source="(remark order)",
     )
     layer: str = column(
-        meaning="name of the module; several joined by `+` in the row of a fused kernel; `(network)` for what the "
-        "network's own forward does; `(loss)`, `(data)`, `(optimizer)`; `(unattributed)` for the rest, with the name "
-        "of a backward node of no layer; `(unmapped)` for kernels of no known layer",
+        meaning="name of the module; several joined by `+` in the row of a fused kernel; for an engine's "
+        "kernels, `(network)` for what the network's own forward does and `(unmapped)` for unknown origin; for torch's "
+        "time, `(network)` only if the network is a single layer, `(loss)`, `(data)`, `(optimizer)`, and "
+        "`(unattributed)` for the rest, such as the own forward of a module that contains layers, with the name of a "
+        "backward node of no layer",
         source="(tag layer)",
     )
     type: str | None = column(default=None, meaning="class of the module", source="(remark type)")
