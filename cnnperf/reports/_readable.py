@@ -140,8 +140,9 @@ def _extent(column: Column, row: Row) -> Interval | None:
 
 
 def _lowest(column: Column, row: Row, low: float) -> float:
-    """Return the lower end of an interval with the resolution of the measurement, by which it may be too high."""
-    return low - (row[column.resolution] or 0.0) if column.resolution else low
+    """Return the lower end of an interval: the least value possible where the row knows it, else the one measured."""
+    earliest: float | None = getattr(row, column.earliest) if column.earliest else None
+    return low if earliest is None else earliest
 
 
 def _is_rival(column: Column, row: Row) -> bool:

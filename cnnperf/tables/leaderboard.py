@@ -59,6 +59,7 @@ def leaderboard(
             LeaderboardRow,
             repeats,
             training=repeats.records[0].key,
+            earliest_target_s=repeats.earliest_target,
             further={column.name: column.value(repeats) for column in further},
             best=found.get((run, repeats.records[0].key)),
         )

@@ -159,11 +159,11 @@ class LeaderboardRow(Row):
         **_TIMED,
         shown=3,
         meaning="training seconds until an evaluation first saw `target_accuracy`, median over repeats; empty if half "
-        "of them or more did not reach it; the range printed beside it, with several repeats, begins "
-        "at the shortest less `time_to_target_resolution_s`, the time between two evaluations",
+        "of them or more did not reach it; the range printed beside it, with several repeats, begins at the earliest "
+        "time possible in any: each repeat's time less the seconds since its own evaluation before",
         interval=("time_to_target_min_s", "time_to_target_max_s"),
         spread=("time_to_target_min_s", "time_to_target_max_s"),
-        resolution="time_to_target_resolution_s",
+        earliest="earliest_target_s",
         least_repeats=LEAST_REPEATS,
         within=("run", "sitting"),
     )
@@ -231,6 +231,8 @@ class LeaderboardRow(Row):
 
     training: str
     """Key of the first repeat's task, which the tasks of later stages need."""
+    earliest_target_s: float | None
+    """Least seconds to the target of any repeat, as `Repeats.earliest_target` has it."""
     further: Mapping[str, Value]
     """Metrics that every task measured once and that have no column above, by column name."""
     best: BestEngine | None = None

@@ -163,6 +163,15 @@ class Repeats:
         reached = (m for r in self.ok for m in r.find("train.time_to_target"))
         return max((float(m.remarks["resolution_s"]) for m in reached if "resolution_s" in m.remarks), default=None)
 
+    @property
+    def earliest_target(self) -> float | None:
+        """Return the shortest of the seconds to the target that are possible: each repeat's less its own resolution.
+
+        A repeat whose record has no resolution counts with its measured time. None if no repeat reached the target.
+        """
+        reached = [m for r in self.ok for m in r.find("train.time_to_target")]
+        return min((max(0.0, m.values[0] - float(m.remarks.get("resolution_s", 0.0))) for m in reached), default=None)
+
     def _tests(self) -> tuple[Measurement, ...]:
         return tuple(m for r in self.ok for m in r.find(f"{r.task.stage}.test_accuracy"))
 

@@ -46,8 +46,8 @@ class Column:
     """Columns that are printed beside it: its lower and upper end."""
     spread: tuple[str, str] | None = None
     """Columns with the lower and upper end by which two rows are compared; without them only counts are compared."""
-    resolution: str | None = None
-    """Column with the amount by which the true value may be below the measured one; the lower end is reduced by it."""
+    earliest: str | None = None
+    """Field of the row that replaces both lower ends: the least value possible, where a time may be measured too long."""
     least_repeats: int = 1
     """Fewest repeats with which two rows are compared: `LEAST_REPEATS` where the spread is the range of repeats."""
     within: tuple[str, ...] = ()

@@ -76,7 +76,16 @@ def leaderboard(run: str, width: int = 100) -> str:
     """Return what `cnnperf run` printed of a suite; memory is left out, which these runs did not measure soundly."""
     memory = ("peak_above_start_bytes", "peak_bytes")
     group = ("dataset", "device", "budget", "threads", "host", "device_label")
-    return printed(read(f"{run}/leaderboard.csv"), LeaderboardRow, group, width, hidden=memory, training="", further={})
+    return printed(
+        read(f"{run}/leaderboard.csv"),
+        LeaderboardRow,
+        group,
+        width,
+        hidden=memory,
+        training="",
+        earliest_target_s=None,
+        further={},
+    )
 
 
 def engines_of(model: str, dataset: str = "cifar10", width: int = 88) -> str:

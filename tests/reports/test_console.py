@@ -197,18 +197,19 @@ def test_a_time_to_target_is_known_to_its_resolution(report: Report) -> None:
 
     (column,) = [c for c in report.tables[0].columns if c.name == "time_to_target_s"]
     first = report.tables[0].rows[0]
-    for resolution, stars in ((1.0, [True, False]), (6.0, [False, False]), (None, [True, False])):
+    for resolution, stars in ((1.0, [True, False]), (6.0, [False, False]), (0.0, [True, False])):
         name = "time_to_target"
         rows = [
             replace(
                 first,
                 repeats=4,
-                **{f"{name}_s": s, f"{name}_min_s": s - 1, f"{name}_max_s": s + 1, f"{name}_resolution_s": resolution},
+                earliest_target_s=s - 1 - resolution,
+                **{f"{name}_s": s, f"{name}_min_s": s - 1, f"{name}_max_s": s + 1},
             )
             for s in (30.0, 35.0)
         ]
         assert best(column, rows) == stars
-    assert cell(column, replace(rows[0], time_to_target_resolution_s=6.5)) == "30.0 s [22.5 s–31.0 s]"
+    assert cell(column, replace(rows[0], earliest_target_s=22.5)) == "30.0 s [22.5 s–31.0 s]"
 
 
 def test_counts_are_exact_and_memory_is_not(report: Report) -> None:

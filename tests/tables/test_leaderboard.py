@@ -266,6 +266,17 @@ def test_a_time_to_target_says_how_coarse_it_is(trained: Trained) -> None:
     assert row["time_to_target_resolution_s"] is None
 
 
+def test_the_range_of_times_to_a_target_begins_at_the_earliest_of_any_repeat(trained: Trained) -> None:
+    """Each repeat's time less its own resolution: the coarsest repeat need not be the fastest."""
+    measured = ((2.0, {"resolution_s": 0.2}), (2.12, {}), (2.1, {"resolution_s": 2.1}), (2.2, {"resolution_s": 0.5}))
+    times = [single("train.time_to_target", "s", s, "lower", remarks, target=0.4) for s, remarks in measured]
+    table = leaderboard({"r": [trained(repeat=i, measured=[time]) for i, time in enumerate(times)]})
+    (column,) = [c for c in table.columns if c.name == "time_to_target_s"]
+    assert _readable.interval(column, table.rows[0]) == (0.0, 2.2)
+    table = leaderboard({"r": [trained(repeat=i, measured=[times[i]]) for i in (0, 1, 3)]})
+    assert _readable.interval(column, table.rows[0]) == pytest.approx((1.7, 2.2))
+
+
 @pytest.mark.parametrize(
     ("settings", "budget"),
     [
