@@ -17,6 +17,9 @@ def write(join: Join, console: Console) -> None:
     title = (str(cell.model), str(cell.dataset), f"batches of {join.batch_size}", f"torch beside {join.engine}")
     console.print(Text(" · ".join(title), style="bold"))
     console.print(_grid(join))
+    if join.total("torch_s") is None:
+        words = f"torch's layers were not timed at batches of {join.batch_size}, so no row has a speed-up."
+        console.print(Text(words))
     total, reorders = join.total("engine_s"), join.total("reorder_s")
     share = join.layers_share
     if total and share is not None:

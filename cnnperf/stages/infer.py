@@ -20,7 +20,7 @@ from cnnperf.record import Measurement, single
 from cnnperf.task import Choice, Scalar
 
 COMMON_BATCH_SIZE = 32
-"""Largest batch size for the comparison after a batch search, because engines find different best sizes."""
+"""Largest batch size for pairs and layers after a batch search, because engines find different best sizes."""
 NODE_RUNS = 20
 """Runs in which each layer is timed."""
 
@@ -72,12 +72,14 @@ def _alone(
     left = bench.found("layers")
     parity = Parity(engine, inputs, golden, read_values(left) if left else {}, settings.max_accuracy_drop)
     yield from parity.measured(sorted({1, 2, max(timing.images_per_s)}), **tags)
-    yield from _layers(bench, choice, engine, inputs, max(sizes))
+    # After a search engines share no size for sure but 1.
+    for batch_size in sizes if settings.batch_sizes == "auto" else (max(sizes),):
+        yield from _layers(bench, choice, engine, inputs, batch_size)
     return sizes, parity.fault
 
 
 def _compared(settings: Infer, timing: Timing) -> Sequence[int]:
-    """Return the batch sizes for pairs: the requested ones, or after a search two that every engine measured."""
+    """Return the batch sizes for pairs: the requested ones, or after a search 1 and this engine's largest up to 32."""
     if settings.batch_sizes != "auto":
         return settings.batch_sizes
     return sorted({1, min(COMMON_BATCH_SIZE, max(timing.images_per_s))})

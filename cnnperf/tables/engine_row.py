@@ -232,8 +232,8 @@ class EngineRow(Row):
     mapped_share: float | None = column(
         unit="fraction",
         meaning="share of the time of all kernels, summed over all runs, whose module is known: a layer, or one that "
-        "contains layers (`(network)` included), whose own work is no layer's; measured at one batch size, lowest of "
-        "the repeats",
+        "contains layers (`(network)` included), whose own work is no layer's; lowest of the batch sizes at which "
+        "layers were timed, and of the repeats",
         source="infer.mapped_share",
     )
     layers_share: float | None = column(
@@ -242,8 +242,8 @@ class EngineRow(Row):
         unit="1",
         in_percent=True,
         shown=5,
-        meaning="sum of the medians of all layers or kernels, median over repeats, over `latency_s`; only at the batch "
-        "size at which layers were timed; mostly near 1; above 1 timing each layer costs time, below 1 time lies "
+        meaning="sum of the medians of all layers or kernels, median over repeats, over `latency_s`; only at batch "
+        "sizes at which layers were timed; mostly near 1; above 1 timing each layer costs time, below 1 time lies "
         "between the layers",
         source="infer.node_time, infer.latency",
         doubts="layers_flag",

@@ -446,6 +446,8 @@ def test_auto_doubles_the_batch_and_parity_is_held_at_the_largest(
     assert [m.tags["batch_size"] for m in named(found, "infer.error_to_float64")] == [1, 2, sizes[-1]]
     (largest,) = named(found, "infer.largest_batch_size")
     assert (largest.values, largest.remarks["bound"]) == ((128,), "limit of 128")
+    timed = {m.tags["batch_size"] for m in named(found, "infer.node_time")}
+    assert timed == {1, COMMON_BATCH_SIZE}, "else no batch size is common to engines whose searches end apart"
 
 
 THREADS = "infer.threads"

@@ -119,6 +119,20 @@ def test_the_networks_own_work_is_no_layers(trained: Callable[..., Record]) -> N
         assert "no layer: a module's own work" in printed.getvalue()
 
 
+def test_layers_that_torch_lacks_at_this_batch_size_are_said(trained: Callable[..., Record]) -> None:
+    """Engines whose searches for the largest batch ended apart have their layers at unlike sizes."""
+    inferred = partial(engine_of, trained())
+    larger = [m.model_copy(update={"tags": m.tags | {"batch_size": 16}}) for m in TORCH]
+    said = []
+    for measured in (larger, TORCH):
+        runtime = inferred("onnxruntime", node("conv1", 2.0), SHARE)
+        (join,) = joins({"suite/run": (inferred("torch", *measured), runtime)})
+        printed = io.StringIO()
+        write(join, Console(file=printed, width=200))
+        said.append("torch's layers were not timed at batches of 8, so no row has a speed-up." in printed.getvalue())
+    assert said == [True, False]
+
+
 SHARE = Measurement(
     metric="infer.mapped_share", unit="fraction", better=None, values=(0.995,), tags={"engine": "x", "batch_size": 8}
 )
