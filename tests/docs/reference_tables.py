@@ -343,8 +343,8 @@ def allocators() -> str:
     return (
         f"{table(heads, lines)}\n\nMedians of {processes} processes each; {cpu}.\n\n"
         f"Where both settings have equally many page faults, the ratio of the times goes from {min(alike):.2f} to "
-        f"{max(alike):.2f}. A ratio in this range therefore shows no difference. Outside of it: {outside or 'none'} of the "
-        f"other {len(others)}."
+        f"{max(alike):.2f}. A ratio in this range therefore shows no difference. "
+        f"Outside of it: {outside or 'none'} of the other {len(others)}."
     )
 
 
