@@ -51,7 +51,9 @@ def ab(
     ] = None,
     candidate_set: Annotated[
         list[str] | None,
-        typer.Option(metavar="K=V", help="Change a setting for the candidate only, such as train.optimizer=sgd."),
+        typer.Option(
+            metavar="K=V", help="Change a setting for the candidate only, such as train.memory_format=contiguous."
+        ),
     ] = None,
     data: DataOption = None,
     out: Annotated[
@@ -72,8 +74,9 @@ def ab(
     replicates, up to about 40 are planned, before anything is measured.
 
     Both versions must compute the same. It is an error if one version's distance from a float64 run exceeds ten times
-    the other's, or if the losses differ by more than 0.1 % after three steps. A setting with a smaller effect, such as
-    a learning rate 1 % higher, is listed below the verdicts.
+    the other's, or if the losses differ by more than 0.1 % after three steps. So only a setting that leaves outputs and
+    losses nearly alike can be compared, such as train.memory_format; another optimizer is an error. A setting with a
+    smaller effect, such as a learning rate 1 % higher, is listed below the verdicts.
 
     SAME excludes a slowdown of 5 % or more with 95 % confidence, over all looks together. INCONCLUSIVE is not a pass.
 

@@ -27,6 +27,8 @@ from cnnperf.training.recipe import FORWARD_SETTINGS, timed
 
 SETTERS = Both("`baseline_set`", "`candidate_set`")
 """The arguments that change settings, as messages name them."""
+UNTIMED_CURE = "run one suite with both and compare their rows: two entries of `models`, one with the setting"
+"""What shows the effect of a setting that is not timed."""
 
 
 class ComparisonWatcher(gate.GateWatcher, Protocol):
@@ -136,13 +138,15 @@ def _changed(suite: Suite, assignments: Sequence[str], option: str) -> Suite:
         key, equals, value = assignment.partition("=")
         stage, dot, name = key.strip().partition(".")
         if not (equals and dot and name):
-            raise UsageError(f"{option}: {assignment!r} must be section.key=value, such as train.optimizer=sgd")
+            raise UsageError(
+                f"{option}: {assignment!r} must be section.key=value, such as train.memory_format=contiguous"
+            )
         if stage != _stage():  # The forward pass, too, is measured as training has it.
             raise UsageError(f"{option}: {unknown('section', stage, [_stage()])}")
         if name in declared("stages", stage)["UNTIMED"]:
             raise UsageError(
                 f"{option}: {assignment} changes nothing that is measured, which is a training step and a forward "
-                "pass; change another setting, or compare runs with cnnperf check"
+                f"pass; change another setting, or {UNTIMED_CURE}"
             )
         sections.setdefault(stage, {})[name] = _value(value)
     return suite.model_copy(update={"sections": sections})
@@ -197,7 +201,7 @@ def _untimed(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) ->
     if alike and len(alike) == len(pairs):
         raise UsageError(
             f"{' and '.join(options)}: {changed} changes nothing that is timed, which is a training step at a learning "
-            "rate of 0 and a forward pass; change another setting, or compare runs with cnnperf check"
+            f"rate of 0 and a forward pass; change another setting, or {UNTIMED_CURE}"
         )
     if alike:
         yield f"{changed} changes nothing that is timed in {', '.join(alike)}"
