@@ -112,7 +112,11 @@ class CountRow(Row):
 
     condition: str = column(meaning="`quiet`, `neighbour`, `shared`; `all` in the last row", source=RUN)
     threads: str = column(meaning="threads of each side; `all` in the last row", source=FILE)
-    occasions: int = column(unit="count", meaning="occasions", source=RUN)
+    occasions: int = column(
+        unit="count",
+        meaning="occasions: runs of one name, on one host, that began on one day (UTC)",
+        source=f"{RUN}, {FILE}",
+    )
     runs: int = column(unit="count", meaning="runs", source="(folder)")
     cell_metrics: int = column(unit="count", meaning="cell-metrics compared", source=VERDICTS)
     worse: int = _verdicts("worse")
@@ -290,7 +294,7 @@ def _counted(condition: str, threads: str, rows: Sequence[CellMetricRow]) -> Cou
     return CountRow(
         condition=condition,
         threads=threads,
-        occasions=len({row.occasion for row in rows}),
+        occasions=len({(row.host, row.occasion, row.began[:10]) for row in rows}),
         runs=len(runs),
         cell_metrics=len(rows),
         **{outcome: number("outcome", outcome) for outcome in OUTCOMES},

@@ -46,11 +46,12 @@ def run_of(
     replicates: int = 14,
     seed: int = 0,
     began: str = "2026-11-23T09:00:00+00:00",
+    host: str = "h",
 ) -> None:
     """Write what a run leaves behind: two cell-metrics, each slower by so much in its candidate."""
     dice = random.Random(seed)
     header: dict[str, Any] = {
-        "machine": {"host": "h", "cpu": "c", "cores": 2, "packages": {"torch": "2.14.1"}},
+        "machine": {"host": host, "cpu": "c", "cores": 2, "packages": {"torch": "2.14.1"}},
         "contests": {f"cell {metric}": [{"threads": 1}] * 2 for metric in METRICS},
         "looks": [8, 14, 22],
     }
@@ -181,6 +182,16 @@ def test_decisions_keep_the_order_of_the_rows() -> None:
     }
 
 
+def test_an_occasion_is_a_name_on_one_host_on_one_day(tmp_path: Path) -> None:
+    """Runs of equal names that share neither host nor day are independent; those that share both are one occasion."""
+    places = (("h", "23T09"), ("h", "23T10"), ("h", "24T09"), ("i", "23T09"))
+    for number, (host, hour) in enumerate(places):
+        name = f"monday-quiet-{number:02}"
+        run_of(tmp_path, name, (0.0, 0.0), began=f"2026-11-{hour}:00:00+00:00", host=host)
+    total = campaigns.report(tmp_path).tables[1].rows[-1]
+    assert (total["runs"], total["occasions"]) == (4, 3)
+
+
 def test_a_folder_without_runs_is_one_sentence(tmp_path: Path) -> None:
     """It says how to make one."""
     with pytest.raises(StoreError, match="cnnperf campaign measure"):
@@ -203,7 +214,7 @@ def test_runs_of_an_earlier_report_are_counted_once(tmp_path: Path) -> None:
         ("2026-11-29T10:00:00+00:00", "train.step", "same"),
     ]
     total = both.tables[1].rows[-1]
-    assert (total["runs"], total["runs_worse"], total["cell_metrics"], total["occasions"]) == (2, 2, 4, 1)
+    assert (total["runs"], total["runs_worse"], total["cell_metrics"], total["occasions"]) == (2, 2, 4, 2)
     (tmp_path / "both").mkdir()
     keep(both, tmp_path / "both")
     hold_to_its_differences(tmp_path / "both")
