@@ -277,6 +277,11 @@ def _unequal_training(cell: str, before: SideRecords, after: SideRecords) -> str
 
 def _notes(before: SideRecords, after: SideRecords, rule: Rule, tests: int) -> Iterator[str]:
     """Yield the notes on the verdicts."""
+    if tests:
+        yield (
+            "in brackets: the least and the greatest change that is not excluded, each a one-sided bound at "
+            f"{100 * (1 - rule.beta):g} %"
+        )
     records = [[r for of in side.values() for r in of] for side in (before, after)]
     for facts, is_mixed, words in (
         (_versions, True, "different, which is allowed"),

@@ -86,6 +86,14 @@ def test_a_run_on_both_sides_is_read_once(repeats: Repeats, tmp_path: Path, monk
     assert {v.n for v in comparison.verdicts if v.metric == "train.test_accuracy"} == {3}
 
 
+def test_bounds_are_explained_where_there_are_any(repeats: Repeats) -> None:
+    """A single training has none."""
+    records = repeats(0.9, 0.91, 0.905)
+    words = "in brackets: the least and the greatest change that is not excluded, each a one-sided bound at 95 %"
+    assert words in compare_records(records, records).notes
+    assert not any("in brackets" in note for note in compare_records(records[:1], records[:1]).notes)
+
+
 def test_a_run_is_the_same_as_itself(repeats: Repeats, held: Held) -> None:
     """Nothing is worse, and times change nothing."""
     records = repeats(0.9, 0.91, 0.905)
