@@ -1,4 +1,4 @@
-"""Evaluation outside the training clock, without effect on the training, in at most a quarter of its seconds."""
+"""Evaluation outside the training clock, without effect on the training, planned for a quarter of its seconds."""
 
 from __future__ import annotations
 
