@@ -13,11 +13,14 @@ from cnnperf.reports._pictures import chosen, data_uris
 from cnnperf.reports._readable import generated
 from cnnperf.reports._vega import Chart
 from cnnperf.tables.engines import PLOT
+from cnnperf.tables.facts import GROUP
 from cnnperf.tables.layers import steps_of
 from cnnperf.tables.predictions import ConfusionRow, ExampleRow
-from cnnperf.tables.table import R, Report, Row, Table, grouped
+from cnnperf.tables.table import R, Report, Row, Table, Value, grouped
 
 CELL = ("run", "dataset", "data", "model", "device")
+NAMED = ("host", "device_label", "threads", "waiting", "allocator")
+"""Conditions of a training that a title may name; the others are too long for one."""
 CHANGES = 40
 """Maximum changes drawn of a comparison: verdicts first, then the largest."""
 
@@ -53,13 +56,16 @@ class ChartGroup:
 
 
 def training(report: Report) -> list[ChartGroup]:
-    """Return the curves of each dataset and device."""
+    """Return the curves of each group of the leaderboard; if titles would be equal, with the conditions that differ."""
     table = report.table("curves")
     if not table:
         return []
+    found = list(grouped(table.rows, lambda row: row.conditions).values())
+    titles = [_words(rows[0], "dataset", "data", "device", "budget") for rows in found]
     groups = []
-    for i, rows in enumerate(_grouped(table.rows, "dataset", "data", "device", "budget")):
-        heading = _words(rows[0], "dataset", "data", "device", "budget")
+    for i, (title, rows) in enumerate(zip(titles, found, strict=True)):
+        alike = [of_group[0].conditions for other, of_group in zip(titles, found, strict=True) if other == title]
+        heading = " · ".join((title, *_differing(rows[0].conditions, alike)))
         readings = _charts.readings(f"readings-{i}", heading, table, rows)
         groups.append(ChartGroup(heading, (*_charts.curves(f"curves-{i}", heading, table, rows), *readings)))
     return groups
@@ -167,6 +173,13 @@ def _predictions(
 def _of_cell(table: Table[Any] | None, cell: tuple[Any, ...], *names: str) -> Iterable[list[Any]]:
     rows = [row for row in (table.rows if table else ()) if tuple(row[key] for key in CELL) == cell]
     return _grouped(rows, *names)
+
+
+def _differing(conditions: Sequence[Value], alike: Sequence[Sequence[Value]]) -> Iterator[str]:
+    """Yield the conditions by which a group differs from those with the same title, itself among them."""
+    for name, value, values in zip(GROUP, conditions, zip(*alike, strict=True), strict=True):
+        if name in NAMED and len(set(values)) > 1:
+            yield f"{name.replace('_', ' ')} {value}"
 
 
 def _grouped(rows: Iterable[R], *names: str) -> list[list[R]]:

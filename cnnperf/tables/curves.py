@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from cnnperf.bench import trains
 from cnnperf.record import Measurement, Record, read_runs
-from cnnperf.tables.facts import fact, row_of
+from cnnperf.tables.facts import FACTS, GROUP, fact, row_of
 from cnnperf.tables.repeats import Repeats
-from cnnperf.tables.table import Row, Table, column, row_type
+from cnnperf.tables.table import Row, Table, Value, column, row_type
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -95,6 +95,8 @@ class CurveRow(Row):
         meaning="share of the target that the training's loss distributes evenly over all classes",
         source="task.settings",
     )
+    conditions: tuple[Value, ...]
+    """Values of `GROUP`, which are equal in rows that are compared."""
 
 
 POINTS = {
@@ -136,6 +138,7 @@ def _curve(repeat: Repeats) -> Iterator[CurveRow]:
         for m in r.find(metric):
             points.setdefault(int(m.remarks["step"]), {})[name] = m
     losses = [loss for m in r.find("train.loss") for loss in m.values]
+    conditions = tuple(FACTS[name].value(repeat) for name in GROUP)
     before = 0
     for step, point in sorted(points.items()):
         places = {name: m.remarks[name] for m in point.values() for name in PLACE if name in m.remarks}
@@ -148,5 +151,6 @@ def _curve(repeat: Repeats) -> Iterator[CurveRow]:
             **{name: m.values[0] for name, m in point.items()},
             train_loss=fmean(since) if since else None,
             label_smoothing=r.task.settings.get("label_smoothing"),
+            conditions=conditions,
         )
         before = step

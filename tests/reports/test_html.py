@@ -18,11 +18,13 @@ from furnished import ERROR, HOSTILE, NETWORKS, furnish, m
 
 from cnnperf.errors import UsageError
 from cnnperf.record import Record
+from cnnperf.reports._sections import training
 from cnnperf.reports.csv import write as write_csv
 from cnnperf.reports.html import LIBRARY, PAGE, SYMBOLS, write
 from cnnperf.tables.report import report_of
 from cnnperf.tables.table import Report, Table
 from cnnperf.tables.verdicts import VerdictRow
+from cnnperf.task import Task
 
 Trained = Callable[..., Record]
 VOID = {"meta", "img", "input", "link", "br"}
@@ -320,6 +322,32 @@ def test_plots_of_generated_images_say_so(tmp_path: Path, trained: Trained) -> N
     for heading in ("cifar10 · data=synthetic · cpu · 60 s", "nin · cifar10 · data=synthetic · cpu"):
         assert heading in texts
     assert "lenet · cifar10 · cpu" in texts
+
+
+def test_curves_of_unlike_machines_or_threads_share_no_plot(tmp_path: Path, trained: Trained) -> None:
+    """Their seconds are not comparable, as in the leaderboard; headings tell what differs, a lone plot's nothing."""
+    from cnnperf import record as store
+
+    point = {"step": 10, "samples": 1280, "seconds": 1.5, "epoch": 0.25, "n": 2000}
+    curve = m("train.validation_accuracy", "fraction", 0.5, better="higher", remarks=point)
+    first = trained("lenet", measured=[curve], host="one")
+    task = Task.model_validate(first.task.model_dump() | {"threads": 8})
+    for name, records in (
+        ("a", [first, trained("nin", measured=[curve], host="one")]),
+        ("b", [trained("lenet", measured=[curve], host="two")]),
+        ("c", [first.model_copy(update={"task": task, "key": task.key})]),
+    ):
+        (tmp_path / name).mkdir()
+        for record in records:
+            store.append(tmp_path / name, record)
+    heading = "cifar10 · cpu · 60 s"
+    report = report_of([tmp_path / name for name in "abc"])
+    assert [(g.title, [row["model"] for row in g.charts[0].rows]) for g in training(report)] == [
+        (f"{heading} · host one · threads 2", ["lenet", "nin"]),
+        (f"{heading} · host two · threads 2", ["lenet"]),
+        (f"{heading} · host one · threads 8", ["lenet"]),
+    ]
+    assert [group.title for group in training(report_of([tmp_path / "b"]))] == [heading]
 
 
 def test_a_plot_of_smoothed_losses_names_their_networks(tmp_path: Path, trained: Trained) -> None:
