@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cnnperf.regression.gate import Result
     from cnnperf.regression.rule import Decision
 
-CLAIM = "The gate of `cnnperf ab` calls nothing worse that is unchanged, and finds what is 5 % slower."
+CLAIM = "The gate of `cnnperf ab` calls no unchanged code worse, and finds code that is 5 % slower."
 LIMIT_S = None
 """All remaining time, because each further replicate decides more."""
 

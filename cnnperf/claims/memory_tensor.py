@@ -8,7 +8,7 @@ from cnnperf.claims import Bar, Context, NotApplicable, Reading
 from cnnperf.devices import Device
 
 CLAIM = (
-    "The peak of memory rises by what a tensor takes, keeps that when the tensor is gone, and is forgotten by a reset."
+    "The memory peak rises by the size of a tensor, stays when the tensor is freed, and is cleared by a reset."
 )
 LIMIT_S = 60.0
 

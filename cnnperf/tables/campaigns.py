@@ -1,4 +1,4 @@
-"""From the runs of an A/A campaign to two tables: a row a cell-metric, and the counts.
+"""From the runs of an A/A campaign to two tables: one row per cell-metric, and the counts.
 
 A row contains the differences of its replicates, from which every verdict can be computed again.
 """

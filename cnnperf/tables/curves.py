@@ -1,4 +1,4 @@
-"""From records to training curves: a row an evaluation."""
+"""From records to training curves: one row per evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Torch's layers beside an engine's kernels: a row a group of layers that the engine runs as one."""
+"""Torch's layers beside an engine's kernels: one row per group of layers that the engine runs as one."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class EngineRow(Row):
     )
     speedup_flags: str | None = column(
         default=None,
-        meaning="why a paired speed-up is not to be relied on: `bimodal`, `disagrees with separate latencies`, `2 of 6 "
+        meaning="why a paired speed-up is unreliable: `bimodal`, `disagrees with separate latencies`, `2 of 6 "
         "pairs not steady` (named from more than a quarter on)",
         source="infer.pair_seconds, infer.latency, (remark unsteady_pairs)",
     )

@@ -1,4 +1,4 @@
-"""From records to the per-layer profile: a row a cell, batch size and layer, and how close each is to the peak."""
+"""From records to the per-layer profile: one row per cell, batch size and layer, and how close each is to the peak."""
 
 from __future__ import annotations
 

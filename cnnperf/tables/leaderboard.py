@@ -1,4 +1,4 @@
-"""From records to the leaderboard: a row a run and cell."""
+"""From records to the leaderboard: one row per run and cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From records to the table of profiled networks: a row a run, cell and batch size."""
+"""From records to the table of profiled networks: one row per run, cell and batch size."""
 
 from __future__ import annotations
 
@@ -184,8 +184,8 @@ class ProfileRow(Row):
 
 NOTES = (
     "step: median over steps without hooks; forward and backward: sums of the layers' medians.",
-    "peak above start: of what the step allocates through torch, and the process may rise by much more (profiles.csv); "
-    "saved: what autograd keeps for backward.",
+    "peak above start: memory that the step allocates through torch; the process may grow by much more (profiles.csv); "
+    "saved: tensors that autograd keeps for backward.",
     "MFU: counted FLOPs (2 × MACs, forward and backward) ÷ what the machine's best probe would do in a step.",
 )
 """Meaning of the table's numbers."""

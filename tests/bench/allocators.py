@@ -1,6 +1,6 @@
 """What either allocator setting costs: each network's training step and forward pass, with their page faults.
 
-python tests/bench/allocators.py OUT.csv [ROUNDS]: a row a round, setting, network and call. One process a round and
+python tests/bench/allocators.py OUT.csv [ROUNDS]: one row per round, setting, network and call. One process a round and
 setting, in random order. Takes about 40 seconds a round and setting on two cores, which must have nothing else to do.
 """
 
@@ -34,7 +34,7 @@ SECONDS = 1.0
 
 
 def main(out: Path, rounds: int) -> None:
-    """Measure both settings in each round and write a row a figure as soon as it is there."""
+    """Measure both settings in each round and write one row per figure as soon as it is there."""
     with open(out, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

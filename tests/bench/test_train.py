@@ -1,6 +1,6 @@
 """How fast the training stage is beside loops written by hand: fresh pairs of processes, the two taking turns.
 
-CNNPERF_BENCH_CSV=OUT.csv pytest --benchmark-only tests/bench/test_train.py: a row a round, as in `results/reference`.
+CNNPERF_BENCH_CSV=OUT.csv pytest --benchmark-only tests/bench/test_train.py: one row per round, as in `results/reference`.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def one_round(other: str, words: tuple[str, ...]) -> dict[str, float]:
 
 
 def keep(other: str, model: str, batch_size: int, rounds: Iterable[Mapping[str, float]]) -> None:
-    """Append a row a round to the file that CNNPERF_BENCH_CSV names, if it names one."""
+    """Append one row per round to the file that CNNPERF_BENCH_CSV names, if it names one."""
     if not (name := os.environ.get("CNNPERF_BENCH_CSV")):
         return
     path = Path(name)

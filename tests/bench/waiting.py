@@ -1,6 +1,6 @@
 """What each way of waiting for work costs torch's threads: the networks' training steps, quiet and beside a neighbour.
 
-python tests/bench/waiting.py OUT.csv [ROUNDS]: a row a round, policy, network and condition. One process a round and
+python tests/bench/waiting.py OUT.csv [ROUNDS]: one row per round, policy, network and condition. One process a round and
 policy, in random order; the neighbour is a loop that keeps one core busy. Takes about six minutes a round on two cores,
 which must have nothing else to do.
 """
@@ -46,7 +46,7 @@ LIMIT_S = 1200.0
 
 
 def main(out: Path, rounds: int) -> None:
-    """Measure every policy in each round and write a row a figure as soon as it is there."""
+    """Measure every policy in each round and write one row per figure as soon as it is there."""
     with open(out, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

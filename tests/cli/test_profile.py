@@ -38,7 +38,7 @@ def profile(*words: str, run: Callable[..., subprocess.CompletedProcess[str]] = 
     ],
 )
 def test_a_network_is_profiled_without_a_suite(run: Any, model: str, tmp_path: Path, reads: list[Path]) -> None:
-    """A row a layer, a total, three sentences; layers.csv and a trace beside the records; foreign models too.
+    """One row per layer, a total, three sentences; layers.csv and a trace beside the records; foreign models too.
 
     The tables are of the records at hand, which are not read again.
     """

@@ -43,7 +43,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Completed
 
 
 def test_a_claim_is_put_to_the_test_and_a_folder_left(held: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    """A row a reading on stdout, a line a claim on stderr, everything read in the folder."""
+    """One row per reading on stdout, a line a claim on stderr, everything read in the folder."""
     done, out = held
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("held") == 9 + 1

@@ -32,45 +32,45 @@ class File:
 
 FILES: Mapping[str, File] = {
     "leaderboard": File(
-        "A row a run and cell; the columns of the best engine only where `infer` ran. A figure of several repeats is "
+        "One row per run and cell; the columns of the best engine only where `infer` ran. A figure of several repeats is "
         "their median, unless its meaning says otherwise.",
         (*LeaderboardRow.columns(), *BestEngine.columns()),
         (FURTHER,),
     ),
-    "curves": File("A row an evaluation during a training.", CurveRow.columns()),
+    "curves": File("One row per evaluation during a training.", CurveRow.columns()),
     "profiles": File(
-        "A row a run, cell, repeat and batch size that `profile` measured, or a task of it that did not end well.",
+        "One row per run, cell, repeat and batch size that `profile` measured, or a task of it that did not end well.",
         ProfileRow.columns(),
     ),
     "layers": File(
-        "A row a layer of a profile; and, where engines were timed layer by layer, a row a group of layers that an "
+        "One row per layer of a profile; and, where engines were timed layer by layer, one row per group of layers that an "
         "engine runs as one.",
         LayerRow.columns(),
     ),
     "engines": File(
-        "A row a run, cell, engine and batch size. A figure of several repeats is their median, unless its meaning "
+        "One row per run, cell, engine and batch size. A figure of several repeats is their median, unless its meaning "
         "says otherwise.",
         EngineRow.columns(),
     ),
-    "confusion": File("A row a training and pair of classes, also of pairs without an image.", ConfusionRow.columns()),
-    "examples": File("A row a test image in a training's `examples.npz`.", ExampleRow.columns()),
+    "confusion": File("One row per training and pair of classes, also of pairs without an image.", ConfusionRow.columns()),
+    "examples": File("One row per test image in a training's `examples.npz`.", ExampleRow.columns()),
     "verdicts": File(
-        "A row a cell and metric, of a report of exactly two runs that share a cell: what `cnnperf check` says of the "
+        "One row per cell and metric, of a report of exactly two runs that share a cell: what `cnnperf check` says of the "
         "second.",
         VerdictRow.columns(),
     ),
     "runs": File(
-        "A row a run, machine and software. What the processes of the tasks saw, from `frequency_hz` to "
+        "One row per run, machine and software. What the processes of the tasks saw, from `frequency_hz` to "
         "`environment`, is joined by `;` where it differs; of numbers the first stands.",
         RunRow.columns(),
     ),
-    "tasks": File("A row a task.", TaskRow.columns()),
+    "tasks": File("One row per task.", TaskRow.columns()),
     "cell_metrics": File(
-        "Of `cnnperf campaign report`: a row a run and cell-metric (a cell with `train.step` or `infer.forward`).",
+        "Of `cnnperf campaign report`: one row per run and cell-metric (a cell with `train.step` or `infer.forward`).",
         CellMetricRow.columns(),
     ),
     "counts": File(
-        "Of `cnnperf campaign report`: a row a condition and number of threads, and one of all.", CountRow.columns()
+        "Of `cnnperf campaign report`: one row per condition and number of threads, and one of all.", CountRow.columns()
     ),
 }
 """By the file's stem, in the order in which people meet them."""

@@ -105,7 +105,7 @@ def run_of(
 
 
 def test_the_tables_hold_what_the_runs_left_behind(tmp_path: Path) -> None:
-    """A row a cell-metric, the counts of all; a run that did not end is named and not counted."""
+    """One row per cell-metric, the counts of all; a run that did not end is named and not counted."""
     run_of(tmp_path, "monday-quiet-01", (0.0, 0.2))
     run_of(tmp_path, "tuesday-quiet-01", (0.0, 0.0), seed=1)
     (tmp_path / "tuesday-quiet-02").mkdir()

@@ -20,7 +20,7 @@ IMAGES = {"name": "synthetic", "train": 64, "test": 32}
 
 
 def test_an_inference_is_one_line(seen: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """A row an engine; the folder is made below `results/` where none is named."""
+    """One row per engine; the folder is made below `results/` where none is named."""
     engines = ("torch", "onnxruntime")
     few = {"batch_sizes": [2], "samples": 11, "pairs": 0, "threads": 1}
     measured = cnnperf.infer({"name": "unruly:build"}, dataset=IMAGES, engines=engines, watcher=seen, **few)

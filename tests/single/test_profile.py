@@ -16,7 +16,7 @@ from cnnperf.single.measured import Measured
 
 
 def test_a_profile_is_one_line(seen: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """A row a layer in the report, the records in the folder that the watcher is told; nothing is printed."""
+    """One row per layer in the report, the records in the folder that the watcher is told; nothing is printed."""
     measured = cnnperf.profile("mlp", dataset="synthetic", batch_size=4, samples=2, out=Path("run"), watcher=seen)
     assert capsys.readouterr() == ("", "")
     assert seen.told == [["profile"], Path("run"), "ok"]

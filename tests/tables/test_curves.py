@@ -1,4 +1,4 @@
-"""The training curves: a row an evaluation."""
+"""The training curves: one row per evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of the profile stage become rows, a row a layer, that add up."""
+"""Records of the profile stage become rows, one row per layer, that add up."""
 
 from __future__ import annotations
 
