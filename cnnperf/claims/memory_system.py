@@ -17,7 +17,9 @@ TENSOR_BYTES = 512 * 2**20
 BAR = Bar.within(0.02, "both count pages: of 4 KiB (CPU, in batches of a few MiB), or segments of 2 MiB (CUDA)")
 STEP_MODEL, STEP_IMAGES = "vgg", 256
 """Sizes of a step of some hundreds of MiB, which is large compared with a segment of the allocator."""
-STEP_BAR = Bar.within(0.05, "NVML also counts memory that libraries load; an earlier step of the same shape has loaded most of it")
+STEP_BAR = Bar.within(
+    0.05, "NVML also counts memory that libraries load; an earlier step of the same shape has loaded most of it"
+)
 
 
 def check(context: Context) -> Iterator[Reading]:

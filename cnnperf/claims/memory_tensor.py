@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from cnnperf.claims import Bar, Context, NotApplicable, Reading
 from cnnperf.devices import Device
 
-CLAIM = (
-    "The memory peak rises by the size of a tensor, stays when the tensor is freed, and is cleared by a reset."
-)
+CLAIM = "The memory peak rises by the size of a tensor, stays when the tensor is freed, and is cleared by a reset."
 LIMIT_S = 60.0
 
 TENSOR_BYTES = 256 * 2**20

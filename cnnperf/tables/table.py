@@ -47,7 +47,7 @@ class Column:
     spread: tuple[str, str] | None = None
     """Columns with the lower and upper end by which two rows are compared; without them only counts are compared."""
     earliest: str | None = None
-    """Field of the row that replaces both lower ends: the least value possible, where a time may be measured too long."""
+    """Field of the row that replaces both lower ends: the least possible value, where a time may be too long."""
     least_repeats: int = 1
     """Fewest repeats with which two rows are compared: `LEAST_REPEATS` where the spread is the range of repeats."""
     within: tuple[str, ...] = ()

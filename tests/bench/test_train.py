@@ -1,6 +1,7 @@
 """How fast the training stage is beside loops written by hand: fresh pairs of processes, the two taking turns.
 
-CNNPERF_BENCH_CSV=OUT.csv pytest --benchmark-only tests/bench/test_train.py: one row per round, as in `results/reference`.
+CNNPERF_BENCH_CSV=OUT.csv pytest --benchmark-only tests/bench/test_train.py: one row per round, as in
+`results/reference`.
 """
 
 from __future__ import annotations

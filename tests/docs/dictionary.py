@@ -32,8 +32,8 @@ class File:
 
 FILES: Mapping[str, File] = {
     "leaderboard": File(
-        "One row per run and cell; the columns of the best engine only where `infer` ran. A figure of several repeats is "
-        "their median, unless its meaning says otherwise.",
+        "One row per run and cell; the columns of the best engine only where `infer` ran. A figure of several repeats "
+        "is their median, unless its meaning says otherwise.",
         (*LeaderboardRow.columns(), *BestEngine.columns()),
         (FURTHER,),
     ),
@@ -43,8 +43,8 @@ FILES: Mapping[str, File] = {
         ProfileRow.columns(),
     ),
     "layers": File(
-        "One row per layer of a profile; and, where engines were timed layer by layer, one row per group of layers that an "
-        "engine runs as one.",
+        "One row per layer of a profile; and, where engines were timed layer by layer, one row per group of layers that "
+        "an engine runs as one.",
         LayerRow.columns(),
     ),
     "engines": File(
@@ -52,11 +52,13 @@ FILES: Mapping[str, File] = {
         "says otherwise.",
         EngineRow.columns(),
     ),
-    "confusion": File("One row per training and pair of classes, also of pairs without an image.", ConfusionRow.columns()),
+    "confusion": File(
+        "One row per training and pair of classes, also of pairs without an image.", ConfusionRow.columns()
+    ),
     "examples": File("One row per test image in a training's `examples.npz`.", ExampleRow.columns()),
     "verdicts": File(
-        "One row per cell and metric, of a report of exactly two runs that share a cell: what `cnnperf check` says of the "
-        "second.",
+        "One row per cell and metric, of a report of exactly two runs that share a cell: what `cnnperf check` says of "
+        "the second.",
         VerdictRow.columns(),
     ),
     "runs": File(

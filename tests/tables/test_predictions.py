@@ -14,7 +14,7 @@ from cnnperf.tables.predictions import prediction_tables
 
 
 def test_pairs_of_classes_and_images_have_rows_with_names(tmp_path: Path, trained: Callable[..., Record]) -> None:
-    """One row per pair, label first; one row per image, in the artifact's order; numbers alone where no names were left."""
+    """One row per pair, label first; one row per image, in the artifact's order; numbers where there are no names."""
     tags = {"num_classes": 2, "rows": "label", "columns": "prediction"}
     counts = Measurement(metric="train.confusion", unit="count", better=None, values=(4, 1, 2, 3), tags=tags)
     record = trained(measured=[counts]).model_copy(update={"artifacts": {"examples": Artifact(path="examples.npz")}})
