@@ -160,12 +160,13 @@ class LeaderboardRow(Row):
         shown=3,
         meaning="training seconds until an evaluation first saw `target_accuracy`, median over repeats; empty if half "
         "of them or more did not reach it; the range printed beside it, with several repeats, begins at the earliest "
-        "time possible in any: each repeat's time less the seconds since its own evaluation before",
+        "time possible in any: each repeat's time less the seconds since its own evaluation before; rows of "
+        "unlike targets are not compared by it",
         interval=("time_to_target_min_s", "time_to_target_max_s"),
         spread=("time_to_target_min_s", "time_to_target_max_s"),
         earliest="earliest_target_s",
         least_repeats=LEAST_REPEATS,
-        within=("run", "sitting"),
+        within=("run", "sitting", "target_accuracy"),
     )
     time_to_target_min_s: float | None = reduced(
         lambda r: _spread(r.times_to_target, min), **_TIMED, meaning="shortest of the repeats; empty with one repeat"
@@ -228,6 +229,14 @@ class LeaderboardRow(Row):
     seed: int = fact()
     run: str = fact()
     sitting: str | None = fact()
+    target_accuracy: float | None = reduced(
+        lambda r: r.task.settings.get("target_accuracy"),
+        "target",
+        unit="fraction",
+        shown=3,
+        meaning="validation accuracy to which `time_to_target_s` is measured, whether or not it ends the training",
+        source="task.settings",
+    )
 
     training: str
     """Key of the first repeat's task, which the tasks of later stages need."""

@@ -266,6 +266,32 @@ def test_a_time_to_target_says_how_coarse_it_is(trained: Trained) -> None:
     assert row["time_to_target_resolution_s"] is None
 
 
+def test_times_to_unlike_targets_are_not_compared(trained: Trained) -> None:
+    """A target that does not end the training is not in the budget; the row says it, and the stars heed it."""
+    targets = {"mlp": 0.3, "nin": 0.9, "vgg": 0.9}
+    table = leaderboard(
+        {
+            "r": [
+                trained(
+                    model,
+                    repeat=repeat,
+                    measured=[once("train.time_to_target", seconds, target=targets[model])],
+                    target_accuracy=targets[model],
+                    stop_at_target=False,
+                )
+                for model, seconds in (("mlp", 1.0), ("nin", 5.0), ("vgg", 8.0))
+                for repeat in range(4)
+            ]
+        }
+    )
+    (group,) = table.groups()
+    (column,) = [c for c in table.columns if c.name == "time_to_target_s"]
+    stars = dict(zip([row.model for row in group.rows], _readable.best(column, group.rows), strict=True))
+    assert stars == {"mlp": False, "nin": True, "vgg": False}
+    assert {row["model"]: row["target_accuracy"] for row in group.rows} == targets
+    assert "target_accuracy" in [c.name for c in _readable.visible(group)]
+
+
 def test_the_range_of_times_to_a_target_begins_at_the_earliest_of_any_repeat(trained: Trained) -> None:
     """Each repeat's time less its own resolution: the coarsest repeat need not be the fastest."""
     measured = ((2.0, {"resolution_s": 0.2}), (2.12, {}), (2.1, {"resolution_s": 2.1}), (2.2, {"resolution_s": 0.5}))
