@@ -1,8 +1,8 @@
 """What each way of waiting for work costs torch's threads: the networks' training steps, quiet and beside a neighbour.
 
 python tests/bench/waiting.py OUT.csv [ROUNDS]: one row per round, policy, network and condition. One process
-a round and policy, in random order; the neighbour is a loop that keeps one core busy. Takes about six minutes a round on two cores,
-which must have nothing else to do.
+a round and policy, in random order; the neighbour is a loop that keeps one core busy. Takes about six minutes a round
+on two cores, which must have nothing else to do.
 """
 
 from __future__ import annotations

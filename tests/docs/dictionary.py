@@ -43,8 +43,8 @@ FILES: Mapping[str, File] = {
         ProfileRow.columns(),
     ),
     "layers": File(
-        "One row per layer of a profile; and, where engines were timed layer by layer, one row per group of layers that "
-        "an engine runs as one.",
+        "One row per layer of a profile; and, where engines were timed layer by layer, one row per group of layers "
+        "that an engine runs as one.",
         LayerRow.columns(),
     ),
     "engines": File(
