@@ -49,8 +49,14 @@ def alarm(table: Table[Any]) -> str | None:
 
 
 def remarks(table: Table[Any]) -> list[str]:
-    """Yield the reason of each row that did not end well."""
-    return [f"{row['model']}: {row['status']}: {row['reason']}" for row in table.rows if row["reason"]]
+    """Yield the reason of each row that did not end well, with its run if the rows are of several."""
+    return [
+        f"{_run_of(row, table)}{row['model']}: {row['status']}: {row['reason']}" for row in table.rows if row["reason"]
+    ]
+
+
+def _run_of(row: Row, table: Table[Any]) -> str:
+    return f"{row['run']} " if any(c.name == "run" and _differs(c, table) for c in table.columns) else ""
 
 
 def head_words(column: Column) -> str:
@@ -68,9 +74,9 @@ def head(column: Column, rows: Sequence[Row]) -> str:
 
 
 def footnotes(table: Table[Any]) -> list[str]:
-    """Yield the reason for each value with the mark of doubt."""
+    """Yield the reason for each value with the mark of doubt, with its row's run if the rows are of several."""
     return [
-        f"{DOUBT} {row.row_label}: {head_words(column)}: {row[column.doubts]}"
+        f"{DOUBT} {_run_of(row, table)}{row.row_label}: {head_words(column)}: {row[column.doubts]}"
         for column in visible(table)
         for row in table.rows
         if column.doubts and row[column.doubts]

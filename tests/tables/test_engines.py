@@ -298,6 +298,8 @@ def test_the_mark_of_doubt_has_its_footnote(engine: Engine) -> None:
     cells = [_readable.cell(column, row) for row in table.rows]
     assert cells == ["1.00", "2.00 [1.90–2.10] †"]
     assert _readable.footnotes(table) == ["† lenet onnxruntime batch 8: speed-up: disagrees with separate latencies"]
+    several = replace(table, rows=(*table.rows, replace(table.rows[0], run="other/run")))
+    assert _readable.footnotes(several)[0].startswith("† suite/run lenet onnxruntime batch 8: speed-up: ")
 
 
 def test_an_engine_is_best_only_above_what_a_doubtful_one_may_reach(engine: Engine) -> None:

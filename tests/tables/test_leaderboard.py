@@ -266,6 +266,14 @@ def test_a_time_to_target_says_how_coarse_it_is(trained: Trained) -> None:
     assert row["time_to_target_resolution_s"] is None
 
 
+def test_remarks_on_rows_of_several_runs_name_the_run(trained: Trained) -> None:
+    """The same network may have ended otherwise in each."""
+    failed = trained(status="failed", error="boom")
+    table = leaderboard({"r": [failed], "s": [trained()]})
+    assert _readable.remarks(table) == ["r lenet: failed: boom"]
+    assert _readable.remarks(leaderboard({"r": [failed]})) == ["lenet: failed: boom"]
+
+
 def test_times_to_unlike_targets_are_not_compared(trained: Trained) -> None:
     """A target that does not end the training is not in the budget; the row says it, and the stars heed it."""
     targets = {"mlp": 0.3, "nin": 0.9, "vgg": 0.9}
