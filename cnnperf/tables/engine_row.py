@@ -57,7 +57,10 @@ class EngineRow(Row):
         source="infer.latency",
     )
     status: str = fact(shown=1)
-    reason: str | None = fact()
+    reason: str | None = fact(
+        meaning="why repeats did not end well, each reason once; or that they were tested on different numbers of "
+        "images; without either, why parity is undecided"
+    )
     repeats: int | None = column(
         unit="count",
         meaning="repeats with a latency at this batch size, each a process of its own, also those that failed later",

@@ -109,8 +109,7 @@ _FACTS = (
     ),
     ReducedColumn(
         "reason",
-        meaning="why it did not end well, or what else limits its figures: an undecided parity, repeats tested on "
-        "different numbers of images",
+        meaning="why it did not end well: the error on one line, or the signal",
         source="error, signal",
         value=lambda r: r.reason,
     ),

@@ -56,7 +56,10 @@ class LeaderboardRow(Row):
     model: str = fact(shown=0)
     device: str = fact()
     status: str = fact(shown=1)
-    reason: str | None = fact()
+    reason: str | None = fact(
+        meaning="why repeats did not end well, each reason once; or that they were tested on different numbers of "
+        "images"
+    )
     repeats: int | None = fact(shown=6)
     params: int | None = once(
         "train.parameters",
