@@ -123,7 +123,7 @@ def test_a_side_is_called_by_its_name_unless_that_says_nothing_more(pair: Start)
 
 
 def task(device: str, threads: int | None) -> Task:
-    """Return a task on a device, with so many threads."""
+    """Return a task of the given device and number of threads."""
     cell = Cell(dataset=Choice(name="mnist"), model=Choice(name="lenet"), device=Choice(name=device))
     return Task(cell=cell, stage="infer", seed=0, threads=threads, timeout_s=60.0, settings={}, suite="x")
 
