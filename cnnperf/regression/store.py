@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from cnnperf.duet.contest import Contest
@@ -25,11 +26,21 @@ Write = Callable[[dict[str, Any]], None]
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Raise UsageError if a folder cannot be created or written; it is not created."""
-    place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
-    if not (place.is_dir() and os.access(place, os.W_OK)):
-        why = "is not writable" if place.is_dir() else "is no folder"
-        raise UsageError(f"{folder}: cannot be written ({place} {why}); give another folder with `out`")
+    """Raise UsageError if a folder cannot be created, or no file can be created in it; what this creates is removed."""
+    created: list[Path] = []
+    try:
+        for each in reversed((folder, *folder.parents)):
+            if not each.exists():
+                each.mkdir()
+                created.append(each)
+        # Permissions do not tell: root has them in /proc, too, where nobody can create a file.
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    finally:
+        for each in reversed(created):
+            with suppress(OSError):  # Another process may have put something there meanwhile.
+                each.rmdir()
 
 
 @contextmanager
@@ -46,7 +57,7 @@ def writing(folder: Path | None, header: Mapping[str, Any]) -> Iterator[Write]:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror}); give another folder with `out`") from error
+        raise _unwritable(path, error) from error
 
     def write(document: Mapping[str, Any]) -> None:
         try:
@@ -59,6 +70,10 @@ def writing(folder: Path | None, header: Mapping[str, Any]) -> Iterator[Write]:
     with file:
         write({"schema": SCHEMA, "machine": fingerprint().model_dump(mode="json"), **header})
         yield write
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{path}: cannot be written ({error.strerror}); give another folder with `out`")
 
 
 def lines(contest: Contest, number: int, conditions: Conditions, played: Played) -> Iterator[dict[str, Any]]:

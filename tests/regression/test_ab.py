@@ -124,7 +124,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"candidate": "later"}, "^`candidate`: later: that revision needs Python >=99"),
     ({"baseline": "now", "candidate": "HEAD"}, "name the same version"),
     ({"baseline": sys.executable, "candidate": sys.executable}, "name the same version"),
-    ({"out": Path("tiny.toml/out")}, r"^tiny\.toml/out: cannot be written \(.*tiny\.toml is no folder\)"),
+    ({"out": Path("tiny.toml/out")}, r"^tiny\.toml/out: cannot be written \(Not a directory\)"),
+    ({"out": Path("/proc/deep/out")}, "^/proc/deep/out: cannot be written"),
+    ({"out": Path("new/deep"), "data": Path("nowhere")}, "nowhere"),
     ({"out": Path("held")}, "already contains a run"),
     ({"data": Path("nowhere")}, "nowhere"),
 ]
@@ -139,6 +141,7 @@ def test_what_cannot_be_carried_out(made: list[str], changes: dict[str, Any], wo
         cnnperf.ab("tiny.toml", **{"out": Path("out"), **REVISIONS, **changes})
     assert made == []
     assert not Path("out").exists()
+    assert not Path("new").exists()
 
 
 @pytest.mark.parametrize(
