@@ -9,7 +9,7 @@ from statistics import fmean, median
 from typing import Literal
 
 from cnnperf.inference.accuracy import DropOutcome
-from cnnperf.inference.outcome import ACCURACY_DROP, SPEEDUP, speedup
+from cnnperf.inference.outcome import SPEEDUP, speedup
 from cnnperf.record import Measurement
 from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Outcome, Verdict, is_difference
@@ -65,7 +65,7 @@ class Compared:
     def verdict(self, outcome: Outcome, numbers: Both[float], remark: str = "") -> Verdict:
         """Make a verdict on the figures of the two sides, with their difference or ratio as the change."""
         baseline, candidate = numbers
-        unit = "fraction" if self.measurement.metric == ACCURACY_DROP else self.measurement.unit
+        unit = self.measurement.unit
         return Verdict(
             cell=self.cell,
             metric=self.metric,
@@ -73,7 +73,7 @@ class Compared:
             unit=unit,
             baseline=baseline,
             candidate=candidate,
-            change=candidate - baseline if is_difference(unit, *numbers) else candidate / baseline - 1,
+            change=candidate - baseline if is_difference(self.metric, unit, *numbers) else candidate / baseline - 1,
             n=min(self.repeats),
             remark=remark,
         )

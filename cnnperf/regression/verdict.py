@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, SerializeAsAny, computed_field
 
+from cnnperf.inference.outcome import ACCURACY_DROP
 from cnnperf.record import Finite
 from cnnperf.task import Frozen
 from cnnperf.units import scaled
@@ -16,12 +17,17 @@ Outcome = Literal["worse", "missing", "error", "inconclusive", "better", "same",
 FAILING = ("worse", "missing", "error")
 
 
-def is_difference(unit: str | None, baseline: float, candidate: float) -> bool:
+def is_of_fractions(metric: str, unit: str | None) -> bool:
+    """Tell whether a metric is a fraction or a difference between fractions: readers see its change in points."""
+    return unit == "fraction" or metric.partition("[")[0] == ACCURACY_DROP
+
+
+def is_difference(metric: str, unit: str | None, baseline: float, candidate: float) -> bool:
     """Tell whether a change is the candidate's value less the baseline's; any other is their ratio less 1.
 
-    It is a difference between fractions, and between values of which one is 0 or negative: these have no ratio.
+    It is a difference where `is_of_fractions`, and between values of which one is 0 or negative: these have no ratio.
     """
-    return unit == "fraction" or min(baseline, candidate) <= 0
+    return is_of_fractions(metric, unit) or min(baseline, candidate) <= 0
 
 
 class Verdict(Frozen):
@@ -34,7 +40,7 @@ class Verdict(Frozen):
     """`indicative`: shown, and no part of the exit status. Of two stored runs these are times, speeds and other numbers
     without a rule of their own, memory of single processes, and an engine's accuracy where trainings are tested."""
     unit: str | None = None
-    """Unit of both values: that of the metric, but `fraction` for a difference between fractions."""
+    """Unit of both values: that of the metric."""
     baseline: Finite | None = None
     """In this unit; None if the baseline has no value."""
     candidate: Finite | None = None
@@ -54,11 +60,16 @@ class Verdict(Frozen):
     """Why, and what would decide it."""
 
     @property
+    def read_as(self) -> str | None:
+        """The unit in which readers see both values: `fraction` for a difference between fractions too."""
+        return "fraction" if is_of_fractions(self.metric, self.unit) else self.unit
+
+    @property
     def evidence(self) -> str:
         """The evidence for the outcome, in words."""
         words = []
         if self.baseline is not None and self.candidate is not None:
-            words.append(f"{scaled(self.baseline, self.unit)} → {scaled(self.candidate, self.unit)}")
+            words.append(f"{scaled(self.baseline, self.read_as)} → {scaled(self.candidate, self.read_as)}")
         if self.change is not None:
             words.append(self._changed())
         if self.n is not None:
@@ -68,9 +79,9 @@ class Verdict(Frozen):
         return "  ".join([*words, self.remark] if self.remark else words)
 
     def _changed(self) -> str:
-        change, is_fraction = self.change or 0.0, self.unit == "fraction"
+        change, is_fraction = self.change or 0.0, is_of_fractions(self.metric, self.unit)
         values = [value for value in (self.baseline, self.candidate) if value is not None]
-        if len(values) == 2 and not is_fraction and is_difference(self.unit, *values):
+        if len(values) == 2 and not is_fraction and is_difference(self.metric, self.unit, *values):
             return f"{'-' if change < 0 else '+'}{scaled(abs(change), self.unit)}"
         unit = "points" if is_fraction else "%"
         ends = ["" if end is None else f"{100 * end:+.1f}" for end in (self.low, self.high)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnperf.regression.verdict import is_difference
+from cnnperf.regression.verdict import is_difference, is_of_fractions
 from cnnperf.reports import _charts, _layer_charts
 from cnnperf.reports._pictures import chosen, data_uris
 from cnnperf.reports._readable import generated
@@ -122,8 +122,8 @@ def comparison(report: Report) -> list[Chart]:
     table = report.table("verdicts")
     changed = [row for row in (table.rows if table else ()) if row.change and row.outcome != "same"]
     changed.sort(key=lambda row: (row.outcome == "indicative", -abs(row.change)))
-    fractions = [row for row in changed if row.unit == "fraction"]
-    ratios = [row for row in changed if not is_difference(row.unit, row.baseline, row.candidate)]
+    fractions = [row for row in changed if is_of_fractions(row.metric, row.unit)]
+    ratios = [row for row in changed if not is_difference(row.metric, row.unit, row.baseline, row.candidate)]
     kinds = (("changes-fractions", fractions, "points"), ("changes-ratios", ratios, "ratio less 1"))
     return [_charts.changes(name, table, rows[:CHANGES], unit) for name, rows, unit in kinds if table and rows]
 

@@ -30,7 +30,7 @@ class VerdictRow(Row):
         source="measurements",
     )
     unit: str | None = column(
-        meaning="unit of both values: that of the metric, but `fraction` for an accuracy drop, a difference of two",
+        meaning="unit of both values: that of the metric",
         source="measurements",
     )
     baseline: float | None = column(
@@ -47,8 +47,8 @@ class VerdictRow(Row):
     change: float | None = column(
         unit="1",
         shown=0,
-        meaning="`candidate` over `baseline`, less 1; of a fraction, and where one of them is 0 or negative: "
-        "`candidate` less `baseline`, in the unit of the row",
+        meaning="`candidate` over `baseline`, less 1; of a fraction or an accuracy drop, and where one of them "
+        "is 0 or negative: `candidate` less `baseline`, in the unit of the row",
         source="measurements",
         interval=("low", "high"),
     )

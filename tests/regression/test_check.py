@@ -275,9 +275,13 @@ DIFFERENCES = {
 def test_what_has_no_ratio_changes_by_a_difference(
     repeats: Repeats, held: Held, metric: str, unit: str, values: tuple[float, float], change: float, words: str
 ) -> None:
-    """In points where both are fractions, else in the metric's unit: 0 and what lies below it have no ratio."""
+    """In points where both are fractions, else in the metric's unit: 0 and what lies below it have no ratio.
+
+    The unit is the metric's: a drop in accuracy, which may be negative, is no fraction.
+    """
     before, after = (repeats(0.9, 0.9, measured=[once(metric, unit, v)]) for v in values)
     verdict = of(held(before, after), metric)
+    assert verdict.unit == unit
     assert verdict.change == pytest.approx(change)
     assert verdict.evidence.startswith(f"{words}  n=2")
 

@@ -9,6 +9,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,26 @@ def test_only_ratios_are_drawn_as_ratios() -> None:
     )
     charts = comparison(Report((Table("verdicts", VerdictRow.columns(), rows),)))
     assert [[row["metric"] for row in chart.rows] for chart in charts] == [["x.share"], ["x.ratio"]]
+
+
+def test_a_change_is_read_in_its_own_unit(both: Both) -> None:
+    """A drop in accuracy in points, what has no ratio in the unit of both values, all others in percent."""
+    values = {
+        "infer.accuracy_drop[engine=torch]": ("1", 0.001, -0.002, -0.003),
+        "infer.class_disagreements": ("count", 0.0, 4.0, 4.0),
+        "x.ratio": ("bytes", 1024.0, 2048.0, 1.0),
+    }
+    rest = {**dict.fromkeys(("low", "high", "p", "p_holm", "n")), "cell": "c", "outcome": "worse", "remark": ""}
+    rows = tuple(
+        VerdictRow(metric=metric, unit=unit, baseline=a, candidate=b, change=change, **rest)
+        for metric, (unit, a, b, change) in values.items()
+    )
+    verdicts = Table("verdicts", VerdictRow.columns(), rows)
+    tables = tuple(verdicts if table.name == "verdicts" else table for table in both[0].tables)
+    page = io.StringIO()
+    write(replace(both[0], tables=tables), page)
+    shown = re.findall(r"<data[^>]*>(.*?)</data>", page.getvalue().partition('data-table="verdicts"')[2])
+    assert shown[:9] == ["0.1 %", "-0.2 %", "-0.3 points", "0", "4.00", "+4.00", "1.00 KiB", "2.00 KiB", "+100.0 %"]
 
 
 def test_what_failed_of_two_runs_says_in_which(both: Both) -> None:
