@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,8 @@ from cnnperf.tables.curves import trainings
 from cnnperf.tables.engine_row import BestEngine, EngineRow
 from cnnperf.tables.engines import best_engines, engine_table
 from cnnperf.tables.facts import GROUP, ReducedColumn, row_of, without_sitting
-from cnnperf.tables.leaderboard_row import FURTHER, LeaderboardRow
-from cnnperf.tables.repeats import Repeats, alike, sittings_of
+from cnnperf.tables.leaderboard_row import FURTHER, PATTERN, LeaderboardRow, further
+from cnnperf.tables.repeats import alike, sittings_of
 from cnnperf.tables.table import MARKED, Table
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def leaderboard(
     records = trainings(records)
     measured = [r for of_run in records.values() for r in of_run]
     own = [column for column in LeaderboardRow.columns() if isinstance(column, ReducedColumn)]
-    further = tuple(_further_columns(measured))
+    others = tuple(_further_columns(measured))
     found = best_engines(engines.rows) if engines else {}
     rows = tuple(
         row_of(
@@ -60,13 +59,13 @@ def leaderboard(
             repeats,
             training=repeats.records[0].key,
             earliest_target_s=repeats.earliest_target,
-            further={column.name: column.value(repeats) for column in further},
+            further={column.name: column.value(repeats) for column in others},
             best=found.get((run, repeats.records[0].key)),
         )
         for run, of_run in records.items()
         for repeats in alike(run, of_run, sittings[run])
     )
-    columns = tuple(_as_measured(column, measured) for column in (*own, *further))
+    columns = tuple(_as_measured(column, measured) for column in (*own, *others))
     shown = (*columns, *(BestEngine.columns() if engines and engines.rows else ()))
     table = Table("leaderboard", without_sitting(shown, rows), rows, GROUP)
     return replace(table, rows=tuple(row for group in table.groups() for row in _ranked(group.rows)))
@@ -107,8 +106,7 @@ def _further_columns(records: Iterable[Record]) -> Iterator[ReducedColumn]:
             single[m.metric] = single.get(m.metric, True) and is_single
     for metric, is_single in single.items():
         if is_single and metric not in shown:
-            name, value = metric.replace(".", "_"), partial(Repeats.once, metric=metric)
-            yield ReducedColumn(name, meaning=FURTHER.meaning, source=metric, metric=metric, value=value)
+            yield FURTHER.get(metric) or further(metric, meaning=PATTERN.meaning)
 
 
 def _ranked(group: Iterable[LeaderboardRow]) -> Iterator[LeaderboardRow]:

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from cnnperf.tables.engine_row import BestEngine
-from cnnperf.tables.facts import fact, reduced
+from cnnperf.tables.facts import ReducedColumn, fact, reduced
 from cnnperf.tables.repeats import Repeats
 from cnnperf.tables.table import LEAST_REPEATS, Column, Row, Value, row_type
 
@@ -270,10 +270,103 @@ class LeaderboardRow(Row):
 
 BEST = frozenset(column.name for column in BestEngine.columns())
 
-FURTHER = Column(
+_ONE_STEP = "only of a training of one step"
+_ONE_STRETCH = "only of a training with one stretch, a group of steps of 10 ms or more"
+
+
+def further(metric: str, **described: Any) -> ReducedColumn:
+    """Return a column that `leaderboard` appends where the metric is measured. described: fields of Column."""
+    value = partial(Repeats.once, metric=metric)
+    return ReducedColumn(metric.replace(".", "_"), source=metric, metric=metric, value=value, **described)
+
+
+FURTHER: Mapping[str, ReducedColumn] = {
+    column.source: column
+    for column in (
+        further(
+            "train.load_seconds",
+            unit="s",
+            better="lower",
+            meaning="seconds to put the images on the device and to divide them",
+        ),
+        further(
+            "train.build_seconds",
+            unit="s",
+            better="lower",
+            meaning="seconds to build the network on the device, with its first weights",
+        ),
+        further(
+            "train.warmup_seconds",
+            unit="s",
+            better="lower",
+            meaning="seconds of the steps and evaluations before the training that measure memory and warm up",
+        ),
+        further(
+            "train.stretch_load",
+            unit="1",
+            meaning="load average of the machine over one minute, read after training and test",
+        ),
+        further(
+            "train.stretch_steal",
+            unit="s",
+            meaning="CPU time that the hypervisor gave to other guests during training and test, over all cores",
+        ),
+        further(
+            "train.stretch_throttled",
+            unit="s",
+            meaning="time for which the quotas of its control groups stopped the process during training and test",
+        ),
+        further(
+            "train.stretch_frequency",
+            unit="Hz",
+            meaning="clock frequency of the processor: mean over its cores, and over two readings, before the training "
+            "and after the test",
+        ),
+        further("train.samples", unit="count", meaning="trained images: `steps` times `batch_size`"),
+        further(
+            "train.test_loss",
+            unit="1",
+            better="lower",
+            meaning="mean cross-entropy of the test images after the training",
+        ),
+        further(
+            "train.test_accuracy_raw",
+            unit="fraction",
+            better="higher",
+            meaning="test accuracy on pixels in [0, 1] that are not normalised as in the training "
+            "(`normalize_eval = false`), mean over repeats",
+        ),
+        further(
+            "train.threads", unit="count", meaning="threads that compute an operator, as torch reports them afterwards"
+        ),
+        further(
+            "train.interop_threads",
+            unit="count",
+            meaning="threads for operators that run side by side, as torch reports them afterwards",
+        ),
+        further("train.device_index", unit="count", meaning="index of the CUDA device, as the process reports it"),
+        further("train.step_time", unit="s", better="lower", meaning=f"seconds of the step; {_ONE_STEP}"),
+        further("train.loss", unit="1", better="lower", meaning=f"training loss of the step; {_ONE_STEP}"),
+        further("train.stretch", unit="s", better="lower", meaning=f"seconds of the stretch; {_ONE_STRETCH}"),
+        further("train.stretch_cpu", unit="s", meaning=f"CPU time of the process, all threads, in it; {_ONE_STRETCH}"),
+        further(
+            "train.stretch_switches",
+            unit="count",
+            meaning=f"involuntary context switches of the process in it; {_ONE_STRETCH}",
+        ),
+        further(
+            "train.stretch_faults",
+            unit="count",
+            meaning=f"page faults of the process in it that needed no disk; {_ONE_STRETCH}",
+        ),
+    )
+}
+"""By metric: columns that `leaderboard` appends to these if each training measured the metric once."""
+
+PATTERN = Column(
     "<stage>_<quantity>",
-    meaning="every other metric measured once in a training: of fractions the mean over repeats, of others the median; "
-    "unit and direction as measured; such as `train_load_seconds`, `train_test_loss`, `train_test_accuracy_raw`",
+    meaning="any other metric that each training measured once, such as one of a plug-in stage: of fractions the mean "
+    "over repeats, of others the median; unit and direction as measured",
     source="<stage>.<quantity>",
 )
-"""Pattern of the columns that `leaderboard` appends to these."""
+"""Pattern of the columns that `leaderboard` appends for metrics that are not in FURTHER."""

@@ -11,7 +11,7 @@ from cnnperf.tables.campaigns import CellMetricRow, CountRow
 from cnnperf.tables.curves import CurveRow
 from cnnperf.tables.engine_row import BestEngine, EngineRow
 from cnnperf.tables.layer_row import LayerRow
-from cnnperf.tables.leaderboard_row import FURTHER, LeaderboardRow
+from cnnperf.tables.leaderboard_row import FURTHER, PATTERN, LeaderboardRow
 from cnnperf.tables.predictions import ConfusionRow, ExampleRow
 from cnnperf.tables.profiles import ProfileRow
 from cnnperf.tables.runs import RunRow, TaskRow
@@ -32,10 +32,11 @@ class File:
 
 FILES: Mapping[str, File] = {
     "leaderboard": File(
-        "One row per run and cell; the columns of the best engine only where `infer` ran. A figure of several repeats "
-        "is their median, unless its meaning says otherwise.",
-        (*LeaderboardRow.columns(), *BestEngine.columns()),
-        (FURTHER,),
+        "One row per run and cell; the columns of the best engine only where `infer` ran, those from "
+        f"`{next(iter(FURTHER.values())).name}` on only where each training measured them once. A figure of several "
+        "repeats is their median, unless its meaning says otherwise.",
+        (*LeaderboardRow.columns(), *BestEngine.columns(), *FURTHER.values()),
+        (PATTERN,),
     ),
     "curves": File("One row per evaluation during a training.", CurveRow.columns()),
     "profiles": File(

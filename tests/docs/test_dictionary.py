@@ -13,13 +13,14 @@ import furnished
 import pytest
 from pydantic import BaseModel
 
-from cnnperf.record import Record
+from cnnperf.record import Record, read
 from cnnperf.reports import csv as csv_report
 from cnnperf.tables.report import report_of
 
 ROOT = Path(__file__).parents[2]
 CODE = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "cnnperf").rglob("*.py"))
 STORED = sorted((ROOT / "results" / "reference").glob("*/*.csv"))
+RUNS = sorted((ROOT / "tests" / "golden" / "smoke").iterdir())
 TABLES = [
     path
     for path in (*STORED, *sorted((ROOT / "tests" / "golden" / "expected").glob("*.csv")))
@@ -43,13 +44,12 @@ def test_every_column_has_a_meaning_and_a_source(name: str) -> None:
 
 
 def described(path: Path) -> list[str]:
-    """Return the columns of a CSV file that the dictionary does not have."""
+    """Return the columns of a CSV file that have no row of their own in the dictionary."""
     file = dictionary.FILES[path.stem]
     names = {column.name for column in file.columns}
-    patterns = [re.sub("<[^>]+>", "[a-z0-9_]+", pattern.name) for pattern in file.patterns]
     with open(path, encoding="utf-8") as lines:
         head = next(csv.reader(lines))
-    return [name for name in head if name not in names and not any(re.fullmatch(each, name) for each in patterns)]
+    return [name for name in head if name not in names]
 
 
 def test_every_file_of_a_run_is_described(tmp_path: Path, trained: Callable[..., Record]) -> None:
@@ -79,6 +79,16 @@ def test_a_fraction_lies_from_0_to_1(path: Path) -> None:
     with open(path, encoding="utf-8") as lines:
         found = [(name, float(row[name])) for row in csv.DictReader(lines) for name in names if row.get(name)]
     assert [(name, value) for name, value in found if not 0 <= value <= 1] == []
+
+
+def test_every_metric_of_a_training_has_a_column_of_its_own() -> None:
+    """Whatever a training measured is described with the unit and the direction that it was measured with."""
+    described = {(column.source, column.unit, column.better) for column in dictionary.FILES["leaderboard"].columns}
+    described |= {("train.confusion", "count", None)}  # confusion.csv
+    records = [record for run in RUNS for record in read(run) if record.task.stage == "train"]
+    measured = {(m.metric, m.unit, m.better) for record in records for m in record.measurements if not m.is_point}
+    assert measured
+    assert measured - described == set()
 
 
 def sources() -> set[str]:
