@@ -68,8 +68,16 @@ def test_every_stored_file_is_described(path: Path) -> None:
         assert described(path) == []
         return
     beside = (path.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert "(reference/README.md#columns-of-the-benchmarks)" in (ROOT / "results" / "README.md").read_text("utf-8")
     with open(path, encoding="utf-8") as lines:
-        assert [name for name in next(csv.reader(lines)) if f"| `{path.name}` | `{name}` | " not in beside] == []
+        rows = list(csv.DictReader(lines))
+    for name, value in rows[0].items():
+        found = re.findall(rf"^\| `{path.name}` \| `{name}` \|(.*)\|(.+)\|(.+)\|$", beside, re.MULTILINE)
+        assert len(found) == 1, name
+        unit, meaning, source = map(str.strip, found[0])
+        assert bool(unit) == bool(re.fullmatch(r"[\d.e-]+", value)), f"{name}: only numbers have a unit"
+        assert meaning, name
+        assert source, name
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
