@@ -143,7 +143,8 @@ class Session:
         for key, value in self._provider_options.items():
             if got.get(key) != value:
                 raise StageError(
-                    f"asked {self._provider} for {key} {value}, and onnxruntime has {got.get(key)}; update onnxruntime"
+                    f"requested {key} {value} of {self._provider}, but onnxruntime has {got.get(key)}; update "
+                    "onnxruntime"
                 )
 
     def _check_batch(self, batch_size: int) -> None:

@@ -87,14 +87,15 @@ class Parity:
         if own > cap:
             self._refuse(
                 f"parity failed at batch size {batch_size}: it cannot be judged, since torch's own logits in float32 "
-                f"lie {own / spread:.2g} of their spread between classes from those in float64, and {CAP:g} is the "
-                "most that can be; look for an output that is random, or for weights that float32 cannot hold"
+                f"differ from those in float64 by {own / spread:.2g} of their spread between classes, above the limit "
+                f"of {CAP:g}; look for a random output, or for weights that float32 cannot hold"
             )
         elif error > min(allowed, cap):
             self._refuse(
-                f"parity failed at batch size {batch_size}: its logits lie {error / largest:.2g} (relative) from "
-                f"torch's in float64, torch's own in float32 {own / largest:.2g}; at most {ERROR_FACTOR:g} times as "
-                f"much is allowed, or {RESOLUTION:g}, and never more than {CAP:g} of their spread between classes"
+                f"parity failed at batch size {batch_size}: its logits differ from torch's in float64 by "
+                f"{error / largest:.2g} (relative), torch's own in float32 by {own / largest:.2g}; the limit is "
+                f"{ERROR_FACTOR:g} times torch's own difference, at least {RESOLUTION:g}, and never more than {CAP:g} "
+                "of their spread between classes"
             )
 
     def _by_layer(self, tags: dict[str, Scalar]) -> Iterator[Measurement]:
@@ -120,9 +121,10 @@ class Parity:
         yield single("infer.layer_error_to_float64", "1", error, "lower", on, **tags)
         if error > _allowed(judged[furthest]):
             self._refuse(
-                f"parity failed in the layer value {furthest!r}: it lies {error:.2g} (relative) from the exported "
-                f"network's in float64, that network's own in float32 before any optimisation {own:.2g}; at most "
-                f"{LAYER_FACTOR:g} times as much is allowed, or {LAYER_RESOLUTION:g}, and never more than {CAP:g}"
+                f"parity failed in the layer value {furthest!r}: it differs from the exported network's in "
+                f"float64 by {error:.2g} (relative), that network's own in float32 before any optimisation by "
+                f"{own:.2g}; the limit is {LAYER_FACTOR:g} times this own difference, at least {LAYER_RESOLUTION:g}, "
+                f"and never more than {CAP:g}"
             )
 
     def _on_test(self, tags: dict[str, Scalar]) -> Iterator[Measurement]:

@@ -145,8 +145,8 @@ def _changed(suite: Suite, assignments: Sequence[str], option: str) -> Suite:
             raise UsageError(f"{option}: {unknown('section', stage, [_stage()])}")
         if name in declared("stages", stage)["UNTIMED"]:
             raise UsageError(
-                f"{option}: {assignment} changes nothing that is measured, which is a training step and a forward "
-                f"pass; change another setting, or {UNTIMED_CURE}"
+                f"{option}: {assignment} changes nothing that is measured (a training step, and a forward pass); "
+                f"change another setting, or {UNTIMED_CURE}"
             )
         sections.setdefault(stage, {})[name] = _value(value)
     return suite.model_copy(update={"sections": sections})
@@ -200,8 +200,8 @@ def _untimed(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) ->
     changed = ", ".join(dict.fromkeys((*assigned.baseline, *assigned.candidate)))
     if alike and len(alike) == len(pairs):
         raise UsageError(
-            f"{' and '.join(options)}: {changed} changes nothing that is timed, which is a training step at a learning "
-            f"rate of 0 and a forward pass; change another setting, or {UNTIMED_CURE}"
+            f"{' and '.join(options)}: {changed} changes nothing that is timed (a training step at a learning rate "
+            f"of 0, and a forward pass); change another setting, or {UNTIMED_CURE}"
         )
     if alike:
         yield f"{changed} changes nothing that is timed in {', '.join(alike)}"

@@ -179,7 +179,9 @@ def compare(
 def refuse_none(contests: Sequence[Contest]) -> None:
     """Raise UsageError if there is nothing to compare."""
     if not contests:
-        raise UsageError("nothing to compare: no cell of this suite can run here")
+        raise UsageError(
+            "nothing to compare: no cell of this suite can run on this machine; give a suite with a device that it has"
+        )
 
 
 class _Course:

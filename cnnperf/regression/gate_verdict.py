@@ -117,7 +117,7 @@ def _rule_notes(result: Result) -> Iterator[str]:
         yield f"power: {words}"
     if any(each.outcome in ("worse", "better") for each in result.decisions.values()):
         yield (
-            f"an estimate is that at the deciding look: {result.overstated()}; each bound holds at "
+            f"each estimate is that of the deciding look: {result.overstated()}; each bound holds at "
             f"{100 * (1 - rule.beta):g} % over all looks"
         )
 
@@ -127,7 +127,7 @@ def _notes(result: Result) -> Iterator[str]:
     yield f"baseline {baseline}, candidate {candidate}"
     yield from _rule_notes(result)
     if shared := _shared(result):
-        yield f"the same file on both sides, whose environments are what differs: {', '.join(shared)}"
+        yield f"both sides use the same file, and only their environments differ: {', '.join(shared)}"
     if differences := _versions(result):
         yield f"versions differ, which is allowed: {differences}"
     for differences in _settings(result):

@@ -65,7 +65,10 @@ def writing(folder: Path | None, header: Mapping[str, Any]) -> Iterator[Write]:
             file.flush()
             os.fsync(file.fileno())
         except OSError as error:
-            raise RunError(f"{path}: cannot be written ({error.strerror}); what is there is kept") from error
+            raise RunError(
+                f"{path}: cannot be written ({error.strerror}); its samples so far are kept; free disk space "
+                "and compare again"
+            ) from error
 
     with file:
         write({"schema": SCHEMA, "machine": fingerprint().model_dump(mode="json"), **header})

@@ -100,8 +100,8 @@ def sentences(profile: LayerProfile) -> Iterator[str]:
     if far:
         share, name, bound = min(far)
         yield (
-            f"Furthest from the roofline, of what takes at least 1 % of the time, is {name}: "
-            f"{scaled(share, 'fraction')} of what is attainable ({bound})."
+            f"Furthest from the roofline, among layers with at least 1 % of the time: {name}, at "
+            f"{scaled(share, 'fraction')} of the attainable rate ({bound})."
         )
 
 
@@ -121,7 +121,7 @@ def remarks(profile: LayerProfile) -> Iterator[str]:
     uncounted = [row[f"{d}_uncounted"] for row in profile.rows for d in DIRECTIONS if row[f"{d}_uncounted"]]
     names = sorted({name for names in uncounted for name in names.split(", ")})
     if names:
-        yield f"Operators without a FLOP formula, in bytes moved only: {', '.join(names)}."
+        yield f"Operators without a FLOP formula, counted by bytes moved only: {', '.join(names)}."
     for reason, names in _above(profile).items():
         yield f"Above the measured peak: {', '.join(names)}; {reason}."
     idle = [row.layer for row in profile.rows if row.calls == 0]
@@ -157,7 +157,7 @@ def _above(profile: LayerProfile) -> dict[str, list[str]]:
 def _reason(missing_probe: str | None) -> str:
     """Name the probe that would explain a share above the peak."""
     if missing_probe is None:
-        return f"by {scaled(EXCESS - 1, 'fraction')} at most, for which no missing probe is assumed"
+        return f"the excess is at most {scaled(EXCESS - 1, 'fraction')}, too small to assume a missing probe"
     kind = "copy that stays in a cache" if missing_probe.startswith("copy") else missing_probe
     return f"the missing probe is a {kind}"
 

@@ -116,7 +116,7 @@ def test_the_runtime_is_told_what_torch_is_told(
 @pytest.mark.parametrize(("key", "got"), [("device_id", "0"), ("use_tf32", "1"), ("cudnn_conv_algo_search", "DEFAULT")])
 def test_a_runtime_that_does_otherwise_is_refused(key: str, got: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As read back from the session."""
-    with pytest.raises(StageError, match=f"asked CUDAExecutionProvider for {key} .*, and onnxruntime has {got}"):
+    with pytest.raises(StageError, match=f"requested {key} .* of CUDAExecutionProvider, but onnxruntime has {got}"):
         opened(Runtime(**{key: got}), monkeypatch, Numerics())
 
 

@@ -104,7 +104,7 @@ def test_a_reference_that_is_wrong_judges_nothing(
     of_torch, other = (logits + own * dice.normal(size=logits.shape) for _ in range(2))
     fault, measured = held(other, of_torch, logits)
     assert (measured["infer.parity"].values, measured["infer.parity"].remarks) == ((0,), {"fault": fault})
-    assert "parity failed at batch size 1: it cannot be judged, since torch's own logits in float32 lie" in fault
+    assert "parity failed at batch size 1: it cannot be judged, since torch's own logits in float32 differ" in fault
 
 
 def test_an_error_is_bounded_whatever_the_reference_s_is(held: Callable[..., Any], logits: NDArray[np.float64]) -> None:
@@ -190,7 +190,7 @@ def test_a_layer_is_held_to_its_own_float32(
     )
     assert (fault is not None) == is_fault
     if fault:
-        assert fault.startswith("parity failed in the layer value 'conv': it lies")
+        assert fault.startswith("parity failed in the layer value 'conv': it differs")
 
 
 def test_a_layer_that_float32_loses_is_not_judged(held: Callable[..., Any], logits: NDArray[np.float64]) -> None:

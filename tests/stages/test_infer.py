@@ -243,11 +243,11 @@ def test_one_changed_weight_is_a_failed_parity_with_its_figures(exported: Callab
     assert file is not None
     spoil(file)
     found: list[Measurement] = []
-    with pytest.raises(StageError, match=r"onnxruntime: parity failed at batch size 1: its logits lie"):
+    with pytest.raises(StageError, match=r"onnxruntime: parity failed at batch size 1: its logits differ"):
         found.extend(infer(made, QUICK))
     (verdict,) = named(found, "infer.parity", engine="onnxruntime")
     assert verdict.values == (0,)
-    assert str(verdict.remarks["fault"]).startswith("parity failed at batch size 1: its logits lie")
+    assert str(verdict.remarks["fault"]).startswith("parity failed at batch size 1: its logits differ")
     assert named(found, "infer.error_to_float64", batch_size=64)[0].values[0] > 1e-4
     assert named(found, "infer.latency", batch_size=64)
 

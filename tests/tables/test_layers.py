@@ -94,7 +94,7 @@ def test_three_sentences_say_what_a_reader_wants(profiled: Record) -> None:
     time, memory, roofline = sentences(profile)
     assert time == "Half of the time goes to block.conv: 88.2 % of 6.80 ms."
     assert memory == "The memory peak, 8.00 KiB above the step's start, is in block.relu backward."
-    assert "block.relu forward: 20.0 % of what is attainable (memory-bound)" in roofline
+    assert "block.relu forward, at 20.0 % of the attainable rate (memory-bound)" in roofline
 
 
 def written(profiled: Record, direction: str, seconds: float) -> tuple[str, str]:
@@ -134,7 +134,7 @@ def test_a_layer_at_the_measured_peak_is_not_above_it(profiled: Record, seconds:
 @pytest.mark.parametrize(
     ("share", "reason"),
     [
-        (1.02, "by 5.0 % at most, for which no missing probe is assumed"),
+        (1.02, "the excess is at most 5.0 %, too small to assume a missing probe"),
         (1.2, "the missing probe is a copy that stays in a cache"),
     ],
 )
