@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from forked import called_in
 from processes import completed
 
 import cnnperf
@@ -106,8 +107,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def called(package: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """Run the command line of the copy."""
-    environment = os.environ | {"PYTHONPATH": str(package), "COLUMNS": "200"}
-    return completed(sys.executable, "-m", "cnnperf", *words, cwd=package, env=environment)
+    return called_in(package, *words, COLUMNS="200")
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,9 @@ def run(package: Path) -> Path:
 @pytest.mark.parametrize("room", ["engines", "reports", "stages"])
 def test_each_is_listed(package: Path, room: str) -> None:
     """By its stem."""
-    assert "imagined" in called(package, "list", room).stdout.split()
+    environment = os.environ | {"PYTHONPATH": str(package)}
+    listed = completed(sys.executable, "-m", "cnnperf", "list", room, cwd=package, env=environment)
+    assert "imagined" in listed.stdout.split()
 
 
 def test_a_stage_and_an_engine_run_and_stand_in_the_tables(run: Path) -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import Worker, workers_here
 from stand_ins import SMALL, Lagging
 
 from cnnperf.claims import Context, _stages, _torch_work
 from cnnperf.devices.cpu import acquire
+from cnnperf.ipc.messages import TaskRequest
+from cnnperf.ipc.process import WorkerProcess
 from cnnperf.timing import sampling
 
 
@@ -40,13 +43,19 @@ def context(tmp_path: Path) -> Callable[..., Context]:
 
 @pytest.fixture(scope="session")
 def engines(once: Callable[[str, Callable[[Path], Any]], Any]) -> _stages.Made:
-    """Train, export and infer once, each in a process of its own."""
+    """Train, export and infer once; training and engine, whose imports are a claim's, in processes of their own."""
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
 
     def make(folder: Path) -> _stages.Made:
         context = Context(device="cpu", acquire=acquire, scratch=folder, seconds=280.0, threads=1)
-        return _stages.ran(context, "engines", {**_stages.ENGINES, **SMALL})
+        with workers_here(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr("cnnperf.running.runner.WorkerProcess", worker)
+            return _stages.ran(context, "engines", {**_stages.ENGINES, **SMALL})
+
+    def worker(request: TaskRequest, **given: Any) -> Worker | WorkerProcess:
+        kind = Worker if request.task.stage == "export" else WorkerProcess
+        return kind(request, **given)
 
     made: _stages.Made = once("engines", make)
     return made

@@ -44,6 +44,7 @@ class Engine:
 @pytest.fixture(autouse=True)
 def _clock(lagging: Lagging, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "perf_counter", lambda: lagging.host_s)
+    monkeypatch.setattr(latency, "CALLS", (8, 8))
     monkeypatch.setattr(latency, "ROUNDS", (8, 8))
     monkeypatch.setattr(latency, "FORCED_ROUNDS", 8)
 

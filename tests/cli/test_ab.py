@@ -7,11 +7,15 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
+from forked import anew, command, workers_forked
 from in_process import called
-from processes import descendants, has_ended, started, until
+from processes import descendants, has_ended, until
 
 from cnnperf.regression.store import FILE
 
@@ -86,10 +90,13 @@ def test_an_interpreter_without_cnnperf(suite: Path, tmp_path: Path) -> None:
     assert re.search(r"--candidate: .*bare has no cnnperf", done.stderr)
 
 
-def test_a_setting_changed_for_the_candidate(suite: Path) -> None:
+@pytest.mark.parametrize("workers", [workers_forked, pytest.param(nullcontext, marks=pytest.mark.slow)])
+def test_a_setting_changed_for_the_candidate(suite: Path, workers: Callable[[], AbstractContextManager[None]]) -> None:
     """Too few replicates within the minutes: inconclusive, said so, exit 3; the planned minutes come first."""
-    changed = ("--candidate-set", "train.memory_format=channels_last", "--threads", 2, "--pairs", 12)
-    done = ab(suite, "--minutes", 0, *changed, "--format", "markdown")
+    suite.write_text(SUITE.replace("threads = 1", "threads = 2"))
+    changed = ("--candidate-set", "train.memory_format=channels_last", "--threads", 1, "--pairs", 12)
+    with workers():
+        done = ab(suite, "--minutes", 0, *changed, "--format", "markdown")
     assert done.returncode == 3, done.stderr
     first, second, *_ = done.stderr.splitlines()
     assert first.startswith("planned: 0 to 0 minutes for 2 cell-metrics")
@@ -98,19 +105,23 @@ def test_a_setting_changed_for_the_candidate(suite: Path) -> None:
     assert "a verdict needs at least" in done.stdout
     header, *lines = map(json.loads, (suite.parent / "out" / FILE).read_text().splitlines())
     assert [len(line["wall_s"]) for line in lines] == [12] * 2 * 2
-    assert {task["threads"] for tasks in header["contests"].values() for task in tasks} == {2}
+    assert {task["threads"] for tasks in header["contests"].values() for task in tasks} == {1}
 
 
-def test_interrupted(suite: Path) -> None:
+@pytest.mark.parametrize("run", [command, pytest.param(anew, marks=pytest.mark.slow)])
+def test_interrupted(suite: Path, run: Any) -> None:
     """Ctrl-C: what was measured is shown, exit 130, and nobody is left."""
-    command = [sys.executable, "-m", "cnnperf", "ab", suite, "--out", suite.parent / "out"]
-    with started(command, cwd=suite.parent) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline().startswith("planned: 1 to ")
-        assert process.stderr.readline().startswith("planned: about ")
+    printed, messages = suite.parent / "printed", suite.parent / "messages"
+    with (
+        workers_forked(),
+        run("ab", suite, "--out", suite.parent / "out", out=printed, err=messages) as process,
+    ):
+        until(lambda: messages.read_text().count("\n") == 2 or process.poll() is not None)
         workers = until(lambda: descendants(process))
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate()
-    assert process.returncode == 130
-    assert "interrupted: decided on what was measured until then" in out
+        assert process.wait() == 130
+    first, second, *_ = messages.read_text().splitlines()
+    assert first.startswith("planned: 1 to ")
+    assert second.startswith("planned: about ")
+    assert "interrupted: decided on what was measured until then" in printed.read_text()
     assert all(map(has_ended, workers))

@@ -17,8 +17,9 @@ from typing import Any
 import jsonschema
 import pandas as pd
 import pytest
+from forked import anew, command, workers_forked
 from in_process import called
-from processes import completed, environment, started, until
+from processes import completed, until
 
 from cnnperf import registry
 from cnnperf.reports import formats
@@ -218,19 +219,29 @@ def test_a_device_that_is_not_there_is_skipped_and_ends_in_0(suite: Path, tmp_pa
     assert "skipped" in done.stdout
 
 
-@pytest.mark.parametrize(("end", "first"), [(signal.SIGINT, "lenet"), (signal.SIGTERM, "broken:raised")])
-def test_an_interrupt_says_how_to_resume_and_ends_in_130(tmp_path: Path, end: signal.Signals, first: str) -> None:
+@pytest.mark.parametrize(
+    ("run", "end", "first"),
+    [
+        (command, signal.SIGINT, "lenet"),
+        (command, signal.SIGTERM, "broken:raised"),
+        pytest.param(anew, signal.SIGINT, "lenet", marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupt_says_how_to_resume_and_ends_in_130(
+    run: Any, tmp_path: Path, end: signal.Signals, first: str
+) -> None:
     """What is done, well or not, is kept and shown."""
     file, out = tmp_path / "long.toml", tmp_path / "run"
     file.write_text(SUITE.replace('"lenet", {', f'"{first}", "broken:hung", {{'))
-    with started([sys.executable, "-m", "cnnperf", "run", file, "--out", out]) as run:
-        until(lambda: any(b"child" in log.read_bytes() for log in out.glob("logs/*hung*")) or run.poll() is not None)
-        assert run.poll() is None
-        run.send_signal(end)
-        stdout, stderr = run.communicate()
-    assert run.returncode == 130
-    assert f"interrupted; resume with: cnnperf run {file} --resume {out}" in stderr
-    assert first in stdout
+    printed, messages = tmp_path / "printed", tmp_path / "messages"
+    with workers_forked(), run("run", file, "--out", out, out=printed, err=messages) as running:
+        hung = "logs/*hung*"
+        until(lambda: any(b"child" in log.read_bytes() for log in out.glob(hung)) or running.poll() is not None)
+        assert running.poll() is None
+        running.send_signal(end)
+        assert running.wait() == 130
+    assert f"interrupted; resume with: cnnperf run {file} --resume {out}" in messages.read_text()
+    assert first in printed.read_text()
     assert len(pd.read_csv(out / "leaderboard.csv")) == 1
 
 
@@ -274,10 +285,9 @@ def test_the_schema_describes_every_shipped_suite() -> None:
 def test_a_terminal_sees_a_live_view(suite: Path, tmp_path: Path) -> None:
     """On a terminal the task, its place in the run and the time left are on the screen."""
     parent, child = pty.openpty()
-    command = [sys.executable, "-m", "cnnperf", "run", suite, "--out", tmp_path, "--only", "*/lenet/*"]
-    variables = environment(TERM="xterm", COLUMNS="120", LINES="40")
-    with started(command, env=variables, stdout=subprocess.DEVNULL, stderr=child) as run:
-        os.close(child)
+    words = ("run", suite, "--out", tmp_path / "run", "--only", "*/lenet/*")
+    terminal = {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+    with workers_forked(), command(*words, out=tmp_path / "printed", err=child, **terminal) as run:
         screen = b""
         try:
             while chunk := os.read(parent, 65536):

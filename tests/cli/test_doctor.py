@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from forked import workers_forked
 from in_process import called
 from processes import completed, descendants, environment, has_ended, started, until
 
@@ -42,7 +43,8 @@ def test_a_moment_measures_every_cell_and_decides_nothing(tmp_path: Path, monkey
     """One replicate a suite, through the whole path: a verdict a cell, no false alarm, nothing to be quoted later."""
     monkeypatch.setitem(rehearsal.SUITE, "models", rehearsal.SUITE["models"][:2])
     monkeypatch.setattr(rehearsal, "compare", partial(rehearsal.compare, pairs=12))
-    done = called("doctor", "--minutes", "0.01", CNNPERF_CACHE=str(tmp_path))
+    with workers_forked():
+        done = called("doctor", "--minutes", "0.01", CNNPERF_CACHE=str(tmp_path))
     assert done.returncode == 3, done.stderr
     assert sum("INCONCLUSIVE" in line and "n=1×" in line for line in done.stdout.splitlines()) == 4
     assert "A/A, nothing changed\n" in done.stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import called
+from in_process import called, workers_here
 
 import cnnperf
 from cnnperf.cli.options import ARGUMENTS, with_options
@@ -52,7 +52,7 @@ def test_a_caller_is_told_of_arguments_and_a_user_of_options(
 ) -> None:
     """The two sentences differ in nothing else."""
     (tmp_path / "records.jsonl").touch()
-    with pytest.raises(CnnperfError) as caught:
+    with workers_here(), pytest.raises(CnnperfError) as caught:
         ask(tmp_path)
     message = str(caught.value)
     assert f"`{argument}`" in message

@@ -30,25 +30,27 @@ def profile(*words: str, run: Callable[..., subprocess.CompletedProcess[str]] = 
 
 
 @pytest.mark.parametrize(
-    ("run", "model"),
+    ("run", "model", "first"),
     [
-        pytest.param(real, "lenet", marks=pytest.mark.slow),  # With probes of real sizes.
-        (called, "lenet"),
-        (called, "torchvision.models:resnet18"),
+        pytest.param(real, "lenet", "conv1", marks=pytest.mark.slow),  # With probes of real sizes.
+        (called, "lenet", "conv1"),
+        (called, "tiny_networks:convolutional", "0"),
     ],
 )
-def test_a_network_is_profiled_without_a_suite(run: Any, model: str, tmp_path: Path, reads: list[Path]) -> None:
+def test_a_network_is_profiled_without_a_suite(
+    run: Any, model: str, first: str, tmp_path: Path, reads: list[Path]
+) -> None:
     """One row per layer, a total, three sentences; layers.csv and a trace beside the records; foreign models too.
 
     The tables are of the records at hand, which are not read again.
     """
     done = profile(model, "--batch-size", "8", "--out", str(tmp_path / "run"), run=run)
     assert done.returncode == 0, done.stderr
-    for words in ("conv1", "total", "Half of the time goes to", "The memory peak", "Furthest from the roofline"):
+    for words in (first, "total", "Half of the time goes to", "The memory peak", "Furthest from the roofline"):
         assert words in done.stdout
     with open(tmp_path / "run" / "layers.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert rows[0]["layer"] == "conv1"
+    assert rows[0]["layer"] == first
     assert rows[0]["weights"] == "fresh"
     assert list((tmp_path / "run").glob("artifacts/*/batch-8.pt.trace.json.gz"))
     assert reads == []

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from in_process import called
 from processes import completed
 
 from cnnperf import record
@@ -17,17 +18,20 @@ CODE = (
 )
 
 
-def tensorboard(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command and say whether torch was imported."""
-    return completed(sys.executable, "-c", CODE, "tensorboard", *words)
+def real(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run cnnperf in a process of its own, which says last whether torch was imported."""
+    return completed(sys.executable, "-c", CODE, *words)
 
 
 def test_stdout_is_what_tensorboard_wants_to_know(tmp_path: Path, trained: Callable[..., Record]) -> None:
     """The folder in the run's, or the one that is named; a training without examples has its curves."""
     record.append(tmp_path, trained())
-    for options, folder in (((), tmp_path / "tensorboard"), (("--out", str(tmp_path / "x")), tmp_path / "x")):
-        done = tensorboard(str(tmp_path), *options)
-        assert (done.returncode, done.stdout) == (0, f"{folder}\nFalse\n"), done.stderr
+    for run, options, folder, last in (
+        (real, (), tmp_path / "tensorboard", "False\n"),
+        (called, ("--out", tmp_path / "x"), tmp_path / "x", ""),
+    ):
+        done = run("tensorboard", tmp_path, *options)
+        assert (done.returncode, done.stdout) == (0, f"{folder}\n{last}"), done.stderr
         assert f"tensorboard --logdir {folder}" in done.stderr
         assert list((folder / "cifar10/lenet/cpu/train-0").glob("events.*"))
 
@@ -38,17 +42,17 @@ def test_test_images_that_are_gone_or_changed_are_left_out(tmp_path: Path, train
     path.write_bytes(b"as it was")
     record.append(tmp_path, trained().model_copy(update={"artifacts": {"examples": Artifact.of(tmp_path, path.name)}}))
     path.write_bytes(b"as it is")
-    done = tensorboard(str(tmp_path))
+    done = called("tensorboard", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "examples.npz: its content has changed since its task wrote it" in done.stderr
     path.unlink()
-    done = tensorboard(str(tmp_path))
+    done = called("tensorboard", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "examples.npz" not in done.stderr
 
 
 def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
     """With exit status 2."""
-    done = tensorboard(str(tmp_path))
+    done = called("tensorboard", tmp_path)
     assert done.returncode == 2
     assert "records.jsonl" in done.stderr

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+from forked import workers_forked
 from in_process import workers_here
 from processes import environment
 
@@ -40,8 +41,8 @@ PLANTED = {"PLANTED": "1"}
 
 @pytest.fixture(scope="module", autouse=True)
 def _importable() -> Any:
-    """Let suites name the networks in unruly.py, here and in the workers."""
-    with pytest.MonkeyPatch.context() as patch:
+    """Let suites name the networks in unruly.py, here and in the workers, which are copies of this process."""
+    with pytest.MonkeyPatch.context() as patch, workers_forked():
         patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
         yield
 

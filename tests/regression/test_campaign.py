@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from forked import workers_forked
 from in_process import called
 
 from cnnperf.errors import StoreError, UsageError
@@ -278,7 +279,8 @@ def test_one_run_through_the_commands(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "tiny.toml").write_text(SUITE)
 
     def command(*words: object) -> CompletedProcess[str]:
-        return called("campaign", *words, cwd=tmp_path)
+        with workers_forked():
+            return called("campaign", *words, cwd=tmp_path)
 
     options = ("--condition", "neighbour", "--pairs", 12, "--threads", 1, "--minutes", 0)
     (tmp_path / "runs" / "monday-neighbour-01").mkdir(parents=True)  # Of a run that was broken off.

@@ -1,0 +1,250 @@
+"""Processes that are copies of the tests' own: real ones, that need not import torch again.
+
+Importing torch and its first optimizer takes a process some four seconds of a core, and a copy of this one nothing.
+What a copy lacks is a start of its own: whatever the C library, OpenMP or the interpreter read as they start is as in
+the tests. A test of that has its processes started anew (`processes`), and so has one test of each command.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from sysconfig import get_path
+from types import SimpleNamespace
+from typing import IO, Any, NoReturn
+
+import pytest
+from processes import LIMIT_S, environment, kill, started
+
+INSTALLED = tuple({str(Path(get_path(kind)).resolve()) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
+"""Where modules lie that are the same for every version of the code."""
+
+
+@contextmanager
+def workers_forked() -> Iterator[None]:
+    """Copy this process for each worker that computes in one thread; start any other anew."""
+    import torch
+
+    import cnnperf.workers.subjects  # noqa: F401 - every copy needs it
+
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # It imports more.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # A copy lacks the threads of OpenMP that this process has, and would wait for them.
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            stand_in = SimpleNamespace(Popen=_process, PIPE=subprocess.PIPE, STDOUT=subprocess.STDOUT)
+            patch.setattr("cnnperf.ipc.process.subprocess", stand_in)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _process(command: Sequence[str], *, env: Mapping[str, str], **options: Any) -> Any:
+    if command[:2] == [sys.executable, "-m"] and env.get("OMP_NUM_THREADS", "1") == "1":
+        return Worker(command[2:], env=env, **options)
+    return subprocess.Popen(command, env=env, **options)
+
+
+class Copy:
+    """A copy of this process that does something and ends, as far as the tests know a `subprocess.Popen`."""
+
+    def __init__(
+        self,
+        run: Callable[[], object],
+        files: tuple[int, int, int],
+        *,
+        kept: Sequence[int] = (),
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+    ) -> None:
+        """Begin it.
+
+        files: standard input, output and error. kept: further descriptors that stay open. With another PYTHONPATH than
+        this process, or another folder, the modules that are not installed are imported again, from there.
+        """
+        self.returncode: int | None = None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # No other thread holds what a copy needs.
+            self.pid = os.fork()
+        if not self.pid:
+            _live(run, files, kept, env, cwd)
+
+    def wait(self) -> int:
+        """Wait for its end, and return the exit status, negative for a signal."""
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """Return the exit status if it has ended."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to it."""
+        os.kill(self.pid, number)
+
+
+class Worker(Copy):
+    """A copy of this process that runs a module, as far as `WorkerProcess` knows a `subprocess.Popen`."""
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        *,
+        stdin: IO[bytes] | int,
+        stdout: IO[bytes],
+        pass_fds: Sequence[int],
+        env: Mapping[str, str],
+        cwd: Path | None,
+        **_: Any,
+    ) -> None:
+        self.stdin: IO[bytes] | None = None
+        if isinstance(stdin, int):
+            source, writer = os.pipe()
+            self.stdin = os.fdopen(writer, "wb")
+        else:
+            source = os.dup(stdin.fileno())
+
+        def run() -> None:
+            sys.argv = ["-m", *words[1:]]
+            runpy.run_module(words[0], run_name="__main__")
+
+        log = stdout.fileno()
+        super().__init__(run, (source, log, log), kept=pass_fds, env=env, cwd=cwd)
+        os.close(source)
+
+
+@contextmanager
+def command(*words: object, out: Path, err: Path | int, **variables: str) -> Iterator[Copy]:
+    """Run `cnnperf WORDS` in a copy of this process, and kill it with its descendants at the end of the block.
+
+    out: file of what it prints; err: file, or descriptor of a terminal, of its messages.
+    """
+
+    def run() -> None:
+        from cnnperf.cli import app
+
+        sys.argv = ["cnnperf", *map(str, words)]
+        app.main()
+
+    with open(os.devnull) as nothing, open(out, "w") as printed, open(err, "w") as messages:
+        files = nothing.fileno(), printed.fileno(), messages.fileno()
+        process = Copy(run, files, env=environment(**variables))
+    with _limited(process):
+        yield process
+
+
+@contextmanager
+def anew(*words: object, out: Path, err: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Run `cnnperf WORDS` as `command` does, but in a process that is started anew, as its workers are."""
+    line = [sys.executable, "-m", "cnnperf", *words]
+    with (
+        open(out, "w") as printed,
+        open(err, "w") as messages,
+        started(line, env=environment(**variables), stdout=printed, stderr=messages) as process,
+    ):
+        yield process
+
+
+def called_in(folder: Path, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `cnnperf WORDS` of the package that a folder holds, there, and its workers in the same copy of this process.
+
+    Returns what `in_process.called` returns.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        result = Path(place, "result")
+
+        def run() -> None:
+            from in_process import called
+
+            result.write_bytes(pickle.dumps(called(*words, cwd=folder)))
+
+        env = {**os.environ, "PYTHONPATH": str(folder), **variables}
+        with (
+            open(os.devnull, "r+") as nothing,
+            _limited(Copy(run, (nothing.fileno(),) * 3, env=env, cwd=folder)) as copy,
+        ):
+            assert copy.wait() == 0
+        found: subprocess.CompletedProcess[str] = pickle.loads(result.read_bytes())
+    return found
+
+
+@contextmanager
+def _limited(process: Copy) -> Iterator[Copy]:
+    """Kill a copy and its descendants at the end of the block, or when it hangs."""
+    timer = threading.Timer(LIMIT_S, kill, [process])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield process
+    finally:
+        timer.cancel()
+        kill(process)  # type: ignore[arg-type]
+        process.wait()
+
+
+def _live(
+    run: Callable[[], object],
+    files: tuple[int, int, int],
+    kept: Sequence[int],
+    env: Mapping[str, str],
+    cwd: Path | None,
+) -> NoReturn:
+    """Become a process of its own: with these files open and no other, this environment, and the usual signals."""
+    code = 1
+    try:
+        os.setsid()
+        for number, of in enumerate(files):
+            os.dup2(of, number)
+        first = 3
+        for number in (*sorted(kept), os.sysconf("SC_OPEN_MAX")):
+            os.closerange(first, number)
+            first = number + 1
+        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+        faulthandler.disable()
+        warnings.simplefilter("default")
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _move(env, cwd)
+        run()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+
+
+def _move(env: Mapping[str, str], cwd: Path | None) -> None:
+    """Take an environment and a folder; from another path, import again what is not installed."""
+    path, before = env.get("PYTHONPATH", ""), os.environ.get("PYTHONPATH", "")
+    os.environ.clear()
+    os.environ.update(env)
+    if cwd is not None:
+        os.chdir(cwd)
+        sys.path.insert(0, str(cwd))
+    if path != before or cwd is not None:
+        sys.path[int(cwd is not None) : 0] = filter(None, path.split(os.pathsep))
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            is_installed = file and str(Path(file).resolve()).startswith(INSTALLED)
+            if name.partition(".")[0] == "cnnperf" or (file and name != "__main__" and not is_installed):
+                del sys.modules[name]
