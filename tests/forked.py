@@ -28,7 +28,8 @@ from typing import IO, Any, NoReturn
 import pytest
 from processes import LIMIT_S, environment, kill, started
 
-INSTALLED = tuple({str(Path(get_path(kind)).resolve()) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
+PLACES = {get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+INSTALLED = tuple(PLACES | {str(Path(place).resolve()) for place in PLACES})
 """Where modules lie that are the same for every version of the code."""
 
 
@@ -71,8 +72,8 @@ class Copy:
     ) -> None:
         """Begin it.
 
-        files: standard input, output and error. kept: further descriptors that stay open. With another PYTHONPATH than
-        this process, or another folder, the modules that are not installed are imported again, from there.
+        files: standard input, output and error. kept: further descriptors that stay open. Where PYTHONPATH or
+        the folder names a place that this process does not import from, what is not installed is imported again.
         """
         self.returncode: int | None = None
         with warnings.catch_warnings():
@@ -215,7 +216,8 @@ def _live(
         for number in (*sorted(kept), os.sysconf("SC_OPEN_MAX")):
             os.closerange(first, number)
             first = number + 1
-        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+        # A copy of a copy must not close them when it drops those of its parent.
+        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, closefd=False) for n, mode in enumerate("rww"))
         faulthandler.disable()
         warnings.simplefilter("default")
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -228,23 +230,25 @@ def _live(
     except BaseException:
         traceback.print_exc()
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(code)
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+        finally:
+            os._exit(code)
 
 
 def _move(env: Mapping[str, str], cwd: Path | None) -> None:
-    """Take an environment and a folder; from another path, import again what is not installed."""
-    path, before = env.get("PYTHONPATH", ""), os.environ.get("PYTHONPATH", "")
+    """Take an environment and a folder; where either has code of its own, import again what is not installed."""
     os.environ.clear()
     os.environ.update(env)
+    places = [*filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
     if cwd is not None:
         os.chdir(cwd)
-        sys.path.insert(0, str(cwd))
-    if path != before or cwd is not None:
-        sys.path[int(cwd is not None) : 0] = filter(None, path.split(os.pathsep))
-        for name, module in list(sys.modules.items()):
-            file = getattr(module, "__file__", None)
-            is_installed = file and str(Path(file).resolve()).startswith(INSTALLED)
-            if name.partition(".")[0] == "cnnperf" or (file and name != "__main__" and not is_installed):
-                del sys.modules[name]
+        places.insert(0, str(cwd))
+    if set(places) <= set(sys.path):
+        return
+    sys.path[:0] = places
+    for name, module in list(sys.modules.items()):
+        file = vars(module).get("__file__")
+        if name.partition(".")[0] == "cnnperf" or (file and name != "__main__" and not file.startswith(INSTALLED)):
+            del sys.modules[name]

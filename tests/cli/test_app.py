@@ -294,7 +294,7 @@ def test_a_terminal_sees_a_live_view(suite: Path, tmp_path: Path) -> None:
                 screen += chunk
         except OSError:  # Linux's way to say that the other side is closed.
             pass
-        assert run.wait() == 0
+        assert run.wait() == 0, screen
     os.close(parent)
     assert b"task 1 of 1" in screen
     assert b"left" in screen
