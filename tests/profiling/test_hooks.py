@@ -55,10 +55,11 @@ def test_torchvisions_networks_with_in_place_modules_are_hooked(name: str) -> No
     """Every layer has its forward and its backward, the shared in-place ReLU among them."""
     import torchvision
 
-    model = getattr(torchvision.models, name)(num_classes=10)
+    with torch.device("meta"):  # Where the hundred million weights of one need no memory.
+        model, images = getattr(torchvision.models, name)(num_classes=10), torch.randn(2, 3, 32, 32)
     noted = Noted()
-    listen(model, torch.randn(2, 3, 32, 32), noted)
-    structure = structure_of(model, torch.randn(2, 3, 32, 32))
+    listen(model, images, noted)
+    structure = structure_of(model, images)
     for layer in structure.layers:
         assert f"forward {layer.name}" in noted.words
         if layer.kind in ("Conv2d", "ReLU", "Linear", "BatchNorm2d"):

@@ -38,11 +38,17 @@ def _here() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def cache_without_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache for the tests here, in which the images that stand in are made once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def _no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_data(monkeypatch: pytest.MonkeyPatch, cache_without_data: Path) -> None:
     """Hide every copy of the data that this machine may have."""
     monkeypatch.delenv("CNNPERF_DATA", raising=False)
-    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CNNPERF_CACHE", str(cache_without_data))
 
 
 @pytest.fixture
@@ -81,7 +87,7 @@ def stands_in(prepared: Prepared, reason: str) -> None:
     assert "cnnperf data fetch mnist" in warning
 
 
-@pytest.mark.usefixtures("_no_data", "_no_network")
+@pytest.mark.usefixtures("_here", "_no_data", "_no_network")
 def test_without_a_network_synthetic_images_stand_in_and_say_why() -> None:
     """The record will carry the reason, the warning the cure."""
     with pytest.warns(CnnperfWarning, match="SYNTHETIC"):

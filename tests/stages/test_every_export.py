@@ -42,15 +42,23 @@ def variants() -> Iterator[Choice]:
 
 
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
-ALWAYS = {("mnist", "lenet"), ("cifar10", "resnet")}
-"""What is exported in every run of the tests: a network without batch norm and one with it and with shortcuts."""
+LEVELS = ("disabled", "basic", "extended", "all")
+"""Of optimisation; the stage itself takes the last."""
+ALWAYS = {("mnist", "lenet"): LEVELS, ("cifar10", "resnet"): ()}
+"""What is exported in every run of the tests, and the levels at which it is compared once more.
+
+A network without batch norm, and a larger one with it and with shortcuts.
+"""
 
 
 def cases() -> Iterator[Any]:
     """Yield every network on images of every shape."""
     for model, (dataset, shape) in product(variants(), SHAPES.items()):
-        marks = () if (dataset, str(model)) in ALWAYS else pytest.mark.slow
-        yield pytest.param(model, shape, id=f"{model}-{dataset}", marks=marks)
+        always = ALWAYS.get((dataset, str(model)))
+        if always is not None:
+            yield pytest.param(model, shape, always, id=f"{model}-{dataset}-{len(always)}")
+        if always != LEVELS:
+            yield pytest.param(model, shape, LEVELS, id=f"{model}-{dataset}", marks=pytest.mark.slow)
 
 
 def test_some_are_always_exported() -> None:
@@ -58,13 +66,14 @@ def test_some_are_always_exported() -> None:
     assert len([case for case in cases() if not case.marks]) == len(ALWAYS)
 
 
-@pytest.mark.parametrize(("model", "shape"), list(cases()))
+@pytest.mark.parametrize(("model", "shape", "levels"), list(cases()))
 def test_a_network_is_the_same_in_onnxruntime(
     bench: Callable[..., Bench],
     trained: Callable[..., Record],
     tmp_path: Any,
     model: Choice,
     shape: tuple[int, int, int],
+    levels: tuple[str, ...],
 ) -> None:
     """At 1, 7 and 64 images alike; at least 99 % of kernel time at full optimisation belongs to a module."""
     data = registry.find("datasets", "synthetic")(Roots(cache=tmp_path), None, shape=shape, train=64, test=64)
@@ -82,7 +91,7 @@ def test_a_network_is_the_same_in_onnxruntime(
     golden, layers = second.found("golden"), second.found("layers")
     assert golden
     assert layers
-    for optimization in ("disabled", "basic", "extended", "all"):
+    for optimization in levels:
         engine = loaded(source_of(second), Choice(name="onnxruntime", options={"optimization": optimization}))
         parity = Parity(engine, Inputs.of(second), Golden.read(golden), read_values(layers), 0.0)
         held = {m.metric: m for m in parity.measured((1, 7, 64))}

@@ -113,6 +113,13 @@ def test_inference_has_no_backward_and_saves_nothing(bench: MakeBench) -> None:
     assert all(m.tags["mode"] == "infer" for m in found if "batch_size" in m.tags)
 
 
+@pytest.fixture
+def _brief_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test that reads no times not wait until they are steady."""
+    monkeypatch.setattr(passes, "WARMUP_STEPS", 2)
+
+
+@pytest.mark.usefixtures("_brief_warm_up")
 def test_the_peak_of_the_allocations_is_what_the_process_rises_by(bench: MakeBench) -> None:
     """Where the system lets the peak resident set begin anew; large activations drown what else comes and goes."""
     if not acquire().reset_peak():
@@ -124,6 +131,7 @@ def test_the_peak_of_the_allocations_is_what_the_process_rises_by(bench: MakeBen
     assert risen.values[0] == pytest.approx(allocated.values[0], rel=0.1)
 
 
+@pytest.mark.usefixtures("_brief_warm_up")
 def test_a_peak_in_the_update_stands_at_the_optimizer(bench: MakeBench) -> None:
     """Muon works on copies of the weights, larger than all activations here; torch's own range there is no row."""
     found = list(measure(bench(model="heavy"), settings(batch_sizes=[2], train={"optimizer": "muon"})))
