@@ -43,6 +43,7 @@ def test_a_dataset_says_itself_whether_it_may_be_mirrored(monkeypatch: pytest.Mo
     assert [augmentation(name)["flip"] for name in ("cifar10", "mnist", "cats:load")] == ["none", "random", "none"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_network_that_readme_shows_passes_what_every_network_must(tmp_path: Path) -> None:
     """Its file, copied from there into the room of a copy of this package, is tested and passes without an edit."""
