@@ -108,7 +108,7 @@ def test_both_the_count_and_the_time_are_reached(now: list[float], count: int, s
 def test_the_collector_is_off_within_and_as_it_was_after() -> None:
     """Also where the call raises."""
     seen: list[bool] = []
-    plan = Plan(samples=1, seconds=0.0, warmup_s=0.0)
+    plan = Plan(samples=1, seconds=0.0, sample_s=0.0, warmup_s=0.1)
     sample(lambda: seen.append(gc.isenabled()), nothing, plan)
     assert not any(seen)
     assert gc.isenabled()
