@@ -273,6 +273,7 @@ models = ["lenet"]
 devices = ["cpu"]
 stages = ["train", "profile", "export", "infer"]
 timeout_s = 500
+threads = 1
 [train]
 steps = 10
 validation_images = 128
@@ -284,7 +285,8 @@ test_images = 64
 [infer]
 engines = ["torch", "onnxruntime"]
 batch_sizes = [1, 8]
-seconds = 0.05
+samples = 11
+seconds = 0.0
 pairs = 0
 test_images = 64
 """
