@@ -84,11 +84,10 @@ def opened(browser: Browser, folder: Path) -> Iterator[Watched]:
     page.close()
 
 
-def kept(name: str, folder: Path) -> Path:
-    """Return where a screenshot goes: the folder that CI keeps, or a temporary one."""
-    place = Path(os.environ.get("CNNPERF_SCREENSHOTS", folder))
-    place.mkdir(parents=True, exist_ok=True)
-    return place / name
+def keep(page: Page, name: str) -> None:
+    """Take a screenshot of the whole page where there is a folder for it, as in CI."""
+    if folder := os.environ.get("CNNPERF_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / name, full_page=True)
 
 
 def rows_of(folder: Path, table: str) -> list[dict[str, str]]:
@@ -109,7 +108,7 @@ def test_everything_is_drawn_without_a_word(opened: Watched, folder: Path) -> No
     assert min(plots) > 0
     assert opened.complaints == []
     assert {url for url in opened.requests if not url.startswith("data:")} == {(folder / "page.html").as_uri()[:30]}
-    page.screenshot(path=kept("page-light.png", folder), full_page=True)
+    keep(page, "page-light.png")
 
 
 def test_the_numbers_are_those_of_the_csv(opened: Watched, folder: Path) -> None:
@@ -194,7 +193,7 @@ def test_a_hover_tells_all_facts_as_text(opened: Watched) -> None:
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (3840, "light")])
 def test_no_width_scrolls_sideways(browser: Browser, folder: Path, width: int, scheme: Any) -> None:
-    """Tables scroll in themselves; plots are as wide as there is room; the colours follow the reader's."""
+    """Tables scroll in themselves, plots fill the room; the colours follow the reader's, but on paper."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     watched = Watched(page, folder / "page.html")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -212,7 +211,10 @@ def test_no_width_scrolls_sideways(browser: Browser, folder: Path, width: int, s
     )
     assert past_its_plot == []
     if scheme == "dark":
-        page.screenshot(path=kept("page-dark-phone.png", folder), full_page=True)
+        keep(page, "page-dark-phone.png")
+        page.emulate_media(media="print", color_scheme="dark")
+        style = "style => getComputedStyle(style).getPropertyValue('--page').trim()"
+        assert page.locator("html").evaluate(style) == "#fff"
     page.close()
 
 
@@ -331,19 +333,11 @@ def test_a_legend_has_the_shapes_of_its_points(opened: Watched) -> None:
     assert labels.all_text_contents() == ["forward", "backward"]
 
 
-def test_it_prints_in_the_colours_of_paper(browser: Browser, folder: Path) -> None:
-    """Also for a reader who prefers the dark; and what follows a plot longer than a sheet does not lie upon it."""
-    page = browser.new_page(viewport={"width": SHEET, "height": 700}, color_scheme="dark")
-    Watched(page, folder / "page.html")
-    page.emulate_media(media="print", color_scheme="dark")
-    style = "style => getComputedStyle(style).getPropertyValue('--page').trim()"
-    assert page.locator("html").evaluate(style) == "#fff"
-    assert page.locator(".plots").first.evaluate("plots => getComputedStyle(plots).display") == "block"
-    page.close()
-
-
 def test_it_prints(opened: Watched, folder: Path) -> None:
-    """On paper there are plots and tables, none wider than a sheet across, and nothing to click."""
+    """On paper there are plots and tables, none wider than a sheet across, and nothing to click.
+
+    What follows a plot longer than a sheet does not lie upon it.
+    """
     page = opened.page
     page.emulate_media(media="print")
     page.set_viewport_size({"width": SHEET, "height": 700})
@@ -352,5 +346,6 @@ def test_it_prints(opened: Watched, folder: Path) -> None:
     assert not page.locator("nav").is_visible()
     assert not page.locator(".filter").first.is_visible()
     assert page.locator("#training svg").first.is_visible()
+    assert page.locator(".plots").first.evaluate("plots => getComputedStyle(plots).display") == "block"
     assert len(page.pdf()) > 50_000
     page.emulate_media(media="screen")
