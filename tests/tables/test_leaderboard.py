@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from schema_1 import of_schema_1
 
@@ -71,7 +71,6 @@ def test_a_wide_interval_shares_the_rank_that_it_overlaps_behind_a_narrow_one_th
 RESULT = st.tuples(st.integers(560, 640), st.integers(1, 99), st.sampled_from([1000, 10_000]))
 
 
-@settings(max_examples=50)
 @given(st.lists(RESULT, min_size=1, max_size=8))
 def test_a_rank_is_that_of_all_that_overlap_its_leader(trained: Trained, results: list[tuple[int, int, int]]) -> None:
     """The leader has the highest accuracy of its rank and those behind it; ranks are 1, 1, 3, each sorted by speed."""
