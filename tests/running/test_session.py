@@ -42,7 +42,7 @@ class Noted:
 
 
 class Clock:
-    """A clock that stands still until it is set; a hanging claim's last words set it to the end of the minutes."""
+    """A clock that stands still until it is set; a hanging claim's last words set it to the end of its time."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -69,13 +69,16 @@ def tested(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tup
 
     monkeypatch.setattr(session, "_child", child)
 
-    def test(minutes: float = 1.0, clock: Clock | None = None, **behaviours: str) -> tuple[SelfTest, Noted]:
+    def test(
+        minutes: float = 1.0, clock: Clock | None = None, limit_s: float | None = None, **behaviours: str
+    ) -> tuple[SelfTest, Noted]:
         for name, behaviour in behaviours.items():
             monkeypatch.setenv(f"PLANTED_{name}", behaviour)
         watcher = Noted()
         end = (clock or time).monotonic() + 60 * minutes
         if clock:
-            watcher.heard = lambda text: setattr(clock, "now_s", end) if text.startswith("child") else None
+            over_s = clock.now_s + limit_s if limit_s else end
+            watcher.heard = lambda text: setattr(clock, "now_s", over_s) if text.startswith("child") else None
         return run(begun("cpu", minutes, end), tuple(behaviours), tmp_path / "out", watcher, end), watcher
 
     return test
@@ -124,10 +127,12 @@ def test_what_does_not_apply_is_no_failure(tested: Tested) -> None:
     assert found.exit_code == 0
 
 
-def test_a_claim_that_hangs_is_ended_with_its_children(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_that_hangs_is_ended_with_its_children(
+    tested: Tested, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It took longer than its limit; the next one runs."""
     monkeypatch.setattr(registry.module("claims", "layers"), "LIMIT_S", 2.0)
-    found, watcher = tested(layers="hangs", parity="holds")
+    found, watcher = tested(clock=clock, limit_s=2.0, layers="hangs", parity="holds")
     hung, following = found.outcomes
     assert (hung.ending, hung.fault, following.ending) == ("failed", "took longer than its 2 s; ended", "held")
     [child] = [int(text.split()[1]) for text in watcher.texts if text.startswith("child")]

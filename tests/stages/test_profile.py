@@ -7,6 +7,7 @@ import gzip
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +102,7 @@ def test_steps_that_never_became_steady_say_so(bench: MakeBench, monkeypatch: py
     found = list(measure(bench(), settings()))
     [warmup], [steps] = (of(found, quantity).values() for quantity in ("step_seconds_warmup", "step_seconds"))
     assert (len(warmup.values), warmup.remarks["steady"]) == (2, False)
-    assert str(steps.remarks["disturbed"]).startswith("not steady after 0 s of warm-up")
+    assert re.match(r"not steady after \d+ s of warm-up", str(steps.remarks["disturbed"]))
 
 
 def test_inference_has_no_backward_and_saves_nothing(bench: MakeBench) -> None:
