@@ -9,7 +9,7 @@ Timed = Callable[[], float]
 
 
 def in_turns(ours: Timed, theirs: Timed, rounds: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the values of both, one per round each; the order is random, so that a drift affects both alike."""
+    """Return the values of both, one each a round; their order is random, so that a drift affects both alike."""
     dice, figures, readings = random.Random(0), [], []
     for _ in range(rounds):
         if dice.random() < 0.5:

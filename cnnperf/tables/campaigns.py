@@ -182,7 +182,7 @@ def report(*folders: Path) -> Report:
 
 
 def _kept(table: Path) -> Iterator[tuple[CellMetricRow, ...]]:
-    """Yield the rows of each run of an earlier report. Raises StoreError for a table that is none of this version."""
+    """Yield the rows of each run of an earlier report. Raises StoreError for a table of another version."""
     of_runs: dict[tuple[str, str], list[CellMetricRow]] = defaultdict(list)
     try:
         lines = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))

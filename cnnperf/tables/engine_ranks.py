@@ -65,7 +65,7 @@ def _with_scenarios(rows: Sequence[EngineRow]) -> Iterator[EngineRow]:
 def _ranked(rivals: Sequence[EngineRow], *, is_complete: bool) -> list[EngineRow]:
     """Return the engines of one network and batch with their speed-ups, the best and the front of them.
 
-    is_complete: whether no engine is to be measured yet, which might be better than all of them.
+    is_complete: whether every requested engine has been measured; one that has not might be better than all of these.
     """
     base = next((row for row in rivals if row.engine == row.evidence.baseline and row.latency_s), None)
     timed = [_with_speedup(row, base) for row in rivals]

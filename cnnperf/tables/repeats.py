@@ -128,8 +128,8 @@ class Repeats:
     def test_interval(self) -> Interval | None:
         """Return the 95 % interval of the test accuracy: of the images of the smallest test, and of the trainings.
 
-        Repeats are tested on the same images, which makes them no more; the variation between trainings is known of
-        several repeats only.
+        All repeats are tested on the same images, so more repeats do not add images; the variation between trainings
+        is known only with several repeats.
         """
         n = self.test_images
         return None if n is None else mean_proportion_interval([m.values[0] for m in self._tests()], n)
