@@ -28,6 +28,8 @@ from typing import IO, Any, NoReturn
 import pytest
 from processes import LIMIT_S, environment, kill, started
 
+from cnnperf.machine import disturbance
+
 PLACES = {get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
 INSTALLED = tuple(PLACES | {str(Path(place).resolve()) for place in PLACES})
 """Where modules lie that are the same for every version of the code."""
@@ -216,6 +218,7 @@ def _live(
         for number in (*sorted(kept), os.sysconf("SC_OPEN_MAX")):
             os.closerange(first, number)
             first = number + 1
+        disturbance._run_delay_descriptor.cache_clear()  # One that this process has read is closed, and its parent's.
         # A copy of a copy must not close them when it drops those of its parent.
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, closefd=False) for n, mode in enumerate("rww"))
         faulthandler.disable()

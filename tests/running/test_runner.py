@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from forked import workers_forked
 from in_process import Worker, workers_here
 from processes import environment, has_ended, until
 
@@ -112,7 +113,10 @@ class Impatient(WorkerProcess):
 
 @pytest.fixture(scope="module")
 def endings(once: Callable[[str, Callable[[Path], Any]], Any]) -> dict[str, Record]:
-    """Run every broken network and a sound one after them, in real processes where the process itself ends."""
+    """Run every broken network and a sound one after them, in real processes where the process itself ends.
+
+    These are copies of this process, but for that of one more sound network, which is `fresh`.
+    """
     made: dict[str, Record] = once("endings", ended)
     return made
 
@@ -121,7 +125,8 @@ def ended(folder: Path) -> dict[str, Record]:
     """Return the record of each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
-        tasks = ready(*(f"broken:{name}" for name in ENDINGS), "lenet", timeout_s=TIMEOUT_S)
+        networks = (*(f"broken:{name}" for name in ENDINGS), "lenet", {"name": "lenet", "pool": "max"})
+        *tasks, last = ready(*networks, timeout_s=TIMEOUT_S)
 
         def started(request: TaskRequest, **others: Any) -> Any:
             model = request.task.cell.model.name
@@ -131,8 +136,10 @@ def ended(folder: Path) -> dict[str, Record]:
             return kind(request, **others)
 
         patch.setattr("cnnperf.running.runner.WorkerProcess", started)
-        records = list(execute(tasks, folder, Unwatched()))
-    return {record.task.cell.model.name.removeprefix("broken:"): record for record in records}
+        with workers_forked():
+            records = list(execute(tasks, folder, Unwatched()))
+        [fresh] = execute([last], folder, Unwatched())
+    return {record.task.cell.model.name.removeprefix("broken:"): record for record in records} | {"fresh": fresh}
 
 
 @pytest.mark.parametrize("name", ENDINGS)
@@ -158,7 +165,8 @@ def test_the_run_goes_on_after_every_failure(endings: dict[str, Record]) -> None
 
 def test_a_record_tells_of_the_process_that_measured(endings: dict[str, Record]) -> None:
     """Its threads, environment and libraries, which are not its parent's, and the CPU time of its parent."""
-    record = endings["lenet"]
+    record = endings["fresh"]
+    assert record.status == "ok"
     assert record.machine.threads == 1
     assert (record.machine.environment or {})["OMP_NUM_THREADS"] == "1"  # as the worker has it, not this process
     assert record.machine.libraries
@@ -185,7 +193,8 @@ def test_a_process_that_is_killed_bounds_the_search_for_a_batch_size(tmp_path: P
     """The system ends it for want of memory: what was measured stands, and a new process does the rest."""
     infer = {"engines": ["torch"], "batch_sizes": "auto", "samples": 11, "seconds": 0.0, "test_images": 100}
     tasks = ready("broken:greedy", stages=["infer"], infer=infer)
-    (record,) = execute(tasks, tmp_path, Unwatched())
+    with workers_forked():
+        (record,) = execute(tasks, tmp_path, Unwatched())
     assert record.status == "ok", record.error
     assert [m.tags["batch_size"] for m in record.find("infer.latency")] == [1, 2, 4]
     (largest,) = record.find("infer.largest_batch_size")
@@ -367,20 +376,20 @@ def test_an_interrupt_ends_the_child_and_keeps_the_records(tmp_path: Path) -> No
     records: Iterator[Record] = execute(tasks, tmp_path, Unwatched())
     with workers_here():
         first = next(records)
-    main = threading.main_thread().ident
-    assert main is not None
+    before = psutil.Process().children(recursive=True)
+    ended: list[psutil.Process] = []
 
     def interrupt() -> None:
-        until(lambda: any(b"child" in log.read_bytes() for log in (tmp_path / "logs").glob("*hung*")))
+        until(lambda: any(b"child" in log.read_bytes() for log in (tmp_path / "logs").glob("*hung*.log")))
+        ended.extend(set(psutil.Process().children(recursive=True)) - set(before))
         os.kill(os.getpid(), 2)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), workers_forked():
         next(records)
     assert store.read(tmp_path) == (first,)
-    assert [
-        child for child in psutil.Process().children(recursive=True) if "cnnperf.workers.task" in child.cmdline()
-    ] == []
+    assert len(ended) == 2, "the worker and its child"
+    assert all(map(has_ended, ended))
     with store.lock(tmp_path):
         pass
 
