@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 from torch.utils.checkpoint import checkpoint
 
+from cnnperf.models import resnet
+
 
 def convolutional(in_channels: int, num_classes: int, image_size: tuple[int, int], dropout: float = 0.0) -> nn.Module:
     """Build two convolutions with batch norm between, dropout, and a dense layer."""
@@ -36,6 +38,11 @@ def wide(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.
         nn.Flatten(),
         nn.Linear(48, num_classes),
     )
+
+
+def residual(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
+    """Build a ResNet of one block a stage: every kind of layer of the deeper ones."""
+    return resnet.build(in_channels, num_classes, depth=8)
 
 
 def dense(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
