@@ -44,6 +44,8 @@ READY = "cnnperf-ready"
 HAS_CNNPERF = "from importlib.util import find_spec; print(find_spec('cnnperf') is not None)"
 ANSWER_S = 30.0
 """Time limit for an interpreter's answer whether it has a package."""
+INSTALLED = "give the interpreter of an environment that has that revision"
+"""Cure where a revision cannot be checked out or installed."""
 WANTED = "give a Python interpreter that has this version of cnnperf"
 MAY_SAY = ("pyproject.toml", "setup.cfg", "setup.py", "requirements*.txt")
 """Files that may list a project's dependencies, other than `project.dependencies`."""
@@ -254,7 +256,7 @@ def _worktree(root: Path, commit: str) -> Iterator[Path]:
         try:
             added = _git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
             if added.returncode:
-                raise UsageError(f"{commit[:12]}: cannot be checked out: {_last(added.stderr)}")
+                raise UsageError(f"{commit[:12]}: cannot be checked out ({_last(added.stderr)}); {INSTALLED}")
             _fill_submodules(tree, commit)
             yield tree
         finally:
@@ -265,7 +267,9 @@ def _fill_submodules(tree: Path, commit: str) -> None:
     if (tree / ".gitmodules").is_file():
         filled = _git(tree, "submodule", "--quiet", "update", "--init", "--recursive")
         if filled.returncode:
-            raise UsageError(f"{commit[:12]}: its submodules cannot be checked out: {_last(filled.stderr)}")
+            raise UsageError(
+                f"{commit[:12]}: its submodules cannot be checked out ({_last(filled.stderr)}); {INSTALLED}"
+            )
 
 
 def _needed(wanted: _Tree, present: _Tree, below: PurePosixPath, where: str) -> tuple[str, ...] | None:
@@ -300,7 +304,9 @@ def _dependencies(tree: _Tree, project: PurePosixPath, where: str) -> tuple[str,
     try:
         content = tomllib.loads(text).get("project", {})
     except ValueError as error:
-        raise UsageError(f"{where}: pyproject.toml of that revision is not valid TOML: {error}") from error
+        raise UsageError(
+            f"{where}: pyproject.toml of that revision is not valid TOML ({error}); {INSTALLED}"
+        ) from error
     _refuse_python(content.get("requires-python", ""), where)
     return tuple(sorted(content["dependencies"])) if "dependencies" in content else None
 
@@ -310,7 +316,7 @@ def _refuse_python(wanted: str, where: str) -> None:
     try:
         suits = SpecifierSet(wanted).contains(here, prereleases=True)
     except InvalidSpecifier as error:
-        raise UsageError(f"{where}: pyproject.toml of that revision: requires-python: {error}") from error
+        raise UsageError(f"{where}: pyproject.toml of that revision: requires-python: {error}; {INSTALLED}") from error
     if not suits:
         raise UsageError(
             f"{where}: that revision needs Python {wanted}, and this is {here}; run cnnperf with that version, or "
@@ -354,7 +360,7 @@ def _environment(dependencies: Sequence[str], tree: Path, where: str, installing
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
                     shutil.rmtree(folder, ignore_errors=True)
-                    raise UsageError(f"{where} cannot be installed: {_last(done.stderr)}")
+                    raise UsageError(f"{where} cannot be installed ({_last(done.stderr)}); {INSTALLED}")
         (folder / READY).write_text(f"{time.time()}\n")
     _prune(home, folder)
     return folder / "bin" / "python"
@@ -385,7 +391,7 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     try:
         return git(folder, *arguments)
     except FileNotFoundError as error:
-        raise UsageError("git is not installed, and is needed to compare revisions") from error
+        raise UsageError("git is not installed, but comparing revisions needs it; install git") from error
 
 
 def _last(text: str) -> str:
