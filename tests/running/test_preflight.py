@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import workers_forked
 from in_process import Worker, workers_here
 
 from cnnperf import registry
@@ -61,6 +63,7 @@ def silent_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setenv("https_proxy", address)
         monkeypatch.setenv("http_proxy", address)
+        monkeypatch.setattr(urllib.request, "_opener", None)  # It has kept the proxies of its first download.
         yield server.getsockname()[1]
 
 
@@ -71,6 +74,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
     monkeypatch.setenv("https_proxy", address)
     monkeypatch.setenv("http_proxy", address)
+    monkeypatch.setattr(urllib.request, "_opener", None)
 
 
 def stands_in(prepared: Prepared, reason: str) -> None:
@@ -98,7 +102,7 @@ def test_without_a_network_synthetic_images_stand_in_and_say_why() -> None:
 def test_a_download_without_a_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The parent ends the worker that waits for it, and goes on without."""
     monkeypatch.setattr(preflight, "STALL_S", 1.0)
-    with pytest.warns(CnnperfWarning, match="SYNTHETIC"):
+    with pytest.warns(CnnperfWarning, match="SYNTHETIC"), workers_forked():
         stands_in(prepare(request()), "no byte arrived for 1 s")
 
 
