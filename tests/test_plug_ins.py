@@ -120,6 +120,17 @@ def run(package: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("command", ["run", "profile", "infer", "selftest"])
+def test_the_help_lists_every_device(package: Path, command: str) -> None:
+    """As the room has them."""
+    device = package / "cnnperf" / "devices" / "imagined.py"
+    device.touch()
+    try:
+        assert "imagined" in called(package, command, "--help").stdout
+    finally:
+        device.unlink()
+
+
 @pytest.mark.parametrize("room", ["engines", "reports", "stages"])
 def test_each_is_listed(package: Path, room: str) -> None:
     """By its stem."""

@@ -10,9 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from cnnperf.cli import ab, campaign, check, data, doctor, infer, profile, report, run, selftest, tensorboard
-from cnnperf.cli.help import add_command
+from cnnperf.cli.help import add_command, one_of
 from cnnperf.cli.options import with_options
 from cnnperf.errors import CnnperfError, CnnperfWarning, UsageError
+from cnnperf.registry import VERBS
+
+ROOMS = (*VERBS, "suites")
+"""What `cnnperf list` lists."""
 
 app = typer.Typer(
     help="Train, profile and time convolutional networks in PyTorch and ONNX Runtime, and tell whether a change made "
@@ -49,15 +53,15 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def list_(
     room: Annotated[
         str,
-        typer.Argument(metavar="ROOM", help="models, datasets, devices, engines, stages, reports, claims or suites."),
+        typer.Argument(metavar="ROOM", help=f"One of {one_of(ROOMS)}."),
     ],
 ) -> None:
-    """List the known models, datasets, devices, engines, stages, reports, claims or suites, one name per line."""
-    from cnnperf.registry import VERBS, names, unknown
+    """List all known names of one kind, one per line."""
+    from cnnperf.registry import names, unknown
     from cnnperf.suite import shipped
 
-    if room != "suites" and room not in VERBS:
-        raise UsageError(unknown("room", room, [*VERBS, "suites"]))
+    if room not in ROOMS:
+        raise UsageError(unknown("room", room, ROOMS))
     for name in shipped() if room == "suites" else names(room):
         print(name)
 

@@ -18,10 +18,14 @@ DataOption = Annotated[
         "$CNNPERF_DATA and the cache, and never written to.",
     ),
 ]
+DatasetsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="DATASET…", help="Names from `cnnperf list datasets`, of datasets that have files."),
+]
 
 
 def fetch(
-    datasets: Annotated[list[str], typer.Argument(metavar="DATASET…", help="One or more of mnist, cifar10.")],
+    datasets: DatasetsArgument,
     data: DataOption = None,
 ) -> None:
     """Download datasets into the cache folder unless their files exist, and verify them."""
@@ -29,7 +33,7 @@ def fetch(
 
 
 def verify(
-    datasets: Annotated[list[str], typer.Argument(metavar="DATASET…", help="One or more of mnist, cifar10.")],
+    datasets: DatasetsArgument,
     data: DataOption = None,
 ) -> None:
     """Compare every file of the datasets with its checksum; nothing is downloaded."""
@@ -38,9 +42,7 @@ def verify(
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
-    group = typer.Typer(
-        help="Download the real images of MNIST and CIFAR-10, or verify existing files.", no_args_is_help=True
-    )
+    group = typer.Typer(help="Download datasets of real images, or verify existing files.", no_args_is_help=True)
     add_command(group, fetch, "cnnperf data fetch mnist cifar10")
     add_command(group, verify, "cnnperf data verify mnist --data /datasets")
     app.add_typer(group, name="data")

@@ -1,13 +1,19 @@
-"""Adds commands to the command line with help that fits the terminal."""
+"""The help of commands: it fits the terminal, and lists names as the rooms have them."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
+
+
+def one_of(names: Iterable[str]) -> str:
+    """List names of which one is given: `spin, brief or passive`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def add_command(

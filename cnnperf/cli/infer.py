@@ -10,7 +10,7 @@ import typer
 
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
-from cnnperf.cli.profile import AllocatorOption, WaitingOption
+from cnnperf.cli.options import AllocatorOption, DeviceOption, WaitingOption
 from cnnperf.errors import UsageError
 
 WIDTH = 140
@@ -28,7 +28,7 @@ def infer(
     dataset: Annotated[
         str, typer.Option(metavar="D", help="Dataset, a name from `cnnperf list datasets`.")
     ] = "cifar10",
-    device: Annotated[str, typer.Option(metavar="D", help="Device: cpu or cuda.")] = "cpu",
+    device: DeviceOption = "cpu",
     engine: Annotated[
         list[str] | None,
         typer.Option(

@@ -1,8 +1,31 @@
-"""Arguments of the library as the command line names them in messages."""
+"""Options that several commands share, and the option in place of a library's argument in messages."""
 
 from __future__ import annotations
 
 import re
+from typing import Annotated, get_args
+
+import typer
+
+from cnnperf.cli.help import one_of
+from cnnperf.registry import names
+from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING, Allocator, Waiting
+
+DEVICES, WAITING_POLICIES, ALLOCATOR_POLICIES = (
+    one_of(each) for each in (names("devices"), get_args(Waiting), get_args(Allocator))
+)
+"""The known names, as helps list them."""
+DeviceOption = Annotated[str, typer.Option(metavar="D", help=f"Device: {DEVICES}.")]
+WaitingOption = Annotated[
+    str | None,
+    typer.Option(metavar="W", help=f"How threads wait for work: {WAITING_POLICIES}; default: {DEFAULT_WAITING}."),
+]
+AllocatorOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A", help=f"Whether freed memory is kept: {ALLOCATOR_POLICIES}; default: {DEFAULT_ALLOCATOR}."
+    ),
+]
 
 ARGUMENTS = (
     *("allocator", "baseline", "baseline_set", "by", "candidate", "candidate_set", "data", "minutes", "only", "out"),

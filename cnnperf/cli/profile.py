@@ -10,18 +10,10 @@ import typer
 
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
+from cnnperf.cli.options import AllocatorOption, DeviceOption, WaitingOption
 from cnnperf.errors import UsageError
-from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING
 
 Mode = StrEnum("Mode", ["train", "infer"])
-WaitingOption = Annotated[
-    str | None,
-    typer.Option(metavar="W", help=f"How threads wait for work: spin, brief or passive; default: {DEFAULT_WAITING}."),
-]
-AllocatorOption = Annotated[
-    str | None,
-    typer.Option(metavar="A", help=f"Whether freed memory is kept: keep or system; default: {DEFAULT_ALLOCATOR}."),
-]
 
 
 def profile(
@@ -32,7 +24,7 @@ def profile(
     dataset: Annotated[
         str, typer.Option(metavar="D", help="Dataset, a name from `cnnperf list datasets`.")
     ] = "cifar10",
-    device: Annotated[str, typer.Option(metavar="D", help="Device: cpu or cuda.")] = "cpu",
+    device: DeviceOption = "cpu",
     batch_size: Annotated[
         int | None, typer.Option(metavar="N", help="Images per step; default: as in the network's recipe.")
     ] = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnperf.cli.help import add_command
+from cnnperf.cli.options import DeviceOption
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +26,7 @@ STYLES = {"held": "green", "failed": "bold red", "undecided": "yellow", "reporte
 
 def selftest(
     *,
-    device: Annotated[str, typer.Option(metavar="D", help="Device: cpu or cuda.")] = "cpu",
+    device: DeviceOption = "cpu",
     minutes: Annotated[float, typer.Option(metavar="M", help="Time limit in minutes of all claims together.")] = 10.0,
     only: Annotated[
         str | None,
