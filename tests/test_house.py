@@ -67,6 +67,27 @@ def test_each_name_of_a_type_has_one_meaning() -> None:
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
 
 
+def test_every_dataclass_of_the_tables_is_frozen() -> None:
+    """A row never changes after it was made."""
+    found = []
+    for file in (PACKAGE / "tables").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            made = [ast.unparse(each) for each in node.decorator_list] if isinstance(node, ast.ClassDef) else []
+            found += [f"{file.name}: {each}" for each in made if "dataclass" in each and "frozen=True" not in each]
+    assert found == []
+
+
+def test_no_stage_is_told_by_its_name() -> None:
+    """Code asks the room what a stage does, or the task what it runs."""
+    found = []
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            if any(isinstance(side, ast.Attribute) and side.attr == "stage" for side in sides):
+                found += [f"{file.name}: {ast.unparse(node)}" for side in sides if isinstance(side, ast.Constant)]
+    assert found == []
+
+
 def test_the_command_line_imports_no_private_file() -> None:
     """A file with a leading underscore is what the choices of its room share; a command asks the room."""
     found = []

@@ -12,6 +12,7 @@ import typer
 
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
+from cnnperf.cli.options import ALLOCATOR_POLICIES, DEVICES, WAITING_POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ def run(
         ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(metavar="D", help="Device, cpu or cuda; default: the suite's devices.")
+        str | None, typer.Option(metavar="D", help=f"Device, {DEVICES}; default: the suite's devices.")
     ] = None,
     stages: Annotated[
         str | None, typer.Option(metavar="A,B", help="Stages to run, in this order; default: the suite's stages.")
@@ -47,11 +48,11 @@ def run(
     ] = None,
     waiting: Annotated[
         str | None,
-        typer.Option(metavar="W", help="How threads wait for work: spin, brief or passive; default: the suite's."),
+        typer.Option(metavar="W", help=f"How threads wait for work: {WAITING_POLICIES}; default: the suite's."),
     ] = None,
     allocator: Annotated[
         str | None,
-        typer.Option(metavar="A", help="Whether freed memory is kept: keep or system; default: the suite's."),
+        typer.Option(metavar="A", help=f"Whether freed memory is kept: {ALLOCATOR_POLICIES}; default: the suite's."),
     ] = None,
     data: DataOption = None,
     out: Annotated[
@@ -147,9 +148,10 @@ def _execute(prepared: Prepared, folder: Path, start: float) -> None:
 
 def _print_shares(made: Sequence[Record], start: float) -> None:
     """Describe how a command's time was spent, if it only trained."""
+    from cnnperf.bench import trains
     from cnnperf.tables.leaderboard import summary
 
-    if made and all(record.task.stage == "train" for record in made):
+    if made and all(trains(record.task.stage) for record in made):
         print(summary(made, perf_counter() - start), file=sys.stderr)
 
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from cnnperf.errors import UsageError
+from cnnperf.registry import unknown
 from cnnperf.regression.ab import ComparisonWatcher, ab
 from cnnperf.task import Frozen
 
@@ -65,12 +66,12 @@ def measure(
     Raises UsageError if the request cannot be carried out, RunError if the run fails midway, KeyboardInterrupt if
     Ctrl-C ended the comparison early; such a run is not counted.
     """
-    if condition not in get_args(Condition):
-        raise UsageError(f"--condition: unknown condition {condition!r}; give quiet, neighbour or shared")
+    if condition not in CONDITIONS:
+        raise UsageError(f"--condition: {unknown('condition', condition, CONDITIONS)}")
     folder = _new_folder(out, occasion, condition)
     given = {"--threads": threads, "--minutes": minutes}
     options = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
-    words = ("ab", suite, "--pairs", str(pairs), *options, "--out", str(folder), "--format", "json")
+    words = ("ab", suite, "--pairs", str(pairs), *options, "--out", str(folder))
     began, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     with neighbour(condition):
         comparison = ab(suite, threads=threads, pairs=pairs, minutes=minutes, out=folder, watcher=watcher)

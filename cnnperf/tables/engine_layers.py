@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
 
 from cnnperf.bench import trains
@@ -12,28 +12,27 @@ from cnnperf.engines import NETWORKS, baseline_of
 from cnnperf.record import Measurement, Record
 from cnnperf.tables.facts import row_of
 from cnnperf.tables.layer_row import LayerRow
-from cnnperf.tables.repeats import Repeats, rivals
+from cnnperf.tables.repeats import Repeats, engine_of, rivals
 
-STAGE = "infer"
 UNATTRIBUTED, NETWORK, UNMAPPED = "(unattributed)", "(network)", "(unmapped)"
 """Torch's time between its layers; work in the network's own forward, outside modules; work of unknown origin."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerGroup:
     """Layers of torch whose work an engine's nodes do together."""
 
-    layers: list[str]
+    layers: tuple[str, ...]
     """In torch's order; if no layer is involved, the module whose forward contains the work."""
-    kinds: list[str] = field(default_factory=list)
+    kinds: tuple[str, ...]
     """The layers' classes."""
-    operators: list[str] = field(default_factory=list)
+    operators: tuple[str, ...]
     """The engine's; empty for layers that need no kernel."""
-    is_layer: bool = True
+    is_layer: bool
     """Whether it holds a layer; if not, torch's time for the work is in `(unattributed)`."""
-    torch_s: float | None = None
-    engine_s: float | None = None
-    reorder_s: float | None = None
+    torch_s: float | None
+    engine_s: float | None
+    reorder_s: float | None
 
     @property
     def name(self) -> str:
@@ -74,17 +73,16 @@ class Join:
 def joins(records: Mapping[str, Sequence[Record]]) -> Iterator[Join]:
     """Yield every engine whose kernels were timed, in the order of the records."""
     for run, of_run in records.items():
-        inferred = [record for record in of_run if record.task.stage == STAGE]
+        inferred = [(record, engine) for record in of_run if (engine := engine_of(record.task))]
         trainings = {record.key for record in of_run if trains(record.task.stage)}
-        of_torch = (record for record in inferred if record.task.variant.get("engine") == baseline_of(NETWORKS))
+        of_torch = (record for record, engine in inferred if engine == baseline_of(NETWORKS))
         torch = {(rivals(record.task, trainings), record.task.repeat): record for record in of_torch}
-        for record in inferred:
-            engine = str(record.task.variant.get("engine"))
+        for record, engine in inferred:
             beside = torch.get((rivals(record.task, trainings), record.task.repeat))
-            for share in record.find(f"{STAGE}.mapped_share"):
+            for share in record.find("infer.mapped_share"):
                 size = int(share.tags["batch_size"])
-                nodes = record.find(f"{STAGE}.node_time", batch_size=size)
-                layers = beside.find(f"{STAGE}.node_time", batch_size=size) if beside else ()
+                nodes = record.find("infer.node_time", batch_size=size)
+                layers = beside.find("infer.node_time", batch_size=size) if beside else ()
                 yield Join(run, record, engine, size, tuple(grouped(nodes, layers)), share.values[0])
 
 
@@ -96,7 +94,7 @@ def rows(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerRow]:
             yield row_of(
                 LayerRow,
                 Repeats(join.run, (join.record,)),
-                mode=STAGE,
+                mode=join.record.task.stage,
                 batch_size=join.batch_size,
                 order=order,
                 layer=group.name,
@@ -159,10 +157,10 @@ def _group(
     known = [of_torch[name] for name in names if name in of_torch]
     reorders = [median(node.values) for node in nodes if node.tags.get("reorder")]
     return LayerGroup(
-        layers=names,
-        kinds=[str(m.tags["operator"]) for m in known if m.tags["operator"]],
+        layers=tuple(names),
+        kinds=tuple(str(m.tags["operator"]) for m in known if m.tags["operator"]),
         is_layer=is_layer,
-        operators=list(dict.fromkeys(str(node.tags["operator"]) for node in nodes)),
+        operators=tuple(dict.fromkeys(str(node.tags["operator"]) for node in nodes)),
         torch_s=math.fsum(median(m.values) for m in known) if known else None,
         engine_s=math.fsum(median(node.values) for node in nodes) if nodes else None,
         reorder_s=math.fsum(reorders) if reorders else None,

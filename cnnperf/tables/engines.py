@@ -17,7 +17,7 @@ from cnnperf.tables.engine_parity import ParityOfRepeats
 from cnnperf.tables.engine_ranks import BIMODAL, DISAGREES, UNSTEADY, compare
 from cnnperf.tables.engine_row import BestEngine, EngineRow, Evidence
 from cnnperf.tables.facts import row_of, without_sitting
-from cnnperf.tables.repeats import Repeats, Rivals, alike, fewest_tested, rivals, sittings_of
+from cnnperf.tables.repeats import Repeats, Rivals, alike, engine_of, fewest_tested, rivals, sittings_of
 from cnnperf.tables.table import DOUBT, MARKED, Report, Table, grouped
 from cnnperf.task import Choice
 
@@ -93,7 +93,7 @@ def best_engines(rows: Iterable[EngineRow]) -> dict[tuple[str, str | None], Best
 
 def _rows(run: str, records: Sequence[Record]) -> Iterator[EngineRow]:
     budgets = {r.key: Repeats(run, (r,)).budget for r in records if trains(r.task.stage)}
-    of_engines = (r for r in records if r.task.stage == "infer")
+    of_engines = (r for r in records if engine_of(r.task))
     for repeats in alike(run, of_engines, sittings_of(records)):
         compared = rivals(repeats.task, budgets)
         sizes = dict.fromkeys(m.tags["batch_size"] for r in repeats.records for m in r.find("infer.latency"))
@@ -127,7 +127,7 @@ def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None
     return row_of(
         EngineRow,
         repeats,
-        engine=str(task.variant["engine"]),
+        engine=engine_of(task),
         batch_size=batch_size,
         reason=repeats.reason or parity.undecided,
         repeats=len(calls) or None,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 STAGE = "profile"
+"""The stage whose metrics are shown here: the first word of their names."""
 UNATTRIBUTED = "(unattributed)"
 APART = ("batch_size", "mode")
 """Tags that distinguish the profiles of a record."""

@@ -212,6 +212,12 @@ def alike(run: str, records: Iterable[Record], sittings: tuple[str | None, ...] 
         yield Repeats(run, tuple(sorted(members, key=lambda r: r.task.repeat)), sittings)
 
 
+def engine_of(task: Task) -> str | None:
+    """Return the engine that a task runs, with its options; None if it runs none."""
+    engine = task.variant.get("engine")
+    return None if engine is None else str(engine)
+
+
 def rivals(task: Task, trainings: Collection[str]) -> Rivals:
     """Return the common facts of a task and its rivals; `trainings` are the keys of the run's trainings."""
     settings = task.model_dump_json(exclude={*BETWEEN_REPEATS, "variant", "needs"})

@@ -70,9 +70,9 @@ def recipe_of(task: Task) -> Recipe:
     model, dataset, device = task.cell.model, task.cell.dataset.name, task.cell.device.name
     try:
         recommended = models.recipe(model, dataset, device)
-        recipe = Recipe.resolve(recommended, task.settings, model.sections.get("train", {}))
+        recipe = Recipe.resolve(recommended, task.settings, model.sections.get(task.stage, {}))
     except ValidationError as error:
-        raise UsageError(first_error(error, "train")) from error
+        raise UsageError(first_error(error, task.stage)) from error
     return recipe.model_copy(update={"validation_images": 0})
 
 

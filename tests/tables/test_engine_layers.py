@@ -48,7 +48,7 @@ def test_a_fused_node_stands_beside_all_that_it_covers() -> None:
     """Torch's seconds of three layers, as medians, over the kernel's."""
     found = groups(node("bn1+conv1+act1", 2.0, 2.0, 9.0))["conv1+bn1+act1"]
     assert (found.torch_s, found.engine_s, found.speedup) == (5.0, 2.0, 2.5)
-    assert (found.kinds, found.operators) == (["Conv2d", "BatchNorm2d", "ReLU"], ["Conv"])
+    assert (found.kinds, found.operators) == (("Conv2d", "BatchNorm2d", "ReLU"), ("Conv",))
 
 
 def test_nodes_that_share_a_layer_are_one_group() -> None:
@@ -56,7 +56,7 @@ def test_nodes_that_share_a_layer_are_one_group() -> None:
     found = groups(node("conv1", 0.5, operator="ReorderInput", reorder=True), node("conv1+act1", 2.0), node("bn1", 1.0))
     assert list(found)[:2] == ["conv1+act1", "bn1"]
     assert (found["conv1+act1"].engine_s, found["conv1+act1"].reorder_s) == (2.5, 0.5)
-    assert found["conv1+act1"].operators == ["ReorderInput", "Conv"]
+    assert found["conv1+act1"].operators == ("ReorderInput", "Conv")
 
 
 def test_a_container_joins_nothing() -> None:
@@ -77,7 +77,7 @@ def test_a_containers_own_work_stands_behind_its_last_layer() -> None:
 def test_a_layer_that_needs_no_kernel_has_no_seconds() -> None:
     """It is shown, so that torch's seconds add up."""
     found = groups(node("conv1+bn1", 2.0))
-    assert (found["drop"].torch_s, found["drop"].engine_s, found["drop"].operators) == (0.5, None, [])
+    assert (found["drop"].torch_s, found["drop"].engine_s, found["drop"].operators) == (0.5, None, ())
     assert found["(unattributed)"].speedup is None
 
 
