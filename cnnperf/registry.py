@@ -77,7 +77,7 @@ def module(room: str, name: str) -> ModuleType:
     return importlib.import_module(f"cnnperf.{room}.{_file(room, name).stem}")
 
 
-def source(room: str, name: str) -> Path | None:
+def source_file(room: str, name: str) -> Path | None:
     """Return the file of a choice or of the module in `pkg.module:callable`; None if there is no file."""
     path, colon, _ = name.partition(":")
     found = importlib.import_module(path) if colon else module(room, name)

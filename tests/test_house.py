@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cnnperf.registry import VERBS
+
 PACKAGE = Path(__file__).parents[1] / "cnnperf"
 TEXT = (PACKAGE / "README.md").read_text(encoding="utf-8")
 MOST_LINES = 90
@@ -62,9 +64,44 @@ def test_each_name_of_a_type_has_one_meaning() -> None:
         assigned = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
         aliases = [each.id for each in assigned if isinstance(each, ast.Name) and re.match("[A-Z][a-z]", each.id)]
         for name in (*classes, *aliases):
-            if not name.startswith("_"):
-                places[name].append(str(file.relative_to(PACKAGE)))
+            places[name.lstrip("_")].append(str(file.relative_to(PACKAGE)))
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
+SHARED = {
+    "GIVEN": "the parameters of a room's verb that its caller passes, asked of each room that has options",
+    "main": "the start of a process: each file of workers/ is one, and so is the command line",
+    "recipe": "the settings that a model's file recommends; `models.recipe` asks the file",
+}
+"""Names that several files define with one meaning. So do the choices of a room, and commands have the name of the call
+that they print."""
+
+
+def test_each_name_that_another_file_reads_has_one_meaning() -> None:
+    """Functions and constants; a name that only its own file reads is explained there."""
+    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in PACKAGE.rglob("*.py")}
+    read: set[str] = set()
+    places: dict[str, set[str]] = defaultdict(set)
+    for file, tree in trees.items():
+        imported = [each for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for each in node.names]
+        here = {each.asname or each.name for each in imported}
+        owners = [
+            node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+        ]
+        read |= {each.name for each in imported} | {each.attr for each in owners if each.value.id in here}
+        is_command = file.parent.name == "cli"
+        defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not is_command]
+        targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+        targets += [node.target for node in tree.body if isinstance(node, ast.AnnAssign)]
+        defined += [each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
+        room = file.parent.name if file.parent.name in VERBS else None
+        for name in defined:
+            is_declared = room and (not file.stem.startswith("_") or name == VERBS[room])
+            of_room = "a verb" if name in VERBS.values() else f"{room}/"
+            places[name].add(of_room if is_declared else str(file.relative_to(PACKAGE)))
+    found = {name: files for name, files in places.items() if len(files) > 1 and name in read}
+    assert {name: files for name, files in found.items() if name not in SHARED and not name.startswith("_")} == {}
+    assert set(SHARED) <= set(found), "an exception that none needs"
 
 
 def test_every_dataclass_of_the_tables_is_frozen() -> None:

@@ -7,8 +7,8 @@ from time import perf_counter
 
 import torch
 
-SIDES = {"cpu": 512}
-SIDE = 1024
+MATRIX_SIZES = {"cpu": 512}
+MATRIX_SIZE = 1024
 """Size on other devices, where a product takes longer than the host needs to queue it."""
 
 
@@ -18,7 +18,7 @@ def product(torch_name: str) -> Callable[[], object]:
     Several threads wait for each other, so their times vary if another process is busy.
     """
     torch.set_num_threads(1)
-    side = SIDES.get(torch.device(torch_name).type, SIDE)
+    side = MATRIX_SIZES.get(torch.device(torch_name).type, MATRIX_SIZE)
     one, other, result = (torch.rand(side, side, device=torch_name) for _ in range(3))
     return lambda: torch.mm(one, other, out=result)
 

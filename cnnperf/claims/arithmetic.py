@@ -17,7 +17,7 @@ LIMIT_S = 60.0
 
 EXACT = Bar.within(0, "a count is exact")
 BATCH = 2
-FORWARD = {
+BY_HAND = {
     # Output elements × products per output element.
     "conv": BATCH * 16 * 8 * 8 * (8 * 3 * 3),
     "grouped": BATCH * 32 * 4 * 4 * (16 // 4 * 3 * 3),
@@ -38,7 +38,7 @@ def check(context: Context) -> Iterator[Reading]:
     counted = _counted(_network().to(device.torch_name), images)
     for direction, times, first in (("forward", 1, FIRST), ("backward", 2, FIRST)):
         works = getattr(counted, direction)
-        for layer, by_hand in (("first", first), *((name, times * count) for name, count in FORWARD.items())):
+        for layer, by_hand in (("first", first), *((name, times * count) for name, count in BY_HAND.items())):
             yield _reading(f"{layer}, {direction}", (works[layer].flops or 0) / 2, by_hand, "by hand")
     plain = _network(groups=1).to(device.torch_name)
     with FlopCounterMode(display=False) as counter:

@@ -46,7 +46,7 @@ def check(context: Context) -> Iterator[Reading]:
         verdicts.append(comparison(result).verdicts)
         if broken := [each for each in verdicts[-1] if each.outcome in ("error", "missing")]:
             raise StageError(f"{title}: {broken[0].cell}: {broken[0].remark}")
-    yield from readings(*([each.outcome for each in of] for of in verdicts))
+    yield from counted(*([each.outcome for each in of] for of in verdicts))
     changes = [each.change for each in verdicts[1] if each.change is not None]
     if changes:
         yield slowdown(changes, CANDIDATES[list(CANDIDATES)[1]].slowdown)
@@ -66,7 +66,7 @@ def slowdown(changes: Sequence[float], injected: float) -> Reading:
     )
 
 
-def readings(unchanged: Sequence[str], slowed: Sequence[str]) -> Iterator[Reading]:
+def counted(unchanged: Sequence[str], slowed: Sequence[str]) -> Iterator[Reading]:
     """Count outcomes: one decided cell of unchanged code is enough, but every slowed cell must be found."""
     alarms, decided = unchanged.count("worse"), len(unchanged) - unchanged.count("inconclusive")
     # If no cell was decided, each cell might have been called worse with more time.
@@ -93,32 +93,32 @@ def _count(what: str, of: int, figure: int, reading: int, interval: tuple[float,
 def _cells(context: Context) -> tuple[Contest, ...]:
     from cnnperf.duet.contest import contests
     from cnnperf.ipc.messages import SuiteRequest
-    from cnnperf.regression.rehearsal import METRICS, SUITE
+    from cnnperf.regression.rehearsal import METRICS, REHEARSED
     from cnnperf.running.preflight import prepare
     from cnnperf.suite import parse
 
     names = MODELS[: max(1, int(context.seconds // CELL_S))]
-    models: list[Any] = [each for each in SUITE["models"] if each["name"] in names]
-    suite = parse({**SUITE, "models": models, "devices": [context.device]}, where="selftest", name="selftest")
+    models: list[Any] = [each for each in REHEARSED["models"] if each["name"] in names]
+    suite = parse({**REHEARSED, "models": models, "devices": [context.device]}, where="selftest", name="selftest")
     context.progress("preparing")
     return contests(prepare(SuiteRequest(suite=suite, where="selftest")).tasks, metrics=METRICS)
 
 
 def _compared(context: Context, ready: Sequence[Contest], candidate: Any, seconds: float, name: str) -> Result:
     from cnnperf.duet.contest import Version
-    from cnnperf.regression.gate import compare
+    from cnnperf.regression.gate import compare_versions
 
-    return compare(
+    return compare_versions(
         Version(name="this code"),
         candidate,
         ready,
         minutes=seconds / 60,
         folder=context.scratch / "gate" / name,
-        watcher=_Watcher(context, name),
+        watcher=_Narrator(context, name),
     )
 
 
-class _Watcher:
+class _Narrator:
     """Sends the progress of the comparison to the screen."""
 
     def __init__(self, context: Context, name: str) -> None:

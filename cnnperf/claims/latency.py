@@ -15,8 +15,8 @@ from cnnperf.timing.sampling import Plan, sample
 CLAIM = "The latency of ONNX Runtime is that of a bare loop over the same session, and no call returns early."
 LIMIT_S = 200.0
 
-TURN_S = 0.06
-WARMUP_S = 0.3
+LATENCY_TURN_S = 0.06
+REWARMING_S = 0.3
 """Maximum warm-up before each turn; it is short because the engine has just been working."""
 CALLS = 8, 64
 """Minimum and maximum number of calls in a turn."""
@@ -60,12 +60,12 @@ class Loops:
         self._call = engine.bind(images)
         self.calls = CALLS[0]
         call_s = median(self.ours())
-        self.calls = max(CALLS[0], min(CALLS[1], round(TURN_S / call_s)))
+        self.calls = max(CALLS[0], min(CALLS[1], round(LATENCY_TURN_S / call_s)))
         self.turn_s = self.calls * call_s
 
     def ours(self) -> tuple[float, ...]:
         """Return the seconds of each call, as measured by `infer`."""
-        plan = Plan(samples=self.calls, seconds=0.0, sample_s=0.0, warmup_s=WARMUP_S)
+        plan = Plan(samples=self.calls, seconds=0.0, sample_s=0.0, warmup_s=REWARMING_S)
         return sample(self._call, self._engine.synchronize, plan).call_s
 
     def by_hand(self) -> list[float]:

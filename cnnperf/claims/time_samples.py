@@ -11,7 +11,7 @@ from cnnperf.timing.sampling import collector_off, take
 CLAIM = "The seconds of a call in a sample are those of a bare loop."
 LIMIT_S = 60.0
 
-SAMPLE_S = 0.03
+LOOP_S = 0.03
 ROUNDS = 80
 BAR = Bar.within(0.03, "a sample of 30 ms reads clocks and counters once, in some 10 µs; the rest is noise of turns")
 
@@ -22,7 +22,7 @@ def check(context: Context) -> Iterator[Reading]:
 
     device = context.acquire()
     call, wait = product(device.torch_name), waiting(device.torch_name)
-    calls = calls_for(call, wait, SAMPLE_S)
+    calls = calls_for(call, wait, LOOP_S)
     with collector_off():
         ours, theirs = in_turns(
             lambda: take(call, calls, device.synchronize).wall_s / calls, lambda: call_s(call, wait, calls), ROUNDS

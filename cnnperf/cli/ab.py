@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cnnperf.cli.check import FORMAT, FormatOption
+from cnnperf.cli.check import VERDICTS_FORMAT, FormatOption
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
 from cnnperf.reports import VERDICTS, writer
@@ -42,7 +42,7 @@ def ab(
     pairs: Annotated[
         int, typer.Option(metavar="N", help="Maximum pairs of samples per replicate, an even number from 12 to 60.")
     ] = 60,
-    format: FormatOption = FORMAT,  # noqa: A002 - the option's name
+    format: FormatOption = VERDICTS_FORMAT,  # noqa: A002 - the option's name
     baseline_set: Annotated[
         list[str] | None,
         typer.Option(

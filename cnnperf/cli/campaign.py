@@ -50,7 +50,7 @@ def measure(
     from cnnperf.regression import campaign
 
     with DuetScreen(stderr()).shown() as screen:
-        run = campaign.measure(
+        run = campaign.measure_run(
             suite,
             out,
             occasion=occasion,

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from cnnperf.cli.help import add_command
 from cnnperf.reports import VERDICTS, default_format, formats, writer
 
-FORMAT = default_format(VERDICTS)
+VERDICTS_FORMAT = default_format(VERDICTS)
 FormatOption = Annotated[str, typer.Option(metavar="F", help=f"Format of the output: {', '.join(formats(VERDICTS))}.")]
 
 
@@ -37,7 +37,7 @@ def check(
     *,
     baseline: Annotated[list[Path], typer.Option(metavar="RUN…", help="One or more run folders of the baseline.")],
     candidate: Annotated[list[Path], typer.Option(metavar="RUN…", help="One or more run folders of the candidate.")],
-    format: FormatOption = FORMAT,  # noqa: A002 - the option's name
+    format: FormatOption = VERDICTS_FORMAT,  # noqa: A002 - the option's name
 ) -> None:
     """Compare stored runs with a baseline: counts exactly, memory within 5 %, accuracy by a test over repeats.
 

@@ -169,7 +169,7 @@ def open_arrays(folder: Path, provenance: Provenance | None = None) -> Dataset:
 def available(name: str, roots: Roots) -> Availability:
     """Return where a dataset would come from and the size of its download; loads nothing. Raises DataError."""
     has_files = ":" not in name and hasattr(registry.module("datasets", name), "SOURCE")
-    return source(name).available(roots) if has_files else Availability("generated", None, 0)
+    return files_of(name).available(roots) if has_files else Availability("generated", None, 0)
 
 
 def verify(name: str, roots: Roots) -> str:
@@ -177,10 +177,10 @@ def verify(name: str, roots: Roots) -> str:
 
     Raises DataError for the first mismatch, and for a dataset that is missing or has no files.
     """
-    return source(name).verify(roots)
+    return files_of(name).verify(roots)
 
 
-def source(name: str) -> Files:
+def files_of(name: str) -> Files:
     """Return a dataset's `SOURCE`. Raises DataError if the dataset has no files."""
     found: Files | None = getattr(registry.module("datasets", name), "SOURCE", None)
     if found is None:

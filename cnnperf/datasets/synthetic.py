@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from cnnperf.datasets import Dataset, Progress, Roots, _arrays, open_arrays, source
+from cnnperf.datasets import Dataset, Progress, Roots, _arrays, files_of, open_arrays
 from cnnperf.datasets._atomic import locked
 
 SideLength = Annotated[int, Field(ge=1, le=4096)]
@@ -86,7 +86,7 @@ def stand_in(roots: Roots, name: str, reason: str) -> Dataset:
 
     The provenance is named `synthetic`, with the reason in `fallback`. Raises DataError if the cache cannot be written.
     """
-    like = source(name)
+    like = files_of(name)
     dataset = load(
         roots,
         None,

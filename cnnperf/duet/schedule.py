@@ -19,7 +19,7 @@ from cnnperf.duet.contest import Contest, Version
 from cnnperf.duet.pair import Fault, Patience
 from cnnperf.duet.versions import RunningVersions, started
 from cnnperf.ipc.messages import Opened, Taken
-from cnnperf.machine.disturbance import Disturbance, read
+from cnnperf.machine.disturbance import Disturbance, read_counters
 from cnnperf.record import Machine
 from cnnperf.sides import SIDES, Both, Side
 from cnnperf.task import Task
@@ -31,9 +31,9 @@ TURN_S = 6.0
 LONGEST_CALL_S = TURN_S / (2 * PAIRS[0])
 """Longest call that permits the minimum number of pairs."""
 WARMUP_PAIRS = 10
-RESOLUTION = 1e-6
+FLOAT32_ERROR = 1e-6
 """Relative error of float32 itself; smaller errors are ignored."""
-ERROR_FACTOR = 10.0
+ERROR_RATIO = 10.0
 """Maximum ratio of the sides' distances from the float64 run."""
 LOSS_TOLERANCE = 1e-3
 """Maximum relative difference of the sides' losses after a few steps. A setting with a smaller effect passes, such as a
@@ -190,7 +190,7 @@ def _play(running: RunningVersions, contest: Contest, on: Conditions, folder: Pa
         differences = ", ".join(differing(one.settings, other.settings))
         raise Fault(f"{reason}; their settings differ in {differences}" if differences else reason)
     order = order_of(on.pairs, dice)
-    before, cpu = read(), time.process_time()
+    before, cpu = read_counters(), time.process_time()
     taken = running.pair.play(order, calls=on.calls, warmup=on.warmup, turn_s=on.turn_s)
     parent_cpu_s = time.process_time() - cpu
     return Played(order, taken, opened, running.machines, Disturbance.since(before), parent_cpu_s)
@@ -228,9 +228,9 @@ def unequal(one: Mapping[str, float], other: Mapping[str, float]) -> str | None:
             )
     elif "error" in one:
         errors = one["error"], other["error"]
-        if not max(errors) <= ERROR_FACTOR * max(min(errors), RESOLUTION):
+        if not max(errors) <= ERROR_RATIO * max(min(errors), FLOAT32_ERROR):
             return (
                 f"the sides compute different outputs: from the baseline's float64 run they are {errors[0]:.2g} and "
-                f"{errors[1]:.2g} away (relative); one may be no more than {ERROR_FACTOR:g} times the other"
+                f"{errors[1]:.2g} away (relative); one may be no more than {ERROR_RATIO:g} times the other"
             )
     return None

@@ -108,7 +108,7 @@ def _warm_up(call: Call, synchronize: Call, turns: Turns, baton: Baton, get_read
             return warmup, word == STEADY
 
 
-def facts() -> Iterator[tuple[str, Any]]:
+def turn_facts() -> Iterator[tuple[str, Any]]:
     """Yield the facts that must be equal on both sides for comparable times."""
     from cnnperf.machine.fingerprint import usable_cores
 

@@ -32,7 +32,7 @@ from cnnperf.task import Scalar
 EXTERNAL_BYTES = 2 * 10**9
 """Maximum size of a protocol-buffer file; larger weights are stored in an external file."""
 
-ROUNDING_FACTOR, RESOLUTION = 5.0, 1e-7
+ROUNDING_FACTOR, ROUNDING_RESOLUTION = 5.0, 1e-7
 """Maximum distance of the file's logits from torch's, both in float64: relative to the effect of rounding every weight
 to float32 once (the nine networks' exports reach 0.64 of it), or, for constants that are not weights, relative to the
 spread between classes."""
@@ -89,7 +89,7 @@ def _compared(
         return f"the exported network differs from torch's: its output is not finite (NaN or infinite); {cure}"
     unit = spread(exact)
     error = float(np.abs(of_file - exact).max()) / unit
-    allowed = max(ROUNDING_FACTOR * rounding(model, images) / unit, RESOLUTION)
+    allowed = max(ROUNDING_FACTOR * rounding(model, images) / unit, ROUNDING_RESOLUTION)
     yield single("export.error_to_float64", "1", error, "lower", {"n": len(images)})
     yield single("export.allowed_error_to_float64", "1", allowed, None)
     if error <= allowed:

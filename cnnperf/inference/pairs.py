@@ -19,13 +19,13 @@ from cnnperf.record import Measurement
 from cnnperf.sides import SIDES, Both
 from cnnperf.task import Choice, Scalar
 
-TURN_S = 3.0
+ENGINE_TURN_S = 3.0
 """Time limit for the samples of one batch size in a pair of processes."""
 FEWEST, MOST = 12, 30
 """Minimum and maximum pairs of samples in a pair of processes; more samples add little compared with more processes."""
-WARMUP_S = 5.0
+ENGINE_WARMUP_S = 5.0
 """Maximum warm-up; then a side is timed even if not steady."""
-PATIENCE = Patience(start_s=300.0, open_s=300.0, warmup_s=WARMUP_S, play_s=300.0)
+PATIENCE = Patience(start_s=300.0, open_s=300.0, warmup_s=ENGINE_WARMUP_S, play_s=300.0)
 
 
 def speedups(
@@ -85,8 +85,8 @@ def measured(of_pairs: Sequence[Both[Taken]], on: Conditions, tags: Mapping[str,
 
 
 def _conditions(calls: int, call_s: float) -> Conditions:
-    fit = 2 * int(TURN_S / (4 * calls * call_s))
-    pairs = min(MOST, fit) if fit >= FEWEST else FEWEST if FEWEST * 2 * call_s <= 2 * TURN_S else 0
+    fit = 2 * int(ENGINE_TURN_S / (4 * calls * call_s))
+    pairs = min(MOST, fit) if fit >= FEWEST else FEWEST if FEWEST * 2 * call_s <= 2 * ENGINE_TURN_S else 0
     return Conditions(calls, call_s, pairs, min(10, pairs // 4))
 
 

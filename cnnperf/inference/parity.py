@@ -15,7 +15,7 @@ from cnnperf.task import Scalar
 BATCH = 100
 ERROR_FACTOR = 10.0
 """Maximum error of an engine against float64, as a multiple of torch's own error."""
-RESOLUTION = 1e-5
+LOGIT_RESOLUTION = 1e-5
 """Error of the logits, relative to the largest logit, that always passes."""
 CAP = 1e-3
 """Error that always fails, relative to the logits' spread between classes or to a layer's largest value. The nine
@@ -82,7 +82,7 @@ class Parity:
 
     def _hold(self, error: float, own: float, largest: float, spread: float, batch_size: int) -> None:
         """Report logits that are too far from float64; classes closer than the limit are a tie."""
-        cap, allowed = CAP * spread, max(ERROR_FACTOR * own, RESOLUTION * largest)
+        cap, allowed = CAP * spread, max(ERROR_FACTOR * own, LOGIT_RESOLUTION * largest)
         self._tie = max(self._tie, 2 * (min(allowed, cap) + own))
         if own > cap:
             self._refuse(
@@ -94,8 +94,8 @@ class Parity:
             self._refuse(
                 f"parity failed at batch size {batch_size}: its logits differ from torch's in float64 by "
                 f"{error / largest:.2g} (relative), torch's own in float32 by {own / largest:.2g}; the limit is "
-                f"{ERROR_FACTOR:g} times torch's own difference, at least {RESOLUTION:g}, and never more than {CAP:g} "
-                "of their spread between classes"
+                f"{ERROR_FACTOR:g} times torch's own difference, at least {LOGIT_RESOLUTION:g}, and never more than "
+                f"{CAP:g} of their spread between classes"
             )
 
     def _by_layer(self, tags: dict[str, Scalar]) -> Iterator[Measurement]:

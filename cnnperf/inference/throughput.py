@@ -17,7 +17,7 @@ from cnnperf.timing.sampling import Plan, sample
 
 RISE = 1.03
 """Minimum gain in throughput by doubling the batch; below it `auto` ends."""
-WARMUP_S = 10.0
+LATENCY_WARMUP_S = 10.0
 MEMORY, PEAK = "memory", "infer.peak"
 
 
@@ -32,7 +32,7 @@ class Timing:
         self._engine = engine
         self._inputs = inputs
         self._tags = tags
-        self._plan = Plan(samples=settings.samples, seconds=settings.seconds, sample_s=0.0, warmup_s=WARMUP_S)
+        self._plan = Plan(samples=settings.samples, seconds=settings.seconds, sample_s=0.0, warmup_s=LATENCY_WARMUP_S)
         self._headroom = Headroom(bench.device)
         self.images_per_s: dict[int, float] = {}
         """Throughput by batch size, from the median call, as in the tables."""

@@ -50,7 +50,7 @@ class Disturbance:
     @classmethod
     def since(cls, before: Counters) -> Disturbance:
         """Return the disturbances since a reading."""
-        after = read()
+        after = read_counters()
         ends = [each for each in (before.frequency_hz, after.frequency_hz) if each is not None]
         return cls(
             seconds=after.at_s - before.at_s,
@@ -93,7 +93,7 @@ class Disturbance:
         return tuple(words)
 
 
-def read() -> Counters:
+def read_counters() -> Counters:
     """Read the machine's counters."""
     return Counters(monotonic(), _steal_s(), _throttled_s(), frequency_hz())
 

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from cnnperf.profiling.hooks import Listener
-from cnnperf.profiling.layers import UNATTRIBUTED, tensors
+from cnnperf.profiling.layers import tensors
+from cnnperf.profiling.rows import UNATTRIBUTED
 
 WRITES_NOTHING = {"empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided"}
 

@@ -16,7 +16,8 @@ from torch._C._autograd import _get_sequence_nr
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
-from cnnperf.profiling.layers import UNATTRIBUTED, Structure, in_backward, tensors
+from cnnperf.profiling.layers import Structure, in_backward, tensors
+from cnnperf.profiling.rows import UNATTRIBUTED
 
 HOOKED_BY = "cnnperf"
 """The key in a node's metadata."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from cnnperf.devices import Device
 from cnnperf.profiling.hooks import Listener
-from cnnperf.profiling.layers import LOSS, UNATTRIBUTED
+from cnnperf.profiling.rows import LOSS, UNATTRIBUTED
 
 Direction = Literal["forward", "backward"]
 

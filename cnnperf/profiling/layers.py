@@ -17,8 +17,6 @@ from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizat
 from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
-LOSS, DATA, OPTIMIZER, UNATTRIBUTED = "(loss)", "(data)", "(optimizer)", "(unattributed)"
-"""The rows of a step that belong to no layer."""
 NETWORK = "(network)"
 """Name of the layer if the whole network is one layer."""
 

@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 
 from cnnperf.devices import Device
 from cnnperf.profiling.hooks import Listener
-from cnnperf.profiling.layers import UNATTRIBUTED, Layer, Structure, in_backward, tensors
+from cnnperf.profiling.layers import Layer, Structure, in_backward, tensors
+from cnnperf.profiling.rows import UNATTRIBUTED
 
 
 class SavedTensors(Listener):

@@ -13,12 +13,13 @@ from torch import nn
 from cnnperf.bench import Bench
 from cnnperf.devices import Device
 from cnnperf.errors import StageError
-from cnnperf.machine.disturbance import Disturbance, read
+from cnnperf.machine.disturbance import Disturbance, read_counters
 from cnnperf.profiling.arithmetic import Arithmetic, Work
 from cnnperf.profiling.hooks import Hooks
 from cnnperf.profiling.layer_time import Direction, LayerTimer
-from cnnperf.profiling.layers import DATA, OPTIMIZER, Structure, discover, removed
+from cnnperf.profiling.layers import Structure, discover, removed
 from cnnperf.profiling.memory import AllocatorPeak, Owners, SavedTensors
+from cnnperf.profiling.rows import DATA, OPTIMIZER
 from cnnperf.profiling.settings import Profile
 from cnnperf.profiling.step import BACKWARD, FORWARD, Marks, ProfiledStep
 from cnnperf.profiling.trace import allocation_peak, write_trace
@@ -29,7 +30,7 @@ from cnnperf.timing import sampling
 LAP_S = 0.1
 """Length of a lap on an asynchronous device: long compared with its start, when the queue is still empty."""
 
-WARMUP_S = 10.0
+STEP_WARMUP_S = 10.0
 """Maximum warm-up time; then steps count even if not steady."""
 
 WARMUP_STEPS = 20
@@ -80,7 +81,7 @@ class Profiling:
         A lap is one step on the CPU. Other devices are synchronised only at the end of a lap, as in training.
         """
         steps, warmup = self._warm_up()
-        laps, machine = Laps(self._device), read()
+        laps, machine = Laps(self._device), read_counters()
         for number in range(1, self._settings.samples + 1):
             before = sampling.usage()
             laps.plain([self._step() for _ in range(steps)], before)
@@ -105,8 +106,8 @@ class Profiling:
         """Take warm-up steps until they are steady or the limit is reached; also return the number of steps per lap."""
         synchronize = self._device.synchronize
         if self._device.is_asynchronous:
-            return sampling.settle(self._step, synchronize, sampling.Plan(sample_s=LAP_S, warmup_s=WARMUP_S))
-        warmup = sampling.Warmup(most_s=WARMUP_S)
+            return sampling.settle(self._step, synchronize, sampling.Plan(sample_s=LAP_S, warmup_s=STEP_WARMUP_S))
+        warmup = sampling.Warmup(most_s=STEP_WARMUP_S)
         while not (warmup.steady or warmup.exhausted or len(warmup.samples) == WARMUP_STEPS):
             warmup.samples.append(sampling.take(self._step, 1, synchronize))
         return 1, warmup

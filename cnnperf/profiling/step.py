@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from cnnperf import models
 from cnnperf.profiling.hooks import Hooks
-from cnnperf.profiling.layers import DATA, LOSS, OPTIMIZER
+from cnnperf.profiling.rows import DATA, LOSS, OPTIMIZER
 from cnnperf.training.augment import Batches
 from cnnperf.training.evaluate import separate_random_numbers
 from cnnperf.training.optimise import Update, autocast, optimizers, trainable
@@ -108,7 +108,7 @@ class InferenceStep:
         return marks
 
 
-STEPS: dict[str, Callable[..., TrainingStep | InferenceStep]] = {"train": TrainingStep, "infer": InferenceStep}
+STEP_KINDS: dict[str, Callable[..., TrainingStep | InferenceStep]] = {"train": TrainingStep, "infer": InferenceStep}
 """The step classes by mode."""
 
 

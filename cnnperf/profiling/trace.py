@@ -14,7 +14,8 @@ from typing import Any
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from cnnperf.profiling.hooks import Hooks, Listener
-from cnnperf.profiling.layers import UNATTRIBUTED, Structure
+from cnnperf.profiling.layers import Structure
+from cnnperf.profiling.rows import UNATTRIBUTED
 from cnnperf.profiling.step import ProfiledStep
 
 WARMUP_STEPS = 1

@@ -82,7 +82,7 @@ def ab(
     chosen = suite if isinstance(suite, Suite) else load_suite(suite)
     chosen = _checked(chosen, only, minutes, threads, pairs)
     watcher = watcher or UnwatchedComparison()
-    folder = folder_to_make(chosen.model_copy(update={"name": "ab"}), out, store.FILE)
+    folder = folder_to_make(chosen.model_copy(update={"name": "ab"}), out, store.SAMPLES_FILE)
     store.refuse_unwritable(folder)
     assigned = Both(tuple(baseline_set), tuple(candidate_set))
     changed = Both.each(lambda side: _changed(chosen, assigned.of(side), SETTERS.of(side)))
@@ -102,7 +102,7 @@ def ab(
     with ExitStack() as stack:
         made = Both.each(lambda side: stack.enter_context(named.of(side).made(watcher.installing)))
         versions = Both.each(lambda side: _renamed(made.of(side), assigned.of(side)))
-        result = gate.compare(
+        result = gate.compare_versions(
             *versions,
             compared,
             minutes=minutes,

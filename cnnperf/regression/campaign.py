@@ -1,6 +1,6 @@
 """The A/A campaign: a suite compared with itself in many runs, and how often it called unchanged code worse.
 
-`measure` makes one run under one condition and keeps it in a folder of its own.
+`measure_run` makes one run under one condition and keeps it in a folder of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONDITIONS: dict[Condition, str] = {
     "neighbour": "beside a process that keeps one core busy",
     "shared": "beside other work of the machine",
 }
-RUN, VERDICTS = "campaign.json", "verdicts.json"
+RUN_FILE, VERDICTS_FILE = "campaign.json", "verdicts.json"
 BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(100_000): pass\n"
 """The neighbour: it keeps one core busy, and ends when its parent process has ended."""
 
@@ -48,7 +48,7 @@ class CampaignRun(Frozen):
     """The exit status of that command."""
 
 
-def measure(
+def measure_run(
     suite: str,
     out: Path,
     *,
@@ -87,9 +87,9 @@ def measure(
         load=os.getloadavg()[1],
         exit_code=comparison.exit_code,
     )
-    (folder / VERDICTS).write_text(comparison.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / VERDICTS_FILE).write_text(comparison.model_dump_json(indent=2) + "\n", encoding="utf-8")
     # Written last: its presence says that the run is complete.
-    (folder / RUN).write_text(run.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / RUN_FILE).write_text(run.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return run
 
 

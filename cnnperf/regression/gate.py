@@ -28,7 +28,7 @@ from cnnperf.regression.rule import (
     overstated_words,
     power_words,
 )
-from cnnperf.regression.store import Write, lines, writing
+from cnnperf.regression.store import Write, sample_lines, writing
 from cnnperf.sides import Both
 from cnnperf.timing.sampling import SAMPLE_S
 
@@ -144,7 +144,7 @@ class Result:
         return ratios.Noise.of(self.played.values())
 
 
-def compare(
+def compare_versions(
     baseline: Version,
     candidate: Version,
     contests: Sequence[Contest],
@@ -292,7 +292,7 @@ class _Course:
             write({"contest": contest.key, "replicate": self._done + 1, "error": str(outcome)})
             return
         self._result.played.setdefault(contest, []).append(outcome)
-        for document in lines(contest, self._done + 1, self._result.conditions[contest], outcome):
+        for document in sample_lines(contest, self._done + 1, self._result.conditions[contest], outcome):
             write(document)
         self._watcher.measured(self._done + 1, contest, outcome)
 

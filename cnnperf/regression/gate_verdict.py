@@ -15,7 +15,7 @@ from cnnperf.regression import ratios
 from cnnperf.regression.gate import Result
 from cnnperf.regression.rule import Decision, Rule
 from cnnperf.regression.selftest import Scope, quoted
-from cnnperf.regression.store import FILE
+from cnnperf.regression.store import SAMPLES_FILE
 from cnnperf.regression.verdict import Comparison, Outcome, Verdict
 from cnnperf.sides import Both, Side
 from cnnperf.stats import SignedRanks
@@ -146,7 +146,7 @@ def _notes(result: Result) -> Iterator[str]:
         yield "interrupted: decided on what was measured until then"
     yield quoted(scope(result))
     if result.folder is not None and any(result.played.values()):
-        yield f"every sample: {result.folder / FILE}"
+        yield f"every sample: {result.folder / SAMPLES_FILE}"
 
 
 def scope(result: Result) -> Scope:

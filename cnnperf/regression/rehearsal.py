@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from cnnperf.duet.contest import Contest, Version, contests
 from cnnperf.ipc.messages import SuiteRequest
 from cnnperf.machine.fingerprint import fingerprint
-from cnnperf.regression.gate import GateWatcher, Result, compare
+from cnnperf.regression.gate import GateWatcher, Result, compare_versions
 from cnnperf.regression.gate_verdict import comparison, scope
 from cnnperf.regression.selftest import GateTest
 from cnnperf.running.preflight import prepare
@@ -24,7 +24,7 @@ CANDIDATES = {
 }
 """The candidates of the two suites, by the suite's title; the baseline is the current code."""
 METRICS = ("train.step",)
-SUITE: dict[str, Any] = {
+REHEARSED: dict[str, Any] = {
     "datasets": [{"name": "synthetic", "train": 1024, "test": 256}],
     "models": [
         {"name": "mlp", "train": {"batch_size": 256}},
@@ -69,13 +69,13 @@ def self_test(minutes: float, watcher: RehearsalWatcher) -> GateTest | None:
 
 def cells() -> tuple[Contest, ...]:
     """Prepare the cells, with generated images."""
-    suite = parse(SUITE, where="doctor", name="doctor")
+    suite = parse(REHEARSED, where="doctor", name="doctor")
     return contests(prepare(SuiteRequest(suite=suite, where="doctor")).tasks, metrics=METRICS)
 
 
 def rehearse(ready: Sequence[Contest], candidate: Version, minutes: float, watcher: GateWatcher) -> Result:
     """Compare the cells with one of the CANDIDATES within the minutes."""
-    return compare(Version(name="this code"), candidate, ready, minutes=minutes, watcher=watcher)
+    return compare_versions(Version(name="this code"), candidate, ready, minutes=minutes, watcher=watcher)
 
 
 def outcome(unchanged: Result, slowed: Result) -> GateTest:

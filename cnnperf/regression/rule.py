@@ -245,7 +245,7 @@ def _points(share: float | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Evidence:
+class _Bounds:
     """Estimate, bounds and p-values of one series at one look."""
 
     series: Series
@@ -256,7 +256,7 @@ class _Evidence:
     p_better: float
 
     @classmethod
-    def of(cls, series: Series, rule: Rule) -> _Evidence:
+    def of(cls, series: Series, rule: Rule) -> _Bounds:
         ranks = SignedRanks(series.differences)
         return cls(
             series,
@@ -282,7 +282,7 @@ class _Evidence:
 
 
 def _look(seen: Mapping[str, Series], rule: Rule, *, comparisons: int, number: int, ends: bool) -> dict[str, Decision]:
-    evidence = {key: _Evidence.of(each, rule) for key, each in seen.items() if each.differences}
+    evidence = {key: _Bounds.of(each, rule) for key, each in seen.items() if each.differences}
     # Series that failed or are no longer measured count among the comparisons and are not rejected.
     others = [1.0] * (comparisons - len(evidence))
     worse = holm([*(each.p_worse for each in evidence.values()), *others])
@@ -304,7 +304,7 @@ def _look(seen: Mapping[str, Series], rule: Rule, *, comparisons: int, number: i
     return decided
 
 
-def _shortfall(evidence: _Evidence, rule: Rule, comparisons: int) -> str:
+def _shortfall(evidence: _Bounds, rule: Rule, comparisons: int) -> str:
     """Return what would decide on a series, as a sentence."""
     n = len(evidence.series.differences)
     least = rule.least_for_same

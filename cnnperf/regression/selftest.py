@@ -158,7 +158,7 @@ class GateTest(Frozen):
         return path
 
 
-def load() -> GateTest | None:
+def stored_gate_test() -> GateTest | None:
     """Return the last self-test on this machine: a host of this name with the same processor and as many cores."""
     path = _path()
     try:
@@ -176,7 +176,7 @@ def load() -> GateTest | None:
 
 def quoted(scope: Scope) -> str:
     """Return a note on the last self-test on this machine, with the parts of a scope that it did not test."""
-    found = load()
+    found = stored_gate_test()
     if found is None:
         return NEVER
     lacking = found.scope.lacks(scope)

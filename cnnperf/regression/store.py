@@ -18,9 +18,9 @@ from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.sides import SIDES
 from cnnperf.timing.sampling import Samples
 
-SCHEMA = 2
+SAMPLES_SCHEMA = 2
 """Version of the lines. 1: the first. 2: with each side's settings, the frequency and what disturbed it, in words."""
-FILE = "duet.jsonl"
+SAMPLES_FILE = "duet.jsonl"
 
 Write = Callable[[dict[str, Any]], None]
 
@@ -52,7 +52,7 @@ def writing(folder: Path | None, header: Mapping[str, Any]) -> Iterator[Write]:
     if folder is None:
         yield lambda document: None
         return
-    path = folder / FILE
+    path = folder / SAMPLES_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below
@@ -71,7 +71,7 @@ def writing(folder: Path | None, header: Mapping[str, Any]) -> Iterator[Write]:
             ) from error
 
     with file:
-        write({"schema": SCHEMA, "machine": fingerprint().model_dump(mode="json"), **header})
+        write({"schema": SAMPLES_SCHEMA, "machine": fingerprint().model_dump(mode="json"), **header})
         yield write
 
 
@@ -79,7 +79,7 @@ def _unwritable(path: Path, error: OSError) -> UsageError:
     return UsageError(f"{path}: cannot be written ({error.strerror}); give another folder with `out`")
 
 
-def lines(contest: Contest, number: int, conditions: Conditions, played: Played) -> Iterator[dict[str, Any]]:
+def sample_lines(contest: Contest, number: int, conditions: Conditions, played: Played) -> Iterator[dict[str, Any]]:
     """Yield one document per side for a replicate of a contest; seconds are those of whole samples."""
     for side, taken, opened, machine in zip(SIDES, played.taken, played.opened, played.machines, strict=True):
         yield {

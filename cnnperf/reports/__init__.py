@@ -75,9 +75,9 @@ def show_engine_layers(join: Join, console: Console) -> None:
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> Iterator[Text]:
     """Yield one readable line per verdict."""
-    from cnnperf.reports._verdicts import lines
+    from cnnperf.reports._verdicts import readable_lines
 
-    return lines(verdicts)
+    return readable_lines(verdicts)
 
 
 def write_tensorboard(run: Path, out: Path) -> None:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cnnperf.reports._vega import STEP, Chart, axis, cut, lines, log_axis, names_within, series, shapes, tips, words
+from cnnperf.reports._vega import (
+    BAR_PIXELS,
+    Chart,
+    axis,
+    curve_marks,
+    log_axis,
+    names_within,
+    picked,
+    series_colours,
+    series_shapes,
+    tips,
+    words,
+)
 from cnnperf.tables.curves import POINTS, CurveRow
 from cnnperf.tables.engine_row import EngineRow
 from cnnperf.tables.table import Column, Table
@@ -21,10 +33,10 @@ OUTCOMES = {
 """The colour and the shape of each verdict that is drawn."""
 
 
-def curves(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow]) -> Iterator[Chart]:
+def curve_charts(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow]) -> Iterator[Chart]:
     """Draw every curve against seconds and against samples, one line per training."""
     measured = [c for c in table.columns if c.better and any(row[c.name] is not None for row in rows)]
-    kept = cut(rows, "model", "run", "repeat", "step", "samples", "seconds", "epoch", *(c.name for c in measured))
+    kept = picked(rows, "model", "run", "repeat", "step", "samples", "seconds", "epoch", *(c.name for c in measured))
     several = len({row.run for row in rows}) > 1
     seen = {row.model: row.samples for row in rows}.values()
     uneven = max(seen) > 10 * min(seen)  # A small network may see a hundred times as many.
@@ -34,7 +46,7 @@ def curves(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow]) -
         for against in ("seconds", "samples"):
             across = next(c for c in table.columns if c.name == against)
             caption = f"{words(column)} against {words(across)}{smoothed if column.name == 'train_loss' else ''}"
-            spec = lines(across, column, series("model", [row.model for row in rows]))
+            spec = curve_marks(across, column, series_colours("model", [row.model for row in rows]))
             if against == "samples" and uneven:
                 spec["encoding"]["x"] = log_axis(against, against, across.unit, nice=False)
             spec["transform"] = [{"filter": f"isValid(datum.{column.name})"}]
@@ -53,7 +65,7 @@ def curves(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow]) -
             )
 
 
-def readings(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow]) -> Iterator[Chart]:
+def accuracy_charts(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow]) -> Iterator[Chart]:
     """Draw the different accuracies of one training, if there are more than two."""
     epoch = next(c for c in table.columns if c.name == "epoch")
     for i, model in enumerate(dict.fromkeys(row.model for row in rows)):
@@ -62,8 +74,8 @@ def readings(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow])
         if len(read) < 3:
             continue
         names = [c.name for c in read]
-        colour = series("reading", names, title=None, labels="replace(datum.label, /_/g, ' ')")
-        spec = lines(epoch, Column("accuracy", unit="fraction"), colour)
+        colour = series_colours("reading", names, title=None, labels="replace(datum.label, /_/g, ' ')")
+        spec = curve_marks(epoch, Column("accuracy", unit="fraction"), colour)
         spec["transform"] = [{"fold": names, "as": ["reading", "accuracy"]}, {"filter": "isValid(datum.accuracy)"}]
         spec["encoding"]["detail"] = [{"field": key, "type": "nominal"} for key in ("run", "repeat")]
         spec["encoding"]["tooltip"] = tips(table, "repeat", "epoch", *names)
@@ -73,7 +85,7 @@ def readings(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow])
             f"{title}: every accuracy that was read of {model}, against the epoch, a line a reading.",
             f"{name}-{i}",
             table.name,
-            cut(of_model, "run", "repeat", "epoch", *names),
+            picked(of_model, "run", "repeat", "epoch", *names),
             spec,
         )
 
@@ -86,7 +98,7 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
     )  # fmt: skip
     x = log_axis("latency_s", "latency", "s")
     y = axis("test_accuracy", "test accuracy", "fraction") | {"scale": {"zero": False, "padding": 26}}
-    engine = series("engine", [row.engine for row in rows])
+    engine = series_colours("engine", [row.engine for row in rows])
     front = {"transform": [{"filter": "datum.pareto === 'yes'"}], "mark": {"type": "line", "color": "var(--muted)"}}
     detail = {"field": "model", "type": "nominal"}
     front |= {"encoding": {"x": x, "y": y, "order": {"field": "latency_s", "type": "quantitative"}, "detail": detail}}
@@ -96,7 +108,7 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
             "x": x,
             "y": y,
             "color": engine,
-            "shape": shapes(engine),
+            "shape": series_shapes(engine),
             "size": {
                 "field": "peak_bytes",
                 "type": "quantitative",
@@ -124,7 +136,7 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
         "fastest point of each network.",
         name,
         table.name,
-        cut(rows, *facts),
+        picked(rows, *facts),
         {"height": 340, "layer": [front, points, names]},
     )
 
@@ -132,11 +144,11 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
 def throughput(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]) -> Chart:
     """Draw images per second against the batch size, one line per engine."""
     across, up = Column("batch_size", "batch size", unit="count"), Column("images_per_s", "images/s", unit="images/s")
-    spec = lines(across, up, series("engine", [row.engine for row in rows]))
+    spec = curve_marks(across, up, series_colours("engine", [row.engine for row in rows]))
     spec["encoding"]["x"]["scale"] = {"type": "log", "base": 2}
     spec["encoding"]["y"] = log_axis(up.name, "images/s", up.unit)
     spec["encoding"]["tooltip"] = tips(table, "engine", "batch_size", "images_per_s", "latency_s", "speedup", "parity")
-    kept = cut(rows, "engine", "batch_size", "images_per_s", "latency_s", "speedup", "parity")
+    kept = picked(rows, "engine", "batch_size", "images_per_s", "latency_s", "speedup", "parity")
     return Chart(name, title, f"{title}, a line an engine.", name, table.name, kept, spec)
 
 
@@ -174,9 +186,9 @@ def changes(name: str, table: Table[Any], rows: Sequence[VerdictRow], unit: str)
     whisker = {"mark": {"type": "rule", "color": "var(--text)"}, "transform": [{"filter": "isValid(datum.low)"}]}
     whisker["encoding"] = {"x": x | {"field": "low"}, "x2": {"field": "high"}, "y": y}
     zero = {"mark": {"type": "rule", "color": "var(--muted)"}, "encoding": {"x": {"datum": 0}}}
-    kept = cut(
+    kept = picked(
         rows, "cell", "metric", "outcome", "baseline", "candidate", "change", "low", "high", "p_holm", "n", "remark"
     )
-    spec = {"height": STEP * len(rows), "transform": [subject], "layer": [zero, whisker, points]}
+    spec = {"height": BAR_PIXELS * len(rows), "transform": [subject], "layer": [zero, whisker, points]}
     caption = f"Change of each metric that is not the same, {unit}, with its interval where one was tested."
     return Chart(name, f"Change, {unit}", caption, name, table.name, kept, spec)

@@ -6,7 +6,18 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cnnperf.reports._vega import STEP, Chart, Drawn, Spec, bars, cut, log_axis, series, shapes, tips
+from cnnperf.reports._vega import (
+    BAR_PIXELS,
+    Chart,
+    Drawn,
+    Spec,
+    bars,
+    log_axis,
+    picked,
+    series_colours,
+    series_shapes,
+    tips,
+)
 from cnnperf.tables.layer_row import DIRECTIONS, LayerRow
 from cnnperf.tables.profiles import ProfileRow
 from cnnperf.tables.table import Table
@@ -21,7 +32,7 @@ def layer_time_chart(name: str, title: str, table: Table[Any], rows: Sequence[La
         {"fold": parts, "as": ["part", "value"]},
         {"filter": "datum.value != null"},
     ]
-    spec["encoding"]["color"] = series("part", parts, title=None, labels="replace(datum.label, '_s', '')")
+    spec["encoding"]["color"] = series_colours("part", parts, title=None, labels="replace(datum.label, '_s', '')")
     spec["encoding"]["tooltip"] = tips(
         table, "layer", "type", "outputs", "forward_s", "backward_s", "seconds", "saved_bytes"
     )
@@ -66,7 +77,7 @@ def roofline(
         "encoding": {"x": x, "y": y, "tooltip": tips(machines, "peak_flops_per_s", "peak_probe", "peak_bytes_per_s")},
     }
     layers = [_placed(table, direction, x, y) for direction in DIRECTIONS]
-    peaks = cut([machine], "peak_flops_per_s", "peak_probe", "peak_bytes_per_s")
+    peaks = picked([machine], "peak_flops_per_s", "peak_probe", "peak_bytes_per_s")
     caption = (
         f"{title}: FLOP/s of each layer against its FLOP per byte, below the measured ceilings of arithmetic and memory"
     )
@@ -85,19 +96,19 @@ def roofline(
 def beside_torch(name: str, title: str, table: Table[Any], rows: Sequence[LayerRow]) -> Chart:
     """Draw the time of an engine's kernels beside torch's layers, if torch ran too."""
     sides = ["forward_s", "engine_s"]
-    spec = bars("layer", rows, {"field": "value", "title": "time", "unit": "s"}, height=2 * STEP)
+    spec = bars("layer", rows, {"field": "value", "title": "time", "unit": "s"}, height=2 * BAR_PIXELS)
     spec["transform"] = [{"fold": sides, "as": ["by", "value"]}, {"filter": "datum.value != null"}]
     spec["encoding"]["yOffset"] = {"field": "by", "sort": sides}
     labels = "datum.label === 'engine_s' ? 'this engine' : 'torch'"
-    spec["encoding"]["color"] = series("by", sides, title=None, labels=labels)
+    spec["encoding"]["color"] = series_colours("by", sides, title=None, labels=labels)
     spec["encoding"]["tooltip"] = tips(table, "layer", "operators", *sides)
-    kept = cut(rows, "layer", "operators", *sides)
+    kept = picked(rows, "layer", "operators", *sides)
     caption = f"{title}: time of the same layers in torch and in the engine, in execution order."
     return Chart(name, title, caption, name, table.name, kept, spec)
 
 
 def _placed(table: Table[Any], direction: str, x: Spec, y: Spec) -> Spec:
-    colour = series("direction", DIRECTIONS, title=None)
+    colour = series_colours("direction", DIRECTIONS, title=None)
     return {
         "transform": [{"calculate": f"'{direction}'", "as": "direction"}],
         "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0.8},
@@ -105,7 +116,7 @@ def _placed(table: Table[Any], direction: str, x: Spec, y: Spec) -> Spec:
             "x": x | {"field": f"{direction}_flops_per_byte"},
             "y": y | {"field": f"{direction}_flops_per_s"},
             "color": colour,
-            "shape": shapes(colour),
+            "shape": series_shapes(colour),
             "tooltip": tips(
                 table,
                 "layer",
@@ -118,4 +129,4 @@ def _placed(table: Table[Any], direction: str, x: Spec, y: Spec) -> Spec:
 
 def _layer_rows(rows: Iterable[LayerRow]) -> tuple[Drawn, ...]:
     placed = [f"{d}_{what}" for d in DIRECTIONS for what in ("flops_per_byte", "flops_per_s", "share", "bound")]
-    return cut(rows, "layer", "type", "outputs", "seconds", "forward_s", "backward_s", "saved_bytes", *placed)
+    return picked(rows, "layer", "type", "outputs", "seconds", "forward_s", "backward_s", "saved_bytes", *placed)

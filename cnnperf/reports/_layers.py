@@ -71,7 +71,7 @@ def write(profile: LayerProfile, out: TextIO, *, by: str | None = None, depth: i
     columns, dropped = fit(console, columns, grid)
     console.print(Text(_title(profile), style="bold"))
     console.print(grid(columns))
-    for sentence in (*remarks(profile), *sentences(profile)):
+    for sentence in (*profile_remarks(profile), *sentences(profile)):
         console.print(Text(sentence))
     if dropped:
         console.print(left_out(dropped, "layers.csv"))
@@ -105,7 +105,7 @@ def sentences(profile: LayerProfile) -> Iterator[str]:
         )
 
 
-def remarks(profile: LayerProfile) -> Iterator[str]:
+def profile_remarks(profile: LayerProfile) -> Iterator[str]:
     """Yield notes on the method and limits of the numbers."""
     step_s, overhead, mfu = profile.one("step_seconds"), profile.overhead, profile.mfu
     if step_s is not None and overhead is not None:

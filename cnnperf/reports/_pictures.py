@@ -18,7 +18,7 @@ RIGHT, WRONG = 4, 12
 """Number of images shown of each kind."""
 
 
-def chosen(rows: Sequence[ExampleRow]) -> list[ExampleRow]:
+def pictured(rows: Sequence[ExampleRow]) -> list[ExampleRow]:
     """Return the rows of one task's examples that are shown, the wrong ones first."""
     is_right = [row.label == row.prediction for row in rows]
     right = [row for row, yes in zip(rows, is_right, strict=True) if yes]

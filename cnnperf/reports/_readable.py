@@ -99,7 +99,7 @@ def best(column: Column, rows: Sequence[Row]) -> list[bool]:
     return [i in marked for i, _ in enumerate(rows)]
 
 
-def cell(column: Column, row: Row) -> str:
+def cell_text(column: Column, row: Row) -> str:
     """Return a row's value in readable form, with its interval and the mark of doubt."""
     value = row[column.name]
     if value is None:

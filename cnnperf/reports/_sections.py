@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnperf.regression.verdict import is_difference, is_of_fractions
 from cnnperf.reports import _charts, _layer_charts
-from cnnperf.reports._pictures import chosen, data_uris
+from cnnperf.reports._pictures import data_uris, pictured
 from cnnperf.reports._readable import generated
 from cnnperf.reports._vega import Chart
 from cnnperf.tables.engines import PLOT
@@ -66,8 +66,8 @@ def training(report: Report) -> list[ChartGroup]:
     for i, (title, rows) in enumerate(zip(titles, found, strict=True)):
         alike = [of_group[0].conditions for other, of_group in zip(titles, found, strict=True) if other == title]
         heading = " · ".join((title, *_differing(rows[0].conditions, alike)))
-        readings = _charts.readings(f"readings-{i}", heading, table, rows)
-        groups.append(ChartGroup(heading, (*_charts.curves(f"curves-{i}", heading, table, rows), *readings)))
+        readings = _charts.accuracy_charts(f"readings-{i}", heading, table, rows)
+        groups.append(ChartGroup(heading, (*_charts.curve_charts(f"curves-{i}", heading, table, rows), *readings)))
     return groups
 
 
@@ -114,7 +114,7 @@ def predictions(report: Report) -> list[NetworkPredictions]:
     return list(found.values())
 
 
-def comparison(report: Report) -> list[Chart]:
+def change_charts(report: Report) -> list[Chart]:
     """Return the changes between two runs, fractions separate from ratios.
 
     Unchanged metrics, and differences in other units, which have no common axis, are only in the table.
@@ -159,7 +159,7 @@ def _predictions(
 ) -> NetworkPredictions:
     number = 1 + max(row.label for row in rows)
     matrix = tuple(tuple(rows[i * number : (i + 1) * number]) for i in range(number))
-    shown = chosen(examples)
+    shown = pictured(examples)
     pictures = zip(shown, data_uris(shown, folder) if shown else (), strict=False)
     return NetworkPredictions(
         heading,

@@ -14,7 +14,7 @@ COLOURS = 8
 """Number of series colours in the page's style (`--series-0` and up); shapes and dashes distinguish more series."""
 DASHES = ([1, 0], [7, 3], [2, 2], [8, 2, 2, 2])
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down")
-STEP = 16
+BAR_PIXELS = 16
 """Height of a bar in pixels."""
 
 
@@ -39,12 +39,12 @@ class Chart:
     """Further rows of the plot, with the name of their table."""
 
 
-def cut(rows: Iterable[Row], *columns: str) -> tuple[Drawn, ...]:
+def picked(rows: Iterable[Row], *columns: str) -> tuple[Drawn, ...]:
     """Return rows with only these columns, without unmeasured values."""
     return tuple({name: row[name] for name in columns if row[name] is not None} for row in rows)
 
 
-def lines(across: Column, up: Column, colour: Spec) -> Spec:
+def curve_marks(across: Column, up: Column, colour: Spec) -> Spec:
     """Return lines with points over two columns; a click in the legend picks series."""
     number = len(colour["scale"]["domain"])
     return {
@@ -56,13 +56,13 @@ def lines(across: Column, up: Column, colour: Spec) -> Spec:
             "y": axis(up.name, words(up), up.unit) | {"scale": {"zero": False}},
             "color": colour,
             "strokeDash": _told_apart(colour, [DASHES[i // COLOURS % len(DASHES)] for i in range(number)]),
-            "shape": shapes(colour),
+            "shape": series_shapes(colour),
             "opacity": {"condition": {"param": "picked", "value": 1}, "value": 0.12},
         },
     }
 
 
-def bars(by: str, rows: Sequence[Row], length: Mapping[str, str], height: int = STEP) -> Spec:
+def bars(by: str, rows: Sequence[Row], length: Mapping[str, str], height: int = BAR_PIXELS) -> Spec:
     return {
         "height": height * len({row[by] for row in rows}),
         "mark": {"type": "bar"},
@@ -101,7 +101,7 @@ def _label(unit: str | None) -> str:
     return f"scaled(datum.value, '{'B' if unit == 'bytes' else unit or ''}')"
 
 
-def series(name: str, values: Iterable[str], *, title: str | None = "", labels: str | None = None) -> Spec:
+def series_colours(name: str, values: Iterable[str], *, title: str | None = "", labels: str | None = None) -> Spec:
     """Return a colour for each value, the same as in other charts of these values."""
     domain = list(dict.fromkeys(values))
     colour: Spec = {"field": name, "type": "nominal", "scale": {"domain": domain}}
@@ -110,7 +110,7 @@ def series(name: str, values: Iterable[str], *, title: str | None = "", labels: 
     return colour | ({"legend": {"labelExpr": labels}} if labels else {})
 
 
-def shapes(colour: Spec) -> Spec:
+def series_shapes(colour: Spec) -> Spec:
     """Return a shape for each of the same series, in the same legend."""
     return _told_apart(colour, [SHAPES[i % len(SHAPES)] for i, _ in enumerate(colour["scale"]["domain"])])
 

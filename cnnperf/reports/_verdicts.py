@@ -11,7 +11,7 @@ from cnnperf.regression.verdict import FAILING, Verdict
 STYLES = {**dict.fromkeys(FAILING, "bold red"), "inconclusive": "yellow", "better": "green", "indicative": "dim"}
 
 
-def lines(verdicts: Sequence[Verdict]) -> Iterator[Text]:
+def readable_lines(verdicts: Sequence[Verdict]) -> Iterator[Text]:
     """Yield one readable line per verdict."""
     subjects = [f"{v.cell} {v.metric}" for v in verdicts]
     width = max(map(len, subjects), default=0)

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from cnnperf.regression.verdict import Comparison
 from cnnperf.reports._fit import fit, left_out, widen
-from cnnperf.reports._readable import alarm, best, cell, footnotes, head, remarks, title, visible
-from cnnperf.reports._verdicts import lines
+from cnnperf.reports._readable import alarm, best, cell_text, footnotes, head, remarks, title, visible
+from cnnperf.reports._verdicts import readable_lines
 from cnnperf.tables.table import Column, Report, Table
 
 IS_DEFAULT = True
@@ -35,7 +35,7 @@ def write(report: Report, out: TextIO) -> None:
 def write_verdicts(comparison: Comparison, out: TextIO) -> None:
     """Write one line per verdict, then the summary and the notes."""
     console = Console(file=out, highlight=False, soft_wrap=True)
-    for line in lines(comparison.verdicts):
+    for line in readable_lines(comparison.verdicts):
         console.print(line)
     console.print(Text(comparison.summary, style="bold"))
     for note in comparison.notes:
@@ -64,7 +64,7 @@ def _grid(group: Table[Any], columns: Sequence[Column]) -> RichTable:
     marks = [best(column, group.rows) for column in columns]
     for index, row in enumerate(group.rows):
         cells = zip(columns, marks, strict=True)
-        grid.add_row(*(_marked(cell(column, row), marked=of[index], room=any(of)) for column, of in cells))
+        grid.add_row(*(_marked(cell_text(column, row), marked=of[index], room=any(of)) for column, of in cells))
     return grid
 
 

@@ -44,7 +44,7 @@ def write(report: Report, out: TextIO) -> None:
         "tradeoffs": sections.tradeoffs(report),
         "networks": sections.networks(report),
         "predictions": sections.predictions(report),
-        "comparison": sections.comparison(report),
+        "comparison": sections.change_charts(report),
     }
     groups = [*parts["training"], *parts["tradeoffs"], *parts["networks"]]
     charts = [*(chart for group in groups for chart in group.charts), *parts["comparison"]]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from cnnperf.regression.verdict import FAILING, Comparison
-from cnnperf.reports._readable import alarm, best, cell, footnotes, head, remarks, title, visible
+from cnnperf.reports._readable import alarm, best, cell_text, footnotes, head, remarks, title, visible
 from cnnperf.tables.table import Column, Report, Row, Table
 
 MARKS = {**dict.fromkeys(FAILING, "❌"), "inconclusive": "❔", "better": "✅", "same": "✅", "indicative": ""}
@@ -56,7 +56,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _cell(column: Column, row: Row, *, marked: bool) -> str:
-    words = escaped(cell(column, row))
+    words = escaped(cell_text(column, row))
     return f"**{words}**" if marked else words
 
 

@@ -41,9 +41,9 @@ from cnnperf.running.runner import folder_to_make
 from cnnperf.suite import Suite
 from cnnperf.task import Frozen
 
-SCHEMA: Literal[1] = 1
+SELFTEST_SCHEMA: Literal[1] = 1
 """Version of the document's format. 1: the first."""
-FILE = "selftest.json"
+SELFTEST_FILE = "selftest.json"
 KEPT = ("runs/*/records.jsonl", "runs/*/logs/*.log", "gate/*/duet.jsonl", "logs/*.log")
 """Files of the scratch folder that are copied to the result folder: no weights, no images."""
 VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "CUDA_", "NVIDIA_", "CUBLAS_", "CUDNN_", "TORCH_", "PYTORCH_")
@@ -91,7 +91,7 @@ class ClaimOutcome(Frozen):
 class SelfTest(Frozen):
     """All results and descriptions needed to judge a self-test remotely."""
 
-    version: Literal[1] = SCHEMA
+    version: Literal[1] = SELFTEST_SCHEMA
     started: str
     device: str
     label: str
@@ -142,15 +142,15 @@ def selftest(
     """
     if not (math.isfinite(minutes) and minutes > 0):
         raise UsageError(f"--minutes: give a number above 0, got {minutes}")
-    names = chosen(only)
-    folder = folder_to_make(Suite.model_construct(name="selftest", datasets=(), models=()), out, FILE)
+    names = matching(only)
+    folder = folder_to_make(Suite.model_construct(name="selftest", datasets=(), models=()), out, SELFTEST_FILE)
     end = time.monotonic() + 60 * minutes
     test = begun(device, minutes, end)
     watcher.planned(names)
-    return run(test, names, folder, watcher, end), folder
+    return carry_out(test, names, folder, watcher, end), folder
 
 
-def chosen(only: str | None = None) -> tuple[str, ...]:
+def matching(only: str | None = None) -> tuple[str, ...]:
     """Return the claims that match a glob; claims without a time limit come last.
 
     Raises UsageError if none matches.
@@ -194,7 +194,7 @@ def begun(device: str, minutes: float, end: float) -> SelfTest:
     )
 
 
-def run(test: SelfTest, names: Sequence[str], folder: Path, watcher: ClaimWatcher, end: float) -> SelfTest:
+def carry_out(test: SelfTest, names: Sequence[str], folder: Path, watcher: ClaimWatcher, end: float) -> SelfTest:
     """Test the claims one after the other, until the minutes end, and write the folder.
 
     Ctrl-C ends the test early. Raises UsageError if the folder cannot be created, RunError if a later write fails.
@@ -310,6 +310,6 @@ def _send(test: SelfTest, scratch: Path, folder: Path) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(anonymous(file.read_text(encoding="utf-8", errors="replace"), known), encoding="utf-8")
         text = anonymous(test.model_dump_json(indent=1), known)
-        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+        (folder / SELFTEST_FILE).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise RunError(f"{folder}: cannot be written ({error.strerror}); free disk space and run it again") from error

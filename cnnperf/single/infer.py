@@ -13,8 +13,8 @@ from cnnperf.single.measured import (
     MeasurementWatcher,
     Named,
     UnwatchedMeasurement,
-    cell,
-    measure,
+    lists_of_cell,
+    measure_and_report,
     name_of,
     request,
 )
@@ -60,14 +60,14 @@ def infer(
     section |= {} if samples is None else {"samples": samples}
     section |= {} if pairs is None else {"pairs": pairs}
     document = {
-        **cell(model, dataset, device),
+        **lists_of_cell(model, dataset, device),
         "stages": [*(["train"] if train is not None else ()), "export", "infer"],
         "infer": section,
         **({} if train is None else {"train": {"seconds": train}}),
         **({} if threads is None else {"threads": threads}),
     }
     asked = request("infer", document, waiting, allocator, data, where)
-    measured = measure(asked, out, watcher or UnwatchedMeasurement())
+    measured = measure_and_report(asked, out, watcher or UnwatchedMeasurement())
     if all(record.status == "skipped" for record in measured.records):
         first = measured.records[0]
         raise UsageError(f"{first.task.label}: {first.error}; nothing was measured")

@@ -57,7 +57,7 @@ class Measured:
         return exit_code(self.records, self.report)
 
 
-def cell(model: Named, dataset: Named, device: str) -> dict[str, Any]:
+def lists_of_cell(model: Named, dataset: Named, device: str) -> dict[str, Any]:
     """Return the lists of a suite of one cell."""
     return {"datasets": [_plain(dataset)], "models": [_plain(model)], "devices": [device]}
 
@@ -79,7 +79,7 @@ def request(
     return SuiteRequest(suite=suite, where=where, data=data)
 
 
-def measure(asked: SuiteRequest, out: Path | None, watcher: MeasurementWatcher) -> Measured:
+def measure_and_report(asked: SuiteRequest, out: Path | None, watcher: MeasurementWatcher) -> Measured:
     """Run the tasks of a request, in a new run folder, and make their report."""
     folder = folder_to_make(asked.suite, out)
     tasks = prepare(asked, watcher.downloading).tasks

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cnnperf.errors import RunError, UsageError
-from cnnperf.single.measured import Measured, MeasurementWatcher, Named, UnwatchedMeasurement, cell, measure, request
+from cnnperf.single.measured import (
+    Measured,
+    MeasurementWatcher,
+    Named,
+    UnwatchedMeasurement,
+    lists_of_cell,
+    measure_and_report,
+    request,
+)
 
 
 def profile(
@@ -36,9 +44,9 @@ def profile(
     section: dict[str, Any] = {"mode": mode}
     section |= {} if batch_size is None else {"batch_sizes": [batch_size]}
     section |= {} if samples is None else {"samples": samples}
-    document = {**cell(model, dataset, device), "stages": ["profile"], "profile": section}
+    document = {**lists_of_cell(model, dataset, device), "stages": ["profile"], "profile": section}
     asked = request("profile", document, waiting, allocator, data, where)
-    measured = measure(asked, out, watcher or UnwatchedMeasurement())
+    measured = measure_and_report(asked, out, watcher or UnwatchedMeasurement())
     [record] = measured.records
     if record.status == "skipped":
         raise UsageError(f"{record.task.label}: {record.error}; profile it on another device")

@@ -12,7 +12,7 @@ from cnnperf.errors import StageError
 from cnnperf.profiling.passes import Profiling
 from cnnperf.profiling.probes import probe
 from cnnperf.profiling.settings import Profile
-from cnnperf.profiling.step import STEPS, restored
+from cnnperf.profiling.step import STEP_KINDS, restored
 from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
 from cnnperf.training.optimise import DTYPES
@@ -36,7 +36,7 @@ def measure(bench: Bench, settings: Profile) -> Iterator[Measurement]:
         data = Data.load(bench, recipe)
         model = Network.build(bench, recipe, data).model
         weights = load_weights(bench, model)
-        step = STEPS[settings.mode](model, data.batches(recipe, bench.task.seed), recipe, bench.device)
+        step = STEP_KINDS[settings.mode](model, data.batches(recipe, bench.task.seed), recipe, bench.device)
         tags: dict[str, Scalar] = {"batch_size": batch_size, "mode": settings.mode}
         parameters = sum(parameter.numel() for parameter in model.parameters())
         yield single("profile.parameters", "count", parameters, None, {"weights": weights}, **tags)

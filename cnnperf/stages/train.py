@@ -13,7 +13,7 @@ from cnnperf.bench import Bench
 from cnnperf.devices import Device
 from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
-from cnnperf.training.evaluate import SHARE, Predictions, affordable
+from cnnperf.training.evaluate import EVALUATION_SHARE, Predictions, affordable
 from cnnperf.training.images import subset
 from cnnperf.training.loop import Training
 from cnnperf.training.peak import Memory
@@ -76,7 +76,7 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     with frozen_heap():
         yield from training.run()
 
-    left_s = SHARE * training.clock.seconds - evaluator.seconds
+    left_s = EVALUATION_SHARE * training.clock.seconds - evaluator.seconds
     passes = (3 if recipe.test_flip else 1) + (0 if recipe.normalize_eval else 1)
     count = recipe.test_images or affordable(len(data.test), passes * evaluator.image_s, left_s)
     indices = subset(torch.arange(len(data.test)), count)

@@ -17,9 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from cnnperf.errors import StoreError
 from cnnperf.regression import ratios
-from cnnperf.regression.campaign import CONDITIONS, RUN, VERDICTS, CampaignRun
+from cnnperf.regression.campaign import CONDITIONS, RUN_FILE, VERDICTS_FILE, CampaignRun
 from cnnperf.regression.rule import Decision, Rule, Series, decide, looks_taken
-from cnnperf.regression.store import FILE
+from cnnperf.regression.store import SAMPLES_FILE
 from cnnperf.stats import SignedRanks, binomial_bounds, drifts, signed_rank_tail
 from cnnperf.tables.table import Report, Row, Table, column, row_type
 
@@ -34,67 +34,67 @@ class CellMetricRow(Row):
     """A cell-metric of a run."""
 
     run: str = column(meaning="folder of the run", source="(folder)")
-    began: str = column(meaning="start of the run, UTC, ISO 8601", source=RUN)
-    occasion: str = column(meaning="name of the occasion on which it was measured", source=RUN)
+    began: str = column(meaning="start of the run, UTC, ISO 8601", source=RUN_FILE)
+    occasion: str = column(meaning="name of the occasion on which it was measured", source=RUN_FILE)
     condition: str = column(
-        meaning="`quiet`, `neighbour` (a process keeps one core busy), `shared` (other work)", source=RUN
+        meaning="`quiet`, `neighbour` (a process keeps one core busy), `shared` (other work)", source=RUN_FILE
     )
-    host: str = column(meaning="name of the machine", source=FILE)
-    cpu: str = column(meaning="processor's name", source=FILE)
-    cores: int = column(unit="count", meaning="cores that the run may use", source=FILE)
-    threads: int = column(unit="count", meaning="threads of each side", source=FILE)
+    host: str = column(meaning="name of the machine", source=SAMPLES_FILE)
+    cpu: str = column(meaning="processor's name", source=SAMPLES_FILE)
+    cores: int = column(unit="count", meaning="cores that the run may use", source=SAMPLES_FILE)
+    threads: int = column(unit="count", meaning="threads of each side", source=SAMPLES_FILE)
     load: float | None = column(
         unit="1",
         meaning="load average of the run's last five minutes, the measurement itself included",
-        source=RUN,
+        source=RUN_FILE,
     )
-    torch: str = column(meaning="version of torch", source=FILE)
-    cell: str = column(meaning="dataset/model/device", source=VERDICTS)
-    metric: str = column(meaning="what is compared: `train.step`, `infer.forward`", source=VERDICTS)
-    calls: int | None = column(unit="count", meaning="calls in a sample", source=FILE)
-    pairs: int | None = column(unit="count", meaning="pairs of samples in a replicate", source=FILE)
+    torch: str = column(meaning="version of torch", source=SAMPLES_FILE)
+    cell: str = column(meaning="dataset/model/device", source=VERDICTS_FILE)
+    metric: str = column(meaning="what is compared: `train.step`, `infer.forward`", source=VERDICTS_FILE)
+    calls: int | None = column(unit="count", meaning="calls in a sample", source=SAMPLES_FILE)
+    pairs: int | None = column(unit="count", meaning="pairs of samples in a replicate", source=SAMPLES_FILE)
     call_s: float | None = column(
         unit="s",
         meaning="time of a call on the baseline's side: median over samples, then over replicates",
-        source=FILE,
+        source=SAMPLES_FILE,
     )
-    comparisons: int = column(unit="count", meaning="cell-metrics of the whole run", source=VERDICTS)
-    looks: str = column(meaning="replicates after which the run is looked at, a JSON list", source=FILE)
-    replicates: int = column(unit="count", meaning="replicates of the whole run", source=FILE)
-    outcome: str = column(meaning="verdict", source=VERDICTS)
+    comparisons: int = column(unit="count", meaning="cell-metrics of the whole run", source=VERDICTS_FILE)
+    looks: str = column(meaning="replicates after which the run is looked at, a JSON list", source=SAMPLES_FILE)
+    replicates: int = column(unit="count", meaning="replicates of the whole run", source=SAMPLES_FILE)
+    outcome: str = column(meaning="verdict", source=VERDICTS_FILE)
     change: float | None = column(
         unit="1",
         meaning="candidate's time over the baseline's, less 1: Hodges–Lehmann over the `n` replicates",
-        source=VERDICTS,
+        source=VERDICTS_FILE,
     )
     low: float | None = column(
         unit="1",
         meaning=f"exact lower one-sided bound of `change` (signed ranks), at {100 * (1 - Rule().beta):g} % over all "
         "looks",
-        source=VERDICTS,
+        source=VERDICTS_FILE,
     )
-    high: float | None = column(unit="1", meaning="exact upper one-sided bound, likewise", source=VERDICTS)
+    high: float | None = column(unit="1", meaning="exact upper one-sided bound, likewise", source=VERDICTS_FILE)
     p_holm: float | None = column(
         unit="1",
         meaning=f"exact one-sided p of a change by more than {100 * Rule().tau:g} %, faster if the verdict is "
         "`better`, else slower, adjusted for all comparisons of the run (Holm)",
-        source=VERDICTS,
+        source=VERDICTS_FILE,
     )
-    n: int = column(unit="count", meaning="replicates that the verdict is based on", source=VERDICTS)
-    noise: float | None = column(unit="1", meaning="sample standard deviation of `differences`", source=FILE)
-    flagged: int = column(unit="count", meaning="replicates that drifted or were not steady", source=FILE)
-    alone: str = column(meaning="verdict if nothing else had been compared in the run", source=FILE)
+    n: int = column(unit="count", meaning="replicates that the verdict is based on", source=VERDICTS_FILE)
+    noise: float | None = column(unit="1", meaning="sample standard deviation of `differences`", source=SAMPLES_FILE)
+    flagged: int = column(unit="count", meaning="replicates that drifted or were not steady", source=SAMPLES_FILE)
+    alone: str = column(meaning="verdict if nothing else had been compared in the run", source=SAMPLES_FILE)
     p_slower: float | None = column(
         unit="1",
         meaning="exact one-sided p at the first look of the candidate being slower by anything; empty if it has too "
         "few replicates",
-        source=FILE,
+        source=SAMPLES_FILE,
     )
-    p_faster: float | None = column(unit="1", meaning="the same of its being faster", source=FILE)
+    p_faster: float | None = column(unit="1", meaning="the same of its being faster", source=SAMPLES_FILE)
     differences: str = column(
-        meaning="each replicate's median log ratio of times, candidate over baseline, a JSON list", source=FILE
+        meaning="each replicate's median log ratio of times, candidate over baseline, a JSON list", source=SAMPLES_FILE
     )
-    flags: str = column(meaning="whether each replicate is flagged, a JSON list", source=FILE)
+    flags: str = column(meaning="whether each replicate is flagged, a JSON list", source=SAMPLES_FILE)
 
 
 _ROW = TypeAdapter(CellMetricRow)
@@ -103,52 +103,60 @@ OUTCOMES = ("worse", "same", "better", "inconclusive", "error")
 
 
 def _verdicts(outcome: str) -> Any:
-    return column(unit="count", meaning=f"cell-metrics whose verdict is `{outcome}`", source=VERDICTS)
+    return column(unit="count", meaning=f"cell-metrics whose verdict is `{outcome}`", source=VERDICTS_FILE)
 
 
 @row_type
 class CountRow(Row):
     """The cell-metrics of one condition and number of threads, or of all."""
 
-    condition: str = column(meaning="`quiet`, `neighbour`, `shared`; `all` in the last row", source=RUN)
-    threads: str = column(meaning="threads of each side; `all` in the last row", source=FILE)
+    condition: str = column(meaning="`quiet`, `neighbour`, `shared`; `all` in the last row", source=RUN_FILE)
+    threads: str = column(meaning="threads of each side; `all` in the last row", source=SAMPLES_FILE)
     occasions: int = column(
         unit="count",
         meaning="occasions: runs of one name, on one host, that began on one day (UTC)",
-        source=f"{RUN}, {FILE}",
+        source=f"{RUN_FILE}, {SAMPLES_FILE}",
     )
     runs: int = column(unit="count", meaning="runs", source="(folder)")
-    cell_metrics: int = column(unit="count", meaning="cell-metrics compared", source=VERDICTS)
+    cell_metrics: int = column(unit="count", meaning="cell-metrics compared", source=VERDICTS_FILE)
     worse: int = _verdicts("worse")
     same: int = _verdicts("same")
     better: int = _verdicts("better")
     inconclusive: int = _verdicts("inconclusive")
     error: int = _verdicts("error")
-    runs_worse: int = column(unit="count", meaning="runs with a cell-metric called `worse`", source=VERDICTS)
+    runs_worse: int = column(unit="count", meaning="runs with a cell-metric called `worse`", source=VERDICTS_FILE)
     alone_worse: int = column(
-        unit="count", meaning="cell-metrics `worse` if nothing else had been compared", source=FILE
+        unit="count", meaning="cell-metrics `worse` if nothing else had been compared", source=SAMPLES_FILE
     )
     alone_better: int = column(
-        unit="count", meaning="cell-metrics `better` if nothing else had been compared", source=FILE
+        unit="count", meaning="cell-metrics `better` if nothing else had been compared", source=SAMPLES_FILE
     )
-    tested: int = column(unit="count", meaning="cell-metrics with enough replicates for the first look", source=FILE)
-    slower: int = column(unit="count", meaning=f"of these, those with `p_slower` of at most {LEVEL}", source=FILE)
-    faster: int = column(unit="count", meaning=f"of these, those with `p_faster` of at most {LEVEL}", source=FILE)
+    tested: int = column(
+        unit="count", meaning="cell-metrics with enough replicates for the first look", source=SAMPLES_FILE
+    )
+    slower: int = column(
+        unit="count", meaning=f"of these, those with `p_slower` of at most {LEVEL}", source=SAMPLES_FILE
+    )
+    faster: int = column(
+        unit="count", meaning=f"of these, those with `p_faster` of at most {LEVEL}", source=SAMPLES_FILE
+    )
     worse_high: float = column(
         unit="fraction",
         meaning="exact one-sided 95 % upper bound of the share `worse` / `cell_metrics`, if these were independent; "
         "those of one run share its processes and its machine",
-        source=VERDICTS,
+        source=VERDICTS_FILE,
     )
-    runs_worse_high: float = column(unit="fraction", meaning="the same of `runs_worse` / `runs`", source=VERDICTS)
-    alone_worse_high: float = column(unit="fraction", meaning="the same of `alone_worse` / `cell_metrics`", source=FILE)
+    runs_worse_high: float = column(unit="fraction", meaning="the same of `runs_worse` / `runs`", source=VERDICTS_FILE)
+    alone_worse_high: float = column(
+        unit="fraction", meaning="the same of `alone_worse` / `cell_metrics`", source=SAMPLES_FILE
+    )
     level: float = column(
         unit="fraction",
         meaning="exact share `slower` / `tested`, or `faster` / `tested`, that exchangeable sides give",
         source="(rule)",
     )
-    noise_median: float | None = column(unit="1", meaning="median of `noise`", source=FILE)
-    noise_max: float | None = column(unit="1", meaning="largest `noise`", source=FILE)
+    noise_median: float | None = column(unit="1", meaning="median of `noise`", source=SAMPLES_FILE)
+    noise_max: float | None = column(unit="1", meaning="largest `noise`", source=SAMPLES_FILE)
 
 
 def report(*folders: Path) -> Report:
@@ -160,7 +168,7 @@ def report(*folders: Path) -> Report:
     of_runs: dict[tuple[str, str], tuple[CellMetricRow, ...]] = {}
     unfinished: list[str] = []
     for folder in folders:
-        runs = sorted(file.parent for file in folder.glob(f"*/{RUN}"))
+        runs = sorted(file.parent for file in folder.glob(f"*/{RUN_FILE}"))
         earlier = folder / f"{CELL_METRICS}.csv"
         if not runs and not earlier.exists():
             raise StoreError(
@@ -204,9 +212,9 @@ def _kept(table: Path) -> Iterator[tuple[CellMetricRow, ...]]:
 def rows_of(folder: Path) -> Iterator[CellMetricRow]:
     """Yield a row for each cell-metric of one run. Raises StoreError for a folder that is not a run."""
     try:
-        run = CampaignRun.model_validate_json((folder / RUN).read_text(encoding="utf-8"))
-        verdicts = json.loads((folder / VERDICTS).read_text(encoding="utf-8"))["verdicts"]
-        header, *lines = map(json.loads, (folder / FILE).read_text(encoding="utf-8").splitlines())
+        run = CampaignRun.model_validate_json((folder / RUN_FILE).read_text(encoding="utf-8"))
+        verdicts = json.loads((folder / VERDICTS_FILE).read_text(encoding="utf-8"))["verdicts"]
+        header, *lines = map(json.loads, (folder / SAMPLES_FILE).read_text(encoding="utf-8").splitlines())
     except (OSError, ValueError, ValidationError) as error:
         raise StoreError(f"{folder}: not a complete run of a campaign ({error}); remove it") from error
     found: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)

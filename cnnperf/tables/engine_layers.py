@@ -9,13 +9,14 @@ from statistics import median
 
 from cnnperf.bench import trains
 from cnnperf.engines import NETWORKS, baseline_of
+from cnnperf.profiling.rows import UNATTRIBUTED
 from cnnperf.record import Measurement, Record
 from cnnperf.tables.facts import row_of
 from cnnperf.tables.layer_row import LayerRow
 from cnnperf.tables.repeats import Repeats, engine_of, rivals
 
-UNATTRIBUTED, NETWORK, UNMAPPED = "(unattributed)", "(network)", "(unmapped)"
-"""Torch's time between its layers; work in the network's own forward, outside modules; work of unknown origin."""
+NETWORK, UNMAPPED = "(network)", "(unmapped)"
+"""Work in the network's own forward, outside modules; work of unknown origin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ def joins(records: Mapping[str, Sequence[Record]]) -> Iterator[Join]:
                 size = int(share.tags["batch_size"])
                 nodes = record.find("infer.node_time", batch_size=size)
                 layers = beside.find("infer.node_time", batch_size=size) if beside else ()
-                yield Join(run, record, engine, size, tuple(grouped(nodes, layers)), share.values[0])
+                yield Join(run, record, engine, size, tuple(layer_groups(nodes, layers)), share.values[0])
 
 
 def rows(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerRow]:
@@ -111,7 +112,7 @@ def rows(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerRow]:
             )
 
 
-def grouped(nodes: Iterable[Measurement], layers: Iterable[Measurement]) -> Iterator[LayerGroup]:
+def layer_groups(nodes: Iterable[Measurement], layers: Iterable[Measurement]) -> Iterator[LayerGroup]:
     """Yield groups that share no layer: nodes of the engine, and the layers of torch that they cover.
 
     layers: torch's, in order; empty if torch did not run, and then the leaves are found by name.

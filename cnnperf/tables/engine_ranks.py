@@ -30,11 +30,11 @@ SINGLE_STREAM, OFFLINE = "single_stream", "offline"
 PAIRED, FEW_PAIRS, SEPARATE = "paired", "few pairs", "separate"
 """Basis of a speed-up: six pairs of processes or more, one to five, or two processes measured separately."""
 
-BIMODAL, DISAGREES, UNSTEADY = "bimodal", "disagrees with separate latencies", "not steady"
+BIMODAL, DISAGREES, NOT_STEADY = "bimodal", "disagrees with separate latencies", "not steady"
 """Reasons why a paired speed-up is not reliable."""
 
 
-def compare(rows: Iterable[EngineRow]) -> tuple[EngineRow, ...]:
+def ranked(rows: Iterable[EngineRow]) -> tuple[EngineRow, ...]:
     """Add scenarios, speed-ups with their doubts, the best engine and the front of each cell and batch.
 
     Rows of one run are compared if they differ only in the engine: settings and training are the same.
@@ -112,7 +112,7 @@ def _flags(row: EngineRow, base: EngineRow | None) -> Iterator[str]:
         yield BIMODAL
     separate = _separate(row, base)
     if row.evidence.unsteady > MOST_UNSTEADY * len(row.evidence.ratios):
-        yield f"{row.evidence.unsteady} of {row.speedup_pairs} pairs {UNSTEADY}"
+        yield f"{row.evidence.unsteady} of {row.speedup_pairs} pairs {NOT_STEADY}"
     if row.speedup_pairing == PAIRED and separate and not _interval(row).low <= separate <= _interval(row).high:
         yield DISAGREES
 

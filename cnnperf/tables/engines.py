@@ -14,7 +14,7 @@ from cnnperf.engines import baseline
 from cnnperf.record import Measurement, Record
 from cnnperf.stats import Interval, binomial_interval, quartiles, supports_quantile
 from cnnperf.tables.engine_parity import ParityOfRepeats
-from cnnperf.tables.engine_ranks import BIMODAL, DISAGREES, UNSTEADY, compare
+from cnnperf.tables.engine_ranks import BIMODAL, DISAGREES, NOT_STEADY, ranked
 from cnnperf.tables.engine_row import BestEngine, EngineRow, Evidence
 from cnnperf.tables.facts import row_of, without_sitting
 from cnnperf.tables.repeats import Repeats, Rivals, alike, engine_of, fewest_tested, rivals, sittings_of
@@ -23,7 +23,7 @@ from cnnperf.task import Choice
 
 MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
 CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", *MACHINE)
-GROUP = (*(name for name in CELL if name != "data_fallback"), "budget", "waiting", "allocator")
+ENGINE_GROUP = (*(name for name in CELL if name != "data_fallback"), "budget", "waiting", "allocator")
 PLOT = ("dataset", "data", "data_sha256", "device", "device_label", "threads", "waiting", "allocator", *MACHINE)
 """Columns that are equal in the rows of one plot of accuracy against latency, of different networks."""
 
@@ -33,12 +33,12 @@ LOGITS = (
 )
 """Distances of an engine's logits, and of values before them, from torch's: the largest of batch sizes and repeats."""
 
-NOTES = (
+ENGINE_NOTES = (
     "speed-up: torch's time over the engine's. paired: in six fresh pairs of processes or more that took turns [95 % "
     "interval]; few pairs: one to five, no interval; separate: the ratio of two latencies, each measured by itself.",
     f"{DOUBT} {BIMODAL}: the ratios of the pairs, or of the samples in two pairs and more than a quarter of them, fall "
     f"into two groups 5 % apart or more; {DOUBT} {DISAGREES}: its interval does not hold their ratio; {DOUBT} pairs "
-    f"{UNSTEADY}: a side's times still changed when the longest warm-up ended. Such a speed-up is never marked, best "
+    f"{NOT_STEADY}: a side's times still changed when the longest warm-up ended. Such a speed-up is never marked, best "
     "or on the front.",
     "best: its paired interval lies above what every other engine of the same network and batch may reach. Often no "
     "engine is best, and none is before every requested engine has a record.",
@@ -55,8 +55,8 @@ NOTES = (
 
 def engine_table(records: Mapping[str, Sequence[Record]]) -> Table[EngineRow]:
     """Return the table of engines, in the order of the runs."""
-    rows = compare([row for run, of_run in records.items() for row in _rows(run, of_run)])
-    return Table("engines", without_sitting(EngineRow.columns(), rows), rows, GROUP)
+    rows = ranked([row for run, of_run in records.items() for row in _rows(run, of_run)])
+    return Table("engines", without_sitting(EngineRow.columns(), rows), rows, ENGINE_GROUP)
 
 
 def is_undecided(report: Report) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from cnnperf.tables.repeats import Repeats
-from cnnperf.tables.table import Column, R, Row, Value, declared
+from cnnperf.tables.table import Column, R, Row, Value, declared_column
 
 C = TypeVar("C", bound=Column)
 
@@ -24,12 +24,14 @@ class ReducedColumn(Column):
 
 def reduced(value: Callable[[Repeats], Value], title: str = "", **described: Any) -> Any:
     """Declare a column and the function for its value. described: fields of ReducedColumn except the name."""
-    return declared(cast("Callable[[str], Column]", partial(ReducedColumn, title=title, value=value, **described)))
+    return declared_column(
+        cast("Callable[[str], Column]", partial(ReducedColumn, title=title, value=value, **described))
+    )
 
 
 def fact(title: str = "", *, shown: int | None = None, **described: Any) -> Any:
     """Declare a column of FACTS, whose name is the field's. described: fields of Column that differ in this table."""
-    return declared(lambda name: replace(FACTS[name], title=title, shown=shown, **described))
+    return declared_column(lambda name: replace(FACTS[name], title=title, shown=shown, **described))
 
 
 def row_of(kind: type[R], repeats: Repeats, /, **measured: Any) -> R:

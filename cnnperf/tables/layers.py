@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from cnnperf.profiling.rows import UNATTRIBUTED
 from cnnperf.record import Measurement, Record
 from cnnperf.roofline import Roofline
 from cnnperf.tables import engine_layers
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 STAGE = "profile"
 """The stage whose metrics are shown here: the first word of their names."""
-UNATTRIBUTED = "(unattributed)"
 APART = ("batch_size", "mode")
 """Tags that distinguish the profiles of a record."""
 

@@ -20,7 +20,7 @@ from cnnperf.tables.table import MARKED, Table
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-NOTES = (
+LEADERBOARD_NOTES = (
     "test accuracy: mean over repeats, on all test images or a fixed subset, with its 95 % interval (± half of it): "
     "with n=1 the binomial one, without the variation between trainings; with more repeats that is in it.",
     "# (rank): all rows whose interval overlaps the leader's share its rank; ties are sorted by speed.",

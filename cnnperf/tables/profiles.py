@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from cnnperf.profiling.rows import OPTIMIZER
 from cnnperf.record import Record
 from cnnperf.tables.facts import GROUP, fact, reduced, row_of
 from cnnperf.tables.layers import STAGE, LayerProfile, profiles, steps_of
@@ -182,7 +183,7 @@ class ProfileRow(Row):
         return self.model + (f" batch {self.batch_size}" if self.batch_size else "")
 
 
-NOTES = (
+PROFILE_NOTES = (
     "step: median over steps without hooks; forward and backward: sums of the layers' medians.",
     "peak above start: memory that the step allocates through torch; the process may grow by much more (profiles.csv); "
     "saved: tensors that autograd keeps for backward.",
@@ -215,7 +216,7 @@ def _of_profile(profile: LayerProfile) -> ProfileRow:
         step_s=profile.one("step_seconds"),
         forward_s=profile.total("forward_s"),
         backward_s=profile.total("backward_s"),
-        optimizer_s=next((row.seconds for row in profile.rows if row.layer == "(optimizer)"), None),
+        optimizer_s=next((row.seconds for row in profile.rows if row.layer == OPTIMIZER), None),
         saved_bytes=profile.total("saved_bytes"),
         peak_above_start_bytes=_whole(profile.one("peak_above_start_bytes")),
         process_peak_above_start_bytes=_whole(profile.one("process_peak_above_start_bytes")),

@@ -8,14 +8,12 @@ from typing import Any, Literal
 
 from cnnperf.record import Record, read, run_folders
 from cnnperf.tables.curves import training_curves
-from cnnperf.tables.engines import NOTES as ENGINE_NOTES
-from cnnperf.tables.engines import engine_table, is_undecided
+from cnnperf.tables.engines import ENGINE_NOTES, engine_table, is_undecided
 from cnnperf.tables.facts import SITTINGS
 from cnnperf.tables.layers import layer_table
-from cnnperf.tables.leaderboard import NOTES, leaderboard
+from cnnperf.tables.leaderboard import LEADERBOARD_NOTES, leaderboard
 from cnnperf.tables.predictions import prediction_tables
-from cnnperf.tables.profiles import NOTES as PROFILE_NOTES
-from cnnperf.tables.profiles import profile_table
+from cnnperf.tables.profiles import PROFILE_NOTES, profile_table
 from cnnperf.tables.runs import run_table, task_table
 from cnnperf.tables.table import Report, Table
 from cnnperf.tables.verdicts import verdict_table
@@ -43,7 +41,7 @@ def report_of_records(
     profiled, engines, layers = profile_table(records), engine_table(records), layer_table(records)
     board, tables, notes = leaderboard(records, engines), list[Table[Any]](), list[str]()
     if board.rows or not (profiled.rows or engines.rows):
-        tables, notes = [board, training_curves(records)], [*NOTES]
+        tables, notes = [board, training_curves(records)], [*LEADERBOARD_NOTES]
     if profiled.rows:
         tables, notes = [*tables, profiled], [*notes, *PROFILE_NOTES]
     if engines.rows:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from cnnperf.record import Machine, Record
 from cnnperf.tables.facts import ReducedColumn, fact, reduced, row_of
 from cnnperf.tables.repeats import Repeats
-from cnnperf.tables.table import Column, Row, Table, Value, column, declared, row_type
+from cnnperf.tables.table import Column, Row, Table, Value, column, declared_column, row_type
 from cnnperf.units import one_line
 
 ENDS = ("ok", "failed", "timeout", "skipped")
@@ -49,7 +49,7 @@ def _cache(name: str) -> Any:
 def _told(path: str, value: Callable[[Machine], Any] | None = None, **described: Any) -> Any:
     """Declare a column of facts that processes observed, at a path of the machine's fields or computed by `value`."""
     make = partial(ToldColumn, value=value or partial(_at, path), source=f"machine.{path}", **described)
-    return declared(cast("Callable[[str], Column]", make))
+    return declared_column(cast("Callable[[str], Column]", make))
 
 
 def _smt(repeats: Repeats) -> str | None:

@@ -77,7 +77,7 @@ COLUMN = "column"
 """Key in the metadata of a row's field; its value makes the column from the field's name."""
 
 
-def declared(make: Callable[[str], Column], **given: Any) -> Any:
+def declared_column(make: Callable[[str], Column], **given: Any) -> Any:
     """Declare a field of a row as the column that `make` returns for its name. given: as for `dataclasses.field`."""
     return field(metadata={COLUMN: make}, **given)
 
@@ -85,7 +85,7 @@ def declared(make: Callable[[str], Column], **given: Any) -> Any:
 def column(title: str = "", *, default: Any = ..., **described: Any) -> Any:
     """Declare a column: a field of a row. described: fields of Column except the name, which is the field's."""
     make = cast("Callable[[str], Column]", partial(Column, title=title, **described))
-    return declared(make, **({} if default is ... else {"default": default}))
+    return declared_column(make, **({} if default is ... else {"default": default}))
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(column, field))

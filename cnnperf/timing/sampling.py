@@ -17,7 +17,7 @@ from statistics import median
 from time import perf_counter, perf_counter_ns, process_time_ns
 from typing import Any, Literal, NamedTuple
 
-from cnnperf.machine.disturbance import Disturbance, read, run_delay_s
+from cnnperf.machine.disturbance import Disturbance, read_counters, run_delay_s
 from cnnperf.record import Measurement
 from cnnperf.task import Scalar
 
@@ -180,7 +180,7 @@ def sample(call: Call, synchronize: Callable[[], object], plan: Plan | None = No
     plan = plan or Plan()
     with collector_off():
         calls, warmup = settle(call, synchronize, plan)
-        before = read()
+        before = read_counters()
         values: list[Sample] = []
         spent_s = 0.0
         while len(values) < plan.samples or spent_s < plan.seconds:

@@ -11,11 +11,19 @@ import torch
 from torch import Tensor
 
 from cnnperf.errors import StageError
-from cnnperf.machine.disturbance import Disturbance, read
+from cnnperf.machine.disturbance import Disturbance, read_counters
 from cnnperf.record import Measurement, single
 from cnnperf.timing.clock import Clock
 from cnnperf.timing.sampling import Samples
-from cnnperf.training.evaluate import POINTS, SHARE, SUBSETS, TARGET_POINTS, VALIDATION_SHARE, Evaluator, pace
+from cnnperf.training.evaluate import (
+    EVALUATION_SHARE,
+    MOST_POINTS,
+    SUBSETS,
+    TARGET_POINTS,
+    VALIDATION_SHARE,
+    Evaluator,
+    pace,
+)
 from cnnperf.training.images import subset
 from cnnperf.training.optimise import learning_rate
 
@@ -65,7 +73,7 @@ class Training:
         self._test_indices = subset(torch.arange(len(data.test)), recipe.test_images or len(data.test))
         self._target = recipe.target_accuracy
         self._stopped = False
-        self._counters = read()
+        self._counters = read_counters()
         self._reported = perf_counter()
         self._last_point_s = 0.0
         self._plan_points()
@@ -156,7 +164,7 @@ class Training:
     def _plan_points(self) -> None:
         """Choose the number of validation images and of evaluations."""
         recipe, indices = self._recipe, self._data.validation_indices
-        self._points = TARGET_POINTS if recipe.target_accuracy is not None else POINTS
+        self._points = TARGET_POINTS if recipe.target_accuracy is not None else MOST_POINTS
         if len(indices):
             seconds = recipe.seconds if self._total is None else self._total * self._step_s
             assert seconds is not None
@@ -224,7 +232,7 @@ class Training:
         """Return whether another validation leaves time for the test; the first validation is always made."""
         still = len(self._validation_indices) + min(SUBSETS[-1], len(self._data.test))
         spent = self._evaluator.seconds + still * self._evaluator.image_s
-        return self._evaluator.seconds == 0.0 or spent <= SHARE * self.clock.seconds
+        return self._evaluator.seconds == 0.0 or spent <= EVALUATION_SHARE * self.clock.seconds
 
     def _train_accuracy(self) -> float:
         return sum(self._right) / (len(self._right) * self._recipe.batch_size)

@@ -76,7 +76,7 @@ def put_to_the_test(request: ClaimRequest, line: Line) -> None:
     line.say(ClaimEnded())
 
 
-VERBS: Mapping[type[ToClaim], Callable[[Any, Line], None]] = {DeviceRequest: describe, ClaimRequest: put_to_the_test}
+ANSWERS: Mapping[type[ToClaim], Callable[[Any, Line], None]] = {DeviceRequest: describe, ClaimRequest: put_to_the_test}
 """Functions that answer requests, by kind."""
 
 
@@ -84,7 +84,7 @@ def main(descriptor: int) -> None:
     """Answer the single request on stdin."""
     line = Line(descriptor)
     request: Any = single_request()
-    VERBS[type(request)](request, line)
+    ANSWERS[type(request)](request, line)
 
 
 if __name__ == "__main__":

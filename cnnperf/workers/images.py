@@ -47,7 +47,7 @@ class Finder:
         if not self._request.download:
             there = datasets.available(choice.name, self._roots)
             if there.download_bytes:
-                source = datasets.source(choice.name)
+                source = datasets.files_of(choice.name)
                 counts = source.train_count, source.test_count
                 return FoundImages(None, source.shape, len(source.classes), *counts, None, there.download_bytes)
         dataset = self._load(choice, options)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnperf import registry
-from cnnperf.duet.turns import Baton, facts, play, settled
+from cnnperf.duet.turns import Baton, play, settled, turn_facts
 from cnnperf.ipc.channel import Line
 from cnnperf.ipc.messages import PROTOCOL, Absent, Hello, Opened, Opening, Settle, Settled, Taken, Turns
 from cnnperf.machine.fingerprint import fingerprint, seen_here
@@ -37,11 +37,11 @@ class PreparedMetric:
             return Absent(reason=lack)
         if opening.metric not in subjects.SUBJECTS:
             return Absent(reason=registry.unknown("metric", opening.metric, subjects.SUBJECTS))
-        subject = self._subject = subjects.prepare(opening)
+        subject = self._subject = subjects.open_subject(opening)
         return Opened(
             outputs=subject.outputs,
             settings=subject.recipe.model_dump(mode="json", exclude={"validation_images"}),
-            source=registry.source("models", name),
+            source=registry.source_file("models", name),
             strays=tuple(strays(opening.repository)) if opening.repository else (),
         )
 
@@ -72,7 +72,7 @@ def lacking(name: str) -> str | None:
 
 def lacking_in_revision(name: str, opening: Opening) -> str | None:
     """Return the reason if only the current tree, not the measured revision, has a model's file; else None."""
-    source, tree, repository = registry.source("models", name), opening.tree, opening.repository
+    source, tree, repository = registry.source_file("models", name), opening.tree, opening.repository
     if source is None or tree is None or repository is None or not source.is_relative_to(repository):
         return None
     place = source.relative_to(repository)
@@ -97,7 +97,7 @@ def hello() -> Hello:
     import torch
 
     threads = {"threads": torch.get_num_threads(), "interop_threads": torch.get_num_interop_threads()}
-    return Hello(protocol=PROTOCOL, facts=dict(facts()) | threads, machine=seen_here(fingerprint()))
+    return Hello(protocol=PROTOCOL, facts=dict(turn_facts()) | threads, machine=seen_here(fingerprint()))
 
 
 def main(line: Line, baton: Baton) -> None:

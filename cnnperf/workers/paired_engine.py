@@ -11,7 +11,7 @@ from cnnperf import registry
 from cnnperf.bench import Bench
 from cnnperf.datasets import open_arrays
 from cnnperf.duet.turns import Baton, play, settled
-from cnnperf.inference.pairs import WARMUP_S
+from cnnperf.inference.pairs import ENGINE_WARMUP_S
 from cnnperf.ipc.channel import Line
 from cnnperf.ipc.messages import Bind, Bound, Load, Loaded, Settle, Settled, Taken, Turns
 from cnnperf.timing.sampling import Plan
@@ -55,7 +55,7 @@ class LoadedEngine:
         return Bound()
 
     def _settle(self, _: Settle) -> Settled:
-        return settled(self._call, self._engine.synchronize, Plan(warmup_s=WARMUP_S))
+        return settled(self._call, self._engine.synchronize, Plan(warmup_s=ENGINE_WARMUP_S))
 
     def _play(self, turns: Turns) -> Taken:
         return play(self._call, self._engine.synchronize, turns, self._baton, get_ready=self._get_ready)

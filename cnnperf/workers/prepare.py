@@ -43,7 +43,7 @@ FLOPS_PER_S_AND_CORE = 20e9
 """Approximate training speed of a core; for estimates of budgets that are not in seconds."""
 
 
-def prepare(request: SuiteRequest, say: Say) -> Prepared:
+def prepare_suite(request: SuiteRequest, say: Say) -> Prepared:
     """Answer preflight's request. Raises UsageError, SuiteError or DataError, worded for the user."""
     return Preparation(request, say).answer()
 
@@ -60,7 +60,7 @@ def data(request: DataRequest, say: Say) -> DataHandled:
 
 
 ANSWERS: dict[type[ToPreflight], Callable[[Any, Say], FromPreflight]] = {
-    SuiteRequest: prepare,
+    SuiteRequest: prepare_suite,
     DataRequest: data,
     SchemaRequest: lambda request, say: SchemaWritten(document=suite_schema()),
 }

@@ -44,7 +44,7 @@ class Subject:
     """Raises StageError if the results are no longer finite."""
 
 
-def prepare(opening: Opening) -> Subject:
+def open_subject(opening: Opening) -> Subject:
     """Build the subject of a metric: the cell's network with the weights shared by both sides, on the same images.
 
     Raises CnnperfError if the network cannot be built or its outputs are not finite.

@@ -34,7 +34,7 @@ def run_task(request: TaskRequest, line: Line) -> Record:
         dataset = open_arrays(request.folder, task.data)
         needs = {record.task.stage: record for record in request.needs}
         bench = Bench(task, device, dataset, request.run, line.progress, left, needs)
-        measurements += chosen(task.stage, device)
+        measurements += device_used(task.stage, device)
         measure = registry.find("stages", task.stage)
         # One by one, so that measurements from before a failure are kept.
         for measurement in measure(bench, registry.options(measure).model_validate(task.settings)):
@@ -60,7 +60,7 @@ def run_task(request: TaskRequest, line: Line) -> Record:
     )
 
 
-def chosen(stage: str, device: Device) -> Iterator[Measurement]:
+def device_used(stage: str, device: Device) -> Iterator[Measurement]:
     """Yield the index and numerical settings of a stage's device; nothing on the CPU."""
     if device.numerics is not None:
         remarks = {"label": device.label, **asdict(device.numerics)}

@@ -18,7 +18,7 @@ from cnnperf.inference.pairs import speedups
 from cnnperf.inference.samples import Inputs
 from cnnperf.inference.settings import Infer
 from cnnperf.inference.source import loaded, source_of
-from cnnperf.inference.throughput import WARMUP_S
+from cnnperf.inference.throughput import LATENCY_WARMUP_S
 from cnnperf.stats import SignedRanks
 from cnnperf.tables.engine_ranks import LEVEL
 from cnnperf.task import Choice
@@ -58,7 +58,7 @@ def test_latency_is_that_of_a_loop_by_hand(benchmark: BenchmarkFixture, bench: B
     images = Inputs.of(bench).batch(batch_size)
     call, session = made.bind(images), made._session  # type: ignore[attr-defined]
     defaults = Infer()
-    plan = Plan(samples=defaults.samples, seconds=0.0, sample_s=0.0, warmup_s=WARMUP_S)
+    plan = Plan(samples=defaults.samples, seconds=0.0, sample_s=0.0, warmup_s=LATENCY_WARMUP_S)
     sample(call, made.synchronize, plan)
     pairs: list[tuple[float, float]] = []
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from stand_ins import verdicts
 
-from cnnperf.claims.gate import MODELS, readings, slowdown
-from cnnperf.regression.rehearsal import SUITE
+from cnnperf.claims.gate import MODELS, counted, slowdown
+from cnnperf.regression.rehearsal import REHEARSED
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,12 @@ def test_alarms_and_misses_fail_and_what_is_open_is_undecided(
     unchanged: list[str], slowed: list[str], came_to: list[str]
 ) -> None:
     """A false alarm or a miss is a failure, however many cells are undecided."""
-    assert verdicts(readings(unchanged, slowed)) == came_to
+    assert verdicts(counted(unchanged, slowed)) == came_to
 
 
 def test_its_cells_are_of_the_doctors() -> None:
     """By name."""
-    assert set(MODELS) <= {model["name"] for model in SUITE["models"]}
+    assert set(MODELS) <= {model["name"] for model in REHEARSED["models"]}
 
 
 @pytest.mark.parametrize(("changes", "middle"), [((0.04, 0.07), 0.055), ((0.07, 0.01, 0.05), 0.05), ((0.06,), 0.06)])

@@ -17,7 +17,7 @@ from forked import anew, command, workers_forked
 from in_process import called
 from processes import descendants, has_ended, until
 
-from cnnperf.regression.store import FILE
+from cnnperf.regression.store import SAMPLES_FILE
 
 SUITE = """
 datasets = [{ name = "synthetic", train = 256, test = 64 }]
@@ -73,11 +73,11 @@ def test_a_folder_that_holds_a_comparison_is_refused(suite: Path) -> None:
     """One sentence, exit 2, and its samples are left as they are."""
     folder = suite.parent / "out"
     folder.mkdir()
-    (folder / FILE).write_text("{}\n")
+    (folder / SAMPLES_FILE).write_text("{}\n")
     done = ab(suite)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"cnnperf: --out: {folder} already contains a run; give another folder\n"
-    assert [(file.name, file.read_text()) for file in folder.iterdir()] == [(FILE, "{}\n")]
+    assert [(file.name, file.read_text()) for file in folder.iterdir()] == [(SAMPLES_FILE, "{}\n")]
 
 
 def test_an_interpreter_without_cnnperf(suite: Path, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_setting_changed_for_the_candidate(suite: Path, workers: Callable[[], 
     assert second.startswith("planned: about ")
     assert done.stdout.startswith("**2 inconclusive → exit 3**")
     assert "a verdict needs at least" in done.stdout
-    header, *lines = map(json.loads, (suite.parent / "out" / FILE).read_text().splitlines())
+    header, *lines = map(json.loads, (suite.parent / "out" / SAMPLES_FILE).read_text().splitlines())
     assert [len(line["wall_s"]) for line in lines] == [12] * 2 * 2
     assert {task["threads"] for tasks in header["contests"].values() for task in tasks} == {1}
 

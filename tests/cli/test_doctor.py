@@ -41,8 +41,8 @@ def test_what_is_no_length_of_time_is_refused(minutes: str) -> None:
 
 def test_a_moment_measures_every_cell_and_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One replicate a suite, through the whole path: a verdict a cell, no false alarm, nothing to be quoted later."""
-    monkeypatch.setitem(rehearsal.SUITE, "models", rehearsal.SUITE["models"][:2])
-    monkeypatch.setattr(rehearsal, "compare", partial(rehearsal.compare, pairs=12))
+    monkeypatch.setitem(rehearsal.REHEARSED, "models", rehearsal.REHEARSED["models"][:2])
+    monkeypatch.setattr(rehearsal, "compare_versions", partial(rehearsal.compare_versions, pairs=12))
     with workers_forked():
         done = called("doctor", "--minutes", "0.01", CNNPERF_CACHE=str(tmp_path))
     assert done.returncode == 3, done.stderr

@@ -19,7 +19,7 @@ from rich.console import Console
 from cnnperf.claims import Bar, Reading
 from cnnperf.cli import selftest as cli_selftest
 from cnnperf.machine.fingerprint import fingerprint
-from cnnperf.running.session import FILE, ClaimOutcome, SelfTest
+from cnnperf.running.session import SELFTEST_FILE, ClaimOutcome, SelfTest
 
 SELFTEST = [sys.executable, "-m", "cnnperf", "selftest"]
 
@@ -50,7 +50,7 @@ def test_a_claim_is_put_to_the_test_and_a_folder_left(held: tuple[subprocess.Com
     assert "grouped, backward" in done.stdout
     assert "1 claim: 1 held → exit 0" in done.stdout
     assert "1/1 arithmetic  held" in done.stderr
-    document = json.loads((out / FILE).read_text())
+    document = json.loads((out / SELFTEST_FILE).read_text())
     assert document["device"] == "cpu"
     assert document["facts"]["torch"] == torch.__version__
     assert document["outcomes"][0]["readings"][0]["source"] == "by hand"
@@ -102,7 +102,7 @@ def test_a_device_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_a_folder_is_not_written_over(tmp_path: Path) -> None:
     """That of an earlier self-test."""
-    (tmp_path / FILE).touch()
+    (tmp_path / SELFTEST_FILE).touch()
     done = selftest("--only", "arith*", "--out", tmp_path)
     assert done.returncode == 2
     assert "give another folder" in done.stderr
@@ -139,14 +139,14 @@ def test_ctrl_c_ends_it_with_what_there_is(interrupted: tuple[str, list[psutil.P
     printed, workers, folder = interrupted
     assert "interrupted; 1 claim: 1 held → exit 130" in printed
     assert all(map(has_ended, workers))
-    assert json.loads((folder / "out" / FILE).read_text())["interrupted"]
+    assert json.loads((folder / "out" / SELFTEST_FILE).read_text())["interrupted"]
 
 
 def test_the_folder_names_no_place_of_this_machine(interrupted: tuple[str, list[psutil.Process], Path]) -> None:
     """Neither a folder nor the user."""
     folder = interrupted[2]
     files = [file for file in (folder / "out").rglob("*") if file.is_file()]
-    assert {file.name for file in files} >= {FILE, "arithmetic.log", "determinism.log"}
+    assert {file.name for file in files} >= {SELFTEST_FILE, "arithmetic.log", "determinism.log"}
     for file in files:
         text = file.read_text()
         for place in (folder, Path.cwd(), sys.prefix, f"/{getpass.getuser()}/"):

@@ -77,7 +77,7 @@ def test_available_asks_nothing_of_the_network(roots: Roots, mnist_root: Path) -
 
 def test_only_datasets_with_files_have_a_source(roots: Roots) -> None:
     """Asking for the files of a generated or unknown dataset is a usage error."""
-    assert datasets.source("cifar10").shape == (3, 32, 32)
+    assert datasets.files_of("cifar10").shape == (3, 32, 32)
     with pytest.raises(DataError, match="synthetic: generated images have no files"):
         datasets.verify("synthetic", roots)
     with pytest.raises(UsageError, match="unknown dataset 'cifar'; did you mean 'cifar10'"):

@@ -91,7 +91,7 @@ def leaderboard(run: str, width: int = 100) -> str:
 def engines_of(model: str, dataset: str = "cifar10", width: int = 88) -> str:
     """Return what `cnnperf run engines` printed of one network."""
     rows = [row for row in read("engines/engines.csv") if (row["model"], row["dataset"]) == (model, dataset)]
-    return printed([_flagged(row, rows) for row in rows], EngineRow, engine_table.GROUP, width, evidence=UNKNOWN)
+    return printed([_flagged(row, rows) for row in rows], EngineRow, engine_table.ENGINE_GROUP, width, evidence=UNKNOWN)
 
 
 def _flagged(row: dict[str, str], rows: Rows) -> dict[str, str]:

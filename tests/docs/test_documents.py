@@ -83,7 +83,7 @@ def test_readme_shows_verdicts_as_ab_prints_them() -> None:
         TimeVerdict(cell="…/lenet/cpu", outcome="worse", n=14, **slower, **common),
         TimeVerdict(cell="…/mlp/cpu", outcome="same", n=8, **alike, **common),
     )
-    assert readme_block("ab") == [line.plain for line in _verdicts.lines(verdicts)]
+    assert readme_block("ab") == [line.plain for line in _verdicts.readable_lines(verdicts)]
 
 
 def test_the_format_of_suites_is_that_of_the_schema(part: Part) -> None:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from cnnperf.machine import disturbance
-from cnnperf.machine.disturbance import Disturbance, read, run_delay_s
+from cnnperf.machine.disturbance import Disturbance, read_counters, run_delay_s
 
 GROUPS = {
     "version 2": {
@@ -50,7 +50,7 @@ def test_counters_become_seconds(
     monkeypatch.setattr(psutil, "cpu_freq", lambda: SimpleNamespace(current=2500.0))
     second = os.sysconf("SC_CLK_TCK")
     root = kernel({**groups, "proc/stat": f"cpu  1 2 3 4 5 6 7 {8 * second} 9 0\ncpu0 …\n"})
-    reading = read()
+    reading = read_counters()
     assert (reading.steal_s, reading.throttled_s, reading.frequency_hz) == (8.0, 2.5, 2.5e9)
     (root / "proc/stat").write_text(f"cpu  1 2 3 4 5 6 7 {9 * second} 9 0\n")
     since = Disturbance.since(reading)
@@ -61,7 +61,7 @@ def test_a_stop_by_any_of_the_groups_counts(kernel: Callable[..., Path]) -> None
     """Also by one that was stopped less so far than another."""
     files = {**GROUPS["version 2"], "sys/fs/cgroup/cpu.stat": "throttled_usec 9000000\n"}
     root = kernel(files)
-    before = read()
+    before = read_counters()
     (root / "sys/fs/cgroup/job/cpu.stat").write_text("throttled_usec 3500000\n")
     assert Disturbance.since(before).throttled_s == pytest.approx(1.0)
 
@@ -70,7 +70,7 @@ def test_what_the_system_does_not_tell_is_absent(kernel: Callable[..., Path], mo
     """No file, no number; and no frequency where psutil knows none."""
     kernel()
     monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
-    since = Disturbance.since(read())
+    since = Disturbance.since(read_counters())
     assert (since.steal_s, since.throttled_s, since.frequency_hz) == (None, None, None)
 
 

@@ -11,8 +11,8 @@ import torch
 from passes import listen, structure_of
 from torch import nn
 
-from cnnperf.profiling.layers import LOSS, OPTIMIZER
 from cnnperf.profiling.memory import AllocatorPeak, Owners, SavedTensors
+from cnnperf.profiling.rows import LOSS, OPTIMIZER
 
 FLOAT, INT = 4, 8
 

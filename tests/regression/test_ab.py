@@ -136,7 +136,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_what_cannot_be_carried_out(made: list[str], changes: dict[str, Any], words: str) -> None:
     """Neither a worktree nor an environment is made, nor a folder."""
     Path("held").mkdir()
-    Path("held", store.FILE).touch()
+    Path("held", store.SAMPLES_FILE).touch()
     with pytest.raises(UsageError, match=words):
         cnnperf.ab("tiny.toml", **{"out": Path("out"), **REVISIONS, **changes})
     assert made == []
@@ -254,7 +254,7 @@ def test_this_tree_against_itself(made: list[str], calibrated: dict[str, Any]) -
     assert [version.name for version in calibrated["versions"]] == ["this tree"] * 2
     assert {task.threads for contest in calibrated["contests"] for task in contest.tasks} == {2}
     assert len(comparison.verdicts) == 2
-    assert [file.name for file in Path("out").iterdir()] == [store.FILE]
+    assert [file.name for file in Path("out").iterdir()] == [store.SAMPLES_FILE]
 
 
 def test_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from cnnperf.errors import StoreError, UsageError
 from cnnperf.registry import find
 from cnnperf.regression import campaign
 from cnnperf.regression.ab import UnwatchedComparison
-from cnnperf.regression.store import FILE
+from cnnperf.regression.store import SAMPLES_FILE
 from cnnperf.regression.verdict import Comparison
 from cnnperf.tables import campaigns
 from cnnperf.tables.table import Report
@@ -90,8 +90,8 @@ def run_of(
     ]
     place = folder / name
     place.mkdir(parents=True)
-    (place / FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (place / campaign.VERDICTS).write_text(json.dumps({"verdicts": verdicts}))
+    (place / SAMPLES_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (place / campaign.VERDICTS_FILE).write_text(json.dumps({"verdicts": verdicts}))
     run = campaign.CampaignRun(
         occasion=name.split("-", maxsplit=1)[0],
         condition="quiet",
@@ -102,7 +102,7 @@ def run_of(
         load=1.5,
         exit_code=0,
     )
-    (place / campaign.RUN).write_text(run.model_dump_json())
+    (place / campaign.RUN_FILE).write_text(run.model_dump_json())
 
 
 def test_the_tables_hold_what_the_runs_left_behind(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_broken_table_of_an_earlier_report_is_named(tmp_path: Path, old: str, 
 def test_a_broken_run_is_named(tmp_path: Path) -> None:
     """It is not left out in silence."""
     run_of(tmp_path, "monday-quiet-01", (0.0, 0.0))
-    (tmp_path / "monday-quiet-01" / campaign.VERDICTS).write_text("{")
+    (tmp_path / "monday-quiet-01" / campaign.VERDICTS_FILE).write_text("{")
     with pytest.raises(StoreError, match="monday-quiet-01: not a complete run"):
         campaigns.report(tmp_path)
 
@@ -269,7 +269,7 @@ def test_the_neighbour_lives_as_long_as_the_run() -> None:
 def test_what_cannot_be_carried_out(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     """One sentence before anything is measured."""
     with pytest.raises(UsageError, match=words):
-        campaign.measure("aa", tmp_path / "x", **{"occasion": "monday", **changes})
+        campaign.measure_run("aa", tmp_path / "x", **{"occasion": "monday", **changes})
     assert not (tmp_path / "x").exists()
 
 
@@ -287,7 +287,7 @@ def test_one_run_through_the_commands(tmp_path: Path, monkeypatch: pytest.Monkey
     done = command("measure", "tiny.toml", "--out", "runs", "--occasion", "monday", *options)
     assert done.returncode == 0, done.stderr
     assert "exit status of the verdicts: 3" in done.stderr
-    assert (tmp_path / "runs" / "monday-neighbour-02" / campaign.RUN).exists()
+    assert (tmp_path / "runs" / "monday-neighbour-02" / campaign.RUN_FILE).exists()
     done = command("report", "runs", "--out", "tables")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("measured: 0 of 2 cell-metrics")
@@ -313,9 +313,9 @@ def test_an_interrupted_run_does_not_count(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(campaign, "ab", ab)
     watcher = UnwatchedComparison()
     with pytest.raises(KeyboardInterrupt):
-        campaign.measure("aa", tmp_path, occasion="monday", watcher=watcher)
+        campaign.measure_run("aa", tmp_path, occasion="monday", watcher=watcher)
     assert asked["watcher"] is watcher
-    assert not list(tmp_path.rglob(campaign.RUN))
+    assert not list(tmp_path.rglob(campaign.RUN_FILE))
 
 
 @pytest.mark.skipif(not STORED.is_dir(), reason="no campaign is stored in results/reference/aa")

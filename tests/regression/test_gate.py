@@ -22,10 +22,10 @@ from cnnperf.machine.disturbance import Disturbance
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.record import Record
 from cnnperf.regression import gate, ratios
-from cnnperf.regression.gate import Result, compare
+from cnnperf.regression.gate import Result, compare_versions
 from cnnperf.regression.gate_verdict import TimeVerdict, comparison
 from cnnperf.regression.rule import Decision, Rule
-from cnnperf.regression.store import FILE, SCHEMA
+from cnnperf.regression.store import SAMPLES_FILE, SAMPLES_SCHEMA
 from cnnperf.sides import Both, Side
 from cnnperf.timing.sampling import Sample
 
@@ -92,7 +92,7 @@ def test_each_is_measured_until_it_is_decided(
     dice = random.Random(0)
     kinds = {"lenet": (0.0, 0.005), "vgg": (0.1, 0.005), "nin": (0.03, 0.4)}
     replay(lambda each, n: recorded(dice, *kinds[each.tasks.baseline.cell.model.name]))
-    result = compare(TREE, TREE, [contest(trained, name) for name in kinds])
+    result = compare_versions(TREE, TREE, [contest(trained, name) for name in kinds])
     assert outcomes(result) == ["same", "worse", "inconclusive"]
     assert [len(result.played[each]) for each in result.contests] == [8, 14, 22]
     shown = comparison(result)
@@ -150,7 +150,7 @@ def test_a_fault_ends_its_contest_alone(trained: Callable[..., Record], replay: 
         return Fault("candidate: the process crashed (SIGSEGV)") if broken else recorded(dice, noise=0.002)
 
     replay(play)
-    result = compare(TREE, TREE, [contest(trained, "lenet"), contest(trained, "vgg")])
+    result = compare_versions(TREE, TREE, [contest(trained, "lenet"), contest(trained, "vgg")])
     assert outcomes(result) == ["same", "error"]
     assert "SIGSEGV" in comparison(result).verdicts[1].evidence
     assert comparison(result).exit_code == 1
@@ -166,7 +166,7 @@ def test_what_an_arm_does_not_have(
     dice = random.Random(2)
     gone = Fault("unknown model 'vgg'", absent=absent)
     replay(lambda each, n: gone if each.tasks.baseline.cell.model.name == "vgg" else recorded(dice, noise=0.002))
-    result = compare(TREE, TREE, [contest(trained, "lenet"), contest(trained, "vgg")])
+    result = compare_versions(TREE, TREE, [contest(trained, "lenet"), contest(trained, "vgg")])
     shown = comparison(result)
     assert shown.exit_code == code
     assert words in " ".join([*(verdict.outcome for verdict in shown.verdicts), *shown.notes])
@@ -180,7 +180,7 @@ def test_unsteady_and_unchanging_times_give_no_verdict(
     once = recorded(random.Random(8))
     kinds = {"lenet": lambda: recorded(dice, noise=0.002, steady=False), "vgg": lambda: once}
     replay(lambda each, n: kinds[each.tasks.baseline.cell.model.name]())
-    result = compare(TREE, TREE, [contest(trained, name) for name in kinds])
+    result = compare_versions(TREE, TREE, [contest(trained, name) for name in kinds])
     assert outcomes(result) == ["inconclusive", "inconclusive"]
     reasons = [verdict.remark for verdict in comparison(result).verdicts]
     assert "drifted or never became steady" in reasons[0]
@@ -193,7 +193,7 @@ def test_samples_of_no_length_are_an_error(trained: Callable[..., Record], repla
     zero = Sample(0.0, 0.0, 0, None)
     still = Taken(samples=(zero,) * 20, warmup=(zero,), steady=True, blocked_s=1.0, blocked_cpu_s=0.0)
     replay(lambda each, n: recorded(random.Random(0))._replace(taken=Both(still, still)))
-    assert outcomes(compare(TREE, TREE, [contest(trained)], minutes=0)) == ["error"]
+    assert outcomes(compare_versions(TREE, TREE, [contest(trained)], minutes=0)) == ["error"]
 
 
 @pytest.mark.parametrize(("minutes", "replicates"), [(0.0, 1), (None, 8)])
@@ -203,7 +203,7 @@ def test_when_the_minutes_are_over(
     """One replicate at least; too few for a verdict are inconclusive and say what it takes."""
     dice = random.Random(4)
     replay(lambda each, n: recorded(dice, noise=0.002))
-    result = compare(TREE, TREE, [contest(trained)], minutes=minutes)
+    result = compare_versions(TREE, TREE, [contest(trained)], minutes=minutes)
     assert len(result.played[result.contests[0]]) == replicates
     shown = comparison(result)
     assert shown.exit_code == (3 if minutes == 0 else 0)
@@ -220,13 +220,13 @@ def test_more_replicates_are_planned_before_anything_is_measured(
         dice = random.Random(number)
         replay(lambda each, n, dice=dice, change=change: recorded(dice, change, 0.05))  # type: ignore[misc]
         folder = tmp_path / str(number)
-        result = compare(TREE, TREE, [contest(trained)], minutes=60, folder=folder)
-        header = json.loads((folder / FILE).read_text().splitlines()[0])
+        result = compare_versions(TREE, TREE, [contest(trained)], minutes=60, folder=folder)
+        header = json.loads((folder / SAMPLES_FILE).read_text().splitlines()[0])
         assert header["looks"] == list(result.looks)
         looks.append(result.looks)
     assert looks == [(8, 14, Rule().scheduled(1, 1000)[-1])] * 3
     assert looks[0][-1] > 22
-    assert compare(TREE, TREE, [contest(trained)]).looks == (8, 14, 22)
+    assert compare_versions(TREE, TREE, [contest(trained)]).looks == (8, 14, 22)
 
 
 def test_the_power_is_told_before_and_after_the_replicates(
@@ -244,7 +244,7 @@ def test_the_power_is_told_before_and_after_the_replicates(
 
     dice = random.Random(9)
     replay(lambda each, n: recorded(dice, 0.05, 0.06))
-    compare(TREE, TREE, [contest(trained)], watcher=GateWatcher())
+    compare_versions(TREE, TREE, [contest(trained)], watcher=GateWatcher())
     before, *after = told
     assert before.startswith("of 1 cell-metric one slower by 5 % is called worse in 100 / 98 / 9")
     assert before.endswith("SD is 2 / 3 / 4 / 5 %")
@@ -264,7 +264,7 @@ def test_the_power_of_a_run_that_was_cut_short_is_that_of_its_looks(
         return recorded(dice, 0.03, 0.02)
 
     replay(play)
-    block = comparison(compare(TREE, TREE, [contest(trained)])).notes
+    block = comparison(compare_versions(TREE, TREE, [contest(trained)])).notes
     assert any("is called worse in 0 of 100 runs" in note for note in block)
 
 
@@ -280,15 +280,15 @@ def test_an_interruption_keeps_what_was_measured(
         return recorded(dice, 0.03, 0.02)
 
     replay(play)
-    result = compare(TREE, TREE, [contest(trained)], folder=tmp_path / "ab")
+    result = compare_versions(TREE, TREE, [contest(trained)], folder=tmp_path / "ab")
     assert result.interrupted
     [verdict] = comparison(result).verdicts
     assert verdict.n == 5
-    lines = [json.loads(line) for line in (tmp_path / "ab" / FILE).read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "ab" / SAMPLES_FILE).read_text().splitlines()]
     assert all("disturbed" in line and "settings" in line for line in lines if "arm" in line)
     assert [line["arm"] for line in lines[1:]] == ["baseline", "candidate"] * 5
     assert {line["order"] for line in lines[1:]} == {"ABBA" * 10}
-    assert lines[0]["schema"] == SCHEMA
+    assert lines[0]["schema"] == SAMPLES_SCHEMA
     assert len(lines[1]["wall_s"]) == len(lines[1]["cpu_s"]) == 20
 
 
@@ -308,7 +308,7 @@ def test_a_second_opinion_that_differs_is_flagged(
         return played._replace(taken=played.taken._replace(candidate=candidate))
 
     replay(play)
-    [verdict] = comparison(compare(TREE, TREE, [contest(trained)])).verdicts
+    [verdict] = comparison(compare_versions(TREE, TREE, [contest(trained)])).verdicts
     assert isinstance(verdict, TimeVerdict)
     assert verdict.outcome == "worse"
     assert "cpu +0.0 % DISAGREES" in verdict.evidence
@@ -318,7 +318,7 @@ def test_json_carries_what_only_times_have(trained: Callable[..., Record], repla
     """Pairs and CPU time are there for a machine to read."""
     dice = random.Random(7)
     replay(lambda each, n: recorded(dice, noise=0.002))
-    document = json.loads(comparison(compare(TREE, TREE, [contest(trained)])).model_dump_json())
+    document = json.loads(comparison(compare_versions(TREE, TREE, [contest(trained)])).model_dump_json())
     assert document["verdicts"][0]["pairs"] == 20
     assert document["verdicts"][0]["cpu_change"] == pytest.approx(document["verdicts"][0]["change"])
 
@@ -326,7 +326,7 @@ def test_json_carries_what_only_times_have(trained: Callable[..., Record], repla
 def test_nothing_to_compare_is_a_usage_error() -> None:
     """No cell can run here."""
     with pytest.raises(UsageError, match="nothing to compare"):
-        compare(TREE, TREE, [])
+        compare_versions(TREE, TREE, [])
 
 
 def test_nothing_in_the_baseline_is_no_pass(trained: Callable[..., Record], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,7 +340,7 @@ def test_nothing_in_the_baseline_is_no_pass(trained: Callable[..., Record], monk
         def planned(self, *_: object) -> None:
             watched.append("planned")
 
-    shown = comparison(compare(TREE, TREE, [contest(trained)], watcher=GateWatcher()))
+    shown = comparison(compare_versions(TREE, TREE, [contest(trained)], watcher=GateWatcher()))
     assert (shown.verdicts, shown.exit_code, watched) == ((), 3, [])
     assert any("not compared" in note for note in shown.notes)
 
@@ -357,7 +357,7 @@ def test_an_arm_that_no_longer_starts_costs_what_is_left(
         raise UsageError("it cannot be run")
 
     monkeypatch.setattr(gate, "replicate", one_and_out)
-    result = compare(TREE, TREE, [contest(trained), contest(trained, "vgg")])
+    result = compare_versions(TREE, TREE, [contest(trained), contest(trained, "vgg")])
     assert sum(map(len, result.played.values())) == 1
     assert "it cannot be run" in [str(fault) for fault in result.faults.values()]
 
@@ -374,5 +374,5 @@ def test_settings_that_differ_are_named(trained: Callable[..., Record], replay: 
 
     replay(play)
     one = contest(trained)
-    notes = comparison(compare(TREE, TREE, [one])).notes
+    notes = comparison(compare_versions(TREE, TREE, [one])).notes
     assert f"settings differ: memory_format (not known against contiguous) in {one.cell}" in notes

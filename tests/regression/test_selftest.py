@@ -46,7 +46,7 @@ def test_what_is_kept_is_quoted() -> None:
     assert "never run here" in selftest.quoted(SCOPE)
     kept = outcome_of(("same",) * 5, ("worse",) * 5)
     kept.save()
-    assert selftest.load() == kept
+    assert selftest.stored_gate_test() == kept
     assert selftest.quoted(SCOPE) == (
         "self-test on this machine: 2026-11-24 (cpu, 1 thread, train.step, torch 2.14.1), "
         "A/A 0 of 5 worse (95 % upper bound 45 %), +5 % 5 of 5 worse"
@@ -86,7 +86,7 @@ def test_verdicts_on_times_are_kept_without_what_only_the_gate_knows() -> None:
     worse = TimeVerdict(cell="c", metric="m", outcome="worse", change=0.05, p=1e-4, n=14, pairs=60, rule=Rule())
     kept = outcome_of(("same",), ("worse",)).model_copy(update={"slowed": (worse,)})
     kept.save()
-    found = selftest.load()
+    found = selftest.stored_gate_test()
     assert found is not None
     assert found.slowed == (Verdict(cell="c", metric="m", outcome="worse", change=0.05, p=1e-4, n=14),)
 
@@ -152,7 +152,7 @@ def test_another_machine_of_this_name_is_not_quoted() -> None:
     """Virtual machines share names; the processor and its cores tell them apart."""
     here = outcome_of(("same",), ("worse",))
     here.model_copy(update={"machine": here.machine.model_copy(update={"cores": 999})}).save()
-    assert selftest.load() is None
+    assert selftest.stored_gate_test() is None
 
 
 @pytest.mark.parametrize("fact", ["vendor", "family", "model", "stepping", "instruction_sets"])
@@ -162,14 +162,14 @@ def test_another_processor_of_this_name_is_not_quoted(fact: str) -> None:
     assert here.machine.processor is not None
     other = here.machine.processor.model_copy(update={fact: ("other",) if fact == "instruction_sets" else "other"})
     here.model_copy(update={"machine": here.machine.model_copy(update={"processor": other})}).save()
-    assert selftest.load() is None
+    assert selftest.stored_gate_test() is None
 
 
 def test_a_self_test_that_does_not_tell_its_processor_is_not_quoted() -> None:
     """The name alone does not show that it was made on this one."""
     here = outcome_of(("same",), ("worse",))
     here.model_copy(update={"machine": here.machine.model_copy(update={"processor": None})}).save()
-    assert selftest.load() is None
+    assert selftest.stored_gate_test() is None
 
 
 def test_a_file_that_is_no_self_test_is_named() -> None:

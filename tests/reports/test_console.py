@@ -193,7 +193,7 @@ def test_profiles_of_several_repeats_say_of_which() -> None:
 
 def test_a_time_to_target_is_known_to_its_resolution(report: Report) -> None:
     """It was reached at some time since the evaluation before, so that a shorter one may be none."""
-    from cnnperf.reports._readable import best, cell
+    from cnnperf.reports._readable import best, cell_text
 
     (column,) = [c for c in report.tables[0].columns if c.name == "time_to_target_s"]
     first = report.tables[0].rows[0]
@@ -209,7 +209,7 @@ def test_a_time_to_target_is_known_to_its_resolution(report: Report) -> None:
             for s in (30.0, 35.0)
         ]
         assert best(column, rows) == stars
-    assert cell(column, replace(rows[0], earliest_target_s=22.5)) == "30.0 s [22.5 s–31.0 s]"
+    assert cell_text(column, replace(rows[0], earliest_target_s=22.5)) == "30.0 s [22.5 s–31.0 s]"
 
 
 def test_counts_are_exact_and_memory_is_not(report: Report) -> None:

@@ -289,7 +289,7 @@ def test_two_runs_of_one_suite_are_not_mixed(both: Both) -> None:
 
 def test_only_ratios_are_drawn_as_ratios() -> None:
     """A change that is a difference in bytes has no place on their axis; a share of images has one of its own."""
-    from cnnperf.reports._sections import comparison
+    from cnnperf.reports._sections import change_charts
 
     values = {"x.ratio": ("bytes", 2.0, 3.0), "x.none": ("bytes", 0.0, 4096.0), "x.share": ("fraction", 0.5, 0.6)}
     rest = {**dict.fromkeys(("low", "high", "p", "p_holm", "n")), "cell": "c", "outcome": "worse", "remark": ""}
@@ -297,7 +297,7 @@ def test_only_ratios_are_drawn_as_ratios() -> None:
         VerdictRow(metric=metric, unit=unit, baseline=a, candidate=b, change=1.0, **rest)
         for metric, (unit, a, b) in values.items()
     )
-    charts = comparison(Report((Table("verdicts", VerdictRow.columns(), rows),)))
+    charts = change_charts(Report((Table("verdicts", VerdictRow.columns(), rows),)))
     assert [[row["metric"] for row in chart.rows] for chart in charts] == [["x.share"], ["x.ratio"]]
 
 

@@ -18,7 +18,7 @@ from cnnperf.errors import UsageError
 from cnnperf.ipc.messages import ToClaim
 from cnnperf.ipc.process import Launch, WorkerProcess
 from cnnperf.running import session
-from cnnperf.running.session import FILE, SelfTest, begun, chosen, run, selftest
+from cnnperf.running.session import SELFTEST_FILE, SelfTest, begun, carry_out, matching, selftest
 
 CHILDREN = Path(__file__).parent / "children.py"
 
@@ -79,7 +79,7 @@ def tested(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tup
         if clock:
             over_s = clock.now_s + limit_s if limit_s else end
             watcher.heard = lambda text: setattr(clock, "now_s", over_s) if text.startswith("child") else None
-        return run(begun("cpu", minutes, end), tuple(behaviours), tmp_path / "out", watcher, end), watcher
+        return carry_out(begun("cpu", minutes, end), tuple(behaviours), tmp_path / "out", watcher, end), watcher
 
     return test
 
@@ -105,7 +105,7 @@ def test_each_way_of_ending_is_told_and_the_rest_go_on(tested: Tested, tmp_path:
     assert len(crashed.readings) == 1
     assert "at work" in watcher.texts
     assert found.exit_code == 1
-    written = json.loads((tmp_path / "out" / FILE).read_text())
+    written = json.loads((tmp_path / "out" / SELFTEST_FILE).read_text())
     assert [each["ending"] for each in written["outcomes"]] == [each.ending for each in found.outcomes]
     assert written["outcomes"][0]["readings"][0]["difference"] == 0
     assert (tmp_path / "out/logs/layers.log").read_text() == "last words\n"
@@ -172,7 +172,7 @@ def test_ctrl_c_keeps_what_there_is(tested: Tested, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Noted, "finished", interrupt)
     found, _ = tested(layers="holds", parity="holds")
     assert (found.exit_code, len(found.outcomes)) == (130, 1)
-    assert json.loads((tmp_path / "out" / FILE).read_text())["interrupted"]
+    assert json.loads((tmp_path / "out" / SELFTEST_FILE).read_text())["interrupted"]
 
 
 def test_a_device_that_is_not_there_is_a_usage_error(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,13 +184,13 @@ def test_a_device_that_is_not_there_is_a_usage_error(tested: Tested, monkeypatch
 
 def test_the_claim_that_takes_what_is_left_comes_last() -> None:
     """Others come by name; a glob that names none is refused."""
-    names = chosen()
+    names = matching()
     assert gate.LIMIT_S is None
     assert names[-1] == "gate"
     assert list(names[:-1]) == sorted(names[:-1])
-    assert chosen("memory*") == ("memory_system", "memory_tensor")
+    assert matching("memory*") == ("memory_system", "memory_tensor")
     with pytest.raises(UsageError, match=r"no claim matches 'x'.*arithmetic"):
-        chosen("x")
+        matching("x")
 
 
 def test_the_claims_are_told_before_the_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_the_claims_are_told_before_the_first(monkeypatch: pytest.MonkeyPatch, t
             told.append(names)
 
     monkeypatch.setattr(session, "begun", lambda device, minutes, end: told.append((device, minutes)))
-    monkeypatch.setattr(session, "run", lambda test, names, *_: names)
+    monkeypatch.setattr(session, "carry_out", lambda test, names, *_: names)
     found, folder = selftest(device="cpu", minutes=2.0, only="memory*", out=None, watcher=Planned())
     assert told == [("cpu", 2.0), ("memory_system", "memory_tensor")]
     assert found == told[1]

@@ -163,7 +163,7 @@ def test_a_duet_s_subject_runs(on_cuda: Make, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(subjects, "open_arrays", lambda *_: made.dataset)
     chosen = {"validation_images": 0, "batch_size": 32, "optimizer": "nesterov", "steps": 1}
     task = made.task.model_copy(update={"settings": chosen}).model_dump(mode="json")
-    subject = subjects.prepare(Opening(task=task, metric=metric, folder=tmp_path, store=tmp_path, leads=True))
+    subject = subjects.open_subject(Opening(task=task, metric=metric, folder=tmp_path, store=tmp_path, leads=True))
     calls, warmup = settle(subject.call, subject.synchronize, Plan(warmup_s=2.0))
     assert calls >= 1
     assert all(sample.wall_s > 0 for sample in warmup.samples)

@@ -162,7 +162,7 @@ def test_a_duet_times_the_device(
     task = made.task.model_copy(update={"settings": chosen})
     opening = Opening(task=task.model_dump(mode="json"), metric=metric, folder=tmp_path, store=tmp_path, leads=True)
     with gpu.running():
-        subject = subjects.prepare(opening)
+        subject = subjects.open_subject(opening)
         calls, _ = settle(subject.call, subject.synchronize, Plan(warmup_s=1.0))
         before = gpu.timeline.launched.total()
         found = take(subject.call, calls, subject.synchronize)

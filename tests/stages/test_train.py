@@ -28,7 +28,7 @@ from cnnperf.tables.facts import ReducedColumn
 from cnnperf.tables.leaderboard_row import LeaderboardRow
 from cnnperf.timing import sampling
 from cnnperf.training import loop, setup
-from cnnperf.training.evaluate import POINTS, SHARE, Evaluator
+from cnnperf.training.evaluate import EVALUATION_SHARE, MOST_POINTS, Evaluator
 from cnnperf.training.peak import Memory
 from cnnperf.training.recipe import Recipe
 
@@ -145,7 +145,7 @@ class Ticking:
 def test_clock_counts_training_only(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither evaluations nor reports to the screen take any of its time."""
     monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
-    monkeypatch.setattr(loop, "SHARE", math.inf)
+    monkeypatch.setattr(loop, "EVALUATION_SHARE", math.inf)
     monkeypatch.setattr(loop, "REPORT_S", 0.0)
     monkeypatch.setattr(loop, "BRIEF_LAP_S", 0.0)
     monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 3))
@@ -191,7 +191,7 @@ def test_evaluation_leaves_no_trace(bench: MakeBench, recipe: MakeRecipe, monkey
     monkeypatch.setattr(loop, "VALIDATION_SHARE", 0.0)
     seldom = losses(bench(dropout=0.5), recipe(steps=12))
     monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
-    monkeypatch.setattr(loop, "SHARE", math.inf)
+    monkeypatch.setattr(loop, "EVALUATION_SHARE", math.inf)
     monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 12))
     found = list(measure(bench(dropout=0.5), recipe(steps=12)))
     assert len(named(found, "validation_accuracy")) == 12
@@ -246,7 +246,7 @@ def test_loss_that_is_not_finite_ends_the_training(bench: MakeBench, recipe: Mak
 def test_target_stops_early(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the target is reached, training ends, and the time to it is that of the evaluation that saw it."""
     monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
-    monkeypatch.setattr(loop, "SHARE", math.inf)
+    monkeypatch.setattr(loop, "EVALUATION_SHARE", math.inf)
     monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, most))
     found = list(measure(bench(), recipe(epochs=20, lr=0.01, target_accuracy=0.8)))
     (reached,) = named(found, "time_to_target")
@@ -263,7 +263,7 @@ def test_target_may_leave_the_training_to_its_budget(
 ) -> None:
     """With stop_at_target false, the time is that of the first evaluation that saw it, and the budget is used up."""
     monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
-    monkeypatch.setattr(loop, "SHARE", math.inf)
+    monkeypatch.setattr(loop, "EVALUATION_SHARE", math.inf)
     monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, most))
     found = list(measure(bench(), recipe(epochs=20, lr=0.01, target_accuracy=0.8, stop_at_target=False)))
     (reached,) = named(found, "time_to_target")
@@ -289,7 +289,9 @@ def test_without_validation_images_there_is_no_validation(bench: MakeBench, reci
 
 def test_points_say_where_they_stand(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last evaluation stands at the end and counts all the validation images there are."""
-    monkeypatch.setattr("cnnperf.training.loop.SHARE", 1e9)  # On a busy machine there is no time for the last one.
+    monkeypatch.setattr(
+        "cnnperf.training.loop.EVALUATION_SHARE", 1e9
+    )  # On a busy machine there is no time for the last one.
     found = list(measure(bench(), recipe(epochs=2)))
     last = named(found, "validation_accuracy")[-1]
     assert last.remarks["step"] == 24
@@ -504,7 +506,7 @@ def test_a_device_that_computes_behind_our_back_is_waited_for_seldom(
     read = loop.Clock.read
     monkeypatch.setattr(loop.Clock, "read", lambda clock: (reads.append(1), read(clock)))
     assert losses(made, recipe(steps=30)) == curve
-    assert len(reads) <= POINTS
+    assert len(reads) <= MOST_POINTS
 
 
 def test_recipe_that_the_dataset_does_not_allow_is_refused(bench: MakeBench, recipe: MakeRecipe) -> None:
@@ -527,7 +529,7 @@ def test_validation_leaves_time_for_the_test(
 ) -> None:
     """Where there is no time for more, one validation is made and no other."""
     monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
-    monkeypatch.setattr(loop, "SHARE", 0.0)
+    monkeypatch.setattr(loop, "EVALUATION_SHARE", 0.0)
     monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 12))
     found = list(measure(bench(), recipe(steps=12)))
     assert len(named(found, "validation_accuracy")) == 1
@@ -557,8 +559,8 @@ def test_evaluation_takes_at_most_a_quarter(
     monkeypatch.setattr("cnnperf.training.evaluate.perf_counter", lambda: clock.now)
     data = dataset(train=6000, test=6000)
     found = list(measure(bench(data=data), recipe(seconds=20.0, validation_images=3000)))
-    assert value(found, "evaluation_seconds") <= SHARE * value(found, "seconds")
-    assert value(found, "evaluation_seconds") > 0.5 * SHARE * value(found, "seconds"), "most of it is used"
+    assert value(found, "evaluation_seconds") <= EVALUATION_SHARE * value(found, "seconds")
+    assert value(found, "evaluation_seconds") > 0.5 * EVALUATION_SHARE * value(found, "seconds"), "most of it is used"
 
 
 AS_PUBLISHED = {

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cnnperf.record import Measurement, Record
 from cnnperf.reports._engine_layers import write
-from cnnperf.tables.engine_layers import LayerGroup, grouped, joins, leaves
+from cnnperf.tables.engine_layers import LayerGroup, joins, layer_groups, leaves
 from cnnperf.tables.layers import layer_table
 
 
@@ -41,7 +41,7 @@ TORCH = (
 
 def groups(*nodes: Measurement, of_torch: tuple[Measurement, ...] = TORCH) -> dict[str, LayerGroup]:
     """Return groups by name."""
-    return {group.name: group for group in grouped(nodes, of_torch)}
+    return {group.name: group for group in layer_groups(nodes, of_torch)}
 
 
 def test_a_fused_node_stands_beside_all_that_it_covers() -> None:
@@ -97,7 +97,7 @@ SECONDS = st.floats(1e-9, 1e3)
 def test_sums_are_what_they_were(drawn: list[tuple[list[str], float]]) -> None:
     """However nodes and layers overlap, none is lost and none is counted twice."""
     nodes = [node("+".join(dict.fromkeys(layers)), seconds) for layers, seconds in drawn]
-    found = list(grouped(nodes, TORCH))
+    found = list(layer_groups(nodes, TORCH))
     of_torch = [group.torch_s for group in found if group.torch_s is not None]
     of_engine = [group.engine_s for group in found if group.engine_s is not None]
     assert math.isclose(math.fsum(of_torch), math.fsum(median(m.values) for m in TORCH))

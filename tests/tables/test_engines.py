@@ -14,7 +14,7 @@ from cnnperf.record import PARITY, Measurement, Record, single
 from cnnperf.reports import _readable
 from cnnperf.reports._sections import tradeoffs
 from cnnperf.tables.engine_row import BestEngine, EngineRow
-from cnnperf.tables.engines import GROUP, PLOT, engine_table, is_undecided
+from cnnperf.tables.engines import ENGINE_GROUP, PLOT, engine_table, is_undecided
 from cnnperf.tables.leaderboard import leaderboard
 from cnnperf.tables.table import Column, Report
 
@@ -295,7 +295,7 @@ def test_the_mark_of_doubt_has_its_footnote(engine: Engine) -> None:
     """In a cell, and below the table the engine, its batch and why."""
     table = engine_table({"suite/run": (engine("torch", [0.03]), engine("onnxruntime", [0.010], STEADY))})
     (column,) = [column for column in EngineRow.columns() if column.name == "speedup"]
-    cells = [_readable.cell(column, row) for row in table.rows]
+    cells = [_readable.cell_text(column, row) for row in table.rows]
     assert cells == ["1.00", "2.00 [1.90–2.10] †"]
     assert _readable.footnotes(table) == ["† lenet onnxruntime batch 8: speed-up: disagrees with separate latencies"]
     several = replace(table, rows=(*table.rows, replace(table.rows[0], run="other/run")))
@@ -494,7 +494,7 @@ def test_unlike_machines_are_in_no_group_and_no_plot_together(
     first, second = (engine("torch", [0.02], model=model, device=device) for model in ("nin", "mlp"))
     for machine, groups in ((facts, 1), (others, 2)):
         rows = engine_table({"suite/run": (on(first, **facts), on(second, **machine))}).rows
-        for names in (PLOT, [name for name in GROUP if name != "model"]):
+        for names in (PLOT, [name for name in ENGINE_GROUP if name != "model"]):
             assert len({tuple(row.trait(name) for name in names) for row in rows}) == groups
 
 

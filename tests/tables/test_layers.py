@@ -7,7 +7,7 @@ import io
 import pytest
 
 from cnnperf.record import Record, single
-from cnnperf.reports._layers import bar, folded, remarks, sentences, write
+from cnnperf.reports._layers import bar, folded, profile_remarks, sentences, write
 from cnnperf.tables.layers import layer_table, profiles
 from cnnperf.tables.profiles import profile_table
 
@@ -84,8 +84,10 @@ def test_a_module_that_was_never_called_is_said_to_be(profiled: Record) -> None:
     [profile] = profiles({"run": (profiled.model_copy(update={"measurements": (*profiled.measurements, idle)}),)})
     row = next(row for row in profile.rows if row["layer"] == "block.idle")
     assert (row["calls"], row["seconds"]) == (0, None)
-    assert "Never called: block.idle." in remarks(profile)
-    assert not any(remark.startswith("Never called") for remark in remarks(next(profiles({"run": (profiled,)}))))
+    assert "Never called: block.idle." in profile_remarks(profile)
+    assert not any(
+        remark.startswith("Never called") for remark in profile_remarks(next(profiles({"run": (profiled,)})))
+    )
 
 
 def test_three_sentences_say_what_a_reader_wants(profiled: Record) -> None:

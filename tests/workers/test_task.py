@@ -10,13 +10,13 @@ from cnnperf.devices.cpu import acquire
 from cnnperf.devices.cuda import Cuda
 from cnnperf.record import Record
 from cnnperf.tables.repeats import Repeats
-from cnnperf.workers.task import chosen
+from cnnperf.workers.task import device_used
 
 
 def test_which_gpu_and_how_it_was_told_to_compute_is_recorded(trained: Callable[..., Record]) -> None:
     """One measurement of each stage; its label is the row's, whatever the first GPU of the machine is called."""
     device = Cuda(VisibleGpu("Imaginary 200", "0", (8, 0)), 1, Numerics(tf32=True))
-    [found] = chosen("train", device)
+    [found] = device_used("train", device)
     assert (found.metric, found.values) == ("train.device_index", (1,))
     assert found.remarks == {"label": "Imaginary 200", "tf32": True, "cudnn_benchmark": True, "deterministic": False}
     record = trained(device={"name": "cuda", "index": 1}, measured=[found])
@@ -25,4 +25,4 @@ def test_which_gpu_and_how_it_was_told_to_compute_is_recorded(trained: Callable[
 
 def test_of_the_cpu_there_is_nothing_to_say() -> None:
     """It has no index, and nothing was chosen."""
-    assert list(chosen("train", acquire())) == []
+    assert list(device_used("train", acquire())) == []
