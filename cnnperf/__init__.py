@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cnnperf.errors import CnnperfError as CnnperfError
     from cnnperf.errors import CnnperfWarning as CnnperfWarning
+    from cnnperf.measuring.infer import infer as infer
+    from cnnperf.measuring.profile import profile as profile
     from cnnperf.record import Machine as Machine
     from cnnperf.record import Measurement as Measurement
     from cnnperf.record import Record as Record
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from cnnperf.regression.verdict import Comparison as Comparison
     from cnnperf.regression.verdict import Verdict as Verdict
     from cnnperf.running.runner import run as run
-    from cnnperf.single.infer import infer as infer
-    from cnnperf.single.profile import profile as profile
     from cnnperf.suite import Suite as Suite
     from cnnperf.suite import load_suite as load_suite
     from cnnperf.suite import plan as plan
@@ -51,8 +51,8 @@ _HOMES = {
     "Record": "record",
     "read": "record",
     "run": "running.runner",
-    "infer": "single.infer",
-    "profile": "single.profile",
+    "infer": "measuring.infer",
+    "profile": "measuring.profile",
     "Cell": "task",
     "Choice": "task",
     "Provenance": "task",

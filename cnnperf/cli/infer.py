@@ -83,8 +83,8 @@ def infer(
     from rich.console import Console
 
     from cnnperf.cli.screen import Screen, stderr
+    from cnnperf.measuring import infer as library
     from cnnperf.reports import keep_in_run, show, show_engine_layers
-    from cnnperf.single import infer as library
     from cnnperf.tables.engine_layers import joins
 
     screen = Screen(stderr())

@@ -65,9 +65,9 @@ def profile(
     Exit status: 0 success, 1 the profile failed, 2 the request cannot be carried out.
     """
     from cnnperf.cli.screen import Downloads, stderr
+    from cnnperf.measuring import profile as library
     from cnnperf.registry import unknown
     from cnnperf.reports import keep_in_run, show_layers
-    from cnnperf.single import profile as library
     from cnnperf.tables.layers import UNITS, profiles
 
     if by is not None and by not in UNITS:

@@ -15,10 +15,8 @@ from cnnperf.cli.help import add_command
 from cnnperf.cli.options import ALLOCATOR_POLICIES, DEVICES, WAITING_POLICIES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cnnperf.ipc.messages import Prepared
-    from cnnperf.record import Record
+    from cnnperf.ipc.messages import SuiteRequest
+    from cnnperf.measuring.suite import MeasuredSuite
 
 
 def run(
@@ -89,10 +87,10 @@ def run(
     interrupted.
     """
     start = perf_counter()
-    from cnnperf.cli.screen import View, planned, stderr
+    from cnnperf.cli.screen import Screen, stderr
     from cnnperf.ipc.messages import SuiteRequest
-    from cnnperf.running.preflight import prepare
-    from cnnperf.running.runner import folder_to_run, left_in, pending
+    from cnnperf.measuring.suite import measure_suite
+    from cnnperf.running.runner import folder_to_run
     from cnnperf.suite import load_suite
 
     chosen = load_suite(suite)
@@ -103,12 +101,14 @@ def run(
     chosen = chosen.launched(waiting=waiting, allocator=allocator)
     request = SuiteRequest(suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run)
     folder = folder_to_run(chosen, out, resume)
-    with View(stderr()).shown() as screen:
-        prepared = prepare(request, screen.downloading)
     if dry_run:
-        print("\n".join(planned(pending(prepared.tasks, left_in(folder)), prepared.downloads)))
-    else:
-        _execute(prepared, folder, start)
+        _print_plan(request, folder)
+        return
+    screen = Screen(stderr())
+    with screen.shown():
+        measured = measure_suite(request, folder, screen)
+    _print_results(measured, perf_counter() - start)
+    raise typer.Exit(130 if measured.interrupted else measured.exit_code)
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -116,43 +116,32 @@ def add_commands(app: typer.Typer) -> None:
     add_command(app, run, "cnnperf run cifar --device cpu --only 'resnet*'", "cnnperf run my.toml --dry-run")
 
 
-def _execute(prepared: Prepared, folder: Path, start: float) -> None:
-    """Run the pending tasks and show the results; start: the command's start on the perf_counter clock."""
-    from cnnperf.cli.screen import Screen, stderr
-    from cnnperf.reports import keep_in_run, show
-    from cnnperf.running.runner import Run, pending
-    from cnnperf.tables.report import exit_code, report_of_run
+def _print_plan(request: SuiteRequest, folder: Path) -> None:
+    """Print the pending tasks of a run folder."""
+    from cnnperf.cli.screen import View, planned, stderr
+    from cnnperf.running.preflight import prepare
+    from cnnperf.running.runner import left_in, pending
 
-    made: list[Record] = []
-    interrupted = False
-    with Run(folder) as run:
-        tasks = pending(prepared.tasks, run.left)
-        screen = Screen(stderr())
-        screen.planned(tasks, folder)
-        try:
-            with screen.shown():
-                made.extend(run.execute(tasks, screen))
-        except KeyboardInterrupt:
-            interrupted = True
-    report = report_of_run(folder, run.records)
-    if run.records:
-        files = keep_in_run(report, folder)
-        show(report)
-        print(files[report.tables[0].name], file=sys.stderr)
-    _print_shares(made, start)
-    if interrupted:
-        print(f"interrupted; resume with: {_resume_command(folder)}", file=sys.stderr)
-        raise typer.Exit(130)
-    raise typer.Exit(exit_code(run.records_of(prepared.tasks), report))
+    with View(stderr()).shown() as screen:
+        prepared = prepare(request, screen.downloading)
+    print("\n".join(planned(pending(prepared.tasks, left_in(folder)), prepared.downloads)))
 
 
-def _print_shares(made: Sequence[Record], start: float) -> None:
-    """Describe how a command's time was spent, if it only trained."""
+def _print_results(measured: MeasuredSuite, elapsed_s: float) -> None:
+    """Print the report, how the time was spent if the command only trained, and how to resume an interrupted run."""
     from cnnperf.bench import trains
+    from cnnperf.reports import keep_in_run, show
     from cnnperf.tables.leaderboard import summary
 
-    if made and all(trains(record.task.stage) for record in made):
-        print(summary(made, perf_counter() - start), file=sys.stderr)
+    tables = measured.report.tables
+    if any(table.rows for table in tables):
+        files = keep_in_run(measured.report, measured.folder)
+        show(measured.report)
+        print(files[tables[0].name], file=sys.stderr)
+    if measured.made and all(trains(record.task.stage) for record in measured.made):
+        print(summary(measured.made, elapsed_s), file=sys.stderr)
+    if measured.interrupted:
+        print(f"interrupted; resume with: {_resume_command(measured.folder)}", file=sys.stderr)
 
 
 def _resume_command(folder: Path) -> str:

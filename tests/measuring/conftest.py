@@ -10,10 +10,10 @@ import pytest
 from in_process import workers_here
 
 from cnnperf.ipc.messages import Ready
+from cnnperf.measuring.measured import UnwatchedMeasurement
 from cnnperf.profiling import probes
 from cnnperf.record import Record
 from cnnperf.roofline import MEMORY_PROBE
-from cnnperf.single.measured import UnwatchedMeasurement
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from cnnperf.engines import usual
 from cnnperf.errors import UsageError
-from cnnperf.single.measured import (
+from cnnperf.measuring.measured import (
     Measured,
     MeasurementWatcher,
     Named,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cnnperf.errors import RunError, UsageError
-from cnnperf.single.measured import (
+from cnnperf.measuring.measured import (
     Measured,
     MeasurementWatcher,
     Named,

@@ -11,8 +11,8 @@ import torch
 
 import cnnperf
 from cnnperf.errors import RunError, UsageError
+from cnnperf.measuring.measured import Measured
 from cnnperf.record import FILE
-from cnnperf.single.measured import Measured
 
 
 def test_a_profile_is_one_line(seen: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,8 @@ import torch
 
 import cnnperf
 from cnnperf.errors import UsageError
+from cnnperf.measuring.measured import Measured
 from cnnperf.record import FILE
-from cnnperf.single.measured import Measured
 
 pytest.importorskip("onnx")
 

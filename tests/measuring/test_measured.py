@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cnnperf.measuring.measured import Measured
 from cnnperf.record import Record
-from cnnperf.single.measured import Measured
 from cnnperf.tables.table import Report, Row, Table, column, row_type
 
 

@@ -1,0 +1,42 @@
+"""A suite, its tasks in a run folder that is new or resumed: what `cnnperf run` prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnperf.ipc.messages import SuiteRequest
+from cnnperf.measuring.measured import Measured, MeasurementWatcher
+from cnnperf.record import Record
+from cnnperf.running.preflight import prepare
+from cnnperf.running.runner import Run, pending
+from cnnperf.tables.report import report_of_run
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredSuite(Measured):
+    """The results of a suite: the records of its tasks, and the report of the whole run folder."""
+
+    made: tuple[Record, ...]
+    """The records that this call added; the others are of an earlier run that it resumed."""
+    interrupted: bool
+    """Whether Ctrl-C ended it early."""
+
+
+def measure_suite(asked: SuiteRequest, folder: Path, watcher: MeasurementWatcher) -> MeasuredSuite:
+    """Run the pending tasks of a suite in a run folder, and make the report of all its records.
+
+    Ctrl-C ends it early; what was measured until then is reported. Raises CnnperfError, before any measurement, if the
+    request cannot be carried out, RunError if the run fails midway.
+    """
+    tasks = prepare(asked, watcher.downloading).tasks
+    made: list[Record] = []
+    interrupted = False
+    with Run(folder) as run:
+        watcher.planned(pending(tasks, run.left), folder)
+        try:
+            made.extend(run.execute(tasks, watcher))
+        except KeyboardInterrupt:
+            interrupted = True
+    report = report_of_run(folder, run.records)
+    return MeasuredSuite(folder, run.records_of(tasks), report, tuple(made), interrupted)

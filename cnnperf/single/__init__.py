@@ -1,1 +1,0 @@
-"""One network measured without a suite: `cnnperf.profile` and `cnnperf.infer`."""
