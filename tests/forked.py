@@ -220,7 +220,7 @@ def _live(
             first = number + 1
         disturbance._run_delay_descriptor.cache_clear()  # One that this process has read is closed, and its parent's.
         # A copy of a copy must not close them when it drops those of its parent.
-        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, closefd=False) for n, mode in enumerate("rww"))
+        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, 1, closefd=False) for n, mode in enumerate("rww"))
         faulthandler.disable()
         warnings.simplefilter("default")
         signal.signal(signal.SIGINT, signal.default_int_handler)
