@@ -54,7 +54,7 @@ class Measured:
     @property
     def exit_code(self) -> Literal[0, 1, 3]:
         """1 if a task failed, else 3 if more test images are needed to decide an engine's parity, else 0."""
-        return exit_code(self.records, self.report)
+        return exit_code(self.records)
 
 
 def lists_of_cell(model: Named, dataset: Named, device: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cnnperf.bench import trains
 from cnnperf.engines import baseline
+from cnnperf.inference.outcome import parity_of
 from cnnperf.record import Measurement, Record
 from cnnperf.stats import Interval, binomial_interval, quartiles, supports_quantile
 from cnnperf.tables.engine_parity import ParityOfRepeats
@@ -18,7 +19,7 @@ from cnnperf.tables.engine_ranks import BIMODAL, DISAGREES, NOT_STEADY, ranked
 from cnnperf.tables.engine_row import BestEngine, EngineRow, Evidence
 from cnnperf.tables.facts import row_of, without_sitting
 from cnnperf.tables.repeats import Repeats, Rivals, alike, engine_of, fewest_tested, rivals, sittings_of
-from cnnperf.tables.table import DOUBT, MARKED, Report, Table, grouped
+from cnnperf.tables.table import DOUBT, MARKED, Table, grouped
 from cnnperf.task import Choice
 
 MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
@@ -59,10 +60,10 @@ def engine_table(records: Mapping[str, Sequence[Record]]) -> Table[EngineRow]:
     return Table("engines", without_sitting(EngineRow.columns(), rows), rows, ENGINE_GROUP)
 
 
-def is_undecided(report: Report) -> bool:
-    """Return whether more test images are needed to decide the parity of any engine."""
-    table = report.table("engines")
-    return table is not None and any(row.parity == "undecided" for row in table.rows)
+def is_undecided(records: Iterable[Record]) -> bool:
+    """Return whether more test images are needed to decide the parity of any engine in these records of one run."""
+    of_engines = (r for r in records if engine_of(r.task))
+    return any(parity_of(repeats.records) == "undecided" for repeats in alike("", of_engines))
 
 
 def best_engines(rows: Iterable[EngineRow]) -> dict[tuple[str, str | None], BestEngine]:

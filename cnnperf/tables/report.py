@@ -55,11 +55,12 @@ def report_of_records(
     return Report((*tables, run_table(records), task_table(records)), tuple(dict.fromkeys(notes)), folders)
 
 
-def exit_code(records: Iterable[Record], report: Report) -> Literal[0, 1, 3]:
-    """Return the exit status of a command that left these records and this report.
+def exit_code(records: Sequence[Record]) -> Literal[0, 1, 3]:
+    """Return the exit status of a command whose tasks left these records, made by it or found in a resumed run.
 
-    1 if a task failed, else 3 if more test images are needed to decide an engine's parity, else 0.
+    1 if a task failed, else 3 if more test images are needed to decide an engine's parity, else 0. Records of other
+    tasks in the run folder, such as those of settings that were changed since, do not count.
     """
     if any(record.status not in ("ok", "skipped") for record in records):
         return 1
-    return 3 if is_undecided(report) else 0
+    return 3 if is_undecided(records) else 0

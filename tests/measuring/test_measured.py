@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 
 from cnnperf.measuring.measured import Measured
-from cnnperf.record import Record
-from cnnperf.tables.table import Report, Row, Table, column, row_type
-
-
-@row_type
-class Judged(Row):
-    """What the exit status asks of an engine."""
-
-    parity: str = column()
+from cnnperf.record import PARITY, Record, single
+from cnnperf.tables.table import Report
 
 
 @pytest.mark.parametrize(
-    ("status", "parity", "code"),
-    [("ok", "ok", 0), ("skipped", "ok", 0), ("ok", "undecided", 3), ("failed", "undecided", 1), ("timeout", "ok", 1)],
+    ("status", "lost", "code"),
+    [("ok", 0, 0), ("skipped", 0, 0), ("ok", 30, 3), ("failed", 30, 1), ("timeout", 0, 1)],
 )
-def test_the_exit_status(trained: Callable[..., Record], status: str, parity: str, code: int) -> None:
-    """A failure comes before what is undecided."""
-    report = Report((Table("engines", Judged.columns(), (Judged(parity=parity),)),))
-    assert Measured(Path("run"), (trained(status=status),), report).exit_code == code
+def test_the_exit_status(trained: Callable[..., Record], status: str, lost: int, code: int) -> None:
+    """A failure comes before what is undecided: 30 of 1,000 images lost, a drop whose interval holds the limit."""
+    made = trained(max_accuracy_drop=0.02)
+    counts = {"right_in_torch_only": lost, "right_in_engine_only": 12 if lost else 0}
+    judged = (
+        single(PARITY, "1", 1, engine="onnxruntime_int8"),
+        *(single(f"infer.{name}", "count", count, None, {"n": 1000}) for name, count in counts.items()),
+    )
+    task = made.task.model_copy(update={"stage": "infer", "variant": {"engine": "onnxruntime_int8"}})
+    engine = made.model_copy(update={"task": task, "measurements": judged})
+    assert Measured(Path("run"), (trained(status=status), engine), Report((), ())).exit_code == code
