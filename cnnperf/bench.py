@@ -67,6 +67,15 @@ def stages_leaving(artifact: str) -> tuple[str, ...]:
     )
 
 
+HOLD_WEIGHTS = ("weights", "onnx")
+"""Artifacts that contain a network's weights; where they lie beside an ONNX file, in `onnx_data`, they count once."""
+
+
+def weight_files(stage: str) -> int:
+    """Return how many copies of the network's weights a task of this stage leaves in the run folder."""
+    return sum(stage in stages_leaving(artifact) for artifact in HOLD_WEIGHTS)
+
+
 @cache
 def trains(stage: str) -> bool:
     """Return whether a stage is a training: it writes weights."""

@@ -309,6 +309,7 @@ class Ready(Frozen):
     """Reason why the task cannot run on this machine; None if it can."""
     estimate_s: float
     weight_bytes: int
+    """Size of the files with the network's weights that the task leaves in the run folder."""
 
 
 class Prepared(Frozen):

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from cnnperf import datasets, errors, models, onnx_file, registry
-from cnnperf.bench import Settings, stages_leaving
+from cnnperf.bench import Settings, stages_leaving, weight_files
 from cnnperf.datasets import Roots
 from cnnperf.errors import CnnperfError, DeviceError, EngineError, SuiteError, UsageError, first_error
 from cnnperf.ipc.channel import Line, single_request
@@ -132,7 +132,7 @@ class Preparation:
                 folder=images.folder,
                 skip=reason,
                 estimate_s=0.0 if reason else START_S + min(1.25 * seconds, task.timeout_s),
-                weight_bytes=0 if reason else network.weight_bytes,
+                weight_bytes=0 if reason else weight_files(task.stage) * network.weight_bytes,
             )
             if not task.repeat:
                 self._keys.setdefault((cell.id, task.stage), []).append(ready.task.key)
