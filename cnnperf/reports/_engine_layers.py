@@ -1,4 +1,4 @@
-"""One engine's layers beside torch's for reading: a row per group, a total, and the share of layers."""
+"""One engine's layers for reading, beside torch's if it ran: a row per group, a total, and the share of layers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from cnnperf.units import MISSING, scaled
 
 def write(join: Join, console: Console) -> None:
     """Print a join."""
-    cell = join.record.task.cell
-    title = (str(cell.model), str(cell.dataset), f"batches of {join.batch_size}", f"torch beside {join.engine}")
+    cell, is_beside_torch = join.record.task.cell, join.total("torch_s") is not None
+    engines = f"torch beside {join.engine}" if is_beside_torch else join.engine
+    title = (str(cell.model), str(cell.dataset), f"batches of {join.batch_size}", engines)
     console.print(Text(" · ".join(title), style="bold"))
-    console.print(_grid(join))
-    if join.total("torch_s") is None:
+    console.print(_grid(join, is_beside_torch=is_beside_torch))
+    if not is_beside_torch and not cell.model.is_onnx:
         words = f"torch's layers were not timed at batches of {join.batch_size}, so no row has a speed-up."
         console.print(Text(words))
     total, reorders = join.total("engine_s"), join.total("reorder_s")
@@ -28,22 +29,26 @@ def write(join: Join, console: Console) -> None:
             Text(f"{words}layout reorders take {scaled((reorders or 0) / total, 'fraction')} of kernel time.")
         )
         if share < 1:
+            in_torch = "is in torch's (unattributed) and has no speed-up" if is_beside_torch else "is no layer's"
             console.print(
                 Text(
-                    "The rest is in rows of no layer: a module's own work, such as a sum in a block's forward, is in "
-                    "torch's (unattributed) and has no speed-up."
+                    "The rest is in rows of no layer: a module's own work, such as a sum in a block's forward, "
+                    f"{in_torch}."
                 )
             )
 
 
-def _grid(join: Join) -> RichTable:
+def _grid(join: Join, *, is_beside_torch: bool) -> RichTable:
     torch_s, engine_s = join.total("torch_s"), join.total("engine_s")
     totals = ("total", "", _scaled(torch_s), _scaled(engine_s), _ratio(torch_s, engine_s), "")
     grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, show_footer=True)
-    for index, head in enumerate(("layers", "kernels", "torch", join.engine, "speed-up", "share")):
-        grid.add_column(head, footer=totals[index], justify="left" if index < 2 else "right", overflow="fold")
+    heads = ("layers", "kernels", "torch", join.engine, "speed-up", "share")
+    shown = [index for index, head in enumerate(heads) if is_beside_torch or head not in ("torch", "speed-up")]
+    for index in shown:
+        grid.add_column(heads[index], footer=totals[index], justify="left" if index < 2 else "right", overflow="fold")
     for group in join.groups:
-        grid.add_row(*map(Text, _cells(group, engine_s)))
+        cells = _cells(group, engine_s)
+        grid.add_row(*(Text(cells[index]) for index in shown))
     return grid
 
 

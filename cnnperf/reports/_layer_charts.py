@@ -95,7 +95,8 @@ def roofline(
 
 def beside_torch(name: str, title: str, table: Table[Any], rows: Sequence[LayerRow]) -> Chart:
     """Draw the time of an engine's kernels beside torch's layers, if torch ran too."""
-    sides = ["forward_s", "engine_s"]
+    is_beside_torch = any(row.forward_s is not None for row in rows)
+    sides = ["forward_s", "engine_s"] if is_beside_torch else ["engine_s"]
     spec = bars("layer", rows, {"field": "value", "title": "time", "unit": "s"}, height=2 * BAR_PIXELS)
     spec["transform"] = [{"fold": sides, "as": ["by", "value"]}, {"filter": "datum.value != null"}]
     spec["encoding"]["yOffset"] = {"field": "by", "sort": sides}
@@ -103,7 +104,8 @@ def beside_torch(name: str, title: str, table: Table[Any], rows: Sequence[LayerR
     spec["encoding"]["color"] = series_colours("by", sides, title=None, labels=labels)
     spec["encoding"]["tooltip"] = tips(table, "layer", "operators", *sides)
     kept = picked(rows, "layer", "operators", *sides)
-    caption = f"{title}: time of the same layers in torch and in the engine, in execution order."
+    places = "the same layers in torch and in the engine" if is_beside_torch else "layers in the engine"
+    caption = f"{title}: time of {places}, in execution order."
     return Chart(name, title, caption, name, table.name, kept, spec)
 
 

@@ -34,9 +34,7 @@ LOGITS = (
 )
 """Distances of an engine's logits, and of values before them, from torch's: the largest of batch sizes and repeats."""
 
-ENGINE_NOTES = (
-    "speed-up: torch's time over the engine's. paired: in six fresh pairs of processes or more that took turns [95 % "
-    "interval]; few pairs: one to five, no interval; separate: the ratio of two latencies, each measured by itself.",
+_NOTES = (
     f"{DOUBT} {BIMODAL}: the ratios of the pairs, or of the samples in two pairs and more than a quarter of them, fall "
     f"into two groups 5 % apart or more; {DOUBT} {DISAGREES}: its interval does not hold their ratio; {DOUBT} pairs "
     f"{NOT_STEADY}: a side's times still changed when the longest warm-up ended. Such a speed-up is never marked, best "
@@ -52,6 +50,17 @@ ENGINE_NOTES = (
     "p90, p99: where the calls support them; calls that depend on each other count as fewer.",
     MARKED,
 )
+
+
+def engine_notes(rows: Sequence[EngineRow]) -> tuple[str, ...]:
+    """Return the notes on the rows of engines, in which the baseline is named that these rows have."""
+    first, *others = sorted({row.evidence.baseline for row in rows}, reverse=True)
+    time = f"the baseline's time ({', '.join((first, *others))})" if others else f"{first}'s time"
+    speedup = (
+        f"speed-up: {time} over the engine's. paired: in six fresh pairs of processes or more that took turns [95 % "
+        "interval]; few pairs: one to five, no interval; separate: the ratio of two latencies, each measured by itself."
+    )
+    return speedup, *_NOTES
 
 
 def engine_table(records: Mapping[str, Sequence[Record]]) -> Table[EngineRow]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from cnnperf.record import Record, read, run_folders
 from cnnperf.tables.curves import training_curves
-from cnnperf.tables.engines import ENGINE_NOTES, engine_table, is_undecided
+from cnnperf.tables.engines import engine_notes, engine_table, is_undecided
 from cnnperf.tables.facts import SITTINGS
 from cnnperf.tables.layers import layer_table
 from cnnperf.tables.leaderboard import LEADERBOARD_NOTES, leaderboard
@@ -45,7 +45,7 @@ def report_of_records(
     if profiled.rows:
         tables, notes = [*tables, profiled], [*notes, *PROFILE_NOTES]
     if engines.rows:
-        tables, notes = [*tables, engines], [*notes, *ENGINE_NOTES]
+        tables, notes = [*tables, engines], [*notes, *engine_notes(engines.rows)]
     if any(row["sitting"] for table in (board, engines) for row in table.rows):
         notes.append(SITTINGS)
     tables += [layers] if layers.rows else []

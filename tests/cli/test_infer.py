@@ -59,6 +59,8 @@ def test_a_network_and_then_its_file_are_compared(sound: tuple[str, Path], tmp_p
     assert done.returncode == 0, done.stderr
     (row,) = rows(tmp_path / "foreign" / "engines.csv")
     assert (row["model"], row["parity"], row["speedup"]) == (str(file), "ok", "1.0")
+    assert "speed-up: onnxruntime's time over the engine's" in " ".join(done.stdout.split())
+    assert "torch" not in done.stdout, "it never ran"
     assert reads == []
 
 

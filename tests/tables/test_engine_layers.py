@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from statistics import median
@@ -131,6 +132,21 @@ def test_layers_that_torch_lacks_at_this_batch_size_are_said(trained: Callable[.
         write(join, Console(file=printed, width=200))
         said.append("torch's layers were not timed at batches of 8, so no row has a speed-up." in printed.getvalue())
     assert said == [True, False]
+
+
+def test_torch_is_named_only_where_it_ran(trained: Callable[..., Record]) -> None:
+    """An ONNX file has no torch beside it, and its layers no speed-up."""
+    printed = []
+    for model, others in (("lenet", (engine_of(trained(), "torch", *TORCH),)), ("some.onnx", ())):
+        runtime = engine_of(trained(model), "onnxruntime", node("conv1", 2.0), SHARE)
+        (join,) = joins({"suite/run": (*others, runtime)})
+        out = io.StringIO()
+        write(join, Console(file=out, width=200))
+        printed.append(out.getvalue())
+    assert "torch beside onnxruntime" in printed[0]
+    assert "speed-up" in printed[0]
+    assert "some.onnx · cifar10 · batches of 8 · onnxruntime\n" in printed[1]
+    assert not {"torch", "speed-up"} & set(re.findall(r"[\w-]+", printed[1]))
 
 
 SHARE = Measurement(
