@@ -294,7 +294,7 @@ def _outcome(record: Record) -> str:
     if accuracy:
         parts.insert(0, f"{accuracy.values[0]:.1%} of {accuracy.remarks['n']:,} test images")
     if speed:
-        parts.insert(1, f"{speed.values[0]:,.0f} images/s")
+        parts.insert(1, f"{speed.values[0]:,.0f} images/s in all")
     return ", ".join(parts)
 
 

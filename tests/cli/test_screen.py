@@ -37,13 +37,14 @@ def follow(*, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
     accuracy = Measurement(
         metric="train.test_accuracy", unit="fraction", better="higher", values=(0.9871,), remarks={"n": 10_000}
     )
+    speed = Measurement(metric="train.total_images_per_s", unit="images/s", better="higher", values=(3526.4,))
     with screen.shown():
         if terminal:
             screen.downloading("mnist", 2**20, 2**21)
         screen.planned(READY, Path("run"))
         screen.started(TASKS[0])
         now[0] = 61.0
-        screen.finished(record(measurements=[accuracy]))
+        screen.finished(record(measurements=[accuracy, speed]))
         screen.started(TASKS[1])
         now[0] = 90.0
         screen.progressed({"step": 1200, "loss": 0.51234, "images_per_s": 812.3})
@@ -53,7 +54,7 @@ def follow(*, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_off_a_terminal_there_is_a_line_per_finished_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """No control sequences, nothing that is written over."""
     assert follow(terminal=False, monkeypatch=monkeypatch) == (
-        "✓ 1/2 mnist/lenet/cpu train  98.7% of 10,000 test images, 61 s\n"
+        "✓ 1/2 mnist/lenet/cpu train  98.7% of 10,000 test images, 3,526 images/s in all, 61 s\n"
     )
 
 
