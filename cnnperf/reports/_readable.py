@@ -49,9 +49,9 @@ def alarm(table: Table[Any]) -> str | None:
 
 
 def remarks(table: Table[Any]) -> list[str]:
-    """Yield the reason of each row that did not end well, with its run if the rows are of several."""
+    """Yield the reason of each row that did not end well or is undecided, with its run if the rows are of several."""
     return [
-        f"{_run_of(row, table)}{row['model']}: {row['status']}: {row['reason']}" for row in table.rows if row["reason"]
+        f"{_run_of(row, table)}{row.row_label}: {row['status']}: {row['reason']}" for row in table.rows if row["reason"]
     ]
 
 

@@ -565,6 +565,15 @@ def test_an_engine_of_another_precision_is_ranked_where_its_drop_is_within_the_l
         assert words in found["reason"]
 
 
+def test_a_remark_names_the_engine_and_the_batch_size(engine: Engine) -> None:
+    """The engines of a network, and the batch sizes of an engine, are rows of one table."""
+    undecided = counted(engine("onnxruntime_int8", [0.01] * 3), 30, 12, 1000)
+    failed = engine("onnxruntime", [0.01] * 3, batch_size=64, error="it computes something else")
+    told = _readable.remarks(engine_table({"suite/run": (undecided, failed)}))
+    assert told[0].startswith("lenet onnxruntime_int8 batch 8: ok: parity undecided: on 1,000 test images")
+    assert told[1] == "lenet onnxruntime batch 64: failed: it computes something else"
+
+
 def test_an_exact_engine_answers_for_its_classes(engine: Engine) -> None:
     """Few images leave a wide interval, and nothing undecided."""
     rows = rows_of(engine("torch", [0.02] * 3), counted(engine("onnxruntime", [0.01] * 3), 0, 0, 40, is_exact=True))
