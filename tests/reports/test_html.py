@@ -329,6 +329,20 @@ def test_what_failed_of_two_runs_says_in_which(both: Both) -> None:
     assert re.findall(r'<button type="button">(.*?)</button>', board)[0] == "run"
 
 
+def test_what_failed_or_was_disturbed_says_in_which_repeat(tmp_path: Path, trained: Trained) -> None:
+    """A list names no task twice."""
+    from cnnperf import record as store
+
+    steps = m("train.loss", "1", 0.5, remarks={"disturbed": "2 % of samples lost the CPU for > 1 ms"})
+    for repeat in range(2):
+        store.append(tmp_path, trained("lenet", measured=[steps], repeat=repeat))
+        store.append(tmp_path, trained("mlp", status="failed", error="boom", repeat=repeat))
+    page = written(report_of([tmp_path]))
+    for part, model in (("ends", "mlp"), ("disturbed", "lenet")):
+        names = re.findall(r"<li><strong>(.*?)</strong>", page.partition(f'<ul id="{part}"')[2].partition("</ul>")[0])
+        assert names == [f"{model} · cifar10 · cpu train", f"{model} · cifar10 · cpu train repeat 1"]
+
+
 def test_plots_of_generated_images_say_so(tmp_path: Path, trained: Trained) -> None:
     """Over curves, as over the leaderboard; curves of real images say nothing."""
     from cnnperf import record as store
