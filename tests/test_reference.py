@@ -45,6 +45,15 @@ def test_the_tutorial_s_pictures_show_what_was_measured() -> None:
     assert {f"{name} {float(value):.1f} %" for value, name in points} == accuracies
 
 
+def test_the_profiles_rows_add_up_to_a_step() -> None:
+    """The lowest and the highest of the ratios that the document names are those of the CSV."""
+    layers, profiles = (pd.read_csv(REFERENCE / "profile" / f"{name}.csv") for name in ("layers", "profiles"))
+    ratios = layers.groupby("model")["seconds"].sum() / profiles.set_index("model")["step_s"]
+    ends = " to ".join(f"{ratios[name]:.2f} ({name})" for name in (ratios.idxmin(), ratios.idxmax()))
+    document = (REFERENCE / "README.md").read_text(encoding="utf-8")
+    assert f"| sum of a profile's rows ÷ a plain step, ≤ 1.05 | {ends} in the stored profiles |" in document
+
+
 def test_the_engines_layers_add_up_to_their_latency() -> None:
     """Within 15 % of it, or the row is flagged; so is a paired speed-up that the separate latencies do not bear out."""
     engines = pd.read_csv(REFERENCE / "engines" / "engines.csv")
