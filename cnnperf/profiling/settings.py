@@ -65,9 +65,13 @@ class Profile(Settings):
         return self
 
     def recipe(self, batch_size: int) -> Recipe:
-        """Return the training whose steps are profiled; the learning rate is 0, so that weights stay unchanged."""
+        """Return the training whose steps are profiled; the learning rate is 0, so that weights stay unchanged.
+
+        Nothing is validated: no images are reserved for it, so that a small dataset can be profiled too.
+        """
         changed = {"steps": 1, "batch_size": batch_size, "lr": 0.0, "bias_lr": 0.0, "muon_lr": 0.0, "compile": False}
-        return Recipe.model_validate({**self.train, **changed}, strict=True)
+        unvalidated = {"validation_images": 0, "target_accuracy": None}
+        return Recipe.model_validate({**self.train, **changed, **unvalidated}, strict=True)
 
     def check(self, device: str, train_count: int, test_count: int) -> None:
         """Raise UsageError if the settings do not suit the device or the dataset's size."""

@@ -29,6 +29,13 @@ def test_a_profile_is_one_line(seen: Any, capsys: pytest.CaptureFixture[str]) ->
     assert cnnperf.layers([measured.folder]).shape[0] == len(layers.rows)
 
 
+def test_a_small_dataset_is_profiled() -> None:
+    """With fewer images than a training reserves for validation by default."""
+    few = {"name": "synthetic", "train": 40, "test": 10}
+    measured = cnnperf.profile("mlp", dataset=few, batch_size=4, samples=2, out=Path("run"))
+    assert measured.exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
