@@ -97,9 +97,14 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread_each() -> None:
-    """Let torch compute on one core: beside other processes of the tests, spinning threads only cost time."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
+    """Let torch compute on one core: beside other processes of the tests, spinning threads only cost time.
+
+    A first gradient is computed before anything is exported: after an export it would start threads of autograd, and
+    no copy of this process could compute one.
+    """
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+        torch.ones(1, requires_grad=True).sum().backward()
 
 
 @pytest.fixture(scope="session", autouse=True)

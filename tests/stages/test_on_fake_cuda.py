@@ -334,7 +334,7 @@ def test_a_profile_in_fp16_scales_its_gradients_as_training_does(gpu: FakeCuda, 
     made = on_gpu("dense")
     data = Data.load(made, recipe)
     model = Network.build(made, recipe, data).model
-    step = profile.STEPS["train"](model, data.batches(recipe, 0), recipe, gpu.device)
+    step = profile.STEP_KINDS["train"](model, data.batches(recipe, 0), recipe, gpu.device)
     with gpu.running() as timeline:
         step()
         of_profile = {name for name in timeline.launched if "amp" in name or "scale" in name}
