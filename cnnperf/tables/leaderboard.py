@@ -112,9 +112,9 @@ def _further_columns(records: Iterable[Record]) -> Iterator[ReducedColumn]:
 def _ranked(group: Iterable[LeaderboardRow]) -> Iterator[LeaderboardRow]:
     """Rank rows by test accuracy, 1, 1, 3: all whose interval overlaps the leader's share its rank, the fastest first.
 
-    A leader is the row with the highest accuracy among those without a rank so far.
+    A leader is the row with the highest accuracy among those without a rank so far; of equal ones, the surest.
     """
-    rows = sorted(group, key=lambda row: _highest(row.test_accuracy))
+    rows = sorted(group, key=lambda row: (_highest(row.test_accuracy), _highest(row.test_accuracy_low)))
     place = 1
     while rows and (leader := _accuracy(rows[0])):
         is_tied = [(accuracy := _accuracy(row)) is not None and leader.overlaps(accuracy) for row in rows]
