@@ -265,7 +265,7 @@ def test_a_network_is_left_as_it_was(fails: bool) -> None:
 
 def test_a_batch_that_the_dataset_does_not_allow_is_refused(bench: MakeBench) -> None:
     """With the batch's size in the sentence."""
-    with pytest.raises(UsageError, match="batch_sizes 1000: batch_size 1,000 is more than the 400"):
+    with pytest.raises(UsageError, match="batch_sizes 1000: batch_size 1,000 is more than the 500"):
         list(measure(bench(), settings(batch_sizes=[1000])))
 
 
