@@ -15,6 +15,7 @@ from rich.console import Console
 
 from cnnperf.record import Measurement, Record
 from cnnperf.reports._engine_layers import write
+from cnnperf.reports._layer_charts import beside_torch
 from cnnperf.tables.engine_layers import LayerGroup, joins, layer_groups, leaves
 from cnnperf.tables.layers import layer_table
 
@@ -147,6 +148,17 @@ def test_torch_is_named_only_where_it_ran(trained: Callable[..., Record]) -> Non
     assert "speed-up" in printed[0]
     assert "some.onnx · cifar10 · batches of 8 · onnxruntime\n" in printed[1]
     assert not {"torch", "speed-up"} & set(re.findall(r"[\w-]+", printed[1]))
+
+
+def test_a_plot_names_torch_only_where_it_ran(trained: Callable[..., Record]) -> None:
+    """In its caption; without torch there is one bar a layer."""
+    runtime = engine_of(trained(), "onnxruntime", node("conv1", 2.0), SHARE)
+    for others, words in (((engine_of(trained(), "torch", *TORCH),), "torch and in the engine"), ((), "layers in the")):
+        table = layer_table({"suite/run": (*others, runtime)})
+        chart = beside_torch("plot", "Layers", table, table.rows)
+        assert words in chart.caption
+        assert ("torch" in chart.caption) == bool(others)
+        assert ("forward_s" in chart.spec["transform"][0]["fold"]) == bool(others)
 
 
 SHARE = Measurement(
