@@ -134,18 +134,19 @@ class Rehearsal:
     def memory(self, memory: Memory) -> Iterator[Measurement]:
         """Yield the peak memory of training steps and of an evaluation, above the memory before the first step.
 
-        The evaluation has as many batches as there were steps; the training's state, such as the optimizer's, stays
+        Before the first step the order and the augmentation of an epoch are drawn. The evaluation has as many batches as there were steps; the training's state, such as the optimizer's, stays
         allocated. Nothing is yielded if the system does not report it. The device must return freed memory, also
         while the data was loaded and the network built, because reuse of freed memory does not raise the peak.
         """
         with self._without_trace():
-            # Excludes one-time compilation, imports and allocations.
+            # Excludes one-time compilation, imports and allocations. The batches are kept: the random numbers of an
+            # epoch, drawn with its first batch, grow with the dataset and not with the work of a step.
             step, batches = self._beginning()
             step(*next(batches), 0.0)
             self._evaluate(1, flip=self._recipe.test_flip)
-            del step, batches
+            del step
             is_reset = memory.begin()
-            step, batches = self._beginning()
+            step = self._new_step()
             for _ in range(MEASURED_STEPS):
                 images, labels = next(batches)
                 step(images, labels, 0.0)
@@ -158,8 +159,10 @@ class Rehearsal:
             yield single("train.evaluation_peak_above_start_bytes", "bytes", of_evaluation, "lower")
 
     def _beginning(self) -> tuple[Step, Batches]:
-        recipe, bench = self._recipe, self._bench
-        return self._network.step(recipe, bench.device.torch_name), self._data.batches(recipe, bench.task.seed)
+        return self._new_step(), self._data.batches(self._recipe, self._bench.task.seed)
+
+    def _new_step(self) -> Step:
+        return self._network.step(self._recipe, self._bench.device.torch_name)
 
     def _evaluate(self, batches: int, *, flip: bool = False) -> None:
         self.evaluator(self._data.train, self._data.train_indices[: batches * self._recipe.batch_size], flip=flip)

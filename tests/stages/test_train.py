@@ -375,6 +375,18 @@ def test_memory_is_at_least_what_is_certainly_used(
         assert value(small, metric) < value(large, metric)
 
 
+@pytest.mark.skipif(not acquire().reset_peak(), reason="this system does not permit the peak to be reset")
+def test_memory_of_steps_does_not_grow_with_the_dataset(
+    bench: MakeBench, dataset: Callable[..., Dataset], recipe: MakeRecipe
+) -> None:
+    """The random numbers and labels of an epoch, two tensors a batch, are there before the first step."""
+    few, many = (
+        value(measure(bench(data=dataset(train=train)), recipe(steps=1, batch_size=1)), "peak_above_start_bytes")
+        for train in (200, 10_000)
+    )
+    assert abs(many - few) < 2**20, (few, many)
+
+
 SCRIPT = """
 import math, sys
 from pathlib import Path
