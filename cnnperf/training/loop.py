@@ -73,6 +73,7 @@ class Training:
         self._test_indices = subset(torch.arange(len(data.test)), recipe.test_images or len(data.test))
         self._target = recipe.target_accuracy
         self._stopped = False
+        self._validated = False
         self._counters = read_counters()
         self._reported = perf_counter()
         self._last_point_s = 0.0
@@ -202,6 +203,7 @@ class Training:
         if not len(self._validation_indices) or not self._is_affordable():
             return
         outcome = self._evaluator(self._data.train, self._validation_indices)
+        self._validated = True
         remarks = {**where, "n": len(outcome)}
         yield single("train.validation_accuracy", "fraction", outcome.accuracy, "higher", remarks)
         if self._target is not None and outcome.accuracy >= self._target:
@@ -232,7 +234,7 @@ class Training:
         """Return whether another validation leaves time for the test; the first validation is always made."""
         still = len(self._validation_indices) + min(SUBSETS[-1], len(self._data.test))
         spent = self._evaluator.seconds + still * self._evaluator.image_s
-        return self._evaluator.seconds == 0.0 or spent <= EVALUATION_SHARE * self.clock.seconds
+        return not self._validated or spent <= EVALUATION_SHARE * self.clock.seconds
 
     def _train_accuracy(self) -> float:
         return sum(self._right) / (len(self._right) * self._recipe.batch_size)

@@ -134,9 +134,10 @@ class Rehearsal:
     def memory(self, memory: Memory) -> Iterator[Measurement]:
         """Yield the peak memory of training steps and of an evaluation, above the memory before the first step.
 
-        Before the first step the order and the augmentation of an epoch are drawn. The evaluation has as many batches as there were steps; the training's state, such as the optimizer's, stays
-        allocated. Nothing is yielded if the system does not report it. The device must return freed memory, also
-        while the data was loaded and the network built, because reuse of freed memory does not raise the peak.
+        Before the first step the order and the augmentation of an epoch are drawn. The evaluation has as many batches
+        as there were steps; the training's state, such as the optimizer's, stays allocated. Nothing is yielded if the
+        system does not report it. The device must return freed memory, also while the data was loaded and the network
+        built, because reuse of freed memory does not raise the peak.
         """
         with self._without_trace():
             # Excludes one-time compilation, imports and allocations. The batches are kept: the random numbers of an

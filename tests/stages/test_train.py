@@ -548,6 +548,19 @@ def test_validation_leaves_time_for_the_test(
     assert len(named(found, "train_accuracy")) == 12
 
 
+@pytest.mark.parametrize("reading", [{"train_accuracy": "after_step"}, {"test_curve": True}])
+def test_one_validation_is_made_beside_other_readings(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, reading: dict[str, Any]
+) -> None:
+    """Readings that were asked for use up the time of evaluation, but not the first validation and its target."""
+    monkeypatch.setattr(loop, "EVALUATION_SHARE", 0.0)
+    monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 1))
+    asked = recipe(steps=None, epochs=1, target_accuracy=0.0, **reading)
+    found = list(measure(bench(), asked))
+    assert len(named(found, "validation_accuracy")) == 1
+    assert len(named(found, "time_to_target")) == 1
+
+
 @pytest.mark.parametrize("slower", [1.0, 1.5])
 def test_evaluation_takes_at_most_a_quarter(
     bench: MakeBench,
