@@ -151,13 +151,13 @@ def test_torch_is_named_only_where_it_ran(trained: Callable[..., Record]) -> Non
 
 
 def test_a_plot_names_torch_only_where_it_ran(trained: Callable[..., Record]) -> None:
-    """In its caption; without torch there is one bar a layer."""
+    """In its description; without torch there is one bar a layer."""
     runtime = engine_of(trained(), "onnxruntime", node("conv1", 2.0), SHARE)
     for others, words in (((engine_of(trained(), "torch", *TORCH),), "torch and in the engine"), ((), "layers in the")):
         table = layer_table({"suite/run": (*others, runtime)})
         chart = beside_torch("plot", "Layers", table, table.rows)
-        assert words in chart.caption
-        assert ("torch" in chart.caption) == bool(others)
+        assert words in chart.description
+        assert ("torch" in chart.description) == bool(others)
         assert ("forward_s" in chart.spec["transform"][0]["fold"]) == bool(others)
 
 
