@@ -41,10 +41,10 @@ def check(
 ) -> None:
     """Compare stored runs with a baseline: counts exactly, memory within 5 %, accuracy by a test over repeats.
 
-    The test of accuracy needs three trainings per side (three repeats) and a budget in steps or epochs; otherwise the
-    accuracy is inconclusive, however large the drop. All engines of a run use its first training: if the accuracy of
-    the trainings is tested, that of the engines is only indicative; otherwise an engine needs three runs per side, with
-    different seeds.
+    The test of accuracy needs three trainings per side (three repeats) and a budget in steps or epochs that no target
+    ends early (stop_at_target = false); otherwise the accuracy is inconclusive, however large the drop. All engines of
+    a run use its first training: if the accuracy of the trainings is tested, that of the engines is only indicative;
+    otherwise an engine needs three runs per side, with different seeds.
 
     Times, and memory measured in one process only, are shown but not judged: speeds of separate runs are not
     comparable.

@@ -271,7 +271,12 @@ def _unequal_training(cell: str, before: SideRecords, after: SideRecords) -> str
         return "the runs do not record how many steps were trained; give runs of the stage train"
     if len(sides[0] | sides[1]) > 1:
         ends = [f"{min(side):g}–{max(side):g}" if len(side) > 1 else f"{max(side):g}" for side in sides]
-        return f"trained for {ends[0]} against {ends[1]} steps; give the budget in steps or epochs"
+        settings = [r.task.settings for side in (before, after) for r in _trainings(cell, side)]
+        is_cut = any(each.get("target_accuracy") is not None and each.get("stop_at_target", True) for each in settings)
+        cures = ["set stop_at_target = false"] * is_cut
+        if not is_cut or any(each.get("seconds") is not None for each in settings):
+            cures.insert(0, "give the budget in steps or epochs")
+        return f"trained for {ends[0]} against {ends[1]} steps; {' and '.join(cures)}"
     return None
 
 

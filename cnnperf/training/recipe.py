@@ -47,7 +47,9 @@ class Recipe(Settings):
         default=None, description="Report the time to this accuracy on the validation images, and stop there."
     )
     stop_at_target: bool = Field(
-        default=True, description="Whether target_accuracy ends the training; false uses the whole budget."
+        default=True,
+        description="Whether target_accuracy ends the training, at a validation, whose step depends on measured speed; "
+        "false uses the whole budget.",
     )
     validation_images: int = Field(
         default=5000, ge=0, description="Training images reserved for validation, by a fixed seed; 0 trains on all."

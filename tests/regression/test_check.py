@@ -412,25 +412,36 @@ def test_a_single_training_on_a_budget_in_seconds_names_both_cures(repeats: Repe
 
 
 @pytest.mark.parametrize(
-    ("steps", "words"),
+    ("budget", "steps", "words"),
     [
-        ([STEPS], "trained for 500–600 against 500 steps; give the budget in steps or epochs"),
-        ([], "do not record how many steps were trained; give runs of the stage train"),
+        ({}, [STEPS], "trained for 500–600 against 500 steps; give the budget in steps or epochs"),
+        (
+            {"target_accuracy": 0.9, "stop_at_target": False},
+            [STEPS],
+            "500 steps; give the budget in steps or epochs",
+        ),
+        (
+            {"target_accuracy": 0.9},
+            [STEPS],
+            "500 steps; give the budget in steps or epochs and set stop_at_target = false",
+        ),
+        ({"seconds": None, "epochs": 6, "target_accuracy": 0.9}, [STEPS], "500 steps; set stop_at_target = false"),
+        ({}, [], "do not record how many steps were trained; give runs of the stage train"),
     ],
 )
 def test_accuracy_at_unequal_steps_is_no_pass(
-    trained: Callable[..., Record], held: Held, steps: list[Measurement], words: str
+    trained: Callable[..., Record], held: Held, budget: dict[str, Any], steps: list[Measurement], words: str
 ) -> None:
-    """A budget in seconds trains the faster version for longer."""
+    """A budget in seconds trains the faster version for longer, and a target ends each training at another step."""
 
     def side(*counts: int) -> list[Record]:
         lasting = [[once("train.steps", "count", c, None)] if steps else [] for c in counts]
-        return [trained(repeat=i, measured=measured) for i, measured in enumerate(lasting)]
+        return [trained(repeat=i, measured=measured, **budget) for i, measured in enumerate(lasting)]
 
     comparison = held(side(500, 500, 600), side(500, 500, 500))
     verdict = of(comparison, "train.test_accuracy")
     assert verdict.outcome == "inconclusive"
-    assert words in verdict.remark
+    assert verdict.remark.endswith(words)
     assert comparison.exit_code == 3
 
 
