@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import stdev
+from statistics import median, stdev
 from typing import Any, Protocol
 
 from cnnperf.duet.contest import Contest, Version
@@ -129,8 +129,8 @@ class Result:
         several = [differences for differences in sound if len(differences) > 1]
         if not several:
             return ""
-        deviations = sorted(map(stdev, several))
-        shown = dict.fromkeys((deviations[(len(deviations) - 1) // 2], deviations[-1]))
+        deviations = list(map(stdev, several))
+        shown = dict.fromkeys((median(deviations), max(deviations)))
         said = words(self.rule, self._looks_held(), len(self.compared), tuple(shown))
         return f"{said} (here: median and largest)" if len(shown) > 1 else f"{said} (here)"
 

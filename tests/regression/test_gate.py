@@ -119,6 +119,17 @@ def test_each_is_measured_until_it_is_decided(
         assert words in block
 
 
+def test_power_of_two_contests_is_that_of_their_median_scatter(trained: Callable[..., Record]) -> None:
+    """The median of two standard deviations lies between them."""
+    dice = random.Random(0)
+    played = {
+        contest(trained, name): [recorded(dice, math.expm1(sign * shift), 1e-9) for sign in (-1, 1)]
+        for name, shift in (("lenet", 0.01), ("vgg", 0.03))
+    }
+    result = Result(Both(TREE, TREE), tuple(played), Rule(), looks=(8, 14, 22), played=played)
+    assert "SD is 2.8 / 4.2 % (here: median and largest)" in result.power()
+
+
 @given(seed=st.integers(0, 2**32), change=st.floats(-0.2, 0.2), noise=st.floats(0.001, 0.1))
 def test_swapped_arms_mirror_the_verdict(
     trained: Callable[..., Record], seed: int, change: float, noise: float
