@@ -51,10 +51,13 @@ class Profile(Settings):
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
-        """Merge the training's settings, the suite's section and the model's override. Raises ValidationError."""
+        """Merge the training's settings, the suite's section and the model's override. Raises ValidationError.
+
+        The training's budget is dropped, and with it test_curve, which needs a budget in epochs.
+        """
         merged: dict[str, Any] = {**section, **override}
         training = {**model_recipe, **section.get("train", {}), **override.get("train", {})}
-        merged["train"] = {key: value for key, value in training.items() if key not in BUDGETS}
+        merged["train"] = {key: value for key, value in training.items() if key not in (*BUDGETS, "test_curve")}
         if "batch_size" in training:
             merged.setdefault("batch_sizes", (training["batch_size"],))
         return cls.model_validate(merged, strict=True)

@@ -276,6 +276,8 @@ def test_settings_follow_the_training() -> None:
     assert resolved.recipe(8).optimizer == "muon"
     assert resolved.recipe(8).batch_size == 8
     assert "seconds" not in resolved.train
+    of_epochs = Profile.resolve({"epochs": 3, "test_curve": True}, {}, {})
+    assert of_epochs.train.keys().isdisjoint({"epochs", "test_curve"})
     assert Profile.resolve({"batch_size": 256}, {"batch_sizes": [1, 2]}, {"samples": 3}).batch_sizes == (1, 2)
     with pytest.raises(ValidationError):
         Profile.resolve({}, {"train": {"optimiser": "sgd"}}, {})
