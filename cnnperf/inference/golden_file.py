@@ -118,8 +118,30 @@ def _in_float64(path: Path, images: NDArray[np.float32], names: Sequence[str]) -
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT:
                 attribute.i = onnx.TensorProto.DOUBLE
     wanted = list(dict.fromkeys([model.graph.output[0].name, *names]))
-    found = ReferenceEvaluator(model).run(wanted, _feed(model, images.astype(np.float64), path))
+    found = ReferenceEvaluator(model, new_ops=[_conv_transpose()]).run(
+        wanted, _feed(model, images.astype(np.float64), path)
+    )
     return dict(zip(wanted, found, strict=True))
+
+
+def _conv_transpose() -> Any:
+    """Return the reference's transposed convolution, computed group by group.
+
+    With several groups its own takes the wrong part of the weights, and the first group's bias for all.
+    """
+    from onnx.reference.ops import op_conv_transpose
+
+    class ConvTranspose(op_conv_transpose.ConvTranspose):  # The evaluator finds it by this name.
+        op_domain = ""
+
+        def _run(self, *arrays: Any, **attributes: Any) -> Any:
+            of_one_group: Any = super()._run
+            images, *weights = (each for each in arrays if each is not None)
+            group = attributes.pop("group")
+            parts = zip(np.split(images, group, axis=1), *(np.split(each, group) for each in weights), strict=True)
+            return (np.concatenate([of_one_group(*part, group=1, **attributes)[0] for part in parts], axis=1),)
+
+    return ConvTranspose
 
 
 def _feed(model: Any, images: NDArray[Any], path: Path) -> dict[str, NDArray[Any]]:

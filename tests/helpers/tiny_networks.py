@@ -25,6 +25,19 @@ def convolutional(in_channels: int, num_classes: int, image_size: tuple[int, int
     )
 
 
+def transposed(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
+    """Build two transposed convolutions in groups, of several channels each and of one, and a dense layer."""
+    return nn.Sequential(
+        nn.AvgPool2d(7),
+        nn.Conv2d(in_channels, 4, 1),
+        nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2),
+        nn.Tanh(),
+        nn.ConvTranspose2d(6, 6, 2, groups=6),
+        nn.Flatten(),
+        nn.Linear(6 * (2 * (image_size[0] // 7) + 1) * (2 * (image_size[1] // 7) + 1), num_classes),
+    )
+
+
 def wide(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
     """Build one convolution with large activations behind it, and a dense layer on their means.
 

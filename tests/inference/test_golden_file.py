@@ -29,7 +29,9 @@ def file(bench: Callable[..., Bench], request: pytest.FixtureRequest) -> tuple[B
     return made, made.run / made.artifacts["onnx"], Golden.read(made.run / made.artifacts["golden"])
 
 
-@pytest.mark.parametrize(("file", "close"), [("dense", 1e-12), ("convolutional", 1e-5)], indirect=["file"])
+@pytest.mark.parametrize(
+    ("file", "close"), [("dense", 1e-12), ("transposed", 1e-12), ("convolutional", 1e-5)], indirect=["file"]
+)
 def test_a_file_s_own_reference_is_torch_s(file: tuple[Bench, Path, Golden], close: float) -> None:
     """In float64 to its last digits, but for batch norm, which the export folds in float32; on the same images."""
     made, path, of_torch = file
