@@ -412,11 +412,11 @@ def trained(model, seed, shape, train, test, recipe):
     task = Task(cell=cell, stage="train", seed=seed, threads=1, timeout_s=60)
     return list(measure(Bench(task, acquire(), dataset, folder, lambda **numbers: None), recipe))
 
-shares, pace = (loop.SHARE, loop.VALIDATION_SHARE), loop.pace
-loop.SHARE = loop.VALIDATION_SHARE = math.inf
+shares, pace = (loop.EVALUATION_SHARE, loop.VALIDATION_SHARE), loop.pace
+loop.EVALUATION_SHARE = loop.VALIDATION_SHARE = math.inf
 loop.pace = lambda count, image_s, seconds, most: (count, 4)
 memory = trained("mlp", 0, (3, 32, 32), 2000, 500, Recipe(steps=8, validation_images=500))
-(loop.SHARE, loop.VALIDATION_SHARE), loop.pace = shares, pace
+(loop.EVALUATION_SHARE, loop.VALIDATION_SHARE), loop.pace = shares, pace
 recipe = Recipe(steps=12, batch_size=32, validation_images=100, flip="random", crop=2)
 curve = trained("lenet", 5, (1, 28, 28), 300, 50, recipe)
 found = {m.metric[6:]: m.values[0] for m in memory if m.metric.endswith(("above_start_bytes", "parameters"))}
