@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnnperf import record as store
 from cnnperf.bench import trains
@@ -21,8 +21,24 @@ from cnnperf.stats import holm
 from cnnperf.task import Scalar
 from cnnperf.units import one_line
 
-CellStage = tuple[str, str]
-"""A cell's id and a stage."""
+SettingWords = tuple[tuple[str, str], ...]
+"""SettingWords by name."""
+
+
+class CellStage(NamedTuple):
+    """What one stage of one cell measured; settings that a suite changed between two sittings make another work."""
+
+    cell: str
+    stage: str
+    told: SettingWords = ()
+    """The settings that distinguish it, its training's included; empty unless both sides measured several."""
+
+    @property
+    def name(self) -> str:
+        """Name it for a reader."""
+        return f"{self.cell} {_label((self.stage, self.told))}"
+
+
 Metric = tuple[str, tuple[tuple[str, Scalar], ...]]
 """A metric and the tags that tell it apart."""
 SideRecords = Mapping[CellStage, Sequence[Record]]
@@ -46,7 +62,7 @@ def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rul
 def compare_records(baseline: Iterable[Record], candidate: Iterable[Record], rule: Rule | None = None) -> Comparison:
     """Compare records with others, as `compare` does."""
     rule = rule or Rule()
-    before, after = _by_work(baseline), _by_work(candidate)
+    before, after = _by_work(Both(tuple(baseline), tuple(candidate)))
     if not before:
         raise UsageError("`baseline`: these runs hold no record to compare with; give runs with results")
     found = _found(before, after, rule)
@@ -63,11 +79,51 @@ def _folders(runs: Iterable[str | Path]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(Path(run).resolve() for run in runs))
 
 
-def _by_work(records: Iterable[Record]) -> SideRecords:
-    side: dict[CellStage, list[Record]] = defaultdict(list)
-    for record in records:
-        side[record.task.cell.id, record.task.stage].append(record)
-    return dict(side)
+def _by_work(records: Both[tuple[Record, ...]]) -> Both[SideRecords]:
+    """Divide the records of both sides into works.
+
+    A stage of a cell is divided by its settings where each that ended well on one side was tried on the other too.
+    """
+    trained = Both(*({r.key: r for r in side if trains(r.task.stage)} for side in records))
+    of_stages: dict[CellStage, Both[list[tuple[Record, SettingWords]]]] = {}
+    for i, side in enumerate(records):
+        for record in side:
+            work = CellStage(record.task.cell.id, record.task.stage)
+            of_stages.setdefault(work, Both([], []))[i].append((record, _settings(record, trained[i])))
+    divided: Both[dict[CellStage, list[Record]]] = Both({}, {})
+    for work, found in of_stages.items():
+        equal = _equal_settings(found)
+        for works, of_side in zip(divided, found, strict=True):
+            for record, settings in of_side:
+                told = () if equal is None else tuple(each for each in settings if each not in equal)
+                works.setdefault(work._replace(told=told), []).append(record)
+    return Both(divided.baseline, divided.candidate)
+
+
+def _equal_settings(found: Both[list[tuple[Record, SettingWords]]]) -> set[tuple[str, str]] | None:
+    """Return the settings that all records share; None if the records are not to be divided by the others."""
+    tried = Both(*({settings for _, settings in side} for side in found))
+    ended = Both(*({settings for record, settings in side if record.status == "ok"} for side in found))
+    is_alike = ended.baseline <= tried.candidate and ended.candidate <= tried.baseline
+    if len(ended.baseline | ended.candidate) < 2 or not is_alike:
+        return None
+    return set.intersection(*map(set, tried.baseline | tried.candidate))
+
+
+def _settings(record: Record, trained: Mapping[str, Record]) -> SettingWords:
+    """Return what must be equal in two records, and the settings of the training that a later stage reads."""
+    of_training = next((_content(trained[key]) for key in record.task.needs if key in trained), {})
+    content = {key: value for key, value in of_training.items() if "." in key} | _content(record)
+    return tuple((key, _word(value)) for key, value in sorted(content.items()) if value is not None)
+
+
+def _trainings_of(work: CellStage, side: SideRecords) -> tuple[CellStage, ...]:
+    """Return the works that trained what a work measured: those that it reads, or all of its cell if it names none."""
+    of_cell = tuple(other for other in side if other.cell == work.cell and trains(other.stage))
+    if trains(work.stage):
+        return tuple(other for other in of_cell if other.told == work.told)
+    needed = {key for r in side.get(work, ()) for key in r.task.needs}
+    return tuple(other for other in of_cell if any(r.key in needed for r in side[other])) or of_cell
 
 
 def _found(before: SideRecords, after: SideRecords, rule: Rule) -> list[Verdict | Pending]:
@@ -76,12 +132,13 @@ def _found(before: SideRecords, after: SideRecords, rule: Rule) -> list[Verdict 
     Trainings are compared first, because the comparison of later stages depends on whether they are tested.
     """
     found: dict[CellStage, list[Verdict | Pending]] = {}
-    tested: set[str] = set()
-    for work in sorted(before, key=lambda work: not trains(work[1])):
-        cell, stage = work
-        found[work] = list(_compare(work, before, after, rule, is_training_judged=cell in tested))
-        if trains(stage) and any(isinstance(v, Pending) and v.verdict.metric == ACCURACY for v in found[work]):
-            tested.add(cell)
+    tested: set[CellStage] = set()
+    accuracy = {work: _label((ACCURACY, work.told)) for work in before if trains(work.stage)}
+    for work in sorted(before, key=lambda work: not trains(work.stage)):
+        is_training_judged = not tested.isdisjoint(_trainings_of(work, before))
+        found[work] = list(_compare(work, before, after, rule, is_training_judged=is_training_judged))
+        if any(isinstance(v, Pending) and v.verdict.metric == accuracy.get(work) for v in found[work]):
+            tested.add(work)
     return [each for work in before for each in found[work]]
 
 
@@ -97,25 +154,26 @@ def _compare(
     if not first or not second:
         return
     _refuse_unlike(work, first, second)
+    _refuse_unlike_trainings(work, before, after)
     unlike = "; ".join(_differences(*([_capacity(r) for r in side] for side in (first, second))))
     old, new = _metrics(first), _metrics(second)
     for metric, measured in old.items():
         if metric not in new and is_judged(measured[0][1]):
             reason = "measured in the baseline and not in the candidate"
-            yield Verdict(cell=work[0], metric=_label(metric), outcome="missing", remark=reason)
+            yield Verdict(cell=work.cell, metric=_label(metric, work.told), outcome="missing", remark=reason)
         elif metric in new and is_compared(measured[0][1]):
             sides = Both(measured, new[metric])
             yield judge(
                 Compared(
-                    cell=work[0],
-                    metric=_label(metric),
+                    cell=work.cell,
+                    metric=_label(metric, work.told),
                     sides=Both(*(tuple(m for _, m in side) for side in sides)),
                     seeds=Both(*(tuple(_training_seed(r) for r, _ in side) for side in sides)),
-                    is_of_training=trains(work[1]),
-                    is_trained=any(_trainings(work[0], side) for side in (before, after)),
+                    is_of_training=trains(work.stage),
+                    is_trained=any(_trainings(work, side) for side in (before, after)),
                     is_training_judged=is_training_judged,
                     parity=parity_of(r for r, _ in sides.candidate),
-                    unequal_training=_unequal_training(work[0], before, after),
+                    unequal_training=_unequal_training(work, before, after),
                     unlike_machines=unlike or None,
                 ),
                 rule,
@@ -128,9 +186,9 @@ def _training_seed(record: Record) -> int:
     return task.seed if trains(task.stage) else task.seed - task.repeat
 
 
-def _trainings(cell: str, side: SideRecords) -> tuple[Record, ...]:
-    """Return the records of a cell's trainings."""
-    return tuple(r for (of_cell, stage), records in side.items() if of_cell == cell and trains(stage) for r in records)
+def _trainings(work: CellStage, side: SideRecords) -> tuple[Record, ...]:
+    """Return the records of the trainings of what a work measured."""
+    return tuple(r for training in _trainings_of(work, side) for r in side[training])
 
 
 def _ended(work: CellStage, baseline: Sequence[Record], candidate: Sequence[Record]) -> Verdict | None:
@@ -138,7 +196,7 @@ def _ended(work: CellStage, baseline: Sequence[Record], candidate: Sequence[Reco
 
     None if it ended well on both sides, or if the baseline skipped it and the candidate did not fail.
     """
-    cell, stage = work
+    cell, stage = work.cell, _label((work.stage, work.told))
     failed = [r for r in candidate if r.status in ("failed", "timeout")]
     if failed:
         why = (
@@ -174,8 +232,9 @@ def _metrics(records: Iterable[Record]) -> dict[Metric, list[tuple[Record, Measu
     return found
 
 
-def _label(metric: Metric) -> str:
-    name, tags = metric
+def _label(metric: tuple[str, Iterable[tuple[str, Scalar]]], told: SettingWords = ()) -> str:
+    """Name a metric with its tags, and with the settings by which its work is told apart."""
+    name, tags = metric[0], (*metric[1], *told)
     return f"{name}[{','.join(f'{key}={value}' for key, value in tags)}]" if tags else name
 
 
@@ -188,8 +247,17 @@ def _refuse_unlike(work: CellStage, baseline: Sequence[Record], candidate: Seque
     if seeds[0] != seeds[1]:
         differences.append(f"seed ({_listed(seeds[0])} against {_listed(seeds[1])})")
     if differences:
-        cell, stage = work
-        raise UsageError(f"{cell} {stage}: the runs differ in {', '.join(differences)}; compare runs that are alike")
+        raise UsageError(f"{work.name}: the runs differ in {', '.join(differences)}; compare runs that are alike")
+
+
+def _refuse_unlike_trainings(work: CellStage, before: SideRecords, after: SideRecords) -> None:
+    """Raise UsageError if the sides read different ones of several trainings."""
+    read = [[training.told for training in _trainings_of(work, side)] for side in (before, after)]
+    if all(read) and set(read[0]) != set(read[1]):
+        words = (_listed(", ".join(f"{key}={value}" for key, value in told) for told in of_side) for of_side in read)
+        raise UsageError(
+            f"{work.name}: the runs read different trainings ({' against '.join(words)}); compare runs that are alike"
+        )
 
 
 def _content(record: Record) -> dict[str, Any]:
@@ -261,17 +329,17 @@ def _listed(values: Iterable[Any]) -> str:
     return " and ".join(dict.fromkeys(map(str, values)))
 
 
-def _unequal_training(cell: str, before: SideRecords, after: SideRecords) -> str | None:
-    """Return why the trainings of a cell were not equally long; None if they were."""
+def _unequal_training(work: CellStage, before: SideRecords, after: SideRecords) -> str | None:
+    """Return why the trainings of what a work measured were not equally long; None if they were."""
     sides = [
-        {value for r in _trainings(cell, side) for m in r.find("train.steps") for value in m.values}
+        {value for r in _trainings(work, side) for m in r.find("train.steps") for value in m.values}
         for side in (before, after)
     ]
     if not all(sides):
         return "the runs do not record how many steps were trained; give runs of the stage train"
     if len(sides[0] | sides[1]) > 1:
         ends = [f"{min(side):g}–{max(side):g}" if len(side) > 1 else f"{max(side):g}" for side in sides]
-        settings = [r.task.settings for side in (before, after) for r in _trainings(cell, side)]
+        settings = [r.task.settings for side in (before, after) for r in _trainings(work, side)]
         is_cut = any(each.get("target_accuracy") is not None and each.get("stop_at_target", True) for each in settings)
         cures = ["set stop_at_target = false"] * is_cut
         if not is_cut or any(each.get("seconds") is not None for each in settings):
@@ -299,7 +367,7 @@ def _notes(before: SideRecords, after: SideRecords, rule: Rule, tests: int) -> I
     vanished = _vanished(before, after)
     if vanished:
         yield f"not measured in the candidate, and not judged: {', '.join(vanished)}"
-    new = [" ".join(work) for work in after if work not in before]
+    new = [work.name for work in after if work not in before]
     if new:
         yield f"not in the baseline, and not compared: {', '.join(new)}"
     unequal = list(_unequal_tests(before, after))
@@ -320,7 +388,7 @@ def _skipped(before: SideRecords, after: SideRecords) -> Iterator[str]:
     for work, records in before.items():
         if _is_skipped(records):
             where = "on both sides" if _is_skipped(after.get(work, ())) else "in the baseline"
-            reasons[f"skipped {where}: {one_line(records[0].error or '')}"].append(" ".join(work))
+            reasons[f"skipped {where}: {one_line(records[0].error or '')}"].append(work.name)
     for reason, works in reasons.items():
         yield f"not compared: {', '.join(works)}: {reason}"
 
@@ -328,10 +396,10 @@ def _skipped(before: SideRecords, after: SideRecords) -> Iterator[str]:
 def _unequal_tests(before: SideRecords, after: SideRecords) -> Iterator[str]:
     """Yield the stages of cells whose accuracies were tested on different numbers of images, with these numbers."""
     for work, records in before.items():
-        tests = (m for r in _ok((*records, *after.get(work, ()))) for m in r.find(f"{work[1]}.test_accuracy"))
+        tests = (m for r in _ok((*records, *after.get(work, ()))) for m in r.find(f"{work.stage}.test_accuracy"))
         counts = {int(m.remarks["n"]) for m in tests if "n" in m.remarks}
         if len(counts) > 1:
-            yield f"{' '.join(work)} ({min(counts):,} to {max(counts):,})"
+            yield f"{work.name} ({min(counts):,} to {max(counts):,})"
 
 
 def _vanished(before: SideRecords, after: SideRecords) -> list[str]:
@@ -341,5 +409,5 @@ def _vanished(before: SideRecords, after: SideRecords) -> list[str]:
         new = _metrics(_ok(after.get(work, ())))
         for metric, measured in _metrics(_ok(records)).items() if new else ():
             if metric not in new and not is_judged(measured[0][1]):
-                found[metric[0]].append(_label(metric))
+                found[metric[0]].append(_label(metric, work.told))
     return [labels[0] if len(labels) == 1 else f"{name} ({len(labels)} figures)" for name, labels in found.items()]

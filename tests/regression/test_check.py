@@ -695,6 +695,57 @@ def test_where_the_data_lay_does_not_matter(repeats: Repeats, held: Held) -> Non
     assert held(repeats(*[0.9] * 3), repeats(*[0.9] * 3, data={"source": "elsewhere"})).exit_code == 0
 
 
+def two_settings(repeats: Repeats, *, second: float = 0.9) -> list[Record]:
+    """Return a run whose suite was changed: two trainings that differ in lr, and an engine of each."""
+    trainings = [repeats(a, a, a, lr=lr) for lr, a in ((0.1, 0.8), (0.5, second))]
+    return [
+        r for each in trainings for r in (*each, inferred(each[0], 0, 0.8, [*parity(), once("x.size", "count", 7)]))
+    ]
+
+
+def test_settings_that_were_changed_in_both_runs_are_each_compared_with_their_like(
+    repeats: Repeats, held: Held
+) -> None:
+    """The second training alone lost accuracy; each verdict names its settings, an engine's those of its training."""
+    comparison = held(two_settings(repeats), two_settings(repeats, second=0.5))
+    outcomes = {v.metric: (v.outcome, v.n) for v in comparison.verdicts if v.outcome != "indicative"}
+    assert outcomes == {
+        "train.test_accuracy[train.lr=0.1]": ("same", 3),
+        "train.test_accuracy[train.lr=0.5]": ("worse", 3),
+        "x.size[infer.lr=0.1,train.lr=0.1]": ("same", 1),
+        "x.size[infer.lr=0.5,train.lr=0.5]": ("same", 1),
+    }
+
+
+def test_a_failure_under_other_settings_leaves_the_rest_compared(repeats: Repeats, held: Held) -> None:
+    """What ended well on one side was tried on the other, so that both sides are divided alike."""
+    [good], [bad] = repeats(0.9, lr=0.1), repeats(0.9, lr=0.5)
+    failed = bad.model_copy(update={"status": "failed", "error": "non-finite loss", "measurements": ()})
+    verdicts = {v.metric: v.outcome for v in held([good, bad], [good, failed]).verdicts}
+    assert verdicts["train[train.lr=0.5]"] == "error"
+    assert verdicts["train.test_accuracy[train.lr=0.1]"] == "inconclusive"
+
+
+def test_settings_of_one_side_alone_are_refused(repeats: Repeats, held: Held) -> None:
+    """There is nothing to compare them with."""
+    run = two_settings(repeats)
+    with pytest.raises(UsageError, match=r"the runs differ in train.lr \(0.1 and 0.5 against 0.1\)"):
+        held(run, run[:4])
+
+
+def test_engines_of_different_trainings_are_refused(repeats: Repeats, held: Held) -> None:
+    """Both sides have both trainings; each measured the engine of another."""
+    trainings = [r for lr in (0.1, 0.5) for r in repeats(0.9, lr=lr)]
+    engines = [inferred(each, 0, 0.9) for each in trainings]
+    alike = [each.task.model_copy(update={"settings": {"lr": 1}}) for each in engines]
+    sides = (
+        [*trainings, each.model_copy(update={"task": task, "key": task.key})]
+        for each, task in zip(engines, alike, strict=True)
+    )
+    with pytest.raises(UsageError, match=r"different trainings \(train.lr=0.1 against train.lr=0.5\)"):
+        held(*sides)
+
+
 def test_versions_may_differ_and_are_listed(repeats: Repeats, held: Held) -> None:
     """That is what a candidate is for."""
     records = repeats(0.9, 0.9, 0.9)
