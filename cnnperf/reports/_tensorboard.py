@@ -29,12 +29,19 @@ RIGHT, WRONG = "green", "red"
 
 
 def write(run: Path, out: Path) -> None:
-    """Write TensorBoard's files, one folder per task. Raises StoreError, or UsageError if there is nothing to show."""
+    """Write TensorBoard's files, one folder per task. Raises StoreError, or UsageError if there is nothing to show.
+
+    Of several tasks of one repeat, whose settings differ, the first has the folder that it would have alone; those of
+    the others end in the task's key.
+    """
     tasks = [r for r in record.read(run) if r.status == "ok" and (trains(r.task.stage) or _traces(r))]
     if not tasks:
         raise UsageError(f"{run}: contains no successful training or profile to show; give another run folder")
+    taken: set[Path] = set()
     for each in tasks:
         folder = out / each.task.cell.id / f"{each.task.stage}-{each.task.repeat}"
+        folder = folder if folder not in taken else folder.with_name(f"{folder.name}-{each.key}")
+        taken.add(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if trains(each.task.stage):
             _write_events(each, run, folder)

@@ -147,6 +147,17 @@ def test_a_run_that_is_written_again_is_shown_once(run: Path, tmp_path: Path) ->
     assert len(list((tmp_path / "log").rglob("events.*"))) == 1
 
 
+def test_trainings_of_changed_settings_have_a_folder_each(tmp_path: Path, trained: Callable[..., Record]) -> None:
+    """The first as if it was alone, the later one with its key: neither deletes the events of the other."""
+    records = [trained(lr=lr, measured=[single("train.loss", "1", lr)]) for lr in (0.1, 0.5)]
+    for each in records:
+        record.append(tmp_path, each)
+    for _ in range(2):
+        write(tmp_path, tmp_path / "log")
+    folders = sorted(path.parent.name for path in (tmp_path / "log").rglob("events.*"))
+    assert folders == ["train-0", f"train-0-{records[1].key}"]
+
+
 def test_images_are_framed_as_right_or_wrong() -> None:
     """Green and red, in rows of five, what is grey in all three colours."""
     images = np.full((6, 1, 4, 4), 128, dtype=np.uint8)
