@@ -8,6 +8,7 @@ from typing import Any
 from cnnperf.reports._vega import (
     BAR_PIXELS,
     Chart,
+    Spec,
     axis,
     curve_marks,
     log_axis,
@@ -20,7 +21,7 @@ from cnnperf.reports._vega import (
 )
 from cnnperf.tables.curves import POINTS, CurveRow
 from cnnperf.tables.engine_row import EngineRow
-from cnnperf.tables.table import Column, Table
+from cnnperf.tables.table import Column, Table, grouped
 from cnnperf.tables.verdicts import VerdictRow
 
 OUTCOMES = {
@@ -31,13 +32,14 @@ OUTCOMES = {
     "indicative": ("var(--muted)", "circle"),
 }
 """The colour and the shape of each verdict that is drawn."""
+TRAINING = ("run", "repeat", "task")
+"""Columns that distinguish the trainings of one network: a run may hold several with other settings."""
 
 
 def curve_charts(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow]) -> Iterator[Chart]:
     """Draw every curve against seconds and against samples, one line per training."""
     measured = [c for c in table.columns if c.better and any(row[c.name] is not None for row in rows)]
-    kept = picked(rows, "model", "run", "repeat", "step", "samples", "seconds", "epoch", *(c.name for c in measured))
-    several = len({row.run for row in rows}) > 1
+    kept = picked(rows, "model", *TRAINING, "step", "samples", "seconds", "epoch", *(c.name for c in measured))
     seen = {row.model: row.samples for row in rows}.values()
     uneven = max(seen) > 10 * min(seen)  # A small network may see a hundred times as many.
     smoothing = dict.fromkeys(row.model for row in rows if row.label_smoothing)
@@ -50,10 +52,8 @@ def curve_charts(name: str, title: str, table: Table[Any], rows: Sequence[CurveR
             if against == "samples" and uneven:
                 spec["encoding"]["x"] = log_axis(against, against, across.unit, nice=False)
             spec["transform"] = [{"filter": f"isValid(datum.{column.name})"}]
-            spec["encoding"]["detail"] = [{"field": key, "type": "nominal"} for key in ("run", "repeat")]
-            spec["encoding"]["tooltip"] = tips(
-                table, "model", *(["run"] if several else []), "repeat", "epoch", against, column.name
-            )
+            spec["encoding"]["detail"] = _apart(*TRAINING)
+            spec["encoding"]["tooltip"] = tips(table, "model", *_told(rows), "epoch", against, column.name)
             yield Chart(
                 f"{name}-{column.name}-{against}",
                 caption,
@@ -77,15 +77,15 @@ def accuracy_charts(name: str, title: str, table: Table[Any], rows: Sequence[Cur
         colour = series_colours("reading", names, title=None, labels="replace(datum.label, /_/g, ' ')")
         spec = curve_marks(epoch, Column("accuracy", unit="fraction"), colour)
         spec["transform"] = [{"fold": names, "as": ["reading", "accuracy"]}, {"filter": "isValid(datum.accuracy)"}]
-        spec["encoding"]["detail"] = [{"field": key, "type": "nominal"} for key in ("run", "repeat")]
-        spec["encoding"]["tooltip"] = tips(table, "repeat", "epoch", *names)
+        spec["encoding"]["detail"] = _apart(*TRAINING)
+        spec["encoding"]["tooltip"] = tips(table, *_told(of_model), "epoch", *names)
         yield Chart(
             f"{name}-{i}",
             f"{model.partition('[')[0]}: accuracies read of the same training",
             f"{title}: every accuracy that was read of {model}, against the epoch, a line a reading.",
             f"{name}-{i}",
             table.name,
-            picked(of_model, "run", "repeat", "epoch", *names),
+            picked(of_model, *TRAINING, "epoch", *names),
             spec,
         )
 
@@ -99,9 +99,21 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
     x = log_axis("latency_s", "latency", "s")
     y = axis("test_accuracy", "test accuracy", "fraction") | {"scale": {"zero": False, "padding": 26}}
     engine = series_colours("engine", [row.engine for row in rows])
-    front = {"transform": [{"filter": "datum.pareto === 'yes'"}], "mark": {"type": "line", "color": "var(--muted)"}}
-    detail = {"field": "model", "type": "nominal"}
-    front |= {"encoding": {"x": x, "y": y, "order": {"field": "latency_s", "type": "quantitative"}, "detail": detail}}
+    # A network's engines are on one front only if they read the same training under the same settings.
+    on_front = grouped((row for row in rows if row.pareto == "yes"), lambda row: (row.model, row.evidence.rivals))
+    fronts = {
+        f"{name}-front-{i}": (table.name, picked(front, "latency_s", "test_accuracy"))
+        for i, front in enumerate(on_front.values())
+    }
+    order = {"field": "latency_s", "type": "quantitative"}
+    joined = [
+        {
+            "data": {"name": front},
+            "mark": {"type": "line", "color": "var(--muted)"},
+            "encoding": {"x": x, "y": y, "order": order},
+        }
+        for front in fronts
+    ]
     points = {
         "mark": {"type": "point", "filled": True, "opacity": 0.85, "stroke": "var(--page)", "strokeWidth": 1},
         "encoding": {
@@ -137,7 +149,8 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
         name,
         table.name,
         picked(rows, *facts),
-        {"height": 340, "layer": [front, points, names]},
+        {"height": 340, "layer": [*joined, points, names]},
+        fronts,
     )
 
 
@@ -192,3 +205,15 @@ def changes(name: str, table: Table[Any], rows: Sequence[VerdictRow], unit: str)
     spec = {"height": BAR_PIXELS * len(rows), "transform": [subject], "layer": [zero, whisker, points]}
     caption = f"Change of each metric that is not the same, {unit}, with its interval where one was tested."
     return Chart(name, f"Change, {unit}", caption, name, table.name, kept, spec)
+
+
+def _apart(*names: str) -> list[Spec]:
+    """Return the columns in which the points of one line are equal, besides those of its colour."""
+    return [{"field": name, "type": "nominal"} for name in names]
+
+
+def _told(rows: Sequence[CurveRow]) -> list[str]:
+    """Return the columns by which a hover tells trainings apart: the run and the task only where the others do not."""
+    runs = {row.run for row in rows}
+    several = len({(row.run, row.task) for row in rows}) > len({(row.run, row.model, row.repeat) for row in rows})
+    return [*(["run"] if len(runs) > 1 else []), "repeat", *(["task"] if several else [])]

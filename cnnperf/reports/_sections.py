@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from cnnperf.tables.engines import PLOT
 from cnnperf.tables.facts import GROUP
 from cnnperf.tables.layers import steps_of
 from cnnperf.tables.predictions import ConfusionRow, ExampleRow
+from cnnperf.tables.repeats import Rivals
 from cnnperf.tables.table import R, Report, Row, Table, Value, grouped
 
 CELL = ("run", "dataset", "data", "model", "device")
@@ -130,14 +132,13 @@ def change_charts(report: Report) -> list[Chart]:
 
 def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Chart]:
     layers, profiles, engines = (report.table(name) for name in ("layers", "profiles", "engines"))
-    for i, rows in enumerate(_of_cell(layers, cell, "engine", "mode", "batch_size")):
+    for i, (first, settings) in enumerate(_first_repeats(_of_cell(layers, cell, "engine", "mode", "batch_size"))):
         assert layers, "its rows were just found"
-        first = [row for row in rows if row.task == rows[0].task]
         if first[0].engine:
-            words = f"Layers in {first[0].engine}, batch of {first[0].batch_size}"
+            words = f"Layers in {first[0].engine}, batch of {first[0].batch_size}{settings}"
             yield _layer_charts.beside_torch(f"{name}-engine-{i}", words, layers, first)
             continue
-        words = steps_of(first[0].mode, first[0].batch_size).capitalize()
+        words = f"{steps_of(first[0].mode, first[0].batch_size).capitalize()}{settings}"
         yield _layer_charts.layer_time_chart(f"{name}-layers-{i}", words, layers, first)
         if any(row.saved_bytes for row in first):
             yield _layer_charts.layer_memory(f"{name}-layers-{i}", words, layers, first)
@@ -148,10 +149,32 @@ def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Ch
                 placed = _layer_charts.roofline(f"{name}-layers-{i}", words, layers, first, profiles, machine)
                 if placed:
                     yield placed
-    for rows in _of_cell(engines, cell):
-        timed = [row for row in rows if row.images_per_s is not None]
-        if engines and len({row.batch_size for row in timed}) > 1:
-            yield _charts.throughput(f"{name}-throughput", "Throughput by batch size", engines, timed)
+    timed = [row for rows in _of_cell(engines, cell) for row in rows if row.images_per_s is not None]
+    compared = grouped(timed, lambda row: row.evidence.rivals)
+    for i, (told, rows) in enumerate(zip(_apart(list(compared)), compared.values(), strict=True)):
+        if engines and len({row.batch_size for row in rows}) > 1:
+            title = " · ".join(("Throughput by batch size", *told))
+            yield _charts.throughput(f"{name}-throughput-{i}", title, engines, rows)
+
+
+def _first_repeats(found: Iterable[Sequence[Any]]) -> Iterator[tuple[Sequence[Any], str]]:
+    """Yield the rows of each group's first repeat, and words for its task if several of other settings share that."""
+    for rows in found:
+        firsts = grouped((row for row in rows if row.repeat == rows[0].repeat), lambda row: row.task)
+        for task, first in firsts.items():
+            yield first, f" · task {task}" if len(firsts) > 1 else ""
+
+
+def _apart(compared: Sequence[Rivals]) -> Iterator[tuple[str, ...]]:
+    """Yield for each group of rivals its settings and the training by which it differs from the others."""
+    facts = []
+    for each in compared:
+        task = json.loads(each.settings)
+        facts.append({**task, **task["settings"], "training": each.training})
+    names = [name for name in dict.fromkeys(name for of in facts for name in of) if name not in ("settings", "data")]
+    differ = [name for name in names if len({json.dumps(of.get(name)) for of in facts}) > 1]
+    for of in facts:
+        yield tuple(f"{name.replace('_', ' ')} {of.get(name)}" for name in differ)
 
 
 def _predictions(

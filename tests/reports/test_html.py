@@ -7,7 +7,7 @@ import io
 import json
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from furnished import ERROR, HOSTILE, NETWORKS, furnish, m
 
+from cnnperf import record as store
 from cnnperf.errors import UsageError
 from cnnperf.record import Record
 from cnnperf.reports._sections import training
@@ -130,8 +131,6 @@ def test_every_section_is_there_in_order(both: Both) -> None:
 
 def test_a_section_is_there_only_when_the_records_hold_it(tmp_path: Path, trained: Trained) -> None:
     """A lone training without curves has neither plots nor pictures; a skipped one still has its page."""
-    from cnnperf import record as store
-
     store.append(tmp_path, trained())
     page = Page(written(report_of([tmp_path])))
     assert page.ids() == ["summary", "leaderboard", "notes"]
@@ -236,8 +235,6 @@ def test_verdicts_are_told_apart_without_colour(both: Both) -> None:
 
 def test_readings_of_one_training_stand_in_one_plot(tmp_path: Path, trained: Trained) -> None:
     """A line each, where there are more than a training and a held-out accuracy."""
-    from cnnperf import record as store
-
     for network, names in (("lenet", ("train", "validation")), ("nin", ("train", "epoch_test", "validation"))):
         point = {"step": 10, "samples": 1280, "seconds": 1.5, "epoch": 0.25, "n": 2000}
         measured = [m(f"train.{name}_accuracy", "fraction", 0.5, better="higher", remarks=point) for name in names]
@@ -247,6 +244,59 @@ def test_readings_of_one_training_stand_in_one_plot(tmp_path: Path, trained: Tra
     spec = drawn["specs"][name]["spec"]
     assert spec["transform"][0]["fold"] == ["train_accuracy", "test_accuracy", "validation_accuracy"]
     assert len(drawn["rows"][drawn["specs"][name]["data"][0]]["rows"]) == 1
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Report:
+    """Return the report of one run whose suite was changed: every task is there with two settings."""
+    run = furnish(tmp_path_factory.mktemp("twice") / "run", trained, networks=["lenet", "nin"])
+    for record in store.read(run):
+        task = record.task.model_copy(update={"settings": {**record.task.settings, "lr": 0.5}})
+        if record.task.stage != "train":
+            store.append(run, record.model_copy(update={"task": task, "key": task.key}))
+        elif record.status == "ok":
+            kept = [each for each in record.measurements if each.metric != "train.epoch_test_accuracy"]
+            changes = {"task": task, "key": task.key, "artifacts": {}, "measurements": tuple(kept)}
+            store.append(run, record.model_copy(update=changes))
+    return report_of([run])
+
+
+def test_trainings_of_changed_settings_are_lines_of_their_own(twice: Report) -> None:
+    """The task is a part of what a line has in common, and of the hover; nobody else's hover has it."""
+    [group] = [group for group in training(twice) if "synthetic" not in group.title]
+    encoding = group.charts[0].spec["encoding"]
+    assert [each["field"] for each in encoding["detail"]] == ["run", "repeat", "task"]
+    assert "task" in [each["field"] for each in encoding["tooltip"]]
+    assert len({row["task"] for row in group.charts[0].rows}) == 4
+
+
+def test_engines_of_changed_settings_have_plots_of_their_own(twice: Report) -> None:
+    """No line joins them, neither of throughput nor of a front; titles say the settings that differ."""
+    from cnnperf.reports._sections import networks, tradeoffs
+
+    [lenet] = [group for group in networks(twice) if group.title.startswith("lenet")]
+    plots = [chart for chart in lenet.charts if chart.title.startswith("Throughput")]
+    assert [chart.title for chart in plots] == [f"Throughput by batch size · lr {lr}" for lr in (None, 0.5)]
+    for chart in plots:
+        assert len({(row["engine"], row["batch_size"]) for row in chart.rows}) == len(chart.rows) == 6
+    table = twice.table("engines")
+    assert table
+    on_front = [(row.model, row.evidence.rivals, row.batch_size) for row in table.rows if row.pareto == "yes"]
+    assert len({model for model, _, _ in on_front}) < len({rivals for _, rivals, _ in on_front})
+    fronts = [rows for group in tradeoffs(twice) for chart in group.charts for _, rows in chart.more.values()]
+    assert sorted(map(len, fronts)) == sorted(Counter(on_front).values())
+
+
+def test_profiles_of_changed_settings_are_both_drawn(twice: Report) -> None:
+    """Each title names its task; of several repeats only the first is drawn."""
+    from cnnperf.reports._sections import networks
+
+    table = twice.table("layers")
+    assert table
+    [lenet] = [group for group in networks(twice) if group.title.startswith("lenet")]
+    tasks = dict.fromkeys(row.task for row in table.rows if row.model == "lenet" and not row.engine)
+    titles = [chart.title for chart in lenet.charts if chart.title.endswith("time by layer")]
+    assert titles == [f"Training steps of 32 images · task {task}: time by layer" for task in tasks]
 
 
 def test_tables_of_engines_are_told_apart(both: Both) -> None:
@@ -345,8 +395,6 @@ def test_what_failed_or_was_disturbed_says_in_which_repeat(tmp_path: Path, train
 
 def test_plots_of_generated_images_say_so(tmp_path: Path, trained: Trained) -> None:
     """Over curves, as over the leaderboard; curves of real images say nothing."""
-    from cnnperf import record as store
-
     point = {"step": 10, "samples": 1280, "seconds": 1.5, "epoch": 0.25, "n": 2000}
     curve = m("train.validation_accuracy", "fraction", 0.5, better="higher", remarks=point)
     confusion = m("train.confusion", "count", 1, 0, 0, 1, better=None, num_classes=2)
@@ -361,8 +409,6 @@ def test_plots_of_generated_images_say_so(tmp_path: Path, trained: Trained) -> N
 
 def test_curves_of_unlike_machines_or_threads_share_no_plot(tmp_path: Path, trained: Trained) -> None:
     """Their seconds are not comparable, as in the leaderboard; headings tell what differs, a lone plot's nothing."""
-    from cnnperf import record as store
-
     point = {"step": 10, "samples": 1280, "seconds": 1.5, "epoch": 0.25, "n": 2000}
     curve = m("train.validation_accuracy", "fraction", 0.5, better="higher", remarks=point)
     first = trained("lenet", measured=[curve], host="one")
@@ -387,8 +433,6 @@ def test_curves_of_unlike_machines_or_threads_share_no_plot(tmp_path: Path, trai
 
 def test_a_plot_of_smoothed_losses_names_their_networks(tmp_path: Path, trained: Trained) -> None:
     """Such a loss cannot fall to 0, and no test loss is smoothed; a plot without one says nothing."""
-    from cnnperf import record as store
-
     point = {"step": 2, "samples": 256, "seconds": 1.5, "epoch": 0.25, "n": 2000}
     loss = m("train.loss", "1", 2.0, 1.0)
     curve = m("train.validation_accuracy", "fraction", 0.5, better="higher", remarks=point)
@@ -415,8 +459,6 @@ def test_layers_at_two_batch_sizes_are_told_apart(both: Both) -> None:
 
 def test_two_runs_that_cannot_be_compared_say_why(tmp_path: Path, trained: Trained) -> None:
     """The sentence of the check stands where the verdicts would; two runs of different work have no such section."""
-    from cnnperf import record as store
-
     for name, record in (("a", trained()), ("b", trained(seconds=30.0)), ("c", trained("nin"))):
         (tmp_path / name).mkdir()
         store.append(tmp_path / name, record)
