@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cnnperf.reports._readable import read_as, signed
 from cnnperf.reports._vega import (
     BAR_PIXELS,
     Chart,
@@ -23,6 +24,7 @@ from cnnperf.tables.curves import POINTS, CurveRow
 from cnnperf.tables.engine_row import EngineRow
 from cnnperf.tables.table import Column, Table, grouped
 from cnnperf.tables.verdicts import VerdictRow
+from cnnperf.units import scaled
 
 OUTCOMES = {
     "worse": ("var(--worse)", "triangle-down"),
@@ -32,6 +34,8 @@ OUTCOMES = {
     "indicative": ("var(--muted)", "circle"),
 }
 """The colour and the shape of each verdict that is drawn."""
+ENDS = {"low": "lower bound", "high": "upper bound"}
+"""Words for the ends of a change's interval."""
 TRAINING = ("run", "repeat", "task")
 """Columns that distinguish the trainings of one network: a run may hold several with other settings."""
 
@@ -170,7 +174,16 @@ def changes(name: str, table: Table[Any], rows: Sequence[VerdictRow], unit: str)
     outcomes = [outcome for outcome in OUTCOMES if outcome in {row.outcome for row in rows}]
     subject = {"calculate": "datum.cell + '  ' + datum.metric", "as": "subject"}
     y = {"field": "subject", "type": "nominal", "title": None, "sort": None, "axis": names_within(420)}
-    x = {"field": "change", "type": "quantitative", "title": f"change ({unit})", "axis": {"format": "+.1%"}}
+    suffix = "" if unit == "points" else " + ' %'"
+    label = {"labelExpr": f"format(100 * datum.value, '+.3~r'){suffix}"}
+    x = {"field": "change", "type": "quantitative", "title": f"change ({unit})", "axis": label}
+    # Values and bounds have the unit of their row, which no format of a plot's column knows: they come as words.
+    worded = ("baseline", "candidate", "change", "low", "high")
+    texts = {"values": [{"subject": _subject(row), **_in_words(row, worded)} for row in rows]}
+    words_of = {
+        "lookup": "subject",
+        "from": {"data": texts, "key": "subject", "fields": [f"{each} in words" for each in worded]},
+    }
     points = {
         "mark": {"type": "point", "filled": True, "size": 70},
         "encoding": {
@@ -189,22 +202,37 @@ def changes(name: str, table: Table[Any], rows: Sequence[VerdictRow], unit: str)
                 "scale": {"domain": outcomes, "range": [OUTCOMES[outcome][1] for outcome in outcomes]},
             },
             "tooltip": [
-                *tips(table, "cell", "metric", "outcome", "baseline", "candidate"),
-                {"field": "change", "format": "+.1%"},
-                *({"field": end, "format": "+.1%", "title": f"{end} end"} for end in ("low", "high")),
+                *tips(table, "cell", "metric", "outcome"),
+                *({"field": f"{each} in words", "type": "nominal", "title": ENDS.get(each, each)} for each in worded),
                 *tips(table, "p_holm", "n", "remark"),
             ],
         },
     }
-    whisker = {"mark": {"type": "rule", "color": "var(--text)"}, "transform": [{"filter": "isValid(datum.low)"}]}
+    whisker = {
+        "mark": {"type": "rule", "color": "var(--text)"},
+        "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
+    }
     whisker["encoding"] = {"x": x | {"field": "low"}, "x2": {"field": "high"}, "y": y}
     zero = {"mark": {"type": "rule", "color": "var(--muted)"}, "encoding": {"x": {"datum": 0}}}
     kept = picked(
         rows, "cell", "metric", "outcome", "baseline", "candidate", "change", "low", "high", "p_holm", "n", "remark"
     )
-    spec = {"height": BAR_PIXELS * len(rows), "transform": [subject], "layer": [zero, whisker, points]}
+    spec = {"height": BAR_PIXELS * len(rows), "transform": [subject, words_of], "layer": [zero, whisker, points]}
     caption = f"Change of each metric that is not the same, {unit}, with its interval where one was tested."
     return Chart(name, f"Change, {unit}", caption, name, table.name, kept, spec)
+
+
+def _subject(row: VerdictRow) -> str:
+    return f"{row.cell}  {row.metric}"
+
+
+def _in_words(row: VerdictRow, names: Sequence[str]) -> dict[str, str]:
+    """Return the values, the change and its bounds as the table of verdicts has them; nothing for what is absent."""
+    found = {name: row[name] for name in names if row[name] is not None}
+    return {
+        f"{name} in words": scaled(value, read_as(row)) if name in ("baseline", "candidate") else signed(value, row)
+        for name, value in found.items()
+    }
 
 
 def _apart(*names: str) -> list[Spec]:

@@ -33,6 +33,9 @@ def layer_time_chart(name: str, title: str, table: Table[Any], rows: Sequence[La
         {"filter": "datum.value != null"},
     ]
     spec["encoding"]["color"] = series_colours("part", parts, title=None, labels="replace(datum.label, '_s', '')")
+    is_undivided = any(row.forward_s is None and row.backward_s is None for row in rows)
+    drawn = [part for part in parts if (is_undivided if part == "elsewhere" else any(row[part] for row in rows))]
+    spec["encoding"]["color"]["legend"]["values"] = drawn
     spec["encoding"]["tooltip"] = tips(
         table, "layer", "type", "outputs", "forward_s", "backward_s", "seconds", "saved_bytes"
     )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cnnperf.regression.verdict import is_difference, is_of_fractions
 from cnnperf.stats import Interval
 from cnnperf.tables.table import DOUBT, Column, Row, Table, Value
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING
 from cnnperf.units import MISSING, scaled
+
+if TYPE_CHECKING:
+    from cnnperf.tables.verdicts import VerdictRow
 
 
 def visible(table: Table[Any]) -> list[Column]:
@@ -111,6 +115,20 @@ def cell_text(column: Column, row: Row) -> str:
     elif ends:
         words = f"{words} [{scaled(ends.low, column.read_as)}–{scaled(ends.high, column.read_as)}]"
     return f"{words} {DOUBT}" if _is_doubtful(column, row) else words
+
+
+def read_as(row: VerdictRow) -> str | None:
+    """Return the unit in which readers see both values of a verdict."""
+    return "fraction" if is_of_fractions(row.metric, row.unit) else row.unit
+
+
+def signed(change: float, row: VerdictRow) -> str:
+    """Return a change, or an end of its interval, in readable form: points, percent, or the unit of the row."""
+    if is_of_fractions(row.metric, row.unit):
+        return f"{100 * change:+.1f} points"
+    if is_difference(row.metric, row.unit, row.baseline or 0.0, row.candidate or 0.0):
+        return f"{'-' if change < 0 else '+'}{scaled(abs(change), row.unit)}"
+    return f"{100 * change:+.1f} %"
 
 
 def interval(column: Column, row: Row) -> Interval | None:

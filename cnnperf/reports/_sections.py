@@ -126,7 +126,7 @@ def change_charts(report: Report) -> list[Chart]:
     changed.sort(key=lambda row: (row.outcome == "indicative", -abs(row.change)))
     fractions = [row for row in changed if is_of_fractions(row.metric, row.unit)]
     ratios = [row for row in changed if not is_difference(row.metric, row.unit, row.baseline, row.candidate)]
-    kinds = (("changes-fractions", fractions, "points"), ("changes-ratios", ratios, "ratio less 1"))
+    kinds = (("changes-fractions", fractions, "points"), ("changes-ratios", ratios, "percent"))
     return [_charts.changes(name, table, rows[:CHANGES], unit) for name, rows, unit in kinds if table and rows]
 
 

@@ -123,18 +123,16 @@ def _told_apart(colour: Spec, by: Sequence[Any]) -> Spec:
 
 
 def tips(table: Table[Any], *names: str) -> list[Spec]:
-    """Return a hover's lines: text as it is, numbers scaled."""
+    """Return a hover's lines: text as it is, numbers as in the tables, nothing for what is absent."""
     columns = {column.name: column for column in table.columns}
     return [_tip(columns[name]) for name in names]
 
 
 def _tip(column: Column) -> Spec:
     tip: Spec = {"field": column.name, "title": words(column)}
-    if column.read_as == "fraction":
-        return tip | {"type": "quantitative", "format": ".1%"}
-    if column.unit in (None, "count"):
+    if column.unit is None:
         return tip | {"type": "nominal"}
-    return tip | {"type": "quantitative", "formatType": "scaled", "format": column.unit}
+    return tip | {"type": "quantitative", "formatType": "told", "format": column.read_as}
 
 
 def words(column: Column) -> str:

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cnnperf.errors import UsageError
-from cnnperf.regression.verdict import is_difference, is_of_fractions
-from cnnperf.reports._readable import alarm, best, footnotes, interval, title, visible
+from cnnperf.reports._readable import alarm, best, footnotes, interval, read_as, signed, title, visible
 from cnnperf.tables.table import DOUBT, Column, Report, Table
-from cnnperf.tables.verdicts import VerdictRow
 from cnnperf.units import MISSING, scaled
 
 PAGE = Path(__file__).with_name("_page")
@@ -36,7 +34,7 @@ def write(report: Report, out: TextIO) -> None:
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters |= {"scaled": scaled, "signed": _signed, "seen_in": _seen_in}
+    environment.filters |= {"scaled": scaled, "signed": signed, "read_as": read_as}
     environment.globals |= {"best": best, "title": _caption, "alarm": alarm, "visible": visible, "columns": _columns}
     environment.globals |= {"interval": interval, "footnotes": footnotes, "doubt": DOUBT}
     parts: dict[str, Any] = {
@@ -84,16 +82,3 @@ def _columns(table: Table[Any]) -> list[Column]:
 def _caption(table: Table[Any]) -> str:
     """Return the common facts of a group's rows, including the model if each group has its own."""
     return " · ".join([table.rows[0].model] * ("model" in table.group) + [title(table)])
-
-
-def _seen_in(row: VerdictRow) -> str | None:
-    """Return the unit in which readers see both values of a verdict."""
-    return "fraction" if is_of_fractions(row.metric, row.unit) else row.unit
-
-
-def _signed(change: float, row: VerdictRow) -> str:
-    if is_of_fractions(row.metric, row.unit):
-        return f"{100 * change:+.1f} points"
-    if is_difference(row.metric, row.unit, row.baseline or 0.0, row.candidate or 0.0):
-        return f"{'-' if change < 0 else '+'}{scaled(abs(change), row.unit)}"
-    return f"{100 * change:+.1f} %"

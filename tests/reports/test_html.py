@@ -371,6 +371,53 @@ def test_a_change_is_read_in_its_own_unit(both: Both) -> None:
     assert shown[:9] == ["0.1 %", "-0.2 %", "-0.3 points", "0", "4.00", "+4.00", "1.00 KiB", "2.00 KiB", "+100.0 %"]
 
 
+def test_hovers_have_no_format_that_fails_on_absent_values(both: Both) -> None:
+    """Every number in a hover is written by the page's own function; what is not measured has no line."""
+
+    def encodings(spec: dict[str, Any]) -> list[dict[str, Any]]:
+        return [each["encoding"] for each in (spec, *spec.get("layer", ())) if "encoding" in each]
+
+    specs = [each["spec"] for each in Page(both[1]).drawn()["specs"].values()]
+    lines = [line for spec in specs for of in encodings(spec) for line in of.get("tooltip", ())]
+    assert len(lines) > 100
+    assert {(line["type"], line.get("formatType")) for line in lines} == {("nominal", None), ("quantitative", "told")}
+
+
+def test_a_change_is_hovered_as_the_table_has_it() -> None:
+    """Both values in the unit of the row; no bounds where none were tested."""
+    from cnnperf.reports._sections import change_charts
+
+    rows = tuple(
+        VerdictRow(
+            metric=metric, unit=unit, baseline=a, candidate=b, change=change, low=low, high=high, cell="c",
+            outcome="worse", remark="", p=None, p_holm=None, n=None,
+        )
+        for metric, unit, a, b, change, low, high in (
+            ("x.bytes", "bytes", 4176404.0, 5220505.0, 0.25, None, None),
+            ("x.seconds", "s", 0.00488, 0.00732, 0.5, None, None),
+            ("x.share", "fraction", 0.5, 0.4, -0.1, -0.15, -0.05),
+        )
+    )  # fmt: skip
+    charts = change_charts(Report((Table("verdicts", VerdictRow.columns(), rows),)))
+    found = [text for chart in charts for text in chart.spec["transform"][1]["from"]["data"]["values"]]
+    assert [list(text.values()) for text in found] == [
+        ["c  x.share", "50.0 %", "40.0 %", "-10.0 points", "-15.0 points", "-5.0 points"],
+        ["c  x.seconds", "4.88 ms", "7.32 ms", "+50.0 %"],
+        ["c  x.bytes", "3.98 MiB", "4.98 MiB", "+25.0 %"],
+    ]
+
+
+def test_the_legend_of_layers_names_only_what_is_drawn(both: Both) -> None:
+    """No backward of forward passes, and no time elsewhere if every layer's is known; colours stay the same."""
+    specs = [spec["spec"] for name, spec in Page(both[1]).drawn()["specs"].items() if name.endswith("-time")]
+    colours = [spec["encoding"]["color"] for spec in specs]
+    assert {tuple(colour["legend"]["values"]) for colour in colours} == {
+        ("forward_s", "backward_s", "elsewhere"),
+        ("forward_s", "elsewhere"),
+    }
+    assert len({tuple(colour["scale"]["range"]) for colour in colours}) == 1
+
+
 def test_what_failed_of_two_runs_says_in_which(both: Both) -> None:
     """So does what disturbed them; and the run is the first column, beside what differs in nothing else."""
     named = [text for text in Page(both[1]).texts if text.endswith("cpu train") and "mlp" in text]

@@ -22,6 +22,7 @@ from cnnperf.reports.html import write
 from cnnperf.tables.engine_row import BestEngine
 from cnnperf.tables.leaderboard_row import LeaderboardRow
 from cnnperf.tables.report import report_of
+from cnnperf.units import scaled
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -189,6 +190,33 @@ def test_a_hover_tells_all_facts_as_text(opened: Watched) -> None:
     assert re.search(r"latency[\d.]+ (s|ms|µs)", words)
     assert "test accuracy" in words
     assert set(tip.evaluate("tip => [...tip.querySelectorAll('*')].map(each => each.tagName)")) == {"DL", "DT", "DD"}
+
+
+def test_hovers_write_numbers_as_the_tables_do(opened: Watched) -> None:
+    """The page's function and that of the tables agree on every unit; what is absent has no words."""
+    values = (0.000000123, 0.00488, 0.5, 1.0, 2.345, 42.0, 999.4, 4176404.0, 2.5e9)
+    of_units = dict.fromkeys(("s", "bytes", "fraction", "1", "images/s"), values) | {"count": (0, 7, 4321, 123456)}
+    for unit, numbers in of_units.items():
+        shown = opened.page.evaluate("([values, unit]) => values.map(value => told(value, unit))", [numbers, unit])
+        assert shown == [scaled(number, unit) for number in numbers]
+    assert opened.page.evaluate("[told(null, 's'), told(undefined, 'fraction')]") == ["", ""]
+
+
+def test_no_hover_tells_of_what_is_absent(opened: Watched) -> None:
+    """A mark of each plot has only lines with words; those of a change are the words of the table."""
+    tip = opened.page.locator("#tip")
+    told = {}
+    for plot in opened.page.locator(".plot").all():
+        mark = plot.locator(".mark-symbol.role-mark path, .mark-rect.role-mark path").last
+        if mark.count():
+            mark.scroll_into_view_if_needed()
+            mark.hover(force=True)
+            tip.wait_for(state="visible")
+            told[plot.get_attribute("data-chart")] = tip.inner_text()
+    assert len(told) > 30
+    assert [words for words in told.values() if re.search(r"NaN|undefined|null", words)] == []
+    assert re.search(r"baseline\s+\d+\.\d %", told["changes-fractions"])
+    assert re.search(r"change\s+\+10\.0 points", told["changes-fractions"])
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (3840, "light")])

@@ -80,7 +80,7 @@ for (const details of document.querySelectorAll("details[data-rows]")) {
   details.addEventListener("toggle", () => details.append(numbers(drawn.rows[details.dataset.rows].rows)), { once: true });
 }
 
-// Numbers in plots, in the units of the tables; `B` for axes, whose ticks are decimal.
+// Numbers on axes; `B` for bytes, because ticks are decimal.
 
 const decimal = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]];
 const units = {
@@ -97,7 +97,21 @@ function scaled(value, unit) {
   return `${Number((value / size).toPrecision(4))} ${word}`.trim();
 }
 
+// Numbers in hovers: as the tables have them, of a rate with its unit. What is absent has no words.
+
+function told(value, unit) {
+  if (value === null || value === undefined) return "";
+  if (unit === "fraction") return `${(100 * value).toFixed(1)} %`;
+  if (unit === "count" && Number.isInteger(value) && Math.abs(value) < 100000) return value.toLocaleString("en-US");
+  const scales = units[unit] ?? decimal.slice(1);
+  const [size, word] = scales.find((scale) => Math.abs(value) >= scale[0]) ?? scales.at(-1);
+  const number = value / size;
+  const decimals = number ? 2 - Math.floor(Math.log10(Math.abs(number))) : 0;
+  return `${number.toFixed(Math.max(decimals, 0))} ${word}`.trim();
+}
+
 vega.expressionFunction("scaled", scaled);
+vega.expressionFunction("told", told);
 
 // Plots. Colours are the page's own, so that light, dark and print need no second drawing.
 
