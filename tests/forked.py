@@ -78,11 +78,15 @@ class Copy:
         the folder names a place that this process does not import from, what is not installed is imported again.
         """
         self.returncode: int | None = None
+        born, bearing = os.pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # No other thread holds what a copy needs.
             self.pid = os.fork()
         if not self.pid:
             _live(run, files, kept, env, cwd)
+        os.close(bearing)
+        os.read(born, 1)  # Ends when the copy leads a group of its own, and can be killed by it as a new process can.
+        os.close(born)
 
     def wait(self) -> int:
         """Wait for its end, and return the exit status, negative for a signal."""
