@@ -22,7 +22,7 @@ from cnnperf.task import Scalar
 from cnnperf.units import one_line
 
 SettingWords = tuple[tuple[str, str], ...]
-"""SettingWords by name."""
+"""Settings by name, their values in words."""
 
 
 class CellStage(NamedTuple):

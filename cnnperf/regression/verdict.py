@@ -35,7 +35,7 @@ class Verdict(Frozen):
 
     cell: str
     metric: str
-    """With the tags that tell it apart, such as `infer.latency[engine=torch]`; a stage where all of it is meant."""
+    """With tags and settings that tell it apart: `infer.latency[engine=torch]`; a stage where all of it is meant."""
     outcome: Outcome
     """`indicative`: shown, and no part of the exit status. Of two stored runs these are times, speeds and other numbers
     without a rule of their own, memory of single processes, and an engine's accuracy where trainings are tested."""

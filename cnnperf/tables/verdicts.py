@@ -19,7 +19,8 @@ class VerdictRow(Row):
     cell: str = column(shown=0, meaning="dataset/model/device", source="task.cell")
     metric: str = column(
         shown=0,
-        meaning="metric with its tags, `infer.latency[engine=torch]`; or a stage, if all of it is meant",
+        meaning="metric with its tags, `infer.latency[engine=torch]`, and with the settings that distinguish it if "
+        "both runs measured several; or a stage, if all of it is meant",
         source="measurements",
     )
     outcome: str = column(
