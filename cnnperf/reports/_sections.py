@@ -104,16 +104,15 @@ def networks(report: Report) -> list[ChartGroup]:
 
 
 def predictions(report: Report) -> list[NetworkPredictions]:
-    """Return the confusion matrix and test images of each network's first training."""
+    """Return the confusion matrix and test images of each network's first training; of changed settings, of each."""
     table, examples = report.table("confusion"), report.table("examples")
-    found: dict[tuple[Any, ...], NetworkPredictions] = {}
-    for rows in _grouped(table.rows if table else (), *CELL, "task"):
-        cell = tuple(rows[0][key] for key in CELL)
-        if cell not in found:
-            of_run = (row for row in (examples.rows if examples else ()) if row.run == rows[0].run)
-            of_task = [row for row in of_run if row.task == rows[0].task]
-            found[cell] = _predictions(_heading(rows[0], report), rows, of_task, report.folders[rows[0].run])
-    return list(found.values())
+    found = []
+    for rows, settings in _first_repeats(_grouped(table.rows if table else (), *CELL)):
+        of_run = (row for row in (examples.rows if examples else ()) if row.run == rows[0].run)
+        of_task = [row for row in of_run if row.task == rows[0].task]
+        heading = f"{_heading(rows[0], report)}{settings}"
+        found.append(_predictions(heading, rows, of_task, report.folders[rows[0].run]))
+    return found
 
 
 def change_charts(report: Report) -> list[Chart]:

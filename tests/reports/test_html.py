@@ -299,6 +299,19 @@ def test_profiles_of_changed_settings_are_both_drawn(twice: Report) -> None:
     assert titles == [f"Training steps of 32 images · task {task}: time by layer" for task in tasks]
 
 
+def test_predictions_of_changed_settings_are_both_shown(twice: Report) -> None:
+    """Each title names its task; a matrix is of one training."""
+    from cnnperf.reports._sections import predictions
+
+    table = twice.table("confusion")
+    assert table
+    tasks = dict.fromkeys(row.task for row in table.rows if row.model == "lenet")
+    found = [each for each in predictions(twice) if each.title.startswith("lenet")]
+    assert [each.title for each in found] == [f"lenet · cifar10 · cpu · task {task}" for task in tasks]
+    assert len(tasks) == 2
+    assert all(len(each.matrix) == len(each.matrix[0]) == 10 for each in found)
+
+
 def test_tables_of_engines_are_told_apart(both: Both) -> None:
     """The caption of a group that one network has to itself names it."""
     captions = re.findall(r"<table[^>]*engines[^>]*>\s*<caption>(.*?)</caption>", both[1])
