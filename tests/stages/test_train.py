@@ -160,6 +160,18 @@ def test_clock_counts_training_only(bench: MakeBench, recipe: MakeRecipe, monkey
     assert all(math.isfinite(number) for numbers in seen for number in numbers.values())
 
 
+def test_a_report_a_second(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of steps of 0.3 seconds, as the start of the clock takes too, each third is reported, and the last."""
+    monkeypatch.setattr(loop, "BRIEF_LAP_S", 0.0)
+    monkeypatch.setattr(loop.Training, "_is_due", lambda running: running.progress >= 1)
+    clock = Ticking(monkeypatch, step_s=0.3)
+    monkeypatch.setattr(loop, "perf_counter", lambda: clock.now)
+    seen: list[float] = []
+    made = bench(progress=lambda **numbers: seen.append(numbers["step"]))
+    list(measure(made, recipe(steps=8, validation_images=0)))
+    assert seen == [3, 6, 8]
+
+
 def test_it_learns(bench: MakeBench, recipe: MakeRecipe) -> None:
     """A few epochs are enough to tell stripes apart."""
     found = list(measure(bench(), recipe(epochs=5, lr=0.01)))

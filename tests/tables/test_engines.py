@@ -14,7 +14,7 @@ from cnnperf.record import PARITY, Measurement, Record, single
 from cnnperf.reports import _readable
 from cnnperf.reports._sections import tradeoffs
 from cnnperf.tables.engine_row import BestEngine, EngineRow
-from cnnperf.tables.engines import ENGINE_GROUP, PLOT, engine_table, is_undecided
+from cnnperf.tables.engines import ENGINE_GROUP, PLOT, best_engines, engine_table, is_undecided
 from cnnperf.tables.leaderboard import leaderboard
 from cnnperf.tables.table import Column, Report
 
@@ -638,6 +638,20 @@ def test_the_leaderboard_says_at_which_batch_sizes_its_best_engine_stands(traine
     (row,) = leaderboard(records, engine_table(records)).rows
     assert (row["best_engine_batch_size"], row["best_engine_latency_s"]) == (4, 0.004)
     assert (row["best_engine_offline_batch_size"], row["best_engine_images_per_s"]) == (64, pytest.approx(4000))
+
+
+def test_the_smallest_batch_size_names_the_best_engine(engine: Engine) -> None:
+    """In whatever order the rows come."""
+    records = [
+        engine(name, [s * size] * 3, [2.0] * 6 if name == "onnxruntime" else (), batch_size=size)
+        for size in (1, 64)
+        for name, s in (("torch", 0.002), ("onnxruntime", 0.001))
+    ]
+    rows = engine_table({"suite/run": records}).rows
+    assert [row.batch_size for row in rows if row.best] == [1, 64]
+    for given in (rows, rows[::-1]):
+        (best,) = best_engines(given).values()
+        assert best.best_engine_batch_size == 1
 
 
 def test_the_head_over_the_best_engine_counts_the_engine_s_repeats(trained: Trained, engine: Engine) -> None:

@@ -54,6 +54,20 @@ def test_the_clock_runs_on_after_a_reading() -> None:
     assert clock.step_times == [1, 4]
 
 
+def test_what_is_not_read_yet_reaches_to_the_last_tick() -> None:
+    """Two steps of 1 and 2 seconds; none after the reading, and then one of 4."""
+    clock = Clock(Scripted(0, 1, 3, 7))
+    clock.start()
+    unread = [clock.unread_s]
+    for _ in range(2):
+        clock.tick()
+        unread.append(clock.unread_s)
+    clock.read()
+    unread.append(clock.unread_s)
+    clock.tick()
+    assert [*unread, clock.unread_s] == [0, 1, 3, 0, 4]
+
+
 def test_what_the_process_used_is_read_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over as many readings as last ten milliseconds, with their own steps; neither a pause nor what it cuts off."""
     used = iter([0, 10, 15, 40, 60])  # Making it reads first, then starting; all else are ends of stretches.
