@@ -12,6 +12,7 @@ import reference_tables
 import suite_format
 
 from cnnperf import registry
+from cnnperf.record.folder import FILE
 from cnnperf.regression.gate_verdict import TimeVerdict
 from cnnperf.regression.rule import TYPICAL_DEVIATIONS, Rule, power
 from cnnperf.reports import _layers, _verdicts
@@ -157,6 +158,13 @@ def test_readme_is_short() -> None:
     content = (ROOT / "README.md").read_bytes()
     assert len(content.splitlines()) <= 220
     assert len(content) <= 12_000
+
+
+def test_readme_reports_runs_alone() -> None:
+    """What its `report` lists matches no other file or folder of this repository."""
+    listed = re.findall(r"^cnnperf report (\S+)", README, flags=re.MULTILINE)
+    assert listed
+    assert [path for pattern in listed for path in ROOT.glob(pattern) if not (path / FILE).is_file()] == []
 
 
 def prose(document: Path) -> str:
