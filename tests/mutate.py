@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,8 @@ SOUND = "sound"
 WITHOUT_MEANING = ("ReplaceBinaryOperator_BitOr_",)
 """Changes of `|` in annotations, which nothing evaluates, and of unions of mappings, of which each other operator is a
 TypeError: they would be noticed without a test of what the code does."""
+CHECK_OF_ITS_OWN = re.compile(r"\b(frozen|kw_only|slots|strict)=$")
+"""What stands before a `True` by which the code checks itself: without it, code that is right does the same."""
 
 
 def main() -> int:
@@ -105,7 +108,10 @@ def drawn(found: WorkDB, seed: int, count: int) -> int:
 
 def has_meaning(spec: MutationSpec) -> bool:
     """Tell whether the code does anything else after a change."""
-    return not spec.operator_name.partition("/")[2].startswith(WITHOUT_MEANING)
+    operator, (row, place) = spec.operator_name.partition("/")[2], spec.start_pos
+    before = spec.module_path.read_text(encoding="utf-8").splitlines()[row - 1][:place]
+    is_check = operator == "ReplaceTrueWithFalse" and CHECK_OF_ITS_OWN.search(before)
+    return not (is_check or operator.startswith(WITHOUT_MEANING))
 
 
 def passes(package: str) -> bool:
