@@ -36,7 +36,9 @@ def look(path: Path) -> Facts:
         raise UsageError(f"{path}: takes batches of {fixed} only; export it with a dynamic batch")
     opset, newest = _opset(model)
     if opset > newest:
-        raise UsageError(f"{path}: has opset {opset}, the newest readable opset is {newest}; export it with that opset")
+        raise UsageError(
+            f"{path}: has opset {opset}, the newest readable opset is {newest}; export it with opset {newest}"
+        )
     files = {path, *(path.parent / name for name in _external(model))}
     return Facts(opset, model.ir_version, len(model.graph.node), sum(file.stat().st_size for file in files))
 

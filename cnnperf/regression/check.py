@@ -376,9 +376,14 @@ def _notes(before: SideRecords, after: SideRecords, rule: Rule, tests: int) -> I
     yield (
         f"counts and artifacts' sizes must be equal, memory of two repeats a side or more may grow by "
         f"{100 * rule.theta:g} %; of fractions a loss of {100 * rule.tau:g} point is ignored, one of "
-        f"{100 * rule.theta:g} points must be excluded: family-wise alpha {100 * rule.alpha:g} % over {tests} (Holm), "
-        f"beta {100 * rule.beta:g} %"
+        f"{100 * rule.theta:g} points must be excluded"
     )
+    if tests:
+        yield (
+            f"if none of the {tests} tested fractions loses more than {100 * rule.tau:g} point, at most "
+            f"{100 * rule.alpha:g} % of checks call any worse (Holm); one that loses {100 * rule.theta:g} points is "
+            f"called the same in at most {100 * rule.beta:g} % of checks"
+        )
     yield "times and speeds are indicative: two processes that run the same code easily differ by 20 %"
 
 

@@ -109,10 +109,13 @@ def _change(logarithm: float) -> float | None:
 def _rule_notes(result: Result) -> Iterator[str]:
     """Yield the rule's error rates, and its power at the scatter of these replicates."""
     rule = result.rule
-    yield (
-        f"gate: family-wise alpha {100 * rule.alpha:g} % over {len(result.compared)} × 2 looks (Holm), "
-        f"beta {100 * rule.beta:g} % over 3 looks, tau {100 * rule.tau:g} %, theta {100 * rule.theta:g} %"
-    )
+    if result.compared:
+        compared, looks = len(result.compared), len(rule.looks)
+        yield (
+            f"gate: if none of the {compared} cell-metrics is slower by more than {100 * rule.tau:g} %, at most "
+            f"{100 * rule.alpha:g} % of runs call any worse (Holm; the last {looks - 1} looks); one that is slower by "
+            f"{100 * rule.theta:g} % is called the same in at most {100 * rule.beta:g} % of runs (all {looks} looks)"
+        )
     if words := result.power():
         yield f"power: {words}"
     if any(each.outcome in ("worse", "better") for each in result.decisions.values()):

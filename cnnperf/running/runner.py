@@ -196,7 +196,7 @@ def _unmet(task: Task, left: Mapping[str, Record]) -> str | None:
         if key not in left:
             return "needs a task that has not run; run its stages together"
         if (need := left[key]).status != "ok":
-            return f"needs {need.task.label}, which is {need.status}: {need.error}"
+            return f"needs {need.task.label}, which ended as {need.status}: {need.error}"
     return None
 
 

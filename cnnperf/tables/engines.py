@@ -39,14 +39,14 @@ _NOTES = (
     f"into two groups 5 % apart or more; {DOUBT} {DISAGREES}: its interval does not hold their ratio; {DOUBT} pairs "
     f"{NOT_STEADY}: a side's times still changed when the longest warm-up ended. Such a speed-up is never marked, best "
     "or on the front.",
-    "best: its paired interval lies above what every other engine of the same network and batch may reach. Often no "
-    "engine is best, and none is before every requested engine has a record.",
+    "best: its paired interval lies above what every other engine of the same network and batch may reach. Where "
+    "intervals overlap, or a requested engine has no record yet, no engine is best.",
     "parity failed: it computes something else; undecided: the interval of its accuracy drop holds the limit "
     "(max_accuracy_drop). Neither is ranked.",
-    "pareto: no where another engine of the same network and batch is proved better in speed or accuracy and proved "
-    "worse in neither, else yes; absent without a paired speed-up or without rivals.",
+    "pareto: 'no' if another engine of the same network and batch is proved better in speed or accuracy and proved "
+    "worse in neither, else 'yes'; absent without a paired speed-up or without rivals.",
     "single_stream, offline: as MLPerf defines them, without its least durations: the 90th percentile of calls of one "
-    "image (p90), and the batch size with the most images in all over seconds in all (total_images_per_s).",
+    "image (p90), and the batch size with the most images per second over all calls (total_images_per_s).",
     "p90, p99: where the calls support them; calls that depend on each other count as fewer.",
     MARKED,
 )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LEADERBOARD_NOTES = (
     "test accuracy: mean over repeats, on all test images or a fixed subset, with its 95 % interval (± half of it): "
-    "with n=1 the binomial one, without the variation between trainings; with more repeats that is in it.",
+    "with n=1 the binomial one, without the variation between trainings; with more repeats it includes that variation.",
     "# (rank): all rows whose interval overlaps the leader's share its rank; ties are sorted by speed.",
     "images/s: of training steps alone; median over steps, then over repeats [quartiles of all steps].",
     "n: repeats, each its own process; with n=1, variation between processes is unknown.",

@@ -23,9 +23,9 @@ LEAST_REPEATS = 4
 """Fewest repeats by whose ranges rows are compared: two equal rows have disjoint ones in 2 of 70 cases, 2 / C(8, 4)."""
 
 MARKED = (
-    "Marked: the best of a column and all whose interval overlaps its own; nothing where any has no interval, or all "
-    f"overlap. Counts are exact; the interval of a time or speed is the range of its repeats, from {LEAST_REPEATS} on, "
-    "and only rows of one run are compared by it."
+    "Marked: the best of a column and all whose interval overlaps its own. No value is marked if one has no interval "
+    "or all overlap. Counts are exact; the interval of a time or speed is the range of its repeats, from "
+    f"{LEAST_REPEATS} on, and only rows of one run are compared by it."
 )
 """Meaning of a mark, in the notes of every table with marks."""
 

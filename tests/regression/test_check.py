@@ -377,6 +377,10 @@ def test_the_more_is_tested_the_more_it_takes(repeats: Repeats, held: Held) -> N
     assert verdict.p < 0.01
     assert verdict.p_holm == pytest.approx(40 * verdict.p)
     assert verdict.outcome == "inconclusive"
+    assert (
+        "if none of the 40 tested fractions loses more than 1 point, at most 1 % of checks call any worse (Holm); "
+        "one that loses 5 points is called the same in at most 5 % of checks"
+    ) in comparison.notes
 
 
 @pytest.mark.parametrize("runs", [(1, 1), (2, 2), (1, 3)])
@@ -387,6 +391,7 @@ def test_accuracy_of_too_few_trainings_is_no_pass(repeats: Repeats, held: Held, 
     assert (verdict.outcome, verdict.n, verdict.p) == ("inconclusive", min(runs), None)
     assert verdict.change == pytest.approx(-0.6)
     assert verdict.remark == "3 repeats a side with seeds of their own are needed"
+    assert not any("tested fractions" in note for note in comparison.notes)
     assert comparison.exit_code == 3
 
 

@@ -223,7 +223,7 @@ def test_a_task_whose_need_failed_is_skipped_with_that_reason(tmp_path: Path) ->
 
     _, skipped, orphan = execute((broken, after(broken), after(sound)), tmp_path, Unwatched())
     assert skipped.status == orphan.status == "skipped"
-    assert skipped.error == f"needs {broken.task.label}, which is failed: KeyError: 'surprise'"
+    assert skipped.error == f"needs {broken.task.label}, which ended as failed: KeyError: 'surprise'"
     assert orphan.error == "needs a task that has not run; run its stages together"
     first, second = execute((sound, after(sound)), tmp_path, Unwatched())
     assert (first.status, second.status) == ("ok", "ok")

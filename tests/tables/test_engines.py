@@ -177,7 +177,7 @@ def of_sizes(engine: Engine, calls: dict[int, Sequence[float]]) -> Record:
 
 
 def test_scenarios_are_those_of_mlperf(engine: Engine) -> None:
-    """Single stream is batch 1, where its calls support a p90; offline has the most images in all over all seconds.
+    """Single stream is batch 1, where its calls support a p90; offline has the most images per second over all calls.
 
     One call of the batch of 32 took 100 times as long as the others: its median hides that, the total does not.
     """
