@@ -33,8 +33,8 @@ ALL = Bar.within(0, "a slowdown of 5 % of so few cells is found in 95 runs of 10
 
 def check(context: Context) -> Iterator[Reading]:
     """Compare small cells of `cnnperf doctor` on the device with themselves, then with themselves slowed by 5 %."""
+    from cnnperf.regression.gate_test import CANDIDATES
     from cnnperf.regression.gate_verdict import comparison
-    from cnnperf.regression.rehearsal import CANDIDATES
 
     end, ready = time.monotonic() + context.seconds, _cells(context)
     shares = (UNCHANGED_SHARE, 1.0)
@@ -93,13 +93,13 @@ def _count(what: str, of: int, figure: int, reading: int, interval: tuple[float,
 def _cells(context: Context) -> tuple[Contest, ...]:
     from cnnperf.duet.contest import contests
     from cnnperf.ipc.messages import SuiteRequest
-    from cnnperf.regression.rehearsal import METRICS, REHEARSED
+    from cnnperf.regression.gate_test import GATE_SUITE, METRICS
     from cnnperf.running.preflight import prepare
     from cnnperf.suite import parse
 
     names = MODELS[: max(1, int(context.seconds // CELL_S))]
-    models: list[Any] = [each for each in REHEARSED["models"] if each["name"] in names]
-    suite = parse({**REHEARSED, "models": models, "devices": [context.device]}, where="selftest", name="selftest")
+    models: list[Any] = [each for each in GATE_SUITE["models"] if each["name"] in names]
+    suite = parse({**GATE_SUITE, "models": models, "devices": [context.device]}, where="selftest", name="selftest")
     context.progress("preparing")
     return contests(prepare(SuiteRequest(suite=suite, where="selftest")).tasks, metrics=METRICS)
 

@@ -44,16 +44,16 @@ def doctor(
     for finding in examine():
         console.print(Text(str(finding), style=MARK_STYLES[finding.mark]))
     if minutes:
-        raise typer.Exit(_self_test(console, minutes))
+        raise typer.Exit(_gate_test(console, minutes))
 
 
-def _self_test(console: Console, minutes: float) -> int:
-    from cnnperf.cli.screen import RehearsalScreen, stderr
-    from cnnperf.regression.rehearsal import self_test
+def _gate_test(console: Console, minutes: float) -> int:
+    from cnnperf.cli.screen import GateTestScreen, stderr
+    from cnnperf.regression.gate_test import run_gate_test
 
-    _say(f"self-test: two suites of five cells, {minutes:g} minutes at most; nothing else should run meanwhile")
-    with RehearsalScreen(stderr(), console).shown() as screen:
-        tested = self_test(minutes, screen)
+    _say(f"gate test: two suites of five cells, {minutes:g} minutes at most; nothing else should run meanwhile")
+    with GateTestScreen(stderr(), console).shown() as screen:
+        tested = run_gate_test(minutes, screen)
     if tested is None:
         _say("interrupted; nothing was stored")
         return 130

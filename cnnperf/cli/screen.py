@@ -210,8 +210,8 @@ class DuetScreen(View):
             self._print(f"power: {power}")
 
 
-class RehearsalScreen(DuetScreen):
-    """Follows the gate's self-test: each suite like any comparison, then its verdicts on standard output."""
+class GateTestScreen(DuetScreen):
+    """Follows the gate test: each suite like any comparison, then its verdicts on standard output."""
 
     def __init__(self, console: Console, out: Console) -> None:
         super().__init__(console)

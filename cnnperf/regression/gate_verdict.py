@@ -13,8 +13,8 @@ from cnnperf.machine.disturbance import Disturbance
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.regression import ratios
 from cnnperf.regression.gate import Result
+from cnnperf.regression.gate_test_result import Scope, quoted
 from cnnperf.regression.rule import Decision, Rule
-from cnnperf.regression.selftest import Scope, quoted
 from cnnperf.regression.store import SAMPLES_FILE
 from cnnperf.regression.verdict import Comparison, Outcome, Verdict
 from cnnperf.sides import Both, Side

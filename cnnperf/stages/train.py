@@ -18,7 +18,7 @@ from cnnperf.training.images import subset
 from cnnperf.training.loop import Training
 from cnnperf.training.peak import Memory
 from cnnperf.training.recipe import Recipe
-from cnnperf.training.setup import Data, Network, Rehearsal, frozen_heap
+from cnnperf.training.setup import Data, Network, TrialSteps, frozen_heap
 
 IS_DEFAULT = True
 LEAVES = ("weights", "examples")
@@ -66,10 +66,10 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
         yield watch.lap("train.load_seconds")
         network = Network.build(bench, recipe, data)
         yield watch.lap("train.build_seconds")
-        rehearsal = Rehearsal(bench, recipe, data, network)
+        trial = TrialSteps(bench, recipe, data, network)
         if returns:
-            yield from rehearsal.memory(memory)
-    step_s, evaluator = rehearsal.warm_up(), rehearsal.evaluator
+            yield from trial.memory(memory)
+    step_s, evaluator = trial.warm_up(), trial.evaluator
     yield watch.lap("train.warmup_seconds")
 
     training = Training(bench, recipe, data, network, evaluator, step_s)

@@ -96,7 +96,7 @@ class Network:
         return Step(self.forward, self.model, recipe, device)
 
 
-class Rehearsal:
+class TrialSteps:
     """Steps (at a learning rate of 0) and evaluations before the training, without effect on it."""
 
     def __init__(self, bench: Bench, recipe: Recipe, data: Data, network: Network) -> None:

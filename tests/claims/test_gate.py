@@ -6,7 +6,7 @@ import pytest
 from stand_ins import verdicts
 
 from cnnperf.claims.gate import MODELS, counted, slowdown
-from cnnperf.regression.rehearsal import REHEARSED
+from cnnperf.regression.gate_test import GATE_SUITE
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_alarms_and_misses_fail_and_what_is_open_is_undecided(
 
 def test_its_cells_are_of_the_doctors() -> None:
     """By name."""
-    assert set(MODELS) <= {model["name"] for model in REHEARSED["models"]}
+    assert set(MODELS) <= {model["name"] for model in GATE_SUITE["models"]}
 
 
 @pytest.mark.parametrize(("changes", "middle"), [((0.04, 0.07), 0.055), ((0.07, 0.01, 0.05), 0.05), ((0.06,), 0.06)])

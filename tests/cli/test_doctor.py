@@ -1,4 +1,4 @@
-"""`cnnperf doctor`: the report alone, a self-test too short to tell, one that is broken off."""
+"""`cnnperf doctor`: the report alone, a gate test too short to tell, one that is broken off."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from in_process import called
 from processes import completed, descendants, environment, has_ended, started, until
 
 from cnnperf.machine.doctor import CHECKS
-from cnnperf.regression import rehearsal
+from cnnperf.regression import gate_test
 
 DOCTOR = [sys.executable, "-m", "cnnperf", "doctor"]
 
@@ -41,8 +41,8 @@ def test_what_is_no_length_of_time_is_refused(minutes: str) -> None:
 
 def test_a_moment_measures_every_cell_and_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One replicate a suite, through the whole path: a verdict a cell, no false alarm, nothing to be quoted later."""
-    monkeypatch.setitem(rehearsal.REHEARSED, "models", rehearsal.REHEARSED["models"][:2])
-    monkeypatch.setattr(rehearsal, "compare_versions", partial(rehearsal.compare_versions, pairs=12))
+    monkeypatch.setitem(gate_test.GATE_SUITE, "models", gate_test.GATE_SUITE["models"][:2])
+    monkeypatch.setattr(gate_test, "compare_versions", partial(gate_test.compare_versions, pairs=12))
     with workers_forked():
         done = called("doctor", "--minutes", "0.01", CNNPERF_CACHE=str(tmp_path))
     assert done.returncode == 3, done.stderr
@@ -50,9 +50,9 @@ def test_a_moment_measures_every_cell_and_decides_nothing(tmp_path: Path, monkey
     assert "A/A, nothing changed\n" in done.stdout
     assert "A/B, slowed by 5 %\n" in done.stdout
     assert "false alarms: 0 of 0 decided called worse" in done.stdout
-    assert "self-test: inconclusive: " in done.stdout
+    assert "gate test: inconclusive: " in done.stdout
     assert "nothing was stored" in done.stderr
-    assert not (tmp_path / "selftest").exists()
+    assert not (tmp_path / "gate-test").exists()
 
 
 def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_each_is_measured_until_it_is_decided(
         "(Holm; the last 2 looks); one that is slower by 5 % is called the same in at most 5 % of runs (all 3 looks)",
         "noise: between processes",
         "no-steady 0/44",
-        "self-test",
+        "gate test",
         "power: of 3 cell-metrics one slower by 5 % is called worse in ",
         "(here: median and largest)",
         "of 3 cell-metrics one slower by 3 % that is called worse reads ",

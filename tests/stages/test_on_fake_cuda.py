@@ -40,7 +40,7 @@ from cnnperf.timing import sampling
 from cnnperf.timing.sampling import Plan, settle, take
 from cnnperf.training import loop
 from cnnperf.training.recipe import Recipe
-from cnnperf.training.setup import Data, Network, Rehearsal
+from cnnperf.training.setup import Data, Network, TrialSteps
 from cnnperf.workers import subjects
 
 MakeBench = Callable[..., Bench]
@@ -132,8 +132,8 @@ def test_a_warm_up_knows_a_step_and_an_image(gpu: FakeCuda, on_gpu: MakeBench, r
     data = Data.load(made, chosen)
     network = Network.build(made, chosen, data)
     with gpu.running():
-        rehearsal = Rehearsal(made, chosen, data, network)
-        found_s, evaluator = rehearsal.warm_up(), rehearsal.evaluator
+        trial = TrialSteps(made, chosen, data, network)
+        found_s, evaluator = trial.warm_up(), trial.evaluator
         before = gpu.timeline.launched.total()
         evaluator(data.train, data.train_indices[:320])
         launched = gpu.timeline.launched.total() - before

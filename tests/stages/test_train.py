@@ -226,15 +226,15 @@ def test_warm_up_leaves_no_trace_in_the_network(bench: MakeBench, recipe: MakeRe
     network = setup.Network.build(made, settings, data)
     before = {name: tensor.clone() for name, tensor in network.model.state_dict().items()}
     state = torch.random.get_rng_state()
-    rehearsal = setup.Rehearsal(made, settings, data, network)
-    assert len(list(rehearsal.memory(Memory(made.device)))) in (0, 2)
-    step_s = rehearsal.warm_up()
+    trial = setup.TrialSteps(made, settings, data, network)
+    assert len(list(trial.memory(Memory(made.device)))) in (0, 2)
+    step_s = trial.warm_up()
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.model.state_dict().items())
     assert all(parameter.grad is None for parameter in network.model.parameters())
     assert all(module.training for module in network.model.modules())
     assert torch.equal(state, torch.random.get_rng_state())
-    assert rehearsal.evaluator.seconds == 0
-    assert min(rehearsal.evaluator.image_s, step_s) > 0
+    assert trial.evaluator.seconds == 0
+    assert min(trial.evaluator.image_s, step_s) > 0
 
 
 def test_a_step_leaves_no_tensor_behind(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:

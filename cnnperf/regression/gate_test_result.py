@@ -1,4 +1,4 @@
-"""The result of the gate's self-test on this machine; later verdicts quote it."""
+"""The result of the gate test on this machine; later verdicts quote it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cnnperf.regression.verdict import Verdict
 from cnnperf.stats import Interval, binomial_bounds
 from cnnperf.task import Frozen
 
-NEVER = "self-test on this machine: never run here; cnnperf doctor runs it"
+NEVER = "gate test on this machine: never run here; cnnperf doctor runs it"
 DECIDED = ("worse", "better", "same")
 DECIDED_SHARE = 0.5
 """Minimum share of unchanged cells that are decided. With fewer, the absence of false alarms shows little."""
@@ -43,7 +43,7 @@ class Tally(Frozen):
 
 
 class Scope(Frozen):
-    """The conditions of a comparison of times; a self-test is valid only within its own."""
+    """The conditions of a comparison of times; a gate test is valid only within its own."""
 
     devices: tuple[str, ...]
     threads: int | None
@@ -74,7 +74,7 @@ class GateTest(Frozen):
     slowdown: float
     """The injected delay, as a share of each call's duration."""
     scope: Scope = Scope(devices=("cpu",), threads=1, metrics=("train.step",), torch=None)
-    """Its conditions; the default is the scope of all self-tests that were stored without one."""
+    """Its conditions; the default is the scope of all gate tests that were stored without one."""
     unchanged: tuple[Verdict, ...]
     slowed: tuple[Verdict, ...]
 
@@ -124,7 +124,7 @@ class GateTest(Frozen):
             f"the rate is at most {_high(alarms)}",
             f"detections: {found} called worse with {injected}; the rate is at least {_low(found)}",
             f"misses: {misses} decided called the same or better with {injected}; the rate is at most {_high(misses)}",
-            f"self-test: {self._outcome()} → exit {self.exit_code}",
+            f"gate test: {self._outcome()} → exit {self.exit_code}",
         )
 
     def _outcome(self) -> str:
@@ -143,7 +143,7 @@ class GateTest(Frozen):
         undecided = f"; {self.undecided.found} inconclusive" if self.undecided.found else ""
         slowed = f"+{100 * self.slowdown:g} % {found} worse"
         counts = f"A/A {alarms} worse ({bound}{undecided}), {slowed}"
-        return f"self-test on this machine: {self.day} ({self.scope}), {counts}"
+        return f"gate test on this machine: {self.day} ({self.scope}), {counts}"
 
     def save(self) -> Path:
         """Store it for later verdicts on this machine, replacing an earlier one. Raises RunError."""
@@ -159,7 +159,7 @@ class GateTest(Frozen):
 
 
 def stored_gate_test() -> GateTest | None:
-    """Return the last self-test on this machine: a host of this name with the same processor and as many cores."""
+    """Return the last gate test on this machine: a host of this name with the same processor and as many cores."""
     path = _path()
     try:
         found = GateTest.model_validate_json(path.read_text(encoding="utf-8"))
@@ -168,14 +168,14 @@ def stored_gate_test() -> GateTest | None:
     except (OSError, ValidationError) as error:
         kind = type(error).__name__
         warnings.warn(
-            f"{path}: not a self-test of this cnnperf ({kind}); run cnnperf doctor", CnnperfWarning, stacklevel=2
+            f"{path}: not a gate test of this cnnperf ({kind}); run cnnperf doctor", CnnperfWarning, stacklevel=2
         )
         return None
     return found if _computes_on(found.machine) == _computes_on(fingerprint()) else None
 
 
 def quoted(scope: Scope) -> str:
-    """Return a note on the last self-test on this machine, with the parts of a scope that it did not test."""
+    """Return a note on the last gate test on this machine, with the parts of a scope that it did not test."""
     found = stored_gate_test()
     if found is None:
         return NEVER
@@ -192,7 +192,7 @@ def _computes_on(machine: Machine) -> tuple[object, ...]:
 
 def _path() -> Path:
     host = re.sub(r"[^\w.-]+", "-", fingerprint().host) or "host"
-    return Roots.from_environment().cache / "selftest" / f"{host}.json"
+    return Roots.from_environment().cache / "gate-test" / f"{host}.json"
 
 
 def _threads(count: int | None) -> str:

@@ -6,10 +6,10 @@ import pytest
 from in_process import workers_here
 
 from cnnperf.duet.contest import Contest, Version
-from cnnperf.regression import rehearsal
+from cnnperf.regression import gate_test
 from cnnperf.regression.gate import Result, UnwatchedGate
+from cnnperf.regression.gate_test import CANDIDATES, SLOWDOWN, cells, outcome, run_gate_test
 from cnnperf.regression.gate_verdict import scope
-from cnnperf.regression.rehearsal import CANDIDATES, SLOWDOWN, cells, outcome, self_test
 from cnnperf.regression.rule import Rule, decide
 from cnnperf.sides import Both
 
@@ -68,17 +68,17 @@ def test_both_suites_share_the_minutes(monkeypatch: pytest.MonkeyPatch, interrup
     """The first that leaves time gives it to the second; Ctrl-C in the first ends it without a result."""
     now, asked = [0.0], []
 
-    def rehearse(ready: object, candidate: Version, minutes: float, watcher: object) -> Result:
+    def run_suite(ready: object, candidate: Version, minutes: float, watcher: object) -> Result:
         asked.append((candidate, minutes))
         now[0] += 60
         return Result(Both(Version(name="a"), candidate), (), Rule(), interrupted=interrupted)
 
-    monkeypatch.setattr(rehearsal, "cells", tuple)
-    monkeypatch.setattr(rehearsal, "rehearse", rehearse)
-    monkeypatch.setattr(rehearsal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(gate_test, "cells", tuple)
+    monkeypatch.setattr(gate_test, "run_suite", run_suite)
+    monkeypatch.setattr(gate_test.time, "monotonic", lambda: now[0])
     one, other = CANDIDATES
     watcher = Told()
-    tested = self_test(10, watcher)
+    tested = run_gate_test(10, watcher)
     if interrupted:
         assert (tested, watcher.told, asked) == (None, [one, "interrupted"], [(CANDIDATES[one], 5.0)])
     else:

@@ -1,4 +1,4 @@
-"""The gate's self-test: small cells compared with themselves, then with themselves slowed on purpose."""
+"""The gate test: small cells compared with themselves, then with themselves slowed on purpose."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from cnnperf.duet.contest import Contest, Version, contests
 from cnnperf.ipc.messages import SuiteRequest
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.regression.gate import GateWatcher, Result, compare_versions
+from cnnperf.regression.gate_test_result import GateTest
 from cnnperf.regression.gate_verdict import comparison, scope
-from cnnperf.regression.selftest import GateTest
 from cnnperf.running.preflight import prepare
 from cnnperf.suite import parse
 
@@ -24,7 +24,7 @@ CANDIDATES = {
 }
 """The candidates of the two suites, by the suite's title; the baseline is the current code."""
 METRICS = ("train.step",)
-REHEARSED: dict[str, Any] = {
+GATE_SUITE: dict[str, Any] = {
     "datasets": [{"name": "synthetic", "train": 1024, "test": 256}],
     "models": [
         {"name": "mlp", "train": {"batch_size": 256}},
@@ -39,8 +39,8 @@ REHEARSED: dict[str, Any] = {
 """Calls of 5 to 20 ms on one core, so that a replicate takes about a third of a minute."""
 
 
-class RehearsalWatcher(GateWatcher, Protocol):
-    """Listener to the self-test: the events of each suite's comparison, and its begin and end."""
+class GateTestWatcher(GateWatcher, Protocol):
+    """Listener to the gate test: the events of each suite's comparison, and its begin and end."""
 
     def begun(self, title: str) -> None:
         """A suite begins."""
@@ -49,7 +49,7 @@ class RehearsalWatcher(GateWatcher, Protocol):
         """A suite has ended, by itself or by Ctrl-C."""
 
 
-def self_test(minutes: float, watcher: RehearsalWatcher) -> GateTest | None:
+def run_gate_test(minutes: float, watcher: GateTestWatcher) -> GateTest | None:
     """Test the gate with both suites within the minutes; None if Ctrl-C ended it.
 
     Each suite has an equal share of the time that is left when it begins. The result is not stored.
@@ -59,7 +59,7 @@ def self_test(minutes: float, watcher: RehearsalWatcher) -> GateTest | None:
     for title, candidate in CANDIDATES.items():
         watcher.begun(title)
         left = max(0.0, end - time.monotonic()) / 60
-        result = rehearse(ready, candidate, left / (len(CANDIDATES) - len(results)), watcher)
+        result = run_suite(ready, candidate, left / (len(CANDIDATES) - len(results)), watcher)
         watcher.ended(title, result)
         if result.interrupted:
             return None
@@ -69,11 +69,11 @@ def self_test(minutes: float, watcher: RehearsalWatcher) -> GateTest | None:
 
 def cells() -> tuple[Contest, ...]:
     """Prepare the cells, with generated images."""
-    suite = parse(REHEARSED, where="doctor", name="doctor")
+    suite = parse(GATE_SUITE, where="doctor", name="doctor")
     return contests(prepare(SuiteRequest(suite=suite, where="doctor")).tasks, metrics=METRICS)
 
 
-def rehearse(ready: Sequence[Contest], candidate: Version, minutes: float, watcher: GateWatcher) -> Result:
+def run_suite(ready: Sequence[Contest], candidate: Version, minutes: float, watcher: GateWatcher) -> Result:
     """Compare the cells with one of the CANDIDATES within the minutes."""
     return compare_versions(Version(name="this code"), candidate, ready, minutes=minutes, watcher=watcher)
 

@@ -1,4 +1,4 @@
-"""What the self-test came to: counted, kept for this machine, quoted by later verdicts."""
+"""What the gate test came to: counted, kept for this machine, quoted by later verdicts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 
 from cnnperf.errors import CnnperfWarning, RunError
 from cnnperf.machine.fingerprint import fingerprint
-from cnnperf.regression import selftest
+from cnnperf.regression import gate_test_result
+from cnnperf.regression.gate_test_result import GateTest, Scope
 from cnnperf.regression.gate_verdict import TimeVerdict
 from cnnperf.regression.rule import Rule
-from cnnperf.regression.selftest import GateTest, Scope
 from cnnperf.regression.verdict import Outcome, Verdict
 
 SCOPE = Scope(devices=("cpu",), threads=1, metrics=("train.step",), torch="2.14.1")
@@ -25,7 +25,7 @@ def verdicts(*outcomes: Outcome) -> tuple[Verdict, ...]:
 
 
 def outcome_of(unchanged: tuple[Outcome, ...], slowed: tuple[Outcome, ...]) -> GateTest:
-    """Return a self-test on this machine that came out so."""
+    """Return a gate test on this machine that came out so."""
     return GateTest(
         machine=fingerprint(),
         day=date(2026, 11, 24),
@@ -43,12 +43,12 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_what_is_kept_is_quoted() -> None:
     """One line with the date, both counts, and the exact bound that so few cells allow."""
-    assert "never run here" in selftest.quoted(SCOPE)
+    assert "never run here" in gate_test_result.quoted(SCOPE)
     kept = outcome_of(("same",) * 5, ("worse",) * 5)
     kept.save()
-    assert selftest.stored_gate_test() == kept
-    assert selftest.quoted(SCOPE) == (
-        "self-test on this machine: 2026-11-24 (cpu, 1 thread, train.step, torch 2.14.1), "
+    assert gate_test_result.stored_gate_test() == kept
+    assert gate_test_result.quoted(SCOPE) == (
+        "gate test on this machine: 2026-11-24 (cpu, 1 thread, train.step, torch 2.14.1), "
         "A/A 0 of 5 worse (95 % upper bound 45 %), +5 % 5 of 5 worse"
     )
 
@@ -67,7 +67,7 @@ def test_what_is_kept_is_quoted() -> None:
 def test_what_it_did_not_test_is_said_where_it_is_quoted(changes: dict[str, object], words: str) -> None:
     """Another device, number of threads, metric or torch than those that it ran with."""
     outcome_of(("same",) * 5, ("worse",) * 5).save()
-    quoted = selftest.quoted(SCOPE.model_copy(update=changes))
+    quoted = gate_test_result.quoted(SCOPE.model_copy(update=changes))
     assert quoted.endswith(f"+5 % 5 of 5 worse; not tested: {words}")
 
 
@@ -77,8 +77,8 @@ def test_one_that_was_stored_without_its_scope_has_that_of_its_time() -> None:
     document = json.loads(path.read_text())
     del document["scope"]
     path.write_text(json.dumps(document))
-    assert "(cpu, 1 thread, train.step)" in selftest.quoted(SCOPE)
-    assert selftest.quoted(SCOPE).endswith("not tested: torch 2.14.1")
+    assert "(cpu, 1 thread, train.step)" in gate_test_result.quoted(SCOPE)
+    assert gate_test_result.quoted(SCOPE).endswith("not tested: torch 2.14.1")
 
 
 def test_verdicts_on_times_are_kept_without_what_only_the_gate_knows() -> None:
@@ -86,7 +86,7 @@ def test_verdicts_on_times_are_kept_without_what_only_the_gate_knows() -> None:
     worse = TimeVerdict(cell="c", metric="m", outcome="worse", change=0.05, p=1e-4, n=14, pairs=60, rule=Rule())
     kept = outcome_of(("same",), ("worse",)).model_copy(update={"slowed": (worse,)})
     kept.save()
-    found = selftest.stored_gate_test()
+    found = gate_test_result.stored_gate_test()
     assert found is not None
     assert found.slowed == (Verdict(cell="c", metric="m", outcome="worse", change=0.05, p=1e-4, n=14),)
 
@@ -99,7 +99,7 @@ def test_each_count_is_told_with_what_so_few_cells_can_say() -> None:
     assert alarms.endswith("at most 45 % (exact, 95 %)")
     assert detections == "detections: 4 of 5 called worse with +5 %; the rate is at least 34 % (exact, 95 %)"
     assert misses.startswith("misses: 0 of 4 decided ")
-    assert came_to == "self-test: the gate held → exit 0"
+    assert came_to == "gate test: the gate held → exit 0"
 
 
 def test_what_was_not_decided_is_no_pass() -> None:
@@ -109,7 +109,7 @@ def test_what_was_not_decided_is_no_pass() -> None:
     alarms, _, _, came_to = tested.summary
     assert "0 of 2 decided called worse" in alarms
     assert "(3 inconclusive, not counted); the rate is at most 78 %" in alarms
-    assert came_to.startswith("self-test: inconclusive: ")
+    assert came_to.startswith("gate test: inconclusive: ")
     assert came_to.endswith("→ exit 3")
     assert "A/A 0 of 2 worse (95 % upper bound 78 %; 3 inconclusive), +5 % 3 of 5 worse" in tested.sentence
 
@@ -152,7 +152,7 @@ def test_another_machine_of_this_name_is_not_quoted() -> None:
     """Virtual machines share names; the processor and its cores tell them apart."""
     here = outcome_of(("same",), ("worse",))
     here.model_copy(update={"machine": here.machine.model_copy(update={"cores": 999})}).save()
-    assert selftest.stored_gate_test() is None
+    assert gate_test_result.stored_gate_test() is None
 
 
 @pytest.mark.parametrize("fact", ["vendor", "family", "model", "stepping", "instruction_sets"])
@@ -162,25 +162,25 @@ def test_another_processor_of_this_name_is_not_quoted(fact: str) -> None:
     assert here.machine.processor is not None
     other = here.machine.processor.model_copy(update={fact: ("other",) if fact == "instruction_sets" else "other"})
     here.model_copy(update={"machine": here.machine.model_copy(update={"processor": other})}).save()
-    assert selftest.stored_gate_test() is None
+    assert gate_test_result.stored_gate_test() is None
 
 
-def test_a_self_test_that_does_not_tell_its_processor_is_not_quoted() -> None:
+def test_a_gate_test_that_does_not_tell_its_processor_is_not_quoted() -> None:
     """The name alone does not show that it was made on this one."""
     here = outcome_of(("same",), ("worse",))
     here.model_copy(update={"machine": here.machine.model_copy(update={"processor": None})}).save()
-    assert selftest.stored_gate_test() is None
+    assert gate_test_result.stored_gate_test() is None
 
 
-def test_a_file_that_is_no_self_test_is_named() -> None:
+def test_a_file_that_is_no_gate_test_is_named() -> None:
     """It is a warning with the cure, and counts as never run."""
     outcome_of(("same",), ("worse",)).save().write_text("{}")
     with pytest.warns(CnnperfWarning, match="run cnnperf doctor"):
-        assert "never run here" in selftest.quoted(SCOPE)
+        assert "never run here" in gate_test_result.quoted(SCOPE)
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     """It names the variable that points elsewhere."""
-    (tmp_path / "selftest").write_text("a file where the folder should be")
+    (tmp_path / "gate-test").write_text("a file where the folder should be")
     with pytest.raises(RunError, match="CNNPERF_CACHE"):
         outcome_of(("same",), ("worse",)).save()
