@@ -39,8 +39,8 @@ _NOTES = (
     f"into two groups 5 % apart or more; {DOUBT} {DISAGREES}: its interval does not hold their ratio; {DOUBT} pairs "
     f"{NOT_STEADY}: a side's times still changed when the longest warm-up ended. Such a speed-up is never marked, best "
     "or on the front.",
-    "best: its paired interval lies above what every other engine of the same network and batch may reach. Where "
-    "intervals overlap, or a requested engine has no record yet, no engine is best.",
+    "best: its paired interval lies above what every other engine of the same network and batch may reach. No "
+    "engine is best if no interval does, or if a requested engine has no record yet.",
     "parity failed: it computes something else; undecided: the interval of its accuracy drop holds the limit "
     "(max_accuracy_drop). Neither is ranked.",
     "pareto: 'no' if another engine of the same network and batch is proved better in speed or accuracy and proved "
