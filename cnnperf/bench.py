@@ -1,4 +1,12 @@
-"""A stage's inputs: the bench (task, device, dataset) and the settings of its section."""
+"""A stage's inputs: the bench (task, device, dataset) and the settings of its section.
+
+A stage's file may declare further properties, which `registry.declared` reads:
+
+IS_DEFAULT = True           a suite without `stages` has this stage
+LEAVES = ("weights",)       kinds of the artifacts that the stage writes
+UNTIMED = ("seconds",)      settings that change neither its step nor the forward pass; only of the one stage that
+                            `cnnperf ab` compares
+"""
 
 from __future__ import annotations
 
