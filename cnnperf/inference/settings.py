@@ -148,6 +148,11 @@ class Infer(Settings):
         return sizes * (1 + self.seconds) + 3 * compiling + pairs * (2 + 1.5 * sizes + compiling)
 
 
+def engines_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the engines in the settings of a stored task, with their options; none if they do not state them."""
+    return tuple(str(Choice.model_validate(each)) for each in settings.get("engines", ()))
+
+
 def allowed_drop(settings: Mapping[str, Any]) -> float:
     """Return the permitted accuracy drop of an engine in the settings of a stored task."""
     return float(settings["max_accuracy_drop"])

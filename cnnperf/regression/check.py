@@ -16,9 +16,10 @@ from cnnperf.record import Measurement, Record
 from cnnperf.regression.judge import Compared, Pending, is_compared, is_judged, judge
 from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Comparison, Verdict
-from cnnperf.sides import Both
+from cnnperf.sides import SIDES, Both
 from cnnperf.stats import holm
 from cnnperf.task import Scalar
+from cnnperf.training.recipe import ways_to_equal_steps
 from cnnperf.units import one_line
 
 SettingWords = tuple[tuple[str, str], ...]
@@ -42,9 +43,6 @@ class CellStage(NamedTuple):
 Metric = tuple[str, tuple[tuple[str, Scalar], ...]]
 """A metric and the tags that tell it apart."""
 SideRecords = Mapping[CellStage, Sequence[Record]]
-
-ACCURACY = "train.test_accuracy"
-"""If it is tested, accuracies that later stages measure of the same training are not tested again."""
 
 
 def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rule: Rule | None = None) -> Comparison:
@@ -86,10 +84,11 @@ def _by_work(records: Both[tuple[Record, ...]]) -> Both[SideRecords]:
     """
     trained = Both(*({r.key: r for r in side if trains(r.task.stage)} for side in records))
     of_stages: dict[CellStage, Both[list[tuple[Record, SettingWords]]]] = {}
-    for i, side in enumerate(records):
-        for record in side:
+    for side in SIDES:
+        for record in records.of(side):
             work = CellStage(record.task.cell.id, record.task.stage)
-            of_stages.setdefault(work, Both([], []))[i].append((record, _settings(record, trained[i])))
+            found = of_stages.setdefault(work, Both([], []))
+            found.of(side).append((record, _settings(record, trained.of(side))))
     divided: Both[dict[CellStage, list[Record]]] = Both({}, {})
     for work, found in of_stages.items():
         equal = _equal_settings(found)
@@ -129,11 +128,11 @@ def _trainings_of(work: CellStage, side: SideRecords) -> tuple[CellStage, ...]:
 def _found(before: SideRecords, after: SideRecords, rule: Rule) -> list[Verdict | Pending]:
     """Compare all stages of all cells, and return the results in the baseline's order.
 
-    Trainings are compared first, because the comparison of later stages depends on whether they are tested.
+    Trainings are compared first: if the accuracy of one is tested, accuracies that later stages measure of it are not.
     """
     found: dict[CellStage, list[Verdict | Pending]] = {}
     tested: set[CellStage] = set()
-    accuracy = {work: _label((ACCURACY, work.told)) for work in before if trains(work.stage)}
+    accuracy = {work: _label((f"{work.stage}.test_accuracy", work.told)) for work in before if trains(work.stage)}
     for work in sorted(before, key=lambda work: not trains(work.stage)):
         is_training_judged = not tested.isdisjoint(_trainings_of(work, before))
         found[work] = list(_compare(work, before, after, rule, is_training_judged=is_training_judged))
@@ -243,17 +242,17 @@ def _refuse_unlike(work: CellStage, baseline: Sequence[Record], candidate: Seque
     found = [_content(r) for r in (*baseline, *candidate)]
     contents = [dict.fromkeys(key for each in found for key in each) | content for content in found]
     differences = list(_differences(contents[: len(baseline)], contents[len(baseline) :]))
-    seeds = [sorted({r.task.seed - r.task.repeat for r in side}) for side in (baseline, candidate)]
-    if seeds[0] != seeds[1]:
-        differences.append(f"seed ({_listed(seeds[0])} against {_listed(seeds[1])})")
+    seeds = Both(*(sorted({r.task.seed - r.task.repeat for r in side}) for side in (baseline, candidate)))
+    if seeds.baseline != seeds.candidate:
+        differences.append(f"seed ({_listed(seeds.baseline)} against {_listed(seeds.candidate)})")
     if differences:
         raise UsageError(f"{work.name}: the runs differ in {', '.join(differences)}; compare runs that are alike")
 
 
 def _refuse_unlike_trainings(work: CellStage, before: SideRecords, after: SideRecords) -> None:
     """Raise UsageError if the sides read different ones of several trainings."""
-    read = [[training.told for training in _trainings_of(work, side)] for side in (before, after)]
-    if all(read) and set(read[0]) != set(read[1]):
+    read = Both(*([training.told for training in _trainings_of(work, side)] for side in (before, after)))
+    if all(read) and set(read.baseline) != set(read.candidate):
         words = (_listed(", ".join(f"{key}={value}" for key, value in told) for told in of_side) for of_side in read)
         raise UsageError(
             f"{work.name}: the runs read different trainings ({' against '.join(words)}); compare runs that are alike"
@@ -331,20 +330,14 @@ def _listed(values: Iterable[Any]) -> str:
 
 def _unequal_training(work: CellStage, before: SideRecords, after: SideRecords) -> str | None:
     """Return why the trainings of what a work measured were not equally long; None if they were."""
-    sides = [
-        {value for r in _trainings(work, side) for m in r.find("train.steps") for value in m.values}
-        for side in (before, after)
-    ]
-    if not all(sides):
+    trained = Both(*(_trainings(work, side) for side in (before, after)))
+    steps = Both(*({v for r in side for m in r.find(f"{r.task.stage}.steps") for v in m.values} for side in trained))
+    if not all(steps):
         return "the runs do not record how many steps were trained; give runs of the stage train"
-    if len(sides[0] | sides[1]) > 1:
-        ends = [f"{min(side):g}–{max(side):g}" if len(side) > 1 else f"{max(side):g}" for side in sides]
-        settings = [r.task.settings for side in (before, after) for r in _trainings(work, side)]
-        is_cut = any(each.get("target_accuracy") is not None and each.get("stop_at_target", True) for each in settings)
-        cures = ["set stop_at_target = false"] * is_cut
-        if not is_cut or any(each.get("seconds") is not None for each in settings):
-            cures.insert(0, "give the budget in steps or epochs")
-        return f"trained for {ends[0]} against {ends[1]} steps; {' and '.join(cures)}"
+    if len(steps.baseline | steps.candidate) > 1:
+        ends = (f"{min(side):g}–{max(side):g}" if len(side) > 1 else f"{max(side):g}" for side in steps)
+        cures = ways_to_equal_steps(r.task.settings for side in trained for r in side)
+        return f"trained for {' against '.join(ends)} steps; {' and '.join(cures)}"
     return None
 
 

@@ -12,6 +12,7 @@ from cnnperf.record import Measurement, Record, read_runs
 from cnnperf.tables.facts import FACTS, GROUP, fact, row_of
 from cnnperf.tables.repeats import Repeats
 from cnnperf.tables.table import Row, Table, Value, column, row_type
+from cnnperf.training.recipe import label_smoothing_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -150,7 +151,7 @@ def _curve(repeat: Repeats) -> Iterator[CurveRow]:
             **places,
             **{name: m.values[0] for name, m in point.items()},
             train_loss=fmean(since) if since else None,
-            label_smoothing=r.task.settings.get("label_smoothing"),
+            label_smoothing=label_smoothing_of(r.task.settings),
             conditions=conditions,
         )
         before = step

@@ -12,6 +12,7 @@ import numpy as np
 from cnnperf.bench import trains
 from cnnperf.engines import baseline
 from cnnperf.inference.outcome import parity_of
+from cnnperf.inference.settings import engines_of
 from cnnperf.record import Measurement, Record
 from cnnperf.stats import Interval, binomial_interval, quartiles, supports_quantile
 from cnnperf.tables.engine_parity import ParityOfRepeats
@@ -20,7 +21,6 @@ from cnnperf.tables.engine_row import BestEngine, EngineRow, Evidence
 from cnnperf.tables.facts import row_of, without_sitting
 from cnnperf.tables.repeats import Repeats, Rivals, alike, engine_of, fewest_tested, rivals, sittings_of
 from cnnperf.tables.table import DOUBT, MARKED, Table, grouped
-from cnnperf.task import Choice
 
 MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
 CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", *MACHINE)
@@ -173,7 +173,7 @@ def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None
             ratios=tuple(v for m in found("speedup", of_batch=True) for v in m.values),
             samples=tuple(_pair_ratios(r, batch_size) for r in repeats.records),
             unsteady=sum(int(m.remarks.get("unsteady_pairs", 0)) for m in found("speedup", of_batch=True)),
-            engines=tuple(str(Choice.model_validate(each)) for each in task.settings.get("engines", ())),
+            engines=engines_of(task.settings),
         ),
     )
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 from cnnperf.tables.repeats import Repeats
 from cnnperf.tables.table import Column, R, Row, Value, declared_column
+from cnnperf.training.recipe import images_per_step
 
 C = TypeVar("C", bound=Column)
 
@@ -147,7 +148,7 @@ _FACTS = (
         unit="count",
         meaning="images in a training step",
         source="task.settings",
-        value=lambda r: r.task.settings.get("batch_size"),
+        value=lambda r: images_per_step(r.task.settings),
     ),
     ReducedColumn(
         "threads",

@@ -12,6 +12,7 @@ from cnnperf.tables.engine_row import BestEngine
 from cnnperf.tables.facts import ReducedColumn, fact, reduced
 from cnnperf.tables.repeats import Repeats
 from cnnperf.tables.table import LEAST_REPEATS, Column, Row, Value, row_type
+from cnnperf.training.recipe import target_of
 
 
 def once(metric: str, title: str = "", **described: Any) -> Any:
@@ -234,7 +235,7 @@ class LeaderboardRow(Row):
     run: str = fact()
     sitting: str | None = fact()
     target_accuracy: float | None = reduced(
-        lambda r: r.task.settings.get("target_accuracy"),
+        lambda r: target_of(r.task.settings),
         "target",
         unit="fraction",
         shown=3,

@@ -11,7 +11,7 @@ from cnnperf.record import Machine, Measurement, Record
 from cnnperf.stats import Interval, Quartiles, mean_proportion_interval, quartiles
 from cnnperf.tables.table import Value
 from cnnperf.task import Provenance, Scalar, Task
-from cnnperf.training.recipe import budget_of
+from cnnperf.training.recipe import budget_of, images_per_step
 from cnnperf.units import one_line
 
 BETWEEN_REPEATS = ("repeat", "seed", "timeout_s")
@@ -176,10 +176,11 @@ class Repeats:
         return tuple(m for r in self.ok for m in r.find(f"{r.task.stage}.test_accuracy"))
 
     def _speeds(self) -> Iterator[tuple[float, ...]]:
+        images = images_per_step(self.task.settings)
         for r in self.ok:
             steps = [s for m in r.find("train.step_time") for s in m.values]
-            if steps:
-                yield tuple(self.task.settings["batch_size"] / s for s in steps)
+            if images and steps:
+                yield tuple(images / s for s in steps)
 
 
 def fewest_tested(tests: Iterable[Measurement]) -> int | None:

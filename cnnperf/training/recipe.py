@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -207,6 +207,21 @@ def normalization_of(settings: Mapping[str, Any]) -> str:
     return str(settings.get("normalize", Recipe.model_fields["normalize"].default))
 
 
+def images_per_step(settings: Mapping[str, Any]) -> int | None:
+    """Return the images in a step of a training recorded with these settings; None if they do not state it."""
+    return settings.get("batch_size")
+
+
+def label_smoothing_of(settings: Mapping[str, Any]) -> float | None:
+    """Return the label smoothing of a training recorded with these settings; None if they do not state it."""
+    return settings.get("label_smoothing")
+
+
+def target_of(settings: Mapping[str, Any]) -> float | None:
+    """Return the accuracy to which recorded settings time the training, whether or not it ends there; None without."""
+    return settings.get("target_accuracy")
+
+
 def timed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return resolved settings with all equal that make a step at learning rate 0 and a forward pass the same work.
 
@@ -231,11 +246,21 @@ def budget_of(settings: Mapping[str, Any]) -> str | None:
     """
     for name in BUDGETS:
         if (amount := settings.get(name)) is not None:
-            target = settings.get("target_accuracy") if settings.get("stop_at_target", True) else None
+            target = target_of(settings) if settings.get("stop_at_target", True) else None
             unit = "s" if name == "seconds" else name.removesuffix("s") if amount == 1 else name
             until = "" if target is None else f" or until {100 * target:.6g} %"
             return f"{amount:.15g} {unit}{until}"
     return None
+
+
+def ways_to_equal_steps(trainings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what to change in the recorded settings of trainings that took unequal steps, so that they take equal."""
+    recorded = list(trainings)
+    is_cut = any(target_of(each) is not None and each.get("stop_at_target", True) for each in recorded)
+    ways = ["set stop_at_target = false"] * is_cut
+    if not is_cut or any(each.get("seconds") is not None for each in recorded):
+        ways.insert(0, "give the budget in steps or epochs")
+    return ways
 
 
 def _without(settings: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
