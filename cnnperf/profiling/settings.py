@@ -70,11 +70,13 @@ class Profile(Settings):
     def recipe(self, batch_size: int) -> Recipe:
         """Return the training whose steps are profiled; the learning rate is 0, so that weights stay unchanged.
 
-        Nothing is validated: no images are reserved for it, so that a small dataset can be profiled too.
+        Nothing is validated or tested: no images are reserved for it, so that a small dataset can be profiled too, and
+        settings that would contradict this have no effect.
         """
         changed = {"steps": 1, "batch_size": batch_size, "lr": 0.0, "bias_lr": 0.0, "muon_lr": 0.0, "compile": False}
-        unvalidated = {"validation_images": 0, "target_accuracy": None}
-        return Recipe.model_validate({**self.train, **changed, **unvalidated}, strict=True)
+        unvalidated = {"validation_images": 0, "target_accuracy": None, "stop_at_target": True}
+        untested = {"test_images": None, "normalize_eval": True}
+        return Recipe.model_validate({**self.train, **changed, **unvalidated, **untested}, strict=True)
 
     def check(self, device: str, train_count: int, test_count: int) -> None:
         """Raise UsageError if the settings do not suit the device or the dataset's size."""

@@ -30,6 +30,7 @@ from cnnperf.record import Artifact, Measurement, Record
 from cnnperf.roofline import MEMORY_PROBE
 from cnnperf.stages.profile import measure
 from cnnperf.timing import sampling
+from cnnperf.training.recipe import Recipe
 
 MakeBench = Callable[..., Bench]
 pytestmark = pytest.mark.usefixtures("quick_probes")
@@ -281,6 +282,59 @@ def test_settings_follow_the_training() -> None:
     assert Profile.resolve({"batch_size": 256}, {"batch_sizes": [1, 2]}, {"samples": 3}).batch_sizes == (1, 2)
     with pytest.raises(ValidationError):
         Profile.resolve({}, {"train": {"optimiser": "sgd"}}, {})
+
+
+CHANGED: dict[str, dict[str, Any]] = {
+    "epochs": {"epochs": 2},
+    "steps": {"steps": 20},
+    "samples": {"samples": 600},
+    "seconds": {"seconds": 2.0},
+    "target_accuracy": {"target_accuracy": 0.5},
+    "stop_at_target": {"target_accuracy": 0.5, "stop_at_target": False},
+    "validation_images": {"validation_images": 100},
+    "test_images": {"test_images": 50},
+    "test_flip": {"test_flip": True},
+    "batch_size": {"batch_size": 64},
+    "optimizer": {"optimizer": "muon"},
+    "lr": {"lr": 0.2},
+    "bias_lr": {"bias_lr": 0.2},
+    "momentum": {"momentum": 0.8},
+    "weight_decay": {"weight_decay": 0.1},
+    "muon_lr": {"muon_lr": 0.2},
+    "muon_momentum": {"muon_momentum": 0.5},
+    "muon_steps": {"muon_steps": 5},
+    "muon_renormalise": {"muon_renormalise": False},
+    "schedule": {"schedule": "cosine"},
+    "warmup": {"warmup": 0.2},
+    "label_smoothing": {"label_smoothing": 0.1},
+    "flip": {"flip": "random"},
+    "crop": {"crop": 2},
+    "crop_padding": {"crop_padding": "reflect"},
+    "grayscale": {"grayscale": 0.1},
+    "cutout": {"cutout": 4},
+    "normalize": {"normalize": "half"},
+    "normalize_eval": {"normalize_eval": False},
+    "train_accuracy": {"train_accuracy": "after_step"},
+    "test_curve": {"epochs": 2, "test_curve": True},
+    "precision": {"precision": "bf16"},
+    "memory_format": {"memory_format": "channels_last"},
+    "compile": {"compile": True},
+}
+"""Each setting of a training with another value than its default, and what that value requires."""
+
+
+@pytest.mark.parametrize("name", Recipe.model_fields)
+def test_whatever_can_be_trained_can_be_profiled(name: str) -> None:
+    """No setting of a training contradicts what its profile leaves out: the budget, the validation and the test."""
+    trained = Recipe.resolve({}, CHANGED[name], {})
+    assert getattr(trained, name) != getattr(Recipe.resolve({}, {}, {}), name)
+    trained.check("cpu", train_count=6000, test_count=100)
+    for resolved in (
+        Profile.resolve(CHANGED[name], {}, {}),
+        Profile.resolve({"epochs": 1}, {"train": CHANGED[name]}, {}),
+        Profile.resolve(CHANGED[name], {"train": {"normalize": "unit"}}, {}),
+    ):
+        resolved.check("cpu", train_count=500, test_count=10)
 
 
 def test_a_network_may_return_a_tuple(bench: MakeBench) -> None:
