@@ -80,7 +80,7 @@ class CellMetricRow(Row):
         "`better`, else slower, adjusted for all comparisons of the run (Holm)",
         source=VERDICTS_FILE,
     )
-    n: int = column(unit="count", meaning="replicates that the verdict is based on", source=VERDICTS_FILE)
+    n: int | None = column(unit="count", meaning="replicates that the verdict is based on", source=VERDICTS_FILE)
     noise: float | None = column(unit="1", meaning="sample standard deviation of `differences`", source=SAMPLES_FILE)
     flagged: int = column(unit="count", meaning="replicates that drifted or were not steady", source=SAMPLES_FILE)
     alone: str = column(meaning="verdict if nothing else had been compared in the run", source=SAMPLES_FILE)

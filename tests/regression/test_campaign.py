@@ -221,6 +221,23 @@ def test_runs_of_an_earlier_report_are_counted_once(tmp_path: Path) -> None:
     hold_to_its_differences(tmp_path / "both")
 
 
+def test_a_cell_metric_without_replicates_is_read_again(tmp_path: Path) -> None:
+    """One that failed at once has neither samples nor a number of replicates."""
+    run_of(tmp_path / "runs", "monday-quiet-01", (0.0, 0.2))
+    place = tmp_path / "runs" / "monday-quiet-01"
+    verdicts = json.loads((place / campaign.VERDICTS_FILE).read_text())["verdicts"]
+    verdicts[1] |= {"outcome": "error", "n": None, "remark": "a call takes 300 ms"}
+    (place / campaign.VERDICTS_FILE).write_text(json.dumps({"verdicts": verdicts}))
+    lines = (place / SAMPLES_FILE).read_text().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line).get("contest") != f"cell {METRICS[1]}"]
+    (place / SAMPLES_FILE).write_text("".join(kept))
+    first = campaigns.report(tmp_path / "runs")
+    assert [(row["outcome"], row["n"]) for row in first.tables[0].rows] == [("same", 8), ("error", None)]
+    keep(first, tmp_path)
+    assert campaigns.report(tmp_path).tables == first.tables
+    hold_to_its_differences(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
