@@ -126,7 +126,7 @@ def _trainings_of(work: CellStage, side: SideRecords) -> tuple[CellStage, ...]:
 
 
 def _found(before: SideRecords, after: SideRecords, rule: Rule) -> list[Verdict | Pending]:
-    """Compare all stages of all cells, and return the results in the baseline's order.
+    """Compare all stages of all cells, and return the results in the baseline's order, then the candidate's failures.
 
     Trainings are compared first: if the accuracy of one is tested, accuracies that later stages measure of it are not.
     """
@@ -138,7 +138,8 @@ def _found(before: SideRecords, after: SideRecords, rule: Rule) -> list[Verdict 
         found[work] = list(_compare(work, before, after, rule, is_training_judged=is_training_judged))
         if any(isinstance(v, Pending) and v.verdict.metric == accuracy.get(work) for v in found[work]):
             tested.add(work)
-    return [each for work in before for each in found[work]]
+    added = (_failed(work, records) for work, records in after.items() if work not in before)
+    return [*(each for work in before for each in found[work]), *(verdict for verdict in added if verdict)]
 
 
 def _compare(
@@ -196,12 +197,8 @@ def _ended(work: CellStage, baseline: Sequence[Record], candidate: Sequence[Reco
     None if it ended well on both sides, or if the baseline skipped it and the candidate did not fail.
     """
     cell, stage = work.cell, _label((work.stage, work.told))
-    failed = [r for r in candidate if r.status in ("failed", "timeout")]
-    if failed:
-        why = (
-            f"{len(failed)} of {len(candidate)} in the candidate {failed[0].status}: {one_line(failed[0].error or '')}"
-        )
-        return Verdict(cell=cell, metric=stage, outcome="error", remark=why)
+    if failed := _failed(work, candidate):
+        return failed
     if _is_skipped(baseline):
         return None
     if not _ok(baseline):
@@ -212,6 +209,15 @@ def _ended(work: CellStage, baseline: Sequence[Record], candidate: Sequence[Reco
         why = f"skipped in the candidate: {one_line(candidate[0].error or '')}" if candidate else "not in the candidate"
         return Verdict(cell=cell, metric=stage, outcome="missing", remark=why)
     return None
+
+
+def _failed(work: CellStage, candidate: Sequence[Record]) -> Verdict | None:
+    """Return the verdict on a stage that failed in the candidate, whether the baseline has it or not; else None."""
+    failed = [r for r in candidate if r.status in ("failed", "timeout")]
+    if not failed:
+        return None
+    why = f"{len(failed)} of {len(candidate)} in the candidate {failed[0].status}: {one_line(failed[0].error or '')}"
+    return Verdict(cell=work.cell, metric=_label((work.stage, work.told)), outcome="error", remark=why)
 
 
 def _ok(records: Iterable[Record]) -> list[Record]:

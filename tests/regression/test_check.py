@@ -731,6 +731,22 @@ def test_a_failure_under_other_settings_leaves_the_rest_compared(repeats: Repeat
     assert verdicts["train.test_accuracy[train.lr=0.1]"] == "inconclusive"
 
 
+def test_what_the_candidate_alone_tried_must_not_fail(repeats: Repeats, held: Held) -> None:
+    """Other settings, whether the rest is divided or not, and other cells."""
+    first, second, third = (repeats(0.9, 0.9, 0.9, lr=lr) for lr in (0.1, 0.5, 9.0))
+    failure = {"status": "failed", "error": "non-finite loss", "measurements": ()}
+    failed = [each.model_copy(update=failure) for each in third]
+    comparison = compare_records([*first, *second], [*first, *second, *failed])
+    assert of(comparison, "train[train.lr=9.0]").outcome == "error"
+    assert "3 of 3 in the candidate failed: non-finite loss" in of(comparison, "train[train.lr=9.0]").remark
+    assert comparison.exit_code == 1
+    assert of(compare_records(first, [*first, *failed]), "train").outcome == "error"
+    other = [each.model_copy(update=failure) for each in repeats(0.9, model="nin")]
+    comparison = held(first, [*first, *other])
+    assert [(v.cell, v.metric) for v in comparison.verdicts if v.outcome == "error"] == [("cifar10/nin/cpu", "train")]
+    assert comparison.exit_code == 1
+
+
 def test_settings_of_one_side_alone_are_refused(repeats: Repeats, held: Held) -> None:
     """There is nothing to compare them with."""
     run = two_settings(repeats)
