@@ -90,13 +90,22 @@ def _by_work(records: Both[tuple[Record, ...]]) -> Both[SideRecords]:
             found = of_stages.setdefault(work, Both([], []))
             found.of(side).append((record, _settings(record, trained.of(side))))
     divided: Both[dict[CellStage, list[Record]]] = Both({}, {})
-    for work, found in of_stages.items():
+    for work, stated in of_stages.items():
+        found = _filled(stated)
         equal = _equal_settings(found)
         for works, of_side in zip(divided, found, strict=True):
             for record, settings in of_side:
                 told = () if equal is None else tuple(each for each in settings if each not in equal)
                 works.setdefault(work._replace(told=told), []).append(record)
     return Both(divided.baseline, divided.candidate)
+
+
+def _filled(stated: Both[list[tuple[Record, SettingWords]]]) -> Both[list[tuple[Record, SettingWords]]]:
+    """Return the records of a stage with a word for each setting that any of them has."""
+    absent = {name: _word(None) for side in stated for _, settings in side for name, _ in settings}
+    return Both(
+        *([(record, tuple(sorted({**absent, **dict(words)}.items()))) for record, words in of] for of in stated)
+    )
 
 
 def _equal_settings(found: Both[list[tuple[Record, SettingWords]]]) -> set[tuple[str, str]] | None:

@@ -722,6 +722,15 @@ def test_settings_that_were_changed_in_both_runs_are_each_compared_with_their_li
     }
 
 
+def test_a_setting_that_is_absent_in_one_of_two_is_named_in_both(repeats: Repeats, held: Held) -> None:
+    """No verdict is left without the setting by which it is told apart."""
+    run = [r for target in (None, 0.6) for r in repeats(0.9, 0.9, 0.9, target_accuracy=target)]
+    assert {v.metric for v in held(run, run).verdicts if v.outcome != "indicative"} == {
+        "train.test_accuracy[train.target_accuracy=none]",
+        "train.test_accuracy[train.target_accuracy=0.6]",
+    }
+
+
 def test_a_failure_under_other_settings_leaves_the_rest_compared(repeats: Repeats, held: Held) -> None:
     """What ended well on one side was tried on the other, so that both sides are divided alike."""
     [good], [bad] = repeats(0.9, lr=0.1), repeats(0.9, lr=0.5)
