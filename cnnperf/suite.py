@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -65,15 +65,18 @@ class Suite(Frozen):
         stages: Iterable[str] | None = None,
         repeats: int | None = None,
     ) -> Suite:
-        """Return the part of the suite that a command line asks for. Raises UsageError if nothing is left."""
+        """Return the part that is asked for. Raises UsageError for an unknown name, or if nothing is left."""
         suite = self
         if device is not None:
+            if device not in registry.names("devices"):
+                raise SuiteError(f"`device`: {registry.unknown('device', device, registry.names('devices'))}")
             suite = suite.model_copy(update={"devices": (Choice.model_construct(name=device),)})
         if stages is not None:
             suite = suite.model_copy(update={"stages": tuple(stages)})
+            _check_stages(suite.stages, lambda index: "`stages`")
         if repeats is not None:
             suite = suite.model_copy(update={"repeats": repeats})
-        _check_names(suite, "command line")
+        _check_names(suite, suite.name)
         if only is not None and not any(cell.matches(only) for cell in suite.cells()):
             known = ", ".join(cell.id for cell in suite.cells())
             raise UsageError(f"`only`: nothing matches {only!r}; give a glob over these cells: {known}")
@@ -221,10 +224,14 @@ def _check_names(suite: Suite, where: str) -> None:
             raise SuiteError(
                 f"{where}: only.{index}: {pattern!r} matches no cell; give a glob over dataset/model/device"
             )
-    for index, stage in enumerate(suite.stages):
-        if stage in suite.stages[:index]:
-            raise SuiteError(f"{where}: stages.{index}: {stage!r} is a duplicate; remove one")
-        _check_stage("stage", stage, f"{where}: stages.{index}")
+    _check_stages(suite.stages, lambda index: f"{where}: stages.{index}")
+
+
+def _check_stages(stages: Sequence[str], place: Callable[[int], str]) -> None:
+    for index, stage in enumerate(stages):
+        if stage in stages[:index]:
+            raise SuiteError(f"{place(index)}: {stage!r} is a duplicate; remove one")
+        _check_stage("stage", stage, place(index))
 
 
 def _check_stage(kind: str, name: str, place: str) -> None:

@@ -200,12 +200,14 @@ def test_the_suite_s_own_only_combines_unlike_cells() -> None:
 def test_the_command_line_narrows_a_suite() -> None:
     """Device and stages are replaced, and checked as in a file."""
     assert [str(device) for device in suite().narrowed(device="cuda").devices] == ["cuda"]
-    with pytest.raises(SuiteError, match=r"command line: devices\.0: unknown device 'cpuu'; did you mean 'cpu'"):
+    with pytest.raises(SuiteError, match=r"^`device`: unknown device 'cpuu'; did you mean 'cpu'"):
         suite().narrowed(device="cpuu")
-    with pytest.raises(SuiteError, match=r"command line: devices\.0: unknown device ''"):
+    with pytest.raises(SuiteError, match=r"^`device`: unknown device ''"):
         suite().narrowed(device="")
-    with pytest.raises(SuiteError, match=r"command line: stages\.0: unknown stage 'trian'; did you mean 'train'"):
+    with pytest.raises(SuiteError, match=r"^`stages`: unknown stage 'trian'; did you mean 'train'"):
         suite().narrowed(stages=["trian"])
+    with pytest.raises(SuiteError, match=r"^`stages`: 'train' is a duplicate; remove one"):
+        suite().narrowed(stages=["train", "train"])
 
 
 def test_a_key_changes_with_whatever_decides_the_outcome() -> None:

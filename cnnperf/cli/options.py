@@ -28,13 +28,15 @@ AllocatorOption = Annotated[
 ]
 
 ARGUMENTS = (
-    *("allocator", "baseline", "baseline_set", "by", "candidate", "candidate_set", "data", "minutes", "only", "out"),
-    *("pairs", "threads", "train", "waiting"),
+    *("allocator", "baseline", "baseline_set", "batch_size", "by", "candidate", "candidate_set", "data", "dataset"),
+    *("device", "minutes", "mode", "only", "out", "pairs", "samples", "stages", "threads", "train", "waiting"),
 )
 """Arguments that messages name, each the name of its option."""
-_NAMED = re.compile(f"`({'|'.join(ARGUMENTS)})`")
+OTHERS = {"batch_sizes": "--batch-size", "engines": "--engine", "model": "MODEL"}
+"""What the command line calls further arguments that messages name."""
+_NAMED = re.compile(f"`({'|'.join((*ARGUMENTS, *OTHERS))})`")
 
 
 def with_options(message: str) -> str:
     """Return a message with the option in place of each argument: --candidate-set for candidate_set."""
-    return _NAMED.sub(lambda found: "--" + found[1].replace("_", "-"), message)
+    return _NAMED.sub(lambda found: OTHERS.get(found[1], "--" + found[1].replace("_", "-")), message)

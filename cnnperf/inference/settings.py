@@ -39,7 +39,8 @@ def _sized(value: Any) -> Any:
         isinstance(value, tuple) and value and all(type(size) is int and 1 <= size <= MOST_IMAGES for size in value)
     ):
         return value
-    raise ValueError(f"give whole numbers from 1 to {MOST_IMAGES:,} in a list, or 'auto'")
+    listed = "" if isinstance(value, tuple) else " in a list"
+    raise ValueError(f"give whole numbers from 1 to {MOST_IMAGES:,}{listed}, or 'auto' alone")
 
 
 Size = Annotated[int, Field(ge=1, le=MOST_IMAGES)]

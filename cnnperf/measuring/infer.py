@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +55,8 @@ def infer(
     network = Choice.model_construct(name=name_of(model))
     if network.is_onnx and train is not None:
         raise UsageError(f"`train`: {network.name}: an ONNX file cannot be trained; leave `train` out")
+    if train is not None and not (math.isfinite(train) and train > 0):
+        raise UsageError(f"`train`: {train} is not a number of seconds; give one above 0, or leave `train` out")
     section: dict[str, Any] = {"engines": list(engines or usual(network))}
     if batch_sizes is not None:
         section["batch_sizes"] = batch_sizes if isinstance(batch_sizes, str) else list(batch_sizes)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from cnnperf.errors import SuiteError
 from cnnperf.ipc.messages import Ready, SuiteRequest
 from cnnperf.record import Record
 from cnnperf.running import runner
@@ -19,6 +22,21 @@ from cnnperf.tables.table import Report
 
 Named = str | os.PathLike[str] | dict[str, Any]
 """A name, or a table with a name and options, as in a suite: `{"name": "resnet", "depth": 18}`."""
+
+ARGUMENTS = {
+    r"models\.0": "model",
+    r"datasets\.0": "dataset",
+    r"devices\.0": "device",
+    r"threads": "threads",
+    r"train\.seconds": "train",
+    r"infer\.engines|infer: engines|infer(?=: unknown engine)": "engines",
+    r"infer\.batch_sizes|infer: batch_sizes": "batch_sizes",
+    r"profile\.batch_sizes\.0|profile: batch_sizes \d+": "batch_size",
+    r"infer\.samples|profile\.samples": "samples",
+    r"infer\.pairs": "pairs",
+    r"profile\.mode": "mode",
+}
+"""The argument that gives the value at each place of the suite of a request; places as errors name them."""
 
 
 class MeasurementWatcher(runner.Watcher, Protocol):
@@ -75,14 +93,43 @@ def request(
     name: str, document: dict[str, Any], waiting: str | None, allocator: str | None, data: Path | None, where: str
 ) -> SuiteRequest:
     """Return the request for preflight. Raises UsageError for settings that are invalid in a suite."""
-    suite = parse(document, where=where, name=name).launched(waiting=waiting, allocator=allocator)
+    with _naming_arguments(where):
+        suite = parse(document, where=where, name=name).launched(waiting=waiting, allocator=allocator)
     return SuiteRequest(suite=suite, where=where, data=data)
 
 
 def measure_and_report(asked: SuiteRequest, out: Path | None, watcher: MeasurementWatcher) -> Measured:
     """Run the tasks of a request, in a new run folder, and make their report."""
     folder = folder_to_make(asked.suite, out)
-    tasks = prepare(asked, watcher.downloading).tasks
+    with _naming_arguments(asked.where):
+        tasks = prepare(asked, watcher.downloading).tasks
     watcher.planned(tasks, folder)
     records = tuple(execute(tasks, folder, watcher))
     return Measured(folder, records, report_of_run(folder, records))
+
+
+@contextmanager
+def _naming_arguments(where: str) -> Iterator[None]:
+    """Let an error name the argument, where it names the argument's place in a suite that nobody wrote."""
+    try:
+        yield
+    except SuiteError as error:
+        raise SuiteError(_of_arguments(str(error), where)) from error
+
+
+def _of_arguments(message: str, where: str) -> str:
+    text = message.removeprefix(f"{where}: ")
+    for place, argument in ARGUMENTS.items():
+        if found := re.match(rf"(?:{place})(?=[:. ])\.?", text):
+            return f"`{argument}`{_with_cure(text[found.end() :])}"
+    return message
+
+
+def _with_cure(text: str) -> str:
+    """Return pydantic's sentence on a value as one that ends in what to give; others as they are."""
+    found = re.fullmatch(r"(.*: )Input should be (.+), got (.+?)(?: \(and \d+ more\))?", text)
+    if not found:
+        return text
+    before, allowed, got = found.groups()
+    kind = "" if allowed.startswith(("a ", "an ", "'")) else "a number "
+    return f"{before}{got} is not valid; give {kind}{allowed}"

@@ -13,8 +13,10 @@ from cnnperf.measuring.measured import (
     UnwatchedMeasurement,
     lists_of_cell,
     measure_and_report,
+    name_of,
     request,
 )
+from cnnperf.task import Choice
 
 
 def profile(
@@ -41,6 +43,12 @@ def profile(
     one below `results/`. where: name of the request in errors.
     Raises UsageError, before any measurement, if the request cannot be carried out; RunError if the profile failed.
     """
+    network = Choice.model_construct(name=name_of(model))
+    if network.is_onnx:
+        raise UsageError(
+            f"`model`: {network.name}: an ONNX file cannot be profiled; give a name or pkg.module:callable, "
+            "or run `cnnperf infer` on the file"
+        )
     section: dict[str, Any] = {"mode": mode}
     section |= {} if batch_size is None else {"batch_sizes": [batch_size]}
     section |= {} if samples is None else {"samples": samples}

@@ -70,7 +70,10 @@ def test_a_network_and_then_its_file_are_compared(sound: tuple[str, Path], tmp_p
         (("lenet", "--batch-size", "many"), "--batch-size: give whole numbers from 1, or only auto, got many"),
         (("lenet", "--batch-size", "0"), "--batch-size: give whole numbers from 1, or only auto, got 0"),
         (("lenet", "--batch-size", "4", "--batch-size", "-4"), "from 1, or only auto, got 4, -4"),
-        (("lenet", "--batch-size", "70000"), "give whole numbers from 1 to 65,536 in a list, or 'auto', got [70000]"),
+        (
+            ("lenet", "--batch-size", "70000"),
+            "--batch-size: give whole numbers from 1 to 65,536, or 'auto' alone, got [70000]",
+        ),
         (("lenet", "--engine", "onnxruntim"), "did you mean 'onnxruntime'?"),
         (("there/is/none.onnx",), "there/is/none.onnx: no such file"),
         (("some.onnx", "--train", "5"), "an ONNX file cannot be trained"),
@@ -112,8 +115,7 @@ def test_an_engine_that_loads_no_onnx_file_is_refused(tmp_path: Path, engine: st
     done = called("infer", file, *QUICK, "--engine", "onnxruntime", "--engine", engine, "--out", tmp_path / "run")
     assert done.returncode == 2
     assert done.stderr == (
-        f"cnnperf: command line: models.0: {file}: the engine '{engine}' cannot load an ONNX file; "
-        "remove it from the engines\n"
+        f"cnnperf: MODEL: {file}: the engine '{engine}' cannot load an ONNX file; remove it from the engines\n"
     )
     assert not (tmp_path / "run").exists()
 

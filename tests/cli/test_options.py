@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,27 @@ import pytest
 from in_process import called, workers_here
 
 import cnnperf
-from cnnperf.cli.options import ARGUMENTS, with_options
+from cnnperf.cli.options import ARGUMENTS, OTHERS, with_options
 from cnnperf.errors import CnnperfError
+from cnnperf.suite import Suite
 from cnnperf.tables.report import report_of
+
+BATCH = ("--batch-size",)
+SMALL = ("--samples", "3", "--pairs", "-1")
 
 
 def test_each_argument_that_a_message_names_is_one_of_the_library() -> None:
     """Whoever calls a function finds the word in its signature."""
     functions: tuple[Callable[..., Any], ...] = (cnnperf.ab, cnnperf.infer, cnnperf.profile, cnnperf.compare, report_of)
+    functions += (Suite.narrowed,)
     known = {name for function in functions for name in inspect.signature(function).parameters}
-    assert set(ARGUMENTS) - known == set()
+    assert {*ARGUMENTS, *OTHERS} - known == set()
 
 
 def test_only_arguments_become_options() -> None:
-    """A command in backquotes, and what stands in none, is left as it is."""
+    """A command in backquotes, and what stands in none, is left as it is; some options have other names."""
     assert with_options("`candidate_set`: out of `out`") == "--candidate-set: out of --out"
+    assert with_options("`batch_sizes`, `engines`, `model`, `models`") == "--batch-size, --engine, MODEL, `models`"
     assert with_options("run `cnnperf data fetch mnist`, out") == "run `cnnperf data fetch mnist`, out"
 
 
@@ -42,6 +49,39 @@ def test_only_arguments_become_options() -> None:
         ),
         (lambda out: cnnperf.ab("ci", candidate="no such"), "candidate", ("ab", "ci", "--candidate", "no such")),
         (lambda out: cnnperf.infer("x.onnx", train=1.0), "train", ("infer", "x.onnx", "--train", "1")),
+        (lambda out: cnnperf.infer("lenet", pairs=-1), "pairs", ("infer", "lenet", "--pairs", "-1")),
+        (lambda out: cnnperf.infer("lenet", train=-3.0), "train", ("infer", "lenet", "--train", "-3")),
+        (lambda out: cnnperf.infer("lenet", train=float("nan")), "train", ("infer", "lenet", "--train", "nan")),
+        (lambda out: cnnperf.infer("lenet", threads=0), "threads", ("infer", "lenet", "--threads", "0")),
+        (lambda out: cnnperf.infer("lenet", samples=3, pairs=-1), "samples", ("infer", "lenet", *SMALL)),
+        (
+            lambda out: cnnperf.infer("lenet", batch_sizes=[10**8]),
+            "batch_sizes",
+            ("infer", "lenet", *BATCH, "100000000"),
+        ),
+        (
+            lambda out: cnnperf.infer("lenet", batch_sizes=[4, 4]),
+            "batch_sizes",
+            ("infer", "lenet", *BATCH, "4", *BATCH, "4"),
+        ),
+        (lambda out: cnnperf.infer("lenet", engines=["foo"]), "engines", ("infer", "lenet", "--engine", "foo")),
+        (lambda out: cnnperf.infer("lenat"), "model", ("infer", "lenat")),
+        (lambda out: cnnperf.infer("lenet", dataset="foo"), "dataset", ("infer", "lenet", "--dataset", "foo")),
+        (lambda out: cnnperf.profile("lenet", device="foo"), "device", ("profile", "lenet", "--device", "foo")),
+        (lambda out: cnnperf.profile("lenet", samples=0), "samples", ("profile", "lenet", "--samples", "0")),
+        (lambda out: cnnperf.profile("lenet", batch_size=0), "batch_size", ("profile", "lenet", *BATCH, "0")),
+        (
+            lambda out: cnnperf.profile("lenet", dataset="synthetic", batch_size=70_000),
+            "batch_size",
+            ("profile", "lenet", "--dataset", "synthetic", *BATCH, "70000"),
+        ),
+        (lambda out: cnnperf.profile("some.onnx"), "model", ("profile", "some.onnx")),
+        (lambda out: cnnperf.load_suite("smoke").narrowed(device="foo"), "device", ("run", "smoke", "--device", "foo")),
+        (
+            lambda out: cnnperf.load_suite("smoke").narrowed(stages=["train", "train"]),
+            "stages",
+            ("run", "smoke", "--stages", "train,train"),
+        ),
         (lambda out: cnnperf.infer("lenet", waiting="never"), "waiting", ("infer", "lenet", "--waiting", "never")),
         (lambda out: cnnperf.profile("lenet", out=out), "out", ("profile", "lenet", "--out")),
         (lambda out: list(cnnperf.run(cnnperf.load_suite("ci"), out / "records.jsonl")), "folder", ()),
@@ -57,7 +97,10 @@ def test_a_caller_is_told_of_arguments_and_a_user_of_options(
     message = str(caught.value)
     assert f"`{argument}`" in message
     assert "--" not in message
+    assert re.search("; |give |known: |such as ", message), "no cure"
+    assert "Input should" not in message
+    assert "more)" not in message
     if command:
         done = called(*command, *([tmp_path] if command[-1] == "--out" else []))
         assert done.stderr.splitlines()[-1] == f"cnnperf: {with_options(message)}"
-        assert f"--{argument.replace('_', '-')}" in done.stderr
+        assert with_options(f"cnnperf: `{argument}`") in done.stderr

@@ -17,6 +17,7 @@ from cnnperf.record import FILE
 pytest.importorskip("onnx")
 
 IMAGES = {"name": "synthetic", "train": 64, "test": 32}
+STRANGE: Any = {"name": "torch", "x": 1}
 
 
 def test_an_inference_is_one_line(seen: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,8 +39,10 @@ def test_an_inference_is_one_line(seen: Any, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda **k: cnnperf.infer("lenett", **k), r"^cnnperf\.infer: models\.0: .*did you mean 'lenet'"),
-        (lambda **k: cnnperf.infer("lenett", where="here", **k), r"^here: models\.0: "),
+        (lambda **k: cnnperf.infer("lenett", **k), "^`model`: unknown model.*did you mean 'lenet'"),
+        (lambda **k: cnnperf.infer("mlp", engines=[STRANGE], **k), "^cnnperf.infer: infer: torch: unknown option 'x'"),
+        (lambda **k: cnnperf.infer("mlp", engines=[STRANGE], where="here", **k), "^here: infer: torch: unknown option"),
+        (lambda **k: cnnperf.infer("mlp", pairs=2.5, **k), "^`pairs`: 2.5 is not valid; give a valid integer$"),
         (lambda **k: cnnperf.infer("mlp", engines=["torhc"], **k), "did you mean 'torch'"),
         (lambda **k: cnnperf.infer("mlp", batch_sizes=[0], **k), "whole numbers from 1"),
         (lambda **k: cnnperf.infer("mlp", allocator="none", **k), "^`allocator`: unknown policy 'none'"),
