@@ -11,6 +11,7 @@ import typer
 from cnnperf.cli.check import VERDICTS_FORMAT, FormatOption
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
+from cnnperf.cli.options import MOST_PAIRS, PairsOption
 from cnnperf.reports import VERDICTS, writer
 
 
@@ -39,9 +40,7 @@ def ab(
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Threads of each version; default: the suite's.")
     ] = None,
-    pairs: Annotated[
-        int, typer.Option(metavar="N", help="Maximum pairs of samples per replicate, an even number from 12 to 60.")
-    ] = 60,
+    pairs: PairsOption = MOST_PAIRS,
     format: FormatOption = VERDICTS_FORMAT,  # noqa: A002 - the option's name
     baseline_set: Annotated[
         list[str] | None,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cnnperf.cli.help import add_command
+from cnnperf.cli.options import MOST_PAIRS, PairsOption
 
 
 def measure(
@@ -31,9 +32,7 @@ def measure(
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Threads of each version; default: the suite's.")
     ] = None,
-    pairs: Annotated[
-        int, typer.Option(metavar="N", help="Maximum pairs of samples per replicate, an even number from 12 to 60.")
-    ] = 60,
+    pairs: PairsOption = MOST_PAIRS,
     minutes: Annotated[
         float | None,
         typer.Option(

@@ -26,6 +26,11 @@ AllocatorOption = Annotated[
         metavar="A", help=f"Whether freed memory is kept: {ALLOCATOR_POLICIES}; default: {DEFAULT_ALLOCATOR}."
     ),
 ]
+MOST_PAIRS = 60
+PairsOption = Annotated[
+    int,
+    typer.Option(metavar="N", help=f"Maximum pairs of samples per replicate, an even number from 12 to {MOST_PAIRS}."),
+]
 
 ARGUMENTS = (
     *("allocator", "baseline", "baseline_set", "batch_size", "by", "candidate", "candidate_set", "data", "dataset"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -12,8 +12,10 @@ from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
 from cnnperf.cli.options import AllocatorOption, DeviceOption, WaitingOption
 from cnnperf.errors import UsageError
+from cnnperf.task import DEFAULT_PROFILE_MODE, ProfileMode
 
-Mode = StrEnum("Mode", ["train", "infer"])
+Mode = StrEnum("Mode", get_args(ProfileMode))  # type: ignore[misc] # Its members are not written out.
+DEFAULT_MODE = Mode(DEFAULT_PROFILE_MODE)
 
 
 def profile(
@@ -30,7 +32,7 @@ def profile(
     ] = None,
     mode: Annotated[
         Mode, typer.Option(help="Profile training steps, or forward passes in evaluation mode.")
-    ] = Mode.train,
+    ] = DEFAULT_MODE,
     samples: Annotated[
         int | None,
         typer.Option(metavar="N", help="Number of steps with hooks, and of steps without hooks; default: 10."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cnnperf.errors import RunError, UsageError
 from cnnperf.measuring.measured import (
@@ -16,7 +16,7 @@ from cnnperf.measuring.measured import (
     name_of,
     request,
 )
-from cnnperf.task import Choice
+from cnnperf.task import DEFAULT_PROFILE_MODE, Choice, ProfileMode
 
 
 def profile(
@@ -25,7 +25,7 @@ def profile(
     dataset: Named = "cifar10",
     device: str = "cpu",
     batch_size: int | None = None,
-    mode: Literal["train", "infer"] = "train",
+    mode: ProfileMode = DEFAULT_PROFILE_MODE,
     samples: int | None = None,
     waiting: str | None = None,
     allocator: str | None = None,

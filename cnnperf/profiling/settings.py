@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from cnnperf.bench import Settings
 from cnnperf.errors import UsageError
+from cnnperf.task import DEFAULT_PROFILE_MODE, ProfileMode
 from cnnperf.training.recipe import BUDGETS, Recipe
 
 QUICK_SAMPLES = 3
@@ -28,8 +29,8 @@ class Profile(Settings):
     reads: ClassVar[tuple[str, ...]] = ("weights",)
     takes_extras: ClassVar[bool] = True
 
-    mode: Literal["train", "infer"] = Field(
-        default="train", description="Profile training steps, or forward passes in evaluation mode."
+    mode: ProfileMode = Field(
+        default=DEFAULT_PROFILE_MODE, description="Profile training steps, or forward passes in evaluation mode."
     )
     batch_sizes: BatchSizes = Field(
         default_factory=lambda: (Recipe.model_fields["batch_size"].default,),

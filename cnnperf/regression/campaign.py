@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from cnnperf.duet.schedule import PAIRS
 from cnnperf.errors import UsageError
 from cnnperf.registry import unknown
 from cnnperf.regression.ab import ComparisonWatcher, ab
@@ -55,7 +56,7 @@ def measure_run(
     occasion: str,
     condition: Condition = "quiet",
     threads: int | None = None,
-    pairs: int = 60,
+    pairs: int = PAIRS[1],
     minutes: float | None = None,
     watcher: ComparisonWatcher | None = None,
 ) -> CampaignRun:

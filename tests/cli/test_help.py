@@ -12,6 +12,7 @@ from in_process import called
 from typer.main import get_command
 
 from cnnperf.cli.app import app
+from cnnperf.duet.schedule import PAIRS
 from cnnperf.inference.settings import Infer
 from cnnperf.profiling.settings import Profile
 
@@ -73,3 +74,11 @@ def test_a_stated_default_is_that_of_the_stage(command: str, option: str, defaul
     """The option itself has none: without it, the settings of the stage apply."""
     [found] = [each for each in COMMANDS[(command,)].params if option in each.opts]
     assert found.help.endswith(default)
+
+
+@pytest.mark.parametrize("words", [("ab",), ("campaign", "measure")], ids=" ".join)
+def test_the_stated_pairs_are_those_of_a_turn(words: tuple[str, ...]) -> None:
+    """A command line has them of its own, since the comparison is slow to import."""
+    [found] = [each for each in COMMANDS[words].params if "--pairs" in each.opts]
+    assert found.help.endswith("from {} to {}.".format(*PAIRS))
+    assert found.default == PAIRS[1]
