@@ -157,11 +157,13 @@ def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Ch
 
 
 def _first_repeats(found: Iterable[Sequence[Any]]) -> Iterator[tuple[Sequence[Any], str]]:
-    """Yield the rows of each group's first repeat, and words for its task if several of other settings share that."""
+    """Yield the rows of the first repeat of each of a group's tasks, and words for the task if there are several."""
     for rows in found:
-        firsts = grouped((row for row in rows if row.repeat == rows[0].repeat), lambda row: row.task)
-        for task, first in firsts.items():
-            yield first, f" · task {task}" if len(firsts) > 1 else ""
+        tasks = grouped(rows, lambda row: row.first_key).values()
+        for of_task in tasks:
+            least = min(row.repeat for row in of_task)
+            first = [row for row in of_task if row.repeat == least]
+            yield first, f" · task {first[0].task}" if len(tasks) > 1 else ""
 
 
 def _apart(compared: Sequence[Rivals]) -> Iterator[tuple[str, ...]]:

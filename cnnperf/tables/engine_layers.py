@@ -13,7 +13,7 @@ from cnnperf.profiling.rows import UNATTRIBUTED
 from cnnperf.record import Measurement, Record
 from cnnperf.tables.facts import row_of
 from cnnperf.tables.layer_row import LayerRow
-from cnnperf.tables.repeats import Repeats, engine_of, rivals
+from cnnperf.tables.repeats import Repeats, engine_of, first_key, rivals
 
 NETWORK, UNMAPPED = "(network)", "(unmapped)"
 """Work in the network's own forward, outside modules; work of unknown origin."""
@@ -109,6 +109,7 @@ def rows(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerRow]:
                 engine_share=group.engine_s / total if group.engine_s is not None and total else None,
                 mapped_share=join.mapped_share,
                 task=join.record.key,
+                first_key=first_key(join.record.task),
             )
 
 

@@ -280,6 +280,8 @@ class LayerRow(Row):
 
     task: str
     """Key of the task that measured it; in a row of an engine, the engine's task."""
+    first_key: str
+    """Key of that task in repeat 0."""
 
     def without_figures(self, **figures: Any) -> LayerRow:
         """Return a row of the same task and place with these values instead of the layer's."""

@@ -14,7 +14,7 @@ from cnnperf.roofline import Roofline
 from cnnperf.tables import engine_layers
 from cnnperf.tables.facts import row_of
 from cnnperf.tables.layer_row import DIRECTIONS, LayerRow
-from cnnperf.tables.repeats import Repeats
+from cnnperf.tables.repeats import Repeats, first_key
 from cnnperf.tables.table import Table
 
 if TYPE_CHECKING:
@@ -145,4 +145,4 @@ def _row(
     for peak in peaks:
         if peak.remarks["at"] in (layer, f"{layer} backward"):
             found |= {"peak_above_start_bytes": int(peak.values[0]), "peak_at": peak.remarks["at"]}
-    return row_of(LayerRow, repeat, **found, task=record.key)
+    return row_of(LayerRow, repeat, **found, task=record.key, first_key=first_key(record.task))

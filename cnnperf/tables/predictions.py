@@ -14,7 +14,7 @@ from cnnperf.bench import trains
 from cnnperf.errors import CnnperfWarning, StageError
 from cnnperf.record import Record
 from cnnperf.tables.facts import fact, row_of
-from cnnperf.tables.repeats import Repeats
+from cnnperf.tables.repeats import Repeats, first_key
 from cnnperf.tables.table import Row, Table, column, row_type
 
 LABEL = ("true class", "name of the true class")
@@ -40,6 +40,9 @@ class ConfusionRow(Row):
         unit="count", meaning="images of this pair of classes in the test after the training", source="train.confusion"
     )
     task: str = fact()
+
+    first_key: str
+    """Key of that task in repeat 0."""
 
 
 @row_type
@@ -102,12 +105,13 @@ def read_examples(record: Record, folder: Path, *, without: str | None = None) -
 
 
 def _confusion(repeats: Repeats, arrays: Mapping[str, Any]) -> Iterator[ConfusionRow]:
+    first = first_key(repeats.task)
     for m in repeats.records[0].find("train.confusion"):
         number = int(m.tags["num_classes"])
         for pair, count in enumerate(m.values):
             label, prediction = divmod(pair, number)
             named = _named(arrays, label=label, prediction=prediction)
-            yield row_of(ConfusionRow, repeats, **named, images=int(count))
+            yield row_of(ConfusionRow, repeats, **named, images=int(count), first_key=first)
 
 
 def _examples(repeats: Repeats, arrays: Mapping[str, Any]) -> Iterator[ExampleRow]:

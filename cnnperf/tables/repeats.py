@@ -213,6 +213,11 @@ def alike(run: str, records: Iterable[Record], sittings: tuple[str | None, ...] 
         yield Repeats(run, tuple(sorted(members, key=lambda r: r.task.repeat)), sittings)
 
 
+def first_key(task: Task) -> str:
+    """Return the key of the same task in repeat 0, which identifies all its repeats."""
+    return task.model_copy(update={"repeat": 0, "seed": task.seed - task.repeat}).key
+
+
 def engine_of(task: Task) -> str | None:
     """Return the engine that a task runs, with its options; None if it runs none."""
     engine = task.variant.get("engine")

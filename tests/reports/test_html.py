@@ -312,6 +312,24 @@ def test_predictions_of_changed_settings_are_both_shown(twice: Report) -> None:
     assert all(len(each.matrix) == len(each.matrix[0]) == 10 for each in found)
 
 
+def test_changed_settings_whose_first_repeat_failed_are_shown(tmp_path: Path, trained: Trained) -> None:
+    """By their second repeat; of the others the first is shown."""
+    from cnnperf.reports._sections import predictions
+
+    run = furnish(tmp_path / "run", trained, networks=["lenet"], repeats=2)
+    first, *_ = found = [each for each in store.read(run) if each.task.stage == "train" and each.status == "ok"]
+    changed = [
+        each.model_copy(update={"task": task, "key": task.key, "artifacts": {}})
+        for each in found
+        for task in [each.task.model_copy(update={"settings": {**each.task.settings, "lr": 0.5}})]
+    ]
+    failed = {"status": "failed", "error": "non-finite loss", "measurements": ()}
+    store.append(run, changed[0].model_copy(update=failed))
+    store.append(run, changed[1])
+    titles = [each.title for each in predictions(report_of([run]))]
+    assert titles == [f"lenet · cifar10 · cpu · task {each.key}" for each in (first, changed[1])]
+
+
 def test_tables_of_engines_are_told_apart(both: Both) -> None:
     """The caption of a group that one network has to itself names it."""
     captions = re.findall(r"<table[^>]*engines[^>]*>\s*<caption>(.*?)</caption>", both[1])
