@@ -2,7 +2,7 @@
 
 Importing torch and its first optimizer takes a process some four seconds of a core, and a copy of this one nothing.
 What a copy lacks is a start of its own: whatever the C library, OpenMP or the interpreter read as they start is as in
-the tests. A test of that has its processes started anew (`processes`), and so has one test of each command.
+the tests. A test of that has its processes started anew (`processes`).
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def command(*words: object, out: Path, err: Path | int, **variables: str) -> Ite
     with open(os.devnull) as nothing, open(out, "w") as printed, open(err, "w") as messages:
         files = nothing.fileno(), printed.fileno(), messages.fileno()
         process = Copy(run, files, env=environment(**variables))
-    with _limited(process):
+    with limited(process, f"cnnperf {' '.join(map(str, words))}"):
         yield process
 
 
@@ -171,10 +171,10 @@ def anew(*words: object, out: Path, err: Path, **variables: str) -> Iterator[sub
 def called_in(folder: Path, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run `cnnperf WORDS` of the package that a folder holds, there, and its workers in the same copy of this process.
 
-    Returns what `in_process.called` returns.
+    Returns what `in_process.called` returns. Fails with the copy's traceback if the call raises.
     """
     with tempfile.TemporaryDirectory() as place:
-        result = Path(place, "result")
+        result, fault = Path(place, "result"), Path(place, "fault")
 
         def run() -> None:
             from in_process import called
@@ -182,19 +182,22 @@ def called_in(folder: Path, *words: object, **variables: str) -> subprocess.Comp
             result.write_bytes(pickle.dumps(called(*words, cwd=folder)))
 
         env = {**os.environ, "PYTHONPATH": str(folder), **variables}
-        with (
-            open(os.devnull, "r+") as nothing,
-            _limited(Copy(run, (nothing.fileno(),) * 3, env=env, cwd=folder)) as copy,
-        ):
-            assert copy.wait() == 0
+        with open(os.devnull, "r+") as nothing, open(fault, "w") as messages:
+            files = nothing.fileno(), nothing.fileno(), messages.fileno()
+            with limited(Copy(run, files, env=env, cwd=folder), f"cnnperf {' '.join(map(str, words))}") as copy:
+                assert copy.wait() == 0, fault.read_text()
         found: subprocess.CompletedProcess[str] = pickle.loads(result.read_bytes())
     return found
 
 
 @contextmanager
-def _limited(process: Copy) -> Iterator[Copy]:
-    """Kill a copy and its descendants at the end of the block, or when it hangs."""
-    timer = threading.Timer(LIMIT_S, kill, [process])
+def limited(process: Copy, name: str, *, limit_s: float = LIMIT_S) -> Iterator[Copy]:
+    """Kill a copy and its descendants at the end of the block.
+
+    It is killed after `limit_s` too, which ends every wait for it, and fails the test.
+    """
+    hung = threading.Event()
+    timer = threading.Timer(limit_s, lambda: (hung.set(), kill(process)))  # type: ignore[arg-type]
     timer.daemon = True
     timer.start()
     try:
@@ -203,6 +206,8 @@ def _limited(process: Copy) -> Iterator[Copy]:
         timer.cancel()
         kill(process)  # type: ignore[arg-type]
         process.wait()
+        if hung.is_set():
+            raise AssertionError(f"{name} did not end within {limit_s:g} s; killed")
 
 
 def _live(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -103,6 +105,17 @@ def test_both_the_count_and_the_time_are_reached(now: list[float], count: int, s
     """The later of the two ends it."""
     samples = sample(costing(now, iter([0.0100001] * 10_000)), nothing, Plan(samples=count, seconds=seconds))
     assert len(samples.values) == taken
+
+
+def test_garbage_is_collected_once_before_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timed calls begin with nothing left to collect, and the collector stays off until the last has ended."""
+    done: list[str] = []
+    steps = {"collect": "collected", "disable": "off", "enable": "on"}
+    counting = {name: partial(done.append, word) for name, word in steps.items()}
+    monkeypatch.setattr(sampling, "gc", SimpleNamespace(isenabled=gc.isenabled, **counting))
+    sample(lambda: done.append("called"), nothing, Plan(samples=1, seconds=0.0, sample_s=0.0, warmup_s=0.1))
+    assert [word for word in done if word != "called"] == ["collected", "off", "on"]
+    assert (done[:3], done[-2:]) == (["collected", "off", "called"], ["called", "on"])
 
 
 def test_the_collector_is_off_within_and_as_it_was_after() -> None:
