@@ -33,26 +33,32 @@ TESTS = {
     "training": ("tests/training", "tests/stages/test_train.py"),
     "inference": ("tests/inference", "tests/stages/test_infer.py"),
 }
-"""The packages that are changed, and the tests that mirror them; two are what a stage is made of."""
+"""The packages that are changed, and the tests that mirror them; those of two packages include a stage's tests."""
 LIMIT_S = 1200.0
-"""After so long a change counts as noticed: it never ends. A busy machine needs a part of it for all tests."""
+"""Time limit of a package's tests; a change that exceeds it counts as noticed. A busy machine needs a part of it."""
 SOUND = "sound"
-"""The file that tells that the tests pass without a change."""
+"""Name of the file that exists once the tests have passed without a change."""
 WITHOUT_MEANING = ("ReplaceBinaryOperator_BitOr_",)
-"""Changes of `|` in annotations, which nothing evaluates, and of unions of mappings, of which each other operator is a
-TypeError: they would be noticed without a test of what the code does."""
+"""Operators that are not applied. `|` stands in annotations, which nothing evaluates, and between mappings, where any
+other operator is a TypeError, which any test notices."""
 CHECK_OF_ITS_OWN = re.compile(r"\b(frozen|kw_only|slots|strict)=$")
-"""What stands before a `True` by which the code checks itself: without it, code that is right does the same."""
+"""Text before a `True` that makes the code check itself; correct code behaves the same without it."""
 
 
 def main() -> int:
-    """Go on with a run, or begin one; print what survived."""
+    """Resume a run, or begin one; print the changes that no test noticed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=ROOT / ".tox" / "mutants", help="of the copy and of the results")
-    parser.add_argument("--seed", type=int, help="of the draw (default: drawn and printed)")
-    parser.add_argument("--count", type=int, default=300, help="changes to draw")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long, to be resumed")
-    parser.add_argument("--at-least", type=float, default=0.85, help="share to be noticed, or exit status 1")
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / ".tox" / "mutants", help="folder of the copy and of the results"
+    )
+    parser.add_argument("--seed", type=int, help="seed of the draw (default: random; printed)")
+    parser.add_argument("--count", type=int, default=300, help="number of changes to draw")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="time limit in minutes; a later call resumes"
+    )
+    parser.add_argument(
+        "--at-least", type=float, default=0.85, help="exit status 1 if a smaller share of changes is noticed"
+    )
     given = parser.parse_args()
     given.folder = given.folder.resolve()
     end = time.monotonic() + 60 * given.minutes

@@ -152,7 +152,7 @@ def test_wanting_memory_is_a_fault_where_that_batch_was_asked_for(bench: Callabl
 
 @pytest.mark.usefixtures("_any_throughput")
 def test_any_other_fault_ends_the_search_as_a_fault(bench: Callable[..., Bench]) -> None:
-    """Nothing is taken for a want of memory that is none."""
+    """Only lack of memory counts as lack of memory; any other exception is raised."""
 
     def fault(size: int) -> float:
         if size > 2:

@@ -1,4 +1,4 @@
-"""What Linux tells of a processor, on x86 and on ARM, and nothing where it tells nothing."""
+"""The description of a processor as Linux reports it, on x86 and on ARM; what Linux does not report is absent."""
 
 from __future__ import annotations
 

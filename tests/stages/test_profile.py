@@ -98,7 +98,7 @@ def test_steps_count_once_they_are_steady(bench: MakeBench) -> None:
 
 
 def test_steps_that_never_became_steady_say_so(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound on the steps ends the warm-up, and the times are told to stand on it."""
+    """The limit of steps ends the warm-up, and a remark on the times says so."""
     monkeypatch.setattr(passes, "WARMUP_STEPS", 2)
     found = list(measure(bench(), settings()))
     [warmup], [steps] = (of(found, quantity).values() for quantity in ("step_seconds_warmup", "step_seconds"))

@@ -127,7 +127,7 @@ def test_engines_of_other_settings_are_no_rivals(engine: Engine, trained: Traine
 
 
 def test_an_interval_that_holds_one_makes_no_engine_best(engine: Engine) -> None:
-    """Two engines that are the same are told apart by nothing."""
+    """Two engines of equal speed: neither is best."""
     ratios = [1.02, 0.99, 1.01, 0.98, 1.03, 1.0]
     rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.02] * 3, ratios))
     assert rows["onnxruntime"]["speedup_low"] < 1 < rows["onnxruntime"]["speedup_high"]
