@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from cnnperf import registry
 from cnnperf.claims import Context
 from cnnperf.claims._stages import Made
 from cnnperf.datasets import Dataset
-from cnnperf.engines import FILES, Engine, EngineSource, baseline_of
+from cnnperf.devices import Device
+from cnnperf.engines import FILES, Engine, EngineSource, NormalisedImages, baseline_of
 from cnnperf.inference.samples import Inputs
 from cnnperf.task import DEFAULT_WAITING
 
@@ -66,3 +68,24 @@ def session_logits(session: Any, images: NDArray[np.float32]) -> NDArray[np.floa
     """Run a session on a batch."""
     [found] = session.run(None, {session.get_inputs()[0].name: images})
     return np.asarray(found)
+
+
+def bare_calls(
+    engine: Engine, images: NormalisedImages, device: Device
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Return ONNX Runtime's own call of the engine's session, and one that reads the logits; both bypass the engine.
+
+    On a GPU the first call leaves images and logits on the device, as the engine's call does.
+    """
+    # Not a second session: two sessions of the same file may differ in speed.
+    session: Any = engine._session  # type: ignore[attr-defined]
+    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
+    run, names, feed = session.run, [output], {name: images}
+    if device.name == "cpu":
+        return lambda: run(names, feed), lambda: run(names, feed)
+    import onnxruntime
+
+    binding, place = session.io_binding(), (device.name, device.index)
+    binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(images, *place))
+    binding.bind_output(output, *place)
+    return lambda: session.run_with_iobinding(binding), lambda: run(names, feed)
