@@ -15,7 +15,7 @@ from cnnperf.claims._stages import Made
 from cnnperf.datasets import Dataset
 from cnnperf.devices import Device
 from cnnperf.engines import FILES, Engine, EngineSource, NormalisedImages, baseline_of
-from cnnperf.inference.samples import Inputs
+from cnnperf.inference.samples import GOLDEN_IMAGES, Inputs
 from cnnperf.task import DEFAULT_WAITING
 
 PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -68,6 +68,20 @@ def session_logits(session: Any, images: NDArray[np.float32]) -> NDArray[np.floa
     """Run a session on a batch."""
     [found] = session.run(None, {session.get_inputs()[0].name: images})
     return np.asarray(found)
+
+
+def relative_difference(
+    session: Any, images: NDArray[np.float32], logits: NDArray[np.float32], batch_size: int
+) -> float:
+    """Return the largest difference from torch's logits, relative to the largest logit, of the images of `infer`.
+
+    images: those of which torch also computed float64.
+    """
+    # The same batches as in the project's figure, because kernels differ with the batch size.
+    rows = np.arange(max(batch_size, GOLDEN_IMAGES // 4)) % len(images)
+    rows = rows[: len(rows) // batch_size * batch_size]
+    found = [session_logits(session, images[each]) for each in np.split(rows, len(rows) // batch_size)]
+    return float(abs(np.concatenate(found) - logits[rows]).max() / abs(logits[rows]).max())
 
 
 def bare_calls(

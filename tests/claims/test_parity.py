@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +14,24 @@ from cnnperf.claims._stages import Made
 from cnnperf.claims.parity import check
 from cnnperf.inference.parity import Parity
 from cnnperf.inference.samples import Golden
+from cnnperf.record import Measurement
 
-AGREES, FROM_TORCH, CLASSES, REFUSED, ACCEPTED, PROVIDER = range(6)
+BATCH_SIZES = 1, 2, 4
+"""Those of the run and 2, at which parity is always measured; each has a reading, the first ones."""
+FROM_TORCH, CLASSES, REFUSED, ACCEPTED, PROVIDER = range(len(BATCH_SIZES), len(BATCH_SIZES) + 5)
 
 
 @pytest.fixture(autouse=True)
 def _ran(engines: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parity, "ran", lambda *_: engines)
+
+
+def retold(made: Made, metric: str, changed: Callable[[Measurement], dict[str, Any]]) -> Made:
+    """Return the run with other measurements of a metric in the record of `infer`."""
+    record = made.record("infer")
+    said = tuple(m.model_copy(update=changed(m)) if m.metric == metric else m for m in record.measurements)
+    others = tuple(r for r in made.records if r is not record)
+    return Made(made.folder, made.ready, (*others, record.model_copy(update={"measurements": said})))
 
 
 def test_it_holds_on_the_cpu(context: Callable[..., Context]) -> None:
@@ -52,11 +64,11 @@ def test_it_fails_for_a_parity_that_refuses_all(
 def test_it_fails_for_logits_that_are_not_torchs(
     context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with tensor cores, which round operands to 10 bits: by a thousandth of the largest logit."""
+    """As with tensor cores, which round operands to 10 bits: by a thousandth of each image's largest logit."""
 
     def rounded(golden: Golden) -> np.ndarray:
         logits = golden.logits.copy()
-        logits.flat[np.abs(logits).argmax()] *= 1.001
+        logits[np.arange(len(logits)), np.abs(logits).argmax(axis=1)] *= 1.001
         return logits
 
     read = Golden.read
@@ -67,21 +79,33 @@ def test_it_fails_for_logits_that_are_not_torchs(
 
     monkeypatch.setattr(Golden, "read", altered)
     found = verdicts(check(context()))
-    assert (found[AGREES], found[FROM_TORCH]) == ("failed", "failed")
+    assert set(found[: FROM_TORCH + 1]) == {"failed"}
+
+
+@pytest.mark.parametrize("printed", [0.0, 9e-5])
+@pytest.mark.parametrize("batch_size", BATCH_SIZES)
+def test_it_fails_for_a_printed_difference_of_another_order(
+    context: Callable[..., Context],
+    engines: Made,
+    monkeypatch: pytest.MonkeyPatch,
+    printed: float,
+    batch_size: int,
+) -> None:
+    """The session's is about 3e-7, at each batch size."""
+
+    def changed(measured: Measurement) -> dict[str, Any]:
+        return {"values": (printed,)} if measured.tags["batch_size"] == batch_size else {}
+
+    lying = retold(engines, "infer.relative_difference", changed)
+    monkeypatch.setattr(parity, "ran", lambda *_: lying)
+    found = verdicts(check(context()))[:FROM_TORCH]
+    assert found == ["failed" if size == batch_size else "held" for size in BATCH_SIZES]
 
 
 def test_it_fails_for_another_provider_than_was_said(
     context: Callable[..., Context], engines: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernels' own provider is what counts."""
-    record = engines.record("infer")
-    said = tuple(
-        m.model_copy(update={"remarks": {**m.remarks, "provider": "CUDAExecutionProvider"}})
-        if m.metric == "infer.threads"
-        else m
-        for m in record.measurements
-    )
-    others = tuple(r for r in engines.records if r is not record)
-    lying = Made(engines.folder, engines.ready, (*others, record.model_copy(update={"measurements": said})))
+    lying = retold(engines, "infer.threads", lambda m: {"remarks": {**m.remarks, "provider": "CUDAExecutionProvider"}})
     monkeypatch.setattr(parity, "ran", lambda *_: lying)
     assert verdicts(check(context()))[PROVIDER] == "failed"
