@@ -52,6 +52,8 @@ def check(context: Context) -> Iterator[Reading]:
         bar=BAR,
         raw={"figure": tuple(ours), "reading": tuple(theirs)},
     )
+    if not device.is_asynchronous:
+        return  # Marks that are readings of one clock have no other sum: nothing would be tested.
     yield Reading(
         quantity="the last loop, first mark to last",
         unit="s",

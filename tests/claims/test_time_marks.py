@@ -18,7 +18,32 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_holds_for_marks_that_are_right(lagging: Lagging, context: Callable[..., Context]) -> None:
     """Marks in between divide the loop, and the host's clock sees as much."""
+    lagging.is_asynchronous = True
     assert verdicts(check(context(lagging))) == ["held", "held"]
+
+
+def test_the_sum_of_parts_is_no_reading_of_a_clock_that_is_read_at_once(
+    lagging: Lagging, context: Callable[..., Context]
+) -> None:
+    """On the CPU a mark is the clock's reading, so parts always add up; the host's clock is compared alone."""
+    lagging.is_asynchronous = False
+    [found] = check(context(lagging))
+    assert (found.verdict, found.source) == ("held", "CLOCK_MONOTONIC_RAW around the loop and one wait")
+
+
+def test_it_fails_for_marks_that_do_not_divide_the_loop(lagging: Lagging, context: Callable[..., Context]) -> None:
+    """Each part loses a hundredth, the whole does not."""
+    lagging.is_asynchronous = True
+    elapsed_s = lagging.elapsed_s
+    part_s: list[float] = []
+
+    def losing(start: float, end: float) -> float:
+        found_s = elapsed_s(start, end)
+        part_s.append(found_s)
+        return found_s * (0.995 if found_s <= 1.5 * part_s[0] else 1)
+
+    lagging.elapsed_s = losing  # type: ignore[method-assign]
+    assert verdicts(check(context(lagging))) == ["held", "failed"]
 
 
 @pytest.mark.parametrize("faster", [0.5, 0.98, 1.02, 2.0, 1000.0])
