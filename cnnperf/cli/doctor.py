@@ -25,9 +25,9 @@ def doctor(
     """Report what disturbs measurements on this machine, and test the gate of `cnnperf ab` on it.
 
     The gate is the rule by which `cnnperf ab` decides whether a version is slower. The test compares five small cells
-    with themselves, then with themselves slowed by 5 %, in at least 14 replicates each; a replicate of all five takes
-    about 20 s. Later verdicts on this machine quote the result with its scope (CPU, one thread, training step, version
-    of torch) and name what the test did not cover.
+    with themselves in 8 replicates or more, then with themselves slowed by 5 % in 14 or more; a replicate of all five
+    takes about 20 s. Later verdicts on this machine quote the result with its scope (CPU, one thread, training step,
+    version of torch) and name what the test did not cover.
 
     Exit status: 0 no unchanged cell was called worse and the slowed cells were found, 1 an unchanged cell was called
     worse, a slowed cell was called the same, or a cell failed, 3 within the time limit, fewer than half of the

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from stand_ins import verdicts
 
-from cnnperf.claims.gate import MODELS, counted, slowdown
+from cnnperf.claims.gate import ALL, MODELS, counted, slowdown
 from cnnperf.regression.gate_test import GATE_SUITE
+from cnnperf.regression.rule import Rule, power
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,17 @@ def test_alarms_and_misses_fail_and_what_is_open_is_undecided(
 def test_its_cells_are_of_the_doctors() -> None:
     """By name."""
     assert set(MODELS) <= {model["name"] for model in GATE_SUITE["models"]}
+
+
+@pytest.mark.parametrize("deviation", [0.03, 0.05])
+def test_the_bar_says_how_often_all_are_found(deviation: float) -> None:
+    """By the rule's own simulation, each cell for itself, at the deviation and the replicates that it names."""
+    rule, cells = Rule(), len(MODELS)
+    looks = rule.scheduled(cells)
+    both = power(rule, looks, cells, deviation) ** cells
+    assert f"{looks[-1]} replicates" in ALL.reason
+    assert f"{100 * deviation:g} %" in ALL.reason
+    assert f"in {100 * both:.0f} " in ALL.reason
 
 
 @pytest.mark.parametrize(("changes", "middle"), [((0.04, 0.07), 0.055), ((0.07, 0.01, 0.05), 0.05), ((0.06,), 0.06)])

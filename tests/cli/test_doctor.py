@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from forked import workers_forked
 from in_process import called
 from processes import completed, descendants, environment, has_ended, started, until
 
+from cnnperf.cli import doctor as command
 from cnnperf.machine.doctor import CHECKS
 from cnnperf.regression import gate_test
+from cnnperf.regression.rule import Rule
 
 DOCTOR = [sys.executable, "-m", "cnnperf", "doctor"]
 
@@ -29,6 +32,14 @@ def test_the_report_alone_is_a_line_a_subject() -> None:
     done = doctor("--minutes", "0")
     assert (done.returncode, done.stderr) == (0, "")
     assert [line[2:].startswith(subject) for line, subject in zip(done.stdout.splitlines(), CHECKS, strict=True)]
+
+
+def test_the_help_states_the_replicates_of_the_rule() -> None:
+    """Unchanged cells can be decided at the first look, slower ones only at the second."""
+    first, second, _ = Rule().scheduled(len(gate_test.GATE_SUITE["models"]))
+    words = " ".join(inspect.getdoc(command.doctor).split())  # type: ignore[union-attr]
+    assert f"with themselves in {first} replicates or more" in words
+    assert f"slowed by {100 * gate_test.SLOWDOWN:g} % in {second} or more" in words
 
 
 @pytest.mark.parametrize("minutes", ["nan", "inf", "-1"])
