@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cnnperf.reports._readable import read_as, signed
+from cnnperf.reports._readable import head_words, read_as, signed
 from cnnperf.reports._vega import (
     BAR_PIXELS,
     Chart,
@@ -18,7 +18,6 @@ from cnnperf.reports._vega import (
     series_colours,
     series_shapes,
     tips,
-    words,
 )
 from cnnperf.tables.curves import POINTS, CurveRow
 from cnnperf.tables.engine_row import EngineRow
@@ -51,7 +50,9 @@ def curve_charts(name: str, title: str, table: Table[Any], rows: Sequence[CurveR
     for column in measured:
         for against in ("seconds", "samples"):
             across = next(c for c in table.columns if c.name == against)
-            caption = f"{words(column)} against {words(across)}{smoothed if column.name == 'train_loss' else ''}"
+            caption = (
+                f"{head_words(column)} against {head_words(across)}{smoothed if column.name == 'train_loss' else ''}"
+            )
             spec = curve_marks(across, column, series_colours("model", [row.model for row in rows]))
             if against == "samples" and uneven:
                 spec["encoding"]["x"] = log_axis(against, against, across.unit, nice=False)

@@ -53,7 +53,7 @@ def alarm(table: Table[Any]) -> str | None:
 
 
 def remarks(table: Table[Any]) -> list[str]:
-    """Yield the reason of each row that did not end well or is undecided, with its run if the rows are of several."""
+    """Return the reason of each row that did not end well or is undecided, with its run if the rows are of several."""
     return [
         f"{_run_of(row, table)}{row.row_label}: {row['status']}: {row['reason']}" for row in table.rows if row["reason"]
     ]
@@ -78,7 +78,7 @@ def head(column: Column, rows: Sequence[Row]) -> str:
 
 
 def footnotes(table: Table[Any]) -> list[str]:
-    """Yield the reason for each value with the mark of doubt, with its row's run if the rows are of several."""
+    """Return the reason for each value with the mark of doubt, with its row's run if the rows are of several."""
     return [
         f"{DOUBT} {_run_of(row, table)}{row.row_label}: {head_words(column)}: {row[column.doubts]}"
         for column in visible(table)

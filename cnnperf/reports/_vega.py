@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cnnperf.reports._readable import head_words
 from cnnperf.tables.table import Column, Row, Table
 
 Spec = dict[str, Any]
@@ -52,8 +53,8 @@ def curve_marks(across: Column, up: Column, colour: Spec) -> Spec:
         "params": [{"name": "picked", "select": {"type": "point", "fields": [colour["field"]]}, "bind": "legend"}],
         "mark": {"type": "line", "point": {"size": 26}},
         "encoding": {
-            "x": axis(across.name, words(across), across.unit),
-            "y": axis(up.name, words(up), up.unit) | {"scale": {"zero": False}},
+            "x": axis(across.name, head_words(across), across.unit),
+            "y": axis(up.name, head_words(up), up.unit) | {"scale": {"zero": False}},
             "color": colour,
             "strokeDash": _told_apart(colour, [DASHES[i // COLOURS % len(DASHES)] for i in range(number)]),
             "shape": series_shapes(colour),
@@ -129,11 +130,7 @@ def tips(table: Table[Any], *names: str) -> list[Spec]:
 
 
 def _tip(column: Column) -> Spec:
-    tip: Spec = {"field": column.name, "title": words(column)}
+    tip: Spec = {"field": column.name, "title": head_words(column)}
     if column.unit is None:
         return tip | {"type": "nominal"}
     return tip | {"type": "quantitative", "formatType": "told", "format": column.read_as}
-
-
-def words(column: Column) -> str:
-    return column.title or column.name.replace("_", " ")

@@ -344,10 +344,3 @@ def sentence(rows: Sequence[CountRow]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g} %"
-
-
-def series_of(row: Mapping[str, str] | CellMetricRow) -> Series:
-    """Return a row's replicates, read from the table's text."""
-    error = "failed" if row["outcome"] == "error" else None
-    differences, flags = (json.loads(row[name]) for name in ("differences", "flags"))
-    return Series(tuple(differences), tuple(flags), error)

@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -21,6 +22,7 @@ from cnnperf.errors import StoreError, UsageError
 from cnnperf.registry import find
 from cnnperf.regression import campaign
 from cnnperf.regression.ab import UnwatchedComparison
+from cnnperf.regression.rule import Series
 from cnnperf.regression.store import SAMPLES_FILE
 from cnnperf.regression.verdict import Comparison
 from cnnperf.tables import campaigns
@@ -118,7 +120,7 @@ def test_the_tables_hold_what_the_runs_left_behind(tmp_path: Path) -> None:
         ("tuesday-quiet-01", "infer.forward", "same"),
         ("tuesday-quiet-01", "train.step", "same"),
     ]
-    assert [campaigns.series_of(row).flagged[0] for row in rows] == [True, False, True, False]
+    assert [series_of(row).flagged[0] for row in rows] == [True, False, True, False]
     assert (total["occasions"], total["runs"], total["cell_metrics"], total["worse"]) == (2, 2, 4, 1)
     assert (total["runs_worse"], total["alone_worse"], total["tested"], total["slower"]) == (1, 1, 4, 1)
     assert total["worse_high"] == pytest.approx(0.7514, abs=1e-4)
@@ -145,6 +147,13 @@ def read(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def series_of(row: Mapping[str, str] | campaigns.CellMetricRow) -> Series:
+    """Return a row's replicates, read from the table's text."""
+    error = "failed" if row["outcome"] == "error" else None
+    differences, flags = (json.loads(row[name]) for name in ("differences", "flags"))
+    return Series(tuple(differences), tuple(flags), error)
+
+
 def hold_to_its_differences(folder: Path) -> None:
     """Decide every run again from its rows, count again, and compare with what the tables say."""
     rows = read(folder, "cell_metrics")
@@ -155,7 +164,7 @@ def hold_to_its_differences(folder: Path) -> None:
     for of_run in runs.values():
         looks, replicates = json.loads(of_run[0]["looks"]), int(of_run[0]["replicates"])
         assert {row["comparisons"] for row in of_run} == {str(len(of_run))}
-        series = {f"{row['cell']} {row['metric']}": campaigns.series_of(row) for row in of_run}
+        series = {f"{row['cell']} {row['metric']}": series_of(row) for row in of_run}
         assert len(series) == len(of_run)
         decisions = campaigns.decided(series, looks, replicates)
         for row, (key, each) in zip(of_run, series.items(), strict=True):
