@@ -69,7 +69,9 @@ def run(
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print the tasks with their estimated minutes and disk space; run nothing."),
+        typer.Option(
+            "--dry-run", help="Print the tasks with their estimated minutes and size of weights; run nothing."
+        ),
     ] = False,
     require_real_data: Annotated[
         bool,

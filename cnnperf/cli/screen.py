@@ -259,7 +259,7 @@ class ClaimScreen(View):
 
 
 def planned(tasks: Sequence[Ready], downloads: Mapping[str, int]) -> Iterator[str]:
-    """Yield the lines of a dry run: its tasks, and their total in minutes, disk space and downloads."""
+    """Yield the lines of a dry run: its tasks, and their total in minutes, size of weights and downloads."""
     for ready in tasks:
         note = f"skipped: {ready.skip}" if ready.skip else f"about {clock(ready.estimate_s)}"
         yield f"{ready.task.label}  {note}"

@@ -115,11 +115,11 @@ def test_a_run_is_resumed(suite: Path, finished: Finished) -> None:
 
 
 def test_a_dry_run_says_what_would_be_done(suite: Path, tmp_path: Path) -> None:
-    """Tasks, minutes and disk; nothing is written."""
+    """Tasks, minutes and weights; nothing is written."""
     done = called("run", suite, "--dry-run", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert f"{CELL}/cpu train" in done.stdout
-    assert re.search(r"2 tasks, about \d+\.\d minutes, about \d+ MiB", done.stdout)
+    assert re.search(r"2 tasks, about \d+\.\d minutes, about \d+ MiB of weights", done.stdout)
     assert not (tmp_path / "run").exists()
 
 

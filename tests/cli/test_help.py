@@ -12,6 +12,7 @@ from in_process import called
 from typer.main import get_command
 
 from cnnperf.cli.app import app
+from cnnperf.cli.screen import planned
 from cnnperf.duet.schedule import PAIRS
 from cnnperf.inference.settings import Infer
 from cnnperf.profiling.settings import Profile
@@ -82,3 +83,11 @@ def test_the_stated_pairs_are_those_of_a_turn(words: tuple[str, ...]) -> None:
     [found] = [each for each in COMMANDS[words].params if "--pairs" in each.opts]
     assert found.help.endswith("from {} to {}.".format(*PAIRS))
     assert found.default == PAIRS[1]
+
+
+def test_what_a_dry_run_adds_up_is_named_as_in_its_output() -> None:
+    """The size is that of weights; a run writes other files too."""
+    [found] = [each for each in COMMANDS[("run",)].params if "--dry-run" in each.opts]
+    *_, total = planned((), {})
+    assert total.endswith(" MiB of weights")
+    assert "minutes and size of weights" in found.help
