@@ -40,6 +40,8 @@ class CellStage(NamedTuple):
         return f"{self.cell} {_label((self.stage, self.told))}"
 
 
+ACCURACY, STEPS = "train.test_accuracy", "train.steps"
+"""What a training measures, whatever its stage's name."""
 Metric = tuple[str, tuple[tuple[str, Scalar], ...]]
 """A metric and the tags that tell it apart."""
 SideRecords = Mapping[CellStage, Sequence[Record]]
@@ -141,7 +143,7 @@ def _found(before: SideRecords, after: SideRecords, rule: Rule) -> list[Verdict 
     """
     found: dict[CellStage, list[Verdict | Pending]] = {}
     tested: set[CellStage] = set()
-    accuracy = {work: _label((f"{work.stage}.test_accuracy", work.told)) for work in before if trains(work.stage)}
+    accuracy = {work: _label((ACCURACY, work.told)) for work in before if trains(work.stage)}
     for work in sorted(before, key=lambda work: not trains(work.stage)):
         is_training_judged = not tested.isdisjoint(_trainings_of(work, before))
         found[work] = list(_compare(work, before, after, rule, is_training_judged=is_training_judged))
@@ -346,7 +348,7 @@ def _listed(values: Iterable[Any]) -> str:
 def _unequal_training(work: CellStage, before: SideRecords, after: SideRecords) -> str | None:
     """Return why the trainings of what a work measured were not equally long; None if they were."""
     trained = Both(*(_trainings(work, side) for side in (before, after)))
-    steps = Both(*({v for r in side for m in r.find(f"{r.task.stage}.steps") for v in m.values} for side in trained))
+    steps = Both(*({v for r in side for m in r.find(STEPS) for v in m.values} for side in trained))
     if not all(steps):
         return "the runs do not record how many steps were trained; give runs of the stage train"
     if len(steps.baseline | steps.candidate) > 1:
