@@ -51,7 +51,8 @@ class Verdict(Frozen):
     high: Finite | None = None
     """The greatest change that is not excluded; None if none is."""
     p: Finite | None = None
-    """One-sided, of the change's direction; None where nothing was tested."""
+    """One-sided; None where nothing was tested. Of stored runs: of a change in the direction of `change`. Of versions
+    measured in turns: of faster where the outcome is `better`, of slower otherwise."""
     p_holm: Finite | None = None
     """The same, adjusted for all that was tested; this is compared with the level."""
     n: int | None = None

@@ -121,7 +121,9 @@ class Samples:
     def measurements(self, metric: str, **tags: Scalar) -> Iterator[Measurement]:
         """Yield the times per call as `metric`, and the other readings as `<metric>_…`.
 
-        All values are per call, in order, with `tags`; the calls per sample and the disturbances are remarks.
+        Times and page faults are per call and context switches per sample, one value per sample of the measurement or
+        of the warm-up; load, steal, throttling and frequency are one value each, of the whole measurement. All have
+        `tags`; the calls per sample and the disturbances are remarks.
         """
 
         def measured(
