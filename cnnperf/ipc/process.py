@@ -40,14 +40,19 @@ ALLOCATORS: dict[Allocator, dict[str, str]] = {
     "system": {},
 }
 """glibc's settings for freed memory. Source: mallopt(3)."""
+NOT_INHERITED = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_")
+"""Prefixes of variables that change threads or memory; a worker does not inherit them from the user's shell."""
+STILL_INHERITED = (*THREAD_VARIABLES, "KMP_DUPLICATE_LIB_OK")
+"""Variables that a worker inherits nevertheless: the threads unless it is given a number, and the permission to start
+with two OpenMP libraries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
     """Settings to start a process: by default a worker of this interpreter, in this folder.
 
-    Every measuring process has the same environment: `threads`, `waiting` and `allocator` replace the corresponding
-    variables of the user's shell.
+    Every measuring process has the same settings of threads and memory: those of `threads`, `waiting` and `allocator`.
+    Variables of the user's shell for OpenMP, MKL and the C library's allocator are not inherited.
     """
 
     command: tuple[str, ...] = (sys.executable, "-m", "cnnperf.workers.task")
@@ -72,8 +77,11 @@ class Launch:
         """Return the environment of the process."""
         # The C library, OpenMP and NumPy's libraries read these once, at load time; setting them later has no effect.
         threads = {} if self.threads is None else dict.fromkeys(THREAD_VARIABLES, str(self.threads))
-        replaced = {name for variables in (*WAITING.values(), *ALLOCATORS.values()) for name in variables}
-        inherited = {name: value for name, value in os.environ.items() if name not in replaced}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name in STILL_INHERITED or not name.startswith(NOT_INHERITED)
+        }
         return {**inherited, **threads, **WAITING[self.waiting], **ALLOCATORS[self.allocator], **self.environment}
 
 

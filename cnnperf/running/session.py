@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import math
-import os
 import sys
 import tempfile
 import time
@@ -99,6 +98,7 @@ class SelfTest(Frozen):
     """Torch's description of its build."""
     machine: Machine
     environment: Mapping[str, str]
+    """Variables of the claims' processes that affect computations."""
     threads: int
     minutes: float
     outcomes: tuple[ClaimOutcome, ...] = ()
@@ -182,14 +182,16 @@ def begun(device: str, minutes: float, end: float) -> SelfTest:
         if found is None:
             reason = reason or f"it did not answer: {' '.join(tail(log, 3))}"
             raise UsageError(f"--device {device}: {reason}; nothing was measured")
+    threads = usable_cores()
+    variables = _launch(threads).variables()
     return SelfTest(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         device=device,
         label=found.label,
         facts=found.facts,
         machine=fingerprint(),
-        environment={name: os.environ[name] for name in sorted(os.environ) if name.startswith(VARIABLES)},
-        threads=usable_cores(),
+        environment={name: value for name, value in sorted(variables.items()) if name.startswith(VARIABLES)},
+        threads=threads,
         minutes=minutes,
     )
 
@@ -276,8 +278,11 @@ class _Heard:
 
 
 def _child(request: ToClaim, log: Path, threads: int | None = None) -> WorkerProcess:
-    launch = Launch(command=(sys.executable, "-m", "cnnperf.workers.claim"), threads=threads)
-    return WorkerProcess(request, log=log, launch=launch)
+    return WorkerProcess(request, log=log, launch=_launch(threads))
+
+
+def _launch(threads: int | None) -> Launch:
+    return Launch(command=(sys.executable, "-m", "cnnperf.workers.claim"), threads=threads)
 
 
 def _until(end: float) -> Callable[[], float]:

@@ -101,6 +101,21 @@ def test_every_worker_has_the_environment_that_its_launch_names(  # type: ignore
     assert json.loads(message.text) == list(found)
 
 
+def test_a_worker_inherits_no_other_setting_of_threads_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of OpenMP, MKL and the C library; an arm may set them, and other variables get through."""
+    stripped = ("GOMP_CPU_AFFINITY", "OMP_PROC_BIND", "OMP_DYNAMIC", "KMP_AFFINITY", "MKL_DYNAMIC", "MALLOC_ARENA_MAX")
+    for name in (*stripped, "OMP_NUM_THREADS", "KMP_DUPLICATE_LIB_OK", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "1")
+    found = Launch(threads=2, environment={"OMP_PROC_BIND": "close"}).variables()
+    assert {name: found[name] for name in stripped if name in found} == {"OMP_PROC_BIND": "close"}
+    assert [found[name] for name in ("OMP_NUM_THREADS", "KMP_DUPLICATE_LIB_OK", "CUDA_VISIBLE_DEVICES")] == [
+        "2",
+        "1",
+        "1",
+    ]
+    assert Launch().variables()["OMP_NUM_THREADS"] == "1"
+
+
 def test_a_task_of_an_older_version_is_launched_by_the_defaults() -> None:
     """It names neither a way of waiting nor an allocator."""
     cell = Cell(dataset=Choice(name="mnist"), model=Choice(name="lenet"), device=Choice(name="cpu"))

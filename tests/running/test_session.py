@@ -139,6 +139,14 @@ def test_a_claim_that_hangs_is_ended_with_its_children(
     assert has_ended(child)
 
 
+def test_the_environment_is_that_of_the_claims(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the shell's, of which their processes do not inherit all."""
+    monkeypatch.setenv("OMP_PROC_BIND", "close")
+    found, _ = tested(layers="holds")
+    assert "OMP_PROC_BIND" not in found.environment
+    assert found.environment["OMP_NUM_THREADS"] == str(found.threads)
+
+
 def test_the_minutes_end_a_self_test(tested: Tested, clock: Clock) -> None:
     """What was cut off, and what was not begun, is undecided and not a failure."""
     found, _ = tested(clock=clock, layers="hangs", parity="holds")
