@@ -33,8 +33,9 @@ PairsOption = Annotated[
 ]
 
 ARGUMENTS = (
-    *("allocator", "baseline", "baseline_set", "batch_size", "by", "candidate", "candidate_set", "data", "dataset"),
-    *("device", "minutes", "mode", "only", "out", "pairs", "samples", "stages", "threads", "train", "waiting"),
+    *("allocator", "baseline", "baseline_set", "batch_size", "by", "candidate", "candidate_set", "condition"),
+    *("data", "dataset", "device", "format", "minutes", "mode", "occasion", "only", "out", "pairs", "resume"),
+    *("samples", "stages", "threads", "train", "waiting"),
 )
 """Arguments that messages name, each the name of its option."""
 OTHERS = {"batch_sizes": "--batch-size", "engines": "--engine", "model": "MODEL"}

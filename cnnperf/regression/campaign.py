@@ -68,7 +68,7 @@ def measure_run(
     Ctrl-C ended the comparison early; such a run is not counted.
     """
     if condition not in CONDITIONS:
-        raise UsageError(f"--condition: {unknown('condition', condition, CONDITIONS)}")
+        raise UsageError(f"`condition`: {unknown('condition', condition, CONDITIONS)}")
     folder = _new_folder(out, occasion, condition)
     given = {"--threads": threads, "--minutes": minutes}
     options = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
@@ -96,7 +96,7 @@ def measure_run(
 
 def _new_folder(out: Path, occasion: str, condition: Condition) -> Path:
     if not occasion.replace("-", "").replace("_", "").isalnum():
-        raise UsageError(f"--occasion: {occasion!r} is not a valid name; give letters, digits, - and _")
+        raise UsageError(f"`occasion`: {occasion!r} is not a valid name; give letters, digits, - and _")
     number = 1
     while (folder := out / f"{occasion}-{condition}-{number:02}").exists():
         number += 1

@@ -41,11 +41,11 @@ def default_format(verb: str = REPORT) -> str:
     return next(name for name in formats(verb) if registry.declared("reports", name).get("IS_DEFAULT"))
 
 
-def writer(name: str, verb: str = REPORT) -> Callable[..., None]:
+def writer(format: str, verb: str = REPORT) -> Callable[..., None]:  # noqa: A002 - the option's name
     """Return the function of a format. Raises UsageError if the format does not exist or lacks the function."""
-    if name not in formats(verb):
-        raise UsageError(f"--format: {registry.unknown('format', name, formats(verb))}")
-    found: Callable[..., None] = getattr(registry.module("reports", name), verb)
+    if format not in formats(verb):
+        raise UsageError(f"`format`: {registry.unknown('format', format, formats(verb))}")
+    found: Callable[..., None] = getattr(registry.module("reports", format), verb)
     return found
 
 

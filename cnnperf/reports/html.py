@@ -30,7 +30,7 @@ def write(report: Report, out: TextIO) -> None:
 
         from cnnperf.reports import _sections as sections
     except ModuleNotFoundError as error:
-        raise UsageError(f"--format html needs {error.name}; pip install 'cnnperf[report]'") from error
+        raise UsageError(f"the format 'html' needs {error.name}; pip install 'cnnperf[report]'") from error
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )

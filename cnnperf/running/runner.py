@@ -67,13 +67,15 @@ def new_folder(suite: Suite, results: Path = Path("results")) -> Path:
     return results / suite.name / f"{now}-{_slug(fingerprint().host)}"
 
 
-def folder_to_make(suite: Suite, out: Path | None, file: str = store.FILE) -> Path:
+def folder_to_make(
+    suite: Suite, out: Path | None, file: str = store.FILE, *, cure: str = "give another folder"
+) -> Path:
     """Return the requested run folder, by default a new one.
 
-    Raises UsageError if the folder already contains a run.
+    Raises UsageError, with a cure, if the folder already contains a run.
     """
     if out and (out / file).exists():
-        raise UsageError(f"`out`: {out} already contains a run; give another folder")
+        raise UsageError(f"`out`: {out} already contains a run; {cure}")
     return out or new_folder(suite)
 
 
@@ -83,12 +85,10 @@ def folder_to_run(suite: Suite, out: Path | None, resume: Path | None) -> Path:
     Raises UsageError if both are given, if `out` already contains a run, or if `resume` contains none.
     """
     if out and resume:
-        raise UsageError("--out and --resume both name the run folder; give one of them")
+        raise UsageError("`out` and `resume` both name the run folder; give one of them")
     if resume and not (resume / store.FILE).is_file():
-        raise UsageError(f"--resume: {resume} contains no {store.FILE}; give the folder of an earlier run")
-    if out and (out / store.FILE).exists():
-        raise UsageError(f"--out: {out} already contains a run; give --resume {out} to resume it, or another folder")
-    return resume or out or new_folder(suite)
+        raise UsageError(f"`resume`: {resume} contains no {store.FILE}; give the folder of an earlier run")
+    return resume or folder_to_make(suite, out, cure="name it with `resume` to resume it, or give another folder")
 
 
 def left_in(folder: Path, read: Callable[[Path], tuple[Record, ...]] = store.read) -> dict[str, Record]:

@@ -141,7 +141,7 @@ def selftest(
     if the request cannot be carried out, RunError if the test fails midway.
     """
     if not (math.isfinite(minutes) and minutes > 0):
-        raise UsageError(f"--minutes: give a number above 0, got {minutes}")
+        raise UsageError(f"`minutes`: give a number above 0, got {minutes}")
     names = matching(only)
     folder = folder_to_make(Suite.model_construct(name="selftest", datasets=(), models=()), out, SELFTEST_FILE)
     end = time.monotonic() + 60 * minutes
@@ -158,7 +158,7 @@ def matching(only: str | None = None) -> tuple[str, ...]:
     names = [name for name in registry.names("claims") if only is None or fnmatch.fnmatchcase(name, only)]
     if not names:
         known = ", ".join(registry.names("claims"))
-        raise UsageError(f"--only: no claim matches {only!r}; give a glob over these: {known}")
+        raise UsageError(f"`only`: no claim matches {only!r}; give a glob over these: {known}")
     return tuple(sorted(names, key=lambda name: (registry.module("claims", name).LIMIT_S is None, name)))
 
 
@@ -168,7 +168,7 @@ def begun(device: str, minutes: float, end: float) -> SelfTest:
     end: end of the minutes on the monotonic clock.
     """
     if device not in registry.names("devices"):
-        raise UsageError(f"--device: {registry.unknown('device', device, registry.names('devices'))}")
+        raise UsageError(f"`device`: {registry.unknown('device', device, registry.names('devices'))}")
     with tempfile.TemporaryDirectory(prefix="cnnperf-selftest-") as folder:
         found: DeviceFound | None = None
         reason = ""
@@ -181,7 +181,7 @@ def begun(device: str, minutes: float, end: float) -> SelfTest:
                     reason = message.reason
         if found is None:
             reason = reason or f"it did not answer: {' '.join(tail(log, 3))}"
-            raise UsageError(f"--device {device}: {reason}; nothing was measured")
+            raise UsageError(f"`device` {device}: {reason}; nothing was measured")
     threads = usable_cores()
     variables = _launch(threads).variables()
     return SelfTest(
@@ -204,7 +204,7 @@ def carry_out(test: SelfTest, names: Sequence[str], folder: Path, watcher: Claim
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror}); give another folder with --out") from error
+        raise UsageError(f"`out`: {folder} cannot be written ({error.strerror}); give another folder") from error
     with tempfile.TemporaryDirectory(prefix="cnnperf-selftest-") as place:
         scratch = Path(place)
         (scratch / "logs").mkdir()
@@ -225,8 +225,7 @@ def _outcome(name: str, test: SelfTest, scratch: Path, end: float, watcher: Clai
     patience_s = min(module.LIMIT_S or left_s, left_s)
     outcome = ClaimOutcome(name=name, claim=module.CLAIM)
     if left_s < SHORTEST_S:
-        reason = f"the {test.minutes:g} minutes were used up; give more with --minutes"
-        return outcome.model_copy(update={"skipped": reason, "out_of_time": True})
+        return outcome.model_copy(update={"skipped": _used_up(test), "out_of_time": True})
     seconds = max(left_s - LAST_S, left_s / 2) if module.LIMIT_S is None else patience_s
     request = ClaimRequest(device=test.device, claim=name, scratch=scratch, seconds=seconds, threads=test.threads)
     log, heard = scratch / "logs" / f"{name}.log", _Heard()
@@ -246,13 +245,16 @@ def _outcome(name: str, test: SelfTest, scratch: Path, end: float, watcher: Clai
     if timed_out and patience_s == module.LIMIT_S:
         facts["fault"] = f"took longer than its {patience_s:.0f} s; ended"
     elif timed_out:
-        facts |= {"skipped": f"the {test.minutes:g} minutes were used up; give more with --minutes"}
-        facts |= {"out_of_time": True}
+        facts |= {"skipped": _used_up(test), "out_of_time": True}
     elif not heard.has_ended:
         facts["fault"] = f"its process {worker.ending}"
     if facts["fault"]:
         facts["log_tail"] = tail(log)
     return outcome.model_copy(update=facts)
+
+
+def _used_up(test: SelfTest) -> str:
+    return f"the {test.minutes:g} minutes were used up; give more minutes"
 
 
 @dataclass(slots=True)

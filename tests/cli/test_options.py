@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from in_process import called, workers_here
+from typer.main import get_command
 
 import cnnperf
+from cnnperf.cli.app import app
 from cnnperf.cli.options import ARGUMENTS, OTHERS, with_options
 from cnnperf.errors import CnnperfError
+from cnnperf.regression import campaign
+from cnnperf.reports import writer
+from cnnperf.running import session
+from cnnperf.running.runner import folder_to_run
 from cnnperf.suite import Suite
 from cnnperf.tables.report import report_of
 
+selftest: Callable[..., object] = partial(
+    session.selftest, device="cpu", minutes=1.0, only=None, out=None, watcher=None
+)
+
+
+def measure_run(out: Path, **changes: Any) -> object:
+    """Ask for a run of a campaign."""
+    return campaign.measure_run("aa", out, **{"occasion": "monday", **changes})
+
+
+CAMPAIGN = ("campaign", "measure", "aa", "--out", "x", "--occasion")
 BATCH = ("--batch-size",)
 SMALL = ("--samples", "3", "--pairs", "-1")
 
@@ -24,7 +43,7 @@ SMALL = ("--samples", "3", "--pairs", "-1")
 def test_each_argument_that_a_message_names_is_one_of_the_library() -> None:
     """Whoever calls a function finds the word in its signature."""
     functions: tuple[Callable[..., Any], ...] = (cnnperf.ab, cnnperf.infer, cnnperf.profile, cnnperf.compare, report_of)
-    functions += (Suite.narrowed,)
+    functions += (Suite.narrowed, campaign.measure_run, folder_to_run, session.selftest, writer)
     known = {name for function in functions for name in inspect.signature(function).parameters}
     assert {*ARGUMENTS, *OTHERS} - known == set()
 
@@ -34,6 +53,43 @@ def test_only_arguments_become_options() -> None:
     assert with_options("`candidate_set`: out of `out`") == "--candidate-set: out of --out"
     assert with_options("`batch_sizes`, `engines`, `model`, `models`") == "--batch-size, --engine, MODEL, `models`"
     assert with_options("run `cnnperf data fetch mnist`, out") == "run `cnnperf data fetch mnist`, out"
+
+
+def sentences(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and text of each string in a file that has a space and is no docstring."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and " " in node.value
+            and id(node) not in said
+        ):
+            yield node.lineno, node.value
+
+
+def options(command: Any) -> Iterator[str]:
+    """Yield the long options of a command and of those below it."""
+    for parameter in command.params:
+        yield from (word for word in parameter.opts if word.startswith("--"))
+    for below in getattr(command, "commands", {}).values():
+        yield from options(below)
+
+
+def test_no_text_of_the_library_names_an_option() -> None:
+    """Only the command line knows its options; a subprocess's arguments are words of their own."""
+    known = set(options(get_command(app)))
+    assert {"--minutes", "--out", "--occasion"} <= known
+    package = Path(cnnperf.__file__).parent
+    found = [
+        f"{file.relative_to(package)}:{line}: {text}"
+        for file in sorted(package.rglob("*.py"))
+        if file.relative_to(package).parts[0] != "cli"
+        for line, text in sentences(file)
+        if known.intersection(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize(
@@ -49,6 +105,15 @@ def test_only_arguments_become_options() -> None:
         ),
         (lambda out: cnnperf.ab("ci", candidate="no such"), "candidate", ("ab", "ci", "--candidate", "no such")),
         (lambda out: cnnperf.infer("x.onnx", train=1.0), "train", ("infer", "x.onnx", "--train", "1")),
+        (lambda out: selftest(minutes=0.0), "minutes", ("selftest", "--minutes", "0")),
+        (lambda out: selftest(only="x"), "only", ("selftest", "--only", "x")),
+        (lambda out: selftest(device="foo"), "device", ("selftest", "--device", "foo")),
+        (lambda out: folder_to_run(cnnperf.load_suite("smoke"), None, out / "x"), "resume", ()),
+        (lambda out: folder_to_run(cnnperf.load_suite("smoke"), out, out), "resume", ()),
+        (lambda out: folder_to_run(cnnperf.load_suite("smoke"), out, None), "out", ("run", "smoke", "--out")),
+        (lambda out: measure_run(out, occasion="a b"), "occasion", (*CAMPAIGN, "a b")),
+        (lambda out: measure_run(out, condition="loud"), "condition", (*CAMPAIGN, "monday", "--condition", "loud")),
+        (lambda out: writer("cvs"), "format", ("report", "x", "--format", "cvs")),
         (lambda out: cnnperf.infer("lenet", pairs=-1), "pairs", ("infer", "lenet", "--pairs", "-1")),
         (lambda out: cnnperf.infer("lenet", train=-3.0), "train", ("infer", "lenet", "--train", "-3")),
         (lambda out: cnnperf.infer("lenet", train=float("nan")), "train", ("infer", "lenet", "--train", "nan")),

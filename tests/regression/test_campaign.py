@@ -290,7 +290,7 @@ def test_the_neighbour_lives_as_long_as_the_run() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"condition": "noisy"}, "--condition: unknown condition 'noisy'"), ({"occasion": "a b"}, "--occasion: 'a b'")],
+    [({"condition": "noisy"}, "^`condition`: unknown condition 'noisy'"), ({"occasion": "a b"}, "^`occasion`: 'a b'")],
 )
 def test_what_cannot_be_carried_out(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     """One sentence before anything is measured."""

@@ -45,7 +45,7 @@ def test_a_format_that_cannot_write_it_is_a_sentence() -> None:
     """With those that can."""
     wrong = next(name for name in formats() if name not in formats(VERDICTS))
     with pytest.raises(
-        UsageError, match=rf"--format: unknown format '{wrong}'.*\(known: {', '.join(formats(VERDICTS))}\)"
+        UsageError, match=rf"^`format`: unknown format '{wrong}'.*\(known: {', '.join(formats(VERDICTS))}\)"
     ):
         writer(wrong, VERDICTS)
 

@@ -559,5 +559,5 @@ def test_pictures_that_are_gone_are_left_out(tmp_path: Path, trained: Trained) -
 def test_without_its_libraries_the_cure_is_named(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence, and the extra to install."""
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(UsageError, match=r"needs jinja2; pip install 'cnnperf\[report\]'"):
+    with pytest.raises(UsageError, match=r"^the format 'html' needs jinja2; pip install 'cnnperf\[report\]'"):
         written(both[0])

@@ -293,6 +293,11 @@ def test_a_stage_without_what_it_needs_is_refused() -> None:
     [
         ({"infer": {"engines": ["torhc"]}}, r"infer: unknown engine 'torhc'; did you mean 'torch'"),
         ({"infer": {"pairs": -1}}, r"infer\.pairs: "),
+        (
+            {"infer": {"batch_sizes": 4}},
+            r"infer\.batch_sizes: give whole numbers from 1 to 65,536 in a list, or 'auto' alone",
+        ),
+        ({"infer": {"batch_sizes": [0]}}, r"infer\.batch_sizes: give whole numbers from 1 to 65,536, or 'auto' alone"),
         ({"infer": {"samples": 3}}, r"infer\.samples: "),
         ({"models": ["lenet", {"name": "lenet", "pol": "max"}]}, r"models\.1: .*'pol'; did you mean 'pool'"),
         ({"datasets": ["mnist", {"name": "synthetic", "trian": 9}]}, r"datasets\.1: .*'trian'; did you mean 'train'"),

@@ -419,8 +419,12 @@ def test_the_folder_to_run(tmp_path: Path) -> None:
     assert folder_to_run(suite("lenet"), None, None).parent == Path("results/x")
     for out, resume, words in (
         (empty, held, "both name the run folder"),
-        (None, empty, f"--resume: {empty} contains no {store.FILE}"),
-        (held, None, f"give --resume {held} to resume it"),
+        (None, empty, f"^`resume`: {empty} contains no {store.FILE}"),
+        (
+            held,
+            None,
+            f"^`out`: {held} already contains a run; name it with `resume` to resume it, or give another folder",
+        ),
     ):
         with pytest.raises(UsageError, match=words):
             folder_to_run(suite("lenet"), out, resume)
