@@ -10,6 +10,7 @@ import pytest
 from stand_ins import verdicts
 
 from cnnperf.claims import Context, parity
+from cnnperf.claims._onnx import bare_calls, engine, inputs
 from cnnperf.claims._stages import Made
 from cnnperf.claims.parity import check
 from cnnperf.inference.parity import Parity
@@ -80,6 +81,16 @@ def test_it_fails_for_logits_that_are_not_torchs(
     monkeypatch.setattr(Golden, "read", altered)
     found = verdicts(check(context()))
     assert set(found[: FROM_TORCH + 1]) == {"failed"}
+
+
+def test_calls_by_hand_compute_what_the_engine_does(context: Callable[..., Context], engines: Made) -> None:
+    """Their times are compared with the engine's in the claim about latency."""
+    given = context()
+    made = engine(given, engines, engines.artifact("export", "onnx"))
+    images = inputs(engines.dataset).batch(4)
+    for call in bare_calls(made, images, given.acquire()):
+        [logits] = call()  # type: ignore[misc]
+        assert np.array_equal(logits, made.run(images))
 
 
 @pytest.mark.parametrize("printed", [0.0, 9e-5])
