@@ -487,6 +487,23 @@ def test_peak_is_that_of_the_whole_process(monkeypatch: pytest.MonkeyPatch) -> N
     assert value(memory.peaks(), "peak_bytes") == 900
 
 
+@pytest.mark.skipif(not acquire().reset_peak(), reason="this system does not permit the peak to be reset")
+def test_garbage_of_before_is_no_memory_that_the_work_frees() -> None:
+    """A tensor of 32 MiB that refers to itself is gone before the work, which takes 8 MiB."""
+    device = acquire()
+    memory = Memory(device)
+    with device.returning_memory():
+        garbage = torch.ones(2**23)
+        garbage.itself = garbage  # type: ignore[attr-defined]
+        del garbage
+        memory.begin()
+        gc.collect()
+        kept = torch.ones(2**21)
+        risen = memory.risen()
+    assert risen is not None
+    assert risen > 0.9 * kept.nbytes
+
+
 def test_memory_above_start_is_absent_where_it_cannot_be_reset(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
