@@ -29,7 +29,7 @@ RIGHT, WRONG = "green", "red"
 
 
 def write(run: Path, out: Path) -> None:
-    """Write TensorBoard's files, one folder per task. Raises StoreError, or UsageError if there is nothing to show.
+    """Write TensorBoard's files, one folder per task. Raises StoreError, or UsageError if no task left anything.
 
     Of several tasks of one repeat, whose settings differ, the first has the folder that it would have alone; those of
     the others end in the task's key.

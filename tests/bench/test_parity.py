@@ -25,7 +25,7 @@ TRIALS = 40
 def test_a_changed_weight_is_seen(
     benchmark: BenchmarkFixture, exported: Callable[[str], Bench], share: float, least: int
 ) -> None:
-    """In so many of 40 trials; a change that is not seen moves no layer's value beyond the limit of its error."""
+    """Of 40 trials `least` are seen; a change that is not moves no layer's value beyond the limit of its error."""
     bench = exported("lenet")
     dice, seen = np.random.default_rng(0), []
     benchmark.group = f"one weight of LeNet changed: trials of {TRIALS} in which parity saw it"

@@ -45,7 +45,7 @@ def small() -> nn.Module:
 
 
 def only(waiting: str, seconds: float, found: Mapping[str, float]) -> object:
-    """Return what is to be found: so many seconds in one layer, none in any other."""
+    """Return the expected times: `seconds` in one layer, 0 in each other."""
     return pytest.approx(dict.fromkeys(found, 0.0) | {waiting: seconds}, abs=1e-9)
 
 

@@ -757,7 +757,7 @@ def test_what_the_candidate_alone_tried_must_not_fail(repeats: Repeats, held: He
 
 
 def test_settings_of_one_side_alone_are_refused(repeats: Repeats, held: Held) -> None:
-    """There is nothing to compare them with."""
+    """The other side has no record to compare them with."""
     run = two_settings(repeats)
     with pytest.raises(UsageError, match=r"the runs differ in train.lr \(0.1 and 0.5 against 0.1\)"):
         held(run, run[:4])
