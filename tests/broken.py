@@ -1,4 +1,4 @@
-"""Networks that go wrong when they are trained, each in its own way; on the meta device they are all well-behaved."""
+"""Networks whose training fails, each in a different way; on the meta device they all work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class Trap(nn.Module):
-    """A linear classifier that springs a trap in its first real forward pass."""
+    """A linear classifier whose forward pass calls a trap, a function that fails, except on the meta device."""
 
     def __init__(
         self, in_channels: int, num_classes: int, image_size: tuple[int, int], trap: Callable[[], None]
@@ -24,24 +24,24 @@ class Trap(nn.Module):
         self.trap = trap
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits, N×num_classes, unless the trap springs."""
+        """Return logits, N×num_classes, after the trap."""
         if images.device.type != "meta":
             self.trap()
         return self.linear(images.flatten(1))
 
 
 def killed(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
-    """End as the system ends a process when memory runs out."""
+    """Return a classifier that kills its process by SIGKILL, as the system does when memory runs out."""
     return Trap(in_channels, num_classes, image_size, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def crashed(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
-    """End as a bug in a kernel does."""
+    """Return a classifier that crashes with a segmentation fault."""
     return Trap(in_channels, num_classes, image_size, lambda: os.kill(os.getpid(), signal.SIGSEGV))
 
 
 def exited(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
-    """End with an exit status and last words."""
+    """Return a classifier that prints last words and exits with status 7."""
 
     def trap() -> None:
         print("last words", flush=True)
@@ -51,7 +51,7 @@ def exited(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> n
 
 
 def hung(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
-    """Never come back, with a child that never does either."""
+    """Return a classifier that hangs, with a child process that hangs too."""
 
     def trap() -> None:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -62,12 +62,12 @@ def hung(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.
 
 
 def starved(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
-    """Ask for more memory than there is."""
+    """Return a classifier that requests more memory than there is."""
     return Trap(in_channels, num_classes, image_size, lambda: torch.empty(2**50))  # type: ignore[arg-type, return-value]
 
 
 def raised(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
-    """Raise what no one expected."""
+    """Return a classifier that raises a KeyError."""
 
     def trap() -> None:
         raise KeyError("surprise")
@@ -76,17 +76,17 @@ def raised(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> n
 
 
 def not_a_network() -> str:
-    """Return no nn.Module."""
+    """Return a string in place of an nn.Module."""
     return "no network"
 
 
 def too_many_logits(in_channels: int, image_size: tuple[int, int]) -> nn.Module:
-    """Return logits for a thousand classes."""
+    """Return a classifier with logits for a thousand classes."""
     return Trap(in_channels, 1000, image_size, lambda: None)
 
 
 class Greedy(nn.Module):
-    """A linear classifier whose process the system ends when it is given eight images, as when memory runs out."""
+    """A linear classifier whose process is killed when the batch has eight images, as when memory runs out."""
 
     def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
         super().__init__()

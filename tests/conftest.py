@@ -1,4 +1,4 @@
-"""What every test shares: real data only where it is, CUDA only where it is, a cache of its own."""
+"""Fixtures and options that all tests share: skips for absent data or CUDA, and a cache of the tests' own."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Run benchmarks in one process: beside another they would measure that one too."""
+    """Run benchmarks in one process, since a parallel test would disturb the measurement."""
     if config.getoption("benchmark_only"):
         config.option.numprocesses = 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run."""
+    """Skip tests that need real data, a browser or a CUDA device where it is absent."""
     from importlib.util import find_spec
 
     lacking = {"realdata": "CNNPERF_DATA is not set"} if not os.environ.get("CNNPERF_DATA") else {}
@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Turn the skip of a test that may not be skipped here into a failure."""
+    """Turn the skip of a test into a failure where `--no-skip` names one of its marks."""
     report = yield
     is_benchmark = "benchmark" in item.fixturenames  # These wait for --benchmark-only.
     if report.skipped and not is_benchmark and any(map(item.get_closest_marker, item.config.getoption("--no-skip"))):
@@ -69,13 +69,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def _chromium() -> str | None:
-    """Return where a Chromium of the system's is."""
+    """Return the path of an installed Chromium or Chrome, if there is one."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """Return the browser's executable."""
+    """Return the path of the browser's executable."""
     found = _chromium()
     assert found, "tests without one are skipped"
     return found
@@ -83,7 +83,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what tests cache out of the user's cache, in this process and in the workers it starts.
+    """Keep the tests' cache out of the user's cache, in this process and in the workers that it starts.
 
     The processes of one run of the tests share it.
     """
@@ -96,7 +96,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread_each() -> None:
-    """Let torch compute on one core: beside other processes of the tests, spinning threads only cost time.
+    """Limit torch to one core: beside other test processes, spinning threads only cost time.
 
     A first gradient is computed before anything is exported: after an export it would start threads of autograd, and
     no copy of this process could compute one.
@@ -108,7 +108,7 @@ def _one_thread_each() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _brief_collections() -> Iterator[None]:
-    """Leave what the tests import out of the collection that timing begins with: it takes a third of a second."""
+    """Exclude imported objects from the garbage collection before each timing, which would take a third of a second."""
     switches = {name: getattr(gc, name) for name in ("isenabled", "enable", "disable")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cnnperf.timing.sampling.gc", SimpleNamespace(collect=_collect, **switches))
@@ -123,9 +123,9 @@ def _collect() -> None:
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], Any]:
-    """Return a function that has something made in a folder, once for all processes of one run of the tests.
+    """Return a function that makes something in a folder, once for all processes of a test run.
 
-    For what takes real processes to make: a test's process that finds it made unpickles it.
+    It is meant for results that need real processes: a test process that finds the result unpickles it.
     """
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
@@ -143,7 +143,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
 
 @pytest.fixture
 def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probe the roofline of this process with a moment's work."""
+    """Make the roofline probes of this process short."""
     from cnnperf.profiling import probes
 
     monkeypatch.setattr(probes, "SQUARES", (64,))
@@ -158,7 +158,7 @@ PRINTING = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "TTY_COM
 
 @pytest.fixture(scope="session", autouse=True)
 def _plain_start() -> Iterator[None]:
-    """Make the tests, and the processes they start, independent of how they were started."""
+    """Make the tests and their child processes independent of print settings in the shell and of an ignored SIGINT."""
     with pytest.MonkeyPatch.context() as patch, interruptible():
         for name in PRINTING:
             patch.delenv(name, raising=False)
@@ -168,7 +168,7 @@ def _plain_start() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def trained() -> Callable[..., Record]:
-    """Return a maker of the records that a training leaves behind."""
+    """Return a function that makes the record of a training."""
     return _trained
 
 
@@ -254,14 +254,14 @@ UNLIKE_HARDWARE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 @pytest.fixture(params=UNLIKE_HARDWARE.values(), ids=list(UNLIKE_HARDWARE))
 def unlike_hardware(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Return a device and what two machines have that must not be compared on it."""
+    """Return a device, and the hardware of two machines whose results on that device must not be compared."""
     found: tuple[str, dict[str, Any], dict[str, Any]] = request.param
     return found
 
 
 @pytest.fixture(scope="session")
 def on() -> Callable[..., Record]:
-    """Return a function that puts a record on a machine of which more is known."""
+    """Return a function that adds facts about the machine to a record."""
 
     def moved(record: Record, **facts: Any) -> Record:
         return record.model_copy(update={"machine": record.machine.model_copy(update=facts)})
@@ -309,7 +309,7 @@ def profiled(trained: Callable[..., Record]) -> Record:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Callable[[Mapping[str, str]], Path]:
-    """Return a maker of small trees of files, each in a folder of its own."""
+    """Return a function that writes small files into a new folder."""
 
     def make(files: Mapping[str, str]) -> Path:
         root = tmp_path / f"tree-{len(list(tmp_path.iterdir()))}"

@@ -1,8 +1,8 @@
-"""Processes that are copies of the tests' own: real ones, that need not import torch again.
+"""Processes forked from the tests' own: real ones that need not import torch again.
 
 Importing torch and its first optimizer takes a process some four seconds of a core, and a copy of this one nothing.
-What a copy lacks is a start of its own: whatever the C library, OpenMP or the interpreter read as they start is as in
-the tests. A test of that has its processes started anew (`processes`).
+A copy has no start of its own: all that the C library, OpenMP or the interpreter read at the start is as in the tests.
+A test of the start uses new processes (`processes`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ INSTALLED = tuple(PLACES | {str(Path(place).resolve()) for place in PLACES})
 
 @contextmanager
 def workers_forked() -> Iterator[None]:
-    """Copy this process for each worker that computes in one thread; start any other anew."""
+    """Fork this process for each worker that computes in one thread; start every other worker as a new process."""
     import torch
 
     import cnnperf.workers.subjects  # noqa: F401 - every copy needs it
@@ -61,7 +61,7 @@ def _process(command: Sequence[str], *, env: Mapping[str, str], **options: Any) 
 
 
 class Copy:
-    """A copy of this process that does something and ends, as far as the tests know a `subprocess.Popen`."""
+    """A fork of this process that runs a function, with the methods of `subprocess.Popen` that the tests use."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Copy:
         env: Mapping[str, str],
         cwd: Path | None = None,
     ) -> None:
-        """Begin it.
+        """Fork this process and run the function in the copy.
 
         files: standard input, output and error. kept: further descriptors that stay open. Where PYTHONPATH or
         the folder names a place that this process does not import from, what is not installed is imported again.
@@ -89,25 +89,25 @@ class Copy:
         os.close(born)
 
     def wait(self) -> int:
-        """Wait for its end, and return the exit status, negative for a signal."""
+        """Wait for the end of the copy, and return its exit status, negative for a signal."""
         if self.returncode is None:
             self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self.returncode
 
     def poll(self) -> int | None:
-        """Return the exit status if it has ended."""
+        """Return the exit status if the copy has ended."""
         if self.returncode is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to it."""
+        """Send a signal to the copy."""
         os.kill(self.pid, number)
 
 
 class Worker(Copy):
-    """A copy of this process that runs a module, as far as `WorkerProcess` knows a `subprocess.Popen`."""
+    """A fork of this process that runs a module, with the methods of `subprocess.Popen` that `WorkerProcess` uses."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ def command(*words: object, out: Path, err: Path | int, **variables: str) -> Ite
 
 @contextmanager
 def anew(*words: object, out: Path, err: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """Run `cnnperf WORDS` as `command` does, but in a process that is started anew, as its workers are."""
+    """Run `cnnperf WORDS` like `command`, but in a new process whose workers are new processes too."""
     line = [sys.executable, "-m", "cnnperf", *words]
     with (
         open(out, "w") as printed,
@@ -169,7 +169,7 @@ def anew(*words: object, out: Path, err: Path, **variables: str) -> Iterator[sub
 
 
 def called_in(folder: Path, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run `cnnperf WORDS` of the package that a folder holds, there, and its workers in the same copy of this process.
+    """Run `cnnperf WORDS` with the package in a folder, from that folder; command and workers share one copy.
 
     Returns what `in_process.called` returns. Fails with the copy's traceback if the call raises.
     """
@@ -217,7 +217,7 @@ def _live(
     env: Mapping[str, str],
     cwd: Path | None,
 ) -> NoReturn:
-    """Become a process of its own: with these files open and no other, this environment, and the usual signals."""
+    """Turn the fork into a separate process with only these open files, this environment and default signals."""
     code = 1
     try:
         os.setsid()
@@ -250,7 +250,7 @@ def _live(
 
 
 def _move(env: Mapping[str, str], cwd: Path | None) -> None:
-    """Take an environment and a folder; where either has code of its own, import again what is not installed."""
+    """Switch to an environment and a folder; where either has its own code, import again all that is not installed."""
     os.environ.clear()
     os.environ.update(env)
     places = [*filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]

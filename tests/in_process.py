@@ -1,4 +1,4 @@
-"""The program without processes of its own, for tests of what it does rather than of how its processes live.
+"""The program without separate processes, for tests of its results and not of its processes.
 
 A process that imports torch costs seconds. The command line and the workers that serve one request run here in the
 tests' own process; a test of signals, crashes, memory or a fresh environment uses real ones (`processes`).
@@ -30,7 +30,7 @@ from cnnperf.ipc.process import Launch
 
 
 def called(*words: object, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run `cnnperf WORDS` here, its workers too, and return what a real process would have left."""
+    """Run `cnnperf WORDS` and its workers in this process, and return the result that a real process would give."""
     out, err = io.StringIO(), io.StringIO()
     arguments = ["cnnperf", *map(str, words)]
     code: Any = 0
@@ -56,7 +56,7 @@ def called(*words: object, cwd: Path | None = None, **variables: str) -> subproc
 
 @contextmanager
 def workers_here() -> Iterator[None]:
-    """Let preflight and the runner have their workers in this process."""
+    """Make preflight and the runner use workers in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cnnperf.running.preflight.WorkerProcess", Worker)
         patch.setattr("cnnperf.running.runner.WorkerProcess", Worker)
@@ -64,9 +64,9 @@ def workers_here() -> Iterator[None]:
 
 
 class Worker:
-    """A worker that serves one request in this process; it is asked and heard as a `WorkerProcess` is.
+    """A worker that serves one request in this process, with the interface of `WorkerProcess`.
 
-    Threads and environment are those of its launch while it works, and what it prints goes to its log.
+    Threads and environment are those of its launch while it works, and its output goes to its log.
     """
 
     signal = None
@@ -88,20 +88,20 @@ class Worker:
 
     @property
     def ending(self) -> str:
-        """How it ended, in words."""
+        """Return a description of the worker's end."""
         return f"ended with exit status {self.returncode}"
 
     def messages(self, _: Callable[[], float | None]) -> Iterator[Message]:
-        """Serve the request, then yield what was said meanwhile."""
+        """Serve the request, then yield the messages that were sent meanwhile."""
         self._work()
         yield from self._said
 
     def say(self, message: Message) -> None:
-        """Keep a message as it comes out of a pipe."""
+        """Keep a message in the form in which it leaves a pipe."""
         self._said.append(decode(encode(message)))
 
     def progress(self, **numbers: float) -> None:
-        """Keep numbers for the screen."""
+        """Keep progress numbers as a message."""
         self.say(Progressed(numbers=numbers))
 
     def _work(self) -> None:

@@ -1,4 +1,4 @@
-"""Mutation testing: change one random place of the package at a time, and see whether the tests of its package notice.
+"""Mutation testing: change one random place of the package at a time, and check whether the package's tests fail.
 
 `tox -e mutation` draws 300 places of cnnperf/{regression,tables,timing,training,inference} and every change that
 Cosmic Ray knows for them, puts one after the other into a copy of the tree, and runs the tests that mirror the package.
@@ -46,7 +46,7 @@ CHECK_OF_ITS_OWN = re.compile(r"\b(frozen|kw_only|slots|strict)=$")
 
 
 def main() -> int:
-    """Resume a run, or begin one; print the changes that no test noticed."""
+    """Resume a run or begin a new one; print the changes that no test noticed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--folder", type=Path, default=ROOT / ".tox" / "mutants", help="folder of the copy and of the results"
@@ -89,7 +89,7 @@ def main() -> int:
 
 
 def copied(tree: Path) -> None:
-    """Copy what git knows of the tree, so that no change touches the tree itself."""
+    """Copy the files that git tracks, so that no change touches the tree itself."""
     shutil.rmtree(tree, ignore_errors=True)
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
@@ -99,7 +99,7 @@ def copied(tree: Path) -> None:
 
 
 def drawn(found: WorkDB, seed: int, count: int) -> int:
-    """Keep so many of all changes that are possible, drawn without replacement; their number is returned."""
+    """Draw changes at random from all possible ones, keep them in the database, and return their number."""
     paths = sorted(path for package in TESTS for path in Path("cnnperf", package).rglob("*.py"))
     with use_db("sqlite-all.tmp", WorkDB.Mode.create) as possible:
         init(paths, possible, {})
@@ -113,7 +113,7 @@ def drawn(found: WorkDB, seed: int, count: int) -> int:
 
 
 def has_meaning(spec: MutationSpec) -> bool:
-    """Tell whether the code does anything else after a change."""
+    """Tell whether a change can alter the behaviour of correct code."""
     operator, (row, place) = spec.operator_name.partition("/")[2], spec.start_pos
     before = spec.module_path.read_text(encoding="utf-8").splitlines()[row - 1][:place]
     is_check = operator == "ReplaceTrueWithFalse" and CHECK_OF_ITS_OWN.search(before)
@@ -134,13 +134,13 @@ def passes(package: str) -> bool:
 
 
 def tested(item: WorkItem) -> WorkResult:
-    """Make a change, run the tests and take the change back."""
+    """Apply a change, run the tests and undo the change."""
     [spec] = item.mutations
     return mutate_and_test(item.mutations, " ".join(map(str, command(spec.module_path))), LIMIT_S)
 
 
 def command(module: Path) -> Iterator[object]:
-    """Yield the words that run a module's tests, its own file first, until one fails."""
+    """Yield the words of the command that runs a module's tests, its own test file first, until one fails."""
     os.environ["PYTHONPATH"] = str(Path.cwd())  # The copy, wherever the package is installed from.
     package = module.parts[1]
     own = Path("tests", package, f"test_{module.stem}.py")
@@ -150,20 +150,20 @@ def command(module: Path) -> Iterator[object]:
 
 
 def outcome(result: WorkResult) -> str:
-    """Say in a word what came of a change."""
+    """Return the outcome of a change in one word."""
     if result.worker_outcome != WorkerOutcome.NORMAL:
         return "impossible"
     return "survived" if result.test_outcome == TestOutcome.SURVIVED else "noticed"
 
 
 def named(item: WorkItem) -> str:
-    """Return where a change is, and which."""
+    """Return the place and the operator of a change."""
     [spec] = item.mutations
     return f"{spec.module_path}:{spec.start_pos[0]} {spec.operator_name} {spec.occurrence}"
 
 
 def told(found: WorkDB, at_least: float) -> int:
-    """Print what survived, and the share of what did not; return the exit status."""
+    """Print the surviving changes and the share of noticed ones; return the exit status."""
     completed = sorted(found.completed_work_items, key=lambda each: each[0].job_id)
     count = Counter(outcome(result) for _, result in completed)
     for item, result in completed:

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return this process's environment with more variables; the modules in this folder can be imported in it."""
+    """Return this process's environment with more variables; the modules of this folder can be imported in it."""
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": path, **variables}
 
@@ -37,7 +37,7 @@ def started(
 ) -> Iterator[subprocess.Popen[str]]:
     """Start a process in a group of its own, and kill it with its descendants at the end of the block.
 
-    It is killed after `limit_s` too, which ends every wait for it or for its output, and fails the test.
+    After `limit_s` the process is killed too, which ends every wait for it or for its output, and fails the test.
     """
     words = [str(word) for word in command]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **pipes}
@@ -91,7 +91,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def until(is_true: Callable[[], Any], *, limit_s: float = LIMIT_S, poll_s: float = POLL_S) -> Any:
-    """Return the first true answer to a question that is asked again and again, within the limit."""
+    """Call a function until its value is true, and return that value; fail after the time limit."""
     deadline = time.monotonic() + limit_s
     while not (answer := is_true()):
         assert time.monotonic() < deadline, f"nothing within {limit_s:g} s"
@@ -100,12 +100,12 @@ def until(is_true: Callable[[], Any], *, limit_s: float = LIMIT_S, poll_s: float
 
 
 def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return the processes that one has started, directly or not."""
+    """Return all descendants of a process."""
     return psutil.Process(process.pid).children(recursive=True)
 
 
 def has_ended(process: psutil.Process | int, *, within_s: float = 20.0) -> bool:
-    """Tell whether a process ends in time, for a killed one may wait for a core to die on; a zombie has ended."""
+    """Tell whether a process ends within the time limit; a zombie counts as ended."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         try:
@@ -120,7 +120,7 @@ def has_ended(process: psutil.Process | int, *, within_s: float = 20.0) -> bool:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Take SIGINT as a foreground job does, also where it is ignored, as under `nohup`; children inherit that."""
+    """Handle SIGINT like a foreground job, even where it is ignored as under `nohup`; child processes inherit this."""
     previous = signal.getsignal(signal.SIGINT)
     if previous is not signal.SIG_IGN:
         yield

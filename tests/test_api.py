@@ -1,4 +1,4 @@
-"""The public names, and the wall that keeps torch below them."""
+"""The public names, and the modules that must not import torch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PUBLIC = [
 
 
 def test_the_public_names_are_these() -> None:
-    """Adding or removing one is a decision."""
+    """The package exports exactly the listed names."""
     assert cnnperf.__all__ == PUBLIC
     assert dir(cnnperf) == PUBLIC
     for name in PUBLIC:
@@ -46,7 +46,7 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_importing_cnnperf_imports_nothing_of_weight() -> None:
-    """The package is lazy."""
+    """Importing the package imports neither torch, pandas, scipy, numpy nor pydantic."""
     code = (
         "import sys, cnnperf; print([m for m in ('torch', 'pandas', 'scipy', 'numpy', 'pydantic') if m in sys.modules])"
     )
@@ -54,7 +54,7 @@ def test_importing_cnnperf_imports_nothing_of_weight() -> None:
 
 
 def test_no_module_hides_a_public_name() -> None:
-    """A package called `run` would take the place of `cnnperf.run` as soon as it is imported."""
+    """No module at the root has a public name: as soon as it is imported, it would replace the public object."""
     assert cnnperf.__file__
     inside = {path.stem for path in Path(cnnperf.__file__).parent.iterdir()}
     assert inside & set(PUBLIC) == set()
@@ -71,7 +71,7 @@ BELOW_THE_WALL = (
 
 
 def test_nothing_above_the_wall_imports_torch() -> None:
-    """Every other module loads without it, in one process."""
+    """Every module that is not listed as using torch can be imported without torch."""
     packages = tuple(name for name in BELOW_THE_WALL if name.endswith("."))
     modules = [found.name for found in pkgutil.walk_packages(cnnperf.__path__, "cnnperf.")]
     above = [name for name in modules if name not in BELOW_THE_WALL and not name.startswith(packages)]

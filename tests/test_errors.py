@@ -1,4 +1,4 @@
-"""The faults' own words."""
+"""The error messages of faults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from cnnperf.workers.meta import try_model
     ],
 )
 def test_a_lack_of_memory_is_known_in_every_library_s_words(fault: Exception) -> None:
-    """The host's and the device's alike; the record then begins with the plain word for it."""
+    """Out-of-memory errors of every library are recognised, and their message begins with `out of memory: `."""
     assert is_out_of_memory(fault)
     assert in_words(fault).startswith("out of memory: ")
 
@@ -46,12 +46,12 @@ def test_a_lack_of_memory_is_known_in_every_library_s_words(fault: Exception) ->
     ],
 )
 def test_no_other_fault_is_taken_for_it(words: str) -> None:
-    """Faults of the same libraries, and one that speaks of memory."""
+    """Other errors of the same libraries do not count as lack of memory, even if they mention an allocation."""
     assert not is_out_of_memory(RuntimeError(words))
 
 
 def test_a_long_text_of_others_does_not_hide_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its first line is cut, so that the sentence has at most 500 characters."""
+    """A long error text of other code is cut, so that the message is one line of at most 500 characters."""
     (tmp_path / "wordy.py").write_text(f"raise RuntimeError({'word ' * 200!r})")
     (tmp_path / "unbuilt.py").write_text(f"def build(*_, **__): raise RuntimeError({'word ' * 200!r})")
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,4 +1,4 @@
-"""The copies of the tests' process: limited, and their faults shown."""
+"""Copies of the tests' process have a time limit and show their faults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from forked import Copy, called_in, limited
 
 
 def test_a_copy_beyond_its_limit_fails_the_test_and_is_killed() -> None:
-    """The wait for it ends."""
+    """A copy that exceeds its time limit is killed, and the wait for it ends in an AssertionError."""
 
     def wait() -> None:
         with open(os.devnull, "r+") as nothing:
@@ -24,7 +24,7 @@ def test_a_copy_beyond_its_limit_fails_the_test_and_is_killed() -> None:
 
 
 def test_a_call_that_raises_in_its_copy_shows_the_traceback(tmp_path: Path) -> None:
-    """Also where no command line was reached: the folder's own module is imported, and fails."""
+    """An exception in a copy is shown with its traceback, even if the folder's module raises it during import."""
     (tmp_path / "in_process.py").write_text("raise ZeroDivisionError('as it was imported')")
     with pytest.raises(AssertionError, match=r"(?s)Traceback.*ZeroDivisionError: as it was imported"):
         called_in(tmp_path, "list", "models")

@@ -1,4 +1,4 @@
-"""Two stored runs, and every table that they come to: what was kept yesterday reads today as it did."""
+"""Two stored runs and all tables made from them: stored results give the same tables in every version."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rendered(folder: Path) -> None:
 
 
 def test_the_tables_of_a_stored_run_are_the_same(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Byte by byte: train, profile, export and infer, a failure among them, and the verdicts on the second run."""
+    """All tables of the stored runs and the verdicts on the second run match the expected files byte for byte."""
     if request.config.getoption("--update-golden"):
         rendered(EXPECTED)
     rendered(tmp_path)
@@ -43,7 +43,7 @@ def test_the_tables_of_a_stored_run_are_the_same(tmp_path: Path, request: pytest
 
 
 def test_the_stored_run_holds_what_a_run_leaves() -> None:
-    """Each stage, and each way to end that it could have."""
+    """The stored run has records of each stage and each status, and each record has the key of its task."""
     records = cnnperf.read(RUNS[0])
     assert {record.task.stage for record in records} == {"train", "profile", "export", "infer"}
     assert {record.status for record in records} == {"ok", "failed", "skipped"}

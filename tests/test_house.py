@@ -1,4 +1,4 @@
-"""The house: its map is true, its layers are those that are checked, and its root stays small."""
+"""The architecture page: its map and layers agree with the code, and the package's root stays small."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ MOST_AT_ROOT = 14
 
 
 def code() -> list[str]:
-    """Return what the page writes as code, within lines."""
+    """Return the page's code spans, those within lines."""
     return re.findall(r"`([^`\n]+)`", TEXT)
 
 
 @pytest.mark.parametrize("path", [each for each in code() if "/" in each or each.endswith(".py")])
 def test_every_path_exists(path: str) -> None:
-    """Below the package; suites lie beside it."""
+    """Every path on the page exists, in the package or beside it."""
     assert (PACKAGE / path).exists() or (PACKAGE.parent / path).exists()
 
 
 def test_every_package_is_on_the_map() -> None:
-    """One line or a part of one."""
+    """Every package is named on the page."""
     packages = {f"{file.parent.name}/" for file in PACKAGE.glob("*/__init__.py")}
     assert packages - set(code()) == set()
 
 
 def test_every_module_at_the_root_is_explained() -> None:
-    """They are few, and the vocabulary of all others."""
+    """The root has few modules, and each is named on the page."""
     modules = {file.name for file in PACKAGE.glob("*.py")}
     assert len(modules) <= MOST_AT_ROOT
     assert {name for name in modules if not name.startswith("__")} - set(code()) == set()
 
 
 def test_the_layers_are_those_that_are_checked() -> None:
-    """Line by line."""
+    """The layers on the page equal those of the import contract, line by line."""
     settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     [contract] = [each for each in settings["tool"]["importlinter"]["contracts"] if each["type"] == "layers"]
     assert re.findall(r"^    (\S.*)$", TEXT, re.MULTILINE) == contract["layers"]
 
 
 def test_no_import_is_excepted() -> None:
-    """A contract with an exception holds nothing."""
+    """No import contract has an exception."""
     settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     assert [each["name"] for each in settings["tool"]["importlinter"]["contracts"] if "ignore_imports" in each] == []
 
 
 def test_each_name_of_a_type_has_one_meaning() -> None:
-    """Whoever reads a name knows the class, or the alias."""
+    """No two classes or type aliases of the package have the same name."""
     places: dict[str, list[str]] = defaultdict(list)
     for file in PACKAGE.rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -78,7 +78,7 @@ that they print."""
 
 
 def test_each_name_that_another_file_reads_has_one_meaning() -> None:
-    """Functions and constants; a name that only its own file reads is explained there."""
+    """No two files define the same function or constant if another file imports it, apart from listed exceptions."""
     trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in PACKAGE.rglob("*.py")}
     read: set[str] = set()
     places: dict[str, set[str]] = defaultdict(set)
@@ -105,7 +105,7 @@ def test_each_name_that_another_file_reads_has_one_meaning() -> None:
 
 
 def test_every_dataclass_of_the_tables_is_frozen() -> None:
-    """A row never changes after it was made."""
+    """Every dataclass in the tables package is frozen."""
     found = []
     for file in (PACKAGE / "tables").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -115,7 +115,7 @@ def test_every_dataclass_of_the_tables_is_frozen() -> None:
 
 
 def test_no_stage_is_told_by_its_name() -> None:
-    """Code asks the room what a stage does, or the task what it runs."""
+    """No code compares a stage with a literal name."""
     found = []
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -126,7 +126,7 @@ def test_no_stage_is_told_by_its_name() -> None:
 
 
 def test_the_command_line_imports_no_private_file() -> None:
-    """A file with a leading underscore is what the choices of its room share; a command asks the room."""
+    """No command imports a file whose name begins with an underscore, which belongs to the choices of its room."""
     found = []
     for file in (PACKAGE / "cli").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -138,5 +138,5 @@ def test_the_command_line_imports_no_private_file() -> None:
 
 
 def test_it_is_short() -> None:
-    """A page that is read at once."""
+    """The page has at most 90 lines."""
     assert len(TEXT.splitlines()) <= MOST_LINES

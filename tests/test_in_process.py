@@ -1,4 +1,4 @@
-"""The stand-ins for real processes give what real ones give."""
+"""The stand-ins for real processes give the results of real processes."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def request(**changes: object) -> SuiteRequest:
 
 
 def ran(folder: Path) -> list[Record]:
-    """Run the suite."""
+    """Run the suite and return its records."""
     return list(execute(prepare(request()).tasks, folder, Unwatched()))
 
 
 def figure(measured: Measurement) -> tuple[str, set[str], set[str]]:
-    """Return what a measurement is called; whether the machine was disturbed meanwhile is chance."""
+    """Return a measurement's metric, tag names and remark names, without the random remark `disturbed`."""
     return measured.metric, {*measured.tags}, measured.remarks.keys() - {"disturbed"}
 
 
 def test_a_worker_here_gives_the_record_of_a_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same metrics, to the bit where no time is in them; a fault has its words and its traceback."""
+    """A worker in this process gives the record of a real worker: the same metrics, exact losses and error messages."""
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     real, (state, threads) = ran(tmp_path / "real"), (torch.get_rng_state(), torch.get_num_threads())
     with workers_here():
@@ -60,7 +60,7 @@ def test_a_worker_here_gives_the_record_of_a_real_one(tmp_path: Path, monkeypatc
 
 
 def test_a_request_that_is_refused_raises_as_from_a_real_worker() -> None:
-    """The error's kind and words; what is no fault of the user's keeps its traceback."""
+    """A refused request raises the error of a real worker; an unexpected error keeps its traceback."""
     with workers_here():
         with pytest.raises(SuiteError, match=r"train: .*'batch_siz'; did you mean 'batch_size'"):
             prepare(request(train={"steps": 4, "batch_siz": 50}))
@@ -70,6 +70,6 @@ def test_a_request_that_is_refused_raises_as_from_a_real_worker() -> None:
 
 @pytest.mark.parametrize("words", [("list", "models"), ("list", "modles"), ("--version",)])
 def test_a_command_called_here_leaves_what_a_real_one_leaves(words: tuple[str, ...]) -> None:
-    """Exit status, stdout and stderr."""
+    """A command called in this process has the exit status, stdout and stderr of a real process."""
     real, here = completed(sys.executable, "-m", "cnnperf", *words, env=environment(COLUMNS="80")), called(*words)
     assert (here.returncode, here.stdout, here.stderr) == (real.returncode, real.stdout, real.stderr)

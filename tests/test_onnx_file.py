@@ -1,4 +1,4 @@
-"""An ONNX file is looked at before it is run: each thing that is wrong with it is one sentence."""
+"""An ONNX file is checked before it is run, and each fault is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHAPE = (1, 28, 28)
 
 @pytest.fixture
 def file(tmp_path: Path) -> Callable[..., Path]:
-    """Return a maker of files that average the pixels of an image and give 10 logits."""
+    """Return a function that writes an ONNX file of one linear layer, by default with 10 logits."""
 
     def make(
         batch: Any = "n", size: int = 28, classes: int = 10, kind: int = onnx.TensorProto.FLOAT, opset: int = 20
@@ -44,14 +44,14 @@ def file(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_a_sound_file_says_what_it_is(file: Callable[..., Path]) -> None:
-    """Opset, IR, nodes and size."""
+    """The check of a valid file returns its opset, IR version, number of nodes and size."""
     path = file()
     assert check_fit(path, SHAPE, 10) == look(path) == (20, 10, 2, path.stat().st_size)
 
 
 @pytest.mark.parametrize("name", ["some.onnx.data", "weights.bin"])
 def test_weights_beside_a_file_are_part_of_its_size(file: Callable[..., Path], name: str) -> None:
-    """Under whatever name; those that an export leaves are found by theirs, without onnx."""
+    """A file's size includes weights in a second file; without onnx, only the name that an export gives is found."""
     path = file()
     whole, model = path.stat().st_size, onnx.load(path)
     [weight] = model.graph.initializer
@@ -79,14 +79,14 @@ def test_weights_beside_a_file_are_part_of_its_size(file: Callable[..., Path], n
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(file: Callable[..., Path], changes: dict[str, Any], words: str) -> None:
-    """With the cure."""
+    """A file of another batch, image size, class count, type or opset is refused, with the fix in the message."""
     with pytest.raises(UsageError, match=words) as caught:
         check_fit(file(**changes), SHAPE, 10)
     assert "\n" not in str(caught.value)
 
 
 def test_a_truncated_or_missing_file_is_refused(file: Callable[..., Path], tmp_path: Path) -> None:
-    """As is one that is something else."""
+    """A truncated file, a file in another format and a missing file are refused with a message."""
     path = file()
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(UsageError, match=r"some\.onnx: not a valid ONNX file \(\w+: .+\); export it again"):

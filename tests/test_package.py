@@ -1,4 +1,4 @@
-"""What is shipped: the wheel carries the suites and runs them on its own; a workflow compares pull requests."""
+"""The distribution: the wheel contains the suites and runs them; a workflow compares pull requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_carries_the_suites_and_no_tests(wheel: Path) -> None:
-    """Every suite of the checkout is in it, and nothing that is not the package."""
+    """The wheel contains every suite of the checkout, and no files outside the package."""
     names = zipfile.ZipFile(wheel).namelist()
     for suite in (ROOT / "suites").glob("*.toml"):
         assert f"cnnperf/suites/{suite.name}" in names
@@ -37,7 +37,7 @@ def test_the_wheel_carries_the_suites_and_no_tests(wheel: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_installed_wheel_runs_smoke_in_a_fresh_folder(wheel: Path, tmp_path: Path) -> None:
-    """`pip install`, then `cnnperf run smoke` with no checkout at hand."""
+    """After `pip install` of the wheel, `cnnperf run smoke` works without a checkout."""
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=False)
     python = environment / "bin" / "python"
@@ -59,7 +59,7 @@ def test_the_installed_wheel_runs_smoke_in_a_fresh_folder(wheel: Path, tmp_path:
 
 
 def test_the_workflow_leaves_time_for_an_environment() -> None:
-    """The limits of the step and of the job stand above the minutes that are measured, with what comes before them."""
+    """The time limits of the workflow's step and job leave at least five minutes beside the measuring time."""
     workflow = (ROOT / ".github" / "workflows" / "regression.yml").read_text(encoding="utf-8")
     job, step = map(int, re.findall(r"timeout-minutes: (\d+)", workflow))
     [minutes] = map(int, re.findall(r"--minutes ([1-9]\d*)", workflow))

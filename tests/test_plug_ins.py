@@ -1,4 +1,4 @@
-"""Adding a choice to a room is one file: a copy of the package with made-up choices knows them everywhere."""
+"""One file adds a choice to a room: a copy of the package with made-up choices lists and runs them everywhere."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ test_images = 50
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the package and add a file to three rooms; nothing else is touched."""
+    """Copy the package and add one file to each of three rooms; all other files stay unchanged."""
     folder = tmp_path_factory.mktemp("plugged")
     shutil.copytree(PACKAGE, folder / "cnnperf", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(PACKAGE.parent / "suites", folder / "suites")
@@ -112,7 +112,7 @@ def called(package: Path, *words: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def run(package: Path) -> Path:
-    """Run a suite of the made-up stage and engine."""
+    """Run a suite with the made-up stage and engine, and return the run folder."""
     (package / "imagined.toml").write_text(SUITE)
     folder = package / "run"
     done = called(package, "run", "imagined.toml", "--out", folder)
@@ -122,7 +122,7 @@ def run(package: Path) -> Path:
 
 @pytest.mark.parametrize("command", ["run", "profile", "infer", "selftest"])
 def test_the_help_lists_every_device(package: Path, command: str) -> None:
-    """As the room has them."""
+    """The help of each command lists a device whose file was added to the room."""
     device = package / "cnnperf" / "devices" / "imagined.py"
     device.touch()
     try:
@@ -133,14 +133,14 @@ def test_the_help_lists_every_device(package: Path, command: str) -> None:
 
 @pytest.mark.parametrize("room", ["engines", "reports", "stages"])
 def test_each_is_listed(package: Path, room: str) -> None:
-    """By its stem."""
+    """Each made-up choice is listed by the stem of its file."""
     environment = os.environ | {"PYTHONPATH": str(package)}
     listed = completed(sys.executable, "-m", "cnnperf", "list", room, cwd=package, env=environment)
     assert "imagined" in listed.stdout.split()
 
 
 def test_a_stage_and_an_engine_run_and_stand_in_the_tables(run: Path) -> None:
-    """With the settings of the suite, and the engine held to torch as every other."""
+    """A made-up stage and engine run with the suite's settings; the engine's parity and speed-up are in the table."""
     tasks = pd.read_csv(run / "tasks.csv")
     assert list(tasks.stage) == ["imagined", "infer", "infer"]
     assert set(tasks.status) == {"ok"}
@@ -155,7 +155,7 @@ def test_a_stage_and_an_engine_run_and_stand_in_the_tables(run: Path) -> None:
 
 
 def test_a_format_is_a_choice_of_every_command(package: Path, run: Path) -> None:
-    """Of what it can write; and the run folder has its files, as it asks for."""
+    """`report` and `check` offer a made-up format, and a run writes its files, since the format asks for it."""
     assert (run / "engines.names").read_text() == "engines"
     assert "engines" in called(package, "report", run, "--format", "imagined").stdout.split()
     assert called(package, "report", run, "--format", "imagined", "--out", package / "folder").returncode == 0
@@ -167,7 +167,7 @@ def test_a_format_is_a_choice_of_every_command(package: Path, run: Path) -> None
 
 
 def test_a_wrong_setting_of_each_is_told(package: Path) -> None:
-    """As of every stage and engine."""
+    """A misspelt setting of a made-up stage or engine is refused, and the message names the nearest setting."""
     for right, wrong, words in (
         ("images = 5", "imges = 5", "unknown setting 'imges'; did you mean 'images'"),
         ("halves = 2", "halve = 2", "imagined: unknown option 'halve'; did you mean 'halves'"),
@@ -189,7 +189,7 @@ validation_images = 50
 
 
 def test_the_model_of_the_readme_trains_as_it_is_printed(package: Path) -> None:
-    """In the file that its first line names: listed, checked against its options, trained by its recipe."""
+    """The model in README.md, saved under its given path, is listed, checks its options and trains by its recipe."""
     readme = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
     [(place, text)] = re.findall(r"```python\n# (cnnperf/models/\S+)\n(.*?)```", readme, re.DOTALL)
     (package / place).write_text(text)
@@ -209,7 +209,7 @@ def test_the_model_of_the_readme_trains_as_it_is_printed(package: Path) -> None:
 def test_a_stage_that_writes_weights_is_a_training(
     trained: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever its name: it has curves, and its repeats are judged as those of other seeds."""
+    """A stage that writes weights counts as a training whatever its name: it has curves, and verdicts like `train`."""
     names, declared = registry.names, registry.declared
     monkeypatch.setattr(registry, "names", lambda room: (*names(room), *(["tuning"] if room == "stages" else [])))
     leaving = {"LEAVES": ("weights",)}
@@ -234,7 +234,7 @@ OWN_ROOM = {"engines": ("onnxruntime_int8", "torch_compile"), "reports": ("conso
 
 @pytest.mark.parametrize("room", OWN_ROOM)
 def test_no_choice_is_named_outside_its_room(room: str) -> None:
-    """Another file would have to be touched for the next choice."""
+    """No file outside a room contains the name of one of its choices, so that a new choice needs no other file."""
     for file in PACKAGE.rglob("*.py"):
         if file.parent != PACKAGE / room:
             words = {node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}

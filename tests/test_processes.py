@@ -1,4 +1,4 @@
-"""The real processes of the tests: limited, killed whole, and interruptible however the tests are started."""
+"""The real processes of the tests: limited in time, killed with their children, and always interruptible."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ child.wait()
 
 
 def test_a_process_beyond_its_limit_fails_the_test_and_is_killed_with_its_children() -> None:
-    """A read that would last for ever ends, although the child in its own session holds the pipe."""
+    """A process beyond its limit is killed with its children, which ends a read even if a child holds the pipe."""
     children: list[int] = []
 
     def read() -> None:
@@ -32,7 +32,7 @@ def test_a_process_beyond_its_limit_fails_the_test_and_is_killed_with_its_childr
 
 
 def test_a_test_that_fails_leaves_no_process() -> None:
-    """The parent and its child are killed, and the test's own failure is what is reported."""
+    """After a failing test, the parent and its child are killed, and the test's own failure is reported."""
     children: list[int] = []
 
     def fail() -> None:
@@ -47,7 +47,7 @@ def test_a_test_that_fails_leaves_no_process() -> None:
 
 
 def test_a_child_of_a_process_that_ignores_interrupts_can_be_interrupted() -> None:
-    """As under `nohup … &`, which a child would inherit; the parent's own way comes back."""
+    """A child can be interrupted even if its parent ignores SIGINT, as under `nohup`; the handler is restored."""
     ask = (sys.executable, "-c", "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -60,6 +60,6 @@ def test_a_child_of_a_process_that_ignores_interrupts_can_be_interrupted() -> No
 
 
 def test_a_question_without_an_answer_ends() -> None:
-    """Where a loop would wait for ever."""
+    """Waiting for a condition that never becomes true ends in an AssertionError after the limit."""
     with pytest.raises(AssertionError, match=r"nothing within 0\.1 s"):
         until(lambda: None, limit_s=0.1)

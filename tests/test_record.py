@@ -1,4 +1,4 @@
-"""The store of records: what goes in comes out, whatever happens to the file's end."""
+"""The store of records: appended records are read back, even if the end of the file is damaged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_round_trip(tmp_path: Path, trained: Trained) -> None:
 
 
 def test_a_record_of_before_the_machine_was_described_in_full_is_read(tmp_path: Path, trained: Trained) -> None:
-    """A stored line has none of the later fields; they are absent, and its labels are the names it has."""
+    """A record without the later machine fields is read: these are absent, and labels use the names that are stored."""
     stored = of_schema_1(trained())
     asked = {"processor", "platform", "gpus", "accelerator", "environment", "libraries"}
     stored["machine"] = {k: v for k, v in stored["machine"].items() if k not in asked} | {"gpu": "Tesla T4"}
@@ -46,13 +46,13 @@ def test_a_record_of_before_the_machine_was_described_in_full_is_read(tmp_path: 
 
 
 def read_back(folder: Path, *documents: dict[str, Any]) -> list[Record]:
-    """Read lines that were stored without a checksum."""
+    """Store lines without a checksum and read them back."""
     (folder / record.FILE).write_text("".join(f"{json.dumps(document)}\n" for document in documents))
     return list(record.read(folder))
 
 
 def test_a_record_of_schema_1_is_read_as_of_today_s(tmp_path: Path, trained: Trained) -> None:
-    """What its tags said of a figure is a remark, and a metric that was renamed has its name of today."""
+    """A schema 1 record is converted: descriptive tags become remarks, and a renamed metric gets its present name."""
     place: dict[str, Any] = {"step": 5, "samples": 640, "seconds": 0.5, "epoch": 0.1, "n": 2000}
     measured = [
         single("train.validation_accuracy", "fraction", 0.5, "higher", place),
@@ -82,7 +82,7 @@ def test_a_record_of_schema_1_is_read_as_of_today_s(tmp_path: Path, trained: Tra
 def test_schema_1_has_the_verdict_on_parity_in_the_words_of_its_error(
     tmp_path: Path, trained: Trained, error: str | None, names: tuple[str, ...], verdict: int | None
 ) -> None:
-    """It becomes a measurement with these words as a remark; a task that did not come so far has none."""
+    """A schema 1 error yields the parity verdict as a measurement; a task that failed earlier has no verdict."""
     base = trained()
     found = base.model_copy(
         update={
@@ -103,7 +103,7 @@ STORED = Path(__file__).parent / "golden" / "smoke"
 
 
 def test_a_stored_run_of_schema_1_is_read() -> None:
-    """One that a user has: its points of curves, its engines' facts and parity, and its artifacts."""
+    """A stored run of schema 1 is read with its curve points, parity verdicts and artifacts."""
     for run in sorted(STORED.iterdir()):
         lines = (run / record.FILE).read_text().splitlines()
         assert {json.loads(line)["schema"] for line in lines} == {1}
@@ -124,7 +124,7 @@ def test_a_stored_run_of_schema_1_is_read() -> None:
 
 
 def test_a_record_that_was_read_as_schema_1_is_written_as_today_s(tmp_path: Path) -> None:
-    """Nothing is lost on the way."""
+    """A schema 1 record that is read and appended again is read back equal."""
     found = record.read(min(STORED.iterdir()))
     for each in found:
         record.append(tmp_path, each)
@@ -133,7 +133,7 @@ def test_a_record_that_was_read_as_schema_1_is_written_as_today_s(tmp_path: Path
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_a_changed_digit_in_a_line_is_noticed(tmp_path: Path, trained: Trained, share: float) -> None:
-    """A line that is still JSON does not match its checksum; the sentence has file, number and cure."""
+    """A changed digit does not match the line's checksum; the message has the file, the line number and the fix."""
     record.append(tmp_path, trained())
     record.append(tmp_path, trained("resnet"))
     file = tmp_path / record.FILE
@@ -148,7 +148,7 @@ def test_a_changed_digit_in_a_line_is_noticed(tmp_path: Path, trained: Trained, 
 
 
 def test_a_line_without_its_checksum_is_no_record(tmp_path: Path, trained: Trained) -> None:
-    """From schema 2 on each line has one."""
+    """From schema 2 on, a line without a checksum is refused."""
     with pytest.raises(StoreError, match=r"records\.jsonl: line 1: not a record: it has no checksum; restore"):
         read_back(tmp_path, json.loads(trained().model_dump_json(by_alias=True)))
 
@@ -171,14 +171,14 @@ class Counted:
         return getattr(self.file, name)
 
     def read(self, size: int) -> bytes:
-        """Read at most so many bytes, and count them."""
+        """Read at most this many bytes, and count them."""
         found: bytes = self.file.read(size)
         Counted.count += len(found)
         return found
 
 
 def test_append_does_not_read_the_file_again(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It looks at the last bytes, whatever the file's size; what a crash left may be longer than these."""
+    """Appending reads at most 4,096 bytes of a large file; a longer torn line is still removed."""
     losses = Measurement(metric="train.loss", unit="1", better="lower", values=(0.1234567,) * 20_000)
     first, second = trained(measured=[losses]), trained("resnet", measured=[losses])
     record.append(tmp_path, first)
@@ -197,7 +197,7 @@ def test_append_does_not_read_the_file_again(tmp_path: Path, trained: Trained, m
 
 
 def test_an_artifact_is_what_its_task_wrote(tmp_path: Path) -> None:
-    """A changed file and one that is gone are sentences with the cure; one of schema 1 is taken as it is."""
+    """A changed or missing artifact is refused with the fix in the message; schema 1 artifacts have no checksum."""
     (tmp_path / "weights.pt").write_bytes(b"weights")
     artifact = Artifact.of(tmp_path, "weights.pt")
     assert artifact.sha256 == hashlib.sha256(b"weights").hexdigest()
@@ -212,7 +212,7 @@ def test_an_artifact_is_what_its_task_wrote(tmp_path: Path) -> None:
 
 
 def test_the_latest_record_of_a_task_counts(tmp_path: Path, trained: Trained) -> None:
-    """A task that was run again keeps its place with its new outcome."""
+    """A task that was run again keeps its place and has the status of its latest record."""
     for each in (trained(status="failed", error="out of memory"), trained("resnet"), trained()):
         record.append(tmp_path, each)
     assert [(str(r.task.cell.model), r.status) for r in record.read(tmp_path)] == [("lenet", "ok"), ("resnet", "ok")]
@@ -220,7 +220,7 @@ def test_the_latest_record_of_a_task_counts(tmp_path: Path, trained: Trained) ->
 
 @pytest.mark.filterwarnings("ignore::cnnperf.errors.CnnperfWarning")
 def test_any_torn_last_line_loses_that_record_only(tmp_path: Path, trained: Trained) -> None:
-    """Cut anywhere within the last line, the file gives the records before it and takes new ones."""
+    """If the last line is cut anywhere, only its record is lost, and new records can be appended."""
     first, second = trained(), trained("resnet")
     record.append(tmp_path, first)
     whole = (tmp_path / record.FILE).read_bytes()
@@ -234,7 +234,7 @@ def test_any_torn_last_line_loses_that_record_only(tmp_path: Path, trained: Trai
 
 
 def test_a_torn_line_is_told_once(tmp_path: Path, trained: Trained) -> None:
-    """The reader is warned of the loss, and after the repair no more."""
+    """The first reader of a torn line is warned and repairs the file; the next is not warned."""
     record.append(tmp_path, trained())
     with open(tmp_path / record.FILE, "ab") as file:
         file.write(b'{"schema"')
@@ -244,7 +244,7 @@ def test_a_torn_line_is_told_once(tmp_path: Path, trained: Trained) -> None:
 
 
 def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path, trained: Trained) -> None:
-    """While a run holds the lock, its unfinished line is neither removed nor called torn."""
+    """While a run holds the lock, its unfinished line is neither removed nor reported as torn."""
     record.append(tmp_path, trained())
     with open(tmp_path / record.FILE, "ab") as file:
         file.write(b'{"schema"')
@@ -256,7 +256,7 @@ def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path, trained: Tra
 def test_append_takes_back_what_a_full_disk_cut_short(
     tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line that could not be made durable does not stay, and what stood before it does."""
+    """A line that could not be written durably is removed, and the lines before it stay."""
     record.append(tmp_path, trained())
 
     def full(_: int) -> None:
@@ -270,7 +270,7 @@ def test_append_takes_back_what_a_full_disk_cut_short(
 
 
 def test_append_goes_on_after_a_short_write(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system that takes seven bytes at a time still gets the whole line."""
+    """A whole line is written even if the system accepts only seven bytes at a time."""
 
     class Narrow:
         def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -295,7 +295,7 @@ def test_append_goes_on_after_a_short_write(tmp_path: Path, trained: Trained, mo
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path, trained: Trained) -> None:
-    """A record of a cnnperf to come is not guessed at; the sentence says where it stands and the cure."""
+    """A record of a newer schema is refused, and the message names the line and says to update cnnperf."""
     newer = json.loads(trained().model_dump_json(by_alias=True)) | {"schema": record.SCHEMA + 1, "unheard": "of"}
     record.append(tmp_path, trained())
     with open(tmp_path / record.FILE, "a") as file:
@@ -308,26 +308,26 @@ def test_a_newer_schema_is_refused(tmp_path: Path, trained: Trained) -> None:
 
 @pytest.mark.parametrize("line", ["{]", "[]", "7", '{"schema": 1}', '{"schema": "1"}'])
 def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str) -> None:
-    """Damage in the middle of the file is an error with the number of its line."""
+    """A line that is not a record is an error that names the line's number."""
     (tmp_path / record.FILE).write_text(f"{line}\n")
     with pytest.raises(StoreError, match=r"records\.jsonl: line 1: not a record"):
         record.read(tmp_path)
 
 
 def test_a_folder_without_records_is_named(tmp_path: Path) -> None:
-    """What is no run folder is refused with the cure."""
+    """A path without records is refused, and the message says to give a run folder."""
     with pytest.raises(StoreError, match=r"cannot be read .*; give a run folder"):
         record.read(tmp_path)
 
 
 def test_values_that_json_cannot_hold_are_refused() -> None:
-    """Not a number is absent, never a value."""
+    """A measurement with the value NaN is refused."""
     with pytest.raises(ValueError, match="finite"):
         Measurement(metric="train.loss", unit="1", better="lower", values=(float("nan"),))
 
 
 def test_find_goes_by_metric_and_tags(trained: Trained) -> None:
-    """Every tag that is asked for must agree; others may be there, and a remark is none."""
+    """`find` returns the measurements whose metric and tags agree; other tags are ignored, and remarks do not count."""
     measured = [single("x.size", "count", size, None, {"n": size}, layer="a", size=size) for size in (1, 2)]
     found = trained(measured=measured)
     assert [m.values for m in found.find("x.size", layer="a", size=2)] == [(2,)]

@@ -1,4 +1,4 @@
-"""The reference results: what was decided by them, and the pictures beside them."""
+"""The reference results: the defaults that rest on them, and the tables and pictures beside them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ REFERENCE = Path(__file__).parent.parent / "results" / "reference"
 
 @pytest.fixture(scope="module")
 def waiting() -> pd.DataFrame:
-    """Return images/s by network, with a column for each condition and policy: medians over rounds."""
+    """Return median images/s over rounds, with a row per network and a column per condition and policy."""
     found = pd.read_csv(REFERENCE / "waiting" / "waiting.csv")
     return found.pivot_table("images_per_s", "network", ["condition", "policy"], aggfunc="median")
 
 
 def test_the_default_way_of_waiting_costs_little_when_quiet(waiting: pd.DataFrame) -> None:
-    """It loses at most 3 % of the speed that torch's own default has (geometric mean over the networks)."""
+    """On a quiet machine, the default waiting policy has at least 97 % of the speed of torch's own (geometric mean)."""
     policy = f"spin {WAITING[DEFAULT_WAITING]['GOMP_SPINCOUNT']}"
     ratios = waiting["quiet", policy] / waiting["quiet", "default"]
     assert np.exp(np.log(ratios).mean()) >= 0.97
 
 
 def test_the_tutorial_s_pictures_show_what_was_measured() -> None:
-    """Every point's value, as its label tells the ear, is one of the CSV, and none is left out."""
+    """The tutorial's pictures show exactly the losses and accuracies of the CSV file."""
     curves = pd.read_csv(REFERENCE / "tutorial" / "curves.csv")
     lenet, trashnet = (curves[curves["model"].str.startswith(name)] for name in ("lenet", "trashnet"))
     names = ("train_accuracy", "train_accuracy_after_step", "test_accuracy", "test_accuracy_raw")
@@ -46,7 +46,7 @@ def test_the_tutorial_s_pictures_show_what_was_measured() -> None:
 
 
 def test_the_profiles_rows_add_up_to_a_step() -> None:
-    """The lowest and the highest of the ratios that the document names are those of the CSV."""
+    """The document states the lowest and the highest ratio of a profile's row sum to a plain step in the CSV files."""
     layers, profiles = (pd.read_csv(REFERENCE / "profile" / f"{name}.csv") for name in ("layers", "profiles"))
     ratios = layers.groupby("model")["seconds"].sum() / profiles.set_index("model")["step_s"]
     ends = " to ".join(f"{ratios[name]:.2f} ({name})" for name in (ratios.idxmin(), ratios.idxmax()))
@@ -55,7 +55,7 @@ def test_the_profiles_rows_add_up_to_a_step() -> None:
 
 
 def test_the_engines_layers_add_up_to_their_latency() -> None:
-    """Within 15 % of it, or the row is flagged; so is a paired speed-up that the separate latencies do not bear out."""
+    """A row is flagged if its layer sum is over 15 % off the latency, or its speed-up contradicts the latencies."""
     engines = pd.read_csv(REFERENCE / "engines" / "engines.csv")
     layers = pd.read_csv(REFERENCE / "engines" / "layers.csv")
     cell = ["dataset", "model", "batch_size"]

@@ -13,21 +13,21 @@ from cnnperf.errors import UsageError
 
 
 def build(in_channels: int, *, depth: Literal[20, 32] = 20, wide: bool = False) -> None:
-    """Stand for a verb of ours."""
+    """Serve as a verb of the package."""
 
 
 build.__module__ = "cnnperf.models.imagined"
 
 
 def test_names_are_the_stems_without_the_underscored() -> None:
-    """A folder's listing is the room."""
+    """A room's names are the stems of its files, without those that begin with an underscore."""
     assert {"lenet", "resnet", "trashnet"} <= set(registry.names("models"))
     assert not any(name.startswith("_") for room in registry.VERBS for name in registry.names(room))
 
 
 @pytest.mark.parametrize("room", registry.VERBS)
 def test_every_file_of_a_room_has_its_verb(room: str) -> None:
-    """What is listed can be called."""
+    """Each name that a room lists leads to a callable verb."""
     for name in registry.names(room):
         assert callable(registry.find(room, name))
 
@@ -44,13 +44,13 @@ def test_every_file_of_a_room_has_its_verb(room: str) -> None:
     ],
 )
 def test_what_is_not_there_is_said(name: str, words: str) -> None:
-    """A name that leads nowhere is a sentence."""
+    """An unknown name, or one that cannot be imported or called, is refused with a message."""
     with pytest.raises(UsageError, match=words):
         registry.find("models", name)
 
 
 def test_a_file_is_read_for_what_it_declares(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Literals with their values and functions; what would have to be computed is not told, and nothing is run."""
+    """Literals and functions are read from a file without running it; computed values are left out."""
     monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
     (tmp_path / "engines").mkdir()
     (tmp_path / "engines" / "imagined.py").write_text(
@@ -66,14 +66,14 @@ def test_a_file_is_read_for_what_it_declares(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_a_foreign_name_is_imported() -> None:
-    """Anything importable can stand where a model's name does."""
+    """An importable callable, named as `module:callable`, can be used as a model."""
     import json.decoder
 
     assert registry.find("models", "json.decoder:JSONDecoder.decode") is json.decoder.JSONDecoder.decode
 
 
 def test_options_are_the_parameters_less_those_given() -> None:
-    """Names and values are checked by the signature."""
+    """Options are the verb's other parameters; their names and values are checked by the signature."""
     options = registry.options(build, given=("in_channels",))
     assert options.model_validate({"depth": 32}).model_fields_set == {"depth"}
     for wrong in ({"depth": 21}, {"width": 1}, {"wide": "no"}, {"in_channels": 1}):
@@ -82,13 +82,13 @@ def test_options_are_the_parameters_less_those_given() -> None:
 
 
 def test_a_verb_without_a_signature_is_a_sentence() -> None:
-    """Some builtins do not tell what they take."""
+    """A verb without a readable signature is refused with a message."""
     with pytest.raises(UsageError, match="'dict' has no readable signature"):
         registry.options(dict)
 
 
 def test_a_foreign_verb_takes_what_its_signature_names() -> None:
-    """Names are checked, values passed on; `**kwargs` opens it to any name."""
+    """A foreign verb's option names are checked, and values are passed on; with `**kwargs` any name is accepted."""
 
     def closed(depth, width=1): ...  # type: ignore[no-untyped-def]
     def opened(**rest): ...  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ from cnnperf.sides import SIDES, Both, Side
 
 
 def test_each_side_has_its_value() -> None:
-    """The baseline's is made first, and comes first."""
+    """The baseline's value is made first and stored first."""
     made: list[str] = []
     both = Both.each(lambda side: made.append(side) or side.upper())  # type: ignore[func-returns-value]
     assert made == list(SIDES) == list(get_args(Side))

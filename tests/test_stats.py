@@ -1,4 +1,4 @@
-"""Statistics against values worked out elsewhere, and against what must hold of any sample."""
+"""Statistics, tested against values computed elsewhere and against properties of any sample."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ from cnnperf.stats import (
 
 
 def test_quartiles_of_a_known_sample() -> None:
-    """Of 1…5 in any order the quartiles are 2, 3 and 4; between two values they are interpolated."""
+    """The quartiles of 1…5 in any order are 2, 3 and 4; between two values they are interpolated."""
     assert quartiles([3.0, 1.0, 5.0, 2.0, 4.0]) == (2.0, 3.0, 4.0)
     assert quartiles([0.0, 1.0]) == (0.25, 0.5, 0.75)
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1))
 def test_quartiles_stand_in_order_within_the_sample(samples: list[float]) -> None:
-    """No quartile leaves the sample or passes the next."""
+    """The quartiles are in ascending order and lie within the sample."""
     q25, median, q75 = quartiles(samples)
     assert min(samples) <= q25 <= median <= q75 <= max(samples)
 
 
 def test_binomial_interval_of_published_examples() -> None:
-    """The score interval of 81 in 263 and of 0 in 20, as printed by Newcombe (1998), table I, method 3."""
+    """The score intervals of 81 in 263 and of 0 in 20 are those of Newcombe (1998), table I, method 3."""
     assert binomial_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert binomial_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
 
 
 @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_binomial_interval_holds_the_proportion_and_narrows_with_trials(seen: tuple[int, int]) -> None:
-    """The proportion lies within; four times the trials give a narrower interval, less confidence too."""
+    """The interval contains the proportion, and it narrows with four times the trials or with less confidence."""
     successes, trials = seen
     low, high = binomial_interval(successes, trials)
     assert 0 <= low <= successes / trials + 1e-12
@@ -62,14 +62,14 @@ def test_binomial_interval_holds_the_proportion_and_narrows_with_trials(seen: tu
 
 
 def test_the_interval_of_one_repeat_and_of_equal_ones_is_binomial() -> None:
-    """What repeats do not differ in comes from the trials alone, and more repeats do not narrow it."""
+    """For one repeat, or for equal repeats, the interval is the binomial one of a single test."""
     assert mean_proportion_interval([0.5], 1000) == binomial_interval(500, 1000)
     assert mean_proportion_interval([0.5] * 4, 1000) == binomial_interval(500, 1000)
 
 
 @given(st.lists(st.integers(0, 500), min_size=2, max_size=8, unique=True))
 def test_the_interval_of_repeats_holds_both_of_its_parts(right: list[int]) -> None:
-    """The binomial interval of one test and the t interval over the repeats, as far as proportions reach."""
+    """The interval contains the binomial interval of one test and the t interval over the repeats, cut to 0…1."""
     proportions = [each / 500 for each in right]
     found = mean_proportion_interval(proportions, 500)
     of_trials = binomial_interval(round(500 * float(np.mean(proportions))), 500)
@@ -84,7 +84,7 @@ SKILL = 0.15
 
 @pytest.mark.parametrize("repeats", [2, 5])
 def test_the_interval_of_repeats_covers_as_it_says(repeats: int) -> None:
-    """Drawn: 500 images, each of its own difficulty, and trainings of their own skill, which a binomial one misses."""
+    """In simulated trainings, the interval covers the true mean in at least 95 % of draws; a binomial one does not."""
     random, images, draws = np.random.default_rng(1), 500, 400
     grid = norm.ppf((np.arange(400) + 0.5) / 400)
     truth = norm.cdf(0.5 + grid[:, None] + SKILL * grid).mean()
@@ -100,21 +100,21 @@ def test_the_interval_of_repeats_covers_as_it_says(repeats: int) -> None:
 
 
 def test_binomial_bounds_of_published_examples() -> None:
-    """The exact interval of 81 in 263 and of 0 in 20, as printed by Newcombe (1998), method 5: 97.5 % a side."""
+    """The exact intervals of 81 in 263 and of 0 in 20 are those of Newcombe (1998), method 5, with 97.5 % a side."""
     assert binomial_bounds(81, 263, 0.975) == pytest.approx((0.2527, 0.3676), abs=5e-5)
     assert binomial_bounds(0, 20, 0.975) == pytest.approx((0.0, 0.1684), abs=5e-5)
 
 
 @given(st.integers(1, 200))
 def test_binomial_bounds_of_none_and_all(trials: int) -> None:
-    """Of none the upper bound is the rate at which none is seen once in twenty; of all the lower is its mirror."""
+    """The upper bound for no success, and the mirrored lower bound for all, are those of a rate seen once in twenty."""
     assert binomial_bounds(0, trials) == pytest.approx((0.0, 1 - 0.05 ** (1 / trials)))
     assert binomial_bounds(trials, trials) == pytest.approx((0.05 ** (1 / trials), 1.0))
 
 
 @pytest.mark.parametrize(("other", "overlaps"), [((2, 3), True), ((2.1, 3), False), ((-1, 9), True), ((0, 0.9), False)])
 def test_overlap_counts_the_ends(other: tuple[float, float], *, overlaps: bool) -> None:
-    """Intervals that touch overlap, whichever is asked."""
+    """Intervals that touch overlap, in either order."""
     assert Interval(1, 2).overlaps(Interval(*other)) is overlaps
     assert Interval(*other).overlaps(Interval(1, 2)) is overlaps
 
@@ -123,13 +123,13 @@ DIFFERENCES = st.lists(st.floats(-1, 1), min_size=1, max_size=22)
 
 
 def test_the_tail_of_the_signed_rank_statistic_by_hand() -> None:
-    """Of the eight subsets of {1, 2, 3} one has the sum 6, one 5, one 4, two 3, one each 2, 1 and 0."""
+    """The tail for n = 3 matches the sums of the eight subsets of {1, 2, 3}, counted by hand."""
     assert signed_rank_tail(3) * 8 == pytest.approx([8, 7, 6, 5, 3, 2, 1])
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=22, unique_by=abs).filter(lambda values: 0 not in values))
 def test_p_values_are_those_of_scipy_where_nothing_is_tied(differences: list[float]) -> None:
-    """Both directions, against an implementation that is not ours."""
+    """Without ties and zeros, both one-sided p-values are those of scipy's exact Wilcoxon test."""
     ranks = SignedRanks(differences)
     above = wilcoxon(differences, alternative="greater", method="exact").pvalue
     below = wilcoxon(differences, alternative="less", method="exact").pvalue
@@ -138,7 +138,7 @@ def test_p_values_are_those_of_scipy_where_nothing_is_tied(differences: list[flo
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
 def test_ties_and_zeros_make_the_test_conservative(differences: list[int]) -> None:
-    """The p-value is no less than the largest over all ways to break the ties, each exact by itself."""
+    """With ties and zeros, the p-value is that of the least favourable way to break the ties."""
     (magnitudes, signs) = np.abs(differences), np.where(np.array(differences) > 0, 1, -1)
     against = np.lexsort((-signs, magnitudes))  # Among equals the positive ones come first and get the lower ranks.
     statistic = sum(rank for rank, index in enumerate(against, start=1) if signs[index] > 0)
@@ -155,7 +155,7 @@ def test_bounds_and_tests_never_contradict_each_other(differences: list[float], 
 
 @given(DIFFERENCES, st.floats(0, 1))
 def test_the_mirrored_sample_gives_mirrored_numbers_exactly(differences: list[float], value: float) -> None:
-    """To swap what is compared changes signs and nothing else, to the last bit."""
+    """Mirrored differences change only the signs of estimate and bounds and swap the p-values, to the last bit."""
     ranks, mirrored = SignedRanks(differences), SignedRanks([-d for d in differences])
     assert mirrored.estimate == -ranks.estimate
     assert (mirrored.lower(0.02), mirrored.upper(0.02)) == (-ranks.upper(0.02), -ranks.lower(0.02))
@@ -163,7 +163,7 @@ def test_the_mirrored_sample_gives_mirrored_numbers_exactly(differences: list[fl
 
 
 def test_estimate_and_bounds_of_a_published_example() -> None:
-    """Hamilton's depression factor in nine patients: Hollander, Wolfe and Chicken, examples 3.1, 3.3 and 3.4."""
+    """Estimate, bounds and p-value match examples 3.1, 3.3 and 3.4 of Hollander, Wolfe and Chicken (nine patients)."""
     before = np.array([1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30])
     after = np.array([0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29])
     ranks = SignedRanks(after - before)
@@ -173,14 +173,14 @@ def test_estimate_and_bounds_of_a_published_example() -> None:
 
 
 def test_bounds_are_infinite_where_no_sample_could_be_rejected() -> None:
-    """Five differences reach 1/32 at best."""
+    """The smallest p-value of five differences is 1/32, so that the bounds at level 0.03 are infinite."""
     assert SignedRanks([0.1] * 5).upper(0.03) == math.inf
     assert SignedRanks([0.1] * 5).lower(0.03) == -math.inf
     assert SignedRanks([0.1] * 5).upper(0.04) == pytest.approx(0.1)
 
 
 def test_many_samples_at_once_are_each_by_itself() -> None:
-    """Differences lie along the last axis."""
+    """Each sample along the last axis gives the numbers that it gives alone."""
     many = np.random.default_rng(1).normal(size=(4, 3, 8))
     ranks = SignedRanks(many)
     for place in np.ndindex(4, 3):
@@ -191,7 +191,7 @@ def test_many_samples_at_once_are_each_by_itself() -> None:
 
 
 def test_holm_by_hand() -> None:
-    """The least of four is multiplied by 4, the next by 3 …, never less than the one before nor more than 1."""
+    """Holm's adjusted p-values match those computed by hand, and none exceeds 1."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
@@ -199,7 +199,7 @@ def test_holm_by_hand() -> None:
 
 @pytest.mark.parametrize("pairs", [12, 60])
 def test_a_drift_is_told_from_noise(pairs: int) -> None:
-    """A step and a slope are seen, however great; noise is none, one outlier neither, nor is a constant sample."""
+    """A step and a slope count as drift; noise, one outlier and a constant sample do not."""
     noise = np.random.default_rng(2).normal(0, 0.01, pairs)
     assert not drifts(noise)
     assert drifts(noise + np.repeat([0, 0.1], pairs // 2))
@@ -210,7 +210,7 @@ def test_a_drift_is_told_from_noise(pairs: int) -> None:
 
 
 def test_a_drift_of_four_standard_errors_is_seen_half_of_the_time() -> None:
-    """Of two errors hardly ever, of six nearly always."""
+    """A drift of four standard errors is detected half of the time, of two rarely, of six nearly always."""
     random = np.random.default_rng(4)
     error = math.sqrt(math.pi / 2) * math.sqrt(4 / 60)
     seen = {
@@ -223,7 +223,7 @@ def test_a_drift_of_four_standard_errors_is_seen_half_of_the_time() -> None:
 
 
 def test_the_replicates_that_are_needed_are_enough() -> None:
-    """With so many, four fifths of simulated samples with that shift are rejected, more or less."""
+    """With the computed number of replicates, about four fifths of simulated samples with that shift are rejected."""
     random = np.random.default_rng(3)
     n = replicates_needed(random.normal(0, 0.03, 1000), shift=0.02, alpha=0.005)
     power = np.mean(SignedRanks(random.normal(0.02, 0.03, (4000, n))).p_above(0) <= 0.005)
@@ -236,7 +236,7 @@ SAMPLE = st.lists(st.floats(-1, 1), min_size=2, max_size=6, unique=True)
 
 @given(SAMPLE, SAMPLE, st.floats(-1, 1))
 def test_welch_is_scipys_where_no_deviation_is_given(first: list[float], second: list[float], value: float) -> None:
-    """Tests and bounds against an implementation that is not ours."""
+    """If the given deviations are below the samples' own, p-values and bounds are those of scipy's Welch test."""
     ours = Welch(first, [x + 2 for x in second], (1e-3, 1e-3))
     if min(np.std(first, ddof=1), np.std(second, ddof=1)) <= 1e-3:
         return
@@ -248,32 +248,32 @@ def test_welch_is_scipys_where_no_deviation_is_given(first: list[float], second:
 
 
 def test_welch_does_not_believe_that_samples_agree_more_than_they_can() -> None:
-    """Three equal values a side are no proof if each is known to be uncertain."""
+    """Three equal values a side get the given deviation, and not the deviation 0 of the sample."""
     equal = Welch([0.5] * 3, [0.51] * 3, (0.01, 0.01))
     assert equal.p_above(0) == pytest.approx(ttest_ind([-0.01, 0, 0.01], [0, 0.01, 0.02]).pvalue / 2)
 
 
 def test_the_deviation_of_a_proportion() -> None:
-    """√(pq/n) in the middle, and not 0 at the ends."""
+    """The deviation of a proportion is √(pq/n) in the middle, and not 0 at the ends."""
     assert binomial_deviation(0.5, 10_000) == pytest.approx(0.005, rel=1e-3)
     assert binomial_deviation(1.0, 100) == pytest.approx(binomial_deviation(0.0, 100))
     assert binomial_deviation(1.0, 100) > 0.005
 
 
 def test_paired_difference_interval_of_a_published_example() -> None:
-    """Of 21 children, 1 with a symptom before only and 7 after only: Fagerland, Lydersen and Laake (2014), Tango's."""
+    """The interval for 1 and 7 discordant of 21 pairs is Tango's, as in Fagerland, Lydersen and Laake (2014)."""
     assert paired_difference_interval(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
 
 
 def test_paired_difference_interval_without_a_discordant_pair() -> None:
-    """As wide as the quantile of so many pairs allows: z² / (n + z²) on either side."""
+    """Without a discordant pair the interval is ±z² / (n + z²)."""
     z = 1.959964
     assert paired_difference_interval(0, 0, 2000) == pytest.approx((-(z**2) / (2000 + z**2), z**2 / (2000 + z**2)))
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0, 1))
 def test_paired_difference_interval_agrees_with_mcnemar(seen: tuple[int, int], share: float) -> None:
-    """It holds the difference, excludes 0 where McNemar's test rejects it, and is turned round with its sides."""
+    """The interval contains the difference, excludes 0 where McNemar's test rejects it, and mirrors with its sides."""
     discordant, pairs = seen
     first = round(discordant * share)
     second = discordant - first
@@ -289,7 +289,7 @@ def test_paired_difference_interval_agrees_with_mcnemar(seen: tuple[int, int], s
 @pytest.mark.parametrize("pairs", [100, 500, 2000])
 @pytest.mark.parametrize(("lost", "gained"), [(0.03, 0.01), (0.015, 0.012), (0.005, 0.0), (0.1, 0.08)])
 def test_paired_difference_interval_covers_as_it_says(pairs: int, lost: float, gained: float) -> None:
-    """In 20,000 draws the difference lies outside in 5.5 % at most, and above the interval in 2.8 % at most.
+    """In 20,000 draws the interval misses the difference in 5.5 % at most, and lies below it in 2.8 % at most.
 
     The latter is how often an engine whose drop is just beyond the limit would pass.
     """
@@ -306,7 +306,7 @@ def test_paired_difference_interval_covers_as_it_says(pairs: int, lost: float, g
 
 @pytest.mark.parametrize(("count", "q"), [(11, 0.5), (64, 0.9), (662, 0.99)])
 def test_a_quantile_needs_its_samples(count: int, q: float) -> None:
-    """Of independent calls: 64 for p90 and 662 for p99, 11 for the median."""
+    """A quantile of independent calls needs 11 samples for the median, 64 for p90 and 662 for p99."""
     assert supports_quantile([0.02] * count, q)
     assert not supports_quantile([0.02] * (count - 1), q)
 
@@ -321,7 +321,7 @@ def autoregressive(count: int, length: int, correlation: float) -> NDArray[np.fl
 
 
 def switching(count: int, length: int, slow: float, run: float) -> NDArray[np.float64]:
-    """Return series of calls of 1 s, in spells 2 s, that last for so many calls and make up this share of them."""
+    """Return series of calls that take 1 s, or 2 s in slow spells of a given share and mean length."""
     random = np.random.default_rng(6)
     state = random.random(count) < slow
     series = np.empty((count, length))
@@ -333,7 +333,7 @@ def switching(count: int, length: int, slow: float, run: float) -> NDArray[np.fl
 
 
 def test_dependent_calls_support_no_quantile_that_they_do_not_bound() -> None:
-    """Independent calls would be wrong in 1 series of 100; counted as if they were, these are wrong in 1 of 10."""
+    """At most 1 % of correlated series support a p90 that their second-largest sample does not reach."""
     series = autoregressive(3000, 128, 0.9)
     exceeded = np.sort(series, axis=-1)[:, -2] < norm.ppf(0.9)
     assert supports_quantile([0.02] * 128, 0.9), "so many independent ones are enough"
@@ -342,7 +342,7 @@ def test_dependent_calls_support_no_quantile_that_they_do_not_bound() -> None:
 
 
 def test_spells_of_slow_calls_support_no_quantile_that_leaves_them_out() -> None:
-    """Of calls of which 15 % are twice as slow, in spells of 20, the p90 is a slow one; many series say otherwise."""
+    """If slow spells make up 15 % of the calls, a p90 that misses them is supported in at most 1 % of series."""
     series = switching(2000, 300, slow=0.15, run=20)
     seen = (series > 1.5).sum(axis=-1) >= 20
     missed = seen & (np.quantile(series, 0.9, axis=-1) < 1.5)
@@ -353,27 +353,27 @@ def test_spells_of_slow_calls_support_no_quantile_that_leaves_them_out() -> None
 
 @pytest.mark.parametrize(("length", "q"), [(128, 0.9), (2000, 0.99)])
 def test_independent_calls_support_a_quantile_nearly_always(length: int, q: float) -> None:
-    """With twice as many as it takes at least; with many more, dependent ones do too."""
+    """Independent series of twice the least length, and long correlated ones, nearly always support the quantile."""
     assert supports_quantile(autoregressive(1000, length, 0.0), q).mean() > 0.9
     assert supports_quantile(autoregressive(200, 2000, 0.8), 0.9).mean() > 0.9
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8])
 def test_dependent_samples_are_worth_as_many_as_their_mean_says(correlation: float) -> None:
-    """The variance of the mean of an autoregressive series is (1 + r) / (1 - r) times that of independent samples."""
+    """A correlated series is worth its length times (1 - r) / (1 + r) independent samples."""
     worth = np.median(independent_calls(autoregressive(500, 4000, correlation))) / 4000
     assert worth == pytest.approx((1 - correlation) / (1 + correlation), rel=0.12)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=80))
 def test_no_series_is_worth_more_than_its_samples(samples: list[float]) -> None:
-    """Nor less than a part of one."""
+    """A series is worth more than 0 independent samples, and at most its own number."""
     assert 0 < independent_calls(samples) <= len(samples)
 
 
 @pytest.mark.parametrize("count", [6, 7, 8, 12, 30, 100])
 def test_one_mode_is_taken_for_two_in_two_of_a_hundred_at_most(count: int) -> None:
-    """The uniform distribution is the worst case: a peak, tails and a moderate skew are taken for two less often."""
+    """Two modes are found in 2 % of uniform samples, the worst case, and less often in normal or skewed ones."""
     random = np.random.default_rng(7)
     draws = {
         "uniform": random.uniform(size=(4000, count)),
@@ -388,14 +388,14 @@ def test_one_mode_is_taken_for_two_in_two_of_a_hundred_at_most(count: int) -> No
 
 @pytest.mark.parametrize(("count", "apart", "seen"), [(6, 15, 0.9), (8, 12, 0.9), (30, 6, 0.9)])
 def test_two_modes_are_seen(count: int, apart: float, seen: float) -> None:
-    """So many standard deviations apart, half of the samples in each."""
+    """Two modes that are far apart, with half of the samples in each, are found in over 90 % of samples."""
     random = np.random.default_rng(8)
     drawn = random.normal(size=(1000, count)) + apart * (np.arange(count) < count // 2)
     assert np.mean([two_modes(each) is not None for each in drawn]) > seen
 
 
 def test_two_modes_by_hand() -> None:
-    """The means of both; a lone sample is no mode, equal samples have one, and five tell nothing."""
+    """The means of both modes are returned; a lone sample is no mode, and five samples are too few."""
     assert two_modes([2.0, 1.0, 2.05, 1.05, 0.95, 1.95]) == pytest.approx((1.0, 2.0))
     assert two_modes([2.0, 2.0, 2.1, 1.9, 2.0, 1.0]) is None
     assert two_modes([0.1] * 6) is None

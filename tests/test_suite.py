@@ -1,4 +1,4 @@
-"""Suites: what is read from TOML, what is refused and in which words, and the tasks it comes to."""
+"""Suites: reading from TOML, error messages, and the planned tasks."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ MINIMAL = {"datasets": ["synthetic"], "models": ["lenet"]}
 
 
 def suite(**changes: object) -> Suite:
-    """Parse the smallest suite, changed."""
+    """Parse the smallest suite with changes."""
     return parse(MINIMAL | changes, where="x.toml", name="x")
 
 
 def test_defaults_are_filled_in() -> None:
-    """A suite of two keys runs the training stage on the CPU once."""
+    """A suite with only datasets and models runs the training stage once on the CPU."""
     read = suite()
     assert [str(device) for device in read.devices] == ["cpu"]
     assert (read.name, read.stages, read.repeats, read.seed) == ("x", ("train",), 1, 0)
 
 
 def test_a_model_is_a_name_or_a_table() -> None:
-    """Options and a stage's overrides are told apart and both show in the printed name."""
+    """A model's options and stage overrides are kept apart, and both are in the printed name."""
     read = suite(models=["lenet", {"name": "resnet", "depth": 32, "shortcut": False, "train": {"lr": 0.1}}])
     assert str(read.models[0]) == "lenet"
     assert str(read.models[1]) == "resnet[depth=32,shortcut=false,train.lr=0.1]"
@@ -38,7 +38,7 @@ def test_a_model_is_a_name_or_a_table() -> None:
 
 
 def test_a_suite_survives_json() -> None:
-    """What preflight is sent is what was read."""
+    """A suite is equal after a round trip through JSON."""
     read = suite(models=["lenet", {"name": "resnet", "depth": 32, "train": {"lr": 0.1}}], train={"seconds": 3})
     assert Suite.model_validate_json(read.model_dump_json()) == read
 
@@ -66,7 +66,7 @@ def test_a_suite_survives_json() -> None:
     ],
 )
 def test_faults_say_where_what_and_the_cure(changes: dict[str, object], words: list[str]) -> None:
-    """Each fault is one sentence that names the place and what stands there."""
+    """Each fault in a suite is reported in one sentence that names the file and the key."""
     with pytest.raises(SuiteError) as caught:
         suite(**changes)
     text = str(caught.value)
@@ -77,7 +77,7 @@ def test_faults_say_where_what_and_the_cure(changes: dict[str, object], words: l
 
 
 def test_invalid_toml_says_line_and_column(tmp_path: Path) -> None:
-    """A syntax error is located."""
+    """A TOML syntax error is reported with the file, line and column."""
     file = tmp_path / "bad.toml"
     file.write_text('datasets = ["mnist"]\nmodels = [lenet]\n')
     with pytest.raises(SuiteError, match=r"bad\.toml: not valid TOML: .*line 2, column 11"):
@@ -98,7 +98,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("content", UNREADABLE)
 def test_what_python_or_json_cannot_carry_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Bytes that are no UTF-8, numbers that are not finite or huge, nesting without end, names that are no folder."""
+    """Invalid UTF-8, infinite, NaN or huge numbers, deep nesting and names unfit for a folder are refused."""
     file = tmp_path / "bad.toml"
     file.write_bytes(content)
     with pytest.raises(SuiteError) as caught:
@@ -108,7 +108,7 @@ def test_what_python_or_json_cannot_carry_is_refused(tmp_path: Path, content: by
 
 
 def test_a_missing_suite_names_those_that_ship(tmp_path: Path) -> None:
-    """A misspelt name is answered with the nearest."""
+    """A misspelt suite name is refused, and the message names the nearest suite; a folder is refused too."""
     with pytest.raises(SuiteError, match=r"cifra: no such file; .* did you mean 'cifar'\?"):
         load_suite("cifra")
     with pytest.raises(SuiteError, match="no such file"):
@@ -118,7 +118,7 @@ def test_a_missing_suite_names_those_that_ship(tmp_path: Path) -> None:
 
 
 def test_the_suite_of_ci_fits_a_pull_request() -> None:
-    """Each cell is compared by two metrics, ten in all, on one thread and without a download."""
+    """The `ci` suite has at most ten cell-metrics, one thread and only the generated dataset."""
     suite = load_suite("ci")
     assert 2 * len(list(suite.cells())) <= 10
     assert suite.threads == 1
@@ -127,7 +127,7 @@ def test_the_suite_of_ci_fits_a_pull_request() -> None:
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_every_shipped_suite_is_valid(name: str) -> None:
-    """What ships loads by its name and has something to do."""
+    """Every suite of the package loads by its name and plans at least one task."""
     assert plan(load_suite(name))
 
 
@@ -143,7 +143,7 @@ keys = st.sampled_from([*Suite.model_fields, "train"]) | st.text(max_size=5)
 
 @given(st.dictionaries(keys, values, max_size=6))
 def test_no_document_ends_in_a_traceback(document: dict[str, object]) -> None:
-    """Whatever a document holds, it is a suite or a sentence."""
+    """Any document is parsed into a suite or refused with a message that begins with the file's name."""
     for candidate in (document, MINIMAL | document):
         try:
             parse(candidate, where="x.toml", name="x")
@@ -153,7 +153,7 @@ def test_no_document_ends_in_a_traceback(document: dict[str, object]) -> None:
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_no_file_ends_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    """Whatever a file holds, it is a suite or a sentence."""
+    """A file with random content is refused with a message that names the file."""
     file = tmp_path_factory.mktemp("suite") / "any.toml"
     file.write_bytes(content)
     with pytest.raises(SuiteError, match=r"any\.toml: "):
@@ -161,7 +161,7 @@ def test_no_file_ends_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, c
 
 
 def test_all_cells_run_once_and_then_all_again() -> None:
-    """Each through its stages, so that a drift meets the repeats of each alike; repeat i is trained with seed + i."""
+    """All cells run through their stages once before the next repeat begins; repeat i has the seed seed + i."""
     tasks = plan(suite(models=["lenet", "resnet"], stages=["train", "profile"], repeats=2, seed=7))
     assert [(task.repeat, task.seed, task.cell.model.name, task.stage) for task in tasks] == [
         (repeat, 7 + repeat, model, stage)
@@ -173,7 +173,7 @@ def test_all_cells_run_once_and_then_all_again() -> None:
 
 
 def test_only_keeps_the_cells_that_match() -> None:
-    """A glob may name the cell, or its dataset, model or device; brackets of options may stand as they are."""
+    """A glob selects cells by model or by full id, in which brackets of options are literal."""
     read = suite(datasets=["synthetic", "mnist"], models=["lenet", {"name": "resnet", "depth": 32}], devices=["cpu"])
     assert {task.cell.id for task in plan(read, "resnet*")} == {
         "synthetic/resnet[depth=32]/cpu",
@@ -186,19 +186,19 @@ def test_only_keeps_the_cells_that_match() -> None:
 
 
 def test_the_command_line_says_how_often() -> None:
-    """Repeats given there take the place of the suite's."""
+    """`narrowed` replaces the suite's repeats if repeats are given."""
     assert [task.seed for task in plan(suite(repeats=1).narrowed(repeats=3))] == [0, 1, 2]
     assert suite(repeats=2).narrowed().repeats == 2
 
 
 def test_the_suite_s_own_only_combines_unlike_cells() -> None:
-    """A suite can pair each model with the dataset it is meant for."""
+    """The suite's `only` can pair each model with its own dataset."""
     read = suite(datasets=["synthetic", "mnist"], models=["lenet", "resnet"], only=["mnist/le*", "synthetic/res*"])
     assert [cell.id for cell in read.cells()] == ["synthetic/resnet/cpu", "mnist/lenet/cpu"]
 
 
 def test_the_command_line_narrows_a_suite() -> None:
-    """Device and stages are replaced, and checked as in a file."""
+    """`narrowed` replaces device and stages, and checks them like those of a file."""
     assert [str(device) for device in suite().narrowed(device="cuda").devices] == ["cuda"]
     with pytest.raises(SuiteError, match=r"^`device`: unknown device 'cpuu'; did you mean 'cpu'"):
         suite().narrowed(device="cpuu")
@@ -211,7 +211,7 @@ def test_the_command_line_narrows_a_suite() -> None:
 
 
 def test_a_key_changes_with_whatever_decides_the_outcome() -> None:
-    """Two tasks share a key only if they would do the same; how long they may take is no part of it."""
+    """A task's key changes with seed, threads, dataset, options and settings, but not with the time limit."""
     [task] = plan(suite())
     [same] = plan(suite(timeout_s=5))
     assert task.key == same.key
@@ -228,7 +228,7 @@ def test_a_key_changes_with_whatever_decides_the_outcome() -> None:
 
 
 def test_a_task_survives_json_with_its_key() -> None:
-    """What a worker gets is what was planned."""
+    """A task and its key are equal after a round trip through JSON."""
     [task] = plan(suite(models=[{"name": "lenet", "pool": "max", "train": {"lr": 1}}], train={"seconds": 3}))
     back = Task.model_validate_json(task.model_dump_json())
     assert back == task
@@ -236,14 +236,14 @@ def test_a_task_survives_json_with_its_key() -> None:
 
 
 def test_the_suite_s_name_decides_nothing() -> None:
-    """A task says what planned it; the same task of another suite has the same key."""
+    """A task stores the name of its suite, but its key does not depend on that name."""
     [one], [other] = plan(suite(name="mine")), plan(suite(name="yours"))
     assert (one.suite, other.suite) == ("mine", "yours")
     assert one.key == other.key
 
 
 def test_equal_choices_are_one() -> None:
-    """Choices can be counted and looked up."""
+    """Equal choices have the same hash, so that a set keeps only one."""
     one, other = Choice.model_validate("lenet"), Choice(name="lenet")
     assert {one, other} == {one}
     assert json.loads(one.model_dump_json()) == {"name": "lenet"}

@@ -1,4 +1,4 @@
-"""A task and its key."""
+"""The key of a task."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CELL = Cell(dataset=Choice(name="mnist"), model=Choice(name="lenet"), device=Cho
 
 
 def test_a_changed_copy_has_a_key_of_its_own() -> None:
-    """Also of a task whose key was asked for before."""
+    """A copy with a changed field has another key, even if the key of the original was computed before."""
     task, other = (Task(cell=CELL, stage="train", seed=seed, threads=1, timeout_s=1.0) for seed in (0, 1))
     assert task.key != other.key
     assert task.model_copy(update={"seed": 1}).key == other.key

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers as printed for readers."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ from cnnperf.units import scaled
     ],
 )
 def test_three_digits_in_the_unit_of_its_size(value: str | float, unit: str | None, words: str) -> None:
-    """A number is scaled to its size; small counts are exact, text is itself."""
+    """A number is printed with three digits and a fitting unit; small counts are exact, and text is unchanged."""
     assert scaled(value, unit) == words

@@ -1,4 +1,4 @@
-"""Networks for duets: well-behaved, unless the environment of a version says otherwise."""
+"""Networks for duets, which fail only where the environment variable PLANTED is set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Planted(nn.Module):
-    """A dense classifier whose forward pass goes wrong in its own way where PLANTED is set."""
+    """A dense classifier whose forward pass fails in its own way where PLANTED is set."""
 
     def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int], kind: str) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Planted(nn.Module):
         return logits if images.device.type == "meta" or "PLANTED" not in os.environ else self.go_wrong(logits)
 
     def go_wrong(self, logits: Tensor) -> Tensor:
-        """Do what `kind` says."""
+        """Fail in the way that `kind` names, or return the logits, changed or not."""
         if self.kind == "crashes":
             os.kill(os.getpid(), signal.SIGSEGV)
         elif self.kind == "is_killed":
@@ -41,12 +41,12 @@ class Planted(nn.Module):
 
 
 def build(in_channels: int, num_classes: int, image_size: tuple[int, int], kind: str = "behaves") -> nn.Module:
-    """Build the network that goes wrong in that way."""
+    """Build a network that fails in the way that `kind` names."""
     return Planted(in_channels, num_classes, image_size, kind)
 
 
 def otherwise(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
-    """Build a network of other parameters where PLANTED is set."""
+    """Build a network whose parameters are different in number where PLANTED is set."""
     hidden = 7 if "PLANTED" in os.environ else 8
     features = in_channels * image_size[0] * image_size[1]
     return nn.Sequential(nn.Flatten(), nn.Linear(features, hidden), nn.Linear(hidden, num_classes))

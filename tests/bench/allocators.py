@@ -1,4 +1,4 @@
-"""What either allocator setting costs: each network's training step and forward pass, with their page faults.
+"""The cost of each allocator setting: training step, forward pass and page faults of each network.
 
 python tests/bench/allocators.py OUT.csv [ROUNDS]: one row per round, setting, network and call. One process a round and
 setting, in random order. Takes about 40 seconds a round and setting on two cores, which must have nothing else to do.
@@ -34,7 +34,7 @@ SECONDS = 1.0
 
 
 def main(out: Path, rounds: int) -> None:
-    """Measure both settings in each round and write one row per figure as soon as it is there."""
+    """Measure both settings in each round, and write each figure as one row at once."""
     with open(out, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -48,7 +48,7 @@ def main(out: Path, rounds: int) -> None:
 
 
 def _measured(allocator: Allocator) -> Iterator[tuple[str, str, float, float]]:
-    """Yield network, call, seconds and page faults of a call, of one process a network."""
+    """Yield network, call, seconds and page faults of each call, from one process per network."""
     environment = Launch(threads=usable_cores(), allocator=allocator).variables()
     for network in registry.names("models"):
         command = [sys.executable, __file__, "--child", network]
@@ -58,7 +58,7 @@ def _measured(allocator: Allocator) -> Iterator[tuple[str, str, float, float]]:
 
 
 def _answer(network: str) -> None:
-    """Print seconds and page faults of a network's training step and forward pass, medians of calls."""
+    """Print the median seconds and page faults of a network's training step and forward pass."""
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

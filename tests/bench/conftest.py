@@ -1,4 +1,4 @@
-"""A network behind its export, for the benchmarks of engines."""
+"""The export of a network, for the benchmarks of engines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cnnperf.task import Cell, Choice, Task
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Callable[[str], Bench]:
-    """Return a maker of benches of the infer stage behind a network's export, on images like CIFAR-10's, one thread."""
+    """Return a function that exports a network and returns a bench of its infer stage, with one thread."""
 
     def make(model: str) -> Bench:
         from cnnperf.inference.exporting import Export

@@ -1,4 +1,4 @@
-"""What each engine takes, what timing it costs beside a loop written by hand, and whether it differs from itself."""
+"""Benchmarks of engines: time of a batch, overhead over a loop by hand, and comparison of an engine with itself."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ TURNS = 15
 
 @pytest.fixture
 def bench(exported: Callable[[str], Bench]) -> Bench:
-    """Return a bench behind the export of ResNet."""
+    """Return a bench of the infer stage with ResNet's export."""
     return exported("resnet")
 
 
 @pytest.fixture(params=registry.names("engines"))
 def engine(request: pytest.FixtureRequest, bench: Bench) -> Engine:
-    """Return each engine that there is a file of."""
+    """Return each engine of the package."""
     return loaded(source_of(bench), Choice(name=request.param))
 
 
 @pytest.mark.benchmark(group="engines, ResNet, one thread")
 @pytest.mark.parametrize("batch_size", [1, 32])
 def test_engine(benchmark: BenchmarkFixture, bench: Bench, engine: Engine, batch_size: int) -> None:
-    """Logits of a batch."""
+    """The time in which an engine computes the logits of a batch is measured."""
     call = engine.bind(Inputs.of(bench).batch(batch_size))
     benchmark.pedantic(call, warmup_rounds=WARMUP, rounds=ROUNDS)
 
 
 @pytest.mark.parametrize("batch_size", [1, 32])
 def test_latency_is_that_of_a_loop_by_hand(benchmark: BenchmarkFixture, bench: Bench, batch_size: int) -> None:
-    """Over the same session in one run, taking turns: the medians are within 3 % of each other."""
+    """The latency by cnnperf is within 3 % of a loop by hand over the same session in the same run."""
     benchmark.group = "infer.latency of onnxruntime ÷ a loop by hand, within 3 %"
     made = loaded(source_of(bench), Choice(name="onnxruntime"))
     images = Inputs.of(bench).batch(batch_size)
@@ -74,7 +74,7 @@ def test_latency_is_that_of_a_loop_by_hand(benchmark: BenchmarkFixture, bench: B
 
 
 def by_hand(session: object, images: np.ndarray, count: int) -> list[float]:
-    """Time a session as one would without cnnperf."""
+    """Return the seconds of a session's calls, timed without cnnperf."""
     run: Callable[..., object] = session.run  # type: ignore[attr-defined]
     feed = {"images": images}
     times = []
@@ -86,7 +86,7 @@ def by_hand(session: object, images: np.ndarray, count: int) -> list[float]:
 
 
 def test_an_engine_does_not_differ_from_itself(benchmark: BenchmarkFixture, bench: Bench) -> None:
-    """Two of the same, in eight fresh pairs: the interval that the tool prints holds 1."""
+    """An engine compared with itself in eight fresh pairs has a speed-up interval that contains 1."""
     benchmark.group = "onnxruntime ÷ onnxruntime in turns: 1 is in the interval"
     same = Choice(name="onnxruntime")
     *_, found = benchmark.pedantic(lambda: list(speedups(bench, same, same, (1,), 8)), rounds=1)

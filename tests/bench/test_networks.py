@@ -1,7 +1,7 @@
-"""How long each network takes: what `--benchmark-autosave` and `--benchmark-compare` are for.
+"""The time of each network, for `--benchmark-autosave` and `--benchmark-compare`.
 
-Two saved runs are two processes, between which the same code differs by more than 20 % on a shared machine: whether a
-change is one, `cnnperf ab` tells.
+Two saved runs are two processes, between which the same code differs by more than 20 % on a shared machine;
+`cnnperf ab` tells whether a difference is real.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WARMUP, ROUNDS = 3, 20
 
 
 class Network:
-    """A network as its recipe for CIFAR-10 has it, and a small batch; one thread, so that machines compare."""
+    """A network with its recipe for CIFAR-10 and a small batch; one thread makes machines comparable."""
 
     def __init__(self, name: str) -> None:
         torch.manual_seed(0)
@@ -38,13 +38,13 @@ class Network:
 
 @pytest.fixture(params=registry.names("models"))
 def network(request: pytest.FixtureRequest) -> Network:
-    """Return each network that there is a file of."""
+    """Return each network of the package."""
     return Network(request.param)
 
 
 @pytest.fixture
 def timed(benchmark: BenchmarkFixture) -> Callable[[Callable[[], object]], None]:
-    """Return what times a call, on one thread, and puts the number of threads back."""
+    """Return a function that times a call on one thread and restores the number of threads."""
 
     def time(call: Callable[[], object]) -> None:
         threads = torch.get_num_threads()
@@ -59,7 +59,7 @@ def timed(benchmark: BenchmarkFixture) -> Callable[[Callable[[], object]], None]
 
 @pytest.mark.benchmark(group=f"forward pass, {BATCH_SIZE} images")
 def test_forward_pass(timed: Callable[[Callable[[], object]], None], network: Network) -> None:
-    """Logits of a batch, in evaluation mode, without gradients."""
+    """The time of a batch in evaluation mode, without gradients, is measured."""
     network.model.eval()
     with torch.inference_mode():
         timed(lambda: network.model(network.images))
@@ -67,6 +67,6 @@ def test_forward_pass(timed: Callable[[Callable[[], object]], None], network: Ne
 
 @pytest.mark.benchmark(group=f"training step, {BATCH_SIZE} images")
 def test_training_step(timed: Callable[[Callable[[], object]], None], network: Network) -> None:
-    """Forward, backward and update by the recipe's optimizer, at a learning rate of 0."""
+    """The time of forward, backward and update by the recipe's optimizer, at a learning rate of 0, is measured."""
     step = Step(network.model, network.model, network.recipe, "cpu")
     timed(lambda: step(network.images, network.labels, 0.0))

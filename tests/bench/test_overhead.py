@@ -1,4 +1,4 @@
-"""What a task costs beside its training: from the spawn of its process to its first step."""
+"""The overhead of a task: from the start of its process to its first training step."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROUNDS = 7
 
 @pytest.mark.realdata
 def test_a_task_starts_about_as_fast_as_a_bare_script(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    """LeNet on MNIST, cache warm: spawn to first step takes at most 1.2 times what torch alone takes to its own."""
+    """With a warm cache, a LeNet task needs at most 1.2 times a bare script's time from process start to first step."""
     benchmark.group = "spawn to first step ÷ bare script ≤ 1.2 (LeNet, MNIST)"
     document = {"datasets": ["mnist"], "models": ["lenet"], "train": {"steps": 1, "test_images": 128}}
     [ready] = prepare(SuiteRequest(suite=parse(document, where="x", name="x"), where="x")).tasks

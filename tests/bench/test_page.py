@@ -1,4 +1,4 @@
-"""What the page costs to write, beside the imports."""
+"""The cost of writing the HTML page, without imports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cnnperf.tables.report import report_of
 def test_the_page_of_seven_networks_is_written_in_half_a_second(
     benchmark: BenchmarkFixture, tmp_path: Path, trained: Callable[..., Record]
 ) -> None:
-    """From records on disk to the page, through every stage: at most 0.5 s of CPU, imports paid before."""
+    """Reading the records and writing the page takes at most 0.5 s of CPU time, without imports."""
     benchmark.group = "records → page ≤ 0.5 s of CPU (seven networks)"
     assert len(NETWORKS) == 7
     run = furnish(tmp_path / "run", trained)

@@ -1,4 +1,4 @@
-"""How small a change of a network parity sees: one weight of LeNet's export, at random, made larger by a share."""
+"""The sensitivity of parity to one random weight of LeNet's export that is increased by a share of itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRIALS = 40
 def test_a_changed_weight_is_seen(
     benchmark: BenchmarkFixture, exported: Callable[[str], Bench], share: float, least: int
 ) -> None:
-    """Of 40 trials `least` are seen; a change that is not moves no layer's value beyond the limit of its error."""
+    """Parity detects the changed weight in at least `least` of 40 trials."""
     bench = exported("lenet")
     dice, seen = np.random.default_rng(0), []
     benchmark.group = f"one weight of LeNet changed: trials of {TRIALS} in which parity saw it"
@@ -52,7 +52,7 @@ def test_a_changed_weight_is_seen(
 
 
 def change(file: Path, share: float, dice: np.random.Generator) -> None:
-    """Make one weight of an exported network larger by a share of itself."""
+    """Increase one random weight of an exported network by a share of itself."""
     model = onnx.load(file)
     weights = [each for each in model.graph.initializer if each.name.endswith("weight")]
     sizes = np.array([np.prod(each.dims) for each in weights])

@@ -1,4 +1,4 @@
-"""What a profile costs beside the steps that it profiles, and whether it adds up and repeats, network by network."""
+"""The cost of a profile in training steps, and whether it adds up and repeats, for each network."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BATCH_SIZE = 32
 
 
 def profiled(folder: Path, **choice: Any) -> LayerProfile:
-    """Profile a network with the stage's own settings and the recipe, on made-up images of CIFAR-10's shape."""
+    """Profile a network with the stage's default settings and its recipe, on synthetic 3×32×32 images."""
     torch.set_num_threads(usable_cores())
     dataset = registry.find("datasets", "synthetic")(Roots(cache=folder), None, shape=(3, 32, 32), train=2000, test=32)
     model = Choice.model_validate(choice)
@@ -57,7 +57,7 @@ def profiled(folder: Path, **choice: Any) -> LayerProfile:
 
 
 def test_a_profile_costs_at_most_sixty_steps(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    """ResNet-18 at batch 32: the whole stage takes at most 60 plain steps, hooks lengthen a step by 15 % at most."""
+    """A profile of ResNet-18 at batch 32 takes at most 60 plain steps, and hooks lengthen a step by 15 % at most."""
     benchmark.group = "profile of ResNet-18 ÷ plain step ≤ 60"
     found = benchmark.pedantic(profiled, (tmp_path,), {"name": "resnet", "depth": 18}, rounds=1)
     [plain] = found.record.find("profile.step_seconds")
@@ -71,10 +71,10 @@ def test_a_profile_costs_at_most_sixty_steps(benchmark: BenchmarkFixture, tmp_pa
 
 @pytest.mark.parametrize("name", registry.names("models"))
 def test_a_profile_adds_up_and_repeats(name: str, benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    """Its rows come to a plain step, 5 % more at most; what is above 105 % of the peak names a probe that explains it.
+    """The rows add up to at most 1.05 plain steps, and the named probe explains each share above 105 % of the peak.
 
-    Of the forward pass no more than 10 % is no layer's. How far a second profile agrees is reported: the layers among
-    the first five of both, and the rank correlation.
+    At most 10 % of the forward pass is attributed to no layer. The agreement with a second profile is reported: the
+    layers among the first five of both, and the rank correlation.
     """
     benchmark.group = "sum of a profile's rows ÷ plain step ≤ 1.05"
     first = benchmark.pedantic(profiled, (tmp_path,), {"name": name}, rounds=1)
@@ -96,10 +96,10 @@ def test_a_profile_adds_up_and_repeats(name: str, benchmark: BenchmarkFixture, t
 
 
 def explains(roofline: Roofline, row: LayerRow, direction: str) -> bool:
-    """Tell whether the probe that is named would account for the share.
+    """Tell whether the missing probe that a row names would explain the row's share.
 
-    A product or convolution faster than the best, where the layer was; or a copy of the bytes that the layer moves, if
-    these are fewer than those of the copy that stands for memory, so that a cache may have held them.
+    The probe is a product or convolution faster than the best, if the layer was faster; or a copy of the bytes that the
+    layer moves, if they are fewer than those of the copy that stands for memory, so that a cache may have held them.
     """
     named = row[f"{direction}_missing_probe"] or ""
     if row[f"{direction}_bound"] == "compute-bound":
@@ -116,5 +116,5 @@ def seconds(profile: LayerProfile) -> Mapping[str, float]:
 
 
 def top_five(of_layer: Mapping[str, float]) -> list[str]:
-    """Return the layers that take most."""
+    """Return the five layers that take the longest."""
     return sorted(of_layer, key=of_layer.__getitem__, reverse=True)[:5]

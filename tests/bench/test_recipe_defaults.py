@@ -1,4 +1,4 @@
-"""Which memory format and which precision is the faster one here: each recipe should have it."""
+"""The memory format and precision of each recipe, compared with the alternative."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TURN_S = 0.1
 
 
 def default_of(name: str) -> Recipe:
-    """Return the recipe of a network as it trains on CIFAR-10."""
+    """Return a network's recipe for CIFAR-10."""
     return Recipe.resolve(models.recipe(Choice(name=name), "cifar10", "cpu"), {}, {})
 
 
@@ -39,7 +39,7 @@ class Trained:
         self._autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
 
     def seconds(self, steps: int) -> float:
-        """Take so many steps and return how long that took."""
+        """Take this many steps and return their seconds."""
         start = perf_counter()
         for _ in range(steps):
             self._optimizer.zero_grad()
@@ -51,7 +51,7 @@ class Trained:
 
 
 def speedup(chosen: Trained, other: Trained) -> float:
-    """Return the seconds of the other over those of the chosen one: the median over turns."""
+    """Return the other network's seconds over those of the chosen one, the median over turns."""
     networks = (chosen, other)
     steps = max(math.ceil(TURN_S / min(network.seconds(1) for _ in range(3) for network in networks)), 1)
     ratios = []
@@ -63,7 +63,7 @@ def speedup(chosen: Trained, other: Trained) -> float:
 
 
 def images_of(name: str) -> tuple[int, int, int]:
-    """Return C×H×W of the images on which a network is timed."""
+    """Return the shape C×H×W of the images on which a network is timed."""
     return (1, 28, 28) if name in ("lenet", "mlp") else (3, 32, 32)
 
 
@@ -82,7 +82,7 @@ def test_the_recipe_has_the_faster_format(benchmark: BenchmarkFixture, name: str
 
 @pytest.mark.parametrize("name", registry.names("models"))
 def test_bf16_is_a_choice_of_the_processor(benchmark: BenchmarkFixture, name: str) -> None:
-    """Training in bf16 over training in fp32 is shown and not judged: it is the processor's doing."""
+    """The speed of bf16 training over fp32 training is reported without a limit, since it depends on the processor."""
     benchmark.group = "bf16 ÷ fp32, steps/s"
     torch.set_num_threads(usable_cores())
     chosen = default_of(name).memory_format

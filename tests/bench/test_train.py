@@ -1,4 +1,4 @@
-"""How fast the training stage is beside loops written by hand: fresh pairs of processes, the two taking turns.
+"""The speed of the training stage beside loops by hand, in fresh pairs of processes that take turns.
 
 CNNPERF_BENCH_CSV=OUT.csv pytest --benchmark-only tests/bench/test_train.py: one row per round, as in
 `results/reference`.
@@ -45,7 +45,7 @@ Ratio = Callable[..., float]
 
 
 class Side:
-    """One process of a pair."""
+    """A process on one side of a benchmark."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdin is not None
@@ -54,17 +54,17 @@ class Side:
         self._of: IO[str] = process.stdout
 
     def tell(self, message: object) -> None:
-        """Send a line."""
+        """Send the process a message as one line."""
         print(json.dumps(message), file=self._to, flush=True)
 
     def hear(self) -> Any:
-        """Wait for a line."""
+        """Wait for a line of the process and return its message."""
         line = self._of.readline()
         assert line, "the process ended; what it said last stands above"
         return json.loads(line)
 
     def turn(self, message: object) -> dict[str, float]:
-        """Have it take a turn; returns its seconds."""
+        """Let the process take a turn, and return its seconds."""
         self.tell(message)
         answer: dict[str, float] = self.hear()
         return answer
@@ -72,16 +72,16 @@ class Side:
 
 @contextmanager
 def side(*words: str) -> Iterator[Side]:
-    """Start a process in the environment of every process that measures; it is gone afterwards."""
+    """Start a process in the environment of measuring processes, and end it after the block."""
     launch = Launch(threads=usable_cores()).variables()
     with started([sys.executable, CHILD, *words], env=launch, stdin=subprocess.PIPE, stderr=None) as process:
         yield Side(process)
 
 
 def one_round(other: str, words: tuple[str, ...]) -> dict[str, float]:
-    """Return seconds of a step of either side and the medians of the turns' ratios, above 1 if the stage is faster.
+    """Return each side's seconds per step and the median ratios of the turns, above 1 if the stage is faster.
 
-    `clock` is by the training's own clock, which images/s are computed from; `wall` is by one around all that it does.
+    `clock` is by the training's own clock, which images/s are computed from; `wall` is by one around the whole turn.
     """
     with side(other, *words) as loop, side("stage", *words) as stage:
         assert (loop.hear(), stage.hear()) == ("ready", "ready")
@@ -105,7 +105,7 @@ def one_round(other: str, words: tuple[str, ...]) -> dict[str, float]:
 
 
 def keep(other: str, model: str, batch_size: int, rounds: Iterable[Mapping[str, float]]) -> None:
-    """Append one row per round to the file that CNNPERF_BENCH_CSV names, if it names one."""
+    """Append one row per round to the file that CNNPERF_BENCH_CSV names, if it is set."""
     if not (name := os.environ.get("CNNPERF_BENCH_CSV")):
         return
     path = Path(name)
@@ -122,10 +122,10 @@ def keep(other: str, model: str, batch_size: int, rounds: Iterable[Mapping[str, 
 
 @pytest.fixture
 def speed_ratio(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]) -> Ratio:
-    """Return what compares the stage with a loop; the median over rounds of their speeds' ratio.
+    """Return a function that compares the stage with a loop, and returns the median speed ratio over rounds.
 
-    It prints a row: network, images/s of the stage, of the loop, their ratio with its quartiles and range over the
-    rounds, and the same ratio by a clock around all that the stage does.
+    The function prints a row: network, images/s of the stage, of the loop, their ratio with its quartiles and range
+    over the rounds, and the same ratio by a clock around the stage's whole turns.
     """
 
     def ratio(other: str, model: str, shape: str, memory_format: str, batch_size: int) -> float:
@@ -159,6 +159,6 @@ def test_stage_keeps_up_with_an_expert_s_loop(benchmark: BenchmarkFixture, speed
 @pytest.mark.realdata
 @pytest.mark.timeout(900)
 def test_stage_is_faster_than_the_usual_loop(benchmark: BenchmarkFixture, speed_ratio: Ratio) -> None:
-    """LeNet on MNIST: 1.5 times the images/s of a DataLoader over torchvision's dataset, or more."""
+    """On MNIST, the stage trains LeNet at least 1.5 times as fast as a DataLoader over torchvision's dataset."""
     benchmark.group = "train stage ÷ DataLoader loop ≥ 1.5 (LeNet, MNIST)"
     assert speed_ratio("dataloader", "lenet", "mnist", "channels_last", 128) >= 1.5

@@ -1,8 +1,8 @@
-"""One side of the benchmarks of training, in a process of its own: the training stage, or a loop written by hand.
+"""One side of the benchmarks of training, as a separate process: the training stage, or a loop by hand.
 
-python tests/bench/training.py stage|loop|dataloader MODEL SHAPE FORMAT: JSON lines. It says `ready`, is told how many
-steps a turn takes (the stage: and how many turns there are), and answers each line that follows with the seconds of one
-turn: by a clock around all of it, and by the training's own where it has one.
+python tests/bench/training.py stage|loop|dataloader MODEL SHAPE FORMAT: JSON lines. The process sends `ready`, is told
+how many steps a turn takes (the stage: and how many turns there are), and answers each line that follows with the
+seconds of one turn: by a clock around all of it, and by the training's own where it has one.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 def say(message: object) -> None:
-    """Send the parent a line."""
+    """Send the parent a message as one line."""
     print(json.dumps(message), flush=True)
 
 
 def heard() -> Any:
-    """Return the parent's next line; ends the process where the parent is gone."""
+    """Return the parent's next message, or exit if the parent has ended."""
     line = sys.stdin.readline()
     if not line:
         sys.exit()
@@ -59,7 +59,7 @@ def images_of(shape: str, folder: Path) -> Dataset:
 
 
 def expert_batches(dataset: Dataset, memory_format: str) -> Batches:
-    """Yield batches as one writes it who knows torch: normalised and laid out once, then one index a batch."""
+    """Yield batches like an expert's code: normalised and laid out once, then one index operation per batch."""
     images = torch.from_numpy(dataset.train_images).float().div_(255)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (dataset.mean, dataset.std))
     images = images.sub_(mean).div_(std)
@@ -74,7 +74,7 @@ def expert_batches(dataset: Dataset, memory_format: str) -> Batches:
 
 
 def usual_batches() -> Batches:
-    """Yield MNIST's batches as tutorials do: a DataLoader over torchvision's dataset."""
+    """Yield batches of MNIST like a tutorial's code: a DataLoader over torchvision's dataset."""
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
 
@@ -96,7 +96,7 @@ def by_hand(network: nn.Module, batches: Batches) -> Callable[[int], None]:
 
 
 def take_turns(train: Callable[[int], None]) -> None:
-    """Answer for a loop."""
+    """Serve the parent's turns with a loop by hand."""
     train(WARM_UP)
     say("ready")
     while True:
@@ -107,7 +107,7 @@ def take_turns(train: Callable[[int], None]) -> None:
 
 
 def train_by_the_stage(dataset: Dataset, model: str, memory_format: str, batch_size: int, folder: Path) -> None:
-    """Answer for the stage, which lets go of its clock wherever it reports its training accuracy."""
+    """Serve the parent's turns with the stage, which stops its clock whenever it reports its training accuracy."""
     from cnnperf.bench import Bench
     from cnnperf.devices.cpu import acquire
     from cnnperf.stages.train import measure
@@ -143,7 +143,7 @@ def train_by_the_stage(dataset: Dataset, model: str, memory_format: str, batch_s
 
 
 def main(side: str, model: str, shape: str, memory_format: str) -> None:
-    """Train, turn by turn, until the parent is gone."""
+    """Serve the parent's turns until the parent ends."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         dataset = images_of(shape, folder)

@@ -1,4 +1,4 @@
-"""What each way of waiting for work costs torch's threads: the networks' training steps, quiet and beside a neighbour.
+"""The cost of each waiting policy of torch's threads: training steps, quiet and beside a busy neighbour.
 
 python tests/bench/waiting.py OUT.csv [ROUNDS]: one row per round, policy, network and condition. One process
 a round and policy, in random order; the neighbour is a loop that keeps one core busy. Takes about six minutes a round
@@ -46,7 +46,7 @@ LIMIT_S = 1200.0
 
 
 def main(out: Path, rounds: int) -> None:
-    """Measure every policy in each round and write one row per figure as soon as it is there."""
+    """Measure every policy in each round, and write each figure as one row at once."""
     with open(out, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -61,7 +61,7 @@ def main(out: Path, rounds: int) -> None:
 
 
 def _measured(policy: str) -> Iterator[tuple[str, str, float]]:
-    """Yield network, condition and seconds a step, of one process."""
+    """Yield network, condition and seconds per step, from one process."""
     environment = Launch(threads=usable_cores(), waiting="spin").variables()
     command = [sys.executable, __file__, "--child"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -78,7 +78,7 @@ def _measured(policy: str) -> Iterator[tuple[str, str, float]]:
 
 @contextmanager
 def _limited(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Kill a process at the end of the block, and after the limit, which ends every wait for its output."""
+    """Kill a process at the end of the block or after the time limit, which ends every wait for its output."""
     timer = threading.Timer(LIMIT_S, process.kill)
     timer.daemon = True
     timer.start()
@@ -102,7 +102,7 @@ def _neighbour(condition: str) -> Iterator[None]:
 
 
 def _answer() -> None:
-    """Time the steps of each network that is named on stdin; one that is named again goes on where it was."""
+    """Time the steps of each network that is named on stdin; a repeated name continues with the same network."""
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -115,7 +115,7 @@ def _answer() -> None:
 
 
 def prepared(name: str) -> tuple[Callable[[], Any], Any, Any]:
-    """Return what takes a network's training step, the network and a batch of its images, N×3×32×32."""
+    """Return a function that takes a network's training step, the network, and a batch of its images, N×3×32×32."""
     from cnnperf.bench import Bench
     from cnnperf.datasets import Roots
     from cnnperf.devices.cpu import acquire

@@ -1,4 +1,4 @@
-"""What the claims are tested with: a context, a world of a lagging device, and one export for all engines."""
+"""Fixtures for tests of claims: a context, a simulated lagging device, and one export for all engines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cnnperf.timing import sampling
 
 @pytest.fixture
 def lagging(monkeypatch: pytest.MonkeyPatch) -> Lagging:
-    """Return the device, with every clock and the work of the claims made its own."""
+    """Return the lagging device, whose time replaces every clock that the claims read."""
     device = Lagging()
     monkeypatch.setattr(time, "clock_gettime", lambda which: device.host_s)
     monkeypatch.setattr(sampling, "perf_counter_ns", lambda: round(1e9 * device.host_s))
@@ -32,7 +32,7 @@ def lagging(monkeypatch: pytest.MonkeyPatch) -> Lagging:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Callable[..., Context]:
-    """Return a maker of contexts, by default on the CPU."""
+    """Return a function that makes contexts, by default on the CPU."""
 
     def make(acquired: Any = None, /, **others: Any) -> Context:
         given = {"device": "cpu", "acquire": lambda: acquired or acquire(), "scratch": tmp_path}
@@ -43,7 +43,7 @@ def context(tmp_path: Path) -> Callable[..., Context]:
 
 @pytest.fixture(scope="session")
 def engines(once: Callable[[str, Callable[[Path], Any]], Any]) -> _stages.Made:
-    """Train, export and infer once; training and engine, whose imports are a claim's, in processes of their own."""
+    """Train, export and infer once; training and inference run in separate processes, whose imports a claim checks."""
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
 

@@ -1,4 +1,4 @@
-"""What the tests of claims share: a device that lags behind its caller, a small run, and readings made up."""
+"""Stand-ins for tests of claims: a device that lags behind its caller, a small run, and made-up readings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CALL_S, HOST_S = 0.001, 0.00001
 
 @dataclass
 class Lagging(Cpu):
-    """A device that computes behind the caller's back, and the only clocks of its world.
+    """A device that computes behind its caller, with the only clocks of the simulation.
 
     Work is queued at once and completed later; a mark is reached when all that was queued before it is done.
     """
@@ -28,16 +28,16 @@ class Lagging(Cpu):
     torch_name: str = "cpu"
 
     def call(self) -> None:
-        """Queue some work."""
+        """Queue one call."""
         self.host_s += HOST_S
         self.done_s = max(self.done_s, self.host_s) + CALL_S
 
     def wait(self) -> None:
-        """Wait, whatever `synchronize` does."""
+        """Wait for the queued work, even if `synchronize` does not."""
         self.host_s = max(self.host_s, self.done_s)
 
     def synchronize(self) -> None:
-        """Wait until all is done, unless it is broken."""
+        """Wait until all work is done, if `waits` is set."""
         if self.waits:
             self.wait()
 
@@ -62,11 +62,11 @@ SMALL: dict[str, Any] = {
 
 
 def verdicts(readings: Any) -> list[str]:
-    """Return what each reading came to."""
+    """Return the verdict of each reading."""
     return [reading.verdict for reading in readings]
 
 
 def made_up(**changes: Any) -> Reading:
-    """Return a reading that holds, with changes."""
+    """Return a reading that holds, with changed fields."""
     given: dict[str, Any] = {"quantity": "q", "unit": "s", "figure": 1.0, "reading": 1.0, "source": "s"}
     return Reading(**{**given, "bar": Bar.within(0.1, "why"), **changes})

@@ -1,4 +1,4 @@
-"""Readings and bars, and what every claim has."""
+"""Readings and bars, and the properties of every claim."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from cnnperf.stats import SignedRanks
 def test_a_reading_holds_with_its_whole_interval(
     figure: float, interval: tuple[float, float] | None, verdict: str
 ) -> None:
-    """Within the bar it held, beyond it failed, across its end it is undecided."""
+    """An interval within the bar is held, one beyond it failed, and one across its end undecided."""
     assert made_up(figure=figure, interval=interval).verdict == verdict
 
 
 def test_a_difference_is_a_share_or_in_the_unit() -> None:
-    """A share of nothing is refused; without a bar nothing is demanded."""
+    """A relative difference from 0 is refused; a reading without a bar is only reported."""
     assert made_up(figure=1.5).difference == 0.5
     assert made_up(figure=1.5, reading=0.0, relative=False).difference == 1.5
     with pytest.raises(ValueError, match="a reading of 0"):
@@ -45,7 +45,7 @@ def test_a_difference_is_a_share_or_in_the_unit() -> None:
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, "held"), (1.02, "held"), (1.1, "failed"), (0.8, "failed")])
 def test_turns_are_compared_pair_by_pair(factor: float, verdict: str) -> None:
-    """A drift that meets both alike is no difference."""
+    """A drift that affects both sides alike does not change the verdict."""
     readings = [1.0 + 0.1 * number for number in range(12)]
     figures = [factor * value for value in readings]
     found = Reading.in_turns("q", "s", figures, readings, source="s", bar=Bar.within(0.03, "why"))
@@ -54,7 +54,7 @@ def test_turns_are_compared_pair_by_pair(factor: float, verdict: str) -> None:
 
 
 def test_the_difference_in_turns_lies_in_its_interval() -> None:
-    """Both are of the pairs; a drift moves the medians of the two sides apart, though no pair differs."""
+    """Difference and interval both come from the pairs, so that the difference lies in the interval."""
     readings = [1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     figures = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     for ours, theirs in ((figures, readings), ([1.01 * v for v in readings], readings)):
@@ -68,7 +68,7 @@ def test_the_difference_in_turns_lies_in_its_interval() -> None:
 
 
 def test_every_claim_is_a_sentence_with_a_limit() -> None:
-    """The command shows the one and keeps to the other; one claim alone takes the time that is left."""
+    """Each claim ends with a period and has a time limit, except one, which takes the time that is left."""
     modules = [registry.module("claims", name) for name in registry.names("claims")]
     for module in modules:
         assert module.CLAIM.endswith(".")
@@ -78,7 +78,7 @@ def test_every_claim_is_a_sentence_with_a_limit() -> None:
 
 
 def test_claims_are_listed_without_torch() -> None:
-    """All of them are imported by the command, which stands above the wall."""
+    """Importing all claims, as the command does, does not import torch."""
     code = (
         "import sys\nfrom cnnperf import registry\nimport cnnperf.running.session\n"
         "for name in registry.names('claims'): registry.find('claims', name)\n"

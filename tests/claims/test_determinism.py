@@ -14,7 +14,7 @@ from cnnperf.claims.determinism import check
 
 @pytest.fixture
 def losses(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return a function that says which losses the two trainings leave."""
+    """Return a function that sets the losses of the two trainings."""
 
     def give(first: tuple[float, ...], second: tuple[float, ...]) -> None:
         left = {"-1": first, "-2": second}
@@ -36,7 +36,7 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_one_bit_is_enough(
     losses: Callable[..., None], context: Callable[..., Context], second: Any, device: str, verdict: str
 ) -> None:
-    """On the CPU; elsewhere the count is reported."""
+    """One different bit fails the claim on the CPU; on another device the count is only reported."""
     losses((2.0, 1.0), second)
     [reading] = check(context(device=device))
     assert reading.verdict == verdict

@@ -1,4 +1,4 @@
-"""The claim about the gate: what its verdicts come to."""
+"""The claim about the gate, and the verdicts that it counts."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from cnnperf.regression.rule import Rule, power
 def test_alarms_and_misses_fail_and_what_is_open_is_undecided(
     unchanged: list[str], slowed: list[str], came_to: list[str]
 ) -> None:
-    """A false alarm or a miss is a failure, however many cells are undecided."""
+    """A false alarm or a missed slowdown fails the claim, even if other cells are inconclusive."""
     assert verdicts(counted(unchanged, slowed)) == came_to
 
 
 def test_its_cells_are_of_the_doctors() -> None:
-    """By name."""
+    """The models of the claim are among those of the doctor's gate suite."""
     assert set(MODELS) <= {model["name"] for model in GATE_SUITE["models"]}
 
 
 @pytest.mark.parametrize("deviation", [0.03, 0.05])
 def test_the_bar_says_how_often_all_are_found(deviation: float) -> None:
-    """By the rule's own simulation, each cell for itself, at the deviation and the replicates that it names."""
+    """The bar states the simulated rate at which all slowdowns are found, with its deviation and replicates."""
     rule, cells = Rule(), len(MODELS)
     looks = rule.scheduled(cells)
     both = power(rule, looks, cells, deviation) ** cells
@@ -47,5 +47,5 @@ def test_the_bar_says_how_often_all_are_found(deviation: float) -> None:
 
 @pytest.mark.parametrize(("changes", "middle"), [((0.04, 0.07), 0.055), ((0.07, 0.01, 0.05), 0.05), ((0.06,), 0.06)])
 def test_the_slowdown_is_the_median_over_cells(changes: tuple[float, ...], middle: float) -> None:
-    """Of two cells it lies halfway between them."""
+    """The slowdown is the median over cells; with two cells, it is their mean."""
     assert slowdown(changes, 0.05).figure == pytest.approx(middle)

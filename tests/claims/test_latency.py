@@ -1,4 +1,4 @@
-"""The claim about latency, with an engine and a session whose clock is made up, and calls that return early."""
+"""The claim about latency, with an engine and a session on a simulated clock, and calls that return early."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ class Session:
         self._device = device
 
     def get_inputs(self) -> list[SimpleNamespace]:
-        """Name the images."""
+        """Return the name of the images."""
         return [SimpleNamespace(name="images")]
 
     def get_outputs(self) -> list[SimpleNamespace]:
-        """Name the logits."""
+        """Return the name of the logits."""
         return [SimpleNamespace(name="logits")]
 
     def io_binding(self) -> SimpleNamespace:
-        """Bind whatever comes."""
+        """Return a binding that accepts any values."""
         return SimpleNamespace(bind_ortvalue_input=lambda *_: None, bind_output=lambda *_: None)
 
     def run_with_iobinding(self, binding: object) -> None:
-        """Queue the work."""
+        """Queue the work and return at once."""
         self._device.call()
 
     def run(self, names: object, feed: object) -> None:
-        """Compute and wait."""
+        """Queue the work and wait for it."""
         self._device.call()
         self._device.wait()
 
 
 class Engine:
-    """An engine over a session; its calls may return early, or take longer than the session's."""
+    """An engine over a session; its calls may return early, or take extra time."""
 
     def __init__(self, device: Lagging, *, early: bool = False, added_s: float = 0.0) -> None:
         self._device = device
@@ -54,7 +54,7 @@ class Engine:
         self._added_s = added_s
 
     def bind(self, images: object) -> Callable[[], None]:
-        """Return a call."""
+        """Return a function that makes one call."""
 
         def call() -> None:
             self._device.host_s += self._added_s
@@ -82,17 +82,17 @@ def readings(engine: Engine, device: object) -> Iterator[Reading]:
 
 
 def test_it_holds(lagging: Lagging) -> None:
-    """Both loops see what `infer` sees."""
+    """The loop of runs and the loop of bound calls both agree with the latency of `infer`."""
     assert verdicts(readings(Engine(lagging), lagging)) == ["held", "held"]
 
 
 def test_it_fails_for_calls_that_return_early(lagging: Lagging) -> None:
-    """A session's own run waits."""
+    """Engine calls that return early fail both readings, since the session's own run waits."""
     assert verdicts(readings(Engine(lagging, early=True), lagging)) == ["failed", "failed"]
 
 
 def test_it_fails_for_bound_runs_that_return_early(lagging: Lagging, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop of calls that wait for nothing sees nothing of it; one whose logits are read does."""
+    """If bound runs return early too, the loop that does not wait agrees; the loop that reads the logits fails."""
     runtime = pytest.importorskip("onnxruntime")
     monkeypatch.setattr(runtime, "OrtValue", SimpleNamespace(ortvalue_from_numpy=lambda *_: None))
     gpu = SimpleNamespace(name="cuda", index=0)
@@ -100,13 +100,13 @@ def test_it_fails_for_bound_runs_that_return_early(lagging: Lagging, monkeypatch
 
 
 def test_it_fails_for_an_engine_that_adds_time_to_each_call(lagging: Lagging) -> None:
-    """Twice the time that the session's run takes."""
+    """An engine that adds twice the session's time to each call fails both readings."""
     found = list(readings(Engine(lagging, added_s=2 * CALL_S), lagging))
     assert verdicts(found) == ["failed", "failed"]
     assert found[0].figure == pytest.approx(3 * found[0].reading, rel=0.05)
 
 
 def test_it_fails_for_samples_that_are_too_long(lagging: Lagging, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By 5 %."""
+    """Samples that are 5 % too long fail the claim."""
     monkeypatch.setattr(sampling, "perf_counter_ns", lambda: round(1.05e9 * lagging.host_s))
     assert verdicts(readings(Engine(lagging), lagging))[0] == "failed"

@@ -1,4 +1,4 @@
-"""The claim about the layer profile, whose rows are doubled and whose step is another."""
+"""The claim about the layer profile, with layer times that are too long and with a wrong step."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_compares_rows_with_steps_and_steps_with_a_loop(context: Callable[..., Context]) -> None:
-    """A figure and a reading each, from the same process."""
+    """The rows are compared with the step, and the step with a loop by hand."""
     rows, step = check(context())
     assert rows.reading == step.figure > 0
     assert min(rows.figure, step.reading) > 0
 
 
 def test_it_fails_for_rows_that_count_twice(context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three times as long as a step cannot be noise."""
+    """Layer times that are three times too long fail the claim."""
     read = LayerTimer.read
 
     def thrice(timer: LayerTimer, *seconds: float) -> Mapping[str, Mapping[str, float]]:
@@ -44,7 +44,7 @@ def test_it_fails_for_rows_that_count_twice(context: Callable[..., Context], mon
 def test_it_fails_for_a_step_that_is_no_step(
     context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
-    """Shorter or longer than one by hand."""
+    """A step that is much longer or much shorter than the loop by hand fails the claim."""
     monkeypatch.setattr(layers, "_bare_step", lambda bench: lambda: seconds)
     _, step = check(context())
     assert step.verdict == "failed"

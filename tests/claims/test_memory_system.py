@@ -1,4 +1,4 @@
-"""The claim about memory in use, NVML's answers, and counters that are wrong."""
+"""The claim about memory in use, with answers of NVML and with a wrong counter."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ MIB = 2**20
 
 
 class Doubled(Cpu):
-    """Counts everything twice."""
+    """A CPU that reports twice the memory in use."""
 
     def used_bytes(self) -> int:
-        """Return twice the truth."""
+        """Return twice the bytes in use."""
         return 2 * super().used_bytes()
 
 
 class Reserving(Cpu):
-    """As CUDA's allocator would tell of a training step."""
+    """A device that reports a training step's memory as CUDA's allocator does."""
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return what was reserved in all."""
+        """Return the peak of allocated and of reserved bytes."""
         return {"peak_bytes": 50 * MIB, "peak_reserved_bytes": 164 * MIB}
 
 
 @linux
 def test_it_holds_on_the_cpu(context: Callable[..., Context]) -> None:
-    """The resident set is what the kernel finds in the page tables."""
+    """The resident set agrees with the kernel's page tables."""
     assert verdicts(check(context())) == ["held"]
 
 
 @linux
 def test_it_fails_for_a_wrong_counter(context: Callable[..., Context]) -> None:
-    """Twice as much is too much."""
+    """A counter that reports twice the memory fails the claim."""
     assert verdicts(check(context(Doubled()))) == ["failed"]
 
 
 @pytest.mark.parametrize(("risen_mib", "verdict"), [(64, "held"), (66, "held"), (32, "failed"), (128, "failed")])
 def test_a_step_is_what_nvml_saw(monkeypatch: pytest.MonkeyPatch, risen_mib: int, verdict: str) -> None:
-    """By how much the allocator's reserve rose, from 100 MiB, and by how much NVML's figure did."""
+    """The rise of the allocator's reserve from 100 MiB is compared with the rise of NVML's figure."""
     monkeypatch.setattr(memory_system, "STEP_MODEL", "lenet")
     monkeypatch.setattr(memory_system, "STEP_IMAGES", 2)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
@@ -59,7 +59,7 @@ def test_a_step_is_what_nvml_saw(monkeypatch: pytest.MonkeyPatch, risen_mib: int
 
 @pytest.fixture
 def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Return a function that puts an nvidia-smi on the path, which prints a text."""
+    """Return a function that puts an nvidia-smi on the path that prints the given text."""
 
     def make(text: str) -> None:
         file = tmp_path / "nvidia-smi"
@@ -71,13 +71,13 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
 
 
 def test_nvml_tells_mebibytes(smi: Callable[[str], None]) -> None:
-    """Of the GPU that is named."""
+    """The memory that nvidia-smi prints for a GPU is read as MiB."""
     smi("1234")
     assert _nvml.asked("GPU-1") == 1234 * MIB
 
 
 def test_what_nvml_does_not_tell_does_not_apply(smi: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not of a MIG instance, and not where there is none to ask."""
+    """The claim does not apply where nvidia-smi has no figure, as for a MIG instance, or is not installed."""
     smi("[N/A]")
     with pytest.raises(NotApplicable, match=r"MIG-1.*\[N/A\]"):
         _nvml.asked("MIG-1")
@@ -88,7 +88,7 @@ def test_what_nvml_does_not_tell_does_not_apply(smi: Callable[[str], None], monk
 
 @pytest.mark.cuda
 def test_it_holds_on_cuda(context: Callable[..., Context]) -> None:
-    """For real."""
+    """Both readings hold on a CUDA device."""
     from cnnperf.devices.cuda import acquire
 
     assert verdicts(check(context(acquire(), device="cuda"))) == ["held", "held"]

@@ -1,4 +1,4 @@
-"""The claim about the peak of memory, and counters that are wrong."""
+"""The claim about peak memory, and wrong counters."""
 
 from __future__ import annotations
 
@@ -16,60 +16,60 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from 
 
 
 class Halved(Cpu):
-    """A peak in units of two bytes."""
+    """A CPU whose peak counts half of the bytes."""
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return half of the truth above what is in use now."""
+        """Return the bytes in use plus half of the peak above them."""
         used = self.used_bytes()
         return {"peak_bytes": used + (super().peak_bytes()["peak_bytes"] - used) // 2}
 
 
 class Forgetful(Cpu):
-    """A peak that is only what is in use."""
+    """A CPU whose peak is only the memory in use now."""
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return what is in use now."""
+        """Return the bytes in use now."""
         return {"peak_bytes": self.used_bytes()}
 
 
 class Stuck(Cpu):
-    """A peak that no reset begins anew."""
+    """A CPU whose peak is never reset."""
 
     def reset_peak(self) -> bool:
-        """Say that it was done."""
+        """Report a reset without making one."""
         return True
 
 
 class Fixed(Cpu):
-    """A peak that the system does not permit to be reset."""
+    """A CPU whose peak the system does not permit to be reset."""
 
     def reset_peak(self) -> bool:
-        """Say so."""
+        """Report that the reset is not permitted."""
         return False
 
 
 @linux
 def test_it_holds_on_the_cpu(context: Callable[..., Context]) -> None:
-    """What is written counts, also when it is gone; what is only reserved does not."""
+    """Written memory counts, even after it is freed; memory that is only reserved does not count."""
     assert verdicts(check(context())) == ["held", "held", "held"]
 
 
 @linux
 @pytest.mark.parametrize("device", [Halved(), Forgetful(), Stuck()])
 def test_it_fails_for_a_wrong_counter(context: Callable[..., Context], device: Cpu) -> None:
-    """Half of it, none of it, or what was there before."""
+    """A peak that is halved, forgotten or not reset fails the claim."""
     assert "failed" in verdicts(check(context(device)))
 
 
 def test_it_does_not_apply_without_a_reset(context: Callable[..., Context]) -> None:
-    """The reason is given."""
+    """Where the peak cannot be reset, the claim does not apply, and the reason is given."""
     with pytest.raises(NotApplicable, match="does not permit"):
         list(check(context(Fixed())))
 
 
 @pytest.mark.cuda
 def test_it_holds_on_cuda(context: Callable[..., Context]) -> None:
-    """For real."""
+    """Both readings hold on a CUDA device."""
     from cnnperf.devices.cuda import acquire
 
     assert verdicts(check(context(acquire(), device="cuda"))) == ["held", "held"]

@@ -1,4 +1,4 @@
-"""The claim about ONNX Runtime's logits, a parity that sees nothing, and logits that are another network's."""
+"""The claim about ONNX Runtime's logits, with a parity that detects nothing and with altered logits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _ran(engines: Made, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def retold(made: Made, metric: str, changed: Callable[[Measurement], dict[str, Any]]) -> Made:
-    """Return the run with other measurements of a metric in the record of `infer`."""
+    """Return the run with changed measurements of one metric in the record of `infer`."""
     record = made.record("infer")
     said = tuple(m.model_copy(update=changed(m)) if m.metric == metric else m for m in record.measurements)
     others = tuple(r for r in made.records if r is not record)
@@ -36,14 +36,14 @@ def retold(made: Made, metric: str, changed: Callable[[Measurement], dict[str, A
 
 
 def test_it_holds_on_the_cpu(context: Callable[..., Context]) -> None:
-    """The logits, the classes, what is refused and what is not, and the provider of each kernel."""
+    """All readings hold: logits, classes, refused and accepted files, and the provider of each kernel."""
     assert set(verdicts(check(context()))) == {"held"}
 
 
 def test_it_fails_for_a_parity_that_sees_nothing(
     context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A doubled weight is then not refused."""
+    """If parity detects nothing, the file with a doubled weight is not refused, and that reading fails."""
 
     def nothing(*_: object) -> Iterator[None]:
         yield from ()
@@ -56,7 +56,7 @@ def test_it_fails_for_a_parity_that_sees_nothing(
 def test_it_fails_for_a_parity_that_refuses_all(
     context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file as exported is not to be refused."""
+    """If parity refuses everything, the exported file is refused too, and that reading fails."""
     monkeypatch.setattr("cnnperf.inference.parity.CAP", 0.0)
     found = verdicts(check(context()))
     assert (found[REFUSED], found[ACCEPTED]) == ("held", "failed")
@@ -65,7 +65,7 @@ def test_it_fails_for_a_parity_that_refuses_all(
 def test_it_fails_for_logits_that_are_not_torchs(
     context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with tensor cores, which round operands to 10 bits: by a thousandth of each image's largest logit."""
+    """A change of each image's largest logit by a thousandth, as by tensor cores, fails the claim."""
 
     def rounded(golden: Golden) -> np.ndarray:
         logits = golden.logits.copy()
@@ -84,7 +84,7 @@ def test_it_fails_for_logits_that_are_not_torchs(
 
 
 def test_calls_by_hand_compute_what_the_engine_does(context: Callable[..., Context], engines: Made) -> None:
-    """Their times are compared with the engine's in the claim about latency."""
+    """The calls by hand, which the claim about latency times, compute the engine's logits exactly."""
     given = context()
     made = engine(given, engines, engines.artifact("export", "onnx"))
     images = inputs(engines.dataset).batch(4)
@@ -102,7 +102,7 @@ def test_it_fails_for_a_printed_difference_of_another_order(
     printed: float,
     batch_size: int,
 ) -> None:
-    """The session's is about 3e-7, at each batch size."""
+    """A printed difference of 0 or 9e-5, where about 3e-7 is true, fails the reading of its batch size."""
 
     def changed(measured: Measurement) -> dict[str, Any]:
         return {"values": (printed,)} if measured.tags["batch_size"] == batch_size else {}
@@ -116,7 +116,7 @@ def test_it_fails_for_a_printed_difference_of_another_order(
 def test_it_fails_for_another_provider_than_was_said(
     context: Callable[..., Context], engines: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernels' own provider is what counts."""
+    """A recorded provider that is not the kernels' own fails the claim."""
     lying = retold(engines, "infer.threads", lambda m: {"remarks": {**m.remarks, "provider": "CUDAExecutionProvider"}})
     monkeypatch.setattr(parity, "ran", lambda *_: lying)
     assert verdicts(check(context()))[PROVIDER] == "failed"

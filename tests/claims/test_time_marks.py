@@ -17,7 +17,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_holds_for_marks_that_are_right(lagging: Lagging, context: Callable[..., Context]) -> None:
-    """Marks in between divide the loop, and the host's clock sees as much."""
+    """With correct marks, the parts add up to the loop, and the host's clock agrees."""
     lagging.is_asynchronous = True
     assert verdicts(check(context(lagging))) == ["held", "held"]
 
@@ -25,14 +25,14 @@ def test_it_holds_for_marks_that_are_right(lagging: Lagging, context: Callable[.
 def test_the_sum_of_parts_is_no_reading_of_a_clock_that_is_read_at_once(
     lagging: Lagging, context: Callable[..., Context]
 ) -> None:
-    """On the CPU a mark is the clock's reading, so parts always add up; the host's clock is compared alone."""
+    """On a synchronous device, where parts always add up, only the host's clock is compared."""
     lagging.is_asynchronous = False
     [found] = check(context(lagging))
     assert (found.verdict, found.source) == ("held", "CLOCK_MONOTONIC_RAW around the loop and one wait")
 
 
 def test_it_fails_for_marks_that_do_not_divide_the_loop(lagging: Lagging, context: Callable[..., Context]) -> None:
-    """Each part loses a hundredth, the whole does not."""
+    """If each part is 0.5 % too short and the whole is not, the claim fails."""
     lagging.is_asynchronous = True
     elapsed_s = lagging.elapsed_s
     part_s: list[float] = []
@@ -48,13 +48,13 @@ def test_it_fails_for_marks_that_do_not_divide_the_loop(lagging: Lagging, contex
 
 @pytest.mark.parametrize("faster", [0.5, 0.98, 1.02, 2.0, 1000.0])
 def test_it_fails_for_a_clock_that_is_off(lagging: Lagging, context: Callable[..., Context], faster: float) -> None:
-    """By a factor of two, or milliseconds for seconds, or 2 %."""
+    """A device clock that is off by 2 %, a factor of two or a factor of 1000 fails the claim."""
     lagging.faster = faster
     assert "failed" in verdicts(check(context(lagging)))
 
 
 def test_it_breaks_off_for_a_device_that_does_not_wait(lagging: Lagging, context: Callable[..., Context]) -> None:
-    """Marks that have not been reached cannot be read."""
+    """If the device does not wait, the claim ends in an error, since its marks have not been reached."""
     lagging.waits = False
     with pytest.raises(AssertionError, match="not been reached"):
         list(check(context(lagging)))
@@ -62,7 +62,7 @@ def test_it_breaks_off_for_a_device_that_does_not_wait(lagging: Lagging, context
 
 @pytest.mark.cuda
 def test_it_holds_on_cuda(context: Callable[..., Context]) -> None:
-    """For real."""
+    """The claim holds on a CUDA device."""
     from cnnperf.devices.cuda import acquire
 
     assert set(verdicts(check(context(acquire(), device="cuda")))) == {"held"}

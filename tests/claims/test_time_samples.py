@@ -17,19 +17,19 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_holds(lagging: Lagging, context: Callable[..., Context]) -> None:
-    """A sample takes what a loop takes that waits at its end."""
+    """A sample takes as long as a loop that waits at its end."""
     assert verdicts(check(context(lagging))) == ["held"]
 
 
 def test_it_fails_without_a_wait(lagging: Lagging, context: Callable[..., Context]) -> None:
-    """A sample that ends when its calls are queued is a hundredth as long."""
+    """If the device does not wait, a sample ends when its calls are queued, and the claim fails."""
     lagging.waits = False
     assert verdicts(check(context(lagging))) == ["failed"]
 
 
 @pytest.mark.cuda
 def test_it_holds_on_cuda(context: Callable[..., Context]) -> None:
-    """For real; what is only undecided is noise."""
+    """The claim does not fail on a CUDA device; an undecided reading is noise."""
     from cnnperf.devices.cuda import acquire
 
     assert "failed" not in verdicts(check(context(acquire(), device="cuda")))

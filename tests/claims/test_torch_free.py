@@ -1,4 +1,4 @@
-"""The claim about what an ONNX Runtime task imports."""
+"""The claim about the imports of an ONNX Runtime task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOG = "import time:       300 |        400 |   cnnperf.registry\nimport time:   
 
 
 def test_it_holds(context: Callable[..., Context], engines: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task has none, and the training, by the same log, has."""
+    """The import log of the ONNX Runtime task has no torch module, and that of the training has over 100."""
     monkeypatch.setattr(torch_free, "ran", lambda *_: engines)
     of_runtime, of_training = check(context())
     assert verdicts([of_runtime, of_training]) == ["held", "held"]
@@ -27,7 +27,7 @@ def test_it_holds(context: Callable[..., Context], engines: Made, monkeypatch: p
 def test_it_fails_for_one_import(
     context: Callable[..., Context], engines: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Be it of a part of torch."""
+    """One import of a part of torch fails the claim."""
     (tmp_path / "log").write_text(LOG.format("torch._C"))
     monkeypatch.setattr(torch_free, "ran", lambda *_: engines)
     monkeypatch.setattr(Made, "log", lambda *_: tmp_path / "log")
@@ -36,13 +36,13 @@ def test_it_fails_for_one_import(
 
 @pytest.mark.parametrize(("name", "count"), [("torch", 1), ("torchvision.io", 1), ("torchless", 0), ("numpy.torch", 0)])
 def test_modules_are_told_by_their_package(tmp_path: Path, name: str, count: int) -> None:
-    """Not by their letters."""
+    """Modules count as torch by the name of their package, not by a name that contains `torch`."""
     (tmp_path / "log").write_text(LOG.format(name))
     assert imported(tmp_path / "log") == count
 
 
 def test_a_log_without_imports_is_no_proof(tmp_path: Path) -> None:
-    """An interpreter that logs nothing would show no torch either."""
+    """A log without any import is an error, since it would show no torch either."""
     (tmp_path / "log").write_text("nothing\n")
     with pytest.raises(StageError, match="logged no imports"):
         imported(tmp_path / "log")

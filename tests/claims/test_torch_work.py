@@ -1,4 +1,4 @@
-"""How much work is chosen for a loop of some length."""
+"""The number of calls chosen for a loop of a given length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cnnperf.claims._torch_work import calls_for
 
 @pytest.mark.parametrize("seconds", [0.03, 1.2])
 def test_the_first_call_does_not_count(lagging: Lagging, seconds: float) -> None:
-    """It loads libraries, which takes a second; those that follow decide."""
+    """The first call, which loads libraries for a second, does not influence the number of calls."""
     loads = [1.0]
 
     def call() -> None:

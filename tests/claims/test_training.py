@@ -1,4 +1,4 @@
-"""The claim about accuracy, tested by hand, and accuracies that are wrong."""
+"""The claim about accuracy, with a test by hand and with wrong accuracies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEEDS = (-0.0008, -0.0004, 0.0, 0.0004, 0.0008)
 
 @pytest.fixture
 def said(engines: Made, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Return a function that says which accuracy the training printed, whose weights are those of a real one."""
+    """Return a function that sets the printed accuracy of a training whose weights are real."""
 
     def say(accuracy: float) -> None:
         monkeypatch.setattr(training, "ran", lambda *_: engines)
@@ -26,7 +26,7 @@ def said(engines: Made, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], No
 
 
 def test_by_hand_is_what_the_training_says(engines: Made) -> None:
-    """The weights that were left, on the same images."""
+    """The stored weights have the accuracy that the training printed, on the same images."""
     assert by_hand(engines) == pytest.approx(engines.value("train", "train.test_accuracy")[0], abs=1 / 64)
 
 
@@ -47,7 +47,7 @@ def test_it_fails_for_another_accuracy(
     known: float,
     came_to: list[str],
 ) -> None:
-    """Than the one that is known, and than that of the weights."""
+    """A printed accuracy that is not the known one, or not that of the weights, fails the claim."""
     true = by_hand(engines)
     monkeypatch.setattr(training, "KNOWN", {"synthetic": [true + known + seed for seed in SEEDS]})
     said(true + off)
@@ -55,7 +55,7 @@ def test_it_fails_for_another_accuracy(
 
 
 def test_another_training_may_lie_within_its_prediction_interval() -> None:
-    """Five values of mean 3 and variance 2.5: 3 ± 4.604 × √2.5 × √1.2, as in a table of Student's t."""
+    """The prediction interval of five values, mean 3 and variance 2.5, is 3 ± 4.604 × √2.5 × √1.2 by Student's t."""
     mean, half_width = predicted([1.0, 2.0, 3.0, 4.0, 5.0])
     assert mean == 3.0
     assert half_width == pytest.approx(4.604 * 1.5811 * 1.0954, rel=1e-4)

@@ -1,4 +1,4 @@
-"""What tests of commands share."""
+"""Fixtures that tests of commands share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnperf.record import FILE
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Return the run folders whose records were read, one entry a time."""
+    """Return the run folders whose records were read, with one entry for each time."""
     found: list[Path] = []
     read_bytes = Path.read_bytes
 

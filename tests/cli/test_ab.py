@@ -1,4 +1,4 @@
-"""`cnnperf ab`: what it takes, what it refuses, and what it leaves behind."""
+"""`cnnperf ab`: arguments, refusals, exit statuses and stored files."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ batch_size = 32
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
-    """Write a suite of one tiny network."""
+    """Write a suite of one tiny network, and return its path."""
     path = tmp_path / "tiny.toml"
     path.write_text(SUITE)
     return path
 
 
 def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command; the workers of its versions are real processes."""
+    """Run `cnnperf ab`; the workers of its versions are real processes."""
     return called("ab", suite, "--out", suite.parent / "out", *arguments, cwd=suite.parent, COLUMNS="80")
 
 
@@ -60,7 +60,7 @@ def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_what_cannot_be_carried_out(suite: Path, arguments: tuple[str, ...], words: str) -> None:
-    """One sentence on stderr, at most after the plan, exit 2, nothing measured."""
+    """An invalid argument ends in exit status 2, with one sentence on stderr after at most the plan."""
     done = ab(suite, *arguments)
     assert done.returncode == 2, done.stderr
     *before, sentence = done.stderr.splitlines()
@@ -70,7 +70,7 @@ def test_what_cannot_be_carried_out(suite: Path, arguments: tuple[str, ...], wor
 
 
 def test_a_folder_that_holds_a_comparison_is_refused(suite: Path) -> None:
-    """One sentence, exit 2, and its samples are left as they are."""
+    """A folder with a comparison is refused in one sentence with exit status 2, and its samples are unchanged."""
     folder = suite.parent / "out"
     folder.mkdir()
     (folder / SAMPLES_FILE).write_text("{}\n")
@@ -81,7 +81,7 @@ def test_a_folder_that_holds_a_comparison_is_refused(suite: Path) -> None:
 
 
 def test_an_interpreter_without_cnnperf(suite: Path, tmp_path: Path) -> None:
-    """It says so, and of which side it is."""
+    """A candidate interpreter without cnnperf ends in exit status 2, and the message names the side."""
     bare = tmp_path / "bare"
     bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')  # Neither what is installed nor PYTHONPATH.
     bare.chmod(0o755)
@@ -92,7 +92,7 @@ def test_an_interpreter_without_cnnperf(suite: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [workers_forked, pytest.param(nullcontext, marks=pytest.mark.slow)])
 def test_a_setting_changed_for_the_candidate(suite: Path, workers: Callable[[], AbstractContextManager[None]]) -> None:
-    """Too few replicates within the minutes: inconclusive, said so, exit 3; the planned minutes come first."""
+    """Too few replicates in the time limit end in inconclusive verdicts and exit status 3, after the printed plan."""
     suite.write_text(SUITE.replace("threads = 1", "threads = 2"))
     changed = ("--candidate-set", "train.memory_format=channels_last", "--threads", 1, "--pairs", 12)
     with workers():
@@ -110,7 +110,7 @@ def test_a_setting_changed_for_the_candidate(suite: Path, workers: Callable[[], 
 
 @pytest.mark.parametrize("run", [command, pytest.param(anew, marks=pytest.mark.slow)])
 def test_interrupted(suite: Path, run: Any) -> None:
-    """Ctrl-C: what was measured is shown, exit 130, and nobody is left."""
+    """After Ctrl-C the exit status is 130, the results so far are printed, and no worker is left."""
     printed, messages = suite.parent / "printed", suite.parent / "messages"
     with (
         workers_forked(),

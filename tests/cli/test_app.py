@@ -1,4 +1,4 @@
-"""The command line: what is printed where, and what it ends with."""
+"""The command line: output streams, files and exit statuses."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ batch_size = 50
 
 
 def cnnperf(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does, in processes of its own."""
+    """Run `cnnperf` as a user does, in separate processes."""
     return completed(sys.executable, "-m", "cnnperf", *arguments)
 
 
 @pytest.fixture(scope="module")
 def suite(once: Callable[[str, Callable[[Path], Any]], Any]) -> Path:
-    """Write a suite that takes a moment."""
+    """Write a suite that takes a moment, and return its path."""
 
     def make(folder: Path) -> Path:
         (folder / "small.toml").write_text(SUITE)
@@ -63,7 +63,7 @@ TELLING = (
 
 @pytest.fixture(scope="module")
 def finished(suite: Path, once: Callable[[str, Callable[[Path], Any]], Any]) -> Finished:
-    """Run it once."""
+    """Run the suite once, and return the finished process and the run folder."""
 
     def make(folder: Path) -> Finished:
         out = folder / "run"
@@ -74,7 +74,7 @@ def finished(suite: Path, once: Callable[[str, Callable[[Path], Any]], Any]) -> 
 
 
 def test_a_run_prints_the_leaderboard_and_writes_the_tables(finished: Finished) -> None:
-    """The result alone is on stdout; on stderr a line per finished task, the shares of time and where the files are."""
+    """A run prints the leaderboard on stdout, a line per finished task and the shares of time on stderr."""
     done, out = finished
     assert done.returncode == 0, done.stderr
     assert "lenet[pool=max]" in done.stdout
@@ -88,7 +88,7 @@ def test_a_run_prints_the_leaderboard_and_writes_the_tables(finished: Finished) 
 
 @pytest.mark.parametrize("format", formats())
 def test_a_report_is_made_again_from_an_old_run(finished: Finished, tmp_path: Path, format: str) -> None:  # noqa: A002
-    """To stdout or into a file, the same."""
+    """A report in each format is the same on stdout and in a file."""
     done = called("report", finished[1], "--format", format, COLUMNS="200")
     assert done.returncode == 0, done.stderr
     assert "lenet[pool=max]" in done.stdout.replace("\\", "")  # Markdown's brackets are escaped.
@@ -98,7 +98,7 @@ def test_a_report_is_made_again_from_an_old_run(finished: Finished, tmp_path: Pa
 
 
 def test_a_folder_takes_all_tables(finished: Finished, tmp_path: Path) -> None:
-    """Those that the run wrote, byte for byte."""
+    """`report` with a new folder writes the run's tables into it, byte for byte."""
     out = tmp_path / "not" / "there"
     assert called("report", finished[1], "--format", "csv", "--out", out).returncode == 0
     written = {file.name: file.read_bytes() for file in finished[1].glob("*.csv")}
@@ -107,7 +107,7 @@ def test_a_folder_takes_all_tables(finished: Finished, tmp_path: Path) -> None:
 
 
 def test_a_run_is_resumed(suite: Path, finished: Finished) -> None:
-    """Nothing is run again, and the table is shown."""
+    """Resuming a finished run runs no task and prints the table."""
     done = called("run", suite, "--resume", finished[1])
     assert done.returncode == 0, done.stderr
     assert "✓" not in done.stderr
@@ -115,7 +115,7 @@ def test_a_run_is_resumed(suite: Path, finished: Finished) -> None:
 
 
 def test_a_dry_run_says_what_would_be_done(suite: Path, tmp_path: Path) -> None:
-    """Tasks, minutes and weights; nothing is written."""
+    """A dry run prints tasks, minutes and size of weights, and makes no run folder."""
     done = called("run", suite, "--dry-run", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert f"{CELL}/cpu train" in done.stdout
@@ -124,7 +124,7 @@ def test_a_dry_run_says_what_would_be_done(suite: Path, tmp_path: Path) -> None:
 
 
 def test_a_failed_task_ends_in_1_and_stands_in_the_table(tmp_path: Path) -> None:
-    """The rest is measured, the failure shown with its reason."""
+    """After a failed task the other task runs, the failure is printed with its reason, and the exit status is 1."""
     file = tmp_path / "failing.toml"
     file.write_text(SUITE.replace('"lenet", {', '"broken:raised", {'))
     done = called("run", file, "--out", tmp_path / "run", COLUMNS="250")
@@ -173,7 +173,7 @@ WRONG = {
 def test_bad_input_is_one_sentence_and_exit_2(
     run: Callable[..., subprocess.CompletedProcess[str]], fault: str, tmp_path: Path
 ) -> None:
-    """Where, what, got and cure; no traceback, nothing run, nothing written."""
+    """An invalid suite ends in exit status 2 and one sentence with file and fault; no run folder is made."""
     content, words = WRONG[fault]
     file = tmp_path / "wrong.toml"
     file.write_text(content)
@@ -187,7 +187,7 @@ def test_bad_input_is_one_sentence_and_exit_2(
 
 
 def test_usage_errors_end_in_2(suite: Path, finished: Finished, tmp_path: Path) -> None:
-    """Whatever is wrong with the command line itself."""
+    """An invalid argument ends in exit status 2 and a message without traceback."""
     for arguments, words in [
         (("run", tmp_path / "no.toml"), "no such file"),
         (("run", suite, "--only", "vgg*"), "--only: nothing matches 'vgg*'"),
@@ -212,7 +212,7 @@ def test_usage_errors_end_in_2(suite: Path, finished: Finished, tmp_path: Path) 
 
 
 def test_a_device_that_is_not_there_is_skipped_and_ends_in_0(suite: Path, tmp_path: Path) -> None:
-    """An announced skip is no failure."""
+    """Tasks for an absent device are announced as skipped, and the exit status is 0."""
     done = called("run", suite, "--device", "cuda", "--out", tmp_path, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 0, done.stderr
     assert f"– 1/2 {CELL}/cuda train  skipped: this machine has no CUDA device" in done.stderr
@@ -230,7 +230,7 @@ def test_a_device_that_is_not_there_is_skipped_and_ends_in_0(suite: Path, tmp_pa
 def test_an_interrupt_says_how_to_resume_and_ends_in_130(
     run: Any, tmp_path: Path, end: signal.Signals, first: str
 ) -> None:
-    """What is done, well or not, is kept and shown."""
+    """An interrupted run keeps and prints its finished tasks, successful or failed."""
     file, out = tmp_path / "long.toml", tmp_path / "run"
     file.write_text(SUITE.replace('"lenet", {', f'"{first}", "broken:hung", {{'))
     printed, messages = tmp_path / "printed", tmp_path / "messages"
@@ -246,13 +246,13 @@ def test_an_interrupt_says_how_to_resume_and_ends_in_130(
 
 
 def test_lists_are_names_a_line() -> None:
-    """For people and for scripts."""
+    """`list` prints the names of all models, or of all shipped suites."""
     assert called("list", "models").stdout.split() == list(registry.names("models"))
     assert set(called("list", "suites").stdout.split()) == set(shipped())
 
 
 def test_help_and_lists_do_not_import_torch_pandas_or_scipy() -> None:
-    """A command line answers at once: what is slow to import is imported where it is used."""
+    """Help, lists and version are printed without importing torch, pandas, scipy or numpy."""
     code = (
         "import sys, cnnperf.cli.app as cli\n"
         "try: cli.app()\n"
@@ -265,12 +265,12 @@ def test_help_and_lists_do_not_import_torch_pandas_or_scipy() -> None:
 
 
 def test_the_parent_of_a_run_never_imports_torch(finished: Finished) -> None:
-    """The wall holds for a whole run, not only for its start."""
+    """The parent process of a whole run does not import torch."""
     assert finished[0].stdout.endswith("False\n"), finished[0].stderr
 
 
 def test_the_schema_describes_every_shipped_suite() -> None:
-    """An editor that has it completes and checks suites, each stage's section included."""
+    """The schema accepts every shipped suite, and rejects unknown keys and wrong types, in overrides too."""
     schema = json.loads(called("schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
@@ -283,7 +283,7 @@ def test_the_schema_describes_every_shipped_suite() -> None:
 
 
 def test_a_terminal_sees_a_live_view(suite: Path, tmp_path: Path) -> None:
-    """On a terminal the task, its place in the run and the time left are on the screen."""
+    """A terminal shows the current task, its number in the run and the time left."""
     parent, child = pty.openpty()
     words = ("run", suite, "--out", tmp_path / "run", "--only", "*/lenet/*")
     terminal = {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}

@@ -1,4 +1,4 @@
-"""`cnnperf check`: what it takes and what it ends with."""
+"""`cnnperf check`: arguments and exit statuses."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from cnnperf.record import Measurement, Record
 
 
 def check(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does."""
+    """Run `cnnperf check` in this process."""
     return called("check", *arguments, COLUMNS="80")
 
 
 @pytest.fixture
 def runs(tmp_path: Path, trained: Callable[..., Record]) -> dict[str, Path]:
-    """Store runs of a network with that number of parameters, three repeats each, one of them with another batch size.
+    """Store runs with three repeats each that differ in number of parameters or in batch size.
 
-    One is not there.
+    The folder `nowhere` does not exist.
     """
 
     def run(name: str, parameters: int, **changes: object) -> Path:
@@ -50,7 +50,7 @@ def runs(tmp_path: Path, trained: Callable[..., Record]) -> dict[str, Path]:
     ],
 )
 def test_what_it_ends_with(runs: dict[str, Path], candidate: str, code: int, words: str) -> None:
-    """The verdict alone decides; what is refused is one sentence on stderr."""
+    """The exit status follows the verdicts; a comparison that is refused is one sentence on stderr."""
     done = check("--baseline", runs["small"], "--candidate", runs[candidate])
     assert done.returncode == code, done.stderr
     assert words in (done.stderr if code == 2 else done.stdout)
@@ -58,7 +58,7 @@ def test_what_it_ends_with(runs: dict[str, Path], candidate: str, code: int, wor
 
 
 def test_inconclusive_ends_in_3(runs: dict[str, Path]) -> None:
-    """Several runs a side, after one option each; they disagree among themselves."""
+    """Runs on one side that disagree with each other make a verdict inconclusive."""
     done = check("--baseline", runs["small"], runs["large"], "--candidate", runs["small"], "--format", "json")
     assert done.returncode == 3, done.stderr
     document = json.loads(done.stdout)
@@ -69,7 +69,7 @@ def test_inconclusive_ends_in_3(runs: dict[str, Path]) -> None:
 def test_a_collapse_that_one_repeat_cannot_prove_ends_in_3(
     runs: dict[str, Path], tmp_path: Path, trained: Callable[..., Record]
 ) -> None:
-    """And says how it could be."""
+    """The output states how many repeats with different seeds are needed."""
     for name, accuracy in (("high", 0.9), ("low", 0.3)):
         (tmp_path / name).mkdir()
         store.append(tmp_path / name, trained(accuracy=accuracy))
@@ -79,7 +79,7 @@ def test_a_collapse_that_one_repeat_cannot_prove_ends_in_3(
 
 
 def test_an_option_may_also_be_given_again(runs: dict[str, Path]) -> None:
-    """Both ways to write it are the same."""
+    """A repeated option gives the same output as one option with several values."""
     again = check("--baseline", runs["small"], "--baseline", runs["large"], "--candidate", runs["small"])
     words = ("--candidate", runs["small"], "--baseline", runs["small"], runs["large"])
     at_once = completed(sys.executable, "-m", "cnnperf", "check", *words, env=environment(COLUMNS="80"))
@@ -87,6 +87,6 @@ def test_an_option_may_also_be_given_again(runs: dict[str, Path]) -> None:
 
 
 def test_markdown_is_for_summaries(runs: dict[str, Path]) -> None:
-    """As GitHub shows it."""
+    """The markdown format begins with the counts of verdicts and a table."""
     done = check("--baseline", runs["small"], "--candidate", runs["large"], "--format", "markdown")
     assert done.stdout.startswith("**1 worse, 1 same, 2 indicative → exit 1**\n\n| | cell |")

@@ -1,4 +1,4 @@
-"""`cnnperf doctor`: the report alone, a gate test too short to tell, one that is broken off."""
+"""`cnnperf doctor`: the report alone, a gate test too short to decide, and an interrupted gate test."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ DOCTOR = [sys.executable, "-m", "cnnperf", "doctor"]
 
 
 def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does."""
+    """Run `cnnperf doctor` as a user does, in a separate process."""
     return completed(*DOCTOR, *arguments, env=environment(COLUMNS="80"))
 
 
 def test_the_report_alone_is_a_line_a_subject() -> None:
-    """No minutes: nothing is measured, and nothing is an error."""
+    """With `--minutes 0` the report has one line per subject, and the exit status is 0."""
     done = doctor("--minutes", "0")
     assert (done.returncode, done.stderr) == (0, "")
     assert [line[2:].startswith(subject) for line, subject in zip(done.stdout.splitlines(), CHECKS, strict=True)]
 
 
 def test_the_help_states_the_replicates_of_the_rule() -> None:
-    """Unchanged cells can be decided at the first look, slower ones only at the second."""
+    """The help has the replicates of the rule: its first look for unchanged cells, its second for slower ones."""
     first, second, _ = Rule().scheduled(len(gate_test.GATE_SUITE["models"]))
     words = " ".join(inspect.getdoc(command.doctor).split())  # type: ignore[union-attr]
     assert f"with themselves in {first} replicates or more" in words
@@ -44,14 +44,14 @@ def test_the_help_states_the_replicates_of_the_rule() -> None:
 
 @pytest.mark.parametrize("minutes", ["nan", "inf", "-1"])
 def test_what_is_no_length_of_time_is_refused(minutes: str) -> None:
-    """Before anything is looked at."""
+    """A time limit that is NaN, infinite or negative is refused with exit status 2."""
     done = called("doctor", "--minutes", minutes)
     assert (done.returncode, done.stdout) == (2, "")
     assert "--minutes" in done.stderr
 
 
 def test_a_moment_measures_every_cell_and_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One replicate a suite, through the whole path: a verdict a cell, no false alarm, nothing to be quoted later."""
+    """With one replicate a suite, each verdict is inconclusive, no false alarm is counted, and nothing is stored."""
     monkeypatch.setitem(gate_test.GATE_SUITE, "models", gate_test.GATE_SUITE["models"][:2])
     monkeypatch.setattr(gate_test, "compare_versions", partial(gate_test.compare_versions, pairs=12))
     with workers_forked():
@@ -67,7 +67,7 @@ def test_a_moment_measures_every_cell_and_decides_nothing(tmp_path: Path, monkey
 
 
 def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path) -> None:
-    """Exit status 130, a sentence, and no worker left behind."""
+    """After Ctrl-C the exit status is 130, a sentence says that nothing was stored, and no worker is left."""
     with started(DOCTOR, env=environment(CNNPERF_CACHE=str(tmp_path))) as running:
         assert running.stderr is not None
         for line in running.stderr:

@@ -33,7 +33,7 @@ COMMANDS = dict(commands(ROOT))
 
 
 def lines(*words: str, columns: int = 80) -> list[str]:
-    """Return the lines of a help without colours and indentation."""
+    """Return the lines of a command's help without colours and indentation."""
     done = called(*words, "--help", COLUMNS=str(columns))
     assert (done.returncode, done.stderr) == (0, "")
     return [line.strip() for line in re.sub(r"\x1b\[[\d;]*m", "", done.stdout).splitlines()]
@@ -41,7 +41,7 @@ def lines(*words: str, columns: int = 80) -> list[str]:
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_no_line_of_a_paragraph_ends_before_the_width(words: tuple[str, ...]) -> None:
-    """The first word of the next line would not fit; panels have their own width, and examples keep their lines."""
+    """Paragraphs are filled: the first word of the next line would not fit on the line."""
     prose = [line for line in lines(*words) if not line.startswith(("╭", "│", "╰"))]
     for line, following in pairwise(prose):
         if line.startswith("Example"):
@@ -52,7 +52,7 @@ def test_no_line_of_a_paragraph_ends_before_the_width(words: tuple[str, ...]) ->
 
 @pytest.mark.parametrize("words", [words for words, command in COMMANDS.items() if not hasattr(command, "commands")])
 def test_every_command_has_examples_that_fit_on_a_line(words: tuple[str, ...]) -> None:
-    """They can be copied from a terminal of 80 columns, and name the command and options that it has."""
+    """Each example fits into 80 columns, and names its command and only options that the command has."""
     title, *examples = COMMANDS[words].epilog.split("\n")
     assert title == f"Example{'s' * (len(examples) > 1)}:"
     assert set(examples) < set(lines(*words))
@@ -72,21 +72,21 @@ def test_every_command_has_examples_that_fit_on_a_line(words: tuple[str, ...]) -
     ],
 )
 def test_a_stated_default_is_that_of_the_stage(command: str, option: str, default: str) -> None:
-    """The option itself has none: without it, the settings of the stage apply."""
+    """The default that the help of an option states is the default of the stage's settings."""
     [found] = [each for each in COMMANDS[(command,)].params if option in each.opts]
     assert found.help.endswith(default)
 
 
 @pytest.mark.parametrize("words", [("ab",), ("campaign", "measure")], ids=" ".join)
 def test_the_stated_pairs_are_those_of_a_turn(words: tuple[str, ...]) -> None:
-    """A command line has them of its own, since the comparison is slow to import."""
+    """The range and the default of `--pairs` are those of a turn."""
     [found] = [each for each in COMMANDS[words].params if "--pairs" in each.opts]
     assert found.help.endswith("from {} to {}.".format(*PAIRS))
     assert found.default == PAIRS[1]
 
 
 def test_what_a_dry_run_adds_up_is_named_as_in_its_output() -> None:
-    """The size is that of weights; a run writes other files too."""
+    """The help of `--dry-run` names minutes and size of weights, as the output does."""
     [found] = [each for each in COMMANDS[("run",)].params if "--dry-run" in each.opts]
     *_, total = planned((), {})
     assert total.endswith(" MiB of weights")

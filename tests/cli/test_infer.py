@@ -1,4 +1,4 @@
-"""`cnnperf infer`: engines of one network or ONNX file on stdout, files in the run folder, faults in a sentence."""
+"""`cnnperf infer`: engines of one network or ONNX file on stdout, files in the run folder, errors in one sentence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUICK = ("--dataset", "synthetic", "--samples", "11", "--pairs", "0", "--threads
 
 
 def rows(file: Path) -> list[dict[str, str]]:
-    """Read a CSV file."""
+    """Return the rows of a CSV file."""
     with open(file, encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
 
@@ -31,7 +31,7 @@ LENET = ("lenet", *QUICK, "--engine", "torch", "--engine", "onnxruntime", "--out
 
 @pytest.fixture(scope="module")
 def sound(once: Callable[[str, Callable[[Path], Any]], Any]) -> tuple[str, Path]:
-    """Compare two engines of LeNet; return what is printed, and the folder of run and cache."""
+    """Compare two engines of LeNet; return the output, and the folder that contains run and cache."""
 
     def make(folder: Path) -> tuple[str, Path]:
         done = called("infer", *LENET, folder / "run", CNNPERF_CACHE=str(folder / "cache"))
@@ -43,9 +43,9 @@ def sound(once: Callable[[str, Callable[[Path], Any]], Any]) -> tuple[str, Path]
 
 
 def test_a_network_and_then_its_file_are_compared(sound: tuple[str, Path], tmp_path: Path, reads: list[Path]) -> None:
-    """Torch and ONNX Runtime, layer by layer; the exported file then, as one that is not ours, against itself.
+    """Torch and ONNX Runtime are compared layer by layer; then ONNX Runtime runs the exported file alone.
 
-    The tables are of the records at hand, which are not read again.
+    The tables are made from the records at hand, which are not read again.
     """
     printed, folder = sound
     for words in ("onnxruntime", "separate", "torch beside onnxruntime", "of kernel time belongs to a layer"):
@@ -80,7 +80,7 @@ def test_a_network_and_then_its_file_are_compared(sound: tuple[str, Path], tmp_p
     ],
 )
 def test_what_cannot_be_carried_out_is_refused(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
-    """In one sentence, before anything is measured."""
+    """An invalid argument is refused in one sentence with exit status 2, and no run folder is made."""
     done = called("infer", *words, "--dataset", "synthetic", "--out", tmp_path / "run")
     assert done.returncode == 2
     assert sentence in done.stderr
@@ -89,7 +89,7 @@ def test_what_cannot_be_carried_out_is_refused(words: tuple[str, ...], sentence:
 
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
-    """One sentence, exit 2, and the run is left as it is."""
+    """A folder with a run is refused in one sentence with exit status 2, and the run is unchanged."""
     (tmp_path / FILE).write_text("")
     done = called("infer", "lenet", *QUICK, "--out", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -99,7 +99,7 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["torch", "torch_compile"])
 def test_an_engine_that_loads_no_onnx_file_is_refused(tmp_path: Path, engine: str) -> None:
-    """One sentence, before anything is measured."""
+    """An engine that cannot load ONNX files is refused in one sentence, and no run folder is made."""
     file = tmp_path / "some.onnx"
     images, logits = (
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", *shape])
@@ -121,27 +121,27 @@ def test_an_engine_that_loads_no_onnx_file_is_refused(tmp_path: Path, engine: st
 
 
 def one_more(model: onnx.ModelProto) -> None:
-    """Change one weight."""
+    """Add 1 to one weight of the first layer."""
     weight, values = first_weight(model)
     values.flat[0] += 1.0
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
 
 
 def not_a_number(model: onnx.ModelProto) -> None:
-    """Make weights NaN."""
+    """Set the first layer's weights to NaN."""
     weight, values = first_weight(model)
     weight.CopyFrom(onnx.numpy_helper.from_array(np.full_like(values, np.nan), weight.name))
 
 
 def unheard(model: onnx.ModelProto) -> None:
-    """Put in an operator that the checker lets pass, and no runtime has."""
+    """Insert an operator that the ONNX checker accepts and no runtime has."""
     model.opset_import.append(onnx.helper.make_opsetid("elsewhere", 1))
     node = next(each for each in model.graph.node if each.op_type in ("Relu", "Sigmoid"))
     node.op_type, node.domain = "Unheard", "elsewhere"
 
 
 def first_weight(model: onnx.ModelProto) -> tuple[onnx.TensorProto, np.ndarray]:
-    """Return the first layer's weights."""
+    """Return the first layer's weights, as the tensor in the file and as an array."""
     weight = next(each for each in model.graph.initializer if each.name.endswith("weight"))
     return weight, onnx.numpy_helper.to_array(weight).copy()
 
@@ -157,7 +157,7 @@ def first_weight(model: onnx.ModelProto) -> tuple[onnx.TensorProto, np.ndarray]:
 def test_a_broken_export_fails_the_run_and_leaves_the_other_engine(
     sound: tuple[str, Path], tmp_path: Path, spoil: Any, words: str
 ) -> None:
-    """Exit 1; no engine is timed on it, the cached file is named, and torch has its row."""
+    """The exit status is 1, the engine of the broken export is skipped, and torch has its row with a latency."""
     shutil.copytree(sound[1] / "cache", tmp_path / "cache")
     (exported,) = tmp_path.glob("cache/onnx/*.onnx")
     model = onnx.load(exported)
@@ -177,7 +177,7 @@ def test_a_broken_export_fails_the_run_and_leaves_the_other_engine(
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
-    """With the cure."""
+    """A truncated ONNX file is refused with exit status 2, and the message says to export it again."""
     path = tmp_path / "some.onnx"
     path.write_bytes(b"\x08\x0a\x3a\xff")
     done = called("infer", path, "--dataset", "synthetic")
@@ -188,7 +188,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
 def test_a_device_that_is_not_there_cannot_be_carried_out(tmp_path: Path) -> None:
-    """One sentence, exit 2, no table of nothing."""
+    """An absent device ends in exit status 2, and nothing is printed on stdout."""
     done = called("infer", "mlp", *QUICK, "--device", "cuda", "--out", tmp_path / "out")
     assert (done.returncode, done.stdout) == (2, "")
     assert "nothing was measured" in done.stderr.splitlines()[-1]
@@ -211,9 +211,9 @@ test_images = 40
 
 
 def test_an_accuracy_that_too_few_images_tell_ends_in_three(tmp_path: Path) -> None:
-    """The engine of 8 bits is undecided, shown and not ranked, with the cure; the exact one is ok.
+    """With too few images the 8-bit engine is undecided and not ranked, and the output says how many would decide.
 
-    With the cure the resumed run ends in 0: the undecided row stays in its tables, but is no task of this suite.
+    With that many images the resumed run ends in 0: the undecided row stays in its tables, but is no task of the suite.
     """
     (tmp_path / "few.toml").write_text(FEW)
     done = called("run", "few.toml", "--out", "run", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Messages of the library name arguments; the command line prints the options."""
+"""Messages of the library name arguments; the command line prints the options instead."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ selftest: Callable[..., object] = partial(
 
 
 def measure_run(out: Path, **changes: Any) -> object:
-    """Ask for a run of a campaign."""
+    """Measure a run of a campaign with some arguments changed."""
     return campaign.measure_run("aa", out, **{"occasion": "monday", **changes})
 
 
@@ -41,7 +41,7 @@ SMALL = ("--samples", "3", "--pairs", "-1")
 
 
 def test_each_argument_that_a_message_names_is_one_of_the_library() -> None:
-    """Whoever calls a function finds the word in its signature."""
+    """Each argument that becomes an option is a parameter of a function of the library."""
     functions: tuple[Callable[..., Any], ...] = (cnnperf.ab, cnnperf.infer, cnnperf.profile, cnnperf.compare, report_of)
     functions += (Suite.narrowed, campaign.measure_run, folder_to_run, session.selftest, writer)
     known = {name for function in functions for name in inspect.signature(function).parameters}
@@ -49,7 +49,7 @@ def test_each_argument_that_a_message_names_is_one_of_the_library() -> None:
 
 
 def test_only_arguments_become_options() -> None:
-    """A command in backquotes, and what stands in none, is left as it is; some options have other names."""
+    """Only arguments in backquotes become options; commands in backquotes and other text are unchanged."""
     assert with_options("`candidate_set`: out of `out`") == "--candidate-set: out of --out"
     assert with_options("`batch_sizes`, `engines`, `model`, `models`") == "--batch-size, --engine, MODEL, `models`"
     assert with_options("run `cnnperf data fetch mnist`, out") == "run `cnnperf data fetch mnist`, out"
@@ -70,7 +70,7 @@ def sentences(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def options(command: Any) -> Iterator[str]:
-    """Yield the long options of a command and of those below it."""
+    """Yield the long options of a command and of its subcommands."""
     for parameter in command.params:
         yield from (word for word in parameter.opts if word.startswith("--"))
     for below in getattr(command, "commands", {}).values():
@@ -78,7 +78,7 @@ def options(command: Any) -> Iterator[str]:
 
 
 def test_no_text_of_the_library_names_an_option() -> None:
-    """Only the command line knows its options; a subprocess's arguments are words of their own."""
+    """No text of the library outside the command line names one of its options."""
     known = set(options(get_command(app)))
     assert {"--minutes", "--out", "--occasion"} <= known
     package = Path(cnnperf.__file__).parent
@@ -155,7 +155,7 @@ def test_no_text_of_the_library_names_an_option() -> None:
 def test_a_caller_is_told_of_arguments_and_a_user_of_options(
     ask: Callable[[Path], object], argument: str, command: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """The two sentences differ in nothing else."""
+    """The library's message names the argument; the command's message differs only by naming the option."""
     (tmp_path / "records.jsonl").touch()
     with workers_here(), pytest.raises(CnnperfError) as caught:
         ask(tmp_path)

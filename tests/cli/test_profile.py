@@ -1,4 +1,4 @@
-"""`cnnperf profile`: a table of layers on stdout, files in the run folder, faults in a sentence."""
+"""`cnnperf profile`: a table of layers on stdout, files in the run folder, errors in one sentence."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.usefixtures("quick_probes")
 
 
 def real(*words: object) -> subprocess.CompletedProcess[str]:
-    """Run cnnperf in processes of its own."""
+    """Run cnnperf in separate processes."""
     return completed(sys.executable, "-m", "cnnperf", *words)
 
 
 def profile(*words: str, run: Callable[..., subprocess.CompletedProcess[str]] = called) -> Any:
-    """Run the command."""
+    """Run `cnnperf profile` with two samples of the synthetic dataset."""
     return run("profile", *words, "--dataset", "synthetic", "--samples", "2")
 
 
@@ -40,9 +40,9 @@ def profile(*words: str, run: Callable[..., subprocess.CompletedProcess[str]] = 
 def test_a_network_is_profiled_without_a_suite(
     run: Any, model: str, first: str, tmp_path: Path, reads: list[Path]
 ) -> None:
-    """One row per layer, a total, three sentences; layers.csv and a trace beside the records; foreign models too.
+    """The output has the layers, a total and three sentences; the run folder has layers.csv and a trace.
 
-    The tables are of the records at hand, which are not read again.
+    The tables are made from the records at hand, which are not read again.
     """
     done = profile(model, "--batch-size", "8", "--out", str(tmp_path / "run"), run=run)
     assert done.returncode == 0, done.stderr
@@ -57,7 +57,7 @@ def test_a_network_is_profiled_without_a_suite(
 
 
 def test_an_unknown_column_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
-    """With the nearest name."""
+    """An unknown column is refused with the nearest name, and no run folder is made."""
     done = profile("lenet", "--by", "foward_s", "--out", str(tmp_path / "run"))
     assert done.returncode == 2
     assert "did you mean 'forward_s'?" in done.stderr
@@ -65,7 +65,7 @@ def test_an_unknown_column_is_refused_before_anything_is_measured(tmp_path: Path
 
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
-    """One sentence, exit 2, and the run is left as it is."""
+    """A folder with a run is refused in one sentence with exit status 2, and the run is unchanged."""
     (tmp_path / FILE).write_text("")
     done = profile("mlp", "--out", str(tmp_path))
     assert done.returncode == 2
@@ -75,7 +75,7 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
 def test_a_device_that_is_not_there_cannot_be_carried_out(tmp_path: Path) -> None:
-    """One sentence, exit 2."""
+    """An absent device ends in exit status 2, and the message says to use another device."""
     done = profile("mlp", "--device", "cuda", "--out", str(tmp_path / "out"))
     assert done.returncode == 2, done.stderr
     assert "profile it on another device" in done.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""`cnnperf report`: how often it reads a run's records."""
+"""`cnnperf report`: the number of times that a run's records are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RUNS = sorted((Path(__file__).parent.parent / "golden" / "smoke").iterdir())
 
 
 def test_a_report_reads_each_run_once(reads: list[Path]) -> None:
-    """Also where it judges one of two runs by the other."""
+    """A report on two runs reads the records of each run once, although one run is compared with the other."""
     done = called("report", *RUNS)
     assert done.returncode == 0, done.stderr
     assert sorted(reads) == RUNS

@@ -1,4 +1,4 @@
-"""`cnnperf run`: how often it reads a run's records."""
+"""`cnnperf run`: the number of times that a run's records are read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ train = { steps = 4, validation_images = 100, batch_size = 50 }
 
 
 def test_a_run_reads_its_records_once(tmp_path: Path, reads: list[Path]) -> None:
-    """A new one never, one that is resumed when it begins; the tables are of what is known."""
+    """A new run reads no records, and a resumed run or dry run reads them once; the table is the same."""
     suite, run = tmp_path / "small.toml", tmp_path / "run"
     suite.write_text(SUITE)
     done = called("run", suite, "--out", run)

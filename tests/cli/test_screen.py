@@ -1,4 +1,4 @@
-"""What a run looks like while it runs."""
+"""The display of a run in progress."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def record(**changes: object) -> Record:
 
 
 def follow(*, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Follow a run of two tasks, the second half way, 90 seconds in; return what was written."""
+    """Return the output of a run of two tasks after 90 seconds, while the second task runs."""
     now = [0.0]
     monkeypatch.setattr("cnnperf.cli.screen.time.monotonic", lambda: now[0])
     out = io.StringIO()
@@ -52,14 +52,14 @@ def follow(*, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_off_a_terminal_there_is_a_line_per_finished_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No control sequences, nothing that is written over."""
+    """Without a terminal, each finished task is one line without control sequences."""
     assert follow(terminal=False, monkeypatch=monkeypatch) == (
         "✓ 1/2 mnist/lenet/cpu train  98.7% of 10,000 test images, 3,526 images/s in all, 61 s\n"
     )
 
 
 def test_on_a_terminal_run_and_training_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Task i of n, elapsed and left, and the numbers of the training that runs."""
+    """A terminal shows task i of n, the time elapsed and left, and the numbers of the current training."""
     screen = follow(terminal=True, monkeypatch=monkeypatch)
     assert screen.index("downloading mnist") < screen.index("1.0/2.1 MB") < screen.index("task 1 of 2")
     assert "task 2 of 2" in screen
@@ -77,7 +77,7 @@ def test_on_a_terminal_run_and_training_are_seen(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_no_timer_runs_beside_a_measurement(kind: Callable[[Console], Any], begin: Callable[[Any], None]) -> None:
-    """The bars of a download redraw themselves; they are gone before the first task begins."""
+    """The timers that redraw the bars of a download end before the first measurement begins."""
     before = set(threading.enumerate())
     with kind(Console(file=io.StringIO(), force_terminal=True)).shown() as screen:
         screen.downloading("mnist", 1, 2)
@@ -88,7 +88,7 @@ def test_no_timer_runs_beside_a_measurement(kind: Callable[[Console], Any], begi
 
 
 def test_a_failure_is_one_line() -> None:
-    """The reason's first line; markup in it is text."""
+    """A failed task is one line with the first line of its error, in which markup is plain text."""
     out = io.StringIO()
     screen = Screen(Console(file=out, width=80))
     screen.planned(READY, Path("run"))
@@ -97,7 +97,7 @@ def test_a_failure_is_one_line() -> None:
 
 
 def test_an_environment_is_announced() -> None:
-    """In the words of every other message of the command."""
+    """The message about a new environment has the prefix of the command's other messages and is not wrapped."""
     out = io.StringIO()
     DuetScreen(Console(file=out, width=20)).installing("v1 has other dependencies; making an environment for it")
     assert out.getvalue() == "cnnperf: v1 has other dependencies; making an environment for it\n"
@@ -105,5 +105,5 @@ def test_an_environment_is_announced() -> None:
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")])
 def test_clock(seconds: float, text: str) -> None:
-    """Spans are minutes and seconds, and hours where there are any."""
+    """Time spans are printed as minutes and seconds, and from one hour on with hours."""
     assert clock(seconds) == text

@@ -1,4 +1,4 @@
-"""`cnnperf selftest`: what is printed where, what is left behind, and what it ends with."""
+"""`cnnperf selftest`: output streams, files and exit statuses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SELFTEST = [sys.executable, "-m", "cnnperf", "selftest"]
 
 
 def selftest(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command; the processes of its claims are real."""
+    """Run `cnnperf selftest`; the processes of its claims are real."""
     return called("selftest", *arguments)
 
 
@@ -37,13 +37,13 @@ TELLING = (
 
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """Put one claim to the test."""
+    """Test one claim, and return the finished process and its folder."""
     out = tmp_path_factory.mktemp("held") / "out"
     return completed(sys.executable, "-c", TELLING, "selftest", "--only", "arith*", "--out", out), out
 
 
 def test_a_claim_is_put_to_the_test_and_a_folder_left(held: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    """One row per reading on stdout, a line a claim on stderr, everything read in the folder."""
+    """A claim is printed with a row per reading on stdout and a line on stderr; the folder has all readings."""
     done, out = held
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("held") == 9 + 1
@@ -57,7 +57,7 @@ def test_a_claim_is_put_to_the_test_and_a_folder_left(held: tuple[subprocess.Com
 
 
 def test_the_last_line_counts_each_ending_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    """A claim that is only reported has no bar, so that it cannot hold."""
+    """A claim whose readings have no bar is counted as only reported, and not as held."""
     bars = {"a": Bar.within(0, "why"), "b": None, "c": None}
     outcomes = tuple(
         ClaimOutcome(
@@ -84,7 +84,7 @@ def test_the_last_line_counts_each_ending_by_itself(capsys: pytest.CaptureFixtur
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(arguments: list[str], words: str) -> None:
-    """Exit status 2, and nothing on stdout."""
+    """An invalid argument ends in exit status 2, with one sentence on stderr and nothing on stdout."""
     done = selftest(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
@@ -93,7 +93,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(arguments: list[str], words: 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
-    """Nothing is measured and no folder made."""
+    """An absent device ends in exit status 2; nothing is printed on stdout, and no folder is made."""
     done = selftest("--device", "cuda", "--out", tmp_path / "out")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--device cuda: this machine has no CUDA device" in done.stderr
@@ -101,7 +101,7 @@ def test_a_device_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_not_written_over(tmp_path: Path) -> None:
-    """That of an earlier self-test."""
+    """A folder with an earlier self-test is refused with exit status 2."""
     (tmp_path / SELFTEST_FILE).touch()
     done = selftest("--only", "arith*", "--out", tmp_path)
     assert done.returncode == 2
@@ -109,18 +109,18 @@ def test_a_folder_is_not_written_over(tmp_path: Path) -> None:
 
 
 def test_the_parent_never_imports_torch(held: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    """The wall holds from the list of claims to the table."""
+    """The parent process of a self-test does not import torch."""
     assert held[0].stdout.endswith("exit 0\nFalse\n"), held[0].stdout + held[0].stderr
 
 
 def test_the_help_tells_it_from_doctor() -> None:
-    """Whoever finds one finds what the other is for."""
+    """The help of `selftest` says what `doctor` does in contrast."""
     assert "In contrast, `cnnperf doctor` reports disturbances" in " ".join(selftest("--help").stdout.split())
 
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[psutil.Process], Path]:
-    """Interrupt a self-test in its second claim; return what is printed, the processes there were, and the folder."""
+    """Interrupt a self-test in its second claim; return the output, the processes at that time, and the folder."""
     folder = tmp_path_factory.mktemp("interrupted")
     command = [*SELFTEST, "--only", "[ad]*", "--out", folder / "out"]
     with started(command, env=environment(CNNPERF_CACHE=str(folder / "cache"))) as running:
@@ -135,7 +135,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[psu
 
 
 def test_ctrl_c_ends_it_with_what_there_is(interrupted: tuple[str, list[psutil.Process], Path]) -> None:
-    """Exit status 130, the folder written, and no process left behind."""
+    """After Ctrl-C the exit status is 130, the results so far are in the folder, and no process is left."""
     printed, workers, folder = interrupted
     assert "interrupted; 1 claim: 1 held → exit 130" in printed
     assert all(map(has_ended, workers))
@@ -143,7 +143,7 @@ def test_ctrl_c_ends_it_with_what_there_is(interrupted: tuple[str, list[psutil.P
 
 
 def test_the_folder_names_no_place_of_this_machine(interrupted: tuple[str, list[psutil.Process], Path]) -> None:
-    """Neither a folder nor the user."""
+    """No file in the folder contains a path of this machine or the user's name as a folder."""
     folder = interrupted[2]
     files = [file for file in (folder / "out").rglob("*") if file.is_file()]
     assert {file.name for file in files} >= {SELFTEST_FILE, "arithmetic.log", "determinism.log"}

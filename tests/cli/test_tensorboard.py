@@ -1,4 +1,4 @@
-"""`cnnperf tensorboard`: a log folder whose name goes to stdout, without torch; a fault in a sentence."""
+"""`cnnperf tensorboard`: a log folder whose name is printed on stdout, without torch; errors in one sentence."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CODE = (
 
 
 def real(*words: object) -> subprocess.CompletedProcess[str]:
-    """Run cnnperf in a process of its own, which says last whether torch was imported."""
+    """Run cnnperf in a separate process, which prints at its end whether torch was imported."""
     return completed(sys.executable, "-c", CODE, *words)
 
 
 def test_stdout_is_what_tensorboard_wants_to_know(tmp_path: Path, trained: Callable[..., Record]) -> None:
-    """The folder in the run's, or the one that is named; a training without examples has its curves."""
+    """The log folder, in the run folder or as given, is printed on stdout and has events, even without examples."""
     record.append(tmp_path, trained())
     for run, options, folder, last in (
         (real, (), tmp_path / "tensorboard", "False\n"),
@@ -37,7 +37,7 @@ def test_stdout_is_what_tensorboard_wants_to_know(tmp_path: Path, trained: Calla
 
 
 def test_test_images_that_are_gone_or_changed_are_left_out(tmp_path: Path, trained: Callable[..., Record]) -> None:
-    """The curves are written; of changed ones a warning says which."""
+    """If stored test images are missing or changed, the exit status is 0; a warning names changed ones."""
     path = tmp_path / "examples.npz"
     path.write_bytes(b"as it was")
     record.append(tmp_path, trained().model_copy(update={"artifacts": {"examples": Artifact.of(tmp_path, path.name)}}))
@@ -52,7 +52,7 @@ def test_test_images_that_are_gone_or_changed_are_left_out(tmp_path: Path, train
 
 
 def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
-    """With exit status 2."""
+    """A folder without records is refused with exit status 2."""
     done = called("tensorboard", tmp_path)
     assert done.returncode == 2
     assert "records.jsonl" in done.stderr

@@ -25,13 +25,13 @@ CIFAR_BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batc
 
 @pytest.fixture
 def roots(tmp_path: Path) -> Roots:
-    """Return roots with nothing but an empty cache."""
+    """Return roots with only an empty cache."""
     return Roots(cache=tmp_path / "cache")
 
 
 @pytest.fixture
 def mnist_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write 20 + 10 digits below a root, and make their checksums the expected ones."""
+    """Write 20 training and 10 test digits below a root, and make their checksums the expected ones."""
     random = np.random.default_rng(0)
     folder = tmp_path / "data" / "MNIST" / "raw"
     folder.mkdir(parents=True)
@@ -46,7 +46,7 @@ def mnist_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def cifar_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write five training batches and a test batch of 20 photographs, and make their checksums the expected ones."""
+    """Write five training batches and a test batch of 20 images each, and make their checksums the expected ones."""
     from torchvision.datasets import CIFAR10
 
     random = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def cifar_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @dataclass
 class Server:
-    """An HTTP server whose answers a test decides."""
+    """An HTTP server whose answers are set by a test."""
 
     url: str
     bodies: dict[str, bytes] = field(default_factory=dict)
@@ -134,7 +134,7 @@ def mnist_server(mnist_root: Path, server: Server, monkeypatch: pytest.MonkeyPat
 
 
 def md5(content: bytes) -> str:
-    """Return the checksum in torchvision's form."""
+    """Return the MD5 checksum in hexadecimal digits."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The cache of arrays: whole or not there, checked, made anew, and its statistics right."""
+"""The cache of arrays: complete or absent, verified, rebuilt, and with the right statistics."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cnnperf.errors import DataError
 
 
 def tiny(roots: Roots) -> Dataset:
-    """Return a dataset that takes no time."""
+    """Return a small dataset."""
     return synthetic.load(roots, None, shape=(2, 8, 8), train=20, test=10, num_classes=3)
 
 
 def test_statistics_are_those_of_the_scaled_training_images(roots: Roots) -> None:
-    """Mean and deviation per channel agree with NumPy's over the whole array."""
+    """Mean and deviation per channel equal NumPy's over the whole array."""
     dataset = tiny(roots)
 
     scaled = dataset.train_images / 255
@@ -32,7 +32,7 @@ def test_statistics_are_those_of_the_scaled_training_images(roots: Roots) -> Non
 
 
 def test_statistics_do_not_depend_on_the_chunks(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images counted a few at a time give the same mean and deviation."""
+    """Mean and deviation are the same if the images are read in small chunks."""
     images = tiny(roots).train_images
     whole = _arrays._channel_statistics(images)
 
@@ -43,7 +43,7 @@ def test_statistics_do_not_depend_on_the_chunks(roots: Roots, monkeypatch: pytes
 
 @pytest.mark.parametrize("name", _arrays.NAMES)
 def test_an_altered_array_is_made_anew(roots: Roots, name: str) -> None:
-    """One flipped bit in any array is seen at the next load and mended."""
+    """One flipped bit in any array is detected at the next load, and the array is rebuilt."""
     dataset = tiny(roots)
     file = dataset.folder / f"{name}.npy"
     content = file.read_bytes()
@@ -60,7 +60,7 @@ def test_an_altered_array_is_made_anew(roots: Roots, name: str) -> None:
 )
 @pytest.mark.parametrize("name", ["meta.json", "test_images.npy"])
 def test_a_missing_or_torn_file_is_made_anew(roots: Roots, name: str, damage: object) -> None:
-    """A cache that is not whole is no error: it is a cache."""
+    """A missing, invalid or truncated file of the cache is rebuilt without an error."""
     dataset = tiny(roots)
     damage(dataset.folder / name)
 
@@ -68,7 +68,7 @@ def test_a_missing_or_torn_file_is_made_anew(roots: Roots, name: str, damage: ob
 
 
 def test_a_cache_that_cannot_be_written_says_how_to_move_it(tmp_path: Path) -> None:
-    """The sentence names the folder, the reason and the variable."""
+    """The error names the folder, the reason and the environment variable."""
     blocked = tmp_path / "cache"
     blocked.touch()
 
@@ -82,7 +82,7 @@ def test_a_cache_that_cannot_be_written_says_how_to_move_it(tmp_path: Path) -> N
 
 
 def test_a_full_disk_leaves_nothing_behind(roots: Roots) -> None:
-    """A write that the system refuses half way ends in a sentence, and no folder looks whole."""
+    """A write that fails half way raises a DataError, and no folder of arrays is left."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_nothing_behind(roots: Roots) -> None:
 
 
 def test_what_a_killed_build_left_is_removed(roots: Roots) -> None:
-    """A half-written folder is never taken for arrays, and goes when they are next made."""
+    """A half-written folder is not used as arrays, and is removed when they are built again."""
     folder = roots.arrays / tiny(roots).folder.name
     leftover = roots.arrays / f".{folder.name}-killed"
     folder.rename(leftover)
@@ -107,7 +107,7 @@ def test_what_a_killed_build_left_is_removed(roots: Roots) -> None:
 
 
 def test_two_processes_make_the_same_arrays(roots: Roots) -> None:
-    """Processes that want the same arrays at once both get them."""
+    """Two processes that build the same arrays at once both get them."""
     program = (
         "from pathlib import Path; from cnnperf.datasets import Roots, synthetic;"
         f"dataset = synthetic.load(Roots(cache=Path({str(roots.cache)!r})), None);"

@@ -1,4 +1,4 @@
-"""CIFAR-10: decoded from its batches, channels first."""
+"""CIFAR-10, decoded from its batches with channels first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_images_and_labels_are_those_of_the_batches(roots: Roots, cifar_root: Pa
 
 @pytest.mark.realdata
 def test_the_real_cifar10(real_roots: Roots) -> None:
-    """Sha256, counts, balance, first labels, class names and statistics are those known from the literature."""
+    """The real CIFAR-10 has the published counts, class balance, first labels, names and statistics, and its sha256."""
     dataset = cifar10.load(real_roots, None)
 
     assert dataset.provenance.sha256 == "9048fcbac9c08a64d57a7c5a5a66750a974ad4eab380914df129f7e223d823df"

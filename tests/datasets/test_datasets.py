@@ -1,4 +1,4 @@
-"""The room's contract: roots, where data would come from, arrays mapped in another process, no torch."""
+"""The interface of datasets: roots, sources, arrays mapped in another process, and no import of torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnnperf.errors import DataError, UsageError
 
 
 def test_roots_read_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """--data comes before $CNNPERF_DATA, which comes before the cache that $CNNPERF_CACHE names."""
+    """The folder of `--data` precedes that of $CNNPERF_DATA, which precedes the cache that $CNNPERF_CACHE names."""
     (tmp_path / "option").mkdir()
     monkeypatch.setenv("CNNPERF_DATA", str(tmp_path))
     monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
@@ -32,7 +32,7 @@ def test_roots_read_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_an_empty_variable_names_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable set to nothing counts as unset; the cache is then the platform's folder."""
+    """An empty variable counts as unset, and the cache is then the platform's folder."""
     monkeypatch.setenv("CNNPERF_DATA", "")
     monkeypatch.setenv("CNNPERF_CACHE", "")
 
@@ -44,7 +44,7 @@ def test_an_empty_variable_names_no_root(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize(("field", "origin"), [("data", "`data`"), ("environment", "$CNNPERF_DATA")])
 def test_a_root_that_is_not_there_is_named_with_its_origin(roots: Roots, field: str, origin: str) -> None:
-    """A path that does not exist is an error, not a reason to look elsewhere."""
+    """A root that does not exist is an error, even if another root could serve."""
     missing = roots.cache / "missing"
 
     with pytest.raises(DataError) as caught:
@@ -54,7 +54,7 @@ def test_a_root_that_is_not_there_is_named_with_its_origin(roots: Roots, field: 
 
 
 def test_a_root_that_is_a_file_is_refused(roots: Roots, tmp_path: Path) -> None:
-    """A file where a folder is meant is an error."""
+    """A root that is a file is an error."""
     file = tmp_path / "train-images-idx3-ubyte"
     file.touch()
 
@@ -63,7 +63,7 @@ def test_a_root_that_is_a_file_is_refused(roots: Roots, tmp_path: Path) -> None:
 
 
 def test_available_asks_nothing_of_the_network(roots: Roots, mnist_root: Path) -> None:
-    """It names the root, the arrays that outlived it, or the bytes to download; a generated dataset needs none."""
+    """`available` names the root, the cached arrays or the bytes to download; generated data need no download."""
     with_data = replace(roots, data=mnist_root)
 
     assert datasets.available("mnist", roots) == Availability(
@@ -76,7 +76,7 @@ def test_available_asks_nothing_of_the_network(roots: Roots, mnist_root: Path) -
 
 
 def test_only_datasets_with_files_have_a_source(roots: Roots) -> None:
-    """Asking for the files of a generated or unknown dataset is a usage error."""
+    """A request for the files of a generated or unknown dataset is an error."""
     assert datasets.files_of("cifar10").shape == (3, 32, 32)
     with pytest.raises(DataError, match="synthetic: generated images have no files"):
         datasets.verify("synthetic", roots)
@@ -85,7 +85,7 @@ def test_only_datasets_with_files_have_a_source(roots: Roots) -> None:
 
 
 def test_options_are_what_the_caller_does_not_give() -> None:
-    """A suite can set the keyword parameters of `load` and nothing else."""
+    """The options of a dataset are exactly the keyword parameters of its `load`."""
     fields = {
         name: set(registry.options(registry.find("datasets", name), datasets.GIVEN).model_fields)
         for name in registry.names("datasets")
@@ -99,7 +99,7 @@ def test_options_are_what_the_caller_does_not_give() -> None:
 
 
 def test_arrays_open_without_torch(roots: Roots, mnist_root: Path) -> None:
-    """A process that maps arrays, or finds everything cached, imports neither torch nor pandas nor scipy."""
+    """Opening arrays, and loading a cached dataset, imports neither torch nor pandas nor scipy."""
     folder = synthetic.load(roots, None, shape=(1, 8, 8), train=20, test=10).folder
     with_data = replace(roots, data=mnist_root)
     mnist.load(with_data, None)
@@ -119,7 +119,7 @@ print(sorted({{"torch", "torchvision", "pandas", "scipy"}} & set(sys.modules)))
 
 
 def test_mapped_arrays_are_written_to_no_file(roots: Roots) -> None:
-    """Whoever changes an image in memory changes it for nobody else."""
+    """A change to a mapped array is not written to its file."""
     dataset = synthetic.load(roots, None, shape=(1, 8, 8), train=20, test=10)
     before = dataset.train_images[0].copy()
 
@@ -129,7 +129,7 @@ def test_mapped_arrays_are_written_to_no_file(roots: Roots) -> None:
 
 
 def test_open_arrays_carries_what_load_found(roots: Roots) -> None:
-    """The provenance that the caller kept is the dataset's, unless the arrays are others by now."""
+    """`open_arrays` returns the provenance that it is given, and raises an error if the sha256 differs."""
     dataset = synthetic.load(roots, None, shape=(1, 8, 8), train=20, test=10)
     kept = dataset.provenance.model_copy(update={"fallback": "no connection"})
 
@@ -139,7 +139,7 @@ def test_open_arrays_carries_what_load_found(roots: Roots) -> None:
 
 
 def test_open_arrays_names_a_folder_that_it_cannot_map(roots: Roots, tmp_path: Path) -> None:
-    """An empty folder and a truncated file are each a sentence that names them."""
+    """An empty folder and a truncated file each raise an error that names the folder."""
     with pytest.raises(DataError, match=f"{tmp_path}: contains no cached arrays; run again"):
         open_arrays(tmp_path)
     folder = synthetic.load(roots, None, shape=(1, 8, 8), train=20, test=10).folder

@@ -1,4 +1,4 @@
-"""Downloads from a server of this machine: whole, truncated, refused, stalled; nothing half is left behind."""
+"""Downloads from a local server: complete, truncated, refused and stalled; no partial data are left."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:Python 3.14 will, by default, fi
 
 
 def ignore(name: str, done: int, total: int) -> None:
-    """Take progress without a word."""
+    """Ignore a progress report."""
 
 
 def leftovers(roots: Roots) -> list[str]:
-    """List what lies below the download root, locks apart."""
+    """List the entries of the download root, without locks."""
     return [entry.name for entry in (roots.cache / "data").iterdir() if entry.suffix != ".lock"]
 
 
 def test_cifar10_is_downloaded_once(roots: Roots, cifar_server: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    """The archive becomes a folder in torchvision's layout, silently, and is not asked for again."""
+    """The archive becomes a folder in torchvision's layout, without output, and is not downloaded again."""
     reports: list[tuple[str, int, int]] = []
 
     dataset = cifar10.load(roots, lambda *report: reports.append(report))
@@ -50,7 +50,7 @@ def test_mnist_is_downloaded(roots: Roots, mnist_server: Any) -> None:
 
 
 def test_bytes_are_reported_while_they_arrive(roots: Roots, cifar_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second half is sent only when the first was reported, so the download ends only if reports come between."""
+    """Progress is reported during the download: the server sends the second half only after a report."""
     monkeypatch.setattr(_download, "REPORT_S", 0.01)
     reported = threading.Event()
     reports: list[int] = []
@@ -75,7 +75,7 @@ def test_bytes_are_reported_while_they_arrive(roots: Roots, cifar_server: Any, m
 
 
 def test_a_truncated_download_is_refused(roots: Roots, cifar_server: Any) -> None:
-    """A connection that ends early leaves no data and an error that says what is wrong with it."""
+    """A connection that ends early raises an error with the reason, and no data are left."""
     cifar_server.send = lambda write, body: write(body[: len(body) // 2])
 
     with pytest.raises(DownloadError, match=r"cifar10: cannot be downloaded \(.+\); connect to the network"):
@@ -85,7 +85,7 @@ def test_a_truncated_download_is_refused(roots: Roots, cifar_server: Any) -> Non
 
 
 def test_an_archive_that_is_another_is_refused(roots: Roots, mnist_server: Any) -> None:
-    """Bytes that are not what torchvision's checksum says never become data."""
+    """An archive with a wrong checksum raises an error, and no data are left."""
     mnist_server.bodies["/t10k-labels-idx1-ubyte.gz"] = b"an error page"
 
     with pytest.raises(DownloadError) as caught:
@@ -97,7 +97,7 @@ def test_an_archive_that_is_another_is_refused(roots: Roots, mnist_server: Any) 
 
 
 def test_an_answer_of_404_is_named(roots: Roots, cifar_server: Any) -> None:
-    """The reason holds the address and the status."""
+    """The reason contains the address and the HTTP status."""
     cifar_server.bodies.clear()
 
     with pytest.raises(DownloadError) as caught:
@@ -108,7 +108,7 @@ def test_an_answer_of_404_is_named(roots: Roots, cifar_server: Any) -> None:
 
 @pytest.mark.parametrize("dataset", [cifar10, mnist])
 def test_a_refused_connection_is_named(roots: Roots, dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With nobody listening the reason says so, in one line."""
+    """If no server listens, the reason says that the connection was refused, in one line."""
     from torchvision.datasets import CIFAR10, MNIST
 
     with socket.socket() as unused:
@@ -125,7 +125,7 @@ def test_a_refused_connection_is_named(roots: Roots, dataset: Any, monkeypatch: 
 
 
 def test_a_silent_server_is_given_up(roots: Roots, cifar_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Headers without bytes end the download; the process's default timeout is as before."""
+    """A server that sends headers but no bytes ends the download; the default socket timeout is unchanged."""
     monkeypatch.setattr(_download, "STALL_S", 0.2)
     given_up = threading.Event()
     cifar_server.send = lambda write, body: given_up.wait(10)
@@ -139,7 +139,7 @@ def test_a_silent_server_is_given_up(roots: Roots, cifar_server: Any, monkeypatc
 
 
 def test_what_a_killed_download_left_is_removed(roots: Roots, cifar_server: Any) -> None:
-    """A temporary folder never counts as data, and goes with the next download."""
+    """A temporary folder is not used as data, and is removed by the next download."""
     killed = roots.cache / "data" / ".cifar10-killed" / "cifar-10-batches-py"
     killed.mkdir(parents=True)
 
@@ -150,7 +150,7 @@ def test_what_a_killed_download_left_is_removed(roots: Roots, cifar_server: Any)
 
 
 def test_two_at_once_download_once(roots: Roots, cifar_server: Any) -> None:
-    """Whoever comes second waits and then finds the data there."""
+    """If two threads download at once, the second waits and uses the data of the first."""
     arguments = (cifar10.SOURCE, roots.downloads, ignore)
     threads = [threading.Thread(target=_download.download, args=arguments, daemon=True) for _ in range(2)]
     for thread in threads:
@@ -164,7 +164,7 @@ def test_two_at_once_download_once(roots: Roots, cifar_server: Any) -> None:
 
 
 def test_a_disk_that_cannot_be_written_is_not_a_network_fault(tmp_path: Path, cifar_server: Any) -> None:
-    """A download root that cannot be made is a DataError with its own cure: no synthetic images stand in for it."""
+    """A download root that cannot be made is a DataError with its own fix, and not a DownloadError."""
     (tmp_path / "cache").touch()
 
     with pytest.raises(DataError, match="set CNNPERF_CACHE") as caught:

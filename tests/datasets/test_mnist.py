@@ -1,4 +1,4 @@
-"""MNIST: decoded from its raw files, none of them trusted unverified."""
+"""MNIST, decoded from its verified raw files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_images_and_labels_are_those_of_the_files(roots: Roots, mnist_root: Path
 
 
 def test_an_unverified_processed_file_is_not_read(roots: Roots, mnist_root: Path) -> None:
-    """The `processed/*.pt` of old torchvision, which its class would prefer, plays no part."""
+    """The `processed/*.pt` files of old torchvision are not read."""
     processed = mnist_root / "MNIST" / "processed"
     processed.mkdir()
     (processed / "training.pt").write_bytes(b"not a tensor")
@@ -37,7 +37,7 @@ def test_an_unverified_processed_file_is_not_read(roots: Roots, mnist_root: Path
 
 @pytest.mark.realdata
 def test_the_real_mnist(real_roots: Roots) -> None:
-    """Sha256, counts, first labels and statistics are those known from the literature."""
+    """The real MNIST has the published counts, first labels and statistics, and its sha256."""
     dataset = mnist.load(real_roots, None)
 
     assert dataset.provenance.sha256 == "1e35582d42a90940c55b956deb61875c020b567ed20e3c5b174f52bf7809ed9b"

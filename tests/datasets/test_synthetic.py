@@ -1,4 +1,4 @@
-"""Synthetic images: any shape, the same bytes everywhere, learnable but not from single pixels."""
+"""Synthetic images: any shape, the same bytes on every machine, and classes that single pixels do not tell."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SIDES = st.integers(1, 12)
 def test_options_decide_every_byte(
     shape: tuple[int, int, int], train: int, test: int, num_classes: int, seed: int
 ) -> None:
-    """The same options give the same arrays in two caches, of the shape and counts asked for, classes balanced."""
+    """Equal options give equal arrays in two caches, with the given shape and counts and balanced classes."""
     options = {"shape": shape, "train": train, "test": test, "num_classes": num_classes, "seed": seed}
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
         dataset = synthetic.load(Roots(cache=Path(first)), None, **options)
@@ -44,7 +44,7 @@ def test_options_decide_every_byte(
 
 
 def test_bytes_are_the_same_on_every_machine(roots: Roots) -> None:
-    """A change of this sha256 is a change of the data: then VERSION has to rise too."""
+    """The sha256 of the images belongs to VERSION 1; a change of the data needs a new VERSION."""
     dataset = synthetic.load(roots, None, shape=(3, 16, 16), train=100, test=50)
 
     assert synthetic.VERSION == 1
@@ -52,7 +52,7 @@ def test_bytes_are_the_same_on_every_machine(roots: Roots) -> None:
 
 
 def test_another_seed_is_another_dataset(roots: Roots) -> None:
-    """Training images, test images and those of another seed have nothing in common."""
+    """Training images, test images and the images of another seed are all different."""
     first = synthetic.load(roots, None, shape=(1, 16, 16), train=50, test=50)
     second = synthetic.load(roots, None, shape=(1, 16, 16), train=50, test=50, seed=1)
 
@@ -62,7 +62,7 @@ def test_another_seed_is_another_dataset(roots: Roots) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)])
 def test_classes_are_textures_not_pixels(roots: Roots, shape: tuple[int, int, int]) -> None:
-    """The nearest class mean knows little from pixels and much from spectra: a convolution is what it takes."""
+    """The nearest class mean is below 25 % accurate on pixels and above 50 % on spectra."""
     dataset = synthetic.load(roots, None, shape=shape, train=4000, test=1000)
 
     assert accuracy(dataset, lambda images: images) < 0.25
@@ -70,7 +70,7 @@ def test_classes_are_textures_not_pixels(roots: Roots, shape: tuple[int, int, in
 
 
 def test_chunks_bound_the_memory(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images are made and written a chunk at a time, the last one shorter."""
+    """Images are generated and written in chunks, the last of which is shorter."""
     lengths: list[int] = []
     save = synthetic._arrays.save_images
     monkeypatch.setattr(synthetic._arrays, "chunk_length", lambda _: 8)
@@ -95,7 +95,7 @@ def test_chunks_bound_the_memory(roots: Roots, monkeypatch: pytest.MonkeyPatch) 
     [{"shape": [3, 0, 32]}, {"shape": [3, 32]}, {"train": 0}, {"num_classes": 1}, {"seed": -1}, {"count": 5}],
 )
 def test_options_out_of_range_are_refused(wrong: dict[str, object]) -> None:
-    """What cannot be generated is found when options are checked, before anything runs."""
+    """Options out of range are refused when they are validated."""
     options = registry.options(synthetic.load, datasets.GIVEN)
 
     assert options(shape=[1, 28, 28]).shape == (1, 28, 28)
@@ -104,7 +104,7 @@ def test_options_out_of_range_are_refused(wrong: dict[str, object]) -> None:
 
 
 def test_a_stand_in_says_so(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has the counts, shape and number of classes of what it stands in for, and says what it is and why."""
+    """The replacement of a dataset has its counts, shape and number of classes, and stores the reason."""
     asked: dict[str, object] = {}
     load = synthetic.load
 
