@@ -1,4 +1,4 @@
-"""`cnnperf.ab` as a notebook calls it: verdicts, no word printed, and faults before anything is made for a revision."""
+"""`cnnperf.ab` called as in a notebook: it returns verdicts, prints nothing, finds faults before making anything."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return what is made: worktrees, for real, and environments, of which nothing but the name is."""
+    """Return a record of what is made: worktrees are real, environments only recorded."""
     found: list[str] = []
 
     def run_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -82,7 +82,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def calibrated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Break every contest off before its first turn; return what was to be measured then."""
+    """Break every contest off before its first turn; return what would have been measured."""
     found: dict[str, Any] = {}
 
     def calibrate(versions: Any, contests: Any, *_: Any) -> Iterator[tuple[Any, Fault]]:
@@ -134,7 +134,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("changes", "words"), BAD, ids=[str(changes) for changes, _ in BAD])
 def test_what_cannot_be_carried_out(made: list[str], changes: dict[str, Any], words: str) -> None:
-    """Neither a worktree nor an environment is made, nor a folder."""
+    """A comparison with a wrong argument makes no worktree, no environment and no folder."""
     Path("held").mkdir()
     Path("held", store.SAMPLES_FILE).touch()
     with pytest.raises(UsageError, match=words):
@@ -155,7 +155,7 @@ def test_what_cannot_be_carried_out(made: list[str], changes: dict[str, Any], wo
     ],
 )
 def test_a_suite_that_is_wrong(made: list[str], text: str, words: str) -> None:
-    """Its names, its settings, its form."""
+    """`ab` refuses a suite with a wrong name, a wrong setting or broken TOML, and makes nothing."""
     Path("wrong.toml").write_text(text)
     with pytest.raises(UsageError, match=words):
         cnnperf.ab("wrong.toml", **REVISIONS)
@@ -163,7 +163,7 @@ def test_a_suite_that_is_wrong(made: list[str], text: str, words: str) -> None:
 
 
 def test_a_device_that_is_not_there(made: list[str]) -> None:
-    """No cell is left to be compared."""
+    """`ab` refuses a suite whose only device is absent, since no cell is left to compare."""
     Path("far.toml").write_text('devices = ["cuda"]\n' + SUITE)
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
@@ -183,7 +183,7 @@ def test_a_device_that_is_not_there(made: list[str]) -> None:
     ],
 )
 def test_the_command_makes_nothing_either(made: list[str], words: tuple[str, ...], sentence: str) -> None:
-    """Exit status 2."""
+    """The command `ab` refuses wrong options with exit status 2 and makes nothing."""
     done = called("ab", "tiny.toml", *words, TERMINAL_WIDTH="200")
     assert (done.returncode, done.stdout) == (2, "")
     assert sentence in done.stderr
@@ -191,22 +191,22 @@ def test_the_command_makes_nothing_either(made: list[str], words: tuple[str, ...
 
 
 class Seen(UnwatchedComparison):
-    """Keeps what a watcher is told."""
+    """Keeps what the comparison reports to its watcher."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
 
     def installing(self, text: str) -> None:
-        """Keep it."""
+        """Keep the text."""
         self.told.append(text)
 
     def measured(self, number: int, contest: Any, outcome: Any) -> None:
-        """Keep it."""
+        """Keep the contest's key and its outcome."""
         self.told.append(f"{contest.key}: {outcome}")
 
 
 def test_two_revisions(made: list[str], calibrated: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    """What they need is made, and gone afterwards; the verdicts are returned, and nothing is printed."""
+    """`ab` makes worktrees and an environment, removes the worktrees, returns the verdicts and prints nothing."""
     seen = Seen()
     comparison = cnnperf.ab("tiny.toml", **REVISIONS, candidate_set=["train.weight_decay=0.5"], watcher=seen)
     assert capsys.readouterr() == ("", "")
@@ -226,7 +226,7 @@ def test_two_revisions(made: list[str], calibrated: dict[str, Any], capsys: pyte
 
 
 def test_a_setting_that_one_cell_has_already(calibrated: dict[str, Any]) -> None:
-    """A note names the cell, before those of the gate."""
+    """The first note names the cell that already has the setting; the gate's notes follow."""
     override = '{ name = "mlp", train = { memory_format = "channels_last" } }'
     Path("two.toml").write_text(SUITE.replace('"unruly:build"', f'"unruly:build", {override}'))
     first, *rest = cnnperf.ab("two.toml", candidate_set=["train.memory_format=channels_last"]).notes
@@ -237,7 +237,7 @@ def test_a_setting_that_one_cell_has_already(calibrated: dict[str, Any]) -> None
 
 
 def test_a_setting_that_one_cell_does_not_read(calibrated: dict[str, Any]) -> None:
-    """Muon's steps are timed where muon is the optimizer: a note names the cell where it is not."""
+    """A note names the cell without the optimizer muon, in which `muon_steps` changes nothing."""
     override = '{ name = "mlp", train = { optimizer = "muon" } }'
     Path("two.toml").write_text(SUITE.replace('"unruly:build"', f'"unruly:build", {override}'))
     first, second, *_ = cnnperf.ab("two.toml", candidate_set=["train.muon_steps=5"]).notes
@@ -248,7 +248,7 @@ def test_a_setting_that_one_cell_does_not_read(calibrated: dict[str, Any]) -> No
 
 
 def test_this_tree_against_itself(made: list[str], calibrated: dict[str, Any]) -> None:
-    """A Suite in memory, and nothing named: nothing is made, and that nothing differs is no fault."""
+    """`ab` compares this tree with itself when no revision is named, and makes no worktree or environment."""
     comparison = cnnperf.ab(load_suite("tiny.toml"), threads=2, out=Path("out"))
     assert made == []
     assert [version.name for version in calibrated["versions"]] == ["this tree"] * 2
@@ -258,7 +258,7 @@ def test_this_tree_against_itself(made: list[str], calibrated: dict[str, Any]) -
 
 
 def test_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends the comparison with what there is, and says so; the JSON of a comparison has no word more than before."""
+    """Ctrl-C ends the comparison, which is marked as interrupted; its JSON has no additional key."""
 
     def calibrate(*_: Any) -> Iterator[Any]:
         raise KeyboardInterrupt

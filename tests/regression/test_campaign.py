@@ -1,4 +1,4 @@
-"""The A/A campaign: what a run leaves behind, what is counted, and what the stored campaign came to."""
+"""The A/A campaign: what a run stores, what the report counts, and the results of the stored campaign."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run_of(
     began: str = "2026-11-23T09:00:00+00:00",
     host: str = "h",
 ) -> None:
-    """Write what a run leaves behind: two cell-metrics, each slower by so much in its candidate."""
+    """Write the files of a run: two cell-metrics, each slower in its candidate by the change given."""
     dice = random.Random(seed)
     header: dict[str, Any] = {
         "machine": {"host": host, "cpu": "c", "cores": 2, "packages": {"torch": "2.14.1"}},
@@ -108,7 +108,7 @@ def run_of(
 
 
 def test_the_tables_hold_what_the_runs_left_behind(tmp_path: Path) -> None:
-    """One row per cell-metric, the counts of all; a run that did not end is named and not counted."""
+    """The tables have one row per cell-metric and the total counts; an incomplete run is named, not counted."""
     run_of(tmp_path, "monday-quiet-01", (0.0, 0.2))
     run_of(tmp_path, "tuesday-quiet-01", (0.0, 0.0), seed=1)
     (tmp_path / "tuesday-quiet-02").mkdir()
@@ -129,7 +129,7 @@ def test_the_tables_hold_what_the_runs_left_behind(tmp_path: Path) -> None:
 
 
 def test_every_verdict_can_be_decided_again_from_the_table(tmp_path: Path) -> None:
-    """The CSV's differences and flags suffice."""
+    """The differences and flags in the CSV suffice to decide each verdict again."""
     run_of(tmp_path / "runs", "monday-quiet-01", (0.0, 0.2))
     run_of(tmp_path / "runs", "monday-quiet-02", (0.03, -0.1), seed=2)
     keep(campaigns.report(tmp_path / "runs"), tmp_path)
@@ -155,7 +155,7 @@ def series_of(row: Mapping[str, str] | campaigns.CellMetricRow) -> Series:
 
 
 def hold_to_its_differences(folder: Path) -> None:
-    """Decide every run again from its rows, count again, and compare with what the tables say."""
+    """Decide every run again from its rows, count again, and compare with the tables."""
     rows = read(folder, "cell_metrics")
     runs: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
     for row in rows:
@@ -184,7 +184,7 @@ def hold_to_its_differences(folder: Path) -> None:
 
 
 def test_decisions_keep_the_order_of_the_rows() -> None:
-    """What is compared with the rows in order is found by key."""
+    """`decided` returns each decision under its key."""
     series = {"b": campaigns.Series((), (), "failed"), "a": campaigns.Series((0.0, 0.1), (False, False))}
     assert {key: each.outcome for key, each in campaigns.decided(series, (8, 14, 22), 2).items()} == {
         "b": "error",
@@ -193,7 +193,7 @@ def test_decisions_keep_the_order_of_the_rows() -> None:
 
 
 def test_an_occasion_is_a_name_on_one_host_on_one_day(tmp_path: Path) -> None:
-    """Runs of equal names that share neither host nor day are independent; those that share both are one occasion."""
+    """Runs of one name count as one occasion only where host and day are equal."""
     places = (("h", "23T09"), ("h", "23T10"), ("h", "24T09"), ("i", "23T09"))
     for number, (host, hour) in enumerate(places):
         name = f"monday-quiet-{number:02}"
@@ -203,13 +203,13 @@ def test_an_occasion_is_a_name_on_one_host_on_one_day(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_runs_is_one_sentence(tmp_path: Path) -> None:
-    """It says how to make one."""
+    """The error for a folder without runs names the command that makes one."""
     with pytest.raises(StoreError, match="cnnperf campaign measure"):
         campaigns.report(tmp_path)
 
 
 def test_runs_of_an_earlier_report_are_counted_once(tmp_path: Path) -> None:
-    """Its table stands for runs that are gone; what is in the table and beside it is one run, of equal name two."""
+    """A run both in an earlier table and on disk counts once; two runs of one name count as two."""
     here, there, tables = (tmp_path / name for name in ("here", "there", "tables"))
     run_of(here, "monday-quiet-01", (0.0, 0.2))
     run_of(there, "monday-quiet-01", (0.2, 0.0), seed=1, began="2026-11-29T10:00:00+00:00")
@@ -231,7 +231,7 @@ def test_runs_of_an_earlier_report_are_counted_once(tmp_path: Path) -> None:
 
 
 def test_a_cell_metric_without_replicates_is_read_again(tmp_path: Path) -> None:
-    """One that failed at once has neither samples nor a number of replicates."""
+    """A report reads a cell-metric that failed at once, without samples, back from its table."""
     run_of(tmp_path / "runs", "monday-quiet-01", (0.0, 0.2))
     place = tmp_path / "runs" / "monday-quiet-01"
     verdicts = json.loads((place / campaign.VERDICTS_FILE).read_text())["verdicts"]
@@ -255,7 +255,7 @@ def test_a_cell_metric_without_replicates_is_read_again(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_table_of_an_earlier_report_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:
-    """With its line."""
+    """The error for a broken table names its file and line."""
     run_of(tmp_path / "runs", "monday-quiet-01", (0.0, 0.0))
     keep(campaigns.report(tmp_path / "runs"), tmp_path)
     table = tmp_path / "cell_metrics.csv"
@@ -265,7 +265,7 @@ def test_a_broken_table_of_an_earlier_report_is_named(tmp_path: Path, old: str, 
 
 
 def test_a_broken_run_is_named(tmp_path: Path) -> None:
-    """It is not left out in silence."""
+    """A run whose verdicts cannot be read is an error that names the run."""
     run_of(tmp_path, "monday-quiet-01", (0.0, 0.0))
     (tmp_path / "monday-quiet-01" / campaign.VERDICTS_FILE).write_text("{")
     with pytest.raises(StoreError, match="monday-quiet-01: not a complete run"):
@@ -273,7 +273,7 @@ def test_a_broken_run_is_named(tmp_path: Path) -> None:
 
 
 def test_the_neighbour_lives_as_long_as_the_run() -> None:
-    """One busy child, gone afterwards, also where the run fails; quiet and shared have none."""
+    """The condition `neighbour` starts a busy child and ends it, also after an error; the others start none."""
 
     def children() -> list[psutil.Process]:
         return [each for each in psutil.Process().children() if each.status() != psutil.STATUS_ZOMBIE]
@@ -293,14 +293,14 @@ def test_the_neighbour_lives_as_long_as_the_run() -> None:
     [({"condition": "noisy"}, "^`condition`: unknown condition 'noisy'"), ({"occasion": "a b"}, "^`occasion`: 'a b'")],
 )
 def test_what_cannot_be_carried_out(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
-    """One sentence before anything is measured."""
+    """`measure_run` refuses a wrong argument in one sentence before it measures."""
     with pytest.raises(UsageError, match=words):
         campaign.measure_run("aa", tmp_path / "x", **{"occasion": "monday", **changes})
     assert not (tmp_path / "x").exists()
 
 
 def test_one_run_through_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It measures as `cnnperf ab` does, beside a neighbour, here an idle one; the report reads its folder."""
+    """`campaign measure` measures as `cnnperf ab` does, beside an idle neighbour; `campaign report` reads its runs."""
     monkeypatch.setattr(campaign, "BUSY", "import time; time.sleep(600)")
     (tmp_path / "tiny.toml").write_text(SUITE)
 
@@ -329,7 +329,7 @@ def test_one_run_through_the_commands(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_an_interrupted_run_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comparison keeps what it has; the campaign has no run of it, and goes on as an interrupt does."""
+    """An interrupted comparison leaves no run in the campaign, which raises KeyboardInterrupt."""
     asked: dict[str, Any] = {}
 
     def ab(suite: str, **given: Any) -> Comparison:
@@ -346,7 +346,7 @@ def test_an_interrupted_run_does_not_count(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.skipif(not STORED.is_dir(), reason="no campaign is stored in results/reference/aa")
 def test_the_stored_campaign_follows_from_its_differences() -> None:
-    """At least 300 cell-metrics on three occasions, quiet and beside a neighbour; every verdict and count holds."""
+    """The stored verdicts and counts follow from at least 300 cell-metrics on at least three occasions."""
     hold_to_its_differences(STORED)
     total = read(STORED, "counts")[-1]
     assert int(total["cell_metrics"]) >= 300

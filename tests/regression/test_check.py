@@ -1,4 +1,4 @@
-"""Stored runs held to a baseline: each metric by its unit's own rule, what cannot be compared refused by name."""
+"""The check of stored runs against a baseline: each unit has its own rule, incomparable runs are refused by name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STEPS = once("train.steps", "count", 500, None)
 
 @pytest.fixture
 def repeats(trained: Callable[..., Record]) -> Callable[..., list[Record]]:
-    """Return a maker of repeats that differ in what each measured."""
+    """Return a maker of repeats that differ in their accuracy."""
 
     def make(*accuracies: float, measured: Iterable[Measurement] = (), **changes: Any) -> list[Record]:
         changes = {"seconds": None, "steps": 500, "n": 10_000} | changes
@@ -75,7 +75,7 @@ def of(comparison: Comparison, metric: str) -> Verdict:
 
 
 def test_a_run_on_both_sides_is_read_once(repeats: Repeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And counts once on a side, however it is named."""
+    """A run given on both sides, or under two names on one side, is read once and counts once a side."""
     for each in repeats(0.9, 0.91, 0.905):
         store.append(tmp_path, each)
     found: list[Path] = []
@@ -87,7 +87,7 @@ def test_a_run_on_both_sides_is_read_once(repeats: Repeats, tmp_path: Path, monk
 
 
 def test_bounds_are_explained_where_there_are_any(repeats: Repeats) -> None:
-    """A single training has none."""
+    """A note explains the bounds, except for single trainings, which have none."""
     records = repeats(0.9, 0.91, 0.905)
     words = "in brackets: the least and the greatest change that is not excluded, each a one-sided bound at 95 %"
     assert words in compare_records(records, records).notes
@@ -95,7 +95,7 @@ def test_bounds_are_explained_where_there_are_any(repeats: Repeats) -> None:
 
 
 def test_a_run_is_the_same_as_itself(repeats: Repeats, held: Held) -> None:
-    """Nothing is worse, and times change nothing."""
+    """A run compared with itself has no worse metric and exit code 0; times are indicative."""
     records = repeats(0.9, 0.91, 0.905)
     comparison = held(records, records)
     assert comparison.exit_code == 0
@@ -113,7 +113,7 @@ def test_a_run_is_the_same_as_itself(repeats: Repeats, held: Held) -> None:
 def test_counts_and_sizes_are_compared_exactly(
     repeats: Repeats, held: Held, unit: str, tags: dict[str, str], value: int, outcome: str
 ) -> None:
-    """One more of a thousand is worse, one fewer better; both say the numbers."""
+    """One more in a thousand is worse, one fewer better; the remark of a change gives both numbers."""
     before, after = ([once("x.size", unit, v, **tags)] for v in (1000, value))
     comparison = held(repeats(*[0.9] * 3, measured=before), repeats(*[0.9] * 3, measured=after))
     verdict = of(comparison, "x.size" + ("[artifact=onnx]" if tags else ""))
@@ -124,7 +124,7 @@ def test_counts_and_sizes_are_compared_exactly(
 
 
 def test_a_count_that_differs_among_repeats_tells_nothing(trained: Callable[..., Record], held: Held) -> None:
-    """It is inconclusive, which has its own exit code."""
+    """A count that differs among repeats is inconclusive, which gives exit code 3."""
     records = [trained(repeat=i, measured=[once("x.count", "count", 10 + i)]) for i in range(2)]
     comparison = held(records, records)
     assert of(comparison, "x.count").outcome == "inconclusive"
@@ -132,7 +132,7 @@ def test_a_count_that_differs_among_repeats_tells_nothing(trained: Callable[...,
 
 
 def test_what_has_no_direction_and_the_points_of_curves_are_not_judged(repeats: Repeats, held: Held) -> None:
-    """A confusion matrix, the steps that fitted into a minute, an accuracy on the way."""
+    """Metrics without a direction and points of a curve get no verdict."""
     before, after = (
         [once("x.count", "count", v, None), once("x.curve", "fraction", v / 10, "higher", {"step": v, "n": 50})]
         for v in (3, 4)
@@ -146,7 +146,7 @@ MEMORY = {100.0: "same", 104.9: "same", 95.5: "same", 105.1: "worse", 90.0: "bet
 
 @pytest.mark.parametrize(("after", "outcome"), MEMORY.items())
 def test_memory_has_a_margin(repeats: Repeats, held: Held, after: float, outcome: str) -> None:
-    """Five hundredths more is still the same."""
+    """Memory that changes by less than 5 % is the same."""
     records = (repeats(0.9, 0.9, measured=[once("x.bytes", "bytes", v)]) for v in (100.0, after))
     assert of(held(*records), "x.bytes").outcome == outcome
 
@@ -157,7 +157,7 @@ def test_memory_has_a_margin(repeats: Repeats, held: Held, after: float, outcome
 def test_memory_of_a_single_process_proves_nothing(
     repeats: Repeats, held: Held, runs: tuple[int, int], outcome: str
 ) -> None:
-    """Two identical runs were seen to differ by 111 %; a candidate that leaves repeats out is no pass either."""
+    """Memory of a single repeat gives no pass or failure; a candidate with fewer repeats is inconclusive."""
     sides = (
         repeats(*[0.9] * n, measured=[once("x.bytes", "bytes", v)]) for n, v in zip(runs, (31.2, 65.7), strict=True)
     )
@@ -168,7 +168,7 @@ def test_memory_of_a_single_process_proves_nothing(
 
 
 def test_memory_that_scatters_more_than_it_changed_is_inconclusive(trained: Callable[..., Record], held: Held) -> None:
-    """The sides' medians lie 10 % apart, their repeats overlap."""
+    """Medians 10 % apart whose repeats overlap are inconclusive."""
 
     def side(*sizes: float) -> list[Record]:
         return [trained(repeat=i, measured=[once("x.bytes", "bytes", v)]) for i, v in enumerate(sizes)]
@@ -183,7 +183,7 @@ def test_memory_that_scatters_more_than_it_changed_is_inconclusive(trained: Call
 def test_memory_of_two_machines_is_not_compared(
     repeats: Repeats, held: Held, facts: dict[str, int], words: str
 ) -> None:
-    """It is inconclusive and says in what they differ; everything else is compared."""
+    """Memory on unlike machines is inconclusive and names the difference; counts are still compared."""
     [before] = repeats(0.9, measured=[once("x.bytes", "bytes", 100.0), once("x.count", "count", 7)])
     after = before.model_copy(update={"machine": before.machine.model_copy(update=facts)})
     comparison = held([before], [after])
@@ -194,7 +194,7 @@ def test_memory_of_two_machines_is_not_compared(
 
 
 def test_memory_of_two_names_of_like_machines_is_compared(repeats: Repeats, held: Held) -> None:
-    """A container has another name each time, and a kernel keeps a little more for itself; the name is listed."""
+    """Another host name or slightly less memory does not prevent the comparison; a note lists the name."""
     memory = [once("x.bytes", "bytes", 100.0)]
     before, after = (repeats(0.9, 0.9, measured=memory, host=host) for host in ("box", "shed"))
     smaller = after[0].machine.model_copy(update={"memory_bytes": 2**34 - 2**24})
@@ -209,7 +209,7 @@ def test_memory_of_unlike_hardware_of_one_name_is_not_compared(
     on: Callable[..., Record],
     unlike_hardware: tuple[str, dict[str, Any], dict[str, Any]],
 ) -> None:
-    """The processor's model and instruction sets count, and the GPU of a cell that ran on one."""
+    """Memory is inconclusive where processor or instruction sets differ, or the GPU of a cell that ran on one."""
     device, *sides = unlike_hardware
     [record] = repeats(0.9, measured=[once("x.bytes", "bytes", 100.0)], device=device)
     verdict = of(held(*([on(record, **facts)] for facts in sides)), "x.bytes")
@@ -224,7 +224,7 @@ ALLOCATORS = {"default": {}, "trimmed late": {"MALLOC_TRIM_THRESHOLD_": "4294967
 def test_memory_under_another_allocator_is_not_compared(
     repeats: Repeats, held: Held, on: Callable[..., Record], after: str
 ) -> None:
-    """Its settings decide how much of freed memory stays; those of other libraries are listed."""
+    """Unlike allocator settings make memory incomparable; settings of other libraries are only listed."""
     records = repeats(0.9, 0.9, measured=[once("x.bytes", "bytes", 100.0)])
     sides = ([on(each, environment=ALLOCATORS[name]) for each in records] for name in ("default", after))
     comparison = held(*sides)
@@ -239,7 +239,7 @@ def test_memory_under_another_allocator_is_not_compared(
 def test_the_gpu_of_the_machine_does_not_matter_to_what_ran_on_the_cpu(
     repeats: Repeats, held: Held, on: Callable[..., Record]
 ) -> None:
-    """Its memory is that of the process."""
+    """A cell on the CPU has the memory of its process, so an unlike GPU does not prevent the comparison."""
     records = repeats(0.9, 0.9, measured=[once("x.bytes", "bytes", 100.0)])
     assert of(held(records, [on(each, gpu="NVIDIA H100") for each in records]), "x.bytes").outcome == "same"
 
@@ -248,7 +248,7 @@ def test_the_gpu_of_the_machine_does_not_matter_to_what_ran_on_the_cpu(
 def test_processes_of_one_run_may_tell_of_unlike_libraries(
     repeats: Repeats, held: Held, on: Callable[..., Record], after: str, note: str | None
 ) -> None:
-    """Torch's do, ONNX Runtime's and skipped ones tell of none: only what differs between the runs is listed."""
+    """Processes of one run may record unlike libraries; only differences between the runs are listed."""
     first, second = repeats(0.9, 0.9)
 
     def run(onednn: str) -> list[Record]:
@@ -275,7 +275,7 @@ DIFFERENCES = {
 def test_what_has_no_ratio_changes_by_a_difference(
     repeats: Repeats, held: Held, metric: str, unit: str, values: tuple[float, float], change: float, words: str
 ) -> None:
-    """In points where both are fractions, else in the metric's unit: 0 and what lies below it have no ratio.
+    """Values of 0 or below have no ratio: the change is a difference, in points or in the metric's unit.
 
     The unit is the metric's: a drop in accuracy, which may be negative, is no fraction.
     """
@@ -287,7 +287,7 @@ def test_what_has_no_ratio_changes_by_a_difference(
 
 
 def test_a_speedup_is_the_estimate_of_the_table_of_engines(repeats: Repeats, held: Held) -> None:
-    """Hodges–Lehmann of the logarithms over the pairs of all repeats: no second number under one name."""
+    """The speedup is the Hodges–Lehmann estimate of the log ratios over all repeats, as in the table of engines."""
     ratios = (1.0, 1.1, 1.21, 2.0, 4.0, 1.5), (2.0, 2.1, 2.2, 2.3, 9.0, 2.4)
     [training] = repeats(0.9)
 
@@ -304,7 +304,7 @@ def test_a_speedup_is_the_estimate_of_the_table_of_engines(repeats: Repeats, hel
 
 
 def test_tests_of_different_size_are_told(repeats: Repeats, held: Held) -> None:
-    """Within a side or between the two: the mean of each side weighs each training the same."""
+    """A note tells that trainings were tested on unlike numbers of images; each training weighs the same."""
     before, after = repeats(0.9, 0.91, 0.905), repeats(0.9, 0.91, 0.905, n=2000)
     mixed = [*before[:1], *after[1:]]
     comparison = held(before, mixed)
@@ -327,7 +327,7 @@ ACCURACIES = {
 def test_accuracy_is_compared_by_a_test_over_repeats(
     repeats: Repeats, held: Held, after: tuple[float, ...], outcome: str
 ) -> None:
-    """The change is in points, with bounds on both sides, and says how sure it is."""
+    """The change in accuracy is in points, with a bound on each side and a p-value."""
     verdict = of(held(repeats(0.9, 0.91, 0.905), repeats(*after)), "train.test_accuracy")
     assert verdict.outcome == outcome, verdict
     assert verdict.n == 3
@@ -341,7 +341,7 @@ def test_accuracy_is_compared_by_a_test_over_repeats(
 
 @pytest.mark.parametrize(("worse", "better", "outcome"), [(0.0099, 1, "worse"), (1, 0.0099, "better")])
 def test_alpha_is_the_level_of_the_adjusted_p_values(worse: float, better: float, outcome: str) -> None:
-    """One hundredth, in either direction; a little more of both leaves it open."""
+    """An adjusted p-value below 1 % decides in either direction; two slightly above are inconclusive."""
     verdict = Verdict(cell=CELL, metric="x", unit="fraction", outcome="indicative")
     tested = Pending(verdict, Welch([0.0, 0.1], [0.05, 0.06], (0.01, 0.01)), "lower")
     assert tested.settled(Rule(), worse, better).outcome == outcome
@@ -349,13 +349,13 @@ def test_alpha_is_the_level_of_the_adjusted_p_values(worse: float, better: float
 
 
 def test_equal_accuracies_on_few_images_prove_nothing(repeats: Repeats, held: Held) -> None:
-    """Three times the same on forty images is not known to be the same within 5 points."""
+    """Three equal accuracies on 40 images do not prove sameness within 5 points."""
     verdict = of(held(repeats(0.9, 0.9, 0.9, n=40), repeats(0.9, 0.9, 0.9, n=40)), "train.test_accuracy")
     assert verdict.outcome == "inconclusive"
 
 
 def test_an_error_rate_that_falls_is_better(trained: Callable[..., Record], held: Held) -> None:
-    """The direction is the measurement's own."""
+    """The measurement gives the direction in which a fraction is better."""
 
     def side(*rates: float) -> list[Record]:
         return [
@@ -367,7 +367,7 @@ def test_an_error_rate_that_falls_is_better(trained: Callable[..., Record], held
 
 
 def test_the_more_is_tested_the_more_it_takes(repeats: Repeats, held: Held) -> None:
-    """Holm over all cells: a p-value that suffices for one alone does not for one among forty."""
+    """Holm adjusts over all cells: a p-value that suffices alone does not suffice among forty."""
     fall = (0.871, 0.866, 0.876)
     before, after = repeats(0.9, 0.905, 0.91), repeats(*fall)
     others = [r for i in range(39) for r in repeats(0.9, 0.905, 0.91, model={"name": "mlp", "hidden": i + 1})]
@@ -385,7 +385,7 @@ def test_the_more_is_tested_the_more_it_takes(repeats: Repeats, held: Held) -> N
 
 @pytest.mark.parametrize("runs", [(1, 1), (2, 2), (1, 3)])
 def test_accuracy_of_too_few_trainings_is_no_pass(repeats: Repeats, held: Held, runs: tuple[int, int]) -> None:
-    """A network that may have collapsed is inconclusive, and says what it takes to tell."""
+    """A large loss with too few trainings is inconclusive, and the remark gives the repeats needed."""
     comparison = held(repeats(*[0.9] * runs[0]), repeats(*[0.3] * runs[1]))
     verdict = of(comparison, "train.test_accuracy")
     assert (verdict.outcome, verdict.n, verdict.p) == ("inconclusive", min(runs), None)
@@ -397,7 +397,7 @@ def test_accuracy_of_too_few_trainings_is_no_pass(repeats: Repeats, held: Held, 
 
 @pytest.mark.parametrize("runs", [(3, 1), (4, 2)])
 def test_leaving_repeats_out_does_not_disarm_the_test(repeats: Repeats, held: Held, runs: tuple[int, int]) -> None:
-    """A candidate with too few where the baseline has enough is no pass, and says how many more it takes."""
+    """A candidate with fewer repeats than the baseline is inconclusive, and the remark gives the missing number."""
     comparison = held(repeats(*[0.9] * runs[0]), repeats(*[0.1] * runs[1]))
     verdict = of(comparison, "train.test_accuracy")
     assert verdict.outcome == "inconclusive"
@@ -407,7 +407,7 @@ def test_leaving_repeats_out_does_not_disarm_the_test(repeats: Repeats, held: He
 
 
 def test_a_single_training_on_a_budget_in_seconds_names_both_cures(repeats: Repeats, held: Held) -> None:
-    """Whoever mends the one need not come back for the other."""
+    """The remark asks for more repeats and for a budget in steps at once."""
     longer = once("train.steps", "count", 600, None)
     [after] = repeats(0.3)
     after = after.model_copy(update={"measurements": (longer, *(m for m in after.measurements if m != STEPS))})
@@ -437,7 +437,7 @@ def test_a_single_training_on_a_budget_in_seconds_names_both_cures(repeats: Repe
 def test_accuracy_at_unequal_steps_is_no_pass(
     trained: Callable[..., Record], held: Held, budget: dict[str, Any], steps: list[Measurement], words: str
 ) -> None:
-    """A budget in seconds trains the faster version for longer, and a target ends each training at another step."""
+    """Accuracy is inconclusive where a budget in seconds or a target made the numbers of steps unequal."""
 
     def side(*counts: int) -> list[Record]:
         lasting = [[once("train.steps", "count", c, None)] if steps else [] for c in counts]
@@ -451,14 +451,14 @@ def test_accuracy_at_unequal_steps_is_no_pass(
 
 
 def test_a_fraction_of_nobody_knows_how_many_is_no_pass(repeats: Repeats, held: Held) -> None:
-    """Such as a foreign stage's; it says what is missing."""
+    """A fraction without a number of images is inconclusive, and its remark names the missing `n`."""
     before, after = (repeats(0.9, 0.9, 0.9, measured=[once("x.share", "fraction", v, "higher")]) for v in (0.9, 0.3))
     verdict = of(held(before, after), "x.share")
     assert (verdict.outcome, "remark n" in verdict.remark) == ("inconclusive", True)
 
 
 def test_the_same_seed_again_is_no_further_repeat(repeats: Repeats, tmp_path: Path) -> None:
-    """Three runs with one seed show one training three times."""
+    """Three runs with one seed count as one training."""
     for run in range(3):
         (tmp_path / str(run)).mkdir()
         store.append(tmp_path / str(run), repeats(0.9)[0])
@@ -468,13 +468,13 @@ def test_the_same_seed_again_is_no_further_repeat(repeats: Repeats, tmp_path: Pa
 
 
 def seeded(training: Record, seed: int) -> Record:
-    """Return a training as it is with another seed."""
+    """Return a copy of a training with another seed."""
     task = training.task.model_copy(update={"seed": seed})
     return training.model_copy(update={"task": task, "key": task.key})
 
 
 def parity(value: float = 1, lost: int = 40, images: int = 10_000) -> list[Measurement]:
-    """Make what a task measures of an 8-bit engine's parity, which may lose one image in a hundred."""
+    """Make the measurements of an 8-bit engine's parity, with at most one image in a hundred lost."""
     counts = {"torch": lost, "engine": 0}
     right = [once(f"infer.right_in_{s}_only", "count", n, None, {"n": images}) for s, n in counts.items()]
     return [once("infer.parity", "1", value, None), *right]
@@ -491,7 +491,7 @@ def inferred(training: Record, repeat: int, accuracy: float, measured: Iterable[
 
 
 def test_repeats_of_an_engine_read_one_training(repeats: Repeats, held: Held) -> None:
-    """Three processes that load the same weights show one training, whatever their seeds are."""
+    """Three repeats of an engine with the weights of one training count as one, whatever their seeds."""
     training = repeats(0.9)[0]
     engines = [inferred(training, repeat, 0.9) for repeat in range(3)]
     verdict = of(held([training, *engines], [training, *engines]), "infer.test_accuracy[engine=onnxruntime]")
@@ -500,7 +500,7 @@ def test_repeats_of_an_engine_read_one_training(repeats: Repeats, held: Held) ->
 
 
 def test_an_engine_of_one_training_is_indicative_where_the_trainings_are_tested(repeats: Repeats, held: Held) -> None:
-    """The loss of a training shows in its own accuracy, and an engine's parity is a part of its own task."""
+    """An engine's accuracy is indicative where that of the trainings is tested and the engine has parity."""
     trainings = repeats(0.9, 0.91, 0.905)
     sides = [[*trainings, inferred(trainings[0], 0, accuracy, parity())] for accuracy in (0.9, 0.7)]
     comparison = held(*sides)
@@ -517,7 +517,7 @@ def test_an_engine_of_one_training_is_indicative_where_the_trainings_are_tested(
 def test_an_engine_is_inconclusive_where_its_parity_is_not_ok(
     repeats: Repeats, held: Held, candidate: list[Measurement], told: str
 ) -> None:
-    """Undecided parity holds the engine to nothing; the baseline's does not matter, nor does one good repeat."""
+    """Undecided, failed or missing parity in one candidate repeat makes the engine's accuracy inconclusive."""
     trainings = repeats(0.9, 0.91, 0.905)
     before = [*trainings, inferred(trainings[0], 0, 0.9, parity())]
     measured = [candidate, parity()] if candidate else [candidate]
@@ -529,7 +529,7 @@ def test_an_engine_is_inconclusive_where_its_parity_is_not_ok(
 
 
 def test_an_engine_is_inconclusive_where_no_training_is_tested(repeats: Repeats, held: Held) -> None:
-    """The two sides were trained for unlike numbers of steps, so that neither accuracy can be tested."""
+    """An engine's accuracy is inconclusive where unequal steps keep that of its training untested."""
     trainings = repeats(0.9, 0.91, 0.905)
     longer = repeats(0.9, 0.91, 0.905, measured=[once("train.steps", "count", 501, None)])
     sides = [[*of_side, inferred(of_side[0], 0, 0.9, parity())] for of_side in (trainings, longer)]
@@ -537,7 +537,7 @@ def test_an_engine_is_inconclusive_where_no_training_is_tested(repeats: Repeats,
 
 
 def test_engines_of_several_trainings_are_judged(repeats: Repeats, held: Held) -> None:
-    """Runs of suites with seeds of their own have trainings of their own."""
+    """Engines of three trainings with seeds of their own are judged as three repeats."""
     runs = [seeded(repeats(0.9)[0], seed) for seed in (7, 8, 9)]
     records = [each for training in runs for each in (training, inferred(training, 0, 0.9), inferred(training, 1, 0.9))]
     verdict = of(held(records, records), "infer.test_accuracy[engine=onnxruntime]")
@@ -548,7 +548,7 @@ def test_engines_of_several_trainings_are_judged(repeats: Repeats, held: Held) -
 def test_weights_that_were_not_trained_here_give_the_same_figure(
     repeats: Repeats, held: Held, after: float, outcome: str
 ) -> None:
-    """Those of an ONNX file: no training to repeat, and no chance in them; any other figure is no pass."""
+    """Weights without a training must give an equal accuracy; any other accuracy is inconclusive."""
     training = repeats(0.9)[0]
     sides = ([inferred(training, repeat, accuracy) for repeat in range(2)] for accuracy in (0.9, after))
     verdict = of(held(*sides), "infer.test_accuracy[engine=onnxruntime]")
@@ -566,7 +566,7 @@ JUDGED = {
 
 @pytest.mark.parametrize("gone", JUDGED.values(), ids=JUDGED)
 def test_a_judged_metric_that_vanished_is_missing(repeats: Repeats, held: Held, gone: Measurement) -> None:
-    """It fails; a new one does not."""
+    """A judged metric that the candidate lacks is missing and fails; a new metric does not."""
     comparison = held(repeats(0.9, measured=[gone]), repeats(0.9, measured=[once("x.new", "count", 1)]))
     [missing] = [v for v in comparison.verdicts if v.outcome == "missing"]
     assert missing.metric.startswith("x")
@@ -574,7 +574,7 @@ def test_a_judged_metric_that_vanished_is_missing(repeats: Repeats, held: Held, 
 
 
 def test_what_is_not_judged_may_vanish_and_is_listed(repeats: Repeats, held: Held) -> None:
-    """A batch size that `auto` did not reach, steal that is not told here, a fused operator; many by their number."""
+    """Missing metrics that are not judged fail nothing; a note lists them, many figures by their number."""
     gone = [
         once("infer.latency", "s", 0.1, batch_size=64),
         once("infer.latency_steal", "s", 0.1, None, batch_size=64),
@@ -593,7 +593,7 @@ def test_what_is_not_judged_may_vanish_and_is_listed(repeats: Repeats, held: Hel
 
 @pytest.mark.parametrize("name", ["at", "never heard of"])
 def test_a_remark_tells_no_figures_apart(repeats: Repeats, held: Held, name: str) -> None:
-    """A peak that stands at another layer is still the peak, and is compared."""
+    """Figures that differ only in a remark, such as the layer of a peak, are compared."""
     before, after = (
         repeats(0.9, 0.9, measured=[once("x", "bytes", 100.0, remarks={name: value})]) for value in ("conv1", "conv2")
     )
@@ -602,7 +602,7 @@ def test_a_remark_tells_no_figures_apart(repeats: Repeats, held: Held, name: str
 
 @pytest.mark.parametrize("name", ["layer", "at"])
 def test_a_tag_tells_figures_apart_whatever_its_name(repeats: Repeats, held: Held, name: str) -> None:
-    """What the candidate measured under another tag is another figure."""
+    """A figure under another tag in the candidate is another figure."""
     before, after = (
         repeats(0.9, 0.9, measured=[once("x", "bytes", 100.0, **{name: value})]) for value in ("conv1", "conv2")
     )
@@ -610,7 +610,7 @@ def test_a_tag_tells_figures_apart_whatever_its_name(repeats: Repeats, held: Hel
 
 
 def test_a_cell_that_vanished_is_missing_and_a_new_one_is_named(repeats: Repeats, held: Held) -> None:
-    """Which of the two is which is told apart, and the rest is compared."""
+    """A cell only in the baseline is missing, a cell only in the candidate is named; the rest is compared."""
     common = repeats(0.9)
     comparison = held([*common, *repeats(0.9, model="vgg")], [*common, *repeats(0.9, model="nin")])
     assert [(v.cell, v.metric) for v in comparison.verdicts if v.outcome == "missing"] == [("cifar10/vgg/cpu", "train")]
@@ -630,7 +630,7 @@ ENDINGS = {
 
 
 def ended(repeats: Repeats, statuses: tuple[str, str]) -> list[list[Record]]:
-    """Return a baseline and a candidate that ended so."""
+    """Return a baseline and a candidate with these statuses."""
     return [repeats(0.9, status=s, error=None if s == "ok" else "boom\nat line 3") for s in statuses]
 
 
@@ -638,7 +638,7 @@ def ended(repeats: Repeats, statuses: tuple[str, str]) -> list[list[Record]]:
 def test_what_did_not_end_well(
     repeats: Repeats, held: Held, statuses: tuple[str, str], expected: tuple[str, str]
 ) -> None:
-    """A candidate that fails is an error, one that is not there missing; a baseline that failed proves nothing."""
+    """A failed candidate is an error, a skipped one missing; a failed baseline is inconclusive."""
     [verdict] = held(*ended(repeats, statuses)).verdicts
     assert verdict.outcome == expected[0]
     assert expected[1] in verdict.remark
@@ -654,7 +654,7 @@ SKIPPED = {
 def test_what_the_baseline_skipped_is_named_with_its_reason(
     repeats: Repeats, held: Held, statuses: tuple[str, str], words: str
 ) -> None:
-    """There is nothing to hold a candidate to, which fails nothing; nothing compared at all is no pass."""
+    """A task that the baseline skipped gets a note, no verdict; without any verdict the exit code is 3."""
     comparison = held(*ended(repeats, statuses))
     assert comparison.verdicts == ()
     assert f"not compared: {CELL} train: {words}: boom at line 3" in comparison.notes
@@ -662,7 +662,7 @@ def test_what_the_baseline_skipped_is_named_with_its_reason(
 
 
 def test_one_failed_repeat_is_an_error_and_the_others_are_compared(repeats: Repeats, held: Held) -> None:
-    """Nothing is lost."""
+    """A failed repeat is an error, and the times of the other repeats are still compared."""
     before = repeats(0.9, 0.9)
     after = [before[0], before[1].model_copy(update={"status": "failed", "error": "boom", "measurements": ()})]
     comparison = held(before, after)
@@ -682,26 +682,26 @@ UNLIKE = {
 
 @pytest.mark.parametrize(("changes", "words"), UNLIKE.values(), ids=UNLIKE)
 def test_what_differs_is_named_and_refused(repeats: Repeats, held: Held, changes: dict[str, Any], words: str) -> None:
-    """Where, what and both values."""
+    """The refusal of unlike settings or data names the cell, the setting and both values."""
     with pytest.raises(UsageError, match=rf"{CELL} train: the runs differ in {words}"):
         held(repeats(0.9, 0.9), repeats(0.9, 0.9, **changes))
 
 
 @pytest.mark.parametrize(("change", "words"), [({"seed": 8}, "seed .7 against 8"), ({"threads": 4}, "threads .2 aga")])
 def test_seed_and_threads_must_be_equal(repeats: Repeats, held: Held, change: dict[str, int], words: str) -> None:
-    """They are part of the task and not of its settings."""
+    """Runs with unlike seed or threads are refused."""
     [record] = repeats(0.9)
     with pytest.raises(UsageError, match=words):
         held([record], [record.model_copy(update={"task": record.task.model_copy(update=change)})])
 
 
 def test_where_the_data_lay_does_not_matter(repeats: Repeats, held: Held) -> None:
-    """The same bytes from another folder are the same data."""
+    """Equal data from another folder are compared."""
     assert held(repeats(*[0.9] * 3), repeats(*[0.9] * 3, data={"source": "elsewhere"})).exit_code == 0
 
 
 def two_settings(repeats: Repeats, *, second: float = 0.9) -> list[Record]:
-    """Return a run whose suite was changed: two trainings that differ in lr, and an engine of each."""
+    """Return a run with two trainings that differ in lr, and an engine of each."""
     trainings = [repeats(a, a, a, lr=lr) for lr, a in ((0.1, 0.8), (0.5, second))]
     return [
         r for each in trainings for r in (*each, inferred(each[0], 0, 0.8, [*parity(), once("x.size", "count", 7)]))
@@ -711,7 +711,7 @@ def two_settings(repeats: Repeats, *, second: float = 0.9) -> list[Record]:
 def test_settings_that_were_changed_in_both_runs_are_each_compared_with_their_like(
     repeats: Repeats, held: Held
 ) -> None:
-    """The second training alone lost accuracy; each verdict names its settings, an engine's those of its training."""
+    """Trainings are compared by equal settings; each verdict names them, an engine's also those of its training."""
     comparison = held(two_settings(repeats), two_settings(repeats, second=0.5))
     outcomes = {v.metric: (v.outcome, v.n) for v in comparison.verdicts if v.outcome != "indicative"}
     assert outcomes == {
@@ -723,7 +723,7 @@ def test_settings_that_were_changed_in_both_runs_are_each_compared_with_their_li
 
 
 def test_a_setting_that_is_absent_in_one_of_two_is_named_in_both(repeats: Repeats, held: Held) -> None:
-    """No verdict is left without the setting by which it is told apart."""
+    """Each verdict names the setting, also where one training does not have it."""
     run = [r for target in (None, 0.6) for r in repeats(0.9, 0.9, 0.9, target_accuracy=target)]
     assert {v.metric for v in held(run, run).verdicts if v.outcome != "indicative"} == {
         "train.test_accuracy[train.target_accuracy=none]",
@@ -732,7 +732,7 @@ def test_a_setting_that_is_absent_in_one_of_two_is_named_in_both(repeats: Repeat
 
 
 def test_a_failure_under_other_settings_leaves_the_rest_compared(repeats: Repeats, held: Held) -> None:
-    """What ended well on one side was tried on the other, so that both sides are divided alike."""
+    """A training that failed is an error under its settings; the other settings are still compared."""
     [good], [bad] = repeats(0.9, lr=0.1), repeats(0.9, lr=0.5)
     failed = bad.model_copy(update={"status": "failed", "error": "non-finite loss", "measurements": ()})
     verdicts = {v.metric: v.outcome for v in held([good, bad], [good, failed]).verdicts}
@@ -741,7 +741,7 @@ def test_a_failure_under_other_settings_leaves_the_rest_compared(repeats: Repeat
 
 
 def test_what_the_candidate_alone_tried_must_not_fail(repeats: Repeats, held: Held) -> None:
-    """Other settings, whether the rest is divided or not, and other cells."""
+    """A failure only in the candidate, under new settings or in a new cell, is an error."""
     first, second, third = (repeats(0.9, 0.9, 0.9, lr=lr) for lr in (0.1, 0.5, 9.0))
     failure = {"status": "failed", "error": "non-finite loss", "measurements": ()}
     failed = [each.model_copy(update=failure) for each in third]
@@ -757,14 +757,14 @@ def test_what_the_candidate_alone_tried_must_not_fail(repeats: Repeats, held: He
 
 
 def test_settings_of_one_side_alone_are_refused(repeats: Repeats, held: Held) -> None:
-    """The other side has no record to compare them with."""
+    """A run with settings that the other side lacks is refused."""
     run = two_settings(repeats)
     with pytest.raises(UsageError, match=r"the runs differ in train.lr \(0.1 and 0.5 against 0.1\)"):
         held(run, run[:4])
 
 
 def test_engines_of_different_trainings_are_refused(repeats: Repeats, held: Held) -> None:
-    """Both sides have both trainings; each measured the engine of another."""
+    """Engines of unlike trainings are refused, though both sides have both trainings."""
     trainings = [r for lr in (0.1, 0.5) for r in repeats(0.9, lr=lr)]
     engines = [inferred(each, 0, 0.9) for each in trainings]
     alike = [each.task.model_copy(update={"settings": {"lr": 1}}) for each in engines]
@@ -777,7 +777,7 @@ def test_engines_of_different_trainings_are_refused(repeats: Repeats, held: Held
 
 
 def test_versions_may_differ_and_are_listed(repeats: Repeats, held: Held) -> None:
-    """That is what a candidate is for."""
+    """Unlike versions of Python, torch or the commit are allowed and listed in a note."""
     records = repeats(0.9, 0.9, 0.9)
     machine = records[0].machine.model_copy(
         update={"packages": {"torch": "2.10.0", "cnnperf": "0.1.0"}, "commit": "abc", "python": "3.12.1"}
@@ -790,19 +790,19 @@ def test_versions_may_differ_and_are_listed(repeats: Repeats, held: Held) -> Non
 
 
 def test_a_baseline_without_records_is_refused(repeats: Repeats, held: Held) -> None:
-    """There is nothing to hold a candidate to; a candidate without them lacks every cell."""
+    """A baseline without records is refused."""
     with pytest.raises(UsageError, match="hold no record to compare with"):
         held([], repeats(0.9))
 
 
 def test_a_candidate_without_records_lacks_everything(repeats: Repeats, held: Held) -> None:
-    """Every cell of the baseline is missing."""
+    """Every cell of the baseline is missing from a candidate without records."""
     comparison = held(repeats(0.9), [])
     assert [(v.cell, v.outcome) for v in comparison.verdicts] == [(CELL, "missing")]
 
 
 def test_a_newer_schema_is_refused_and_numbers_that_are_none(repeats: Repeats, held: Held, tmp_path: Path) -> None:
-    """The first says what to update, the second which line is at fault."""
+    """The error for a newer schema asks for an update, that for NaN names the line."""
     [record] = repeats(0.9)
     held([record], [record])
     for changes, words in (

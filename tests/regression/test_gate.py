@@ -1,4 +1,4 @@
-"""The course of a comparison: recorded replicates, and real workers on tiny networks."""
+"""The course of a comparison, with recorded replicates in place of measured ones."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ Recorded = Callable[[Contest, int], "Played | Fault"]
 
 
 def contest(trained: Callable[..., Record], model: str = "lenet", metric: str = "infer.forward") -> Contest:
-    """Return a contest that is measured by nobody."""
+    """Return a contest that no worker measures."""
     task = trained(model).task.model_copy(update={"threads": 1})
     return Contest(metric, Both(task, task), Path("arrays"))
 
 
 def recorded(dice: random.Random, change: float = 0.0, noise: float = 0.01, steady: bool = True) -> Played:
-    """Make a replicate of 20 pairs; the candidate is slower by so much."""
+    """Make a replicate of 20 pairs, with the candidate slower by `change`."""
 
     def taken(factor: float) -> Taken:
         times = [0.01 * factor * math.exp(dice.gauss(0, noise)) for _ in range(20)]
@@ -61,7 +61,7 @@ def swapped(played: Played) -> Played:
 
 @pytest.fixture
 def replay(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recorded], None]:
-    """Put recorded replicates in the place of real ones."""
+    """Replace real replicates by recorded ones."""
 
     def use(play: Recorded) -> None:
         counts: dict[Contest, int] = {}
@@ -81,14 +81,14 @@ def replay(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recorded], None]:
 
 
 def outcomes(result: Result) -> list[str]:
-    """Return what was decided on each contest, in order."""
+    """Return the outcome of each contest, in order."""
     return [verdict.outcome for verdict in comparison(result).verdicts]
 
 
 def test_each_is_measured_until_it_is_decided(
     trained: Callable[..., Record], replay: Callable[[Recorded], None]
 ) -> None:
-    """Unchanged is the same at the first look, slower is worse at the second, a wild one inconclusive at the end."""
+    """Each contest stops at the look that decides it: same at 8, worse at 14, a noisy one inconclusive at 22."""
     dice = random.Random(0)
     kinds = {"lenet": (0.0, 0.005), "vgg": (0.1, 0.005), "nin": (0.03, 0.4)}
     replay(lambda each, n: recorded(dice, *kinds[each.tasks.baseline.cell.model.name]))
@@ -120,7 +120,7 @@ def test_each_is_measured_until_it_is_decided(
 
 
 def test_power_of_two_contests_is_that_of_their_median_scatter(trained: Callable[..., Record]) -> None:
-    """The median of two standard deviations lies between them."""
+    """The notes give the median of two standard deviations, which lies between them, and the largest."""
     dice = random.Random(0)
     played = {
         contest(trained, name): [recorded(dice, math.expm1(sign * shift), 1e-9) for sign in (-1, 1)]
@@ -134,7 +134,7 @@ def test_power_of_two_contests_is_that_of_their_median_scatter(trained: Callable
 def test_swapped_arms_mirror_the_verdict(
     trained: Callable[..., Record], seed: int, change: float, noise: float
 ) -> None:
-    """Baseline for candidate and candidate for baseline: every number changes its sign and not a digit."""
+    """Swapping baseline and candidate changes only the sign of each number."""
     dice = random.Random(seed)
     one = contest(trained)
     played = [recorded(dice, change, noise) for _ in range(14)]
@@ -153,7 +153,7 @@ def test_swapped_arms_mirror_the_verdict(
 
 
 def test_a_fault_ends_its_contest_alone(trained: Callable[..., Record], replay: Callable[[Recorded], None]) -> None:
-    """In mid-course, with what was measured before; the others go on."""
+    """A crash in the fifth replicate is an error of its contest; the other contest is decided."""
     dice = random.Random(1)
 
     def play(each: Contest, n: int) -> Played | Fault:
@@ -173,7 +173,7 @@ def test_a_fault_ends_its_contest_alone(trained: Callable[..., Record], replay: 
 def test_what_an_arm_does_not_have(
     trained: Callable[..., Record], replay: Callable[[Recorded], None], absent: Side, code: int, words: str
 ) -> None:
-    """What vanished is missing and fails; what is new is held to nothing."""
+    """A model missing from the candidate fails; one missing from the baseline is only noted."""
     dice = random.Random(2)
     gone = Fault("unknown model 'vgg'", absent=absent)
     replay(lambda each, n: gone if each.tasks.baseline.cell.model.name == "vgg" else recorded(dice, noise=0.002))
@@ -186,7 +186,7 @@ def test_what_an_arm_does_not_have(
 def test_unsteady_and_unchanging_times_give_no_verdict(
     trained: Callable[..., Record], replay: Callable[[Recorded], None]
 ) -> None:
-    """Never steady; and a clock that stands still."""
+    """Times that never become steady, and times that never vary, are inconclusive."""
     dice = random.Random(3)
     once = recorded(random.Random(8))
     kinds = {"lenet": lambda: recorded(dice, noise=0.002, steady=False), "vgg": lambda: once}
@@ -200,7 +200,7 @@ def test_unsteady_and_unchanging_times_give_no_verdict(
 
 
 def test_samples_of_no_length_are_an_error(trained: Callable[..., Record], replay: Callable[[Recorded], None]) -> None:
-    """Their ratio is no number."""
+    """Samples of zero length have no ratio and are an error."""
     zero = Sample(0.0, 0.0, 0, None)
     still = Taken(samples=(zero,) * 20, warmup=(zero,), steady=True, blocked_s=1.0, blocked_cpu_s=0.0)
     replay(lambda each, n: recorded(random.Random(0))._replace(taken=Both(still, still)))
@@ -211,7 +211,7 @@ def test_samples_of_no_length_are_an_error(trained: Callable[..., Record], repla
 def test_when_the_minutes_are_over(
     trained: Callable[..., Record], replay: Callable[[Recorded], None], minutes: float | None, replicates: int
 ) -> None:
-    """One replicate at least; too few for a verdict are inconclusive and say what it takes."""
+    """At zero minutes the gate measures one replicate; the inconclusive verdict asks for more minutes."""
     dice = random.Random(4)
     replay(lambda each, n: recorded(dice, noise=0.002))
     result = compare_versions(TREE, TREE, [contest(trained)], minutes=minutes)
@@ -225,7 +225,7 @@ def test_when_the_minutes_are_over(
 def test_more_replicates_are_planned_before_anything_is_measured(
     trained: Callable[..., Record], replay: Callable[[Recorded], None], tmp_path: Path
 ) -> None:
-    """Where the minutes allow; the looks are written before the first difference, and no difference moves them."""
+    """The minutes decide the planned looks, which are stored at first and do not depend on the differences."""
     looks = []
     for number, change in enumerate((0.0, 0.2, 0.05)):
         dice = random.Random(number)
@@ -243,7 +243,7 @@ def test_more_replicates_are_planned_before_anything_is_measured(
 def test_the_power_is_told_before_and_after_the_replicates(
     trained: Callable[..., Record], replay: Callable[[Recorded], None]
 ) -> None:
-    """First for several deviations, from the first look on for those of the replicates themselves."""
+    """The gate tells its power for typical deviations at first, then for those measured at each look."""
     told: list[str] = []
 
     class GateWatcher(gate.UnwatchedGate):
@@ -282,7 +282,7 @@ def test_the_power_of_a_run_that_was_cut_short_is_that_of_its_looks(
 def test_an_interruption_keeps_what_was_measured(
     trained: Callable[..., Record], replay: Callable[[Recorded], None], tmp_path: Path
 ) -> None:
-    """Decided on what there is, and on the disk."""
+    """After an interruption the measured replicates are stored and decided on."""
     dice = random.Random(5)
 
     def play(each: Contest, n: int) -> Played:
@@ -306,7 +306,7 @@ def test_an_interruption_keeps_what_was_measured(
 def test_a_second_opinion_that_differs_is_flagged(
     trained: Callable[..., Record], replay: Callable[[Recorded], None]
 ) -> None:
-    """The wall clock says slower, the CPU's does not: it waits for something."""
+    """The evidence flags a slowdown in wall time that CPU time does not show."""
     dice = random.Random(6)
 
     def play(each: Contest, n: int) -> Played:
@@ -326,7 +326,7 @@ def test_a_second_opinion_that_differs_is_flagged(
 
 
 def test_json_carries_what_only_times_have(trained: Callable[..., Record], replay: Callable[[Recorded], None]) -> None:
-    """Pairs and CPU time are there for a machine to read."""
+    """The JSON of a verdict on times has the number of pairs and the change in CPU time."""
     dice = random.Random(7)
     replay(lambda each, n: recorded(dice, noise=0.002))
     document = json.loads(comparison(compare_versions(TREE, TREE, [contest(trained)])).model_dump_json())
@@ -335,13 +335,13 @@ def test_json_carries_what_only_times_have(trained: Callable[..., Record], repla
 
 
 def test_nothing_to_compare_is_a_usage_error() -> None:
-    """No cell can run here."""
+    """`compare_versions` refuses an empty list of contests."""
     with pytest.raises(UsageError, match="nothing to compare"):
         compare_versions(TREE, TREE, [])
 
 
 def test_nothing_in_the_baseline_is_no_pass(trained: Callable[..., Record], monkeypatch: pytest.MonkeyPatch) -> None:
-    """All is new: no plan, no verdict, exit 3."""
+    """Where every contest is absent from the baseline there is no plan, no verdict, and exit code 3."""
     monkeypatch.setattr(
         gate, "calibrate", lambda _, contests, *__: ((c, Fault("none", absent="baseline")) for c in contests)
     )
@@ -360,7 +360,7 @@ def test_nothing_in_the_baseline_is_no_pass(trained: Callable[..., Record], monk
 def test_an_arm_that_no_longer_starts_costs_what_is_left(
     trained: Callable[..., Record], replay: Callable[[Recorded], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within the first replicate, too: what is measured by then is kept."""
+    """A version that no longer starts is a fault; the replicate measured before is kept."""
     replay(lambda _, n: recorded(random.Random(n)))
     real = gate.replicate
 
@@ -375,7 +375,7 @@ def test_an_arm_that_no_longer_starts_costs_what_is_left(
 
 
 def test_settings_that_differ_are_named(trained: Callable[..., Record], replay: Callable[[Recorded], None]) -> None:
-    """By name, with both values and the cells."""
+    """A note names a setting that differs between the sides, both values and the cell."""
 
     def play(_: Contest, n: int) -> Played:
         played = recorded(random.Random(n))

@@ -1,4 +1,4 @@
-"""The gate's test of itself: which cells, and what of them is kept."""
+"""The gate's test of itself: which cells it measures and what it stores."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cnnperf.sides import Both
 
 @pytest.fixture(scope="module")
 def ready() -> tuple[Contest, ...]:
-    """Make the cells ready."""
+    """Prepare the cells."""
     with workers_here():
         return cells()
 
 
 def test_the_cells_are_small_and_need_no_data(ready: tuple[Contest, ...]) -> None:
-    """Five at least, on one thread and on generated images, each compared by one metric."""
+    """The gate test has at least five cells, on one thread and synthetic images."""
     assert len({contest.cell for contest in ready}) == len(ready) >= 5
     for contest in ready:
         task, other = contest.tasks
@@ -31,7 +31,7 @@ def test_the_cells_are_small_and_need_no_data(ready: tuple[Contest, ...]) -> Non
 
 
 def test_one_suite_changes_nothing_and_the_other_only_the_time(ready: tuple[Contest, ...]) -> None:
-    """The versions run the same code; the second candidate spins, so that its CPU time says the same."""
+    """Both candidates run the same code; the second is slowed by a spinning CPU."""
     unchanged, slowed = CANDIDATES.values()
     assert (unchanged.slowdown, slowed.slowdown, slowed.slowdown_by) == (0.0, SLOWDOWN, "spin")
     task = ready[0].tasks.baseline
@@ -39,7 +39,7 @@ def test_one_suite_changes_nothing_and_the_other_only_the_time(ready: tuple[Cont
 
 
 def test_its_scope_is_kept(ready: tuple[Contest, ...]) -> None:
-    """Device, threads, metric and torch, for later verdicts to be held against."""
+    """The gate test stores device, threads, metric and torch for later verdicts."""
     result = Result(Both(Version(name="a"), Version(name="b")), ready, Rule(), looks=(8, 14, 22))
     result.decisions = decide(result.series(), result.rule, (1,), final=True)
     kept = outcome(result, result).scope
@@ -49,23 +49,23 @@ def test_its_scope_is_kept(ready: tuple[Contest, ...]) -> None:
 
 
 class Told(UnwatchedGate):
-    """Keeps what a watcher is told."""
+    """Keeps what the gate test reports to its watcher."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
 
     def begun(self, title: str) -> None:
-        """Keep it."""
+        """Keep the title."""
         self.told.append(title)
 
     def ended(self, title: str, result: Result) -> None:
-        """Keep it."""
+        """Keep how the suite ended."""
         self.told.append("interrupted" if result.interrupted else "ended")
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_both_suites_share_the_minutes(monkeypatch: pytest.MonkeyPatch, interrupted: bool) -> None:
-    """The first that leaves time gives it to the second; Ctrl-C in the first ends it without a result."""
+    """The second suite gets the minutes left by the first; Ctrl-C in the first gives no result."""
     now, asked = [0.0], []
 
     def run_suite(ready: object, candidate: Version, minutes: float, watcher: object) -> Result:

@@ -1,4 +1,4 @@
-"""What the gate test came to: counted, kept for this machine, quoted by later verdicts."""
+"""The result of the gate test: counted, stored for this machine, quoted by later verdicts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def verdicts(*outcomes: Outcome) -> tuple[Verdict, ...]:
 
 
 def outcome_of(unchanged: tuple[Outcome, ...], slowed: tuple[Outcome, ...]) -> GateTest:
-    """Return a gate test on this machine that came out so."""
+    """Return a gate test on this machine with these outcomes."""
     return GateTest(
         machine=fingerprint(),
         day=date(2026, 11, 24),
@@ -42,7 +42,7 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_what_is_kept_is_quoted() -> None:
-    """One line with the date, both counts, and the exact bound that so few cells allow."""
+    """A stored gate test is quoted in one line with its date, both counts and the exact bound."""
     assert "never run here" in gate_test_result.quoted(SCOPE)
     kept = outcome_of(("same",) * 5, ("worse",) * 5)
     kept.save()
@@ -65,14 +65,14 @@ def test_what_is_kept_is_quoted() -> None:
     ],
 )
 def test_what_it_did_not_test_is_said_where_it_is_quoted(changes: dict[str, object], words: str) -> None:
-    """Another device, number of threads, metric or torch than those that it ran with."""
+    """The quotation names devices, threads, metrics and torch that the gate test did not cover."""
     outcome_of(("same",) * 5, ("worse",) * 5).save()
     quoted = gate_test_result.quoted(SCOPE.model_copy(update=changes))
     assert quoted.endswith(f"+5 % 5 of 5 worse; not tested: {words}")
 
 
 def test_one_that_was_stored_without_its_scope_has_that_of_its_time() -> None:
-    """It ran on the CPU, on one thread, the training step alone; its torch is not known."""
+    """A gate test stored without a scope gets the CPU, one thread and the training step, without torch."""
     path = outcome_of(("same",), ("worse",)).save()
     document = json.loads(path.read_text())
     del document["scope"]
@@ -82,7 +82,7 @@ def test_one_that_was_stored_without_its_scope_has_that_of_its_time() -> None:
 
 
 def test_verdicts_on_times_are_kept_without_what_only_the_gate_knows() -> None:
-    """What was measured and tested comes back; the number of pairs and the rule do not."""
+    """A stored verdict keeps its measured and tested values, not the number of pairs and the rule."""
     worse = TimeVerdict(cell="c", metric="m", outcome="worse", change=0.05, p=1e-4, n=14, pairs=60, rule=Rule())
     kept = outcome_of(("same",), ("worse",)).model_copy(update={"slowed": (worse,)})
     kept.save()
@@ -92,7 +92,7 @@ def test_verdicts_on_times_are_kept_without_what_only_the_gate_knows() -> None:
 
 
 def test_each_count_is_told_with_what_so_few_cells_can_say() -> None:
-    """Of five cells none or all still leave a rate of 45 or of 55 %."""
+    """The summary gives each count with the exact bound on its rate."""
     tested = outcome_of(("same",) * 5, ("worse",) * 4 + ("inconclusive",))
     alarms, detections, misses, came_to = tested.summary
     assert alarms.startswith("false alarms: 0 of 5 decided ")
@@ -103,7 +103,7 @@ def test_each_count_is_told_with_what_so_few_cells_can_say() -> None:
 
 
 def test_what_was_not_decided_is_no_pass() -> None:
-    """An unchanged cell on which nothing was decided does not make the bound tighter, a slowed one was not found."""
+    """An undecided cell does not tighten the bound on false alarms and does not count as detected."""
     tested = outcome_of(("same", "same") + ("inconclusive",) * 3, ("worse",) * 3 + ("inconclusive",) * 2)
     assert (str(tested.false_alarms), str(tested.detections)) == ("0 of 2", "3 of 5")
     alarms, _, _, came_to = tested.summary
@@ -115,7 +115,7 @@ def test_what_was_not_decided_is_no_pass() -> None:
 
 
 def test_where_nothing_was_decided_nothing_is_excluded() -> None:
-    """No trial leaves a rate of up to 100 %, and is not kept."""
+    """Without a decided cell the bound is 100 %, and `has_decided` is false."""
     tested = outcome_of(("inconclusive",) * 5, ("inconclusive",) * 5)
     assert "A/A 0 of 0 worse (95 % upper bound 100 %; 5 inconclusive)" in tested.sentence
     assert not tested.has_decided
@@ -144,12 +144,12 @@ def test_where_nothing_was_decided_nothing_is_excluded() -> None:
     ],
 )
 def test_the_gate_held_or_did_not(unchanged: tuple[Outcome, ...], slowed: tuple[Outcome, ...], code: int) -> None:
-    """A false alarm, a miss or a broken cell fails; too little decided or found is no pass either."""
+    """A false alarm, a miss or an error fails; too few decided or detected cells give exit code 3."""
     assert outcome_of(unchanged, slowed).exit_code == code
 
 
 def test_another_machine_of_this_name_is_not_quoted() -> None:
-    """Virtual machines share names; the processor and its cores tell them apart."""
+    """A gate test of a machine with another number of cores is not found, in spite of an equal name."""
     here = outcome_of(("same",), ("worse",))
     here.model_copy(update={"machine": here.machine.model_copy(update={"cores": 999})}).save()
     assert gate_test_result.stored_gate_test() is None
@@ -157,7 +157,7 @@ def test_another_machine_of_this_name_is_not_quoted() -> None:
 
 @pytest.mark.parametrize("fact", ["vendor", "family", "model", "stepping", "instruction_sets"])
 def test_another_processor_of_this_name_is_not_quoted(fact: str) -> None:
-    """Unlike processors share names; vendor, family, model, stepping and instruction sets tell them apart."""
+    """A gate test of an unlike processor is not found, in spite of an equal name."""
     here = outcome_of(("same",), ("worse",))
     assert here.machine.processor is not None
     other = here.machine.processor.model_copy(update={fact: ("other",) if fact == "instruction_sets" else "other"})
@@ -166,21 +166,21 @@ def test_another_processor_of_this_name_is_not_quoted(fact: str) -> None:
 
 
 def test_a_gate_test_that_does_not_tell_its_processor_is_not_quoted() -> None:
-    """The name alone does not show that it was made on this one."""
+    """A gate test without a processor is not found."""
     here = outcome_of(("same",), ("worse",))
     here.model_copy(update={"machine": here.machine.model_copy(update={"processor": None})}).save()
     assert gate_test_result.stored_gate_test() is None
 
 
 def test_a_file_that_is_no_gate_test_is_named() -> None:
-    """It is a warning with the cure, and counts as never run."""
+    """A file that is no gate test gives a warning with the cure, and counts as never run."""
     outcome_of(("same",), ("worse",)).save().write_text("{}")
     with pytest.warns(CnnperfWarning, match="run cnnperf doctor"):
         assert "never run here" in gate_test_result.quoted(SCOPE)
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    """It names the variable that points elsewhere."""
+    """The error for a cache that cannot be written names CNNPERF_CACHE."""
     (tmp_path / "gate-test").write_text("a file where the folder should be")
     with pytest.raises(RunError, match="CNNPERF_CACHE"):
         outcome_of(("same",), ("worse",)).save()

@@ -1,4 +1,4 @@
-"""What a replicate comes to, and whether anything may be built on it."""
+"""The difference of a replicate, and the flags of replicates that are not reliable."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPENED = Opened(outputs={}, settings={}, source=None)
 
 
 def replicate(ratios: Sequence[float], *, common: Sequence[float] | None = None, steady: bool = True) -> Played:
-    """Return a replicate whose pairs have these log ratios; `common` is what moved both of a pair."""
+    """Return a replicate with these log ratios of its pairs; `common` moves both sides of a pair."""
     both: list[list[Sample]] = [[], []]
     for ratio, moved in zip(ratios, common or [0.0] * len(ratios), strict=True):
         for samples, log in zip(both, (moved, moved + ratio), strict=True):
@@ -39,19 +39,19 @@ def replicate(ratios: Sequence[float], *, common: Sequence[float] | None = None,
 
 
 def noise(seed: int, pairs: int = 60, deviation: float = 0.01) -> list[float]:
-    """Return log ratios that scatter and do not move."""
+    """Return log ratios that scatter without a drift."""
     dice = random.Random(seed)
     return [dice.gauss(0, deviation) for _ in range(pairs)]
 
 
 def stepped(ratios: Sequence[float], by: float) -> list[float]:
-    """Return the ratios, the second half of them moved."""
+    """Return the ratios, the second half of them shifted."""
     return [ratio + by * (index >= len(ratios) // 2) for index, ratio in enumerate(ratios)]
 
 
 @given(st.integers(0, 10_000), st.sampled_from([12, 30, 60]), st.floats(-1, 1))
 def test_a_ratio_that_moves_within_the_replicate_is_flagged(seed: int, pairs: int, change: float) -> None:
-    """By forty times its scatter it is seen, in either direction and whatever the change between the sides."""
+    """A shift of forty standard deviations is flagged, in either direction and whatever the change of the candidate."""
     ratios = [change + each for each in noise(seed, pairs, 0.005)]
     assert drifted(replicate(stepped(ratios, 0.2)))
     assert drifted(replicate(stepped(ratios, -0.2)))
@@ -59,7 +59,7 @@ def test_a_ratio_that_moves_within_the_replicate_is_flagged(seed: int, pairs: in
 
 @given(st.integers(0, 10_000), st.floats(0, 3))
 def test_what_moves_both_sides_is_no_drift(seed: int, drift: float) -> None:
-    """A machine that slows down moves neither the ratios nor the flag."""
+    """A drift of the machine changes neither the difference nor the flag."""
     ratios = noise(seed)
     common = [drift * index / len(ratios) for index in range(len(ratios))]
     assert drifted(replicate(ratios, common=common)) == drifted(replicate(ratios))
@@ -67,12 +67,12 @@ def test_what_moves_both_sides_is_no_drift(seed: int, drift: float) -> None:
 
 
 def test_replicates_that_only_scatter_are_seldom_flagged() -> None:
-    """Four standard errors: one in a thousand or two."""
+    """At most 5 of 500 replicates without a drift are flagged."""
     assert sum(drifted(replicate(noise(seed))) for seed in range(500)) <= 5
 
 
 def test_a_replicate_is_flagged_for_either_reason() -> None:
-    """It drifted, or it never became steady; the series carries the flag beside the figure that it warns of."""
+    """A replicate that drifted or never became steady is flagged in the series."""
     quiet = noise(1)
     played = [replicate(quiet), replicate(stepped(quiet, 0.1)), replicate(quiet, steady=False)]
     found = series(played)
@@ -84,14 +84,14 @@ def test_a_replicate_is_flagged_for_either_reason() -> None:
 
 
 def test_stolen_time_is_a_share_of_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system counts it over all cores, also where this process may use one of them."""
+    """The share of stolen time counts all cores of the system, not only those of the process."""
     monkeypatch.setattr("cnnperf.regression.ratios.os.cpu_count", lambda: 4)
     stolen = replicate(noise(1))._replace(disturbance=dataclasses.replace(QUIET, steal_s=0.2))
     assert Noise.of([[stolen]]).steal == pytest.approx(0.05)
 
 
 def test_the_noise_is_that_of_replicates_and_not_of_single_pairs() -> None:
-    """Medians of 60 pairs scatter far less than the pairs, and have the name of what they are."""
+    """The noise is the scatter between the medians of the replicates, and is named so."""
     counted = Noise.of([[replicate(noise(seed, deviation=0.1)) for seed in range(20)]])
     assert counted.between_replicates is not None
     assert 0.005 < counted.between_replicates < 0.03
@@ -101,7 +101,7 @@ def test_the_noise_is_that_of_replicates_and_not_of_single_pairs() -> None:
 
 @pytest.mark.parametrize(("drifting", "outcome"), [(3, "worse"), (4, "inconclusive")])
 def test_no_verdict_stands_on_replicates_that_drift(drifting: int, outcome: str) -> None:
-    """Of 14 replicates that are slower by 10 %, steady all of them, a quarter may drift and no more."""
+    """Of 14 replicates that are slower by 10 %, up to a quarter may drift; more are inconclusive."""
     played = [
         replicate(stepped([0.1 + each for each in noise(seed)], 0.1 if seed < drifting else 0.0)) for seed in range(14)
     ]
@@ -112,7 +112,7 @@ def test_no_verdict_stands_on_replicates_that_drift(drifting: int, outcome: str)
 
 
 def test_a_clock_that_showed_nothing_gives_no_figure() -> None:
-    """One pair of no length, and neither the pair nor the replicate is a number."""
+    """One sample of zero length makes its pair and its replicate NaN."""
     played = replicate(noise(2, 12))
     first, *others = played.taken.baseline.samples
     one = played.taken.baseline.model_copy(update={"samples": (first._replace(wall_s=0.0), *others)})

@@ -1,4 +1,4 @@
-"""From what a command line names to a version: real repositories, made for the test."""
+"""Versions made from what the command line names, with real repositories."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ PROJECT = '[project]\nname = "mine"\nversion = "1"\ndependencies = [{}]\n'
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git there and return what it prints."""
+    """Run git in the folder and return what it prints."""
     identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main"]
     command = ["git", "-C", str(folder), *identity, *arguments]
     return completed(*command, check=True).stdout.strip()
 
 
 def commit(folder: Path, text: str, dependencies: str = "") -> str:
-    """Commit a module with this text, and the project's dependencies; returns the commit."""
+    """Commit a module with this text and the project's dependencies; return the commit."""
     (folder / "mine.py").write_text(text)
     (folder / "pyproject.toml").write_text(PROJECT.format(dependencies))
     git(folder, "add", ".")
@@ -41,7 +41,7 @@ def commit(folder: Path, text: str, dependencies: str = "") -> str:
 def version_of(
     text: str | None, option: str, folder: Path | None = None, *, beside: str | None = None
 ) -> AbstractContextManager[Version]:
-    """Make the version that one option names; `beside` is what the other one does."""
+    """Make the version that one option names; `beside` is the value of the other option."""
     is_baseline = option == "--baseline"
     both = named(*((text, beside) if is_baseline else (beside, text)), folder)
     return both[not is_baseline].made(lambda _: None)
@@ -61,14 +61,14 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_nothing_named_is_what_runs_now() -> None:
-    """The present interpreter in the present folder."""
+    """Without a name the version is the present interpreter in the present folder."""
     with version_of(None, "--baseline") as version:
         assert (version.name, version.python, version.path, version.cwd) == (HERE, sys.executable, (), None)
 
 
 @pytest.mark.parametrize("what", ["bin/python", "."])
 def test_an_interpreter_or_its_environment(tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is installed there counts: the working directory is no part of it."""
+    """An interpreter, named by its path or its environment, must find cnnperf without the working directory."""
     venv.create(tmp_path / "other", with_pip=False)
     (tmp_path / "installed/cnnperf").mkdir(parents=True)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
@@ -94,7 +94,7 @@ def test_an_interpreter_or_its_environment(tmp_path: Path, what: str, monkeypatc
 def test_an_interpreter_that_does_not_say_that_it_has_cnnperf_is_refused(
     tmp_path: Path, text: str, limit_s: float, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever else it does: by name, with what it said and what to give instead."""
+    """The refusal names the interpreter, its fault and its output, and what to give instead."""
     monkeypatch.setattr(revisions, "ANSWER_S", limit_s)
     odd = tmp_path / "odd"
     odd.write_text(f"{text}\n")
@@ -104,7 +104,7 @@ def test_an_interpreter_that_does_not_say_that_it_has_cnnperf_is_refused(
 
 
 def test_a_revision_is_checked_out_and_cleared_away(repository: Path) -> None:
-    """Its worktree comes first on the path of the present interpreter; the repository is left as it was."""
+    """The worktree of a revision comes first on the path, and is removed; the repository is unchanged."""
     with version_of("before", "--baseline", repository) as version:
         [tree] = version.path
         assert (tree / "mine.py").read_text() == "old"
@@ -116,7 +116,7 @@ def test_a_revision_is_checked_out_and_cleared_away(repository: Path) -> None:
 
 
 def test_a_package_in_a_folder_of_the_repository(repository: Path) -> None:
-    """What can be imported in the working directory here can be there: the same folder of the worktree comes first."""
+    """The path of a revision starts with the worktree's counterpart of the working directory."""
     (repository / "part/src").mkdir(parents=True)
     (repository / "part/src/kept").touch()
     commit(repository, "newest")
@@ -132,7 +132,7 @@ def test_a_package_in_a_folder_of_the_repository(repository: Path) -> None:
 
 
 def test_a_failure_clears_away_too(repository: Path) -> None:
-    """Also Ctrl-C."""
+    """The worktree is removed after Ctrl-C too."""
     with pytest.raises(KeyboardInterrupt), version_of("HEAD", "--candidate", repository):
         raise KeyboardInterrupt
     assert len(git(repository, "worktree", "list").splitlines()) == 1
@@ -140,7 +140,7 @@ def test_a_failure_clears_away_too(repository: Path) -> None:
 
 @pytest.mark.parametrize("text", ["nonexistent", "--all", "/nonexistent/python"])
 def test_what_is_neither(repository: Path, text: str) -> None:
-    """A sentence that says what may be given."""
+    """A name that is neither an interpreter nor a revision is refused."""
     with (
         pytest.raises(UsageError, match="is neither a Python interpreter nor a revision"),
         version_of(text, "--candidate", repository),
@@ -149,13 +149,13 @@ def test_what_is_neither(repository: Path, text: str) -> None:
 
 
 def test_outside_a_repository(tmp_path: Path) -> None:
-    """There are no revisions."""
+    """Outside a git repository a revision is refused."""
     with pytest.raises(UsageError, match="is not in a git repository"), version_of("main", "--candidate", tmp_path):
         pass
 
 
 def test_a_revision_that_does_not_install(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its dependencies cannot be had: a usage error with pip's last words, and no half-made environment."""
+    """Dependencies that cannot be installed are a usage error, and leave no half-made environment."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(repository))
     (repository / "cnnperf").mkdir()
@@ -171,7 +171,7 @@ def test_a_revision_that_does_not_install(repository: Path, monkeypatch: pytest.
 
 
 def test_an_environment_is_made_once(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a revision whose dependencies differ; found again the next time."""
+    """An environment is made for a revision with other dependencies, and reused the next time."""
     made: list[list[str]] = []
     real = subprocess.run
 
@@ -200,7 +200,7 @@ def test_an_environment_is_made_once(repository: Path, monkeypatch: pytest.Monke
     ("spec", "words"), [(">=99", "needs Python >=99, and this is "), ("newer", "requires-python: Invalid specifier")]
 )
 def test_a_revision_for_another_python(repository: Path, spec: str, words: str) -> None:
-    """An environment for it would have this interpreter, so it is refused; one that suits is not looked at twice."""
+    """A revision that needs another Python is refused, a suitable one uses the present interpreter."""
     for requires in (">=3.8", spec):
         (repository / "pyproject.toml").write_text(PROJECT.format("") + f'requires-python = "{requires}"\n')
         git(repository, "commit", "-q", "-a", "-m", requires)
@@ -233,7 +233,7 @@ def test_a_revision_for_another_python(repository: Path, spec: str, words: str) 
 def test_an_environment_gets_this_cnnperf_from_where_it_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: dict[str, object] | None, requirement: str
 ) -> None:
-    """What an index does not have under that version: a commit, a folder, an archive."""
+    """The requirement for cnnperf names the commit, folder or archive that it was installed from."""
     information = tmp_path / "cnnperf-7.dist-info"
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: cnnperf\nVersion: 7\n")
@@ -246,12 +246,12 @@ def test_an_environment_gets_this_cnnperf_from_where_it_came(
 
 
 def test_in_a_checkout_it_is_that_checkout() -> None:
-    """Whatever was installed beside it."""
+    """In a checkout the requirement for cnnperf is that checkout, editable."""
     assert revisions._own_requirement() == f"--editable={Path(__file__).parents[2]}"
 
 
 def test_old_environments_go(tmp_path: Path) -> None:
-    """The longest unused first; never the one in use."""
+    """The environments that were unused for longest are removed, never the one in use."""
     import os
 
     for age in range(KEPT + 3):
@@ -264,7 +264,7 @@ def test_old_environments_go(tmp_path: Path) -> None:
 
 
 def test_this_tree_beside_a_revision_is_found_in_the_same_places(repository: Path) -> None:
-    """Not what is installed of it; alone, or beside an interpreter, it is what runs now."""
+    """Beside a revision, this tree is imported from its own folders; beside an interpreter its path is empty."""
     (repository / "part/src").mkdir(parents=True)
     (repository / "part/src/kept").touch()
     commit(repository, "newest")
@@ -276,7 +276,7 @@ def test_this_tree_beside_a_revision_is_found_in_the_same_places(repository: Pat
 
 
 def test_the_nearest_project_tells_what_is_asked_for(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That of the folder one is in comes before that of the root."""
+    """The project file of the working directory gives the dependencies before that of the root."""
     asked: list[object] = []
     monkeypatch.setattr(revisions, "_environment", lambda wanted, *_: asked.append(wanted) or Path("python"))
     part = repository / "part"
@@ -291,7 +291,7 @@ def test_the_nearest_project_tells_what_is_asked_for(repository: Path, monkeypat
 
 
 def test_dependencies_that_cannot_be_read(repository: Path) -> None:
-    """Where another file may say them and differs, that is said; where none does, the present interpreter is right."""
+    """Where dependencies are dynamic, a differing requirements file is an error, an equal one is accepted."""
     for text in ("torch==2.8", "torch==2.9"):
         (repository / "pyproject.toml").write_text('[project]\nname = "mine"\ndynamic = ["dependencies"]\n')
         (repository / "requirements.txt").write_text(text)
@@ -307,7 +307,7 @@ def test_dependencies_that_cannot_be_read(repository: Path) -> None:
 
 
 def test_submodules_are_checked_out(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What they hold can be imported; one that cannot be had is an error."""
+    """Submodules of a revision are checked out; one that cannot be fetched is an error."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     (tmp_path / "gitconfig").write_text("[protocol.file]\n\tallow = always\n")
     vendored = tmp_path / "vendored"
@@ -330,7 +330,7 @@ def test_submodules_are_checked_out(repository: Path, tmp_path: Path, monkeypatc
 
 
 def test_a_hook_keeps_its_index(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What git tells a hook of the user's repository is not told to the git that is asked here."""
+    """The git variables of a hook are not passed on, so the user's index is unchanged."""
     (repository / "staged").touch()
     git(repository, "add", "staged")
     before = git(repository, "status", "--short")

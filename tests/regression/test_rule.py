@@ -1,4 +1,4 @@
-"""The rule that decides: replayed on measured samples of identical networks, and taken apart on made ones."""
+"""The decision rule, replayed on measured samples of identical networks and tested on simulated ones."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ Floats = NDArray[np.float64]
 
 
 class Measured(NamedTuple):
-    """The samples of one way to schedule and one network; process × pair of samples."""
+    """The samples of one schedule and one network; process × pair of samples."""
 
     baseline: Floats
     candidate: Floats
 
     @property
     def ratios(self) -> Floats:
-        """Logarithms of the ratio of each pair."""
+        """The logarithm of the ratio of each pair."""
         return np.log(self.candidate) - np.log(self.baseline)
 
     @property
     def differences(self) -> Floats:
-        """One a process: the median of its pairs."""
+        """The median log ratio of each process."""
         return np.median(self.ratios, axis=1)
 
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, Measured]:
-    """Read the samples, warm-up left out: `LR` is the network R, measured in the way L."""
+    """Read the samples without warm-up: `LR` is the network R, measured by the schedule L."""
     times: dict[str, dict[int, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     with gzip.open(SAMPLES, "rt") as file:
         for row in csv.DictReader(file):
@@ -75,7 +75,7 @@ def measured() -> dict[str, Measured]:
 
 
 def drawn(differences: Floats, n: int, seed: int, draws: int = DRAWS) -> Floats:
-    """Draw n of the replicates without replacement, the sides swapped at random, many times over."""
+    """Draw n replicates without replacement, with sides swapped at random, `draws` times."""
     random = np.random.default_rng(seed)
     order = random.permuted(np.tile(np.arange(len(differences)), (draws, 1)), axis=1)[:, :n]
     return differences[order] * random.choice((-1.0, 1.0), (draws, n))
@@ -86,14 +86,14 @@ IN_TURNS = ("LL", "LR", "PL", "PR")
 
 @pytest.mark.parametrize("name", IN_TURNS)
 def test_replayed_at_ten_replicates(measured: dict[str, Measured], name: str) -> None:
-    """Of unchanged networks at most 1.3 % are called worse, of those slowed down by 5 % at least 95 %."""
+    """At most 1.3 % of unchanged networks are called worse, and at least 95 % of those slowed by 5 %."""
     draws = drawn(measured[name].differences, n=10, seed=1)
     assert np.mean(SignedRanks(draws).p_above(0) <= 0.01) <= FALSE_ALARMS
     assert np.mean(SignedRanks(draws + math.log(1.05)).p_above(0) <= 0.01) >= 0.95
 
 
 def outcomes(draws: Floats, looks: Sequence[int] = Rule().looks) -> Counter[str]:
-    """Decide on each draw by the rule as it stands, alone and to the end; some of them also as the gate does."""
+    """Count the outcomes of the rule for the draws; check that `decide` agrees on the first of them."""
     found = simulate(draws, Rule(), looks).outcome
     for draw, outcome in zip(draws[:DECIDED], found, strict=False):
         each = {"": Series(tuple(draw.tolist()), (False,) * len(draw))}
@@ -103,7 +103,7 @@ def outcomes(draws: Floats, looks: Sequence[int] = Rule().looks) -> Counter[str]
 
 @pytest.mark.parametrize("name", IN_TURNS)
 def test_replayed_by_the_whole_rule(measured: dict[str, Measured], name: str) -> None:
-    """Unchanged is almost always the same, hardly ever worse; 5 % slower is worse, at most 1 in 20 times the same."""
+    """Unchanged is the same in at least 95 % of draws, worse in at most 1 %; 5 % slower is worse in at least 90 %."""
     draws = drawn(measured[name].differences, n=22, seed=2)
     unchanged, slower = outcomes(draws), outcomes(draws + math.log(1.05))
     assert unchanged["worse"] <= 0.01 * DRAWS
@@ -117,7 +117,7 @@ GATE_WAY = ("LL", "LR")
 
 
 def as_measured(differences: Floats, n: int, seed: int, draws: int = 1000) -> Floats:
-    """Draw n of the replicates without replacement as they were measured, no side swapped."""
+    """Draw n replicates without replacement as they were measured, with no side swapped."""
     random = np.random.default_rng(seed)
     return differences[random.permuted(np.tile(np.arange(len(differences)), (draws, 1)), axis=1)[:, :n]]
 
@@ -129,7 +129,7 @@ def hold_no_alarm(draws: Floats) -> None:
 
 @pytest.mark.parametrize("name", IN_TURNS)
 def test_replayed_as_measured_nothing_is_called_worse(measured: dict[str, Measured], name: str) -> None:
-    """Real replicates of two identical networks, signs as they are: neither worse nor better."""
+    """Replicates of two identical networks, as measured, are called worse or better in at most 1 % of draws."""
     draws = as_measured(measured[name].differences, 22, seed=8)
     hold_no_alarm(draws)
     hold_no_alarm(-draws)
@@ -137,7 +137,7 @@ def test_replayed_as_measured_nothing_is_called_worse(measured: dict[str, Measur
 
 @pytest.mark.parametrize("name", GATE_WAY)
 def test_replayed_as_measured_the_sides_are_exchangeable(measured: dict[str, Measured], name: str) -> None:
-    """The exact test finds no difference between the sides, without any margin: ten replicates at 1 %, all at 5 %."""
+    """The exact test without a margin finds no difference between the sides."""
     draws = as_measured(measured[name].differences, 10, seed=9)
     for each in (draws, -draws):
         assert np.mean(SignedRanks(each).p_above(0) <= 0.01) <= FALSE_ALARMS
@@ -147,7 +147,7 @@ def test_replayed_as_measured_the_sides_are_exchangeable(measured: dict[str, Mea
 
 @pytest.mark.parametrize("name", IN_TURNS)
 def test_the_replay_fails_where_the_data_are_not_unchanged(measured: dict[str, Measured], name: str) -> None:
-    """20 % added to every replicate breaks the replay as measured; drawn with random signs they are never seen."""
+    """Replicates slowed by 20 % break the replay as measured, but not the one with random signs."""
     slowed = measured[name].differences + math.log(1.2)
     with pytest.raises(AssertionError):
         hold_no_alarm(as_measured(slowed, 22, seed=8))
@@ -155,20 +155,20 @@ def test_the_replay_fails_where_the_data_are_not_unchanged(measured: dict[str, M
 
 
 def test_replayed_with_five_times_the_noise(measured: dict[str, Measured]) -> None:
-    """What cannot be told is inconclusive and not the same."""
+    """With five times the noise most draws are inconclusive and at most 1 % worse."""
     found = outcomes(5 * drawn(measured["LR"].differences, n=22, seed=3))
     assert found["inconclusive"] > 0.5 * DRAWS
     assert found["worse"] <= 0.01 * DRAWS
 
 
 def test_replayed_with_five_replicates(measured: dict[str, Measured]) -> None:
-    """Too few for any verdict, however large the change."""
+    """Five replicates are too few for any verdict, however large the change."""
     draws = drawn(measured["LL"].differences, n=5, seed=4)
     assert outcomes(draws, looks=(5,)) == outcomes(draws + math.log(1.5), looks=(5,)) == {"inconclusive": DRAWS}
 
 
 def test_without_turns_unchanged_code_is_called_worse(measured: dict[str, Measured]) -> None:
-    """Ablation: ten processes of one version, then ten of the other, by the same exact test. Its bound breaks."""
+    """Ablation: the exact test breaks its bound on ten processes of one version, then ten of the other."""
     alarms = []
     for name in ("XL", "XR"):
         medians = np.median(np.log(measured[name].baseline), axis=1)
@@ -180,7 +180,7 @@ def test_without_turns_unchanged_code_is_called_worse(measured: dict[str, Measur
 
 
 def test_pooled_samples_call_unchanged_code_worse(measured: dict[str, Measured]) -> None:
-    """Ablation: each pair of samples taken for a replicate of its own. The bound of the same ten processes breaks."""
+    """Ablation: the test breaks its bound when each pair of samples counts as a replicate."""
     ratios = measured["LR"].ratios
     random = np.random.default_rng(5)
     pooled = [
@@ -224,7 +224,7 @@ def of_pairs(kinds: tuple[str, str], n: int, *, correlation: float, seed: int) -
 
 
 def misses(differences: Floats, centre: float) -> tuple[float, float]:
-    """Return how often the upper bound lies below the centre, and the lower one above it."""
+    """Return how often the upper bound lies below the centre, and how often the lower bound above it."""
     ranks, level = SignedRanks(differences), Rule().same_level
     return float(np.mean(ranks.upper(level) < centre)), float(np.mean(ranks.lower(level) > centre))
 
@@ -233,7 +233,7 @@ def misses(differences: Floats, centre: float) -> tuple[float, float]:
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
 @pytest.mark.parametrize("kind", PROCESSES)
 def test_bounds_cover_the_change_as_often_as_they_say(kind: str, correlation: float, n: int) -> None:
-    """Whatever the noise of processes, machine and samples, the same on both sides: each bound at its level."""
+    """Each bound holds its level under any noise that is the same on both sides."""
     assert max(misses(of_pairs((kind, kind), n, correlation=correlation, seed=n), 0.0)) <= MISSES
 
 
@@ -252,7 +252,7 @@ def unlike(kinds: tuple[str, str], n: int, seed: int) -> Floats:
 
 @pytest.mark.parametrize("kinds", UNLIKE, ids="-".join)
 def test_arms_of_unlike_distributions_keep_what_the_rule_promises(kinds: tuple[str, str]) -> None:
-    """The same median in both sides: worse of at most 1 %, and of a median slowed by 5 % the same of at most 5 %."""
+    """With unlike distributions the rule keeps its levels: at most 1 % worse, and at most 5 % of slowed ones same."""
     draws = unlike(kinds, 22, seed=6)
     at_tau, slowed = (np.mean(simulate(draws + math.log1p(by), Rule()).outcome == kind) for by, kind in SHIFTED)
     assert at_tau <= 0.01
@@ -263,7 +263,7 @@ SHIFTED = ((Rule().tau, "worse"), (Rule().theta, "same"))
 
 
 def test_bounds_of_unlike_skewed_arms_miss_the_median_more_often_than_they_say() -> None:
-    """The limit of the method: where the log ratio is skewed, a bound misses the median up to twice its 1.67 %.
+    """Limit of the method: a bound misses the median of a skewed log ratio in up to 4 % of trials, not 1.67 %.
 
     A test of signed ranks tells the centre of a symmetric distribution; of a skewed one it tells the pseudo-median,
     which a skewed side moves by 0.2 points here. Unchanged code has exchangeable sides, and no skew.
@@ -293,7 +293,7 @@ def series(*differences: float, flagged: int = 0) -> Series:
 
 
 def around(center: float, n: int, spread: float = 0.001) -> tuple[float, ...]:
-    """Return n differences spread about the logarithm of a change, every even number of them symmetrically."""
+    """Return n differences spread symmetrically about the logarithm of a change."""
     steps = (spread * (1 + index // 2) / n * (-1) ** index for index in range(n))
     return tuple(math.log1p(center) + step for step in steps)
 
@@ -305,7 +305,7 @@ def only(each: Series, looks: Sequence[int] = (8, 14, 22), *, final: bool = True
 
 @pytest.mark.parametrize("change", [-0.03, 0.0, 0.03, 0.05])
 def test_what_is_simulated_is_what_is_decided(change: float) -> None:
-    """Many at once or one by one: outcome, estimate and look agree."""
+    """`simulate` agrees with `decide` in outcome, estimate and look."""
     draws = np.random.default_rng(10).normal(math.log1p(change), 0.03, (200, 22))
     found = simulate(draws, Rule())
     one_by_one = [only(series(*draw)) for draw in draws.tolist()]
@@ -315,7 +315,7 @@ def test_what_is_simulated_is_what_is_decided(change: float) -> None:
 
 
 def test_the_power_is_what_ten_compared_at_once_leave() -> None:
-    """A slowdown of 5 % is always found at a deviation of 2 %, in 43 of 100 runs at 5 %; more often if it is alone."""
+    """Of ten compared, a 5 % slowdown is always found at a deviation of 2 %, in 43 % of runs at 5 %."""
     rule = Rule()
     of_ten = [power(rule, rule.scheduled(10), 10, deviation) for deviation in TYPICAL_DEVIATIONS]
     assert of_ten == pytest.approx([1.0, 0.96, 0.72, 0.43], abs=0.03)
@@ -330,7 +330,7 @@ def test_the_power_is_what_ten_compared_at_once_leave() -> None:
 
 
 def test_more_replicates_are_planned_where_the_time_allows() -> None:
-    """Up to so many as a noisy machine asks for, fewer if they do not fit, never fewer than without a limit."""
+    """The last look grows with the affordable replicates, up to the number that a noisy machine needs."""
     rule = Rule()
     assert rule.scheduled(10) == rule.scheduled(10, 15) == (8, 14, 22)
     assert rule.scheduled(10, 30) == (8, 14, 30)
@@ -343,9 +343,9 @@ def test_more_replicates_are_planned_where_the_time_allows() -> None:
 @pytest.mark.parametrize("affordable", [0, 30, 10_000])
 @pytest.mark.parametrize("comparisons", [1, 10])
 def test_a_put_off_look_keeps_the_levels(comparisons: int, affordable: int) -> None:
-    """A family in which everything is slower by just what is ignored: any worse in at most 1 % of the runs.
+    """A later last look keeps the levels: a family slower by tau has any worse in at most 1 % of runs.
 
-    And what is slower by 5 % is called the same in at most 5 %.
+    A family slower by 5 % is called the same in at most 5 % of its members.
     """
     rule, families = Rule(), 20_000 // comparisons
     looks = rule.scheduled(comparisons, affordable)
@@ -363,7 +363,7 @@ BIAS = {(0.01, 0.0): 0.05, (0.03, 0.0): 0.2, (0.03, 0.02): 0.2, (0.03, 0.03): 0.
 
 @pytest.mark.parametrize(("deviation", "change"), BIAS)
 def test_the_bias_of_early_stopping_is_small_over_all_runs(deviation: float, change: float) -> None:
-    """Over all runs, whatever was decided."""
+    """The estimate's bias over all runs, whatever their outcome, stays within its limit."""
     draws = np.random.default_rng(12).normal(math.log1p(change), deviation, (TRIALS, 22))
     bias = 100 * (np.expm1(simulate(draws, Rule()).estimate).mean() - change)
     assert abs(bias) <= BIAS[deviation, change]
@@ -399,9 +399,9 @@ def by_scipy(draws: NDArray[np.float64], rule: Rule, comparisons: int) -> NDArra
 
 @pytest.mark.parametrize(("comparisons", "deviation"), OVERSTATED)
 def test_the_block_says_how_much_too_high_reads_what_is_called_worse(comparisons: int, deviation: float) -> None:
-    """Of a small slowdown only the high readings are called worse, the more so the noisier and the larger the family.
+    """The overstatement of slowdowns called worse agrees with that of an independent simulation.
 
-    Held to a simulation that shares nothing with the rule's own, and to figures of a third one.
+    The independent simulation uses SciPy's test; the stored figures are from a third one.
     """
     rule, printed = Rule(), []
     looks = rule.scheduled(comparisons)
@@ -419,14 +419,14 @@ def test_the_block_says_how_much_too_high_reads_what_is_called_worse(comparisons
 
 
 def test_what_is_never_called_worse_reads_too_high_by_nothing_known() -> None:
-    """After eight replicates alone the rule says worse of nothing."""
+    """The overstatement is unknown with eight replicates, after which nothing is called worse."""
     assert overstated(Rule(), (8,), 1, 0.03, 0.03) is None
     assert "reads ? points too high" in overstated_words(Rule(), (8,), 1, (0.03,))
 
 
 @pytest.mark.parametrize("change", [0.0, 0.03, 0.05])
 def test_each_bound_holds_over_all_looks(change: float) -> None:
-    """At the look that decides, whichever it is, each bound misses the change in at most 5 of 100 runs."""
+    """At the look that decides, each bound misses the change in at most 5 of 100 runs."""
     draws = np.random.default_rng(14).normal(math.log1p(change), 0.03, (TRIALS, 22))
     found, level = simulate(draws, Rule()), Rule().same_level
     missed = np.zeros((2, TRIALS), dtype=bool)
@@ -441,7 +441,7 @@ CHANGES = {-0.2: "better", -0.03: "better", 0.0: "same", 0.005: "same", 0.03: "w
 
 @pytest.mark.parametrize(("change", "outcome"), CHANGES.items())
 def test_a_clear_change_gets_its_verdict(change: float, outcome: str) -> None:
-    """Within the margin it is the same; beyond it and sure, worse or better."""
+    """A change within the margin is the same; a clear change beyond it is worse or better."""
     decision = only(series(*around(change, 14)), (8, 14))
     assert decision is not None
     assert decision.outcome == outcome
@@ -453,19 +453,19 @@ def test_a_clear_change_gets_its_verdict(change: float, outcome: str) -> None:
 
 @pytest.mark.parametrize("change", [0.03, -0.03, 0.2])
 def test_the_first_look_says_same_or_nothing(change: float) -> None:
-    """A surely slower or faster one is measured on, since alpha is spent on the later looks."""
+    """The first look leaves a clear slowdown or speedup undecided."""
     assert only(series(*around(change, 8)), (8,), final=False) is None
 
 
 def test_a_speedup_that_is_not_sure_enough_is_the_same_in_the_end() -> None:
-    """It is measured on until the end and fails nothing: eight replicates cannot say better of one among a hundred."""
+    """A speedup among a hundred contests is undecided after eight replicates, and the same at the end."""
     each = {str(index): series(*around(-0.1, 8)) for index in range(100)}
     assert decide(each, Rule(), (8,)) == {}
     assert {d.outcome for d in decide(each, Rule(), (8,), final=True).values()} == {"same"}
 
 
 def test_what_is_halfway_is_inconclusive_and_says_so() -> None:
-    """A wide spread tells how many replicates it would take, a narrow one that more would not help."""
+    """The reason gives the replicates needed for a wide spread, and the interval for a narrow one."""
     wide = only(series(*around(0.02, 22, spread=0.6)))
     assert wide is not None
     assert wide.outcome == "inconclusive"
@@ -486,7 +486,7 @@ def test_what_is_halfway_is_inconclusive_and_says_so() -> None:
 
 
 def test_the_more_is_compared_the_more_it_takes_to_say_worse() -> None:
-    """Holm over everything that is compared: of one alone 8 replicates suffice, of ten 11 at least."""
+    """Holm over all contests: worse needs 8 replicates for one contest, 11 for ten and 14 for 81."""
     for comparisons, least in ((1, 8), (10, 11), (81, 14)):
         for n, outcome in ((least, "worse"), (least - 1, "inconclusive")):
             each = {str(index): series(*around(0.0, n)) for index in range(1, comparisons)}
@@ -498,20 +498,20 @@ def test_the_more_is_compared_the_more_it_takes_to_say_worse() -> None:
 
 
 def test_looks_wait_until_worse_can_be_said_at_all() -> None:
-    """The second look comes after 14 replicates, later only for more than 81 comparisons."""
+    """The second look comes after 14 replicates, and later only for more than 81 contests."""
     assert Rule().scheduled(1) == Rule().scheduled(81) == (8, 14, 22)
     assert Rule().scheduled(82) == (8, 15, 22)
     assert Rule().least_for_same == 6
 
 
 def test_each_later_look_spends_half_of_alpha() -> None:
-    """Eight replicates on one side are p = 1/256, which is less than alpha and half of it; seven are not."""
+    """Each later look tests worse at 0.5 %, and each of the three looks tests same at 1.67 %."""
     assert Rule().worse_level == pytest.approx(0.005)
     assert Rule().same_level == pytest.approx(0.05 / 3)
 
 
 def test_decisions_stand_once_they_are_made() -> None:
-    """What an early look decided is not looked at again, whatever is measured later."""
+    """A decision at an early look stands, whatever is measured later."""
     each = series(*around(0.0, 8), *around(0.5, 14))
     decision = only(each)
     assert decision is not None
@@ -520,7 +520,7 @@ def test_decisions_stand_once_they_are_made() -> None:
 
 @given(st.lists(st.floats(-0.3, 0.3), min_size=14, max_size=22, unique_by=abs))
 def test_swapped_labels_give_mirrored_numbers(differences: list[float]) -> None:
-    """Worse becomes better with the same p-value, the estimate its negative."""
+    """Swapping the sides turns worse into better with the same p-value, and negates the estimate."""
     one, other = only(series(*differences)), only(series(*(-d for d in differences)))
     assert one is not None
     assert other is not None
@@ -532,7 +532,7 @@ def test_swapped_labels_give_mirrored_numbers(differences: list[float]) -> None:
 
 @pytest.mark.parametrize("change", [0.0, 0.2])
 def test_flagged_replicates_allow_no_verdict(change: float) -> None:
-    """A quarter of them may drift or not become steady, more may not; all of them count."""
+    """A verdict allows 3 flagged replicates of 14; with 4 it is inconclusive."""
     tolerated, refused = (only(series(*around(change, 14), flagged=count), (14, 14)) for count in (3, 4))
     assert tolerated is not None
     assert tolerated.outcome == ("worse" if change else "same")
@@ -542,7 +542,7 @@ def test_flagged_replicates_allow_no_verdict(change: float) -> None:
 
 
 def test_samples_that_cannot_be_are_said_to_be_so() -> None:
-    """No spread at all is a fault of the clock, an infinite ratio one of the samples; neither passes."""
+    """Differences without any spread are inconclusive, infinite or NaN ones an error."""
     constant = only(series(*[0.0] * 8), (8,))
     assert constant is not None
     assert constant.outcome == "inconclusive"
@@ -555,7 +555,7 @@ def test_samples_that_cannot_be_are_said_to_be_so() -> None:
 
 
 def test_what_failed_is_an_error_and_still_counts() -> None:
-    """It is reported at once, with its reason, and the others are decided as if it had been measured."""
+    """A failed contest is an error with its reason, and still counts for Holm."""
     each = {"broken": Series((), (), error="the process crashed"), "slow": series(*around(0.2, 8))}
     decisions = decide(each, Rule(), (8, 8), final=True)
     assert (decisions["broken"].outcome, decisions["broken"].reason) == ("error", "the process crashed")
@@ -564,7 +564,7 @@ def test_what_failed_is_an_error_and_still_counts() -> None:
 
 
 def test_nothing_measured_is_inconclusive() -> None:
-    """When time is up before the first replicate."""
+    """A contest without a replicate is inconclusive."""
     decision = only(series(), (1,))
     assert decision is not None
     assert (decision.outcome, decision.n, decision.reason) == ("inconclusive", 0, "nothing was measured")

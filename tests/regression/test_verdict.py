@@ -1,4 +1,4 @@
-"""What verdicts come to together."""
+"""The exit code of several verdicts, and the evidence of each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def verdict(outcome: str) -> Verdict:
     ],
 )
 def test_the_exit_code_is_that_of_the_worst(outcomes: list[str], code: int) -> None:
-    """Worse, missing and error come before inconclusive, and that before all else."""
+    """Worse, missing and error give 1, inconclusive or no verdict 3, all else 0."""
     assert Comparison(verdicts=tuple(map(verdict, outcomes)), notes=()).exit_code == code
 
 
@@ -45,6 +45,6 @@ NUMBERS = {"unit": "s", "baseline": 0.010, "candidate": 0.011, "change": 0.1, "n
     ],
 )
 def test_the_evidence_has_what_was_measured(given: dict[str, object], words: str) -> None:
-    """A value alone is no comparison, nor is a p-value that is not adjusted."""
+    """The evidence needs both values, and omits a p-value that is not adjusted."""
     made = Verdict.model_validate({"cell": "mnist/lenet/cpu", "metric": "m", "outcome": "same", **given})
     assert made.evidence == words
