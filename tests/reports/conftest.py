@@ -1,4 +1,4 @@
-"""One report with everything that can be in it, and the golden files it is compared with."""
+"""A report with every kind of row, and the golden files to compare it with."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 @pytest.fixture
 def report(tmp_path: Path, trained: Callable[..., Record]) -> Report:
-    """Return a report with ties, repeats, a failure among them, a timeout, a skip and generated images."""
+    """Return a report with ties, repeats, a failed repeat, a timeout, a skip and generated images."""
 
     def once(metric: str, unit: str, value: float) -> Measurement:
         return Measurement(metric=f"train.{metric}", unit=unit, better="lower", values=(value,))

@@ -1,4 +1,4 @@
-"""Runs with everything that the page can show, at the size of real ones, made without training anything."""
+"""Runs with everything that the page can show, at the size of real ones, made without any training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console: readable at any width, honest without colour, and no number that the CSV has not."""
+"""The console format: it fits any width, needs no colour, and prints only numbers of the CSV."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SCALES = {"%": 0.01, "µs": 1e-6, "ms": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "KiB
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
-        """Say so."""
+        """Return True."""
         return True
 
 
@@ -43,7 +43,7 @@ def without_styles(text: str) -> str:
 
 
 def table_lines(text: str) -> list[str]:
-    """Return the lines of the tables' bodies: what follows a rule, less the remarks on what did not end well."""
+    """Return the lines of the tables' bodies, without the remarks on rows that did not end well."""
     return [
         line
         for body in re.findall(r"^ *[─━].*\n((?:.+\n)*)", text, flags=re.MULTILINE)
@@ -53,7 +53,7 @@ def table_lines(text: str) -> list[str]:
 
 
 def test_golden(report: Report, golden: Callable[[str, str], None]) -> None:
-    """What a pipe gets of a run with everything in it."""
+    """The text written to a pipe, for a report with every kind of row, equals the golden file."""
     golden("leaderboard.txt", written(report))
 
 
@@ -63,7 +63,7 @@ def numbers_of(rows: Iterable[Row]) -> list[float]:
 
 
 def test_every_number_in_the_tables_is_one_of_the_csvs(report: Report) -> None:
-    """Scaled back, each printed number agrees with a raw one to its last digit."""
+    """Each printed number, scaled back, agrees with a raw number to its last digit."""
     rows = report.tables[0].rows
     halves = [(row["test_accuracy_high"] - row["test_accuracy_low"]) / 2 for row in rows if row["rank"]]
     text = written(report)
@@ -84,7 +84,7 @@ def test_every_number_in_the_tables_is_one_of_the_csvs(report: Report) -> None:
 def test_a_narrow_terminal_drops_columns_and_never_a_name_or_a_digit(
     report: Report, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
-    """No line is wider than the terminal, no name is cut, and what was left out is said."""
+    """Lines fit the terminal, no name is cut, and the hidden columns are named."""
     monkeypatch.setenv("COLUMNS", str(width))
     lines = without_styles(written(report, Terminal())).splitlines()
     assert max(map(len, lines)) <= width
@@ -96,7 +96,7 @@ def test_a_narrow_terminal_drops_columns_and_never_a_name_or_a_digit(
 
 
 def test_width_is_given_to_the_most_important_columns(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At 90 columns accuracy and speed stand beside a long name; batch size has given way."""
+    """At 90 columns accuracy and speed are shown beside a long name, the batch size is hidden."""
     monkeypatch.setenv("COLUMNS", "90")
     text = without_styles(written(report, Terminal()))
     first, *_ = text.split("\n\n")
@@ -107,7 +107,7 @@ def test_width_is_given_to_the_most_important_columns(report: Report, monkeypatc
 
 
 def test_colour_is_for_terminals_that_want_it(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe gets no escape codes, NO_COLOR gets no colour, and the stars are there in each."""
+    """A pipe gets no escape codes, NO_COLOR no colour; the stars are printed in each case."""
     monkeypatch.setenv("COLUMNS", "300")
     coloured = written(report, Terminal())
     assert "\x1b[1;32m" in coloured
@@ -118,7 +118,7 @@ def test_colour_is_for_terminals_that_want_it(report: Report, monkeypatch: pytes
 
 
 def test_generated_images_are_called_so_above_their_table(report: Report) -> None:
-    """Data that stands in for another is named in the title and explained beneath it."""
+    """Generated images are named in the table's title and explained beneath it."""
     title, why = re.findall(r"^.*data=synthetic.*$", written(report), flags=re.MULTILINE)
     assert title.startswith("mnist · data=synthetic · cpu")
     assert why == ("!! data=synthetic: these are not the images of mnist (no connection to the download address)")
@@ -130,7 +130,7 @@ Spread = tuple[float, float | None, float | None]
 def marked(
     report: Report, column: str, values: list[Spread], repeats: int = 4, runs: Sequence[str] = ("a", "a", "a", "a")
 ) -> list[bool]:
-    """Tell which rows of a group, of these runs, are starred when a column holds these values and spreads."""
+    """Return which rows are starred when a column holds these values and spreads, in these runs."""
     from cnnperf.reports._readable import best
 
     (found,) = [c for c in report.tables[0].columns if c.name == column]
@@ -144,13 +144,13 @@ def marked(
 
 
 def test_in_a_time_column_all_within_the_spread_of_the_best_are_marked(report: Report) -> None:
-    """The best's repeats went from 90 to 110: 95 is as good, 80 is not, unless its own repeats reach it."""
+    """A value is starred if it lies within the spread of the best one, or if its own spread reaches it."""
     assert marked(report, "images_per_s", [(100, 90, 110), (95, 94, 96), (80, 79, 81)]) == [True, True, False]
     assert marked(report, "images_per_s", [(100, 90, 110), (80, 70, 91), (80, 70, 89)]) == [True, True, False]
 
 
 def test_what_may_be_the_best_by_chance_is_not_marked(report: Report) -> None:
-    """A speed without a spread, one beside another without, a spread of three repeats; and no row where all overlap."""
+    """No star without spreads on all rows, with three repeats, for a lone row, or where all rows overlap."""
     assert marked(report, "images_per_s", [(100, None, None), (99, None, None)]) == [False, False]
     assert marked(report, "images_per_s", [(100, 99, 101), (50, None, None)]) == [False, False]
     assert marked(report, "images_per_s", [(100, 99, 101), (50, 49, 51)], repeats=3) == [False, False]
@@ -159,7 +159,7 @@ def test_what_may_be_the_best_by_chance_is_not_marked(report: Report) -> None:
 
 
 def test_a_time_is_compared_with_those_of_its_own_run_alone(report: Report) -> None:
-    """Two runs met the machine at two times; counts are what they are in any."""
+    """The fastest row of each run is starred, where it has a rival; counts are compared across runs."""
     values: list[Spread] = [(100, 99, 101), (90, 89, 91), (50, 49, 51), (40, 39, 41)]
     two, four = ("a", "a", "b", "b"), ("a", "b", "c", "d")
     assert marked(report, "images_per_s", values, runs=two) == [True, False, True, False]
@@ -168,7 +168,7 @@ def test_a_time_is_compared_with_those_of_its_own_run_alone(report: Report) -> N
 
 
 def test_rows_of_several_runs_say_of_which(report: Report) -> None:
-    """Else the same cell of two runs would be told apart by nothing; one run is not named."""
+    """The column `run` is shown where rows are of several runs, and hidden for one run."""
     board = report.tables[0]
     again = tuple(replace(row, run="other/run") for row in board.rows)
     assert "other/run" in written(replace(report, tables=(replace(board, rows=(*board.rows, *again)),)))
@@ -176,7 +176,7 @@ def test_rows_of_several_runs_say_of_which(report: Report) -> None:
 
 
 def test_profiles_of_several_repeats_say_of_which() -> None:
-    """Else two rows of one network would be told apart by nothing; a single repeat is not named."""
+    """The columns `repeat` and `run` are shown only where the rows differ in them."""
     from cnnperf.reports._readable import visible
     from cnnperf.tables.table import Row, Table, column, row_type
 
@@ -192,7 +192,7 @@ def test_profiles_of_several_repeats_say_of_which() -> None:
 
 
 def test_a_time_to_target_is_known_to_its_resolution(report: Report) -> None:
-    """It was reached at some time since the evaluation before, so that a shorter one may be none."""
+    """The interval of a time to target starts at the earliest possible time; overlapping rows get no star."""
     from cnnperf.reports._readable import best, cell_text
 
     (column,) = [c for c in report.tables[0].columns if c.name == "time_to_target_s"]
@@ -213,7 +213,7 @@ def test_a_time_to_target_is_known_to_its_resolution(report: Report) -> None:
 
 
 def test_counts_are_exact_and_memory_is_not(report: Report) -> None:
-    """Fewer parameters are fewer; fewer bytes in one process may be chance, and so may a higher fraction."""
+    """The best count is starred without a spread, the best memory or accuracy is not."""
     for column, is_exact in (("params", True), ("peak_above_start_bytes", False), ("best_validation_accuracy", False)):
         least_is_best = column != "best_validation_accuracy"
         values: list[Spread] = [(1, None, None), (2, None, None)]
@@ -221,14 +221,14 @@ def test_counts_are_exact_and_memory_is_not(report: Report) -> None:
 
 
 def test_the_head_of_a_time_column_says_how_many_repeats(report: Report) -> None:
-    """One process is n=1; rows of unlike repeats give the range."""
+    """The head of a time column has n=1 for one process, and a range where rows have unlike repeats."""
     cpu, _, synthetic = (replace(report, tables=(group,)) for group in report.tables[0].groups())
     assert re.search(r"\bn=1 *$", written(synthetic), flags=re.MULTILINE) or " n=1 " in written(synthetic)
     assert "n=1–3" in written(cpu)
 
 
 def test_failures_are_listed_with_their_reason(report: Report) -> None:
-    """What did not end well is a row without figures and a line that says why."""
+    """Each timeout, failure and skip has a line with its reason."""
     text = written(report)
     assert "lenet: timeout: took longer than 60 s" in text
     assert "nin: ok 1/2: non-finite loss at step 3 | lr 0.1" in text
@@ -236,5 +236,5 @@ def test_failures_are_listed_with_their_reason(report: Report) -> None:
 
 
 def test_nothing_trained_is_said(report: Report) -> None:
-    """A report without rows is a sentence, not an empty screen."""
+    """A report without rows is written as one sentence."""
     assert written(Report((replace(report.tables[0], rows=()),))) == "Nothing was trained in these runs.\n"

@@ -1,4 +1,4 @@
-"""CSV: stable, raw, and harmless in a spreadsheet."""
+"""The CSV format: stable, unrounded, and harmless in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def written(report: Report) -> str:
 
 
 def test_golden(report: Report, golden: Callable[[str, str], None]) -> None:
-    """The leaderboard of a run with everything in it."""
+    """The leaderboard of a report with every kind of row equals the golden file."""
     golden("leaderboard.csv", written(report))
 
 
 def test_every_value_comes_back_and_nothing_stands_for_what_is_missing(report: Report) -> None:
-    """Read again, numbers are bit-equal and what was not measured is an empty cell."""
+    """Numbers are read back bit-equal, and a missing value is an empty cell."""
     table = report.tables[0]
     for row, read in zip(table.rows, csv.DictReader(io.StringIO(written(report))), strict=True):
         for name in (each.name for each in table.columns):
@@ -40,7 +40,7 @@ def test_every_value_comes_back_and_nothing_stands_for_what_is_missing(report: R
 
 
 def test_a_folder_gets_a_file_a_table(report: Report, tmp_path: Path) -> None:
-    """Into a folder go the leaderboard, as the stream has it, and the curves."""
+    """A folder gets the leaderboard, equal to the stream's text, and the curves."""
     write(report, tmp_path)
     assert (tmp_path / "leaderboard.csv").read_text(encoding="utf-8") == written(report)
     curves = list(csv.DictReader(io.StringIO((tmp_path / "curves.csv").read_text(encoding="utf-8"))))
@@ -53,7 +53,7 @@ def test_a_folder_gets_a_file_a_table(report: Report, tmp_path: Path) -> None:
 
 @row_type
 class Cells(Row):
-    """A text and two numbers."""
+    """A row with a text and two numbers."""
 
     text: str = column()
     number: float = column()
@@ -62,7 +62,7 @@ class Cells(Row):
 
 @given(st.text(), st.sampled_from(["", *"=+-@\t\r\n"]), st.floats(allow_nan=False, allow_infinity=False))
 def test_no_text_is_a_formula_and_every_number_stays_one(text: str, start: str, number: float) -> None:
-    """A spreadsheet runs no cell; a text comes back with one kind of line end, a number as it was."""
+    """No text cell starts a formula; texts are read back with unified line ends, numbers unchanged."""
     table = Table("t", Cells.columns(), (Cells(text=start + text, number=number, count=-3),))
     _, cells = csv.reader(io.StringIO(written(Report((table,))), newline=""))
     assert not cells[0].startswith(tuple("=+-@\t\r\n"))

@@ -1,4 +1,4 @@
-"""The room of formats: what each can write is asked of its file."""
+"""The registered formats: the file of each defines what it can write."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REPORTED = Report((Table("one", Named.columns(), (Named(name="a"),)), Table("oth
 
 
 def test_every_file_is_a_format_and_some_write_verdicts() -> None:
-    """By their functions."""
+    """Every file is a format with a writer for reports; some also have one for verdicts."""
     assert formats() == registry.names("reports")
     assert set(formats(VERDICTS)) < set(formats())
     for verb in (REPORT, VERDICTS):
@@ -42,7 +42,7 @@ def test_every_file_is_a_format_and_some_write_verdicts() -> None:
 
 
 def test_a_format_that_cannot_write_it_is_a_sentence() -> None:
-    """With those that can."""
+    """The error for a format that cannot write verdicts names those that can."""
     wrong = next(name for name in formats() if name not in formats(VERDICTS))
     with pytest.raises(
         UsageError, match=rf"^`format`: unknown format '{wrong}'.*\(known: {', '.join(formats(VERDICTS))}\)"
@@ -51,7 +51,7 @@ def test_a_format_that_cannot_write_it_is_a_sentence() -> None:
 
 
 def test_a_run_folder_gets_each_table_in_a_file(tmp_path: Path) -> None:
-    """In every format that says so."""
+    """A run folder gets each table as a file, in the formats marked for it."""
     files = keep_tables(REPORTED, tmp_path)
     kept = registry.having("reports", "IN_RUN_FOLDER")
     assert kept
@@ -61,14 +61,14 @@ def test_a_run_folder_gets_each_table_in_a_file(tmp_path: Path) -> None:
 
 
 def test_tables_that_cannot_be_written_name_the_cure(tmp_path: Path) -> None:
-    """What was measured is not lost."""
+    """The error for tables that cannot be written names the command that writes them later."""
     (tmp_path / "run").write_text("")
     with pytest.raises(RunError, match=r"tables cannot be written \(.*; the records are kept; .* cnnperf report "):
         keep_in_run(REPORTED, tmp_path / "run")
 
 
 def test_only_one_format_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
-    """And it is what is shown."""
+    """One format is the default, and `show` uses it."""
     assert registry.having("reports", "IS_DEFAULT") == (default_format(),)
     show(REPORTED)
     assert "Nothing was trained" in capsys.readouterr().out

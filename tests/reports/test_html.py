@@ -1,4 +1,4 @@
-"""The page without a browser: what it holds, what it never holds, and that its numbers are those of the CSVs."""
+"""The page without a browser: its content, what it must not contain, and its numbers, equal to those of the CSVs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VOID = {"meta", "img", "input", "link", "br"}
 
 
 class Page(HTMLParser):
-    """What a page holds, as a reader of HTML sees it."""
+    """The content of a page, as an HTML parser sees it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note an element."""
+        """Record an element."""
         attributes = dict(attrs)
         self.tags.append((tag, attributes))
         if tag == "data":
@@ -56,11 +56,11 @@ class Page(HTMLParser):
             self.open.append((tag, attributes))
 
     def handle_endtag(self, tag: str) -> None:
-        """Close an element; nothing is left open."""
+        """Close an element, which must be the last one opened."""
         assert self.open.pop()[0] == tag
 
     def handle_data(self, data: str) -> None:
-        """Note a text."""
+        """Record a text."""
         inside = [tag for tag, _ in self.open]
         if "script" in inside:
             self.scripts.append(data)
@@ -68,11 +68,11 @@ class Page(HTMLParser):
             self.texts.append(data)
 
     def ids(self) -> list[str]:
-        """Return the sections."""
+        """Return the ids of the sections."""
         return [str(attributes["id"]) for tag, attributes in self.tags if tag == "section"]
 
     def drawn(self) -> dict[str, Any]:
-        """Return what the plots are drawn from, rows with the keys that they have a value for."""
+        """Return the data of the plots, each row without its missing values."""
         found: dict[str, Any] = json.loads(self.scripts[0])
         for rows in found["rows"].values():
             named = (dict(zip(rows["columns"], row, strict=True)) for row in rows["rows"])
@@ -92,7 +92,7 @@ def written(report: Report) -> str:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> tuple[Path, Path]:
-    """Return two runs with everything in them."""
+    """Return two runs of three networks through all stages."""
     root = tmp_path_factory.mktemp("runs")
     return tuple(
         furnish(root / name, trained, networks=NETWORKS[:3], repeats=3, shift=shift)
@@ -111,7 +111,7 @@ Both = tuple[Report, str]
 
 
 def test_every_section_is_there_in_order(both: Both) -> None:
-    """Two runs through all stages have all of them, each with a link to it."""
+    """The page of two runs through all stages has every section, each with a link."""
     page = Page(both[1])
     assert page.ids() == [
         "summary",
@@ -130,7 +130,7 @@ def test_every_section_is_there_in_order(both: Both) -> None:
 
 
 def test_a_section_is_there_only_when_the_records_hold_it(tmp_path: Path, trained: Trained) -> None:
-    """A lone training without curves has neither plots nor pictures; a skipped one still has its page."""
+    """A single training without curves gets a page without plots and pictures."""
     store.append(tmp_path, trained())
     page = Page(written(report_of([tmp_path])))
     assert page.ids() == ["summary", "leaderboard", "notes"]
@@ -138,7 +138,7 @@ def test_a_section_is_there_only_when_the_records_hold_it(tmp_path: Path, traine
 
 
 def test_failed_and_skipped_rows_stand_there_with_their_reason(both: Both) -> None:
-    """In the head and in the leaderboard, as they were worded."""
+    """The summary and the leaderboard give the reasons of failures and skips unchanged."""
     texts = " ".join(Page(both[1]).texts)
     assert texts.count(" ".join(ERROR.split())) >= 4
     assert texts.count("no CUDA device") >= 4
@@ -156,7 +156,7 @@ def test_names_and_errors_are_text(both: Both) -> None:
 
 
 def test_the_page_stands_alone_and_is_small(tmp_path: Path, trained: Trained) -> None:
-    """Seven networks take at most 1 MB beside the plot library, and nothing is fetched from anywhere."""
+    """The page of seven networks takes at most 1 MB beside the plot library, and fetches nothing."""
     text = written(report_of([furnish(tmp_path / "seven", trained)]))
     library = sum(len((PAGE / file).read_bytes()) for file in LIBRARY)
     assert len(text.encode()) - library <= 1_000_000
@@ -170,7 +170,7 @@ def test_the_page_stands_alone_and_is_small(tmp_path: Path, trained: Trained) ->
 
 @pytest.fixture(scope="module")
 def tables(both: Both, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, str]]]:
-    """Return the CSVs' rows, read again."""
+    """Return the rows read back from the CSVs."""
     folder = tmp_path_factory.mktemp("csv")
     write_csv(both[0], folder)
     texts = {file.stem: io.StringIO(file.read_bytes().decode(), newline="") for file in folder.glob("*.csv")}
@@ -181,7 +181,7 @@ Tables = dict[str, list[dict[str, str]]]
 
 
 def test_every_number_of_the_tables_is_one_of_its_csv(both: Both, tables: Tables) -> None:
-    """A number carries the value of the CSV to the last digit, and stands in that CSV."""
+    """Each number on the page carries a value of its table's CSV, to the last digit."""
     cells = {name: {cell for row in rows for cell in row.values()} for name, rows in tables.items()}
     everywhere = set().union(*cells.values())
     numbers = Page(both[1]).numbers
@@ -191,7 +191,7 @@ def test_every_number_of_the_tables_is_one_of_its_csv(both: Both, tables: Tables
 
 
 def test_every_row_that_is_drawn_is_a_row_of_its_csv(both: Both, tables: Tables) -> None:
-    """Plots are drawn from rows of tables as they are, to the last digit."""
+    """Each row of a plot is a row of its table's CSV, to the last digit."""
     found = 0
     for drawn in Page(both[1]).drawn()["rows"].values():
         rows = tables[drawn["table"]]
@@ -206,7 +206,7 @@ def test_every_row_that_is_drawn_is_a_row_of_its_csv(both: Both, tables: Tables)
 
 
 def test_every_other_figure_is_a_text_of_the_tables(both: Both, tables: Tables) -> None:
-    """Outside of numbers, a figure stands in a name, a reason or a note, or in the words of the page itself."""
+    """Each figure in a text of the page is from a name, a reason, a note or the page's templates."""
     known = [cell for rows in tables.values() for row in rows for cell in row.values()]
     known += [*both[0].notes, *(note for table in both[0].tables for note in table.notes)]
     known += [file.read_text() for file in PAGE.glob("*.html")]
@@ -221,7 +221,7 @@ def test_every_other_figure_is_a_text_of_the_tables(both: Both, tables: Tables) 
 
 
 def test_verdicts_are_told_apart_without_colour(both: Both) -> None:
-    """Each has its word and its sign; accuracy that rose by ten points is better, by the check's own rule."""
+    """Each outcome has its own word and symbol, so that colour is not needed."""
     table = both[0].table("verdicts")
     assert table
     outcomes = {row["outcome"] for row in table.rows}
@@ -234,7 +234,7 @@ def test_verdicts_are_told_apart_without_colour(both: Both) -> None:
 
 
 def test_readings_of_one_training_stand_in_one_plot(tmp_path: Path, trained: Trained) -> None:
-    """A line each, where there are more than a training and a held-out accuracy."""
+    """One plot draws all accuracies of a training, where it has more than train and validation."""
     for network, names in (("lenet", ("train", "validation")), ("nin", ("train", "epoch_test", "validation"))):
         point = {"step": 10, "samples": 1280, "seconds": 1.5, "epoch": 0.25, "n": 2000}
         measured = [m(f"train.{name}_accuracy", "fraction", 0.5, better="higher", remarks=point) for name in names]
@@ -248,7 +248,7 @@ def test_readings_of_one_training_stand_in_one_plot(tmp_path: Path, trained: Tra
 
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Report:
-    """Return the report of one run whose suite was changed: every task is there with two settings."""
+    """Return the report of one run whose suite was changed, so that every task has two settings."""
     run = furnish(tmp_path_factory.mktemp("twice") / "run", trained, networks=["lenet", "nin"])
     for record in store.read(run):
         task = record.task.model_copy(update={"settings": {**record.task.settings, "lr": 0.5}})
@@ -262,7 +262,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Report:
 
 
 def test_trainings_of_changed_settings_are_lines_of_their_own(twice: Report) -> None:
-    """The task is a part of what a line has in common, and of the hover; nobody else's hover has it."""
+    """Trainings under changed settings are separate lines, and the hover names the task."""
     [group] = [group for group in training(twice) if "synthetic" not in group.title]
     encoding = group.charts[0].spec["encoding"]
     assert [each["field"] for each in encoding["detail"]] == ["run", "repeat", "task"]
@@ -271,7 +271,7 @@ def test_trainings_of_changed_settings_are_lines_of_their_own(twice: Report) -> 
 
 
 def test_engines_of_changed_settings_have_plots_of_their_own(twice: Report) -> None:
-    """No line joins them, neither of throughput nor of a front; titles say the settings that differ."""
+    """Engines under changed settings have separate plots of throughput and separate fronts."""
     from cnnperf.reports._sections import networks, tradeoffs
 
     [lenet] = [group for group in networks(twice) if group.title.startswith("lenet")]
@@ -288,7 +288,7 @@ def test_engines_of_changed_settings_have_plots_of_their_own(twice: Report) -> N
 
 
 def test_profiles_of_changed_settings_are_both_drawn(twice: Report) -> None:
-    """Each title names its task; of several repeats only the first is drawn."""
+    """Profiles under changed settings are both drawn, each with its task in the title."""
     from cnnperf.reports._sections import networks
 
     table = twice.table("layers")
@@ -300,7 +300,7 @@ def test_profiles_of_changed_settings_are_both_drawn(twice: Report) -> None:
 
 
 def test_predictions_of_changed_settings_are_both_shown(twice: Report) -> None:
-    """Each title names its task; a matrix is of one training."""
+    """Predictions under changed settings are both shown, each with its task in the title."""
     from cnnperf.reports._sections import predictions
 
     table = twice.table("confusion")
@@ -313,7 +313,7 @@ def test_predictions_of_changed_settings_are_both_shown(twice: Report) -> None:
 
 
 def test_changed_settings_whose_first_repeat_failed_are_shown(tmp_path: Path, trained: Trained) -> None:
-    """By their second repeat; of the others the first is shown."""
+    """The second repeat's predictions are shown where the first repeat failed."""
     from cnnperf.reports._sections import predictions
 
     run = furnish(tmp_path / "run", trained, networks=["lenet"], repeats=2)
@@ -331,14 +331,14 @@ def test_changed_settings_whose_first_repeat_failed_are_shown(tmp_path: Path, tr
 
 
 def test_tables_of_engines_are_told_apart(both: Both) -> None:
-    """The caption of a group that one network has to itself names it."""
+    """The captions of the tables of engines differ; a group of one network is named by it."""
     captions = re.findall(r"<table[^>]*engines[^>]*>\s*<caption>(.*?)</caption>", both[1])
     assert len(set(captions)) >= 3
     assert any(caption.startswith("lenet · ") for caption in captions)
 
 
 def test_a_doubtful_speed_up_has_its_mark_and_its_footnote(both: Both) -> None:
-    """As many marks as footnotes, each with why; where there is nothing to doubt there is neither."""
+    """Each doubtful speed-up has a mark and a footnote with the reason, and no other has."""
     table = both[0].table("engines")
     assert table
     flags = [row["speedup_flags"] for row in table.rows if row["speedup_flags"]]
@@ -350,13 +350,13 @@ def test_a_doubtful_speed_up_has_its_mark_and_its_footnote(both: Both) -> None:
 
 
 def test_several_runs_are_told_apart(both: Both) -> None:
-    """Tables with rows of more than one run have a column for it."""
+    """Tables with rows of several runs have a column for the run."""
     page = both[1]
     assert page.count('<button type="button">run</button>') >= 3
 
 
 def test_two_runs_of_one_suite_are_not_mixed(both: Both) -> None:
-    """Their tasks have the same keys; the pictures of a network, and its roofline, are of its own run."""
+    """Pictures and plots of a network are of its own run, though tasks of two runs have equal keys."""
     from cnnperf.reports._sections import networks, predictions
 
     found = predictions(both[0])
@@ -369,7 +369,7 @@ def test_two_runs_of_one_suite_are_not_mixed(both: Both) -> None:
 
 
 def test_only_ratios_are_drawn_as_ratios() -> None:
-    """A change that is a difference in bytes has no place on their axis; a share of images has one of its own."""
+    """A change in bytes without a ratio is not drawn; shares of images have a plot of their own."""
     from cnnperf.reports._sections import change_charts
 
     values = {"x.ratio": ("bytes", 2.0, 3.0), "x.none": ("bytes", 0.0, 4096.0), "x.share": ("fraction", 0.5, 0.6)}
@@ -383,7 +383,7 @@ def test_only_ratios_are_drawn_as_ratios() -> None:
 
 
 def test_a_change_is_read_in_its_own_unit(both: Both) -> None:
-    """A drop in accuracy in points, what has no ratio in the unit of both values, all others in percent."""
+    """The page writes a change in points, in the unit of its values, or in percent if it is a ratio."""
     values = {
         "infer.accuracy_drop[engine=torch]": ("1", 0.001, -0.002, -0.003),
         "infer.class_disagreements": ("count", 0.0, 4.0, 4.0),
@@ -403,7 +403,7 @@ def test_a_change_is_read_in_its_own_unit(both: Both) -> None:
 
 
 def test_hovers_have_no_format_that_fails_on_absent_values(both: Both) -> None:
-    """Every number in a hover is written by the page's own function; what is not measured has no line."""
+    """The page's own function formats every number in a hover."""
 
     def encodings(spec: dict[str, Any]) -> list[dict[str, Any]]:
         return [each["encoding"] for each in (spec, *spec.get("layer", ())) if "encoding" in each]
@@ -415,7 +415,7 @@ def test_hovers_have_no_format_that_fails_on_absent_values(both: Both) -> None:
 
 
 def test_a_change_is_hovered_as_the_table_has_it() -> None:
-    """Both values in the unit of the row; no bounds where none were tested."""
+    """The hover of a change has both values in the row's unit, and bounds only if they were tested."""
     from cnnperf.reports._sections import change_charts
 
     rows = tuple(
@@ -439,7 +439,7 @@ def test_a_change_is_hovered_as_the_table_has_it() -> None:
 
 
 def test_the_legend_of_layers_names_only_what_is_drawn(both: Both) -> None:
-    """No backward of forward passes, and no time elsewhere if every layer's is known; colours stay the same."""
+    """The legend omits the backward pass where only forward passes are drawn; colours stay the same."""
     specs = [spec["spec"] for name, spec in Page(both[1]).drawn()["specs"].items() if name.endswith("-time")]
     colours = [spec["encoding"]["color"] for spec in specs]
     assert {tuple(colour["legend"]["values"]) for colour in colours} == {
@@ -450,7 +450,7 @@ def test_the_legend_of_layers_names_only_what_is_drawn(both: Both) -> None:
 
 
 def test_what_failed_of_two_runs_says_in_which(both: Both) -> None:
-    """So does what disturbed them; and the run is the first column, beside what differs in nothing else."""
+    """A failure is listed with its run, and the leaderboard's first column is the run."""
     named = [text for text in Page(both[1]).texts if text.endswith("cpu train") and "mlp" in text]
     assert [name.partition(": ")[0] for name in named] == list(both[0].folders)
     board = both[1].partition('data-table="leaderboard"')[2]
@@ -458,7 +458,7 @@ def test_what_failed_of_two_runs_says_in_which(both: Both) -> None:
 
 
 def test_what_failed_or_was_disturbed_says_in_which_repeat(tmp_path: Path, trained: Trained) -> None:
-    """A list names no task twice."""
+    """A failed or disturbed task is listed with its repeat, so that no name occurs twice."""
     from cnnperf import record as store
 
     steps = m("train.loss", "1", 0.5, remarks={"disturbed": "2 % of samples lost the CPU for > 1 ms"})
@@ -472,7 +472,7 @@ def test_what_failed_or_was_disturbed_says_in_which_repeat(tmp_path: Path, train
 
 
 def test_plots_of_generated_images_say_so(tmp_path: Path, trained: Trained) -> None:
-    """Over curves, as over the leaderboard; curves of real images say nothing."""
+    """Headings name generated images, and do not name real ones."""
     point = {"step": 10, "samples": 1280, "seconds": 1.5, "epoch": 0.25, "n": 2000}
     curve = m("train.validation_accuracy", "fraction", 0.5, better="higher", remarks=point)
     confusion = m("train.confusion", "count", 1, 0, 0, 1, better=None, num_classes=2)
@@ -486,7 +486,7 @@ def test_plots_of_generated_images_say_so(tmp_path: Path, trained: Trained) -> N
 
 
 def test_curves_of_unlike_machines_or_threads_share_no_plot(tmp_path: Path, trained: Trained) -> None:
-    """Their seconds are not comparable, as in the leaderboard; headings tell what differs, a lone plot's nothing."""
+    """Curves of unlike hosts or threads have separate plots, whose headings name the difference."""
     point = {"step": 10, "samples": 1280, "seconds": 1.5, "epoch": 0.25, "n": 2000}
     curve = m("train.validation_accuracy", "fraction", 0.5, better="higher", remarks=point)
     first = trained("lenet", measured=[curve], host="one")
@@ -510,7 +510,7 @@ def test_curves_of_unlike_machines_or_threads_share_no_plot(tmp_path: Path, trai
 
 
 def test_a_plot_of_smoothed_losses_names_their_networks(tmp_path: Path, trained: Trained) -> None:
-    """Such a loss cannot fall to 0, and no test loss is smoothed; a plot without one says nothing."""
+    """The title of a plot of train losses names the networks with label smoothing, if there are any."""
     point = {"step": 2, "samples": 256, "seconds": 1.5, "epoch": 0.25, "n": 2000}
     loss = m("train.loss", "1", 2.0, 1.0)
     curve = m("train.validation_accuracy", "fraction", 0.5, better="higher", remarks=point)
@@ -527,7 +527,7 @@ def test_a_plot_of_smoothed_losses_names_their_networks(tmp_path: Path, trained:
 
 
 def test_layers_at_two_batch_sizes_are_told_apart(both: Both) -> None:
-    """A plot's title says of what steps it is."""
+    """The titles of layer plots name the mode and the batch size."""
     titles = re.findall(r"<figcaption>(.*?)</figcaption>", both[1])
     assert {f"Training steps of 32 images: {what}" for what in ("time by layer", "memory saved", "roofline")} < set(
         titles
@@ -536,7 +536,7 @@ def test_layers_at_two_batch_sizes_are_told_apart(both: Both) -> None:
 
 
 def test_two_runs_that_cannot_be_compared_say_why(tmp_path: Path, trained: Trained) -> None:
-    """The sentence of the check stands where the verdicts would; two runs of different work have no such section."""
+    """The comparison gives the reason of its refusal; runs without a common cell have no comparison."""
     for name, record in (("a", trained()), ("b", trained(seconds=30.0)), ("c", trained("nin"))):
         (tmp_path / name).mkdir()
         store.append(tmp_path / name, record)
@@ -547,7 +547,7 @@ def test_two_runs_that_cannot_be_compared_say_why(tmp_path: Path, trained: Train
 
 
 def test_pictures_that_are_gone_are_left_out(tmp_path: Path, trained: Trained) -> None:
-    """The confusion matrix is in the records and stays, with numbers for the classes' names."""
+    """Broken pictures are omitted, and the section of predictions stays."""
     run = furnish(tmp_path / "run", trained, networks=["lenet"])
     for file in run.glob("artifacts/*/*"):
         file.write_bytes(b"torn")
@@ -557,7 +557,7 @@ def test_pictures_that_are_gone_are_left_out(tmp_path: Path, trained: Trained) -
 
 
 def test_without_its_libraries_the_cure_is_named(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sentence, and the extra to install."""
+    """The error for a missing jinja2 is one sentence that names the extra to install."""
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(UsageError, match=r"^the format 'html' needs jinja2; pip install 'cnnperf\[report\]'"):
         written(both[0])

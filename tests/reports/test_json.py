@@ -1,4 +1,4 @@
-"""JSON: everything that the tables hold, as it is."""
+"""The JSON format: everything in the tables, unchanged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cnnperf.tables.table import Report
 
 
 def test_rows_come_back_with_null_for_what_is_missing(report: Report) -> None:
-    """Every table is there, its rows equal to what was written, its columns with unit and direction."""
+    """Every table is read back with equal rows, null for missing values, and columns with unit and direction."""
     out = io.StringIO()
     write(report, out)
     document = json.loads(out.getvalue())

@@ -1,4 +1,4 @@
-"""A profile as people read it: it fits where it goes, its columns add up, and no number is not in layers.csv."""
+"""The printed profile: it fits the terminal, its columns add up, and its numbers are those of layers.csv."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ UNITS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
-        """Say so."""
+        """Return True."""
         return True
 
 
@@ -45,25 +45,25 @@ def written(profile: LayerProfile, out: io.StringIO | None = None, **options: ob
 
 
 def seconds_of(line: str) -> list[float]:
-    """Return the times that stand in a line."""
+    """Return the times in a line."""
     return [float(number) * UNITS[unit] for number, unit in re.findall(r"([\d.]+) (µs|ms|s)\b", line)]
 
 
 def test_golden(profile: LayerProfile, golden: Callable[[str, str], None]) -> None:
-    """What a pipe gets: every column, and the sentences."""
+    """The text written to a pipe, with every column, equals the golden file."""
     golden("profile.txt", written(profile))
 
 
 def test_golden_of_a_narrow_terminal(
     profile: LayerProfile, golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At 80 columns times and saved bytes are what is left, and what is left out is said."""
+    """The text written to a terminal of 80 columns equals the golden file."""
     monkeypatch.setenv("COLUMNS", "80")
     golden("profile-80.txt", written(profile, Terminal()))
 
 
 def test_columns_add_up(profile: LayerProfile) -> None:
-    """Each printed time is a row's of layers.csv, and those of a column come to its total, to the last digit."""
+    """Each printed time is one of layers.csv, and a column's times sum to its total, to the printed digits."""
     lines = [line for line in written(profile).splitlines() if line.startswith(("block.", "(", "total"))]
     *layers, total = map(seconds_of, lines)
     raw = {v for row in profile.rows for n in ("seconds", "forward_s", "backward_s") if (v := row[n]) is not None}
@@ -76,7 +76,7 @@ def test_columns_add_up(profile: LayerProfile) -> None:
 
 
 def test_subtotals_keep_the_total(profile: LayerProfile) -> None:
-    """Folding changes no total, and the block's line is the sum of its layers."""
+    """Folding changes no total, and a block's line is the sum of its layers."""
     whole, folded = written(profile).splitlines(), written(profile, depth=1).splitlines()
     [block] = [line for line in folded if line.startswith("block ")]
     assert seconds_of(block) == pytest.approx([0.0065, 0.0025, 0.004])
@@ -86,7 +86,7 @@ def test_subtotals_keep_the_total(profile: LayerProfile) -> None:
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
 def test_it_fits_the_terminal(profile: LayerProfile, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-    """No line is wider, no name or number is cut, and what found no room is named."""
+    """Lines fit the terminal, no name is cut, and hidden columns are named."""
     monkeypatch.setenv("COLUMNS", str(width))
     text = written(profile, Terminal())
     assert max(map(len, text.splitlines())) <= width
@@ -97,7 +97,7 @@ def test_it_fits_the_terminal(profile: LayerProfile, monkeypatch: pytest.MonkeyP
 
 
 def test_times_give_way_last(profile: LayerProfile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At 60 columns forward and backward are there, MACs and shapes are not."""
+    """At 60 columns forward and backward times are shown, MACs are hidden."""
     monkeypatch.setenv("COLUMNS", "60")
     head = written(profile, Terminal()).splitlines()[1:3]
     assert {"layer", "all", "forward", "backward"} <= set(" ".join(head).split())
@@ -105,7 +105,7 @@ def test_times_give_way_last(profile: LayerProfile, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_column_sorts(profile: LayerProfile) -> None:
-    """Numbers from the largest, text from A, and what lacks a value last."""
+    """Numbers are sorted from the largest, text from A, and missing values come last."""
     for column, layers in (
         ("saved_bytes", ["block.relu", "block.conv"]),
         ("seconds", ["block.conv", "block.relu"]),

@@ -1,4 +1,4 @@
-"""Markdown: tables that GitHub renders, with nothing in a name or an error that it would take for markup."""
+"""The Markdown format: tables that GitHub renders, with markup in names and errors escaped."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def written(report: Report) -> str:
 
 
 def test_golden(report: Report, golden: Callable[[str, str], None]) -> None:
-    """The leaderboard of a run with everything in it."""
+    """The leaderboard of a report with every kind of row equals the golden file."""
     golden("leaderboard.md", written(report))
 
 
 def test_every_line_of_a_table_has_its_heads_cells(report: Report) -> None:
-    """A table's lines have as many cells as its head, and there are as many lines as rows."""
+    """Each line of a table has as many cells as its head, and each row has a line."""
     tables = re.findall(r"(?:^\|.*\n)+", written(report), flags=re.MULTILINE)
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
@@ -32,11 +32,11 @@ def test_every_line_of_a_table_has_its_heads_cells(report: Report) -> None:
 
 
 def test_markup_is_shown_as_it_is(report: Report) -> None:
-    """Bars, stars, brackets and tags in a cell are text, and a line end does not end the row."""
+    """Bars, stars, brackets and tags in a cell are escaped, and a line end does not end the row."""
     row = replace(report.tables[0].rows[0], model="a|b*c*[d](e)<f>\ng")
     assert r"| a\|b\*c\*\[d\](e)\<f><br>g |" in written(Report((replace(report.tables[0], rows=(row,)),)))
 
 
 def test_nothing_trained_is_said(report: Report) -> None:
-    """A report without rows is a sentence, not an empty page."""
+    """A report without rows is written as one sentence."""
     assert written(Report((replace(report.tables[0], rows=()),))) == "Nothing was trained in these runs.\n"

@@ -1,4 +1,4 @@
-"""The page in a real Chromium: it draws, sorts and filters without an error, from a phone to a wall, light and dark."""
+"""The page in a real Chromium: drawn, sorted and filtered without errors, on small and large screens, light or dark."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Path:
 
 
 class Watched:
-    """A page that is open, and all that it complained of or fetched."""
+    """An open page with its console messages, errors, dialogs and requests."""
 
     def __init__(self, page: Page, file: Path) -> None:
         self.page = page
@@ -86,7 +86,7 @@ def opened(browser: Browser, folder: Path) -> Iterator[Watched]:
 
 
 def keep(page: Page, name: str) -> None:
-    """Take a screenshot of the whole page where there is a folder for it, as in CI."""
+    """Take a screenshot of the whole page if CNNPERF_SCREENSHOTS names a folder, as in CI."""
     if folder := os.environ.get("CNNPERF_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / name, full_page=True)
 
@@ -98,7 +98,7 @@ def rows_of(folder: Path, table: str) -> list[dict[str, str]]:
 
 
 def test_everything_is_drawn_without_a_word(opened: Watched, folder: Path) -> None:
-    """Every section is there and seen, every plot has marks; no message, no dialog, nothing fetched but the file."""
+    """Every section is visible and every plot has marks; no message or dialog occurs and only the file is fetched."""
     page = opened.page
     sections = page.locator("section")
     assert sections.count() == 10
@@ -113,7 +113,7 @@ def test_everything_is_drawn_without_a_word(opened: Watched, folder: Path) -> No
 
 
 def test_the_numbers_are_those_of_the_csv(opened: Watched, folder: Path) -> None:
-    """Column by column and row by row, in the leaderboard as it is first shown."""
+    """The leaderboard shows the values of its CSV, row by row and column by column."""
     shown = opened.page.locator("#leaderboard table").evaluate_all(
         """tables => tables.flatMap(table => {
              const heads = [...table.tHead.rows[0].cells].map(head => head.textContent.trim());
@@ -131,7 +131,7 @@ def test_the_numbers_are_those_of_the_csv(opened: Watched, folder: Path) -> None
 
 
 def test_a_head_sorts_its_table(opened: Watched) -> None:
-    """By key and by click, up and down, by value and not by the text; what is missing stays last."""
+    """A column head sorts by value, by key and by click, up and down; missing values stay last."""
     head = opened.page.locator("#leaderboard thead th", has_text="params").first
     table = opened.page.locator("#leaderboard table").first
 
@@ -155,7 +155,7 @@ def test_a_head_sorts_its_table(opened: Watched) -> None:
 
 
 def test_a_filter_leaves_the_rows_that_hold_every_word(opened: Watched) -> None:
-    """Whatever the case; how many are left is said, and an empty filter shows all again."""
+    """The filter ignores case and tells how many rows it leaves; an empty filter shows all rows."""
     box = opened.page.get_by_label("Filter the rows").first
     rows = opened.page.locator("#leaderboard tbody tr:visible")
     total = rows.count()
@@ -167,7 +167,7 @@ def test_a_filter_leaves_the_rows_that_hold_every_word(opened: Watched) -> None:
 
 
 def test_the_numbers_behind_a_plot_are_a_table(opened: Watched, folder: Path) -> None:
-    """Opened, they stand there to the last digit."""
+    """The table beneath a plot shows the plotted numbers to the last digit."""
     details = opened.page.locator("#training details").first
     details.locator("summary").click()
     details.locator("table").wait_for()
@@ -180,7 +180,7 @@ def test_the_numbers_behind_a_plot_are_a_table(opened: Watched, folder: Path) ->
 
 
 def test_a_hover_tells_all_facts_as_text(opened: Watched) -> None:
-    """Names from records come out as they are, in no other element than a description list."""
+    """A hover shows latency and accuracy in a description list without any other element."""
     mark = opened.page.locator("#tradeoff .plot .mark-symbol path").first
     mark.scroll_into_view_if_needed()
     mark.hover(force=True)
@@ -193,7 +193,7 @@ def test_a_hover_tells_all_facts_as_text(opened: Watched) -> None:
 
 
 def test_hovers_write_numbers_as_the_tables_do(opened: Watched) -> None:
-    """The page's function and that of the tables agree on every unit; what is absent has no words."""
+    """The page's function and `scaled` format every unit alike; a missing value gives an empty text."""
     values = (0.000000123, 0.00488, 0.5, 1.0, 2.345, 42.0, 999.4, 4176404.0, 2.5e9)
     of_units = dict.fromkeys(("s", "bytes", "fraction", "1", "images/s"), values) | {"count": (0, 7, 4321, 123456)}
     for unit, numbers in of_units.items():
@@ -203,7 +203,7 @@ def test_hovers_write_numbers_as_the_tables_do(opened: Watched) -> None:
 
 
 def test_no_hover_tells_of_what_is_absent(opened: Watched) -> None:
-    """A mark of each plot has only lines with words; those of a change are the words of the table."""
+    """No hover shows NaN, undefined or null; that of a change has the words of the table."""
     tip = opened.page.locator("#tip")
     told = {}
     for plot in opened.page.locator(".plot").all():
@@ -221,7 +221,7 @@ def test_no_hover_tells_of_what_is_absent(opened: Watched) -> None:
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (3840, "light")])
 def test_no_width_scrolls_sideways(browser: Browser, folder: Path, width: int, scheme: Any) -> None:
-    """Tables scroll in themselves, plots fill the room; the colours follow the reader's, but on paper."""
+    """No page is wider than the screen, no plot overflows, and dark colours are not printed."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     watched = Watched(page, folder / "page.html")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -247,7 +247,7 @@ def test_no_width_scrolls_sideways(browser: Browser, folder: Path, width: int, s
 
 
 def test_it_can_be_read_by_ear(opened: Watched) -> None:
-    """One h1, a name for every plot, picture, table, region and control; headings leave out no level."""
+    """Every plot, picture, table, region and control has a name, and headings skip no level."""
     page = opened.page
     assert page.locator("h1").count() == 1
     unnamed = page.evaluate(
@@ -262,14 +262,14 @@ def test_it_can_be_read_by_ear(opened: Watched) -> None:
 
 
 def test_a_plot_is_read_as_it_is_described(opened: Watched) -> None:
-    """Its name for the ear is the page's own sentence, in every plot, and not the library's."""
+    """Each plot has its own description as its accessible name."""
     names = opened.page.locator(".plot").evaluate_all("all => all.map(each => each.ariaLabel)")
     assert len(set(names)) == len(names)
     assert any("one network's front" in name for name in names)
 
 
 def test_a_plot_is_saved_as_a_picture_of_its_own(opened: Watched, folder: Path) -> None:
-    """Well-formed, in colours that need no page, and with the description as its title."""
+    """A saved plot is well-formed SVG with its description as the title and no CSS variable."""
     figure = opened.page.locator("#training figure").first
     with opened.page.expect_download() as download:
         figure.locator("button.save").click()
@@ -283,7 +283,7 @@ def test_a_plot_is_saved_as_a_picture_of_its_own(opened: Watched, folder: Path) 
 
 
 def test_no_words_run_into_their_neighbours(opened: Watched) -> None:
-    """A long name is broken within its cell; no cell's text is wider than the cell."""
+    """A long name is broken within its cell, so that no cell overflows."""
     row = opened.page.locator("#leaderboard tbody tr").first
     wide = row.evaluate(
         """row => {
@@ -324,7 +324,7 @@ test_images = 64
 
 @pytest.mark.usefixtures("quick_probes")
 def test_a_run_through_all_stages_has_every_section(browser: Browser, tmp_path: Path) -> None:
-    """What the stages themselves leave is drawn, not only what the tests make up; nothing is compared in one run."""
+    """The page of a real run through all stages has every section but the comparison."""
     (tmp_path / "all.toml").write_text(ALL_STAGES)
     run = tmp_path / "run"
     with workers_here():
@@ -350,7 +350,7 @@ def test_a_run_through_all_stages_has_every_section(browser: Browser, tmp_path: 
 
 
 def test_a_legend_has_the_shapes_of_its_points(opened: Watched) -> None:
-    """Of a roofline and of a front: whoever sees no colours reads the same; one legend and not two."""
+    """The legends of a roofline and of a front show the points' shapes; the roofline has one legend."""
     for place in ("#networks .plot[data-chart$=roofline]", "#tradeoff .plot"):
         plot = opened.page.locator(place).first
         outlines = "all => all.map(each => each.getAttribute('d').replace(/[^A-Za-z]/g, ''))"
@@ -362,9 +362,9 @@ def test_a_legend_has_the_shapes_of_its_points(opened: Watched) -> None:
 
 
 def test_it_prints(opened: Watched, folder: Path) -> None:
-    """On paper there are plots and tables, none wider than a sheet across, and nothing to click.
+    """A printed page has plots and tables no wider than a sheet, and no controls.
 
-    What follows a plot longer than a sheet does not lie upon it.
+    Plots are blocks on paper, so that text after a plot longer than a sheet does not overlap it.
     """
     page = opened.page
     page.emulate_media(media="print")

@@ -1,4 +1,4 @@
-"""What TensorBoard is given, read back from a real TensorBoard over HTTP."""
+"""The data written for TensorBoard, read back from a real TensorBoard over HTTP."""
 
 from __future__ import annotations
 
@@ -72,29 +72,29 @@ def run(tmp_path: Path, trained: Callable[..., Record], profiled: Record, trace:
 
 
 class Board:
-    """A TensorBoard that serves."""
+    """A running TensorBoard."""
 
     def __init__(self, address: str) -> None:
         self._address = address
 
     def bytes(self, path: str, **query: str) -> bytes:
-        """Return what is there."""
+        """Return the answer to a request."""
         with OPENER.open(f"{self._address}/data/plugin/{path}?{urllib.parse.urlencode(query)}", timeout=60) as answer:
             found = answer.read()
             return gzip.decompress(found) if answer.headers.get("Content-Encoding") == "gzip" else found
 
     def json(self, path: str, **query: str) -> Any:
-        """Return what is there, decoded."""
+        """Return the decoded answer to a request."""
         return json.loads(self.bytes(path, **query))
 
     def until(self, path: str, ready: Callable[[Any], Any]) -> Any:
-        """Ask until the answer is what is waited for, and return it."""
+        """Repeat the request until its answer is ready, and return it."""
         return until(lambda: answer if ready(answer := self.json(path)) else None, poll_s=0.2)
 
 
 @pytest.fixture
 def board(run: Path, tmp_path: Path) -> Iterator[Board]:
-    """Start TensorBoard on the loopback interface on what is written of the run."""
+    """Start TensorBoard on the loopback interface on what `write` made of the run."""
     write(run, tmp_path / "log")
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", tmp_path / "log"]
     options = ["--host", "127.0.0.1", "--port", "0", "--load_fast", "false"]
@@ -110,7 +110,7 @@ def board(run: Path, tmp_path: Path) -> Iterator[Board]:
 
 
 def test_tensorboard_shows_curves_images_and_every_view_of_the_profile(board: Board) -> None:
-    """Scalars with their steps, both grids as PNG, and Overview, Operator, Trace and Memory of the traced steps."""
+    """TensorBoard shows scalars with their steps, both image grids, and four views of the traced steps."""
     trained, profile = "cifar10/lenet/cpu/train-0", "cifar10/lenet/cpu/profile-0"
     board.until("scalars/tags", lambda tags: "validation_accuracy" in tags.get(trained, {}))
     for tag, values in (("validation_accuracy", [0.25, 0.5]), ("train_loss", [2.25, 1.625])):
@@ -141,14 +141,14 @@ def test_tensorboard_shows_curves_images_and_every_view_of_the_profile(board: Bo
 
 
 def test_a_run_that_is_written_again_is_shown_once(run: Path, tmp_path: Path) -> None:
-    """No second file of events beside the first."""
+    """A second `write` of a run leaves one file of events."""
     for _ in range(2):
         write(run, tmp_path / "log")
     assert len(list((tmp_path / "log").rglob("events.*"))) == 1
 
 
 def test_trainings_of_changed_settings_have_a_folder_each(tmp_path: Path, trained: Callable[..., Record]) -> None:
-    """The first as if it was alone, the later one with its key: neither deletes the events of the other."""
+    """Trainings under changed settings have folders of their own, and neither deletes the other's events."""
     records = [trained(lr=lr, measured=[single("train.loss", "1", lr)]) for lr in (0.1, 0.5)]
     for each in records:
         record.append(tmp_path, each)
@@ -159,7 +159,7 @@ def test_trainings_of_changed_settings_have_a_folder_each(tmp_path: Path, traine
 
 
 def test_images_are_framed_as_right_or_wrong() -> None:
-    """Green and red, in rows of five, what is grey in all three colours."""
+    """Right images are framed in green, wrong ones in red, in rows of five; grey images stay grey."""
     images = np.full((6, 1, 4, 4), 128, dtype=np.uint8)
     sheet = np.asarray(grid(images, [0] * 6, [0, 1, 0, 0, 0, 0]))
     width, height = 4 * SCALE + 2 * BORDER, 4 * SCALE + 2 * BORDER + CAPTION
@@ -171,7 +171,7 @@ def test_images_are_framed_as_right_or_wrong() -> None:
 
 
 def test_a_run_with_nothing_to_show_is_refused(tmp_path: Path, trained: Callable[..., Record]) -> None:
-    """In a sentence."""
+    """A run without a successful training or profile is refused."""
     record.append(tmp_path, trained(status="failed", error="no"))
     with pytest.raises(UsageError, match="contains no successful training or profile"):
         write(tmp_path, tmp_path / "log")

@@ -1,4 +1,4 @@
-"""How a comparison is written: for people, for GitHub, as JSON."""
+"""The formats of a comparison: console, Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN = Comparison(verdicts=(WORSE, FALLEN, verdict("missing", remark="gone")), 
 
 
 def test_the_console_has_a_line_a_verdict_and_one_for_all() -> None:
-    """Numbers in the unit that fits, a change with its bounds, fractions in points."""
+    """The console has a line per verdict, with fitting units, bounds and points, and a line of counts."""
     out = io.StringIO()
     writer("console", VERDICTS)(SHOWN, out)
     assert out.getvalue().splitlines() == [
@@ -35,7 +35,7 @@ def test_the_console_has_a_line_a_verdict_and_one_for_all() -> None:
 
 
 def test_markdown_is_a_table_whatever_the_names() -> None:
-    """Every row has as many cells as the head."""
+    """Every row of the Markdown table has as many cells as its head, also with a bar in a name."""
     out = io.StringIO()
     writer("markdown", VERDICTS)(SHOWN, out)
     rows = [line for line in out.getvalue().splitlines() if line.startswith("|")]
@@ -46,7 +46,7 @@ def test_markdown_is_a_table_whatever_the_names() -> None:
 
 
 def test_json_is_all_of_it() -> None:
-    """It reads back to the same comparison; what there is not is null."""
+    """The JSON reads back to an equal comparison, and a missing value is null."""
     out = io.StringIO()
     writer("json", VERDICTS)(SHOWN, out)
     document = json.loads(out.getvalue())

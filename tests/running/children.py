@@ -1,6 +1,6 @@
-"""In the place of a claim's process: says what it is told to, crashes, hangs or dies, by the name of the claim.
+"""A stand-in for a claim's process: it reports, crashes, hangs or dies as the environment sets for the claim's name.
 
-It imports nothing of cnnperf, so that it starts at once; its lines are those of `ipc.messages`.
+The script imports nothing of cnnperf, so that it starts at once; its lines have the format of `ipc.messages`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is sent in names no place of the machine it comes from."""
+"""Texts to be sent do not contain paths of the machine they come from."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ KNOWN = {"/home/jane doe/results": "<out>", "/home/jane doe": "<home>", "/opt/py
     ],
 )
 def test_folders_are_named_or_left_out(text: str, without: str) -> None:
-    """Known ones by a name, of others the last part stays; rates, fractions, addresses and relative paths do."""
+    """Known folders get a name, other absolute paths keep their last part; rates, URLs and relative paths stay."""
     assert anonymous(text, KNOWN) == without
 
 
 def test_json_stays_json() -> None:
-    """Strings are shortened within their quotes."""
+    """Paths in JSON are shortened within their quotes."""
     document = {"python": "/home/jane doe/venv/bin/python", "values": [1.5, 2], "folder": "/srv/a/b"}
     assert json.loads(anonymous(json.dumps(document), KNOWN)) == {
         "python": "<home>/venv/bin/python",

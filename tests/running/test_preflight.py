@@ -1,4 +1,4 @@
-"""Preflight: what is wrong is found before anything runs, what is missing is fetched or stood in for."""
+"""Preflight: errors are found before anything runs, missing data are fetched or replaced by synthetic images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRAIN = {"steps": 4, "validation_images": 100, "batch_size": 50}
 
 
 def request(**changes: object) -> SuiteRequest:
-    """Ask for one small cell; keys of the request itself may be changed too."""
+    """Return a request for one small cell; keys of the request itself may be changed too."""
     own = {key: changes.pop(key) for key in tuple(changes) if key in SuiteRequest.model_fields}
     document = {"datasets": ["mnist"], "models": ["lenet"], "train": TRAIN} | changes
     return SuiteRequest(suite=parse(document, where="x.toml", name="x"), where="x.toml", **own)
@@ -35,27 +35,27 @@ def request(**changes: object) -> SuiteRequest:
 
 @pytest.fixture
 def _here() -> Iterator[None]:
-    """Have the worker in this process; a test of the worker's own life has a real one."""
+    """Run the worker in this process, except in tests of its lifetime."""
     with workers_here():
         yield
 
 
 @pytest.fixture(scope="module")
 def cache_without_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a cache for the tests here, in which the images that stand in are made once."""
+    """Return a cache for this module, in which the synthetic images are made once."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
 def _no_data(monkeypatch: pytest.MonkeyPatch, cache_without_data: Path) -> None:
-    """Hide every copy of the data that this machine may have."""
+    """Hide every copy of the data on this machine."""
     monkeypatch.delenv("CNNPERF_DATA", raising=False)
     monkeypatch.setenv("CNNPERF_CACHE", str(cache_without_data))
 
 
 @pytest.fixture
 def silent_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Let every download end at a server that takes the connection and never says a word."""
+    """Redirect every download to a server that accepts the connection and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         held = []
         accept = threading.Thread(target=lambda: [held.append(server.accept()) for _ in range(20)], daemon=True)
@@ -69,7 +69,7 @@ def silent_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 @pytest.fixture
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every download end at a port where nobody listens."""
+    """Redirect every download to a port on which no server listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
     monkeypatch.setenv("https_proxy", address)
@@ -78,7 +78,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stands_in(prepared: Prepared, reason: str) -> None:
-    """Check that the images are synthetic, of MNIST's shape, and say so."""
+    """Check that the images are synthetic, of MNIST's shape, and that the warning gives the reason."""
     [ready] = prepared.tasks
     data = ready.task.data
     assert data is not None
@@ -93,21 +93,21 @@ def stands_in(prepared: Prepared, reason: str) -> None:
 
 @pytest.mark.usefixtures("_here", "_no_data", "_no_network")
 def test_without_a_network_synthetic_images_stand_in_and_say_why() -> None:
-    """The record will carry the reason, the warning the cure."""
+    """Without a network synthetic images replace the data, and the task and the warning give the reason."""
     with pytest.warns(CnnperfWarning, match="SYNTHETIC"):
         stands_in(prepare(request()), "refused")
 
 
 @pytest.mark.usefixtures("_no_data", "silent_proxy")
 def test_a_download_without_a_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parent ends the worker that waits for it, and goes on without."""
+    """A download without a byte is given up, and synthetic images replace the data."""
     monkeypatch.setattr(preflight, "STALL_S", 1.0)
     with pytest.warns(CnnperfWarning, match="SYNTHETIC"), workers_forked():
         stands_in(prepare(request()), "no byte arrived for 1 s")
 
 
 def test_a_worker_may_be_silent_but_while_bytes_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a download's first word until all bytes are there, or it was given up; each word is passed on."""
+    """The time limit on silence applies only while a download is incomplete; progress is passed on."""
     patiences: list[bool] = []
     words = [
         Received(dataset="mnist", done=1, total=2),
@@ -133,21 +133,21 @@ def test_a_worker_may_be_silent_but_while_bytes_are_due(monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("_here", "_no_data", "_no_network")
 def test_real_data_can_be_required() -> None:
-    """Then there is no standing in."""
+    """With `require_real_data` synthetic images do not replace missing data."""
     with pytest.raises(DataError, match=r"real data is required but not available.*cnnperf data fetch mnist"):
         prepare(request(require_real_data=True))
 
 
 @pytest.mark.usefixtures("_here", "_no_data", "_no_network")
 def test_fetching_without_a_network_is_a_sentence() -> None:
-    """`cnnperf data fetch` has no use for synthetic images."""
+    """`cnnperf data fetch` fails without a network, and does not make synthetic images."""
     with pytest.raises(DataError, match="mnist"):
         ask_data(DataRequest(verb="fetch", dataset="mnist"))
 
 
 @pytest.mark.usefixtures("_here", "_no_data", "_no_network")
 def test_without_download_the_plan_says_how_much_it_would_be() -> None:
-    """A dry run touches no network."""
+    """A plan without download gives the bytes to download and an estimate for each task."""
     prepared = prepare(request(download=False, datasets=["mnist", "cifar10"], train={"epochs": 1}))
     assert prepared.downloads == {"mnist": 11_594_722, "cifar10": 170_498_071}
     assert [ready.folder for ready in prepared.tasks] == [None, None]
@@ -156,7 +156,7 @@ def test_without_download_the_plan_says_how_much_it_would_be() -> None:
 
 @pytest.mark.usefixtures("_here")
 def test_settings_are_resolved_in_order() -> None:
-    """Defaults, then the model's recipe, then the suite's section, then the model's own override."""
+    """Settings are resolved from the defaults, the model's recipe, the suite's section and the model's override."""
     models = ["lenet", {"name": "lenet", "pool": "max", "train": {"lr": 0.25, "seconds": 9}}]
     datasets = [{"name": "synthetic", "train": 600, "test": 200}]
     first, second = prepare(request(models=models, datasets=datasets)).tasks
@@ -173,7 +173,7 @@ def test_settings_are_resolved_in_order() -> None:
 
 @pytest.mark.usefixtures("_here")
 def test_weights_are_counted_where_a_stage_leaves_them() -> None:
-    """Once for the training and once for the ONNX file; a profile and the engines leave none."""
+    """The weights count for the training and for the ONNX file; a profile and the engines write none."""
     stages = ["train", "profile", "export", "infer"]
     datasets = [{"name": "synthetic", "train": 600, "test": 200}]
     asked = request(models=["lenet"], datasets=datasets, stages=stages)
@@ -184,7 +184,7 @@ def test_weights_are_counted_where_a_stage_leaves_them() -> None:
 
 @pytest.mark.usefixtures("_here")
 def test_recipe_is_that_for_the_task_s_device() -> None:
-    """VGG's faster format is not the same on the CPU and on CUDA, be it there or not."""
+    """The recipe of VGG has another memory format on CUDA than on the CPU, also where CUDA is absent."""
     datasets = [{"name": "synthetic", "train": 600, "test": 200}]
     tasks = prepare(request(models=["vgg"], datasets=datasets, devices=["cpu", "cuda"])).tasks
     assert [ready.task.settings["memory_format"] for ready in tasks] == ["contiguous", "channels_last"]
@@ -200,7 +200,7 @@ def test_recipe_is_that_for_the_task_s_device() -> None:
     ],
 )
 def test_what_a_device_cannot_be_told_is_refused(device: dict[str, Any], words: str) -> None:
-    """Whether it is there or not."""
+    """Wrong options of a device are refused, also where the device is absent."""
     datasets = [{"name": "synthetic", "train": 600, "test": 200}]
     with pytest.raises(CnnperfError, match=words):
         prepare(request(datasets=datasets, devices=[{"name": "cuda", **device}]))
@@ -208,7 +208,7 @@ def test_what_a_device_cannot_be_told_is_refused(device: dict[str, Any], words: 
 
 @pytest.mark.usefixtures("_here")
 def test_quick_cuts_budgets_and_repeats() -> None:
-    """A look takes seconds."""
+    """`quick` cuts the budget to three seconds and the repeats to one."""
     datasets = [{"name": "synthetic", "train": 600, "test": 200}]
     [ready] = prepare(request(datasets=datasets, repeats=3, quick=True)).tasks
     assert ready.task.settings["seconds"] == 3
@@ -216,7 +216,7 @@ def test_quick_cuts_budgets_and_repeats() -> None:
 
 
 def test_a_worker_that_breaks_shows_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is no fault of the user's keeps its traceback."""
+    """The error of a broken worker contains its traceback."""
     with pytest.raises(CnnperfError, match=r"without an answer \(exit status 1\)(.|\n)*KeyError"):
         ask(Settle(), Prepared)
 
@@ -224,7 +224,7 @@ def test_a_worker_that_breaks_shows_its_last_words(monkeypatch: pytest.MonkeyPat
 @pytest.mark.realdata
 @pytest.mark.usefixtures("_here")
 def test_real_data_is_found_and_named() -> None:
-    """$CNNPERF_DATA is where it came from."""
+    """The source of real data is named as CNNPERF_DATA."""
     [ready] = prepare(request()).tasks
     assert ready.task.data is not None
     assert (ready.task.data.name, ready.task.data.fallback) == ("mnist", None)
@@ -234,7 +234,7 @@ def test_real_data_is_found_and_named() -> None:
 
 
 class Reading(Settings):
-    """Of a stage that reads what training leaves, in two variants."""
+    """Settings of a stage that reads the weights of the training, in two variants."""
 
     needs = ("weights",)
 
@@ -245,7 +245,7 @@ class Reading(Settings):
 
 @pytest.fixture
 def reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Add a stage `reading` to the room."""
+    """Register a stage `reading`."""
 
     def measure(bench: object, settings: Reading) -> None:
         """Measure nothing."""
@@ -263,7 +263,7 @@ DATA = {"name": "synthetic", "shape": [1, 28, 28], "train": 600, "test": 200}
 
 @pytest.mark.usefixtures("reading")
 def test_a_stage_reads_the_first_repeat_in_each_of_its_variants() -> None:
-    """Needs are keys of tasks that are complete, and a change in what is needed changes the key of what follows."""
+    """Each variant needs the first training; a changed training changes the keys of the tasks that need it."""
 
     def tasks(**changes: object) -> list[Task]:
         asked = request(datasets=[DATA], stages=["train", "reading"], repeats=2, **changes)
@@ -282,7 +282,7 @@ def test_a_stage_reads_the_first_repeat_in_each_of_its_variants() -> None:
 
 @pytest.mark.usefixtures("reading")
 def test_a_stage_without_what_it_needs_is_refused() -> None:
-    """The sentence names both stages and the order."""
+    """The error names the stage, the stage that it needs, and their order."""
     asked = request(datasets=[DATA], stages=["reading", "train"])
     with pytest.raises(SuiteError, match="'reading' reads a file that 'train' writes; name 'train' before 'reading'"):
         Preparation(asked, lambda _: None).answer()
@@ -306,14 +306,14 @@ def test_a_stage_without_what_it_needs_is_refused() -> None:
 def test_what_needs_no_images_is_told_before_any_are_fetched(
     changes: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the last task too; a download may take minutes."""
+    """Errors in any task that need no images are found before images are fetched."""
     monkeypatch.setattr("cnnperf.workers.images.Finder.find", lambda *_: pytest.fail("images were asked for"))
     with pytest.raises(SuiteError, match=words):
         Preparation(request(stages=["train", "export", "infer"], **changes), lambda _: None).answer()
 
 
 def test_more_test_images_than_the_export_leaves_are_refused() -> None:
-    """Engines would be held to fewer than was asked for, but for torch itself, which computes its own."""
+    """More test images than the export wrote are refused, except for torch, which computes its own logits."""
 
     def ask_for(**infer: object) -> Prepared:
         asked = request(datasets=[DATA], stages=["export", "infer"], export={"test_images": 200}, infer=infer)
@@ -341,7 +341,7 @@ def test_more_test_images_than_the_export_leaves_are_refused() -> None:
     ],
 )
 def test_an_onnx_file_that_cannot_be_carried_out_is_refused(changes: dict[str, object], words: str) -> None:
-    """By its place in the suite."""
+    """The error for an unusable ONNX file names its place in the suite."""
     with pytest.raises(SuiteError, match=words):
         prepare(request(**{"datasets": ["synthetic"], "models": ["some.onnx"], **changes}))
 
@@ -350,7 +350,7 @@ def test_an_onnx_file_that_cannot_be_carried_out_is_refused(changes: dict[str, o
 def test_a_network_that_returns_a_tuple_can_be_profiled_and_not_trained(
     stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The profile takes the logits, which come first; the other stages ask for logits alone."""
+    """The profile takes the first tensor of a tuple as the logits; the training refuses the network."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "helpers")
     asked = request(datasets=[DATA], models=["tiny_networks:paired"], stages=[stage])
     preparation = Preparation(asked, lambda _: None)

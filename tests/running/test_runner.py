@@ -1,4 +1,4 @@
-"""Running tasks: a record whatever happens, nothing lost, nothing left running."""
+"""Running tasks: every task leaves a record, and no process is left running."""
 
 from __future__ import annotations
 
@@ -46,26 +46,26 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _here() -> Iterator[None]:
-    """Have the workers in this process, where a test is not of their lives."""
+    """Run the workers in this process, except in tests of their lifetime."""
     with workers_here():
         yield
 
 
 def suite(*models: object, **changes: object) -> Suite:
-    """Return a suite of these models that takes a moment."""
+    """Return a short suite of these models."""
     document = {"datasets": [DATA], "models": list(models), "threads": 1, "train": TRAIN}
     return parse(document | changes, where="x.toml", name="x")
 
 
 def ready(*models: object, **changes: object) -> Sequence[Ready]:
-    """Prepare the tasks of such a suite."""
+    """Prepare the tasks of the suite of these models."""
     with workers_here():
         return prepare(SuiteRequest(suite=suite(*models, **changes), where="x.toml")).tasks
 
 
 @pytest.mark.usefixtures("_here")
 def test_a_run_leaves_records_weights_and_logs(tmp_path: Path) -> None:
-    """Each task's record is on disk when it is yielded, with the files it names."""
+    """The record of each task is on disk when it is yielded, with the files it names."""
     tasks = ready("lenet", repeats=2)
     run = tmp_path / "run"
     for count, record in enumerate(execute(tasks, run, Unwatched()), start=1):
@@ -95,10 +95,10 @@ ENDINGS = {
 
 
 class Impatient(WorkerProcess):
-    """A worker whose time is over as soon as it hangs, so that no test depends on how long it takes to come so far."""
+    """A worker that times out as soon as it hangs, so that no test waits for it."""
 
     def messages(self, patience: Callable[[], float | None]) -> Iterator[Message]:
-        """Yield what it says until it has started its child, which it does before it hangs."""
+        """Yield messages until the hanging worker has started its child."""
         first = patience()
         assert first is not None
         assert TIMEOUT_S / 2 < first <= TIMEOUT_S
@@ -113,16 +113,16 @@ class Impatient(WorkerProcess):
 
 @pytest.fixture(scope="module")
 def endings(once: Callable[[str, Callable[[Path], Any]], Any]) -> dict[str, Record]:
-    """Run every broken network and a sound one after them, in real processes where the process itself ends.
+    """Run every broken network and two sound ones, in real processes where the process itself ends.
 
-    These are copies of this process, but for that of one more sound network, which is `fresh`.
+    The processes are forked from this one, except that of the sound network `fresh`.
     """
     made: dict[str, Record] = once("endings", ended)
     return made
 
 
 def ended(folder: Path) -> dict[str, Record]:
-    """Return the record of each."""
+    """Return the record of each network."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
         networks = (*(f"broken:{name}" for name in ENDINGS), "lenet", {"name": "lenet", "pool": "max"})
@@ -142,7 +142,7 @@ def ended(folder: Path) -> dict[str, Record]:
 
 @pytest.mark.parametrize("name", ENDINGS)
 def test_every_way_to_end_gives_a_record(endings: dict[str, Record], name: str) -> None:
-    """Status, signal and reason say what happened."""
+    """The record of a failed task gives status, signal and reason."""
     status, signal, words = ENDINGS[name]
     record = endings[name]
     assert (record.status, record.signal) == (status, signal)
@@ -152,17 +152,17 @@ def test_every_way_to_end_gives_a_record(endings: dict[str, Record], name: str) 
 
 
 def test_what_was_measured_before_a_failure_is_kept(endings: dict[str, Record]) -> None:
-    """A stage that raises has yielded what came before."""
+    """The record of a stage that raises keeps the measurements before the failure."""
     assert endings["raised"].find("train.load_seconds")
 
 
 def test_the_run_goes_on_after_every_failure(endings: dict[str, Record]) -> None:
-    """What comes after a failure is measured all the same."""
+    """A task after failed tasks is measured."""
     assert endings["lenet"].status == "ok"
 
 
 def test_a_record_tells_of_the_process_that_measured(endings: dict[str, Record]) -> None:
-    """Its threads, environment and libraries, which are not its parent's, and the CPU time of its parent."""
+    """The record has the threads, environment and libraries of the worker, and the CPU time of its parent."""
     record = endings["fresh"]
     assert record.status == "ok"
     assert record.machine.threads == 1
@@ -174,21 +174,21 @@ def test_a_record_tells_of_the_process_that_measured(endings: dict[str, Record])
 
 
 def test_the_last_words_of_a_failure_are_kept(endings: dict[str, Record]) -> None:
-    """The log's end is in the record: what was printed, or the traceback."""
+    """The record of a failure has the end of its log: printed text or the traceback."""
     assert "last words" in endings["exited"].log_tail
     assert any("raise KeyError" in line for line in endings["raised"].log_tail)
     assert endings["lenet"].log_tail == ()
 
 
 def test_a_timeout_leaves_no_process_behind(endings: dict[str, Record]) -> None:
-    """The whole group is ended, children of the task too."""
+    """A timeout ends the task's child process too."""
     [line] = [line for line in endings["hung"].log_tail if line.startswith("child ")]
     child = int(line.split()[1])
     assert has_ended(child)
 
 
 def test_a_process_that_is_killed_bounds_the_search_for_a_batch_size(tmp_path: Path) -> None:
-    """The system ends it for want of memory: what was measured stands, and a new process does the rest."""
+    """When the system kills the worker for memory, its measurements stay and a new process measures the rest."""
     infer = {"engines": ["torch"], "batch_sizes": "auto", "samples": 11, "seconds": 0.0, "test_images": 100}
     tasks = ready("broken:greedy", stages=["infer"], infer=infer)
     with workers_forked():
@@ -204,7 +204,7 @@ def test_a_process_that_is_killed_bounds_the_search_for_a_batch_size(tmp_path: P
 
 @pytest.mark.usefixtures("_here")
 def test_a_device_that_is_not_there_is_skipped_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing falls back in silence."""
+    """A task on an absent device is skipped with the reason."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     [task] = ready("lenet", devices=["cuda"])
     [record] = execute([task], tmp_path, Unwatched())
@@ -215,7 +215,7 @@ def test_a_device_that_is_not_there_is_skipped_with_the_reason(tmp_path: Path, m
 
 @pytest.mark.usefixtures("_here")
 def test_a_task_whose_need_failed_is_skipped_with_that_reason(tmp_path: Path) -> None:
-    """What follows a failure is a record that names the failure; it runs once the need has ended well."""
+    """A task is skipped with the failure of the task that it needs, and runs once that task has succeeded."""
     [broken], [sound] = ready("broken:raised"), ready("lenet")
 
     def after(need: Ready) -> Ready:
@@ -230,7 +230,7 @@ def test_a_task_whose_need_failed_is_skipped_with_that_reason(tmp_path: Path) ->
 
 
 class Silent(Worker):
-    """A worker that ends at once, and well, without an answer."""
+    """A worker that ends at once with success and without an answer."""
 
     def _work(self) -> None:
         self._log.touch()
@@ -238,7 +238,7 @@ class Silent(Worker):
 
 @pytest.mark.usefixtures("_here")
 def test_an_answer_that_another_attempt_left_is_refused(tmp_path: Path) -> None:
-    """A crash of the parent leaves one; its nonce tells it from the answer to this attempt."""
+    """An answer with the nonce of an earlier attempt is not accepted."""
     [task] = ready("lenet")
     [first] = execute([task], tmp_path / "first", Unwatched())
     (tmp_path / "second" / "logs").mkdir(parents=True)
@@ -256,7 +256,7 @@ def test_an_answer_that_another_attempt_left_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_here")
 def test_an_artifact_that_changed_is_not_measured(tmp_path: Path) -> None:
-    """Weights that are no longer those of the training fail the stage that reads them, in a sentence."""
+    """A stage fails if the weights that it reads have changed since they were written."""
     infer = {"engines": ["torch"], "batch_sizes": [1], "samples": 11, "seconds": 0.0, "pairs": 0}
     training, inference = ready("lenet", stages=["train", "infer"], infer=infer)
     [trained] = execute([training], tmp_path, Unwatched())
@@ -270,7 +270,7 @@ def test_an_artifact_that_changed_is_not_measured(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_here")
 def test_the_records_of_a_folder_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the folder is opened; then they are kept, and are what a reader would find."""
+    """The records of a folder are read when it is opened, and kept up to date in memory."""
     tasks = ready("lenet", {"name": "lenet", "pool": "max"})
     list(execute(tasks[:1], tmp_path, Unwatched()))
     read, count = store.read_locked, [0]
@@ -292,7 +292,7 @@ def test_the_records_of_a_folder_are_read_once(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.usefixtures("_here")
 def test_resume_runs_what_is_missing_failed_or_changed(tmp_path: Path) -> None:
-    """Ok and unchanged is not run again; everything else is."""
+    """A resumed run omits successful unchanged tasks and runs all others."""
     tasks = ready("lenet", {"name": "lenet", "pool": "max"})
     run = tmp_path / "run"
     assert len(pending(tasks, left_in(run))) == 2
@@ -307,7 +307,7 @@ def test_resume_runs_what_is_missing_failed_or_changed(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_here")
 def test_what_one_invocation_runs_is_one_sitting(tmp_path: Path) -> None:
-    """A resumed run has two, told apart in the records whatever became of the tasks."""
+    """The records of one invocation share a sitting, and those of a resumed run have a later one."""
     tasks = ready("lenet", {"name": "lenet", "pool": "max"}, "broken:raised")
     before = list(execute(tasks[:2], tmp_path, Unwatched()))
     after = list(execute(tasks, tmp_path, Unwatched()))
@@ -323,7 +323,7 @@ def test_what_one_invocation_runs_is_one_sitting(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_here")
 def test_a_torn_line_costs_its_task_only(tmp_path: Path) -> None:
-    """What a crash left of a line is told, and gone before the next record is written."""
+    """A torn last line gives a warning, and only its task is run again."""
     tasks = ready("lenet", {"name": "lenet", "pool": "max"})
     list(execute(tasks, tmp_path, Unwatched()))
     file = tmp_path / store.FILE
@@ -338,13 +338,13 @@ def test_a_torn_line_costs_its_task_only(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_here")
 def test_the_second_run_into_a_folder_is_refused(tmp_path: Path) -> None:
-    """A lock keeps two writers apart."""
+    """A run into a locked folder is refused."""
     with store.lock(tmp_path), pytest.raises(StoreError, match="another run is writing this folder"):
         next(iter(execute(ready("lenet"), tmp_path, Unwatched())))
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    """A file where the folder should be is a sentence, exit 2."""
+    """A file in place of the folder is an error with exit code 2."""
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"cannot be written .*give another folder with `out`") as caught:
         next(iter(execute((), tmp_path / "file" / "run", Unwatched())))
@@ -353,7 +353,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_pat
 
 @pytest.mark.usefixtures("_here")
 def test_a_full_disk_in_mid_run_keeps_what_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit 1, a sentence with the cure, and the earlier records whole."""
+    """A full disk ends the run with exit code 1 and the cure, and keeps the earlier records."""
     tasks = ready("lenet", {"name": "lenet", "pool": "max"})
     records = execute(tasks, tmp_path, Unwatched())
     first = next(records)
@@ -369,7 +369,7 @@ def test_a_full_disk_in_mid_run_keeps_what_was_recorded(tmp_path: Path, monkeypa
 
 
 def test_an_interrupt_ends_the_child_and_keeps_the_records(tmp_path: Path) -> None:
-    """What is done is kept, what runs is ended, the lock is free again."""
+    """An interrupt keeps the records, ends the worker and its child, and releases the lock."""
     tasks = ready("lenet", "broken:hung")
     records: Iterator[Record] = execute(tasks, tmp_path, Unwatched())
     with workers_here():
@@ -393,14 +393,14 @@ def test_an_interrupt_ends_the_child_and_keeps_the_records(tmp_path: Path) -> No
 
 
 def test_a_new_folder_is_named_after_suite_time_and_host(tmp_path: Path) -> None:
-    """`<results>/<suite>/<utc>-<host>`."""
+    """A new folder is `<results>/<suite>/<utc>-<host>`."""
     folder = new_folder(suite("lenet"), tmp_path)
     assert folder.parent == tmp_path / "x"
     assert folder.name[8] == "T"
 
 
 def test_a_folder_that_holds_a_run_is_not_made_again(tmp_path: Path) -> None:
-    """It is refused; an empty one is taken, and a new one where none is named."""
+    """A folder with a run is refused, an empty one accepted, and a new one made where none is named."""
     assert folder_to_make(suite("lenet"), tmp_path) == tmp_path
     assert folder_to_make(suite("lenet"), None).parent == Path("results/x")
     (tmp_path / store.FILE).write_text("")
@@ -409,7 +409,7 @@ def test_a_folder_that_holds_a_run_is_not_made_again(tmp_path: Path) -> None:
 
 
 def test_the_folder_to_run(tmp_path: Path) -> None:
-    """One to make, one to resume, or a new one; what contradicts itself is refused with the cure."""
+    """`folder_to_run` returns the folder to make or to resume, and refuses contradictions with the cure."""
     held, empty = tmp_path / "held", tmp_path / "empty"
     for folder in (held, empty):
         folder.mkdir()

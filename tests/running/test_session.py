@@ -1,4 +1,4 @@
-"""A self-test from the parent's side: what each way of ending comes to, and what is left."""
+"""A self-test from the parent's side: the outcome of each ending of a claim's process, and the files written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHILDREN = Path(__file__).parent / "children.py"
 
 
 class Noted:
-    """Follows a self-test and keeps what it hears."""
+    """Records the progress and the outcomes of a self-test."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -32,23 +32,23 @@ class Noted:
         self.heard: Callable[[str], None] = lambda text: None
 
     def progressed(self, name: str, text: str) -> None:
-        """Keep it, and tell whoever listens."""
+        """Record the text, and pass it to the listener."""
         self.texts.append(text)
         self.heard(text)
 
     def finished(self, outcome: session.ClaimOutcome) -> None:
-        """Keep it."""
+        """Record the ending."""
         self.endings[outcome.name] = outcome.ending
 
 
 class Clock:
-    """A clock that stands still until it is set; a hanging claim's last words set it to the end of its time."""
+    """A clock that stands still until it is set; a hanging claim sets it past its time limit."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
 
     def monotonic(self) -> float:
-        """Return what it was set to."""
+        """Return the time that was set."""
         return self.now_s
 
 
@@ -62,7 +62,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def tested(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[SelfTest, Noted]]:
-    """Return a function that runs claims whose processes do as they are told, by the claim's name."""
+    """Return a function that runs claims with the given behaviours, by the claim's name."""
 
     def child(request: ToClaim, log: Path, threads: int | None = None) -> WorkerProcess:
         return WorkerProcess(request, log=log, launch=Launch(command=(sys.executable, str(CHILDREN))))
@@ -88,7 +88,7 @@ Tested = Callable[..., tuple[SelfTest, Noted]]
 
 
 def test_each_way_of_ending_is_told_and_the_rest_go_on(tested: Tested, tmp_path: Path) -> None:
-    """A crash is a claim that did not hold, with the reason and the log; the worst ending decides."""
+    """A crashed claim has failed, with its reason and log; the others run, and the worst ending decides."""
     found, watcher = tested(
         layers="crashes", parity="faults", memory_tensor="fails", latency="doubts", training="holds"
     )
@@ -116,12 +116,12 @@ def test_each_way_of_ending_is_told_and_the_rest_go_on(tested: Tested, tmp_path:
     [({"layers": "holds"}, 0), ({"layers": "holds", "parity": "doubts"}, 3), ({"layers": "doubts"}, 3)],
 )
 def test_only_what_is_undecided_is_3(tested: Tested, behaviours: dict[str, str], code: int) -> None:
-    """All held: 0."""
+    """The exit code is 0 if all claims held, and 3 if any is undecided and none failed."""
     assert tested(**behaviours)[0].exit_code == code
 
 
 def test_what_does_not_apply_is_no_failure(tested: Tested) -> None:
-    """It is skipped with its reason; what it showed before stands."""
+    """A skipped claim has its reason and is no failure."""
     found, _ = tested(parity="skips", layers="holds")
     assert found.outcomes[0].skipped == "no such thing here"
     assert found.exit_code == 0
@@ -130,7 +130,7 @@ def test_what_does_not_apply_is_no_failure(tested: Tested) -> None:
 def test_a_claim_that_hangs_is_ended_with_its_children(
     tested: Tested, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It took longer than its limit; the next one runs."""
+    """A claim that exceeds its time limit fails and is ended with its child; the next one runs."""
     monkeypatch.setattr(registry.module("claims", "layers"), "LIMIT_S", 2.0)
     found, watcher = tested(clock=clock, limit_s=2.0, layers="hangs", parity="holds")
     hung, following = found.outcomes
@@ -140,7 +140,7 @@ def test_a_claim_that_hangs_is_ended_with_its_children(
 
 
 def test_the_environment_is_that_of_the_claims(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not the shell's, of which their processes do not inherit all."""
+    """The stored environment is that of the claims' processes, not of the shell."""
     monkeypatch.setenv("OMP_PROC_BIND", "close")
     found, _ = tested(layers="holds")
     assert "OMP_PROC_BIND" not in found.environment
@@ -148,7 +148,7 @@ def test_the_environment_is_that_of_the_claims(tested: Tested, monkeypatch: pyte
 
 
 def test_the_minutes_end_a_self_test(tested: Tested, clock: Clock) -> None:
-    """What was cut off, and what was not begun, is undecided and not a failure."""
+    """A claim that was interrupted by the time limit or not begun is undecided, not failed."""
     found, _ = tested(clock=clock, layers="hangs", parity="holds")
     assert [each.ending for each in found.outcomes] == ["undecided", "undecided"]
     assert all("minutes were used up; give more minutes" in str(each.skipped) for each in found.outcomes)
@@ -156,7 +156,7 @@ def test_the_minutes_end_a_self_test(tested: Tested, clock: Clock) -> None:
 
 
 def test_the_claim_that_takes_what_is_left_ends_with_the_minutes(tested: Tested, clock: Clock) -> None:
-    """It is told of less than is left, and gets no second more: one that hangs is cut off and undecided."""
+    """The gate claim plans for less than the remaining time, and is undecided if it hangs until the end."""
     found, watcher = tested(clock=clock, gate="hangs")
     assert (found.outcomes[0].ending, found.outcomes[0].fault) == ("undecided", None)
     assert [text for text in watcher.texts if text.startswith("seconds")] == ["seconds 30.0"]
@@ -164,7 +164,7 @@ def test_the_claim_that_takes_what_is_left_ends_with_the_minutes(tested: Tested,
 
 
 def test_a_device_that_answers_too_late_is_a_usage_error(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its answer counts among the minutes, as all else does."""
+    """The time limit includes the device's answer; without one nothing is measured."""
     monkeypatch.setenv("PLANTED_", "hangs")
     monkeypatch.setattr(session, "DEVICE_S", 600.0)
     with pytest.raises(UsageError, match=r"^`device` cpu: it did not answer: .*; nothing was measured"):
@@ -172,7 +172,7 @@ def test_a_device_that_answers_too_late_is_a_usage_error(tested: Tested, monkeyp
 
 
 def test_ctrl_c_keeps_what_there_is(tested: Tested, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The folder is written, and the exit status says so."""
+    """Ctrl-C ends the self-test with exit code 130, and the file marks it as interrupted."""
 
     def interrupt(self: Noted, outcome: session.ClaimOutcome) -> None:
         raise KeyboardInterrupt
@@ -184,14 +184,14 @@ def test_ctrl_c_keeps_what_there_is(tested: Tested, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_device_that_is_not_there_is_a_usage_error(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the reason, and before anything is measured."""
+    """An absent device is a usage error with the reason, before anything is measured."""
     monkeypatch.setenv("PLANTED_", "absent")
     with pytest.raises(UsageError, match=r"^`device` cpu: there is none; nothing was measured"):
         tested(layers="holds")
 
 
 def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
-    """The argument that names it, and the cure."""
+    """The error for a folder that cannot be made names the argument `out` and the cure."""
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "out"
     with pytest.raises(UsageError, match=rf"^`out`: {out} cannot be written \(.*\); give another folder$"):
@@ -199,7 +199,7 @@ def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_the_claim_that_takes_what_is_left_comes_last() -> None:
-    """Others come by name; a glob that names none is refused."""
+    """Claims run in the order of their names with `gate` last; a pattern without a match is refused."""
     names = matching()
     assert gate.LIMIT_S is None
     assert names[-1] == "gate"
@@ -210,7 +210,7 @@ def test_the_claim_that_takes_what_is_left_comes_last() -> None:
 
 
 def test_the_claims_are_told_before_the_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Once the device is known to be there; the folder is new where none is named."""
+    """The watcher gets the claims after the device was found; without `out` the folder is a new one."""
     told: list[Any] = []
 
     class Planned:
@@ -227,6 +227,6 @@ def test_the_claims_are_told_before_the_first(monkeypatch: pytest.MonkeyPatch, t
 
 @pytest.mark.parametrize("minutes", [0.0, float("nan"), float("inf")])
 def test_what_is_no_time_limit_is_refused(minutes: float) -> None:
-    """Before the device is asked."""
+    """A wrong time limit is refused before the device is looked for."""
     with pytest.raises(UsageError, match=r"^`minutes`: give a number above 0, got "):
         selftest(device="nowhere", minutes=minutes, only=None, out=None, watcher=None)
