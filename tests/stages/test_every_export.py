@@ -1,6 +1,6 @@
-"""Every network, with and without batch norm, on images of either dataset's shape: equal to torch at any batch.
+"""Every network, with and without batch norm, on images of both shapes: ONNX Runtime agrees with torch.
 
-Each kernel of ONNX Runtime's is some layer's.
+Each kernel of ONNX Runtime belongs to a layer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SETTINGS = Infer(samples=11, seconds=0.0, pairs=0, test_images=64)
 
 
 def variants() -> Iterator[Choice]:
-    """Yield every network as it is by default, and the other way where batch norm is a choice."""
+    """Yield every network with its defaults, and with batch norm inverted where it is an option."""
     for name in registry.names("models"):
         yield Choice(name=name)
         option = inspect.signature(registry.find("models", name)).parameters.get("batch_norm")
@@ -63,7 +63,7 @@ def test_a_network_is_the_same_in_onnxruntime(
     shape: tuple[int, int, int],
     largest: int,
 ) -> None:
-    """At one image, seven and more alike; at least 99 % of kernel time at full optimisation belongs to a module."""
+    """Parity holds at each batch size and optimisation level; at least 99 % of kernel time belongs to modules."""
     data = registry.find("datasets", "synthetic")(Roots(cache=tmp_path), None, shape=shape, train=64, test=64)
     first = bench(data=data)
     cell = first.task.cell.model_copy(update={"model": model})

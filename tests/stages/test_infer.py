@@ -1,4 +1,4 @@
-"""Export and inference: the same network in another engine, or a failure that says by how much it is not."""
+"""Export and inference: an engine computes the same network as torch, or fails with the size of the difference."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ Make = Callable[..., Bench]
 
 
 def named(measurements: Iterable[Measurement], metric: str, **tags: Any) -> list[Measurement]:
-    """Return those of one metric that carry these tags."""
+    """Return the measurements of one metric with these tags."""
     return [m for m in measurements if m.metric == metric and tags.items() <= m.tags.items()]
 
 
@@ -85,7 +85,7 @@ def spoil(path: Path) -> None:
 def test_an_export_is_checked_and_has_a_dynamic_batch(
     bench: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Opset, IR, size and counts are told, and the file says that the batch is free."""
+    """The export measures opset, IR, size and nodes, and the file has a dynamic batch."""
     monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))  # What is found there was counted when it was made.
     made = bench()
     found = list(export(made, Export()))
@@ -100,7 +100,7 @@ def test_an_export_is_checked_and_has_a_dynamic_batch(
 def test_weights_beside_a_large_file_are_counted(
     exported: Callable[..., Bench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the export and by the engine that loads both."""
+    """The file size includes external weights, in the export and in the engine."""
     monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("cnnperf.inference.exporting.EXTERNAL_BYTES", 0)
     made = exported()
@@ -115,7 +115,7 @@ def test_weights_beside_a_large_file_are_counted(
 
 
 def test_the_same_network_is_exported_once(bench: Make) -> None:
-    """What is in the cache takes no export, and gives the same bytes and counts."""
+    """A cached export is not repeated, and gives equal bytes and counts; another seed is exported."""
     first, second, other = bench(seed=3), bench(seed=3), bench(seed=4)
     counted = list(export(first, Export()))
     content = (first.run / first.artifacts["onnx"]).read_bytes()
@@ -127,21 +127,21 @@ def test_the_same_network_is_exported_once(bench: Make) -> None:
 
 
 def test_a_network_s_blocks_decide_what_is_in_the_cache() -> None:
-    """Those in a file of their own too: what they compute may change, and no weight with it."""
+    """The sources of a network include the file of its blocks."""
     network = models.create(Choice(name="resnet"), (3, 32, 32), 10)
     found = {file.name for file in sources(resnet.build, *(type(module) for module in network.modules()))}
     assert found == {"resnet.py", "_blocks.py"}
 
 
 def test_a_network_that_cannot_be_exported_is_one_sentence(bench: Make) -> None:
-    """Control flow that depends on the data names the network and the cause."""
+    """The error for control flow that depends on the data names the network in one sentence."""
     with pytest.raises(StageError, match="Branching cannot be exported to ONNX: ") as caught:
         list(export(bench("branching"), Export()))
     assert "\n" not in str(caught.value)
 
 
 def test_a_truncated_file_is_one_sentence(tmp_path: Path, exported: Callable[..., Bench]) -> None:
-    """Neither the checker nor the runtime gets past it."""
+    """The checker and the engine each refuse a truncated file in one sentence."""
     made = exported()
     file = made.found("onnx")
     assert file is not None
@@ -156,7 +156,7 @@ def test_a_truncated_file_is_one_sentence(tmp_path: Path, exported: Callable[...
 def test_loading_imports_nothing_while_it_is_timed(
     exported: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
-    """Torch's import takes seconds, and ONNX Runtime's less: neither is part of loading a network."""
+    """An engine's packages are imported before the clock of its loading starts."""
     made, course = exported(engine), list[str]()
 
     def import_before(choice: Choice) -> None:
@@ -202,7 +202,7 @@ for engine in ("onnxruntime", "onnxruntime_int8", "torch", "torch_compile"):
 
 
 def test_each_engine_imports_its_own_packages() -> None:
-    """In a process that has neither, what `load` imports is there when the clock starts.
+    """`import_packages` imports an engine's packages before `load`.
 
     Torch is nowhere on the path of ONNX Runtime: neither the stage, the worker of a pair, nor the engines import it.
     """
@@ -215,7 +215,7 @@ def test_each_engine_imports_its_own_packages() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_engine_is_timed_and_held_to_torch(exported: Callable[..., Bench], engine: str) -> None:
-    """Every batch size is timed; logits at the smallest and the largest batch are compared, and accuracy."""
+    """Every batch size is timed; errors are measured at the batches 1, 2 and 64, and the accuracy once."""
     found = list(infer(exported(engine), QUICK))
     for batch_size in QUICK.batch_sizes:
         (latency,) = named(found, "infer.latency", batch_size=batch_size, engine=engine)
@@ -244,7 +244,7 @@ def test_fewer_test_images_are_classified_where_the_suite_says_so(exported: Call
 
 
 def test_layers_of_onnxruntime_are_those_of_torch(exported: Callable[..., Bench]) -> None:
-    """All kernel time belongs to modules that the network has; the share has the unit of the tables' columns."""
+    """At least 99 % of ONNX Runtime's kernel time belongs to modules of the network."""
     found = list(infer(exported(), QUICK))
     (share,) = named(found, "infer.mapped_share")
     assert share.values[0] >= 0.99
@@ -258,7 +258,7 @@ def test_layers_of_onnxruntime_are_those_of_torch(exported: Callable[..., Bench]
 
 
 def test_one_changed_weight_is_a_failed_parity_with_its_figures(exported: Callable[..., Bench]) -> None:
-    """What was measured is kept, and the sentence says how far it is off."""
+    """A changed weight fails parity with the difference in the error, and the measurements are kept."""
     made = exported()
     file = made.found("onnx")
     assert file is not None
@@ -274,7 +274,7 @@ def test_one_changed_weight_is_a_failed_parity_with_its_figures(exported: Callab
 
 
 def test_a_failed_parity_is_told_although_its_pairs_come_to_grief_too(exported: Callable[..., Bench]) -> None:
-    """The table would say that parity is ok; here the sides of a pair find no images."""
+    """The error names the failed parity before the failure of the pairs."""
     made = exported()
     file = made.found("onnx")
     assert file is not None
@@ -284,7 +284,7 @@ def test_a_failed_parity_is_told_although_its_pairs_come_to_grief_too(exported: 
 
 
 def test_output_that_is_not_finite_is_refused(exported: Callable[..., Bench]) -> None:
-    """NaN is a failed parity, in a sentence; what else was measured is kept."""
+    """NaN in the output fails parity, and the measurements are kept."""
     from onnx import numpy_helper
 
     made = exported()
@@ -302,7 +302,7 @@ def test_output_that_is_not_finite_is_refused(exported: Callable[..., Bench]) ->
 
 
 def test_a_fixed_batch_is_refused(exported: Callable[..., Bench]) -> None:
-    """By the check and by the engine; the runtime would say it in many lines."""
+    """The checker and the engine each refuse a file with a fixed batch."""
     made = exported()
     file = made.found("onnx")
     assert file is not None
@@ -316,7 +316,7 @@ def test_a_fixed_batch_is_refused(exported: Callable[..., Bench]) -> None:
 
 
 def test_an_operator_that_the_runtime_lacks_is_one_sentence(exported: Callable[..., Bench]) -> None:
-    """The checker lets pass what is of a domain that it does not know."""
+    """An operator of an unknown domain passes the checker and is refused by the engine in one sentence."""
     made = exported()
     file = made.found("onnx")
     assert file is not None
@@ -331,7 +331,7 @@ def test_an_operator_that_the_runtime_lacks_is_one_sentence(exported: Callable[.
 
 
 def test_a_network_that_cannot_be_quantised_is_one_sentence(exported: Callable[..., Bench]) -> None:
-    """The quantiser says of NaN that there is a scale issue, and nothing of where."""
+    """The error for weights of NaN names the file and says that it cannot be quantised."""
     from onnx import numpy_helper
 
     made = exported("onnxruntime_int8")
@@ -346,7 +346,7 @@ def test_a_network_that_cannot_be_quantised_is_one_sentence(exported: Callable[.
 
 
 def test_a_newer_opset_than_is_known_is_one_sentence(exported: Callable[..., Bench]) -> None:
-    """Neither the checker nor the runtime takes a file of the future."""
+    """The checker and the engine each refuse a newer opset in one sentence."""
     made = exported()
     file = made.found("onnx")
     assert file is not None
@@ -361,14 +361,14 @@ def test_a_newer_opset_than_is_known_is_one_sentence(exported: Callable[..., Ben
 
 
 def test_an_operator_that_onnx_lacks_is_one_sentence(bench: Make) -> None:
-    """The export names it."""
+    """The export names an operator that ONNX lacks, in one sentence."""
     with pytest.raises(StageError, match=r"cannot be exported to ONNX: .*bessel") as caught:
         list(export(bench("unheard"), Export()))
     assert "\n" not in str(caught.value)
 
 
 def test_a_provider_that_is_not_there_is_not_replaced_by_another(exported: Callable[..., Bench]) -> None:
-    """A build of onnxruntime for the CPU has no CUDA: the sentence says so, and nothing runs."""
+    """An onnxruntime without CUDA refuses a CUDA device."""
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -380,7 +380,7 @@ def test_a_provider_that_is_not_there_is_not_replaced_by_another(exported: Calla
 
 
 def test_options_of_an_engine_reach_it(exported: Callable[..., Bench]) -> None:
-    """The level of optimisation and the way of waiting are told from what ran."""
+    """The engine records its level of optimisation and its way of waiting."""
     choice = {"name": "onnxruntime", "optimization": "disabled"}
     settings = Infer.model_validate({**QUICK.model_dump(), "engines": ["torch", choice], "batch_sizes": [2]})
     (of_torch, variant) = settings.variants("cpu")
@@ -394,7 +394,7 @@ def test_options_of_an_engine_reach_it(exported: Callable[..., Bench]) -> None:
     ("waiting", "spins"), [("spin", ("1", None)), ("brief", ("1", "50")), ("passive", ("0", None))]
 )
 def test_onnxruntime_waits_as_the_task_says(exported: Callable[..., Bench], waiting: Waiting, spins: Any) -> None:
-    """Its thread pools are told the same policy that torch's environment has."""
+    """ONNX Runtime's thread pools get the spinning options of the task's way of waiting."""
     session = load_onnxruntime(replace(source_of(exported()), waiting=waiting))
     for pool, (entry, value) in product(
         ("intra", "inter"), zip(("allow_spinning", "spin_duration_us"), spins, strict=True)
@@ -411,7 +411,7 @@ def test_onnxruntime_waits_as_the_task_says(exported: Callable[..., Bench], wait
 def test_an_onnxruntime_that_cannot_wait_briefly_says_passive(
     exported: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A version that would pass over the duration in silence blocks at once, and its row says so."""
+    """An onnxruntime too old for brief spinning waits passively, and records it."""
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "__version__", "1.25.1")
@@ -431,7 +431,7 @@ def test_an_onnxruntime_that_cannot_wait_briefly_says_passive(
     ],
 )
 def test_an_engine_that_cannot_be_as_written_is_refused(engine: Any, words: str) -> None:
-    """Before anything is measured."""
+    """`Infer` refuses an unknown engine and wrong options."""
     with pytest.raises(ValidationError, match=words):
         Infer.model_validate({"engines": ["torch", engine]})
 
@@ -439,7 +439,7 @@ def test_an_engine_that_cannot_be_as_written_is_refused(engine: Any, words: str)
 def test_an_engine_that_is_not_installed_names_the_extra(
     exported: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sentence holds the command that installs it."""
+    """The error for a missing engine contains the command that installs it."""
     made = exported()
     monkeypatch.setattr("cnnperf.onnx_file.find_spec", lambda name: None)
     with pytest.raises(EngineError, match=r"pip install 'cnnperf\[onnx\]'"):
@@ -447,7 +447,7 @@ def test_an_engine_that_is_not_installed_names_the_extra(
 
 
 def test_torch_tells_the_seconds_of_its_layers(exported: Callable[..., Bench]) -> None:
-    """Those that the engine's kernels are set beside, on as many images."""
+    """Torch measures the seconds of its layers, as ONNX Runtime those of its kernels."""
     found = list(infer(exported("torch"), QUICK))
     nodes = {m.tags["layer"]: m for m in named(found, "infer.node_time", engine="torch", batch_size=64)}
     assert [node.tags["operator"] for node in nodes.values()][:3] == ["Conv2d", "BatchNorm2d", "ReLU"]
@@ -457,7 +457,7 @@ def test_torch_tells_the_seconds_of_its_layers(exported: Callable[..., Bench]) -
 def test_auto_doubles_the_batch_and_parity_is_held_at_the_largest(
     exported: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Batch sizes are powers of two from one, the bound is said, and parity holds at the largest of them."""
+    """`auto` times powers of two, records the bound, and parity includes the largest batch."""
     monkeypatch.setattr("cnnperf.inference.throughput.RISE", 0.0)
     monkeypatch.setattr("cnnperf.inference.throughput.LARGEST", 128)
     found = list(infer(exported(), QUICK.model_copy(update={"batch_sizes": "auto"})))
@@ -483,7 +483,7 @@ SUITE = {
 
 
 def test_a_run_compares_engines_in_pairs_of_processes(tmp_path: Path) -> None:
-    """Each pair is one ratio, and the trained weights are what both sides load."""
+    """Each pair of processes gives one ratio of times, and the accuracy of torch is the same in both records."""
     with workers_here():
         tasks = prepare(SuiteRequest(suite=parse(SUITE, where="x.toml", name="x"), where="x.toml")).tasks
         train, out = execute(tasks[:2], tmp_path, Unwatched())
@@ -514,7 +514,7 @@ def test_a_run_compares_engines_in_pairs_of_processes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unsteady", [0, 2])
 def test_a_speed_up_says_how_many_of_its_pairs_were_never_steady(unsteady: int) -> None:
-    """One side that was not is enough; where all were, nothing is said."""
+    """A speed-up has the number of pairs with an unsteady side, unless all were steady."""
     sample = Sample(wall_s=0.02, cpu_s=0.02, switches=0, waited_s=None)
     calm = Taken(samples=(sample,) * 12, warmup=(), steady=True, blocked_s=0.0, blocked_cpu_s=0.0)
     restless = calm.model_copy(update={"steady": False})

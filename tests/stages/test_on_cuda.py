@@ -1,4 +1,4 @@
-"""Stages, engines and duets on a real GPU: where there are several, on the last, which is not torch's default."""
+"""Stages, engines and duets on a real GPU: the last of several, which is not torch's default."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def exported(on_cuda: Make, trained: Callable[..., Record]) -> Make:
 
 
 def named(measurements: Iterable[Measurement], metric: str) -> list[Measurement]:
-    """Return those of one metric."""
+    """Return the measurements of one metric."""
     return [m for m in measurements if m.metric == metric]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_training_learns_and_its_steps_are_its_seconds(on_cuda: Make, precision: str) -> None:
-    """By the GPU's clock they last no longer than the whole did by the host's, and memory is counted."""
+    """Step times sum to the training's seconds, which are less than the host's; accuracy and memory are measured."""
     begun = perf_counter()
     chosen = Recipe.resolve({}, {"batch_size": 32, "validation_images": 100, "epochs": 5}, {"precision": precision})
     found = list(train(on_cuda(), chosen))
@@ -94,7 +94,7 @@ def test_a_training_learns_and_its_steps_are_its_seconds(on_cuda: Make, precisio
 
 
 def test_deterministic_trainings_are_alike_to_the_bit(on_cuda: Make) -> None:
-    """The same seed, twice."""
+    """Two deterministic trainings with one seed have bit-equal losses."""
     chosen = Recipe.resolve({}, {"batch_size": 32, "validation_images": 100, "steps": 20}, {})
     one, other = (named(train(on_cuda(deterministic=True), chosen), "train.loss")[0].values for _ in range(2))
     assert one == other
@@ -102,7 +102,7 @@ def test_deterministic_trainings_are_alike_to_the_bit(on_cuda: Make) -> None:
 
 @pytest.mark.parametrize("mode", ["train", "infer"])
 def test_a_profile_s_layers_add_up(on_cuda: Make, mode: str) -> None:
-    """To the steps with hooks; these cost time, and those without are laps."""
+    """The layers' times sum to more than half a plain step and less than 1.1 of an instrumented one."""
     found = list(profile.measure(on_cuda(), Profile.resolve(TRAINING, {"samples": 3, "mode": mode}, {})))
     [plain], [hooked] = (named(found, f"profile.{kind}step_seconds") for kind in ("", "instrumented_"))
     assert plain.remarks["calls"] > 1
@@ -113,7 +113,7 @@ def test_a_profile_s_layers_add_up(on_cuda: Make, mode: str) -> None:
 
 
 def test_probes_in_tf32_are_faster_than_in_float32(on_cuda: Make) -> None:
-    """Where the GPU has it."""
+    """Probes in TF32 are more than 1.5 times as fast as in float32, where the GPU has TF32."""
     made = on_cuda()
     if not made.device.has_tf32:
         pytest.skip("this GPU has no TF32")
@@ -127,7 +127,7 @@ def test_probes_in_tf32_are_faster_than_in_float32(on_cuda: Make) -> None:
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
 @pytest.mark.parametrize("allowed", [False, True])
 def test_an_engine_computes_what_torch_computes(exported: Make, engine: str, allowed: bool) -> None:
-    """In float32 within the bound; in TF32 it answers for its accuracy; what it was told stands in its facts."""
+    """An engine agrees with torch in float32 and in TF32, and records whether TF32 is allowed."""
     if allowed and not cuda.acquire().has_tf32:
         pytest.skip("this GPU has no TF32")
     try:
@@ -141,7 +141,7 @@ def test_an_engine_computes_what_torch_computes(exported: Make, engine: str, all
 
 
 def test_engines_wait_for_the_gpu(exported: Make) -> None:
-    """Ten calls take about ten times as long as one, by the host's clock."""
+    """A hundred calls take about ten times as long as ten, by the host's clock."""
     made = exported("torch")
     images = Inputs.of(made).batch(256)
     for load in (torch_engine.load, runtime_engine.load):
@@ -158,7 +158,7 @@ def test_engines_wait_for_the_gpu(exported: Make) -> None:
 
 @pytest.mark.parametrize("metric", ["train.step", "infer.forward"])
 def test_a_duet_s_subject_runs(on_cuda: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str) -> None:
-    """On the device that the cell names, in samples that wait for it."""
+    """The subject of a duet runs on the cell's device and is timed."""
     made = on_cuda()
     monkeypatch.setattr(subjects, "open_arrays", lambda *_: made.dataset)
     chosen = {"validation_images": 0, "batch_size": 32, "optimizer": "nesterov", "steps": 1}
@@ -187,7 +187,7 @@ print("torch" in sys.modules, device.peak_bytes())
 
 
 def test_onnxruntime_finds_cuda_s_libraries_without_torch(exported: Make) -> None:
-    """In a process of its own."""
+    """ONNX Runtime runs on CUDA in a process that does not import torch."""
     import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():

@@ -1,4 +1,4 @@
-"""The stages on a device that computes behind the caller's back: a wait that is missing, a wrong counter fails here."""
+"""The stages on a simulated asynchronous GPU, which reveals a missing wait or a wrong counter."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def gpu() -> Iterator[FakeCuda]:
 
 @pytest.fixture
 def on_gpu(gpu: FakeCuda, bench: MakeBench) -> MakeBench:
-    """Return a maker of benches on it, the device as a worker acquires it: a stage has yet to ready torch."""
+    """Return a maker of benches on the simulated GPU, acquired as by a worker, before a stage readies torch."""
 
     def make(model: str = "convolutional", **given: Any) -> Bench:
         made = bench(model, **given)
@@ -69,12 +69,12 @@ def on_gpu(gpu: FakeCuda, bench: MakeBench) -> MakeBench:
 
 
 def named(measurements: Iterable[Measurement], metric: str) -> list[Measurement]:
-    """Return those of one metric."""
+    """Return the measurements of one metric."""
     return [m for m in measurements if m.metric == metric]
 
 
 def step_s(gpu: FakeCuda, bench: Bench, recipe: Recipe) -> float:
-    """Return how long a step keeps the device busy: counted, and timed by no clock of cnnperf."""
+    """Return how long a step keeps the device busy, from its launched operators and without cnnperf's clocks."""
     data = Data.load(bench, recipe)
     network = Network.build(bench, recipe, data)
     step, batches = network.step(recipe, "cpu"), data.batches(recipe, 0)
@@ -89,7 +89,7 @@ def step_s(gpu: FakeCuda, bench: Bench, recipe: Recipe) -> float:
 
 
 def test_a_training_takes_the_device_s_time(gpu: FakeCuda, on_gpu: MakeBench, recipe: MakeRecipe) -> None:
-    """Steps are as long as their work on the device, their sum is the training's, and laps hold many of them."""
+    """A step's time is the device's, the sum is the training's, and the host waits less than once a step."""
     made, chosen = on_gpu(), recipe(steps=60, test_images=50)
     busy_s = step_s(gpu, made, chosen)
     waits = gpu.timeline.waits
@@ -105,7 +105,7 @@ def test_a_training_takes_the_device_s_time(gpu: FakeCuda, on_gpu: MakeBench, re
 
 
 def test_a_budget_in_seconds_is_the_device_s_seconds(gpu: FakeCuda, on_gpu: MakeBench, recipe: MakeRecipe) -> None:
-    """The host could queue ten times as many steps in it; the end comes within a lap of the budget."""
+    """A budget in seconds counts the device's time, and ends within a lap of it."""
     made, chosen = on_gpu(), recipe(steps=None, seconds=1.0, test_images=50)
     busy_s = step_s(gpu, made, chosen)
     with gpu.running():
@@ -116,7 +116,7 @@ def test_a_budget_in_seconds_is_the_device_s_seconds(gpu: FakeCuda, on_gpu: Make
 
 
 def test_a_stretch_s_cpu_time_is_of_its_own_steps(gpu: FakeCuda, on_gpu: MakeBench, recipe: MakeRecipe) -> None:
-    """The host queues or waits by spinning for as long as the device computes: both times are equal in each stretch."""
+    """The CPU time of each stretch equals its wall time, since the host spins while it waits."""
     with gpu.running():
         found = list(train(on_gpu(), recipe(steps=60, test_images=50)))
     [walls], [cpus] = named(found, "train.stretch"), named(found, "train.stretch_cpu")
@@ -125,7 +125,7 @@ def test_a_stretch_s_cpu_time_is_of_its_own_steps(gpu: FakeCuda, on_gpu: MakeBen
 
 
 def test_a_warm_up_knows_a_step_and_an_image(gpu: FakeCuda, on_gpu: MakeBench, recipe: MakeRecipe) -> None:
-    """By the time that the device takes, not by the time until all is queued."""
+    """The warm-up measures the device's time of a step and of an image, not the time to queue them."""
     made, chosen = on_gpu(), recipe()
     made.device.ready_torch()
     busy_s = step_s(gpu, made, chosen)
@@ -142,7 +142,7 @@ def test_a_warm_up_knows_a_step_and_an_image(gpu: FakeCuda, on_gpu: MakeBench, r
 
 
 def test_a_sample_waits_for_the_device(gpu: FakeCuda) -> None:
-    """Its time is that of the work, and so is the CPU time of a host that waits for it."""
+    """A sample's wall time and CPU time are those of the device's work."""
     image = torch.zeros(2)
     with gpu.running():
         found = take(lambda: image + 1, 100, gpu.device.synchronize)
@@ -155,7 +155,7 @@ def test_a_duet_times_the_device(
     gpu: FakeCuda, on_gpu: MakeBench, dataset: Callable[..., Dataset], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, metric: str,
 ) -> None:  # fmt: skip
-    """The subject of a duet, its device found by the cell's own options, in samples that wait for it."""
+    """A sample of a duet's subject has the device's time."""
     made = on_gpu(data=dataset(train=400))
     monkeypatch.setattr(subjects, "open_arrays", lambda *_: made.dataset)
     chosen = {"validation_images": 0, "batch_size": 32, "optimizer": "nesterov", "steps": 1}
@@ -171,7 +171,7 @@ def test_a_duet_times_the_device(
 
 
 def test_torch_s_engine_waits_for_its_device(gpu: FakeCuda, on_gpu: MakeBench) -> None:
-    """What is bound is timed as long as the device computes, and the engine says how it was told to."""
+    """A call of torch's engine has the device's time, and the engine records its settings."""
     made = on_gpu()
     engine = torch_engine.load(source_of(made))
     call = engine.bind(Inputs.of(made).batch(8))
@@ -199,7 +199,7 @@ def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_profile_s_plain_steps_are_queued_as_a_training_s(
     gpu: FakeCuda, on_gpu: MakeBench, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    """A sample is a lap that is waited for once; time and CPU time of the same steps; layers add up to a step."""
+    """The profile waits for laps of plain steps, and the times of the layers sum to that of a step."""
     made = on_gpu()
     settings = Profile.resolve(TRAINING, {"samples": 3, "mode": mode}, {})
     monkeypatch.setattr(profile, "probe", lambda *_: ())
@@ -224,7 +224,7 @@ def test_a_profile_s_plain_steps_are_queued_as_a_training_s(
 
 
 def test_a_lap_is_waited_for_once(gpu: FakeCuda) -> None:
-    """Not once a step; it lasts from its first mark to its last."""
+    """The host waits once for a lap of 50 steps, which lasts from its first mark to its last."""
     laps = passes.Laps(gpu.device)
     image = torch.zeros(2)
 
@@ -243,7 +243,7 @@ def test_a_lap_is_waited_for_once(gpu: FakeCuda) -> None:
 
 @pytest.mark.usefixtures("_quick_probes")
 def test_a_probe_does_not_pay_for_its_launch(gpu: FakeCuda) -> None:
-    """Many calls lie between two marks, and their work is divided by the device's time."""
+    """A probe's rate counts the device's time, without that of the launch."""
     image = torch.zeros(2)
     probe = probes.Probe("addition", 7.0, lambda: image + 1)
     with gpu.running():
@@ -255,7 +255,7 @@ def test_a_probe_does_not_pay_for_its_launch(gpu: FakeCuda) -> None:
 @pytest.mark.usefixtures("_quick_probes")
 @pytest.mark.parametrize("allowed", [False, True])
 def test_float32_is_probed_in_tf32_apart(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
-    """The ceiling is of what the device is told; the other precision has a metric of its own, and the switches."""
+    """The ceiling has the precision set on the device; a metric of its own has the other precision."""
     seen: list[tuple[bool, bool]] = []
     monkeypatch.setattr(probes, "arithmetic", lambda *_: iter([noting(seen)]))
     with installed(tf32=allowed) as gpu, gpu.running():
@@ -269,12 +269,12 @@ def test_float32_is_probed_in_tf32_apart(monkeypatch: pytest.MonkeyPatch, allowe
 
 
 def noting(seen: list[Any]) -> probes.Probe:
-    """Return a probe that notes torch's switches for TF32."""
+    """Return a probe that records torch's switches for TF32."""
     return probes.Probe("notes", 1.0, lambda: (seen.append(tf32_allowed()), torch.zeros(1)))
 
 
 class Noting(nn.Module):
-    """Notes torch's switches for TF32 as it is called."""
+    """Records torch's switches for TF32 when it is called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -282,13 +282,13 @@ class Noting(nn.Module):
         self.seen: set[tuple[bool, bool]] = set()
 
     def forward(self, images: Tensor) -> Tensor:
-        """N×C×H×W → N×10."""
+        """Return logits: N×C×H×W → N×10."""
         self.seen.add(tf32_allowed())
         return self.linear(images.flatten(1))
 
 
 def test_golden_logits_are_never_computed_in_tf32(bench: MakeBench) -> None:
-    """Whatever the device is told; afterwards the switches are as they were."""
+    """Golden logits are computed without TF32, and the switches are restored."""
     with installed(tf32=True) as gpu:
         model, made = Noting().eval(), replace(bench(), device=gpu.device)
         golden(model, Inputs.of(made), "cpu", 50)
@@ -297,7 +297,7 @@ def test_golden_logits_are_never_computed_in_tf32(bench: MakeBench) -> None:
 
 
 def test_what_computes_in_tf32_is_not_held_to_float32(bench: MakeBench) -> None:
-    """It answers for its accuracy, as an engine of another precision does."""
+    """An engine in TF32 is not exact, so it answers for its accuracy instead."""
     with installed(tf32=True) as gpu:
         engine = torch_engine.load(source_of(replace(bench(), device=gpu.device)))
     assert not engine.is_exact
@@ -305,7 +305,7 @@ def test_what_computes_in_tf32_is_not_held_to_float32(bench: MakeBench) -> None:
 
 
 def test_a_peak_is_of_tensors_and_not_of_what_is_reserved(gpu: FakeCuda) -> None:
-    """Two activations of 400 kB live at once, in the layer that makes the second; each lies in a block of 2 MiB."""
+    """The peak is that of two live activations, in the layer that makes the second, not of reserved blocks."""
     model = nn.Sequential(nn.Flatten(), nn.Sigmoid(), nn.Tanh())
     with gpu.running(), torch.inference_mode():
         images = torch.zeros(100, 1000)
@@ -319,7 +319,7 @@ def test_a_peak_is_of_tensors_and_not_of_what_is_reserved(gpu: FakeCuda) -> None
 
 
 def test_a_training_s_peak_is_of_tensors(gpu: FakeCuda, on_gpu: MakeBench, recipe: MakeRecipe) -> None:
-    """Beside it stands what was reserved, which is never less."""
+    """A training's peak counts tensors, and the reserved peak is larger, in whole blocks."""
     with gpu.running():
         found = {m.metric: m.values[-1] for m in train(on_gpu("wide"), recipe(steps=4, test_images=50))}
     activation = 32 * 48 * 28 * 28 * 4
@@ -329,7 +329,7 @@ def test_a_training_s_peak_is_of_tensors(gpu: FakeCuda, on_gpu: MakeBench, recip
 
 
 def test_a_profile_in_fp16_scales_its_gradients_as_training_does(gpu: FakeCuda, on_gpu: MakeBench) -> None:
-    """The same operators look for gradients that are not finite, and the scale is kept up."""
+    """A profile in fp16 launches the same operators for gradient scaling as a training."""
     recipe = Profile.resolve({**TRAINING, "precision": "fp16"}, {}, {}).recipe(32)
     made = on_gpu("dense")
     data = Data.load(made, recipe)
@@ -392,7 +392,7 @@ print("torch" in sys.modules)
 
 
 def test_onnxruntime_on_cuda_needs_no_torch(bench: MakeBench, trained: Callable[..., Any], tmp_path: Path) -> None:
-    """Nor is its memory torch's: it is NVML's figure, under a name of its own, and no peak of an idle allocator."""
+    """ONNX Runtime on CUDA does not import torch, and its memory is NVML's figure under its own name."""
     from cnnperf.inference.exporting import Export
     from cnnperf.stages.export import measure as export
 

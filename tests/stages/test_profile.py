@@ -1,4 +1,4 @@
-"""The profile stage: what it measures and leaves, and that it leaves the network as it was."""
+"""The profile stage: its measurements and files, and the unchanged network afterwards."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def of(measured: Iterable[Measurement], quantity: str) -> dict[Any, Measurement]
 
 
 def test_a_training_step_is_laid_open(bench: MakeBench) -> None:
-    """Every layer's time, arithmetic and memory; rows for what is no layer; every sample kept, all tagged."""
+    """A training step has times, arithmetic and memory for every layer, and rows for the parts without a layer."""
     made = bench()
     found = list(measure(made, settings()))
     layers = [str(i) for i in range(8)]
@@ -81,7 +81,7 @@ def test_a_training_step_is_laid_open(bench: MakeBench) -> None:
 
 @pytest.mark.parametrize("mode", ["train", "infer"])
 def test_steps_tell_what_they_stand_on(bench: MakeBench, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    """CPU time and switches of every plain step, what the machine did meanwhile, and in words what disturbed it."""
+    """Steps have CPU time, switches and the machine's load, and a remark on disturbances."""
     delays = itertools.count(step=0.002)
     monkeypatch.setattr(sampling, "run_delay_s", lambda: next(delays))
     monkeypatch.setattr(sampling, "STEADY", math.inf)
@@ -94,14 +94,14 @@ def test_steps_tell_what_they_stand_on(bench: MakeBench, monkeypatch: pytest.Mon
 
 
 def test_steps_count_once_they_are_steady(bench: MakeBench) -> None:
-    """The warm-up is kept, and says whether it ended in a steady state or at its bound."""
+    """The warm-up's times are kept, with a remark on whether it became steady."""
     [warmup] = of(list(measure(bench(), settings())), "step_seconds_warmup").values()
     assert 2 * sampling.SPAN <= len(warmup.values) <= passes.WARMUP_STEPS
     assert warmup.remarks["steady"] is sampling.is_steady(warmup.values)
 
 
 def test_steps_that_never_became_steady_say_so(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit of steps ends the warm-up, and a remark on the times says so."""
+    """A warm-up that ends at its limit of steps gives the step times a remark."""
     monkeypatch.setattr(passes, "WARMUP_STEPS", 2)
     found = list(measure(bench(), settings()))
     [warmup], [steps] = (of(found, quantity).values() for quantity in ("step_seconds_warmup", "step_seconds"))
@@ -110,7 +110,7 @@ def test_steps_that_never_became_steady_say_so(bench: MakeBench, monkeypatch: py
 
 
 def test_inference_has_no_backward_and_saves_nothing(bench: MakeBench) -> None:
-    """Forward passes in evaluation mode."""
+    """A profile of inference has forward times alone."""
     found = list(measure(bench(), settings(mode="infer")))
     assert set(of(found, "forward_seconds")) == {"(unattributed)", *map(str, range(8))}
     for quantity in ("backward_seconds", "backward_macs", "saved_bytes", "gradient_bytes", "optimizer_state_bytes"):
@@ -120,7 +120,7 @@ def test_inference_has_no_backward_and_saves_nothing(bench: MakeBench) -> None:
 
 @pytest.fixture
 def _brief_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a test that reads no times not wait until they are steady."""
+    """Shorten the warm-up for tests that read no times."""
     monkeypatch.setattr(passes, "WARMUP_STEPS", 2)
 
 
@@ -157,7 +157,7 @@ print(peaks["profile.peak_above_start_bytes"], peaks["profile.process_peak_above
 
 @pytest.mark.skipif(not acquire().reset_peak(), reason="the system does not let VmHWM begin anew")
 def test_the_peak_of_the_allocations_is_what_the_process_rises_by(tmp_path: Path) -> None:
-    """In a process of its own, as a task has one; large activations drown what else comes and goes."""
+    """The peak of the allocations is within 10 % of the rise of the process, with large activations."""
     path = os.pathsep.join([str(Path(tiny_networks.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     env = {**os.environ, "PYTHONPATH": path}
     printed = completed(sys.executable, "-c", PEAKS, tmp_path, env=env, check=True).stdout
@@ -168,7 +168,7 @@ def test_the_peak_of_the_allocations_is_what_the_process_rises_by(tmp_path: Path
 
 @pytest.mark.usefixtures("_brief_warm_up")
 def test_a_peak_in_the_update_stands_at_the_optimizer(bench: MakeBench) -> None:
-    """Muon works on copies of the weights, larger than all activations here; torch's own range there is no row."""
+    """A peak in Muon's update, which copies large weights, is at `(optimizer)`."""
     found = list(measure(bench(model="heavy"), settings(batch_sizes=[2], train={"optimizer": "muon"})))
     [peak] = of(found, "peak_above_start_bytes").values()
     assert peak.remarks["at"] == "(optimizer)"
@@ -176,7 +176,7 @@ def test_a_peak_in_the_update_stands_at_the_optimizer(bench: MakeBench) -> None:
 
 
 def test_a_peak_in_a_range_of_the_networks_own_stands_at_the_layer(bench: MakeBench) -> None:
-    """A network may mark what it likes in the trace."""
+    """A peak within a profiler range of the network itself is at a layer."""
     found = list(measure(bench(model="marked"), settings()))
     [peak] = of(found, "peak_above_start_bytes").values()
     assert peak.remarks["at"] in {
@@ -185,7 +185,7 @@ def test_a_peak_in_a_range_of_the_networks_own_stands_at_the_layer(bench: MakeBe
 
 
 def test_gradients_are_those_that_there_were(bench: MakeBench) -> None:
-    """A layer that is never called and a frozen weight have none, and neither has state; they have their bytes."""
+    """An uncalled layer has neither gradient nor optimizer state but has bytes; a frozen weight has no gradient."""
     found = list(measure(bench(model="part_frozen"), settings()))
     assert set(of(found, "parameter_bytes")) == {"first", "last", "idle"}
     assert {layer: m.values for layer, m in of(found, "gradient_bytes").items()} == {
@@ -197,7 +197,7 @@ def test_gradients_are_those_that_there_were(bench: MakeBench) -> None:
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_a_checkpointed_network_adds_up(bench: MakeBench, reentrant: bool) -> None:
-    """Called once forward; what is computed anew leaves nothing negative under no layer."""
+    """A checkpointed layer counts as one call, and the time outside of layers is not negative."""
     model = bench(model="checkpointed", reentrant=reentrant)
     found = list(measure(model, settings()))
     assert {m.values for m in of(found, "calls").values()} == {(1,)}
@@ -212,7 +212,7 @@ def test_a_checkpointed_network_adds_up(bench: MakeBench, reentrant: bool) -> No
 def test_a_network_is_left_as_it_was_where_the_profile_fails(
     bench: MakeBench, monkeypatch: pytest.MonkeyPatch, calls: int, mode: str
 ) -> None:
-    """In each pass, inside a layer under hooks or not: hooks, modes, gradients, threads and the heap as before."""
+    """A failure in any pass restores hooks, modes, gradients, threads and the heap."""
     monkeypatch.setattr(passes, "WARMUP_STEPS", 2)
     tiny_networks.made.clear()
     threads = torch.get_num_threads()
@@ -229,7 +229,7 @@ def test_a_network_is_left_as_it_was_where_the_profile_fails(
 
 
 def test_every_batch_size_has_its_profile(bench: MakeBench) -> None:
-    """One after another, each with a trace of its own."""
+    """Each batch size has step times and a trace of its own."""
     made = bench()
     found = list(measure(made, settings(batch_sizes=[4, 8])))
     assert [m.tags["batch_size"] for m in found if m.metric == "profile.step_seconds"] == [4, 8]
@@ -237,7 +237,7 @@ def test_every_batch_size_has_its_profile(bench: MakeBench) -> None:
 
 
 def test_the_trace_names_the_layers(bench: MakeBench) -> None:
-    """Gzipped JSON as Perfetto reads it, with a range for each layer's forward and backward, step by step."""
+    """The trace is gzipped JSON with steps and a range for each layer's forward and backward."""
     made = bench()
     list(measure(made, settings(trace_steps=2)))
     with gzip.open(made.run / made.artifacts["trace_32"], "rt", encoding="utf-8") as file:
@@ -248,7 +248,7 @@ def test_the_trace_names_the_layers(bench: MakeBench) -> None:
 
 
 def test_weights_come_from_the_training_where_it_ran(bench: MakeBench, tmp_path: Path) -> None:
-    """And what does not fit is a failure in words."""
+    """The profile loads the weights of the training, and fails if they do not fit."""
     made = bench()
     from cnnperf.training.setup import Data, Network
 
@@ -265,7 +265,7 @@ def test_weights_come_from_the_training_where_it_ran(bench: MakeBench, tmp_path:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_network_is_left_as_it_was(fails: bool) -> None:
-    """Weights, statistics, gradients, modes, threads and random numbers, also where something fails in between."""
+    """`restored` restores weights, statistics, gradients, modes, threads and random numbers, also after a failure."""
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
     model[1].eval()
     gradient = model[0].weight.grad = torch.ones(4, 4)
@@ -298,13 +298,13 @@ def test_a_network_is_left_as_it_was(fails: bool) -> None:
 
 
 def test_a_batch_that_the_dataset_does_not_allow_is_refused(bench: MakeBench) -> None:
-    """With the batch's size in the sentence."""
+    """The error for a batch larger than the dataset gives the batch size."""
     with pytest.raises(UsageError, match="batch_sizes 1000: batch_size 1,000 is more than the 500"):
         list(measure(bench(), settings(batch_sizes=[1000])))
 
 
 def test_settings_follow_the_training() -> None:
-    """The batch size and the rest of the training are its own unless the section says otherwise; no budget."""
+    """A profile has the training's settings without its budget, unless its section overrides them."""
     resolved = Profile.resolve({"optimizer": "muon", "batch_size": 256, "seconds": 60}, {}, {})
     assert resolved.batch_sizes == (256,)
     assert resolved.recipe(8).optimizer == "muon"
@@ -358,7 +358,7 @@ CHANGED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", Recipe.model_fields)
 def test_whatever_can_be_trained_can_be_profiled(name: str) -> None:
-    """No setting of a training contradicts what its profile leaves out: the budget, the validation and the test."""
+    """Each setting of a training is valid in a profile."""
     trained = Recipe.resolve({}, CHANGED[name], {})
     assert getattr(trained, name) != getattr(Recipe.resolve({}, {}, {}), name)
     trained.check("cpu", train_count=6000, test_count=100)
@@ -371,7 +371,7 @@ def test_whatever_can_be_trained_can_be_profiled(name: str) -> None:
 
 
 def test_a_network_may_return_a_tuple(bench: MakeBench) -> None:
-    """Its first tensor is the logits, in training and in inference; the layers are there as in any other."""
+    """The profile takes the first tensor of a tuple as the logits, in training and in inference."""
     for mode in ("train", "infer"):
         found = list(measure(bench(model="paired"), settings(mode=mode)))
         assert list(of(found, "calls")) == ["inner.0", "inner.1"]
@@ -380,13 +380,13 @@ def test_a_network_may_return_a_tuple(bench: MakeBench) -> None:
 
 @pytest.mark.parametrize("mode", ["train", "infer"])
 def test_a_network_that_returns_no_tensor_is_refused(bench: MakeBench, mode: str) -> None:
-    """In training and in inference alike."""
+    """A network that returns no tensor is refused, in training and in inference."""
     with pytest.raises(UsageError, match="the network returned NoneType without a tensor; return the logits first"):
         list(measure(bench(model="silent"), settings(mode=mode)))
 
 
 def test_every_probe_is_named_and_kept() -> None:
-    """Products, convolutions in both formats, copies: all samples of each."""
+    """The probes are products, convolutions in both formats and copies, each with all samples."""
     found = list(probes.probe(acquire(), torch.float32))
     assert [m.tags["probe"] for m in found] == [
         "matmul 64×64",
@@ -398,7 +398,7 @@ def test_every_probe_is_named_and_kept() -> None:
 
 
 def test_the_marker_closes_what_it_opens() -> None:
-    """Ranges are balanced."""
+    """The marker leaves no range open."""
     marker = Marker()
     marker.forward_begins("x")
     marker.forward_ends("x")

@@ -1,4 +1,4 @@
-"""The training stage: budgets, honest clocks, evaluation without a trace, and what it leaves behind."""
+"""The training stage: budgets, clocks, evaluations without side effects, and the files written."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MakeRecipe = Callable[..., Recipe]
 
 
 def named(measurements: Iterable[Measurement], metric: str) -> list[Measurement]:
-    """Return those of one metric."""
+    """Return the measurements of one metric."""
     return [m for m in measurements if m.metric == f"train.{metric}"]
 
 
@@ -58,7 +58,7 @@ def losses(bench: Bench, recipe: Recipe) -> tuple[float, ...]:
     ("budget", "steps"), [({"steps": 5}, 5), ({"samples": 100}, 4), ({"samples": 96}, 3), ({"epochs": 2}, 24)]
 )
 def test_budget_is_met_exactly(bench: MakeBench, recipe: MakeRecipe, budget: dict[str, int], steps: int) -> None:
-    """Steps, samples and epochs come to just so many steps: 400 images are 12 batches of 32 and a dropped rest."""
+    """A budget in steps, samples or epochs gives an exact number of steps: an epoch is 12 batches of 32."""
     found = list(measure(bench(), recipe(**budget)))
     assert value(found, "steps") == steps
     assert value(found, "samples") == 32 * steps
@@ -67,7 +67,7 @@ def test_budget_is_met_exactly(bench: MakeBench, recipe: MakeRecipe, budget: dic
 
 
 def test_budget_in_seconds_ends_with_the_step_that_uses_it_up(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """Without its last step, the training is within its seconds; with it, it is not."""
+    """Without its last step the training is within the budget, with it it is not."""
     found = list(measure(bench(), recipe(seconds=0.2)))
     times = named(found, "step_time")[0].values
     assert sum(times[:-1]) < 0.2 <= sum(times) + 1e-6
@@ -78,7 +78,7 @@ def test_budget_in_seconds_ends_with_the_step_that_uses_it_up(bench: MakeBench, 
 def test_laps_of_many_steps_end_with_the_step_that_uses_the_budget_up(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lap that takes longer than was foreseen stops where the budget or a point of the curve does."""
+    """A lap that lasts longer than planned ends at the budget or at a point of the curve."""
     monkeypatch.setattr(loop, "BRIEF_LAP_S", 1e6)
     monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 4))
     Ticking(monkeypatch)
@@ -93,14 +93,14 @@ def test_laps_of_many_steps_end_with_the_step_that_uses_the_budget_up(
 
 
 def test_hits_are_counted_batch_by_batch() -> None:
-    """The classes with the highest logits against the labels, for each of several batches."""
+    """`right_of_each` counts the right predictions of each batch."""
     logits = torch.eye(4)[torch.tensor([[0, 1, 2], [3, 3, 3]])]
     answers = list(zip(logits, torch.tensor([[0, 1, 3], [0, 1, 3]]), strict=True))
     assert loop.right_of_each(answers) == [2, 1]
 
 
 def test_the_leaderboard_s_columns_have_the_units_that_are_measured(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """What a column says of its metric before any was measured, here by every reading that a training can make."""
+    """Each column of the leaderboard has the unit and direction of its metric as measured."""
     asked = recipe(steps=None, epochs=2, test_flip=True, target_accuracy=0.05, stop_at_target=False)
     found = {m.metric: (m.unit, m.better) for m in measure(bench(), asked)}
     reduced = [column for column in LeaderboardRow.columns() if isinstance(column, ReducedColumn)]
@@ -111,7 +111,7 @@ def test_the_leaderboard_s_columns_have_the_units_that_are_measured(bench: MakeB
 def test_the_steps_tell_what_they_stand_on(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CPU time and switches now and then, what the machine did meanwhile, and in words what disturbed it."""
+    """Stretches of steps have CPU time, switches and the machine's load, and a remark on disturbances."""
     monkeypatch.setattr("cnnperf.timing.clock.SAMPLE_S", 0.0)
     monkeypatch.setattr(loop, "BRIEF_LAP_S", 0.0)
     delays = itertools.count(step=0.002)
@@ -127,7 +127,7 @@ def test_the_steps_tell_what_they_stand_on(
 
 
 class Ticking:
-    """A clock by which a reading takes a second, and an evaluation or a report a thousand."""
+    """A clock on which a reading takes one second, and an evaluation a thousand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step_s: float = 1.0, evaluation_s: float = 1000.0) -> None:
         self.now = 0.0
@@ -138,13 +138,13 @@ class Ticking:
         )
 
     def pass_by(self, seconds: float) -> float:
-        """Let time pass and return the time then."""
+        """Advance the clock and return its time."""
         self.now += seconds
         return self.now
 
 
 def test_clock_counts_training_only(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither evaluations nor reports to the screen take any of its time."""
+    """The training's time includes neither evaluations nor progress reports."""
     monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
     monkeypatch.setattr(loop, "EVALUATION_SHARE", math.inf)
     monkeypatch.setattr(loop, "REPORT_S", 0.0)
@@ -162,7 +162,7 @@ def test_clock_counts_training_only(bench: MakeBench, recipe: MakeRecipe, monkey
 
 
 def test_a_report_a_second(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of steps of 0.3 seconds, as the start of the clock takes too, each third is reported, and the last."""
+    """With steps of 0.3 seconds each third step is reported, and the last."""
     monkeypatch.setattr(loop, "BRIEF_LAP_S", 0.0)
     monkeypatch.setattr(loop.Training, "_is_due", lambda running: running.progress >= 1)
     clock = Ticking(monkeypatch, step_s=0.3)
@@ -174,7 +174,7 @@ def test_a_report_a_second(bench: MakeBench, recipe: MakeRecipe, monkeypatch: py
 
 
 def test_it_learns(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """A few epochs are enough to tell stripes apart."""
+    """A training of five epochs classifies stripes with an accuracy above 90 %."""
     found = list(measure(bench(), recipe(epochs=5, lr=0.01)))
     assert value(found, "test_accuracy") > 0.9
     (curve,) = named(found, "loss")
@@ -186,13 +186,13 @@ def test_it_learns(bench: MakeBench, recipe: MakeRecipe) -> None:
 def test_every_optimizer_lowers_the_loss(
     bench: MakeBench, recipe: MakeRecipe, optimizer: str, memory_format: str
 ) -> None:
-    """All four learn, in either memory format."""
+    """Each optimizer lowers the loss, in either memory format."""
     curve = losses(bench(), recipe(steps=30, optimizer=optimizer, memory_format=memory_format))
     assert np.mean(curve[-5:]) < 0.85 * curve[0]
 
 
 def test_same_seed_gives_the_same_curve(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """With everything random switched on, two runs agree to the last bit, and another seed does not."""
+    """Two trainings with one seed have bit-equal losses, another seed has other losses."""
     busy = recipe(steps=14, flip="random", crop=2, cutout=4)
     first, second, other = (losses(bench(seed=seed, dropout=0.5), busy) for seed in (3, 3, 4))
     assert first == second
@@ -200,7 +200,7 @@ def test_same_seed_gives_the_same_curve(bench: MakeBench, recipe: MakeRecipe) ->
 
 
 def test_evaluation_leaves_no_trace(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loss curve is the same to the last bit, be the network evaluated after every step or only at the end."""
+    """The losses are bit-equal whether the network is evaluated after every step or only at the end."""
     monkeypatch.setattr(loop, "VALIDATION_SHARE", 0.0)
     seldom = losses(bench(dropout=0.5), recipe(steps=12))
     monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
@@ -214,14 +214,14 @@ def test_evaluation_leaves_no_trace(bench: MakeBench, recipe: MakeRecipe, monkey
 def test_warm_up_leaves_no_trace_in_the_curve(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The curve does not know how long the warm-up was."""
+    """The losses do not depend on the length of the warm-up."""
     curve = losses(bench(dropout=0.5), recipe())
     monkeypatch.setattr(setup, "WARMUP_STEPS", 5)
     assert losses(bench(dropout=0.5), recipe()) == curve
 
 
 def test_warm_up_leaves_no_trace_in_the_network(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """Weights, statistics, gradients, modes and random numbers are as they were, to the bit."""
+    """The warm-up restores weights, statistics, gradients, modes and random numbers."""
     made, settings = bench(dropout=0.5), recipe(optimizer="muon")
     data = setup.Data.load(made, settings)
     network = setup.Network.build(made, settings, data)
@@ -239,7 +239,7 @@ def test_warm_up_leaves_no_trace_in_the_network(bench: MakeBench, recipe: MakeRe
 
 
 def test_a_step_leaves_no_tensor_behind(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many are alive after the last step as after the second: small ones that stay are what fragments memory."""
+    """The number of live tensors is the same after the second step and after the last."""
     monkeypatch.setattr(loop, "REPORT_S", 0.0)
     monkeypatch.setattr(loop, "BRIEF_LAP_S", 0.0)
     monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 1))
@@ -251,13 +251,13 @@ def test_a_step_leaves_no_tensor_behind(bench: MakeBench, recipe: MakeRecipe, mo
 
 
 def test_loss_that_is_not_finite_ends_the_training(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """The error names the step and the learning rate, and it comes at once."""
+    """The error for a loss that is not finite names the step and the learning rate."""
     with pytest.raises(StageError, match=r"loss became (nan|inf) at step [2-9] \(learning rate 1e\+06\)"):
         list(measure(bench(), recipe(optimizer="sgd", lr=1e6, schedule="constant", steps=50)))
 
 
 def test_target_stops_early(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the target is reached, training ends, and the time to it is that of the evaluation that saw it."""
+    """The training ends at the target, and the time to it is that of its evaluation."""
     monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
     monkeypatch.setattr(loop, "EVALUATION_SHARE", math.inf)
     monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, most))
@@ -274,7 +274,7 @@ def test_target_stops_early(bench: MakeBench, recipe: MakeRecipe, monkeypatch: p
 def test_target_may_leave_the_training_to_its_budget(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With stop_at_target false, the time is that of the first evaluation that saw it, and the budget is used up."""
+    """With stop_at_target false the training uses up its budget, and the first evaluation at the target counts."""
     monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
     monkeypatch.setattr(loop, "EVALUATION_SHARE", math.inf)
     monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, most))
@@ -286,14 +286,14 @@ def test_target_may_leave_the_training_to_its_budget(
 
 
 def test_target_that_is_not_reached_is_absent(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """No number stands for a target that was missed, and the budget is used to its end."""
+    """A target that was not reached has no measurement, and the budget is used up."""
     found = list(measure(bench(), recipe(steps=3, target_accuracy=1.0)))
     assert not named(found, "time_to_target")
     assert value(found, "steps") == 3
 
 
 def test_without_validation_images_there_is_no_validation(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """All images are trained on and the training accuracy is still reported."""
+    """Without validation images the training uses all images and still measures its training accuracy."""
     found = list(measure(bench(), recipe(epochs=1, steps=None, validation_images=0)))
     assert value(found, "steps") == 500 // 32
     assert not named(found, "validation_accuracy")
@@ -301,7 +301,7 @@ def test_without_validation_images_there_is_no_validation(bench: MakeBench, reci
 
 
 def test_points_say_where_they_stand(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last evaluation stands at the end and counts all the validation images there are."""
+    """The last validation is at the last step and counts all validation images."""
     monkeypatch.setattr(
         "cnnperf.training.loop.EVALUATION_SHARE", 1e9
     )  # On a busy machine there is no time for the last one.
@@ -315,7 +315,7 @@ def test_points_say_where_they_stand(bench: MakeBench, recipe: MakeRecipe, monke
 
 
 def test_confusion_adds_up(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """Rows are labels, the diagonal is what is right, and every test image is counted once."""
+    """The rows of the confusion matrix are labels, and its diagonal gives the test accuracy."""
     data = bench().dataset
     found = list(measure(bench(data=data), recipe(steps=20)))
     (confusion,) = named(found, "confusion")
@@ -326,14 +326,14 @@ def test_confusion_adds_up(bench: MakeBench, recipe: MakeRecipe) -> None:
 
 
 def test_test_images_are_a_named_subset(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """A smaller test says on how many images it stands."""
+    """A test on a subset records its number of images."""
     found = list(measure(bench(), recipe(test_images=50)))
     assert named(found, "test_accuracy")[0].remarks == {"n": 50, "images": "subset"}
     assert sum(named(found, "confusion")[0].values) == 50
 
 
 def test_flipped_test_stands_beside_the_plain_one(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """It is measured on the same images where it is asked for, and absent elsewhere; the plain one does not change."""
+    """The flipped test is measured on the same images if it is asked for, and does not change the plain one."""
     plain = list(measure(bench(), recipe(steps=3, test_images=50)))
     both = list(measure(bench(), recipe(steps=3, test_images=50, test_flip=True)))
     assert not named(plain, "test_accuracy_flip")
@@ -343,7 +343,7 @@ def test_flipped_test_stands_beside_the_plain_one(bench: MakeBench, recipe: Make
 
 
 def test_weights_can_be_loaded_and_give_the_same_accuracy(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """The saved weights are those that were tested, contiguous whatever the memory format of the training."""
+    """The saved weights are contiguous and give the measured test accuracy."""
     made = bench()
     found = list(measure(made, recipe(steps=20, memory_format="channels_last")))
     assert set(made.artifacts) == set(registry.declared("stages", "train")["LEAVES"])
@@ -361,7 +361,7 @@ def test_weights_can_be_loaded_and_give_the_same_accuracy(bench: MakeBench, reci
 
 
 def test_examples_are_test_images_right_and_wrong(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """Up to 25 of either kind, each with the probability of what was predicted; the classes' names beside them."""
+    """The examples are 25 right and 25 wrong test images with probabilities, and the classes' names."""
     made = bench()
     list(measure(made, recipe(steps=12)))
     with np.load(made.run / made.artifacts["examples"]) as examples:
@@ -426,7 +426,7 @@ print(found | {"losses": next(m.values for m in curve if m.metric == "train.loss
 def fresh_processes(
     once: Callable[[str, Callable[[Path], Any]], Any], request: pytest.FixtureRequest
 ) -> list[dict[str, Any]]:
-    """Train an MLP in so many fresh processes, then LeNets; return what each found."""
+    """Run the trainings of SCRIPT in two processes, or in five; return the measurements of each."""
 
     def make(folder: Path) -> Any:
         command = (sys.executable, "-c", SCRIPT, folder)
@@ -438,7 +438,7 @@ def fresh_processes(
 
 @pytest.mark.skipif(not acquire().reset_peak(), reason="this system does not permit the peak to be reset")
 def test_memory_of_fresh_processes_is_the_same(fresh_processes: list[dict[str, Any]]) -> None:
-    """The trainings lie within 10 %, for steps and for evaluation, and little above what they must hold."""
+    """Peaks of fresh processes agree within 10 %, and little exceed the calculated memory of a step."""
     for metric in ("peak_above_start_bytes", "evaluation_peak_above_start_bytes"):
         risen = [each[metric] for each in fresh_processes]
         assert max(risen) <= 1.1 * min(risen), risen
@@ -453,7 +453,7 @@ def test_memory_of_fresh_processes_is_the_same(fresh_processes: list[dict[str, A
 
 @pytest.mark.skipif(not acquire().reset_peak(), reason="this system does not permit the peak to be reset")
 def test_memory_is_at_least_what_is_certainly_used(fresh_processes: list[dict[str, Any]]) -> None:
-    """Training on larger batches rises further above its start, and the peak holds the data and more."""
+    """Larger batches raise the peak, which is at least the memory of data and activations."""
     for each in fresh_processes:
         small, large = each["batches"]
         assert small["peak_bytes"] > 600 * 784
@@ -465,14 +465,14 @@ def test_memory_is_at_least_what_is_certainly_used(fresh_processes: list[dict[st
 
 @pytest.mark.skipif(not acquire().reset_peak(), reason="this system does not permit the peak to be reset")
 def test_memory_of_steps_does_not_grow_with_the_dataset(fresh_processes: list[dict[str, Any]]) -> None:
-    """The random numbers and labels of an epoch, two tensors a batch, are there before the first step."""
+    """The peak above start differs by less than 1 MiB between 200 and 10,000 images."""
     for each in fresh_processes:
         few, many = (found["peak_above_start_bytes"] for found in each["datasets"])
         assert abs(many - few) < 2**20, (few, many)
 
 
 def test_fresh_processes_give_the_same_curve(fresh_processes: list[dict[str, Any]]) -> None:
-    """Nothing in a process decides the curve but seed, threads and recipe."""
+    """Trainings in fresh processes have bit-equal losses."""
     first, *others = (found["losses"] for found in fresh_processes)
     assert len(first) == 12
     assert others
@@ -480,7 +480,7 @@ def test_fresh_processes_give_the_same_curve(fresh_processes: list[dict[str, Any
 
 
 def test_peak_is_that_of_the_whole_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was reached before a reset still counts for the process, but not for the work behind it."""
+    """A peak before a reset counts for the process, but not for the work after the reset."""
     peaks = iter([900, 700, 700, 550, 650])
     monkeypatch.setattr(Cpu, "peak_bytes", lambda device: {"peak_bytes": next(peaks)})
     monkeypatch.setattr(Cpu, "used_bytes", lambda device: 500)
@@ -494,7 +494,7 @@ def test_peak_is_that_of_the_whole_process(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_garbage_of_before_is_no_memory_that_the_work_frees(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tensor that refers to itself is gone before the peak is reset."""
+    """A tensor in a reference cycle is collected before the peak is reset."""
     alive: list[object] = []
     garbage = torch.ones(1)
     garbage.itself = garbage  # type: ignore[attr-defined]
@@ -508,7 +508,7 @@ def test_garbage_of_before_is_no_memory_that_the_work_frees(monkeypatch: pytest.
 def test_memory_above_start_is_absent_where_it_cannot_be_reset(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without leave to reset the peak, or where freed memory cannot be had back, there is no figure for it."""
+    """The peak above start is absent if the peak cannot be reset or freed memory is not returned."""
     made = bench()
     lacking = {"reset_peak": lambda self: False, "returning_memory": lambda self: nullcontext(False)}
     for name, method in lacking.items():
@@ -523,7 +523,7 @@ def test_memory_above_start_is_absent_where_it_cannot_be_reset(
 def test_network_is_trained_in_training_mode_and_evaluated_out_of_it(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each batch is as large as the training's, so that the peak is the training's too."""
+    """The network is evaluated in evaluation mode, in batches as large as those of the training."""
     built: list[Any] = []
     create = models.create
     monkeypatch.setattr(models, "create", lambda *choice: built.append(create(*choice)) or built[-1])
@@ -535,7 +535,7 @@ def test_network_is_trained_in_training_mode_and_evaluated_out_of_it(
 def test_a_device_that_computes_behind_our_back_is_waited_for_seldom(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Laps of many steps give the curve that single steps give, and stop at the same step."""
+    """Laps of many steps give the same losses as single steps."""
     curve = losses(bench(), recipe(steps=30))
     original = loop.Training.__init__
 
@@ -553,13 +553,13 @@ def test_a_device_that_computes_behind_our_back_is_waited_for_seldom(
 
 
 def test_recipe_that_the_dataset_does_not_allow_is_refused(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """It ends in one sentence before anything is loaded."""
+    """A recipe with more test images than the dataset has is refused."""
     with pytest.raises(UsageError, match="test_images 201 is more than the 200"):
         list(measure(bench(), recipe(test_images=201)))
 
 
 def test_weights_may_depend_on_the_data(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model's file that offers `initialise` is shown its network and normalised training images."""
+    """A model's `initialise` gets the network and normalised training images."""
     shown: list[torch.Tensor] = []
     monkeypatch.setattr(models, "initialise_of", lambda choice: lambda model, images: shown.append(images))
     list(measure(bench(), recipe()))
@@ -570,7 +570,7 @@ def test_weights_may_depend_on_the_data(bench: MakeBench, recipe: MakeRecipe, mo
 def test_validation_leaves_time_for_the_test(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there is no time for more, one validation is made and no other."""
+    """Without time for evaluation one validation is still made."""
     monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
     monkeypatch.setattr(loop, "EVALUATION_SHARE", 0.0)
     monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 12))
@@ -583,7 +583,7 @@ def test_validation_leaves_time_for_the_test(
 def test_one_validation_is_made_beside_other_readings(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, reading: dict[str, Any]
 ) -> None:
-    """Readings that were asked for use up the time of evaluation, but not the first validation and its target."""
+    """Other readings may use up the time for evaluation, but not the first validation and its target."""
     monkeypatch.setattr(loop, "EVALUATION_SHARE", 0.0)
     monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 1))
     asked = recipe(steps=None, epochs=1, target_accuracy=0.0, **reading)
@@ -600,7 +600,7 @@ def test_evaluation_takes_at_most_a_quarter(
     monkeypatch: pytest.MonkeyPatch,
     slower: float,
 ) -> None:
-    """Where there is room for it, all evaluation together keeps to the rule, also where it is slower than planned.
+    """All evaluation stays within its share of the training, also if it is slower than planned.
 
     The clock is the test's own: a step takes 0.1 s, and an image 0.1 ms, or longer from the fifth second on.
     """
@@ -631,7 +631,7 @@ AS_PUBLISHED = {
 
 
 def test_one_training_is_read_as_published_and_as_it_should_be(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """A point an epoch of every reading, the last of the test curves being what the final test says."""
+    """Each reading has a point per epoch, and the last of each test curve equals the final test."""
     found = list(measure(bench(), recipe(**AS_PUBLISHED)))
     epoch = 500 // 32
     for metric in ("train_accuracy", "train_accuracy_after_step", "epoch_test_accuracy", "epoch_test_accuracy_raw"):
@@ -645,7 +645,7 @@ def test_one_training_is_read_as_published_and_as_it_should_be(bench: MakeBench,
 def test_reading_after_the_step_sees_what_the_step_taught(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At a rate of 0 the readings agree batch by batch; where something is learned, the later one is higher."""
+    """The accuracy after a step equals that before it at a learning rate of 0, and is higher otherwise."""
     monkeypatch.setattr(loop, "AFTER_STEP_EVERY", 1)
     readings = []
     for lr in (0.0, 0.01):
@@ -658,14 +658,14 @@ def test_reading_after_the_step_sees_what_the_step_taught(
 
 
 def test_readings_leave_no_trace_in_the_training(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """The curve is the same to the last bit, and its clock counts none of them."""
+    """The losses are bit-equal with and without additional readings."""
     quiet = {"normalize_eval": True, "train_accuracy": "before_step", "test_curve": False}
     read, unread = (losses(bench(dropout=0.5), recipe(**AS_PUBLISHED | s)) for s in ({}, quiet))
     assert read == unread
 
 
 def test_clock_does_not_count_readings(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look at a batch after the step takes a thousand seconds, and each step still a second."""
+    """The step times do not include a reading after the step."""
     clock = Ticking(monkeypatch)
     again = Evaluator.again
     monkeypatch.setattr(Evaluator, "again", lambda *batch: (clock.pass_by(1000), again(*batch))[1])
@@ -676,7 +676,7 @@ def test_clock_does_not_count_readings(bench: MakeBench, recipe: MakeRecipe, mon
 def test_test_curve_is_drawn_whatever_it_costs(
     bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A point that was asked for is not passed over, be the share of evaluation used up."""
+    """The test curve has every point, though the time for evaluation is used up."""
     monkeypatch.setattr(loop, "VALIDATION_SHARE", 0.0)
     found = list(measure(bench(), recipe(**AS_PUBLISHED, test_images=50)))
     assert [m.remarks["n"] for m in named(found, "epoch_test_accuracy")] == [50] * 3
