@@ -88,7 +88,7 @@ def outcomes(result: Result) -> list[str]:
 def test_each_is_measured_until_it_is_decided(
     trained: Callable[..., Record], replay: Callable[[Recorded], None]
 ) -> None:
-    """Each contest stops at the look that decides it: same at 8, worse at 14, a noisy one inconclusive at 22."""
+    """Equal times are the same after 8 replicates, slower ones worse after 14, noisy ones inconclusive after 22."""
     dice = random.Random(0)
     kinds = {"lenet": (0.0, 0.005), "vgg": (0.1, 0.005), "nin": (0.03, 0.4)}
     replay(lambda each, n: recorded(dice, *kinds[each.tasks.baseline.cell.model.name]))

@@ -101,7 +101,7 @@ def test_the_noise_is_that_of_replicates_and_not_of_single_pairs() -> None:
 
 @pytest.mark.parametrize(("drifting", "outcome"), [(3, "worse"), (4, "inconclusive")])
 def test_no_verdict_stands_on_replicates_that_drift(drifting: int, outcome: str) -> None:
-    """Of 14 replicates that are slower by 10 %, up to a quarter may drift; more are inconclusive."""
+    """With 3 of 14 replicates drifting a slowdown of 10 % is called worse; with 4 it is inconclusive."""
     played = [
         replicate(stepped([0.1 + each for each in noise(seed)], 0.1 if seed < drifting else 0.0)) for seed in range(14)
     ]

@@ -279,7 +279,7 @@ def test_bounds_of_unlike_skewed_arms_miss_the_median_more_often_than_they_say()
 def test_a_longer_tail_of_one_arm_breaks_the_bounds_as_the_document_says(
     scale: float, times: float, worse: float
 ) -> None:
-    """A normal baseline of 2 % beside an exponential candidate of the same median, to three standard errors."""
+    """An exponential candidate misses the bounds, and is called worse, as often as documented."""
     random, shape, level = np.random.default_rng(6), (6 * TRIALS, 22), Rule().same_level
     draws = random.exponential(scale, shape) - PROCESSES["normal"](random, shape)
     draws -= exponnorm.median(scale / 0.02, scale=0.02)
@@ -315,7 +315,7 @@ def test_what_is_simulated_is_what_is_decided(change: float) -> None:
 
 
 def test_the_power_is_what_ten_compared_at_once_leave() -> None:
-    """Of ten compared, a 5 % slowdown is always found at a deviation of 2 %, in 43 % of runs at 5 %."""
+    """With ten contests a 5 % slowdown is always found at a deviation of 2 %, in 43 % of runs at 5 %."""
     rule = Rule()
     of_ten = [power(rule, rule.scheduled(10), 10, deviation) for deviation in TYPICAL_DEVIATIONS]
     assert of_ten == pytest.approx([1.0, 0.96, 0.72, 0.43], abs=0.03)
@@ -505,7 +505,7 @@ def test_looks_wait_until_worse_can_be_said_at_all() -> None:
 
 
 def test_each_later_look_spends_half_of_alpha() -> None:
-    """Each later look tests worse at 0.5 %, and each of the three looks tests same at 1.67 %."""
+    """The two later looks test for worse at 0.5 % each, and all three looks test for same at 1.67 %."""
     assert Rule().worse_level == pytest.approx(0.005)
     assert Rule().same_level == pytest.approx(0.05 / 3)
 

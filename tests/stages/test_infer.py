@@ -237,7 +237,7 @@ def test_an_engine_is_timed_and_held_to_torch(exported: Callable[..., Bench], en
 
 
 def test_fewer_test_images_are_classified_where_the_suite_says_so(exported: Callable[..., Bench]) -> None:
-    """Those of a smaller choice are the first of a larger one, and the number is told."""
+    """With 40 test images the accuracy has n = 40 and is marked as one of a subset."""
     found = list(infer(exported(), QUICK.model_copy(update={"test_images": 40})))
     assert named(found, "infer.test_accuracy")[0].remarks["n"] == 40
     assert named(found, "infer.test_accuracy")[0].remarks["images"] == "subset"

@@ -1,4 +1,4 @@
-"""The training curves: one row per evaluation."""
+"""The table of training curves: one row per evaluation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def point(name: str, step: int, value: float, **remarks: Any) -> Measurement:
 
 
 def test_curves_have_a_row_an_evaluation(tmp_path: Path, trained: Trained) -> None:
-    """Accuracies of one step share a row; the loss is the mean since the evaluation before."""
+    """Accuracies at one step share a row, and the loss is the mean since the previous evaluation."""
     loss = Measurement(metric="train.loss", unit="1", better="lower", values=(4.0, 2.0, 1.0, 0.5, 0.3))
     points = [
         point("validation_accuracy", 4, 0.6),
@@ -38,7 +38,7 @@ def test_curves_have_a_row_an_evaluation(tmp_path: Path, trained: Trained) -> No
 
 
 def test_curves_tell_the_readings_of_an_epoch_apart(trained: Trained) -> None:
-    """What was read after the step or on raw pixels never stands in the column of what should have been read."""
+    """Accuracies after the step and on raw pixels have columns of their own."""
     points = [
         point("train_accuracy", 2, 0.3, n=500),
         point("train_accuracy_after_step", 2, 0.5, n=100),

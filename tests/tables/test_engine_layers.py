@@ -1,4 +1,4 @@
-"""Torch's layers beside an engine's kernels: groups that share no layer, and sums that stay what they were."""
+"""Torch's layers beside an engine's kernels: disjoint groups of layers that keep the sums of the times."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def groups(*nodes: Measurement, of_torch: tuple[Measurement, ...] = TORCH) -> di
 
 
 def test_a_fused_node_stands_beside_all_that_it_covers() -> None:
-    """Torch's seconds of three layers, as medians, over the kernel's."""
+    """A fused node is compared with the sum of the medians of the torch layers that it covers."""
     found = groups(node("bn1+conv1+act1", 2.0, 2.0, 9.0))["conv1+bn1+act1"]
     assert (found.torch_s, found.engine_s, found.speedup) == (5.0, 2.0, 2.5)
     assert (found.kinds, found.operators) == (("Conv2d", "BatchNorm2d", "ReLU"), ("Conv",))
 
 
 def test_nodes_that_share_a_layer_are_one_group() -> None:
-    """A layout reorder before a convolution is that convolution's, and named."""
+    """Nodes that share a layer are one group, with the time of layout reorders named."""
     found = groups(node("conv1", 0.5, operator="ReorderInput", reorder=True), node("conv1+act1", 2.0), node("bn1", 1.0))
     assert list(found)[:2] == ["conv1+act1", "bn1"]
     assert (found["conv1+act1"].engine_s, found["conv1+act1"].reorder_s) == (2.5, 0.5)
@@ -62,14 +62,14 @@ def test_nodes_that_share_a_layer_are_one_group() -> None:
 
 
 def test_a_container_joins_nothing() -> None:
-    """The sum in a block's forward stands by itself, and does not tie to one group what it is fused with."""
+    """A container's own work is a group by itself and does not join the layers that it is fused with."""
     found = groups(node("block.conv+block", 2.0), node("block", 1.0, operator="Add"), node("conv1+(network)", 1.0))
     assert (found["block.conv"].engine_s, found["conv1"].engine_s) == (2.0, 1.0)
     assert (found["block"].engine_s, found["block"].torch_s) == (1.0, None)
 
 
 def test_a_containers_own_work_stands_behind_its_last_layer() -> None:
-    """In the order of execution, and not behind the whole network; what is no layer's comes last."""
+    """A container's own work follows its last layer; work without a layer comes last."""
     found = groups(node("(network)", 1.0, operator="Mul"), node("block", 1.0, operator="Add"), node("conv1", 1.0))
     names = list(found)
     assert names[names.index("block.conv") : names.index("drop") + 1] == ["block.conv", "block", "drop"]
@@ -77,14 +77,14 @@ def test_a_containers_own_work_stands_behind_its_last_layer() -> None:
 
 
 def test_a_layer_that_needs_no_kernel_has_no_seconds() -> None:
-    """It is shown, so that torch's seconds add up."""
+    """A layer without a kernel has torch's seconds and none of the engine's."""
     found = groups(node("conv1+bn1", 2.0))
     assert (found["drop"].torch_s, found["drop"].engine_s, found["drop"].operators) == (0.5, None, ())
     assert found["(unattributed)"].speedup is None
 
 
 def test_without_torch_names_tell_the_leaves() -> None:
-    """A name that stands before another's dot is a container."""
+    """Without torch a name that precedes another's dot is a container."""
     assert leaves(["block.conv", "block", "(network)", "conv1"]) == ["block.conv", "conv1"]
     found = groups(node("block.conv+block", 2.0), node("block+conv1", 1.0), of_torch=())
     assert list(found) == ["block.conv", "conv1"]
@@ -97,7 +97,7 @@ SECONDS = st.floats(1e-9, 1e3)
 
 @given(st.lists(st.tuples(LAYERS, SECONDS), max_size=12))
 def test_sums_are_what_they_were(drawn: list[tuple[list[str], float]]) -> None:
-    """However nodes and layers overlap, none is lost and none is counted twice."""
+    """The groups keep the sums of torch's and the engine's times, and no layer is in two groups."""
     nodes = [node("+".join(dict.fromkeys(layers)), seconds) for layers, seconds in drawn]
     found = list(layer_groups(nodes, TORCH))
     of_torch = [group.torch_s for group in found if group.torch_s is not None]
@@ -109,7 +109,7 @@ def test_sums_are_what_they_were(drawn: list[tuple[list[str], float]]) -> None:
 
 
 def test_the_networks_own_work_is_no_layers(trained: Callable[..., Record]) -> None:
-    """Its origin is known, torch counts it between layers, and the printed share of layers leaves it out."""
+    """A module's own work is no layer, and the printed share of layers excludes it."""
     inferred = partial(engine_of, trained())
     nodes = (node("block.conv", 5.0), node("(network)", 3.0, operator="MatMul"), node("block", 2.0, operator="Add"))
     for of_torch in ((inferred("torch", *TORCH),), ()):
@@ -122,7 +122,7 @@ def test_the_networks_own_work_is_no_layers(trained: Callable[..., Record]) -> N
 
 
 def test_layers_that_torch_lacks_at_this_batch_size_are_said(trained: Callable[..., Record]) -> None:
-    """Engines whose searches for the largest batch ended apart have their layers at unlike sizes."""
+    """A note tells that torch's layers were not timed at the engine's batch size."""
     inferred = partial(engine_of, trained())
     larger = [m.model_copy(update={"tags": m.tags | {"batch_size": 16}}) for m in TORCH]
     said = []
@@ -136,7 +136,7 @@ def test_layers_that_torch_lacks_at_this_batch_size_are_said(trained: Callable[.
 
 
 def test_torch_is_named_only_where_it_ran(trained: Callable[..., Record]) -> None:
-    """An ONNX file has no torch beside it, and its layers no speed-up."""
+    """The printed table names torch and the speed-up only where torch ran."""
     printed = []
     for model, others in (("lenet", (engine_of(trained(), "torch", *TORCH),)), ("some.onnx", ())):
         runtime = engine_of(trained(model), "onnxruntime", node("conv1", 2.0), SHARE)
@@ -151,7 +151,7 @@ def test_torch_is_named_only_where_it_ran(trained: Callable[..., Record]) -> Non
 
 
 def test_a_plot_names_torch_only_where_it_ran(trained: Callable[..., Record]) -> None:
-    """In its description; without torch there is one bar a layer."""
+    """The plot's description names torch only where torch ran; otherwise each layer has one bar."""
     runtime = engine_of(trained(), "onnxruntime", node("conv1", 2.0), SHARE)
     for others, words in (((engine_of(trained(), "torch", *TORCH),), "torch and in the engine"), ((), "layers in the")):
         table = layer_table({"suite/run": (*others, runtime)})
@@ -174,7 +174,7 @@ def engine_of(training: Record, engine: str, *measured: Measurement) -> Record:
 
 
 def test_an_engine_stands_beside_torch_of_its_own_training(trained: Callable[..., Record]) -> None:
-    """A run that was resumed with an edited suite holds torch's layers of two trainings."""
+    """An engine's layers are compared with torch's layers of the same training."""
     trainings = [trained(seconds=None, steps=steps) for steps in (100, 200)]
     of_torch = [
         engine_of(training, "torch", *(node(m.tags["layer"], factor * m.values[0]) for m in TORCH))
@@ -186,7 +186,7 @@ def test_an_engine_stands_beside_torch_of_its_own_training(trained: Callable[...
 
 
 def test_rows_stand_in_the_table_of_layers(trained: Callable[..., Record]) -> None:
-    """One a group, with the mapped share, torch's seconds from the record of torch in the same cell."""
+    """The table of layers has a row per group, with torch's seconds and the mapped share."""
     inferred = partial(engine_of, trained())
     records = {"suite/run": (inferred("torch", *TORCH), inferred("onnxruntime", node("conv1+bn1+act1", 2.0), SHARE))}
     (join,) = joins(records)

@@ -1,4 +1,4 @@
-"""The table of engines: speed-ups from pairs, who may be called best, and what is shown and not ranked."""
+"""The table of engines: speed-ups from pairs, the best engine, the Pareto front, and engines without a rank."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def rows_of(*records: Record) -> dict[str, EngineRow]:
 
 
 def test_six_pairs_give_an_interval_and_a_best_engine(engine: Engine) -> None:
-    """Hodges–Lehmann of the pairs; with six of them the exact 95 % interval is their whole range."""
+    """With six pairs the speed-up's 95 % interval is the range of their ratios, and the faster engine is best."""
     ratios = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05]
     rows = rows_of(engine("torch", [0.026] * 3), engine("onnxruntime", [0.013] * 3, ratios))
     found = rows["onnxruntime"]
@@ -93,7 +93,7 @@ def test_six_pairs_give_an_interval_and_a_best_engine(engine: Engine) -> None:
 
 
 def test_what_an_edited_suite_changed_is_a_row_of_its_own(engine: Engine, trained: Trained) -> None:
-    """A resumed run keeps the records of before: neither pooled with the new ones nor compared with them."""
+    """Engines of another training have separate rows, and are compared only with each other."""
     steady = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05]
     records: list[Record] = []
     for steps, torch_s, other_s in ((100, 0.02, 0.010), (200, 0.06, 0.030)):
@@ -114,7 +114,7 @@ def test_what_an_edited_suite_changed_is_a_row_of_its_own(engine: Engine, traine
 
 
 def test_engines_of_other_settings_are_no_rivals(engine: Engine, trained: Trained) -> None:
-    """Of one training too: what a new [infer] section changed is compared with the torch of that section."""
+    """Engines of one training under other settings are compared with torch under these settings."""
     training = trained()
     records = [training]
     for drop, torch_s in ((0.02, 0.02), (0.05, 0.06)):
@@ -127,7 +127,7 @@ def test_engines_of_other_settings_are_no_rivals(engine: Engine, trained: Traine
 
 
 def test_an_interval_that_holds_one_makes_no_engine_best(engine: Engine) -> None:
-    """Two engines of equal speed: neither is best."""
+    """No engine is best where the interval of the speed-up contains 1."""
     ratios = [1.02, 0.99, 1.01, 0.98, 1.03, 1.0]
     rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.02] * 3, ratios))
     assert rows["onnxruntime"]["speedup_low"] < 1 < rows["onnxruntime"]["speedup_high"]
@@ -135,7 +135,7 @@ def test_an_interval_that_holds_one_makes_no_engine_best(engine: Engine) -> None
 
 
 def test_the_best_engine_is_proved_faster_than_the_next(engine: Engine) -> None:
-    """Both beat torch; the first is best only where their intervals lie apart."""
+    """The faster of two engines that beat torch is best only where their intervals are disjoint."""
     steady = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05]
     near, far = [each - 0.1 for each in steady], [each - 0.5 for each in steady]
     for second, best in ((near, None), (far, "yes")):
@@ -149,20 +149,20 @@ def test_the_best_engine_is_proved_faster_than_the_next(engine: Engine) -> None:
 
 
 def test_torch_itself_is_best_where_all_others_are_proved_slower(engine: Engine) -> None:
-    """Its speed-up is one by definition, and theirs lie below."""
+    """Torch is best where the intervals of all other speed-ups lie below 1."""
     slower = [0.9, 0.8, 0.85, 0.8, 0.9, 0.7]
     rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.025] * 3, slower))
     assert (rows["torch"]["best"], rows["onnxruntime"]["best"]) == ("yes", None)
 
 
 def test_pairs_give_an_interval_without_a_row_of_torch(engine: Engine) -> None:
-    """Each pair has a torch of its own."""
+    """A speed-up from pairs needs no row of torch, and its engine is not best."""
     (row,) = rows_of(engine("onnxruntime", [0.013] * 3, [1.9, 2.0, 2.1, 2.0, 1.95, 2.05])).values()
     assert (row["speedup_pairing"], row["best"]) == ("paired", None)
 
 
 def test_the_engines_of_an_onnx_file_are_compared_with_onnxruntime(engine: Engine) -> None:
-    """There is no torch to compare them with."""
+    """Without torch the speed-ups of an ONNX file are over onnxruntime."""
     records = [
         engine(name, [s] * 3, model="some.onnx") for name, s in (("onnxruntime", 0.02), ("onnxruntime_int8", 0.01))
     ]
@@ -171,13 +171,13 @@ def test_the_engines_of_an_onnx_file_are_compared_with_onnxruntime(engine: Engin
 
 
 def of_sizes(engine: Engine, calls: dict[int, Sequence[float]]) -> Record:
-    """Make one record of these calls by batch size."""
+    """Make one record with these latencies by batch size."""
     records = [engine("torch", each, batch_size=size) for size, each in calls.items()]
     return records[0].model_copy(update={"measurements": tuple(m for r in records for m in r.measurements)})
 
 
 def test_scenarios_are_those_of_mlperf(engine: Engine) -> None:
-    """Single stream is batch 1, where its calls support a p90; offline has the most images per second over all calls.
+    """Single stream is batch 1 with enough calls for a p90; offline has the highest total throughput.
 
     One call of the batch of 32 took 100 times as long as the others: its median hides that, the total does not.
     """
@@ -192,13 +192,13 @@ def test_scenarios_are_those_of_mlperf(engine: Engine) -> None:
 
 
 def test_an_engine_that_ended_before_its_accuracy_is_not_ranked(engine: Engine) -> None:
-    """Such as one whose output became NaN on some image."""
+    """An engine that failed before its accuracy was measured has no parity and is not on the front."""
     rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, accuracy=None, error="not finite"))
     assert (rows["onnxruntime"]["parity"], rows["onnxruntime"]["pareto"]) == (None, None)
 
 
 def test_what_a_speed_up_stands_on_has_three_words(engine: Engine) -> None:
-    """Six pairs, one to five, or none: two processes that never met."""
+    """A speed-up is paired with six pairs, of few pairs with one to five, and separate without any."""
     for ratios, word in (([1.5] * 6, "paired"), ([1.5] * 5, "few pairs"), ([1.5], "few pairs"), ((), "separate")):
         rows = rows_of(engine("torch", [0.03] * 3), engine("onnxruntime", [0.02] * 3, ratios))
         assert rows["onnxruntime"]["speedup_pairing"] == word
@@ -206,7 +206,7 @@ def test_what_a_speed_up_stands_on_has_three_words(engine: Engine) -> None:
 
 
 def test_few_pairs_prove_nothing(engine: Engine) -> None:
-    """Their own ratio stands without an interval, even where two separate medians say the opposite."""
+    """A speed-up from five pairs has no interval, and its engine is neither best nor on the front."""
     rows = rows_of(engine("torch", [0.02] * 3), engine("onnxruntime", [0.025] * 3, [1.5] * 5))
     found = rows["onnxruntime"]
     assert (found["speedup"], found["speedup_pairs"]) == (pytest.approx(1.5), 5)
@@ -214,7 +214,7 @@ def test_few_pairs_prove_nothing(engine: Engine) -> None:
 
 
 def test_no_engine_is_best_for_its_separate_latencies(engine: Engine) -> None:
-    """Not in two repeats, in which one is the faster twice half of the time; nor beside one that has no interval."""
+    """No engine is best by separate latencies, nor where a rival has only separate latencies."""
 
     def repeats(name: str, *latencies: float) -> list[Record]:
         return [engine(name, [latency] * 3, repeat=i) for i, latency in enumerate(latencies)]
@@ -246,7 +246,7 @@ STEADY = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05]
 def test_a_speed_up_that_is_not_what_it_seems_is_flagged(
     engine: Engine, torch_s: float, ratios: list[float], flags: str | None
 ) -> None:
-    """Its pairs have two modes, or its interval does not hold the ratio of the latencies that stand in the rows."""
+    """A speed-up is flagged if its pairs are bimodal, or if its interval excludes the ratio of separate latencies."""
     rows = rows_of(engine("torch", [torch_s] * 3), engine("onnxruntime", [0.010] * 3, ratios))
     assert (rows["onnxruntime"]["speedup_flags"], rows["torch"]["speedup_flags"]) == (flags, None)
     (column,) = [column for column in EngineRow.columns() if column.name == "speedup"]
@@ -256,7 +256,7 @@ def test_a_speed_up_that_is_not_what_it_seems_is_flagged(
 
 
 def test_pairs_whose_samples_have_two_modes_are_flagged(engine: Engine) -> None:
-    """In two of six pairs the engine was now and then half as fast; their medians alone show nothing."""
+    """Bimodal samples within two or more of six pairs flag the speed-up."""
     random = np.random.default_rng(1)
     steady = [2 + 0.02 * random.normal(size=30) for _ in range(6)]
     torn = [np.where(np.arange(30) % 5 < 2, each / 2, each) for each in steady]
@@ -273,7 +273,7 @@ def test_pairs_whose_samples_have_two_modes_are_flagged(engine: Engine) -> None:
 def test_layers_that_do_not_add_up_to_the_latency_are_flagged(
     engine: Engine, layers: tuple[float, ...], share: float | None
 ) -> None:
-    """Of a call of 1 ms, at the batch size at which they were timed; without them there is neither share nor flag."""
+    """A sum of layers far from the latency at the same batch size is flagged."""
     times = [
         Measurement(
             metric="infer.node_time",
@@ -292,7 +292,7 @@ def test_layers_that_do_not_add_up_to_the_latency_are_flagged(
 
 
 def test_the_mark_of_doubt_has_its_footnote(engine: Engine) -> None:
-    """In a cell, and below the table the engine, its batch and why."""
+    """A flagged speed-up has a mark in its cell and a footnote with engine, batch size and reason."""
     table = engine_table({"suite/run": (engine("torch", [0.03]), engine("onnxruntime", [0.010], STEADY))})
     (column,) = [column for column in EngineRow.columns() if column.name == "speedup"]
     cells = [_readable.cell_text(column, row) for row in table.rows]
@@ -303,7 +303,7 @@ def test_the_mark_of_doubt_has_its_footnote(engine: Engine) -> None:
 
 
 def test_an_engine_is_best_only_above_what_a_doubtful_one_may_reach(engine: Engine) -> None:
-    """The other's pairs say 1.5 and its separate latency 1.8, below the first's interval, or 2.5, above it."""
+    """An engine is best only if its interval exceeds both figures of a flagged rival."""
     for separate, best in ((1.8, "yes"), (2.5, None)):
         doubtful = engine("torch_compile", [0.02 / separate], [1.5, 1.49, 1.51, 1.5, 1.52, 1.48])
         rows = rows_of(engine("torch", [0.02]), engine("onnxruntime", [0.01], STEADY), doubtful)
@@ -312,7 +312,7 @@ def test_an_engine_is_best_only_above_what_a_doubtful_one_may_reach(engine: Engi
 
 
 def test_no_engine_is_best_before_all_that_were_asked_for_have_a_record(engine: Engine) -> None:
-    """An interrupted run lacks one, which may be the fastest; that it was beaten is known of another already."""
+    """No engine is best while a requested engine has no record, which may be the fastest."""
     names = ("torch", "onnxruntime", "onnxruntime_int8")
     asked = [{"name": name} for name in names]
     slow = [0.7, 0.71, 0.69, 0.7, 0.72, 0.68]
@@ -330,7 +330,7 @@ def test_no_engine_is_best_before_all_that_were_asked_for_have_a_record(engine: 
 
 
 def test_pairs_that_were_never_steady_are_flagged(engine: Engine) -> None:
-    """From more than a quarter on: shown with their number and footnote, neither best nor on the front."""
+    """More than a quarter of unsteady pairs flags the speed-up, and excludes the engine from best and front."""
     made = [engine("onnxruntime", [0.010], STEADY, repeat=i) for i in range(2)]
     quarter = rows_of(engine("torch", [0.02]), unsteady(made[0], 2), unsteady(made[1], 1))["onnxruntime"]
     assert (quarter["speedup_flags"], quarter["best"]) == (None, "yes")
@@ -344,7 +344,7 @@ def test_pairs_that_were_never_steady_are_flagged(engine: Engine) -> None:
 
 
 def unsteady(record: Record, pairs: int) -> Record:
-    """Return an engine's record of whose pairs some were never steady."""
+    """Return an engine's record with this number of unsteady pairs."""
     changed = (
         m.model_copy(update={"remarks": {**m.remarks, "unsteady_pairs": pairs}}) if m.metric == "infer.speedup" else m
         for m in record.measurements
@@ -353,7 +353,7 @@ def unsteady(record: Record, pairs: int) -> Record:
 
 
 def test_the_title_says_that_its_budget_is_the_training_s(engine: Engine, trained: Trained) -> None:
-    """The engines took no such time."""
+    """The title of the table of engines says that the budget is the training's."""
     training = trained(seconds=8.0)
     records = {"suite/run": (training, reading(engine("torch", [0.02]), training))}
     assert " · trained for 8 s · " in _readable.title(engine_table(records))
@@ -363,7 +363,7 @@ def test_the_title_says_that_its_budget_is_the_training_s(engine: Engine, traine
 
 
 def test_failed_parity_is_shown_and_not_ranked(engine: Engine) -> None:
-    """Neither best nor on the front, its figures there."""
+    """An engine that failed parity is shown with its latency, and is neither best nor on the front."""
     broken = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="its logits lie elsewhere", fault=True)
     rows = rows_of(engine("torch", [0.02] * 3), broken)
     found = rows["onnxruntime"]
@@ -373,7 +373,7 @@ def test_failed_parity_is_shown_and_not_ranked(engine: Engine) -> None:
 
 
 def test_the_words_of_an_error_decide_no_parity(engine: Engine) -> None:
-    """The measurement does; a task that was ended before it has none."""
+    """The measurement decides the parity, not the text of the error."""
     rows = rows_of(
         engine("torch", [0.02] * 3, error="parity failed"),
         engine("onnxruntime", [0.01] * 3, accuracy=None, error="parity failed"),
@@ -382,7 +382,7 @@ def test_the_words_of_an_error_decide_no_parity(engine: Engine) -> None:
 
 
 def test_an_engine_that_failed_after_its_parity_is_not_ranked(engine: Engine) -> None:
-    """Such as one with a node that another provider ran, or a side of a pair that crashed; nothing of it is marked."""
+    """An engine that failed after its parity is neither best nor on the front, and gets no star."""
     foreign = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="asked for CUDA, and the CPU ran the node conv1")
     rows = rows_of(engine("torch", [0.02] * 3), foreign)
     assert [rows["onnxruntime"][name] for name in ("best", "pareto")] == [None, None]
@@ -391,7 +391,7 @@ def test_an_engine_that_failed_after_its_parity_is_not_ranked(engine: Engine) ->
 
 
 def test_what_failed_parity_is_never_marked_the_best_of_a_column(engine: Engine) -> None:
-    """Nor is it a rival for those that did not."""
+    """An engine that failed parity gets no star, and is no rival of the other engines."""
     broken = engine("onnxruntime", [0.01] * 3, [2.0] * 6, error="its logits lie elsewhere", fault=True)
     rows = engine_table({"suite/run": (engine("torch", [0.02] * 3), engine("torch_compile", [0.03] * 3), broken)}).rows
     of_size = [replace(row, file_bytes=size) for row, size in zip(rows, (2, 1, 3), strict=True)]
@@ -399,13 +399,13 @@ def test_what_failed_parity_is_never_marked_the_best_of_a_column(engine: Engine)
 
 
 def marks(column: str, *records: Record) -> list[bool]:
-    """Tell which rows of a table of engines are marked in one column."""
+    """Return which rows of the table of engines are starred in one column."""
     (found,) = [each for each in EngineRow.columns() if each.name == column]
     return _readable.best(found, engine_table({"suite/run": records}).rows)
 
 
 def test_speeds_measured_apart_are_marked_from_four_repeats_on(engine: Engine) -> None:
-    """Of one process nothing is known of how much processes differ: 28.3 k beside 28.3 k; of three too little."""
+    """The fastest of separately measured engines is starred only from four repeats on."""
 
     def repeats(name: str, latency: float, n: int) -> list[Record]:
         return [engine(name, [latency * (1 + i / 100)] * 3, repeat=i) for i in range(n)]
@@ -416,7 +416,7 @@ def test_speeds_measured_apart_are_marked_from_four_repeats_on(engine: Engine) -
 
 
 def test_accuracies_are_marked_with_all_that_their_interval_reaches(engine: Engine) -> None:
-    """47.6 % over 46.9 % of 1,000 images is no lead; over 40 % it is."""
+    """All accuracies whose intervals overlap the best one are starred, unless all rows overlap."""
     accuracies = {"torch": 0.40, "onnxruntime": 0.469, "onnxruntime_int8": 0.476}
     records = [engine(name, [0.02], accuracy=accuracy) for name, accuracy in accuracies.items()]
     assert marks("test_accuracy", *records) == [False, True, True]
@@ -426,7 +426,7 @@ def test_accuracies_are_marked_with_all_that_their_interval_reaches(engine: Engi
 
 
 def test_accuracy_is_the_mean_over_repeats_with_the_interval_of_one_test(engine: Engine) -> None:
-    """All repeats read one training, so that several are no further trainings; unlike numbers of images are told."""
+    """The accuracy is the mean over repeats, and its interval is that of the smallest test."""
     figures = ((0.40, 1000), (0.42, 1000), (0.50, 500))
     records = []
     for i, (accuracy, n) in enumerate(figures):
@@ -441,7 +441,7 @@ def test_accuracy_is_the_mean_over_repeats_with_the_interval_of_one_test(engine:
 
 
 def test_latencies_have_their_quartiles_and_the_range_of_repeats(engine: Engine) -> None:
-    """Quartiles of all calls; a range only of several processes."""
+    """A latency has the quartiles of all calls, and a range only over several repeats."""
     row = rows_of(engine("torch", [0.01, 0.02, 0.03, 0.04, 0.05]))["torch"]
     names = ("latency_q25_s", "latency_s", "latency_q75_s", "latency_min_s", "latency_max_s", "images_per_s_min")
     assert [row[name] for name in names] == [pytest.approx(s) for s in (0.02, 0.03, 0.04)] + [None] * 3
@@ -451,7 +451,7 @@ def test_latencies_have_their_quartiles_and_the_range_of_repeats(engine: Engine)
 
 
 def test_repeats_are_those_that_hold_the_latency(engine: Engine) -> None:
-    """One that failed before it was timed is none of them; where none was timed there is no number."""
+    """The number of repeats counts those with a latency, and is None without any."""
     timed = [engine("torch", [0.02] * 3, repeat=i) for i in range(2)]
     failed = engine("torch", [0.02] * 3, repeat=2, error="boom").model_copy(update={"measurements": ()})
     row = rows_of(*timed, failed)["torch"]
@@ -460,7 +460,7 @@ def test_repeats_are_those_that_hold_the_latency(engine: Engine) -> None:
 
 
 def test_the_front_holds_what_no_other_engine_is_proved_to_beat(engine: Engine) -> None:
-    """Slower than another and no more accurate is off it; slower and more accurate beyond doubt is on it."""
+    """A slower engine is off the front if it is no more accurate, and on it if it is surely more accurate."""
     slow = [0.7, 0.71, 0.69, 0.7, 0.72, 0.68]
     rows = rows_of(
         engine("torch", [0.02] * 3, accuracy=0.6),
@@ -471,7 +471,7 @@ def test_the_front_holds_what_no_other_engine_is_proved_to_beat(engine: Engine) 
 
 
 def test_no_front_is_drawn_from_noise(engine: Engine) -> None:
-    """0.7 points of 1,000 images keep nothing on it; a speed-up whose interval holds 1 drops nothing from it."""
+    """A difference in accuracy or speed within its interval does not decide the front."""
     even = [1.02, 0.99, 1.01, 0.98, 1.03, 1.0]
     torch = engine("torch", [0.02] * 3, accuracy=0.476)
     rows = rows_of(torch, engine("onnxruntime", [0.02] * 3, even, accuracy=0.469))
@@ -481,7 +481,7 @@ def test_no_front_is_drawn_from_noise(engine: Engine) -> None:
 
 
 def test_without_pairs_there_is_no_front(engine: Engine) -> None:
-    """Neither between engines measured apart, nor between networks, which never take turns."""
+    """Without pairs there is no front, neither between engines nor between networks."""
     records = [engine("torch", [0.02]), engine("onnxruntime", [0.01]), engine("torch", [0.001], model="mlp")]
     assert {row["pareto"] for row in engine_table({"suite/run": records}).rows} == {None}
 
@@ -489,7 +489,7 @@ def test_without_pairs_there_is_no_front(engine: Engine) -> None:
 def test_unlike_machines_are_in_no_group_and_no_plot_together(
     engine: Engine, on: Trained, unlike_hardware: tuple[str, dict[str, Any], dict[str, Any]]
 ) -> None:
-    """Two of one name and unlike hardware have each a group, and a plot, of their own."""
+    """Machines with one name and unlike hardware have separate groups and plots."""
     device, facts, others = unlike_hardware
     first, second = (engine("torch", [0.02], model=model, device=device) for model in ("nin", "mlp"))
     for machine, groups in ((facts, 1), (others, 2)):
@@ -499,7 +499,7 @@ def test_unlike_machines_are_in_no_group_and_no_plot_together(
 
 
 def test_engines_that_were_to_wait_otherwise_are_in_no_group_and_no_plot_together(engine: Engine) -> None:
-    """What the suite asked for divides them and is in the title; an engine that cannot do so stays with its rivals."""
+    """The requested way of waiting divides groups and plots; the engine's actual way does not."""
 
     def waiting(record: Record, asked: str, own: str) -> Record:
         task = record.task.model_copy(update={"waiting": asked})
@@ -516,7 +516,7 @@ def test_engines_that_were_to_wait_otherwise_are_in_no_group_and_no_plot_togethe
 
 
 def test_logits_are_told_from_torch_s_by_their_largest_difference(engine: Engine) -> None:
-    """In float32 and in float64, as it is and in units of the largest logit; the worst batch size counts."""
+    """Each difference of the logits is the largest over the batch sizes."""
     figures = {
         "max_difference": (3e-5, 2e-5),
         "relative_difference": (3e-6, 2e-6),
@@ -549,7 +549,7 @@ def counted(record: Record, lost: int, gained: int, images: int, *, is_exact: bo
 def test_an_engine_of_another_precision_is_ranked_where_its_drop_is_within_the_limit(
     engine: Engine, lost: int, gained: int, images: int, parity: str
 ) -> None:
-    """By the upper end of its interval; one that holds the limit is shown with the images that would decide."""
+    """The interval of the drop in accuracy decides parity; an undecided one gets the images needed."""
     rows = rows_of(
         engine("torch", [0.02] * 3), counted(engine("onnxruntime_int8", [0.01] * 3, [2.0] * 6), lost, gained, images)
     )
@@ -566,7 +566,7 @@ def test_an_engine_of_another_precision_is_ranked_where_its_drop_is_within_the_l
 
 
 def test_a_remark_names_the_engine_and_the_batch_size(engine: Engine) -> None:
-    """The engines of a network, and the batch sizes of an engine, are rows of one table."""
+    """A remark names the engine and the batch size of its row."""
     undecided = counted(engine("onnxruntime_int8", [0.01] * 3), 30, 12, 1000)
     failed = engine("onnxruntime", [0.01] * 3, batch_size=64, error="it computes something else")
     told = _readable.remarks(engine_table({"suite/run": (undecided, failed)}))
@@ -575,7 +575,7 @@ def test_a_remark_names_the_engine_and_the_batch_size(engine: Engine) -> None:
 
 
 def test_an_exact_engine_answers_for_its_classes(engine: Engine) -> None:
-    """Few images leave a wide interval, and nothing undecided."""
+    """An exact engine without class disagreements has parity, though few images leave a wide interval."""
     rows = rows_of(engine("torch", [0.02] * 3), counted(engine("onnxruntime", [0.01] * 3), 0, 0, 40, is_exact=True))
     found = rows["onnxruntime"]
     assert found["accuracy_drop_high"] > 0.02
@@ -583,7 +583,7 @@ def test_an_exact_engine_answers_for_its_classes(engine: Engine) -> None:
 
 
 def test_the_repeat_with_the_largest_drop_counts(engine: Engine) -> None:
-    """One that is undecided leaves all undecided, and its drop is shown with its interval."""
+    """The repeat with the largest drop decides the parity, and its drop is shown with the interval."""
     records = []
     for i, lost in enumerate((12, 12, 30)):
         record = counted(engine("onnxruntime_int8", [0.01] * 3, repeat=i), lost, 12, 1000)
@@ -596,7 +596,7 @@ def test_the_repeat_with_the_largest_drop_counts(engine: Engine) -> None:
 
 
 def test_records_without_counts_are_shown_as_they_were_judged(engine: Engine) -> None:
-    """Those of an older version: there is no interval, and the drop is that of the worst repeat too."""
+    """Records without counts keep their stored parity, without an interval, with the largest drop."""
     records = []
     for i, lost in enumerate((0.0, 0.004, 0.001)):
         made = engine("onnxruntime_int8", [0.01] * 3, repeat=i)
@@ -608,14 +608,14 @@ def test_records_without_counts_are_shown_as_they_were_judged(engine: Engine) ->
 
 
 def test_records_tell_whether_a_parity_is_undecided(engine: Engine) -> None:
-    """Commands that ran engines end in 3 then; a repeat that decides does not outweigh one that does not."""
+    """`is_undecided` is true if the parity of any record is undecided."""
     decided, undecided = (counted(engine("onnxruntime_int8", [0.01] * 3), lost, 27, 2000) for lost in (33, 60))
     for records, told in (((), False), ((decided,), False), ((undecided,), True), ((decided, undecided), True)):
         assert is_undecided(records) == told
 
 
 def test_a_percentile_needs_calls_that_support_it(engine: Engine) -> None:
-    """64 equal calls support a p90 and no p99; 128 that drift support neither."""
+    """64 equal calls support a p90 but no p99; 128 drifting calls support neither."""
     row = rows_of(engine("torch", [0.02] * 64))["torch"]
     assert (row["latency_p90_s"], row["latency_p99_s"]) == (pytest.approx(0.02), None)
     row = rows_of(engine("torch", np.linspace(0.01, 0.02, 128).tolist()))["torch"]
@@ -623,7 +623,7 @@ def test_a_percentile_needs_calls_that_support_it(engine: Engine) -> None:
 
 
 def test_the_leaderboard_says_at_which_batch_sizes_its_best_engine_stands(trained: Trained, engine: Engine) -> None:
-    """Latency where it is first best, throughput where it is largest, best there or not."""
+    """The best engine has its latency at the first batch size where it is best, and its largest throughput."""
     sizes = {4: 0.004, 64: 0.016}
     fast = [
         engine("onnxruntime", [s] * 3, [2.0] * 6 if size == 4 else (), batch_size=size) for size, s in sizes.items()
@@ -641,7 +641,7 @@ def test_the_leaderboard_says_at_which_batch_sizes_its_best_engine_stands(traine
 
 
 def test_the_smallest_batch_size_names_the_best_engine(engine: Engine) -> None:
-    """In whatever order the rows come."""
+    """The smallest batch size gives the best engine, in any order of the rows."""
     records = [
         engine(name, [s * size] * 3, [2.0] * 6 if name == "onnxruntime" else (), batch_size=size)
         for size in (1, 64)
@@ -655,7 +655,7 @@ def test_the_smallest_batch_size_names_the_best_engine(engine: Engine) -> None:
 
 
 def test_the_head_over_the_best_engine_counts_the_engine_s_repeats(trained: Trained, engine: Engine) -> None:
-    """The training ran once, the engines twice; the batch size of its throughput is shown beside that."""
+    """The head of a best engine's column has the engine's number of repeats, not the training's."""
     training = trained()
     engines = [engine("torch", [0.02] * 3, repeat=i) for i in (0, 1)]
     engines += [engine("onnxruntime", [0.01] * 3, [2.0] * 6, repeat=i) for i in (0, 1)]
@@ -669,7 +669,7 @@ def test_the_head_over_the_best_engine_counts_the_engine_s_repeats(trained: Trai
 
 
 def test_the_leaderboard_names_the_best_engine(trained: Trained, engine: Engine) -> None:
-    """Its columns are there where engines ran, and nowhere else."""
+    """The leaderboard has the columns of the best engine only where engines ran."""
     training = trained()
     engines = engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, [2.0] * 6)
     records = {"suite/run": (training, *(reading(each, training) for each in engines))}
@@ -682,7 +682,7 @@ def test_the_leaderboard_names_the_best_engine(trained: Trained, engine: Engine)
 
 
 def test_the_best_engine_is_that_of_the_row_s_own_training(trained: Trained, engine: Engine) -> None:
-    """A run that was resumed with an edited suite has two rows of the cell, and the engines of one training."""
+    """A row's best engine is of its own training, and absent for a training without engines."""
     before, after = (trained(seconds=None, steps=steps) for steps in (100, 200))
     engines = engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3, [2.0] * 6)
     records = {"suite/run": (before, after, *(reading(each, after) for each in engines))}
@@ -691,7 +691,7 @@ def test_the_best_engine_is_that_of_the_row_s_own_training(trained: Trained, eng
 
 
 def test_speed_ups_at_two_batch_sizes_are_not_compared(engine: Engine) -> None:
-    """Each is over the baseline at its own batch size, in its own run; those of two networks are over two baselines."""
+    """The best speed-up is starred within each batch size and each run, and never across networks."""
     (speedup,) = (each for each in EngineRow.columns() if each.name == "speedup")
     (row,) = engine_table({"suite/run": (engine("onnxruntime", [0.01] * 3, [2.0] * 6),)}).rows
     figures = ((1, 2.0), (1, 1.5), (64, 1.3), (64, 1.1))
@@ -707,7 +707,7 @@ def test_speed_ups_at_two_batch_sizes_are_not_compared(engine: Engine) -> None:
 
 
 def test_latencies_of_two_sittings_are_not_compared(engine: Engine) -> None:
-    """A resumed run tells in which each engine was measured, and marks none that no other took turns with."""
+    """Engines measured in two sittings are not compared, and their rows give the sitting."""
     speeds = {"torch": 0.02, "onnxruntime": 0.01}
     for sittings, told in ((("a", "a"), [None, None]), (("a", "b"), ["1", "2"])):
         records = [

@@ -1,4 +1,4 @@
-"""Columns that are computed from a task's repeats: one way to the value, whatever the table."""
+"""Columns computed from a task's repeats, in the same way for every table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Trained(Row):
 
 
 def test_a_fact_is_described_once() -> None:
-    """By its name; a table adds how it is shown."""
+    """A column of a fact has the fact's meaning, and the table's title and priority."""
     model, *_ = Trained.columns()
     assert (model.name, model.title, model.shown, model.meaning) == (
         "model",
@@ -35,7 +35,7 @@ def test_a_fact_is_described_once() -> None:
 
 
 def test_a_row_is_computed_from_repeats(trained: Callable[..., Record]) -> None:
-    """All but what is given, and what is given stands."""
+    """`row_of` computes each column from the repeats unless its value is given."""
     repeats = Repeats("run", (trained("nin"), trained("nin", repeat=1)))
     row = row_of(Trained, repeats, note="x", origin="here")
     assert (row.model, row.steps, row.note, row.origin) == ("nin", 2, "x", "here")
@@ -47,6 +47,6 @@ def test_a_row_is_computed_from_repeats(trained: Callable[..., Record]) -> None:
 
 @pytest.mark.parametrize("name", FACTS)
 def test_every_fact_has_a_value(trained: Callable[..., Record], name: str) -> None:
-    """A text or a number, or None; of no other kind."""
+    """The value of each fact is a text, a number or None."""
     found = FACTS[name].value(Repeats("run", (trained(),)))
     assert found is None or isinstance(found, str | int | float)

@@ -1,4 +1,4 @@
-"""Records of the profile stage become rows, one row per layer, that add up."""
+"""Tables of profiles: one row per layer, with times that add up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnnperf.tables.profiles import profile_table
 
 
 def test_a_layer_has_a_row_with_all_that_was_measured(profiled: Record) -> None:
-    """Medians of the samples, FLOPs twice the MACs, rates, the roofline; what was not measured is absent."""
+    """A layer's row has medians, FLOPs, rates and the roofline; a missing measurement is None."""
     rows = {row["layer"]: row for row in layer_table({"run": (profiled,)}).rows}
     assert list(rows) == ["block.conv", "block.relu", "(data)", "(unattributed)"]
     conv, relu = rows["block.conv"], rows["block.relu"]
@@ -28,7 +28,7 @@ def test_a_layer_has_a_row_with_all_that_was_measured(profiled: Record) -> None:
 
 
 def test_samples_are_the_values_behind_each_median(profiled: Record) -> None:
-    """Of two directions the fewer; a part of the step that has no hooks has as many as there are steps without."""
+    """`samples` is the smaller number of values of the two directions, and that of plain steps for `(data)`."""
     [forward] = profiled.find("profile.forward_seconds", layer="block.conv")
     [backward] = profiled.find("profile.backward_seconds", layer="block.conv")
     [data] = profiled.find("profile.seconds", layer="(data)")
@@ -46,14 +46,14 @@ def test_samples_are_the_values_behind_each_median(profiled: Record) -> None:
 
 
 def test_a_metric_without_a_column_is_left_out(profiled: Record) -> None:
-    """Such as one of a later version: the record keeps it, and every other figure stays."""
+    """A metric without a column does not change the table of layers."""
     other = single("profile.registers", "count", 64, layer="block.conv", batch_size=32, mode="train")
     later = profiled.model_copy(update={"measurements": (*profiled.measurements, other)})
     assert layer_table({"run": (later,)}) == layer_table({"run": (profiled,)})
 
 
 def test_the_network_has_a_row_too(profiled: Record) -> None:
-    """Sums over its layers, the step without hooks, what they cost, and MFU."""
+    """The network's row has the sums over its layers, the overhead of the hooks and the MFU."""
     [row] = profile_table({"run": (profiled,)}).rows
     assert row["forward_s"] == pytest.approx(0.0026)
     assert row["overhead"] == pytest.approx(0.1)
@@ -62,7 +62,7 @@ def test_the_network_has_a_row_too(profiled: Record) -> None:
 
 
 def test_a_block_is_a_subtotal_and_nothing_is_lost(profiled: Record) -> None:
-    """At depth 1 both layers are one row; the sums are the same."""
+    """At depth 1 both layers of a block are one row, and the sum of the seconds is unchanged."""
     [profile] = profiles({"run": (profiled,)})
     rows = list(folded(profile.rows, 1))
     assert [row["layer"] for row in rows] == ["block", "(data)", "(unattributed)"]
@@ -70,7 +70,7 @@ def test_a_block_is_a_subtotal_and_nothing_is_lost(profiled: Record) -> None:
 
 
 def test_whatever_adds_up_has_a_subtotal(profiled: Record) -> None:
-    """So that blocks can be sorted by it: FLOPs and bytes moved as well as seconds, but no rate or share."""
+    """A block's row has sums of FLOPs, bytes and calls, but no rate, share or peak."""
     [profile] = profiles({"run": (profiled,)})
     block = next(iter(folded(profile.rows, 1)))
     assert (block["forward_flops"], block["forward_moved_bytes"], block["calls"]) == (10_000_000, 200_000, 2)
@@ -78,7 +78,7 @@ def test_whatever_adds_up_has_a_subtotal(profiled: Record) -> None:
 
 
 def test_a_module_that_was_never_called_is_said_to_be(profiled: Record) -> None:
-    """In a row without a time, and in a line of its own."""
+    """An uncalled module has a row without a time, and a remark names it."""
     described = {"order": 2, "type": "Linear"}
     idle = single("profile.calls", "count", 0, None, described, layer="block.idle", batch_size=32, mode="train")
     [profile] = profiles({"run": (profiled.model_copy(update={"measurements": (*profiled.measurements, idle)}),)})
@@ -91,7 +91,7 @@ def test_a_module_that_was_never_called_is_said_to_be(profiled: Record) -> None:
 
 
 def test_three_sentences_say_what_a_reader_wants(profiled: Record) -> None:
-    """Where half of the time goes, where the peak stands, what is furthest from the roofline."""
+    """Three sentences name the layers with half of the time, the memory peak and the lowest share of the roofline."""
     [profile] = profiles({"run": (profiled,)})
     time, memory, roofline = sentences(profile)
     assert time == "Half of the time goes to block.conv: 88.2 % of 6.80 ms."
@@ -100,7 +100,7 @@ def test_three_sentences_say_what_a_reader_wants(profiled: Record) -> None:
 
 
 def written(profiled: Record, direction: str, seconds: float) -> tuple[str, str]:
-    """Return the line of `block.conv`, and all that is printed, where it takes so long in a direction."""
+    """Return the line of `block.conv` and the whole text, for a given time in one direction."""
     measured = tuple(
         m.model_copy(update={"values": (seconds,)})
         if m.metric == f"profile.{direction}_seconds" and m.tags["layer"] == "block.conv"
@@ -114,7 +114,7 @@ def written(profiled: Record, direction: str, seconds: float) -> tuple[str, str]
 
 
 def test_a_layer_above_the_measured_peak_says_so(profiled: Record) -> None:
-    """In words beside the share, which is not clipped, and a line names the probe that is missing."""
+    """A share above 100 % is printed in full with a remark, and a line names the missing probe."""
     row, text = written(profiled, "forward", 0.0008)
     assert "125.0 % > measured peak" in row
     missing = (
@@ -125,7 +125,7 @@ def test_a_layer_above_the_measured_peak_says_so(profiled: Record) -> None:
 
 @pytest.mark.parametrize("seconds", [0.001, 0.001 / 1.0003])
 def test_a_layer_at_the_measured_peak_is_not_above_it(profiled: Record, seconds: float) -> None:
-    """What is printed as 100.0 % is not said to be more."""
+    """A share that is printed as 100.0 % gets no remark."""
     row, text = written(profiled, "forward", seconds)
     assert "100.0 %" in row
     assert "measured peak" not in row
@@ -143,7 +143,7 @@ def test_a_layer_at_the_measured_peak_is_not_above_it(profiled: Record, seconds:
 def test_both_directions_above_the_measured_peak_are_named(
     profiled: Record, direction: str, share: float, reason: str
 ) -> None:
-    """From 100 % on, with the missing probe or that none is held to be missing."""
+    """A direction above 100 % is named with the missing probe, or as too small an excess to assume one."""
     [moved] = profiled.find("profile.forward_moved_bytes", layer="block.relu")
     moved = moved.model_copy(update={"metric": f"profile.{direction}_moved_bytes", "tags": dict(moved.tags)})
     moved.tags["layer"] = "block.conv"
@@ -156,5 +156,5 @@ def test_both_directions_above_the_measured_peak_are_named(
 
 
 def test_a_bar_is_as_long_as_its_value() -> None:
-    """Six cells at the most, in eighths."""
+    """A bar has at most six cells, in steps of an eighth."""
     assert (bar(1, 1), bar(0, 1), bar(0.5, 1), bar(1 / 64, 1)) == ("█" * 6, " " * 6, "███   ", "▏     ")

@@ -1,4 +1,4 @@
-"""The leaderboard: who is compared with whom, in which order, and what each figure is reduced from."""
+"""The leaderboard: which rows are compared, their order, and how each figure is computed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def once(metric: str, value: float, unit: str = "s", **tags: Any) -> Measurement
 
 
 def test_overlapping_intervals_share_a_rank_and_the_faster_comes_first(trained: Trained) -> None:
-    """Ranks go 1, 1, 3: what overlaps the leader ties with it, what overlaps only another of the tie does not."""
+    """Ranks are 1, 1, 3: a row ties with the leader if it overlaps the leader's interval, not another's."""
     table = rows_of(
         [
             trained("mlp", accuracy=0.84, n=1000),
@@ -54,7 +54,7 @@ def test_overlapping_intervals_share_a_rank_and_the_faster_comes_first(trained: 
 
 
 def test_a_wide_interval_shares_the_rank_that_it_overlaps_behind_a_narrow_one_that_does_not(trained: Trained) -> None:
-    """One tested on fewer images may come third by accuracy, and not be told apart from the first."""
+    """A row with a wide interval ties with the leader, ahead of a more accurate row that does not overlap it."""
     table = rows_of(
         [
             trained("vgg", accuracy=0.620, n=10_000),
@@ -69,7 +69,7 @@ def test_a_wide_interval_shares_the_rank_that_it_overlaps_behind_a_narrow_one_th
 
 
 def test_ranks_do_not_depend_on_the_order_of_the_records(trained: Trained) -> None:
-    """Of two equal accuracies the leader is that of more images, which the third overlaps not at all."""
+    """The leader of two equal accuracies is the one with more images, in any order of the records."""
     results = [("few", 0.601, 1000), ("many", 0.601, 10_000), ("third", 0.58, 10_000)]
     records = [trained({"name": "mlp", "hidden": i}, accuracy=a, n=n) for i, (_, a, n) in enumerate(results)]
     ranks = [{row["model"]: row["rank"] for row in rows_of(each)} for each in permutations(records)]
@@ -81,7 +81,7 @@ RESULT = st.tuples(st.integers(560, 640), st.integers(1, 99), st.sampled_from([1
 
 @given(st.lists(RESULT, min_size=1, max_size=8))
 def test_a_rank_is_that_of_all_that_overlap_its_leader(trained: Trained, results: list[tuple[int, int, int]]) -> None:
-    """The leader has the highest accuracy of its rank and those behind it; ranks are 1, 1, 3, each sorted by speed."""
+    """A rank has all rows that overlap its leader, sorted by speed; the next rank skips their number."""
     table = rows_of(
         trained({"name": "mlp", "hidden": i}, accuracy=right / 1000, n=n, step_s=[seconds / 1000])
         for i, (right, seconds, n) in enumerate(results)
@@ -103,7 +103,7 @@ def test_a_rank_is_that_of_all_that_overlap_its_leader(trained: Trained, results
     ids=lambda other: next(iter(other)),
 )
 def test_unlike_rows_are_not_ranked_against_each_other(trained: Trained, other: dict[str, Any]) -> None:
-    """Another dataset, generated images, another device, budget or machine are groups of their own."""
+    """Rows of another dataset, data, device, budget or host are ranked separately."""
     table = rows_of([trained("vgg", accuracy=0.9), trained("nin", accuracy=0.1, **other)])
     assert [row["rank"] for row in table] == [1, 1]
     assert {row["rank"] for row in rows_of([trained("vgg", accuracy=0.9), trained("nin", accuracy=0.1)])} == {1, 2}
@@ -112,7 +112,7 @@ def test_unlike_rows_are_not_ranked_against_each_other(trained: Trained, other: 
 def test_machines_of_one_name_and_unlike_hardware_are_not_ranked_against_each_other(
     trained: Trained, on: Trained, unlike_hardware: tuple[str, dict[str, Any], dict[str, Any]]
 ) -> None:
-    """The processor's model and instruction sets, the GPU's memory, capability and profile are of the group."""
+    """Rows of unlike processors or GPUs are ranked separately, in spite of an equal name."""
     device, *sides = unlike_hardware
     cells = (trained("vgg", accuracy=0.9, device=device), trained("nin", accuracy=0.1, device=device))
     one, other = ([on(cell, **facts) for facts in sides] for cell in cells)
@@ -121,7 +121,7 @@ def test_machines_of_one_name_and_unlike_hardware_are_not_ranked_against_each_ot
 
 
 def test_which_of_two_gpus_that_are_alike_does_not_divide_a_group(trained: Trained, on: Trained) -> None:
-    """Neither their UUIDs nor what torch alone can tell of one: a process without torch ran on the other."""
+    """Rows of two GPUs that differ only in their UUID or in facts from torch are ranked together."""
     gpu = Gpu(name="NVIDIA A100", capability="8.0", memory_bytes=40 * 2**30)
     told = gpu.model_copy(update={"uuid": "GPU-1", "usable_bytes": 39 * 2**30, "multiprocessors": 108})
     records = [
@@ -132,7 +132,7 @@ def test_which_of_two_gpus_that_are_alike_does_not_divide_a_group(trained: Train
 
 
 def test_a_row_says_on_which_processor_or_gpu_it_stands(trained: Trained, on: Trained) -> None:
-    """In words that tell two of one name apart; a record that does not know has the name alone."""
+    """A row names the processor with family, model and stepping, or by its name alone in older records."""
     processor = Processor(family="25", model="17", stepping="1", instruction_sets=("avx2", "avx512f"))
     rows = rows_of([on(trained(), processor=processor), trained("nin")])
     assert [(row["cpu_model"], row["instruction_sets"], row["device_label"]) for row in rows] == [
@@ -142,13 +142,13 @@ def test_a_row_says_on_which_processor_or_gpu_it_stands(trained: Trained, on: Tr
 
 
 def test_generated_images_are_named_in_the_row(trained: Trained) -> None:
-    """A row on stand-in images says what they are and why, whatever the suite asked for."""
+    """A row on synthetic images names them and the reason, beside the dataset asked for."""
     (row,) = rows_of([trained(data=SYNTHETIC)])
     assert (row["dataset"], row["data"], row["data_fallback"]) == ("cifar10", "synthetic", "no connection")
 
 
 def test_what_did_not_end_well_is_shown_unranked_at_the_end_of_its_group(trained: Trained) -> None:
-    """A failure keeps its reason in one line, without what a terminal would obey, and gets no number."""
+    """A failed row is last in its group, with its reason in one line, without control codes and figures."""
     failed = trained("vgg", status="failed", error="loss is nan\n at step 3\x1b[2J")
     table = rows_of([failed, trained("nin"), trained("nin", dataset="mnist")])
     assert [row["model"] for row in table] == ["nin", "vgg", "nin"]
@@ -158,7 +158,7 @@ def test_what_did_not_end_well_is_shown_unranked_at_the_end_of_its_group(trained
 
 
 def test_repeats_are_one_row_and_a_failed_one_shows(trained: Trained) -> None:
-    """Two of three repeats ended well: the row stands on these and says so."""
+    """A row of three repeats with a timeout has the figures of the other two, and its status says so."""
     (row,) = rows_of(
         [trained(repeat=0), trained(repeat=1, status="timeout", error="took over 60 s"), trained(repeat=2)]
     )
@@ -166,12 +166,12 @@ def test_repeats_are_one_row_and_a_failed_one_shows(trained: Trained) -> None:
 
 
 def test_settings_tell_rows_of_one_run_apart(trained: Trained) -> None:
-    """A cell that was trained with two recipes in one run is two rows, not two repeats."""
+    """A cell trained with two recipes in one run has two rows."""
     assert [row["batch_size"] for row in rows_of([trained(), trained(batch_size=64)])] == [128, 64]
 
 
 def test_speed_is_the_median_over_repeats_of_their_medians_over_steps(trained: Trained) -> None:
-    """Worked by hand: 100 images at 1, 2 and 4 ms a step are 100, 50, 25 k/s; the quartiles pool all steps."""
+    """The speed is the median of the repeats' medians; its quartiles pool all steps."""
     (row,) = rows_of(
         [
             trained(repeat=0, batch_size=100, step_s=[0.001, 0.002, 0.004]),
@@ -185,13 +185,13 @@ def test_speed_is_the_median_over_repeats_of_their_medians_over_steps(trained: T
 
 
 def test_one_repeat_has_no_spread(trained: Trained) -> None:
-    """Of a single process nothing is known of how much processes differ."""
+    """A single repeat has no minimum and maximum of the speed."""
     (row,) = rows_of([trained()])
     assert (row["images_per_s_min"], row["images_per_s_max"]) == (None, None)
 
 
 def test_accuracy_is_the_mean_over_repeats(trained: Trained) -> None:
-    """Each training weighs the same, on however many images it was tested; that with flip and any other likewise."""
+    """Each repeat has the same weight in the mean accuracy, whatever its number of images."""
     figures = ((0.5, 5000), (0.6, 2000), (0.9, 2000))
     records = []
     for i, (accuracy, n) in enumerate(figures):
@@ -208,7 +208,7 @@ def test_accuracy_is_the_mean_over_repeats(trained: Trained) -> None:
 
 
 def test_the_interval_of_one_repeat_is_that_of_its_images(trained: Trained) -> None:
-    """Asked the same images again, repeats that do not differ do not narrow it."""
+    """Equal repeats on the same images have the interval of a single repeat."""
     (one,) = rows_of([trained(accuracy=0.5)])
     (three,) = rows_of(trained(accuracy=0.5, repeat=i) for i in range(3))
     for row in (one, three):
@@ -217,14 +217,14 @@ def test_the_interval_of_one_repeat_is_that_of_its_images(trained: Trained) -> N
 
 
 def test_the_interval_of_several_repeats_holds_the_variation_between_trainings(trained: Trained) -> None:
-    """Worked by hand: t = 4.303 of two degrees of freedom, s = 0.1; the squares of 0.248 and 0.031 add up."""
+    """The interval adds the variation between trainings to that of the images, in squares."""
     (row,) = rows_of(trained(accuracy=a, repeat=i) for i, a in enumerate((0.4, 0.5, 0.6)))
     assert row["test_accuracy"] == pytest.approx(0.5)
     assert [row[f"test_accuracy_{end}"] for end in ("low", "high")] == pytest.approx([0.2497, 0.7503], abs=5e-4)
 
 
 def test_ranks_and_stars_follow_the_spread_of_the_trainings(trained: Trained) -> None:
-    """Two networks five points apart on 10,000 images are told apart by one test each, and not by unlike trainings."""
+    """Two networks five points apart share a rank if their trainings scatter by eight points."""
     columns = {column.name: column for column in LeaderboardRow.columns()}
     for apart, ranks, stars in ((0.0, [1, 2], [True, False]), (0.08, [1, 1], [False, False])):
         rows = rows_of(
@@ -238,7 +238,7 @@ def test_ranks_and_stars_follow_the_spread_of_the_trainings(trained: Trained) ->
 
 @pytest.mark.parametrize("counts", [(10_000, 400), (400, 10_000)])
 def test_unlike_tests_are_told_and_the_smallest_is_named(trained: Trained, counts: tuple[int, int]) -> None:
-    """A repeat too slow to be tested on all images decides for its row, whichever it is, and the row says so."""
+    """The smallest test of the repeats decides the interval, and the reason gives the numbers of images."""
     (row,) = rows_of(trained(accuracy=0.5, n=n, repeat=i) for i, n in enumerate(counts))
     assert (row["test_images"], row["test_set"], row["status"]) == (400, "subset", "ok")
     assert [row[f"test_accuracy_{end}"] for end in ("low", "high")] == pytest.approx([0.451, 0.549], abs=5e-4)
@@ -256,7 +256,7 @@ def test_unlike_tests_are_told_and_the_smallest_is_named(trained: Trained, count
 def test_a_target_that_half_of_the_repeats_missed_has_no_time(
     trained: Trained, reached: tuple[float | None, ...], median: float | None
 ) -> None:
-    """Repeats that never came there count as the slowest; their median is no number where they are half."""
+    """Repeats that missed the target count as the slowest, so that half of them leave no median."""
     (row,) = rows_of(
         trained(repeat=i, measured=[] if t is None else [once("train.time_to_target", t, target=0.9)])
         for i, t in enumerate(reached)
@@ -266,7 +266,7 @@ def test_a_target_that_half_of_the_repeats_missed_has_no_time(
 
 
 def test_a_time_to_target_says_how_coarse_it_is(trained: Trained) -> None:
-    """By how much it may be too long is that of the repeat with the fewest evaluations; older records do not say."""
+    """The resolution of a time to target is the coarsest of the repeats, and None in older records."""
     times = [single("train.time_to_target", "s", 30.0, "lower", {"resolution_s": s}, target=0.4) for s in (6.5, 30.0)]
     (row,) = rows_of(trained(repeat=i, measured=[time]) for i, time in enumerate(times))
     assert row["time_to_target_resolution_s"] == 30.0
@@ -275,7 +275,7 @@ def test_a_time_to_target_says_how_coarse_it_is(trained: Trained) -> None:
 
 
 def test_remarks_on_rows_of_several_runs_name_the_run(trained: Trained) -> None:
-    """The same network may have ended otherwise in each."""
+    """A remark names the run only where the table has several."""
     failed = trained(status="failed", error="boom")
     table = leaderboard({"r": [failed], "s": [trained()]})
     assert _readable.remarks(table) == ["r lenet: failed: boom"]
@@ -283,7 +283,7 @@ def test_remarks_on_rows_of_several_runs_name_the_run(trained: Trained) -> None:
 
 
 def test_times_to_unlike_targets_are_not_compared(trained: Trained) -> None:
-    """A target that does not end the training is not in the budget; the row says it, and the stars heed it."""
+    """Times to a target are starred only among equal targets, and the row gives the target."""
     targets = {"mlp": 0.3, "nin": 0.9, "vgg": 0.9}
     table = leaderboard(
         {
@@ -309,7 +309,7 @@ def test_times_to_unlike_targets_are_not_compared(trained: Trained) -> None:
 
 
 def test_the_range_of_times_to_a_target_begins_at_the_earliest_of_any_repeat(trained: Trained) -> None:
-    """Each repeat's time less its own resolution: the coarsest repeat need not be the fastest."""
+    """The range of times to a target begins at the smallest time less resolution of any repeat."""
     measured = ((2.0, {"resolution_s": 0.2}), (2.12, {}), (2.1, {"resolution_s": 2.1}), (2.2, {"resolution_s": 0.5}))
     times = [single("train.time_to_target", "s", s, "lower", remarks, target=0.4) for s, remarks in measured]
     table = leaderboard({"r": [trained(repeat=i, measured=[time]) for i, time in enumerate(times)]})
@@ -337,7 +337,7 @@ def test_budget_in_words(trained: Trained, settings: dict[str, Any], budget: str
 
 
 def test_a_metric_nobody_asked_for_gets_its_column(trained: Trained) -> None:
-    """What a task measures once appears by itself, with its unit and direction; what it measures often does not."""
+    """An unknown metric with one value per task gets a column; one with several values does not."""
     often = [
         once("train.watts", 1.0, layer=1),
         once("train.watts", 2.0, layer=2),
@@ -352,7 +352,7 @@ def test_a_metric_nobody_asked_for_gets_its_column(trained: Trained) -> None:
 
 
 def test_unit_and_direction_come_with_the_measurement(trained: Trained) -> None:
-    """The column of a metric says what the metric says."""
+    """A column has the unit and direction of its metric."""
     columns = {
         c.name: c for c in leaderboard({"r": [trained(measured=[once("train.peak_bytes", 3, "bytes")])]}).columns
     }
@@ -361,7 +361,7 @@ def test_unit_and_direction_come_with_the_measurement(trained: Trained) -> None:
 
 
 def test_the_total_and_the_median_speed_have_names_of_their_own(tmp_path: Path, trained: Trained) -> None:
-    """Also in a run whose records call the total `train.images_per_s`, as they did once: no column is there twice."""
+    """Total and median speed have separate columns, also with the metric's name of older records."""
     made = trained(batch_size=100, step_s=[0.001, 0.001, 0.004])
     stored, path = record.line_of(made).decode(), tmp_path / record.FILE
     old = f"{json.dumps(of_schema_1(made))}\n".replace("train.total_images_per_s", "train.images_per_s")
@@ -378,7 +378,7 @@ def test_the_total_and_the_median_speed_have_names_of_their_own(tmp_path: Path, 
 
 
 def test_sorting_puts_the_best_first_and_the_missing_last_and_keeps_the_ranks(tmp_path: Path, trained: Trained) -> None:
-    """Best is the highest, the lowest or the first in the alphabet, as the column says."""
+    """Sorting puts the best or the alphabetically first row first and missing values last, and keeps the ranks."""
     for model, seconds, peak in (("vgg", 0.04, 2), ("nin", 0.01, 3), ("mlp", 0.02, 1)):
         measured = [once("train.peak_bytes", peak, "bytes")]
         record.append(tmp_path, trained(model, accuracy=0.5 + seconds * 10, step_s=[seconds], measured=measured))
@@ -395,14 +395,14 @@ def test_sorting_puts_the_best_first_and_the_missing_last_and_keeps_the_ranks(tm
 
 
 def test_an_unknown_column_is_refused_with_the_nearest(tmp_path: Path, trained: Trained) -> None:
-    """A slip of the key in --by is answered with the name that was meant."""
+    """The error for an unknown column in `by` suggests the nearest name."""
     record.append(tmp_path, trained())
     with pytest.raises(UsageError, match="`by`: unknown column 'image_per_s'; did you mean 'images_per_s'"):
         report_of([tmp_path], by="image_per_s")
 
 
 def test_runs_are_joined_and_named_by_folder(tmp_path: Path, trained: Trained) -> None:
-    """Rows of several runs stand in one ranking, each with its run; a run given twice counts once."""
+    """Rows of several runs share one ranking with their run; a run given twice counts once."""
     folders = [tmp_path / "cifar" / name for name in ("monday", "tuesday")]
     for folder, accuracy in zip(folders, (0.1, 0.9), strict=True):
         folder.mkdir(parents=True)
@@ -415,7 +415,7 @@ def test_runs_are_joined_and_named_by_folder(tmp_path: Path, trained: Trained) -
 
 
 def test_runs_of_one_name_are_kept_apart(tmp_path: Path, trained: Trained) -> None:
-    """Copies of a run in two places are two rows, the second under its whole path."""
+    """Two runs of one name are two rows, the second named by its path."""
     folders = [tmp_path / place / "cifar" / "monday" for place in ("here", "there")]
     for folder in folders:
         folder.mkdir(parents=True)
@@ -424,7 +424,7 @@ def test_runs_of_one_name_are_kept_apart(tmp_path: Path, trained: Trained) -> No
 
 
 def test_a_frames_types_do_not_hang_on_its_values(tmp_path: Path, trained: Trained) -> None:
-    """Counts are integers, quantities floats even where they are whole or absent, all of them nullable."""
+    """Counts are nullable integers and quantities nullable floats, also where they are whole or absent."""
     record.append(tmp_path, trained(step_s=[0.5]))
     types = rank([tmp_path]).dtypes.astype(str)
     assert (
@@ -433,14 +433,14 @@ def test_a_frames_types_do_not_hang_on_its_values(tmp_path: Path, trained: Train
 
 
 def test_no_training_gives_an_empty_table_with_all_columns() -> None:
-    """Nothing trained is no row, not a fault."""
+    """A leaderboard without records has all columns and no row."""
     table = leaderboard({})
     assert table.rows == ()
     assert "test_accuracy" in table.frame().columns
 
 
 def test_summary_shares_out_the_time_since_the_start(trained: Trained) -> None:
-    """Of 390 s, 78 and 14 were training and evaluation; what failed, and what was no task, is overhead."""
+    """The summary gives the shares of training and evaluation; failed tasks and other time are overhead."""
     measured = [once("train.seconds", 78.0), once("train.evaluation_seconds", 14.0)]
     failed = trained("nin", status="failed", error="x", measured=measured)
     assert summary([trained(measured=measured), failed], 390) == "training 20 %, evaluation 4 %, overhead 76 %"
@@ -448,7 +448,7 @@ def test_summary_shares_out_the_time_since_the_start(trained: Trained) -> None:
 
 
 def test_summary_of_records_alone_is_of_the_tasks(trained: Trained) -> None:
-    """Without the start of the command there are the tasks' own 100 s each, the failed one's among them."""
+    """Without the command's total time the shares are those of the tasks' time, failed ones included."""
     measured = [once("train.seconds", 78.0), once("train.evaluation_seconds", 14.0)]
     records = [trained(measured=measured), trained("nin", status="failed", error="x")]
     assert summary(records[:1]) == "training 78 %, evaluation 14 %, overhead 8 % of the tasks"
@@ -459,7 +459,7 @@ SECONDS = {"nin": 0.01, "vgg": 0.02, "mlp": 0.04}
 
 
 def sat(trained: Trained, sittings: dict[str, list[str | None]]) -> list[Record]:
-    """Return repeats of networks, each at a speed of its own and in a sitting of its own."""
+    """Return repeats of networks, each network at its own speed, each repeat in the given sitting."""
     return [
         trained(model, repeat=repeat, step_s=[SECONDS[model] * (1 + repeat / 1000)]).model_copy(
             update={"sitting": sitting}
@@ -497,7 +497,7 @@ SITTINGS: dict[str, tuple[dict[str, list[str | None]], list[str | None], set[str
 def test_speeds_are_marked_within_a_sitting(
     trained: Trained, sittings: dict[str, list[str | None]], told: list[str | None], stars: set[str]
 ) -> None:
-    """What was measured in two sittings did not take turns; the rows then say in which they were measured."""
+    """Speeds are starred only among rows of equal sittings; rows give their sittings where these differ."""
     table = leaderboard({"suite/run": sat(trained, sittings)})
     assert {row.model: row.sitting for row in table.rows} == dict(zip(SECONDS, told, strict=True))
     (speed,) = (column for column in table.columns if column.name == "images_per_s")
@@ -508,7 +508,7 @@ def test_speeds_are_marked_within_a_sitting(
 
 
 def test_the_notes_say_what_a_sitting_is(trained: Trained) -> None:
-    """Only where a run has several."""
+    """A note explains sittings only where a run has several."""
     for name, has_several in (("one", False), ("resumed with another network", True)):
         records = sat(trained, SITTINGS[name][0])
         notes = report_of_records({"suite/run": records}, {"suite/run": Path()}).notes

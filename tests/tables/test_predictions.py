@@ -1,4 +1,4 @@
-"""Confusion and examples as rows."""
+"""The tables of the confusion matrix and of example images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnnperf.tables.predictions import prediction_tables
 
 
 def test_pairs_of_classes_and_images_have_rows_with_names(tmp_path: Path, trained: Callable[..., Record]) -> None:
-    """One row per pair, label first; one row per image, in the artifact's order; numbers where there are no names."""
+    """Each pair of classes and each image has a row, with the classes' names if the artifact has them."""
     tags = {"num_classes": 2, "rows": "label", "columns": "prediction"}
     counts = Measurement(metric="train.confusion", unit="count", better=None, values=(4, 1, 2, 3), tags=tags)
     record = trained(measured=[counts]).model_copy(update={"artifacts": {"examples": Artifact(path="examples.npz")}})
@@ -40,7 +40,7 @@ def test_pairs_of_classes_and_images_have_rows_with_names(tmp_path: Path, traine
 
 
 def test_images_that_have_changed_are_left_out_with_a_warning(tmp_path: Path, trained: Callable[..., Record]) -> None:
-    """They are not those that the training saw; it is told once, by the file's name."""
+    """A changed file of images gives no rows and a warning that names it."""
     path = tmp_path / "examples.npz"
     np.savez(path, label=[1], prediction=[0], probability=[0.75])
     record = trained().model_copy(update={"artifacts": {"examples": Artifact.of(tmp_path, path.name)}})

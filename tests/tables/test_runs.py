@@ -1,4 +1,4 @@
-"""What was run, as rows: a run for every machine it ran on, a task with its end and what disturbed it."""
+"""The tables of runs and of tasks: a row per machine of a run, and a row per task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Trained = Callable[..., Record]
 
 
 def test_a_run_says_when_where_and_how_it_ended(trained: Trained) -> None:
-    """From the first start to the last end; each end is counted."""
+    """A run's row has its first start, last end, host, and the number of tasks by status."""
     later = trained("nin", status="failed", error="no").model_copy(update={"started": "2025-01-02T03:10:00.250+00:00"})
     (row,) = run_table({"suite/run": (trained(), later, trained("vgg", status="skipped", error="no"))}).rows
     assert (row["tasks"], row["ok"], row["failed"], row["timeout"], row["skipped"]) == (3, 1, 1, 0, 1)
@@ -22,7 +22,7 @@ def test_a_run_says_when_where_and_how_it_ended(trained: Trained) -> None:
 
 
 def test_a_run_says_of_which_suite_it_is(trained: Trained) -> None:
-    """Wherever its folder lies; of a folder that two suites went into, both."""
+    """A run's row names all suites of its tasks, whatever its folder."""
     records = [
         r.model_copy(update={"task": r.task.model_copy(update={"suite": suite})})
         for r, suite in ((trained(), "cifar"), (trained("nin"), "mine"), (trained("vgg"), "cifar"))
@@ -32,13 +32,13 @@ def test_a_run_says_of_which_suite_it_is(trained: Trained) -> None:
 
 
 def test_another_machine_has_a_row_of_its_own(trained: Trained) -> None:
-    """A run that went on elsewhere, and back, has two rows."""
+    """A run on two machines has one row for each."""
     records = (trained(), trained("nin", host="other"), trained("vgg"))
     assert [(row["host"], row["tasks"]) for row in run_table({"suite/run": records}).rows] == [("box", 2), ("other", 1)]
 
 
 def test_a_run_says_all_that_is_known_of_its_machine(trained: Trained, on: Trained) -> None:
-    """The facts of the machine, and what its processes told: one row, whatever each of them saw."""
+    """One row has the facts of the machine and of all its processes."""
     processor = Processor(
         family="25",
         model="17",
@@ -79,20 +79,20 @@ def test_a_run_says_all_that_is_known_of_its_machine(trained: Trained, on: Train
 
 
 def test_a_run_of_a_version_that_did_not_ask_has_empty_cells(trained: Trained) -> None:
-    """Nothing is zero or a word in their place."""
+    """Facts that an older record lacks are None."""
     (row,) = run_table({"suite/run": (trained(),)}).rows
     asked = ("cpu_model", "instruction_sets", "smt", "l2_bytes", "nominal_hz", "kernel", "gpu_uuid", "onednn")
     assert {row[name] for name in (*asked, "environment")} == {None}
 
 
 def test_processors_of_one_name_have_each_a_row(trained: Trained, on: Trained) -> None:
-    """Their model tells them apart."""
+    """Processors of one name and unlike models have a row each."""
     records = [on(trained(name), processor=Processor(model=model)) for name, model in (("nin", "17"), ("vgg", "1"))]
     assert [row["tasks"] for row in run_table({"suite/run": records}).rows] == [1, 1]
 
 
 def test_a_task_says_what_disturbed_it(trained: Trained) -> None:
-    """Each figure's own words, with the batch that it stands on; nothing where nothing was noticed."""
+    """A task's row names each disturbed metric with its batch size, or None."""
     disturbed = {"disturbed": "the load was 9.0 on 2 cores"}
     latency = single("infer.latency", "s", 0.1, "lower", disturbed, batch_size=8)
     rows = task_table(

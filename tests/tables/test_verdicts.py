@@ -12,7 +12,7 @@ from cnnperf.tables.verdicts import verdict_table
 
 
 def test_the_second_run_is_held_to_the_first(tmp_path: Path, trained: Callable[..., Record]) -> None:
-    """What the check says, in the order of the runs; one run, or three, are held to nothing."""
+    """The table has the verdicts of `compare` for two runs, and is absent for one run or three."""
     runs = [tmp_path / name for name in ("first", "second", "third")]
     for run, accuracy in zip(runs, (0.5, 0.7, 0.6), strict=True):
         run.mkdir()

@@ -1,4 +1,4 @@
-"""The benches that tests of stages and of their parts share."""
+"""Fixtures shared by the tests of timing."""
 
 from benches import _importable, _one_thread, bench, dataset, recipe
 

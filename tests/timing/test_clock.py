@@ -1,4 +1,4 @@
-"""The training clock."""
+"""The clock of a training."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from cnnperf.timing.clock import Clock
 
 
 class Scripted(Cpu):
-    """A device whose clock shows what it is told."""
+    """A device whose clock shows the given times."""
 
     def __init__(self, *marks: float) -> None:
         self._marks = iter(marks)
         self.waits = 0
 
     def synchronize(self) -> None:
-        """Count how often is waited."""
+        """Count the waits."""
         self.waits += 1
 
     def mark(self) -> float:
@@ -25,12 +25,12 @@ class Scripted(Cpu):
         return next(self._marks)
 
     def elapsed_s(self, start: float, end: float) -> float:
-        """Return the difference."""
+        """Return the difference of two times."""
         return end - start
 
 
 def test_what_lies_between_a_reading_and_the_next_start_is_not_counted() -> None:
-    """Steps of 1, 2 and 4 seconds come to 7, whatever passed between."""
+    """Steps of 1, 2 and 4 seconds take 7 seconds, without the pause between a reading and the next start."""
     clock = Clock(Scripted(0, 1, 3, 50, 54))
     clock.start()
     clock.tick()
@@ -44,7 +44,7 @@ def test_what_lies_between_a_reading_and_the_next_start_is_not_counted() -> None
 
 
 def test_the_clock_runs_on_after_a_reading() -> None:
-    """Without a new start the time since the last tick belongs to the next step."""
+    """Without a new start the time since the last tick counts for the next step."""
     clock = Clock(Scripted(0, 1, 5))
     clock.start()
     clock.tick()
@@ -55,7 +55,7 @@ def test_the_clock_runs_on_after_a_reading() -> None:
 
 
 def test_what_is_not_read_yet_reaches_to_the_last_tick() -> None:
-    """Two steps of 1 and 2 seconds; none after the reading, and then one of 4."""
+    """The unread time sums the steps from the last reading to the last tick."""
     clock = Clock(Scripted(0, 1, 3, 7))
     clock.start()
     unread = [clock.unread_s]
@@ -69,7 +69,7 @@ def test_what_is_not_read_yet_reaches_to_the_last_tick() -> None:
 
 
 def test_what_the_process_used_is_read_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over as many readings as last ten milliseconds, with their own steps; neither a pause nor what it cuts off."""
+    """A stretch spans readings for at least ten milliseconds, without pauses, and has its own CPU time."""
     used = iter([0, 10, 15, 40, 60])  # Making it reads first, then starting; all else are ends of stretches.
     moments = iter([0.0, 0.005, 0.012, 0.012, 0.018, 5.0, 5.02, 5.02])
     monkeypatch.setattr(sampling, "process_time_ns", lambda: next(used) * 10**9)
@@ -90,7 +90,7 @@ def test_what_the_process_used_is_read_now_and_then(monkeypatch: pytest.MonkeyPa
 
 
 def test_ticks_do_not_wait() -> None:
-    """Only starting and reading wait for the device."""
+    """The device is waited for at a start and at a reading, not at a tick."""
     device = Scripted(*range(10))
     clock = Clock(device)
     clock.start()

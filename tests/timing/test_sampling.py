@@ -1,4 +1,4 @@
-"""How a callable is timed."""
+"""The timing of a callable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUIET = Disturbance(seconds=1.0, load=0.1, steal_s=0.0, throttled_s=0.0, frequen
 
 
 def spin(seconds: float) -> Callable[[], None]:
-    """Return a callable that keeps a core busy for so much CPU time."""
+    """Return a callable that keeps a core busy for this CPU time."""
 
     def call() -> None:
         end = time.process_time() + seconds
@@ -37,7 +37,7 @@ def nothing() -> None:
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Put a clock that only moves when it is told to in the place of the real ones."""
+    """Replace the real clocks by one that the test moves."""
     time_s = [0.0]
     monkeypatch.setattr(sampling, "perf_counter", lambda: time_s[0])
     monkeypatch.setattr(sampling, "perf_counter_ns", lambda: round(1e9 * time_s[0]))
@@ -45,7 +45,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def costing(now: list[float], costs: Iterator[float]) -> Callable[[], None]:
-    """Return a callable that moves the clock by the next of the costs."""
+    """Return a callable that advances the clock by the next of the costs."""
 
     def call() -> None:
         now[0] += next(costs)
@@ -54,7 +54,7 @@ def costing(now: list[float], costs: Iterator[float]) -> Callable[[], None]:
 
 
 def test_a_sample_has_what_was_counted_since_its_start() -> None:
-    """Each counter by its own difference; a wait that either reading lacks is unknown."""
+    """A sample has the difference of each counter, and None where a reading lacks it."""
     before, after = Usage(1_000_000_000, 3, 0.5, 10), Usage(5_000_000_000, 7, 2.0, 50)
     assert after.since(before, 9.0) == Sample(9.0, 4.0, 4, 1.5, 40)
     assert after.since(before._replace(waited_s=None), 9.0).waited_s is None
@@ -62,7 +62,7 @@ def test_a_sample_has_what_was_counted_since_its_start() -> None:
 
 
 def test_a_sample_is_long_against_the_clock() -> None:
-    """A call of a microsecond is repeated until ten milliseconds are full, and the device is waited for once."""
+    """A sample repeats a short call many times, and waits for the device once."""
     calls = waits = 0
 
     def call() -> None:
@@ -83,7 +83,7 @@ def test_a_sample_is_long_against_the_clock() -> None:
 
 
 def test_warm_up_ends_when_it_is_steady(now: list[float]) -> None:
-    """Slow first calls are not counted, and nothing of them is thrown away."""
+    """Slow first calls are kept in the warm-up and not counted in the samples."""
     costs = iter([0.5] + [0.012 + 0.1 / n for n in range(1, 40)] + [0.0121] * 1000)
     samples = sample(costing(now, costs), nothing, Plan(samples=20, seconds=0.1))
     assert samples.steady
@@ -93,7 +93,7 @@ def test_warm_up_ends_when_it_is_steady(now: list[float]) -> None:
 
 
 def test_what_is_never_steady_is_said(now: list[float]) -> None:
-    """The warm-up is bounded; samples are taken all the same."""
+    """A warm-up that never becomes steady is bounded, and a remark tells it."""
     costs = (0.012 * 1.05**n for n in range(10_000))
     samples = sample(costing(now, costs), nothing, Plan(samples=5, seconds=0.1, warmup_s=2.0))
     assert not samples.steady
@@ -102,13 +102,13 @@ def test_what_is_never_steady_is_said(now: list[float]) -> None:
 
 @pytest.mark.parametrize(("count", "seconds", "taken"), [(30, 0.1, 30), (5, 1.0, 100)])
 def test_both_the_count_and_the_time_are_reached(now: list[float], count: int, seconds: float, taken: int) -> None:
-    """The later of the two ends it."""
+    """Sampling ends when both the count and the time are reached."""
     samples = sample(costing(now, iter([0.0100001] * 10_000)), nothing, Plan(samples=count, seconds=seconds))
     assert len(samples.values) == taken
 
 
 def test_garbage_is_collected_once_before_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The timed calls begin with nothing left to collect, and the collector stays off until the last has ended."""
+    """Garbage is collected before the first call, and the collector is off until the last call has ended."""
     done: list[str] = []
     steps = {"collect": "collected", "disable": "off", "enable": "on"}
     counting = {name: partial(done.append, word) for name, word in steps.items()}
@@ -119,7 +119,7 @@ def test_garbage_is_collected_once_before_the_first_call(monkeypatch: pytest.Mon
 
 
 def test_the_collector_is_off_within_and_as_it_was_after() -> None:
-    """Also where the call raises."""
+    """The collector is off during sampling and then restored, also where the call raises."""
     seen: list[bool] = []
     plan = Plan(samples=1, seconds=0.0, sample_s=0.0, warmup_s=0.1)
     sample(lambda: seen.append(gc.isenabled()), nothing, plan)
@@ -141,7 +141,7 @@ def test_the_collector_is_off_within_and_as_it_was_after() -> None:
 
 
 def test_cpu_time_is_told_from_wall_time() -> None:
-    """A sleep costs the one and not the other."""
+    """A sleep takes wall time and little CPU time; a busy loop takes CPU time."""
     slept, span = take(lambda: time.sleep(0.05), 1, nothing), take(spin(0.05), 1, nothing)
     assert slept.cpu_s < 0.5 * slept.wall_s
     assert span.cpu_s >= 0.05
@@ -149,7 +149,7 @@ def test_cpu_time_is_told_from_wall_time() -> None:
 
 @given(st.lists(st.floats(1e-6, 1e3), max_size=30))
 def test_calibration_only_ever_adds_calls(costs: list[float]) -> None:
-    """However the calls behave, their number grows, and the last sample was long enough."""
+    """Calibration ends with a sample of at least ten milliseconds, whatever the calls cost."""
     remaining = iter(costs)
     lengths: list[float] = []
 
@@ -168,20 +168,20 @@ def test_calibration_only_ever_adds_calls(costs: list[float]) -> None:
     [([1.0] * 9, False), ([1.0] * 10, True), ([1.2] * 5 + [1.0] * 5, False), ([1.0] * 5 + [1.09] * 5, True)],
 )
 def test_what_is_steady(times: list[float], expected: bool) -> None:
-    """Two spans of five whose medians lie within 10 %, in either direction."""
+    """Times are steady if the medians of two spans of five lie within 10 %, in either direction."""
     assert is_steady(times) is expected
     assert is_steady(times[::-1]) is expected
 
 
 def disturbed(**changes: float) -> Samples:
-    """Return samples of which one in ten waited for a core, on a machine on which that happened."""
+    """Return samples of which one in ten waited for a core, with these changes of the disturbance."""
     values = tuple(Sample(0.02, 0.01, 1, 0.005 if index % 10 == 0 else 0.0) for index in range(100))
     fields = {name: getattr(QUIET, name) for name in Disturbance.__slots__} | changes
     return Samples(2, values, values[:10], True, Disturbance(**fields))
 
 
 def test_what_disturbed_it_is_said_in_words() -> None:
-    """Lost cores, stolen and throttled time, a load above the cores; nothing where there was nothing."""
+    """The remark names lost cores, stolen and throttled time and high load, and is empty without any."""
     assert disturbed().remark == "10 % of samples lost the CPU for > 1 ms"
     words = disturbed(steal_s=1.0, throttled_s=0.2, load=1000.0).remark
     for word in ("the hypervisor took", "quota stopped it for 20.0 % of the time", "the load was 1000.0 on"):
@@ -192,20 +192,20 @@ def test_what_disturbed_it_is_said_in_words() -> None:
 
 @pytest.mark.parametrize(("lost", "share"), [(1, "< 1 %"), (49, "< 1 %"), (50, "1 %"), (5000, "100 %")])
 def test_a_few_lost_samples_are_not_called_one_in_a_hundred(lost: int, share: str) -> None:
-    """Of 5,000."""
+    """Fewer than 50 lost samples of 5,000 are written as < 1 %."""
     values = tuple(Sample(0.02, 0.02, 0, 0.005 if index < lost else 0.0) for index in range(5000))
     assert Samples(1, values, values[:1], True, QUIET).remark == f"{share} of samples lost the CPU for > 1 ms"
 
 
 def test_without_a_warm_up_there_is_none_in_the_record() -> None:
-    """Neither an empty series nor a word about steadiness."""
+    """Samples without a warm-up give no measurement of it."""
     calm = (Sample(0.02, 0.02, 0, None),)
     found = {m.metric for m in Samples(1, calm, (), True, QUIET).measurements("train.step_time")}
     assert found == {f"train.step_time{end}" for end in ("", "_cpu", "_switches", "_load", "_steal", "_throttled")}
 
 
 def test_usage_tells_what_happened_since_an_earlier_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPU time spent, time waited for a core; None where the system does not tell of that."""
+    """Usage gives the CPU time and the waited time since a reading, or None if the system lacks it."""
     delays: Iterator[float | None] = iter([1.0, 1.25, None])
     monkeypatch.setattr(sampling, "run_delay_s", lambda: next(delays))
     before = usage()
@@ -218,7 +218,7 @@ def test_usage_tells_what_happened_since_an_earlier_reading(monkeypatch: pytest.
 
 
 def test_measurements_carry_everything_in_order() -> None:
-    """Times per call under the metric's name, and beside them what they stand on; absent what was not told."""
+    """The measurements have times per call, CPU time, switches and warm-up; an unknown frequency is absent."""
     found = {m.metric: m for m in disturbed().measurements("infer.latency", engine="torch")}
     latency = found["infer.latency"]
     assert (latency.unit, latency.better, latency.values) == ("s", "lower", (0.01,) * 100)

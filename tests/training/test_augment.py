@@ -1,4 +1,4 @@
-"""Augmented batches: what each option does to the images, and what it leaves alone."""
+"""Augmented batches: the effect of each option on the images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, 3, 8, 8), dtype=np.ui
 
 
 def batches(seed: int = 0, channels_last: bool = False, **settings: Any) -> Batches:
-    """Return batches of 8 of 40 images, their labels being their indices, scaled to [0, 1]."""
+    """Return batches of 8 of 40 images, labelled by their indices and scaled to [0, 1]."""
     recipe = Recipe.resolve({}, {"batch_size": 8, "normalize": "unit"}, settings)
     images = DeviceImages.load(
         PIXELS, np.arange(COUNT), "cpu", channels_last=channels_last, padding=recipe.crop, padding_mode="reflect"
@@ -28,13 +28,13 @@ def batches(seed: int = 0, channels_last: bool = False, **settings: Any) -> Batc
 
 
 def epoch(source: Batches, steps: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the images of an epoch as 0 … 255, sorted by label, and the labels in the order in which they came."""
+    """Return the images of an epoch as 0 … 255, sorted by label, and the labels in their original order."""
     images, labels = (torch.cat(part) for part in zip(*(next(source) for _ in range(steps)), strict=True))
     return (images * 255).round().to(torch.uint8)[labels.argsort()], labels
 
 
 def mirrored(images: torch.Tensor) -> list[bool]:
-    """Tell which of all images were mirrored; each must be itself or its mirror image."""
+    """Return which images were mirrored; each must be unchanged or mirrored."""
     plain = torch.from_numpy(PIXELS)
     same, flipped = ((images == other).flatten(1).all(1) for other in (plain, plain.flip(3)))
     assert (same ^ flipped).all()
@@ -43,7 +43,7 @@ def mirrored(images: torch.Tensor) -> list[bool]:
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_an_epoch_is_every_image_once(channels_last: bool) -> None:
-    """Without augmentation the images are untouched, and each epoch has its own order."""
+    """Without augmentation an epoch has every image unchanged, in another order each time."""
     source = batches(channels_last=channels_last)
     orders = []
     for number in range(2):
@@ -56,7 +56,7 @@ def test_an_epoch_is_every_image_once(channels_last: bool) -> None:
 
 
 def test_last_partial_batch_is_dropped() -> None:
-    """40 images are two batches of 15; the third belongs to the next epoch."""
+    """40 images give two batches of 15, and the third batch is of the next epoch."""
     source = batches(batch_size=15)
     sizes = [len(next(source)[1]) for _ in range(3)]
     assert sizes == [15, 15, 15]
@@ -65,7 +65,7 @@ def test_last_partial_batch_is_dropped() -> None:
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_random_flip_mirrors_about_half(channels_last: bool) -> None:
-    """Each image is itself or its mirror image, anew in each epoch, and labels go with their images."""
+    """The random flip mirrors about half of the images, other ones in each epoch."""
     source = batches(flip="random", channels_last=channels_last)
     first, second = (mirrored(epoch(source)[0]) for _ in range(2))
     assert 8 < sum(first) < 32
@@ -73,7 +73,7 @@ def test_random_flip_mirrors_about_half(channels_last: bool) -> None:
 
 
 def test_alternating_flip_shows_every_image_both_ways() -> None:
-    """From one epoch to the next each image is turned round, and about half of them start mirrored."""
+    """The alternating flip mirrors each image in every other epoch, about half of them in the first."""
     source = batches(flip="alternating")
     first, second, third = (mirrored(epoch(source)[0]) for _ in range(3))
     assert 8 < sum(first) < 32
@@ -82,7 +82,7 @@ def test_alternating_flip_shows_every_image_both_ways() -> None:
 
 
 def test_crops_are_windows() -> None:
-    """Every image is a window of its padded self, and not all are the same window."""
+    """Every crop is a window of the padded image, at varying places."""
     images, _ = epoch(batches(crop=2))
     padded = np.pad(PIXELS, ((0, 0), (0, 0), (2, 2), (2, 2)), mode="reflect")
     corners = set()
@@ -99,7 +99,7 @@ def test_crops_are_windows() -> None:
 
 
 def test_grayscale_is_as_frequent_as_asked() -> None:
-    """Grey images have three equal channels; of the others nothing is changed."""
+    """About half of the images are grey at a probability of 0.5, and the others are unchanged."""
     images, _ = epoch(batches(grayscale=0.5))
     grey = (images == images[:, :1]).flatten(1).all(1)
     assert 8 < int(grey.sum()) < 32
@@ -107,7 +107,7 @@ def test_grayscale_is_as_frequent_as_asked() -> None:
 
 
 def test_grey_is_the_luma() -> None:
-    """Grey is what ITU-R BT.601 makes of red, green and blue; shape and the other images stay."""
+    """A grey image is the luma of ITU-R BT.601, and the other images are unchanged."""
     images = torch.rand(4, 3, 5, 6).contiguous(memory_format=torch.channels_last)
     before = images.clone()
     turn_grey(images, torch.tensor([True, False, True, False]))
@@ -119,7 +119,7 @@ def test_grey_is_the_luma() -> None:
 
 @given(row=st.integers(0, 7), column=st.integers(0, 9), side=st.integers(1, 12))
 def test_cutout_blanks_a_clipped_square(row: int, column: int, side: int) -> None:
-    """What is blanked is the square around the centre, as far as it lies in the image, in all channels."""
+    """Cutout blanks the square around its centre in all channels, clipped at the border."""
     images = torch.ones(2, 3, 8, 10)
     cut_out(images, torch.tensor([[row, column], [0, 0]]), side)
     top, left = row - side // 2, column - side // 2
@@ -129,7 +129,7 @@ def test_cutout_blanks_a_clipped_square(row: int, column: int, side: int) -> Non
 
 
 def test_same_seed_gives_the_same_batches() -> None:
-    """All that is drawn comes from the seed, and nothing from torch's own random numbers."""
+    """The seed alone decides the batches, and torch's random state is unchanged."""
     everything = {"flip": "random", "crop": 2, "cutout": 3, "grayscale": 0.3}
     first = next(batches(seed=1, **everything))[0]
     state = torch.random.get_rng_state()

@@ -1,4 +1,4 @@
-"""Evaluation: exact on any number of images, without a trace, and paced by what it costs."""
+"""Evaluation: exact for any number of images, without side effects, and paced by its cost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LABELS = np.random.default_rng(1).integers(0, 10, COUNT)
 
 
 def network() -> nn.Sequential:
-    """Return a network whose answer depends on its mode, the same each time."""
+    """Return a network whose output depends on its mode, with the same weights each time."""
     torch.manual_seed(0)
     return nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Flatten(), nn.Linear(16, 10))
 
@@ -36,7 +36,7 @@ def evaluator(model: nn.Module) -> tuple[Evaluator, DeviceImages]:
 
 @pytest.mark.parametrize("count", [1, 3, 8, 20, 23])
 def test_outcome_is_that_of_one_large_batch(count: int) -> None:
-    """A last batch that is filled up counts no image twice."""
+    """Evaluation in batches equals that in one batch; padding of the last batch counts no image twice."""
     model = network()
     evaluate, images = evaluator(model)
     indices = torch.arange(COUNT)[-count:]
@@ -53,7 +53,7 @@ def test_outcome_is_that_of_one_large_batch(count: int) -> None:
 
 
 def test_it_leaves_no_trace() -> None:
-    """Modes, of each module its own, weights, statistics and random numbers are as they were."""
+    """An evaluation restores each module's mode, weights, statistics and random numbers."""
     model = network()
     model[0].eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -66,7 +66,7 @@ def test_it_leaves_no_trace() -> None:
 
 
 def test_modes_come_back_after_an_error() -> None:
-    """Also when the network fails in the middle."""
+    """An evaluation that fails restores the modes."""
     model = network()
     model[3] = nn.Linear(5, 5)
     evaluate, images = evaluator(model)
@@ -77,7 +77,7 @@ def test_modes_come_back_after_an_error() -> None:
 
 
 def test_random_numbers_drawn_in_evaluation_are_not_missed_in_training() -> None:
-    """Not even a network that draws in evaluation mode changes what training draws next."""
+    """A network that draws random numbers in evaluation leaves torch's random state unchanged."""
     model = network()
     model.append(nn.Identity())
     model[4].register_forward_hook(lambda module, inputs, output: output + 0 * torch.rand(1))
@@ -88,14 +88,14 @@ def test_random_numbers_drawn_in_evaluation_are_not_missed_in_training() -> None
 
 
 def test_random_numbers_of_the_device_that_is_named_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its index, and of its kind."""
+    """The random state is kept for the device's kind and index."""
     monkeypatch.setattr(torch.random, "fork_rng", lambda devices, device_type: (devices, device_type))
     assert separate_random_numbers("cuda:1") == ([1], "cuda")
     assert separate_random_numbers("cpu") == ([], "cuda")
 
 
 def test_loss_that_is_not_finite_is_an_error() -> None:
-    """A network of which nothing can be said has no accuracy."""
+    """A loss of NaN in evaluation is an error."""
     model = network()
     with torch.no_grad():
         model[3].bias.fill_(float("nan"))
@@ -105,7 +105,7 @@ def test_loss_that_is_not_finite_is_an_error() -> None:
 
 
 def test_it_keeps_account_of_its_time() -> None:
-    """Seconds add up over evaluations, and the cost of an image is the last one's."""
+    """The evaluator sums its seconds, and the cost of an image is that of the last evaluation."""
     evaluate, images = evaluator(network())
     evaluate(images, torch.arange(COUNT))
     first = evaluate.seconds
@@ -114,7 +114,7 @@ def test_it_keeps_account_of_its_time() -> None:
 
 
 def test_ladder_ends_at_the_floor() -> None:
-    """All, 5000, 2000, and never fewer than 2000 unless there are fewer."""
+    """The ladder is all images, 5000 and 2000, or all images alone below 2000."""
     assert ladder(10_000) == (10_000, 5000, 2000)
     assert ladder(5000) == (5000, 2000)
     assert ladder(1500) == (1500,)
@@ -122,7 +122,7 @@ def test_ladder_ends_at_the_floor() -> None:
 
 @pytest.mark.parametrize(("seconds", "images"), [(10, 10_000), (9.9, 5000), (4.9, 2000), (0.1, 2000), (-1, 2000)])
 def test_as_many_images_as_can_be_afforded(seconds: float, images: int) -> None:
-    """Each rung where its time suffices; the last whatever it costs."""
+    """`affordable` returns the highest rung within the time, or the lowest rung."""
     assert affordable(10_000, 0.001, seconds) == images
 
 
@@ -133,7 +133,7 @@ def test_as_many_images_as_can_be_afforded(seconds: float, images: int) -> None:
     most=st.sampled_from([20, 50]),
 )
 def test_validation_is_paced_by_its_cost(count: int, image_s: float, training_s: float, most: int) -> None:
-    """All evaluations together keep to their share, unless a single one on the fewest images already breaks it."""
+    """All evaluations stay within their share, unless a single one on the fewest images exceeds it."""
     images, points = pace(count, image_s, training_s, most)
     assert images in ladder(count)
     assert 1 <= points <= most
@@ -144,7 +144,7 @@ def test_validation_is_paced_by_its_cost(count: int, image_s: float, training_s:
 
 
 def test_flip_takes_the_mean_of_an_image_and_its_mirror_image() -> None:
-    """The logits are averaged, not the probabilities, and the plain evaluation is none of it."""
+    """With flip the logits of an image and its mirror image are averaged; the plain evaluation is unchanged."""
     model = network()
     evaluate, images = evaluator(model)
     pixels = torch.from_numpy(PIXELS).float() / 255
@@ -160,7 +160,7 @@ def test_flip_takes_the_mean_of_an_image_and_its_mirror_image() -> None:
 
 
 def test_another_normalisation_is_of_that_evaluation_alone() -> None:
-    """The network is given other numbers once, and its own the next time."""
+    """Another normalisation applies to one evaluation and not to the next."""
     model = network()
     evaluate, images = evaluator(model)
     labels = torch.from_numpy(LABELS)
@@ -173,7 +173,7 @@ def test_another_normalisation_is_of_that_evaluation_alone() -> None:
 
 
 def test_looking_again_is_done_in_training_mode_and_leaves_no_trace() -> None:
-    """Right is what the batch's own statistics say; statistics, random numbers and modes are as they were."""
+    """`again` uses the batch's statistics, and restores statistics, random numbers and modes."""
     model = network()
     model[1].p = 0.0
     evaluate, _ = evaluator(model)

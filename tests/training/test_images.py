@@ -1,4 +1,4 @@
-"""Images on the device: windows, order in memory, normalisation and the fixed split."""
+"""Images on the device: crops, memory layout, normalisation and the fixed split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ layouts = pytest.mark.parametrize("channels_last", [False, True])
 @layouts
 @pytest.mark.parametrize(("padding", "mode"), [(0, "zeros"), (2, "zeros"), (3, "reflect")])
 def test_images_come_back_as_they_were(channels_last: bool, padding: int, mode: str) -> None:
-    """Whatever lies around them, the middle windows are the images, in the order in memory that was asked for."""
+    """The central windows are the images themselves, with any padding and memory layout."""
     images = DeviceImages.load(PIXELS, LABELS, "cpu", channels_last=channels_last, padding=padding, padding_mode=mode)
     batch = images.take(images.positions(torch.tensor([4, 0, 5])))
     assert torch.equal(batch, torch.from_numpy(PIXELS[[4, 0, 5]]))
@@ -37,7 +37,7 @@ def test_images_come_back_as_they_were(channels_last: bool, padding: int, mode: 
 def test_a_crop_is_a_window_of_the_padded_image(
     index: int, top: int, left: int, channels_last: bool, mode: str
 ) -> None:
-    """Each corner gives just the pixels that NumPy cuts out of the image it padded."""
+    """A crop at any corner equals the window of the image padded by NumPy."""
     images = DeviceImages.load(PIXELS, LABELS, "cpu", channels_last=channels_last, padding=2, padding_mode=mode)
     padded = np.pad(PIXELS[index], ((0, 0), (2, 2), (2, 2)), mode="constant" if mode == "zeros" else "reflect")
     (crop,) = images.take(images.positions(torch.tensor([index]), torch.tensor([[top, left]])))
@@ -49,7 +49,7 @@ def test_a_crop_is_a_window_of_the_padded_image(
     ("kind", "low", "high"), [("unit", 0.0, 1.0), ("half", -1.0, 1.0), ("dataset", -0.5 / 0.2, 0.5 / 0.2)]
 )
 def test_normalising_maps_black_and_white(kind: str, low: float, high: float, channels_last: bool) -> None:
-    """0 and 255 go where mean and deviation put them."""
+    """Normalisation maps 0 and 255 by mean and deviation."""
     images = DeviceImages.load(PIXELS, LABELS, "cpu", channels_last=channels_last)
     normalize = Normalize(kind, (0.5,) * 3, (0.2,) * 3, images)
     batch = torch.zeros(2, 3, 9, 7)
@@ -60,7 +60,7 @@ def test_normalising_maps_black_and_white(kind: str, low: float, high: float, ch
 
 
 def test_each_channel_has_its_own_mean_and_deviation() -> None:
-    """The constants do not leak from channel to channel."""
+    """Each channel is normalised by its own mean and deviation."""
     images = DeviceImages.load(PIXELS, LABELS, "cpu")
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     got = Normalize("dataset", mean, std, images)(torch.from_numpy(PIXELS).float())
@@ -69,7 +69,7 @@ def test_each_channel_has_its_own_mean_and_deviation() -> None:
 
 
 def test_split_is_a_partition_that_does_not_change() -> None:
-    """Each image is on one side, and the sides are the same at each call, pinned by a few of them."""
+    """The split is a partition and the same at each call, whatever torch's seed."""
     train, validation = split(100, 30)
     assert sorted([*train.tolist(), *validation.tolist()]) == list(range(100))
     assert len(validation) == 30
@@ -79,7 +79,7 @@ def test_split_is_a_partition_that_does_not_change() -> None:
 
 
 def test_subset_is_fixed_and_inside() -> None:
-    """So many of the given indices, none twice; all of them if there are no more."""
+    """A subset has distinct indices of the given ones, the same each time, or all of them."""
     indices = torch.arange(50) * 2
     chosen = subset(indices, 20)
     assert len(set(chosen.tolist())) == 20

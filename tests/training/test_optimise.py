@@ -18,12 +18,12 @@ from cnnperf.training.recipe import Recipe
 
 
 def recipe(**settings: Any) -> Recipe:
-    """Return a recipe; its budget does not matter here."""
+    """Return a recipe with an arbitrary budget."""
     return Recipe(steps=1, **settings)
 
 
 def network() -> nn.Sequential:
-    """Return a small network, the same each time."""
+    """Return a small network with the same weights each time."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 6 * 6, 10))
 
@@ -36,12 +36,12 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 @given(progress=st.floats(0, 1.5), schedule=st.sampled_from(["constant", "cosine", "one-cycle"]))
 def test_learning_rate_is_a_share_of_the_peak(progress: float, schedule: str) -> None:
-    """It never leaves [0, 1], not even a little after the end."""
+    """The learning rate is within [0, 1] of its peak, also after the end."""
     assert 0 <= learning_rate(recipe(schedule=schedule), progress) <= 1
 
 
 def test_schedules_have_their_shapes() -> None:
-    """Constant stays; cosine halves in the middle; one-cycle rises for its warm-up and falls in a line to nothing."""
+    """Constant stays, cosine halves in the middle, one-cycle rises in its warm-up and falls linearly to 0."""
     assert {learning_rate(recipe(schedule="constant"), p) for p in (0, 0.5, 1)} == {1.0}
     cosine = recipe(schedule="cosine")
     assert [learning_rate(cosine, p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
@@ -63,7 +63,7 @@ def test_schedules_have_their_shapes() -> None:
     ids=["sgd", "nesterov", "adamw"],
 )
 def test_steps_are_those_of_torch(settings: dict[str, Any], reference: Any) -> None:
-    """Three steps at half the peak rate leave the weights where torch's plain optimizer leaves them."""
+    """Three steps at half the peak rate give the weights of torch's plain optimizer."""
     ours, theirs = network(), network()
     images, labels = batch()
     step = Step(ours, ours, recipe(lr=0.2, **settings), "cpu")
@@ -78,7 +78,7 @@ def test_steps_are_those_of_torch(settings: dict[str, Any], reference: Any) -> N
 
 
 def test_loss_and_logits_are_those_before_the_step() -> None:
-    """They belong to the weights that the step begins with, smoothed if that is asked for."""
+    """Loss and logits are those of the weights before the step, with label smoothing in the loss."""
     model = network()
     images, labels = batch()
     logits = network()(images)
@@ -90,7 +90,7 @@ def test_loss_and_logits_are_those_before_the_step() -> None:
 
 
 def test_biases_may_have_a_rate_of_their_own() -> None:
-    """With a bias rate of 0, biases and norms stay and weights move."""
+    """With a bias rate of 0 biases and norms stay, and the other weights change."""
     model = network()
     before = [parameter.clone() for parameter in model.parameters()]
     Step(model, model, recipe(optimizer="sgd", lr=0.1, bias_lr=0.0), "cpu")(*batch(), 1.0)
@@ -100,7 +100,7 @@ def test_biases_may_have_a_rate_of_their_own() -> None:
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_matrix_of_a_convolution_shares_its_memory(memory_format: torch.memory_format) -> None:
-    """A row holds one filter's weights, and what is written there is written to the filter."""
+    """A row of the matrix has the weights of one filter and shares their memory."""
     weight = torch.randn(5, 4, 3, 3).contiguous(memory_format=memory_format)
     matrix = as_matrix(weight)
     assert matrix.shape == (5, 36)
@@ -112,7 +112,7 @@ def test_matrix_of_a_convolution_shares_its_memory(memory_format: torch.memory_f
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_muon_moves_convolutions_orthogonally(memory_format: torch.memory_format) -> None:
-    """The change of a convolution is lr times a matrix that is nearly orthogonal, in either memory format."""
+    """Muon changes a convolution by lr times a nearly orthogonal matrix, in either memory format."""
     model = network().to(memory_format=memory_format)
     before = model[0].weight.detach().clone()
     settings = recipe(optimizer="muon", muon_lr=0.5, muon_renormalise=False, muon_steps=5, lr=0.1)
@@ -124,7 +124,7 @@ def test_muon_moves_convolutions_orthogonally(memory_format: torch.memory_format
 
 
 def test_muon_is_the_same_in_both_memory_formats() -> None:
-    """The order of a matrix' columns is nothing to it."""
+    """A muon step gives the same weights in both memory formats."""
     settings = recipe(optimizer="muon", lr=0.1)
     weights = []
     for memory_format in (torch.contiguous_format, torch.channels_last):
@@ -135,7 +135,7 @@ def test_muon_is_the_same_in_both_memory_formats() -> None:
 
 
 def test_muon_keeps_the_norm_of_filters() -> None:
-    """At a rate of 0 only the renormalisation is left: each convolution has the norm √out_channels."""
+    """At a rate of 0 muon renormalises each convolution to √out_channels."""
     model = network()
     Step(model, model, recipe(optimizer="muon"), "cpu")(*batch(), 0.0)
     assert model[0].weight.norm().item() == pytest.approx(2.0, rel=1e-4)
@@ -143,7 +143,7 @@ def test_muon_keeps_the_norm_of_filters() -> None:
 
 @pytest.mark.parametrize("momentum", [0.0, 0.6])
 def test_muon_steps_are_those_of_its_author(momentum: float) -> None:
-    """Two steps written by hand: renormalise, look ahead along the momentum, orthogonalise (Jordan 2024)."""
+    """Two muon steps equal those written by hand after Jordan (2024)."""
     model = network()
     expected = model[0].weight.detach().clone().flatten(1)
     gradients: list[torch.Tensor] = []
@@ -162,7 +162,7 @@ def test_muon_steps_are_those_of_its_author(momentum: float) -> None:
 
 
 def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
-    """Three Newton–Schulz iterations with Jordan's coefficients, in float64."""
+    """Return three Newton–Schulz iterations with Jordan's coefficients, in float64."""
     x = (matrix / matrix.norm()).double()
     for _ in range(3):
         gram = x @ x.T
@@ -172,7 +172,7 @@ def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["resnet", "trashnet"])
 def test_muon_trains_what_starts_at_zero(name: str) -> None:
-    """Blocks that start as identities hold convolutions of zeros, which have no norm to be brought back to."""
+    """Muon trains convolutions that start at zero, which have no norm to restore, without NaN."""
     torch.manual_seed(0)
     model = models.create(Choice.model_validate({"name": name, "batch_norm": False}), (3, 8, 8), 10)
     zeros = [parameter for parameter in model.parameters() if parameter.ndim == 4 and not parameter.any()]
@@ -185,7 +185,7 @@ def test_muon_trains_what_starts_at_zero(name: str) -> None:
 
 
 def test_muon_takes_matrices_but_the_classifier_s() -> None:
-    """A network with a single matrix is left to SGD whole."""
+    """Muon gets all matrices except the classifier's, and a network of a single matrix is trained by SGD."""
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     muon, sgd = optimizers(trainable(model), recipe(optimizer="muon"))
     assert [matrix.shape for matrix in muon.param_groups[0]["params"]] == [(4, 3)]
@@ -195,7 +195,7 @@ def test_muon_takes_matrices_but_the_classifier_s() -> None:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adamw", "muon"])
 def test_frozen_parameters_stay(optimizer: str) -> None:
-    """What a network has frozen is left out of every optimizer."""
+    """No optimizer changes frozen parameters."""
     model = nn.Sequential(nn.Conv2d(3, 3, 1).requires_grad_(False), *network())
     before = model[0].weight.clone()
     Step(model, model, recipe(optimizer=optimizer, weight_decay=0.1), "cpu")(*batch(), 1.0)
@@ -203,7 +203,7 @@ def test_frozen_parameters_stay(optimizer: str) -> None:
 
 
 def test_bf16_runs_the_network_in_bf16_and_the_loss_in_fp32() -> None:
-    """Layers see bfloat16, weights and loss do not."""
+    """In bf16 the outputs of layers are bfloat16, weights and loss float32."""
     model = network()
     seen: list[torch.dtype] = []
     model[3].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
@@ -213,7 +213,7 @@ def test_bf16_runs_the_network_in_bf16_and_the_loss_in_fp32() -> None:
 
 
 def test_precision_goes_by_the_kind_of_a_device_that_has_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Autocast and the gradient scaler know kinds alone."""
+    """Autocast and the gradient scaler get the kind of the device without its index."""
     half = recipe(precision="fp16")
     monkeypatch.setattr(torch, "autocast", lambda *given: given)
     monkeypatch.setattr(torch.amp, "GradScaler", lambda kind: kind)
@@ -225,7 +225,7 @@ def test_precision_goes_by_the_kind_of_a_device_that_has_an_index(monkeypatch: p
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("optimizer", ["nesterov", "adamw"])
 def test_every_precision_lowers_the_loss_on_cuda(precision: str, optimizer: str) -> None:
-    """fp16 too, whose gradients are scaled."""
+    """Each precision lowers the loss on CUDA, fp16 with scaled gradients."""
     model = network().cuda()
     images, labels = (part.cuda() for part in batch())
     step = Step(model, model, recipe(precision=precision, optimizer=optimizer, lr=0.01), "cuda")

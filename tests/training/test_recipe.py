@@ -1,4 +1,4 @@
-"""The `[train]` section: its layers, its bounds and its contradictions."""
+"""The section `[train]`: its layers, bounds and contradictions."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from cnnperf.training.recipe import Recipe, budget_of, timed
     ("budget", "got"), [({}, "none"), ({"epochs": 1, "seconds": 5}, "epochs and seconds")], ids=["none", "two"]
 )
 def test_budget_is_exactly_one(budget: dict[str, float], got: str) -> None:
-    """None or several are refused, and the sentence names them."""
+    """A recipe without a budget or with several is refused, and the error names them."""
     with pytest.raises(ValidationError, match=f"exactly one of epochs, steps, samples, seconds, got {got}"):
         Recipe(**budget)
 
 
 def test_later_budget_replaces_an_earlier_one() -> None:
-    """The suite's seconds take the place of the model's epochs, and nothing said is one epoch."""
+    """A later layer's budget replaces an earlier one's, and the default is one epoch."""
     assert Recipe.resolve({"epochs": 9}, {"seconds": 60}, {}).seconds == 60
     assert Recipe.resolve({"epochs": 9}, {"seconds": 60}, {"steps": 4}).steps == 4
     assert Recipe.resolve({}, {}, {}).epochs == 1
 
 
 def test_later_layers_lie_on_top() -> None:
-    """Defaults < the model's recipe < the suite's section < the model's override, key by key."""
+    """A later layer overrides each key: defaults, the model's recipe, the suite's section, the model's override."""
     recipe = Recipe.resolve({"lr": 1, "crop": 1, "cutout": 1}, {"lr": 2, "crop": 2}, {"lr": 3})
     assert (recipe.lr, recipe.crop, recipe.cutout, recipe.batch_size) == (3, 2, 1, 128)
 
 
 def test_two_budgets_in_one_layer_are_refused() -> None:
-    """A contradiction inside a section is not settled by taking one of them."""
+    """Two budgets in one layer are refused."""
     with pytest.raises(ValidationError, match="exactly one"):
         Recipe.resolve({}, {"steps": 5, "seconds": 5}, {})
 
 
 def test_rates_go_with_their_optimizer() -> None:
-    """Another optimizer does not inherit the rates that the model's recipe tuned for its own."""
+    """Another optimizer does not inherit the rates of the model's recipe."""
     tuned = {"optimizer": "nesterov", "lr": 0.5, "weight_decay": 0.01, "batch_size": 64}
     changed = Recipe.resolve(tuned, {"optimizer": "adamw"}, {})
     assert (changed.lr, changed.bias_lr, changed.weight_decay, changed.batch_size) == (0.001, 0.001, 0.0, 64)
@@ -53,20 +53,20 @@ def test_rates_go_with_their_optimizer() -> None:
 
 
 def test_naming_the_default_optimizer_drops_no_rates() -> None:
-    """A layer that says what holds anyway changes nothing; one that leaves the default does."""
+    """A layer that names the optimizer in use keeps its rates; one that changes it drops them."""
     assert Recipe.resolve({}, {"lr": 0.01}, {"optimizer": "adamw"}).lr == 0.01
     assert Recipe.resolve({"lr": 0.01}, {"optimizer": "adamw"}, {}).lr == 0.01
     assert Recipe.resolve({}, {"lr": 0.01}, {"optimizer": "sgd"}).lr == 0.05
 
 
 def test_complete_settings_come_back_unchanged() -> None:
-    """What preflight wrote into a task, defaults and all, is the recipe that the worker reads."""
+    """The settings of a task give the recipe that they were written from."""
     recipe = Recipe.resolve({"optimizer": "muon"}, {"seconds": 3}, {})
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
 
 
 def test_readings_that_nobody_asked_for_leave_the_settings_as_they_were() -> None:
-    """A task from before there were any keeps its key; one that asks for them says so."""
+    """Settings of additional readings are stored only if they are requested."""
     readings: dict[str, Any] = {"normalize_eval": False, "train_accuracy": "after_step", "test_curve": True}
     assert not readings.keys() & Recipe(epochs=1).model_dump(mode="json").keys()
     asked = Recipe(epochs=1, **readings)
@@ -91,7 +91,7 @@ def test_readings_that_nobody_asked_for_leave_the_settings_as_they_were() -> Non
     ],
 )
 def test_what_cannot_be_is_refused(settings: dict[str, Any], match: str) -> None:
-    """Bounds and contradictions are found before any device is asked."""
+    """Values out of bounds and contradictions are refused without a device."""
     with pytest.raises(ValidationError, match=match):
         Recipe(steps=1, **settings)
 
@@ -106,13 +106,13 @@ def test_what_cannot_be_is_refused(settings: dict[str, Any], match: str) -> None
     ],
 )
 def test_what_device_or_dataset_do_not_allow_is_refused(settings: dict[str, Any], match: str) -> None:
-    """These need the device's name and the number of images."""
+    """`check` refuses settings that the device or the number of images does not allow."""
     with pytest.raises(UsageError, match=match):
         Recipe(steps=1, **settings).check("cpu", 1000, 200)
 
 
 def test_what_device_and_dataset_allow_passes() -> None:
-    """The last image that is left is enough, and so is CUDA for fp16."""
+    """`check` accepts fp16 on CUDA and a single training image."""
     Recipe(steps=1, precision="fp16", validation_images=999, batch_size=1, test_images=200).check("cuda", 1000, 200)
 
 
@@ -120,14 +120,14 @@ def test_what_device_and_dataset_allow_passes() -> None:
     ("budget", "steps"), [({"epochs": 2}, 14), ({"steps": 9}, 9), ({"samples": 65}, 3), ({"seconds": 9}, None)]
 )
 def test_budget_comes_to_steps(budget: dict[str, float], steps: int | None) -> None:
-    """An epoch is the whole batches of what validation leaves."""
+    """An epoch has the full batches of the images that validation leaves."""
     recipe = Recipe(**budget, batch_size=32, validation_images=20)
     assert recipe.planned_steps(250) == steps
     assert recipe.planned_samples(250) == (steps and 32 * steps)
 
 
 def test_quick_is_a_few_seconds() -> None:
-    """Any budget becomes seconds, and one that is shorter stays."""
+    """`quick` replaces any budget by three seconds, and keeps a shorter one."""
     assert Recipe(epochs=50).quick().seconds == 3
     assert Recipe(epochs=50, test_curve=True).quick().epochs is None
     assert not Recipe(epochs=50, test_curve=True).quick().test_curve
@@ -135,7 +135,7 @@ def test_quick_is_a_few_seconds() -> None:
 
 
 def test_the_tutorial_is_trained_as_published() -> None:
-    """Nothing of the models' own recipes stands in the way of plain SGD on all images, batches of 100."""
+    """The suite `tutorial` trains with plain SGD on all images, in batches of 100, as published."""
     tasks = {task.cell.model.name: task for task in plan(load_suite("tutorial"), "*/cpu")}
     recipes = {}
     for name, task in tasks.items():
@@ -155,12 +155,12 @@ def test_the_tutorial_is_trained_as_published() -> None:
 
 
 def test_every_setting_is_described() -> None:
-    """The JSON schema says of each key what it does."""
+    """The JSON schema describes each setting."""
     assert all("description" in key for key in Recipe.model_json_schema()["properties"].values())
 
 
 def test_what_is_not_timed_is_a_setting() -> None:
-    """The stage's file names keys of the recipe."""
+    """The untimed settings of the training stage are keys of the recipe."""
     assert set(registry.declared("stages", "train")["UNTIMED"]) < set(Recipe.model_fields)
 
 
@@ -189,18 +189,18 @@ OTHER_WORK: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ids=[*SAME_WORK, *OTHER_WORK],
 )
 def test_settings_are_reduced_to_the_timed_work(sides: tuple[dict[str, Any], dict[str, Any]], is_same: bool) -> None:
-    """Of a step at learning rate 0 and a forward pass; what is not known to be without effect has one."""
+    """`timed` removes settings that change neither the work of a step nor of a forward pass, and keeps others."""
     one, other = (timed(Recipe.resolve({}, side, {}).model_dump(mode="json")) for side in sides)
     assert (one == other) == is_same
 
 
 def test_a_recorded_budget_is_put_into_words() -> None:
-    """With what may end it early; none where none was recorded."""
+    """`budget_of` gives the budget and the target that may end it early, or None."""
     assert budget_of({"samples": None, "batch_size": 6}) is None
     assert budget_of({"steps": 500, "target_accuracy": 0.9}) == "500 steps or until 90 %"
 
 
 def test_torch_is_not_needed() -> None:
-    """The command line can read a recipe without importing torch."""
+    """The recipe's module does not import torch."""
     script = "import sys; import cnnperf.training.recipe; sys.exit('torch' in sys.modules)"
     assert completed(sys.executable, "-c", script).returncode == 0

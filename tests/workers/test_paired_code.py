@@ -1,4 +1,4 @@
-"""The child's side of a duet, asked directly."""
+"""The child's side of a duet, called directly."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ends() -> Iterator[tuple[Baton, Baton]]:
 def test_what_this_version_does_not_have(
     trained: Callable[..., Record], ends: tuple[Baton, Baton], tmp_path: Path, model: str, metric: str, words: str
 ) -> None:
-    """It is absent, which is no fault: the other version may have it."""
+    """An unknown model or metric is answered as absent with the nearest name, not as an error."""
     task = trained(model).task.model_dump(mode="json")
     answer = PreparedMetric(ends[0]).verbs[Opening](Opening(task=task, metric=metric, folder=tmp_path, store=tmp_path))
     assert isinstance(answer, Absent)
@@ -60,13 +60,13 @@ def test_what_this_version_does_not_have(
     ],
 )
 def test_a_model_that_is_not_there(name: str, words: str | None) -> None:
-    """Of this cnnperf or of the user's: the module, or what it is to hold."""
+    """`lacking` names the unknown model, the missing module or the missing function."""
     found = lacking(name)
     assert (words in found) if words and found else found is words
 
 
 def test_a_model_whose_imports_fail_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is broken and not absent."""
+    """A model whose own imports fail raises the error, and is not reported as absent."""
     (tmp_path / "lacks_a_module.py").write_text("import nowhere_at_all\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
@@ -74,7 +74,7 @@ def test_a_model_whose_imports_fail_is_there(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_baton_is_handed_over_and_its_loss_is_seen(ends: tuple[Baton, Baton]) -> None:
-    """A word arrives; from one who is gone none does."""
+    """A byte handed over arrives; a closed partner raises PartnerGoneError."""
     one, other = ends
     one.hand_over(b"s")
     assert other.wait() == b"s"
@@ -98,13 +98,13 @@ def contest(model: object) -> Contest:
 
 
 def opening(of: Contest, store: Path, **more: Any) -> Opening:
-    """Return what the parent sends to have it made ready."""
+    """Return the parent's request to prepare a contest."""
     task = of.tasks.baseline.model_dump(mode="json") | {"settings": dict(of.chosen.baseline)}
     return Opening(task=task, metric=of.metric, folder=of.folder, store=store, **more)
 
 
 def answer(baton: Baton, request: Opening) -> Message:
-    """Have a side make something ready, and return its answer; first it says hello."""
+    """Send a request to one side, check its Hello, and return its answer."""
     said: list[Message] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdin", io.StringIO(encode(request).decode()))
@@ -129,7 +129,7 @@ def answer(baton: Baton, request: Opening) -> Message:
 def test_what_cannot_be_made_ready_is_said_in_words(
     ends: tuple[Baton, Baton], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: object, words: str
 ) -> None:
-    """By the side whose network goes wrong; the baseline's was well."""
+    """The candidate whose network fails answers with the reason in words."""
     of = contest(model)
     assert isinstance(answer(ends[0], opening(of, tmp_path, leads=True)), Opened)
     monkeypatch.setenv("PLANTED", "1")
@@ -141,7 +141,7 @@ def test_what_cannot_be_made_ready_is_said_in_words(
 def test_outputs_of_another_network_are_told_apart(
     ends: tuple[Baton, Baton], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both sides compute from the same weights; a thousandth more is seen."""
+    """Two sides with equal weights and unlike networks are found to compute different outputs."""
     of = contest({"name": "unruly:build", "kind": "is_other"})
     answer(ends[0], opening(of, tmp_path, leads=True))
 
@@ -159,7 +159,7 @@ def test_outputs_of_another_network_are_told_apart(
 def test_a_model_that_only_the_present_tree_has_is_absent(
     ends: tuple[Baton, Baton], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the revision, whose file would be at the same place."""
+    """A model whose file the revision lacks is absent, though the present tree has it."""
     here, there = tmp_path / "here", tmp_path / "there"
     (here / "lib").mkdir(parents=True)
     there.mkdir()

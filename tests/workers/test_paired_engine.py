@@ -1,4 +1,4 @@
-"""One engine of a pair, asked directly."""
+"""One engine of a pair, called directly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cnnperf.workers.paired_engine import LoadedEngine
 
 
 class Sleeper:
-    """An engine whose call takes two milliseconds an image."""
+    """An engine whose call takes two milliseconds per image."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
@@ -37,7 +37,7 @@ class Sleeper:
 
 @pytest.fixture
 def engines(monkeypatch: pytest.MonkeyPatch) -> list[Sleeper]:
-    """Return the engines that are loaded from now on, each of them pretended."""
+    """Return the list of simulated engines that are loaded from now on."""
     loaded: list[Sleeper] = []
 
     def load(*_: object) -> Sleeper:
@@ -55,7 +55,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[Sleeper]:
 def test_it_times_the_batch_that_was_bound_last(
     trained: Callable[..., Record], engines: list[Sleeper], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two sides in turns, each of which wakes its engine before it is timed."""
+    """Two engines take turns with the batch bound last, each woken before its samples."""
     woken: list[int] = []
     monkeypatch.setattr(LoadedEngine, "_get_ready", lambda self: woken.append(id(self)))
     load = Load(task=trained().task, run=tmp_path, folder=tmp_path, needs=(), engine=Choice(name="torch"))

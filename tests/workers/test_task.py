@@ -1,4 +1,4 @@
-"""The child's side, asked directly."""
+"""The worker of a task, called directly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnnperf.workers.task import device_used
 
 
 def test_which_gpu_and_how_it_was_told_to_compute_is_recorded(trained: Callable[..., Record]) -> None:
-    """One measurement of each stage; its label is the row's, whatever the first GPU of the machine is called."""
+    """The record has the GPU's index and its numeric settings, and the row has that GPU's label."""
     device = Cuda(VisibleGpu("Imaginary 200", "0", (8, 0)), 1, Numerics(tf32=True))
     [found] = device_used("train", device)
     assert (found.metric, found.values) == ("train.device_index", (1,))
@@ -24,5 +24,5 @@ def test_which_gpu_and_how_it_was_told_to_compute_is_recorded(trained: Callable[
 
 
 def test_of_the_cpu_there_is_nothing_to_say() -> None:
-    """It has no index, and nothing was chosen."""
+    """The CPU gives no measurement of the device."""
     assert list(device_used("train", acquire())) == []

@@ -1,4 +1,4 @@
-"""The loop of a process that is asked again and again."""
+"""The loop of a worker that serves requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnperf.workers.verbs import Verbs, serve
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, verbs: Verbs, *lines: bytes) -> list[Message]:
-    """Serve these lines, and return what was said."""
+    """Serve these lines and return the answers."""
     said: list[Message] = []
     monkeypatch.setattr(sys, "stdin", io.StringIO(b"".join(lines).decode()))
     serve(SimpleNamespace(say=said.append), verbs)  # type: ignore[arg-type]
@@ -23,7 +23,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, verbs: Verbs, *lines: bytes) -> lis
 
 
 def test_each_request_is_answered_by_the_verb_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In order, with the request itself."""
+    """Each request is passed to the verb of its type and answered in order."""
     seen: list[int] = []
 
     def bind(request: Bind) -> Bound:
@@ -47,7 +47,7 @@ def test_each_request_is_answered_by_the_verb_of_its_kind(monkeypatch: pytest.Mo
 def test_an_error_is_an_answer_in_words_and_the_next_request_is_served(
     monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
-    """A user's error stands bare, any other with its kind."""
+    """The answer to a failed request has a user's error unchanged, any other with its type; the next one is served."""
 
     def fail(_: Bind) -> Bound:
         raise error
@@ -62,13 +62,13 @@ def test_an_error_is_an_answer_in_words_and_the_next_request_is_served(
 
 @pytest.mark.parametrize("line", [b"no JSON\n", encode(Settle())])
 def test_a_request_that_is_not_known_is_answered_by_an_error(monkeypatch: pytest.MonkeyPatch, line: bytes) -> None:
-    """Be it no message, or a request that this process does not serve."""
+    """An unreadable line or a request without a verb is answered by an error."""
     [failed] = answers(monkeypatch, {}, line)
     assert isinstance(failed, Failed)
 
 
 def test_it_ends_in_silence_when_its_partner_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Why is the parent's to find out; what follows is not served."""
+    """The loop ends without an answer when the partner is gone."""
 
     def fail(_: Settle) -> Loaded:
         raise PartnerGoneError
