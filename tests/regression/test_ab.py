@@ -258,7 +258,7 @@ def test_this_tree_against_itself(made: list[str], calibrated: dict[str, Any]) -
 
 
 def test_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C ends the comparison, which is marked as interrupted; its JSON has no additional key."""
+    """Ctrl-C gives inconclusive verdicts and marks the comparison as interrupted, without a further key in its JSON."""
 
     def calibrate(*_: Any) -> Iterator[Any]:
         raise KeyboardInterrupt

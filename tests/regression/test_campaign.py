@@ -329,7 +329,7 @@ def test_one_run_through_the_commands(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_an_interrupted_run_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interrupted comparison leaves no run in the campaign, which raises KeyboardInterrupt."""
+    """`measure_run` stores no run of an interrupted comparison, and raises KeyboardInterrupt."""
     asked: dict[str, Any] = {}
 
     def ab(suite: str, **given: Any) -> Comparison:

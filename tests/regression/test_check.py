@@ -113,7 +113,7 @@ def test_a_run_is_the_same_as_itself(repeats: Repeats, held: Held) -> None:
 def test_counts_and_sizes_are_compared_exactly(
     repeats: Repeats, held: Held, unit: str, tags: dict[str, str], value: int, outcome: str
 ) -> None:
-    """One more in a thousand is worse, one fewer better; the remark of a change gives both numbers."""
+    """A count or size larger by one in a thousand is worse, a smaller one better; the remark has both."""
     before, after = ([once("x.size", unit, v, **tags)] for v in (1000, value))
     comparison = held(repeats(*[0.9] * 3, measured=before), repeats(*[0.9] * 3, measured=after))
     verdict = of(comparison, "x.size" + ("[artifact=onnx]" if tags else ""))
@@ -157,7 +157,7 @@ def test_memory_has_a_margin(repeats: Repeats, held: Held, after: float, outcome
 def test_memory_of_a_single_process_proves_nothing(
     repeats: Repeats, held: Held, runs: tuple[int, int], outcome: str
 ) -> None:
-    """Memory of a single repeat gives no pass or failure; a candidate with fewer repeats is inconclusive."""
+    """Memory of a single repeat is indicative, or inconclusive if the candidate has fewer repeats."""
     sides = (
         repeats(*[0.9] * n, measured=[once("x.bytes", "bytes", v)]) for n, v in zip(runs, (31.2, 65.7), strict=True)
     )

@@ -150,7 +150,7 @@ def test_in_a_time_column_all_within_the_spread_of_the_best_are_marked(report: R
 
 
 def test_what_may_be_the_best_by_chance_is_not_marked(report: Report) -> None:
-    """No star without spreads on all rows, with three repeats, for a lone row, or where all rows overlap."""
+    """No row is starred without spreads, with three repeats, if it is alone, or if all rows overlap."""
     assert marked(report, "images_per_s", [(100, None, None), (99, None, None)]) == [False, False]
     assert marked(report, "images_per_s", [(100, 99, 101), (50, None, None)]) == [False, False]
     assert marked(report, "images_per_s", [(100, 99, 101), (50, 49, 51)], repeats=3) == [False, False]

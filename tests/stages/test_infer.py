@@ -215,7 +215,7 @@ def test_each_engine_imports_its_own_packages() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_engine_is_timed_and_held_to_torch(exported: Callable[..., Bench], engine: str) -> None:
-    """Every batch size is timed; errors are measured at the batches 1, 2 and 64, and the accuracy once."""
+    """Every batch size is timed, errors to float64 are small, and over 90 % of the classes agree with torch's."""
     found = list(infer(exported(engine), QUICK))
     for batch_size in QUICK.batch_sizes:
         (latency,) = named(found, "infer.latency", batch_size=batch_size, engine=engine)
