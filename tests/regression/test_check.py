@@ -341,7 +341,7 @@ def test_accuracy_is_compared_by_a_test_over_repeats(
 
 @pytest.mark.parametrize(("worse", "better", "outcome"), [(0.0099, 1, "worse"), (1, 0.0099, "better")])
 def test_alpha_is_the_level_of_the_adjusted_p_values(worse: float, better: float, outcome: str) -> None:
-    """An adjusted p-value below 1 % decides in either direction; two slightly above are inconclusive."""
+    """An adjusted p-value below 1 % decides in either direction; p-values slightly above it are inconclusive."""
     verdict = Verdict(cell=CELL, metric="x", unit="fraction", outcome="indicative")
     tested = Pending(verdict, Welch([0.0, 0.1], [0.05, 0.06], (0.01, 0.01)), "lower")
     assert tested.settled(Rule(), worse, better).outcome == outcome
@@ -407,7 +407,7 @@ def test_leaving_repeats_out_does_not_disarm_the_test(repeats: Repeats, held: He
 
 
 def test_a_single_training_on_a_budget_in_seconds_names_both_cures(repeats: Repeats, held: Held) -> None:
-    """The remark asks for more repeats and for a budget in steps at once."""
+    """A single training on a budget in seconds gets a remark that asks for repeats and for a budget in steps."""
     longer = once("train.steps", "count", 600, None)
     [after] = repeats(0.3)
     after = after.model_copy(update={"measurements": (longer, *(m for m in after.measurements if m != STEPS))})
@@ -602,7 +602,7 @@ def test_a_remark_tells_no_figures_apart(repeats: Repeats, held: Held, name: str
 
 @pytest.mark.parametrize("name", ["layer", "at"])
 def test_a_tag_tells_figures_apart_whatever_its_name(repeats: Repeats, held: Held, name: str) -> None:
-    """A figure under another tag in the candidate is another figure."""
+    """Figures with unlike tags are not compared, so the baseline's figure is missing from the candidate."""
     before, after = (
         repeats(0.9, 0.9, measured=[once("x", "bytes", 100.0, **{name: value})]) for value in ("conv1", "conv2")
     )
@@ -696,7 +696,7 @@ def test_seed_and_threads_must_be_equal(repeats: Repeats, held: Held, change: di
 
 
 def test_where_the_data_lay_does_not_matter(repeats: Repeats, held: Held) -> None:
-    """Equal data from another folder are compared."""
+    """Runs on the same data from unlike folders are compared."""
     assert held(repeats(*[0.9] * 3), repeats(*[0.9] * 3, data={"source": "elsewhere"})).exit_code == 0
 
 

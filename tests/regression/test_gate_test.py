@@ -31,7 +31,7 @@ def test_the_cells_are_small_and_need_no_data(ready: tuple[Contest, ...]) -> Non
 
 
 def test_one_suite_changes_nothing_and_the_other_only_the_time(ready: tuple[Contest, ...]) -> None:
-    """Both candidates run the same code; the second is slowed by a spinning CPU."""
+    """Both candidates run the same code; the second one spins on the CPU to be slower."""
     unchanged, slowed = CANDIDATES.values()
     assert (unchanged.slowdown, slowed.slowdown, slowed.slowdown_by) == (0.0, SLOWDOWN, "spin")
     task = ready[0].tasks.baseline
@@ -59,7 +59,7 @@ class Told(UnwatchedGate):
         self.told.append(title)
 
     def ended(self, title: str, result: Result) -> None:
-        """Keep how the suite ended."""
+        """Keep whether the suite ended or was interrupted."""
         self.told.append("interrupted" if result.interrupted else "ended")
 
 

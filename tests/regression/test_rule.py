@@ -103,7 +103,7 @@ def outcomes(draws: Floats, looks: Sequence[int] = Rule().looks) -> Counter[str]
 
 @pytest.mark.parametrize("name", IN_TURNS)
 def test_replayed_by_the_whole_rule(measured: dict[str, Measured], name: str) -> None:
-    """Unchanged is the same in at least 95 % of draws, worse in at most 1 %; 5 % slower is worse in at least 90 %."""
+    """Unchanged networks are the same in at least 95 % of draws; those slowed by 5 % are worse in at least 90 %."""
     draws = drawn(measured[name].differences, n=22, seed=2)
     unchanged, slower = outcomes(draws), outcomes(draws + math.log(1.05))
     assert unchanged["worse"] <= 0.01 * DRAWS
@@ -168,7 +168,7 @@ def test_replayed_with_five_replicates(measured: dict[str, Measured]) -> None:
 
 
 def test_without_turns_unchanged_code_is_called_worse(measured: dict[str, Measured]) -> None:
-    """Ablation: the exact test breaks its bound on ten processes of one version, then ten of the other."""
+    """Ablation: the exact test breaks its bound when ten processes of one version precede ten of the other."""
     alarms = []
     for name in ("XL", "XR"):
         medians = np.median(np.log(measured[name].baseline), axis=1)
@@ -252,7 +252,7 @@ def unlike(kinds: tuple[str, str], n: int, seed: int) -> Floats:
 
 @pytest.mark.parametrize("kinds", UNLIKE, ids="-".join)
 def test_arms_of_unlike_distributions_keep_what_the_rule_promises(kinds: tuple[str, str]) -> None:
-    """With unlike distributions the rule keeps its levels: at most 1 % worse, and at most 5 % of slowed ones same."""
+    """With unlike distributions at most 1 % of draws are worse, and at most 5 % of draws slowed by 5 % are the same."""
     draws = unlike(kinds, 22, seed=6)
     at_tau, slowed = (np.mean(simulate(draws + math.log1p(by), Rule()).outcome == kind) for by, kind in SHIFTED)
     assert at_tau <= 0.01
@@ -265,7 +265,7 @@ SHIFTED = ((Rule().tau, "worse"), (Rule().theta, "same"))
 def test_bounds_of_unlike_skewed_arms_miss_the_median_more_often_than_they_say() -> None:
     """Limit of the method: a bound misses the median of a skewed log ratio in up to 4 % of trials, not 1.67 %.
 
-    A test of signed ranks tells the centre of a symmetric distribution; of a skewed one it tells the pseudo-median,
+    A signed-rank test estimates the centre of a symmetric distribution; of a skewed one it estimates the pseudo-median,
     which a skewed side moves by 0.2 points here. Unchanged code has exchangeable sides, and no skew.
     """
     worst = {kinds: max(misses(unlike(kinds, 22, seed=7), 0.0)) for kinds in UNLIKE}
@@ -279,7 +279,7 @@ def test_bounds_of_unlike_skewed_arms_miss_the_median_more_often_than_they_say()
 def test_a_longer_tail_of_one_arm_breaks_the_bounds_as_the_document_says(
     scale: float, times: float, worse: float
 ) -> None:
-    """An exponential candidate misses the bounds, and is called worse, as often as documented."""
+    """With an exponential candidate the bounds miss the median more often than stated, by the documented factors."""
     random, shape, level = np.random.default_rng(6), (6 * TRIALS, 22), Rule().same_level
     draws = random.exponential(scale, shape) - PROCESSES["normal"](random, shape)
     draws -= exponnorm.median(scale / 0.02, scale=0.02)
@@ -343,9 +343,9 @@ def test_more_replicates_are_planned_where_the_time_allows() -> None:
 @pytest.mark.parametrize("affordable", [0, 30, 10_000])
 @pytest.mark.parametrize("comparisons", [1, 10])
 def test_a_put_off_look_keeps_the_levels(comparisons: int, affordable: int) -> None:
-    """A later last look keeps the levels: a family slower by tau has any worse in at most 1 % of runs.
+    """With a later last look, a family slower by tau has any contest called worse in at most 1 % of runs.
 
-    A family slower by 5 % is called the same in at most 5 % of its members.
+    A contest slower by 5 % is called the same in at most 5 % of runs.
     """
     rule, families = Rule(), 20_000 // comparisons
     looks = rule.scheduled(comparisons, affordable)

@@ -24,7 +24,7 @@ def verdict(outcome: str) -> Verdict:
     ],
 )
 def test_the_exit_code_is_that_of_the_worst(outcomes: list[str], code: int) -> None:
-    """Worse, missing and error give 1, inconclusive or no verdict 3, all else 0."""
+    """The exit code is 1 with worse, missing or error, 3 with inconclusive or without verdicts, else 0."""
     assert Comparison(verdicts=tuple(map(verdict, outcomes)), notes=()).exit_code == code
 
 

@@ -156,7 +156,7 @@ def test_without_download_the_plan_says_how_much_it_would_be() -> None:
 
 @pytest.mark.usefixtures("_here")
 def test_settings_are_resolved_in_order() -> None:
-    """Settings are resolved from the defaults, the model's recipe, the suite's section and the model's override."""
+    """The model's override precedes the suite's section, the section the model's recipe, the recipe the defaults."""
     models = ["lenet", {"name": "lenet", "pool": "max", "train": {"lr": 0.25, "seconds": 9}}]
     datasets = [{"name": "synthetic", "train": 600, "test": 200}]
     first, second = prepare(request(models=models, datasets=datasets)).tasks

@@ -204,7 +204,7 @@ for engine in ("onnxruntime", "onnxruntime_int8", "torch", "torch_compile"):
 def test_each_engine_imports_its_own_packages() -> None:
     """`import_packages` imports an engine's packages before `load`.
 
-    Torch is nowhere on the path of ONNX Runtime: neither the stage, the worker of a pair, nor the engines import it.
+    Neither the stage, nor the worker of a pair, nor the engines of ONNX Runtime import torch.
     """
     lines = completed(sys.executable, "-c", IMPORTS, check=True).stdout.splitlines()
     assert lines[:2] == ["[]", "onnxruntime ['onnxruntime']"]
@@ -258,7 +258,7 @@ def test_layers_of_onnxruntime_are_those_of_torch(exported: Callable[..., Bench]
 
 
 def test_one_changed_weight_is_a_failed_parity_with_its_figures(exported: Callable[..., Bench]) -> None:
-    """A changed weight fails parity with the difference in the error, and the measurements are kept."""
+    """A changed weight fails parity; the error gives the batch size, and the measurements are kept."""
     made = exported()
     file = made.found("onnx")
     assert file is not None
@@ -368,7 +368,7 @@ def test_an_operator_that_onnx_lacks_is_one_sentence(bench: Make) -> None:
 
 
 def test_a_provider_that_is_not_there_is_not_replaced_by_another(exported: Callable[..., Bench]) -> None:
-    """An onnxruntime without CUDA refuses a CUDA device."""
+    """An onnxruntime that was built without CUDA refuses a CUDA device."""
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():

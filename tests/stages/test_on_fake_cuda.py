@@ -105,7 +105,7 @@ def test_a_training_takes_the_device_s_time(gpu: FakeCuda, on_gpu: MakeBench, re
 
 
 def test_a_budget_in_seconds_is_the_device_s_seconds(gpu: FakeCuda, on_gpu: MakeBench, recipe: MakeRecipe) -> None:
-    """A budget in seconds counts the device's time, and ends within a lap of it."""
+    """A budget in seconds counts the device's time, and the training ends within one lap of it."""
     made, chosen = on_gpu(), recipe(steps=None, seconds=1.0, test_images=50)
     busy_s = step_s(gpu, made, chosen)
     with gpu.running():

@@ -168,7 +168,7 @@ def test_the_peak_of_the_allocations_is_what_the_process_rises_by(tmp_path: Path
 
 @pytest.mark.usefixtures("_brief_warm_up")
 def test_a_peak_in_the_update_stands_at_the_optimizer(bench: MakeBench) -> None:
-    """A peak in Muon's update, which copies large weights, is at `(optimizer)`."""
+    """A peak in Muon's update, which copies large weights, is attributed to `(optimizer)`."""
     found = list(measure(bench(model="heavy"), settings(batch_sizes=[2], train={"optimizer": "muon"})))
     [peak] = of(found, "peak_above_start_bytes").values()
     assert peak.remarks["at"] == "(optimizer)"
@@ -176,7 +176,7 @@ def test_a_peak_in_the_update_stands_at_the_optimizer(bench: MakeBench) -> None:
 
 
 def test_a_peak_in_a_range_of_the_networks_own_stands_at_the_layer(bench: MakeBench) -> None:
-    """A peak within a profiler range of the network itself is at a layer."""
+    """A peak within a profiler range of the network itself is attributed to a layer."""
     found = list(measure(bench(model="marked"), settings()))
     [peak] = of(found, "peak_above_start_bytes").values()
     assert peak.remarks["at"] in {
@@ -185,7 +185,7 @@ def test_a_peak_in_a_range_of_the_networks_own_stands_at_the_layer(bench: MakeBe
 
 
 def test_gradients_are_those_that_there_were(bench: MakeBench) -> None:
-    """An uncalled layer has neither gradient nor optimizer state but has bytes; a frozen weight has no gradient."""
+    """An uncalled layer has bytes but neither gradient nor optimizer state; a frozen weight has no gradient."""
     found = list(measure(bench(model="part_frozen"), settings()))
     assert set(of(found, "parameter_bytes")) == {"first", "last", "idle"}
     assert {layer: m.values for layer, m in of(found, "gradient_bytes").items()} == {

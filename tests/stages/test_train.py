@@ -67,7 +67,7 @@ def test_budget_is_met_exactly(bench: MakeBench, recipe: MakeRecipe, budget: dic
 
 
 def test_budget_in_seconds_ends_with_the_step_that_uses_it_up(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """Without its last step the training is within the budget, with it it is not."""
+    """The training's time is below its budget in seconds before the last step, and reaches it with that step."""
     found = list(measure(bench(), recipe(seconds=0.2)))
     times = named(found, "step_time")[0].values
     assert sum(times[:-1]) < 0.2 <= sum(times) + 1e-6
@@ -192,7 +192,7 @@ def test_every_optimizer_lowers_the_loss(
 
 
 def test_same_seed_gives_the_same_curve(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """Two trainings with one seed have bit-equal losses, another seed has other losses."""
+    """Two trainings with one seed have bit-equal losses; another seed gives other losses."""
     busy = recipe(steps=14, flip="random", crop=2, cutout=4)
     first, second, other = (losses(bench(seed=seed, dropout=0.5), busy) for seed in (3, 3, 4))
     assert first == second
@@ -257,7 +257,7 @@ def test_loss_that_is_not_finite_ends_the_training(bench: MakeBench, recipe: Mak
 
 
 def test_target_stops_early(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The training ends at the target, and the time to it is that of its evaluation."""
+    """The training ends at the evaluation that reaches the target, and the time to target is that of the evaluation."""
     monkeypatch.setattr(loop, "VALIDATION_SHARE", math.inf)
     monkeypatch.setattr(loop, "EVALUATION_SHARE", math.inf)
     monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, most))
@@ -438,7 +438,7 @@ def fresh_processes(
 
 @pytest.mark.skipif(not acquire().reset_peak(), reason="this system does not permit the peak to be reset")
 def test_memory_of_fresh_processes_is_the_same(fresh_processes: list[dict[str, Any]]) -> None:
-    """Peaks of fresh processes agree within 10 %, and little exceed the calculated memory of a step."""
+    """Peaks of fresh processes agree within 10 %, and those of steps lie near the calculated memory."""
     for metric in ("peak_above_start_bytes", "evaluation_peak_above_start_bytes"):
         risen = [each[metric] for each in fresh_processes]
         assert max(risen) <= 1.1 * min(risen), risen

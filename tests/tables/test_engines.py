@@ -198,7 +198,7 @@ def test_an_engine_that_ended_before_its_accuracy_is_not_ranked(engine: Engine) 
 
 
 def test_what_a_speed_up_stands_on_has_three_words(engine: Engine) -> None:
-    """A speed-up is paired with six pairs, of few pairs with one to five, and separate without any."""
+    """A speed-up is called "paired" with six pairs, "few pairs" with one to five, and "separate" without any."""
     for ratios, word in (([1.5] * 6, "paired"), ([1.5] * 5, "few pairs"), ([1.5], "few pairs"), ((), "separate")):
         rows = rows_of(engine("torch", [0.03] * 3), engine("onnxruntime", [0.02] * 3, ratios))
         assert rows["onnxruntime"]["speedup_pairing"] == word
@@ -623,7 +623,7 @@ def test_a_percentile_needs_calls_that_support_it(engine: Engine) -> None:
 
 
 def test_the_leaderboard_says_at_which_batch_sizes_its_best_engine_stands(trained: Trained, engine: Engine) -> None:
-    """The best engine has its latency at the first batch size where it is best, and its largest throughput."""
+    """The leaderboard gives the best engine's latency where it is first best, and its largest throughput."""
     sizes = {4: 0.004, 64: 0.016}
     fast = [
         engine("onnxruntime", [s] * 3, [2.0] * 6 if size == 4 else (), batch_size=size) for size, s in sizes.items()

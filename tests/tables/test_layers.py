@@ -28,7 +28,7 @@ def test_a_layer_has_a_row_with_all_that_was_measured(profiled: Record) -> None:
 
 
 def test_samples_are_the_values_behind_each_median(profiled: Record) -> None:
-    """`samples` is the smaller number of values of the two directions, and that of plain steps for `(data)`."""
+    """`samples` is the smaller count of the two directions, and for `(data)` the count of its own values."""
     [forward] = profiled.find("profile.forward_seconds", layer="block.conv")
     [backward] = profiled.find("profile.backward_seconds", layer="block.conv")
     [data] = profiled.find("profile.seconds", layer="(data)")
@@ -143,7 +143,7 @@ def test_a_layer_at_the_measured_peak_is_not_above_it(profiled: Record, seconds:
 def test_both_directions_above_the_measured_peak_are_named(
     profiled: Record, direction: str, share: float, reason: str
 ) -> None:
-    """A direction above 100 % is named with the missing probe, or as too small an excess to assume one."""
+    """A direction above 100 % is named with the missing probe, or with the reason why none is assumed."""
     [moved] = profiled.find("profile.forward_moved_bytes", layer="block.relu")
     moved = moved.model_copy(update={"metric": f"profile.{direction}_moved_bytes", "tags": dict(moved.tags)})
     moved.tags["layer"] = "block.conv"

@@ -81,7 +81,7 @@ RESULT = st.tuples(st.integers(560, 640), st.integers(1, 99), st.sampled_from([1
 
 @given(st.lists(RESULT, min_size=1, max_size=8))
 def test_a_rank_is_that_of_all_that_overlap_its_leader(trained: Trained, results: list[tuple[int, int, int]]) -> None:
-    """A rank has all rows that overlap its leader, sorted by speed; the next rank skips their number."""
+    """A rank holds all rows that overlap its leader, sorted by speed; the next rank counts all rows before it."""
     table = rows_of(
         trained({"name": "mlp", "hidden": i}, accuracy=right / 1000, n=n, step_s=[seconds / 1000])
         for i, (right, seconds, n) in enumerate(results)
@@ -217,7 +217,7 @@ def test_the_interval_of_one_repeat_is_that_of_its_images(trained: Trained) -> N
 
 
 def test_the_interval_of_several_repeats_holds_the_variation_between_trainings(trained: Trained) -> None:
-    """The interval adds the variation between trainings to that of the images, in squares."""
+    """The interval adds the squares of the variation between trainings and of that between images."""
     (row,) = rows_of(trained(accuracy=a, repeat=i) for i, a in enumerate((0.4, 0.5, 0.6)))
     assert row["test_accuracy"] == pytest.approx(0.5)
     assert [row[f"test_accuracy_{end}"] for end in ("low", "high")] == pytest.approx([0.2497, 0.7503], abs=5e-4)

@@ -92,7 +92,7 @@ def test_processors_of_one_name_have_each_a_row(trained: Trained, on: Trained) -
 
 
 def test_a_task_says_what_disturbed_it(trained: Trained) -> None:
-    """A task's row names each disturbed metric with its batch size, or None."""
+    """A task's row names each disturbed metric with its batch size; an undisturbed task has None."""
     disturbed = {"disturbed": "the load was 9.0 on 2 cores"}
     latency = single("infer.latency", "s", 0.1, "lower", disturbed, batch_size=8)
     rows = task_table(

@@ -93,7 +93,7 @@ def test_warm_up_ends_when_it_is_steady(now: list[float]) -> None:
 
 
 def test_what_is_never_steady_is_said(now: list[float]) -> None:
-    """A warm-up that never becomes steady is bounded, and a remark tells it."""
+    """A warm-up that never becomes steady ends at its limit, and a remark says so."""
     costs = (0.012 * 1.05**n for n in range(10_000))
     samples = sample(costing(now, costs), nothing, Plan(samples=5, seconds=0.1, warmup_s=2.0))
     assert not samples.steady

@@ -36,7 +36,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 @given(progress=st.floats(0, 1.5), schedule=st.sampled_from(["constant", "cosine", "one-cycle"]))
 def test_learning_rate_is_a_share_of_the_peak(progress: float, schedule: str) -> None:
-    """The learning rate is within [0, 1] of its peak, also after the end."""
+    """The learning rate is between 0 and 1 times its peak, also after the end."""
     assert 0 <= learning_rate(recipe(schedule=schedule), progress) <= 1
 
 
@@ -143,7 +143,7 @@ def test_muon_keeps_the_norm_of_filters() -> None:
 
 @pytest.mark.parametrize("momentum", [0.0, 0.6])
 def test_muon_steps_are_those_of_its_author(momentum: float) -> None:
-    """Two muon steps equal those written by hand after Jordan (2024)."""
+    """Two muon steps equal those computed in the test as Jordan (2024) describes them."""
     model = network()
     expected = model[0].weight.detach().clone().flatten(1)
     gradients: list[torch.Tensor] = []
@@ -162,7 +162,7 @@ def test_muon_steps_are_those_of_its_author(momentum: float) -> None:
 
 
 def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
-    """Return three Newton–Schulz iterations with Jordan's coefficients, in float64."""
+    """Return the matrix after three Newton–Schulz iterations with Jordan's coefficients, in float64."""
     x = (matrix / matrix.norm()).double()
     for _ in range(3):
         gram = x @ x.T
@@ -172,7 +172,7 @@ def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["resnet", "trashnet"])
 def test_muon_trains_what_starts_at_zero(name: str) -> None:
-    """Muon trains convolutions that start at zero, which have no norm to restore, without NaN."""
+    """Muon trains convolutions that start at zero and so have no norm to restore, and all values stay finite."""
     torch.manual_seed(0)
     model = models.create(Choice.model_validate({"name": name, "batch_norm": False}), (3, 8, 8), 10)
     zeros = [parameter for parameter in model.parameters() if parameter.ndim == 4 and not parameter.any()]

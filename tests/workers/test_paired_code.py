@@ -60,7 +60,7 @@ def test_what_this_version_does_not_have(
     ],
 )
 def test_a_model_that_is_not_there(name: str, words: str | None) -> None:
-    """`lacking` names the unknown model, the missing module or the missing function."""
+    """`lacking` names the unknown model, the missing module or the missing function, or returns None."""
     found = lacking(name)
     assert (words in found) if words and found else found is words
 
