@@ -48,7 +48,7 @@ class StageError(CnnperfError):
 
 
 class DeviceError(CnnperfError):
-    """This machine does not have the device; its tasks are skipped with this reason."""
+    """A device that this machine does not have; its tasks are skipped with this reason."""
 
 
 class EngineError(DeviceError):

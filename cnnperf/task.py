@@ -21,7 +21,7 @@ Allocator = Literal["keep", "system"]
 """Policy of the C library for freed memory: keep it for the next call, or return it to the system by its default."""
 DEFAULT_ALLOCATOR: Allocator = "keep"
 ProfileMode = Literal["train", "infer"]
-"""What is profiled: training steps, or forward passes in evaluation mode."""
+"""Work that is profiled: training steps, or forward passes in evaluation mode."""
 DEFAULT_PROFILE_MODE: ProfileMode = "train"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Environment variables that set the number of threads of numerical libraries."""

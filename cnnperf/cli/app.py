@@ -16,7 +16,7 @@ from cnnperf.errors import CnnperfError, CnnperfWarning, UsageError
 from cnnperf.registry import VERBS
 
 ROOMS = (*VERBS, "suites")
-"""What `cnnperf list` lists."""
+"""Kinds of names that `cnnperf list` lists."""
 
 app = typer.Typer(
     help="Train, profile and time convolutional networks in PyTorch and ONNX Runtime, and tell whether a change made "

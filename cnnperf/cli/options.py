@@ -39,7 +39,7 @@ ARGUMENTS = (
 )
 """Arguments that messages name, each the name of its option."""
 OTHERS = {"batch_sizes": "--batch-size", "engines": "--engine", "model": "MODEL"}
-"""What the command line calls further arguments that messages name."""
+"""Further arguments that messages name, each with its name on the command line."""
 _NAMED = re.compile(f"`({'|'.join((*ARGUMENTS, *OTHERS))})`")
 
 

@@ -243,7 +243,7 @@ class ClaimScreen(View):
         self._done = 0
 
     def planned(self, names: Sequence[str]) -> None:
-        """These claims will be tested."""
+        """Take the names of the claims that will be tested."""
         self._claims = len(names)
 
     def progressed(self, name: str, text: str) -> None:

@@ -113,7 +113,7 @@ class Files(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the dataset."""
+        """Name of the dataset."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

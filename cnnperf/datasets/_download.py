@@ -27,11 +27,11 @@ class Archives(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the dataset."""
+        """Name of the dataset."""
 
     @property
     def torchvision_class(self) -> str:
-        """Its name in `torchvision.datasets`."""
+        """Name of the dataset's class in `torchvision.datasets`."""
 
     @property
     def folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""What the stored records of an engine tell: its parity (ok, failed or undecided), and its speed-up."""
+"""Parity (ok, failed or undecided) and speed-up of an engine, from its stored records."""
 
 from __future__ import annotations
 

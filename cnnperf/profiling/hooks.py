@@ -48,7 +48,7 @@ class Listener:
         """A part of the step other than forward and backward begins."""
 
     def part_ends(self, part: str) -> None:
-        """Such a part has ended."""
+        """A part of the step other than forward and backward has ended."""
 
 
 class Hooks:

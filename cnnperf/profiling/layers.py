@@ -36,7 +36,7 @@ class Layer:
     outputs: str = ""
     dtype: str = ""
     output_bytes: int = 0
-    """Of all calls."""
+    """Bytes of the outputs of all calls."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ COPIES = {MEMORY_PROBE: 2**28, "copy 16 MiB": 2**24, "copy 1 MiB": 2**20}
 
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-"""Of the precisions other than float32's."""
+"""Names of the precisions other than float32."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from cnnperf.training.recipe import FORWARD_SETTINGS, timed
 SETTERS = Both("`baseline_set`", "`candidate_set`")
 """The arguments that change settings, as messages name them."""
 UNTIMED_CURE = "run one suite with both and compare their rows: two entries of `models`, one with the setting"
-"""What shows the effect of a setting that is not timed."""
+"""Way to see the effect of a setting that is not timed."""
 
 
 class ComparisonWatcher(gate.GateWatcher, Protocol):

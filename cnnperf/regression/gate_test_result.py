@@ -74,7 +74,7 @@ class GateTest(Frozen):
     slowdown: float
     """The injected delay, as a share of each call's duration."""
     scope: Scope = Scope(devices=("cpu",), threads=1, metrics=("train.step",), torch=None)
-    """Its conditions; the default is the scope of all gate tests that were stored without one."""
+    """Conditions of the test; the default is the scope of all gate tests that were stored without one."""
     unchanged: tuple[Verdict, ...]
     slowed: tuple[Verdict, ...]
 

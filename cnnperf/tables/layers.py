@@ -26,7 +26,7 @@ APART = ("batch_size", "mode")
 """Tags that distinguish the profiles of a record."""
 
 UNITS = {column.name: column.unit for column in LayerRow.columns()}
-"""Of each column; None for text."""
+"""Unit of each column; None for text."""
 
 
 @dataclass(frozen=True, slots=True)
