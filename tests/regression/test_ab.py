@@ -76,7 +76,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Path(sys.executable)
 
     monkeypatch.setattr(revisions, "git", run_git)
-    monkeypatch.setattr(revisions, "_environment", environment)
+    monkeypatch.setattr(revisions, "environment_with", environment)
     return found
 
 
