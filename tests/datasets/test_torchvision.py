@@ -1,4 +1,4 @@
-"""Files in torchvision's layout: the first root serves, every file is verified, none is written."""
+"""Files in torchvision's layout: the first root with the folder is used, every file is verified, none is written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cnnperf.errors import DataError
 
 
 def test_the_first_root_that_holds_the_folder_serves(roots: Roots, mnist_root: Path, tmp_path: Path) -> None:
-    """A root without the folder is passed over; of two with it the first is the source."""
+    """A root without the folder is skipped, and of two roots with the folder the first is used."""
     empty = tmp_path / "empty"
     empty.mkdir()
     shutil.copytree(mnist_root, roots.cache / "data")
@@ -28,7 +28,7 @@ def test_the_first_root_that_holds_the_folder_serves(roots: Roots, mnist_root: P
 
 @pytest.mark.parametrize("name", sorted(mnist.MD5))
 def test_a_corrupted_file_is_named_with_both_checksums(roots: Roots, mnist_root: Path, name: str) -> None:
-    """One flipped bit in any of MNIST's four files is an error that says which and what."""
+    """One flipped bit in any of MNIST's four files raises an error with the file and both checksums."""
     file = mnist_root / "MNIST" / "raw" / name
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -45,7 +45,7 @@ def test_a_corrupted_file_is_named_with_both_checksums(roots: Roots, mnist_root:
 
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
 def test_every_file_of_cifar10_is_verified(roots: Roots, cifar_root: Path, name: str) -> None:
-    """A batch that is not what torchvision's list says is refused before it is unpickled."""
+    """A file whose checksum is not torchvision's is refused before it is unpickled."""
     file = cifar_root / "cifar-10-batches-py" / name
     file.write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
 
@@ -54,7 +54,7 @@ def test_every_file_of_cifar10_is_verified(roots: Roots, cifar_root: Path, name:
 
 
 def test_a_missing_file_is_named(roots: Roots, cifar_root: Path) -> None:
-    """A folder that lacks a file is not a reason to look in another root."""
+    """A folder that lacks a file raises an error that names the file."""
     file = cifar_root / "cifar-10-batches-py" / "data_batch_5"
     file.unlink()
 
@@ -63,7 +63,7 @@ def test_a_missing_file_is_named(roots: Roots, cifar_root: Path) -> None:
 
 
 def test_the_source_is_never_written(roots: Roots, cifar_root: Path, mnist_root: Path) -> None:
-    """Loading twice changes no file, no folder and no time of a root."""
+    """Loading twice changes no size and no modification time below a root."""
     before = snapshot(mnist_root)
 
     for _ in range(2):
@@ -74,7 +74,7 @@ def test_the_source_is_never_written(roots: Roots, cifar_root: Path, mnist_root:
 
 
 def test_a_second_load_hashes_no_source(roots: Roots, mnist_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that were verified are not read again until their size or time changes."""
+    """Verified files are not verified again until their size or modification time changes."""
     with_data = replace(roots, data=mnist_root)
     mnist.load(with_data, None)
     checked = []
@@ -88,7 +88,7 @@ def test_a_second_load_hashes_no_source(roots: Roots, mnist_root: Path, monkeypa
 
 
 def test_a_file_that_goes_bad_later_is_seen(roots: Roots, mnist_root: Path) -> None:
-    """That the arrays are cached does not excuse a source that changed since."""
+    """A file that is corrupted after the first load raises an error, although its arrays are cached."""
     with_data = replace(roots, data=mnist_root)
     mnist.load(with_data, None)
     (mnist_root / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").write_bytes(b"")
@@ -98,7 +98,7 @@ def test_a_file_that_goes_bad_later_is_seen(roots: Roots, mnist_root: Path) -> N
 
 
 def test_altered_arrays_are_decoded_anew(roots: Roots, mnist_root: Path) -> None:
-    """Cached arrays that are no longer what their sha256 says are never used."""
+    """Cached arrays with a wrong sha256 are replaced by newly decoded ones."""
     with_data = replace(roots, data=mnist_root)
     images = mnist.load(with_data, None).train_images.tobytes()
     file = roots.arrays / "mnist" / "train_images.npy"
@@ -108,7 +108,7 @@ def test_altered_arrays_are_decoded_anew(roots: Roots, mnist_root: Path) -> None
 
 
 def test_arrays_outlive_their_files(roots: Roots, mnist_root: Path) -> None:
-    """With no root left that holds the files, whole arrays serve; altered ones do not."""
+    """Without the files, complete cached arrays are used; with incomplete ones a DownloadError is raised."""
     made = mnist.load(replace(roots, data=mnist_root), None)
 
     assert mnist.load(roots, None).provenance == made.provenance
@@ -118,7 +118,7 @@ def test_arrays_outlive_their_files(roots: Roots, mnist_root: Path) -> None:
 
 
 def test_without_leave_to_download_it_says_where_it_looked(roots: Roots, tmp_path: Path) -> None:
-    """The sentence names every root and the command that fetches the data."""
+    """The error names every root and the command that fetches the data."""
     with pytest.raises(DownloadError) as caught:
         mnist.load(replace(roots, environment=tmp_path), None)
 
@@ -129,7 +129,7 @@ def test_without_leave_to_download_it_says_where_it_looked(roots: Roots, tmp_pat
 
 
 def test_verify_says_what_held(roots: Roots, mnist_root: Path) -> None:
-    """It reads every file again, and the arrays if there are any."""
+    """`verify` reports which files match their md5, and which arrays their sha256, if there are any."""
     with_data = replace(roots, data=mnist_root)
     raw = mnist_root / "MNIST" / "raw"
 
@@ -141,7 +141,7 @@ def test_verify_says_what_held(roots: Roots, mnist_root: Path) -> None:
 
 
 def test_verify_trusts_no_stamp(roots: Roots, mnist_root: Path) -> None:
-    """A file changed behind its size and time is found by its checksum."""
+    """`verify` detects a changed file with unchanged size and modification time."""
     with_data = replace(roots, data=mnist_root)
     mnist.load(with_data, None)
     file = mnist_root / "MNIST" / "raw" / "train-images-idx3-ubyte"
@@ -154,7 +154,7 @@ def test_verify_trusts_no_stamp(roots: Roots, mnist_root: Path) -> None:
 
 
 def test_verify_names_altered_arrays(roots: Roots, mnist_root: Path) -> None:
-    """It gives both checksums and the cure; with nothing to verify it says so."""
+    """The error has both checksums and the fix; with neither files nor arrays, `verify` raises an error too."""
     with pytest.raises(DataError, match="mnist: found in none of"):
         datasets.verify("mnist", roots)
     with_data = replace(roots, data=mnist_root)

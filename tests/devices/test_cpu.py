@@ -19,14 +19,14 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="memory peaks are rea
 
 
 def test_it_names_the_hardware() -> None:
-    """The label is for a reader, the other names are for the code."""
+    """The CPU's name and its torch name are `cpu`, and its label is not empty."""
     device = cpu.acquire()
     assert (device.name, device.torch_name) == ("cpu", "cpu")
     assert device.label
 
 
 def test_time_between_marks_is_seconds() -> None:
-    """The later mark less the earlier one."""
+    """The time between two marks is the difference of their seconds."""
     device = cpu.acquire()
     assert device.elapsed_s(1.5, 4.0) == 2.5
     assert device.elapsed_s(device.mark(), device.mark()) >= 0
@@ -34,7 +34,7 @@ def test_time_between_marks_is_seconds() -> None:
 
 @linux
 def test_peak_remembers_what_is_gone_until_it_is_reset() -> None:
-    """64 MiB that were used and freed raise the peak, and resetting forgets them."""
+    """An array of 64 MiB that was used and freed raises the peak, until the peak is reset."""
     device = cpu.acquire()
     if not device.reset_peak():
         pytest.skip("this system does not permit the peak to be reset")
@@ -77,7 +77,7 @@ print(left(device), (faults(), faults())[1])
     "environment", [{}, {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}]
 )
 def test_memory_that_is_freed_is_in_use_no_longer(environment: dict[str, str]) -> None:
-    """Of 16 MiB nothing is left, though something lies between the pieces; later they are kept, and cost no faults."""
+    """Of 16 MiB freed within `returning_memory`, less than 2 stay in use; after it, freed memory is kept and reused."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     done = completed(sys.executable, "-c", HOLES, env=bare | environment, check=True)
     (returns, within, mapping), (outside, kept) = (line.split() for line in done.stdout.splitlines())
@@ -88,7 +88,7 @@ def test_memory_that_is_freed_is_in_use_no_longer(environment: dict[str, str]) -
 
 
 def test_where_memory_cannot_be_returned_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A C library without mallopt is left as it is."""
+    """With a C library that lacks mallopt, `returning_memory` reports that memory is not returned."""
     monkeypatch.setattr(cpu.ctypes, "CDLL", lambda name: object())
     with cpu.acquire().returning_memory() as returns:
         assert not returns
@@ -96,7 +96,7 @@ def test_where_memory_cannot_be_returned_it_says_so(monkeypatch: pytest.MonkeyPa
 
 @linux
 def test_peak_is_not_inherited() -> None:
-    """A small child of a large parent has a small peak, unlike its ru_maxrss."""
+    """A small child process of a large parent has a small peak, unlike its ru_maxrss."""
     ballast = np.ones(300 * MIB, np.uint8)
     script = "from cnnperf.devices.cpu import acquire; print(acquire().peak_bytes()['peak_bytes'])"
     child = completed(sys.executable, "-c", script, check=True)
@@ -104,7 +104,7 @@ def test_peak_is_not_inherited() -> None:
 
 
 def test_peak_is_absent_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without /proc there is no figure, and no leave to reset it."""
+    """Without /proc there is no peak, and a reset reports failure."""
     monkeypatch.setattr(cpu, "STATUS", tmp_path / "status")
     monkeypatch.setattr(cpu, "CLEAR_REFS", tmp_path / "missing" / "clear_refs")
     assert cpu.acquire().peak_bytes() == {}
@@ -112,6 +112,6 @@ def test_peak_is_absent_where_the_system_does_not_tell(monkeypatch: pytest.Monke
 
 
 def test_torch_is_not_needed() -> None:
-    """The CPU can be had without importing torch."""
+    """The CPU is acquired without importing torch."""
     script = "import sys; from cnnperf.devices.cpu import acquire; acquire(); sys.exit('torch' in sys.modules)"
     assert completed(sys.executable, "-c", script).returncode == 0

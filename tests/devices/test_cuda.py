@@ -1,4 +1,4 @@
-"""CUDA: refused with the reason where there is none, told how to compute, timed by events, one of several devices."""
+"""CUDA devices: refused with a reason, set to numerical options, timed by events, chosen by index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIB = 2**20
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_device_the_reason_is_given() -> None:
-    """The one sentence says what is missing."""
+    """The error says in parentheses what is missing."""
     with pytest.raises(DeviceError, match=r"^this machine has no CUDA device \(.+\)$"):
         cuda.acquire()
 
@@ -32,7 +32,7 @@ def _two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_two")
 def test_a_torch_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CPU build is told apart from a missing driver."""
+    """The error says that torch is built without CUDA, and asks for a build with CUDA."""
     monkeypatch.setattr(torch.version, "cuda", None)
     with pytest.raises(
         DeviceError, match=r"torch cannot use Imaginary 100 \(torch .* is built without CUDA\); install one for CUDA"
@@ -43,7 +43,7 @@ def test_a_torch_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_two")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_torch_that_cannot_start_gives_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch's own, and what it was built for."""
+    """The error has torch's own reason and the CUDA version that torch is built for."""
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     with pytest.raises(DeviceError, match=r"torch cannot use Imaginary 200 \(torch .* is built for CUDA 13.0: .+\)$"):
         cuda.acquire(index=1).ready_torch()
@@ -62,13 +62,13 @@ def test_a_torch_that_cannot_start_gives_its_reason(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], kind: type[Exception], words: str) -> None:
-    """In one sentence."""
+    """An index without a device and contradictory options are refused with a message."""
     with pytest.raises(kind, match=words):
         cuda.acquire(**options)
 
 
 def test_tf32_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU older than Ampere would pass it over in silence."""
+    """TF32 is refused on a GPU older than Ampere, which would ignore the option."""
     monkeypatch.setattr(cuda, "gpus", lambda: (GPUS[0]._replace(capability=(7, 5)),))
     with pytest.raises(UsageError, match=r"Imaginary 100 \(compute capability 7.5\) has no TF32; leave tf32 out"):
         cuda.acquire(tf32=True)
@@ -77,7 +77,7 @@ def test_tf32_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("_two")
 def test_an_environment_that_decides_over_tf32_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NVIDIA's libraries would compute otherwise than the record says."""
+    """A set NVIDIA_TF32_OVERRIDE is refused, since it would overrule the recorded option."""
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
     with pytest.raises(UsageError, match="NVIDIA_TF32_OVERRIDE is set"):
         cuda.acquire()
@@ -85,7 +85,7 @@ def test_an_environment_that_decides_over_tf32_is_refused(monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("_two")
 def test_what_is_not_asked_for_is_chosen() -> None:
-    """Float32 is float32; the fastest convolutions are searched for, but not where all is to be the same each time."""
+    """By default TF32 is off and cuDNN searches for the fastest convolutions, except in deterministic mode."""
     assert cuda.acquire().numerics == Numerics(tf32=False, cudnn_benchmark=True, deterministic=False)
     assert cuda.acquire(deterministic=True).numerics == Numerics(False, False, True)
     device = cuda.acquire(index=1)
@@ -94,7 +94,7 @@ def test_what_is_not_asked_for_is_chosen() -> None:
 
 @pytest.mark.parametrize("allowed", [False, True])
 def test_tf32_is_set_in_torch_s_older_switches_and_in_its_newer(allowed: bool) -> None:
-    """Both agree, whatever was set before and by which; neither raises or warns, and reading the older ones works."""
+    """Torch's older and newer switches of TF32 agree, whatever was set before, and no warning is raised."""
     backends = torch.backends
     with numerics_kept(), warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -108,7 +108,7 @@ def test_tf32_is_set_in_torch_s_older_switches_and_in_its_newer(allowed: bool) -
 
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_every_switch_is_set(deterministic: bool) -> None:
-    """Whatever it was; a search of convolutions has no limit, as ONNX Runtime's has none."""
+    """Every numerical switch of torch gets the requested value, and the search of convolutions has no limit."""
     with numerics_kept():
         set_numerics(Numerics(True, not deterministic, deterministic))
         cudnn = torch.backends.cudnn
@@ -119,7 +119,7 @@ def test_every_switch_is_set(deterministic: bool) -> None:
 
 
 def test_deterministic_asks_cublas_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its workspace is fixed before it starts."""
+    """Deterministic mode sets the workspace of cuBLAS in the environment."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     with installed(deterministic=True):
@@ -127,7 +127,7 @@ def test_deterministic_asks_cublas_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_marks_are_of_the_device_that_was_asked_for() -> None:
-    """In its own stream and in order, in seconds, and not before it has been waited for."""
+    """Marks measure seconds on the acquired device, and cannot be compared before the device has reached them."""
     with installed() as gpu, gpu.running():
         start = gpu.device.mark()
         for _ in range(3):
@@ -140,7 +140,7 @@ def test_marks_are_of_the_device_that_was_asked_for() -> None:
 
 
 def test_memory_is_that_of_tensors_on_the_device_that_was_asked_for() -> None:
-    """What is reserved beyond them is told apart."""
+    """Memory in use is that of tensors on the acquired device; reserved memory is reported separately."""
     with installed() as gpu, gpu.running():
         start = gpu.device.used_bytes()
         kept = torch.zeros(MIB, dtype=torch.uint8)
@@ -153,7 +153,7 @@ def test_memory_is_that_of_tensors_on_the_device_that_was_asked_for() -> None:
 
 
 def test_the_stand_in_refuses_another_device() -> None:
-    """A call that forgets the index is a fault in the tests here, as it would be a wrong figure on two GPUs."""
+    """The fake GPU refuses each call that does not name the device in use."""
     with installed() as gpu:
         for call in (torch.cuda.synchronize, torch.cuda.memory_allocated, torch.cuda.max_memory_allocated):
             with pytest.raises(AssertionError, match=f"and {INDEX} is at work"):
@@ -163,7 +163,7 @@ def test_the_stand_in_refuses_another_device() -> None:
 
 @pytest.mark.cuda
 def test_the_driver_and_torch_name_the_same_devices() -> None:
-    """In the same order, with the same capability and UUID."""
+    """The driver and torch list the same devices in the same order, with equal capabilities and UUIDs."""
     from cnnperf.devices._driver import gpus
 
     assert len(gpus()) == torch.cuda.device_count()
@@ -175,7 +175,7 @@ def test_the_driver_and_torch_name_the_same_devices() -> None:
 
 @pytest.mark.cuda
 def test_what_a_process_holds_is_more_than_its_tensors() -> None:
-    """NVML's figure, where there is one, has CUDA's context in it."""
+    """NVML's figure for a process, if available, exceeds the memory of its tensors."""
     device = ready()
     kept = torch.ones(64 * MIB, dtype=torch.uint8, device=device.torch_name)
     device.synchronize()
@@ -188,7 +188,7 @@ def test_what_a_process_holds_is_more_than_its_tensors() -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize("allowed", [False, True])
 def test_tf32_shows_in_a_product(allowed: bool) -> None:
-    """With it a product of float32 matrices is off by about 1e-3 of its size, without by less than 1e-5."""
+    """The error of a float32 matrix product is above 1e-5 of its size with TF32, and below without."""
     if torch.cuda.get_device_capability() < cuda.FIRST_WITH_TF32:
         pytest.skip("this GPU has no TF32")
     with numerics_kept():
@@ -201,7 +201,7 @@ def test_tf32_shows_in_a_product(allowed: bool) -> None:
 
 @pytest.mark.cuda
 def test_time_between_marks_is_seconds() -> None:
-    """Events agree with the host's clock on a second's work to within a tenth."""
+    """Seconds between marks agree with the host's clock to 10 %."""
     from time import perf_counter
 
     device = ready()
@@ -217,7 +217,7 @@ def test_time_between_marks_is_seconds() -> None:
 
 @pytest.mark.cuda
 def test_peak_counts_tensors() -> None:
-    """64 MiB that were used and freed raise the peak by as much, and resetting forgets them."""
+    """A tensor of 64 MiB that was used and freed raises the peak by 64 MiB, until the peak is reset."""
     device = ready()
     device.reset_peak()
     start = device.used_bytes()
@@ -230,7 +230,7 @@ def test_peak_counts_tensors() -> None:
 
 
 def ready(**options: Any) -> cuda.Cuda:
-    """Return the machine's last device, ready for torch: of several it is not torch's default."""
+    """Return the machine's last CUDA device, ready for torch; of several devices it is not torch's default."""
     device = cuda.acquire(index=torch.cuda.device_count() - 1, **options)
     device.ready_torch()
     return device

@@ -1,4 +1,4 @@
-"""NVIDIA's driver, by a stand-in for its libraries."""
+"""NVIDIA's driver, with fakes of its libraries."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ UUID = "00112233-4455-6677-8899-aabbccddeeff"
 
 
 class Library:
-    """libcuda with two GPUs; CUDA_VISIBLE_DEVICES has been obeyed by the time that it is asked."""
+    """A fake libcuda, by default with two GPUs that the process may see."""
 
     def __init__(self, result: int = 0, count: int = 2) -> None:
         self._result = result
         self._count = count
 
     def cuInit(self, flags: int) -> int:  # noqa: N802 - the library's name
-        """Return what it was made with."""
+        """Return the result that was given to the fake."""
         return self._result
 
     def cuGetErrorName(self, result: int, name: Any) -> int:  # noqa: N802
-        """Name an error."""
+        """Write the name of an error."""
         name._obj.value = b"CUDA_ERROR_NO_DEVICE"
         return 0
 
     def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
-        """Count the GPUs."""
+        """Write the number of GPUs."""
         count._obj.value = self._count
         return 0
 
     def cuDeviceGet(self, device: Any, index: int) -> int:  # noqa: N802
-        """Return a GPU's handle."""
+        """Write a GPU's handle."""
         device._obj.value = index
         return 0
 
     def cuDeviceGetName(self, name: Any, length: int, device: Any) -> int:  # noqa: N802
-        """Name a GPU."""
+        """Write a GPU's name."""
         name.value = f"Imaginary {device.value}".encode()
         return 0
 
     def cuDeviceGetUuid_v2(self, identity: Any, device: Any) -> int:  # noqa: N802
-        """Return a GPU's UUID."""
+        """Write a GPU's UUID."""
         ctypes.memmove(identity, bytes.fromhex(UUID.replace("-", "")), 16)
         return 0
 
     def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:  # noqa: N802
-        """Return 8 for the attribute that is the major number of the compute capability, 6 for the minor one's."""
+        """Write 8 for the attribute of the compute capability's major number, and 6 for that of its minor number."""
         value._obj.value = {75: 8, 76: 6}[attribute]
         return 0
 
@@ -69,7 +69,7 @@ def _asked_anew() -> Iterator[None]:
 
 
 def test_gpus_are_those_that_the_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In CUDA's order, each with its name, its UUID and its compute capability."""
+    """The GPUs are listed in CUDA's order, each with its name, UUID and compute capability."""
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
     assert _driver.gpus() == (
         _driver.VisibleGpu("Imaginary 0", UUID, (8, 6)),
@@ -84,45 +84,45 @@ def test_gpus_are_those_that_the_process_sees(monkeypatch: pytest.MonkeyPatch) -
 def test_without_a_gpu_the_driver_s_reason_is_given(
     library: Library, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One sentence."""
+    """The error has the driver's reason in parentheses."""
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
     with pytest.raises(DeviceError, match=rf"this machine has no CUDA device \({reason}\)$"):
         _driver.gpus()
 
 
 def test_without_a_driver_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing else is asked."""
+    """The error says that NVIDIA's driver is not installed."""
     monkeypatch.setattr(_driver, "LIBRARY", "libnowhere.so.1")
     with pytest.raises(DeviceError, match="NVIDIA's driver is not installed"):
         _driver.gpus()
 
 
 class Nvml(SimpleNamespace):
-    """nvidia-ml-py with one GPU, known by a UUID of this kind; its processes are another's and, perhaps, this one."""
+    """A fake nvidia-ml-py with one GPU, on which another process and one with a given id run."""
 
     class NVMLError(Exception):
-        """What it raises."""
+        """The exception of nvidia-ml-py."""
 
     def __init__(self, kind: str = "GPU", pid: int | None = None, used: int | None = 2**20) -> None:
         super().__init__(kind=kind, running=[SimpleNamespace(pid=1, usedGpuMemory=5)], open=0)
         self.running.append(SimpleNamespace(pid=pid or os.getpid(), usedGpuMemory=used))
 
     def nvmlInit(self) -> None:  # noqa: N802 - the library's name
-        """Open it."""
+        """Open the library."""
         self.open += 1
 
     def nvmlShutdown(self) -> None:  # noqa: N802
-        """Close it."""
+        """Close the library."""
         self.open -= 1
 
     def nvmlDeviceGetHandleByUUID(self, identity: str) -> str:  # noqa: N802
-        """Find the GPU."""
+        """Return the handle of the GPU, or raise an error for another UUID."""
         if identity != f"{self.kind}-{UUID}":
             raise self.NVMLError
         return identity
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:  # noqa: N802
-        """Return what runs there."""
+        """Return the processes that run on the GPU."""
         return self.running
 
 
@@ -134,17 +134,17 @@ def _outside_containers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 
 class Namespace:
-    """A link like /proc's, which leads nowhere and is there all the same."""
+    """A link like those in /proc, which exists although its target does not."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def exists(self) -> bool:
-        """Tell that it is there."""
+        """Return that the link exists."""
         return True
 
     def readlink(self) -> Path:
-        """Read it."""
+        """Return the link's target."""
         return self._path.readlink()
 
 
@@ -156,14 +156,14 @@ class Namespace:
 def test_what_a_process_holds_is_nvml_s_figure_or_absent(
     nvml: Nvml, held: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of this process on this GPU, or on the part of one that MIG cuts out; never another's, and never 0."""
+    """The memory of this process on its GPU or MIG instance is NVML's figure, or None if there is no figure."""
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     assert _driver.held_bytes(UUID) == held
     assert nvml.open == 0
 
 
 def test_in_a_container_nobody_knows_which_process_this_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """NVML counts processes as the host does, where this number may be somebody else's."""
+    """In a container the memory is None, since NVML lists process ids of the host."""
     (tmp_path / "pid").symlink_to("pid:[4026532222]")
     monkeypatch.setattr(_driver, "PID_NAMESPACE", Namespace(tmp_path / "pid"))
     monkeypatch.setitem(sys.modules, "pynvml", Nvml())
@@ -171,13 +171,13 @@ def test_in_a_container_nobody_knows_which_process_this_is(monkeypatch: pytest.M
 
 
 def test_without_nvidia_ml_py_it_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is an extra."""
+    """Without the optional nvidia-ml-py, the memory that a process holds is None."""
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert _driver.held_bytes(UUID) is None
 
 
 def test_a_cuda_device_is_found_without_torch() -> None:
-    """Only what computes in torch there imports it."""
+    """A CUDA device is acquired without importing torch."""
     script = (
         "import sys\n"
         "from cnnperf.devices import cuda, _driver\n"

@@ -1,4 +1,4 @@
-"""Parts of a document that are generated: what stands between two comments, and how it is renewed."""
+"""Generated parts of documents: a part is the text between two comments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def part(request: pytest.FixtureRequest) -> Callable[[str, str, str], None]:
-    """Return a comparison of a text with a part of a document, which `--update-golden` rewrites instead."""
+    """Return a function that compares a text with a part of a document; `--update-golden` rewrites the part."""
 
     def compare(document: str, name: str, text: str) -> None:
         path = ROOT / document

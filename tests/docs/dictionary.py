@@ -21,7 +21,7 @@ from cnnperf.tables.verdicts import VerdictRow
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One CSV file."""
+    """The description of a CSV file."""
 
     row: str
     """What one of its rows is."""
@@ -82,7 +82,7 @@ ARROWS = {"lower": "↓", "higher": "↑", None: ""}
 
 
 def text() -> str:
-    """Return the whole part."""
+    """Return the text of the whole dictionary."""
     return "\n\n".join(block for name, file in FILES.items() for block in (f"### {name}.csv", file.row, _table(file)))
 
 

@@ -1,4 +1,4 @@
-"""What the documents say of the reference runs, made from their CSV files in `results/reference/`.
+"""Tables and sentences of the documents on the reference runs, made from the CSV files in `results/reference/`.
 
 New measurements need no edit here: a sentence of figures is made of differences, and says so where there is none.
 """
@@ -51,7 +51,7 @@ def by_model(name: str) -> dict[str, dict[str, str]]:
 def printed(
     rows: Rows, kind: type[Row], group: tuple[str, ...], width: int, *, hidden: Iterable[str] = (), **others: Any
 ) -> str:
-    """Return what the command prints of a table in a terminal of this width, without its notes.
+    """Return the text that the command prints for a table in a terminal of this width, without its notes.
 
     hidden: columns that are left out; others: the rows' fields that are no columns, and so in no file.
     """
@@ -73,7 +73,7 @@ def _value(column: Column, text: str) -> str | int | float | None:
 
 
 def leaderboard(run: str, width: int = 100) -> str:
-    """Return what `cnnperf run` printed of a suite; memory is left out, which these runs did not measure soundly."""
+    """Return the leaderboard that `cnnperf run` printed for a suite, without memory, which was not reliable then."""
     memory = ("peak_above_start_bytes", "peak_bytes")
     group = ("dataset", "device", "budget", "threads", "host", "device_label")
     return printed(
@@ -89,13 +89,13 @@ def leaderboard(run: str, width: int = 100) -> str:
 
 
 def engines_of(model: str, dataset: str = "cifar10", width: int = 88) -> str:
-    """Return what `cnnperf run engines` printed of one network."""
+    """Return the table that `cnnperf run engines` printed for one network."""
     rows = [row for row in read("engines/engines.csv") if (row["model"], row["dataset"]) == (model, dataset)]
     return printed([_flagged(row, rows) for row in rows], EngineRow, engine_table.ENGINE_GROUP, width, evidence=UNKNOWN)
 
 
 def _flagged(row: dict[str, str], rows: Rows) -> dict[str, str]:
-    """Enter the doubt of a speed-up whose interval does not hold the ratio of the latencies, in a file without it."""
+    """Flag a speed-up whose interval does not contain the ratio of the latencies, if the file has no flags."""
     base = next(each for each in rows if each["engine"] == "torch" and each["batch_size"] == row["batch_size"])
     if "speedup_flags" in row or row["speedup_pairing"] != "paired":
         return row
@@ -106,7 +106,7 @@ def _flagged(row: dict[str, str], rows: Rows) -> dict[str, str]:
 
 
 def leaderboards() -> str:
-    """Return the leaderboards of `cifar` and `mnist`, each with what it was measured on."""
+    """Return the leaderboards of `cifar` and `mnist`, each with a sentence on machine, software and data."""
     return "\n\n".join(
         f"```text\n$ cnnperf run {run} --device cpu\n{leaderboard(run)}\n```\n\n{provenance(f'{run}/leaderboard.csv')}"
         for run in ("cifar", "mnist")
@@ -114,7 +114,7 @@ def leaderboards() -> str:
 
 
 def provenance(name: str) -> str:
-    """Say on what the rows of a table were measured."""
+    """Return a sentence on the machine, software and data of a table's rows."""
     rows = read(name)
 
     def each(column: str) -> str:
@@ -161,34 +161,34 @@ def ideas() -> str:
 
 
 def percent(fraction: float | str) -> str:
-    """Word a share."""
+    """Format a share as percent."""
     return f"{100 * float(fraction):.1f} %"
 
 
 def accuracy(row: Mapping[str, str]) -> str:
-    """Word a test accuracy with half of its interval."""
+    """Format a test accuracy with half the width of its interval."""
     half = (float(row["test_accuracy_high"]) - float(row["test_accuracy_low"])) / 2
     return f"{percent(row['test_accuracy'])} ±{100 * half:.1f}"
 
 
 def points(row: Mapping[str, str], other: Mapping[str, str]) -> str:
-    """Word by how many points a row's test accuracy is above another's."""
+    """Format the difference of two rows' test accuracies in points."""
     return f"{100 * (float(row['test_accuracy']) - float(other['test_accuracy'])):+.1f}".replace("-", "−")
 
 
 def times(row: Mapping[str, str], other: Mapping[str, str]) -> str:
-    """Word how many times as many images a second a row has as another."""
+    """Format the ratio of two rows' images per second."""
     return f"{float(row['images_per_s']) / float(other['images_per_s']):.2f}"
 
 
 def speed(row: Mapping[str, str]) -> str:
-    """Word images a second."""
+    """Format images per second."""
     per_s = float(row["images_per_s"])
     return f"{per_s / 1000:.3g} k" if per_s >= 1000 else f"{per_s:.0f}"
 
 
 def to_target(row: Mapping[str, str]) -> str:
-    """Word when the target was reached: between an evaluation that did not see it and the next, which did."""
+    """Format the time to the target: from the last evaluation that missed it to the first that reached it."""
     if not row["time_to_target_s"]:
         return "–"
     last = float(row["time_to_target_s"])
@@ -197,7 +197,7 @@ def to_target(row: Mapping[str, str]) -> str:
 
 
 def engines() -> str:
-    """Return the speed-ups of the engines, a table a dataset, and what their parity came to."""
+    """Return the speed-ups of the engines, one table per dataset, and a sentence on their parity."""
     rows = read("engines/engines.csv")
     datasets = dict.fromkeys(row["dataset"] for row in rows)
     tables = [_engines([row for row in rows if row["dataset"] == dataset], dataset) for dataset in datasets]
@@ -253,7 +253,7 @@ POLICIES = ("default", "passive", *(f"spin {n}" for n in (1000, 3000, 10_000, 30
 
 
 def waiting_medians() -> dict[str, dict[tuple[str, str], float]]:
-    """Return images/s by network, and by condition and policy: medians over rounds."""
+    """Return the median images/s over rounds by network, and by condition and policy."""
     found: dict[str, dict[tuple[str, str], list[float]]] = {}
     for row in read("waiting/waiting.csv"):
         of_network = found.setdefault(row["network"], {})
@@ -262,7 +262,7 @@ def waiting_medians() -> dict[str, dict[tuple[str, str], float]]:
 
 
 def waiting() -> str:
-    """Return images/s quiet / beside a neighbour for each way of waiting, and how much the neighbour slows."""
+    """Return a table of images/s by waiting policy, quiet and beside a neighbour, and sentences on the slowdown."""
     medians = waiting_medians()
     heads = ("network", *(policy if " " not in policy else f"{int(policy.split()[1]):,}" for policy in POLICIES))
     lines = (
@@ -274,7 +274,7 @@ def waiting() -> str:
 
 
 def _means(medians: Mapping[str, Mapping[tuple[str, str], float]]) -> Iterable[list[str]]:
-    """Yield geometric means over the networks: the speed when quiet, and how much the neighbour slows."""
+    """Yield geometric means over the networks: of the speed when quiet, and of the slowdown by the neighbour."""
     pairs = {
         "quiet ÷ `default`": (lambda of, policy: of["quiet", policy] / of["quiet", "default"]),
         "quiet ÷ beside": (lambda of, policy: of["quiet", policy] / of["busy", policy]),
@@ -285,7 +285,7 @@ def _means(medians: Mapping[str, Mapping[tuple[str, str], float]]) -> Iterable[l
 
 
 def _spread() -> str:
-    """Say by how much the processes of one cell of the table differ at most."""
+    """Return a sentence on the largest ratio between the processes of one cell of the table."""
     of_cell: dict[tuple[str, str, str], list[float]] = {}
     for row in read("waiting/waiting.csv"):
         key = row["condition"], row["network"], row["policy"]
@@ -308,13 +308,13 @@ def _slowed(medians: Mapping[str, Mapping[tuple[str, str], float]], policy: str,
 
 
 def digits(number: float) -> str:
-    """Write three digits, thousands set apart."""
+    """Format a number with three digits and a separator of thousands."""
     rounded = float(f"{number:.3g}")
     return f"{rounded:,.0f}" if rounded >= 1000 else f"{rounded:g}"
 
 
 def allocators() -> str:
-    """Return seconds and page faults of a call with freed memory kept and given back: medians over rounds."""
+    """Return a table of seconds and page faults per call, with freed memory kept or given back: medians over rounds."""
     found: dict[str, dict[tuple[str, str, str], list[float]]] = {}
     for row in read("allocators/allocators.csv"):
         for column in ("seconds", "page_faults"):
@@ -349,7 +349,7 @@ def allocators() -> str:
 
 
 def training() -> str:
-    """Return the training stage's speed beside that of loops written by hand, and how far the rounds differ."""
+    """Return a table of the training stage's speed beside that of loops by hand, with the spread over rounds."""
     rows = read("training/training.csv")
     heads = ("network", "beside", "batch", "stage, images/s", "loop, images/s", "ratio", "quartiles", "range", "rounds")
     lines = []
@@ -377,7 +377,7 @@ MISTAKES = (
 
 
 def tutorial() -> str:
-    """Return TrashNet's readings by epoch, and what each mistake makes of the gap between the outer two."""
+    """Return TrashNet's accuracies by epoch, and the part of each mistake in the gap between the outer two."""
     epochs = [row for row in read("tutorial/curves.csv") if row["model"].startswith("trashnet")]
     readings = [[float(row[name]) for name in READINGS] for row in epochs]
     means = [fmean(column) for column in zip(*readings, strict=True)]
@@ -411,7 +411,7 @@ PUBLISHED_LOSS = 0.0452
 
 
 def tutorial_lenet() -> str:
-    """Return LeNet's test accuracy by epoch, a line a seed, beside the published one, and the last losses."""
+    """Return LeNet's test accuracy by epoch for each seed and as published, and the losses of the last epoch."""
     points = [row for row in read("tutorial/curves.csv") if row["model"].startswith("lenet")]
     curves = {seed: [row for row in points if row["seed"] == seed] for seed in dict.fromkeys(r["seed"] for r in points)}
     lines = ["epoch      " + " ".join(f"{number:>5}" for number in range(1, len(PUBLISHED) + 1))]
@@ -446,7 +446,7 @@ SENTENCES: Mapping[str, tuple[str, ...]] = {
 
 
 def tutorial_sentences() -> str:
-    """Return the tutorial's sentences beside the networks of `ideas` that they are about."""
+    """Return a table of the tutorial's sentences with the networks of `ideas` that belong to each."""
     rows = by_model("ideas/leaderboard.csv")
     lines = [
         (sentence if index == 0 else "", f"`{model}`", accuracy(rows[model]), to_target(rows[model]))

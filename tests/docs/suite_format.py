@@ -19,7 +19,7 @@ ORDER = ("train", "profile", "export", "infer")
 
 
 def text() -> str:
-    """Return the whole part."""
+    """Return the text of the whole reference part."""
     document = suite_schema()
     stages = registry.names("stages")
     top = {name: schema for name, schema in document["properties"].items() if name not in stages}
@@ -53,7 +53,7 @@ def _default(schema: Mapping[str, Any]) -> str:
 
 
 def _values(schema: Mapping[str, Any]) -> str:
-    """Say which values a key takes."""
+    """Return the description of the values that a key takes."""
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(_values(each) for each in schema["anyOf"] if each.get("type") != "null"))
     if "$ref" in schema:

@@ -1,4 +1,4 @@
-"""The data dictionary has every column of every CSV file, and says of each what it means and where it is from."""
+"""The data dictionary describes every column of every CSV file with a meaning and a source."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ TABLES = [
 
 
 def test_the_dictionary_is_what_the_code_says(part: Callable[[str, str, str], None]) -> None:
-    """`results/README.md` has it as it is generated."""
+    """The dictionary in `results/README.md` equals the generated one."""
     part("results/README.md", "data dictionary", dictionary.text())
 
 
 @pytest.mark.parametrize("name", dictionary.FILES)
 def test_every_column_has_a_meaning_and_a_source(name: str) -> None:
-    """None is left empty, and no name stands twice in a file."""
+    """Every column has a meaning and a source, and no name occurs twice in a file."""
     file = dictionary.FILES[name]
     columns = [*file.columns, *file.patterns]
     assert [column.name for column in columns if not (column.meaning and column.source)] == []
@@ -44,7 +44,7 @@ def test_every_column_has_a_meaning_and_a_source(name: str) -> None:
 
 
 def described(path: Path) -> list[str]:
-    """Return the columns of a CSV file that have no row of their own in the dictionary."""
+    """Return the columns of a CSV file that the dictionary does not describe by name."""
     file = dictionary.FILES[path.stem]
     names = {column.name for column in file.columns}
     with open(path, encoding="utf-8") as lines:
@@ -53,7 +53,7 @@ def described(path: Path) -> list[str]:
 
 
 def test_every_file_of_a_run_is_described(tmp_path: Path, trained: Callable[..., Record]) -> None:
-    """Two runs through every stage write each table but the campaign's, and no column that the dictionary lacks."""
+    """Two runs write every table except the campaign's, and the dictionary has each of their columns."""
     runs = [furnished.furnish(tmp_path / name, trained, networks=("lenet", "nin")) for name in ("a", "b")]
     csv_report.write(report_of(runs), tmp_path)
     written = sorted(tmp_path.glob("*.csv"))
@@ -63,7 +63,7 @@ def test_every_file_of_a_run_is_described(tmp_path: Path, trained: Callable[...,
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_stored_file_is_described(path: Path) -> None:
-    """The reference's own benchmarks are described beside them."""
+    """Each column of a reference file is described, in the dictionary or in the reference's README.md."""
     if path.stem in dictionary.FILES:
         assert described(path) == []
         return
@@ -82,7 +82,7 @@ def test_every_stored_file_is_described(path: Path) -> None:
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_fraction_lies_from_0_to_1(path: Path) -> None:
-    """What may lie outside, as a ratio may, has another unit."""
+    """Every column with the unit `fraction` has only values from 0 to 1."""
     names = [column.name for column in dictionary.FILES[path.stem].columns if column.unit == "fraction"]
     with open(path, encoding="utf-8") as lines:
         found = [(name, float(row[name])) for row in csv.DictReader(lines) for name in names if row.get(name)]
@@ -90,7 +90,7 @@ def test_a_fraction_lies_from_0_to_1(path: Path) -> None:
 
 
 def test_every_metric_of_a_training_has_a_column_of_its_own() -> None:
-    """Whatever a training measured is described with the unit and the direction that it was measured with."""
+    """Every metric of a stored training has a column with the same unit and direction."""
     described = {(column.source, column.unit, column.better) for column in dictionary.FILES["leaderboard"].columns}
     described |= {("train.confusion", "count", None)}  # confusion.csv
     records = [record for run in RUNS for record in read(run) if record.task.stage == "train"]
@@ -100,14 +100,14 @@ def test_every_metric_of_a_training_has_a_column_of_its_own() -> None:
 
 
 def sources() -> set[str]:
-    """Return every source that any column names."""
+    """Return all sources that columns name."""
     columns = [column for file in dictionary.FILES.values() for column in file.columns]
     return {source for column in columns for source in column.source.split(", ")}
 
 
 @pytest.mark.parametrize("source", sorted(sources()))
 def test_every_source_is_there(source: str) -> None:
-    """A metric is measured by the code; the rest is a field of the record, a tag, a remark or a campaign's file."""
+    """Each source occurs in the code as a metric, tag, remark or file name, or is a field of the record."""
     stage, _, quantity = source.partition(".")
     if source.startswith("("):
         tag = re.fullmatch(r"\((?:(?:tag|remark) )?(\w+)\)", source)

@@ -1,4 +1,4 @@
-"""The documents: what is generated in them is current, their links lead somewhere, README.md stays short."""
+"""The documents: generated parts are current, links have targets, and README.md is short."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ Part = Callable[[str, str, str], None]
 
 @pytest.mark.parametrize("name", reference_tables.PARTS)
 def test_the_reference_says_what_was_measured(part: Part, name: str) -> None:
-    """Each part is what its CSV files hold."""
+    """Each generated part of the reference's README.md matches its CSV files."""
     part("results/reference/README.md", name, reference_tables.PARTS[name]())
 
 
 def test_readme_shows_the_leaderboard_that_was_measured(part: Part) -> None:
-    """As `cnnperf run cifar` prints it."""
+    """The leaderboard in README.md is that of the stored run, in the form that the command prints."""
     text = f"```text\n$ cnnperf run cifar --device cpu\n{reference_tables.leaderboard('cifar', 96)}\n…\n```"
     part("README.md", "leaderboard", text)
 
 
 def test_readme_shows_the_engines_that_were_measured(part: Part) -> None:
-    """As `cnnperf run engines` prints them."""
+    """The engines in README.md are those of the stored run, in the form that the command prints."""
     text = f"```text\n$ cnnperf run engines --only 'cifar10/lenet*'\n{reference_tables.engines_of('lenet')}\n…\n```"
     part("README.md", "engines", text)
 
 
 def readme_block(command: str) -> list[str]:
-    """Return the lines that README.md shows of a command, without the command."""
+    """Return the output of a command that README.md shows."""
     [found] = re.findall(rf"^```text\n\$ cnnperf {command} [^\n]*\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
     return [line for line in found.splitlines() if line != "…"]
 
 
 def form(line: str) -> str:
-    """Return a printed line without its numbers, and without what is set in parentheses."""
+    """Return a printed line with its numbers and the text in parentheses masked."""
     return re.sub(r"[\d.]+", "0", re.sub(r"\(.*\)", "()", line))
 
 
 def test_readme_shows_a_profile_as_the_command_prints_it() -> None:
-    """Its columns are of the command's, in that order, and its sentences have the form of the stored printout's."""
+    """README.md's profile has columns of the command in their order, and sentences in the form of a stored output."""
     title, above, heads, rule, *rows, total, hooks, mfu = readme_block("profile")
     printed = (ROOT / "tests/data/profile.txt").read_text(encoding="utf-8").splitlines()
     titles = iter(column.title.split("\n") for column in _layers.COLUMNS)
@@ -76,7 +76,7 @@ def test_readme_shows_a_profile_as_the_command_prints_it() -> None:
 
 
 def test_readme_shows_verdicts_as_ab_prints_them() -> None:
-    """A line of one that is worse, and of one that is the same."""
+    """README.md's verdicts, one worse and one unchanged, are exactly as the command prints them."""
     common = {"metric": "infer.forward", "pairs": 60, "rule": Rule()}
     slower = {"change": 0.06, "low": 0.035, "high": 0.078, "p": 0.00031, "p_holm": 0.0012, "cpu_change": 0.064}
     alike = {"change": -0.012, "low": -0.03, "high": 0.008, "p": 0.9, "p_holm": 1.0, "cpu_change": -0.003}
@@ -88,12 +88,12 @@ def test_readme_shows_verdicts_as_ab_prints_them() -> None:
 
 
 def test_the_format_of_suites_is_that_of_the_schema(part: Part) -> None:
-    """Every key of a suite, every option of what it names."""
+    """The format in `suites/README.md` equals the one generated from the schema and the rooms."""
     part("suites/README.md", "format", suite_format.text())
 
 
 def test_every_stage_has_its_keys_in_the_format_of_suites(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that no list names, too, after those that people meet first."""
+    """Every stage has a section, and a stage that the fixed order does not name follows those that it names."""
     document, stages = suite_format.suite_schema(), registry.names("stages")
     document["properties"]["counting"] = {"description": "Counts.", "properties": {}}
     real = registry.names
@@ -104,7 +104,7 @@ def test_every_stage_has_its_keys_in_the_format_of_suites(monkeypatch: pytest.Mo
 
 
 def test_a_stated_default_holds_where_a_suite_leaves_the_setting_out() -> None:
-    """Whatever the file is called and the training's recipe says: what depends on them has no default in the tables."""
+    """Each stated default is the value that a suite has if it does not give the setting."""
     document = suite_format.suite_schema()
     suite = parse({"datasets": ["mnist"], "models": ["lenet"]}, where="mine.toml", name="mine")
     assert untrue(document["properties"], suite.model_dump(mode="json")) == []
@@ -115,13 +115,13 @@ def test_a_stated_default_holds_where_a_suite_leaves_the_setting_out() -> None:
 
 
 def untrue(properties: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
-    """Return the keys whose stated default is not the value that they have; some are not stored while they have it."""
+    """Return the keys whose stated default is not the value in the settings."""
     stated = {name: schema["default"] for name, schema in properties.items() if schema.get("default")}
     return [name for name, default in stated.items() if settings.get(name, default) != default]
 
 
 def test_the_gate_s_power_is_what_a_run_prints(part: Part) -> None:
-    """A table of two numbers of cell-metrics; the command's help has its last three columns."""
+    """The table of the gate's power equals the computed one, and the help of `ab` has its last three columns."""
     rule, lines = Rule(), {}
     for label, comparisons in {"alone": 1, "one of ten": 10}.items():
         found = (power(rule, rule.scheduled(comparisons), comparisons, each) for each in TYPICAL_DEVIATIONS)
@@ -135,7 +135,7 @@ def test_the_gate_s_power_is_what_a_run_prints(part: Part) -> None:
 
 
 def test_the_gate_says_how_often_it_erred(part: Part) -> None:
-    """The sentence is the one that `cnnperf campaign report` prints of the stored campaign."""
+    """The sentence on errors equals the one that `cnnperf campaign report` prints for the stored campaign."""
     text = "No campaign is stored in `results/reference/aa` yet."
     if CAMPAIGN.is_dir():
         rows = [
@@ -154,21 +154,21 @@ def _number(text: str) -> int | float | str:
 
 
 def test_readme_is_short() -> None:
-    """At most 220 lines and 12 kB."""
+    """README.md has at most 220 lines and 12,000 bytes."""
     content = (ROOT / "README.md").read_bytes()
     assert len(content.splitlines()) <= 220
     assert len(content) <= 12_000
 
 
 def test_readme_reports_runs_alone() -> None:
-    """What its `report` lists matches no other file or folder of this repository."""
+    """The patterns that README.md passes to `cnnperf report` match run folders only."""
     listed = re.findall(r"^cnnperf report (\S+)", README, flags=re.MULTILINE)
     assert listed
     assert [path for pattern in listed for path in ROOT.glob(pattern) if not (path / FILE).is_file()] == []
 
 
 def prose(document: Path) -> str:
-    """Return a document without its blocks of code."""
+    """Return a document without its code blocks."""
     return re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
@@ -179,7 +179,7 @@ def anchors(document: Path) -> set[str]:
 
 
 def links() -> Iterator[tuple[Path, str]]:
-    """Yield every link of every document that leads to none of the web's pages."""
+    """Yield every link of every document that leads to a path or a heading."""
     for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
             if not re.match(r"[a-z]+:", target):
@@ -192,7 +192,7 @@ def links() -> Iterator[tuple[Path, str]]:
     ids=lambda value: str(value.relative_to(ROOT)) if isinstance(value, Path) else value,
 )
 def test_links_lead_somewhere(document: Path, target: str) -> None:
-    """To a file or folder of this repository, and to a heading that is in it."""
+    """Each link leads to a file or folder of the repository, and to a heading in it if one is named."""
     name, _, anchor = target.partition("#")
     path = (document.parent / name).resolve() if name else document
     assert path.exists()

@@ -1,4 +1,4 @@
-"""The versions of a duet: what surrounds their processes."""
+"""The versions of a duet: the environment of their processes."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(environment: dict[str, str]) -> int:
-    """Count them in a fresh process."""
+    """Count the page faults of the program in a fresh process."""
     return int(completed(sys.executable, "-c", FAULTS, env=environment, check=True).stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep freed memory as they please")
 def test_memory_that_was_freed_is_kept() -> None:
-    """What differs by chance from process to process, the page faults of every step, is not there."""
+    """A version's launch keeps freed memory, so that repeated allocations cause few page faults."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     assert faults(bare) > 10_000
     assert faults(Launch(allocator="system").variables()) > 10_000
@@ -53,6 +53,6 @@ def test_memory_that_was_freed_is_kept() -> None:
 
 
 def test_an_arm_has_the_last_word_on_its_environment() -> None:
-    """What is compared on purpose is not evened out."""
+    """A version's environment variable replaces that of its launch."""
     launch = Version(name="x", environment={"OMP_WAIT_POLICY": "ACTIVE"}).launch(TASK, 3)
     assert launch.variables()["OMP_WAIT_POLICY"] == "ACTIVE"

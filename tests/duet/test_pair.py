@@ -1,4 +1,4 @@
-"""A pair of processes from the parent's side: pretended ones, that import nothing."""
+"""A pair of processes from the parent's side, with fake workers that import nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Start = Callable[..., "Pair[Bound]"]
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Start:
-    """Return a function that makes a pair whose candidate does as it is told."""
+    """Return a function that makes a pair whose candidate runs the given code."""
 
     def make(
         candidate: str = GOOD, patience: Patience = PATIENCE, python: str = sys.executable, core: int | None = None
@@ -54,12 +54,12 @@ def pair(tmp_path: Path) -> Start:
 
 
 def seen(folder: Path, side: str) -> list[Message]:
-    """Return the requests that a side has seen."""
+    """Return the requests that a side received."""
     return [decode(line) for line in (folder / f"{side}.log").read_text().splitlines()]
 
 
 def test_both_are_told_their_first_message_and_then_what_they_are_asked(pair: Start, tmp_path: Path) -> None:
-    """The answers come by side; settling is the baseline's alone, and each knows which side it is."""
+    """Each side gets its first message and its own requests, only the baseline settles, and answers come by side."""
     order = ("baseline", "candidate")
     with pair() as both:
         assert both.greetings == Both(Bound(), Bound())
@@ -86,7 +86,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("does", "words"), FAULTS, ids=("nonsense", "another answer", "error", "exit", "silence"))
 def test_what_goes_wrong_is_a_fault_of_a_side(pair: Start, does: str, words: str) -> None:
-    """In a sentence; the other side has answered."""
+    """A fault of one side is one sentence that names it, although the other side has answered."""
     later = f"""if request["with"]["batch_size"] == 1: say(bound={{}})
     else: {does}"""
     patience_s = 1.0 if "sleep" in does else 60.0
@@ -98,7 +98,7 @@ def test_what_goes_wrong_is_a_fault_of_a_side(pair: Start, does: str, words: str
 
 @pytest.mark.parametrize(("does", "words"), FAULTS[2:4], ids=("error", "exit"))
 def test_a_side_that_ends_at_the_start_was_not_ready(pair: Start, does: str, words: str) -> None:
-    """Its last line is kept, from which its user learns what is lacking; an error that it could send is another."""
+    """A side that exits at the start raises NotReady with its last line; an error that it sends raises a Fault."""
     with pytest.raises(Fault) as caught:
         pair(does).__enter__()
     assert words in str(caught.value)
@@ -108,14 +108,14 @@ def test_a_side_that_ends_at_the_start_was_not_ready(pair: Start, does: str, wor
 
 
 def test_a_side_that_cannot_be_started_was_not_ready(pair: Start) -> None:
-    """With the reason of the system."""
+    """A side whose interpreter does not exist raises NotReady with the system's reason."""
     with pytest.raises(NotReady, match=r"candidate \(c\) cannot be run \(No such file or directory\)") as caught:
         pair(python="/nonexistent/python").__enter__()
     assert caught.value.side == "candidate"
 
 
 def test_a_side_is_called_by_its_name_unless_that_says_nothing_more(pair: Start) -> None:
-    """A side whose name is its side's is not named twice."""
+    """A side is called by its role and name, or by its role alone if the name is the role."""
     both = pair()
     assert both.called("baseline") == "baseline (b)"
     plain = Pair(Both.each(lambda side: Player(side, lambda _: Launch())), Bound, Path())
@@ -130,7 +130,7 @@ def task(device: str, threads: int | None) -> Task:
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs affinity")
 def test_two_sides_of_one_thread_share_a_core(pair: Start, tmp_path: Path) -> None:
-    """Each of the allowed cores is drawn at times; more threads, or another device, need all of them."""
+    """Two sides of one thread share a core, drawn from all allowed ones; more threads or a GPU use all cores."""
     allowed = os.sched_getaffinity(0)
     assert {core_for_both(task("cpu", 1)) for _ in range(40 * len(allowed))} == allowed
     assert [core_for_both(task(*each)) for each in (("cpu", 2), ("cpu", None), ("cuda", 1))] == [None] * 3

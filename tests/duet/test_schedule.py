@@ -1,4 +1,4 @@
-"""Two workers in turns: real processes with tiny networks, and pretended ones where the parent's side is tested.
+"""Two workers in turns: real processes with tiny networks, and fake workers for tests of the parent's side.
 
 A worker that imports torch costs seconds, so that a calibration of one network serves many tests.
 """
@@ -41,14 +41,14 @@ PLANTED = {"PLANTED": "1"}
 
 @pytest.fixture(scope="module", autouse=True)
 def _importable() -> Any:
-    """Let suites name the networks in unruly.py, here and in the workers, which are copies of this process."""
+    """Make the networks in unruly.py importable, here and in the workers, which are forks of this process."""
     with pytest.MonkeyPatch.context() as patch, workers_forked():
         patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
         yield
 
 
 def planted(models: Sequence[object], metrics: Sequence[str] = ("infer.forward",), **train: object) -> list[Contest]:
-    """Return the contests of a suite of these models on a few small images."""
+    """Return the contests of a suite with these models on a few small images."""
     settings = {"validation_images": 0, "batch_size": 32, **train}
     document = {
         "datasets": [{"name": "synthetic", "train": 256, "test": 64}],
@@ -62,12 +62,12 @@ def planted(models: Sequence[object], metrics: Sequence[str] = ("infer.forward",
 
 
 def version(**changes: Any) -> Version:
-    """Return this tree, changed."""
+    """Return the version of this tree, with changes."""
     return Version(name="this tree", **changes)
 
 
 def workers_left() -> list[psutil.Process]:
-    """Return the children of this process that still live."""
+    """Return the descendants of this process that are still alive."""
     return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -78,7 +78,7 @@ Calibrated = tuple[dict[Contest, Conditions], Path]
 def calibrated(once: Callable[[str, Callable[[Path], Any]], Any]) -> Calibrated:
     """Calibrate both metrics of a well-behaved network, and the forward pass of one that may crash.
 
-    Returns that, and the folder of their weights and outputs.
+    Returns the conditions by contest, and the folder of weights and outputs.
     """
 
     def make(scratch: Path) -> Any:
@@ -91,7 +91,7 @@ def calibrated(once: Callable[[str, Callable[[Path], Any]], Any]) -> Calibrated:
 
 
 def of(found: dict[Contest, Conditions], *metrics: str, crashes: bool = False) -> dict[Contest, Conditions]:
-    """Return the conditions of these metrics, those of the network that may crash only where asked for."""
+    """Return the conditions of these metrics, with the network that may crash only if requested."""
     return {
         contest: on
         for contest, on in found.items()
@@ -101,7 +101,7 @@ def of(found: dict[Contest, Conditions], *metrics: str, crashes: bool = False) -
 
 @pytest.fixture(scope="module")
 def played(calibrated: Calibrated, once: Callable[[str, Callable[[Path], Any]], Any]) -> dict[str, Any]:
-    """Measure both metrics once, both sides alike."""
+    """Measure both metrics once, with equal sides."""
     found, scratch = of(calibrated[0], "infer.forward", "train.step"), calibrated[1]
 
     def make(_: Path) -> Any:
@@ -114,7 +114,7 @@ def played(calibrated: Calibrated, once: Callable[[str, Callable[[Path], Any]], 
 
 @pytest.fixture(scope="module")
 def slowed(calibrated: Calibrated, once: Callable[[str, Callable[[Path], Any]], Any]) -> dict[str, Any]:
-    """Measure the forward pass against one that takes twice the time, by spinning and by sleeping."""
+    """Measure the forward pass against one that is slowed to twice the time, by spinning and by sleeping."""
     found, scratch = of(calibrated[0], "infer.forward"), calibrated[1]
 
     def make(_: Path) -> Any:
@@ -130,7 +130,7 @@ def slowed(calibrated: Calibrated, once: Callable[[str, Callable[[Path], Any]], 
 
 @pytest.mark.parametrize("metric", ["infer.forward", "train.step"])
 def test_each_arm_takes_its_samples_in_turns(played: dict[str, tuple[Conditions, Played]], metric: str) -> None:
-    """As many as planned on either side, after a warm-up, of calls enough for ten milliseconds."""
+    """Each side takes the planned number of samples, after a warm-up, with calls that add up to at least 10 ms."""
     conditions, outcome = played[metric]
     assert isinstance(outcome, Played), outcome
     assert conditions.calls * conditions.call_s >= 0.010
@@ -144,15 +144,16 @@ def test_each_arm_takes_its_samples_in_turns(played: dict[str, tuple[Conditions,
 
 @pytest.mark.parametrize("metric", ["infer.forward", "train.step"])
 def test_equal_arms_compute_the_same(played: dict[str, tuple[Conditions, Played]], metric: str) -> None:
-    """Weights from one file, inputs and seed the same: not a bit differs."""
+    """Equal sides have equal outputs, to the bit."""
     one, other = played[metric][1].opened
     assert one == other
 
 
 def test_who_waits_uses_no_processor(played: dict[str, tuple[Conditions, Played]], slowed: dict[str, Played]) -> None:
-    """The parent and the blocked worker together use less than 1 % of a core while the other measures.
+    """Parent and blocked worker together use less than 1 % of a core while the other worker measures.
 
-    Of three replicates the least counts on either side: who polls does so in each, and a busy machine is not at fault.
+    The least of three replicates counts on either side: a worker that polls does so in each, and a busy machine is not
+    at fault.
     """
     outcomes = [played["infer.forward"][1], *slowed.values()]
     for versions in zip(*(outcome.taken for outcome in outcomes), strict=True):
@@ -162,7 +163,7 @@ def test_who_waits_uses_no_processor(played: dict[str, tuple[Conditions, Played]
 
 
 def test_the_others_go_on_after_a_crash(calibrated: Calibrated) -> None:
-    """A sentence says what and on which side, what is well is measured, and no worker is left behind."""
+    """If one network crashes, the fault names the side, the other network is measured, and no worker is left."""
     found, scratch = of(calibrated[0], "infer.forward", crashes=True), calibrated[1]
     versions = Both(version(), version(environment=PLANTED))
     outcomes = list(replicate(versions, found, scratch, random.Random(0), PATIENCE))
@@ -186,7 +187,7 @@ for line in sys.stdin:
 
 
 def pretending(folder: Path, do: str = "pass", *, protocol: int = PROTOCOL, facts: object = {}) -> Version:
-    """Return a version whose worker says hello without torch, and does as it is told when it is asked something."""
+    """Return a version whose fake worker sends a hello without torch, and runs the given code for each request."""
     (folder / "cnnperf").mkdir(parents=True)
     (folder / "cnnperf/__init__.py").touch()
     (folder / "cnnperf/duet_worker.py").write_text(PRETENDED.format(protocol=protocol, facts=facts, do=do))
@@ -222,7 +223,7 @@ SOUND = f"say(open=json.loads({json.dumps(OPENED)!r}))"
     ids=("crashes", "is killed", "exits", "hangs", "is out of memory", "has no model", "error", "other", "batch size"),
 )
 def test_what_goes_wrong_is_a_sentence(tmp_path: Path, do: str, words: str, absent: Side | None) -> None:
-    """Each fault says what and on which side."""
+    """Each fault of a worker is one sentence with its cause, and no worker is left."""
     [contest] = planted(["unruly:build"])
     versions = Both(pretending(tmp_path / "baseline", SOUND), pretending(tmp_path / "candidate", do))
     on = {contest: Conditions(1, 0.01, 12, 3)}
@@ -236,7 +237,7 @@ def test_what_goes_wrong_is_a_sentence(tmp_path: Path, do: str, words: str, abse
 
 
 def test_a_slowdown_that_was_injected_is_seen(slowed: dict[str, Played]) -> None:
-    """Twice the time is more than any noise; of a sleep, CPU time sees less than the clock, of spinning all of it."""
+    """A doubling of the time is detected, and CPU time misses more of a slowdown by sleeping than by spinning."""
     unseen: dict[str, float] = {}
     for by, outcome in slowed.items():
         assert isinstance(outcome, Played), outcome
@@ -247,7 +248,7 @@ def test_a_slowdown_that_was_injected_is_seen(slowed: dict[str, Played]) -> None
 
 
 def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path) -> None:
-    """Refused before anything is measured."""
+    """A call of 500 ms is refused, and the message names the batch size that fits into 250 ms."""
     settled = "say(settle={'calls': 1, 'call_s': 0.5, 'steady': True})"
     versions = [pretending(tmp_path / name, f"{settled} if 'settle' in line else {SOUND}") for name in ("one", "other")]
     [(_, fault)] = calibrate(Both(*versions), planted(["unruly:build"]), tmp_path, PATIENCE)
@@ -264,7 +265,7 @@ def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path) -> No
     ],
 )
 def test_an_interpreter_that_is_none(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
-    """A usage error, before anything is measured."""
+    """An interpreter that cannot run is a usage error that names the side."""
     with pytest.raises(UsageError, match="`baseline`") as caught:
         list(calibrate(Both(version(**changes), version()), planted(["unruly:build"]), tmp_path, PATIENCE))
     assert words in str(caught.value)
@@ -275,7 +276,7 @@ def test_an_interpreter_that_is_none(tmp_path: Path, changes: dict[str, Any], wo
     [(None, "has a cnnperf that cannot compare versions"), (1, "has version 1 of the protocol of comparisons")],
 )
 def test_a_cnnperf_of_another_age(tmp_path: Path, protocol: int | None, words: str) -> None:
-    """One without a duet, and one with another."""
+    """A cnnperf without the duet, or with another version of its protocol, is a usage error."""
     old = pretending(tmp_path / "old", protocol=protocol or 0)
     if not protocol:
         (tmp_path / "old/cnnperf/duet_worker.py").unlink()
@@ -286,7 +287,7 @@ def test_a_cnnperf_of_another_age(tmp_path: Path, protocol: int | None, words: s
 
 
 def test_code_from_outside_a_revision_is_refused(tmp_path: Path) -> None:
-    """What is measured would be the present tree's, whatever the revision holds."""
+    """A model from outside a revision's tree is refused, since its code is not the revision's."""
     versions = Both(version(path=(tmp_path,), cwd=tmp_path), version())
     [(_, fault)] = calibrate(versions, planted(["unruly:build"]), tmp_path, PATIENCE)
     assert isinstance(fault, Fault)
@@ -294,7 +295,7 @@ def test_code_from_outside_a_revision_is_refused(tmp_path: Path) -> None:
 
 
 def test_code_of_the_present_tree_is_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A helper that only the tree at hand has is refused, though the revision has the model itself."""
+    """A helper module that only the present tree has is refused, although the revision has the model."""
     for folder in ("here/lib", "there/lib"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "here/lib/helping.py").write_text("from unruly import build\n")
@@ -311,7 +312,7 @@ def test_code_of_the_present_tree_is_no_revision(tmp_path: Path, monkeypatch: py
 
 
 def test_a_second_chance_to_start(tmp_path: Path) -> None:
-    """A machine may be too busy to start processes in time; twice is a fault."""
+    """A start of workers that fails once is repeated, and a second failure is a fault."""
     [contest] = planted(["unruly:build"])
     started: list[int] = []
 
@@ -334,7 +335,7 @@ def test_a_second_chance_to_start(tmp_path: Path) -> None:
 
 
 def with_recipes(folder: Path, recipes: Mapping[str, Mapping[str, object]]) -> Version:
-    """Lay out cnnperf anew with these recipes of its models, and return the version that measures it."""
+    """Copy cnnperf with these recipes of its models, and return the version of the copy."""
     shutil.copytree(Path(cnnperf.__file__).parent, folder / "cnnperf", ignore=shutil.ignore_patterns("__pycache__"))
     for model, recipe in recipes.items():
         with open(folder / f"cnnperf/models/{model}.py", "a", encoding="utf-8") as file:
@@ -343,7 +344,7 @@ def with_recipes(folder: Path, recipes: Mapping[str, Mapping[str, object]]) -> V
 
 
 def test_each_arm_has_the_recipe_of_its_own_version(tmp_path: Path) -> None:
-    """A change of a default is measured and listed, or said to make the sides unlike; 1 % of a learning rate is not."""
+    """Each side trains by its own version's recipe; settings that differ are listed, and unlike losses are a fault."""
     recipe = {"optimizer": "sgd", "lr": 0.01, "batch_size": 8}
     changes = {"lenet": {"memory_format": "channels_last"}, "mlp": {"lr": 0.1}, "resnet": {"lr": 0.0101}}
     one = with_recipes(tmp_path / "one", dict.fromkeys(changes, recipe))
@@ -364,7 +365,7 @@ def test_each_arm_has_the_recipe_of_its_own_version(tmp_path: Path) -> None:
 
 
 def test_arms_under_unlike_conditions_are_refused(tmp_path: Path) -> None:
-    """Here the number of threads."""
+    """Sides that differ in the number of threads are refused."""
     [contest] = planted(["unruly:build"])
     conditions = {contest: Conditions(1, 0.01, 12, 3)}
     versions = [pretending(tmp_path / str(threads), facts={"threads": threads}) for threads in (1, 2)]
@@ -390,19 +391,19 @@ def test_arms_under_unlike_conditions_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_when_outputs_are_equal(one: dict[str, float], other: dict[str, float], is_equal: bool) -> None:
-    """Within ten times the other's error; within a thousandth of the loss."""
+    """Outputs are equal within ten times the other's error, or within a thousandth of the loss."""
     assert (unequal(one, other) is None) == is_equal
 
 
 @pytest.mark.parametrize(("call_s", "calls", "pairs"), [(0.001, 10, 60), (0.06, 1, 50), (0.25, 1, 12), (0.1, 1, 30)])
 def test_a_turn_fits_into_six_seconds(call_s: float, calls: int, pairs: int) -> None:
-    """An even number of pairs from 12 to 60, or to the lower limit that is asked for."""
+    """The number of pairs in a turn is from 12 to 60, or at most the given limit, so that a turn takes six seconds."""
     assert Conditions.of(calls, call_s).pairs == pairs
     assert Conditions.of(calls, call_s, 20).pairs == min(pairs, 20)
 
 
 def test_the_order_of_turns_is_balanced_and_random() -> None:
-    """Each four turns are ABBA or BAAB, and both come about."""
+    """Every four turns have the order ABBA or BAAB, and both orders occur."""
     order = order_of(60, random.Random(0))
     quads = Counter(letters(order[start : start + 4]) for start in range(0, 120, 4))
     assert set(quads) == {"ABBA", "BAAB"}

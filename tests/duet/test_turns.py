@@ -1,4 +1,4 @@
-"""Turns: who works when, and what is done before it counts."""
+"""Turns: the order of the sides, and the untimed steps at the beginning of a turn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ORDER = QUADS[0] + QUADS[1]
 
 
 def test_each_turn_begins_with_getting_ready_which_is_not_timed() -> None:
-    """Once a turn, however many samples it has, before the first of them; no sample is taken in the other's turn."""
+    """Each turn begins with one untimed call of `get_ready`, and a side takes samples in its own turns only."""
     done: list[tuple[str, str]] = []
 
     def side(me: Side, end: socket.socket) -> Taken:

@@ -1,4 +1,4 @@
-"""Two versions of the code, from the parent's side: what an old one is asked, word for word."""
+"""Two versions of the code, from the parent's side: the exact request that an older version gets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Version:
-    """Return a version that logs what it is asked."""
+    """Return a version whose worker logs its requests."""
     (tmp_path / "old/cnnperf").mkdir(parents=True)
     (tmp_path / "old/cnnperf/__init__.py").touch()
     (tmp_path / "old/cnnperf/duet_worker.py").write_text(WORKER)
@@ -50,7 +50,7 @@ def old(tmp_path: Path) -> Version:
 
 @pytest.mark.parametrize("sides", [("baseline", "candidate"), ("baseline",)])
 def test_a_version_is_asked_in_the_words_of_the_protocol(old: Version, tmp_path: Path, sides: tuple[Side, ...]) -> None:
-    """No field of a task that only this version has; the side's own settings; the baseline leads where it is alone."""
+    """The request has only fields that an older version knows and the side's settings; a lone baseline leads."""
     chosen: Both[dict[str, object]] = Both({"batch_size": 32}, {"batch_size": 32, "lr": 0.2})
     contest = Contest("train.step", Both(TASK, TASK), tmp_path / "arrays", chosen)
     with started(Both(old, old), tmp_path, TASK) as versions:

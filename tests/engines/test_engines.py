@@ -1,4 +1,4 @@
-"""The room of engines: what each can is asked of its file, without importing it."""
+"""The room of engines: abilities that are read from an engine's file without importing it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NETWORK, FILE = Choice(name="lenet"), Choice(name="some.onnx")
 
 
 def test_there_is_one_baseline_of_each_kind() -> None:
-    """Of networks one that builds them itself, of files one that loads them."""
+    """One engine is the baseline of networks, and one that loads ONNX files is the baseline of files."""
     baselines = [abilities(name).baseline_of for name in registry.names("engines")]
     assert sorted(filter(None, baselines)) == sorted((NETWORKS, FILES))
     assert (baseline(NETWORK), baseline(FILE)) == (baseline_of(NETWORKS), baseline_of(FILES))
@@ -28,14 +28,14 @@ def test_there_is_one_baseline_of_each_kind() -> None:
 
 @pytest.mark.parametrize("name", registry.names("engines"))
 def test_what_an_engine_loads_some_stage_leaves(name: str) -> None:
-    """Otherwise it could never run."""
+    """Each artifact that an engine loads is written by some stage."""
     loads = abilities(name).loads
     assert not loads or stages_leaving(loads)
     assert abilities(name).packages, "its version is recorded"
 
 
 def test_the_usual_engines_begin_with_the_baseline_and_need_not_compile() -> None:
-    """Of a file only those that load one."""
+    """The default engines begin with the baseline and do not compile; for a file, they are those that load one."""
     assert usual(NETWORK)[0] == baseline(NETWORK)
     assert set(usual(NETWORK)) == {name for name in registry.names("engines") if not abilities(name).compile_s}
     assert usual(FILE)[0] == baseline(FILE)
@@ -43,13 +43,13 @@ def test_the_usual_engines_begin_with_the_baseline_and_need_not_compile() -> Non
 
 
 def test_an_engine_that_is_not_there_is_a_sentence() -> None:
-    """With the nearest name."""
+    """An unknown engine is refused, and the message names the nearest one."""
     with pytest.raises(UsageError, match="unknown engine 'torhc'; did you mean 'torch'"):
         abilities("torhc")
 
 
 def test_an_ability_is_told_without_importing_the_engine(tmp_path: Path) -> None:
-    """So it may import torch at its top."""
+    """The abilities of all engines are read without importing an engine or torch."""
     script = tmp_path / "asking.py"
     script.write_text(
         "import sys\nfrom cnnperf import engines, registry\n"

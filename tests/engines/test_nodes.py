@@ -1,4 +1,4 @@
-"""The optimised graph's nodes: the names that the runtime changes, and the provider that ran them."""
+"""The nodes of the optimised graph: the names that the runtime changes, and the provider that ran them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cnnperf.errors import StageError
 
 
 def event(name: str, provider: str | None, cat: str = "Node") -> dict[str, Any]:
-    """Return an event as the runtime's profiler writes it."""
+    """Return an event in the format of the runtime's profiler."""
     return {"cat": cat, "name": f"{name}_kernel_time", "dur": 5, "args": {"provider": provider} if provider else {}}
 
 
 def test_a_node_that_another_provider_ran_is_a_fault() -> None:
-    """Named, with both providers; what tells of no provider, such as the session itself, is passed over."""
+    """A node on another provider is an error that names node and providers; events without a provider are ignored."""
     _check_provider([event("conv", "CUDAExecutionProvider"), event("run", None, "Session")], "CUDAExecutionProvider")
     events = [event("conv", "CUDAExecutionProvider"), event("pool", "CPUExecutionProvider")]
     with pytest.raises(StageError, match="requested CUDAExecutionProvider, but CPUExecutionProvider ran the node pool"):
@@ -30,22 +30,22 @@ SUFFIXES = st.lists(st.sampled_from(["_nchwc", "_bn", "_quantized", "_QuantizeLi
 
 @given(st.from_regex(r"(relu|conv2d|val)_[0-9]{1,3}", fullmatch=True), SUFFIXES)
 def test_what_the_runtime_adds_to_a_name_is_taken_off(name: str, suffixes: list[str]) -> None:
-    """However much of it, and nothing else."""
+    """All suffixes that the runtime adds to a name are removed, and nothing else."""
     assert plain(name + "".join(suffixes)) == name
 
 
 def node(name: str, micros: int) -> dict[str, Any]:
-    """Return a node's event: on a GPU, the time that the host took to queue its kernels."""
+    """Return a node's event; on a GPU, its time is the host's for queueing the kernels."""
     return {"cat": "Node", "name": f"{name}_kernel_time", "dur": micros, "args": {"op_name": name.title()}}
 
 
 def kernel(parent: str, micros: int) -> dict[str, Any]:
-    """Return a kernel's event, as a build with CUPTI writes it behind the node that queued it."""
+    """Return a kernel's event, as a build with CUPTI writes it after the node that queued it."""
     return {"cat": "Kernel", "name": "gemm", "dur": micros, "args": {"parent_name": f"{parent}_kernel_time"}}
 
 
 def test_on_the_host_a_node_s_time_is_its_own() -> None:
-    """One a run."""
+    """Each run gives one time per node, and a profile without nodes is an error."""
     found = on_host([node("conv", 5), node("relu", 2), node("conv", 6), node("relu", 2)])
     assert {name: each.times for name, each in found.items()} == {"conv": [5e-6, 6e-6], "relu": [2e-6, 2e-6]}
     with pytest.raises(StageError, match="reported no kernel"):
@@ -53,7 +53,7 @@ def test_on_the_host_a_node_s_time_is_its_own() -> None:
 
 
 def test_on_a_gpu_a_node_s_time_is_that_of_its_kernels() -> None:
-    """Added up in each run; a node that queues none is left out, and so is a kernel that belongs to none."""
+    """The times of a node's kernels are added in each run; nodes without kernels and stray kernels are ignored."""
     once = [node("conv", 50), kernel("conv", 3), kernel("conv", 4), node("reshape", 9), node("relu", 8)]
     found = on_gpu([*once, kernel("relu", 1), *once, kernel("relu", 2), kernel("copy", 99)])
     assert {name: each.times for name, each in found.items()} == {
@@ -64,5 +64,5 @@ def test_on_a_gpu_a_node_s_time_is_that_of_its_kernels() -> None:
 
 
 def test_on_a_gpu_without_cupti_no_kernel_has_a_time() -> None:
-    """The host's, by which they were queued, are not theirs."""
+    """Without CUPTI no node has a time, since the host's time only covers the queueing."""
     assert on_gpu([node("conv", 50), node("relu", 8)]) == {}

@@ -1,4 +1,4 @@
-"""ONNX Runtime on CUDA, by a stand-in for the runtime: what it is told, and that it is held to it."""
+"""ONNX Runtime on CUDA, with a fake runtime: the options that it gets, and the check that it applies them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ IMAGES = np.zeros((4, 1, 28, 28), np.float32)
 
 
 class Options(SimpleNamespace):
-    """A session's options."""
+    """The options of a session."""
 
     def add_session_config_entry(self, key: str, value: str) -> None:
-        """Keep it."""
+        """Keep the entry."""
         setattr(self, key, value)
 
 
 class Runtime(SimpleNamespace):
-    """onnxruntime with CUDA, whose sessions note what they are given."""
+    """A fake onnxruntime with CUDA, whose sessions keep their options."""
 
     def __init__(self, **changed: str) -> None:
         super().__init__(
@@ -45,15 +45,15 @@ class Runtime(SimpleNamespace):
         )
 
     def get_available_providers(self) -> list[str]:
-        """Return both."""
+        """Return the providers of CUDA and of the CPU."""
         return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
     def preload_dlls(self) -> None:
-        """Count it."""
+        """Count the calls."""
         self.preloaded += 1
 
     def InferenceSession(self, file: str, options: Options, providers: Any) -> Any:  # noqa: N802 - the runtime's name
-        """Open a session, and take what it is told but for what is changed."""
+        """Open a session that reports the given options, except for those that are changed."""
         self.options = options
         [(name, self.told)] = providers
         return SimpleNamespace(
@@ -69,7 +69,7 @@ class Runtime(SimpleNamespace):
 
 
 def source(device: Device) -> EngineSource:
-    """Return an exported network to be run there."""
+    """Return the source of an exported network for a device."""
     return EngineSource(
         model=Choice(name="lenet"),
         shape=(1, 28, 28),
@@ -86,7 +86,7 @@ def source(device: Device) -> EngineSource:
 
 
 def opened(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, numerics: Numerics, index: int = 1) -> engine.Session:
-    """Load the network on a GPU."""
+    """Load the network on a GPU with the fake runtime."""
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     monkeypatch.setattr(engine, "require", lambda *names: None)
     return engine.load(source(Cuda(VisibleGpu("Imaginary", "0", (8, 0)), index, numerics)))
@@ -103,7 +103,7 @@ def opened(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, numerics: Numerics
 def test_the_runtime_is_told_what_torch_is_told(
     numerics: Numerics, told: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The device, TF32, the search of convolutions and deterministic mode; it is recorded, and TF32 is not exact."""
+    """The runtime gets the device, TF32, convolution search and deterministic mode; TF32 does not count as exact."""
     session = opened(runtime := Runtime(), monkeypatch, numerics)
     assert runtime.told == {"device_id": "1", **told}
     assert runtime.options.use_deterministic_compute is numerics.deterministic
@@ -115,19 +115,19 @@ def test_the_runtime_is_told_what_torch_is_told(
 
 @pytest.mark.parametrize(("key", "got"), [("device_id", "0"), ("use_tf32", "1"), ("cudnn_conv_algo_search", "DEFAULT")])
 def test_a_runtime_that_does_otherwise_is_refused(key: str, got: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As read back from the session."""
+    """A session that reports another option than the requested one is refused."""
     with pytest.raises(StageError, match=f"requested {key} .* of CUDAExecutionProvider, but onnxruntime has {got}"):
         opened(Runtime(**{key: got}), monkeypatch, Numerics())
 
 
 def test_images_and_logits_are_bound_on_the_device_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not on the first one."""
+    """Images and logits are bound on the device with the requested index."""
     opened(runtime := Runtime(), monkeypatch, Numerics()).bind(IMAGES)
     assert runtime.bound == [("images", (IMAGES.shape, ("cuda", 1))), ("logits", "cuda", 1)]
 
 
 def test_the_cpu_s_provider_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is nothing to choose."""
+    """The CPU's provider gets no options, has no TF32 in its facts and counts as exact."""
     runtime = Runtime()
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     monkeypatch.setattr(engine, "require", lambda *names: None)

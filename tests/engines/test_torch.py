@@ -1,4 +1,4 @@
-"""PyTorch, eager: the layout of the weights is a choice, and changes no logits."""
+"""PyTorch, eager: the layout of the weights is an option that does not change the logits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnnperf.task import Choice
 
 
 def test_channels_last_computes_the_same_in_another_layout(tmp_path: Path) -> None:
-    """Convolutions then work on N×H×W×C, whatever the images' layout; the default leaves the weights as they are."""
+    """With `channels_last`, convolutions return that layout and the logits are the same; the default is contiguous."""
     source = EngineSource(
         model=Choice(name="lenet"),
         shape=(3, 32, 32),

@@ -1,4 +1,4 @@
-"""Small made-up images that can be learned, and a bench to train a network on them."""
+"""Small generated images that can be learned, and a bench to train a network on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cnnperf.training.recipe import Recipe
 
 
 def left_by(bench: Bench) -> dict[str, Artifact]:
-    """Return what a stage left, as a record names it, but for the checksums: a test may alter the files."""
+    """Return a stage's artifacts as a record has them, without checksums, since a test may alter the files."""
     return {kind: Artifact(path=path) for kind, path in bench.artifacts.items()}
 
 
@@ -31,12 +31,12 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a suite name the networks in tiny_networks.py."""
+    """Make the networks in tiny_networks.py importable."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
 
 
 def striped(count: int, seed: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return dark noise with a bright stripe, whose place is the label."""
+    """Return dark noise with a bright stripe whose place is the label."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, 10, count)
     images = random.integers(0, 100, (count, channels, 28, 28), dtype=np.uint8)
@@ -47,7 +47,7 @@ def striped(count: int, seed: int, channels: int) -> tuple[np.ndarray, np.ndarra
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Callable[..., Dataset]:
-    """Return a maker of datasets of 28×28 images."""
+    """Return a function that makes datasets of 28×28 images."""
 
     def make(train: int = 500, test: int = 200, channels: int = 1) -> Dataset:
         provenance = Provenance(
@@ -74,7 +74,7 @@ def dataset(tmp_path: Path) -> Callable[..., Dataset]:
 
 @pytest.fixture
 def recipe() -> Callable[..., Recipe]:
-    """Return a maker of recipes that suit the small dataset."""
+    """Return a function that makes recipes for the small dataset."""
 
     def make(**settings: Any) -> Recipe:
         return Recipe.resolve({}, {"batch_size": 32, "validation_images": 100, "steps": 8}, settings)
@@ -84,7 +84,7 @@ def recipe() -> Callable[..., Recipe]:
 
 @pytest.fixture
 def bench(dataset: Callable[..., Dataset], tmp_path: Path) -> Callable[..., Bench]:
-    """Return a maker of benches on the CPU; the model is one of tiny_networks.py."""
+    """Return a function that makes benches on the CPU; the model is one of tiny_networks.py."""
 
     def make(
         model: str = "convolutional", seed: int = 0, data: Dataset | None = None, progress: Any = None, **options: Any

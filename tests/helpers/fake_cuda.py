@@ -1,7 +1,7 @@
-"""A GPU that is none: tensors lie on the CPU, work is queued on a clock of its own, and the host's clocks stand still.
+"""A fake GPU: tensors lie on the CPU, work is queued on a simulated clock, and the host's clocks stand still.
 
-Every operator takes the host `launch_s` and the device `kernel_s`. What is asked of `torch.cuda` is answered from here,
-for one device of two; a call that names the other, or none, is refused, as is an event that has not come to pass.
+Every operator takes the host `launch_s` and the device `kernel_s`. Calls of `torch.cuda` are answered from here for
+one device of two; a call that names the other, or none, is refused, as is an event that the device has not reached.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SCALAR = torch.ops.aten._local_scalar_dense.default
 
 
 class Timeline:
-    """The host's clock and the device's, and the memory of its tensors."""
+    """The clocks of the host and of the device, and the memory of the device's tensors."""
 
     def __init__(self, launch_s: float, kernel_s: float) -> None:
         self.launch_s, self.kernel_s = launch_s, kernel_s
@@ -60,14 +60,14 @@ class Timeline:
         self.done = max(self.now, self.done) + self.kernel_s
 
     def wait(self) -> None:
-        """Let the host wait for the device."""
+        """Move the host's clock to the end of the device's work."""
         self.waits += 1
         spun = max(0.0, self.done - self.now)
         self.now += spun
         self.cpu_s += spun
 
     def track(self, tensor: Tensor) -> None:
-        """Count a tensor's memory until it is gone."""
+        """Count a tensor's memory until the tensor is freed."""
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self._known or not size:
@@ -88,14 +88,14 @@ class Timeline:
 
 
 class Queue(TorchDispatchMode):
-    """Queues every operator on the timeline."""
+    """A mode that queues every operator on the timeline."""
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__()
         self._timeline = timeline
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Compute at once, and have it take its time."""
+        """Compute at once, and queue the operator's time."""
         result = func(*args, **(kwargs or {}))
         if func is SCALAR:
             self._timeline.wait()  # As torch does before it hands a value to the host.
@@ -109,21 +109,21 @@ class Queue(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class FakeCuda:
-    """What the tests hold: the device, and the time and memory that pass on it."""
+    """The fake GPU of a test: the device and its timeline."""
 
     device: cuda.Cuda
     timeline: Timeline
 
     @contextmanager
     def running(self) -> Iterator[Timeline]:
-        """Let every operator within run on the device."""
+        """Run every operator of the block on the device."""
         with Queue(self.timeline):
             yield self.timeline
 
 
 @contextmanager
 def installed(launch_s: float = 1e-5, kernel_s: float = 1e-4, **options: Any) -> Iterator[FakeCuda]:
-    """Put a timeline in the place of torch's CUDA and of every clock of cnnperf, and acquire the second device."""
+    """Replace torch's CUDA and every clock of cnnperf by a timeline, and acquire the second device."""
     with pytest.MonkeyPatch.context() as patch, numerics_kept():
         timeline = Timeline(launch_s, kernel_s)
         for name, answer in torch_cuda(timeline).items():
@@ -145,14 +145,14 @@ def installed(launch_s: float = 1e-5, kernel_s: float = 1e-4, **options: Any) ->
 
 
 def torch_cuda(timeline: Timeline) -> dict[str, Any]:
-    """Return what answers in the place of torch.cuda's functions, by name."""
+    """Return the replacements of torch.cuda's functions, by name."""
 
     def at_work(index: int | None = None) -> Timeline:
         assert index == INDEX, f"asked device {index}, and {INDEX} is at work"
         return timeline
 
     class Event:
-        """A point on the device's clock; it comes to pass when all that was queued before it is done."""
+        """An event on the device's clock, which is reached when all earlier work is done."""
 
         def __init__(self, enable_timing: bool = False) -> None:
             assert enable_timing
@@ -183,7 +183,7 @@ def torch_cuda(timeline: Timeline) -> dict[str, Any]:
 
 @contextmanager
 def numerics_kept() -> Iterator[None]:
-    """Put all of torch's switches for how it computes back as they were."""
+    """Restore all of torch's numerical switches at the end of the block."""
     cudnn, deterministic = torch.backends.cudnn, torch.utils.deterministic
     names = ("benchmark", "deterministic", "benchmark_limit")
     before = {name: getattr(cudnn, name) for name in names}
@@ -201,7 +201,7 @@ def numerics_kept() -> Iterator[None]:
 
 
 def stop_clocks(patch: pytest.MonkeyPatch, timeline: Timeline) -> None:
-    """Let every clock that a module of cnnperf reads show the timeline's time."""
+    """Make every clock that a module of cnnperf reads show the timeline's time."""
     clocks = {
         "perf_counter": lambda: timeline.now,
         "perf_counter_ns": lambda: round(1e9 * timeline.now),

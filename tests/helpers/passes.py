@@ -1,4 +1,4 @@
-"""What the profile's tests share: a pass of forward and backward under hooks."""
+"""A pass of forward and backward under hooks, for the profile's tests."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from cnnperf.profiling.layers import Structure, discover
 
 
 class Noted(Listener):
-    """Notes the words as they come."""
+    """A listener that keeps the order in which layers begin."""
 
     def __init__(self) -> None:
         self.words: list[str] = []
 
     def forward_begins(self, layer: str) -> None:
-        """Note it."""
+        """Keep the beginning of a layer's forward."""
         self.words.append(f"forward {layer}")
 
     def backward_begins(self, layer: str) -> None:
-        """Note it."""
+        """Keep the beginning of a layer's backward."""
         self.words.append(f"backward {layer}")
 
 
 def structure_of(model: nn.Module, images: Tensor) -> Structure:
-    """Find a network's layers."""
+    """Return the layers of a network."""
     return discover(model, lambda: model(images))
 
 
 def listen(
     model: nn.Module, images: Tensor, listener: Listener, within: AbstractContextManager[Any] | None = None
 ) -> None:
-    """Run forward, a sum for a loss, and backward, with the listener told of each layer."""
+    """Run forward and backward with a sum as the loss, and tell the listener of each layer."""
     structure = structure_of(model, images)
     with Hooks(structure, listener) as hooks, within or nullcontext():
         loss = hooks.call("(loss)", torch.sum, logits(model(images)))
@@ -48,7 +48,7 @@ def listen(
 
 
 def times(model: nn.Module, images: Tensor, samples: int = 5) -> Mapping[str, Mapping[str, float]]:
-    """Return the least seconds of each layer over a few passes: what else the machine does only adds."""
+    """Return the least seconds of each layer over a few passes, since disturbances only add time."""
     device, structure = acquire(), structure_of(model, images)
     least: dict[str, dict[str, float]] = {"forward": {}, "backward": {}}
     for _ in range(samples):

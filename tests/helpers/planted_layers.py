@@ -1,4 +1,4 @@
-"""Modules with a known cost or an awkward habit, for the profile's tests."""
+"""Modules with a known cost or an unusual behaviour, for the profile's tests."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class _Waiting(torch.autograd.Function):
 
 
 class Waiting(nn.Module):
-    """Waits 5 ms forward and 8 ms backward; its parameter lets it have a backward even where it comes first."""
+    """A module that waits 5 ms forward and 8 ms backward; its parameter gives it a backward even as the first layer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
 
     def forward(self, values: Tensor) -> Tensor:
-        """Any shape; the same shape comes out."""
+        """Return values of the same shape."""
         return _Waiting.apply(values, self.weight)
 
 
 class Branches(nn.Module):
-    """Two branches, summed by the container itself; the first is the slow one."""
+    """Two branches whose outputs the container adds; the first branch is the slow one."""
 
     def __init__(self, slow: nn.Module, fast: nn.Module) -> None:
         super().__init__()
@@ -45,12 +45,12 @@ class Branches(nn.Module):
         self.fast = fast
 
     def forward(self, values: Tensor) -> Tensor:
-        """Any shape; the same shape comes out."""
+        """Return values of the same shape."""
         return self.slow(values) + self.fast(values)
 
 
 class Twice(nn.Module):
-    """One module called twice, another never."""
+    """A container that calls one module twice and another never."""
 
     def __init__(self, shared: nn.Module) -> None:
         super().__init__()
@@ -58,12 +58,12 @@ class Twice(nn.Module):
         self.idle = nn.Linear(2, 2)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Any shape; the same shape comes out."""
+        """Return values of the same shape."""
         return self.shared(self.shared(values))
 
 
 class Checkpointed(nn.Module):
-    """Keeps nothing of what is inside, and computes it anew in backward."""
+    """A checkpointed container, whose inner layers are computed again in backward."""
 
     def __init__(self, *inside: nn.Module, reentrant: bool) -> None:
         super().__init__()
@@ -71,20 +71,20 @@ class Checkpointed(nn.Module):
         self.reentrant = reentrant
 
     def forward(self, values: Tensor) -> Tensor:
-        """Any shape that suits what is inside."""
+        """Return the output of the inner layers."""
         return checkpoint(self.inside, values, use_reentrant=self.reentrant)
 
 
 class Doubled(nn.Module):
-    """Returns a tuple: what it was given, doubled, and a dict with its sum."""
+    """A module that returns a tuple: the doubled input, and a dict with the input's sum."""
 
     def forward(self, values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Any shape; the same shape comes out."""
+        """Return values of the same shape, and their sum before doubling."""
         return values * 2, {"sum": values.sum()}
 
 
 class OfDoubled(nn.Module):
-    """Calls a module that returns a tuple, and returns one itself."""
+    """A container of a module that returns a tuple, which returns a tuple itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,13 +92,13 @@ class OfDoubled(nn.Module):
         self.pair = Doubled()
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """N×4 → N×4 and a sum."""
+        """Map N×4 to N×4 and a sum."""
         doubled, rest = self.pair(self.linear(values))
         return doubled, rest["sum"]
 
 
 def wait(seconds: float) -> None:
-    """Busy for so long of the thread's own time, in which nothing else that the machine does counts."""
+    """Spin for this many seconds of the thread's CPU time, which other processes do not affect."""
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass

@@ -1,4 +1,4 @@
-"""Small networks, to be named in a suite as `tiny_networks:convolutional` and the like."""
+"""Small networks, which a suite names as `tiny_networks:convolutional` and so on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def convolutional(in_channels: int, num_classes: int, image_size: tuple[int, int
 
 
 def transposed(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
-    """Build two transposed convolutions in groups, of several channels each and of one, and a dense layer."""
+    """Build two transposed convolutions, in groups of several channels and of one channel, and a dense layer."""
     return nn.Sequential(
         nn.AvgPool2d(7),
         nn.Conv2d(in_channels, 4, 1),
@@ -39,9 +39,9 @@ def transposed(in_channels: int, num_classes: int, image_size: tuple[int, int]) 
 
 
 def wide(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
-    """Build one convolution with large activations behind it, and a dense layer on their means.
+    """Build one convolution with large activations, and a dense layer on their means.
 
-    For 256 images of 28×28 these are of 37 MiB: the C library keeps nothing of more than 32 when it is freed.
+    For 256 images of 28×28 the activations take 37 MiB: the C library keeps no freed block of more than 32.
     """
     return nn.Sequential(
         nn.Conv2d(in_channels, 48, 1),
@@ -54,7 +54,7 @@ def wide(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.
 
 
 def residual(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
-    """Build a ResNet of one block a stage: every kind of layer of the deeper ones."""
+    """Build a ResNet with one block per stage, which has every kind of layer of the deeper ones."""
     return resnet.build(in_channels, num_classes, depth=8)
 
 
@@ -64,7 +64,7 @@ def dense(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn
 
 
 class Recording(nn.Module):
-    """One dense layer that remembers in which mode it was called, and with how many images."""
+    """A dense layer that keeps the mode and the number of images of each call."""
 
     def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
         super().__init__()
@@ -78,14 +78,14 @@ class Recording(nn.Module):
 
 
 class Branching(nn.Module):
-    """A network whose path depends on what it sees, which no graph can hold."""
+    """A network whose path depends on the images, which no graph can represent."""
 
     def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
         super().__init__()
         self.inner = dense(in_channels, num_classes, image_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images, bright ones the other way."""
+        """Classify images, with negated logits if they are bright."""
         logits = self.inner(images)
         return -logits if float(images.mean()) > 0 else logits
 
@@ -109,7 +109,7 @@ unheard = Unheard
 
 
 class Paired(nn.Module):
-    """One dense layer, whose logits come with their largest, in a tuple."""
+    """A dense layer that returns a tuple of its logits and a dict with the largest one."""
 
     def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
         super().__init__()
@@ -125,14 +125,14 @@ paired = Paired
 
 
 class Silent(nn.Module):
-    """One dense layer, and nothing is returned."""
+    """A dense layer whose forward pass returns nothing."""
 
     def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
         super().__init__()
         self.inner = dense(in_channels, num_classes, image_size)
 
     def forward(self, images: Tensor) -> None:
-        """Classify images, and forget it."""
+        """Classify images and return nothing."""
         self.inner(images)
 
 
@@ -146,14 +146,14 @@ def heavy(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn
 
 
 class Marked(nn.Module):
-    """A network that marks what it does in the trace, its only layer being itself."""
+    """A network without inner layers that marks its forward pass in the trace."""
 
     def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(num_classes, in_channels * image_size[0] * image_size[1]))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images; much is kept meanwhile."""
+        """Classify images, with a large tensor in memory meanwhile."""
         with record_function("its own"):
             large = images.flatten(1).repeat(1, 64)
             return images.flatten(1) @ self.weight.T + large.detach().mean()
@@ -181,7 +181,7 @@ part_frozen = PartFrozen
 
 
 class Checkpointed(nn.Module):
-    """A network whose middle is computed anew in backward."""
+    """A network whose middle layers are computed again in backward."""
 
     def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int], reentrant: bool) -> None:
         super().__init__()
@@ -199,12 +199,12 @@ checkpointed = Checkpointed
 
 
 class Limited(nn.Linear):
-    """A dense layer that fails after some calls."""
+    """A dense layer that fails after a number of calls."""
 
     left: int
 
     def forward(self, images: Tensor) -> Tensor:
-        """N×features → N×classes, or raise."""
+        """Map N×features to N×classes, or raise an error."""
         self.left -= 1
         if self.left < 0:
             raise RuntimeError("as asked")
@@ -216,7 +216,7 @@ made: list[nn.Module] = []
 
 
 def failing(in_channels: int, num_classes: int, image_size: tuple[int, int], after: int) -> nn.Module:
-    """Build one dense layer, which fails after some calls."""
+    """Build one dense layer that fails after a number of calls."""
     limited = Limited(in_channels * image_size[0] * image_size[1], num_classes)
     limited.left = after
     made.append(nn.Sequential(nn.Flatten(), limited))
