@@ -1,4 +1,4 @@
-"""An accuracy drop is within its limit or beyond it only where its interval is."""
+"""The drop in accuracy of an engine, judged against its limit by a confidence interval."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cnnperf.inference.accuracy import AccuracyDrop
     ],
 )
 def test_the_interval_is_held_to_the_limit(lost: int, gained: int, images: int, outcome: str) -> None:
-    """Of two points: ok below its upper end, failed above its lower end, undecided where it lies within."""
+    """With a limit of two points: ok if the interval is below, failed if above, undecided if the limit is inside."""
     drop = AccuracyDrop(lost, gained, images)
     assert drop.interval.low <= drop.estimate <= drop.interval.high
     assert drop.outcome(0.02) == outcome
@@ -27,7 +27,7 @@ def test_the_interval_is_held_to_the_limit(lost: int, gained: int, images: int, 
 
 @pytest.mark.parametrize(("lost", "gained", "images"), [(30, 12, 1000), (30, 4, 1000), (0, 0, 64), (7, 0, 300)])
 def test_as_many_images_as_are_said_would_decide(lost: int, gained: int, images: int) -> None:
-    """At the same rates; one image less would not."""
+    """At the same rates, the stated number of images decides, and one image less does not."""
     needed = AccuracyDrop(lost, gained, images).images_to_decide(0.02)
     assert needed
     assert needed > images
@@ -37,6 +37,6 @@ def test_as_many_images_as_are_said_would_decide(lost: int, gained: int, images:
 
 
 def test_what_is_decided_needs_no_more_images() -> None:
-    """And a drop that is the limit itself is decided by no number of them."""
+    """A decided drop needs no more images, and no number of images decides a drop that equals the limit."""
     assert AccuracyDrop(33, 27, 2000).images_to_decide(0.02) == 2000
     assert AccuracyDrop(40, 20, 1000).images_to_decide(0.02) is None

@@ -1,4 +1,4 @@
-"""ONNX files as they are copied: in one file, or with the weights beside it."""
+"""Copies of ONNX files: in one file, or with the weights beside it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def divided(path: Path) -> None:
 def test_weights_that_fit_are_copied_into_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, names: set[str]
 ) -> None:
-    """From the size that a file cannot hold on, they lie beside it; the copy needs nothing of the first."""
+    """Weights below the limit are copied into the file, and larger ones into a second file beside it."""
     monkeypatch.setattr(exporting, "EXTERNAL_BYTES", most)
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()

@@ -1,4 +1,4 @@
-"""What an ONNX file is held to without torch: its own sums in float64, and itself before any optimisation."""
+"""The reference of an ONNX file without torch: its own results in float64 and without optimisation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ onnx = pytest.importorskip("onnx")
 
 @pytest.fixture
 def file(bench: Callable[..., Bench], request: pytest.FixtureRequest) -> tuple[Bench, Path, Golden]:
-    """Return a bench, a network's ONNX file, and what torch computes."""
+    """Return a bench, a network's ONNX file, and torch's logits."""
     made = bench(getattr(request, "param", "convolutional"))
     list(export(made, Export()))
     return made, made.run / made.artifacts["onnx"], Golden.read(made.run / made.artifacts["golden"])
@@ -33,7 +33,7 @@ def file(bench: Callable[..., Bench], request: pytest.FixtureRequest) -> tuple[B
     ("file", "close"), [("dense", 1e-12), ("transposed", 1e-12), ("convolutional", 1e-5)], indirect=["file"]
 )
 def test_a_file_s_own_reference_is_torch_s(file: tuple[Bench, Path, Golden], close: float) -> None:
-    """In float64 to its last digits, but for batch norm, which the export folds in float32; on the same images."""
+    """The file's own float64 logits equal torch's to 1e-12, or to 1e-5 with batch norm, on the same images."""
     made, path, of_torch = file
     found = golden_of_file(path, Inputs.of(made), test_images=150)
     assert (found.indices == of_torch.indices[:150]).all()
@@ -45,7 +45,7 @@ def test_a_file_s_own_reference_is_torch_s(file: tuple[Bench, Path, Golden], clo
 def test_a_file_that_cnnperf_did_not_make_is_exported_as_it_stands(
     file: tuple[Bench, Path, Golden], tmp_path: Path
 ) -> None:
-    """And its engine is held to it."""
+    """A foreign file is copied unchanged by the export, which measures its opset, nodes and size."""
     made, path, _ = file
     other = tmp_path / "foreign.onnx"
     other.write_bytes(path.read_bytes())
@@ -57,7 +57,7 @@ def test_a_file_that_cnnperf_did_not_make_is_exported_as_it_stands(
 
 
 def test_weights_that_lie_beside_a_file_are_taken_along(file: tuple[Bench, Path, Golden], tmp_path: Path) -> None:
-    """As torch itself writes them, unless told otherwise."""
+    """Weights beside a foreign file are exported with it, so that the logits are the same."""
     made, path, _ = file
     other = tmp_path / "foreign.onnx"
     onnx.save(onnx.load(path), other, save_as_external_data=True, location="foreign.onnx.data", size_threshold=0)
@@ -72,7 +72,7 @@ def test_weights_that_lie_beside_a_file_are_taken_along(file: tuple[Bench, Path,
 
 @pytest.mark.parametrize("constant", [{"value_float": 0.5}, {"value_floats": [0.5]}])
 def test_constants_without_a_tensor_are_widened_too(file: tuple[Bench, Path, Golden], constant: dict[str, Any]) -> None:
-    """The reference multiplies nothing by another type."""
+    """Constants given as numbers are widened to float64 too, so that the logits are exactly halved."""
     made, path, _ = file
     before, model = golden_of_file(path, Inputs.of(made), 10), onnx.load(path)
     last = next(each for each in model.graph.node if "logits" in each.output)
@@ -84,7 +84,7 @@ def test_constants_without_a_tensor_are_widened_too(file: tuple[Bench, Path, Gol
 
 
 def test_an_operator_without_a_reference_is_one_sentence(file: tuple[Bench, Path, Golden]) -> None:
-    """The file and the operator are named."""
+    """An operator without a reference raises an error of one sentence that names the file and the operator."""
     made, path, _ = file
     model = onnx.load(path)
     model.opset_import.append(onnx.helper.make_opsetid("elsewhere", 1))

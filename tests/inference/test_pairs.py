@@ -1,4 +1,4 @@
-"""Two engines in turns: what a pair is asked, and what comes of its samples."""
+"""Two engines in turns: the requests to a pair, and the ratios of its samples."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ ENGINES = Choice(name="torch"), Choice(name="onnxruntime")
 
 
 def taken(*times: float) -> Taken:
-    """Return samples of these lengths."""
+    """Return samples with these times."""
     samples = tuple(Sample(wall_s=time, cpu_s=time, switches=0, waited_s=None) for time in times)
     return Taken(samples=samples, warmup=(), steady=True, blocked_s=0.0, blocked_cpu_s=0.0)
 
 
 class Pretended:
-    """A pair without processes: a call takes a millisecond an image, and on the candidate half of that."""
+    """A fake pair without processes: a call takes 1 ms per image on the baseline, and half of that on the candidate."""
 
     calls: list[tuple[str, Any]] = []  # noqa: RUF012 - shared by all pairs of a test
     fault: Fault | None = None
@@ -56,19 +56,19 @@ class Pretended:
         self.calls.append(("end", None))
 
     def ask(self, requests: Mapping[Side, Bind], answer: type, patience_s: float) -> None:
-        """Take a batch size."""
+        """Keep the batch size."""
         assert answer is Bound
         assert set(requests) == {"baseline", "candidate"}
         [self._size] = {request.batch_size for request in requests.values()}
         self.calls.append(("bind", self._size))
 
     def settle(self) -> Settled:
-        """Find one call to be enough."""
+        """Return that one call is enough."""
         self.calls.append(("settle", self._size))
         return Settled(calls=1, call_s=0.001 * self._size, steady=True)
 
     def play(self, order: tuple[Side, ...], *, calls: int, warmup: int, turn_s: float) -> Both[Taken]:
-        """Return samples of such calls, or fail."""
+        """Return samples of such calls, or raise the fault."""
         if self.fault:
             raise self.fault
         self.calls.append(("play", self._size))
@@ -78,7 +78,7 @@ class Pretended:
 
 @pytest.fixture
 def pretended(monkeypatch: pytest.MonkeyPatch) -> type[Pretended]:
-    """Put pretended pairs in the place of real ones."""
+    """Replace real pairs by fake ones."""
     monkeypatch.setattr(Pretended, "calls", [])
     monkeypatch.setattr(pairs, "Pair", Pretended)
     return Pretended
@@ -87,7 +87,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> type[Pretended]:
 def test_each_pair_of_processes_gives_one_ratio_a_batch_size(
     bench: Callable[..., Bench], pretended: type[Pretended]
 ) -> None:
-    """What a call takes is found once; a batch whose calls are too long for turns is left out."""
+    """Each of three pairs gives one speed-up for a batch size; a batch whose calls are too long is left out."""
     found = list(speedups(bench(), *ENGINES, [8, 400], 3))
     of_speed = [m for m in found if m.metric == "infer.speedup"]
     assert [(m.tags["batch_size"], m.values) for m in of_speed] == [(8, pytest.approx((2.0,) * 3))]
@@ -98,7 +98,7 @@ def test_each_pair_of_processes_gives_one_ratio_a_batch_size(
 
 
 def test_a_side_is_told_which_engine_it_loads(bench: Callable[..., Bench], pretended: type[Pretended]) -> None:
-    """On the task's own bench; the process inherits the baton."""
+    """Each side gets its engine and the task of the bench, and its process inherits the baton."""
     made = bench()
     list(speedups(made, *ENGINES, [8], 1))
     [(_, players)] = [call for call in pretended.calls if call[0] == "start"]
@@ -113,7 +113,7 @@ def test_a_side_is_told_which_engine_it_loads(bench: Callable[..., Bench], prete
 def test_sides_of_one_thread_share_the_core_that_was_drawn(
     bench: Callable[..., Bench], pretended: type[Pretended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Drawn anew for each pair of processes, from the task."""
+    """A core is drawn from the task for each pair of processes."""
     made, drawn = bench(), iter((3, 5))
     monkeypatch.setattr(pairs, "core_for_both", lambda task: next(drawn) if task == made.task else None)
     list(speedups(made, *ENGINES, [8], 2))
@@ -123,7 +123,7 @@ def test_sides_of_one_thread_share_the_core_that_was_drawn(
 def test_a_fault_of_a_pair_is_one_of_the_stage(
     bench: Callable[..., Bench], pretended: type[Pretended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the pair's words, and the pair is over."""
+    """A fault of a pair is raised as a StageError with the same words, and the pair is ended."""
     monkeypatch.setattr(pretended, "fault", Fault("candidate (onnxruntime): the process crashed (SIGSEGV)"))
     with pytest.raises(StageError, match=r"in turns: candidate \(onnxruntime\): the process crashed"):
         list(speedups(bench(), *ENGINES, [8], 3))
@@ -131,6 +131,6 @@ def test_a_fault_of_a_pair_is_one_of_the_stage(
 
 
 def test_the_ratio_is_that_of_neighbours() -> None:
-    """A machine that slows down slows both; the median of the ratios is not the ratio of the medians."""
+    """The speed-up is the median ratio of neighbouring samples, since a slow machine slows both."""
     assert ratio(Both(taken(2.0, 4.0, 60.0), taken(1.0, 2.0, 10.0))) == pytest.approx(2.0)
     assert ratio(Both(taken(1.0), taken(4.0))) == pytest.approx(0.25)

@@ -1,4 +1,4 @@
-"""Parity: bounds that no error of the reference widens, the same classes, and a drop in accuracy with its interval."""
+"""Parity: bounds on logits and layer values, equal classes, and a drop in accuracy with its interval."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CLASSES = 10
 
 
 class Told:
-    """An engine that answers test images by the rows of a table of logits, whatever the images are."""
+    """An engine that answers test images with the rows of a given table of logits."""
 
     facts: Mapping[str, Any] = {}
     file = None
@@ -50,13 +50,13 @@ class Told:
         return np.array([self._rows[image.tobytes()] for image in images])
 
     def values(self, images: NDArray[np.float32]) -> Values | None:
-        """Return the values before the logits that were told."""
+        """Return the given values before the logits."""
         return None if self._before is None else Values(self.run(images), self._before)
 
 
 @pytest.fixture
 def held(bench: Make) -> Callable[..., tuple[str | None, dict[str, Measurement]]]:
-    """Return a function that holds an engine's logits to torch's, and returns the fault and what was measured."""
+    """Return a function that compares an engine's logits with torch's, and returns the fault and the measurements."""
     inputs = Inputs.of(bench())
 
     def hold(
@@ -82,12 +82,12 @@ def held(bench: Make) -> Callable[..., tuple[str | None, dict[str, Measurement]]
 
 @pytest.fixture
 def logits() -> NDArray[np.float64]:
-    """Return logits of 200 images, as float32 holds them."""
+    """Return logits of 200 images, rounded to float32."""
     return np.random.default_rng(0).normal(size=(200, CLASSES)).astype(np.float32).astype(np.float64)
 
 
 def test_equal_logits_pass(held: Callable[..., Any], logits: NDArray[np.float64]) -> None:
-    """No image is of another class, and nothing is lost."""
+    """Equal logits pass, without an image in another class and without a drop in accuracy."""
     fault, measured = held(logits, logits)
     assert fault is None
     assert (measured["infer.parity"].values, measured["infer.parity"].remarks) == ((1,), {})
@@ -99,7 +99,7 @@ def test_equal_logits_pass(held: Callable[..., Any], logits: NDArray[np.float64]
 def test_a_reference_that_is_wrong_judges_nothing(
     held: Callable[..., Any], logits: NDArray[np.float64], own: float
 ) -> None:
-    """An engine as near to it as ten times its own error is not ok."""
+    """If torch's float32 logits differ too much from float64, parity fails because it cannot be judged."""
     dice = np.random.default_rng(1)
     of_torch, other = (logits + own * dice.normal(size=logits.shape) for _ in range(2))
     fault, measured = held(other, of_torch, logits)
@@ -108,7 +108,7 @@ def test_a_reference_that_is_wrong_judges_nothing(
 
 
 def test_an_error_is_bounded_whatever_the_reference_s_is(held: Callable[..., Any], logits: NDArray[np.float64]) -> None:
-    """Torch is off by half of what can be, the engine by three times as much; ten times were allowed."""
+    """An error above a fixed part of the spread fails, although it is only three times torch's own error."""
     cap = CAP * spread(logits[:GOLDEN_IMAGES])
     noise = np.sign(np.random.default_rng(1).normal(size=logits.shape))
     assert held(logits + 0.4 * cap * noise, logits + 0.3 * cap * noise, logits)[0] is None
@@ -119,7 +119,7 @@ def test_an_error_is_bounded_whatever_the_reference_s_is(held: Callable[..., Any
 def test_logits_with_a_common_offset_are_held_to_their_spread(
     held: Callable[..., Any], logits: NDArray[np.float64]
 ) -> None:
-    """What classes differ by decides, and not how large they all are."""
+    """The error is compared with the spread between classes, and not with the size of the logits."""
     offset = 1000.0
     noise = 2 * CAP * spread(logits) * np.sign(np.random.default_rng(1).normal(size=logits.shape))
     fault, measured = held(logits + offset + noise, logits + offset)
@@ -130,9 +130,10 @@ def test_logits_with_a_common_offset_are_held_to_their_spread(
 def test_an_exact_engine_puts_every_image_into_torch_s_class(
     held: Callable[..., Any], logits: NDArray[np.float64]
 ) -> None:
-    """One image beyond those in float64 whose two largest logits are exchanged is a fault, and no drop in accuracy.
+    """One image in another class than in torch is a fault of an exact engine.
 
-    Its logits differ by a thousandth, a thousand times what float32 would exchange.
+    The image is none of those in float64. Its two largest logits differ by a thousandth, a thousand times what float32
+    would exchange.
     """
     of_torch = logits.copy()
     second, first = np.argsort(of_torch[150])[-2:]
@@ -145,7 +146,7 @@ def test_an_exact_engine_puts_every_image_into_torch_s_class(
 
 
 def test_a_tie_may_be_broken_otherwise(held: Callable[..., Any], logits: NDArray[np.float64]) -> None:
-    """Two logits that float32's own error would exchange."""
+    """An image may change its class if its two largest logits differ by less than float32's error."""
     of_torch = logits.copy()
     second, first = np.argsort(of_torch[150])[-2:]
     of_torch[150, second] = of_torch[150, first] - 1e-6
@@ -162,7 +163,7 @@ def test_a_tie_may_be_broken_otherwise(held: Callable[..., Any], logits: NDArray
 def test_an_engine_of_another_precision_fails_where_its_drop_is_shown(
     held: Callable[..., Any], bench: Make, wrong: int, words: str | None
 ) -> None:
-    """On 200 images 2 wrong ones show nothing, 40 do; whether it is ok the table decides by the same interval."""
+    """On 200 images, an engine of lower precision passes with 2 wrong ones, and fails with 40."""
     labels = np.asarray(bench().dataset.test_labels)
     of_torch = np.eye(CLASSES)[labels]
     other = of_torch.copy()
@@ -180,7 +181,7 @@ def test_an_engine_of_another_precision_fails_where_its_drop_is_shown(
 def test_a_layer_is_held_to_its_own_float32(
     held: Callable[..., Any], logits: NDArray[np.float64], error: float, own: float, is_fault: bool
 ) -> None:
-    """The error is a share of the layer's largest value; five times that of the graph before optimisation may be."""
+    """A layer's error may be five times that of the unoptimised graph, as a share of the layer's largest value."""
     exact = np.random.default_rng(2).normal(size=(LAYER_IMAGES, 3, 4, 4)).astype(np.float32)
     found = exact.copy()
     found.flat[17] += error * np.abs(exact).max()
@@ -199,7 +200,7 @@ def test_a_layer_is_held_to_its_own_float32(
 
 
 def test_a_layer_that_float32_loses_is_not_judged(held: Callable[..., Any], logits: NDArray[np.float64]) -> None:
-    """Nothing is known of it by its own run in float32."""
+    """A layer that float32 computes with a large error is not judged."""
     exact = np.ones((LAYER_IMAGES, 3), np.float32)
     fault, measured = held(logits, logits, layers={"lost": LayerValue(exact, 0.5)}, before={"lost": 2 * exact})
     assert fault is None
@@ -207,7 +208,7 @@ def test_a_layer_that_float32_loses_is_not_judged(held: Callable[..., Any], logi
 
 
 def test_layer_values_are_read_as_they_were_saved(tmp_path: Path) -> None:
-    """Under names that would be paths too."""
+    """Layer values are read back as they were saved, even under names that contain slashes."""
     values = {f"/block.{i}/Relu_output_0": LayerValue(np.full((4, i), 0.5, np.float32), i * 1e-7) for i in (1, 2)}
     save_values(values, tmp_path / "layers.npz")
     found = read_values(tmp_path / "layers.npz")
@@ -219,7 +220,7 @@ def test_layer_values_are_read_as_they_were_saved(tmp_path: Path) -> None:
 
 @pytest.fixture
 def exported(bench: Make, trained: Callable[..., Record]) -> Callable[..., Bench]:
-    """Return a maker of benches of the infer stage behind an export; of a network, or of an ONNX file."""
+    """Return a function that exports a network or an ONNX file, and returns a bench of the infer stage."""
 
     def make(model: str = "convolutional", file: Path | None = None) -> Bench:
         first = bench(model)
@@ -235,7 +236,7 @@ def exported(bench: Make, trained: Callable[..., Record]) -> Callable[..., Bench
 
 
 def test_a_file_whose_output_is_random_fails(exported: Callable[..., Bench], tmp_path: Path) -> None:
-    """It is held to itself in float64, and that is as far from itself in float32 as the engine is."""
+    """A foreign file with random output fails parity, which cannot be judged by such a reference."""
     made = exported()
     path = made.found("onnx")
     assert path
@@ -252,7 +253,7 @@ QUICK = Infer(batch_sizes=(1, 8), samples=11, seconds=0.0, pairs=0)
 
 
 def larger(path: Path, share: float) -> None:
-    """Make the largest weight of a file's first layer larger by a share of itself."""
+    """Increase the largest weight of a file's first layer by a share of itself."""
     model = onnx.load(path)
     weight = next(each for each in model.graph.initializer if each.name.endswith("weight"))
     values = onnx.numpy_helper.to_array(weight).copy()
@@ -263,7 +264,7 @@ def larger(path: Path, share: float) -> None:
 
 @pytest.mark.parametrize("optimization", ["disabled", "basic", "extended", "all"])
 def test_values_are_those_of_the_engine_as_it_runs(exported: Callable[..., Bench], optimization: str) -> None:
-    """The logits are the same to the last bit, and each value is the exported graph's, whatever was fused."""
+    """With the layer values the logits are the same, to the bit, and the values are those of the exported graph."""
     made = exported()
     engine = loaded(source_of(made), Choice.model_validate({"name": "onnxruntime", "optimization": optimization}))
     inputs, path = Inputs.of(made), made.found("layers")
@@ -281,7 +282,7 @@ def test_values_are_those_of_the_engine_as_it_runs(exported: Callable[..., Bench
 
 
 def test_a_change_that_moves_no_logit_is_seen_in_its_layer(exported: Callable[..., Bench]) -> None:
-    """A weight larger by three parts in a hundred thousand: its layer is named."""
+    """A weight that is larger by three parts in 100,000 fails parity, and the error names the layer."""
     made = exported()
     path = made.found("onnx")
     assert path
@@ -294,7 +295,7 @@ def test_a_change_that_moves_no_logit_is_seen_in_its_layer(exported: Callable[..
 def test_an_export_that_is_not_the_network_is_no_export(
     bench: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str, share: float
 ) -> None:
-    """In float64 the file and torch differ by more than the export's rounding."""
+    """An export whose float64 logits differ from torch's by more than rounding fails the stage."""
     whole = exporting.export
 
     def spoiled(*parts: Any) -> int:
@@ -314,7 +315,7 @@ def test_an_export_that_is_not_the_network_is_no_export(
 
 
 def test_an_export_tells_how_near_it_is(bench: Make) -> None:
-    """A dense layer's to the last digits, batch norm's to float32's."""
+    """The export's error to float64 is below 1e-12 for a dense layer, and below 1e-6 with batch norm."""
     for model, close in (("dense", 1e-12), ("convolutional", 1e-6)):
         found = {m.metric: m.values[0] for m in export(bench(model), Export())}
         assert found["export.error_to_float64"] < close

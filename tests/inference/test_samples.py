@@ -1,4 +1,4 @@
-"""The images that engines are given: the same bytes for each, scaled as the training scaled them."""
+"""The images that engines get: the same for each engine, and scaled as in the training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnnperf.record import Record
 def test_images_are_scaled_as_the_training_scaled_them(
     bench: Callable[..., Bench], trained: Callable[..., Record], kind: str, low: float, high: float
 ) -> None:
-    """By the settings of whatever stage left the weights; its name does not matter."""
+    """Images are scaled by the settings of the stage that wrote the weights, whatever its name."""
     made = bench()
     record = trained(normalize=kind).model_copy(update={"artifacts": {"weights": "weights.pt"}})
     other = trained(normalize="half").model_copy(update={"artifacts": {"onnx": "model.onnx"}})
@@ -27,7 +27,7 @@ def test_images_are_scaled_as_the_training_scaled_them(
 
 
 def test_the_choice_of_images_is_the_same_on_every_machine(bench: Callable[..., Bench]) -> None:
-    """Another choice would be another test: accuracies of two versions could not be compared."""
+    """The chosen images have fixed places in the dataset, so that accuracies of two versions are comparable."""
     inputs = Inputs.of(bench())
     chosen = inputs.train(3)
     images = inputs.train(len(inputs.dataset.train_labels))
@@ -36,7 +36,7 @@ def test_the_choice_of_images_is_the_same_on_every_machine(bench: Callable[..., 
 
 
 def test_images_of_an_untrained_network_have_mean_0_and_deviation_1(bench: Callable[..., Bench]) -> None:
-    """By the dataset's own figures."""
+    """Images of an untrained network are scaled by the dataset's mean and deviation."""
     inputs = Inputs.of(bench())
     ends = inputs.shift + np.array([0, 255]) * inputs.scale
     np.testing.assert_allclose(ends.ravel(), [-1.25, 3.75], rtol=1e-6)

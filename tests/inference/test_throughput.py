@@ -1,4 +1,4 @@
-"""The search for the largest batch: it doubles, it ends where throughput does, and memory that is wanting bounds it."""
+"""The search for the largest batch: it doubles the size until throughput or memory ends it."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ QUICK = Infer(batch_sizes="auto", samples=11, seconds=0.0, pairs=0)
 
 
 class Sleeper:
-    """An engine whose call takes as long as it is told for a batch size, and that has memory for so many images."""
+    """An engine whose call takes a given time for each batch size, and whose memory holds a given number of images."""
 
     def __init__(self, seconds: Callable[[int], float], room: int = LARGEST) -> None:
         self._seconds = seconds
         self._room = room
 
     def bind(self, images: NormalisedImages) -> Callable[[], object]:
-        """Return a call that sleeps. Raises MemoryError for a batch that has no room."""
+        """Return a call that sleeps. Raises MemoryError for a batch that is too large."""
         if len(images) > self._room:
             np.empty(2**60, np.uint8)
         return lambda: time.sleep(self._seconds(len(images)))
 
     def synchronize(self) -> None:
-        """Return at once."""
+        """Return without waiting."""
 
 
 def search(bench: Callable[..., Bench], engine: Any, settings: Infer = QUICK) -> tuple[Timing, list[Any]]:
-    """Time an engine, and return what is known of it and what was measured."""
+    """Time an engine, and return the timing and the measurements."""
     made = bench()
     timing = Timing(made, settings, engine, Inputs.of(made), {"engine": "sleeper"})
     return timing, list(timing.measured())
 
 
 def bound(found: list[Any]) -> tuple[float, str]:
-    """Return where a search ended, and why."""
+    """Return the batch size at which a search ended, and the reason."""
     (ended,) = [m for m in found if m.metric == "infer.largest_batch_size"]
     return ended.values[0], ended.remarks["bound"]
 
 
 def test_the_search_ends_where_throughput_stops_rising(bench: Callable[..., Bench]) -> None:
-    """A call that takes as long for 8 images as for 4 times two of them gains nothing at 8."""
+    """The search ends at batch size 8 if its throughput is no higher than at 4."""
     timing, found = search(bench, Sleeper(lambda size: 0.02 if size <= 4 else 0.02 * size / 2))
     assert list(timing.images_per_s) == [1, 2, 4, 8]
     assert bound(found) == (8, "throughput")
@@ -64,20 +64,20 @@ def test_the_search_ends_where_throughput_stops_rising(bench: Callable[..., Benc
 
 @pytest.fixture
 def _any_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no search end for its throughput, which a busy machine makes what it likes."""
+    """Let no search end for its throughput, which is random on a busy machine."""
     monkeypatch.setattr("cnnperf.inference.throughput.RISE", 0.0)
 
 
 @pytest.mark.usefixtures("_any_throughput")
 def test_wanting_memory_bounds_the_search(bench: Callable[..., Bench]) -> None:
-    """What was measured stands, and the largest batch that had room is told."""
+    """The search ends where memory is lacking: smaller batches keep their results, and the last one is the largest."""
     timing, found = search(bench, Sleeper(lambda size: 0.002, room=4))
     assert list(timing.images_per_s) == [1, 2, 4]
     assert bound(found) == (4, "memory")
 
 
 class Poor(Cpu):
-    """A machine with little memory to give."""
+    """A machine with little available memory."""
 
     def available_bytes(self) -> int:
         """Return 64 MiB."""
@@ -85,17 +85,17 @@ class Poor(Cpu):
 
 
 class Hungry(Sleeper):
-    """An engine that takes 4 MiB an image while it is called."""
+    """An engine that allocates 4 MiB per image during a call."""
 
     def bind(self, images: NormalisedImages) -> Callable[[], object]:
-        """Return a call that takes it, and gives it back."""
+        """Return a call that allocates the memory and frees it."""
         return lambda: np.ones(4 * MIB * len(images), np.uint8)
 
 
 @pytest.mark.skipif(not acquire().reset_peak(), reason="this system does not permit the peak to be reset")
 @pytest.mark.usefixtures("_any_throughput")
 def test_a_batch_that_would_find_no_room_is_not_tried(bench: Callable[..., Bench]) -> None:
-    """Eight images take 32 MiB, and sixteen would take all that there is: the system would end the process."""
+    """A batch of 16 images, for which the available 64 MiB would not suffice, is not tried."""
     timing, found = search(lambda: replace(bench(), device=Poor()), Hungry(lambda size: 0.0))
     assert list(timing.images_per_s) == [1, 2, 4, 8]
     assert bound(found) == (8, "memory")
@@ -104,7 +104,7 @@ def test_a_batch_that_would_find_no_room_is_not_tried(bench: Callable[..., Bench
 
 
 def test_memory_that_is_kept_counts_as_what_the_next_batch_finds() -> None:
-    """A runtime that took nothing for the last batch, having taken too much before it, will take more for the next."""
+    """A batch that needs no new memory still counts that of the batch before it, but no older one."""
     device = Told([(100, 200), (300, 300), (300, 300)], available=400)
     headroom = Headroom(device)
     held = []
@@ -117,7 +117,7 @@ def test_memory_that_is_kept_counts_as_what_the_next_batch_finds() -> None:
 
 
 class Told(Cpu):
-    """A device whose memory before a batch, and at its peak, is as told."""
+    """A device with given memory before each batch and at its peak."""
 
     def __init__(self, batches: list[tuple[int, int]], available: int) -> None:
         self._batches = iter(batches)
@@ -130,20 +130,20 @@ class Told(Cpu):
         return True
 
     def used_bytes(self) -> int:
-        """Return what is in use before it."""
+        """Return the memory in use before the batch."""
         return self._used
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return what it comes to."""
+        """Return the peak of the batch."""
         return {"peak_bytes": self._peak}
 
     def available_bytes(self) -> int:
-        """Return always the same."""
+        """Return the given available memory."""
         return self._available
 
 
 def test_wanting_memory_is_a_fault_where_that_batch_was_asked_for(bench: Callable[..., Bench]) -> None:
-    """Also in a search whose first batch does not fit."""
+    """A lack of memory is raised if the batch size was requested, or if it is the first of a search."""
     asked = QUICK.model_copy(update={"batch_sizes": (1, 8)})
     for settings, room in ((asked, 4), (QUICK, 0)):
         with pytest.raises(MemoryError):
@@ -152,7 +152,7 @@ def test_wanting_memory_is_a_fault_where_that_batch_was_asked_for(bench: Callabl
 
 @pytest.mark.usefixtures("_any_throughput")
 def test_any_other_fault_ends_the_search_as_a_fault(bench: Callable[..., Bench]) -> None:
-    """Only lack of memory counts as lack of memory; any other exception is raised."""
+    """An exception other than a lack of memory is raised and ends the search."""
 
     def fault(size: int) -> float:
         if size > 2:
@@ -164,7 +164,7 @@ def test_any_other_fault_ends_the_search_as_a_fault(bench: Callable[..., Bench])
 
 
 def test_each_library_s_words_for_a_want_of_memory_are_known() -> None:
-    """NumPy's, torch's and ONNX Runtime's, as they say it when asked for an exbibyte."""
+    """NumPy's, torch's and ONNX Runtime's errors for a request of an exbibyte count as lack of memory."""
     import onnxruntime
     import torch
     from onnx import TensorProto, helper

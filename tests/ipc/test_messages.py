@@ -1,4 +1,4 @@
-"""The messages between processes: how they are written, and what is read."""
+"""The messages between processes: how they are encoded and decoded."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ OTHERS: list[Message] = [
 
 @pytest.mark.parametrize("name", OF_PROTOCOL)
 def test_the_lines_of_the_protocol_are_what_other_revisions_write(name: str) -> None:
-    """To the letter: a change of any of these is a new version of the protocol."""
+    """Each message of the protocol, version 3, is encoded as the line given here and decoded from it."""
     message, line = OF_PROTOCOL[name]
     assert PROTOCOL == 3
     assert encode(message) == line.encode() + b"\n"
@@ -173,7 +173,7 @@ def test_the_lines_of_the_protocol_are_what_other_revisions_write(name: str) -> 
 
 
 def test_a_hello_is_what_other_revisions_write() -> None:
-    """Its fields stand under its name."""
+    """A hello is encoded as an object with the key `hello` and its fields below."""
     said = json.loads(encode(OTHERS[0]))
     assert said == {
         "hello": {
@@ -186,7 +186,7 @@ def test_a_hello_is_what_other_revisions_write() -> None:
 
 @pytest.mark.parametrize("message", OTHERS, ids=lambda message: message.kind)
 def test_a_message_is_read_as_it_was_said(message: Message) -> None:
-    """One line, whatever it holds; an integer stays one."""
+    """A message is encoded as one line, and decoded equal, with integers as integers."""
     line = encode(message)
     assert line.count(b"\n") == 1
     assert decode(line) == message
@@ -194,7 +194,7 @@ def test_a_message_is_read_as_it_was_said(message: Message) -> None:
 
 
 def test_every_message_is_tested_here() -> None:
-    """Those of the protocol word for word, the others for what comes out; no two have one name."""
+    """Each kind of message is tested in this file, and no two kinds have the same name."""
     tested = {type(message) for message, _ in OF_PROTOCOL.values()} | {type(message) for message in OTHERS}
     assert tested == set(get_args(Message))
     assert len({kind.model_fields["kind"].default for kind in get_args(Message)}) == len(get_args(Message))
@@ -214,13 +214,13 @@ def test_every_message_is_tested_here() -> None:
     ],
 )
 def test_a_line_that_is_no_message_is_refused(line: str) -> None:
-    """Be it no JSON, of no known kind or without its fields."""
+    """A line that is no JSON, of an unknown kind or without its fields is refused."""
     with pytest.raises(MalformedError):
         decode(line)
 
 
 def test_an_answer_may_have_fields_of_another_version_and_a_request_may_not() -> None:
-    """A field that is passed over in a request would be something that was asked for and not done."""
+    """An unknown field is ignored in an answer and refused in a request, which it might change."""
     settled = '{"settle": {"calls": 2, "call_s": 0.01, "steady": true, "later": 1}}'
     assert decode(settled) == OF_PROTOCOL["settled"][0]
     hello = {"protocol": PROTOCOL, "facts": {}, "machine": {**fingerprint().model_dump(mode="json"), "later": 1}}
@@ -230,19 +230,19 @@ def test_an_answer_may_have_fields_of_another_version_and_a_request_may_not() ->
 
 
 def test_of_another_protocol_nothing_is_read_but_its_number() -> None:
-    """All else may have another form there."""
+    """A hello of another protocol is decoded to its version only, whatever its other fields are."""
     hello = decode(json.dumps({"hello": {"protocol": 99, "facts": ["in", "another", "form"], "machine": "too"}}))
     assert hello == Hello(protocol=99)
 
 
 def test_what_is_not_finite_arrives() -> None:
-    """A side that computes NaN says so."""
+    """NaN is encoded and decoded as NaN."""
     opened = decode(encode(Opened(outputs={"error": math.nan}, settings={}, source=None)))
     assert isinstance(opened, Opened)
     assert math.isnan(opened.outputs["error"])
 
 
 def test_an_order_is_written_in_letters() -> None:
-    """The baseline is A."""
+    """An order is written in letters, with A for the baseline."""
     assert letters(("baseline", "candidate", "candidate", "baseline")) == "ABBA"
     assert list(messages.LETTERS) == ["baseline", "candidate"]

@@ -1,4 +1,4 @@
-"""Worker processes: heard without polling, never left behind."""
+"""Worker processes: heard without polling, and never left behind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cnnperf.task import Cell, Choice, Task
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
-    """Return a function that starts a worker whose module is the code given."""
+    """Return a function that starts a worker with the given code as its module."""
     package = tmp_path / "cnnperf" / "workers"
     package.mkdir(parents=True)
     for folder in (package, package.parent):
@@ -40,11 +40,11 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
 
 
 def forever() -> None:
-    """Wait without end."""
+    """Set no time limit."""
 
 
 def test_messages_arrive_and_the_end_is_seen(worker, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    """Lines come whole, however they were cut; output goes to the log; the exit status is kept."""
+    """Messages are read whole, however they arrive; output goes to the log, and the exit status is kept."""
     code = (
         "print(sys.stdin.read(), flush=True)\nsay('a')\nos.write(pipe, b'{\"note\":'); time.sleep(.05)\n"
         'os.write(pipe, b\'{"text": "b"}}\\n{"progress": {"numbers": {"c": 3}}}\\n\')\nsys.exit(3)'
@@ -56,20 +56,20 @@ def test_messages_arrive_and_the_end_is_seen(worker, tmp_path: Path) -> None:  #
 
 
 def test_a_line_that_is_no_message_is_told(worker) -> None:  # type: ignore[no-untyped-def]
-    """Whoever listens hears which it was."""
+    """A line that is no message raises a MalformedError."""
     with worker("os.write(pipe, b'Segmentation fault\\n')") as process, pytest.raises(MalformedError, match="JSON"):
         list(process.messages(forever))
 
 
 def test_threads_are_set_before_anything_is_imported(worker) -> None:  # type: ignore[no-untyped-def]
-    """The environment carries them."""
+    """A worker's environment has the number of threads of its launch."""
     with worker("say(os.environ['OMP_NUM_THREADS'])", launch=Launch(threads=3)) as process:
         assert list(process.messages(forever)) == [Noted(text="3")]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs affinity")
 def test_a_worker_stays_on_the_core_that_its_launch_names(worker) -> None:  # type: ignore[no-untyped-def]
-    """From its first instruction; this process keeps all of its cores."""
+    """A worker runs on the core of its launch only, while this process keeps all of its cores."""
     allowed = os.sched_getaffinity(0)
     for core in allowed:
         with worker("say(json.dumps([*os.sched_getaffinity(0)]))", launch=Launch(core=core)) as process:
@@ -93,7 +93,7 @@ KEEP = ALLOCATORS["keep"]["MALLOC_TRIM_THRESHOLD_"]
 def test_every_worker_has_the_environment_that_its_launch_names(  # type: ignore[no-untyped-def]
     worker, monkeypatch: pytest.MonkeyPatch, launch: Launch, found: tuple[str | None, ...]
 ) -> None:
-    """Variables of the shell for the same purpose do not get through, so that the record says what was."""
+    """A worker has the variables of its launch, and not those that the shell has for the same purpose."""
     for name, value in zip(NAMES, ("ACTIVE", "7", "8"), strict=True):
         monkeypatch.setenv(name, value)
     with worker(ANSWER, launch=launch) as process:
@@ -102,7 +102,7 @@ def test_every_worker_has_the_environment_that_its_launch_names(  # type: ignore
 
 
 def test_a_worker_inherits_no_other_setting_of_threads_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of OpenMP, MKL and the C library; an arm may set them, and other variables get through."""
+    """Variables of OpenMP, MKL and the C library are not inherited, but a launch may set them; others are."""
     stripped = ("GOMP_CPU_AFFINITY", "OMP_PROC_BIND", "OMP_DYNAMIC", "KMP_AFFINITY", "MKL_DYNAMIC", "MALLOC_ARENA_MAX")
     for name in (*stripped, "OMP_NUM_THREADS", "KMP_DUPLICATE_LIB_OK", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "1")
@@ -117,7 +117,7 @@ def test_a_worker_inherits_no_other_setting_of_threads_and_memory(monkeypatch: p
 
 
 def test_a_task_of_an_older_version_is_launched_by_the_defaults() -> None:
-    """It names neither a way of waiting nor an allocator."""
+    """A task that names neither waiting policy nor allocator is launched by the defaults."""
     cell = Cell(dataset=Choice(name="mnist"), model=Choice(name="lenet"), device=Choice(name="cpu"))
     task = Task(cell=cell, stage="train", seed=0, threads=2, timeout_s=1)
     assert Launch.of(task) == Launch(threads=2)
@@ -125,14 +125,14 @@ def test_a_task_of_an_older_version_is_launched_by_the_defaults() -> None:
 
 
 def test_a_signal_is_named(worker) -> None:  # type: ignore[no-untyped-def]
-    """A crash is told from an exit."""
+    """The signal that ends a worker is kept by its name."""
     with worker("os.kill(os.getpid(), 11)") as process:
         assert list(process.messages(forever)) == []
         assert process.signal == "SIGSEGV"
 
 
 def test_silence_ends_in_a_timeout_and_the_group_dies(worker) -> None:  # type: ignore[no-untyped-def]
-    """What the worker started goes with it."""
+    """A worker that is silent for too long raises a TimeoutError, and is ended with its child process."""
     code = "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\nsay(str(child.pid))\ntime.sleep(600)"
     with worker(code) as process:
         patience: list[float | None] = [None, 0.5]
@@ -145,7 +145,7 @@ def test_silence_ends_in_a_timeout_and_the_group_dies(worker) -> None:  # type: 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd")
 def test_a_grandchild_that_keeps_the_pipe_does_not_hold_us(worker) -> None:  # type: ignore[no-untyped-def]
-    """The worker's own end counts, not the pipe's."""
+    """A worker's end is noticed even if its child process keeps the pipe open."""
     code = "import subprocess\nsubprocess.Popen(['sleep', '600'], pass_fds=(pipe,))\nsay('done')"
     begun = time.monotonic()
     with worker(code) as process:
@@ -154,7 +154,7 @@ def test_a_grandchild_that_keeps_the_pipe_does_not_hold_us(worker) -> None:  # t
 
 
 class Interrupted(subprocess.Popen[bytes]):
-    """A start during which an interrupt arrives: the process is there, and nobody has it in hand yet."""
+    """A start of a process during which an interrupt arrives, before the caller has the process."""
 
     pids: list[int]
     number: signal.Signals
@@ -167,7 +167,7 @@ class Interrupted(subprocess.Popen[bytes]):
 
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
 def interrupted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Interrupt each start of a worker, and return the list that takes the ids of the processes."""
+    """Interrupt each start of a worker, and return the list of the processes' ids."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     pids: list[int] = []
     monkeypatch.setattr(Interrupted, "pids", pids, raising=False)
@@ -181,7 +181,7 @@ def interrupted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def test_an_interrupt_while_a_worker_starts_leaves_none(  # type: ignore[no-untyped-def]
     worker, interrupted: list[int], is_stacked: bool
 ) -> None:
-    """The worker is ended before the interrupt goes on, also where a stack was to own it."""
+    """A worker that was just started is ended before the interrupt is raised, even if a stack was to own it."""
 
     def start() -> None:
         with ExitStack() as stack, interrupts_held() if is_stacked else nullcontext():
@@ -195,7 +195,7 @@ def test_an_interrupt_while_a_worker_starts_leaves_none(  # type: ignore[no-unty
 
 
 def test_an_interrupt_is_held_until_the_end_of_the_block_and_never_lost() -> None:
-    """It arrives after what it must not separate, be there an error in the block or not."""
+    """An interrupt during the block is raised at its end, with or without an error in the block."""
     reached: list[str] = []
 
     def hold(fault: type[Exception] | None = None) -> None:
@@ -214,7 +214,7 @@ def test_an_interrupt_is_held_until_the_end_of_the_block_and_never_lost() -> Non
 
 
 def test_an_ignored_interrupt_stays_ignored(worker) -> None:  # type: ignore[no-untyped-def]
-    """A worker inherits that, as it would without the hold."""
+    """A worker inherits an ignored SIGINT."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with worker("import signal; say(str(signal.getsignal(signal.SIGINT) is signal.SIG_IGN))") as process:
@@ -224,7 +224,7 @@ def test_an_ignored_interrupt_stays_ignored(worker) -> None:  # type: ignore[no-
 
 
 def test_the_parent_uses_no_processor_while_it_waits(worker) -> None:  # type: ignore[no-untyped-def]
-    """Waiting is blocking: a worker that takes a second costs its parent a few milliseconds at most."""
+    """Waiting a second for a worker takes the parent less than 0.1 s of CPU time."""
     with worker("time.sleep(1)") as process:
         before = time.process_time()
         assert list(process.messages(forever)) == []

@@ -1,4 +1,4 @@
-"""Limits of control groups, read from small trees as the kernel lays them out under either version."""
+"""Limits of control groups, read from small trees in the kernel's layout of either version."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Tree = Callable[[dict[str, str]], Path]
 
 
 def cpu(root: Path) -> Groups:
-    """Return the groups under the CPU's controller."""
+    """Return the groups of the CPU controller."""
     return Groups(root / "proc", root / "sys", "cpu")
 
 
 def memory(root: Path) -> Groups:
-    """Return the groups under the memory's controller."""
+    """Return the groups of the memory controller."""
     return Groups(root / "proc", root / "sys", "memory")
 
 
 def test_version_2_is_limited_by_the_tightest_group_around(tree: Tree) -> None:
-    """A group's own limit, and those of its parents; the outermost has no files."""
+    """The limit is the tightest of a group's own and its parents'; a root group without files has none."""
     root = tree(
         {
             "proc/self/cgroup": "0::/slice/job\n",
@@ -44,7 +44,7 @@ def test_version_2_is_limited_by_the_tightest_group_around(tree: Tree) -> None:
 
 
 def test_version_1_has_a_tree_for_each_controller(tree: Tree) -> None:
-    """Its own names, -1 for no quota, and a number near 2^63 for no limit of memory."""
+    """Version 1 has its own file names, -1 for no quota, and a number near 2^63 for no memory limit."""
     files = {
         "proc/self/cgroup": "4:memory:/job\n3:cpuset:/\n1:cpu,cpuacct:/job\n0::/\n",
         "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "50000\n",
@@ -62,7 +62,7 @@ def test_version_1_has_a_tree_for_each_controller(tree: Tree) -> None:
 
 
 def test_a_container_sees_its_own_group_as_the_root(tree: Tree) -> None:
-    """The path that the kernel tells lies outside; what is mounted is meant."""
+    """If the path of a container's group lies outside the mount, the limits of the mounted root apply."""
     root = tree(
         {
             "proc/self/cgroup": "0::/../../docker/abc\n",
@@ -74,14 +74,14 @@ def test_a_container_sees_its_own_group_as_the_root(tree: Tree) -> None:
 
 
 def test_a_controller_out_of_sight_is_no_missing_limit(tree: Tree) -> None:
-    """Whether a group outside sets one cannot be told from here."""
+    """A controller that is not visible raises an error, since a group outside may set a limit."""
     root = tree({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cgroup.controllers": "cpuset\n"})
     with pytest.raises(FileNotFoundError):
         cpu(root)
 
 
 def test_throttling_that_is_not_counted_is_absent(tree: Tree) -> None:
-    """The outermost group tells its time but no periods."""
+    """A root group without counters of throttling raises a LookupError for them."""
     root = tree(
         {
             "proc/self/cgroup": "0::/\n",
@@ -96,7 +96,7 @@ def test_throttling_that_is_not_counted_is_absent(tree: Tree) -> None:
 
 
 def test_what_is_left_of_memory_is_that_of_the_tightest_group(tree: Tree) -> None:
-    """Under either version; what files hold is given up first, and no group is left less than nothing."""
+    """The memory left is that of the tightest group: file caches count as free, and it is never below 0."""
     left = {
         "proc/self/cgroup": "0::/slice/job\n",
         "sys/fs/cgroup/cgroup.controllers": "memory\n",
@@ -112,7 +112,7 @@ def test_what_is_left_of_memory_is_that_of_the_tightest_group(tree: Tree) -> Non
 
 
 def test_what_is_left_of_memory_under_version_1(tree: Tree) -> None:
-    """Its names, and its number for no limit."""
+    """Under version 1, the memory left is limit less usage, and a number near 2^63 is no limit."""
     root = tree(
         {
             "proc/self/cgroup": "4:memory:/job\n",

@@ -1,4 +1,4 @@
-"""What the machine did meanwhile: read from files as the kernel writes them."""
+"""Disturbances during a measurement, read from files in the kernel's format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GROUPS = {
 
 @pytest.fixture
 def kernel(tree: Callable[[Mapping[str, str]], Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Return what puts a folder with some files in the place of /proc and /sys."""
+    """Return a function that replaces /proc and /sys by a folder with the given files."""
 
     def lay(files: Mapping[str, str] = {}) -> Path:
         root = tree(files)
@@ -46,7 +46,7 @@ def kernel(tree: Callable[[Mapping[str, str]], Path], monkeypatch: pytest.Monkey
 def test_counters_become_seconds(
     kernel: Callable[..., Path], groups: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steal in clock ticks, throttling of the process's own group under either version, frequency in megahertz."""
+    """Steal and throttling are read in seconds, and the frequency in hertz, under either version of control groups."""
     monkeypatch.setattr(psutil, "cpu_freq", lambda: SimpleNamespace(current=2500.0))
     second = os.sysconf("SC_CLK_TCK")
     root = kernel({**groups, "proc/stat": f"cpu  1 2 3 4 5 6 7 {8 * second} 9 0\ncpu0 …\n"})
@@ -58,7 +58,7 @@ def test_counters_become_seconds(
 
 
 def test_a_stop_by_any_of_the_groups_counts(kernel: Callable[..., Path]) -> None:
-    """Also by one that was stopped less so far than another."""
+    """Throttling of any group counts, even if another group has been throttled for longer before."""
     files = {**GROUPS["version 2"], "sys/fs/cgroup/cpu.stat": "throttled_usec 9000000\n"}
     root = kernel(files)
     before = read_counters()
@@ -67,7 +67,7 @@ def test_a_stop_by_any_of_the_groups_counts(kernel: Callable[..., Path]) -> None
 
 
 def test_what_the_system_does_not_tell_is_absent(kernel: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file, no number; and no frequency where psutil knows none."""
+    """Counters that the system lacks are None, and so is the frequency if psutil has none."""
     kernel()
     monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
     since = Disturbance.since(read_counters())
@@ -75,14 +75,14 @@ def test_what_the_system_does_not_tell_is_absent(kernel: Callable[..., Path], mo
 
 
 def test_waiting_for_a_core_never_goes_down() -> None:
-    """A counter, where there is one."""
+    """The seconds of waiting for a core, if the system counts them, never decrease."""
     first, second = run_delay_s(), run_delay_s()
     assert (first is None) == (second is None)
     assert first is None or second is None or 0 <= first <= second
 
 
 def test_several_stretches_are_summed_up() -> None:
-    """The load is the highest; what the system does not tell stays untold."""
+    """Over several periods, times are added, the load is the highest, and unknown figures stay unknown."""
     one = Disturbance(seconds=1.0, load=1.0, steal_s=0.1, throttled_s=None, frequency_hz=2e9)
     other = Disturbance(seconds=3.0, load=2.0, steal_s=None, throttled_s=None, frequency_hz=4e9)
     assert Disturbance.over([one, other]) == Disturbance(4.0, 2.0, 0.1, None, 3e9)

@@ -1,4 +1,4 @@
-"""The report on the machine: read from small trees of /proc and /sys, each thing fine, to be cured, or not readable."""
+"""The report on the machine, read from trees of /proc and /sys: each subject is fine, has a cure or is unreadable."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ QUIET = {
 
 
 def found(root: Path, **environment: str) -> dict[str, Finding]:
-    """Examine such a tree; psutil looks there too."""
+    """Return the findings on a tree, which psutil reads too."""
 
     def numbers(file: str) -> list[float]:
         return [float(word) for word in (root / file).read_text().split()]
@@ -62,7 +62,7 @@ def found(root: Path, **environment: str) -> dict[str, Finding]:
 
 
 def test_a_quiet_machine_is_fine_throughout(tree: Tree) -> None:
-    """Every line says what was read, and none a cure."""
+    """On a quiet machine every subject is fine; its line has the value and no cure."""
     findings = found(tree(QUIET))
     assert [finding.mark for finding in findings.values()] == ["✓"] * len(CHECKS)
     assert str(findings["steal"]) == "✓ steal        0.5 % of the time worked since boot went to other guests"
@@ -110,7 +110,7 @@ def test_a_quiet_machine_is_fine_throughout(tree: Tree) -> None:
 def test_what_disturbs_is_named_with_its_cure(
     tree: Tree, subject: str, files: dict[str, str], read: str, cure: str
 ) -> None:
-    """The line says what was read and what to do about it."""
+    """A disturbance has a line with its value and its cure."""
     finding = found(tree(QUIET | files))[subject]
     assert finding.mark == "✗"
     assert read in finding.read
@@ -118,14 +118,14 @@ def test_what_disturbs_is_named_with_its_cure(
 
 
 def test_a_system_without_stolen_time_is_not_told(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some systems report fewer kinds of time."""
+    """The line on stolen time says `not readable here` if the system does not count it."""
     times = namedtuple("times", "user nice system idle")(9.0, 0.0, 1.0, 90.0)
     monkeypatch.setattr(psutil, "cpu_times", lambda: times)
     assert str(found(tree(QUIET))["steal"]) == "? steal        not readable here"
 
 
 def test_what_cannot_be_read_is_said_and_not_guessed(tree: Tree) -> None:
-    """Nothing there, and nothing but nonsense there: the same words, whatever the subject."""
+    """Without files every subject is not readable; with meaningless ones every subject is but those that are names."""
     nothing, nonsense = found(tree({})), found(tree(dict.fromkeys(QUIET, "? ?\n")))
     assert {str(finding) for finding in nothing.values()} == {f"? {name:12} not readable here" for name in CHECKS}
     plain_words = {"governor", "clock source"}  # Any word is a name.
@@ -133,7 +133,7 @@ def test_what_cannot_be_read_is_said_and_not_guessed(tree: Tree) -> None:
 
 
 def test_turbo_of_other_drivers_is_told_the_other_way_round(tree: Tree) -> None:
-    """Where Intel's driver says 1 for off, cpufreq's boost says 0."""
+    """Turbo is off with `boost` 0 of other drivers, where Intel's `no_turbo` is 1."""
     other = {name: text for name, text in QUIET.items() if "no_turbo" not in name}
     assert found(tree(other | {f"{CPU}/cpufreq/boost": "0\n"}))["turbo"].mark == "✓"
     assert "echo 0 |" in found(tree(other | {f"{CPU}/cpufreq/boost": "1\n"}))["turbo"].cure
@@ -143,27 +143,27 @@ def test_turbo_of_other_drivers_is_told_the_other_way_round(tree: Tree) -> None:
     ("value", "cure"), [("2", ""), ("1,4", ""), ("3", "unset OMP_NUM_THREADS"), ("many", "unset OMP_NUM_THREADS")]
 )
 def test_more_threads_than_cores_are_to_be_cured(tree: Tree, value: str, cure: str) -> None:
-    """Of nested regions the outermost counts; what is set is shown."""
+    """OMP_NUM_THREADS above the number of cores needs a cure; of nested values the outermost counts."""
     finding = found(tree(QUIET), OMP_NUM_THREADS=value, OMP_WAIT_POLICY="PASSIVE")["threads"]
     assert f"OMP_NUM_THREADS={value}, OMP_WAIT_POLICY=PASSIVE" in finding.read
     assert finding.cure == cure
 
 
 def test_a_share_of_time_counts_against_the_threads(tree: Tree) -> None:
-    """One core's worth of time is one usable core, whatever the affinity."""
+    """A quota of one core's time leaves one usable core, whatever the affinity."""
     root = tree(QUIET | {"sys/fs/cgroup/cpu.max": "100000 100000"})
     assert found(root)["threads"].read.startswith("1 usable core;")
 
 
 def test_cores_are_listed_as_the_kernel_lists_them(tree: Tree) -> None:
-    """In runs."""
+    """Consecutive cores are listed as ranges."""
     assert found(tree(QUIET | {"affinity": "8 0 1 2 3 5", f"{CPU}/online": "0-8"}))["affinity"].read == (
         "cores 0-3,5,8 of 0-8 online"
     )
 
 
 def test_this_machine_is_examined_too() -> None:
-    """Every subject once, in order; Linux tells at least its load, its memory and its affinity."""
+    """Each subject is examined once, in order; load, steal, memory and affinity are readable."""
     findings = examine()
     assert [finding.subject for finding in findings] == list(CHECKS)
     readable = {finding.subject for finding in findings if finding.read != doctor.UNREADABLE}

@@ -19,7 +19,7 @@ Tree = Callable[[dict[str, str]], Path]
 
 
 def test_the_fingerprint_describes_this_machine() -> None:
-    """What is known without importing torch is there, and it travels as JSON."""
+    """The fingerprint has cores, memory, packages, processor and platform, and survives a round trip through JSON."""
     found = fingerprint.fingerprint()
     assert found.cores == fingerprint.usable_cores() >= 1
     assert found.memory_bytes > 2**28
@@ -34,7 +34,7 @@ def test_the_fingerprint_describes_this_machine() -> None:
 def test_cores_are_those_that_may_be_used(
     monkeypatch: pytest.MonkeyPatch, tree: Callable[[dict[str, str]], Path], quota: str, cores: int
 ) -> None:
-    """A cgroup's quota counts, not only the affinity."""
+    """The quota of a control group limits the usable cores, like the affinity."""
     root = tree(
         {
             "proc/self/cgroup": "0::/job\n",
@@ -49,7 +49,7 @@ def test_cores_are_those_that_may_be_used(
 
 
 def test_a_process_tells_of_the_variables_that_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Allocator, threads, kernels and GPU; nothing else that a user's environment holds."""
+    """Variables of allocator, threads, kernels and GPU are recorded, and no others of the environment."""
     for name in list(os.environ):
         monkeypatch.delenv(name)
     wanted = {
@@ -68,7 +68,7 @@ def test_a_process_tells_of_the_variables_that_matter(monkeypatch: pytest.Monkey
 
 
 def test_a_process_without_torch_tells_of_its_libraries_and_imports_no_torch() -> None:
-    """So does a task of ONNX Runtime."""
+    """A process without torch records its allocators, and does not import torch."""
     code = (
         "import sys; from cnnperf.machine.fingerprint import fingerprint, seen_here;"
         "found = seen_here(fingerprint(), 'cuda').libraries;"
@@ -79,7 +79,7 @@ def test_a_process_without_torch_tells_of_its_libraries_and_imports_no_torch() -
 
 
 def test_torch_tells_of_the_libraries_that_it_computes_with() -> None:
-    """Each version is one that torch's own description of its build holds."""
+    """The recorded versions of libraries are those in torch's description of its build."""
     import torch
 
     found = fingerprint.seen_here(fingerprint.fingerprint()).libraries
@@ -97,7 +97,7 @@ def test_torch_tells_of_the_libraries_that_it_computes_with() -> None:
 
 
 def test_runtimes_and_allocators_are_those_in_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each file once, without the folder that packages are installed in; none is told where the system lists none."""
+    """Each library is listed once, without the folder of packages; if the system refuses the list, there is none."""
     files = (
         *(
             "/v/lib/python3.11/site-packages/torch/lib/libgomp.so.1",
@@ -149,7 +149,7 @@ A100 = Gpu(name="NVIDIA A100", uuid="GPU-0", index=0, capability="8.0", memory_b
 def test_the_gpu_is_the_one_that_was_computed_on(
     monkeypatch: pytest.MonkeyPatch, device: str, visible: str | None, started: bool, uuid: str | None
 ) -> None:
-    """Torch's where torch used one, by CUDA's own order; else as CUDA's variables choose; not changed on the CPU."""
+    """The GPU is the one that torch used, or else the one that CUDA's variables choose; on the CPU it is unchanged."""
     facts = {"total_memory": 79 * 2**30, "multi_processor_count": 132}
     offered = (
         SimpleNamespace(name=H100.name, uuid="1", major=9, minor=0, **facts),

@@ -1,4 +1,4 @@
-"""Git, asked about a folder."""
+"""Git commands in a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnperf.machine.git import git
 
 
 def test_it_is_asked_about_the_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also within a hook, whose environment names the repository that it is of."""
+    """Git runs in the given folder, even if the environment names another repository, as in a hook."""
     for name in ("one", "other"):
         completed("git", "init", "-q", tmp_path / name, check=True)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))

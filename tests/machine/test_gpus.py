@@ -34,7 +34,7 @@ Smi = Callable[..., None]
 
 @pytest.fixture
 def smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Smi]:
-    """Return a maker of an nvidia-smi that answers a query by these lines, and `-L` by those."""
+    """Return a function that writes a fake nvidia-smi with given answers to a query and to `-L`."""
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     _gpus.installed.cache_clear()
 
@@ -55,7 +55,7 @@ def smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Smi]:
 
 
 def test_all_gpus_are_listed_with_what_tells_them_apart(smi: Smi) -> None:
-    """Line by line; a figure that the driver does not have is absent."""
+    """Each GPU of the driver's answer is listed, and figures that the driver lacks are absent."""
     smi(
         "0, GPU-aaaa0000, NVIDIA A100-SXM4-40GB, 550.54.14, 40960, 8.0, Disabled, 00000000:07:00.0\n"
         "1, GPU-dddd0000, Tesla M60, 550.54.14, [N/A], 5.2, [N/A], 00000000:0B:00.0\n"
@@ -69,7 +69,7 @@ def test_all_gpus_are_listed_with_what_tells_them_apart(smi: Smi) -> None:
 
 
 def test_a_divided_gpu_is_listed_by_its_instances(smi: Smi) -> None:
-    """CUDA cannot compute on it as a whole."""
+    """A divided GPU is listed by its MIG instances only."""
     smi(
         "0, GPU-aaaa0000, NVIDIA A100-SXM4-40GB, 550.54.14, 40960, 8.0, Enabled, 00000000:07:00.0\n",
         "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa0000)\n"
@@ -81,7 +81,7 @@ def test_a_divided_gpu_is_listed_by_its_instances(smi: Smi) -> None:
 
 @pytest.mark.parametrize(("query", "status"), [("No devices were found\n", 0), ("Failed to initialize NVML\n", 12)])
 def test_a_driver_that_answers_nothing_lists_nothing(smi: Smi, query: str, status: int) -> None:
-    """Neither is a GPU."""
+    """If the driver finds no devices or fails, no GPU is listed."""
     smi(query, status=status)
     assert _gpus.installed() == ((), None)
 
@@ -113,18 +113,18 @@ CHOSEN: dict[str, tuple[tuple[Gpu, ...], dict[str, str], int, Gpu | None]] = {
 def test_the_variables_of_cuda_choose_the_gpu(
     gpus: tuple[Gpu, ...], environment: dict[str, str], index: int, expected: Gpu | None
 ) -> None:
-    """What they leave open is absent and not the first line of the list."""
+    """CUDA's variables choose the GPU; if they leave open which of unlike GPUs it is, there is none."""
     assert _gpus.chosen_gpu(gpus, environment, index) == expected
 
 
 def properties(name: str, uuid: str, **changes: Any) -> SimpleNamespace:
-    """Return what torch tells of an H100's half."""
+    """Return torch's properties of a GPU, by default those of an H100."""
     facts = {"major": 9, "minor": 0, "total_memory": 79 * GIB, "multi_processor_count": 132}
     return SimpleNamespace(name=name, uuid=uuid, **(facts | changes))
 
 
 def test_torch_s_gpu_is_found_in_the_driver_s_list_by_its_uuid() -> None:
-    """So its memory is counted as in the record of a process without torch, and both have one label."""
+    """Torch's GPU keeps the memory and the label of the driver's list."""
     found = _gpus.used((A100, H100), properties("NVIDIA H100", "bbbb0000"))
     assert found == H100.model_copy(update={"usable_bytes": 79 * GIB, "multiprocessors": 132})
     assert found.label == H100.label == "NVIDIA H100, 80 GiB, compute capability 9.0"
@@ -132,14 +132,14 @@ def test_torch_s_gpu_is_found_in_the_driver_s_list_by_its_uuid() -> None:
 
 @pytest.mark.parametrize("uuid", ["cccc0000", "aaaa0000"])
 def test_an_instance_is_found_by_its_uuid_or_that_of_its_gpu(uuid: str) -> None:
-    """Which of them CUDA tells depends on its version."""
+    """A MIG instance is found by its own UUID or by its GPU's, since CUDA's versions differ in which they give."""
     found = _gpus.used(SLICES, properties("NVIDIA A100-SXM4-40GB MIG 3g.20gb", uuid, major=8))
     assert (found.uuid, found.mig) == ("MIG-cccc0000", "3g.20gb")
     assert found.label == "NVIDIA A100-SXM4-40GB, 40 GiB, compute capability 8.0, MIG 3g.20gb"
 
 
 def test_torch_alone_tells_of_a_gpu_that_is_in_no_list() -> None:
-    """Where there is no nvidia-smi: its memory is then what torch may use."""
+    """Without nvidia-smi, the GPU is described by torch, with the memory that torch may use."""
     whole = _gpus.used((), properties("NVIDIA H100", "bbbb0000"))
     part = _gpus.used((), properties("NVIDIA H100 MIG 1g.10gb", "bbbb0000", total_memory=10 * GIB))
     assert (whole.uuid, whole.label) == ("GPU-bbbb0000", "NVIDIA H100, 79 GiB, compute capability 9.0")

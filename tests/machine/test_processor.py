@@ -1,4 +1,4 @@
-"""The description of a processor as Linux reports it, on x86 and on ARM; what Linux does not report is absent."""
+"""The description of a processor as Linux reports it, on x86 and on ARM; unreported values are absent."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ X86_TREE = {
 
 @pytest.fixture(autouse=True)
 def _untold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep this machine's own processor out of it."""
+    """Hide this machine's own processor from psutil and lscpu."""
     monkeypatch.setattr(psutil, "cpu_count", lambda logical: None)
     monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
     monkeypatch.setattr(processor, "_lscpu", dict)
 
 
 def described(root: Path) -> Processor:
-    """Describe the processor of a tree."""
+    """Return the description of a tree's processor."""
     return processor.describe_processor(root / "proc", root / "sys")
 
 
 def test_an_x86_processor_is_described(monkeypatch: pytest.MonkeyPatch, tree: Tree) -> None:
-    """What tells it from its namesakes, what it can do, its caches, its frequencies, and what runs below it."""
+    """An x86 processor has its model, instruction sets, caches, cores, frequencies, hypervisor and NUMA nodes."""
     monkeypatch.setattr(psutil, "cpu_count", lambda logical: None if logical else 2)
     monkeypatch.setattr(psutil, "cpu_freq", lambda: SimpleNamespace(current=2596.0, min=0.0, max=0.0))
     found = described(tree(X86_TREE))
@@ -89,7 +89,7 @@ def test_an_x86_processor_is_described(monkeypatch: pytest.MonkeyPatch, tree: Tr
 
 
 def test_an_arm_processor_is_described_by_its_part_and_features(tree: Tree) -> None:
-    """It has no family and no name; unlike cores, as of big.LITTLE, are both told."""
+    """An ARM processor is described by part number and features; different cores, as in big.LITTLE, are both listed."""
     little = ARM.replace("processor	: 0", "processor	: 1").replace("0xd0c", "0xd05")
     one, two = (described(tree({"proc/cpuinfo": text})) for text in (ARM, f"{ARM}\n{little}"))
     assert one.identity == "model 0xd0c stepping r3p1"
@@ -98,12 +98,12 @@ def test_an_arm_processor_is_described_by_its_part_and_features(tree: Tree) -> N
 
 
 def test_what_the_system_does_not_tell_is_absent(tree: Tree) -> None:
-    """Nothing is zero, and no flag is taken for missing where none is listed."""
+    """Without any files, every field of the description is absent."""
     assert described(tree({})) == Processor()
 
 
 def test_a_frequency_that_psutil_cannot_tell_is_absent(monkeypatch: pytest.MonkeyPatch, tree: Tree) -> None:
-    """It raises on some kernels, and says zero for cores that are off."""
+    """The frequency is absent if psutil raises an error or returns zero."""
 
     def raises() -> None:
         raise NotImplementedError("can't find current frequency file")
@@ -122,14 +122,14 @@ def test_a_frequency_that_psutil_cannot_tell_is_absent(monkeypatch: pytest.Monke
     ],
 )
 def test_the_nominal_frequency_has_several_sources(tree: Tree, files: dict[str, str], nominal_hz: float | None) -> None:
-    """ACPI's MHz, or the processor's own name; a highest frequency with boost is none."""
+    """The nominal frequency comes from ACPI or from the processor's name, and ACPI's zero counts as absent."""
     assert described(tree(files)).nominal_hz == nominal_hz
 
 
 def test_the_hypervisor_s_vendor_is_lscpu_s(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """It is told in English, whatever the user's language; without lscpu it is absent."""
+    """The vendor is read from lscpu in the C locale, and is absent without lscpu."""
     monkeypatch.undo()
     monkeypatch.setenv("PATH", str(tmp_path))
     processor._lscpu.cache_clear()

@@ -1,4 +1,4 @@
-"""What the calls on one network share: workers in this process, a folder of its own, someone who watches."""
+"""Fixtures for calls that measure one network: workers in this process, a new folder, and a watcher."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cnnperf.roofline import MEMORY_PROBE
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Have the workers in this process, and probe its roofline with a moment's work."""
+    """Run workers in this process, in a new folder and with short roofline probes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(probes, "SQUARES", (64,))
     monkeypatch.setattr(probes, "CONVOLUTIONS", ((3, 2, 4, 8),))
@@ -29,7 +29,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 class Seen(UnwatchedMeasurement):
-    """Keeps what a watcher is told."""
+    """A watcher that keeps its messages."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -39,11 +39,11 @@ class Seen(UnwatchedMeasurement):
         self.told += [[ready.task.stage for ready in tasks], folder]
 
     def finished(self, record: Record) -> None:
-        """Keep how it ended."""
+        """Keep the status of the record."""
         self.told.append(record.status)
 
 
 @pytest.fixture
 def seen() -> Seen:
-    """Return a watcher that keeps what it is told."""
+    """Return a watcher that keeps its messages."""
     return Seen()

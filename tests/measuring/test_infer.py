@@ -1,4 +1,4 @@
-"""`cnnperf.infer` as a notebook calls it: a typed result, no word printed, faults raised."""
+"""`cnnperf.infer` as a notebook calls it: a typed result, no output, errors raised."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STRANGE: Any = {"name": "torch", "x": 1}
 
 
 def test_an_inference_is_one_line(seen: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """One row per engine; the folder is made below `results/` where none is named."""
+    """The report has one row per engine, nothing is printed, and the default folder is below `results/`."""
     engines = ("torch", "onnxruntime")
     few = {"batch_sizes": [2], "samples": 11, "pairs": 0, "threads": 1}
     measured = cnnperf.infer({"name": "unruly:build"}, dataset=IMAGES, engines=engines, watcher=seen, **few)
@@ -57,7 +57,7 @@ def test_an_inference_is_one_line(seen: Any, capsys: pytest.CaptureFixture[str])
     ],
 )
 def test_what_cannot_be_carried_out(call: Callable[..., Measured], words: str) -> None:
-    """A UsageError, which is a CnnperfError, before a folder is made."""
+    """An invalid argument raises a UsageError, which is a CnnperfError, and no folder is made."""
     with pytest.raises(UsageError, match=words) as caught:
         call(dataset=IMAGES, out=Path("run"))
     assert isinstance(caught.value, cnnperf.CnnperfError)
@@ -65,7 +65,7 @@ def test_what_cannot_be_carried_out(call: Callable[..., Measured], words: str) -
 
 
 def test_a_folder_that_holds_a_run_is_refused() -> None:
-    """Before anything is looked at."""
+    """A folder with a run raises a UsageError."""
     Path(FILE).write_text("")
     with pytest.raises(UsageError, match="already contains a run"):
         cnnperf.infer("mlp", dataset=IMAGES, out=Path())
@@ -73,13 +73,13 @@ def test_a_folder_that_holds_a_run_is_refused() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
 def test_a_device_that_is_not_there_is_an_error() -> None:
-    """Nothing was measured, and the tables of nothing are no result."""
+    """An absent device raises a UsageError, since nothing was measured."""
     with pytest.raises(UsageError, match="nothing was measured"):
         cnnperf.infer("mlp", dataset=IMAGES, device="cuda", out=Path("other"))
 
 
 def test_a_network_that_fails_leaves_its_reason() -> None:
-    """Records and report, and 1 as the exit status."""
+    """The result of a network that fails has its records and the exit status 1."""
     measured = cnnperf.infer("broken:raised", dataset=IMAGES, engines=["onnxruntime"], pairs=0, out=Path("run"))
     assert [record.status for record in measured.records] == ["failed", "skipped"]
     assert measured.exit_code == 1

@@ -1,4 +1,4 @@
-"""`cnnperf.profile` as a notebook calls it: a typed result, no word printed, faults raised."""
+"""`cnnperf.profile` as a notebook calls it: a typed result, no output, errors raised."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cnnperf.record import FILE
 
 
 def test_a_profile_is_one_line(seen: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """One row per layer in the report, the records in the folder that the watcher is told; nothing is printed."""
+    """The report has one row per layer, the records are in the folder that the watcher gets, and nothing is printed."""
     measured = cnnperf.profile("mlp", dataset="synthetic", batch_size=4, samples=2, out=Path("run"), watcher=seen)
     assert capsys.readouterr() == ("", "")
     assert seen.told == [["profile"], Path("run"), "ok"]
@@ -30,7 +30,7 @@ def test_a_profile_is_one_line(seen: Any, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_small_dataset_is_profiled() -> None:
-    """With fewer images than a training reserves for validation by default."""
+    """A dataset with fewer images than the default validation set can be profiled."""
     few = {"name": "synthetic", "train": 40, "test": 10}
     measured = cnnperf.profile("mlp", dataset=few, batch_size=4, samples=2, out=Path("run"))
     assert measured.exit_code == 0
@@ -49,7 +49,7 @@ def test_a_small_dataset_is_profiled() -> None:
     ],
 )
 def test_what_cannot_be_carried_out(call: Callable[..., Measured], words: str) -> None:
-    """A UsageError, which is a CnnperfError, before a folder is made."""
+    """An invalid argument raises a UsageError, which is a CnnperfError, and no folder is made."""
     with pytest.raises(UsageError, match=words) as caught:
         call(dataset="synthetic", out=Path("run"))
     assert isinstance(caught.value, cnnperf.CnnperfError)
@@ -57,20 +57,20 @@ def test_what_cannot_be_carried_out(call: Callable[..., Measured], words: str) -
 
 
 def test_a_folder_that_holds_a_run_is_refused() -> None:
-    """Before anything is looked at."""
+    """A folder with a run raises a UsageError."""
     Path(FILE).write_text("")
     with pytest.raises(UsageError, match="already contains a run"):
         cnnperf.profile("mlp", dataset="synthetic", out=Path())
 
 
 def test_a_profile_that_failed_is_an_error() -> None:
-    """With the reason and the place of the log."""
+    """A failed profile raises a RunError with the reason and the folder of the log."""
     with pytest.raises(RunError, match=r"synthetic.*broken:raised.*: failed: .*surprise.*; see run/logs"):
         cnnperf.profile("broken:raised", dataset="synthetic", batch_size=4, samples=2, out=Path("run"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
 def test_a_device_that_is_not_there_is_an_error() -> None:
-    """Nothing was measured, and the tables of nothing are no result."""
+    """An absent device raises a UsageError that says to use another device."""
     with pytest.raises(UsageError, match="profile it on another device"):
         cnnperf.profile("mlp", dataset="synthetic", device="cuda", out=Path("run"))

@@ -1,4 +1,4 @@
-"""A suite in one call: results, no word printed, resumed and interrupted."""
+"""A suite in one call: results, no output, interruption and resumption."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ REQUEST = SuiteRequest(
 
 
 class Stopped(UnwatchedMeasurement):
-    """Ends the measurement as Ctrl-C does, after its first task."""
+    """A watcher that interrupts the measurement after its first task."""
 
     def finished(self, record: Record) -> None:
-        """End it."""
+        """Raise a KeyboardInterrupt."""
         raise KeyboardInterrupt
 
 
 def test_an_interrupted_suite_is_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The report is of the whole folder each time, and `made` is what the call added."""
+    """The interrupted call has the first record, and the resumed call has both, of which it made one."""
     stopped = measure_suite(REQUEST, tmp_path, Stopped())
     assert (stopped.interrupted, stopped.exit_code, len(stopped.records)) == (True, 0, 1)
     resumed = measure_suite(REQUEST, tmp_path, UnwatchedMeasurement())

@@ -1,4 +1,4 @@
-"""What the tests of the networks share: building one on the meta device, where it has shapes and no memory."""
+"""Fixtures for tests of networks, which are built on the meta device, with shapes and without memory."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ Shape = tuple[int, int, int]
 
 @pytest.fixture
 def on_meta() -> Callable[..., nn.Module]:
-    """Build a network by name for C×H×W images of ten classes, without memory."""
+    """Return a function that builds a network by name for C×H×W images of ten classes, without memory."""
 
     def build(name: str, shape: Shape = (3, 32, 32), **options: object) -> nn.Module:
         with torch.device("meta"):
@@ -26,7 +26,7 @@ def on_meta() -> Callable[..., nn.Module]:
 
 @pytest.fixture
 def layers(on_meta: Callable[..., nn.Module]) -> Callable[..., list[str]]:
-    """Name the layers of a network in order: their types, with kernel and stride if they have any (MaxPool2d 3/2)."""
+    """Return a function that lists a network's layers: type, and kernel and stride if any (MaxPool2d 3/2)."""
 
     def name(layer: nn.Module) -> str:
         kernel, stride = (getattr(layer, key, None) for key in ("kernel_size", "stride"))
@@ -42,7 +42,7 @@ def layers(on_meta: Callable[..., nn.Module]) -> Callable[..., list[str]]:
 
 @pytest.fixture
 def parameter_count(on_meta: Callable[..., nn.Module]) -> Callable[..., int]:
-    """Count the parameters of a network by name."""
+    """Return a function that counts the parameters of a network by name."""
 
     def count(name: str, shape: Shape = (3, 32, 32), **options: object) -> int:
         return sum(parameter.numel() for parameter in on_meta(name, shape, **options).parameters())
@@ -52,7 +52,7 @@ def parameter_count(on_meta: Callable[..., nn.Module]) -> Callable[..., int]:
 
 @pytest.fixture
 def forward_flops(on_meta: Callable[..., nn.Module]) -> Callable[..., int]:
-    """Count the floating-point operations of one image's forward pass, two per multiply-accumulate."""
+    """Return a function that counts the FLOPs of one image's forward pass, two per multiply-accumulate."""
 
     def count(name: str, shape: Shape = (3, 32, 32), **options: object) -> int:
         model = on_meta(name, shape, **options).eval()

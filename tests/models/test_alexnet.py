@@ -1,4 +1,4 @@
-"""AlexNet against torchvision."""
+"""AlexNet, compared with torchvision's."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -8,7 +8,7 @@ from torch import nn
 
 
 def sizes(model: nn.Module) -> list[int]:
-    """Parameters of each layer with weights, in order."""
+    """Return the number of parameters of each layer with weights, in order."""
     return [
         sum(p.numel() for p in layer.parameters())
         for layer in model.modules()
@@ -17,13 +17,13 @@ def sizes(model: nn.Module) -> list[int]:
 
 
 def test_parameter_count(parameter_count: Callable[..., int]) -> None:
-    """A first convolution of 3×3 and a first dense layer on 2×2 maps; batch norm adds two a channel."""
+    """AlexNet has 23,468,874 parameters at 3×32×32, and batch norm adds two per channel."""
     assert parameter_count("alexnet") == 23_468_874
     assert parameter_count("alexnet", batch_norm=True) == 23_468_874 + 2 * (64 + 192 + 384 + 256 + 256)
 
 
 def test_layers_behind_the_stem_are_torchvisions(on_meta: Callable[..., nn.Module]) -> None:
-    """All but the first convolution and the first dense layer, which depend on the images' size, have its sizes."""
+    """The layers have torchvision's sizes, except for the first convolution and the first dense layer."""
     import torchvision
 
     with torch.device("meta"):
@@ -34,19 +34,19 @@ def test_layers_behind_the_stem_are_torchvisions(on_meta: Callable[..., nn.Modul
 
 
 def test_large_images_come_down_to_the_papers_maps(on_meta: Callable[..., nn.Module]) -> None:
-    """At 96×96 the last pool gives 6×6, as in the paper, and so the paper's first dense layer."""
+    """At 96×96 the first dense layer has 256 × 6 × 6 inputs, as in the paper."""
     assert on_meta("alexnet", (3, 96, 96)).get_submodule("linear6").in_features == 256 * 6 * 6
 
 
 def test_dense_layers_drop_half_of_their_inputs(on_meta: Callable[..., nn.Module]) -> None:
-    """Dropout 0.5 stands before the first two dense layers."""
+    """A dropout of 0.5 precedes each of the first two dense layers."""
     layers = list(on_meta("alexnet").children())
     dropped = [type(after) for before, after in pairwise(layers) if isinstance(before, nn.Dropout) and before.p == 0.5]
     assert dropped == [nn.Linear, nn.Linear]
 
 
 def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
-    """A ReLU behind all layers with weights but the last; overlapping max-pools behind the first, second and fifth."""
+    """A ReLU follows each layer with weights but the last; max-pools follow convolutions 1, 2 and 5."""
     pool = "MaxPool2d 3/2"
     assert layers("alexnet") == [
         *("Conv2d 3/2", "ReLU", pool, "Conv2d 5/1", "ReLU", pool),

@@ -1,4 +1,4 @@
-"""What the networks are made of."""
+"""The building blocks of the networks."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from cnnperf.models._blocks import Residual, convolution
 
 
 def test_residual_is_the_positive_part_of_the_sum() -> None:
-    """ReLU stands behind the sum with the shortcut, and without one behind the body."""
+    """ReLU follows the sum of body and shortcut, or the body alone if there is no shortcut."""
     images = torch.tensor([[[[-2.0, 3.0]]]])
     assert torch.equal(Residual(nn.Identity(), nn.Identity())(images), torch.tensor([[[[0.0, 6.0]]]]))
     assert torch.equal(Residual(nn.Identity(), None)(images), torch.tensor([[[[0.0, 3.0]]]]))
@@ -17,7 +17,7 @@ def test_residual_is_the_positive_part_of_the_sum() -> None:
 @pytest.mark.parametrize("batch_norm", [True, False])
 @pytest.mark.parametrize("relu", [True, False])
 def test_convolution_has_behind_it_what_is_asked_for(batch_norm: bool, relu: bool) -> None:
-    """Batch norm and ReLU, in this order, each only where it is wanted."""
+    """A convolution is followed by batch norm and ReLU, in this order, each only if requested."""
     behind = [nn.BatchNorm2d] * batch_norm + [nn.ReLU] * relu
     block = convolution(3, 4, 3, batch_norm=batch_norm, relu=relu)
     assert [type(layer) for layer in block] == [nn.Conv2d, *behind]

@@ -1,4 +1,4 @@
-"""What holds for every network in the room; a newcomer's file is tested here without an edit."""
+"""Properties of every network in the room; the file of a new network is tested here without an edit."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ every_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "×".jo
 
 
 def build(name: str, shape: tuple[int, int, int], **options: object) -> nn.Module:
-    """Build a network for ten classes with weights that are the same each time."""
+    """Build a network for ten classes with reproducible weights."""
     torch.manual_seed(0)
     return create(Choice.model_validate({"name": name, **options}), shape, 10)
 
 
 def options_of(name: str) -> dict[str, object]:
-    """Types of the options a network takes, by name."""
+    """Return the types of a network's options by name."""
     return {
         key: field.annotation
         for key, field in registry.options(registry.find("models", name), GIVEN).model_fields.items()
@@ -40,7 +40,7 @@ def options_of(name: str) -> dict[str, object]:
 
 
 def variants_of(name: str) -> list[dict[str, bool]]:
-    """The options of a network as they come, then each that is true or false set either way."""
+    """Return a network's default options, and then each boolean option with either value."""
     switches = [key for key, annotation in options_of(name).items() if annotation is bool]
     return [{}, *({key: value} for key in switches for value in (True, False))]
 
@@ -50,7 +50,7 @@ def variants_of(name: str) -> list[dict[str, bool]]:
 def test_gives_one_finite_logit_per_class_and_every_parameter_a_gradient(
     name: str, shape: tuple[int, int, int]
 ) -> None:
-    """Both in training and in evaluation, N images give N×K finite logits; backward reaches all that is trained."""
+    """N images give N×K finite logits in training and in evaluation, and each trained parameter gets a gradient."""
     model = build(name, shape)
     images = torch.randn(2, *shape)
     for mode in (False, True):
@@ -66,7 +66,7 @@ def test_gives_one_finite_logit_per_class_and_every_parameter_a_gradient(
 @every_model
 @pytest.mark.parametrize("shape", [*SHAPES, (3, 45, 30), (1, 96, 96)], ids=lambda shape: "×".join(map(str, shape)))
 def test_builds_on_the_meta_device(name: str, shape: tuple[int, int, int], on_meta: Callable[..., nn.Module]) -> None:
-    """Preflight builds and runs a network without memory, for images of any size from 28×28 on."""
+    """Each network runs on the meta device, as in preflight, for images of any size from 28×28 on."""
     logits = on_meta(name, shape)(torch.empty(2, *shape, device="meta"))
     assert logits.shape == (2, 10)
     assert logits.is_meta
@@ -74,14 +74,14 @@ def test_builds_on_the_meta_device(name: str, shape: tuple[int, int, int], on_me
 
 @every_model
 def test_same_seed_gives_the_same_weights(name: str) -> None:
-    """Weights come from torch's generator alone."""
+    """Two networks built with the same seed have equal weights."""
     first, second = (build(name, (1, 28, 28)).state_dict() for _ in range(2))
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 @every_model
 def test_images_of_a_batch_are_judged_apart(name: str) -> None:
-    """In evaluation an image's logits do not hang on the others, and two images differ in them."""
+    """In evaluation an image's logits do not depend on the rest of the batch, and two images have different logits."""
     model = build(name, (3, 32, 32)).eval()
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_images_of_a_batch_are_judged_apart(name: str) -> None:
 
 @every_model
 def test_no_layer_changes_its_input_in_place(name: str, on_meta: Callable[..., nn.Module]) -> None:
-    """What a layer gave out is still that when the pass is over, so that hooks and profiles may keep it."""
+    """A layer's output is not changed later in the pass, so that hooks and profiles may keep it."""
     for options in variants_of(name):
         model = on_meta(name, (1, 28, 28), **options).train()
         kept: list[tuple[Tensor, int]] = []
@@ -105,7 +105,7 @@ def test_no_layer_changes_its_input_in_place(name: str, on_meta: Callable[..., n
 
 @every_model
 def test_switches_build_both_ways(name: str, on_meta: Callable[..., nn.Module]) -> None:
-    """Each option that is true or false gives a network either way; without batch norm there is none in it."""
+    """Each boolean option builds a network with either value, and without `batch_norm` there is no batch norm."""
     for options in variants_of(name):
         model = on_meta(name, **options)
         assert model(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 10)
@@ -115,7 +115,7 @@ def test_switches_build_both_ways(name: str, on_meta: Callable[..., nn.Module]) 
 
 @every_model
 def test_nothing_is_computed_in_place(name: str, on_meta: Callable[..., nn.Module]) -> None:
-    """No operator of a forward pass writes into what another has made, so that hooks see every value as it was."""
+    """No operator of a forward pass writes into its input, so that hooks see every value unchanged."""
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -130,7 +130,7 @@ def test_nothing_is_computed_in_place(name: str, on_meta: Callable[..., nn.Modul
 
 @every_model
 def test_options_are_checked(name: str) -> None:
-    """An option that a network does not have is refused by name, and so is text for a switch, a number or a choice."""
+    """An unknown option is refused by name, and so is text for a boolean, a number or a choice."""
     options = registry.options(registry.find("models", name), GIVEN)
     with pytest.raises(ValidationError, match="no_such_option"):
         options(no_such_option=1)
@@ -144,7 +144,7 @@ def test_options_are_checked(name: str) -> None:
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10", "synthetic"])
 def test_recipe_is_one_that_training_takes(name: str, dataset: str, device: str) -> None:
-    """A network's recipe is valid as it stands, leaves the budget to the suite, and mirrors photos only."""
+    """A network's recipe is valid, leaves the budget to the suite, and mirrors only images that may be mirrored."""
     given = recommended(Choice(name=name), dataset, device)
     recipe = Recipe.resolve(given, {}, {})
     assert given.keys().isdisjoint(BUDGETS)
@@ -154,7 +154,7 @@ def test_recipe_is_one_that_training_takes(name: str, dataset: str, device: str)
 @pytest.mark.parametrize("name", [name for name in NAMES if hasattr(registry.module("models", name), "initialise")])
 @every_shape
 def test_weights_from_data_are_finite(name: str, shape: tuple[int, int, int]) -> None:
-    """Weights that depend on data are finite even where pixels never vary."""
+    """Weights that depend on data are finite even if some pixels never vary."""
     model = build(name, shape)
     images = torch.randn(64, *shape)
     images[:, :, :8] = -0.5

@@ -1,4 +1,4 @@
-"""The room itself: what a network of ours and one from elsewhere are given."""
+"""The room of models: arguments of the package's networks and of foreign ones."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ DEVICES = ("cpu", "cuda")
 
 
 def test_options_reach_the_network() -> None:
-    """A choice's options are passed on beside the images' shape and the number of classes."""
+    """A choice's options are passed to the network, together with the images' shape and the number of classes."""
     with torch.device("meta"):
         model = create(Choice.model_validate({"name": "vgg", "depth": 13}), (1, 28, 28), 7)
         assert model(torch.empty(2, 1, 28, 28)).shape == (2, 7)
@@ -20,7 +20,7 @@ def test_options_reach_the_network() -> None:
 
 
 def test_foreign_network_gets_the_classes_and_its_options() -> None:
-    """Torchvision's take `**kwargs`, in which they know the number of classes, and have no recipe here."""
+    """A network of torchvision gets the number of classes and its options, and has no recipe."""
     choice = Choice.model_validate({"name": "torchvision.models:resnet18", "zero_init_residual": True})
     with torch.device("meta"):
         model = create(choice, (3, 32, 32), 7)
@@ -29,41 +29,41 @@ def test_foreign_network_gets_the_classes_and_its_options() -> None:
 
 
 def test_foreign_callable_must_return_a_module() -> None:
-    """Anything else is refused by name."""
+    """A callable that returns no nn.Module is refused by its name."""
     with pytest.raises(UsageError, match=r"'collections:Counter' returned Counter; a model must be an nn\.Module"):
         create(Choice.model_validate("collections:Counter"), (3, 32, 32), 10)
 
 
 def test_recipe_depends_on_the_dataset() -> None:
-    """A network's file says how it is trained on which images."""
+    """ResNet's recipe mirrors the images of CIFAR-10 and not those of MNIST."""
     choice = Choice.model_validate("resnet")
     assert recipe(choice, "cifar10", "cpu")["flip"] == "random"
     assert recipe(choice, "mnist", "cpu")["flip"] == "none"
 
 
 def test_recipe_depends_on_the_options_that_it_names() -> None:
-    """Without batch norm a network wants a lower rate; its depth is no option of the recipe."""
+    """VGG's recipe has a lower learning rate without batch norm, and the same rate at any depth."""
     plain, deep = (Choice.model_validate({"name": "vgg", **o}) for o in ({"batch_norm": False}, {"depth": 19}))
     assert recipe(plain, "cifar10", "cpu")["lr"] == 0.0003
     assert recipe(deep, "cifar10", "cpu")["lr"] == 0.001
 
 
 def test_recipe_depends_on_the_device_if_it_names_it() -> None:
-    """VGG's contiguous images are the faster on the CPU alone; a recipe that does not ask is not told."""
+    """VGG's recipe is contiguous on the CPU and channels_last on CUDA; ResNet's is channels_last on both."""
     vgg, resnet = Choice(name="vgg"), Choice(name="resnet")
     formats = [recipe(choice, "cifar10", device)["memory_format"] for choice in (vgg, resnet) for device in DEVICES]
     assert formats == ["contiguous", "channels_last", "channels_last", "channels_last"]
 
 
 def test_only_a_file_of_the_room_draws_weights_from_data() -> None:
-    """The module of a foreign model may have an `initialise` that is about something else: it is left alone."""
+    """The `initialise` of a model's file is used if the model is named by its file, and not if by its callable."""
     assert initialise_of(Choice(name="speedrun")) is speedrun.initialise
     assert initialise_of(Choice(name="vgg")) is None
     assert initialise_of(Choice(name="cnnperf.models.speedrun:build")) is None
 
 
 def test_logits_are_the_first_tensor_of_what_a_network_returns() -> None:
-    """Bare, in a tuple, a dict, or one in the other; what holds none is refused in words."""
+    """Logits are the first tensor: bare, in a tuple, a list or a dict; an output without a tensor is refused."""
     one, other = torch.zeros(2, 10), torch.zeros(())
     for output in (one, (one, other), {"logits": one, "loss": other}, [{"logits": (one, other)}, other]):
         assert logits(output) is one

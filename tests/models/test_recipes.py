@@ -1,4 +1,4 @@
-"""The recipes of the networks that ship, and that a file as README shows it is all that a network needs."""
+"""The recipes of the package's networks, and the network that README.md shows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OURS = ("alexnet", "googlenet", "lenet", "mlp", "nin", "resnet", "speedrun", "tr
 
 @pytest.mark.parametrize("name", OURS)
 def test_ours_are_tuned_and_mirror_photos(name: str) -> None:
-    """Each names what was tuned, and shows photos, but no digits, mirrored too."""
+    """Each recipe names the tuned settings, and mirrors photos but not digits."""
     of_photos, of_digits = (registry.module("models", name).recipe(dataset) for dataset in ("cifar10", "mnist"))
     assert {"optimizer", "lr", "batch_size", "schedule", "memory_format"} <= of_photos.keys()
     assert of_photos["flip"] != "none"
@@ -32,12 +32,12 @@ def test_ours_are_tuned_and_mirror_photos(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in OURS if name != "mlp"])
 def test_convolutions_are_channels_last_on_cuda(name: str) -> None:
-    """Every network with convolutions, whatever is the faster for it on the CPU."""
+    """On CUDA, the recipe of every network with convolutions is channels_last."""
     assert models.recipe(Choice(name=name), "cifar10", "cuda")["memory_format"] == "channels_last"
 
 
 def test_a_dataset_says_itself_whether_it_may_be_mirrored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own file does, so that another set of photos needs no edit here; of a foreign one nothing is known."""
+    """The file of a dataset says whether its images may be mirrored; a foreign dataset is not mirrored."""
     monkeypatch.delattr(cifar10, "MIRRORED")
     monkeypatch.setattr(mnist, "MIRRORED", True, raising=False)
     assert [augmentation(name)["flip"] for name in ("cifar10", "mnist", "cats:load")] == ["none", "random", "none"]
@@ -46,7 +46,7 @@ def test_a_dataset_says_itself_whether_it_may_be_mirrored(monkeypatch: pytest.Mo
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_network_that_readme_shows_passes_what_every_network_must(tmp_path: Path) -> None:
-    """Its file, copied from there into the room of a copy of this package, is tested and passes without an edit."""
+    """The network in README.md, saved in a copy of the package, passes the tests of every network without an edit."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     [(stem, source)] = re.findall(r"```python\n# cnnperf/models/(\w+)\.py\n(.*?)```", readme, flags=re.DOTALL)
     without_caches = shutil.ignore_patterns("__pycache__")

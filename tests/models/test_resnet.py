@@ -1,4 +1,4 @@
-"""ResNet against the paper and torchvision."""
+"""ResNet, compared with the paper and with torchvision's."""
 
 from collections.abc import Callable
 
@@ -13,14 +13,14 @@ from cnnperf.models import resnet
     ("depth", "count"), [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018), (110, 1_727_962)]
 )
 def test_parameter_count_of_the_cifar_networks(depth: int, count: int, parameter_count: Callable[..., int]) -> None:
-    """0.27, 0.46, 0.66, 0.85 and 1.7 M as in the paper's table 6, with or without the parameter-free shortcuts."""
+    """The parameter counts are those of the paper's table 6, with or without the parameter-free shortcuts."""
     assert parameter_count("resnet", depth=depth) == count
     assert parameter_count("resnet", depth=depth, shortcut=False) == count
 
 
 @pytest.mark.parametrize(("depth", "count"), [(18, 11_173_962), (34, 21_282_122), (50, 23_520_842)])
 def test_parameter_count_of_the_imagenet_networks(depth: int, count: int, parameter_count: Callable[..., int]) -> None:
-    """Torchvision's, less what a 3×3 stem saves over one of 7×7."""
+    """The parameter counts are torchvision's, less the difference between a 7×7 and a 3×3 stem."""
     import torchvision
 
     with torch.device("meta"):
@@ -38,7 +38,7 @@ def test_depth_counts_the_layers_with_weights(depth: int, on_meta: Callable[...,
 
 
 def test_shortcut_keeps_every_second_pixel_and_adds_zero_channels() -> None:
-    """Option A: identity where it can be, zeros for the new channels, nothing to learn."""
+    """The shortcut is the paper's option A: every second pixel, and zeros for the new channels."""
     images = torch.arange(2 * 3 * 5 * 4.0).reshape(2, 3, 5, 4)
     out = resnet.PaddedSubsample(stride=2, extra=2)(images)
     assert out.shape == (2, 5, 3, 2)
@@ -53,14 +53,14 @@ def test_weights_are_he_normal() -> None:
 
 
 def test_without_batch_norm_activations_do_not_grow_with_depth() -> None:
-    """At the start each block passes its input on, so that 54 layers keep the scale of the stem."""
+    """Without batch norm, the logits of an untrained network of 56 layers stay below 100."""
     torch.manual_seed(0)
     model = resnet.build(3, 10, depth=56, batch_norm=False).eval()
     assert model(torch.randn(2, 3, 32, 32)).abs().max() < 100
 
 
 def test_without_shortcut_a_block_is_its_body() -> None:
-    """`shortcut=False` removes the sum, which a block with all-zero weights shows."""
+    """A block with all-zero weights returns its input, and with `shortcut=False` it returns zeros."""
     images = torch.rand(1, 16, 8, 8)
     for shortcut in (True, False):
         block = resnet.build(3, 10, depth=20, shortcut=shortcut).get_submodule("stage1.0").eval()
@@ -70,7 +70,7 @@ def test_without_shortcut_a_block_is_its_body() -> None:
 
 
 def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
-    """The first convolution of a block strides where its stage begins, and its last ReLU stands behind the sum."""
+    """The first convolution of a stage strides, and the last ReLU of a block follows the shortcut."""
 
     def block(stride: int, shortcut: str) -> list[str]:
         return [f"Conv2d 3/{stride}", "BatchNorm2d", "ReLU", "Conv2d 3/1", "BatchNorm2d", shortcut, "ReLU"]
@@ -84,6 +84,6 @@ def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
 
 
 def test_bottlenecks_stride_in_their_3x3_convolution(layers: Callable[..., list[str]]) -> None:
-    """As torchvision's do, the projection of the shortcut along with it."""
+    """The 3×3 convolution strides, together with the projection of the shortcut, like torchvision's."""
     strided = [layer for layer in layers("resnet", depth=50) if layer.endswith("/2")]
     assert strided == ["Conv2d 3/2", "Conv2d 1/2"] * 3

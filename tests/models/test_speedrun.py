@@ -13,20 +13,20 @@ from cnnperf.training.recipe import Recipe
 
 @pytest.fixture
 def images() -> Tensor:
-    """Noise, smoothed so that neighbouring pixels and channels correlate: 512×3×32×32."""
+    """Return noise of 512×3×32×32, smoothed so that neighbouring pixels and channels correlate."""
     noise = torch.randn(512, 3, 34, 34, generator=torch.Generator().manual_seed(0))
     smooth = nn.functional.avg_pool2d(noise, 3, stride=1)
     return smooth + 0.5 * smooth.mean(1, keepdim=True)
 
 
 def test_size(parameter_count: Callable[..., int], forward_flops: Callable[..., int]) -> None:
-    """233 thousand parameters and 22.4 MFLOP forward at 3×32×32."""
+    """The network has 232,992 parameters, and its forward pass takes 22.4 MFLOP at 3×32×32."""
     assert parameter_count("speedrun") == 232_992
     assert forward_flops("speedrun") / 1e6 == pytest.approx(22.4, abs=0.05)
 
 
 def test_whitening_gives_uncorrelated_outputs_of_unit_variance(images: Tensor) -> None:
-    """Over the patches, the filters' outputs have the identity for their covariance."""
+    """The covariance of the filters' outputs over all patches is the identity."""
     model = speedrun.build(3, 10, (32, 32))
     speedrun.initialise(model, images)
     filters = model.get_parameter("whitening.weight")
@@ -36,7 +36,7 @@ def test_whitening_gives_uncorrelated_outputs_of_unit_variance(images: Tensor) -
 
 
 def test_whitening_keeps_the_directions_of_largest_variance(images: Tensor) -> None:
-    """The more a direction varies the smaller is its filter, and those left out would have been larger still."""
+    """The filters' norms are 1 / √(variance + 5e-4) of the 24 directions of largest variance."""
     model = speedrun.build(3, 10, (32, 32))
     speedrun.initialise(model, images)
     sizes = model.get_parameter("whitening.weight")[:24].flatten(1).norm(dim=1)
@@ -47,13 +47,13 @@ def test_whitening_keeps_the_directions_of_largest_variance(images: Tensor) -> N
 
 
 def test_what_is_frozen(on_meta: Callable[..., nn.Module]) -> None:
-    """The whitening filters and the norms' scales are not trained; all else is."""
+    """The whitening filters and the norms' scales are not trained; all other parameters are."""
     frozen = {key for key, parameter in on_meta("speedrun").named_parameters() if not parameter.requires_grad}
     assert frozen == {"whitening.weight", "block1.norm.weight", "block2.norm.weight", "block3.norm.weight"}
 
 
 def test_convolutions_start_by_passing_their_input_on() -> None:
-    """The first filters of each 3×3 convolution are the identity; the rest are not zero."""
+    """The first filters of each 3×3 convolution are the identity; the others are not zero."""
     model = speedrun.build(3, 10, (32, 32))
     for name, channels in [("block1", 48), ("block2", 48), ("block3", 96)]:
         conv = model.get_submodule(f"{name}.conv")
@@ -64,19 +64,19 @@ def test_convolutions_start_by_passing_their_input_on() -> None:
 
 
 def test_grey_images_have_fewer_directions(on_meta: Callable[..., nn.Module]) -> None:
-    """A 4×4 patch of one channel has 16 directions, with their negatives 32 filters."""
+    """Images of one channel give 32 filters: the 16 directions of a 4×4 patch and their negatives."""
     assert on_meta("speedrun", (1, 28, 28)).get_parameter("whitening.weight").shape == (32, 1, 4, 4)
 
 
 def test_images_too_small_are_refused() -> None:
-    """Below 8×8 nothing is left behind the second pool."""
+    """Images below 8×8 are refused, since nothing would be left after the second pool."""
     assert speedrun.build(3, 10, (8, 8))(torch.randn(2, 3, 8, 8)).shape == (2, 10)
     with pytest.raises(UsageError, match="speedrun needs images of at least 8×8, got 7×8"):
         speedrun.build(3, 10, (7, 8))
 
 
 def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
-    """GELU throughout, max-pools before the norms, the global maximum, and a scale of 0.2 on the logits."""
+    """The layers have GELU, max-pools before the norms, a global maximum, and a scale on the logits."""
     block, pool = ["Conv2d 3/1", "BatchNorm2d", "GELU"], "MaxPool2d 2/2"
     assert layers("speedrun") == [
         *("Conv2d 4/2", "GELU"),
@@ -87,13 +87,13 @@ def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
 
 
 def test_logits_are_scaled(images: Tensor) -> None:
-    """They are a fifth of what the linear layer gives."""
+    """The logits are a fifth of the linear layer's output."""
     model = speedrun.build(3, 10, (32, 32)).eval()
     torch.testing.assert_close(model(images[:2]), 0.2 * model[:-1](images[:2]))
 
 
 def test_recipe_is_the_one_that_was_tuned() -> None:
-    """Every figure as it was chosen on validation images; digits are neither mirrored nor tested with mirror images."""
+    """The recipe has the tuned settings; digits are neither mirrored in training nor tested with mirror images."""
     tuned = {
         "optimizer": "muon",
         "muon_lr": 0.14,

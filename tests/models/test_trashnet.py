@@ -1,4 +1,4 @@
-"""TrashNet against its specification."""
+"""TrashNet, compared with its specification."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,12 @@ from torch import nn
 
 
 def test_parameter_count(parameter_count: Callable[..., int]) -> None:
-    """Stem 960, blocks 57,792 and 74,112, linear layer 650."""
+    """TrashNet has 133,514 parameters: stem 960, blocks 57,792 and 74,112, linear layer 650."""
     assert parameter_count("trashnet") == 133_514
 
 
 def test_layers(on_meta: Callable[..., nn.Module]) -> None:
-    """Six convolutions with biases, batch norm behind all but the shortcut's, and a stem that keeps H×W."""
+    """The network has six convolutions with biases, five batch norms, and a stem that keeps H×W."""
     model = on_meta("trashnet")
     layers = dict(model.named_modules())
     convolutions = {key: layer for key, layer in layers.items() if isinstance(layer, nn.Conv2d)}
@@ -26,7 +26,7 @@ def test_layers(on_meta: Callable[..., nn.Module]) -> None:
 
 
 def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
-    """A pool that keeps H×W, then a block that halves it and one that does not."""
+    """The pool keeps H×W, the first block halves it, and the second block keeps it."""
 
     def block(stride: int, shortcut: str) -> list[str]:
         return [f"Conv2d 3/{stride}", "BatchNorm2d", "ReLU", "Conv2d 3/1", "BatchNorm2d", shortcut, "ReLU"]

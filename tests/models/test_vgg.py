@@ -1,4 +1,4 @@
-"""VGG against torchvision."""
+"""VGG, compared with torchvision's."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ import torch
 def test_features_are_torchvisions(
     depth: int, plain: int, batch_norm: bool, parameter_count: Callable[..., int]
 ) -> None:
-    """The convolutions have as many parameters as torchvision's, and the linear layer 512 × 10 + 10 more."""
+    """The convolutions have as many parameters as torchvision's, and the linear layer adds 512 × 10 + 10."""
     import torchvision
 
     with torch.device("meta"):
@@ -22,7 +22,7 @@ def test_features_are_torchvisions(
 
 
 def test_layers_in_order(layers: Callable[..., list[str]]) -> None:
-    """3×3 convolutions, each with a ReLU, and a max-pool behind each stage."""
+    """A ReLU follows each 3×3 convolution, and a max-pool follows each stage."""
     conv, pool = ["Conv2d 3/1", "ReLU"], ["MaxPool2d 2/2"]
     stages = [layer for count in (1, 1, 2, 2, 2) for layer in (*conv * count, *pool)]
     assert layers("vgg", batch_norm=False) == [*stages, "AdaptiveAvgPool2d", "Flatten", "Linear"]

@@ -21,20 +21,20 @@ SHAPE = (3, 32, 32)
 
 
 def counted(model: nn.Module, images: torch.Tensor) -> Arithmetic:
-    """Count forward and backward of a network."""
+    """Count the operations of a network's forward and backward pass."""
     arithmetic = Arithmetic()
     listen(model, images, arithmetic, arithmetic.counting())
     return arithmetic
 
 
 def macs(arithmetic: Arithmetic, direction: str = "forward") -> dict[str, int]:
-    """Return the layers' multiply-accumulates."""
+    """Return the multiply-accumulates of each layer."""
     works = getattr(arithmetic, direction)
     return {layer: work.flops // 2 for layer, work in works.items() if work.flops is not None}
 
 
 def test_lenet_is_as_counted_by_hand() -> None:
-    """Output elements × what each is the sum of, 1×28×28, two images; backward twice that, less the first's input."""
+    """Each layer's count is that by hand; backward takes twice as many, and the first layer as many as forward."""
     arithmetic = counted(models.create(Choice(name="lenet"), (1, 28, 28), 10), torch.randn(2, 1, 28, 28))
     by_hand = {
         "conv1": 2 * 6 * 28 * 28 * 25,
@@ -50,7 +50,7 @@ def test_lenet_is_as_counted_by_hand() -> None:
 
 
 def test_what_is_not_counted_is_named_and_its_bytes_are() -> None:
-    """A sigmoid has no multiply-accumulates, not zero of them; it reads and writes each element once."""
+    """A sigmoid has no count of multiply-accumulates, not even 0; its bytes are one read and one write per element."""
     sigmoid = counted(nn.Sequential(nn.Linear(8, 8), nn.Sigmoid()), torch.randn(4, 8)).forward["1"]
     assert sigmoid.flops is None
     assert sigmoid.uncounted == {"sigmoid"}
@@ -58,13 +58,13 @@ def test_what_is_not_counted_is_named_and_its_bytes_are() -> None:
 
 
 def test_a_view_moves_nothing() -> None:
-    """Flatten of contiguous memory only looks at it in another way."""
+    """Flatten of contiguous memory moves no bytes."""
     flatten = counted(nn.Sequential(nn.Linear(8, 8), nn.Flatten()), torch.randn(4, 2, 8)).forward
     assert "1" not in flatten or flatten["1"].moved_bytes == 0
 
 
 def test_a_shared_module_counts_once_a_call_and_layers_add_up() -> None:
-    """Torch's own counter agrees on the total, forward and backward; its per-module backward would not."""
+    """A module that is called twice has the count of both calls, and the total of all layers is torch's."""
     model, images = planted_layers.Twice(nn.Linear(8, 8)), torch.randn(4, 8)
     arithmetic = counted(model, images)
     assert macs(arithmetic) == {"shared": 2 * 4 * 8 * 8}
@@ -73,7 +73,7 @@ def test_a_shared_module_counts_once_a_call_and_layers_add_up() -> None:
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_what_is_computed_anew_counts_in_backward(reentrant: bool) -> None:
-    """A checkpointed layer's forward once in forward, once more in backward; torch counts as much in all."""
+    """The forward of a checkpointed layer counts again in backward, and the total of all layers is torch's."""
     block = planted_layers.Checkpointed(nn.Linear(8, 8), nn.Sigmoid(), nn.Linear(8, 8), reentrant=reentrant)
     model, images = nn.Sequential(nn.Linear(8, 8), block), torch.randn(4, 8)
     arithmetic = counted(model, images)
@@ -89,7 +89,7 @@ def test_what_is_computed_anew_counts_in_backward(reentrant: bool) -> None:
 
 
 def test_what_follows_the_loss_is_no_forward() -> None:
-    """The gradient of the loss by itself, of ones, is backward's."""
+    """The gradient of the loss by itself counts in backward, and not in forward."""
     arithmetic = counted(nn.Sequential(nn.Linear(8, 8)), torch.randn(4, 8))
     assert "(unattributed)" not in arithmetic.forward
     assert arithmetic.backward["(unattributed)"].uncounted == {"ones_like"}
@@ -99,7 +99,7 @@ def test_what_follows_the_loss_is_no_forward() -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("groups", [1, 2, 4, 8])
 def test_a_convolution_by_hand(groups: int, stride: int, transposed: bool) -> None:
-    """Backward costs what forward does for each gradient, whatever the groups; for the images none is asked for."""
+    """Backward costs a forward for each gradient, whatever the groups; the images need no gradient."""
     kind = nn.ConvTranspose2d if transposed else nn.Conv2d
     first = nn.Conv2d(3, 8, 1)
     second = kind(8, 16, 3, stride=stride, padding=1, groups=groups)
@@ -115,14 +115,14 @@ def test_a_convolution_by_hand(groups: int, stride: int, transposed: bool) -> No
 
 @pytest.mark.parametrize("name", registry.names("models"))
 def test_every_networks_layers_add_up_to_torchs_total(name: str) -> None:
-    """Forward and backward of all layers together are what FlopCounterMode counts."""
+    """The FLOPs of all layers, forward and backward, add up to the total of FlopCounterMode."""
     model, images = models.create(Choice(name=name), SHAPE, 10), torch.randn(2, *SHAPE)
     assert total(counted(model, images)) == torchs(model, images)
 
 
 @pytest.mark.parametrize("name", registry.names("models"))
 def test_every_network_agrees_with_two_public_counters(name: str) -> None:
-    """The multiply-accumulates that fvcore and torchinfo count in convolutions and linear layers, to 0.1 %."""
+    """The multiply-accumulates of convolutions and linear layers match fvcore's and torchinfo's to 0.1 %."""
     model, images = models.create(Choice(name=name), SHAPE, 10).eval(), torch.randn(1, *SHAPE)
     ours = macs(counted(model, images))
     kinds = {layer: type(module) for layer, module in model.named_modules()}

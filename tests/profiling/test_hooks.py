@@ -1,4 +1,4 @@
-"""Layers are hooked on their autograd nodes, and left as they were."""
+"""Layers are hooked on their autograd nodes, and the hooks are removed afterwards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnnperf.profiling.hooks import Hooks
 
 
 def test_nodes_go_to_the_layer_that_made_them_and_the_rest_by_name() -> None:
-    """A sum that a container makes is AddBackward0 of nobody, also where a ReLU works in place on a view of it."""
+    """A container's sum is an unattributed AddBackward0, even if a ReLU works in place on a view of it."""
     model = nn.Sequential(planted_layers.Branches(nn.Linear(4, 4), nn.Sigmoid()), nn.Flatten(), nn.ReLU(inplace=True))
     noted = Noted()
     listen(model, torch.randn(2, 2, 4, requires_grad=True), noted)
@@ -24,7 +24,7 @@ def test_nodes_go_to_the_layer_that_made_them_and_the_rest_by_name() -> None:
 
 
 def test_a_tensor_that_is_no_argument_has_nodes_of_its_own() -> None:
-    """What a container makes and leaves in an attribute of a layer is not the layer's, though it is in its history."""
+    """A tensor that a container stores in a layer's attribute is not attributed to that layer."""
 
     class Skip(nn.Module):
         def forward(self, values: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def test_a_tensor_that_is_no_argument_has_nodes_of_its_own() -> None:
 
 
 def test_modules_that_return_tuples_are_hooked() -> None:
-    """Tensors are found in whatever a module returns."""
+    """Hooks find the tensors in a tuple that a module returns, and in a dict within the tuple."""
     noted = Noted()
     listen(planted_layers.OfDoubled(), torch.randn(2, 4), noted)
     assert noted.words[:2] == ["forward linear", "forward pair"]
@@ -52,7 +52,7 @@ def test_modules_that_return_tuples_are_hooked() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11"])
 def test_torchvisions_networks_with_in_place_modules_are_hooked(name: str) -> None:
-    """Every layer has its forward and its backward, the shared in-place ReLU among them."""
+    """Every layer has its forward, and each layer with weights and the shared in-place ReLU has its backward."""
     import torchvision
 
     with torch.device("meta"):  # Where the hundred million weights of one need no memory.
@@ -67,15 +67,15 @@ def test_torchvisions_networks_with_in_place_modules_are_hooked(name: str) -> No
 
 
 class Broken(nn.Module):
-    """Fails in its forward."""
+    """A module that fails in its forward."""
 
     def forward(self, values: Tensor) -> Tensor:
-        """Raise."""
+        """Raise a RuntimeError."""
         raise RuntimeError("broken")
 
 
 def test_hooks_are_gone_even_where_a_pass_fails() -> None:
-    """Neither finding nor listening leaves one behind, on modules or on nodes that live on."""
+    """After a failed pass, neither modules nor autograd nodes have a hook."""
     model = nn.Sequential(nn.Linear(4, 4), Broken())
     images = torch.randn(2, 4)
     with pytest.raises(RuntimeError, match="broken"):

@@ -1,4 +1,4 @@
-"""The time of a layer is its own: planted waits are found where they are, and nowhere else."""
+"""The time of a layer: planted waits are found in their own layer and in no other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WAITS = (("forward", planted_layers.FORWARD_S), ("backward", planted_layers.BACK
 
 @pytest.fixture
 def _planted_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the planted waits, and nothing else, move the device's clock: what is found is then exact on any machine."""
+    """Let only the planted waits move the device's clock, so that times are exact on any machine."""
     now = 0.0
 
     def wait(seconds: float) -> None:
@@ -35,12 +35,12 @@ def _planted_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _own_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the device's clock tell the thread's own time: on a busy machine others take the core."""
+    """Let the device's clock show the thread's CPU time, since other processes may take the core."""
     monkeypatch.setattr(Cpu, "mark", lambda device: time.thread_time())
 
 
 def small() -> nn.Module:
-    """Return a layer that takes next to no time."""
+    """Return a layer that takes almost no time."""
     return nn.Linear(8, 8)
 
 
@@ -64,7 +64,7 @@ NETWORKS = {
 @pytest.mark.usefixtures("_planted_time")
 @pytest.mark.parametrize("place", NETWORKS)
 def test_a_wait_is_found_in_its_layer_and_in_no_other(place: str) -> None:
-    """5 ms forward and 8 ms backward, whatever stands beside it."""
+    """The layer has 5 ms forward and 8 ms backward per call, whatever layers are beside it."""
     model, waiting, calls = NETWORKS[place]
     found = times(model, torch.randn(4, 8))
     for direction, seconds in WAITS:
@@ -74,7 +74,7 @@ def test_a_wait_is_found_in_its_layer_and_in_no_other(place: str) -> None:
 @pytest.mark.usefixtures("_planted_time")
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_what_is_computed_anew_belongs_to_the_layers_backward(reentrant: bool) -> None:
-    """A checkpointed wait takes 5 ms forward, and 5 more in its backward; its neighbours take none of it."""
+    """A checkpointed wait has 5 ms in forward, and 5 ms more in its backward; its neighbours have none of them."""
     model = nn.Sequential(
         small(), planted_layers.Checkpointed(small(), planted_layers.Waiting(), small(), reentrant=reentrant)
     )
@@ -88,21 +88,21 @@ def test_what_is_computed_anew_belongs_to_the_layers_backward(reentrant: bool) -
 
 @pytest.mark.usefixtures("_own_time")
 def test_in_a_network_of_modules_next_to_nothing_is_unattributed() -> None:
-    """Forward: not negative, and at most a tenth of the whole."""
+    """The unattributed time of forward is not negative, and at most a tenth of the total."""
     channels = [nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()) for _ in range(4)]
     found = times(nn.Sequential(*channels), torch.randn(16, 16, 32, 32), samples=10)["forward"]
     assert 0 <= found["(unattributed)"] <= 0.1 * sum(found.values())
 
 
 def test_nodes_of_no_layer_have_their_own_time() -> None:
-    """The sum of two branches stands under its node's name in backward, and in forward under no layer."""
+    """The sum of two branches has its node's name in backward, and is unattributed in forward."""
     found = times(planted_layers.Branches(small(), small()), torch.randn(4, 8))
     assert "(unattributed) AddBackward0" in found["backward"]
     assert found["forward"]["(unattributed)"] > 0
 
 
 def test_shares_agree_with_the_self_times_of_torchs_profiler() -> None:
-    """Of the five layers that take most, to 5 points, forward and backward, from separate passes."""
+    """The shares of the five longest layers, forward and backward together, agree to 5 points."""
     model = nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1),
         nn.BatchNorm2d(16),
@@ -125,7 +125,7 @@ def test_shares_agree_with_the_self_times_of_torchs_profiler() -> None:
 
 
 def self_times(model: nn.Module, images: torch.Tensor, samples: int) -> dict[str, float]:
-    """Return each layer's self times under the profiler, forward and backward, the least of some passes."""
+    """Return the self time of each layer under the profiler, forward and backward, the least of some passes."""
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
         for _ in range(samples):
             listen(model, images, Marker())

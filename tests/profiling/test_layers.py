@@ -1,4 +1,4 @@
-"""Layers are found as they are called."""
+"""Layers are found by their calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnnperf.profiling.layers import discover
 
 
 def test_layers_are_the_modules_that_call_no_other() -> None:
-    """Leaves, in the order of their calls; and attention, a container that uses its child's weights without a call."""
+    """Layers are the leaves in the order of their calls, and attention, which uses its child without a call."""
     model = nn.Sequential(nn.Linear(8, 8), nn.MultiheadAttention(8, 2))
 
     def run() -> None:
@@ -27,14 +27,14 @@ def test_layers_are_the_modules_that_call_no_other() -> None:
 
 
 def test_what_a_layer_takes_and_gives_is_written_down() -> None:
-    """Shapes as N×C×H×W, the dtype, and the bytes of what comes out."""
+    """A layer has shapes as N×C×H×W, the dtype, and the bytes of its output."""
     [convolution, _] = structure_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.randn(2, 3, 8, 8)).layers
     assert (convolution.inputs, convolution.outputs, convolution.dtype) == ("2×3×8×8", "2×4×6×6", "float32")
     assert convolution.output_bytes == 2 * 4 * 6 * 6 * 4
 
 
 def test_a_shared_module_is_one_layer_and_an_idle_one_is_named() -> None:
-    """Calls are counted."""
+    """A module that is called twice is one layer with two calls, and a module that is never called is listed."""
     structure = structure_of(planted_layers.Twice(nn.Linear(4, 4)), torch.randn(2, 4))
     assert [(layer.name, layer.calls) for layer in structure.layers] == [("shared", 2)]
     assert [layer.name for layer in structure.never_called] == ["idle"]
@@ -42,7 +42,7 @@ def test_a_shared_module_is_one_layer_and_an_idle_one_is_named() -> None:
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_a_checkpointed_layer_is_called_once(reentrant: bool) -> None:
-    """What backward computes anew is neither another call nor another output, and changes nobody's place."""
+    """The computation in backward adds no call and no output, and does not change the order of the layers."""
     inside = planted_layers.Checkpointed(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 4), reentrant=reentrant)
     model, images = nn.Sequential(nn.Linear(4, 4), inside, nn.ReLU()), torch.randn(2, 4)
     structure = discover(model, lambda: model(images).sum().backward())
@@ -59,7 +59,7 @@ def test_a_checkpointed_layer_is_called_once(reentrant: bool) -> None:
 
 
 def test_a_parametrized_layer_is_one_layer() -> None:
-    """What computes its weights is a part of it, and it keeps its class's name; one never called is still named."""
+    """A layer with computed weights is one layer with its class's name, even if it is never called."""
 
     class Chosen(nn.ModuleList):
         def forward(self, values: Tensor) -> Tensor:

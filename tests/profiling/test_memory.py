@@ -1,4 +1,4 @@
-"""What autograd saves, counted by hand; who owns which parameter, gradient and state."""
+"""Bytes that autograd saves, counted by hand; owners of parameters, gradients and optimizer state."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def saved(model: nn.Module, images: torch.Tensor) -> dict[str, int]:
 
 
 def test_three_layers_save_what_a_hand_count_says() -> None:
-    """The convolution keeps its images, ReLU its output, the linear layer nothing new: its input is ReLU's output."""
+    """The convolution saves its images and ReLU its output, which the linear layer shares as its input."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 10))
     assert saved(model, torch.randn(2, 3, 8, 8)) == {"0": 2 * 3 * 8 * 8 * FLOAT, "1": 2 * 4 * 6 * 6 * FLOAT}
 
 
 def test_max_pool_and_dropout_save_indices_and_a_mask() -> None:
-    """Max-pool: its input's elements and an index for each of its output's; dropout: a mask of its input's size.
+    """Max-pool saves its input and an index for each output element; dropout saves a mask of its input's size.
 
     On the CPU torch's dropout is a product with a mask of the input's dtype; its fused kernel of one byte is CUDA's.
     """
@@ -45,20 +45,20 @@ def test_max_pool_and_dropout_save_indices_and_a_mask() -> None:
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_what_is_computed_anew_is_not_saved(reentrant: bool) -> None:
-    """Of a checkpointed block only the input is kept, by no layer; those inside keep nothing until backward."""
+    """A checkpointed block saves only its input, which belongs to no layer."""
     block = planted_layers.Checkpointed(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 4), reentrant=reentrant)
     found = saved(nn.Sequential(nn.Linear(4, 4), block), torch.randn(2, 4))
     assert found == {"0": 2 * 4 * FLOAT, "(unattributed)": 2 * 4 * FLOAT}
 
 
 def test_parameters_and_buffers_are_not_saved_for_backward() -> None:
-    """Batch norm keeps its input and what it computed of it; weights and running statistics stay anyway."""
+    """Batch norm saves its input and two values per channel, but neither weights nor running statistics."""
     found = saved(nn.Sequential(nn.BatchNorm1d(4)), torch.randn(8, 4))
     assert found == {"0": 8 * 4 * FLOAT + 2 * 4 * FLOAT}
 
 
 def test_the_allocators_peak_stands_where_it_was() -> None:
-    """In a layer, in one that is computed anew inside another's backward, in the update; an allocator like torch's."""
+    """The peak is attributed to a forward, to a backward or the backward around it, to the update, or to no layer."""
     high = {"now": 100}
     device: Any = SimpleNamespace(
         reset_peak=lambda: high.update(now=100),
@@ -85,7 +85,7 @@ def test_the_allocators_peak_stands_where_it_was() -> None:
 
 
 def test_each_parameter_has_one_owner() -> None:
-    """A module that is called twice owns its weights once, one that is never called still does."""
+    """A module that is called twice owns its weights once, and one that is never called owns its weights too."""
     model = planted_layers.Twice(nn.Linear(4, 4))
     owners = Owners(model, structure_of(model, torch.randn(2, 4)))
     sizes = {layer: sum(p.numel() for p in parameters) for layer, parameters in owners.parameters.items()}
@@ -93,7 +93,7 @@ def test_each_parameter_has_one_owner() -> None:
 
 
 def test_the_gradients_that_are_there_are_counted() -> None:
-    """A frozen weight and a head that is not used have none; a container's own parameter's is no layer's."""
+    """A frozen weight and an unused head have no gradient; that of a container's own parameter is unattributed."""
 
     class Scaled(nn.Sequential):
         def __init__(self) -> None:
@@ -112,7 +112,7 @@ def test_the_gradients_that_are_there_are_counted() -> None:
 
 
 def test_parameters_in_one_piece_of_memory_have_owners_of_their_own() -> None:
-    """As where all of a network's weights are views of one vector; tied ones belong to the first."""
+    """Views of one vector have owners of their own, and a tied weight belongs to the first layer that has it."""
     model, whole = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)), torch.zeros(32)
     model[0].weight.data, model[1].weight.data = whole[:16].view(4, 4), whole[16:].view(4, 4)
     model[2].weight.data = model[1].weight.data
@@ -127,7 +127,7 @@ def test_parameters_in_one_piece_of_memory_have_owners_of_their_own() -> None:
 
 
 def test_the_state_of_an_optimizer_goes_to_the_parameters_layer() -> None:
-    """Adam keeps two values a weight and a step count, also where it was given views of the weights."""
+    """Adam's two values per weight and step count go to the weight's layer, even if Adam has views of the weights."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     optimizer = torch.optim.AdamW([p.detach().requires_grad_() for p in model.parameters()])
     for group in optimizer.param_groups:
