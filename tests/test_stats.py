@@ -69,7 +69,7 @@ def test_the_interval_of_one_repeat_and_of_equal_ones_is_binomial() -> None:
 
 @given(st.lists(st.integers(0, 500), min_size=2, max_size=8, unique=True))
 def test_the_interval_of_repeats_holds_both_of_its_parts(right: list[int]) -> None:
-    """The interval contains the binomial interval of one test and the t interval over the repeats, cut to 0…1."""
+    """The interval contains the binomial interval of one test and the t interval over repeats, clipped to [0, 1]."""
     proportions = [each / 500 for each in right]
     found = mean_proportion_interval(proportions, 500)
     of_trials = binomial_interval(round(500 * float(np.mean(proportions))), 500)
@@ -107,7 +107,7 @@ def test_binomial_bounds_of_published_examples() -> None:
 
 @given(st.integers(1, 200))
 def test_binomial_bounds_of_none_and_all(trials: int) -> None:
-    """The upper bound for no success, and the mirrored lower bound for all, are those of a rate seen once in twenty."""
+    """For n trials without success the upper bound is 1 - 0.05^(1/n); the lower bound for n successes mirrors it."""
     assert binomial_bounds(0, trials) == pytest.approx((0.0, 1 - 0.05 ** (1 / trials)))
     assert binomial_bounds(trials, trials) == pytest.approx((0.05 ** (1 / trials), 1.0))
 
@@ -180,7 +180,7 @@ def test_bounds_are_infinite_where_no_sample_could_be_rejected() -> None:
 
 
 def test_many_samples_at_once_are_each_by_itself() -> None:
-    """Each sample along the last axis gives the numbers that it gives alone."""
+    """Each sample along the last axis gives the same numbers as it gives alone."""
     many = np.random.default_rng(1).normal(size=(4, 3, 8))
     ranks = SignedRanks(many)
     for place in np.ndindex(4, 3):
@@ -306,7 +306,7 @@ def test_paired_difference_interval_covers_as_it_says(pairs: int, lost: float, g
 
 @pytest.mark.parametrize(("count", "q"), [(11, 0.5), (64, 0.9), (662, 0.99)])
 def test_a_quantile_needs_its_samples(count: int, q: float) -> None:
-    """A quantile of independent calls needs 11 samples for the median, 64 for p90 and 662 for p99."""
+    """The median needs 11 independent calls, p90 needs 64, and p99 needs 662."""
     assert supports_quantile([0.02] * count, q)
     assert not supports_quantile([0.02] * (count - 1), q)
 

@@ -161,7 +161,7 @@ def test_no_file_ends_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, c
 
 
 def test_all_cells_run_once_and_then_all_again() -> None:
-    """All cells run through their stages once before the next repeat begins; repeat i has the seed seed + i."""
+    """All cells run through their stages before the next repeat begins; repeat i has the suite's seed plus i."""
     tasks = plan(suite(models=["lenet", "resnet"], stages=["train", "profile"], repeats=2, seed=7))
     assert [(task.repeat, task.seed, task.cell.model.name, task.stage) for task in tasks] == [
         (repeat, 7 + repeat, model, stage)

@@ -79,7 +79,7 @@ def test_a_stated_default_is_that_of_the_stage(command: str, option: str, defaul
 
 @pytest.mark.parametrize("words", [("ab",), ("campaign", "measure")], ids=" ".join)
 def test_the_stated_pairs_are_those_of_a_turn(words: tuple[str, ...]) -> None:
-    """The range and the default of `--pairs` are those of a turn."""
+    """The stated range of `--pairs` is that of a turn, and the default is its upper end."""
     [found] = [each for each in COMMANDS[words].params if "--pairs" in each.opts]
     assert found.help.endswith("from {} to {}.".format(*PAIRS))
     assert found.default == PAIRS[1]

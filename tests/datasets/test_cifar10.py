@@ -29,7 +29,7 @@ def test_images_and_labels_are_those_of_the_batches(roots: Roots, cifar_root: Pa
 
 @pytest.mark.realdata
 def test_the_real_cifar10(real_roots: Roots) -> None:
-    """The real CIFAR-10 has the published counts, class balance, first labels, names and statistics, and its sha256."""
+    """The real CIFAR-10 has the published counts, class balance, labels and statistics, and the known sha256."""
     dataset = cifar10.load(real_roots, None)
 
     assert dataset.provenance.sha256 == "9048fcbac9c08a64d57a7c5a5a66750a974ad4eab380914df129f7e223d823df"

@@ -37,7 +37,7 @@ def test_an_unverified_processed_file_is_not_read(roots: Roots, mnist_root: Path
 
 @pytest.mark.realdata
 def test_the_real_mnist(real_roots: Roots) -> None:
-    """The real MNIST has the published counts, first labels and statistics, and its sha256."""
+    """The real MNIST has the published counts, first labels and statistics, and the known sha256."""
     dataset = mnist.load(real_roots, None)
 
     assert dataset.provenance.sha256 == "1e35582d42a90940c55b956deb61875c020b567ed20e3c5b174f52bf7809ed9b"

@@ -1,4 +1,4 @@
-"""Synthetic images: any shape, the same bytes on every machine, and classes that single pixels do not tell."""
+"""Synthetic images: any shape, the same bytes on every machine, and classes that single pixels do not separate."""
 
 from __future__ import annotations
 

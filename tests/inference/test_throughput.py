@@ -104,7 +104,7 @@ def test_a_batch_that_would_find_no_room_is_not_tried(bench: Callable[..., Bench
 
 
 def test_memory_that_is_kept_counts_as_what_the_next_batch_finds() -> None:
-    """A batch that needs no new memory still counts that of the batch before it, but no older one."""
+    """If a batch needs no new memory, the batch before it decides whether one of twice the size is tried."""
     device = Told([(100, 200), (300, 300), (300, 300)], available=400)
     headroom = Headroom(device)
     held = []

@@ -102,7 +102,7 @@ def test_every_worker_has_the_environment_that_its_launch_names(  # type: ignore
 
 
 def test_a_worker_inherits_no_other_setting_of_threads_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables of OpenMP, MKL and the C library are not inherited, but a launch may set them; others are."""
+    """A worker does not inherit the shell's variables of OpenMP, MKL and the C library; its launch may set them."""
     stripped = ("GOMP_CPU_AFFINITY", "OMP_PROC_BIND", "OMP_DYNAMIC", "KMP_AFFINITY", "MKL_DYNAMIC", "MALLOC_ARENA_MAX")
     for name in (*stripped, "OMP_NUM_THREADS", "KMP_DUPLICATE_LIB_OK", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "1")

@@ -125,7 +125,7 @@ def test_a_system_without_stolen_time_is_not_told(tree: Tree, monkeypatch: pytes
 
 
 def test_what_cannot_be_read_is_said_and_not_guessed(tree: Tree) -> None:
-    """Without files every subject is not readable; with meaningless ones every subject is but those that are names."""
+    """Every subject is unreadable if its file is missing or meaningless, except that any word counts as a name."""
     nothing, nonsense = found(tree({})), found(tree(dict.fromkeys(QUIET, "? ?\n")))
     assert {str(finding) for finding in nothing.values()} == {f"? {name:12} not readable here" for name in CHECKS}
     plain_words = {"governor", "clock source"}  # Any word is a name.

@@ -34,7 +34,7 @@ def macs(arithmetic: Arithmetic, direction: str = "forward") -> dict[str, int]:
 
 
 def test_lenet_is_as_counted_by_hand() -> None:
-    """Each layer's count is that by hand; backward takes twice as many, and the first layer as many as forward."""
+    """Each layer's count matches the one by hand: backward takes twice the forward, and once in the first layer."""
     arithmetic = counted(models.create(Choice(name="lenet"), (1, 28, 28), 10), torch.randn(2, 1, 28, 28))
     by_hand = {
         "conv1": 2 * 6 * 28 * 28 * 25,

@@ -74,7 +74,7 @@ def test_a_wait_is_found_in_its_layer_and_in_no_other(place: str) -> None:
 @pytest.mark.usefixtures("_planted_time")
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_what_is_computed_anew_belongs_to_the_layers_backward(reentrant: bool) -> None:
-    """A checkpointed wait has 5 ms in forward, and 5 ms more in its backward; its neighbours have none of them."""
+    """A checkpointed wait has 5 ms in forward, and 5 ms more in its backward; its neighbours have none of it."""
     model = nn.Sequential(
         small(), planted_layers.Checkpointed(small(), planted_layers.Waiting(), small(), reentrant=reentrant)
     )

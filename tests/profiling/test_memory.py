@@ -58,7 +58,7 @@ def test_parameters_and_buffers_are_not_saved_for_backward() -> None:
 
 
 def test_the_allocators_peak_stands_where_it_was() -> None:
-    """The peak is attributed to a forward, to a backward or the backward around it, to the update, or to no layer."""
+    """The peak is attributed to the forward, backward or update in which it occurred, or to no layer."""
     high = {"now": 100}
     device: Any = SimpleNamespace(
         reset_peak=lambda: high.update(now=100),
