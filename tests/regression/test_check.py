@@ -4,74 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from compared import CELL, STEPS, Held, Repeats, inferred, of, once, parity
 
 from cnnperf import record as store
 from cnnperf.errors import StoreError, UsageError
-from cnnperf.record import Libraries, Measurement, Record
+from cnnperf.record import Measurement, Record
 from cnnperf.regression.check import compare, compare_records
 from cnnperf.regression.judge import Pending
 from cnnperf.regression.rule import Rule
-from cnnperf.regression.verdict import Comparison, Verdict
+from cnnperf.regression.verdict import Verdict
 from cnnperf.stats import SignedRanks, Welch
-
-CELL = "cifar10/lenet/cpu"
-
-
-def once(
-    metric: str, unit: str, value: float, better: str | None = "lower", remarks: Mapping[str, Any] = {}, **tags: Any
-) -> Measurement:
-    """Make a measurement of one value."""
-    return Measurement.model_validate(
-        {"metric": metric, "unit": unit, "better": better, "values": (value,), "tags": tags, "remarks": remarks}
-    )
-
-
-STEPS = once("train.steps", "count", 500, None)
-
-
-@pytest.fixture
-def repeats(trained: Callable[..., Record]) -> Callable[..., list[Record]]:
-    """Return a maker of repeats that differ in their accuracy."""
-
-    def make(*accuracies: float, measured: Iterable[Measurement] = (), **changes: Any) -> list[Record]:
-        changes = {"seconds": None, "steps": 500, "n": 10_000} | changes
-        found = [STEPS, *measured]
-        return [trained(repeat=i, accuracy=a, measured=found, **changes) for i, a in enumerate(accuracies)]
-
-    return make
-
-
-Repeats = Callable[..., list[Record]]
-
-
-@pytest.fixture
-def held(tmp_path: Path) -> Callable[..., Comparison]:
-    """Return a comparison of two lists of records."""
-
-    def against(baseline: Iterable[Record], candidate: Iterable[Record]) -> Comparison:
-        for name, records in (("baseline", baseline), ("candidate", candidate)):
-            (tmp_path / name).mkdir()
-            (tmp_path / name / store.FILE).touch()
-            for each in records:
-                store.append(tmp_path / name, each)
-        return compare([tmp_path / "baseline"], [tmp_path / "candidate"])
-
-    return against
-
-
-Held = Callable[..., Comparison]
-
-
-def of(comparison: Comparison, metric: str) -> Verdict:
-    """Return the verdict on one metric."""
-    [verdict] = [v for v in comparison.verdicts if v.metric == metric]
-    return verdict
 
 
 def test_a_run_on_both_sides_is_read_once(repeats: Repeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,89 +122,6 @@ def test_memory_that_scatters_more_than_it_changed_is_inconclusive(trained: Call
         return [trained(repeat=i, measured=[once("x.bytes", "bytes", v)]) for i, v in enumerate(sizes)]
 
     assert of(held(side(90, 100, 115), side(95, 110, 120)), "x.bytes").outcome == "inconclusive"
-
-
-@pytest.mark.parametrize(
-    ("facts", "words"),
-    [({"memory_bytes": 2**33}, "memory (16 GiB against 8 GiB)"), ({"cores": 4}, "cores (2 against 4)")],
-)
-def test_memory_of_two_machines_is_not_compared(
-    repeats: Repeats, held: Held, facts: dict[str, int], words: str
-) -> None:
-    """Memory on unlike machines is inconclusive and names the difference; counts are still compared."""
-    [before] = repeats(0.9, measured=[once("x.bytes", "bytes", 100.0), once("x.count", "count", 7)])
-    after = before.model_copy(update={"machine": before.machine.model_copy(update=facts)})
-    comparison = held([before], [after])
-    assert of(comparison, "x.bytes").outcome == "inconclusive"
-    assert words in of(comparison, "x.bytes").remark
-    assert of(comparison, "x.count").outcome == "same"
-    assert any("machines differ" in note for note in comparison.notes)
-
-
-def test_memory_of_two_names_of_like_machines_is_compared(repeats: Repeats, held: Held) -> None:
-    """Another host name or slightly less memory does not prevent the comparison; a note lists the name."""
-    memory = [once("x.bytes", "bytes", 100.0)]
-    before, after = (repeats(0.9, 0.9, measured=memory, host=host) for host in ("box", "shed"))
-    smaller = after[0].machine.model_copy(update={"memory_bytes": 2**34 - 2**24})
-    comparison = held(before, [each.model_copy(update={"machine": smaller}) for each in after])
-    assert of(comparison, "x.bytes").outcome == "same"
-    assert "different, which is allowed: host (box against shed)" in comparison.notes
-
-
-def test_memory_of_unlike_hardware_of_one_name_is_not_compared(
-    repeats: Repeats,
-    held: Held,
-    on: Callable[..., Record],
-    unlike_hardware: tuple[str, dict[str, Any], dict[str, Any]],
-) -> None:
-    """Memory is inconclusive where processor or instruction sets differ, or the GPU of a cell that ran on one."""
-    device, *sides = unlike_hardware
-    [record] = repeats(0.9, measured=[once("x.bytes", "bytes", 100.0)], device=device)
-    verdict = of(held(*([on(record, **facts)] for facts in sides)), "x.bytes")
-    assert verdict.outcome == "inconclusive"
-    assert "measure both on one machine: " in verdict.remark
-
-
-ALLOCATORS = {"default": {}, "trimmed late": {"MALLOC_TRIM_THRESHOLD_": "4294967296", "OMP_WAIT_POLICY": "PASSIVE"}}
-
-
-@pytest.mark.parametrize("after", ALLOCATORS)
-def test_memory_under_another_allocator_is_not_compared(
-    repeats: Repeats, held: Held, on: Callable[..., Record], after: str
-) -> None:
-    """Unlike allocator settings make memory incomparable; settings of other libraries are only listed."""
-    records = repeats(0.9, 0.9, measured=[once("x.bytes", "bytes", 100.0)])
-    sides = ([on(each, environment=ALLOCATORS[name]) for each in records] for name in ("default", after))
-    comparison = held(*sides)
-    verdict = of(comparison, "x.bytes")
-    if after == "default":
-        assert verdict.outcome == "same"
-    else:
-        assert "allocator (default against MALLOC_TRIM_THRESHOLD_=4294967296)" in verdict.remark
-        assert any("OMP_WAIT_POLICY (none against PASSIVE)" in note for note in comparison.notes)
-
-
-def test_the_gpu_of_the_machine_does_not_matter_to_what_ran_on_the_cpu(
-    repeats: Repeats, held: Held, on: Callable[..., Record]
-) -> None:
-    """A cell on the CPU has the memory of its process, so an unlike GPU does not prevent the comparison."""
-    records = repeats(0.9, 0.9, measured=[once("x.bytes", "bytes", 100.0)])
-    assert of(held(records, [on(each, gpu="NVIDIA H100") for each in records]), "x.bytes").outcome == "same"
-
-
-@pytest.mark.parametrize(("after", "note"), [("3.7.1", None), ("3.8.0", "onednn (3.7.1 against 3.8.0)")])
-def test_processes_of_one_run_may_tell_of_unlike_libraries(
-    repeats: Repeats, held: Held, on: Callable[..., Record], after: str, note: str | None
-) -> None:
-    """Processes of one run may record unlike libraries; only differences between the runs are listed."""
-    first, second = repeats(0.9, 0.9)
-
-    def run(onednn: str) -> list[Record]:
-        torch = Libraries(openmp=("libgomp.so.1",), onednn=onednn)
-        return [on(first, environment={"OMP_A": "1"}, libraries=torch), on(second, libraries=Libraries(openmp=()))]
-
-    listed = [each for each in held(run("3.7.1"), run(after)).notes if each.startswith("different")]
-    assert listed == ([f"different, which is allowed: {note}"] if note else [])
 
 
 DIFFERENCES = {
@@ -473,23 +338,6 @@ def seeded(training: Record, seed: int) -> Record:
     return training.model_copy(update={"task": task, "key": task.key})
 
 
-def parity(value: float = 1, lost: int = 40, images: int = 10_000) -> list[Measurement]:
-    """Make the measurements of an 8-bit engine's parity, with at most one image in a hundred lost."""
-    counts = {"torch": lost, "engine": 0}
-    right = [once(f"infer.right_in_{s}_only", "count", n, None, {"n": images}) for s, n in counts.items()]
-    return [once("infer.parity", "1", value, None), *right]
-
-
-def inferred(training: Record, repeat: int, accuracy: float, measured: Iterable[Measurement] = ()) -> Record:
-    """Make the record of an engine's repeat, which reads the training of repeat 0."""
-    more = tuple(measured)
-    accurate = once("infer.test_accuracy", "fraction", accuracy, "higher", {"n": 10_000}, engine="onnxruntime")
-    changes = {"stage": "infer", "needs": (training.key,), "repeat": repeat, "seed": training.task.seed + repeat}
-    settings = {**training.task.settings, "max_accuracy_drop": 0.01}
-    task = training.task.model_copy(update=changes | {"settings": settings})
-    return training.model_copy(update={"task": task, "key": task.key, "measurements": (accurate, *more)})
-
-
 def test_repeats_of_an_engine_read_one_training(repeats: Repeats, held: Held) -> None:
     """Three repeats of an engine with the weights of one training count as one, whatever their seeds."""
     training = repeats(0.9)[0]
@@ -591,24 +439,6 @@ def test_what_is_not_judged_may_vanish_and_is_listed(repeats: Repeats, held: Hel
     )
 
 
-@pytest.mark.parametrize("name", ["at", "never heard of"])
-def test_a_remark_tells_no_figures_apart(repeats: Repeats, held: Held, name: str) -> None:
-    """Figures that differ only in a remark, such as the layer of a peak, are compared."""
-    before, after = (
-        repeats(0.9, 0.9, measured=[once("x", "bytes", 100.0, remarks={name: value})]) for value in ("conv1", "conv2")
-    )
-    assert of(held(before, after), "x").outcome == "same"
-
-
-@pytest.mark.parametrize("name", ["layer", "at"])
-def test_a_tag_tells_figures_apart_whatever_its_name(repeats: Repeats, held: Held, name: str) -> None:
-    """Figures with unlike tags are not compared, so the baseline's figure is missing from the candidate."""
-    before, after = (
-        repeats(0.9, 0.9, measured=[once("x", "bytes", 100.0, **{name: value})]) for value in ("conv1", "conv2")
-    )
-    assert of(held(before, after), f"x[{name}=conv1]").outcome == "missing"
-
-
 def test_a_cell_that_vanished_is_missing_and_a_new_one_is_named(repeats: Repeats, held: Held) -> None:
     """A cell only in the baseline is missing, a cell only in the candidate is named; the rest is compared."""
     common = repeats(0.9)
@@ -668,125 +498,6 @@ def test_one_failed_repeat_is_an_error_and_the_others_are_compared(repeats: Repe
     comparison = held(before, after)
     assert "1 of 2 in the candidate failed: boom" in of(comparison, "train").remark
     assert of(comparison, "train.step_time").outcome == "indicative"
-
-
-UNLIKE = {
-    "settings": ({"batch_size": 64}, r"train.batch_size \(128 against 64\)"),
-    "a new setting": ({"momentum": 0.9}, r"train.momentum \(none against 0.9\)"),
-    "data": (
-        {"data": {"name": "synthetic", "sha256": "cd" * 32}},
-        r"data.name \(cifar10 against synthetic\), data.sha",
-    ),
-}
-
-
-@pytest.mark.parametrize(("changes", "words"), UNLIKE.values(), ids=UNLIKE)
-def test_what_differs_is_named_and_refused(repeats: Repeats, held: Held, changes: dict[str, Any], words: str) -> None:
-    """The refusal of unlike settings or data names the cell, the setting and both values."""
-    with pytest.raises(UsageError, match=rf"{CELL} train: the runs differ in {words}"):
-        held(repeats(0.9, 0.9), repeats(0.9, 0.9, **changes))
-
-
-@pytest.mark.parametrize(("change", "words"), [({"seed": 8}, "seed .7 against 8"), ({"threads": 4}, "threads .2 aga")])
-def test_seed_and_threads_must_be_equal(repeats: Repeats, held: Held, change: dict[str, int], words: str) -> None:
-    """Runs with unlike seed or threads are refused."""
-    [record] = repeats(0.9)
-    with pytest.raises(UsageError, match=words):
-        held([record], [record.model_copy(update={"task": record.task.model_copy(update=change)})])
-
-
-def test_where_the_data_lay_does_not_matter(repeats: Repeats, held: Held) -> None:
-    """Runs on the same data from unlike folders are compared."""
-    assert held(repeats(*[0.9] * 3), repeats(*[0.9] * 3, data={"source": "elsewhere"})).exit_code == 0
-
-
-def two_settings(repeats: Repeats, *, second: float = 0.9) -> list[Record]:
-    """Return a run with two trainings that differ in lr, and an engine of each."""
-    trainings = [repeats(a, a, a, lr=lr) for lr, a in ((0.1, 0.8), (0.5, second))]
-    return [
-        r for each in trainings for r in (*each, inferred(each[0], 0, 0.8, [*parity(), once("x.size", "count", 7)]))
-    ]
-
-
-def test_settings_that_were_changed_in_both_runs_are_each_compared_with_their_like(
-    repeats: Repeats, held: Held
-) -> None:
-    """Trainings are compared by equal settings; each verdict names them, an engine's also those of its training."""
-    comparison = held(two_settings(repeats), two_settings(repeats, second=0.5))
-    outcomes = {v.metric: (v.outcome, v.n) for v in comparison.verdicts if v.outcome != "indicative"}
-    assert outcomes == {
-        "train.test_accuracy[train.lr=0.1]": ("same", 3),
-        "train.test_accuracy[train.lr=0.5]": ("worse", 3),
-        "x.size[infer.lr=0.1,train.lr=0.1]": ("same", 1),
-        "x.size[infer.lr=0.5,train.lr=0.5]": ("same", 1),
-    }
-
-
-def test_a_setting_that_is_absent_in_one_of_two_is_named_in_both(repeats: Repeats, held: Held) -> None:
-    """Each verdict names the setting, also where one training does not have it."""
-    run = [r for target in (None, 0.6) for r in repeats(0.9, 0.9, 0.9, target_accuracy=target)]
-    assert {v.metric for v in held(run, run).verdicts if v.outcome != "indicative"} == {
-        "train.test_accuracy[train.target_accuracy=none]",
-        "train.test_accuracy[train.target_accuracy=0.6]",
-    }
-
-
-def test_a_failure_under_other_settings_leaves_the_rest_compared(repeats: Repeats, held: Held) -> None:
-    """A training that failed is an error under its settings; the other settings are still compared."""
-    [good], [bad] = repeats(0.9, lr=0.1), repeats(0.9, lr=0.5)
-    failed = bad.model_copy(update={"status": "failed", "error": "non-finite loss", "measurements": ()})
-    verdicts = {v.metric: v.outcome for v in held([good, bad], [good, failed]).verdicts}
-    assert verdicts["train[train.lr=0.5]"] == "error"
-    assert verdicts["train.test_accuracy[train.lr=0.1]"] == "inconclusive"
-
-
-def test_what_the_candidate_alone_tried_must_not_fail(repeats: Repeats, held: Held) -> None:
-    """A failure only in the candidate, under new settings or in a new cell, is an error."""
-    first, second, third = (repeats(0.9, 0.9, 0.9, lr=lr) for lr in (0.1, 0.5, 9.0))
-    failure = {"status": "failed", "error": "non-finite loss", "measurements": ()}
-    failed = [each.model_copy(update=failure) for each in third]
-    comparison = compare_records([*first, *second], [*first, *second, *failed])
-    assert of(comparison, "train[train.lr=9.0]").outcome == "error"
-    assert "3 of 3 in the candidate failed: non-finite loss" in of(comparison, "train[train.lr=9.0]").remark
-    assert comparison.exit_code == 1
-    assert of(compare_records(first, [*first, *failed]), "train").outcome == "error"
-    other = [each.model_copy(update=failure) for each in repeats(0.9, model="nin")]
-    comparison = held(first, [*first, *other])
-    assert [(v.cell, v.metric) for v in comparison.verdicts if v.outcome == "error"] == [("cifar10/nin/cpu", "train")]
-    assert comparison.exit_code == 1
-
-
-def test_settings_of_one_side_alone_are_refused(repeats: Repeats, held: Held) -> None:
-    """A run with settings that the other side lacks is refused."""
-    run = two_settings(repeats)
-    with pytest.raises(UsageError, match=r"the runs differ in train.lr \(0.1 and 0.5 against 0.1\)"):
-        held(run, run[:4])
-
-
-def test_engines_of_different_trainings_are_refused(repeats: Repeats, held: Held) -> None:
-    """Engines of unlike trainings are refused, though both sides have both trainings."""
-    trainings = [r for lr in (0.1, 0.5) for r in repeats(0.9, lr=lr)]
-    engines = [inferred(each, 0, 0.9) for each in trainings]
-    alike = [each.task.model_copy(update={"settings": {"lr": 1}}) for each in engines]
-    sides = (
-        [*trainings, each.model_copy(update={"task": task, "key": task.key})]
-        for each, task in zip(engines, alike, strict=True)
-    )
-    with pytest.raises(UsageError, match=r"different trainings \(train.lr=0.1 against train.lr=0.5\)"):
-        held(*sides)
-
-
-def test_versions_may_differ_and_are_listed(repeats: Repeats, held: Held) -> None:
-    """Unlike versions of Python, torch or the commit are allowed and listed in a note."""
-    records = repeats(0.9, 0.9, 0.9)
-    machine = records[0].machine.model_copy(
-        update={"packages": {"torch": "2.10.0", "cnnperf": "0.1.0"}, "commit": "abc", "python": "3.12.1"}
-    )
-    comparison = held(records, [each.model_copy(update={"machine": machine}) for each in records])
-    assert comparison.exit_code == 0
-    [note] = [note for note in comparison.notes if note.startswith("different, which is allowed")]
-    for words in ("python (3.11.4 against 3.12.1)", "commit (none against abc)", "torch (2.9.0 against 2.10.0)"):
-        assert words in note
 
 
 def test_a_baseline_without_records_is_refused(repeats: Repeats, held: Held) -> None:
