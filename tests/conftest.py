@@ -249,7 +249,7 @@ UNLIKE_HARDWARE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "capability": ("cuda", {"accelerator": A100}, {"accelerator": A100.model_copy(update={"capability": "8.6"})}),
     "profile": ("cuda", {"accelerator": A100}, {"accelerator": A100.model_copy(update={"mig": "1g.5gb"})}),
 }
-"""What tells two machines apart that have the same names: the device, and facts of either machine."""
+"""Facts that differ between two machines of the same names: the device, and facts of either machine."""
 
 
 @pytest.fixture(params=UNLIKE_HARDWARE.values(), ids=list(UNLIKE_HARDWARE))

@@ -67,7 +67,7 @@ BELOW_THE_WALL = (
     "cnnperf.workers.subjects",
     "cnnperf.claims._torch_work",
 )
-"""What may import torch as it is imported: packages, which end in a dot, and modules."""
+"""Places whose import may import torch: packages, which end in a dot, and modules."""
 
 
 def test_nothing_above_the_wall_imports_torch() -> None:

@@ -6,6 +6,7 @@ import ast
 import re
 import tomllib
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,24 @@ def test_the_command_line_imports_no_private_file() -> None:
 def test_it_is_short() -> None:
     """The page has at most 90 lines."""
     assert len(TEXT.splitlines()) <= MOST_LINES
+
+
+def docstrings(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and the text of each docstring, those below attributes and constants included."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        body = getattr(node, "body", None)
+        for each in body if isinstance(body, list) else ():
+            if (
+                isinstance(each, ast.Expr)
+                and isinstance(each.value, ast.Constant)
+                and isinstance(each.value.value, str)
+            ):
+                yield each.lineno, each.value.value
+
+
+def test_no_docstring_opens_with_a_pronoun() -> None:
+    """A docstring of the package or its tests names its subject."""
+    opening = re.compile(r"(It|Its|They|Their|These|This|Those|That|What|Whatever|Whoever|Which|So|Such|Of|Neither)\b")
+    files = (file for folder in (PACKAGE, PACKAGE.parent / "tests") for file in folder.rglob("*.py"))
+    found = [f"{file.name}:{line}" for file in files for line, text in docstrings(file) if opening.match(text)]
+    assert found == []

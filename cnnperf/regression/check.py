@@ -32,7 +32,7 @@ from cnnperf.training.recipe import ways_to_equal_steps
 from cnnperf.units import one_line
 
 ACCURACY, STEPS = "train.test_accuracy", "train.steps"
-"""What a training measures, whatever its stage's name."""
+"""Metrics that every training measures, whatever the name of its stage."""
 
 
 def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rule: Rule | None = None) -> Comparison:

@@ -45,7 +45,7 @@ class NamedVersion(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """This tree or an interpreter, for which nothing has to be made."""
+    """A version that needs no preparation: this tree or an interpreter."""
 
     version: Version
     identity: str | None

@@ -22,7 +22,7 @@ class Lagging(Cpu):
     host_s: float = 0.0
     done_s: float = 0.0
     faster: float = 1.0
-    """What its marks are wrong by."""
+    """Factor by which the marks are wrong."""
     waits: bool = True
     """Whether `synchronize` does what it says."""
     torch_name: str = "cpu"

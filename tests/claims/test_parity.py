@@ -18,7 +18,7 @@ from cnnperf.inference.samples import Golden
 from cnnperf.record import Measurement
 
 BATCH_SIZES = 1, 2, 4
-"""Those of the run and 2, at which parity is always measured; each has a reading, the first ones."""
+"""Batch sizes of the run and 2, at which parity is always measured; each has a reading, the first ones."""
 FROM_TORCH, CLASSES, REFUSED, ACCEPTED, PROVIDER = range(len(BATCH_SIZES), len(BATCH_SIZES) + 5)
 
 

@@ -69,7 +69,7 @@ class Server:
 
     url: str
     bodies: dict[str, bytes] = field(default_factory=dict)
-    """What it has, by path; anything else is a 404."""
+    """Contents by path; any other path is a 404."""
     send: Callable[[Callable[[bytes], object], bytes], None] = lambda write, body: write(body)
     """How a body is sent; a test may stop half way."""
     asked: list[str] = field(default_factory=list)

@@ -77,7 +77,7 @@ print(left(device), (faults(), faults())[1])
     "environment", [{}, {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}]
 )
 def test_memory_that_is_freed_is_in_use_no_longer(environment: dict[str, str]) -> None:
-    """Of 16 MiB freed within `returning_memory`, less than 2 stay in use; after it, freed memory is kept and reused."""
+    """Within `returning_memory`, less than 2 of 16 freed MiB stay in use; after it, freed memory is kept and reused."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     done = completed(sys.executable, "-c", HOLES, env=bare | environment, check=True)
     (returns, within, mapping), (outside, kept) = (line.split() for line in done.stdout.splitlines())

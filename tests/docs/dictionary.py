@@ -24,7 +24,7 @@ class File:
     """The description of a CSV file."""
 
     row: str
-    """What one of its rows is."""
+    """Meaning of one row."""
     columns: Sequence[Column]
     patterns: tuple[Column, ...] = ()
     """Columns whose names depend on what was measured; their names are patterns, with parts in `<…>`."""

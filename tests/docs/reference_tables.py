@@ -144,7 +144,7 @@ IDEAS: Mapping[str, tuple[str, str]] = {
     "resnet[depth=56]": ("56 layers", "resnet"),
     "resnet[depth=56,shortcut=false]": ("no shortcuts, 56 layers", "resnet[depth=56]"),
 }
-"""What each network of `ideas` shows, and beside which other."""
+"""The idea that each network of `ideas` shows, and the network to compare it with."""
 
 
 def ideas() -> str:

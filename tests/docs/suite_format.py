@@ -12,7 +12,7 @@ from cnnperf import datasets, engines, models, registry
 from cnnperf.workers.schema import suite_schema
 
 GIVEN = {"models": models.GIVEN, "datasets": datasets.GIVEN, "devices": (), "engines": engines.GIVEN}
-"""What each room's verb is given by cnnperf, and no suite says."""
+"""Arguments of each room's verb that cnnperf gives, and no suite."""
 LARGEST = 1e6
 ORDER = ("train", "profile", "export", "infer")
 """The stages in the order in which people meet them; any other comes after them."""

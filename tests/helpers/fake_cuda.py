@@ -32,7 +32,7 @@ GPUS = (
     VisibleGpu("Imaginary 200", "ab" * 16, (9, 0)),
 )
 BLOCK = 2**21
-"""What the allocator reserves at a time."""
+"""Bytes that the allocator reserves at a time."""
 SCALAR = torch.ops.aten._local_scalar_dense.default
 
 
@@ -44,7 +44,7 @@ class Timeline:
         self.now = 0.0
         """The host's time."""
         self.cpu_s = 0.0
-        """What the host's process has used: it waits by spinning."""
+        """CPU time that the host's process has used: a process that waits spins."""
         self.done = 0.0
         """When the device will have done all that it was given."""
         self.waits = 0

@@ -212,7 +212,7 @@ class Limited(nn.Linear):
 
 
 made: list[nn.Module] = []
-"""What `failing` built, for whoever looks at it afterwards."""
+"""Networks that `failing` built, to be looked at afterwards."""
 
 
 def failing(in_channels: int, num_classes: int, image_size: tuple[int, int], after: int) -> nn.Module:

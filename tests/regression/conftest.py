@@ -1,4 +1,4 @@
-"""What several tests of the comparison share."""
+"""Fixtures that several tests of the comparison share."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ WARMUP = 10
 DRAWS = 5000
 DECIDED = 200
 FALSE_ALARMS = 0.013
-"""What 5,000 draws may show of a rate of 0.98 %, which is the exact level of ten replicates."""
+"""Limit of the rate in 5,000 draws, where the true rate is 0.98 %, the exact level of ten replicates."""
 
 Floats = NDArray[np.float64]
 
@@ -201,7 +201,7 @@ PROCESSES: dict[str, Noise] = {
 """How processes of one version differ among themselves, in logarithms."""
 TRIALS = 10_000
 MISSES = float(binom.isf(1e-6, TRIALS, Rule().same_level)) / TRIALS
-"""What so many trials may show of a rate of 1.67 %: one fair test in a million shows more than these 2.3 %."""
+"""Limit of the rate in so many trials, where the true rate is 1.67 %: one fair test in a million exceeds these 2.3 %."""
 
 
 def of_pairs(kinds: tuple[str, str], n: int, *, correlation: float, seed: int) -> Floats:

@@ -43,7 +43,7 @@ def variants() -> Iterator[Choice]:
 
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 ALWAYS = (("lenet", "mnist"), ("tiny_networks:residual", "cifar10"))
-"""What is exported in every run of the tests: a network without batch norm and one with it and with shortcuts."""
+"""Networks exported in every run of the tests: one without batch norm, and one with it and with shortcuts."""
 
 
 def cases() -> Iterator[Any]:
