@@ -201,7 +201,7 @@ PROCESSES: dict[str, Noise] = {
 """How processes of one version differ among themselves, in logarithms."""
 TRIALS = 10_000
 MISSES = float(binom.isf(1e-6, TRIALS, Rule().same_level)) / TRIALS
-"""Limit of the rate in so many trials, where the true rate is 1.67 %: one fair test in a million exceeds these 2.3 %."""
+"""Limit of the rate in all trials, where the true rate is 1.67 %; one fair test in a million exceeds these 2.3 %."""
 
 
 def of_pairs(kinds: tuple[str, str], n: int, *, correlation: float, seed: int) -> Floats:
