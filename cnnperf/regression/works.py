@@ -19,7 +19,7 @@ Metric = tuple[str, tuple[tuple[str, Scalar], ...]]
 
 
 class CellStage(NamedTuple):
-    """What one stage of one cell measured; settings that a suite changed between two sittings make another work."""
+    """One stage of one cell; with settings that a suite changed between two sittings, it is another one."""
 
     cell: str
     stage: str
