@@ -1,4 +1,4 @@
-"""What two runs measured, divided into works: a stage of a cell, under settings of its own if there are several."""
+"""Records of two runs, divided into works: a stage of a cell, under settings of its own if there are several."""
 
 from __future__ import annotations
 
