@@ -10,8 +10,8 @@ from pydantic import Field
 
 from cnnperf.devices import Numerics
 from cnnperf.devices._driver import VisibleGpu, gpus, held_bytes
-from cnnperf.devices._tf32 import allow_tf32
 from cnnperf.errors import DeviceError, UsageError
+from cnnperf.tf32 import allow_tf32
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cnnperf.devices._tf32 import tf32
 from cnnperf.inference.samples import GOLDEN_IMAGES, TEST_SEED, Golden, Inputs, chosen_images
+from cnnperf.tf32 import tf32
 
 BATCH = 100
 HALF_DIGIT = 2.0**-24

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 
 from cnnperf.devices import Device
-from cnnperf.devices._tf32 import tf32
 from cnnperf.errors import is_out_of_memory
 from cnnperf.record import Measurement
 from cnnperf.roofline import MEMORY_PROBE
 from cnnperf.task import Scalar
+from cnnperf.tf32 import tf32
 from cnnperf.timing.sampling import MARGIN
 from cnnperf.training.optimise import DTYPES
 

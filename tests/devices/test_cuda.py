@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ import torch
 from fake_cuda import GPUS, INDEX, FakeCuda, installed, numerics_kept
 
 from cnnperf.devices import Numerics, cuda
-from cnnperf.devices._tf32 import allow_tf32, tf32_allowed
 from cnnperf.devices.cuda import set_numerics
 from cnnperf.errors import DeviceError, UsageError
 
@@ -90,20 +88,6 @@ def test_what_is_not_asked_for_is_chosen() -> None:
     assert cuda.acquire(deterministic=True).numerics == Numerics(False, False, True)
     device = cuda.acquire(index=1)
     assert (device.index, device.label, device.torch_name) == (1, "Imaginary 200", "cuda:1")
-
-
-@pytest.mark.parametrize("allowed", [False, True])
-def test_tf32_is_set_in_torch_s_older_switches_and_in_its_newer(allowed: bool) -> None:
-    """Torch's older and newer switches of TF32 agree, whatever was set before, and no warning is raised."""
-    backends = torch.backends
-    with numerics_kept(), warnings.catch_warnings():
-        warnings.simplefilter("error")
-        backends.cuda.matmul.fp32_precision = "ieee" if allowed else "tf32"
-        backends.cudnn.conv.fp32_precision = "ieee" if allowed else "tf32"
-        allow_tf32(products=allowed, convolutions=allowed)
-        assert tf32_allowed() == (allowed, allowed)
-        assert torch._C._get_cublas_allow_tf32() == torch._C._get_cudnn_allow_tf32() == allowed
-        assert torch.get_float32_matmul_precision() == ("high" if allowed else "highest")
 
 
 @pytest.mark.parametrize("deterministic", [False, True])

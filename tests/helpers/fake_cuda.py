@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 
 from cnnperf.devices import cuda
 from cnnperf.devices._driver import VisibleGpu
-from cnnperf.devices._tf32 import allow_tf32, tf32_allowed
+from cnnperf.tf32 import allow_tf32, tf32_allowed
 
 INDEX = 1
 GPUS = (

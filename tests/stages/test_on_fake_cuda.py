@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from cnnperf.bench import Bench
 from cnnperf.datasets import Dataset
 from cnnperf.devices import cuda
-from cnnperf.devices._tf32 import tf32_allowed
 from cnnperf.engines import torch as torch_engine
 from cnnperf.inference.golden import golden
 from cnnperf.inference.samples import Inputs
@@ -36,6 +35,7 @@ from cnnperf.roofline import MEMORY_PROBE
 from cnnperf.stages import profile
 from cnnperf.stages.train import measure as train
 from cnnperf.task import Choice
+from cnnperf.tf32 import tf32_allowed
 from cnnperf.timing import sampling
 from cnnperf.timing.sampling import Plan, settle, take
 from cnnperf.training import loop
