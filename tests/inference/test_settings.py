@@ -1,0 +1,38 @@
+"""The settings of inference: the time that a task of theirs is expected to take."""
+
+from __future__ import annotations
+
+import pytest
+
+from cnnperf.inference.settings import Infer
+
+ENGINES = ("torch", "torch_compile", "onnxruntime")
+
+
+def estimate_s(engine: str, **settings: object) -> float:
+    """Return the estimate for an engine, with so many pairs and batch sizes."""
+    return Infer.model_validate({"engines": list(ENGINES), **settings}).estimate_s({"engine": engine})
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_estimate_counts_the_measuring_time_of_each_batch_size(engine: str) -> None:
+    """Without pairs, three batch sizes take three times as long as one, and a longer measurement takes longer."""
+    one = estimate_s(engine, batch_sizes=[1], pairs=0, seconds=2.0)
+    assert estimate_s(engine, batch_sizes=[1, 2, 4], pairs=0, seconds=2.0) == pytest.approx(3 * one)
+    assert estimate_s(engine, batch_sizes="auto", pairs=0, seconds=2.0) == pytest.approx(8 * one)
+    assert estimate_s(engine, batch_sizes=[1], pairs=0, seconds=5.0) == pytest.approx(one + 3.0)
+    assert one > 2.0
+
+
+def test_an_engine_that_compiles_takes_longer_by_its_compilations() -> None:
+    """The estimate of an engine that compiles includes more seconds for each batch size, and for each pair again."""
+    sizes = [1, 2]
+    compiling, other = (estimate_s(each, batch_sizes=sizes, pairs=0) for each in ("torch_compile", "onnxruntime"))
+    assert compiling > other + 10 * len(sizes)
+    pairs = {
+        engine: estimate_s(engine, batch_sizes=sizes, pairs=1) - estimate_s(engine, batch_sizes=sizes, pairs=0)
+        for engine in ENGINES
+    }
+    assert pairs["torch"] == 0  # The engine with which the others are compared has no pairs.
+    assert pairs["onnxruntime"] == pytest.approx(2 + 1.5 * len(sizes))
+    assert pairs["torch_compile"] == pytest.approx(pairs["onnxruntime"] + (compiling - other) / 3)
