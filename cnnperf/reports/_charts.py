@@ -101,29 +101,47 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
         "model", "engine", "batch_size", "status", "parity", "latency_s", "images_per_s", "speedup", "speedup_flags",
         "test_accuracy", "accuracy_drop", "peak_bytes", "file_bytes", "pareto", "run",
     )  # fmt: skip
-    x = log_axis("latency_s", "latency", "s")
-    y = axis("test_accuracy", "test accuracy", "fraction") | {"scale": {"zero": False, "padding": 26}}
-    engine = series_colours("engine", [row.engine for row in rows])
+    place = {
+        "x": log_axis("latency_s", "latency", "s"),
+        "y": axis("test_accuracy", "test accuracy", "fraction") | {"scale": {"zero": False, "padding": 26}},
+    }
     # A network's engines are on one front only if they read the same training under the same settings.
     on_front = grouped((row for row in rows if row.pareto == "yes"), lambda row: (row.model, row.evidence.rivals))
     fronts = {
         f"{name}-front-{i}": (table.name, picked(front, "latency_s", "test_accuracy"))
         for i, front in enumerate(on_front.values())
     }
+    points = _engine_points(place, series_colours("engine", [row.engine for row in rows]))
+    points["encoding"]["tooltip"] = tips(table, *facts)
+    return Chart(
+        name,
+        title,
+        f"{title}: test accuracy against latency on a logarithmic axis, a point an engine and model, its size the peak "
+        "memory; a line joins the engines on one network's front, pale points lack parity, names stand at the "
+        "fastest point of each network.",
+        name,
+        table.name,
+        picked(rows, *facts),
+        {"height": 340, "layer": [*(_front_line(front, place) for front in fronts), points, _fastest_names(place)]},
+        fronts,
+    )
+
+
+def _front_line(front: str, place: Spec) -> Spec:
     order = {"field": "latency_s", "type": "quantitative"}
-    joined = [
-        {
-            "data": {"name": front},
-            "mark": {"type": "line", "color": "var(--muted)"},
-            "encoding": {"x": x, "y": y, "order": order},
-        }
-        for front in fronts
-    ]
-    points = {
+    return {
+        "data": {"name": front},
+        "mark": {"type": "line", "color": "var(--muted)"},
+        "encoding": {**place, "order": order},
+    }
+
+
+def _engine_points(place: Spec, engine: Spec) -> Spec:
+    """Return a point for each engine of each network; its size is the memory, and it is pale without parity."""
+    return {
         "mark": {"type": "point", "filled": True, "opacity": 0.85, "stroke": "var(--page)", "strokeWidth": 1},
         "encoding": {
-            "x": x,
-            "y": y,
+            **place,
             "color": engine,
             "shape": series_shapes(engine),
             "size": {
@@ -134,29 +152,20 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
                 "scale": {"range": [60, 500], "zero": False},
             },
             "opacity": {"condition": {"test": "datum.parity === 'ok'", "value": 0.9}, "value": 0.3},
-            "tooltip": tips(table, *facts),
         },
     }
-    names = {
+
+
+def _fastest_names(place: Spec) -> Spec:
+    """Return the name of each network at its fastest engine."""
+    return {
         "transform": [
             {"window": [{"op": "rank", "as": "place"}], "sort": [{"field": "latency_s"}], "groupby": ["model"]},
             {"filter": "datum.place === 1"},
         ],
         "mark": {"type": "text", "dy": -14, "color": "var(--text)", "limit": 160},
-        "encoding": {"x": x, "y": y, "text": {"field": "model", "type": "nominal"}},
+        "encoding": {**place, "text": {"field": "model", "type": "nominal"}},
     }
-    return Chart(
-        name,
-        title,
-        f"{title}: test accuracy against latency on a logarithmic axis, a point an engine and model, its size the peak "
-        "memory; a line joins the engines on one network's front, pale points lack parity, names stand at the "
-        "fastest point of each network.",
-        name,
-        table.name,
-        picked(rows, *facts),
-        {"height": 340, "layer": [*joined, points, names]},
-        fronts,
-    )
 
 
 def throughput(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]) -> Chart:
@@ -190,18 +199,8 @@ def changes(name: str, table: Table[Any], rows: Sequence[VerdictRow], unit: str)
         "encoding": {
             "x": x,
             "y": y,
-            "color": {
-                "field": "outcome",
-                "type": "nominal",
-                "title": "verdict",
-                "scale": {"domain": outcomes, "range": [OUTCOMES[outcome][0] for outcome in outcomes]},
-            },
-            "shape": {
-                "field": "outcome",
-                "type": "nominal",
-                "title": "verdict",
-                "scale": {"domain": outcomes, "range": [OUTCOMES[outcome][1] for outcome in outcomes]},
-            },
+            "color": _by_outcome(outcomes, [OUTCOMES[outcome][0] for outcome in outcomes]),
+            "shape": _by_outcome(outcomes, [OUTCOMES[outcome][1] for outcome in outcomes]),
             "tooltip": [
                 *tips(table, "cell", "metric", "outcome"),
                 *({"field": f"{each} in words", "type": "nominal", "title": ENDS.get(each, each)} for each in worded),
@@ -221,6 +220,16 @@ def changes(name: str, table: Table[Any], rows: Sequence[VerdictRow], unit: str)
     spec = {"height": BAR_PIXELS * len(rows), "transform": [subject, words_of], "layer": [zero, whisker, points]}
     caption = f"Change of each metric that is not the same, {unit}, with its interval where one was tested."
     return Chart(name, f"Change, {unit}", caption, name, table.name, kept, spec)
+
+
+def _by_outcome(outcomes: Sequence[str], marks: Sequence[str]) -> Spec:
+    """Return the encoding of a row's verdict by colours or by shapes, one for each outcome."""
+    return {
+        "field": "outcome",
+        "type": "nominal",
+        "title": "verdict",
+        "scale": {"domain": outcomes, "range": marks},
+    }
 
 
 def _subject(row: VerdictRow) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
@@ -14,13 +15,14 @@ from cnnperf.engines import baseline
 from cnnperf.inference.outcome import parity_of
 from cnnperf.inference.settings import engines_of
 from cnnperf.record import Measurement, Record
-from cnnperf.stats import Interval, binomial_interval, quartiles, supports_quantile
+from cnnperf.stats import binomial_interval, quartiles, supports_quantile
 from cnnperf.tables.engine_parity import ParityOfRepeats
 from cnnperf.tables.engine_ranks import BIMODAL, DISAGREES, NOT_STEADY, ranked
 from cnnperf.tables.engine_row import BestEngine, EngineRow, Evidence
 from cnnperf.tables.facts import row_of, without_sitting
 from cnnperf.tables.repeats import Repeats, Rivals, alike, engine_of, fewest_tested, rivals, sittings_of
 from cnnperf.tables.table import DOUBT, MARKED, Table, grouped
+from cnnperf.task import Task
 
 MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
 CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", *MACHINE)
@@ -111,70 +113,101 @@ def _rows(run: str, records: Sequence[Record]) -> Iterator[EngineRow]:
             yield _row(repeats, batch_size, compared, budgets.get(compared.training or ""))
 
 
-def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None) -> EngineRow:
-    task = repeats.task
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """Measurements of an engine by all its repeats; `batch_size` is that of the row."""
 
-    def found(metric: str, *, of_batch: bool = False) -> list[Measurement]:
-        tags = {"batch_size": batch_size} if of_batch else {}
-        return [m for r in repeats.records for m in r.find(f"infer.{metric}", **tags)]
+    records: tuple[Record, ...]
+    batch_size: Any
 
-    def once(metric: str, reduce: Callable[[list[float]], float] = median) -> float | None:
-        values = [v for m in found(metric) for v in m.values]
+    def found(self, metric: str) -> list[Measurement]:
+        return [m for r in self.records for m in r.find(f"infer.{metric}")]
+
+    def of_batch(self, metric: str) -> list[Measurement]:
+        return [m for r in self.records for m in r.find(f"infer.{metric}", batch_size=self.batch_size)]
+
+    def once(self, metric: str, reduce: Callable[[list[float]], float] = median) -> float | None:
+        values = [v for m in self.found(metric) for v in m.values]
         return reduce(values) if values else None
 
-    calls = [m.values for m in found("latency", of_batch=True)]
+
+def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None) -> EngineRow:
+    measured = _Figures(repeats.records, batch_size)
+    calls = [m.values for m in measured.of_batch("latency")]
+    times = _times(calls, batch_size)
+    facts = next((m.remarks for m in measured.found("threads")), {})
+    parity = ParityOfRepeats(repeats.records)
+    bytes_of = {name: measured.once(name) for name in ("file_bytes", "peak_bytes")}
+    return row_of(
+        EngineRow,
+        repeats,
+        engine=engine_of(repeats.task),
+        batch_size=batch_size,
+        reason=repeats.reason or parity.undecided,
+        repeats=len(calls) or None,
+        **times,
+        parity=parity.outcome,
+        **{name: measured.once(name, max) for name in LOGITS},
+        top1_agreement=measured.once("top1_agreement", fmean),
+        **_accuracy(measured),
+        **{"accuracy_drop": measured.once("accuracy_drop", max), **parity.columns()},
+        mapped_share=measured.once("mapped_share", min),
+        **_layers(repeats.records, batch_size, times["latency_s"]),
+        **{name: None if size is None else int(size) for name, size in bytes_of.items()},
+        load_s=measured.once("load_seconds"),
+        first_run_s=measured.once("first_run_seconds"),
+        **{name: facts.get(name) for name in ("interop_threads", "waiting", "input", "provider")},
+        budget=budget,
+        evidence=_evidence(measured, repeats.task, compared),
+    )
+
+
+def _times(calls: Sequence[Sequence[float]], batch_size: Any) -> dict[str, float | None]:
+    """Return the columns of latency and of throughput. calls: the seconds of each repeat's calls."""
     latencies = [median(each) for each in calls]
     latency = median(latencies) if calls else None
     pooled = [call for each in calls for call in each]
     spread = quartiles(pooled) if pooled else None
     least, most = (min(latencies), max(latencies)) if len(latencies) > 1 else (None, None)
-    facts = next((m.remarks for m in found("threads")), {})
-    images = fewest_tested(found("test_accuracy"))
-    parity = ParityOfRepeats(repeats.records)
-    accuracy = once("test_accuracy", fmean)
-    bounds = _accuracy_interval(accuracy, images)
-    bytes_of = {name: once(name) for name in ("file_bytes", "peak_bytes")}
-    return row_of(
-        EngineRow,
-        repeats,
-        engine=engine_of(task),
-        batch_size=batch_size,
-        reason=repeats.reason or parity.undecided,
-        repeats=len(calls) or None,
-        latency_s=latency,
-        latency_q25_s=spread and spread.q25,
-        latency_q75_s=spread and spread.q75,
-        latency_min_s=least,
-        latency_max_s=most,
+    return {
+        "latency_s": latency,
+        "latency_q25_s": spread and spread.q25,
+        "latency_q75_s": spread and spread.q75,
+        "latency_min_s": least,
+        "latency_max_s": most,
         **{f"latency_p{round(100 * q)}_s": _quantile(calls, q) for q in (0.5, 0.9, 0.99)},
-        images_per_s=batch_size / latency if latency else None,
-        images_per_s_min=batch_size / most if most else None,
-        images_per_s_max=batch_size / least if least else None,
-        total_images_per_s=batch_size * len(pooled) / sum(pooled) if pooled else None,
-        parity=parity.outcome,
-        **{name: once(name, max) for name in LOGITS},
-        top1_agreement=once("top1_agreement", fmean),
-        test_accuracy=accuracy,
-        test_accuracy_low=bounds and bounds.low,
-        test_accuracy_high=bounds and bounds.high,
-        **{"accuracy_drop": once("accuracy_drop", max), **parity.columns()},
-        test_images=images,
-        mapped_share=once("mapped_share", min),
-        **_layers(repeats.records, batch_size, latency),
-        **{name: None if size is None else int(size) for name, size in bytes_of.items()},
-        load_s=once("load_seconds"),
-        first_run_s=once("first_run_seconds"),
-        **{name: facts.get(name) for name in ("interop_threads", "waiting", "input", "provider")},
-        budget=budget,
-        evidence=Evidence(
-            rivals=compared,
-            baseline=baseline(task.cell.model),
-            waiting=task.waiting,
-            ratios=tuple(v for m in found("speedup", of_batch=True) for v in m.values),
-            samples=tuple(_pair_ratios(r, batch_size) for r in repeats.records),
-            unsteady=sum(int(m.remarks.get("unsteady_pairs", 0)) for m in found("speedup", of_batch=True)),
-            engines=engines_of(task.settings),
-        ),
+        "images_per_s": batch_size / latency if latency else None,
+        "images_per_s_min": batch_size / most if most else None,
+        "images_per_s_max": batch_size / least if least else None,
+        "total_images_per_s": batch_size * len(pooled) / sum(pooled) if pooled else None,
+    }
+
+
+def _accuracy(measured: _Figures) -> dict[str, Any]:
+    """Return the columns of the accuracy on test images, with its 95 % binomial interval.
+
+    All repeats test one training on the same images.
+    """
+    accuracy, images = measured.once("test_accuracy", fmean), fewest_tested(measured.found("test_accuracy"))
+    bounds = None if accuracy is None or images is None else binomial_interval(round(accuracy * images), images)
+    return {
+        "test_accuracy": accuracy,
+        "test_accuracy_low": bounds and bounds.low,
+        "test_accuracy_high": bounds and bounds.high,
+        "test_images": images,
+    }
+
+
+def _evidence(measured: _Figures, task: Task, compared: Rivals) -> Evidence:
+    speedups = measured.of_batch("speedup")
+    return Evidence(
+        rivals=compared,
+        baseline=baseline(task.cell.model),
+        waiting=task.waiting,
+        ratios=tuple(v for m in speedups for v in m.values),
+        samples=tuple(_pair_ratios(r, measured.batch_size) for r in measured.records),
+        unsteady=sum(int(m.remarks.get("unsteady_pairs", 0)) for m in speedups),
+        engines=engines_of(task.settings),
     )
 
 
@@ -193,11 +226,6 @@ LAYERS_OFF = 0.15
 UNEQUAL = (
     f"layers and latency differ by over {100 * LAYERS_OFF:g} %: to time each layer costs time, or conditions differed"
 )
-
-
-def _accuracy_interval(accuracy: float | None, n: int | None) -> Interval | None:
-    """Return the 95 % binomial interval of an accuracy on n images; repeats test one training on the same ones."""
-    return None if accuracy is None or n is None else binomial_interval(round(accuracy * n), n)
 
 
 def _pair_ratios(r: Record, batch_size: Any) -> tuple[tuple[float, ...], ...]:
