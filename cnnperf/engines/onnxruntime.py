@@ -52,7 +52,7 @@ class Session:
         self.file: Path | None = file
         self.is_exact = is_exact and (device.numerics is None or not device.numerics.tf32)
         self._exported = source.onnx
-        self._provider = PROVIDERS[device.name]
+        self._provider = _provider_of(device)
         self._provider_options = provider_options(device)
         if self._provider not in onnxruntime.get_available_providers():
             version = onnxruntime.__version__
@@ -153,6 +153,16 @@ class Session:
             raise StageError(
                 f"{self.file}: takes batches of {fixed} only, got {batch_size}; export it with a dynamic batch"
             )
+
+
+def _provider_of(device: Device) -> str:
+    """Return the execution provider of a device. Raises EngineError if the runtime is not prepared for the device."""
+    if device.name not in PROVIDERS:
+        raise EngineError(
+            f"onnxruntime is not set up for device {device.name} (supported: {', '.join(PROVIDERS)}); use one of these "
+            "or leave the engine out"
+        )
+    return PROVIDERS[device.name]
 
 
 def _supported(waiting: Waiting, version: str) -> Waiting:

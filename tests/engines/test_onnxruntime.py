@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from cnnperf.devices.cpu import acquire
 from cnnperf.devices.cuda import Cuda
 from cnnperf.engines import EngineSource
 from cnnperf.engines import onnxruntime as engine
-from cnnperf.errors import StageError
+from cnnperf.errors import EngineError, StageError
 from cnnperf.task import Choice
 
 IMAGES = np.zeros((4, 1, 28, 28), np.float32)
@@ -135,3 +136,13 @@ def test_the_cpu_s_provider_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     assert (runtime.told, runtime.preloaded) == ({}, 0)
     assert "tf32" not in session.facts
     assert session.is_exact
+
+
+def test_a_device_without_a_provider_is_an_engine_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device added to the room, the engine is unavailable, which skips the task; the error names its devices."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", Runtime())
+    monkeypatch.setattr(engine, "require", lambda *names: None)
+    device = acquire()
+    device.name = "imagined"
+    with pytest.raises(EngineError, match=re.escape("device imagined (supported: cpu, cuda); use one of these")):
+        engine.load(source(device))
