@@ -23,6 +23,7 @@ from cnnperf.machine.disturbance import Disturbance, read_counters
 from cnnperf.record import Machine
 from cnnperf.sides import SIDES, Both, Side
 from cnnperf.task import Task
+from cnnperf.training.recipe import fewer_images, unequal_images
 
 PAIRS = 12, 60
 """Minimum and maximum pairs of samples in a turn."""
@@ -168,11 +169,10 @@ def _calibrated(running: RunningVersions, contest: Contest, folder: Path, pairs:
     settled = running.pair.settle()
     call_s = settled.call_s
     if call_s > LONGEST_CALL_S:
-        batch_size = opened.settings["batch_size"]
-        fits = max(1, int(batch_size * 0.8 * LONGEST_CALL_S / call_s))
+        cure = fewer_images(opened.settings, contest.tasks.baseline.stage, 0.8 * LONGEST_CALL_S / call_s)
         raise Fault(
             f"a call takes {1e3 * call_s:.0f} ms, more than the {1e3 * LONGEST_CALL_S:.0f} ms that leave time for "
-            f"{PAIRS[0]} pairs; set train.batch_size = {fits}"
+            f"{PAIRS[0]} pairs; set {cure}"
         )
     return Conditions.of(settled.calls, call_s, pairs)
 
@@ -186,7 +186,8 @@ def _play(running: RunningVersions, contest: Contest, on: Conditions, folder: Pa
     by_side = running.open(contest, folder)
     opened = Both.each(lambda side: by_side[side])
     one, other = opened
-    if reason := unlike(one.settings, other.settings) or unequal(one.outputs, other.outputs):
+    stage = contest.tasks.baseline.stage
+    if reason := unequal_images(one.settings, other.settings, stage) or unequal(one.outputs, other.outputs):
         differences = ", ".join(differing(one.settings, other.settings))
         raise Fault(f"{reason}; their settings differ in {differences}" if differences else reason)
     order = order_of(on.pairs, dice)
@@ -204,13 +205,6 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
         for name in dict.fromkeys([*one, *other])
         if one.get(name, absent) != other.get(name, absent)
     ]
-
-
-def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """Return the fault if a call is not the same work on both sides; else None."""
-    if one["batch_size"] == other["batch_size"]:
-        return None
-    return "a call takes different numbers of images on the two sides; set one train.batch_size in the suite for both"
 
 
 def unequal(one: Mapping[str, float], other: Mapping[str, float]) -> str | None:

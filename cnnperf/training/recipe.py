@@ -184,6 +184,14 @@ class Recipe(Settings):
         seconds = min(self.seconds or QUICK_S, QUICK_S)
         return self.model_copy(update={**dict.fromkeys(BUDGETS), "seconds": seconds, "test_curve": False})
 
+    def without_validation(self) -> Self:
+        """Return the recipe with all images for training: where single calls are timed, nothing is validated."""
+        return self.model_copy(update={"validation_images": 0})
+
+    def of_call(self) -> dict[str, Any]:
+        """Return the settings of a timed call as a plain document, without those that no call reads."""
+        return self.model_dump(mode="json", exclude={"validation_images"})
+
     def estimate_s(self, variant: Mapping[str, Scalar]) -> float | None:
         """Return the budget in seconds; None if the budget has another unit."""
         return self.seconds
@@ -210,6 +218,19 @@ def normalization_of(settings: Mapping[str, Any]) -> str:
 def images_per_step(settings: Mapping[str, Any]) -> int | None:
     """Return the images in a step of a training recorded with these settings; None if they do not state it."""
     return settings.get("batch_size")
+
+
+def unequal_images(one: Mapping[str, Any], other: Mapping[str, Any], stage: str) -> str | None:
+    """Return the fault if calls with these settings of a stage take unequal numbers of images; else None."""
+    if images_per_step(one) == images_per_step(other):
+        return None
+    setting = f"{stage}.batch_size"
+    return f"a call takes different numbers of images on the two sides; set one {setting} in the suite for both"
+
+
+def fewer_images(settings: Mapping[str, Any], stage: str, share: float) -> str:
+    """Return the setting of a stage with which a call takes this share of its images: `train.batch_size = 12`."""
+    return f"{stage}.batch_size = {max(1, int(settings['batch_size'] * share))}"
 
 
 def label_smoothing_of(settings: Mapping[str, Any]) -> float | None:

@@ -40,7 +40,7 @@ class PreparedMetric:
         subject = self._subject = subjects.open_subject(opening)
         return Opened(
             outputs=subject.outputs,
-            settings=subject.recipe.model_dump(mode="json", exclude={"validation_images"}),
+            settings=subject.recipe.of_call(),
             source=registry.source_file("models", name),
             strays=tuple(strays(opening.repository)) if opening.repository else (),
         )

@@ -73,7 +73,7 @@ def recipe_of(task: Task) -> Recipe:
         recipe = Recipe.resolve(recommended, task.settings, model.sections.get(task.stage, {}))
     except ValidationError as error:
         raise UsageError(first_error(error, task.stage)) from error
-    return recipe.model_copy(update={"validation_images": 0})
+    return recipe.without_validation()
 
 
 def cut(dataset: Dataset, count: int) -> Dataset:
