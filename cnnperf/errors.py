@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 
 class CnnperfError(Exception):
@@ -74,7 +75,7 @@ def is_out_of_memory(fault: Exception) -> bool:
 
 def first_error(error: ValidationError, *places: str) -> str:
     """Describe pydantic's first error: where (below `places`), what, got, and the number of further errors."""
-    faults = error.errors(include_url=False)
+    faults = _own_faults(error)
     fault = faults[0]
     # Unions add their branches' names to the location; the user knows only keys and positions.
     branches = ("constrained-", "tuple[", "function-")
@@ -83,6 +84,22 @@ def first_error(error: ValidationError, *places: str) -> str:
     got = "" if fault["type"] == "missing" or not inner else f", got {shorten(repr(fault['input']), 60)}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{place}: " * bool(place) + fault["msg"].removeprefix("Value error, ") + got + more
+
+
+def _own_faults(error: ValidationError) -> list[ErrorDetails]:
+    """Return pydantic's errors without those that only follow from an invalid value elsewhere."""
+    faults = error.errors(include_url=False)
+    places = [fault["loc"] for fault in faults]
+
+    def follows(fault: ErrorDetails) -> bool:
+        # A default that is computed from other settings is not computed; a tuple is short of its invalid items.
+        length = len(fault["loc"])
+        is_short = fault["type"] == "too_short" and any(
+            len(place) > length and place[:length] == fault["loc"] for place in places
+        )
+        return is_short or fault["type"] == "default_factory_not_called"
+
+    return [fault for fault in faults if not follows(fault)]
 
 
 def shorten(text: object, limit: int = 250) -> str:

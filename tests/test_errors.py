@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from cnnperf import registry
-from cnnperf.errors import UsageError, in_words, is_out_of_memory
+from cnnperf.bench import Settings
+from cnnperf.errors import UsageError, first_error, in_words, is_out_of_memory
+from cnnperf.inference.settings import Infer
 from cnnperf.onnx_file import first_line
 from cnnperf.task import Choice
+from cnnperf.training.recipe import Recipe
 from cnnperf.workers.meta import try_model
 
 
@@ -63,3 +68,20 @@ def test_a_long_text_of_others_does_not_hide_the_cure(tmp_path: Path, monkeypatc
     for text in (str(imported.value), str(built.value), cut):
         assert len(text) <= 500
         assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        (Recipe, {"lr": "x"}, "lr: Input should be a valid number, got 'x'"),
+        (Recipe, {"batch_size": 0}, "batch_size: Input should be greater than or equal to 1, got 0"),
+        (Recipe, {"batch_size": 0, "lr": "x"}, "batch_size: .*, got 0 \\(and 1 more\\)"),
+        (Infer, {"engines": [3]}, "engines.0: give a name, or a table with a name, got 3"),
+        (Infer, {"engines": []}, "engines: Tuple should have at least 1 item after validation, not 0, got .*"),
+    ],
+)
+def test_only_invalid_values_are_counted(kind: type[Settings], given: dict[str, object], words: str) -> None:
+    """Further errors are counted only if another value is invalid."""
+    with pytest.raises(ValidationError) as caught:
+        kind.model_validate(given, strict=True)
+    assert re.fullmatch(words, first_error(caught.value))
