@@ -120,16 +120,20 @@ def _naming_arguments(where: str) -> Iterator[None]:
 def _of_arguments(message: str, where: str) -> str:
     text = message.removeprefix(f"{where}: ")
     for place, argument in ARGUMENTS.items():
-        if found := re.match(rf"(?:{place})(?=[:. ])\.?", text):
-            return f"`{argument}`{_with_cure(text[found.end() :])}"
+        if found := re.match(rf"(?:{place})(?=[:. ])", text):
+            return f"`{argument}`{_with_cure(text[found.end() :], argument)}"
     return message
 
 
-def _with_cure(text: str) -> str:
+def _with_cure(text: str, argument: str) -> str:
     """Return pydantic's sentence on a value as one that ends in what to give; others as they are."""
-    found = re.fullmatch(r"(.*: )Input should be (.+), got (.+?)(?: \(and \d+ more\))?", text)
+    text = re.sub(r" \(and \d+ more\)$", "", text)
+    if text.endswith(": Field required"):
+        before = text.removesuffix("Field required")
+        return f"{before}a value is required; give a table of the name and this value, or another `{argument}`"
+    found = re.fullmatch(r"(.*: )Input should be (.+), got (.+)", text)
     if not found:
         return text
     before, allowed, got = found.groups()
-    kind = "" if allowed.startswith(("a ", "an ", "'")) else "a number "
+    kind = "" if allowed.startswith(("a ", "an ", "'")) else "one of " if allowed[0].isdigit() else "a number "
     return f"{before}{got} is not valid; give {kind}{allowed}"

@@ -131,6 +131,7 @@ def test_no_text_of_the_library_names_an_option() -> None:
         ),
         (lambda out: cnnperf.infer("lenet", engines=["foo"]), "engines", ("infer", "lenet", "--engine", "foo")),
         (lambda out: cnnperf.infer("lenat"), "model", ("infer", "lenat")),
+        (lambda out: cnnperf.infer("json:loads"), "model", ("infer", "json:loads")),
         (lambda out: cnnperf.infer("lenet", dataset="foo"), "dataset", ("infer", "lenet", "--dataset", "foo")),
         (lambda out: cnnperf.profile("lenet", device="foo"), "device", ("profile", "lenet", "--device", "foo")),
         (lambda out: cnnperf.profile("lenet", samples=0), "samples", ("profile", "lenet", "--samples", "0")),

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from in_process import workers_here
 
-from cnnperf.measuring.measured import Measured
+import cnnperf
+from cnnperf.errors import SuiteError
+from cnnperf.measuring.measured import Measured, Named
 from cnnperf.record import PARITY, Record, single
 from cnnperf.tables.table import Report
 
@@ -27,3 +30,31 @@ def test_the_exit_status(trained: Callable[..., Record], status: str, lost: int,
     task = made.task.model_copy(update={"stage": "infer", "variant": {"engine": "onnxruntime_int8"}})
     engine = made.model_copy(update={"task": task, "measurements": judged})
     assert Measured(Path("run"), (trained(status=status), engine), Report((), ())).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "words"),
+    [
+        (
+            {"name": "resnet", "depth": "x"},
+            "synthetic",
+            "`model`.depth: 'x' is not valid; give one of 20, 32, 44, 56, 110, 18, 34 or 50",
+        ),
+        (
+            "json:loads",
+            "synthetic",
+            "`model`.s: a value is required; give a table of the name and this value, or another `model`",
+        ),
+        ("lenet", {"name": "synthetic", "train": "x"}, "`dataset`.train: 'x' is not valid; give a valid integer"),
+        (
+            "lenet",
+            {"name": "synthetic", "train": 0},
+            "`dataset`.train: 0 is not valid; give a number greater than or equal to 1",
+        ),
+    ],
+)
+def test_an_invalid_option_is_named_after_its_argument(model: Named, dataset: Named, words: str) -> None:
+    """An invalid option is named after its argument and a dot, and the message says what to give."""
+    with workers_here(), pytest.raises(SuiteError) as caught:
+        cnnperf.profile(model, dataset=dataset)
+    assert str(caught.value) == words
