@@ -306,11 +306,11 @@ def test_a_newer_schema_is_refused(tmp_path: Path, trained: Trained) -> None:
         record.read(tmp_path)
 
 
-@pytest.mark.parametrize("line", ["{]", "[]", "7", '{"schema": 1}', '{"schema": "1"}'])
+@pytest.mark.parametrize("line", ["{]", "[]", "7", '{"schema": 1}', '{"schema": "1"}', "[" * 100_000])
 def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str) -> None:
-    """A line that is not a record is an error that names the line's number."""
+    """A line that is not a record is an error that names the line's number and the cure."""
     (tmp_path / record.FILE).write_text(f"{line}\n")
-    with pytest.raises(StoreError, match=r"records\.jsonl: line 1: not a record"):
+    with pytest.raises(StoreError, match=r"records\.jsonl: line 1: not a record.*; restore the file .* the line$"):
         record.read(tmp_path)
 
 

@@ -145,7 +145,7 @@ def _parse(line: bytes, where: str) -> Record:
     content, recorded = _unsealed(line)
     try:
         document: Any = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # A syntax error, or arrays or objects that are nested too deeply.
         raise StoreError(f"{where}: not a record ({error}); {_CURE}") from error
     found = f"{zlib.crc32(content):08x}"
     if recorded not in (None, found):
@@ -160,7 +160,7 @@ def _parse(line: bytes, where: str) -> Record:
     try:
         return Record.model_validate(upgraded(document) if version == 1 else document)
     except ValidationError as error:
-        raise StoreError(f"{where}: not a record: {first_error(error)}") from error
+        raise StoreError(f"{where}: not a record: {first_error(error)}; {_CURE}") from error
 
 
 def _unsealed(line: bytes) -> tuple[bytes, str | None]:
