@@ -98,7 +98,7 @@ def run(
     chosen = load_suite(suite)
     if require_real_data:
         chosen = chosen.model_copy(update={"require_real_data": True})
-    named = stages.split(",") if stages is not None else None
+    named = [name.strip() for name in stages.split(",")] if stages is not None else None
     chosen = chosen.narrowed(only=only, device=device, stages=named, repeats=repeats)
     chosen = chosen.launched(waiting=waiting, allocator=allocator)
     request = SuiteRequest(suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run)

@@ -200,6 +200,7 @@ def test_usage_errors_end_in_2(suite: Path, finished: Finished, tmp_path: Path) 
         (("report", finished[1], "--by", "acuracy"), "unknown column 'acuracy'; did you mean 'test_accuracy'"),
         (("report", finished[1], "--out", tmp_path / "no" / "file"), "--out: "),
         (("run", suite, "--device", ""), "unknown device ''"),
+        (("run", suite, "--stages", "train, infre"), "unknown stage 'infre'; did you mean 'infer'"),
         (("run", "x" * 300), "cannot be read"),
         (("data", "fetch", "os:getcwd"), "unknown dataset 'os:getcwd'"),
         (("list", "modles"), "unknown room 'modles'; did you mean 'models'"),
