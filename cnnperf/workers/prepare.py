@@ -49,12 +49,12 @@ def prepare_suite(request: SuiteRequest, say: Say) -> Prepared:
 
 
 def data(request: DataRequest, say: Say) -> DataHandled:
-    """Fetch or verify one dataset, and describe it in a sentence."""
+    """Fetch or verify one dataset, and describe it in a sentence. Raises DataError if the dataset has no files."""
     roots = Roots.from_environment(request.data)
     if request.verb == "verify":
         return DataHandled(sentence=datasets.verify(request.dataset, roots))
-    dataset = registry.module("datasets", request.dataset).load(roots, announcing(say))
-    found = dataset.provenance
+    datasets.files_of(request.dataset)
+    found = registry.module("datasets", request.dataset).load(roots, announcing(say)).provenance
     sentence = f"{found.name}: {found.train_count:,} + {found.test_count:,} images from {found.source}"
     return DataHandled(sentence=sentence)
 
