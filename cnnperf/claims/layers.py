@@ -10,6 +10,7 @@ from cnnperf.claims import Bar, Context, NotApplicable, Reading
 
 if TYPE_CHECKING:
     from cnnperf.bench import Bench
+    from cnnperf.record import Measurement, Record
 
 CLAIM = "The rows of a layer profile add up to a step without hooks, and that is a step written by hand."
 LIMIT_S = 150.0
@@ -28,9 +29,7 @@ STEP = Bar.within(0.15, "both are taken in one process, one after the other: wha
 
 def check(context: Context) -> Iterator[Reading]:
     """Profile training steps of a small residual network, and time bare steps before and after."""
-    from cnnperf.machine.fingerprint import fingerprint
     from cnnperf.profiling.settings import Profile
-    from cnnperf.record import Record
     from cnnperf.stages.profile import measure
     from cnnperf.tables.layers import profiles
 
@@ -40,15 +39,7 @@ def check(context: Context) -> Iterator[Reading]:
     context.progress("profiling")
     measured = tuple(measure(bench, Profile.resolve({}, SECTION, {})))
     after = [bare() for _ in range(ROUNDS)]
-    record = Record(
-        task=bench.task,
-        key=bench.task.key,
-        machine=fingerprint(),
-        started="",
-        duration_s=0.0,
-        status="ok",
-        measurements=measured,
-    )
+    record = _record(bench, measured)
     [profile] = profiles({"": (record,)})
     step_s, rows_s = profile.one("step_seconds"), profile.total("seconds")
     if not step_s or not rows_s:
@@ -91,6 +82,21 @@ def _bench(context: Context) -> Bench:
         cell=cell, stage="profile", seed=0, threads=context.threads, timeout_s=context.seconds, data=dataset.provenance
     )
     return Bench(task, context.acquire(), dataset, context.scratch / "runs" / "layers", lambda **numbers: None)
+
+
+def _record(bench: Bench, measured: tuple[Measurement, ...]) -> Record:
+    from cnnperf.machine.fingerprint import fingerprint
+    from cnnperf.record import Record
+
+    return Record(
+        task=bench.task,
+        key=bench.task.key,
+        machine=fingerprint(),
+        started="",
+        duration_s=0.0,
+        status="ok",
+        measurements=measured,
+    )
 
 
 def _bare_step(bench: Bench) -> Callable[[], float]:

@@ -38,15 +38,7 @@ def check(context: Context) -> Iterator[Reading]:
         size, [printed] = int(measured.tags["batch_size"]), measured.values
         by_hand = relative_difference(opened, images[: len(golden.exact)], golden.logits, size)
         differences += [printed, by_hand]
-        yield Reading(
-            quantity=f"difference from torch's logits, printed, {size} image{'s' * (size > 1)}",
-            unit="1",
-            figure=printed,
-            reading=by_hand,
-            source="a session by hand, NumPy",
-            relative=by_hand > 0,
-            bar=ROUNDING[context.device] if by_hand else EQUAL,
-        )
+        yield _rounding(context, size, printed, by_hand)
     ours = session_logits(opened, images)
     yield Reading(
         quantity="difference from torch's logits",
@@ -57,18 +49,36 @@ def check(context: Context) -> Iterator[Reading]:
         relative=False,
         bar=LOGITS,
     )
+    yield _agreement(made, float((ours.argmax(1) == golden.logits.argmax(1)).mean()))
+    yield from _planted(context, made, file, golden)
+    yield _provider(context, made, file)
+
+
+def _rounding(context: Context, size: int, printed: float, by_hand: float) -> Reading:
+    """Compare the differences from torch's logits at one batch size."""
+    return Reading(
+        quantity=f"difference from torch's logits, printed, {size} image{'s' * (size > 1)}",
+        unit="1",
+        figure=printed,
+        reading=by_hand,
+        source="a session by hand, NumPy",
+        relative=by_hand > 0,
+        bar=ROUNDING[context.device] if by_hand else EQUAL,
+    )
+
+
+def _agreement(made: Made, by_hand: float) -> Reading:
+    """Compare the share of images whose class is torch's."""
     [agreement] = made.value("infer", "infer.top1_agreement")
-    yield Reading(
+    return Reading(
         quantity="images whose class is torch's",
         unit="fraction",
         figure=agreement,
-        reading=float((ours.argmax(1) == golden.logits.argmax(1)).mean()),
+        reading=by_hand,
         source="a session by hand, NumPy",
         relative=False,
         bar=AGREEMENT,
     )
-    yield from _planted(context, made, file, golden)
-    yield _provider(context, made, file)
 
 
 def _planted(context: Context, made: Made, file: Path, golden: object) -> Iterator[Reading]:

@@ -61,19 +61,8 @@ class Session:
             )
         if device.numerics is not None:
             onnxruntime.preload_dlls()  # Load CUDA's libraries from NVIDIA's packages, as torch would.
-        self._options: Any = onnxruntime.SessionOptions()
-        self._options.intra_op_num_threads = source.threads
-        self._options.inter_op_num_threads = INTEROP_THREADS
-        self._options.graph_optimization_level = getattr(
-            onnxruntime.GraphOptimizationLevel, f"ORT_{'ENABLE_' * (optimization != 'disabled')}{_LEVELS[optimization]}"
-        )
         waiting = _supported(source.waiting, onnxruntime.__version__)
-        for pool, (entry, value) in product(("intra", "inter"), WAITING[waiting].items()):
-            self._options.add_session_config_entry(f"session.{pool}_op.{entry}", value)
-        # Otherwise operators that the provider lacks would silently run on the CPU.
-        self._options.add_session_config_entry("session.disable_cpu_ep_fallback", str(int(device.name != "cpu")))
-        if device.numerics is not None:
-            self._options.use_deterministic_compute = device.numerics.deterministic
+        self._options = session_options(source, waiting, optimization)
         self._session = self._open(self._options)
         if (got := self._session.get_providers())[0] != self._provider:
             raise StageError(
@@ -163,6 +152,25 @@ def _provider_of(device: Device) -> str:
             "or leave the engine out"
         )
     return PROVIDERS[device.name]
+
+
+def session_options(source: EngineSource, waiting: Waiting, optimization: Optimization) -> Any:
+    """Return the options of a session: threads, their waiting policy, the level of optimization and determinism."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = source.threads
+    options.inter_op_num_threads = INTEROP_THREADS
+    options.graph_optimization_level = getattr(
+        onnxruntime.GraphOptimizationLevel, f"ORT_{'ENABLE_' * (optimization != 'disabled')}{_LEVELS[optimization]}"
+    )
+    for pool, (entry, value) in product(("intra", "inter"), WAITING[waiting].items()):
+        options.add_session_config_entry(f"session.{pool}_op.{entry}", value)
+    # Otherwise operators that the provider lacks would silently run on the CPU.
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", str(int(source.device.name != "cpu")))
+    if source.device.numerics is not None:
+        options.use_deterministic_compute = source.device.numerics.deterministic
+    return options
 
 
 def _supported(waiting: Waiting, version: str) -> Waiting:

@@ -7,13 +7,13 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cnnperf.bench import Bench
 from cnnperf.devices import Device
 from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
-from cnnperf.training.evaluate import EVALUATION_SHARE, Predictions, affordable
+from cnnperf.training.evaluate import EVALUATION_SHARE, Evaluator, Predictions, affordable
 from cnnperf.training.images import subset
 from cnnperf.training.loop import Training
 from cnnperf.training.peak import Memory
@@ -76,21 +76,13 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     with frozen_heap():
         yield from training.run()
 
-    left_s = EVALUATION_SHARE * training.clock.seconds - evaluator.seconds
-    passes = (3 if recipe.test_flip else 1) + (0 if recipe.normalize_eval else 1)
-    count = recipe.test_images or affordable(len(data.test), passes * evaluator.image_s, left_s)
+    count = recipe.test_images or affordable_tests(recipe, len(data.test), training, evaluator)
     indices = subset(torch.arange(len(data.test)), count)
     outcome = evaluator(data.test, indices)
     yield from training.totals()
     images = "all" if count == len(data.test) else "subset"
     yield from tested(outcome, bench.dataset.classes, images)
-    on: dict[str, Scalar] = {"n": count, "images": images}
-    if recipe.test_flip:
-        accuracy = evaluator(data.test, indices, flip=True).accuracy
-        yield single("train.test_accuracy_flip", "fraction", accuracy, "higher", on)
-    if data.raw:
-        accuracy = evaluator(data.test, indices, normalize=data.raw).accuracy
-        yield single("train.test_accuracy_raw", "fraction", accuracy, "higher", on)
+    yield from tested_otherwise(recipe, data, evaluator, indices, {"n": count, "images": images})
     yield from memory.peaks()
     yield single("train.evaluation_seconds", "s", evaluator.seconds, "lower")
     parameters = sum(parameter.numel() for parameter in network.model.parameters())
@@ -113,6 +105,25 @@ class Stopwatch:
         self._device.synchronize()
         start, self._start = self._start, perf_counter()
         return single(metric, "s", self._start - start, "lower")
+
+
+def affordable_tests(recipe: Recipe, test_images: int, training: Training, evaluator: Evaluator) -> int:
+    """Return the number of test images for which the evaluation's share of the training's time suffices."""
+    left_s = EVALUATION_SHARE * training.clock.seconds - evaluator.seconds
+    passes = (3 if recipe.test_flip else 1) + (0 if recipe.normalize_eval else 1)
+    return affordable(test_images, passes * evaluator.image_s, left_s)
+
+
+def tested_otherwise(
+    recipe: Recipe, data: Data, evaluator: Evaluator, indices: Tensor, on: dict[str, Scalar]
+) -> Iterator[Measurement]:
+    """Yield the further accuracies that the recipe asks for: with mirror images, and without normalisation."""
+    if recipe.test_flip:
+        accuracy = evaluator(data.test, indices, flip=True).accuracy
+        yield single("train.test_accuracy_flip", "fraction", accuracy, "higher", on)
+    if data.raw:
+        accuracy = evaluator(data.test, indices, normalize=data.raw).accuracy
+        yield single("train.test_accuracy_raw", "fraction", accuracy, "higher", on)
 
 
 def tested(outcome: Predictions, classes: tuple[str, ...], images: str) -> Iterator[Measurement]:
