@@ -12,6 +12,11 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def amount_of(count: int, word: str) -> str:
+    """Return a count with its noun: `1 thread`, `2 threads`."""
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
 def scaled(value: str | float, unit: str | None) -> str:
     """Format a value in the unit usual for its size: %, ms, MiB, k, M; with three digits if it is not exact."""
     if isinstance(value, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cnnperf.units import scaled
+from cnnperf.units import amount_of, scaled
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,8 @@ from cnnperf.units import scaled
 def test_three_digits_in_the_unit_of_its_size(value: str | float, unit: str | None, words: str) -> None:
     """A number is printed with three digits and a fitting unit; small counts are exact, and text is unchanged."""
     assert scaled(value, unit) == words
+
+
+def test_a_count_of_one_has_its_noun_in_the_singular() -> None:
+    """A count is printed with its noun in the matching number."""
+    assert [amount_of(number, "thread") for number in (0, 1, 2)] == ["0 threads", "1 thread", "2 threads"]

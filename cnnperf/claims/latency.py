@@ -12,6 +12,7 @@ from cnnperf.claims._turns import in_turns
 from cnnperf.devices import Device
 from cnnperf.engines import Engine, NormalisedImages
 from cnnperf.timing.sampling import Plan, sample
+from cnnperf.units import amount_of
 
 CLAIM = "The latency of ONNX Runtime is that of a bare loop over the same session, and no call returns early."
 LIMIT_S = 200.0
@@ -36,7 +37,7 @@ def check(context: Context) -> Iterator[Reading]:
     loaded, images = engine(context, made, made.artifact("export", "onnx")), inputs(made.dataset)
     device = context.acquire()
     for batch_size in (1, 32):
-        words = f"{batch_size} image{'s' * (batch_size > 1)}"
+        words = amount_of(batch_size, "image")
         context.progress(words)
         yield from compared(Loops(loaded, images.batch(batch_size), device), words)
 

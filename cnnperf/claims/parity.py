@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cnnperf.claims import Bar, Context, Reading
 from cnnperf.claims._stages import ENGINES, Made, ran
+from cnnperf.units import amount_of
 
 CLAIM = "ONNX Runtime computes on the device asked for what torch computes, and a wrong weight is refused."
 LIMIT_S = 150.0
@@ -57,7 +58,7 @@ def check(context: Context) -> Iterator[Reading]:
 def _rounding(context: Context, size: int, printed: float, by_hand: float) -> Reading:
     """Compare the differences from torch's logits at one batch size."""
     return Reading(
-        quantity=f"difference from torch's logits, printed, {size} image{'s' * (size > 1)}",
+        quantity=f"difference from torch's logits, printed, {amount_of(size, 'image')}",
         unit="1",
         figure=printed,
         reading=by_hand,

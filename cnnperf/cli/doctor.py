@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnperf.cli.help import add_command
+from cnnperf.cli.options import with_options
 from cnnperf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _gate_test(console: Console, minutes: float) -> int:
         return 130
     console.print()
     for line in (*tested.summary, tested.sentence):
-        console.print(line)
+        console.print(with_options(line))
     if tested.has_decided:
         _say(f"stored for later verdicts: {tested.save()}")
     else:

@@ -10,6 +10,7 @@ import typer
 
 from cnnperf.cli.help import add_command
 from cnnperf.cli.options import DeviceOption
+from cnnperf.units import amount_of, scaled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,23 +71,24 @@ def selftest(
 def _print(console: Console, test: SelfTest) -> None:
     from rich.text import Text
 
-    console.print(Text(f"{test.device} ({test.label}) · {test.threads} threads · {test.machine.host}", style="bold"))
+    threads = amount_of(test.threads, "thread")
+    console.print(Text(f"{test.device} ({test.label}) · {threads} · {test.machine.host}", style="bold"))
     console.print(_table(test))
     console.print()
     for outcome in test.outcomes:
         for remark in _remarks(outcome):
             console.print(Text(f"{outcome.name}: {remark}", style=STYLES[outcome.ending]), soft_wrap=True)
-    counted = {
+    counts = {
         "held": test.count("held"),
         "did not hold": test.count("failed"),
         "undecided": test.count("undecided"),
         "only reported": test.count("reported"),
         "not applicable here": test.count("skipped"),
     }
-    words = ", ".join(f"{count} {word}" for word, count in counted.items() if count or word == "held")
+    words = ", ".join(f"{count} {word}" for word, count in counts.items() if count or word == "held")
     number = len(test.outcomes)
     ended = "interrupted; " if test.interrupted else ""
-    console.print(f"{ended}{number} claim{'s' * (number != 1)}: {words} → exit {test.exit_code}")
+    console.print(f"{ended}{amount_of(number, 'claim')}: {words} → exit {test.exit_code}")
 
 
 def _table(test: SelfTest) -> Table:
@@ -133,8 +135,6 @@ def _remarks(outcome: ClaimOutcome) -> list[str]:
 
 
 def _value(value: float, unit: str) -> str:
-    from cnnperf.units import scaled
-
     if unit == "count":
         return f"{value:,.0f}"
     return f"{value:.2g}" if unit == "1" else scaled(value, unit)

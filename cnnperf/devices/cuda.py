@@ -50,7 +50,8 @@ class Cuda:
 
         if torch.version.cuda is None:
             raise DeviceError(
-                f"torch cannot use {self.label} (torch {torch.__version__} is built without CUDA); install one for CUDA"
+                f"torch cannot use {self.label} (torch {torch.__version__} is built without CUDA); "
+                "install torch with CUDA"
             )
         if self.numerics.deterministic:
             os.environ.setdefault(*CUBLAS_WORKSPACE)  # cuBLAS reads this when it starts.

@@ -222,9 +222,11 @@ def unequal(one: Mapping[str, float], other: Mapping[str, float]) -> str | None:
             )
     elif "error" in one:
         errors = one["error"], other["error"]
-        if not max(errors) <= ERROR_RATIO * max(min(errors), FLOAT32_ERROR):
+        limit = ERROR_RATIO * max(min(errors), FLOAT32_ERROR)
+        if not max(errors) <= limit:
             return (
-                f"the sides compute different outputs: from the baseline's float64 run they are {errors[0]:.2g} and "
-                f"{errors[1]:.2g} away (relative); one may be no more than {ERROR_RATIO:g} times the other"
+                f"the sides' outputs differ: the relative distance from the baseline's float64 run is {errors[0]:.2g} "
+                f"(baseline) and {errors[1]:.2g} (candidate); the larger may be at most {limit:.2g}, which is "
+                f"{ERROR_RATIO:g} times the smaller, or times {FLOAT32_ERROR:g} if the smaller is below that"
             )
     return None

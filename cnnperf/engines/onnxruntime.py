@@ -57,7 +57,7 @@ class Session:
         if self._provider not in onnxruntime.get_available_providers():
             version = onnxruntime.__version__
             raise EngineError(
-                f"onnxruntime {version} has no {self._provider}; {device.name} needs another build of it; install one"
+                f"onnxruntime {version} has no {self._provider}; install the onnxruntime build for {device.name}"
             )
         if device.numerics is not None:
             onnxruntime.preload_dlls()  # Load CUDA's libraries from NVIDIA's packages, as torch would.

@@ -13,6 +13,7 @@ import psutil
 
 from cnnperf.machine.cgroup import Groups
 from cnnperf.task import THREAD_VARIABLES
+from cnnperf.units import amount_of
 
 UNREADABLE = "not readable here"
 NEEDED_BYTES = 2 * 2**30
@@ -132,7 +133,7 @@ def _threads(places: Places) -> tuple[str, str]:
     # A list gives the threads of nested parallel regions; the first entry is the outermost.
     numbers = {name: (variables[name] or "").partition(",")[0].strip() for name in THREAD_VARIABLES}
     wrong = [name for name, number in numbers.items() if number and not (number.isdigit() and int(number) <= usable)]
-    read = f"{usable} usable core{'s' * (usable > 1)}; {', '.join(given) or 'no variable of OpenMP set'}"
+    read = f"{amount_of(usable, 'usable core')}; {', '.join(given) or 'no variable of OpenMP set'}"
     return read, f"unset {' '.join(wrong)}" if wrong else ""
 
 

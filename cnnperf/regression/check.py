@@ -201,7 +201,7 @@ def _notes(before: SideRecords, after: SideRecords, rule: Rule, tests: int) -> I
         )
     records = [[r for of in side.values() for r in of] for side in (before, after)]
     for facts, is_mixed, words in (
-        (version_facts, True, "different, which is allowed"),
+        (version_facts, True, "differences (allowed)"),
         (capacity_facts, False, "machines differ, so memory is not compared"),
     ):
         differences = list(differing_facts(*([facts(r) for r in side] for side in records), is_mixed=is_mixed))
@@ -218,7 +218,7 @@ def _notes(before: SideRecords, after: SideRecords, rule: Rule, tests: int) -> I
     if unequal:
         yield f"tested on different numbers of images, and each training weighs the same: {', '.join(unequal)}"
     yield (
-        f"counts and artifacts' sizes must be equal, memory of two repeats a side or more may grow by "
+        f"counts and artifacts' sizes must be equal, memory of two or more repeats per side may grow by "
         f"{100 * rule.theta:g} %; of fractions a loss of {100 * rule.tau:g} point is ignored, one of "
         f"{100 * rule.theta:g} points must be excluded"
     )

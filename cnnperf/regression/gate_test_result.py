@@ -18,8 +18,9 @@ from cnnperf.record import Machine, Processor
 from cnnperf.regression.verdict import Verdict
 from cnnperf.stats import Interval, binomial_bounds
 from cnnperf.task import Frozen
+from cnnperf.units import amount_of
 
-NEVER = "gate test on this machine: never run here; cnnperf doctor runs it"
+NEVER = "gate test: never run on this machine; run cnnperf doctor"
 DECIDED = ("worse", "better", "same")
 DECIDED_SHARE = 0.5
 """Minimum share of unchanged cells that are decided. With fewer, the absence of false alarms shows little."""
@@ -117,13 +118,15 @@ class GateTest(Frozen):
     def summary(self) -> tuple[str, ...]:
         """The counts, one per line, each with the bound of its rate; the outcome comes last."""
         alarms, found, misses = self.false_alarms, self.detections, self.misses
-        injected = f"+{100 * self.slowdown:g} %"
+        slowed = f"cells slowed by {100 * self.slowdown:g} %"
         undecided = f" ({self.undecided.found} inconclusive, not counted)" if self.undecided.found else ""
         return (
-            f"false alarms: {alarms} decided called worse with nothing changed{undecided}; "
-            f"the rate is at most {_high(alarms)}",
-            f"detections: {found} called worse with {injected}; the rate is at least {_low(found)}",
-            f"misses: {misses} decided called the same or better with {injected}; the rate is at most {_high(misses)}",
+            f"false alarms: {alarms.found} of the {alarms.trials} decided unchanged cells were called worse"
+            f"{undecided}; the rate is at most {_high(alarms)}",
+            f"detections: {found.found} of the {found.trials} {slowed} were called worse; "
+            f"the rate is at least {_low(found)}",
+            f"misses: {misses.found} of the {misses.trials} decided {slowed} were called the same or better; "
+            f"the rate is at most {_high(misses)}",
             f"gate test: {self._outcome()} → exit {self.exit_code}",
         )
 
@@ -131,8 +134,8 @@ class GateTest(Frozen):
         return {
             0: "the gate held",
             1: "the gate did not hold: a false alarm, a miss or a failed cell",
-            3: f"inconclusive: of the unchanged {100 * DECIDED_SHARE:g} % must be decided, and of the slowed "
-            f"{100 * FOUND_SHARE:g} % found; give it more minutes or a quieter machine",
+            3: f"inconclusive: at least {100 * DECIDED_SHARE:g} % of the unchanged cells must be decided and "
+            f"{100 * FOUND_SHARE:g} % of the slowed cells called worse; raise `minutes` or use a quieter machine",
         }[self.exit_code]
 
     @property
@@ -196,7 +199,7 @@ def _path() -> Path:
 
 
 def _threads(count: int | None) -> str:
-    return "a thread a core" if count is None else f"{count} thread{'s' * (count != 1)}"
+    return "one thread per core" if count is None else amount_of(count, "thread")
 
 
 def _low(tally: Tally) -> str:

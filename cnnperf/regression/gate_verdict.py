@@ -132,7 +132,7 @@ def _notes(result: Result) -> Iterator[str]:
     if shared := _shared(result):
         yield f"both sides use the same file, and only their environments differ: {', '.join(shared)}"
     if differences := _versions(result):
-        yield f"versions differ, which is allowed: {differences}"
+        yield f"different versions (allowed): {differences}"
     for differences in _settings(result):
         yield differences
     if excluded := [f"{key} >= {bound:.1f} %" for key, bound in _excluded(result)]:

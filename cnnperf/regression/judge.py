@@ -1,4 +1,4 @@
-"""How one metric of two sides is compared: each unit has its own method."""
+"""Compares one metric of two sides; each unit has its own method."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Outcome, Verdict, is_difference
 from cnnperf.sides import Both
 from cnnperf.stats import Welch, binomial_deviation
+from cnnperf.units import amount_of
 
 LEAST_SEEDS = 3
-"""Minimum number of trainings a side to estimate the variation between trainings."""
+"""Minimum number of trainings per side to estimate the variation between trainings."""
 
 LEAST_PROCESSES = 2
-"""Minimum number of processes a side to know the variation of their memory."""
+"""Minimum number of processes per side to know the variation of their memory."""
 
-TOLD_BY_TRAINING = "of one training; the accuracy of the trainings is tested above, that of engines by their parity"
+TOLD_BY_TRAINING = "based on one training; see the test of the trainings' accuracy and the engine's parity"
 
-UNTOLD_BY_PARITY = "of one training, and the candidate's parity is {}; a parity that is ok (test_images) would decide"
+UNTOLD_BY_PARITY = "based on one training; the candidate's parity is {} and must be ok (raise test_images if undecided)"
 
 JUDGED = ("count", "bytes", "fraction")
 """Units in which two separate runs can be compared."""
@@ -32,7 +33,7 @@ JUDGED = ("count", "bytes", "fraction")
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One metric of one cell on both sides, one measurement a repeat."""
+    """One metric of one cell on both sides, one measurement per repeat."""
 
     cell: str
     metric: str
@@ -175,9 +176,9 @@ def _memory(compared: Compared, rule: Rule) -> Verdict:
         return compared.verdict("inconclusive", numbers, f"measure both on one machine: {compared.unlike_machines}")
     if compared.repeats.candidate < LEAST_PROCESSES <= compared.repeats.baseline:
         # Were it indicative, a candidate would escape the comparison by leaving repeats out.
-        return compared.verdict("inconclusive", numbers, _lacking(compared.repeats, LEAST_PROCESSES))
+        return compared.verdict("inconclusive", numbers, _lacking(compared.repeats, LEAST_PROCESSES, "repeat"))
     if compared.repeats.baseline < LEAST_PROCESSES:
-        return compared.verdict("indicative", numbers, f"{LEAST_PROCESSES} repeats a side are needed")
+        return compared.verdict("indicative", numbers, f"needs {LEAST_PROCESSES} repeats per side")
     before, after = numbers
     if after > before * (1 + rule.theta):
         outcome: Outcome = "worse"
@@ -228,25 +229,24 @@ def _lacks_trainings_alone(compared: Compared, counts: Sequence[Sequence[int]], 
 def _lacking_for_test(compared: Compared, counts: Sequence[Sequence[int]], trainings: Both[int]) -> str:
     """Return what a test of fractions lacks and the cure, as a sentence; empty if it lacks nothing."""
     if not all(counts):
-        return "it does not record of how many it is a fraction; measure it with a remark n"
+        return "the number of images (remark n) is missing; record it with the measurement"
     if not compared.is_trained:
         return "the network was not trained, so that chance cannot be told from change; compare trained networks"
     words = []
-    kind = " with seeds of their own"
     if trainings.candidate < LEAST_SEEDS <= trainings.baseline:
-        words.append(_lacking(trainings, LEAST_SEEDS, kind))
+        words.append(f"{_lacking(trainings, LEAST_SEEDS, 'training')} with different seeds")
     elif min(trainings) < LEAST_SEEDS and compared.is_of_training:
-        words.append(f"{LEAST_SEEDS} repeats a side{kind} are needed")
+        words.append(f"needs {LEAST_SEEDS} repeats per side with different seeds")
     elif min(trainings) < LEAST_SEEDS:
         words.append(
-            f"all repeats of a run read its first training; {LEAST_SEEDS} runs a side of suites{kind} are needed"
+            f"all repeats of a run read its first training; needs {LEAST_SEEDS} runs per side with different seeds"
         )
     return "; ".join([*words, compared.unequal_training] if compared.unequal_training else words)
 
 
-def _lacking(repeats: Both[int], least: int, kind: str = "") -> str:
-    before, after = repeats
-    return f"the candidate has {after} of the baseline's {before} repeats{kind}; run {least - after} more at least"
+def _lacking(found: Both[int], least: int, word: str) -> str:
+    before, after = found
+    return f"the candidate has {amount_of(after, word)}, the baseline {before}; run at least {least - after} more"
 
 
 def _by_seed(side: Sequence[Measurement], seeds: Sequence[int]) -> list[float]:
@@ -258,7 +258,7 @@ def _by_seed(side: Sequence[Measurement], seeds: Sequence[int]) -> list[float]:
 
 
 def _middle(compared: Compared) -> Both[float]:
-    """Return one value a side: the median of the repeats' medians; for a speed-up, the estimate over all pairs."""
+    """Return one value per side: the median of the repeats' medians; for a speed-up, the estimate over all pairs."""
     if compared.measurement.metric == SPEEDUP:
         return Both(*(speedup([v for m in side for v in m.values]) for side in compared.sides))
     return Both(*(median(median(m.values) for m in side) for side in compared.sides))

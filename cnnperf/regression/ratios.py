@@ -104,7 +104,7 @@ class Noise:
             )
             if value is not None
         ]
-        counts = f"drift {self.drifted}/{self.replicates}, no-steady {self.unsteady}/{self.replicates}"
+        counts = f"drift {self.drifted}/{self.replicates}, not steady {self.unsteady}/{self.replicates}"
         return ", ".join([*words, counts])
 
 

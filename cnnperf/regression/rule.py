@@ -206,10 +206,9 @@ def power_words(rule: Rule, looks: Sequence[int], comparisons: int, deviations: 
     """Return a sentence on the probability of finding a slowdown of theta at these standard deviations."""
     found = " / ".join(f"{100 * power(rule, looks, comparisons, each):.0f}" for each in deviations)
     scatter = " / ".join(f"{100 * each:.2g}" for each in deviations)
-    family = f"{comparisons} cell-metric{'s' * (comparisons != 1)}"
     return (
-        f"of {family} one slower by {100 * rule.theta:g} % is called worse in {found} of 100 runs where the "
-        f"replicates' SD is {scatter} %"
+        f"if {_one_of(comparisons)} is slower by {100 * rule.theta:g} %, it is called worse in {found} of 100 runs; "
+        f"SD of replicates: {scatter} %"
     )
 
 
@@ -233,11 +232,15 @@ def overstated_words(rule: Rule, looks: Sequence[int], comparisons: int, deviati
         for change in changes
     )
     scatter = " / ".join(f"{100 * each:.2g}" for each in deviations)
-    family = f"{comparisons} cell-metric{'s' * (comparisons != 1)}"
     return (
-        f"of {family} one slower by {100 * changes[0]:g} % that is called worse reads {middle} points too high on "
-        f"average, one slower by {100 * changes[1]:g} % {large} points, where the replicates' SD is {scatter} %"
+        f"a slowdown of {100 * changes[0]:g} % that is called worse is overestimated by {middle} points on average, "
+        f"one of {100 * changes[1]:g} % by {large} points ({_one_of(comparisons)} slower); SD of replicates: "
+        f"{scatter} %"
     )
+
+
+def _one_of(comparisons: int) -> str:
+    return "the only cell-metric" if comparisons == 1 else f"one of {comparisons} cell-metrics"
 
 
 def _points(share: float | None) -> str:
@@ -313,5 +316,5 @@ def _shortfall(evidence: _Bounds, rule: Rule, comparisons: int) -> str:
     shift = math.log1p(rule.theta) - math.log1p(rule.tau)
     needed = replicates_needed(evidence.series.differences, shift, rule.worse_level / comparisons)
     if needed > n:
-        return f"{100 * rule.theta:g} % would take about {needed} replicates"
+        return f"about {needed} replicates are needed to find {100 * rule.theta:g} %"
     return f"the change lies between {100 * rule.tau:g} % and {100 * rule.theta:g} %, or too near one of them"

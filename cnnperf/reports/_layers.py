@@ -18,7 +18,7 @@ from cnnperf.roofline import EXCESS, is_above
 from cnnperf.tables.layer_row import BYTES, DIRECTIONS, LayerRow
 from cnnperf.tables.layers import UNITS, LayerProfile, steps_of, summed
 from cnnperf.tables.table import Column
-from cnnperf.units import MISSING, scaled
+from cnnperf.units import MISSING, amount_of, scaled
 
 BAR = 6
 """Width in cells of a full bar, the column's largest value."""
@@ -165,13 +165,14 @@ def _reason(missing_probe: str | None) -> str:
 def _title(profile: LayerProfile) -> str:
     row, record = profile.rows[0], profile.record
     label = record.machine.label(record.task.cell.device.name)
+    threads = record.machine.threads or record.task.threads
     parts = (
         row.model,
         row.dataset,
         generated(row),
         steps_of(row.mode, row.batch_size),
         f"{row['device']} ({label})",
-        f"{record.machine.threads or record.task.threads} threads",
+        amount_of(threads, "thread") if threads else None,
         f"{row['weights']} weights",
     )
     return " · ".join(filter(None, parts))

@@ -9,7 +9,7 @@ from cnnperf.regression.verdict import is_difference, is_of_fractions
 from cnnperf.stats import Interval
 from cnnperf.tables.table import DOUBT, Column, Row, Table, Value
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING
-from cnnperf.units import MISSING, scaled
+from cnnperf.units import MISSING, amount_of, scaled
 
 if TYPE_CHECKING:
     from cnnperf.tables.verdicts import VerdictRow
@@ -30,7 +30,7 @@ def _differs(column: Column, table: Table[Any]) -> bool:
 def title(table: Table[Any]) -> str:
     """Return the common facts of a group's rows."""
     row = table.rows[0]
-    threads = f"{row['threads']} thread{'s' if row['threads'] != 1 else ''}" if row["threads"] else None
+    threads = amount_of(row["threads"], "thread") if row["threads"] else None
     asked = row.trait("waiting")
     waiting = f"waiting {asked}" if asked not in (None, DEFAULT_WAITING) else None
     allocator = f"allocator {row['allocator']}" if row["allocator"] not in (None, DEFAULT_ALLOCATOR) else None

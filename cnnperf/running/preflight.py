@@ -91,7 +91,7 @@ def ask(request: ToPreflight, answer: type[A], downloading: Downloading | None =
 
 def _because(worker: WorkerProcess, log: Path) -> str:
     how = f" ({worker.signal or f'exit status {worker.returncode}'})"
-    return "\n".join((how + "; its last words:", *tail(log))) + os.linesep
+    return "\n".join((how + "; last lines of its log:", *tail(log))) + os.linesep
 
 
 class _Stalled(Exception):  # noqa: N818 - an event, not an error

@@ -75,7 +75,7 @@ def test_a_collapse_that_one_repeat_cannot_prove_ends_in_3(
         store.append(tmp_path / name, trained(accuracy=accuracy))
     done = check("--baseline", tmp_path / "high", "--candidate", tmp_path / "low")
     assert done.returncode == 3, done.stdout
-    assert "3 repeats a side with seeds of their own are needed" in done.stdout
+    assert "needs 3 repeats per side with different seeds" in done.stdout
 
 
 def test_an_option_may_also_be_given_again(runs: dict[str, Path]) -> None:

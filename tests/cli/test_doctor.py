@@ -60,7 +60,7 @@ def test_a_moment_measures_every_cell_and_decides_nothing(tmp_path: Path, monkey
     assert sum("INCONCLUSIVE" in line and "n=1×" in line for line in done.stdout.splitlines()) == 4
     assert "A/A, nothing changed\n" in done.stdout
     assert "A/B, slowed by 5 %\n" in done.stdout
-    assert "false alarms: 0 of 0 decided called worse" in done.stdout
+    assert "false alarms: 0 of the 0 decided unchanged cells were called worse" in done.stdout
     assert "gate test: inconclusive: " in done.stdout
     assert "nothing was stored" in done.stderr
     assert not (tmp_path / "gate-test").exists()

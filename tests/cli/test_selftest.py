@@ -71,7 +71,9 @@ def test_the_last_line_counts_each_ending_by_itself(capsys: pytest.CaptureFixtur
         started="now", device="cpu", label="l", facts={}, machine=fingerprint(), environment={}, threads=1, minutes=1
     )
     cli_selftest._print(Console(width=cli_selftest.WIDTH), test.model_copy(update={"outcomes": outcomes}))
-    assert "3 claims: 1 held, 2 only reported → exit 0" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "cpu (l) · 1 thread · " in printed
+    assert "3 claims: 1 held, 2 only reported → exit 0" in printed
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_a_torch_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says that torch is built without CUDA, and asks for a build with CUDA."""
     monkeypatch.setattr(torch.version, "cuda", None)
     with pytest.raises(
-        DeviceError, match=r"torch cannot use Imaginary 100 \(torch .* is built without CUDA\); install one for CUDA"
+        DeviceError, match=r"torch cannot use Imaginary 100 \(torch .* is built without CUDA\); install torch with CUDA"
     ):
         cuda.acquire().ready_torch()
 

@@ -209,7 +209,7 @@ SOUND = f"say(open=json.loads({json.dumps(OPENED)!r}))"
         ("say(open={'absent': 'there is no such model'})", "there is no such model", "candidate"),
         (
             SOUND.replace('"error": 0.0', '"error": 0.1'),
-            "the sides compute different outputs: from the baseline's float64 run they are 0 and 0.1 away",
+            "the sides' outputs differ: the relative distance from the baseline's float64 run is 0 (baseline) and 0.1 ",
             None,
         ),
         (SOUND.replace('"error": 0.0', '"loss": 1.0'), "the sides compute different things (error and loss)", None),

@@ -111,8 +111,14 @@ def test_memory_of_a_single_process_proves_nothing(
     )
     verdict = of(held(*sides), "x.bytes")
     assert (verdict.outcome, verdict.n) == (outcome, min(runs))
-    if outcome != "worse":
-        assert "repeats" in verdict.remark
+    assert (
+        verdict.remark
+        == {
+            "indicative": "needs 2 repeats per side",
+            "inconclusive": "the candidate has 1 repeat, the baseline 3; run at least 1 more",
+            "worse": "",
+        }[outcome]
+    )
 
 
 def test_memory_that_scatters_more_than_it_changed_is_inconclusive(trained: Callable[..., Record], held: Held) -> None:
@@ -255,7 +261,7 @@ def test_accuracy_of_too_few_trainings_is_no_pass(repeats: Repeats, held: Held, 
     verdict = of(comparison, "train.test_accuracy")
     assert (verdict.outcome, verdict.n, verdict.p) == ("inconclusive", min(runs), None)
     assert verdict.change == pytest.approx(-0.6)
-    assert verdict.remark == "3 repeats a side with seeds of their own are needed"
+    assert verdict.remark == "needs 3 repeats per side with different seeds"
     assert not any("tested fractions" in note for note in comparison.notes)
     assert comparison.exit_code == 3
 
@@ -267,8 +273,10 @@ def test_leaving_repeats_out_does_not_disarm_the_test(repeats: Repeats, held: He
     verdict = of(comparison, "train.test_accuracy")
     assert verdict.outcome == "inconclusive"
     assert comparison.exit_code == 3
-    assert f"the candidate has {runs[1]} of the baseline's {runs[0]} repeats" in verdict.remark
-    assert f"run {3 - runs[1]} more" in verdict.remark
+    trainings = "1 training" if runs[1] == 1 else f"{runs[1]} trainings"
+    assert verdict.remark == (
+        f"the candidate has {trainings}, the baseline {runs[0]}; run at least {3 - runs[1]} more with different seeds"
+    )
 
 
 def test_a_single_training_on_a_budget_in_seconds_names_both_cures(repeats: Repeats, held: Held) -> None:
@@ -277,7 +285,7 @@ def test_a_single_training_on_a_budget_in_seconds_names_both_cures(repeats: Repe
     [after] = repeats(0.3)
     after = after.model_copy(update={"measurements": (longer, *(m for m in after.measurements if m != STEPS))})
     remark = of(held(repeats(0.9), [after]), "train.test_accuracy").remark
-    assert "3 repeats a side" in remark
+    assert "3 repeats per side" in remark
     assert "give the budget in steps or epochs" in remark
 
 
@@ -344,7 +352,7 @@ def test_repeats_of_an_engine_read_one_training(repeats: Repeats, held: Held) ->
     engines = [inferred(training, repeat, 0.9) for repeat in range(3)]
     verdict = of(held([training, *engines], [training, *engines]), "infer.test_accuracy[engine=onnxruntime]")
     assert (verdict.outcome, verdict.n) == ("inconclusive", 1)
-    assert verdict.remark.startswith("all repeats of a run read its first training; 3 runs a side of suites with seeds")
+    assert verdict.remark.startswith("all repeats of a run read its first training; needs 3 runs per side with")
 
 
 def test_an_engine_of_one_training_is_indicative_where_the_trainings_are_tested(repeats: Repeats, held: Held) -> None:
@@ -354,7 +362,7 @@ def test_an_engine_of_one_training_is_indicative_where_the_trainings_are_tested(
     comparison = held(*sides)
     verdict = of(comparison, "infer.test_accuracy[engine=onnxruntime]")
     assert (verdict.outcome, verdict.n, verdict.change) == ("indicative", 1, pytest.approx(-0.2))
-    assert verdict.remark.startswith("of one training; the accuracy of the trainings is tested")
+    assert verdict.remark.startswith("based on one training; see the test of the trainings' accuracy")
     assert comparison.exit_code == 0
 
 

@@ -36,7 +36,7 @@ def test_memory_of_two_names_of_like_machines_is_compared(repeats: Repeats, held
     smaller = after[0].machine.model_copy(update={"memory_bytes": 2**34 - 2**24})
     comparison = held(before, [each.model_copy(update={"machine": smaller}) for each in after])
     assert of(comparison, "x.bytes").outcome == "same"
-    assert "different, which is allowed: host (box against shed)" in comparison.notes
+    assert "differences (allowed): host (box against shed)" in comparison.notes
 
 
 def test_memory_of_unlike_hardware_of_one_name_is_not_compared(
@@ -91,8 +91,8 @@ def test_processes_of_one_run_may_tell_of_unlike_libraries(
         torch = Libraries(openmp=("libgomp.so.1",), onednn=onednn)
         return [on(first, environment={"OMP_A": "1"}, libraries=torch), on(second, libraries=Libraries(openmp=()))]
 
-    listed = [each for each in held(run("3.7.1"), run(after)).notes if each.startswith("different")]
-    assert listed == ([f"different, which is allowed: {note}"] if note else [])
+    listed = [each for each in held(run("3.7.1"), run(after)).notes if each.startswith("differences (")]
+    assert listed == ([f"differences (allowed): {note}"] if note else [])
 
 
 UNLIKE = {
@@ -133,6 +133,6 @@ def test_versions_may_differ_and_are_listed(repeats: Repeats, held: Held) -> Non
     )
     comparison = held(records, [each.model_copy(update={"machine": machine}) for each in records])
     assert comparison.exit_code == 0
-    [note] = [note for note in comparison.notes if note.startswith("different, which is allowed")]
+    [note] = [note for note in comparison.notes if note.startswith("differences (allowed)")]
     for words in ("python (3.11.4 against 3.12.1)", "commit (none against abc)", "torch (2.9.0 against 2.10.0)"):
         assert words in note

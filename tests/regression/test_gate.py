@@ -102,18 +102,18 @@ def test_each_is_measured_until_it_is_decided(
     assert "n=14×20 pairs" in worse
     assert "< 0.005)" in worse
     assert "agrees" in worse
-    assert "5 % would take about" in inconclusive
+    assert "replicates are needed to find 5 %" in inconclusive
     block = "\n".join(shown.notes)
     assert "excluded here: cifar10/lenet/cpu infer.forward >= " in block
     for words in (
         "gate: if none of the 3 cell-metrics is slower by more than 1 %, at most 1 % of runs call any worse "
         "(Holm; the last 2 looks); one that is slower by 5 % is called the same in at most 5 % of runs (all 3 looks)",
         "noise: between processes",
-        "no-steady 0/44",
+        "not steady 0/44",
         "gate test",
-        "power: of 3 cell-metrics one slower by 5 % is called worse in ",
+        "power: if one of 3 cell-metrics is slower by 5 %, it is called worse in ",
         "(here: median and largest)",
-        "of 3 cell-metrics one slower by 3 % that is called worse reads ",
+        "a slowdown of 3 % that is called worse is overestimated by ",
         "each bound holds at 95 % over all looks",
     ):
         assert words in block
@@ -127,7 +127,7 @@ def test_power_of_two_contests_is_that_of_their_median_scatter(trained: Callable
         for name, shift in (("lenet", 0.01), ("vgg", 0.03))
     }
     result = Result(Both(TREE, TREE), tuple(played), Rule(), looks=(8, 14, 22), played=played)
-    assert "SD is 2.8 / 4.2 % (here: median and largest)" in result.power()
+    assert "SD of replicates: 2.8 / 4.2 % (here: median and largest)" in result.power()
 
 
 @given(seed=st.integers(0, 2**32), change=st.floats(-0.2, 0.2), noise=st.floats(0.001, 0.1))
@@ -257,8 +257,8 @@ def test_the_power_is_told_before_and_after_the_replicates(
     replay(lambda each, n: recorded(dice, 0.05, 0.06))
     compare_versions(TREE, TREE, [contest(trained)], watcher=GateWatcher())
     before, *after = told
-    assert before.startswith("of 1 cell-metric one slower by 5 % is called worse in 100 / 98 / 9")
-    assert before.endswith("SD is 2 / 3 / 4 / 5 %")
+    assert before.startswith("if the only cell-metric is slower by 5 %, it is called worse in 100 / 98 / 9")
+    assert before.endswith("SD of replicates: 2 / 3 / 4 / 5 %")
     assert after
     assert all(words.endswith("% (here)") for words in after)
 

@@ -43,7 +43,7 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_what_is_kept_is_quoted() -> None:
     """A stored gate test is quoted in one line with its date, both counts and the exact bound."""
-    assert "never run here" in gate_test_result.quoted(SCOPE)
+    assert "never run on this machine" in gate_test_result.quoted(SCOPE)
     kept = outcome_of(("same",) * 5, ("worse",) * 5)
     kept.save()
     assert gate_test_result.stored_gate_test() == kept
@@ -58,7 +58,7 @@ def test_what_is_kept_is_quoted() -> None:
     [
         ({"devices": ("cpu", "cuda")}, "cuda"),
         ({"threads": 2}, "2 threads"),
-        ({"threads": None}, "a thread a core"),
+        ({"threads": None}, "one thread per core"),
         ({"metrics": ("infer.forward", "train.step")}, "infer.forward"),
         ({"torch": "2.15.0"}, "torch 2.15.0"),
         ({"devices": ("cuda",), "threads": 2, "metrics": ("infer.forward",)}, "cuda, infer.forward, 2 threads"),
@@ -95,10 +95,13 @@ def test_each_count_is_told_with_what_so_few_cells_can_say() -> None:
     """The summary gives each count with the exact bound on its rate."""
     tested = outcome_of(("same",) * 5, ("worse",) * 4 + ("inconclusive",))
     alarms, detections, misses, came_to = tested.summary
-    assert alarms.startswith("false alarms: 0 of 5 decided ")
+    assert alarms.startswith("false alarms: 0 of the 5 decided unchanged cells were called worse; ")
     assert alarms.endswith("at most 45 % (exact, 95 %)")
-    assert detections == "detections: 4 of 5 called worse with +5 %; the rate is at least 34 % (exact, 95 %)"
-    assert misses.startswith("misses: 0 of 4 decided ")
+    assert (
+        detections
+        == "detections: 4 of the 5 cells slowed by 5 % were called worse; the rate is at least 34 % (exact, 95 %)"
+    )
+    assert misses.startswith("misses: 0 of the 4 decided cells slowed by 5 % were called the same or better; ")
     assert came_to == "gate test: the gate held → exit 0"
 
 
@@ -107,10 +110,12 @@ def test_what_was_not_decided_is_no_pass() -> None:
     tested = outcome_of(("same", "same") + ("inconclusive",) * 3, ("worse",) * 3 + ("inconclusive",) * 2)
     assert (str(tested.false_alarms), str(tested.detections)) == ("0 of 2", "3 of 5")
     alarms, _, _, came_to = tested.summary
-    assert "0 of 2 decided called worse" in alarms
+    assert "0 of the 2 decided unchanged cells were called worse" in alarms
     assert "(3 inconclusive, not counted); the rate is at most 78 %" in alarms
-    assert came_to.startswith("gate test: inconclusive: ")
-    assert came_to.endswith("→ exit 3")
+    assert came_to == (
+        "gate test: inconclusive: at least 50 % of the unchanged cells must be decided and 80 % of the slowed cells "
+        "called worse; raise `minutes` or use a quieter machine → exit 3"
+    )
     assert "A/A 0 of 2 worse (95 % upper bound 78 %; 3 inconclusive), +5 % 3 of 5 worse" in tested.sentence
 
 
@@ -176,7 +181,7 @@ def test_a_file_that_is_no_gate_test_is_named() -> None:
     """A file that is no gate test gives a warning with the cure, and counts as never run."""
     outcome_of(("same",), ("worse",)).save().write_text("{}")
     with pytest.warns(CnnperfWarning, match="run cnnperf doctor"):
-        assert "never run here" in gate_test_result.quoted(SCOPE)
+        assert "never run on this machine" in gate_test_result.quoted(SCOPE)
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

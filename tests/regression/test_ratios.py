@@ -80,7 +80,7 @@ def test_a_replicate_is_flagged_for_either_reason() -> None:
     assert found.differences == tuple(map(difference, played))
     counted = Noise.of([played])
     assert (counted.drifted, counted.unsteady, counted.replicates) == (1, 1, 3)
-    assert "drift 1/3, no-steady 1/3" in str(counted)
+    assert "drift 1/3, not steady 1/3" in str(counted)
 
 
 def test_stolen_time_is_a_share_of_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:

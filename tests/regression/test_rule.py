@@ -323,8 +323,8 @@ def test_the_power_is_what_ten_compared_at_once_leave() -> None:
     assert power(rule, (8,), 1, 0.02) == 0.0
     words = power_words(rule, rule.scheduled(10), 10, (0.02, 0.031))
     assert re.fullmatch(
-        r"of 10 cell-metrics one slower by 5 % is called worse in 100 / 9\d of 100 runs where the replicates' SD is "
-        r"2 / 3.1 %",
+        r"if one of 10 cell-metrics is slower by 5 %, it is called worse in 100 / 9\d of 100 runs; "
+        r"SD of replicates: 2 / 3.1 %",
         words,
     )
 
@@ -414,14 +414,17 @@ def test_the_block_says_how_much_too_high_reads_what_is_called_worse(comparisons
         assert 100 * found == pytest.approx(known, abs=0.15)
         printed.append(f"{100 * found:.1f}")
     words = overstated_words(rule, looks, comparisons, (deviation,))
-    assert f"slower by 3 % that is called worse reads {printed[0]} points too high" in words
-    assert f"slower by 5 % {printed[1]} points, where the replicates' SD is {100 * deviation:g} %" in words
+    family = "the only cell-metric" if comparisons == 1 else f"one of {comparisons} cell-metrics"
+    assert words == (
+        f"a slowdown of 3 % that is called worse is overestimated by {printed[0]} points on average, one of 5 % by "
+        f"{printed[1]} points ({family} slower); SD of replicates: {100 * deviation:g} %"
+    )
 
 
 def test_what_is_never_called_worse_reads_too_high_by_nothing_known() -> None:
     """The overstatement is unknown with eight replicates, after which nothing is called worse."""
     assert overstated(Rule(), (8,), 1, 0.03, 0.03) is None
-    assert "reads ? points too high" in overstated_words(Rule(), (8,), 1, (0.03,))
+    assert "is overestimated by ? points" in overstated_words(Rule(), (8,), 1, (0.03,))
 
 
 @pytest.mark.parametrize("change", [0.0, 0.03, 0.05])
@@ -469,11 +472,11 @@ def test_what_is_halfway_is_inconclusive_and_says_so() -> None:
     wide = only(series(*around(0.02, 22, spread=0.6)))
     assert wide is not None
     assert wide.outcome == "inconclusive"
-    needed = re.fullmatch(r"5 % would take about (\d+) replicates", wide.reason)
+    needed = re.fullmatch(r"about (\d+) replicates are needed to find 5 %", wide.reason)
     assert needed is not None
     ten = dict.fromkeys(map(str, range(10)), series(*around(0.02, 22, spread=0.6)))
     of_ten = decide(ten, Rule(), (8, 14, 22), final=True)["0"]
-    needed_of_ten = re.fullmatch(r"5 % would take about (\d+) replicates", of_ten.reason)
+    needed_of_ten = re.fullmatch(r"about (\d+) replicates are needed to find 5 %", of_ten.reason)
     assert needed_of_ten is not None
     assert 22 < int(needed[1]) < int(needed_of_ten[1]), "the more is compared, the more it takes"
     narrow = only(series(*around(0.0485, 14, spread=0.002)[:8]), (8,))

@@ -54,6 +54,15 @@ def test_golden(profile: LayerProfile, golden: Callable[[str, str], None]) -> No
     golden("profile.txt", written(profile))
 
 
+def test_the_title_counts_threads(profiled: Record) -> None:
+    """One thread is in the singular, and an unknown number of threads is omitted."""
+    for threads, words in ((1, " · 1 thread · "), (4, " · 4 threads · "), (None, ") · trained weights")):
+        machine = profiled.machine.model_copy(update={"threads": threads})
+        task = profiled.task.model_copy(update={"threads": None})
+        [found] = profiles({"run": (profiled.model_copy(update={"machine": machine, "task": task}),)})
+        assert words in written(found).splitlines()[0]
+
+
 def test_golden_of_a_narrow_terminal(
     profile: LayerProfile, golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,7 +153,7 @@ def test_outputs_of_another_network_are_told_apart(
     baseline = outputs()
     assert unequal(baseline, outputs()) is None
     monkeypatch.setenv("PLANTED", "1")
-    assert "the sides compute different outputs" in str(unequal(baseline, outputs()))
+    assert "the sides' outputs differ" in str(unequal(baseline, outputs()))
 
 
 def test_a_model_that_only_the_present_tree_has_is_absent(
