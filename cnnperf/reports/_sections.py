@@ -17,12 +17,14 @@ from cnnperf.tables.engines import PLOT
 from cnnperf.tables.facts import GROUP
 from cnnperf.tables.layers import steps_of
 from cnnperf.tables.predictions import ConfusionRow, ExampleRow
-from cnnperf.tables.repeats import Rivals
+from cnnperf.tables.repeats import PLACE_FACTS, Rivals
 from cnnperf.tables.table import R, Report, Row, Table, Value, grouped
 
 CELL = ("run", "dataset", "data", "model", "device")
 NAMED = ("host", "device_label", "threads", "waiting", "allocator")
 """Conditions of a training that a title may name; the others are too long for one."""
+UNNAMED = ("cpu", "cpu_model", "instruction_sets")
+"""Facts of a machine that are too long for a title."""
 CHANGES = 40
 """Maximum changes drawn of a comparison: verdicts first, then the largest."""
 
@@ -171,7 +173,8 @@ def _apart(compared: Sequence[Rivals]) -> Iterator[tuple[str, ...]]:
     facts = []
     for each in compared:
         task = json.loads(each.settings)
-        facts.append({**task, **task["settings"], "training": each.training})
+        place = {name: value for name, value in zip(PLACE_FACTS, each.place, strict=True) if name not in UNNAMED}
+        facts.append({**task, **task["settings"], "training": each.training, **place})
     names = [name for name in dict.fromkeys(name for of in facts for name in of) if name not in ("settings", "data")]
     differ = [name for name in names if len({json.dumps(of.get(name)) for of in facts}) > 1]
     for of in facts:

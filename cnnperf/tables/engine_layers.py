@@ -13,7 +13,7 @@ from cnnperf.profiling.rows import UNATTRIBUTED
 from cnnperf.record import Measurement, Record
 from cnnperf.tables.facts import row_of
 from cnnperf.tables.layer_row import LayerRow
-from cnnperf.tables.repeats import Repeats, engine_of, first_key, rivals
+from cnnperf.tables.repeats import Repeats, engine_of, first_key, placed, rivals
 
 NETWORK, UNMAPPED = "(network)", "(unmapped)"
 """Work in the network's own forward, outside modules; work of unknown origin."""
@@ -77,9 +77,10 @@ def joins(records: Mapping[str, Sequence[Record]]) -> Iterator[Join]:
         inferred = [(record, engine) for record in of_run if (engine := engine_of(record.task))]
         trainings = {record.key for record in of_run if trains(record.task.stage)}
         of_torch = (record for record, engine in inferred if engine == baseline_of(NETWORKS))
-        torch = {(rivals(record.task, trainings), record.task.repeat): record for record in of_torch}
+        place_of = placed(of_run)
+        torch = {(rivals(record.task, trainings, place_of(record)), record.task.repeat): record for record in of_torch}
         for record, engine in inferred:
-            beside = torch.get((rivals(record.task, trainings), record.task.repeat))
+            beside = torch.get((rivals(record.task, trainings, place_of(record)), record.task.repeat))
             for share in record.find("infer.mapped_share"):
                 size = int(share.tags["batch_size"])
                 nodes = record.find("infer.node_time", batch_size=size)

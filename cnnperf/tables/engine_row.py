@@ -59,7 +59,7 @@ class EngineRow(Row):
     status: str = fact(shown=1)
     reason: str | None = fact(
         meaning="why repeats did not end well, each reason once; or that they were tested on different numbers of "
-        "images; without either, why parity is undecided"
+        "images; without either, why parity is undecided; or that they are of different versions or commits of cnnperf"
     )
     repeats: int | None = column(
         unit="count",

@@ -20,8 +20,8 @@ from cnnperf.tables.engine_parity import ParityOfRepeats
 from cnnperf.tables.engine_ranks import BIMODAL, DISAGREES, NOT_STEADY, ranked
 from cnnperf.tables.engine_row import BestEngine, EngineRow, Evidence
 from cnnperf.tables.facts import row_of, without_sitting
-from cnnperf.tables.repeats import Repeats, Rivals, alike, engine_of, fewest_tested, rivals, sittings_of
-from cnnperf.tables.table import DOUBT, MARKED, Table, grouped
+from cnnperf.tables.repeats import Repeats, Rivals, alike, engine_of, fewest_tested, machine_of, rivals
+from cnnperf.tables.table import DOUBT, MARKED, Table, Value, grouped
 from cnnperf.task import Task
 
 MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
@@ -73,19 +73,20 @@ def engine_table(records: Mapping[str, Sequence[Record]]) -> Table[EngineRow]:
 
 def is_undecided(records: Iterable[Record]) -> bool:
     """Return whether more test images are needed to decide the parity of any engine in these records of one run."""
+    records = tuple(records)
     of_engines = (r for r in records if engine_of(r.task))
-    return any(parity_of(repeats.records) == "undecided" for repeats in alike("", of_engines))
+    return any(parity_of(repeats.records) == "undecided" for repeats in alike("", of_engines, records))
 
 
-def best_engines(rows: Iterable[EngineRow]) -> dict[tuple[str, str | None], BestEngine]:
-    """Return the best engine of each training, by run and key; of several settings the last that has one."""
-    found: dict[tuple[str, str | None], BestEngine] = {}
+def best_engines(rows: Iterable[EngineRow]) -> dict[tuple[str, str | None, tuple[Value, ...]], BestEngine]:
+    """Return the best engine of each training, by run, key and machine; of several settings the last that has one."""
+    found: dict[tuple[str, str | None, tuple[Value, ...]], BestEngine] = {}
     for (run, compared), of_training in grouped(rows, lambda row: (row.run, row.evidence.rivals)).items():
         first = next((row for row in sorted(of_training, key=lambda row: row.batch_size or 0) if row.best), None)
         if first:
             same = (row for row in of_training if row.engine == first.engine and row.images_per_s)
             offline = max(same, key=lambda row: row.total_images_per_s or 0.0)
-            found[run, compared.training] = BestEngine(
+            found[run, compared.training, machine_of(compared.place)] = BestEngine(
                 best_engine=first.engine,
                 best_engine_batch_size=first.batch_size,
                 best_engine_latency_s=first.latency_s,
@@ -106,8 +107,8 @@ def best_engines(rows: Iterable[EngineRow]) -> dict[tuple[str, str | None], Best
 def _rows(run: str, records: Sequence[Record]) -> Iterator[EngineRow]:
     budgets = {r.key: Repeats(run, (r,)).budget for r in records if trains(r.task.stage)}
     of_engines = (r for r in records if engine_of(r.task))
-    for repeats in alike(run, of_engines, sittings_of(records)):
-        compared = rivals(repeats.task, budgets)
+    for repeats in alike(run, of_engines, records):
+        compared = rivals(repeats.task, budgets, repeats.place)
         sizes = dict.fromkeys(m.tags["batch_size"] for r in repeats.records for m in r.find("infer.latency"))
         for batch_size in sizes or (None,):
             yield _row(repeats, batch_size, compared, budgets.get(compared.training or ""))
@@ -143,7 +144,7 @@ def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None
         repeats,
         engine=engine_of(repeats.task),
         batch_size=batch_size,
-        reason=repeats.reason or parity.undecided,
+        reason="; ".join(filter(None, (repeats.reason or parity.undecided, repeats.unequal_code))) or None,
         repeats=len(calls) or None,
         **times,
         parity=parity.outcome,

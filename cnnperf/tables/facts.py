@@ -114,7 +114,7 @@ _FACTS = (
         "reason",
         meaning="why it did not end well: the error on one line, or the signal",
         source="error, signal",
-        value=lambda r: r.reason,
+        value=lambda r: "; ".join(filter(None, (r.reason, r.unequal_code))) or None,
     ),
     ReducedColumn(
         "repeat",

@@ -14,7 +14,7 @@ from cnnperf.tables.engine_row import BestEngine, EngineRow
 from cnnperf.tables.engines import best_engines, engine_table
 from cnnperf.tables.facts import GROUP, ReducedColumn, row_of, without_sitting
 from cnnperf.tables.leaderboard_row import FURTHER, PATTERN, LeaderboardRow, further
-from cnnperf.tables.repeats import alike, sittings_of
+from cnnperf.tables.repeats import alike, machine_of
 from cnnperf.tables.table import MARKED, Table
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ def leaderboard(
 
     A metric that every task measured once and that no column shows gets its own column after the others.
     """
-    sittings = {run: sittings_of(of_run) for run, of_run in records.items()}
-    records = trainings(records)
-    measured = [r for of_run in records.values() for r in of_run]
+    trained = trainings(records)
+    measured = [r for of_run in trained.values() for r in of_run]
     own = [column for column in LeaderboardRow.columns() if isinstance(column, ReducedColumn)]
     others = tuple(_further_columns(measured))
     found = best_engines(engines.rows) if engines else {}
@@ -60,10 +59,10 @@ def leaderboard(
             training=repeats.records[0].key,
             earliest_target_s=repeats.earliest_target,
             further={column.name: column.value(repeats) for column in others},
-            best=found.get((run, repeats.records[0].key)),
+            best=found.get((run, repeats.records[0].key, machine_of(repeats.place))),
         )
         for run, of_run in records.items()
-        for repeats in alike(run, of_run, sittings[run])
+        for repeats in alike(run, trained[run], of_run)
     )
     columns = tuple(_as_measured(column, measured) for column in (*own, *others))
     shown = (*columns, *(BestEngine.columns() if engines and engines.rows else ()))

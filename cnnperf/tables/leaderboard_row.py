@@ -59,7 +59,7 @@ class LeaderboardRow(Row):
     status: str = fact(shown=1)
     reason: str | None = fact(
         meaning="why repeats did not end well, each reason once; or that they were tested on different numbers of "
-        "images"
+        "images, or are of different versions or commits of cnnperf"
     )
     repeats: int | None = fact(shown=6)
     params: int | None = once(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -16,26 +16,40 @@ from cnnperf.units import one_line
 
 BETWEEN_REPEATS = ("repeat", "seed", "timeout_s")
 """The fields of a task in which the repeats of one row may differ."""
+PLACE_FACTS = ("host", "cpu", "cpu_model", "instruction_sets", "device_label", "torch", "onnxruntime")
+"""Facts of machine and software in which they may not, as a title names them; onnxruntime is one of engines alone."""
+
+Place = tuple[Value, ...]
+"""Values of `PLACE_FACTS`."""
+
+
+def machine_of(place: Place) -> tuple[Value, ...]:
+    """Return the values of a place that describe the machine without its GPU."""
+    return place[: PLACE_FACTS.index("device_label")]
 
 
 @dataclass(frozen=True, slots=True)
 class Rivals:
-    """Common facts of tasks of one run that differ only in the engine."""
+    """Common facts of tasks of one run, on one machine with one set of software, that differ only in the engine."""
 
     settings: str
     """All fields that identify a task, except its repeat, its engine and the tasks that it needs, as JSON."""
     training: str | None
     """Key of the training whose weights it reads; None if the run trained none."""
+    place: Place
+    """Values of `PLACE_FACTS`, which differ if the run was resumed elsewhere or with other software."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """The records of one run whose tasks differ only in the repeat; they become one row."""
+    """The records of one run and place whose tasks differ only in the repeat; they become one row."""
 
     run: str
     records: tuple[Record, ...]
     sittings: tuple[str | None, ...] = ()
     """All sittings of the run, as `sittings_of` returns them; empty where rows are not told apart by them."""
+    place: Place = ()
+    """Values of `PLACE_FACTS`; empty where rows are not told apart by them."""
 
     @property
     def task(self) -> Task:
@@ -77,6 +91,13 @@ class Repeats:
         """Say in one line why repeats did not end well, each reason once, and whether their tests differ in size."""
         reasons = [one_line(r.error or r.signal or r.status) for r in self.records if r.status != "ok"]
         return "; ".join(filter(None, (*dict.fromkeys(reasons), unequal_tests(self._tests())))) or None
+
+    @property
+    def unequal_code(self) -> str | None:
+        """Say of which versions or commits of cnnperf the repeats that ended well are, if these differ."""
+        measured = (r.machine for r in self.ok)
+        code = dict.fromkeys(" ".join(filter(None, (m.packages.get("cnnperf"), m.commit))) for m in measured)
+        return f"repeats are of different versions of cnnperf: {', '.join(code)}" if len(code) > 1 else None
 
     @property
     def sitting(self) -> str | None:
@@ -201,16 +222,47 @@ def sittings_of(records: Iterable[Record]) -> tuple[str | None, ...]:
     return tuple(sorted({r.sitting for r in records}, key=lambda sitting: sitting or ""))
 
 
-def alike(run: str, records: Iterable[Record], sittings: tuple[str | None, ...] = ()) -> Iterator[Repeats]:
-    """Yield the records of a run that become one row together; settings that a suite changed later make another row.
+def placed(records: Iterable[Record]) -> Callable[[Record], Place]:
+    """Return a function for the place of any record of a run.
 
-    sittings: all those of the run.
+    records: all those of the run. A process that never reached its GPU may not know which that is; it counts as the
+    one that others used there.
     """
-    groups: dict[str, list[Record]] = {}
+    known: dict[tuple[Value, ...], Value] = {}
     for r in records:
-        groups.setdefault(r.task.model_dump_json(exclude=set(BETWEEN_REPEATS)), []).append(r)
-    for members in groups.values():
-        yield Repeats(run, tuple(sorted(members, key=lambda r: r.task.repeat)), sittings)
+        label = Repeats("", (r,)).device_label
+        if label is not None:
+            known.setdefault((str(r.task.cell.device), *_machine(r.machine)), label)
+
+    def place(record: Record) -> Place:
+        of_others = known.get((str(record.task.cell.device), *_machine(record.machine)))
+        packages = record.machine.packages
+        return (
+            *_machine(record.machine),
+            Repeats("", (record,)).device_label or of_others,
+            packages.get("torch"),
+            packages.get("onnxruntime") if engine_of(record.task) else None,
+        )
+
+    return place
+
+
+def _machine(machine: Machine) -> tuple[Value, ...]:
+    return machine.host, machine.cpu, machine.cpu_model, machine.instruction_sets
+
+
+def alike(run: str, records: Iterable[Record], of_run: Iterable[Record]) -> Iterator[Repeats]:
+    """Yield the records that become one row together; settings or a place that changed later make another row.
+
+    of_run: all records of the run.
+    """
+    of_run = tuple(of_run)
+    sittings, place_of = sittings_of(of_run), placed(of_run)
+    groups: dict[tuple[str, Place], list[Record]] = {}
+    for r in records:
+        groups.setdefault((r.task.model_dump_json(exclude=set(BETWEEN_REPEATS)), place_of(r)), []).append(r)
+    for (_, place), members in groups.items():
+        yield Repeats(run, tuple(sorted(members, key=lambda r: r.task.repeat)), sittings, place)
 
 
 def first_key(task: Task) -> str:
@@ -224,7 +276,7 @@ def engine_of(task: Task) -> str | None:
     return None if engine is None else str(engine)
 
 
-def rivals(task: Task, trainings: Collection[str]) -> Rivals:
+def rivals(task: Task, trainings: Collection[str], place: Place) -> Rivals:
     """Return the common facts of a task and its rivals; `trainings` are the keys of the run's trainings."""
     settings = task.model_dump_json(exclude={*BETWEEN_REPEATS, "variant", "needs"})
-    return Rivals(settings, next((key for key in task.needs if key in trainings), None))
+    return Rivals(settings, next((key for key in task.needs if key in trainings), None), place)

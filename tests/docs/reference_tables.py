@@ -32,7 +32,7 @@ REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 Rows = list[dict[str, str]]
 
 UNKNOWN = Evidence(
-    rivals=Rivals("", None), baseline="torch", ratios=(), waiting=None, samples=(), unsteady=0, engines=()
+    rivals=Rivals("", None, ()), baseline="torch", ratios=(), waiting=None, samples=(), unsteady=0, engines=()
 )
 """Files of a table do not hold it."""
 

@@ -719,3 +719,35 @@ def test_latencies_of_two_sittings_are_not_compared(engine: Engine) -> None:
         assert [row.sitting for row in table.rows] == told
         (column,) = (each for each in table.columns if each.name == "images_per_s")
         assert _readable.best(column, table.rows) == [False, told[0] is None]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"host": "shed"}, {"cpu": "Another Processor"}, {"packages": {"torch": "2.9.0", "onnxruntime": "9"}}],
+    ids=["host", "cpu", "onnxruntime"],
+)
+def test_engines_of_unlike_places_are_no_rivals(
+    engine: Engine, trained: Trained, on: Callable[..., Record], facts: dict[str, Any]
+) -> None:
+    """An engine that a resumed run measured elsewhere, or with other software, has no speed-up over the first's torch.
+
+    Its repeats are no repeats of the first's, and it is not the best engine of the training there.
+    """
+    steady, training = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05], trained()
+    there = [
+        reading(engine("torch", [0.02] * 3), training),
+        reading(engine("onnxruntime", [0.01] * 3), training),
+        on(reading(engine("onnxruntime", [0.001] * 3, steady, repeat=1), training), **facts),
+        training,
+    ]
+    table = engine_table({"suite/run": there})
+    assert [(row["engine"], row["latency_s"], row["repeats"]) for row in table.rows] == [
+        ("torch", 0.02, 1),
+        ("onnxruntime", 0.01, 1),
+        ("onnxruntime", 0.001, 1),
+    ]
+    assert [(row["speedup"], row["best"]) for row in table.rows[:2]] == [(1.0, None), (2.0, None)]
+    if "packages" not in facts:
+        assert leaderboard({"suite/run": there}, table).rows[0]["best_engine"] is None
+    separate = [reading(engine("torch", [0.02] * 3), training), on(reading(engine("ort", [0.001]), training), **facts)]
+    assert engine_table({"suite/run": separate}).rows[1]["speedup"] is None

@@ -513,3 +513,41 @@ def test_the_notes_say_what_a_sitting_is(trained: Trained) -> None:
         records = sat(trained, SITTINGS[name][0])
         notes = report_of_records({"suite/run": records}, {"suite/run": Path()}).notes
         assert any(note.startswith("sitting: ") for note in notes) == has_several
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"host": "shed"},
+        {"cpu": "Another Processor"},
+        {"processor": Processor(family="26", model="1", stepping="1", instruction_sets=("avx2",))},
+        {"packages": {"torch": "2.10.0", "cnnperf": "0.1.0"}},
+    ],
+    ids=["host", "cpu", "processor", "torch"],
+)
+def test_repeats_of_unlike_places_are_rows_of_their_own(trained: Trained, on: Trained, facts: dict[str, Any]) -> None:
+    """Repeats that a resumed run measured on another machine, or with another torch, are a row with its facts."""
+    elsewhere = (on(trained(repeat=repeat, step_s=[0.001]), **facts) for repeat in (2, 3))
+    one, other = sorted(rows_of([trained(), trained(repeat=1), *elsewhere]), key=lambda row: row["seed"])
+    assert [(row["seed"], row["repeats"]) for row in (one, other)] == [(7, 2), (9, 2)]
+    assert (one["images_per_s"], other["images_per_s"]) == pytest.approx((128 / 0.02, 128 / 0.001))
+    machine = on(trained(), **facts).machine
+    assert (other["host"], other["cpu"], other["cpu_model"]) == (machine.host, machine.cpu, machine.cpu_model)
+    assert other["torch"] == machine.packages["torch"]
+
+
+def test_a_repeat_that_never_reached_its_gpu_stays_in_its_row(trained: Trained, on: Trained) -> None:
+    """A repeat whose process does not know its GPU is in the row of the others on that machine."""
+    gpu = Gpu(name="NVIDIA A100", capability="8.0")
+    ended = [on(trained(device="cuda", repeat=repeat), accelerator=gpu) for repeat in (0, 1)]
+    (row,) = rows_of([trained(device="cuda", repeat=2, status="failed", error="no memory"), *ended])
+    assert (row["status"], row["reason"], row["repeats"]) == ("ok 2/3", "no memory", 2)
+
+
+def test_repeats_of_unlike_commits_share_a_row_that_says_so(trained: Trained, on: Trained) -> None:
+    """Repeats of two commits of cnnperf are one row, and its reason names the commits."""
+    (row,) = rows_of([on(trained(repeat=repeat), commit=commit) for repeat, commit in enumerate(("ab1", "cd2", "ab1"))])
+    assert (row["status"], row["repeats"]) == ("ok", 3)
+    assert row["reason"] == "repeats are of different versions of cnnperf: 0.1.0 ab1, 0.1.0 cd2"
+    (alike,) = rows_of([on(trained(repeat=repeat), commit="ab1") for repeat in range(2)])
+    assert alike["reason"] is None
