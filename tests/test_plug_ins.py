@@ -239,3 +239,19 @@ def test_no_choice_is_named_outside_its_room(room: str) -> None:
         if file.parent != PACKAGE / room:
             words = {node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}
             assert not words & set(OWN_ROOM[room]), file
+
+
+@pytest.mark.parametrize("room", registry.VERBS)
+def test_no_choice_is_imported_from_outside_its_room(room: str) -> None:
+    """No file outside a room imports one of its choices, also late or for types: the registry finds them by name."""
+    choices = {f"cnnperf.{room}.{name}" for name in registry.names(room)}
+    found = {}
+    for file in PACKAGE.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        imported = {each.name for node in nodes if isinstance(node, ast.Import) for each in node.names}
+        origins = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+        imported |= {f"{node.module}" for node in origins}
+        imported |= {f"{node.module}.{each.name}" for node in origins for each in node.names}
+        if file.parent != PACKAGE / room and imported & choices:
+            found[str(file.relative_to(PACKAGE))] = imported & choices
+    assert found == {}

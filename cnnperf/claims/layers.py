@@ -17,6 +17,7 @@ LIMIT_S = 150.0
 
 BATCH = 32
 MODEL = "trashnet"
+PROFILING = "profile"
 SECTION: dict[str, Any] = {
     "batch_sizes": [BATCH],
     "samples": 12,
@@ -29,11 +30,11 @@ STEP = Bar.within(0.15, "both are taken in one process, one after the other: wha
 
 def check(context: Context) -> Iterator[Reading]:
     """Profile training steps of a small residual network, and time bare steps before and after."""
+    from cnnperf import registry
     from cnnperf.profiling.settings import Profile
-    from cnnperf.stages.profile import measure
     from cnnperf.tables.layers import profiles
 
-    bench = _bench(context)
+    bench, measure = _bench(context), registry.find("stages", PROFILING)
     bare = _bare_step(bench)
     before = [bare() for _ in range(ROUNDS)]
     context.progress("profiling")
@@ -79,7 +80,7 @@ def _bench(context: Context) -> Bench:
     )
     cell = Cell(dataset=Choice(name="synthetic"), model=Choice(name=MODEL), device=Choice(name=context.device))
     task = Task(
-        cell=cell, stage="profile", seed=0, threads=context.threads, timeout_s=context.seconds, data=dataset.provenance
+        cell=cell, stage=PROFILING, seed=0, threads=context.threads, timeout_s=context.seconds, data=dataset.provenance
     )
     return Bench(task, context.acquire(), dataset, context.scratch / "runs" / "layers", lambda **numbers: None)
 

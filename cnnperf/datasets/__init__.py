@@ -1,7 +1,8 @@
 """Datasets. One file per dataset; `load(roots, progress, *, …) -> Dataset` maps arrays from disk, without torch.
 
 A dataset that is read from files also defines `SOURCE`, used by `available` and `verify`. A dataset whose images may be
-mirrored (photos, but not digits) defines `MIRRORED = True`, used by the models' recipes.
+mirrored (photos, but not digits) defines `MIRRORED = True`, used by the models' recipes. One dataset defines
+`stand_in(roots, name, reason) -> Dataset`, used where another's images are unavailable.
 """
 
 from __future__ import annotations
@@ -185,6 +186,16 @@ def files_of(name: str) -> Files:
     found: Files | None = getattr(registry.module("datasets", name), "SOURCE", None)
     if found is None:
         raise DataError(f"{name}: generated images have no files to fetch or verify; name another dataset")
+    return found
+
+
+def substitute(roots: Roots, name: str, reason: str) -> Dataset:
+    """Return images in place of an unavailable dataset, from the dataset that can stand in for others.
+
+    The provenance names that dataset, with the reason in `fallback`. Raises DataError if it cannot be loaded.
+    """
+    [able] = registry.having("datasets", "stand_in")
+    found: Dataset = registry.module("datasets", able).stand_in(roots, name, reason)
     return found
 
 

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from cnnperf.bench import Bench
 from cnnperf.datasets import Roots
-from cnnperf.engines.torch import network
+from cnnperf.engines import baseline
 from cnnperf.inference import golden_file
 from cnnperf.inference.exporting import Export, cache_whole, content_hash, copy, export, file_facts, proved
 from cnnperf.inference.golden import golden
 from cnnperf.inference.samples import LAYER_IMAGES, Inputs, save_values
-from cnnperf.inference.source import EXTERNAL, source_of
+from cnnperf.inference.source import EXTERNAL, loaded, source_of
 from cnnperf.onnx_file import external, require
 from cnnperf.record import Measurement, single
+from cnnperf.task import Choice
 
 LEAVES = ("onnx", "onnx_data", "golden", "layers")
 
@@ -46,7 +47,7 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
         _keep_layers(bench, path, inputs.test(of_file.indices[:LAYER_IMAGES]))
         return
     require("export", "onnxscript")
-    model = network(source_of(bench))
+    model = loaded(source_of(bench), Choice(name=baseline(bench.task.cell.model))).model
     cached = Roots.from_environment().cache / "onnx" / f"{content_hash(bench, model, settings)}.onnx"
     counted = cached.with_suffix(".json")
     cure = "try another opset"

@@ -9,7 +9,6 @@ from typing import Any
 
 from cnnperf import datasets, registry
 from cnnperf.datasets import Dataset, DownloadError, Roots
-from cnnperf.datasets.synthetic import stand_in
 from cnnperf.errors import DataError
 from cnnperf.ipc.messages import GaveUp, Message, Received, SuiteRequest
 from cnnperf.task import Choice, Provenance
@@ -69,7 +68,7 @@ class Finder:
                     f"{choice.name}: real data is required but not available: {error.reason}; {cure}"
                 ) from error
             self.warnings.append(f"{choice.name}: running on SYNTHETIC images instead: {error.reason}; {cure}")
-            dataset = stand_in(self._roots, choice.name, error.reason)
+            dataset = datasets.substitute(self._roots, choice.name, error.reason)
         return dataset
 
 
