@@ -133,11 +133,15 @@ class Task(Frozen):
 
     @cached_property
     def key(self) -> str:
-        """Hash of all fields that affect the result: all but the timeout, the suite and the source of the data."""
+        """Hash of all fields that affect the result."""
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """All fields that affect the result: all but the timeout, the suite and the source of the data."""
         content = self.model_dump(mode="json", exclude={"timeout_s": True, "suite": True, "data": {"source"}})
         # Omitted if empty, so that tasks made before these fields existed keep their keys.
-        content = {name: value for name, value in content.items() if value or name not in _LATER}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return {name: value for name, value in content.items() if value or name not in _LATER}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with some fields changed and its key computed anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,10 +15,8 @@ from cnnperf.task import Provenance, Scalar, Task
 from cnnperf.training.recipe import budget_of, images_per_step
 from cnnperf.units import one_line
 
-BETWEEN_REPEATS = ("repeat", "seed", "timeout_s")
-"""The fields of a task in which the repeats of one row may differ."""
 PLACE_FACTS = ("host", "cpu", "cpu_model", "instruction_sets", "device_label", "torch", "onnxruntime")
-"""Facts of machine and software in which they may not, as a title names them; onnxruntime is one of engines alone."""
+"""Facts of machine and software that the repeats of one row share; onnxruntime's version is one of engines alone."""
 
 Place = tuple[Value, ...]
 """Values of `PLACE_FACTS`."""
@@ -251,6 +250,10 @@ def _machine(machine: Machine) -> tuple[Value, ...]:
     return machine.host, machine.cpu, machine.cpu_model, machine.instruction_sets
 
 
+ANY_REPEAT = {"repeat": 0, "seed": 0}
+"""The fields that affect a task's key and in which the repeats of one row may differ, with one value for all."""
+
+
 def alike(run: str, records: Iterable[Record], of_run: Iterable[Record]) -> Iterator[Repeats]:
     """Yield the records that become one row together; settings or a place that changed later make another row.
 
@@ -260,7 +263,7 @@ def alike(run: str, records: Iterable[Record], of_run: Iterable[Record]) -> Iter
     sittings, place_of = sittings_of(of_run), placed(of_run)
     groups: dict[tuple[str, Place], list[Record]] = {}
     for r in records:
-        groups.setdefault((r.task.model_dump_json(exclude=set(BETWEEN_REPEATS)), place_of(r)), []).append(r)
+        groups.setdefault((r.task.model_copy(update=ANY_REPEAT).key, place_of(r)), []).append(r)
     for (_, place), members in groups.items():
         yield Repeats(run, tuple(sorted(members, key=lambda r: r.task.repeat)), sittings, place)
 
@@ -278,5 +281,6 @@ def engine_of(task: Task) -> str | None:
 
 def rivals(task: Task, trainings: Collection[str], place: Place) -> Rivals:
     """Return the common facts of a task and its rivals; `trainings` are the keys of the run's trainings."""
-    settings = task.model_dump_json(exclude={*BETWEEN_REPEATS, "variant", "needs"})
+    compared = task.model_copy(update={**ANY_REPEAT, "variant": {}, "needs": ()})
+    settings = json.dumps(compared.content, sort_keys=True)
     return Rivals(settings, next((key for key in task.needs if key in trainings), None), place)

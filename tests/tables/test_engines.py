@@ -751,3 +751,13 @@ def test_engines_of_unlike_places_are_no_rivals(
         assert leaderboard({"suite/run": there}, table).rows[0]["best_engine"] is None
     separate = [reading(engine("torch", [0.02] * 3), training), on(reading(engine("ort", [0.001]), training), **facts)]
     assert engine_table({"suite/run": separate}).rows[1]["speedup"] is None
+
+
+def test_an_engine_added_by_a_suite_of_another_name_is_a_rival(engine: Engine) -> None:
+    """Engines from suites of two names, or from two copies of the images, are compared."""
+    torch, other = engine("torch", [0.02] * 3), engine("onnxruntime", [0.01] * 3)
+    assert other.task.data
+    copied = other.task.data.model_copy(update={"source": "a copy"})
+    for changes in ({"suite": "renamed"}, {"data": copied}):
+        renamed = other.model_copy(update={"task": other.task.model_copy(update=changes)})
+        assert rows_of(torch, renamed)["onnxruntime"]["speedup"] == 2.0

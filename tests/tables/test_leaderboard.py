@@ -551,3 +551,21 @@ def test_repeats_of_unlike_commits_share_a_row_that_says_so(trained: Trained, on
     assert row["reason"] == "repeats are of different versions of cnnperf: 0.1.0 ab1, 0.1.0 cd2"
     (alike,) = rows_of([on(trained(repeat=repeat), commit="ab1") for repeat in range(2)])
     assert alike["reason"] is None
+
+
+@pytest.mark.parametrize("change", ["suite", "source", "timeout"])
+def test_a_resumed_suite_of_another_name_adds_repeats(trained: Trained, change: str) -> None:
+    """Repeats from a suite of another name, from another copy of the images or with another time limit are one row."""
+
+    def changed(record: Record) -> Record:
+        data = record.task.data
+        assert data
+        changes = {
+            "suite": {"suite": "renamed"},
+            "source": {"data": data.model_copy(update={"source": "a copy"})},
+            "timeout": {"timeout_s": 1.0},
+        }
+        return record.model_copy(update={"task": record.task.model_copy(update=changes[change])})
+
+    (row,) = rows_of([trained(), changed(trained(repeat=1))])
+    assert row["repeats"] == 2
