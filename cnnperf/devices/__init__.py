@@ -54,7 +54,8 @@ class Device(Protocol):
     def returning_memory(self) -> AbstractContextManager[bool]:
         """Return a context in which freed memory is returned to the system, so that peaks contain only memory in use.
 
-        The context's value is False if the allocator does not support this; nothing is then changed.
+        The context's value is False if the allocator does not support this or could not be restored afterwards; nothing
+        is then changed.
         """
 
     def used_bytes(self) -> int:

@@ -18,12 +18,12 @@ STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
 """Value for clear_refs that resets the peak resident set (proc(5))."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Parameter numbers of mallopt (malloc.h)."""
+M_MMAP_THRESHOLD = -3
+"""Parameter number of mallopt (malloc.h)."""
+MMAP_THRESHOLD = "MALLOC_MMAP_THRESHOLD_"
+"""Environment variable that sets the same parameter at the start of a process (mallopt(3))."""
 MAPPED_BYTES = 2**16
 """Smaller blocks come from the heap, because a separate map is rounded up to pages of 4 KiB."""
-MOST_MAPPED_BYTES = 2**25
-"""The largest threshold that glibc accepts."""
 
 
 class Cpu:
@@ -73,20 +73,19 @@ class Cpu:
         Otherwise it allocates blocks from a heap and keeps freed ones. Whether the next tensor fits into a freed block
         differs between processes and changes the resident set by up to a third. Mapping causes page faults, so nothing
         is timed inside this context.
+
+        Nothing is changed unless the environment sets the threshold. Otherwise glibc adapts its thresholds to freed
+        blocks, and mallopt ends this for the rest of the process: later times would not be those of glibc's defaults.
         """
+        chosen = os.environ.get(MMAP_THRESHOLD)
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if not mallopt or not mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES):
+        if not chosen or not mallopt or not mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES):
             yield False
             return
         try:
             yield True
         finally:
-            if chosen := os.environ.get("MALLOC_MMAP_THRESHOLD_"):
-                mallopt(M_MMAP_THRESHOLD, int(chosen))
-            else:
-                # Until it is set, the library's own threshold grows with freed blocks, up to the largest; so does this:
-                mallopt(M_MMAP_THRESHOLD, MOST_MAPPED_BYTES)
-                mallopt(M_TRIM_THRESHOLD, 2 * MOST_MAPPED_BYTES)
+            mallopt(M_MMAP_THRESHOLD, int(chosen))
 
     def used_bytes(self) -> int:
         """Return the resident set."""

@@ -194,7 +194,7 @@ class LeaderboardRow(Row):
         better="lower",
         meaning="peak memory of two training steps less the memory in use before them, when data and network are "
         "loaded and an epoch's order is drawn; the optimizer's state is in it; empty where the system cannot measure "
-        "it",
+        "it, and on the CPU under allocator `system`",
     )
     evaluation_peak_above_start_bytes: int | None = once(
         "train.evaluation_peak_above_start_bytes",

@@ -116,7 +116,8 @@ class ProfileRow(Row):
         unit="bytes",
         better="lower",
         meaning="peak of the process in one step without hooks above its start, while freed memory is returned; what "
-        "libraries below torch allocate is in it; empty on CUDA and where the system cannot measure it",
+        "libraries below torch allocate is in it; empty on CUDA, where the system cannot measure it, and under "
+        "allocator `system`",
         source="profile.process_peak_above_start_bytes",
     )
     peak_at: str | None = column(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from pathlib import Path
@@ -12,6 +11,8 @@ import pytest
 from processes import completed
 
 from cnnperf.devices import cpu
+from cnnperf.ipc.process import Launch
+from cnnperf.task import Allocator
 
 MIB = 2**20
 
@@ -72,14 +73,41 @@ print(left(device), (faults(), faults())[1])
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep freed memory as they please")
-@pytest.mark.parametrize(
-    "environment", [{}, {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}]
+DEFAULTS = """
+import resource
+
+import numpy as np
+
+from cnnperf.devices.cpu import acquire
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        arrays = [np.ones(2**21, np.uint8) for _ in range(10)]
+        while arrays:
+            arrays.pop()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = (faults(), faults())[1]
+with acquire().returning_memory() as returns:
+    pass
+print(returns, before, (faults(), faults())[1])
+"""
+
+glibc = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other C libraries keep freed memory as they please"
 )
-def test_memory_that_is_freed_is_in_use_no_longer(environment: dict[str, str]) -> None:
+
+
+def allocating(allocator: Allocator) -> dict[str, str]:
+    """Return the environment of a process that measures with this allocator."""
+    return Launch(allocator=allocator).variables()
+
+
+@glibc
+def test_memory_that_is_freed_is_in_use_no_longer() -> None:
     """Within `returning_memory`, less than 2 of 16 freed MiB stay in use; after it, freed memory is kept and reused."""
-    bare = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    done = completed(sys.executable, "-c", HOLES, env=bare | environment, check=True)
+    done = completed(sys.executable, "-c", HOLES, env=allocating("keep"), check=True)
     (returns, within, mapping), (outside, kept) = (line.split() for line in done.stdout.splitlines())
     assert returns == "True"
     assert float(within) < 2
@@ -87,8 +115,19 @@ def test_memory_that_is_freed_is_in_use_no_longer(environment: dict[str, str]) -
     assert int(kept) < 1000 < int(mapping)
 
 
+@glibc
+def test_the_defaults_of_the_c_library_stay_as_they_are() -> None:
+    """Where glibc adapts its thresholds, `returning_memory` returns no memory and changes no later fault count."""
+    done = completed(sys.executable, "-c", DEFAULTS, env=allocating("system"), check=True)
+    returns, before, after = done.stdout.split()
+    assert returns == "False"
+    assert int(before) > 1000
+    assert 0.5 * int(before) < int(after) < 2 * int(before)
+
+
 def test_where_memory_cannot_be_returned_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a C library that lacks mallopt, `returning_memory` reports that memory is not returned."""
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(2**25))
     monkeypatch.setattr(cpu.ctypes, "CDLL", lambda name: object())
     with cpu.acquire().returning_memory() as returns:
         assert not returns

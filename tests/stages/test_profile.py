@@ -25,6 +25,7 @@ from torch import nn
 from cnnperf.bench import Bench
 from cnnperf.devices.cpu import acquire
 from cnnperf.errors import StageError, UsageError
+from cnnperf.ipc.process import Launch
 from cnnperf.profiling import passes, probes
 from cnnperf.profiling.settings import Profile
 from cnnperf.profiling.step import restored
@@ -159,7 +160,7 @@ print(peaks["profile.peak_above_start_bytes"], peaks["profile.process_peak_above
 def test_the_peak_of_the_allocations_is_what_the_process_rises_by(tmp_path: Path) -> None:
     """The peak of the allocations is within 10 % of the rise of the process, with large activations."""
     path = os.pathsep.join([str(Path(tiny_networks.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    env = {**os.environ, "PYTHONPATH": path}
+    env = Launch(environment={"PYTHONPATH": path}).variables()
     printed = completed(sys.executable, "-c", PEAKS, tmp_path, env=env, check=True).stdout
     allocated, risen = map(float, printed.split()[-2:])
     assert allocated > 3 * 256 * 48 * 28 * 28 * 4

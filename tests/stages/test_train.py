@@ -376,7 +376,7 @@ def test_examples_are_test_images_right_and_wrong(bench: MakeBench, recipe: Make
 
 
 SCRIPT = """
-import math, sys
+import math, os, sys
 from pathlib import Path
 
 import torch
@@ -391,6 +391,7 @@ from cnnperf.stages.train import measure
 from cnnperf.task import Cell, Choice, Task
 
 torch.set_num_threads(1)
+os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**25)  # Without it no memory is returned; glibc itself began without it.
 folder = Path(sys.argv[1])
 load = registry.find("datasets", "synthetic")
 
