@@ -42,6 +42,9 @@ ALLOCATORS: dict[Allocator, dict[str, str]] = {
 """glibc's settings for freed memory. Source: mallopt(3)."""
 NOT_INHERITED = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_")
 """Prefixes of variables that change threads or memory; a worker does not inherit them from the user's shell."""
+TUNABLES, OF_ALLOCATOR = "GLIBC_TUNABLES", "glibc.malloc."
+"""Variable of `name=value` entries, separated by colons, and the prefix of those that override the MALLOC_ variables;
+a worker inherits only the other entries. Source: https://www.gnu.org/software/libc/manual/html_node/Tunables.html."""
 STILL_INHERITED = (*THREAD_VARIABLES, "KMP_DUPLICATE_LIB_OK")
 """Variables that a worker inherits nevertheless: the threads unless it is given a number, and the permission to start
 with two OpenMP libraries."""
@@ -80,8 +83,11 @@ class Launch:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if name in STILL_INHERITED or not name.startswith(NOT_INHERITED)
+            if name in STILL_INHERITED or not name.startswith((*NOT_INHERITED, TUNABLES))
         }
+        entries = os.environ.get(TUNABLES, "").split(":")
+        if others := ":".join(entry for entry in entries if not entry.startswith(OF_ALLOCATOR)):
+            inherited[TUNABLES] = others
         return {**inherited, **threads, **WAITING[self.waiting], **ALLOCATORS[self.allocator], **self.environment}
 
 

@@ -116,6 +116,24 @@ def test_a_worker_inherits_no_other_setting_of_threads_and_memory(monkeypatch: p
     assert Launch().variables()["OMP_NUM_THREADS"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("of_shell", "inherited"),
+    [
+        ("glibc.malloc.trim_threshold=131072:glibc.malloc.mmap_threshold=131072", None),
+        (
+            "glibc.malloc.arena_max=1:glibc.pthread.rseq=0:glibc.cpu.x86_shstk=on",
+            "glibc.pthread.rseq=0:glibc.cpu.x86_shstk=on",
+        ),
+    ],
+)
+def test_a_worker_inherits_no_tunable_of_the_allocator(
+    monkeypatch: pytest.MonkeyPatch, of_shell: str, inherited: str | None
+) -> None:
+    """A worker inherits none of the tunables of glibc that override the variables of the allocator."""
+    monkeypatch.setenv("GLIBC_TUNABLES", of_shell)
+    assert Launch().variables().get("GLIBC_TUNABLES") == inherited
+
+
 def test_a_task_of_an_older_version_is_launched_by_the_defaults() -> None:
     """A task that names neither waiting policy nor allocator is launched by the defaults."""
     cell = Cell(dataset=Choice(name="mnist"), model=Choice(name="lenet"), device=Choice(name="cpu"))
