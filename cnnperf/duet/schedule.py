@@ -116,9 +116,9 @@ def replicate(
     dice: random.Random,
     patience: Patience | None = None,
 ) -> Generator[tuple[Contest, Played | Fault], None, None]:
-    """Measure each contest once, in a fresh pair of processes; a fault loses only its contest and that pair.
+    """Measure each contest once, in a fresh pair of processes a device; a fault loses only its contest and that pair.
 
-    Both sides start in random order, and measure the contests in the same random order.
+    Both sides start in random order, and measure the contests of a device in the same random order.
     """
     return _each(
         dice.sample(list(conditions), len(conditions)),
@@ -132,11 +132,27 @@ def _each(
     start: Callable[[Task], AbstractContextManager[RunningVersions]],
     measure: Callable[[RunningVersions, Contest], T],
 ) -> Generator[tuple[Contest, T | Fault], None, None]:
+    """Measure one contest after the other, those of a device with the same workers.
+
+    Workers are bound to cores as their device requires, so no two devices share them.
+    """
+    by_device: dict[str, deque[Contest]] = {}
+    for contest in contests:
+        by_device.setdefault(str(contest.tasks.baseline.cell.device), deque()).append(contest)
+    for queue in by_device.values():
+        yield from _each_of(queue, start, measure)
+
+
+def _each_of(
+    queue: deque[Contest],
+    start: Callable[[Task], AbstractContextManager[RunningVersions]],
+    measure: Callable[[RunningVersions, Contest], T],
+) -> Generator[tuple[Contest, T | Fault], None, None]:
     """Measure one contest after the other with the same workers, and with fresh ones after a fault.
 
     On a busy machine processes may not start in time; the start is then tried once more.
     """
-    queue, chances = deque(contests), 2
+    chances = 2
     while queue:
         try:
             with start(queue[0].tasks.baseline) as running:

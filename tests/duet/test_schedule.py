@@ -29,10 +29,12 @@ from cnnperf.duet.pair import Fault, Patience
 from cnnperf.duet.schedule import Conditions, Played, calibrate, differing, order_of, replicate, unequal
 from cnnperf.errors import UsageError
 from cnnperf.ipc.messages import PROTOCOL, SuiteRequest, letters
+from cnnperf.record import Record
 from cnnperf.regression import ratios
 from cnnperf.running.preflight import prepare
 from cnnperf.sides import Both, Side
 from cnnperf.suite import parse
+from cnnperf.task import Choice, Task
 
 PATIENCE = Patience(open_s=120.0, warmup_s=2.0)
 FEW_PAIRS = 20
@@ -332,6 +334,28 @@ def test_a_second_chance_to_start(tmp_path: Path) -> None:
     [(_, fault)] = schedule._each([contest], none, lambda *_: "measured")
     assert str(fault) == "said nothing"
     assert len(started) == 3
+
+
+@pytest.mark.parametrize("devices", [("cpu", "cuda", "cpu"), ("cuda", "cpu", "cuda")])
+def test_no_two_devices_share_workers(trained: Callable[..., Record], tmp_path: Path, devices: tuple[str, ...]) -> None:
+    """Contests are measured by workers that were started, and so bound to cores, for their own device."""
+    task = trained().task.model_copy(update={"threads": 1})
+
+    def on(device: str) -> Task:
+        return task.model_copy(update={"cell": task.cell.model_copy(update={"device": Choice(name=device)})})
+
+    asked = [Contest(f"train.step{i}", Both(on(each), on(each)), tmp_path) for i, each in enumerate(devices)]
+    started: list[str] = []
+
+    def workers(task: Task) -> Any:
+        started.append(task.cell.device.name)
+        return nullcontext(task.cell.device.name)
+
+    found = dict(schedule._each(asked, workers, lambda running, _: running))
+    assert started == list(dict.fromkeys(devices))
+    assert found.keys() == set(asked)
+    for contest, device in found.items():
+        assert device == contest.tasks.baseline.cell.device.name
 
 
 def with_recipes(folder: Path, recipes: Mapping[str, Mapping[str, object]]) -> Version:
