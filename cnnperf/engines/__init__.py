@@ -38,10 +38,12 @@ class EngineSource:
     calibration: Callable[[int], NormalisedImages]
     """Returns the given number of training images."""
     folder: Path
-    """Folder for files that an engine generates and that its other processes reuse."""
+    """Folder for files that an engine generates."""
     device: Device
     threads: int
     waiting: Waiting
+    reuses: bool = False
+    """Whether to reuse files that another process of the task generated; otherwise loading includes making them."""
 
 
 INTEROP_THREADS = 1

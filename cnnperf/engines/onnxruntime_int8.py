@@ -23,12 +23,12 @@ BATCH = 32
 
 
 def load(source: EngineSource, *, calibration_images: Annotated[int, Field(ge=1)] = 256) -> Session:
-    """Quantise the exported network, unless another process of the task has done so, and load it."""
+    """Quantise the exported network, unless the result of another process is to be reused, and load it."""
     require("onnxruntime_int8", "onnxruntime", "onnx")
     assert source.onnx is not None, "the export left a file"
     flags = cpu_flags("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
     file = source.folder / "model_int8.onnx"
-    if not file.exists():
+    if not (source.reuses and file.exists()):
         quantise(source.onnx, file, source, calibration_images, has_vnni=any("vnni" in flag for flag in flags))
     session = Session(file, source, "all", is_exact=False)
     session.facts = {**session.facts, "calibration_images": calibration_images, "cpu_flags": " ".join(flags)}

@@ -16,9 +16,10 @@ EXTERNAL = "onnx_data"
 """The artifact with the external weights of an ONNX file."""
 
 
-def source_of(bench: Bench) -> EngineSource:
+def source_of(bench: Bench, *, reuses: bool = False) -> EngineSource:
     """Return the source that earlier tasks wrote for an engine.
 
+    reuses: whether to load the files that the engine generated in another process of the task, as in pairs.
     Raises StageError if a file has changed since its task wrote it.
     """
     channels, height, width = bench.dataset.test_images.shape[1:]
@@ -37,6 +38,7 @@ def source_of(bench: Bench) -> EngineSource:
         device=bench.device,
         threads=bench.task.threads or usable_cores(),
         waiting=bench.task.waiting or DEFAULT_WAITING,
+        reuses=reuses,
     )
 
 

@@ -46,7 +46,7 @@ class LoadedEngine:
         bench = Bench(task, device, dataset, load.run, lambda **_: None, {}, needs)
         self._rest_s = REST_S if task.waiting == "spin" else 0.0
         self._inputs = Inputs.of(bench)
-        self._engine = loaded(source_of(bench), load.engine)
+        self._engine = loaded(source_of(bench, reuses=True), load.engine)
         return Loaded()
 
     def _bind(self, bind: Bind) -> Bound:

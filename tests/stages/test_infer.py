@@ -22,7 +22,7 @@ from cnnperf.devices import Numerics
 from cnnperf.devices._driver import VisibleGpu
 from cnnperf.devices.cuda import Cuda
 from cnnperf.duet.schedule import Conditions
-from cnnperf.engines import EngineSource
+from cnnperf.engines import EngineSource, onnxruntime_int8
 from cnnperf.engines.onnxruntime import load as load_onnxruntime
 from cnnperf.errors import EngineError, StageError, UsageError
 from cnnperf.inference.exporting import Export, file_facts, sources
@@ -343,6 +343,22 @@ def test_a_network_that_cannot_be_quantised_is_one_sentence(exported: Callable[.
     onnx.save(model, file)
     with pytest.raises(StageError, match=r"model\.onnx: cannot be quantised \(\w+: .+\); leave onnxruntime_int8 out"):
         list(infer(made, QUICK))
+
+
+def test_a_second_attempt_quantises_anew(exported: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's own process always quantises; one of a pair loads the file that it left."""
+    made, engine = exported("onnxruntime_int8"), Choice(name="onnxruntime_int8")
+    quantised: list[Path] = []
+    quantise = onnxruntime_int8.quantise
+
+    def counted(onnx: Path, file: Path, *more: Any, **others: Any) -> None:
+        quantised.append(file)
+        quantise(onnx, file, *more, **others)
+
+    monkeypatch.setattr(onnxruntime_int8, "quantise", counted)
+    for reuses, times in ((False, 1), (False, 2), (True, 2)):
+        loaded(source_of(made, reuses=reuses), engine)
+        assert len(quantised) == times
 
 
 def test_a_newer_opset_than_is_known_is_one_sentence(exported: Callable[..., Bench]) -> None:
