@@ -338,7 +338,7 @@ def sentence(rows: Sequence[CountRow]) -> str:
         f"{total.inconclusive} were inconclusive. "
         f"Judged one by one, without Holm, {total.alone_worse} were worse. At the first look the exact test for any "
         f"difference at {100 * LEVEL:g} % called {total.slower} of {total.tested} slower and {total.faster} "
-        f"faster, where exchangeable sides give {total.level * total.tested:.0f} each"
+        f"faster, where exchangeable sides give {total.level * total.tested:.2g} each"
     )
 
 

@@ -160,9 +160,16 @@ def test_a_fault_ends_its_contest_alone(trained: Callable[..., Record], replay: 
         broken = each.tasks.baseline.cell.model.name == "vgg" and n == 5
         return Fault("candidate: the process crashed (SIGSEGV)") if broken else recorded(dice, noise=0.002)
 
+    faults: list[int] = []
+
+    class Faults(gate.UnwatchedGate):
+        def measured(self, number: int, contest: Contest, found: Played | Fault) -> None:
+            faults.extend([number] * isinstance(found, Fault))
+
     replay(play)
-    result = compare_versions(TREE, TREE, [contest(trained, "lenet"), contest(trained, "vgg")])
+    result = compare_versions(TREE, TREE, [contest(trained, "lenet"), contest(trained, "vgg")], watcher=Faults())
     assert outcomes(result) == ["same", "error"]
+    assert faults == [5]
     assert "SIGSEGV" in comparison(result).verdicts[1].evidence
     assert comparison(result).exit_code == 1
 
@@ -205,6 +212,22 @@ def test_samples_of_no_length_are_an_error(trained: Callable[..., Record], repla
     still = Taken(samples=(zero,) * 20, warmup=(zero,), steady=True, blocked_s=1.0, blocked_cpu_s=0.0)
     replay(lambda each, n: recorded(random.Random(0))._replace(taken=Both(still, still)))
     assert outcomes(compare_versions(TREE, TREE, [contest(trained)], minutes=0)) == ["error"]
+
+
+def test_replicates_end_with_the_minutes(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replicates of a minute each end where another one would exceed the time limit of five minutes."""
+    clock, dice = [1000.0], random.Random(4)
+    monkeypatch.setattr(gate.time, "monotonic", lambda: clock[0])
+
+    def play(each: Contest, n: int) -> Played:
+        clock[0] += 60
+        return recorded(dice, noise=0.002)
+
+    replay(play)
+    result = compare_versions(TREE, TREE, [contest(trained)], minutes=5)
+    assert len(result.played[result.contests[0]]) in (4, 5)
 
 
 @pytest.mark.parametrize(("minutes", "replicates"), [(0.0, 1), (None, 8)])
