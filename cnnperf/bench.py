@@ -90,6 +90,11 @@ def trains(stage: str) -> bool:
     return stage in stages_leaving("weights")
 
 
+def metrics_of(stage: str) -> str:
+    """Return the first word of a stage's metrics: `train` for every training, else the stage's name."""
+    return "train" if trains(stage) else stage
+
+
 class Settings(Frozen):
     """A stage's section: each field is a key of the suite's TOML with a default, bounds and a description."""
 

@@ -22,6 +22,7 @@ from cnnperf import registry
 from cnnperf.record import Record, single
 from cnnperf.regression.check import compare_records
 from cnnperf.tables.curves import training_curves
+from cnnperf.tables.leaderboard import leaderboard
 
 PACKAGE = Path(cnnperf.__file__).parent
 
@@ -209,23 +210,27 @@ def test_the_model_of_the_readme_trains_as_it_is_printed(package: Path) -> None:
 def test_a_stage_that_writes_weights_is_a_training(
     trained: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stage that writes weights counts as a training whatever its name: it has curves, and verdicts like `train`."""
+    """A stage that writes weights is a training whatever its name: curves, rows, verdicts, notes are like `train`."""
     names, declared = registry.names, registry.declared
     monkeypatch.setattr(registry, "names", lambda room: (*names(room), *(["tuning"] if room == "stages" else [])))
     leaving = {"LEAVES": ("weights",)}
     monkeypatch.setattr(registry, "declared", lambda room, name: leaving if name == "tuning" else declared(room, name))
 
-    def records(stage: str, accuracy: float) -> list[Record]:
+    def records(stage: str, accuracy: float, n: int = 1000) -> list[Record]:
         place = {"step": 1, "samples": 128, "seconds": 0.5, "epoch": 0.01, "n": 100}
         point = single("train.validation_accuracy", "fraction", 0.5, "higher", place)
         steps = single("train.steps", "count", 10)
-        made = [trained(accuracy=accuracy + i / 500, repeat=i, measured=[point, steps]) for i in range(4)]
+        made = [trained(accuracy=accuracy + i / 500, repeat=i, n=n, measured=[point, steps]) for i in range(4)]
         return [r.model_copy(update={"task": r.task.model_copy(update={"stage": stage})}) for r in made]
 
     assert len(training_curves({"run": records("tuning", 0.5)}).rows) == 4
     train, tuning = (compare_records(records(stage, 0.9), records(stage, 0.2)) for stage in ("train", "tuning"))
     assert [v.outcome for v in tuning.verdicts if v.metric == "train.test_accuracy"] == ["worse"]
     assert tuning.verdicts == train.verdicts
+    (row,) = leaderboard({"run": records("tuning", 0.5)}).rows
+    assert (row["rank"], row["test_accuracy"], row["test_images"]) == (1, pytest.approx(0.503), 1000)
+    notes = compare_records(records("tuning", 0.9), records("tuning", 0.9, n=2000)).notes
+    assert any("tuning (1,000 to 2,000)" in note for note in notes)
 
 
 OWN_ROOM = {"engines": ("onnxruntime_int8", "torch_compile"), "reports": ("console", "csv", "html", "markdown")}

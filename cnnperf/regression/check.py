@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cnnperf import record as store
-from cnnperf.bench import trains
+from cnnperf.bench import metrics_of, trains
 from cnnperf.errors import UsageError
 from cnnperf.inference.outcome import parity_of
 from cnnperf.record import Record
@@ -245,7 +245,8 @@ def _skipped(before: SideRecords, after: SideRecords) -> Iterator[str]:
 def _unequal_tests(before: SideRecords, after: SideRecords) -> Iterator[str]:
     """Yield the stages of cells whose accuracies were tested on different numbers of images, with these numbers."""
     for work, records in before.items():
-        tests = (m for r in ended_well((*records, *after.get(work, ()))) for m in r.find(f"{work.stage}.test_accuracy"))
+        metric = f"{metrics_of(work.stage)}.test_accuracy"
+        tests = (m for r in ended_well((*records, *after.get(work, ()))) for m in r.find(metric))
         counts = {int(m.remarks["n"]) for m in tests if "n" in m.remarks}
         if len(counts) > 1:
             yield f"{work.name} ({min(counts):,} to {max(counts):,})"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from cnnperf.bench import metrics_of
 from cnnperf.record import Machine, Measurement, Record
 from cnnperf.stats import Interval, Quartiles, mean_proportion_interval, quartiles
 from cnnperf.tables.table import Value
@@ -193,7 +194,7 @@ class Repeats:
         return min((max(0.0, m.values[0] - float(m.remarks.get("resolution_s", 0.0))) for m in reached), default=None)
 
     def _tests(self) -> tuple[Measurement, ...]:
-        return tuple(m for r in self.ok for m in r.find(f"{r.task.stage}.test_accuracy"))
+        return tuple(m for r in self.ok for m in r.find(f"{metrics_of(r.task.stage)}.test_accuracy"))
 
     def _speeds(self) -> Iterator[tuple[float, ...]]:
         images = images_per_step(self.task.settings)

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from cnnperf import registry
-from cnnperf.bench import Bench
+from cnnperf.bench import Bench, metrics_of
 from cnnperf.datasets import open_arrays
 from cnnperf.devices import Device
 from cnnperf.errors import DeviceError, in_words
@@ -43,7 +43,7 @@ def run_task(request: TaskRequest, line: Line) -> Record:
         status, error = "skipped", str(fault)
     except Exception as fault:
         status, error = "failed", in_words(fault)
-    threads = next((int(m.values[0]) for m in measurements if m.metric == f"{task.stage}.threads"), None)
+    threads = next((int(m.values[0]) for m in measurements if m.metric == f"{metrics_of(task.stage)}.threads"), None)
     return Record(
         task=task,
         key=task.key,
