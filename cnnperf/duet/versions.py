@@ -15,6 +15,11 @@ from cnnperf.record import Machine
 from cnnperf.sides import SIDES, Both, Side
 from cnnperf.task import Task
 
+UNSLOWED = sys.float_info.min
+"""Slowdown of the side that is compared with a slowed one: the shortest wait, because 0 leaves the call as it is.
+
+A slowed call waits for the device, which takes time itself, so the calls of both sides must.
+"""
 TASK_FIELDS = {"cell", "stage", "repeat", "seed", "threads", "timeout_s", "settings", "variant", "needs", "data"}
 """Fields of a task known to every version of this protocol. The parent sets the task's environment itself."""
 
@@ -54,7 +59,7 @@ class RunningVersions:
             leads=leads,
             tree=version.tree,
             repository=version.repository,
-            slowdown=version.slowdown,
+            slowdown=version.slowdown or (UNSLOWED if any(each.slowdown for each in self._versions) else 0.0),
             slowdown_by=version.slowdown_by,
         )
 

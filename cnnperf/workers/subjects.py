@@ -168,7 +168,7 @@ SUBJECTS: dict[str, Callable[[Bench, Recipe, Data, Network, Opening], Subject]] 
 
 
 def slowed(call: Call, synchronize: Callable[[], None], opening: Opening) -> Call:
-    """Return the call, slowed by a share of its own duration."""
+    """Return the call, complete when it returns and slowed by a share of its own duration."""
 
     def slow() -> None:
         start = perf_counter()

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from cnnperf.bench import Bench
 from cnnperf.datasets import Dataset
 from cnnperf.devices import cuda
+from cnnperf.duet.contest import Contest, Version
+from cnnperf.duet.versions import RunningVersions
 from cnnperf.engines import torch as torch_engine
 from cnnperf.inference.golden import golden
 from cnnperf.inference.samples import Inputs
@@ -32,6 +34,7 @@ from cnnperf.profiling.memory import AllocatorPeak
 from cnnperf.profiling.settings import Profile
 from cnnperf.record import Measurement
 from cnnperf.roofline import MEMORY_PROBE
+from cnnperf.sides import SIDES, Both
 from cnnperf.stages import profile
 from cnnperf.stages.train import measure as train
 from cnnperf.task import Choice
@@ -168,6 +171,24 @@ def test_a_duet_times_the_device(
         found = take(subject.call, calls, subject.synchronize)
         launched = gpu.timeline.launched.total() - before
     assert found.wall_s == pytest.approx(launched * gpu.timeline.kernel_s, rel=0.02)
+
+
+def test_an_injected_slowdown_is_the_one_that_was_asked_for(
+    gpu: FakeCuda, on_gpu: MakeBench, dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The side that is compared with a slowed one also waits for the device, so that only the slowdown differs."""
+    made = on_gpu(data=dataset(train=400))
+    monkeypatch.setattr(subjects, "open_arrays", lambda *_: made.dataset)
+    monkeypatch.setattr(subjects, "perf_counter", iter(range(10**9)).__next__)
+    task = made.task.model_copy(update={"settings": {"validation_images": 0, "batch_size": 32, "steps": 1}})
+    versions = RunningVersions(Both(Version(name="this"), Version(name="slowed", slowdown=0.05)), None)  # type: ignore[arg-type]
+    contest = Contest("infer.forward", Both(task, task), tmp_path, Both(task.settings, task.settings))
+    with gpu.running():
+        for side in SIDES:
+            subject = subjects.open_subject(versions._opening(side, contest, tmp_path, leads=side == "baseline"))
+            before = gpu.timeline.waits
+            subject.call()
+            assert gpu.timeline.waits == before + 1, side
 
 
 def test_torch_s_engine_waits_for_its_device(gpu: FakeCuda, on_gpu: MakeBench) -> None:
