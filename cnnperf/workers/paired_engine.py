@@ -50,7 +50,17 @@ class LoadedEngine:
         return Loaded()
 
     def _bind(self, bind: Bind) -> Bound:
-        self._call = self._engine.bind(self._inputs.batch(bind.batch_size))
+        """Bind a batch; a call is complete when it returns, like the single calls of `infer.latency`.
+
+        Otherwise a sample of several calls would time the queue of one engine against the latency of another.
+        """
+        run, synchronize = self._engine.bind(self._inputs.batch(bind.batch_size)), self._engine.synchronize
+
+        def call() -> None:
+            run()
+            synchronize()
+
+        self._call = call
         self._call()
         return Bound()
 
@@ -66,7 +76,6 @@ class LoadedEngine:
         until = perf_counter() + READY_S
         while perf_counter() < until:
             self._call()
-            self._engine.synchronize()
 
 
 if __name__ == "__main__":

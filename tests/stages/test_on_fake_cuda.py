@@ -26,7 +26,7 @@ from cnnperf.engines import torch as torch_engine
 from cnnperf.inference.golden import golden
 from cnnperf.inference.samples import Inputs
 from cnnperf.inference.source import source_of
-from cnnperf.ipc.messages import Opening
+from cnnperf.ipc.messages import Bind, Load, Opening
 from cnnperf.profiling import passes, probes
 from cnnperf.profiling.hooks import Hooks
 from cnnperf.profiling.layers import discover
@@ -44,7 +44,8 @@ from cnnperf.timing.sampling import Plan, settle, take
 from cnnperf.training import loop
 from cnnperf.training.recipe import Recipe
 from cnnperf.training.setup import Data, Network, TrialSteps
-from cnnperf.workers import subjects
+from cnnperf.workers import paired_engine, subjects
+from cnnperf.workers.paired_engine import LoadedEngine
 
 MakeBench = Callable[..., Bench]
 MakeRecipe = Callable[..., Recipe]
@@ -205,6 +206,24 @@ def test_torch_s_engine_waits_for_its_device(gpu: FakeCuda, on_gpu: MakeBench) -
     assert found.wall_s == pytest.approx(launched * gpu.timeline.kernel_s, rel=0.02)
     assert (engine.facts["tf32"], engine.facts["cudnn_benchmark"]) == (False, True)
     assert engine.is_exact
+
+
+def test_a_pair_of_engines_times_the_latency(
+    gpu: FakeCuda, on_gpu: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A paired engine waits for the device after each call, as a latency does, not once a sample."""
+    made = on_gpu()
+    monkeypatch.setattr(paired_engine, "open_arrays", lambda *_: made.dataset)
+    engine = LoadedEngine(None)  # type: ignore[arg-type]
+    load = Load(task=made.task, run=made.run, folder=tmp_path, needs=(), engine=Choice(name="torch"))
+    with gpu.running():
+        engine.verbs[Load](load)
+        engine.verbs[Bind](Bind(batch_size=8))
+        waits = gpu.timeline.waits
+        for _ in range(10):
+            engine._call()
+    assert gpu.timeline.waits == waits + 10
+    assert gpu.timeline.done <= gpu.timeline.now
 
 
 @pytest.fixture
