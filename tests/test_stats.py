@@ -248,7 +248,7 @@ def test_welch_is_scipys_where_no_deviation_is_given(first: list[float], second:
 
 
 def test_welch_does_not_believe_that_samples_agree_more_than_they_can() -> None:
-    """Three equal values a side get the given deviation, and not the deviation 0 of the sample."""
+    """Three equal values per side get the given deviation, and not the deviation 0 of the sample."""
     equal = Welch([0.5] * 3, [0.51] * 3, (0.01, 0.01))
     assert equal.p_above(0) == pytest.approx(ttest_ind([-0.01, 0, 0.01], [0, 0.01, 0.02]).pvalue / 2)
 

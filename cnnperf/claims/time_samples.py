@@ -28,7 +28,7 @@ def check(context: Context) -> Iterator[Reading]:
             lambda: take(call, calls, device.synchronize).wall_s / calls, lambda: call_s(call, wait, calls), ROUNDS
         )
     yield Reading.in_turns(
-        f"a product, {calls:,} calls a sample",
+        f"a product, {calls:,} calls per sample",
         "s",
         ours,
         theirs,

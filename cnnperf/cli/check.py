@@ -50,7 +50,7 @@ def check(
     comparable.
 
     Exit status: 0 all the same or better, 1 anything worse, missing or failed, 2 the runs cannot be compared, 3
-    anything inconclusive.
+    anything inconclusive or nothing compared.
     """
     from cnnperf.regression.check import compare
 

@@ -64,7 +64,7 @@ def profile(
     The table goes to stdout (in a terminal, only the columns that fit); layers.csv, the raw samples and a trace for
     Perfetto go to the run folder.
 
-    Exit status: 0 success, 1 the profile failed, 2 the request cannot be carried out.
+    Exit status: 0 success, 1 the profile failed, 2 the request cannot be carried out, 130 interrupted.
     """
     from cnnperf.cli.screen import Downloads, stderr
     from cnnperf.measuring import profile as library

@@ -38,7 +38,7 @@ class GraphNode(NamedTuple):
     operator: str
     is_reorder: bool
     times: list[float]
-    """Seconds, one a run."""
+    """Seconds, one value per run."""
 
 
 class Times(NamedTuple):
@@ -194,7 +194,7 @@ class Node(NamedTuple):
 
     operator: str
     times: list[float]
-    """Seconds, one a run."""
+    """Seconds, one value per run."""
 
 
 def on_host(events: Events) -> dict[str, Node]:

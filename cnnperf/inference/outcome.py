@@ -15,7 +15,7 @@ from cnnperf.stats import SignedRanks
 ACCURACY_DROP = "infer.accuracy_drop"
 """Torch's accuracy minus the engine's: a difference between fractions, recorded with unit 1, often 0 or negative."""
 SPEEDUP = "infer.speedup"
-"""Baseline's time divided by the engine's, one value a pair of processes."""
+"""Baseline's time divided by the engine's, one value per pair of processes."""
 
 DISAGREEMENTS = "infer.class_disagreements"
 """Images that an exact engine puts into another class although torch's logits are no tie; others have no such count."""
@@ -32,7 +32,7 @@ def parity_of(records: Iterable[Record]) -> DropOutcome | None:
 def speedup(ratios: Sequence[float]) -> float:
     """Return the speed-up over pairs of processes: the Hodges–Lehmann estimate of the ratios' logarithms, as a ratio.
 
-    ratios: one a pair, in any order; those of all repeats together.
+    ratios: one per pair, in any order; those of all repeats together.
     """
     return math.exp(SignedRanks(np.log(ratios)).estimate)
 

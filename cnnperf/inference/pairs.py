@@ -24,7 +24,7 @@ ENGINE_TURN_S = 3.0
 FEWEST, MOST = 12, 30
 """Minimum and maximum pairs of samples in a pair of processes; more samples add little compared with more processes."""
 ENGINE_WARMUP_S = 5.0
-"""Maximum warm-up; then a side is timed even if not steady."""
+"""Maximum warm-up; after it, a side is timed even if it is not steady."""
 PATIENCE = Patience(start_s=300.0, open_s=300.0, warmup_s=ENGINE_WARMUP_S, play_s=300.0)
 
 

@@ -48,11 +48,11 @@ class Opening(Frozen):
 
     kind: Literal["open"] = "open"
     task: dict[str, Any]
-    """A task of the stage `train` as a plain document, because the fields of Task differ between versions. It contains
-    the suite's settings; each side adds those of its own recipe."""
+    """A task of the stage `train` as a plain document, because the fields of Task differ between versions. The
+    document contains the suite's settings; each side adds those of its own recipe."""
     metric: str
     folder: Path
-    """Where the images lie as arrays."""
+    """Folder of the images as arrays."""
     store: Path
     """Folder of the weights and reference outputs, the same for both sides."""
     leads: bool = False
@@ -73,7 +73,7 @@ class Load(Frozen):
     task: Task
     run: Path
     folder: Path
-    """Where the images lie as arrays."""
+    """Folder of the images as arrays."""
     needs: tuple[Record, ...]
     engine: Choice
 
@@ -112,7 +112,7 @@ class TaskRequest(Frozen):
     machine: Machine
     run: Path
     folder: Path
-    """Where the images lie as arrays."""
+    """Folder of the images as arrays."""
     answer: Path
     """The file that takes the record."""
     nonce: str
@@ -232,7 +232,7 @@ class Settled(Frozen):
 
     kind: Literal["settled"] = "settled"
     calls: int
-    """In a sample."""
+    """Number of calls per sample."""
     call_s: float
     steady: bool
 

@@ -93,10 +93,10 @@ class Result:
     """The replicates of each contest, in the order in which they were measured."""
     faults: dict[Contest, Fault] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
-    """By the contest's key."""
+    """Decision on each contest, by the contest's key."""
     interrupted: bool = False
     folder: Path | None = None
-    """Where the raw samples are."""
+    """Folder of the raw samples; None if they are not kept."""
 
     @property
     def compared(self) -> tuple[Contest, ...]:

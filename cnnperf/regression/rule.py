@@ -78,7 +78,7 @@ class Series:
     """The replicates of one cell and metric in the order in which they were measured."""
 
     differences: tuple[float, ...]
-    """ln(candidate / baseline), one a replicate: the median of its pairs."""
+    """ln(candidate / baseline), one per replicate: the median of its pairs."""
     flagged: tuple[bool, ...]
     """Whether a replicate drifted or never became steady."""
     error: str | None = None

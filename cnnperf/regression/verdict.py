@@ -35,30 +35,34 @@ class Verdict(Frozen):
 
     cell: str
     metric: str
-    """With tags and settings that tell it apart: `infer.latency[engine=torch]`; a stage where all of it is meant."""
+    """With the tags and settings that distinguish it: `infer.latency[engine=torch]`; the name of a stage if the
+    verdict is on the whole stage."""
     outcome: Outcome
-    """`indicative`: shown, and no part of the exit status. Of two stored runs these are times, speeds and other numbers
-    without a rule of their own, memory of single processes, and an engine's accuracy where trainings are tested."""
+    """`indicative`: shown, without effect on the exit status. For stored runs, these are times, speeds and other
+    numbers without a rule of their own, memory of single processes, and an engine's accuracy if that of the trainings
+    is tested."""
     unit: str | None = None
     """Unit of both values: that of the metric."""
     baseline: Finite | None = None
-    """In this unit; None if the baseline has no value."""
+    """Value of the baseline in `unit`; None if it has none."""
     candidate: Finite | None = None
+    """Value of the candidate, likewise."""
     change: Finite | None = None
-    """candidate / baseline less 1; where `is_difference`, candidate less baseline in this unit."""
+    """candidate / baseline - 1; where `is_difference`, candidate - baseline in `unit`."""
     low: Finite | None = None
     """The least change that is not excluded; None if none is."""
     high: Finite | None = None
     """The greatest change that is not excluded; None if none is."""
     p: Finite | None = None
-    """One-sided; None where nothing was tested. Of stored runs: of a change in the direction of `change`. Of versions
-    measured in turns: of faster where the outcome is `better`, of slower otherwise."""
+    """One-sided p-value; None if nothing was tested. For stored runs, it is that of a change in the direction of
+    `change`; for versions measured in turns, that of a faster candidate if the outcome is `better`, else of a slower
+    candidate."""
     p_holm: Finite | None = None
-    """The same, adjusted for all that was tested; this is compared with the level."""
+    """`p` adjusted for all tests of the comparison (Holm); this value is compared with the level."""
     n: int | None = None
-    """The sample size of the side that has fewer: repeats; for a fraction seeds of trainings."""
+    """Sample size of the smaller side: the number of repeats; for a fraction, of the seeds of trainings."""
     remark: str = ""
-    """Why, and what would decide it."""
+    """Reason for the outcome, and what would decide it."""
 
     @property
     def read_as(self) -> str | None:
@@ -109,7 +113,7 @@ class Comparison(Frozen):
 
     @property
     def summary(self) -> str:
-        """How many of each outcome, and what the command ends with."""
+        """Number of verdicts per outcome, and the exit status."""
         counts = Counter(verdict.outcome for verdict in self.verdicts)
         words = [f"{counts[outcome]} {outcome}" for outcome in get_args(Outcome) if counts[outcome]]
         return f"{', '.join(words) or 'nothing was compared'} → exit {self.exit_code}"

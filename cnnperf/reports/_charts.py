@@ -62,7 +62,7 @@ def curve_charts(name: str, title: str, table: Table[Any], rows: Sequence[CurveR
             yield Chart(
                 f"{name}-{column.name}-{against}",
                 caption,
-                f"{title}: {caption}, a line a training.",
+                f"{title}: {caption}, one line per training.",
                 name,
                 table.name,
                 kept,

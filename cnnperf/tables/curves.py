@@ -114,7 +114,7 @@ PLACE = ("samples", "seconds", "epoch", "n")
 
 
 def curves(runs: str | Path | Iterable[str | Path]) -> DataFrame:
-    """Return the training curves of run folders, one row a run, cell, repeat and evaluation, raw SI.
+    """Return the training curves of run folders, one row per run, cell, repeat and evaluation, values in SI units.
 
     Raises StoreError for a folder without records.
     """

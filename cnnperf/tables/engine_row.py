@@ -59,7 +59,9 @@ class EngineRow(Row):
     status: str = fact(shown=1)
     reason: str | None = fact(
         meaning="why repeats did not end well, each reason once; or that they were tested on different numbers of "
-        "images; without either, why parity is undecided; or that they are of different versions or commits of cnnperf"
+        "images; without either, why parity is undecided; or that they are of different versions or commits of cnnperf",
+        source="error, signal, status, (remark n), infer.right_in_torch_only, infer.right_in_engine_only, "
+        "machine.packages, machine.commit",
     )
     repeats: int | None = column(
         unit="count",
@@ -213,7 +215,7 @@ class EngineRow(Row):
     )
     test_accuracy_low: float | None = column(
         unit="fraction",
-        meaning="lower end of its 95 % binomial (Wilson) interval, in which variation between trainings is not",
+        meaning="lower end of its 95 % binomial (Wilson) interval, without variation between trainings",
         source="infer.test_accuracy",
     )
     test_accuracy_high: float | None = column(
@@ -343,8 +345,8 @@ class EngineRow(Row):
     class_disagreements: int | None = column(
         default=None,
         unit="count",
-        meaning="test images of another class than torch's although torch's two logits are no tie; most of the "
-        "repeats; empty for an engine that is judged by its accuracy alone (8 bits, TF32)",
+        meaning="test images with another class than torch's, ties of torch's two logits excluded; largest count of "
+        "the repeats; empty for an engine that is judged by its accuracy alone (8 bits, TF32)",
         source="infer.class_disagreements",
     )
     layer_error_to_float64: float | None = column(

@@ -37,10 +37,10 @@ LOGITS = (
 """Distances of an engine's logits, and of values before them, from torch's: the largest of batch sizes and repeats."""
 
 _NOTES = (
-    f"{DOUBT} {BIMODAL}: the ratios of the pairs, or of the samples in two pairs and more than a quarter of them, fall "
-    f"into two groups 5 % apart or more; {DOUBT} {DISAGREES}: its interval does not hold their ratio; {DOUBT} pairs "
-    f"{NOT_STEADY}: a side's times still changed when the longest warm-up ended. Such a speed-up is never marked, best "
-    "or on the front.",
+    f"{DOUBT} {BIMODAL}: ratios form two groups at least 5 % apart, either those of the pairs or, in several pairs and "
+    f"over a quarter of them, those of the samples. {DOUBT} {DISAGREES}: the ratio of the separate latencies lies "
+    f"outside the interval. {DOUBT} pairs {NOT_STEADY}: in over a quarter of the pairs, the times of a side still "
+    f"changed when the longest warm-up ended. A speed-up with {DOUBT} is never marked, best or on the front.",
     "best: its paired interval lies above what every other engine of the same network and batch may reach. No "
     "engine is best if no interval does, or if a requested engine has no record yet.",
     "parity failed: it computes something else; undecided: the interval of its accuracy drop holds the limit "
@@ -225,7 +225,8 @@ def _layers(records: Sequence[Record], batch_size: Any, latency: float | None) -
 LAYERS_OFF = 0.15
 """Largest difference between the layers' summed times and the latency, relative to the latency, without a flag."""
 UNEQUAL = (
-    f"layers and latency differ by over {100 * LAYERS_OFF:g} %: to time each layer costs time, or conditions differed"
+    f"sum of layers differs from latency by over {100 * LAYERS_OFF:g} % (timing each layer adds time, or conditions "
+    "changed)"
 )
 
 

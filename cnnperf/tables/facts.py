@@ -50,7 +50,7 @@ _FACTS = (
     ),
     ReducedColumn(
         "sitting",
-        meaning="invocation of `cnnperf run` that measured it, numbered within the run; one number a repeat if they "
+        meaning="invocation of `cnnperf run` that measured it, numbered within the run; one number per repeat if they "
         "differ (`1 1 2`); only where several measured a run: rows of unlike sittings are not compared by speed",
         source="sitting",
         value=lambda r: r.sitting,

@@ -139,7 +139,7 @@ class LayerRow(Row):
     mode: str | None = column(
         default=None,
         meaning="`train`, `infer` (of `profile`), or `infer` in the rows of an engine",
-        source="(tag mode)",
+        source="(tag mode), task.stage",
     )
     batch_size: int | None = column(default=None, unit="count", meaning="images in a step", source="(tag batch_size)")
     weights: str | None = column(default=None, meaning="`trained`, or `fresh` as built", source="(remark weights)")

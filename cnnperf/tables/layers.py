@@ -82,8 +82,9 @@ def steps_of(mode: str | None, batch_size: int | None) -> str:
 
 
 def layers(runs: str | Path | Iterable[str | Path]) -> DataFrame:
-    """Return the per-layer profiles of run folders, one row a run, cell, batch size, layer and engine, raw SI.
+    """Return the per-layer profiles of run folders.
 
+    One row per run, cell, batch size, layer and engine; values in SI units.
     Raises StoreError for a folder without records.
     """
     from cnnperf.record import read_runs

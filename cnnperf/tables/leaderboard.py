@@ -32,7 +32,7 @@ LEADERBOARD_NOTES = (
 
 
 def rank(runs: str | Path | Iterable[str | Path]) -> DataFrame:
-    """Return the leaderboard of run folders, one row a run and cell, raw SI.
+    """Return the leaderboard of run folders, one row per run and cell, values in SI units.
 
     Raises StoreError for a folder without records.
     """

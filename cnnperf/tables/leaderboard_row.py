@@ -16,7 +16,7 @@ from cnnperf.training.recipe import target_of
 
 
 def once(metric: str, title: str = "", **described: Any) -> Any:
-    """Declare a column of a metric that is measured once a task, as `Repeats.once` has it. described: as `reduced`."""
+    """Declare a column of a metric measured once per task, as `Repeats.once` has it. described: as `reduced`."""
     return reduced(partial(Repeats.once, metric=metric), title, metric=metric, source=metric, **described)
 
 

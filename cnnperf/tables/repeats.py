@@ -101,7 +101,7 @@ class Repeats:
 
     @property
     def sitting(self) -> str | None:
-        """Return the number of the run's sitting that measured it, from 1; one a repeat if they differ.
+        """Return the number of the run's sitting that measured it, from 1; one per repeat if they differ.
 
         None if the whole run was measured in one sitting, or no repeat ended well.
         """
@@ -116,7 +116,7 @@ class Repeats:
         return budget_of(self.task.settings)
 
     def once(self, metric: str) -> Value:
-        """Return a metric that is measured once a task, over the repeats that measured it.
+        """Return a metric that is measured once per task, over the repeats that measured it.
 
         Fractions, such as accuracies, are reduced to their mean, by which two runs are compared too; others to the
         median.

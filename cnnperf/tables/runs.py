@@ -189,7 +189,11 @@ class TaskRow(Row):
     dataset: str = fact(shown=0)
     model: str = fact(shown=0)
     device: str = fact(shown=0)
-    stage: str = column(shown=0, meaning="`train`, `profile`, `export`, `infer`", source="task.stage")
+    stage: str = column(
+        shown=0,
+        meaning="name of the stage: `train`, `profile`, `export`, `infer`, or one of a plug-in",
+        source="task.stage",
+    )
     variant: str | None = column(
         shown=0, meaning="what else tells the task apart, such as its engine", source="task.variant"
     )

@@ -36,7 +36,7 @@ class Column:
 
     name: str
     title: str = ""
-    """Title for readers; the name unless given."""
+    """Title for readers; by default the name."""
     unit: str | None = None
     """As in Measurement; None for text, `(unit)` if the row's column `unit` holds it."""
     in_percent: bool = False
@@ -131,7 +131,7 @@ class Row:
 
     @property
     def budget_label(self) -> str | None:
-        """How the title of its group names its budget. Raises KeyError for a row without one."""
+        """Words for its budget in the title of its group. Raises KeyError for a row without one."""
         return cast("str | None", self["budget"])
 
     @property

@@ -64,7 +64,7 @@ FILES: Mapping[str, File] = {
     ),
     "runs": File(
         "One row per run, machine and software. What the processes of the tasks saw, from `frequency_hz` to "
-        "`environment`, is joined by `;` where it differs; of numbers the first stands.",
+        "`environment`, is joined by `;` where it differs; for numbers, the first is given.",
         RunRow.columns(),
     ),
     "tasks": File("One row per task.", TaskRow.columns()),

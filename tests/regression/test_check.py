@@ -23,7 +23,7 @@ from cnnperf.stats import SignedRanks, Welch
 
 
 def test_a_run_on_both_sides_is_read_once(repeats: Repeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run given on both sides, or under two names on one side, is read once and counts once a side."""
+    """A run given on both sides, or under two names on one side, is read once and counts once per side."""
     for each in repeats(0.9, 0.91, 0.905):
         store.append(tmp_path, each)
     found: list[Path] = []
