@@ -46,7 +46,7 @@ class VerdictRow(Row):
         unit="(unit)", shown=0, meaning="the same of the second run", source="measurements"
     )
     change: float | None = column(
-        unit="1",
+        unit="1 or (unit)",
         shown=0,
         meaning="`candidate` over `baseline`, less 1; of a fraction or an accuracy drop, and where one of them "
         "is 0 or negative: `candidate` less `baseline`, in the unit of the row",

@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from cnnperf.record import Record, read
+from cnnperf.regression.verdict import is_difference, is_of_fractions
 from cnnperf.reports import csv as csv_report
 from cnnperf.tables.report import report_of
 
@@ -87,6 +88,17 @@ def test_a_fraction_lies_from_0_to_1(path: Path) -> None:
     with open(path, encoding="utf-8") as lines:
         found = [(name, float(row[name])) for row in csv.DictReader(lines) for name in names if row.get(name)]
     assert [(name, value) for name, value in found if not 0 <= value <= 1] == []
+
+
+def test_a_change_has_a_unit_that_its_column_names() -> None:
+    """The unit of the column names both kinds of change: pure numbers, and differences in the unit of the row."""
+    with open(ROOT / "tests" / "golden" / "expected" / "verdicts.csv", encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["change"]]
+    numbers = [(row["metric"], row["unit"], float(row["baseline"]), float(row["candidate"])) for row in rows]
+    has_unit = {is_difference(*each) and not is_of_fractions(*each[:2]) for each in numbers}
+    [unit] = [column.unit for column in dictionary.FILES["verdicts"].columns if column.name == "change"]
+    assert unit is not None
+    assert set(unit.split(" or ")) == {"(unit)" if each else "1" for each in has_unit}
 
 
 def test_every_metric_of_a_training_has_a_column_of_its_own() -> None:
