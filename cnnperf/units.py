@@ -27,8 +27,9 @@ def scaled(value: str | float, unit: str | None) -> str:
         return _scaled(value, ((1, "s"), (1e-3, "ms"), (1e-6, "µs")))
     if unit == "bytes":
         return _scaled(value, ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B")))
-    if isinstance(value, int) and abs(value) < 100_000:
-        return f"{value:,}"
+    is_whole = isinstance(value, int) or (unit == "count" and value.is_integer())
+    if is_whole and abs(value) < 100_000:
+        return f"{value:,.0f}"
     return _scaled(value, ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")))
 
 

@@ -133,7 +133,7 @@ def test_memory_that_scatters_more_than_it_changed_is_inconclusive(trained: Call
 DIFFERENCES = {
     "a drop in accuracy": ("infer.accuracy_drop", "1", (0.001, -0.002), -0.003, "0.1 % → -0.2 %  -0.3 points"),
     "a drop that stays one": ("infer.accuracy_drop", "1", (0.001, 0.004), 0.003, "0.1 % → 0.4 %  +0.3 points"),
-    "no count before": ("infer.class_disagreements", "count", (0.0, 4.0), 4.0, "0 → 4.00  +4.00"),
+    "no count before": ("infer.class_disagreements", "count", (0.0, 4.0), 4.0, "0 → 4  +4"),
     "no count at all": ("infer.class_disagreements", "count", (0.0, 0.0), 0.0, "0 → 0  +0"),
     "no memory after": ("x.bytes", "bytes", (2**20, 0.0), -(2.0**20), "1.00 MiB → 0 B  -1.00 MiB"),
     "an error that is gone": ("infer.max_difference", "1", (0.25, 0.0), -0.25, "0.250 → 0  -0.250"),
