@@ -18,11 +18,16 @@ def amount_of(count: int, word: str) -> str:
 
 
 def scaled(value: str | float, unit: str | None) -> str:
-    """Format a value in the unit usual for its size: %, ms, MiB, k, M; with three digits if it is not exact."""
+    """Format a value in the unit usual for its size: %, ms, MiB, k, M; with three digits if it is not exact.
+
+    unit: as in Measurement, or `points` for a difference between fractions.
+    """
     if isinstance(value, str):
         return value
     if unit == "fraction":
         return f"{100 * value:.1f} %"
+    if unit == "points":
+        return f"{100 * value:+.1f} points"
     if unit == "s":
         return _scaled(value, ((1, "s"), (1e-3, "ms"), (1e-6, "µs")))
     if unit == "bytes":

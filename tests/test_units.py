@@ -20,6 +20,8 @@ from cnnperf.units import amount_of, scaled
         (61_706, "count", "61,706"),
         (61_706.0, "count", "61,706"),
         (3.0, "count", "3"),
+        (0.0031, "points", "+0.3 points"),
+        (-0.02, "points", "-2.0 points"),
         (2.5, "count", "2.50"),
         (11_173_962, "count", "11.2 M"),
         (12_345.6, "images/s", "12.3 k"),

@@ -113,8 +113,16 @@ def cell_text(column: Column, row: Row) -> str:
     if ends and column.read_as == "fraction":
         words = f"{words} ±{100 * (ends.high - ends.low) / 2:.1f}"
     elif ends:
-        words = f"{words} [{scaled(ends.low, column.read_as)}–{scaled(ends.high, column.read_as)}]"
+        words = f"{words} [{''.join(interval_words(column, ends))}]"
     return f"{words} {DOUBT}" if _is_doubtful(column, row) else words
+
+
+def interval_words(column: Column, ends: Interval) -> tuple[str, str, str]:
+    """Return the lower end of an interval, the sign between the ends, and the upper end, in readable form."""
+    if column.read_as == "points":
+        # A dash would look like the minus sign of the upper end.
+        return f"{100 * ends.low:+.1f}", "…", f"{100 * ends.high:+.1f}"
+    return scaled(ends.low, column.read_as), "–", scaled(ends.high, column.read_as)
 
 
 def read_as(row: VerdictRow) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cnnperf.errors import UsageError
-from cnnperf.reports._readable import alarm, best, footnotes, interval, read_as, signed, title, visible
+from cnnperf.reports._readable import alarm, best, footnotes, interval, interval_words, read_as, signed, title, visible
 from cnnperf.tables.table import DOUBT, Column, Report, Table
 from cnnperf.units import MISSING, scaled
 
@@ -36,7 +36,12 @@ def write(report: Report, out: TextIO) -> None:
     )
     environment.filters |= {"scaled": scaled, "signed": signed, "read_as": read_as}
     environment.globals |= {"best": best, "title": _caption, "alarm": alarm, "visible": visible, "columns": _columns}
-    environment.globals |= {"interval": interval, "footnotes": footnotes, "doubt": DOUBT}
+    environment.globals |= {
+        "interval": interval,
+        "interval_words": interval_words,
+        "footnotes": footnotes,
+        "doubt": DOUBT,
+    }
     parts: dict[str, Any] = {
         "training": sections.training(report),
         "tradeoffs": sections.tradeoffs(report),

@@ -225,6 +225,7 @@ class EngineRow(Row):
         "accuracy drop",
         default=None,
         unit="1",
+        in_points=True,
         shown=2,
         meaning="torch's accuracy on the same images less the engine's, of the repeat whose interval ends highest; "
         "below 0: the engine's is higher",
@@ -431,7 +432,12 @@ class BestEngine(Row):
         source="infer.parity, infer.right_in_torch_only",
     )
     best_engine_accuracy_drop: float | None = column(
-        "its accuracy drop", unit="1", shown=6, meaning="its `accuracy_drop`", source="infer.accuracy_drop"
+        "its accuracy drop",
+        unit="1",
+        in_points=True,
+        shown=6,
+        meaning="its `accuracy_drop`",
+        source="infer.accuracy_drop",
     )
     best_engine_file_bytes: int | None = column(
         "its size", unit="bytes", shown=6, meaning="its `file_bytes`", source="infer.file_bytes"

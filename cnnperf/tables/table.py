@@ -38,9 +38,11 @@ class Column:
     title: str = ""
     """Title for readers; by default the name."""
     unit: str | None = None
-    """As in Measurement; None for text, `(unit)` if the row's column `unit` holds it."""
+    """As in Measurement; None for text, `(unit)` if the row's column `unit` holds it, `1 or (unit)` if only of some."""
     in_percent: bool = False
     """Whether readers see it in percent although it is no fraction: a ratio that is mostly near or below 1."""
+    in_points: bool = False
+    """Whether readers see it in percentage points, with its sign: a difference between fractions."""
     better: Literal["lower", "higher"] | None = None
     interval: tuple[str, str] | None = None
     """Columns that are printed beside it: its lower and upper end."""
@@ -67,8 +69,8 @@ class Column:
 
     @property
     def read_as(self) -> str | None:
-        """Return the unit in which readers see it: `fraction` for a ratio in percent."""
-        return "fraction" if self.in_percent else self.unit
+        """Return the unit in which readers see it: `fraction` for a ratio in percent, `points` for a difference."""
+        return "fraction" if self.in_percent else "points" if self.in_points else self.unit
 
 
 T = TypeVar("T")

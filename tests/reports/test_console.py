@@ -6,10 +6,12 @@ import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from cnnperf.reports.console import write
+from cnnperf.tables.report import report_of
 from cnnperf.tables.table import Report, Row
 
 SCALES = {"%": 0.01, "µs": 1e-6, "ms": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -210,6 +212,18 @@ def test_a_time_to_target_is_known_to_its_resolution(report: Report) -> None:
         ]
         assert best(column, rows) == stars
     assert cell_text(column, replace(rows[0], earliest_target_s=22.5)) == "30.0 s [22.5 s–31.0 s]"
+
+
+def test_a_drop_in_accuracy_is_in_points() -> None:
+    """A drop in accuracy is printed in points with its sign, and so are the ends of its interval."""
+    from cnnperf.reports._readable import cell_text
+
+    table = report_of(sorted((Path(__file__).parents[1] / "golden" / "smoke").iterdir())).table("engines")
+    assert table
+    [column] = [column for column in table.columns if column.name == "accuracy_drop"]
+    assert {cell_text(column, row) for row in table.rows if row["accuracy_drop"] is not None} == {
+        "+0.0 points [-3.7…+3.7]"
+    }
 
 
 def test_counts_are_exact_and_memory_is_not(report: Report) -> None:

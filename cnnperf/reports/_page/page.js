@@ -102,6 +102,7 @@ function scaled(value, unit) {
 function told(value, unit) {
   if (value === null || value === undefined) return "";
   if (unit === "fraction") return `${(100 * value).toFixed(1)} %`;
+  if (unit === "points") return `${value < 0 ? "" : "+"}${(100 * value).toFixed(1)} points`;
   if (unit === "count" && Number.isInteger(value) && Math.abs(value) < 100000) return value.toLocaleString("en-US");
   const scales = units[unit] ?? decimal.slice(1);
   const [size, word] = scales.find((scale) => Math.abs(value) >= scale[0]) ?? scales.at(-1);
