@@ -82,7 +82,7 @@ class Plan:
     warmup_samples: int = 2 * SPAN
     """Minimum number of warm-up samples before the steadiness test."""
     warmup_s: float = 60.0
-    """Maximum warm-up time; then samples count even if not steady (`Samples.steady` is false)."""
+    """Maximum warm-up time, of one sample at least; then samples count even if `Samples.steady` is false."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,8 @@ def settle(call: Call, synchronize: Callable[[], object], plan: Plan) -> tuple[i
     while True:
         calls = calibrated(call, synchronize, plan.sample_s, calls)
         warmup = Warmup(plan.warmup_samples, plan.warmup_s)
-        while not warmup.steady and not warmup.exhausted:
+        # One sample at least, since its length is needed also where no time is given to warm up.
+        while not warmup.samples or not (warmup.steady or warmup.exhausted):
             warmup.samples.append(take(call, calls, synchronize))
         short = [each.wall_s for each in warmup.samples[-SPAN:]]
         if median(short) >= plan.sample_s:

@@ -100,6 +100,12 @@ def test_what_is_never_steady_is_said(now: list[float]) -> None:
     assert samples.remark.startswith("not steady after ")
 
 
+def test_no_time_to_warm_up_is_one_sample() -> None:
+    """With a warm-up of 0 seconds one sample is a warm-up, not known to be steady, and the others count."""
+    samples = sample(spin(0.001), nothing, Plan(samples=3, seconds=0.0, sample_s=0.0, warmup_s=0.0))
+    assert (len(samples.warmup), len(samples.values), samples.steady) == (1, 3, False)
+
+
 @pytest.mark.parametrize(("count", "seconds", "taken"), [(30, 0.1, 30), (5, 1.0, 100)])
 def test_both_the_count_and_the_time_are_reached(now: list[float], count: int, seconds: float, taken: int) -> None:
     """Sampling ends when both the count and the time are reached."""
