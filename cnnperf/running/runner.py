@@ -67,14 +67,13 @@ def new_folder(suite: Suite, results: Path = Path("results")) -> Path:
     return results / suite.name / f"{now}-{_slug(fingerprint().host)}"
 
 
-def folder_to_make(
-    suite: Suite, out: Path | None, file: str = store.FILE, *, cure: str = "give another folder"
-) -> Path:
+def folder_to_make(suite: Suite, out: Path | None, *others: str, cure: str = "give another folder") -> Path:
     """Return the requested run folder, by default a new one.
 
+    others: files that mark a run, besides that of the records.
     Raises UsageError, with a cure, if the folder already contains a run.
     """
-    if out and (out / file).exists():
+    if out and any((out / file).exists() for file in (store.FILE, *others)):
         raise UsageError(f"`out`: {out} already contains a run; {cure}")
     return out or new_folder(suite)
 

@@ -16,6 +16,7 @@ import cnnperf
 from cnnperf.duet.pair import Fault
 from cnnperf.errors import UsageError
 from cnnperf.machine.git import git as real_git
+from cnnperf.record import FILE
 from cnnperf.regression import gate, revisions, store
 from cnnperf.regression.ab import UnwatchedComparison
 from cnnperf.suite import load_suite
@@ -127,7 +128,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"out": Path("tiny.toml/out")}, r"^tiny\.toml/out: cannot be written \(Not a directory\)"),
     ({"out": Path("/proc/deep/out")}, "^/proc/deep/out: cannot be written"),
     ({"out": Path("new/deep"), "data": Path("nowhere")}, "nowhere"),
-    ({"out": Path("held")}, "already contains a run"),
+    ({"out": Path("held")}, "^`out`: held already contains a run; give another folder$"),
+    ({"out": Path("run")}, "^`out`: run already contains a run; give another folder$"),
     ({"data": Path("nowhere")}, "nowhere"),
 ]
 
@@ -137,6 +139,8 @@ def test_what_cannot_be_carried_out(made: list[str], changes: dict[str, Any], wo
     """A comparison with a wrong argument makes no worktree, no environment and no folder."""
     Path("held").mkdir()
     Path("held", store.SAMPLES_FILE).touch()
+    Path("run").mkdir()
+    Path("run", FILE).touch()
     with pytest.raises(UsageError, match=words):
         cnnperf.ab("tiny.toml", **{"out": Path("out"), **REVISIONS, **changes})
     assert made == []
