@@ -23,6 +23,7 @@ from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import folder_to_make
 from cnnperf.sides import Both
 from cnnperf.suite import Suite, load_suite
+from cnnperf.task import Task
 from cnnperf.training.recipe import FORWARD_SETTINGS, timed
 
 SETTERS = Both("`baseline_set`", "`candidate_set`")
@@ -195,7 +196,7 @@ def _untimed(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) ->
     """
     both = ((one.task, other.task) for one, other in zip(*tasks, strict=True))
     pairs = [(one, other) for one, other in both if one.settings != other.settings]
-    alike = [one.cell.id for one, other in pairs if timed(one.settings) == timed(other.settings)]
+    alike = [one.cell.id for one, other in pairs if _timed(one) == _timed(other)]
     options = [option for option, assignments in zip(SETTERS, assigned, strict=True) if assignments]
     changed = ", ".join(dict.fromkeys((*assigned.baseline, *assigned.candidate)))
     if alike and len(alike) == len(pairs):
@@ -212,6 +213,12 @@ def _untimed(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) ->
     ]
     if of_steps:
         yield f"{changed} changes the training step and not the forward pass in {', '.join(of_steps)}"
+
+
+def _timed(task: Task) -> dict[str, Any]:
+    """Return the settings of a task that affect timed work on its images, which preflight has found."""
+    assert task.data is not None
+    return timed(task.settings, task.data.shape[0])
 
 
 def _skipped(tasks: Sequence[Ready]) -> Iterator[str]:

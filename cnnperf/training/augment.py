@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cnnperf.training.images import DeviceImages, Normalize
+from cnnperf.training.recipe import COLORS
 
 if TYPE_CHECKING:
     from cnnperf.training.recipe import Recipe
@@ -35,7 +36,7 @@ class Batches:
         self._steps = len(indices) // recipe.batch_size
         self._step = self._steps
         self._parity = self._toss(0.5, len(indices)) if recipe.flip == "alternating" else None
-        self._color = images.shape[0] == len(LUMA)
+        self._color = images.shape[0] == COLORS
 
     def __iter__(self) -> Batches:
         return self

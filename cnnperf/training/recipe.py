@@ -25,6 +25,8 @@ DEFAULT_OPTIMIZER: Final = "adamw"
 DEFAULT_LR = {"sgd": 0.05, "nesterov": 0.05, "adamw": 0.001, "muon": 0.05}
 FORWARD_SETTINGS = ("batch_size", "precision", "memory_format", "compile")
 """Settings that affect the work of a forward pass on images that are normalised already."""
+COLORS = 3
+"""Channels of a colour image: red, green and blue."""
 QUICK_S = 3.0
 
 
@@ -243,18 +245,19 @@ def target_of(settings: Mapping[str, Any]) -> float | None:
     return settings.get("target_accuracy")
 
 
-def timed(settings: Mapping[str, Any]) -> dict[str, Any]:
+def timed(settings: Mapping[str, Any], channels: int) -> dict[str, Any]:
     """Return resolved settings with all equal that make a step at learning rate 0 and a forward pass the same work.
 
-    A setting that the chosen optimizer or augmentation does not read is left out; a factor is reduced to whether it is
-    above 0, since its value changes numbers and no operation. Rates are reduced to whether biases have a group of
-    their own.
+    channels: of the images. A setting that the chosen optimizer or augmentation does not read, or that does not apply
+    to such images, is left out; a factor is reduced to whether it is above 0, since its value changes numbers and no
+    operation. Rates are reduced to whether biases have a group of their own.
     """
     found = {**settings, "bias_lr": settings["bias_lr"] == settings["lr"]}
     unread = ["lr", "muon_lr"]
     unread += ["momentum"] * (settings["optimizer"] == "adamw")
     unread += ["muon_momentum", "muon_steps", "muon_renormalise"] * (settings["optimizer"] != "muon")
     unread += ["crop_padding"] * (not settings["crop"])
+    unread += ["grayscale"] * (channels != COLORS)
     factors = ("momentum", "muon_momentum", "weight_decay", "label_smoothing", "grayscale")
     found |= {name: found[name] > 0 for name in factors}
     return _without(found, tuple(unread))

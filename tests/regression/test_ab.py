@@ -251,6 +251,17 @@ def test_a_setting_that_one_cell_does_not_read(calibrated: dict[str, Any]) -> No
     assert second == f"train.muon_steps=5 changes the training step and not the forward pass in {muon}"
 
 
+def test_images_without_colour_are_not_turned_grey(calibrated: dict[str, Any]) -> None:
+    """A note names the cell whose images have one channel; where all have, `grayscale` is refused."""
+    grey = '{ name = "synthetic", train = 64, test = 32, shape = [1, 32, 32] }'
+    Path("two.toml").write_text(SUITE.replace("test = 32 }", f"test = 32 }}, {grey}"))
+    first, *_ = cnnperf.ab("two.toml", candidate_set=["train.grayscale=0.5"]).notes
+    cell = "synthetic[train=64,test=32,shape=1×32×32]/unruly:build/cpu"
+    assert first == f"train.grayscale=0.5 changes nothing that is timed in {cell}"
+    with pytest.raises(UsageError, match=r"^`candidate_set`: train\.grayscale=0\.5 changes nothing that is timed"):
+        cnnperf.ab("two.toml", candidate_set=["train.grayscale=0.5"], only="*shape*")
+
+
 def test_this_tree_against_itself(made: list[str], calibrated: dict[str, Any]) -> None:
     """`ab` compares this tree with itself when no revision is named, and makes no worktree or environment."""
     comparison = cnnperf.ab(load_suite("tiny.toml"), threads=2, out=Path("out"))

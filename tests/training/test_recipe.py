@@ -190,8 +190,15 @@ OTHER_WORK: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 )
 def test_settings_are_reduced_to_the_timed_work(sides: tuple[dict[str, Any], dict[str, Any]], is_same: bool) -> None:
     """`timed` removes settings that change neither the work of a step nor of a forward pass, and keeps others."""
-    one, other = (timed(Recipe.resolve({}, side, {}).model_dump(mode="json")) for side in sides)
+    one, other = (timed(Recipe.resolve({}, side, {}).model_dump(mode="json"), channels=3) for side in sides)
     assert (one == other) == is_same
+
+
+@pytest.mark.parametrize(("channels", "is_same"), [(1, True), (3, False), (4, True)])
+def test_grey_is_timed_work_of_colour_images_only(channels: int, is_same: bool) -> None:
+    """`timed` removes `grayscale` unless the images have three channels."""
+    none, half = (Recipe(steps=1, grayscale=share).model_dump(mode="json") for share in (0.0, 0.5))
+    assert (timed(none, channels) == timed(half, channels)) == is_same
 
 
 def test_a_recorded_budget_is_put_into_words() -> None:
