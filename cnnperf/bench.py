@@ -16,11 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from cnnperf import record as store
 from cnnperf import registry
 from cnnperf.datasets import Dataset
 from cnnperf.devices import Device
-from cnnperf.record import Measurement, Record
+from cnnperf.record import Measurement, Record, keep, kept
 from cnnperf.task import Frozen, Scalar, Task
 
 
@@ -54,11 +53,11 @@ class Bench:
 
     def keep(self, *measurements: Measurement) -> None:
         """Save measurements that survive if the system kills this process for lack of memory and the task restarts."""
-        store.keep(self.run, self.task, measurements)
+        keep(self.run, self.task, measurements)
 
     def kept(self) -> tuple[Measurement, ...]:
         """Return the measurements saved by an earlier, killed process of this task; empty if there was none."""
-        return store.kept(self.run, self.task)
+        return kept(self.run, self.task)
 
     def artifact(self, kind: str, name: str) -> Path:
         """Return the path for an artifact of this task (`weights`, `weights.pt`) and enter it in the record."""

@@ -105,7 +105,7 @@ def calibrate(
     return _each(
         contests,
         lambda task: started(versions, scratch, task, patience=patience),
-        lambda running, contest: _calibrated(running, contest, store(scratch, contest), pairs),
+        lambda running, contest: _calibrated(running, contest, shared_folder(scratch, contest), pairs),
     )
 
 
@@ -123,7 +123,7 @@ def replicate(
     return _each(
         dice.sample(list(conditions), len(conditions)),
         lambda task: started(versions, scratch, task, order=dice.sample(SIDES, 2), patience=patience),
-        lambda running, contest: _play(running, contest, conditions[contest], store(scratch, contest), dice),
+        lambda running, contest: _play(running, contest, conditions[contest], shared_folder(scratch, contest), dice),
     )
 
 
@@ -173,8 +173,8 @@ def _each_of(
             return
 
 
-def store(scratch: Path, contest: Contest) -> Path:
-    """Return the folder of a contest's weights and reference outputs."""
+def shared_folder(scratch: Path, contest: Contest) -> Path:
+    """Return the folder of a contest's weights and reference outputs, the same for both sides."""
     folder = scratch / f"{contest.tasks.baseline.key}-{contest.metric}"
     folder.mkdir(exist_ok=True)
     return folder

@@ -16,8 +16,9 @@ from cnnperf.duet.schedule import PAIRS
 from cnnperf.errors import UsageError
 from cnnperf.ipc.messages import Ready, SuiteRequest
 from cnnperf.registry import declared, having, unknown
-from cnnperf.regression import gate, revisions, store
+from cnnperf.regression import gate, revisions
 from cnnperf.regression.gate_verdict import comparison
+from cnnperf.regression.samples_file import SAMPLES_FILE, refuse_unwritable
 from cnnperf.regression.verdict import Comparison
 from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import folder_to_make
@@ -83,8 +84,8 @@ def ab(
     chosen = suite if isinstance(suite, Suite) else load_suite(suite)
     chosen = _checked(chosen, only, minutes, threads, pairs)
     watcher = watcher or UnwatchedComparison()
-    folder = folder_to_make(chosen.model_copy(update={"name": "ab"}), out, store.SAMPLES_FILE)
-    store.refuse_unwritable(folder)
+    folder = folder_to_make(chosen.model_copy(update={"name": "ab"}), out, SAMPLES_FILE)
+    refuse_unwritable(folder)
     assigned = Both(tuple(baseline_set), tuple(candidate_set))
     changed = Both.each(lambda side: _changed(chosen, assigned.of(side), SETTERS.of(side)))
     named = revisions.named(baseline, candidate)

@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from cnnperf import record as store
 from cnnperf.bench import metrics_of, trains
 from cnnperf.errors import UsageError
 from cnnperf.inference.outcome import parity_of
-from cnnperf.record import Record
+from cnnperf.record import Record, read
 from cnnperf.regression.conditions import capacity_facts, differing_facts, listed, required_facts, version_facts
 from cnnperf.regression.judge import Compared, Pending, is_compared, is_judged, judge
 from cnnperf.regression.rule import Rule
@@ -42,7 +41,7 @@ def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rul
     for a folder that cannot be read or is of a newer cnnperf.
     """
     folders = Both(_folders(baseline), _folders(candidate))
-    records = {folder: store.read(folder) for folder in dict.fromkeys((*folders.baseline, *folders.candidate))}
+    records = {folder: read(folder) for folder in dict.fromkeys((*folders.baseline, *folders.candidate))}
     before, after = ([record for folder in side for record in records[folder]] for side in folders)
     return compare_records(before, after, rule)
 
@@ -171,9 +170,11 @@ def _refuse_unlike(work: CellStage, baseline: Sequence[Record], candidate: Seque
 
 def _refuse_unlike_trainings(work: CellStage, before: SideRecords, after: SideRecords) -> None:
     """Raise UsageError if the sides read different ones of several trainings."""
-    read = Both(*([training.told for training in trainings_of(work, side)] for side in (before, after)))
-    if all(read) and set(read.baseline) != set(read.candidate):
-        words = (listed(", ".join(f"{key}={value}" for key, value in told) for told in of_side) for of_side in read)
+    trainings = Both(*([training.told for training in trainings_of(work, side)] for side in (before, after)))
+    if all(trainings) and set(trainings.baseline) != set(trainings.candidate):
+        words = (
+            listed(", ".join(f"{key}={value}" for key, value in told) for told in of_side) for of_side in trainings
+        )
         raise UsageError(
             f"{work.name}: the runs read different trainings ({' against '.join(words)}); compare runs that are alike"
         )

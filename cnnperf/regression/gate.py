@@ -28,7 +28,7 @@ from cnnperf.regression.rule import (
     overstated_words,
     power_words,
 )
-from cnnperf.regression.store import Write, sample_lines, writing
+from cnnperf.regression.samples_file import Write, sample_lines, writing
 from cnnperf.sides import Both
 from cnnperf.timing.sampling import SAMPLE_S
 

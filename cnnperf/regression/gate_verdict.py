@@ -15,7 +15,7 @@ from cnnperf.regression import ratios
 from cnnperf.regression.gate import Result
 from cnnperf.regression.gate_test_result import Scope, quoted
 from cnnperf.regression.rule import Decision, Rule
-from cnnperf.regression.store import SAMPLES_FILE
+from cnnperf.regression.samples_file import SAMPLES_FILE
 from cnnperf.regression.verdict import Comparison, Outcome, Verdict
 from cnnperf.sides import Both, Side
 from cnnperf.stats import SignedRanks

@@ -13,12 +13,11 @@ from typing import Protocol
 
 from filelock import Timeout
 
-from cnnperf import record as store
 from cnnperf.errors import RunError, StoreError, UsageError
 from cnnperf.ipc.messages import Progressed, Ready, SuiteRequest, TaskRequest
 from cnnperf.ipc.process import Launch, WorkerProcess, tail
 from cnnperf.machine.fingerprint import fingerprint
-from cnnperf.record import Record, Status
+from cnnperf.record import FILE, Record, Status, append, kept_file, lock, read, read_locked
 from cnnperf.running.preflight import prepare
 from cnnperf.suite import Suite
 from cnnperf.task import Task
@@ -73,7 +72,7 @@ def folder_to_make(suite: Suite, out: Path | None, *others: str, cure: str = "gi
     others: files that mark a run, besides that of the records.
     Raises UsageError, with a cure, if the folder already contains a run.
     """
-    if out and any((out / file).exists() for file in (store.FILE, *others)):
+    if out and any((out / file).exists() for file in (FILE, *others)):
         raise UsageError(f"`out`: {out} already contains a run; {cure}")
     return out or new_folder(suite)
 
@@ -85,14 +84,14 @@ def folder_to_run(suite: Suite, out: Path | None, resume: Path | None) -> Path:
     """
     if out and resume:
         raise UsageError("`out` and `resume` both name the run folder; give one of them")
-    if resume and not (resume / store.FILE).is_file():
-        raise UsageError(f"`resume`: {resume} contains no {store.FILE}; give the folder of an earlier run")
+    if resume and not (resume / FILE).is_file():
+        raise UsageError(f"`resume`: {resume} contains no {FILE}; give the folder of an earlier run")
     return resume or folder_to_make(suite, out, cure="name it with `resume` to resume it, or give another folder")
 
 
-def left_in(folder: Path, read: Callable[[Path], tuple[Record, ...]] = store.read) -> dict[str, Record]:
+def left_in(folder: Path, reading: Callable[[Path], tuple[Record, ...]] = read) -> dict[str, Record]:
     """Return the records of a run folder by key; empty if the folder does not exist yet."""
-    return {record.key: record for record in read(folder)} if (folder / store.FILE).exists() else {}
+    return {record.key: record for record in reading(folder)} if (folder / FILE).exists() else {}
 
 
 def pending(tasks: Sequence[Ready], left: Mapping[str, Record]) -> tuple[Ready, ...]:
@@ -129,7 +128,7 @@ class Run:
     def __enter__(self) -> Run:
         with ExitStack() as stack:
             stack.enter_context(_writing(self.folder, self._argument))
-            self.left = left_in(self.folder, store.read_locked)
+            self.left = left_in(self.folder, read_locked)
             # While the folder is locked nobody else can take the same moment.
             self._sitting = datetime.now(UTC).isoformat(timespec="microseconds")
             self._stack = stack.pop_all()
@@ -159,7 +158,7 @@ class Run:
                 needs = [] if reason else [self.left[key] for key in ready.task.needs]
                 record = _skipped(ready, reason) if reason else _run(ready, needs, self.folder, watcher)
                 record = record.model_copy(update={"sitting": self._sitting})
-                store.append(self.folder, record)
+                append(self.folder, record)
             except OSError as error:
                 raise RunError(
                     f"{self.folder}: cannot be written ({error.strerror}); records are kept; free disk space and resume"
@@ -173,8 +172,8 @@ class Run:
 def _writing(folder: Path, argument: str) -> Iterator[None]:
     try:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
-        lock = store.lock(folder)
-        lock.acquire()
+        held = lock(folder)
+        held.acquire()
     except Timeout as error:
         raise StoreError(
             f"{folder}: another run is writing this folder; wait for it or give another `{argument}`"
@@ -186,7 +185,7 @@ def _writing(folder: Path, argument: str) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        held.release()
 
 
 def _unmet(task: Task, left: Mapping[str, Record]) -> str | None:
@@ -201,7 +200,7 @@ def _unmet(task: Task, left: Mapping[str, Record]) -> str | None:
 
 def _run(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) -> Record:
     """Run a task; if the system killed its process for lack of memory, run it again with its saved measurements."""
-    kept = store.kept_file(folder, ready.task)
+    kept = kept_file(folder, ready.task)
     kept.unlink(missing_ok=True)  # An interrupted run has left these measurements; the end of its process is unknown.
     try:
         record = _attempt(ready, needs, folder, watcher)

@@ -19,7 +19,7 @@ from cnnperf.errors import StoreError
 from cnnperf.regression import ratios
 from cnnperf.regression.campaign import CONDITIONS, RUN_FILE, VERDICTS_FILE, CampaignRun
 from cnnperf.regression.rule import Decision, Rule, Series, decide, looks_taken
-from cnnperf.regression.store import SAMPLES_FILE
+from cnnperf.regression.samples_file import SAMPLES_FILE
 from cnnperf.stats import SignedRanks, binomial_bounds, drifts, signed_rank_tail
 from cnnperf.tables.table import Report, Row, Table, column, row_type
 

@@ -17,7 +17,7 @@ from forked import anew, command, workers_forked
 from in_process import called
 from processes import descendants, has_ended, until
 
-from cnnperf.regression.store import SAMPLES_FILE
+from cnnperf.regression.samples_file import SAMPLES_FILE
 
 SUITE = """
 datasets = [{ name = "synthetic", train = 256, test = 64 }]

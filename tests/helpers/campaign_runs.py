@@ -16,7 +16,7 @@ import pytest
 from cnnperf.registry import find
 from cnnperf.regression import campaign
 from cnnperf.regression.rule import Series
-from cnnperf.regression.store import SAMPLES_FILE
+from cnnperf.regression.samples_file import SAMPLES_FILE
 from cnnperf.tables import campaigns
 from cnnperf.tables.table import Report
 

@@ -17,8 +17,9 @@ from cnnperf.duet.pair import Fault
 from cnnperf.errors import UsageError
 from cnnperf.machine.git import git as real_git
 from cnnperf.record import FILE
-from cnnperf.regression import gate, revisions, store
+from cnnperf.regression import gate, revisions
 from cnnperf.regression.ab import UnwatchedComparison
+from cnnperf.regression.samples_file import SAMPLES_FILE
 from cnnperf.suite import load_suite
 
 SUITE = """
@@ -138,7 +139,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_what_cannot_be_carried_out(made: list[str], changes: dict[str, Any], words: str) -> None:
     """A comparison with a wrong argument makes no worktree, no environment and no folder."""
     Path("held").mkdir()
-    Path("held", store.SAMPLES_FILE).touch()
+    Path("held", SAMPLES_FILE).touch()
     Path("run").mkdir()
     Path("run", FILE).touch()
     with pytest.raises(UsageError, match=words):
@@ -269,7 +270,7 @@ def test_this_tree_against_itself(made: list[str], calibrated: dict[str, Any]) -
     assert [version.name for version in calibrated["versions"]] == ["this tree"] * 2
     assert {task.threads for contest in calibrated["contests"] for task in contest.tasks} == {2}
     assert len(comparison.verdicts) == 2
-    assert [file.name for file in Path("out").iterdir()] == [store.SAMPLES_FILE]
+    assert [file.name for file in Path("out").iterdir()] == [SAMPLES_FILE]
 
 
 def test_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:

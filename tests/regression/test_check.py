@@ -15,6 +15,7 @@ from compared import CELL, STEPS, Held, Repeats, inferred, of, once, parity
 from cnnperf import record as store
 from cnnperf.errors import StoreError, UsageError
 from cnnperf.record import Measurement, Record
+from cnnperf.regression import check
 from cnnperf.regression.check import compare, compare_records
 from cnnperf.regression.judge import Pending
 from cnnperf.regression.rule import Rule
@@ -28,7 +29,7 @@ def test_a_run_on_both_sides_is_read_once(repeats: Repeats, tmp_path: Path, monk
         store.append(tmp_path, each)
     found: list[Path] = []
     read = store.read
-    monkeypatch.setattr(store, "read", lambda folder: found.append(folder) or read(folder))
+    monkeypatch.setattr(check, "read", lambda folder: found.append(folder) or read(folder))
     comparison = compare([tmp_path, tmp_path / "."], [tmp_path])
     assert found == [tmp_path]
     assert {v.n for v in comparison.verdicts if v.metric == "train.test_accuracy"} == {3}

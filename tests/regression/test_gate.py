@@ -25,7 +25,7 @@ from cnnperf.regression import gate, ratios
 from cnnperf.regression.gate import Result, compare_versions
 from cnnperf.regression.gate_verdict import TimeVerdict, comparison
 from cnnperf.regression.rule import Decision, Rule
-from cnnperf.regression.store import SAMPLES_FILE, SAMPLES_SCHEMA
+from cnnperf.regression.samples_file import SAMPLES_FILE, SAMPLES_SCHEMA
 from cnnperf.sides import Both, Side
 from cnnperf.timing.sampling import Sample
 

@@ -21,6 +21,7 @@ from cnnperf.errors import CnnperfWarning, RunError, StoreError, UsageError
 from cnnperf.ipc.messages import Message, Ready, SuiteRequest, TaskRequest
 from cnnperf.ipc.process import WorkerProcess
 from cnnperf.record import Record
+from cnnperf.running import runner
 from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import (
     Run,
@@ -279,8 +280,8 @@ def test_the_records_of_a_folder_are_read_once(tmp_path: Path, monkeypatch: pyte
         count[0] += 1
         return read(run)
 
-    monkeypatch.setattr(store, "read", None)
-    monkeypatch.setattr(store, "read_locked", counting)
+    monkeypatch.setattr(runner, "read", None)
+    monkeypatch.setattr(runner, "read_locked", counting)
     with Run(tmp_path) as run:
         assert [ready.task.key for ready in pending(tasks, run.left)] == [tasks[1].task.key]
         assert [record.key for record in run.records_of(tasks)] == [tasks[0].task.key]
@@ -361,7 +362,7 @@ def test_a_full_disk_in_mid_run_keeps_what_was_recorded(tmp_path: Path, monkeypa
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store, "append", full)
+    monkeypatch.setattr(runner, "append", full)
     with pytest.raises(RunError, match=r"No space left on device.*free disk space and resume") as caught:
         next(records)
     assert caught.value.exit_code == 1

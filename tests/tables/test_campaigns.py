@@ -10,7 +10,7 @@ from campaign_runs import METRICS, hold_to_its_differences, keep, read, run_of, 
 
 from cnnperf.errors import StoreError
 from cnnperf.regression import campaign
-from cnnperf.regression.store import SAMPLES_FILE
+from cnnperf.regression.samples_file import SAMPLES_FILE
 from cnnperf.tables import campaigns
 
 STORED = Path(__file__).parents[2] / "results" / "reference" / "aa"
