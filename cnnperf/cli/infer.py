@@ -74,8 +74,9 @@ def infer(
 ) -> None:
     """Run one network in several engines: parity, speed, and the gain of each layer.
 
-    Parity is the agreement of an engine's output with torch's. The tables go to stdout; engines.csv, layers.csv and the
-    raw samples go to the run folder.
+    Parity is the agreement of an engine's output with torch's. An ONNX file gets images normalised by the dataset's
+    mean and standard deviation: its accuracy is too low if it expects other input. The tables go to stdout;
+    engines.csv, layers.csv and the raw samples go to the run folder.
 
     Exit status: 0 success, 1 an engine failed or its output disagrees with torch's, 2 the request cannot be carried
     out, 3 more test images are needed to decide an engine's accuracy, 130 interrupted.

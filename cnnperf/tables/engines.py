@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnperf.bench import trains
-from cnnperf.engines import baseline
+from cnnperf.engines import FILES, baseline, baseline_of
 from cnnperf.inference.outcome import parity_of
 from cnnperf.inference.settings import engines_of
 from cnnperf.record import Measurement, Record
@@ -54,6 +54,13 @@ _NOTES = (
 )
 
 
+OF_FILES = (
+    "accuracy of an ONNX file: on images normalised by the mean and standard deviation of the dataset; a file that "
+    "expects other input shows too low an accuracy."
+)
+"""Meaning of the accuracy of an ONNX file, in the notes of a report that has one."""
+
+
 def engine_notes(rows: Sequence[EngineRow]) -> tuple[str, ...]:
     """Return the notes on the rows of engines, in which the baseline is named that these rows have."""
     first, *others = sorted({row.evidence.baseline for row in rows}, reverse=True)
@@ -62,7 +69,8 @@ def engine_notes(rows: Sequence[EngineRow]) -> tuple[str, ...]:
         f"speed-up: {time} over the engine's. paired: in six fresh pairs of processes or more that took turns [95 % "
         "interval]; few pairs: one to five, no interval; separate: the ratio of two latencies, each measured by itself."
     )
-    return speedup, *_NOTES
+    of_files = any(row.evidence.baseline == baseline_of(FILES) for row in rows)
+    return speedup, *_NOTES, *([OF_FILES] if of_files else [])
 
 
 def engine_table(records: Mapping[str, Sequence[Record]]) -> Table[EngineRow]:

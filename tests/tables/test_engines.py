@@ -14,7 +14,7 @@ from cnnperf.record import PARITY, Measurement, Record, single
 from cnnperf.reports import _readable
 from cnnperf.reports._sections import tradeoffs
 from cnnperf.tables.engine_row import BestEngine, EngineRow
-from cnnperf.tables.engines import ENGINE_GROUP, PLOT, best_engines, engine_table, is_undecided
+from cnnperf.tables.engines import ENGINE_GROUP, PLOT, best_engines, engine_notes, engine_table, is_undecided
 from cnnperf.tables.leaderboard import leaderboard
 from cnnperf.tables.table import Column, Report
 
@@ -761,3 +761,13 @@ def test_an_engine_added_by_a_suite_of_another_name_is_a_rival(engine: Engine) -
     for changes in ({"suite": "renamed"}, {"data": copied}):
         renamed = other.model_copy(update={"task": other.task.model_copy(update=changes)})
         assert rows_of(torch, renamed)["onnxruntime"]["speedup"] == 2.0
+
+
+def test_the_notes_say_on_which_images_an_onnx_file_is_tested(engine: Engine) -> None:
+    """The notes name the normalisation of images for an ONNX file, and only where there is one."""
+    of_file, of_network = (
+        engine_notes(list(rows_of(engine("onnxruntime", [0.01] * 3, **model)).values()))
+        for model in ({"model": "net.onnx"}, {})
+    )
+    assert any("normalised by the mean" in note for note in of_file)
+    assert of_file[1:-1] == of_network[1:]
