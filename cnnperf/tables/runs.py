@@ -206,7 +206,7 @@ class TaskRow(Row):
         "took",
         unit="s",
         shown=0,
-        meaning="wall time from the start of its process to the end; 0 if skipped",
+        meaning="wall time from the start of its process to the end; 0 if it was skipped without a process",
         source="duration_s",
     )
     disturbed: str | None = column(
