@@ -66,7 +66,7 @@ class Noise:
     switched: float
     """Share of samples that were interrupted by another process."""
     lost: float
-    """Share of samples that waited for a core for more than a millisecond."""
+    """Share of samples whose main thread waited for a core for more than a millisecond."""
     steal: float | None
     """Share of processor time that the hypervisor took; None if the system does not report it."""
     drifted: int
@@ -99,7 +99,7 @@ class Noise:
                 ("between processes", self.between_processes),
                 ("replicates", self.between_replicates),
                 ("involuntary switches", self.switched),
-                ("lost the CPU for > 1 ms", self.lost),
+                ("main thread lost the CPU for > 1 ms", self.lost),
                 ("steal", self.steal),
             )
             if value is not None

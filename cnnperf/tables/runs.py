@@ -211,7 +211,8 @@ class TaskRow(Row):
     )
     disturbed: str | None = column(
         shown=0,
-        meaning="measurements that were disturbed, or were not steady after the warm-up, and how",
+        meaning="measurements that were disturbed, or were not steady after the warm-up, and how; of waits for a core "
+        "only those of the main thread are known",
         source="(remark disturbed)",
     )
     task: str = fact()

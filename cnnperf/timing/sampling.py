@@ -29,7 +29,7 @@ STEADY = 0.10
 MARGIN = 1.05
 """Factor by which samples exceed the requested length, so that faster calls do not make them too short."""
 LOST_S = 0.001
-"""A sample that waited longer than this for a core counts as disturbed."""
+"""A sample whose main thread waited longer than this for a core counts as disturbed."""
 
 Call = Callable[[], object]
 
@@ -113,7 +113,7 @@ class Samples:
         lost = share_lost(self.values)
         if lost:
             share = f"{100 * lost:.0f} %" if lost >= 0.01 else "< 1 %"
-            words.insert(0, f"{share} of {self.noun} lost the CPU for > 1 ms")
+            words.insert(0, f"the main thread lost the CPU for > 1 ms in {share} of {self.noun}")
         if not self.steady:
             words.insert(0, f"not steady after {sum(each.wall_s for each in self.warmup):.0f} s of warm-up")
         return "; ".join(words)
@@ -237,7 +237,7 @@ def is_steady(times: Sequence[float]) -> bool:
 
 
 def share_lost(samples: Sequence[Sample]) -> float:
-    """Return the share of samples that waited for a core; 0 if the system does not report it."""
+    """Return the share of samples whose main thread waited for a core; 0 if the system does not report it."""
     return sum((each.waited_s or 0.0) > LOST_S for each in samples) / max(1, len(samples))
 
 

@@ -188,7 +188,7 @@ def disturbed(**changes: float) -> Samples:
 
 def test_what_disturbed_it_is_said_in_words() -> None:
     """The remark names lost cores, stolen and throttled time and high load, and is empty without any."""
-    assert disturbed().remark == "10 % of samples lost the CPU for > 1 ms"
+    assert disturbed().remark == "the main thread lost the CPU for > 1 ms in 10 % of samples"
     words = disturbed(steal_s=1.0, throttled_s=0.2, load=1000.0).remark
     for word in ("the hypervisor took", "quota stopped it for 20.0 % of the time", "the load was 1000.0 on"):
         assert word in words
@@ -200,7 +200,10 @@ def test_what_disturbed_it_is_said_in_words() -> None:
 def test_a_few_lost_samples_are_not_called_one_in_a_hundred(lost: int, share: str) -> None:
     """Fewer than 50 lost samples of 5,000 are written as < 1 %."""
     values = tuple(Sample(0.02, 0.02, 0, 0.005 if index < lost else 0.0) for index in range(5000))
-    assert Samples(1, values, values[:1], True, QUIET).remark == f"{share} of samples lost the CPU for > 1 ms"
+    assert (
+        Samples(1, values, values[:1], True, QUIET).remark
+        == f"the main thread lost the CPU for > 1 ms in {share} of samples"
+    )
 
 
 def test_without_a_warm_up_there_is_none_in_the_record() -> None:
@@ -229,7 +232,7 @@ def test_measurements_carry_everything_in_order() -> None:
     latency = found["infer.latency"]
     assert (latency.unit, latency.better, latency.values) == ("s", "lower", (0.01,) * 100)
     assert latency.tags == {"engine": "torch"}
-    assert latency.remarks == {"calls": 2, "disturbed": "10 % of samples lost the CPU for > 1 ms"}
+    assert latency.remarks == {"calls": 2, "disturbed": "the main thread lost the CPU for > 1 ms in 10 % of samples"}
     assert found["infer.latency_cpu"].values == (0.005,) * 100
     assert found["infer.latency_switches"].values == (1,) * 100
     assert found["infer.latency_warmup"].values == (0.01,) * 10
