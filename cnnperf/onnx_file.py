@@ -39,7 +39,7 @@ def look(path: Path) -> Facts:
         raise UsageError(
             f"{path}: has opset {opset}, the newest readable opset is {newest}; export it with opset {newest}"
         )
-    files = {path, *(path.parent / name for name in _external(model))}
+    files = {path, *(path.parent / name for name in _external_names(model))}
     return Facts(opset, model.ir_version, len(model.graph.node), sum(file.stat().st_size for file in files))
 
 
@@ -92,7 +92,7 @@ def _read(path: Path) -> Any:
         raise UsageError(f"{path}: not a valid ONNX file ({first_line(error)}); export it again") from error
 
 
-def _external(model: Any) -> set[str]:
+def _external_names(model: Any) -> set[str]:
     """Return the names of a model's external weight files."""
     return {each.value for weight in model.graph.initializer for each in weight.external_data if each.key == "location"}
 

@@ -56,6 +56,11 @@ NETWORKS, FILES = "networks", "files"
 """The two kinds of model that have a baseline: networks built by torch, and ONNX files."""
 
 
+WHOLE_NETWORK, UNMAPPED = "(network)", "(unmapped)"
+"""Names in place of a layer's: of the network's own forward, or of all of it if it is a single layer; and of work of
+unknown origin."""
+
+
 class Abilities(NamedTuple):
     """The abilities of an engine: constants of the same names in capitals in its file, with these defaults."""
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cnnperf.engines import WHOLE_NETWORK
 from cnnperf.errors import StageError
 
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -133,7 +134,7 @@ class Origin:
         owners = [value.rpartition(".")[0] for value in node.input if value in self._weights and "." in value]
         scopes: list[str] = next((ast.literal_eval(p.value) for p in node.metadata_props if p.key == SCOPES), [])
         # The last entry is the operator's own name; the first is the whole network, whose name is empty.
-        return [*owners, *([scopes[-2] or "(network)"] if len(scopes) > 1 else [])]
+        return [*owners, *([scopes[-2] or WHOLE_NETWORK] if len(scopes) > 1 else [])]
 
 
 def plain(value: str) -> str:

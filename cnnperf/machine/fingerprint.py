@@ -28,7 +28,7 @@ PACKAGES = ("cnnperf", "torch", "torchvision", "numpy", "onnx", "onnxscript")
 PROC, SYS = Path("/proc"), Path("/sys")
 
 ALLOCATOR_VARIABLES = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "PYTHONMALLOC")
-VARIABLES = (
+MACHINE_VARIABLES = (
     *ALLOCATOR_VARIABLES,
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "ONEDNN_", "DNNL_", "TORCH_", "PYTORCH_"),
     *("ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING"),
@@ -36,8 +36,8 @@ VARIABLES = (
 )
 """Prefixes of environment variables that affect the speed or memory of a process."""
 
-OPENMP = re.compile(r"lib(gomp|omp|iomp5)[-.].*")
-ALLOCATORS = re.compile(r"lib(tcmalloc|jemalloc|mimalloc|hoard)[-_.].*")
+OPENMP_LIBRARIES = re.compile(r"lib(gomp|omp|iomp5)[-.].*")
+ALLOCATOR_LIBRARIES = re.compile(r"lib(tcmalloc|jemalloc|mimalloc|hoard)[-_.].*")
 
 
 @cache
@@ -79,7 +79,7 @@ def seen_here(machine: Machine, device: str = "cpu") -> Machine:
 
 def environment() -> dict[str, str]:
     """Return the environment variables of this process that affect its speed or memory."""
-    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(MACHINE_VARIABLES)}
 
 
 def usable_cores() -> int:
@@ -139,7 +139,9 @@ def _libc() -> str | None:
 
 def _libraries() -> Libraries:
     torch = sys.modules.get("torch")
-    return Libraries(openmp=_loaded(OPENMP), allocators=_loaded(ALLOCATORS), **(_told_by(torch) if torch else {}))
+    return Libraries(
+        openmp=_loaded(OPENMP_LIBRARIES), allocators=_loaded(ALLOCATOR_LIBRARIES), **(_told_by(torch) if torch else {})
+    )
 
 
 def _loaded(pattern: re.Pattern[str]) -> tuple[str, ...] | None:

@@ -17,8 +17,7 @@ from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizat
 from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
-NETWORK = "(network)"
-"""Name of the layer if the whole network is one layer."""
+from cnnperf.engines import WHOLE_NETWORK
 
 
 @dataclass(slots=True)
@@ -51,7 +50,7 @@ def discover(model: nn.Module, run: Callable[[], object]) -> Structure:
     """Find the layers by running a forward pass; `run` must call the model once."""
     within = {p for m in model.modules() if is_parametrized(m) for p in cast(nn.Module, m.parametrizations).modules()}
     named = {
-        module: Layer(name or NETWORK, type_before_parametrizations(module).__name__, module)
+        module: Layer(name or WHOLE_NETWORK, type_before_parametrizations(module).__name__, module)
         for name, module in model.named_modules()
         if module not in within
     }

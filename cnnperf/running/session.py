@@ -45,7 +45,10 @@ SELFTEST_SCHEMA: Literal[1] = 1
 SELFTEST_FILE = "selftest.json"
 KEPT = ("runs/*/records.jsonl", "runs/*/logs/*.log", "gate/*/duet.jsonl", "logs/*.log")
 """Files of the scratch folder that are copied to the result folder: no weights, no images."""
-VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "CUDA_", "NVIDIA_", "CUBLAS_", "CUDNN_", "TORCH_", "PYTORCH_")
+SELFTEST_VARIABLES = (
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_"),
+    *("CUDA_", "NVIDIA_", "CUBLAS_", "CUDNN_", "TORCH_", "PYTORCH_"),
+)
 """Prefixes of environment variables that affect computations."""
 DEVICE_S = 120.0
 """Time limit for a device to answer, within the given minutes."""
@@ -190,7 +193,7 @@ def begun(device: str, minutes: float, end: float) -> SelfTest:
         label=found.label,
         facts=found.facts,
         machine=fingerprint(),
-        environment={name: value for name, value in sorted(variables.items()) if name.startswith(VARIABLES)},
+        environment={name: value for name, value in sorted(variables.items()) if name.startswith(SELFTEST_VARIABLES)},
         threads=threads,
         minutes=minutes,
     )

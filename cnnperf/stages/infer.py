@@ -7,7 +7,7 @@ from pathlib import Path
 from time import perf_counter
 
 from cnnperf.bench import Bench
-from cnnperf.engines import Engine, baseline
+from cnnperf.engines import UNMAPPED, Engine, baseline
 from cnnperf.errors import StageError
 from cnnperf.inference.pairs import speedups
 from cnnperf.inference.parity import Parity
@@ -109,7 +109,7 @@ def _layers(bench: Bench, choice: Choice, engine: Engine, inputs: Inputs, batch_
     if times is None:
         return
     for group in times.groups:
-        name = "+".join(group.layers) or "(unmapped)"
+        name = "+".join(group.layers) or UNMAPPED
         yield _node_time(name, group.operator, group.times, reorder=group.is_reorder, **tags)
     yield single("infer.mapped_share", "fraction", times.mapped, None, **tags)
 

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from statistics import median
 
 from cnnperf.bench import trains
-from cnnperf.engines import NETWORKS, baseline_of
+from cnnperf.engines import NETWORKS, UNMAPPED, WHOLE_NETWORK, baseline_of
 from cnnperf.profiling.rows import UNATTRIBUTED
 from cnnperf.record import Measurement, Record
 from cnnperf.tables.facts import row_of
 from cnnperf.tables.layer_row import LayerRow
 from cnnperf.tables.repeats import Repeats, engine_of, first_key, placed, rivals
-
-NETWORK, UNMAPPED = "(network)", "(unmapped)"
-"""Work in the network's own forward, outside modules; work of unknown origin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +137,7 @@ def layer_groups(nodes: Iterable[Measurement], layers: Iterable[Measurement]) ->
 def leaves(names: Iterable[str]) -> list[str]:
     """Return the names of modules that contain no other named module."""
     known = dict.fromkeys(names)
-    containers = {name.rpartition(".")[0] for name in known} | {NETWORK, UNMAPPED}
+    containers = {name.rpartition(".")[0] for name in known} | {WHOLE_NETWORK, UNMAPPED}
     return [name for name in known if name not in containers]
 
 
