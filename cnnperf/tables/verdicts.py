@@ -27,7 +27,7 @@ class VerdictRow(Row):
         "verdict",
         shown=0,
         meaning="`better`, `same`, `worse`, `inconclusive`, `missing`, `error`, or `indicative` for what two runs do "
-        "not decide: a time, speed or ratio, memory of too few repeats, a later stage's fraction of one training",
+        "not decide: a time, speed or ratio, memory of too few repeats, a later stage's fraction based on one training",
         source="measurements",
     )
     unit: str | None = column(
@@ -69,15 +69,15 @@ class VerdictRow(Row):
         source="measurements",
     )
     p_holm: float | None = column(
-        unit="1", meaning="the same, adjusted for all that was tested (Holm)", source="measurements"
+        unit="1", meaning="`p` adjusted for all tests of the comparison (Holm)", source="measurements"
     )
     n: int | None = column(
         unit="count",
         shown=0,
-        meaning="repeats of the side that has fewer; of a fraction trainings with seeds of their own",
+        meaning="repeats of the side that has fewer; for a fraction, trainings with different seeds",
         source="measurements",
     )
-    remark: str = column(shown=0, meaning="why, and what would decide it", source="measurements")
+    remark: str = column(shown=0, meaning="reason for the outcome, and what would decide it", source="measurements")
 
 
 def verdict_table(records: Mapping[str, Sequence[Record]], folders: Mapping[str, Path]) -> Table[VerdictRow] | None:
