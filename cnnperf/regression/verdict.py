@@ -30,6 +30,20 @@ def is_difference(metric: str, unit: str | None, baseline: float, candidate: flo
     return is_of_fractions(metric, unit) or min(baseline, candidate) <= 0
 
 
+def unit_as_read(metric: str, unit: str | None) -> str | None:
+    """Return the unit in which readers see both values: `fraction` for a difference between fractions too."""
+    return "fraction" if is_of_fractions(metric, unit) else unit
+
+
+def change_in_words(change: float, metric: str, unit: str | None, *, is_in_unit: bool) -> str:
+    """Return a change, or an end of its interval, in readable form: points, percent, or its unit if `is_in_unit`."""
+    if is_of_fractions(metric, unit):
+        return f"{100 * change:+.1f} points"
+    if is_in_unit:
+        return f"{'-' if change < 0 else '+'}{scaled(abs(change), unit)}"
+    return f"{100 * change:+.1f} %"
+
+
 class Verdict(Frozen):
     """The result for one metric of one cell."""
 
@@ -66,8 +80,8 @@ class Verdict(Frozen):
 
     @property
     def read_as(self) -> str | None:
-        """The unit in which readers see both values: `fraction` for a difference between fractions too."""
-        return "fraction" if is_of_fractions(self.metric, self.unit) else self.unit
+        """The unit in which readers see both values."""
+        return unit_as_read(self.metric, self.unit)
 
     @property
     def evidence(self) -> str:
@@ -84,14 +98,13 @@ class Verdict(Frozen):
         return "  ".join([*words, self.remark] if self.remark else words)
 
     def _changed(self) -> str:
-        change, is_fraction = self.change or 0.0, is_of_fractions(self.metric, self.unit)
         values = [value for value in (self.baseline, self.candidate) if value is not None]
-        if len(values) == 2 and not is_fraction and is_difference(self.metric, self.unit, *values):
-            return f"{'-' if change < 0 else '+'}{scaled(abs(change), self.unit)}"
-        unit = "points" if is_fraction else "%"
+        is_in_unit = len(values) == 2 and is_difference(self.metric, self.unit, *values)
+        words = change_in_words(self.change or 0.0, self.metric, self.unit, is_in_unit=is_in_unit)
+        if is_in_unit and not is_of_fractions(self.metric, self.unit):
+            return words
         ends = ["" if end is None else f"{100 * end:+.1f}" for end in (self.low, self.high)]
-        interval = f" [{', '.join(ends)}]" if any(ends) else ""
-        return f"{100 * change:+.1f} {unit}{interval}"
+        return f"{words} [{', '.join(ends)}]" if any(ends) else words
 
 
 class Comparison(Frozen):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cnnperf.regression.verdict import is_difference, is_of_fractions
+from cnnperf.regression.verdict import change_in_words, is_difference, unit_as_read
 from cnnperf.stats import Interval
 from cnnperf.tables.table import DOUBT, Column, Row, Table, Value
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING
@@ -127,16 +127,13 @@ def interval_words(column: Column, ends: Interval) -> tuple[str, str, str]:
 
 def read_as(row: VerdictRow) -> str | None:
     """Return the unit in which readers see both values of a verdict."""
-    return "fraction" if is_of_fractions(row.metric, row.unit) else row.unit
+    return unit_as_read(row.metric, row.unit)
 
 
 def signed(change: float, row: VerdictRow) -> str:
     """Return a change, or an end of its interval, in readable form: points, percent, or the unit of the row."""
-    if is_of_fractions(row.metric, row.unit):
-        return f"{100 * change:+.1f} points"
-    if is_difference(row.metric, row.unit, row.baseline or 0.0, row.candidate or 0.0):
-        return f"{'-' if change < 0 else '+'}{scaled(abs(change), row.unit)}"
-    return f"{100 * change:+.1f} %"
+    is_in_unit = is_difference(row.metric, row.unit, row.baseline or 0.0, row.candidate or 0.0)
+    return change_in_words(change, row.metric, row.unit, is_in_unit=is_in_unit)
 
 
 def interval(column: Column, row: Row) -> Interval | None:
