@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cnnperf.errors import EngineError, UsageError, shorten
+from cnnperf.units import shape_in_words
 
 FLOAT = 1
 """TensorProto.FLOAT."""
@@ -122,7 +123,7 @@ def _agree(found: tuple[int | None, ...], wanted: tuple[int, ...]) -> bool:
 
 
 def _times(sizes: tuple[int | None, ...]) -> str:
-    return "×".join("?" if size is None else str(size) for size in sizes) or "no size"
+    return shape_in_words(sizes) or "no size"
 
 
 def first_line(error: BaseException) -> str:

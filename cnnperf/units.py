@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 MISSING = "–"
 
@@ -15,6 +16,11 @@ def one_line(text: str) -> str:
 def amount_of(count: int, word: str) -> str:
     """Return a count with its noun: `1 thread`, `2 threads`."""
     return f"{count} {word}{'s' * (count != 1)}"
+
+
+def shape_in_words(sizes: Iterable[int | None]) -> str:
+    """Return a shape as it is written, N×C×H×W; a size that is None is unknown: `?`."""
+    return "×".join("?" if size is None else str(size) for size in sizes)
 
 
 def scaled(value: str | float, unit: str | None) -> str:

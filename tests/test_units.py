@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cnnperf.units import amount_of, scaled
+from cnnperf.units import amount_of, scaled, shape_in_words
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,8 @@ def test_three_digits_in_the_unit_of_its_size(value: str | float, unit: str | No
 def test_a_count_of_one_has_its_noun_in_the_singular() -> None:
     """A count is printed with its noun in the matching number."""
     assert [amount_of(number, "thread") for number in (0, 1, 2)] == ["0 threads", "1 thread", "2 threads"]
+
+
+def test_a_shape_is_written_with_a_sign_between_its_sizes() -> None:
+    """A shape is written as N×C×H×W, with a mark in place of an unknown size."""
+    assert [shape_in_words(shape) for shape in ((2, 10), (None, 3, 32, 32), ())] == ["2×10", "?×3×32×32", ""]

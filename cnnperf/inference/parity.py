@@ -11,6 +11,7 @@ from cnnperf.engines import Engine
 from cnnperf.inference.samples import GOLDEN_IMAGES, LAYER_IMAGES, Golden, Inputs, LayerValue
 from cnnperf.record import PARITY, Measurement, single
 from cnnperf.task import Scalar
+from cnnperf.units import shape_in_words
 
 BATCH = 100
 ERROR_FACTOR = 10.0
@@ -177,10 +178,9 @@ class Parity:
     def _run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         logits = self._engine.run(images)
         if logits.shape != (len(images), self._golden.logits.shape[1]):
-            wanted = f"{len(images)}×{self._golden.logits.shape[1]}"
-            raise _Incomparable(
-                f"its output is {'×'.join(map(str, logits.shape))} where torch's is {wanted}; export it again"
-            )
+            wanted = shape_in_words((len(images), self._golden.logits.shape[1]))
+            got = shape_in_words(logits.shape)
+            raise _Incomparable(f"its output is {got} where torch's is {wanted}; export it again")
         if not np.isfinite(logits).all():
             raise _Incomparable("its output is not finite (NaN or infinite); check the weights and the precision")
         return logits

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
 from cnnperf.engines import WHOLE_NETWORK
+from cnnperf.units import shape_in_words
 
 
 @dataclass(slots=True)
@@ -117,4 +118,4 @@ def tensors(value: Any) -> list[Tensor]:
 
 def shapes(value: Any) -> str:
     """Write the shapes of the tensors in a value."""
-    return ", ".join("×".join(map(str, tensor.shape)) for tensor in tensors(value))
+    return ", ".join(shape_in_words(tensor.shape) for tensor in tensors(value))

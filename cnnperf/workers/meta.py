@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnnperf import models
 from cnnperf.errors import UsageError, shorten
 from cnnperf.task import Choice
+from cnnperf.units import shape_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +35,13 @@ def try_model(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> 
         raise
     except Exception as error:
         raise UsageError(
-            f"{str(choice)!r} cannot be built and run on {_times(shape)} images; give options that fit "
+            f"{str(choice)!r} cannot be built and run on {shape_in_words(shape)} images; give options that fit "
             f"({type(error).__name__}: {shorten(error)})"
         ) from error
     logits = models.logits(output)
     if logits.shape != (2, num_classes):
-        got = _times(logits.shape)
+        got = shape_in_words(logits.shape)
         raise UsageError(f"{str(choice)!r} must return logits of 2×{num_classes} for a batch of 2, got {got}")
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
     extras = "" if output is logits else f"a {type(output).__name__} of {len(output)}"
     return TriedModel(weight_bytes=size, flops=counter.get_total_flops() // 2, extras=extras)
-
-
-def _times(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape))

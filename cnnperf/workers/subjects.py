@@ -23,6 +23,7 @@ from cnnperf.timing.sampling import Call
 from cnnperf.training.optimise import autocast, learning_rate
 from cnnperf.training.recipe import Recipe
 from cnnperf.training.setup import Data, Network
+from cnnperf.units import shape_in_words
 
 IMAGES = 4096
 """Number of images used, or eight batches if that is more: enough for training, and quick to load per replicate."""
@@ -152,7 +153,7 @@ def forward_pass(bench: Bench, recipe: Recipe, data: Data, network: Network, ope
     check()
     logits = call().cpu().double()
     if logits.shape != exact.shape:
-        got, wanted = ("×".join(map(str, each.shape)) for each in (logits, exact))
+        got, wanted = (shape_in_words(each.shape) for each in (logits, exact))
         raise StageError(
             f"the logits have shape {got}, those of the baseline {wanted}; compare networks with the same outputs"
         )
