@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -88,7 +89,10 @@ def test_each_pair_of_processes_gives_one_ratio_a_batch_size(
     bench: Callable[..., Bench], pretended: type[Pretended]
 ) -> None:
     """Each of three pairs gives one speed-up for a batch size; a batch whose calls are too long is left out."""
-    found = list(speedups(bench(), *ENGINES, [8, 250, 251], 3))
+    told: list[dict[str, int]] = []
+    made = replace(bench(), progress=lambda **numbers: told.append(numbers))
+    found = list(speedups(made, *ENGINES, [8, 250, 251], 3))
+    assert told == [{"pair": number, "of": 3} for number in (1, 2, 3)]
     of_speed = [m for m in found if m.metric == "infer.speedup"]
     ratios = pytest.approx((2.0,) * 3)
     assert [(m.tags["batch_size"], m.values) for m in of_speed] == [(8, ratios), (250, ratios)]

@@ -104,7 +104,7 @@ def test_each_is_measured_until_it_is_decided(
     assert "agrees" in worse
     assert "replicates are needed to find 5 %" in inconclusive
     block = "\n".join(shown.notes)
-    assert "excluded here: cifar10/lenet/cpu infer.forward >= " in block
+    assert f"excluded here: cifar10/lenet/cpu infer.forward >= {100 * shown.verdicts[0].high:.1f} %" in block
     for words in (
         "gate: if none of the 3 cell-metrics is slower by more than 1 %, at most 1 % of runs call any worse "
         "(Holm; the last 2 looks); one that is slower by 5 % is called the same in at most 5 % of runs (all 3 looks)",

@@ -90,6 +90,16 @@ def test_stolen_time_is_a_share_of_all_cores(monkeypatch: pytest.MonkeyPatch) ->
     assert Noise.of([[stolen]]).steal == pytest.approx(0.05)
 
 
+def test_samples_that_lost_the_processor_are_counted() -> None:
+    """The noise has the share of samples whose main thread waited for a core for more than 1 ms."""
+    played = replicate(noise(1, pairs=10))
+    first, *others = played.taken.baseline.samples
+    waiting = played.taken.baseline.model_copy(update={"samples": (first._replace(waited_s=0.002), *others)})
+    counted = Noise.of([[played._replace(taken=Both(waiting, played.taken.candidate))]])
+    assert counted.lost == pytest.approx(1 / 20)
+    assert "lost the CPU for > 1 ms 5 %" in str(counted)
+
+
 def test_the_noise_is_that_of_replicates_and_not_of_single_pairs() -> None:
     """The noise is the scatter between the medians of the replicates, and is named so."""
     counted = Noise.of([[replicate(noise(seed, deviation=0.1)) for seed in range(20)]])

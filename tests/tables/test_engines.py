@@ -638,6 +638,8 @@ def test_the_leaderboard_says_at_which_batch_sizes_its_best_engine_stands(traine
     (row,) = leaderboard(records, engine_table(records)).rows
     assert (row["best_engine_batch_size"], row["best_engine_latency_s"]) == (4, 0.004)
     assert (row["best_engine_offline_batch_size"], row["best_engine_images_per_s"]) == (64, pytest.approx(4000))
+    unlike = replace(row.best, repeats=1, offline_repeats=3)
+    assert [unlike.repeats_of(f"best_engine_{name}") for name in ("latency_s", "images_per_s")] == [1, 3]
 
 
 def test_the_smallest_batch_size_names_the_best_engine(engine: Engine) -> None:
