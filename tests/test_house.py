@@ -116,13 +116,15 @@ def test_every_dataclass_of_the_tables_is_frozen() -> None:
 
 
 def test_no_stage_is_told_by_its_name() -> None:
-    """No code compares a stage with a literal name."""
+    """No code compares a stage with a literal name, a tuple of names, or a constant."""
     found = []
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
             if any(isinstance(side, ast.Attribute) and side.attr == "stage" for side in sides):
-                found += [f"{file.name}: {ast.unparse(node)}" for side in sides if isinstance(side, ast.Constant)]
+                literal = any(isinstance(side, ast.Constant | ast.Tuple | ast.List | ast.Set) for side in sides)
+                constant = any(isinstance(side, ast.Name) and side.id.isupper() for side in sides)
+                found += [f"{file.name}: {ast.unparse(node)}"] * (literal or constant)
     assert found == []
 
 

@@ -20,8 +20,8 @@ from cnnperf.tables.table import Table
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-STAGE = "profile"
-"""The stage whose metrics are shown here: the first word of their names."""
+PROFILE_METRICS = "profile"
+"""First word of the metrics that are shown here."""
 APART = ("batch_size", "mode")
 """Tags that distinguish the profiles of a record."""
 
@@ -42,12 +42,12 @@ class LayerProfile:
 
     def one(self, metric: str) -> float | None:
         """Return the median of a measurement of the whole step."""
-        found = self.record.find(f"{STAGE}.{metric}", **self.tags)
+        found = self.record.find(f"{PROFILE_METRICS}.{metric}", **self.tags)
         return median(found[0].values) if found else None
 
     def remark(self, metric: str, name: str) -> Any:
         """Return a remark about a measurement of the whole step."""
-        return next((m.remarks.get(name) for m in self.record.find(f"{STAGE}.{metric}", **self.tags)), None)
+        return next((m.remarks.get(name) for m in self.record.find(f"{PROFILE_METRICS}.{metric}", **self.tags)), None)
 
     def total(self, column: str) -> Any:
         """Return the sum of a column; None if no row has a value."""
@@ -57,7 +57,9 @@ class LayerProfile:
     def overhead(self) -> float | None:
         """Return the time of a step with hooks over that without, less 1."""
         metrics = ("step_seconds", "instrumented_step_seconds")
-        found = [m.values for metric in metrics for m in self.record.find(f"{STAGE}.{metric}", **self.tags)[:1]]
+        found = [
+            m.values for metric in metrics for m in self.record.find(f"{PROFILE_METRICS}.{metric}", **self.tags)[:1]
+        ]
         # Of neighbours, for a busy machine moves both alike.
         return median(hooked / plain for plain, hooked in zip(*found, strict=False)) - 1 if len(found) == 2 else None
 
@@ -99,12 +101,11 @@ def layer_table(records: Mapping[str, Sequence[Record]]) -> Table[LayerRow]:
 
 
 def profiles(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerProfile]:
-    """Yield the profiles of the profile stage, in the order of the records."""
+    """Yield the profiles, in the order of the records."""
     for run, of_run in records.items():
         for record in of_run:
-            if record.task.stage == STAGE:
-                for measured in record.find(f"{STAGE}.step_seconds"):
-                    yield _profile(run, record, {name: measured.tags[name] for name in APART if name in measured.tags})
+            for measured in record.find(f"{PROFILE_METRICS}.step_seconds"):
+                yield _profile(run, record, {name: measured.tags[name] for name in APART if name in measured.tags})
 
 
 def _profile(run: str, record: Record, tags: Mapping[str, Any]) -> LayerProfile:
@@ -113,7 +114,7 @@ def _profile(run: str, record: Record, tags: Mapping[str, Any]) -> LayerProfile:
     for m in record.measurements:
         if "layer" in m.tags and tags.items() <= m.tags.items():
             of_layer.setdefault(str(m.tags["layer"]), []).append(m)
-    peaks = record.find(f"{STAGE}.peak_above_start_bytes", **tags)
+    peaks = record.find(f"{PROFILE_METRICS}.peak_above_start_bytes", **tags)
     rows = [_row(Repeats(run, (record,)), layer, of, roofline, peaks) for layer, of in of_layer.items()]
     rows.sort(key=lambda row: (row.order is None, row.order or 0, row.layer.startswith(UNATTRIBUTED)))
     return LayerProfile(run, record, tags, roofline, tuple(rows))
@@ -124,9 +125,9 @@ def _row(
 ) -> LayerRow:
     (record,) = repeat.records
     found: dict[str, Any] = {"layer": layer}
-    found["weights"] = next((m.remarks.get("weights") for m in record.find(f"{STAGE}.parameters")), None)
+    found["weights"] = next((m.remarks.get("weights") for m in record.find(f"{PROFILE_METRICS}.parameters")), None)
     for m in measured:
-        name = m.metric.removeprefix(f"{STAGE}.").replace("_seconds", "_s")
+        name = m.metric.removeprefix(f"{PROFILE_METRICS}.").replace("_seconds", "_s")
         known = {**m.tags, **m.remarks}
         if "uncounted" in known:
             known[f"{name.split('_')[0]}_uncounted"] = known.pop("uncounted")

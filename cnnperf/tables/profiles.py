@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from cnnperf.bench import metrics_of
 from cnnperf.profiling.rows import OPTIMIZER
 from cnnperf.record import Record
 from cnnperf.tables.facts import GROUP, fact, reduced, row_of
-from cnnperf.tables.layers import STAGE, LayerProfile, profiles, steps_of
+from cnnperf.tables.layers import PROFILE_METRICS, LayerProfile, profiles, steps_of
 from cnnperf.tables.repeats import Repeats
 from cnnperf.tables.table import Row, Table, column, row_type
 
@@ -197,8 +198,8 @@ def profile_table(records: Mapping[str, Sequence[Record]]) -> Table[ProfileRow]:
     """Return a row for each profile, and for each that did not end well."""
     rows = [_of_profile(profile) for profile in profiles(records)]
     for run, of_run in records.items():
-        failed = (Repeats(run, (r,)) for r in of_run if r.task.stage == STAGE and r.status != "ok")
-        rows += [row_of(ProfileRow, each, task=each.records[0].key) for each in failed]
+        failed = [r for r in of_run if r.status != "ok" and metrics_of(r.task.stage) == PROFILE_METRICS]
+        rows += [row_of(ProfileRow, Repeats(run, (r,)), task=r.key) for r in failed]
     return Table("profiles", ProfileRow.columns(), tuple(rows), GROUP)
 
 
