@@ -18,10 +18,14 @@ STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
 """Value for clear_refs that resets the peak resident set (proc(5))."""
-M_MMAP_THRESHOLD = -3
-"""Parameter number of mallopt (malloc.h)."""
-MMAP_THRESHOLD = "MALLOC_MMAP_THRESHOLD_"
-"""Environment variable that sets the same parameter at the start of a process (mallopt(3))."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameter numbers of mallopt (malloc.h)."""
+TRIM_THRESHOLD, MMAP_THRESHOLD = "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"
+"""Environment variables that set the same parameters at the start of a process (mallopt(3))."""
+TRIMMED_BYTES = 2**17
+"""glibc's default: a larger free end of the heap is returned."""
+NEVER = -1
+"""Trim threshold with which the heap is never trimmed (mallopt(3)); a larger one than an int has the same effect."""
 MAPPED_BYTES = 2**16
 """Smaller blocks come from the heap, because a separate map is rounded up to pages of 4 KiB."""
 
@@ -68,7 +72,7 @@ class Cpu:
 
     @contextmanager
     def returning_memory(self) -> Iterator[bool]:
-        """Make the C library map each larger block of memory separately and unmap it when it is freed.
+        """Make the C library map each larger block separately, unmap it when it is freed, and trim its heap.
 
         Otherwise it allocates blocks from a heap and keeps freed ones. Whether the next tensor fits into a freed block
         differs between processes and changes the resident set by up to a third. Mapping causes page faults, so nothing
@@ -82,9 +86,12 @@ class Cpu:
         if not chosen or not mallopt or not mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES):
             yield False
             return
+        mallopt(M_TRIM_THRESHOLD, TRIMMED_BYTES)
         try:
             yield True
         finally:
+            trim = int(os.environ.get(TRIM_THRESHOLD, TRIMMED_BYTES))
+            mallopt(M_TRIM_THRESHOLD, trim if trim < 2**31 else NEVER)
             mallopt(M_MMAP_THRESHOLD, int(chosen))
 
     def used_bytes(self) -> int:

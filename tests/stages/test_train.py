@@ -23,6 +23,7 @@ from cnnperf.bench import Bench
 from cnnperf.datasets import Dataset
 from cnnperf.devices.cpu import Cpu, acquire
 from cnnperf.errors import StageError, UsageError
+from cnnperf.ipc.process import Launch
 from cnnperf.record import Measurement
 from cnnperf.stages.train import measure
 from cnnperf.tables.facts import ReducedColumn
@@ -377,7 +378,7 @@ def test_examples_are_test_images_right_and_wrong(bench: MakeBench, recipe: Make
 
 
 SCRIPT = """
-import math, os, sys
+import math, sys
 from pathlib import Path
 
 import torch
@@ -392,7 +393,6 @@ from cnnperf.stages.train import measure
 from cnnperf.task import Cell, Choice, Task
 
 torch.set_num_threads(1)
-os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**25)  # Without it no memory is returned; glibc itself began without it.
 folder = Path(sys.argv[1])
 load = registry.find("datasets", "synthetic")
 
@@ -431,8 +431,8 @@ def fresh_processes(
     """Run the trainings of SCRIPT in two processes, or in five; return the measurements of each."""
 
     def make(folder: Path) -> Any:
-        command = (sys.executable, "-c", SCRIPT, folder)
-        return [ast.literal_eval(completed(*command, check=True).stdout) for _ in range(request.param)]
+        command, env = (sys.executable, "-c", SCRIPT, folder), Launch().variables()
+        return [ast.literal_eval(completed(*command, env=env, check=True).stdout) for _ in range(request.param)]
 
     made: list[dict[str, Any]] = once(f"{request.param}_fresh_processes", make)
     return made
