@@ -47,7 +47,8 @@ class Profile(Settings):
     train: dict[str, Any] = Field(
         default={},
         description="The training whose steps are profiled (optimizer, precision, memory_format, flip …), as in "
-        "[train]. What it leaves out: as the cell's training has it.",
+        "[train]. What it leaves out: as the cell's training has it, except `compile`: a profile is always of the "
+        "eager network, whose layers have hooks.",
     )
 
     @classmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from cnnperf.bench import metrics_of
 from cnnperf.profiling.rows import OPTIMIZER
@@ -178,6 +179,8 @@ class ProfileRow(Row):
 
     task: str
     """Key of the task that measured it."""
+    compiles: bool
+    """Whether the profiled training compiles its network, which the profile does not."""
 
     @property
     def row_label(self) -> str:
@@ -194,12 +197,19 @@ PROFILE_NOTES = (
 """Meaning of the table's numbers."""
 
 
+def profile_notes(rows: Iterable[ProfileRow]) -> tuple[str, ...]:
+    """Return the notes on the rows of profiles, in which the networks are named that their training compiles."""
+    compiled = dict.fromkeys(row.model for row in rows if row.compiles)
+    eager = f"eager: the training of {', '.join(compiled)} compiles the network, the profile does not."
+    return *PROFILE_NOTES, *([eager] if compiled else [])
+
+
 def profile_table(records: Mapping[str, Sequence[Record]]) -> Table[ProfileRow]:
     """Return a row for each profile, and for each that did not end well."""
     rows = [_of_profile(profile) for profile in profiles(records)]
     for run, of_run in records.items():
         failed = [r for r in of_run if r.status != "ok" and metrics_of(r.task.stage) == PROFILE_METRICS]
-        rows += [row_of(ProfileRow, Repeats(run, (r,)), task=r.key) for r in failed]
+        rows += [row_of(ProfileRow, Repeats(run, (r,)), **_task(r)) for r in failed]
     return Table("profiles", ProfileRow.columns(), tuple(rows), GROUP)
 
 
@@ -228,8 +238,13 @@ def _of_profile(profile: LayerProfile) -> ProfileRow:
         peak_flops_per_s=roofline.flops_per_s,
         peak_probe=roofline.probe,
         peak_bytes_per_s=roofline.bytes_per_s,
-        task=profile.record.key,
+        **_task(profile.record),
     )
+
+
+def _task(record: Record) -> dict[str, Any]:
+    """Return the fields of a row that are no columns."""
+    return {"task": record.key, "compiles": bool(record.task.settings.get("train", {}).get("compile"))}
 
 
 def _whole(value: float | None) -> int | None:

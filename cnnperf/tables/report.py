@@ -13,7 +13,7 @@ from cnnperf.tables.facts import SITTINGS
 from cnnperf.tables.layers import layer_table
 from cnnperf.tables.leaderboard import LEADERBOARD_NOTES, leaderboard
 from cnnperf.tables.predictions import prediction_tables
-from cnnperf.tables.profiles import PROFILE_NOTES, profile_table
+from cnnperf.tables.profiles import profile_notes, profile_table
 from cnnperf.tables.runs import run_table, task_table
 from cnnperf.tables.table import Report, Table
 from cnnperf.tables.verdicts import verdict_table
@@ -43,7 +43,7 @@ def report_of_records(
     if board.rows or not (profiled.rows or engines.rows):
         tables, notes = [board, training_curves(records)], [*LEADERBOARD_NOTES]
     if profiled.rows:
-        tables, notes = [*tables, profiled], [*notes, *PROFILE_NOTES]
+        tables, notes = [*tables, profiled], [*notes, *profile_notes(profiled.rows)]
     if engines.rows:
         tables, notes = [*tables, engines], [*notes, *engine_notes(engines.rows)]
     if any(row["sitting"] for table in (board, engines) for row in table.rows):

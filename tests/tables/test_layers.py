@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from cnnperf.record import Record, single
 from cnnperf.reports._layers import bar, folded, profile_remarks, sentences, write
 from cnnperf.tables.layers import layer_table, profiles
 from cnnperf.tables.profiles import profile_table
+from cnnperf.tables.report import report_of_records
 
 
 def test_a_layer_has_a_row_with_all_that_was_measured(profiled: Record) -> None:
@@ -158,3 +161,15 @@ def test_both_directions_above_the_measured_peak_are_named(
 def test_a_bar_is_as_long_as_its_value() -> None:
     """A bar has at most six cells, in steps of an eighth."""
     assert (bar(1, 1), bar(0, 1), bar(0.5, 1), bar(1 / 64, 1)) == ("█" * 6, " " * 6, "███   ", "▏     ")
+
+
+def test_the_notes_say_that_a_profile_is_eager_where_the_training_compiles(profiled: Record) -> None:
+    """The notes name the networks whose training compiles, and nothing where none does."""
+
+    def notes(**train: Any) -> tuple[str, ...]:
+        task = profiled.task.model_copy(update={"settings": {"train": train}})
+        record = profiled.model_copy(update={"task": task})
+        return report_of_records({"suite/run": [record]}, {"suite/run": Path()}).notes
+
+    assert [note for note in notes(compile=True) if note.startswith("eager: the training of lenet ")]
+    assert not [note for note in (*notes(compile=False), *notes()) if note.startswith("eager")]
