@@ -244,7 +244,7 @@ def _one_of(comparisons: int) -> str:
 
 
 def _points(share: float | None) -> str:
-    return "?" if share is None else f"{100 * share:.1f}"
+    return "?" if share is None else f"{100 * share:z.1f}"
 
 
 @dataclass(frozen=True, slots=True)

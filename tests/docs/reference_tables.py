@@ -19,9 +19,7 @@ from doc_table import table
 
 from cnnperf.reports import console
 from cnnperf.stats import quartiles
-from cnnperf.tables import engines as engine_table
-from cnnperf.tables.engine_ranks import DISAGREES
-from cnnperf.tables.engine_row import EngineRow, Evidence
+from cnnperf.tables.engine_row import Evidence
 from cnnperf.tables.facts import GROUP
 from cnnperf.tables.leaderboard_row import LeaderboardRow
 from cnnperf.tables.profiles import ProfileRow
@@ -86,23 +84,6 @@ def leaderboard(run: str, width: int = 100) -> str:
         earliest_target_s=None,
         further={},
     )
-
-
-def engines_of(model: str, dataset: str = "cifar10", width: int = 88) -> str:
-    """Return the table that `cnnperf run engines` printed for one network."""
-    rows = [row for row in read("engines/engines.csv") if (row["model"], row["dataset"]) == (model, dataset)]
-    return printed([_flagged(row, rows) for row in rows], EngineRow, engine_table.ENGINE_GROUP, width, evidence=UNKNOWN)
-
-
-def _flagged(row: dict[str, str], rows: Rows) -> dict[str, str]:
-    """Flag a speed-up whose interval does not contain the ratio of the latencies, if the file has no flags."""
-    base = next(each for each in rows if each["engine"] == "torch" and each["batch_size"] == row["batch_size"])
-    if "speedup_flags" in row or row["speedup_pairing"] != "paired":
-        return row
-    separate = float(base["latency_s"]) / float(row["latency_s"])
-    if float(row["speedup_low"]) <= separate <= float(row["speedup_high"]):
-        return row
-    return {**row, "speedup_flags": DISAGREES, "best": ""}
 
 
 def leaderboards() -> str:

@@ -18,6 +18,7 @@ from cnnperf.regression.rule import TYPICAL_DEVIATIONS, Rule, power
 from cnnperf.reports import _layers, _verdicts
 from cnnperf.suite import parse
 from cnnperf.tables import campaigns
+from cnnperf.tables.engine_row import EngineRow
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,6 +28,7 @@ DOCUMENTS = sorted(
     if not any(part.startswith(".") or part == "build" for part in file.relative_to(ROOT).parts)
 )
 CAMPAIGN = ROOT / "results" / "reference" / "aa"
+COMMANDS = ROOT / "results" / "reference" / "commands"
 Part = Callable[[str, str, str], None]
 
 
@@ -42,21 +44,27 @@ def test_readme_shows_the_leaderboard_that_was_measured(part: Part) -> None:
     part("README.md", "leaderboard", text)
 
 
-def test_readme_shows_the_engines_that_were_measured(part: Part) -> None:
-    """The engines in README.md are those of the stored run, in the form that the command prints."""
-    text = f"```text\n$ cnnperf run engines --only 'cifar10/lenet*'\n{reference_tables.engines_of('lenet')}\n…\n```"
-    part("README.md", "engines", text)
+@pytest.mark.parametrize("command", ["profile", "infer", "ab"])
+def test_readme_shows_what_the_command_printed(command: str) -> None:
+    """Each block of README.md is an excerpt of the stored output; a line `…` stands for the lines left out."""
+    stored = "\n" + (COMMANDS / f"{command}.txt").read_text(encoding="utf-8")
+    place = 0
+    for part in "\n".join(["", *readme_block(command, with_gaps=True), ""]).split("\n…"):
+        place = stored.find(part.rstrip("\n") + "\n", place)
+        assert place >= 0, part
+    assert stored.startswith(f"\n$ cnnperf {command} ")
 
 
-def readme_block(command: str) -> list[str]:
-    """Return the output of a command that README.md shows."""
-    [found] = re.findall(rf"^```text\n\$ cnnperf {command} [^\n]*\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
-    return [line for line in found.splitlines() if line != "…"]
+def readme_block(command: str, *, with_gaps: bool = False) -> list[str]:
+    """Return the lines of a command's block in README.md; with gaps, also its first line and the lines `…`."""
+    [found] = re.findall(rf"^```text\n(\$ cnnperf {command} .*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    lines = found.splitlines()
+    return lines if with_gaps else [line for line in lines[1:] if line != "…"]
 
 
 def form(line: str) -> str:
     """Return a printed line with its numbers and the text in parentheses masked."""
-    return re.sub(r"[\d.]+", "0", re.sub(r"\(.*\)", "()", line))
+    return re.sub(r"[-+]?[\d.]+(e-\d+)?", "0", re.sub(r"\(.*?\)", "()", line))
 
 
 def test_readme_shows_a_profile_as_the_command_prints_it() -> None:
@@ -75,16 +83,27 @@ def test_readme_shows_a_profile_as_the_command_prints_it() -> None:
     assert form(printed[0]).split(" · ")[2:5] == names[2:5]
 
 
+def test_readme_shows_engines_as_infer_prints_them() -> None:
+    """README.md's table of engines has columns of the command, in their order."""
+    place, heads = next((n, line) for n, line in enumerate(readme_block("infer")) if line.startswith("model  engine"))
+    counted = iter(readme_block("infer")[place - 1].split())
+    shown = [next(counted) if head == "n=1" else head for head in re.split(r"\s{2,}", heads)]
+    titles = iter(column.title or column.name for column in EngineRow.columns())
+    assert all(title in titles for title in shown), shown
+
+
 def test_readme_shows_verdicts_as_ab_prints_them() -> None:
-    """README.md's verdicts, one worse and one unchanged, are exactly as the command prints them."""
-    common = {"metric": "infer.forward", "pairs": 60, "rule": Rule()}
+    """README.md's verdicts, worse and same, have the form of the command's."""
+    common = {"cell": "lenet", "metric": "infer.forward", "pairs": 60, "rule": Rule()}
     slower = {"change": 0.06, "low": 0.035, "high": 0.078, "p": 0.00031, "p_holm": 0.0012, "cpu_change": 0.064}
     alike = {"change": -0.012, "low": -0.03, "high": 0.008, "p": 0.9, "p_holm": 1.0, "cpu_change": -0.003}
     verdicts = (
-        TimeVerdict(cell="…/lenet/cpu", outcome="worse", n=14, **slower, **common),
-        TimeVerdict(cell="…/mlp/cpu", outcome="same", n=8, **alike, **common),
+        TimeVerdict(outcome="worse", n=14, **slower, **common),
+        TimeVerdict(outcome="same", n=8, **alike, **common),
     )
-    assert readme_block("ab") == [line.plain for line in _verdicts.readable_lines(verdicts)]
+    printed = [line.plain for line in _verdicts.readable_lines(verdicts)]
+    forms, shown = ([form(line).split()[2:] for line in lines] for lines in (printed, readme_block("ab")))
+    assert sorted(shown) == sorted(forms)
 
 
 def test_the_format_of_suites_is_that_of_the_schema(part: Part) -> None:
