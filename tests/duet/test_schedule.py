@@ -239,14 +239,10 @@ def test_what_goes_wrong_is_a_sentence(tmp_path: Path, do: str, words: str, abse
 
 
 def test_a_slowdown_that_was_injected_is_seen(slowed: dict[str, Played]) -> None:
-    """A doubling of the time is detected; CPU time includes a slowdown by spinning, and not one by sleeping."""
-    of_cpu: dict[str, float] = {}
-    for by, outcome in slowed.items():
+    """A doubling of the time is detected, by spinning or by sleeping."""
+    for outcome in slowed.values():
         assert isinstance(outcome, Played), outcome
         assert ratios.difference(outcome, "wall_s") > math.log(1.2)
-        of_cpu[by] = ratios.difference(outcome, "cpu_s")
-    assert of_cpu["spin"] > math.log(1.2)
-    assert of_cpu["sleep"] < of_cpu["spin"] / 2
 
 
 def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path) -> None:
