@@ -1,10 +1,14 @@
-"""The settings of inference: the time that a task of theirs is expected to take."""
+"""The settings of inference: the expected time of a task, and the number of logits that an export writes."""
 
 from __future__ import annotations
 
 import pytest
 
+from cnnperf.bench import Settings
+from cnnperf.errors import UsageError
+from cnnperf.inference.exporting import Export
 from cnnperf.inference.settings import Infer
+from cnnperf.training.recipe import Recipe
 
 ENGINES = ("torch", "torch_compile", "onnxruntime")
 
@@ -36,3 +40,21 @@ def test_an_engine_that_compiles_takes_longer_by_its_compilations() -> None:
     assert pairs["torch"] == 0  # The engine with which the others are compared has no pairs.
     assert pairs["onnxruntime"] == pytest.approx(2 + 1.5 * len(sizes))
     assert pairs["torch_compile"] == pytest.approx(pairs["onnxruntime"] + (compiling - other) / 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "engine", "is_refused"), [(300, "onnxruntime", True), (200, "onnxruntime", False), (300, "torch", False)]
+)
+def test_more_test_images_than_logits_are_refused(asked: int, engine: str, is_refused: bool) -> None:
+    """An engine that reads exported logits cannot test more images than the export wrote."""
+    settings = Infer.model_validate({"engines": [engine], "test_images": asked})
+    before: dict[str, Settings] = {
+        "train": Recipe.resolve({}, {"steps": 1}, {}),
+        "export": Export.resolve({}, {"test_images": 200}, {}),
+    }
+    if is_refused:
+        with pytest.raises(UsageError, match=r"^test_images 300 is more than the 200 of \[export\]"):
+            settings.agree(before)
+    else:
+        settings.agree(before)
+    Infer.model_validate({"engines": [engine]}).agree(before)  # Its default is as many as there are.

@@ -152,8 +152,10 @@ def test_swapped_arms_mirror_the_verdict(
     assert found.count("worse") == found.count("better")
 
 
-def test_a_fault_ends_its_contest_alone(trained: Callable[..., Record], replay: Callable[[Recorded], None]) -> None:
-    """A crash in the fifth replicate is an error of its contest; the other contest is decided."""
+def test_a_fault_ends_its_contest_alone(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None], tmp_path: Path
+) -> None:
+    """A crash in the fifth replicate is an error of its contest, and stored; the other contest is decided."""
     dice = random.Random(1)
 
     def play(each: Contest, n: int) -> Played | Fault:
@@ -167,9 +169,12 @@ def test_a_fault_ends_its_contest_alone(trained: Callable[..., Record], replay: 
             faults.extend([number] * isinstance(found, Fault))
 
     replay(play)
-    result = compare_versions(TREE, TREE, [contest(trained, "lenet"), contest(trained, "vgg")], watcher=Faults())
+    both = [contest(trained, "lenet"), contest(trained, "vgg")]
+    result = compare_versions(TREE, TREE, both, watcher=Faults(), folder=tmp_path / "ab")
     assert outcomes(result) == ["same", "error"]
     assert faults == [5]
+    lines = map(json.loads, (tmp_path / "ab" / SAMPLES_FILE).read_text().splitlines())
+    assert [line["replicate"] for line in lines if "error" in line] == [5]
     assert "SIGSEGV" in comparison(result).verdicts[1].evidence
     assert comparison(result).exit_code == 1
 

@@ -486,6 +486,9 @@ def test_what_is_halfway_is_inconclusive_and_says_so() -> None:
     few = only(series(*around(0.0, 5)), (5,))
     assert few is not None
     assert "a verdict needs at least 6" in few.reason
+    enough = only(series(*around(0.02, 6, spread=0.6)), (6,))
+    assert enough is not None
+    assert re.fullmatch(r"about \d+ replicates are needed to find 5 %", enough.reason)
 
 
 def test_the_more_is_compared_the_more_it_takes_to_say_worse() -> None:

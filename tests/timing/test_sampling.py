@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -153,6 +154,18 @@ def test_cpu_time_is_told_from_wall_time() -> None:
     assert span.cpu_s >= 0.05
 
 
+def test_calibration_estimates_the_number_from_one_call(now: list[float]) -> None:
+    """Calls of a millisecond take two trials: one call, then the ten that fill ten milliseconds."""
+    costs = iter([0.001] * 11)
+    assert calibrated(costing(now, costs), nothing, 0.010) == 10
+
+
+def test_calls_that_become_faster_are_counted_anew(now: list[float]) -> None:
+    """Calls that take a tenth once warm get samples of eleven calls: 5 % more than fill ten milliseconds."""
+    costs = itertools.chain([0.010001], itertools.repeat(0.001))
+    assert sample(costing(now, costs), nothing, Plan(samples=5, seconds=0.0)).calls == 11
+
+
 @given(st.lists(st.floats(1e-6, 1e3), max_size=30))
 def test_calibration_only_ever_adds_calls(costs: list[float]) -> None:
     """Calibration ends with a sample of at least ten milliseconds, whatever the calls cost."""
@@ -171,7 +184,13 @@ def test_calibration_only_ever_adds_calls(costs: list[float]) -> None:
 
 @pytest.mark.parametrize(
     ("times", "expected"),
-    [([1.0] * 9, False), ([1.0] * 10, True), ([1.2] * 5 + [1.0] * 5, False), ([1.0] * 5 + [1.09] * 5, True)],
+    [
+        ([1.0] * 9, False),
+        ([1.0] * 10, True),
+        ([1.2] * 5 + [1.0] * 5, False),
+        ([1.0] * 5 + [1.09] * 5, True),
+        ([1.2] * 3 + [1.0] * 7, False),
+    ],
 )
 def test_what_is_steady(times: list[float], expected: bool) -> None:
     """Times are steady if the medians of two spans of five lie within 10 %, in either direction."""
