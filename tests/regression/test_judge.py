@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from cnnperf.regression.judge import Pending
+from cnnperf.record import single
+from cnnperf.regression.judge import Compared, Pending
 from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Verdict
+from cnnperf.sides import Both
 from cnnperf.stats import Welch
 
 OPEN = Verdict(
@@ -36,3 +38,22 @@ def test_the_outcome_and_its_remark(
     assert bool(verdict.remark) == bool(remark)
     low, high = -test.upper(0.05), -test.lower(0.05)
     assert (verdict.low, verdict.high) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(("better", "gain"), [("higher", 3.0), ("lower", -3.0)])
+def test_a_gain_is_a_difference_in_the_better_direction(better: str, gain: float) -> None:
+    """The candidate gains what it is higher by, or lower by, in the unit of the metric."""
+    measured = (single("train.x", "count", 1, better),)
+    compared = Compared(
+        cell="a",
+        metric="train.x",
+        sides=Both(measured, measured),
+        seeds=Both((0,), (0,)),
+        is_of_training=True,
+        is_trained=True,
+        is_training_judged=True,
+        parity=None,
+        unequal_training=None,
+        unlike_machines=None,
+    )
+    assert compared.gain(Both(2.0, 5.0)) == gain

@@ -141,6 +141,13 @@ def test_muon_keeps_the_norm_of_filters() -> None:
     assert model[0].weight.norm().item() == pytest.approx(2.0, rel=1e-4)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_beside_muon_the_other_parameters_have_nesterov_s_momentum(momentum: float) -> None:
+    """Under muon, SGD updates the other parameters with Nesterov's momentum, or plainly where momentum is 0."""
+    _, sgd = optimizers(list(network().parameters()), recipe(optimizer="muon", momentum=momentum))
+    assert {(group["nesterov"], group["momentum"]) for group in sgd.param_groups} == {(momentum > 0, momentum)}
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.6])
 def test_muon_steps_are_those_of_its_author(momentum: float) -> None:
     """Two muon steps equal those computed in the test as Jordan (2024) describes them."""
