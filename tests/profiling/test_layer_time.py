@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -117,9 +118,13 @@ def test_shares_agree_with_the_self_times_of_torchs_profiler() -> None:
         nn.Linear(64, 10),
     )
     images = torch.randn(8, 3, 32, 32)
-    of_passes = times(model, images, samples=30)
-    ours = {layer: of_passes["forward"][layer] + of_passes["backward"].get(layer, 0) for layer in map(str, range(11))}
-    theirs = self_times(model, images, samples=30)
+    ours: dict[str, float] = defaultdict(lambda: math.inf)
+    theirs: dict[str, float] = defaultdict(lambda: math.inf)
+    for _ in range(5):  # By turns, and the least of each layer, so that a disturbance of one turn counts for neither.
+        of_passes, of_torch = times(model, images, samples=6), self_times(model, images, samples=6)
+        for layer in map(str, range(11)):
+            ours[layer] = min(ours[layer], of_passes["forward"][layer] + of_passes["backward"].get(layer, 0))
+            theirs[layer] = min(theirs[layer], of_torch[layer])
     for layer in sorted(ours, key=ours.__getitem__, reverse=True)[:5]:
         assert ours[layer] / sum(ours.values()) == pytest.approx(theirs[layer] / sum(theirs.values()), abs=0.05), layer
 
