@@ -14,7 +14,7 @@ ENGINES = ("torch", "torch_compile", "onnxruntime")
 
 
 def estimate_s(engine: str, **settings: object) -> float:
-    """Return the estimate for an engine, with so many pairs and batch sizes."""
+    """Return the estimate for an engine in seconds, under these settings."""
     return Infer.model_validate({"engines": list(ENGINES), **settings}).estimate_s({"engine": engine})
 
 
