@@ -76,6 +76,18 @@ def test_wanting_memory_bounds_the_search(bench: Callable[..., Bench]) -> None:
     assert bound(found) == (4, "memory")
 
 
+@pytest.mark.usefixtures("_any_throughput")
+def test_a_search_that_was_killed_ends_with_what_it_kept(bench: Callable[..., Bench]) -> None:
+    """A task that is started again measures no batch again: it has the results of the batches before the kill."""
+    made = bench()
+    before, measured = search(lambda: made, Sleeper(lambda size: 0.002, room=4))
+    again, recalled = search(lambda: made, Sleeper(lambda size: 0.002, room=0))
+    assert again.images_per_s == before.images_per_s
+    assert bound(recalled) == bound(measured) == (4, "memory")
+    latencies, kept = ([m for m in found if m.metric.startswith("infer.latency")] for found in (measured, recalled))
+    assert kept == latencies
+
+
 class Poor(Cpu):
     """A machine with little available memory."""
 

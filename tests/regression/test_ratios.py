@@ -109,6 +109,15 @@ def test_the_noise_is_that_of_replicates_and_not_of_single_pairs() -> None:
     assert "pair" not in str(counted)
 
 
+def test_two_replicates_are_enough_for_a_noise() -> None:
+    """Two replicates have a deviation, of their differences and of the baseline's times; one replicate has none."""
+    one, two = replicate([0.1] * 12), replicate([0.3] * 12, common=[1.0] * 12)
+    single, both = Noise.of([[one]]), Noise.of([[one, two]])
+    assert (single.between_replicates, single.between_processes) == (None, None)
+    assert both.between_replicates == pytest.approx(0.2 / math.sqrt(2))
+    assert both.between_processes == pytest.approx(1 / math.sqrt(2))
+
+
 @pytest.mark.parametrize(("drifting", "outcome"), [(3, "worse"), (4, "inconclusive")])
 def test_no_verdict_stands_on_replicates_that_drift(drifting: int, outcome: str) -> None:
     """With 3 of 14 replicates drifting a slowdown of 10 % is called worse; with 4 it is inconclusive."""

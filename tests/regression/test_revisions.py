@@ -20,12 +20,12 @@ def test_nothing_named_is_what_runs_now() -> None:
 
 
 def test_a_revision_is_checked_out_and_cleared_away(repository: Path) -> None:
-    """The worktree of a revision comes first on the path, and is removed; the repository is unchanged."""
+    """A revision's worktree, named by ten digits of its commit, is first on the path and then removed."""
     with version_of("before", "--baseline", repository) as version:
         [tree] = version.path
         assert (tree / "mine.py").read_text() == "old"
         assert (version.python, version.cwd) == (sys.executable, tree)
-        assert version.name.startswith("before (")
+        assert version.name == f"before ({git(repository, 'rev-parse', 'before')[:10]})"
         assert (repository / "mine.py").read_text() == "new"
     assert not tree.exists()
     assert len(git(repository, "worktree", "list").splitlines()) == 1

@@ -85,6 +85,7 @@ def test_readings_that_nobody_asked_for_leave_the_settings_as_they_were() -> Non
         ({"lr": float("nan")}, "finite number"),
         ({"lr": -1}, "greater than or equal to 0"),
         ({"batch_size": 0}, "greater than or equal to 1"),
+        ({"batch_size": 2**20 + 1}, "less than or equal to 1048576"),
         ({"optimiser": "sgd"}, "Extra inputs are not permitted"),
         ({"optimizer": "adam"}, "'sgd', 'nesterov', 'adamw' or 'muon'"),
         ({"label_smoothing": 1}, "less than 1"),
