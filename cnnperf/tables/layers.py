@@ -116,7 +116,7 @@ def _profile(run: str, record: Record, tags: Mapping[str, Any]) -> LayerProfile:
             of_layer.setdefault(str(m.tags["layer"]), []).append(m)
     peaks = record.find(f"{PROFILE_METRICS}.peak_above_start_bytes", **tags)
     rows = [_row(Repeats(run, (record,)), layer, of, roofline, peaks) for layer, of in of_layer.items()]
-    rows.sort(key=lambda row: (row.order is None, row.order or 0, row.layer.startswith(UNATTRIBUTED)))
+    rows.sort(key=lambda row: (row.order is None, row.order, row.layer.startswith(UNATTRIBUTED)))
     return LayerProfile(run, record, tags, roofline, tuple(rows))
 
 
