@@ -5,8 +5,14 @@ from __future__ import annotations
 from dataclasses import FrozenInstanceError, field
 
 import pytest
+from rich.console import Console
+from rich.table import Table as RichTable
 
 from cnnperf.errors import UsageError
+from cnnperf.reports._fit import fit
+from cnnperf.tables.engine_row import EngineRow
+from cnnperf.tables.leaderboard_row import LeaderboardRow
+from cnnperf.tables.profiles import ProfileRow
 from cnnperf.tables.table import Row, Table, column, row_type
 
 
@@ -62,3 +68,33 @@ def test_a_frame_has_the_columns_and_nothing_else() -> None:
     frame = Table("t", Runner.columns(), (Runner(name="a", time_s=2.0, laps=(1.0,)), Runner(name="b"))).frame()
     assert list(frame.columns) == ["name", "time_s"]
     assert frame["time_s"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("row", "hidden", "kept"),
+    [
+        (
+            LeaderboardRow,
+            "test_images peak_bytes batch_size repeats best_validation_accuracy test_set peak_above_start_bytes params "
+            "target_accuracy time_to_target_s data images_per_s test_accuracy_flip status",
+            "rank model test_accuracy",
+        ),
+        (
+            ProfileRow,
+            "overhead optimizer_s parameters weights peak_at saved_bytes peak_above_start_bytes backward_s forward_s "
+            "status mfu macs",
+            "model step_s",
+        ),
+        (
+            EngineRow,
+            "layers_share peak_bytes total_images_per_s file_bytes top1_agreement latency_p99_s latency_p90_s pareto "
+            "accuracy_drop test_accuracy speedup_pairing scenario best images_per_s status",
+            "model engine batch_size latency_s speedup parity",
+        ),
+    ],
+)
+def test_a_terminal_that_narrows_hides_the_least_important_column_first(row: type[Row], hidden: str, kept: str) -> None:
+    """Details are hidden first, then what explains a result; names, the result and its validity are never hidden."""
+    readable = [column for column in row.columns() if column.shown is not None]
+    columns = fit(Console(width=1), readable, lambda fitting: RichTable(*(column.name for column in fitting)))
+    assert [" ".join(column.name for column in some) for some in columns] == [kept, hidden]
