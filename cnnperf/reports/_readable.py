@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from cnnperf.regression.conditions import setting_word
 from cnnperf.regression.verdict import change_in_words, is_difference, unit_as_read
 from cnnperf.stats import Interval
-from cnnperf.tables.table import DOUBT, Column, Row, Table, Value
+from cnnperf.tables.table import DOUBT, Column, Row, Table, Value, grouped
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING
 from cnnperf.units import MISSING, amount_of, scaled
 
@@ -53,10 +55,27 @@ def alarm(table: Table[Any]) -> str | None:
 
 
 def remarks(table: Table[Any]) -> list[str]:
-    """Return the reason of each row that did not end well or is undecided, with its run if the rows are of several."""
-    return [
+    """Return why rows did not end well or are undecided, and the settings in which rows of one label and run differ.
+
+    If the rows are of several runs, each remark has the run.
+    """
+    reasons = [
         f"{_run_of(row, table)}{row.row_label}: {row['status']}: {row['reason']}" for row in table.rows if row["reason"]
     ]
+    of_label = grouped(table.rows, lambda row: (row["run"], row.row_label))
+    return reasons + [remark for rows in of_label.values() for remark in _unlike_settings(rows, table)]
+
+
+def _unlike_settings(rows: Sequence[Row], table: Table[Any]) -> Iterator[str]:
+    """Yield a remark on the settings in which rows of one label differ, in the order of the rows."""
+    unlike = [name for name in dict.fromkeys(chain(*(row.settings for row in rows))) if _is_unlike(name, rows)]
+    if unlike:
+        of_rows = (", ".join(f"{name} {setting_word(row.settings.get(name))}" for name in unlike) for row in rows)
+        yield f"{_run_of(rows[0], table)}{rows[0].row_label}: rows differ in settings: {'; '.join(of_rows)}"
+
+
+def _is_unlike(name: str, rows: Sequence[Row]) -> bool:
+    return any(row.settings.get(name) != rows[0].settings.get(name) for row in rows)
 
 
 def _run_of(row: Row, table: Table[Any]) -> str:

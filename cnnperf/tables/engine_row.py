@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,8 @@ class Evidence:
     """Number of those pairs in which a side was not steady when its warm-up ended."""
     engines: tuple[str, ...]
     """All engines that were asked for, measured or not yet."""
+    settings: Mapping[str, Any]
+    """The settings of its task."""
 
 
 @row_type
@@ -373,6 +376,11 @@ class EngineRow(Row):
     def budget_label(self) -> str | None:
         """Words for its budget in a title; it is that of the network's training, not of the engine."""
         return f"trained for {self.budget}" if self.budget else None
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings of its task, in which rows of one label may differ."""
+        return self.evidence.settings
 
     @property
     def row_label(self) -> str:

@@ -217,6 +217,7 @@ def _evidence(measured: _Figures, task: Task, compared: Rivals) -> Evidence:
         samples=tuple(_pair_ratios(r, measured.batch_size) for r in measured.records),
         unsteady=sum(int(m.remarks.get("unsteady_pairs", 0)) for m in speedups),
         engines=engines_of(task.settings),
+        settings=task.settings,
     )
 
 

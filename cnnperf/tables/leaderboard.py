@@ -57,6 +57,7 @@ def leaderboard(
             LeaderboardRow,
             repeats,
             training=repeats.records[0].key,
+            asked=repeats.task.settings,
             earliest_target_s=repeats.earliest_target,
             further={column.name: column.value(repeats) for column in others},
             best=found.get((run, repeats.records[0].key, machine_of(repeats.place))),

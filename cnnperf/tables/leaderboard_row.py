@@ -245,6 +245,8 @@ class LeaderboardRow(Row):
 
     training: str
     """Key of the first repeat's task, which the tasks of later stages need."""
+    asked: Mapping[str, Any]
+    """The settings of its task."""
     earliest_target_s: float | None
     """Least seconds to the target of any repeat, as `Repeats.earliest_target` has it."""
     further: Mapping[str, Value]
@@ -263,6 +265,11 @@ class LeaderboardRow(Row):
     def repeats_of(self, name: str) -> int | None:
         """Return the number of repeats behind a value: those of the training, or of its best engine."""
         return self.best.repeats_of(name) if self.best and name in BEST else self.repeats
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings of its task, in which rows of one label may differ."""
+        return self.asked
 
     @property
     def row_label(self) -> str:
@@ -349,7 +356,7 @@ FURTHER: Mapping[str, ReducedColumn] = {
         further("train.device_index", unit="count", meaning="index of the CUDA device, as the process reports it"),
         further("train.step_time", unit="s", better="lower", meaning=f"seconds of the step; {_ONE_STEP}"),
         further("train.loss", unit="1", better="lower", meaning=f"training loss of the step; {_ONE_STEP}"),
-        further("train.stretch", unit="s", better="lower", meaning=f"seconds of the stretch; {_ONE_STRETCH}"),
+        further("train.stretch", unit="s", meaning=f"seconds of the stretch; {_ONE_STRETCH}"),
         further("train.stretch_cpu", unit="s", meaning=f"CPU time of the process, all threads, in it; {_ONE_STRETCH}"),
         further(
             "train.stretch_switches",

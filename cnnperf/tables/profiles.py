@@ -179,8 +179,15 @@ class ProfileRow(Row):
 
     task: str
     """Key of the task that measured it."""
+    asked: Mapping[str, Any]
+    """The settings of its task, those of the profiled training as `train.lr`."""
     compiles: bool
     """Whether the profiled training compiles its network, which the profile does not."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings of its task, in which rows of one label may differ."""
+        return self.asked
 
     @property
     def row_label(self) -> str:
@@ -244,7 +251,10 @@ def _of_profile(profile: LayerProfile) -> ProfileRow:
 
 def _task(record: Record) -> dict[str, Any]:
     """Return the fields of a row that are no columns."""
-    return {"task": record.key, "compiles": bool(record.task.settings.get("train", {}).get("compile"))}
+    training = record.task.settings.get("train", {})
+    asked = {**record.task.settings, **{f"train.{name}": value for name, value in training.items()}}
+    asked.pop("train", None)
+    return {"task": record.key, "asked": asked, "compiles": bool(training.get("compile"))}
 
 
 def _whole(value: float | None) -> int | None:

@@ -132,6 +132,11 @@ class Row:
         return True
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings of its task, in which rows of one label may differ; empty for a row without a task."""
+        return {}
+
+    @property
     def budget_label(self) -> str | None:
         """Words for its budget in the title of its group. Raises KeyError for a row without one."""
         return cast("str | None", self["budget"])

@@ -30,7 +30,14 @@ REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 Rows = list[dict[str, str]]
 
 UNKNOWN = Evidence(
-    rivals=Rivals("", None, ()), baseline="torch", ratios=(), waiting=None, samples=(), unsteady=0, engines=()
+    rivals=Rivals("", None, ()),
+    baseline="torch",
+    ratios=(),
+    waiting=None,
+    samples=(),
+    unsteady=0,
+    engines=(),
+    settings={},
 )
 """Files of a table do not hold it."""
 
@@ -81,6 +88,7 @@ def leaderboard(run: str, width: int = 100) -> str:
         width,
         hidden=memory,
         training="",
+        asked={},
         earliest_target_s=None,
         further={},
     )
@@ -226,7 +234,9 @@ def _speedup(row: Mapping[str, str]) -> str:
 def profiles() -> str:
     """Return the table of profiles as the command prints it."""
     hidden = ("overhead", "weights", "process_peak_above_start_bytes")
-    text = printed(read("profile/profiles.csv"), ProfileRow, GROUP, 140, hidden=hidden, task="", compiles=False)
+    text = printed(
+        read("profile/profiles.csv"), ProfileRow, GROUP, 140, hidden=hidden, task="", asked={}, compiles=False
+    )
     return f"```text\n{text}\n```"
 
 

@@ -108,7 +108,8 @@ def test_every_metric_of_a_training_has_a_column_of_its_own() -> None:
     records = [record for run in RUNS for record in read(run) if record.task.stage == "train"]
     measured = {(m.metric, m.unit, m.better) for record in records for m in record.measurements if not m.is_point}
     assert measured
-    assert measured - described == set()
+    # A stretch has as many steps as last 10 ms, so that a shorter one is not better; older versions recorded `lower`.
+    assert measured - described <= {("train.stretch", "s", "lower")}
 
 
 def sources() -> set[str]:

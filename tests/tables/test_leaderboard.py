@@ -507,6 +507,16 @@ def test_speeds_are_marked_within_a_sitting(
     assert ("sitting" in [column.name for column in _readable.visible(table)]) == (len(set(told)) > 1)
 
 
+def test_the_settings_that_tell_rows_of_one_label_apart_are_said(trained: Trained) -> None:
+    """Rows of one run and network with unlike settings have a remark with these, in their order; equal ones none."""
+    first, second, other = trained("mlp", accuracy=0.6), trained("mlp", accuracy=0.5, lr=0.1), trained("lenet", lr=0.3)
+    of_one_run, of_two = {"a": [first, second, other]}, {"a": [first, other], "b": [second]}
+    [group] = leaderboard(of_one_run).groups()
+    lr = first.task.settings.get("lr", "none")
+    assert _readable.remarks(group) == [f"mlp: rows differ in settings: lr {lr}; lr 0.1"]
+    assert all(_readable.remarks(group) == [] for group in leaderboard(of_two).groups())
+
+
 def test_the_notes_say_what_a_sitting_is(trained: Trained) -> None:
     """A note explains sittings only where a run has several."""
     for name, has_several in (("one", False), ("resumed with another network", True)):
