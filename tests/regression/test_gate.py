@@ -268,6 +268,24 @@ def test_more_replicates_are_planned_before_anything_is_measured(
     assert compare_versions(TREE, TREE, [contest(trained)]).looks == (8, 14, 22)
 
 
+def test_a_cell_metric_more_does_not_plan_another_start(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None]
+) -> None:
+    """A replicate of calls of 10 ms is planned at 6 s for both processes to start and 1.3 s for each cell-metric."""
+    told: list[tuple[float, float]] = []
+
+    class GateWatcher(gate.UnwatchedGate):
+        def planned(self, minutes: tuple[float, float], looks: Sequence[int], power: str) -> None:
+            told.append(minutes)
+            raise KeyboardInterrupt
+
+    replay(lambda each, n: recorded(random.Random(n)))
+    for names in (("lenet",), ("lenet", "vgg", "nin", "mlp")):
+        compare_versions(TREE, TREE, [contest(trained, name) for name in names], watcher=GateWatcher())
+    expected = [tuple(look * (6 + 1.3 * contests) / 60 for look in (8, 22)) for contests in (1, 4)]
+    assert told == [pytest.approx(minutes) for minutes in expected]
+
+
 def test_the_power_is_told_before_and_after_the_replicates(
     trained: Callable[..., Record], replay: Callable[[Recorded], None]
 ) -> None:
