@@ -6,6 +6,7 @@ import ast
 import gc
 import itertools
 import math
+import re
 import sys
 import weakref
 from collections.abc import Callable, Iterable
@@ -91,6 +92,24 @@ def test_laps_of_many_steps_end_with_the_step_that_uses_the_budget_up(
     assert value(found, "steps") == 20
     assert [m.remarks["step"] for m in named(found, "train_accuracy")] == [5, 10, 15, 20]
     assert len(reads) == 4
+
+
+def test_the_learning_rate_follows_the_clock_between_its_readings(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With steps of a second the rate falls from second to second, though the clock is read once in five steps.
+
+    The first lap, of ten steps, is planned before a step has been timed, at half a second for each.
+    """
+    monkeypatch.setattr(loop, "BRIEF_LAP_S", 5.0)
+    monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 1))
+    monkeypatch.setattr(setup.TrialSteps, "warm_up", lambda trial: 0.5)
+    Ticking(monkeypatch)
+    progress: list[float] = []
+    rate_at = loop.learning_rate
+    monkeypatch.setattr(loop, "learning_rate", lambda recipe, used: (progress.append(used), rate_at(recipe, used))[1])
+    list(measure(bench(), recipe(seconds=32.0)))
+    assert progress[10:] == [step / 32 for step in range(10, 32)]
 
 
 def test_hits_are_counted_batch_by_batch() -> None:
@@ -256,9 +275,13 @@ def test_a_step_leaves_no_tensor_behind(bench: MakeBench, recipe: MakeRecipe, mo
 
 
 def test_loss_that_is_not_finite_ends_the_training(bench: MakeBench, recipe: MakeRecipe) -> None:
-    """The error for a loss that is not finite names the step and the learning rate."""
-    with pytest.raises(StageError, match=r"loss became (nan|inf) at step [2-9] \(learning rate 1e\+06\)"):
-        list(measure(bench(), recipe(optimizer="sgd", lr=1e6, schedule="constant", steps=50)))
+    """The error names the learning rate and the step: a training that ends with this step has the same error."""
+    settings = {"optimizer": "sgd", "lr": 1e6, "schedule": "constant", "validation_images": 0}
+    with pytest.raises(StageError, match=r"loss became (nan|inf) at step [2-9] \(learning rate 1e\+06\)") as caught:
+        list(measure(bench(), recipe(**settings, steps=50)))
+    [step] = re.findall(r"at step (\d)", str(caught.value))
+    with pytest.raises(StageError, match=f"at step {step} "):
+        list(measure(bench(), recipe(**settings, steps=int(step))))
 
 
 def test_target_stops_early(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -585,6 +608,28 @@ def test_validation_leaves_time_for_the_test(
     found = list(measure(bench(), recipe(steps=12)))
     assert len(named(found, "validation_accuracy")) == 1
     assert len(named(found, "train_accuracy")) == 12
+
+
+def test_validations_slower_than_planned_are_made_less_often(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If each validation takes as long as a step, they take 3/16 of the training; the last point is made all the same.
+
+    Points follow each step, and a validation waits until it and those before fit: 1 s of 5.3 s, 2 s of 10.7 s, ...
+    """
+    monkeypatch.setattr(loop, "EVALUATION_SHARE", math.inf)
+    monkeypatch.setattr(loop, "pace", lambda count, image_s, seconds, most: (count, 32))
+    clock = Ticking(monkeypatch, evaluation_s=0.0)
+    classify = Evaluator._classify
+
+    def classified(evaluator: Evaluator, images: Any, indices: torch.Tensor, *rest: Any) -> Any:
+        clock.pass_by(len(indices) / 100)
+        return classify(evaluator, images, indices, *rest)
+
+    monkeypatch.setattr(Evaluator, "_classify", classified)
+    monkeypatch.setattr("cnnperf.training.evaluate.perf_counter", lambda: clock.now)
+    found = list(measure(bench(), recipe(steps=32)))
+    assert [m.remarks["step"] for m in named(found, "validation_accuracy")] == [6, 11, 16, 22, 27, 32]
 
 
 @pytest.mark.parametrize("reading", [{"train_accuracy": "after_step"}, {"test_curve": True}])
