@@ -11,6 +11,7 @@ import faulthandler
 import os
 import pickle
 import runpy
+import select
 import signal
 import subprocess
 import sys
@@ -85,11 +86,16 @@ class Copy:
         if not self.pid:
             _live(run, files, kept, env, cwd)
         os.close(bearing)
-        os.read(born, 1)  # Ends when the copy leads a group of its own, and can be killed by it as a new process can.
+        # The pipe ends when the copy leads a group of its own, and can be killed by it as a new process can.
+        led, _, _ = select.select([born], [], [], LIMIT_S)
         os.close(born)
+        if not led:
+            os.kill(self.pid, signal.SIGKILL)
+            raise TimeoutError("a copy of this process did not begin")
 
-    def wait(self) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of the copy, and return its exit status, negative for a signal."""
+        assert timeout is None, "the end of a copy is waited for by its pidfd"
         if self.returncode is None:
             self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self.returncode

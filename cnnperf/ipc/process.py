@@ -187,9 +187,12 @@ class WorkerProcess:
         self._process.stdin.write(encode(message))
         self._process.stdin.flush()
 
-    def wait(self) -> None:
-        """Wait for the worker's end."""
-        self._process.wait()
+    def wait(self, limit_s: float | None = None) -> None:
+        """Wait for the worker's end. limit_s: seconds; None waits for ever. Raises TimeoutError beyond it."""
+        try:
+            self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError from None
 
     @property
     def ending(self) -> str:
@@ -259,17 +262,25 @@ def listen(
             ready = [key for key, _ in selector.select(patience())]
             if not ready:
                 raise TimeoutError
+            readable = [key.fd for key in ready]
             for worker in dict.fromkeys(key.data for key in ready):
                 # A grandchild may keep the pipe open after the worker's end; pending messages are read first.
-                chunk = os.read(worker.pipe, 65536) if worker.pipe in [key.fd for key in ready] else b""
+                chunk = os.read(worker.pipe, 65536) if worker.pipe in readable else b""
                 *lines, buffers[worker] = (buffers[worker] + chunk).split(b"\n")
                 yield from ((worker, decode(line)) for line in lines)
-                if not chunk:
-                    for source in filter(None, (worker.pipe, worker.end)):
-                        selector.unregister(source)
-                    del buffers[worker]
+                if chunk:
+                    continue
+                if worker.pipe in selector.get_map():
+                    selector.unregister(worker.pipe)
+                if worker.end is None:
+                    worker.wait(patience())
+                elif worker.end not in readable:  # A worker may close its pipe and work on; its time limit still holds.
+                    continue
+                else:
+                    selector.unregister(worker.end)
                     worker.wait()
-                    yield worker, None
+                del buffers[worker]
+                yield worker, None
 
 
 def tail(log: Path, lines: int = 12) -> tuple[str, ...]:

@@ -161,6 +161,22 @@ def test_silence_ends_in_a_timeout_and_the_group_dies(worker) -> None:  # type: 
     assert has_ended(int(message.text))
 
 
+@pytest.mark.parametrize("has_pidfd", [True, False])
+def test_a_worker_that_closed_its_pipe_ends_in_a_timeout_too(  # type: ignore[no-untyped-def]
+    worker, monkeypatch: pytest.MonkeyPatch, *, has_pidfd: bool
+) -> None:
+    """A worker that closes its pipe and runs on beyond the time limit raises a TimeoutError after its messages."""
+    if not has_pidfd:
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    with worker("say('done')\nos.close(pipe)\ntime.sleep(600)") as process:
+        patience: list[float | None] = [None, None, 0.5]
+        messages = process.messages(lambda: patience.pop(0))
+        assert next(messages) == Noted(text="done")
+        with pytest.raises(TimeoutError):
+            next(messages)
+        assert process.returncode is None
+
+
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd")
 def test_a_grandchild_that_keeps_the_pipe_does_not_hold_us(worker) -> None:  # type: ignore[no-untyped-def]
     """A worker's end is noticed even if its child process keeps the pipe open."""
