@@ -124,35 +124,35 @@ def checked(folder: Path) -> Meta | None:
     return meta if meta and meta.provenance.sha256 == digest(folder) else None
 
 
-def build_arrays(folder: Path, recipe: ArraysMaker) -> None:
+def build_arrays(folder: Path, maker: ArraysMaker) -> None:
     """Make a folder of arrays, replacing an existing one; the caller holds its lock. Raises OSError."""
     with scratch(folder) as temporary:
         fresh = temporary / "new"
         fresh.mkdir()
-        recipe.write(fresh)
-        write_meta(fresh, _describe(fresh, recipe))
+        maker.write(fresh)
+        write_meta(fresh, _describe(fresh, maker))
         if folder.exists():
             folder.rename(temporary / "old")
         fresh.rename(folder)
 
 
-def _describe(folder: Path, recipe: ArraysMaker) -> Meta:
+def _describe(folder: Path, maker: ArraysMaker) -> Meta:
     arrays = mapped(folder)
     mean, std = _channel_statistics(arrays["train_images"])
     return Meta(
         mean=mean,
         std=std,
-        classes=recipe.classes,
+        classes=maker.classes,
         provenance=Provenance(
-            name=recipe.name,
-            source=recipe.source,
+            name=maker.name,
+            source=maker.source,
             sha256=_sha256(arrays),
             train_count=len(arrays["train_labels"]),
             test_count=len(arrays["test_labels"]),
             shape=arrays["train_images"].shape[1:],
-            num_classes=len(recipe.classes),
+            num_classes=len(maker.classes),
         ),
-        verified=recipe.verified,
+        verified=maker.verified,
     )
 
 
