@@ -33,7 +33,7 @@ class Context:
     acquire: Callable[[], Device]
     """Returns the device; on CUDA this imports torch."""
     scratch: Path
-    """Folder shared by all claims of a session; a claim reuses the finished tasks of earlier claims."""
+    """Folder shared by all claims of a self-test; a claim reuses the finished tasks of earlier claims."""
     seconds: float
     """Time limit of the claim in seconds."""
     threads: int

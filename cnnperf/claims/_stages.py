@@ -71,7 +71,7 @@ class Made:
 
 
 def ran(context: Context, name: str, document: Mapping[str, Any], *, copy: str = "") -> Made:
-    """Run a suite on the device, except tasks that an earlier claim of the session has run.
+    """Run a suite on the device, except tasks that an earlier claim of the self-test has run.
 
     copy: distinguishes runs of the same suite. Raises NotApplicable if a task was skipped, StageError if a task failed.
     """

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cnnperf.duet.schedule import Played
     from cnnperf.regression.gate import Result as GateResult
     from cnnperf.regression.rule import Decision
-    from cnnperf.running.session import ClaimOutcome
+    from cnnperf.running.selftest import ClaimOutcome
 
 MARKS = {"ok": "[green]✓[/]", "failed": "[red]✗[/]", "timeout": "[red]✗[/]", "skipped": "[yellow]–[/]"}
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cnnperf.claims import Reading
-    from cnnperf.running.session import ClaimOutcome, SelfTest
+    from cnnperf.running.selftest import ClaimOutcome, SelfTest
 
 WIDTH = 150
 """Width of output that does not go to a terminal."""
@@ -56,10 +56,10 @@ def selftest(
     from rich.console import Console
 
     from cnnperf.cli.screen import ClaimScreen, stderr
-    from cnnperf.running import session
+    from cnnperf.running import selftest as library
 
     with ClaimScreen(stderr()).shown() as screen:
-        test, folder = session.selftest(device=device, minutes=minutes, only=only, out=out, watcher=screen)
+        test, folder = library.selftest(device=device, minutes=minutes, only=only, out=out, watcher=screen)
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = WIDTH

@@ -20,14 +20,12 @@ from cnnperf.cli.options import ARGUMENTS, OTHERS, with_options
 from cnnperf.errors import CnnperfError
 from cnnperf.regression import campaign
 from cnnperf.reports import writer
-from cnnperf.running import session
 from cnnperf.running.runner import folder_to_run
+from cnnperf.running.selftest import selftest as run_selftest
 from cnnperf.suite import Suite
 from cnnperf.tables.report import report_of
 
-selftest: Callable[..., object] = partial(
-    session.selftest, device="cpu", minutes=1.0, only=None, out=None, watcher=None
-)
+selftest: Callable[..., object] = partial(run_selftest, device="cpu", minutes=1.0, only=None, out=None, watcher=None)
 
 
 def measure_run(out: Path, **changes: Any) -> object:
@@ -43,7 +41,7 @@ SMALL = ("--samples", "3", "--pairs", "-1")
 def test_each_argument_that_a_message_names_is_one_of_the_library() -> None:
     """Each argument that becomes an option is a parameter of a function of the library."""
     functions: tuple[Callable[..., Any], ...] = (cnnperf.ab, cnnperf.infer, cnnperf.profile, cnnperf.compare, report_of)
-    functions += (Suite.narrowed, campaign.measure_run, folder_to_run, session.selftest, writer)
+    functions += (Suite.narrowed, campaign.measure_run, folder_to_run, run_selftest, writer)
     known = {name for function in functions for name in inspect.signature(function).parameters}
     assert {*ARGUMENTS, *OTHERS} - known == set()
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from cnnperf.claims import Bar, Reading
 from cnnperf.cli import selftest as cli_selftest
 from cnnperf.machine.fingerprint import fingerprint
-from cnnperf.running.session import SELFTEST_FILE, ClaimOutcome, SelfTest
+from cnnperf.running.selftest import SELFTEST_FILE, ClaimOutcome, SelfTest
 
 SELFTEST = [sys.executable, "-m", "cnnperf", "selftest"]
 

@@ -17,8 +17,8 @@ from cnnperf.claims import gate
 from cnnperf.errors import UsageError
 from cnnperf.ipc.messages import ToClaim
 from cnnperf.ipc.process import Launch, WorkerProcess
-from cnnperf.running import session
-from cnnperf.running.session import SELFTEST_FILE, SelfTest, begun, carry_out, matching, selftest
+from cnnperf.running import selftest
+from cnnperf.running.selftest import SELFTEST_FILE, SelfTest, begun, carry_out, matching
 
 CHILDREN = Path(__file__).parent / "children.py"
 
@@ -36,7 +36,7 @@ class Noted:
         self.texts.append(text)
         self.heard(text)
 
-    def finished(self, outcome: session.ClaimOutcome) -> None:
+    def finished(self, outcome: selftest.ClaimOutcome) -> None:
         """Record the ending."""
         self.endings[outcome.name] = outcome.ending
 
@@ -54,9 +54,9 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Give the session a clock of the test's own."""
+    """Give the self-test a clock of the test's own."""
     found = Clock()
-    monkeypatch.setattr(session, "time", found)
+    monkeypatch.setattr(selftest, "time", found)
     return found
 
 
@@ -67,7 +67,7 @@ def tested(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tup
     def child(request: ToClaim, log: Path, threads: int | None = None) -> WorkerProcess:
         return WorkerProcess(request, log=log, launch=Launch(command=(sys.executable, str(CHILDREN))))
 
-    monkeypatch.setattr(session, "_child", child)
+    monkeypatch.setattr(selftest, "_child", child)
 
     def test(
         minutes: float = 1.0, clock: Clock | None = None, limit_s: float | None = None, **behaviours: str
@@ -166,7 +166,7 @@ def test_the_claim_that_takes_what_is_left_ends_with_the_minutes(tested: Tested,
 def test_a_device_that_answers_too_late_is_a_usage_error(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time limit includes the device's answer; without one nothing is measured."""
     monkeypatch.setenv("PLANTED_", "hangs")
-    monkeypatch.setattr(session, "DEVICE_S", 600.0)
+    monkeypatch.setattr(selftest, "DEVICE_S", 600.0)
     with pytest.raises(UsageError, match=r"^`device` cpu: it did not answer: .*; nothing was measured"):
         tested(minutes=0.03, layers="holds")
 
@@ -174,7 +174,7 @@ def test_a_device_that_answers_too_late_is_a_usage_error(tested: Tested, monkeyp
 def test_ctrl_c_keeps_what_there_is(tested: Tested, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Ctrl-C ends the self-test with exit code 130, and the file marks it as interrupted."""
 
-    def interrupt(self: Noted, outcome: session.ClaimOutcome) -> None:
+    def interrupt(self: Noted, outcome: selftest.ClaimOutcome) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Noted, "finished", interrupt)
@@ -195,7 +195,7 @@ def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "out"
     with pytest.raises(UsageError, match=rf"^`out`: {out} cannot be written \(.*\); give another folder$"):
-        session.carry_out(session.SelfTest.model_construct(), (), out, Noted(), 0.0)
+        selftest.carry_out(selftest.SelfTest.model_construct(), (), out, Noted(), 0.0)
 
 
 def test_the_claim_that_takes_what_is_left_comes_last() -> None:
@@ -217,9 +217,9 @@ def test_the_claims_are_told_before_the_first(monkeypatch: pytest.MonkeyPatch, t
         def planned(self, names: Sequence[str]) -> None:
             told.append(names)
 
-    monkeypatch.setattr(session, "begun", lambda device, minutes, end: told.append((device, minutes)))
-    monkeypatch.setattr(session, "carry_out", lambda test, names, *_: names)
-    found, folder = selftest(device="cpu", minutes=2.0, only="memory*", out=None, watcher=Planned())
+    monkeypatch.setattr(selftest, "begun", lambda device, minutes, end: told.append((device, minutes)))
+    monkeypatch.setattr(selftest, "carry_out", lambda test, names, *_: names)
+    found, folder = selftest.selftest(device="cpu", minutes=2.0, only="memory*", out=None, watcher=Planned())
     assert told == [("cpu", 2.0), ("memory_system", "memory_tensor")]
     assert found == told[1]
     assert folder.parent == Path("results/selftest")
@@ -229,4 +229,4 @@ def test_the_claims_are_told_before_the_first(monkeypatch: pytest.MonkeyPatch, t
 def test_what_is_no_time_limit_is_refused(minutes: float) -> None:
     """A wrong time limit is refused before the device is looked for."""
     with pytest.raises(UsageError, match=r"^`minutes`: give a number above 0, got "):
-        selftest(device="nowhere", minutes=minutes, only=None, out=None, watcher=None)
+        selftest.selftest(device="nowhere", minutes=minutes, only=None, out=None, watcher=None)
