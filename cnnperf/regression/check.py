@@ -10,21 +10,21 @@ from cnnperf.bench import metrics_of, trains
 from cnnperf.errors import UsageError
 from cnnperf.inference.outcome import parity_of
 from cnnperf.record import Record, read
-from cnnperf.regression.conditions import capacity_facts, differing_facts, listed, required_facts, version_facts
-from cnnperf.regression.judge import Compared, Pending, is_compared, is_judged, judge
-from cnnperf.regression.rule import Rule
-from cnnperf.regression.verdict import Comparison, Verdict
-from cnnperf.regression.works import (
+from cnnperf.regression.cell_stages import (
     CellStage,
     SideRecords,
     all_skipped,
+    by_cell_stage,
     by_metric,
-    by_work,
     ended_well,
     metric_label,
     training_records,
     trainings_of,
 )
+from cnnperf.regression.conditions import capacity_facts, differing_facts, listed, required_facts, version_facts
+from cnnperf.regression.judge import Compared, Pending, is_compared, is_judged, judge
+from cnnperf.regression.rule import Rule
+from cnnperf.regression.verdict import Comparison, Verdict
 from cnnperf.sides import Both
 from cnnperf.stats import holm
 from cnnperf.training.recipe import ways_to_equal_steps
@@ -49,7 +49,7 @@ def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rul
 def compare_records(baseline: Iterable[Record], candidate: Iterable[Record], rule: Rule | None = None) -> Comparison:
     """Compare records with others, as `compare` does."""
     rule = rule or Rule()
-    before, after = by_work(Both(tuple(baseline), tuple(candidate)))
+    before, after = by_cell_stage(Both(tuple(baseline), tuple(candidate)))
     if not before:
         raise UsageError("`baseline`: these runs hold no record to compare with; give runs with results")
     found = _found(before, after, rule)
@@ -73,48 +73,52 @@ def _found(before: SideRecords, after: SideRecords, rule: Rule) -> list[Verdict 
     """
     found: dict[CellStage, list[Verdict | Pending]] = {}
     tested: set[CellStage] = set()
-    accuracy = {work: metric_label((ACCURACY, work.told)) for work in before if trains(work.stage)}
-    for work in sorted(before, key=lambda work: not trains(work.stage)):
-        is_training_judged = not tested.isdisjoint(trainings_of(work, before))
-        found[work] = list(_compare(work, before, after, rule, is_training_judged=is_training_judged))
-        if any(isinstance(v, Pending) and v.verdict.metric == accuracy.get(work) for v in found[work]):
-            tested.add(work)
-    added = (_failed(work, records) for work, records in after.items() if work not in before)
-    return [*(each for work in before for each in found[work]), *(verdict for verdict in added if verdict)]
+    accuracy = {
+        cell_stage: metric_label((ACCURACY, cell_stage.told)) for cell_stage in before if trains(cell_stage.stage)
+    }
+    for cell_stage in sorted(before, key=lambda cell_stage: not trains(cell_stage.stage)):
+        is_training_judged = not tested.isdisjoint(trainings_of(cell_stage, before))
+        found[cell_stage] = list(_compare(cell_stage, before, after, rule, is_training_judged=is_training_judged))
+        if any(isinstance(v, Pending) and v.verdict.metric == accuracy.get(cell_stage) for v in found[cell_stage]):
+            tested.add(cell_stage)
+    added = (_failed(cell_stage, records) for cell_stage, records in after.items() if cell_stage not in before)
+    return [*(each for cell_stage in before for each in found[cell_stage]), *(verdict for verdict in added if verdict)]
 
 
 def _compare(
-    work: CellStage, before: SideRecords, after: SideRecords, rule: Rule, *, is_training_judged: bool
+    cell_stage: CellStage, before: SideRecords, after: SideRecords, rule: Rule, *, is_training_judged: bool
 ) -> Iterator[Verdict | Pending]:
     """Compare all metrics of one stage of one cell; a stage that failed, was skipped or is missing has one verdict."""
-    baseline, candidate = before[work], after.get(work, ())
-    ended = _ended(work, baseline, candidate)
+    baseline, candidate = before[cell_stage], after.get(cell_stage, ())
+    ended = _ended(cell_stage, baseline, candidate)
     if ended:
         yield ended
     first, second = ended_well(baseline), ended_well(candidate)
     if not first or not second:
         return
-    _refuse_unlike(work, first, second)
-    _refuse_unlike_trainings(work, before, after)
+    _refuse_unlike(cell_stage, first, second)
+    _refuse_unlike_trainings(cell_stage, before, after)
     unlike = "; ".join(differing_facts(*([capacity_facts(r) for r in side] for side in (first, second))))
     old, new = by_metric(first), by_metric(second)
     for metric, measured in old.items():
         if metric not in new and is_judged(measured[0][1]):
             reason = "measured in the baseline and not in the candidate"
-            yield Verdict(cell=work.cell, metric=metric_label(metric, work.told), outcome="missing", remark=reason)
+            yield Verdict(
+                cell=cell_stage.cell, metric=metric_label(metric, cell_stage.told), outcome="missing", remark=reason
+            )
         elif metric in new and is_compared(measured[0][1]):
             sides = Both(measured, new[metric])
             yield judge(
                 Compared(
-                    cell=work.cell,
-                    metric=metric_label(metric, work.told),
+                    cell=cell_stage.cell,
+                    metric=metric_label(metric, cell_stage.told),
                     sides=Both(*(tuple(m for _, m in side) for side in sides)),
                     seeds=Both(*(tuple(_training_seed(r) for r, _ in side) for side in sides)),
-                    is_of_training=trains(work.stage),
-                    is_trained=any(training_records(work, side) for side in (before, after)),
+                    is_of_training=trains(cell_stage.stage),
+                    is_trained=any(training_records(cell_stage, side) for side in (before, after)),
                     is_training_judged=is_training_judged,
                     parity=parity_of(r for r, _ in sides.candidate),
-                    unequal_training=_unequal_training(work, before, after),
+                    unequal_training=_unequal_training(cell_stage, before, after),
                     unlike_machines=unlike or None,
                 ),
                 rule,
@@ -127,13 +131,13 @@ def _training_seed(record: Record) -> int:
     return task.seed if trains(task.stage) else task.seed - task.repeat
 
 
-def _ended(work: CellStage, baseline: Sequence[Record], candidate: Sequence[Record]) -> Verdict | None:
+def _ended(cell_stage: CellStage, baseline: Sequence[Record], candidate: Sequence[Record]) -> Verdict | None:
     """Return the verdict on a stage that failed, was skipped or is missing on a side.
 
     None if it ended well on both sides, or if the baseline skipped it and the candidate did not fail.
     """
-    cell, stage = work.cell, metric_label((work.stage, work.told))
-    if failed := _failed(work, candidate):
+    cell, stage = cell_stage.cell, metric_label((cell_stage.stage, cell_stage.told))
+    if failed := _failed(cell_stage, candidate):
         return failed
     if all_skipped(baseline):
         return None
@@ -147,16 +151,18 @@ def _ended(work: CellStage, baseline: Sequence[Record], candidate: Sequence[Reco
     return None
 
 
-def _failed(work: CellStage, candidate: Sequence[Record]) -> Verdict | None:
+def _failed(cell_stage: CellStage, candidate: Sequence[Record]) -> Verdict | None:
     """Return the verdict on a stage that failed in the candidate, whether the baseline has it or not; else None."""
     failed = [r for r in candidate if r.status in ("failed", "timeout")]
     if not failed:
         return None
     why = f"{len(failed)} of {len(candidate)} in the candidate {failed[0].status}: {one_line(failed[0].error or '')}"
-    return Verdict(cell=work.cell, metric=metric_label((work.stage, work.told)), outcome="error", remark=why)
+    return Verdict(
+        cell=cell_stage.cell, metric=metric_label((cell_stage.stage, cell_stage.told)), outcome="error", remark=why
+    )
 
 
-def _refuse_unlike(work: CellStage, baseline: Sequence[Record], candidate: Sequence[Record]) -> None:
+def _refuse_unlike(cell_stage: CellStage, baseline: Sequence[Record], candidate: Sequence[Record]) -> None:
     """Raise UsageError if settings, data, threads, environment or seeds differ: all figures depend on them."""
     found = [required_facts(r) for r in (*baseline, *candidate)]
     contents = [dict.fromkeys(key for each in found for key in each) | content for content in found]
@@ -165,24 +171,25 @@ def _refuse_unlike(work: CellStage, baseline: Sequence[Record], candidate: Seque
     if seeds.baseline != seeds.candidate:
         differences.append(f"seed ({listed(seeds.baseline)} against {listed(seeds.candidate)})")
     if differences:
-        raise UsageError(f"{work.name}: the runs differ in {', '.join(differences)}; compare runs that are alike")
+        raise UsageError(f"{cell_stage.name}: the runs differ in {', '.join(differences)}; compare runs that are alike")
 
 
-def _refuse_unlike_trainings(work: CellStage, before: SideRecords, after: SideRecords) -> None:
+def _refuse_unlike_trainings(cell_stage: CellStage, before: SideRecords, after: SideRecords) -> None:
     """Raise UsageError if the sides read different ones of several trainings."""
-    trainings = Both(*([training.told for training in trainings_of(work, side)] for side in (before, after)))
+    trainings = Both(*([training.told for training in trainings_of(cell_stage, side)] for side in (before, after)))
     if all(trainings) and set(trainings.baseline) != set(trainings.candidate):
         words = (
             listed(", ".join(f"{key}={value}" for key, value in told) for told in of_side) for of_side in trainings
         )
         raise UsageError(
-            f"{work.name}: the runs read different trainings ({' against '.join(words)}); compare runs that are alike"
+            f"{cell_stage.name}: the runs read different trainings ({' against '.join(words)}); "
+            "compare runs that are alike"
         )
 
 
-def _unequal_training(work: CellStage, before: SideRecords, after: SideRecords) -> str | None:
-    """Return why the trainings of what a work measured were not equally long; None if they were."""
-    trained = Both(*(training_records(work, side) for side in (before, after)))
+def _unequal_training(cell_stage: CellStage, before: SideRecords, after: SideRecords) -> str | None:
+    """Return why the trainings that a stage of a cell reads were not equally long; None if they were."""
+    trained = Both(*(training_records(cell_stage, side) for side in (before, after)))
     steps = Both(*({v for r in side for m in r.find(STEPS) for v in m.values} for side in trained))
     if not all(steps):
         return "the runs do not record how many steps were trained; give runs of the stage train"
@@ -212,7 +219,7 @@ def _notes(before: SideRecords, after: SideRecords, rule: Rule, tests: int) -> I
     vanished = _vanished(before, after)
     if vanished:
         yield f"not measured in the candidate, and not judged: {', '.join(vanished)}"
-    new = [work.name for work in after if work not in before]
+    new = [cell_stage.name for cell_stage in after if cell_stage not in before]
     if new:
         yield f"not in the baseline, and not compared: {', '.join(new)}"
     unequal = list(_unequal_tests(before, after))
@@ -235,30 +242,30 @@ def _notes(before: SideRecords, after: SideRecords, rule: Rule, tests: int) -> I
 def _skipped(before: SideRecords, after: SideRecords) -> Iterator[str]:
     """Yield the tasks that the baseline skipped, which cannot be compared, with the reason."""
     reasons: dict[str, list[str]] = defaultdict(list)
-    for work, records in before.items():
+    for cell_stage, records in before.items():
         if all_skipped(records):
-            where = "on both sides" if all_skipped(after.get(work, ())) else "in the baseline"
-            reasons[f"skipped {where}: {one_line(records[0].error or '')}"].append(work.name)
-    for reason, works in reasons.items():
-        yield f"not compared: {', '.join(works)}: {reason}"
+            where = "on both sides" if all_skipped(after.get(cell_stage, ())) else "in the baseline"
+            reasons[f"skipped {where}: {one_line(records[0].error or '')}"].append(cell_stage.name)
+    for reason, names in reasons.items():
+        yield f"not compared: {', '.join(names)}: {reason}"
 
 
 def _unequal_tests(before: SideRecords, after: SideRecords) -> Iterator[str]:
     """Yield the stages of cells whose accuracies were tested on different numbers of images, with these numbers."""
-    for work, records in before.items():
-        metric = f"{metrics_of(work.stage)}.test_accuracy"
-        tests = (m for r in ended_well((*records, *after.get(work, ()))) for m in r.find(metric))
+    for cell_stage, records in before.items():
+        metric = f"{metrics_of(cell_stage.stage)}.test_accuracy"
+        tests = (m for r in ended_well((*records, *after.get(cell_stage, ()))) for m in r.find(metric))
         counts = {int(m.remarks["n"]) for m in tests if "n" in m.remarks}
         if len(counts) > 1:
-            yield f"{work.name} ({min(counts):,} to {max(counts):,})"
+            yield f"{cell_stage.name} ({min(counts):,} to {max(counts):,})"
 
 
 def _vanished(before: SideRecords, after: SideRecords) -> list[str]:
     """Return the metrics without judgement that the candidate lacks; several of one name as their number."""
     found: dict[str, list[str]] = defaultdict(list)
-    for work, records in before.items():
-        new = by_metric(ended_well(after.get(work, ())))
+    for cell_stage, records in before.items():
+        new = by_metric(ended_well(after.get(cell_stage, ())))
         for metric, measured in by_metric(ended_well(records)).items() if new else ():
             if metric not in new and not is_judged(measured[0][1]):
-                found[metric[0]].append(metric_label(metric, work.told))
+                found[metric[0]].append(metric_label(metric, cell_stage.told))
     return [labels[0] if len(labels) == 1 else f"{name} ({len(labels)} figures)" for name, labels in found.items()]

@@ -1,4 +1,4 @@
-"""Records of two runs, divided into works: a stage of a cell, under settings of its own if there are several."""
+"""Records of two runs, divided by the stages of cells, and a stage by its settings if there are several."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ class CellStage(NamedTuple):
 SideRecords = Mapping[CellStage, Sequence[Record]]
 
 
-def by_work(records: Both[tuple[Record, ...]]) -> Both[SideRecords]:
-    """Divide the records of both sides into works.
+def by_cell_stage(records: Both[tuple[Record, ...]]) -> Both[SideRecords]:
+    """Divide the records of both sides by the stages of cells.
 
-    A stage of a cell is divided by its settings where each that ended well on one side was tried on the other too.
+    A stage is divided further by its settings where each that ended well on one side was tried on the other too.
     """
     trained = Both(*({r.key: r for r in side if trains(r.task.stage)} for side in records))
     of_stages: dict[CellStage, Both[list[tuple[Record, SettingWords]]]] = {}
     for side in SIDES:
         for record in records.of(side):
-            work = CellStage(record.task.cell.id, record.task.stage)
-            found = of_stages.setdefault(work, Both([], []))
+            cell_stage = CellStage(record.task.cell.id, record.task.stage)
+            found = of_stages.setdefault(cell_stage, Both([], []))
             found.of(side).append((record, _settings(record, trained.of(side))))
     divided: Both[dict[CellStage, list[Record]]] = Both({}, {})
-    for work, stated in of_stages.items():
+    for cell_stage, stated in of_stages.items():
         found = _filled(stated)
         equal = _equal_settings(found)
-        for works, of_side in zip(divided, found, strict=True):
+        for side_records, of_side in zip(divided, found, strict=True):
             for record, settings in of_side:
                 told = () if equal is None else tuple(each for each in settings if each not in equal)
-                works.setdefault(work._replace(told=told), []).append(record)
+                side_records.setdefault(cell_stage._replace(told=told), []).append(record)
     return Both(divided.baseline, divided.candidate)
 
 
@@ -83,18 +83,18 @@ def _settings(record: Record, trained: Mapping[str, Record]) -> SettingWords:
     return tuple((key, setting_word(value)) for key, value in sorted(content.items()) if value is not None)
 
 
-def trainings_of(work: CellStage, side: SideRecords) -> tuple[CellStage, ...]:
-    """Return the works that trained what a work measured: those that it reads, or all of its cell if it names none."""
-    of_cell = tuple(other for other in side if other.cell == work.cell and trains(other.stage))
-    if trains(work.stage):
-        return tuple(other for other in of_cell if other.told == work.told)
-    needed = {key for r in side.get(work, ()) for key in r.task.needs}
+def trainings_of(cell_stage: CellStage, side: SideRecords) -> tuple[CellStage, ...]:
+    """Return the trainings that a stage of a cell reads, or all of its cell if it names none."""
+    of_cell = tuple(other for other in side if other.cell == cell_stage.cell and trains(other.stage))
+    if trains(cell_stage.stage):
+        return tuple(other for other in of_cell if other.told == cell_stage.told)
+    needed = {key for r in side.get(cell_stage, ()) for key in r.task.needs}
     return tuple(other for other in of_cell if any(r.key in needed for r in side[other])) or of_cell
 
 
-def training_records(work: CellStage, side: SideRecords) -> tuple[Record, ...]:
-    """Return the records of the trainings of what a work measured."""
-    return tuple(r for training in trainings_of(work, side) for r in side[training])
+def training_records(cell_stage: CellStage, side: SideRecords) -> tuple[Record, ...]:
+    """Return the records of the trainings that a stage of a cell reads."""
+    return tuple(r for training in trainings_of(cell_stage, side) for r in side[training])
 
 
 def by_metric(records: Iterable[Record]) -> dict[Metric, list[tuple[Record, Measurement]]]:
@@ -107,7 +107,7 @@ def by_metric(records: Iterable[Record]) -> dict[Metric, list[tuple[Record, Meas
 
 
 def metric_label(metric: tuple[str, Iterable[tuple[str, Scalar]]], told: SettingWords = ()) -> str:
-    """Name a metric with its tags, and with the settings by which its work is told apart."""
+    """Name a metric with its tags, and with the settings by which its stage is told apart."""
     name, tags = metric[0], (*metric[1], *told)
     return f"{name}[{','.join(f'{key}={value}' for key, value in tags)}]" if tags else name
 
