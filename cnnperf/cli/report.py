@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -50,8 +51,9 @@ def report(
             out.mkdir(parents=True, exist_ok=True)
             write(table, out)
             return
-        with open(out, "w", encoding="utf-8", newline="") as file:
-            write(table, file)
+        text = io.StringIO(newline="")
+        write(table, text)  # A format that cannot be written leaves the file as it was.
+        out.write_text(text.getvalue(), encoding="utf-8", newline="")
     except OSError as error:
         raise UsageError(f"--out: {out}: cannot be written ({error.strerror}); give another file") from error
 
