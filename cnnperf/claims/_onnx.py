@@ -15,7 +15,7 @@ from cnnperf.claims._stages import Made
 from cnnperf.datasets import Dataset
 from cnnperf.devices import Device
 from cnnperf.engines import FILES, Engine, EngineSource, NormalisedImages, baseline_of
-from cnnperf.inference.samples import GOLDEN_IMAGES, Inputs
+from cnnperf.inference.inputs import GOLDEN_IMAGES, Inputs
 from cnnperf.task import DEFAULT_WAITING
 
 PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -29,7 +29,7 @@ TRIALS = 4
 def check(context: Context) -> Iterator[Reading]:
     """Compare the parity with a session opened by hand; double weights; read ONNX Runtime's own profile."""
     from cnnperf.claims._onnx import inputs, relative_difference, session, session_logits
-    from cnnperf.inference.samples import Golden
+    from cnnperf.inference.inputs import Golden
 
     made = ran(context, "engines", ENGINES)
     file, golden = made.artifact("export", "onnx"), Golden.read(made.artifact("export", "golden"))

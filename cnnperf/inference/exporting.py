@@ -22,8 +22,8 @@ from cnnperf import registry
 from cnnperf.bench import Bench, Settings
 from cnnperf.errors import StageError
 from cnnperf.inference.golden import rounding
+from cnnperf.inference.inputs import QUICK_TEST_IMAGES, TEST_IMAGES, Golden
 from cnnperf.inference.parity import spread, verdict
-from cnnperf.inference.samples import QUICK_TEST_IMAGES, TEST_IMAGES, Golden
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.onnx_file import external, first_line, look
 from cnnperf.record import Measurement, single

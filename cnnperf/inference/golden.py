@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cnnperf.inference.samples import GOLDEN_IMAGES, TEST_SEED, Golden, Inputs, chosen_images
+from cnnperf.inference.inputs import GOLDEN_IMAGES, TEST_SEED, Golden, Inputs, chosen_images
 from cnnperf.tf32 import tf32
 
 BATCH = 100

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnperf.errors import StageError
-from cnnperf.inference.samples import GOLDEN_IMAGES, Golden, Inputs, LayerValue, chosen_images
+from cnnperf.inference.inputs import GOLDEN_IMAGES, Golden, Inputs, LayerValue, chosen_images
 from cnnperf.onnx_file import external, first_line, images_of
 
 BATCH = 100

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnperf.engines import Engine
-from cnnperf.inference.samples import GOLDEN_IMAGES, LAYER_IMAGES, Golden, Inputs, LayerValue
+from cnnperf.inference.inputs import GOLDEN_IMAGES, LAYER_IMAGES, Golden, Inputs, LayerValue
 from cnnperf.record import PARITY, Measurement, single
 from cnnperf.task import Scalar
 from cnnperf.units import shape_in_words

@@ -11,7 +11,7 @@ from cnnperf import registry
 from cnnperf.bench import Settings
 from cnnperf.engines import FILES, GIVEN, NETWORKS, abilities, baseline_of
 from cnnperf.errors import UsageError, first_error
-from cnnperf.inference.samples import QUICK_TEST_IMAGES, TEST_IMAGES
+from cnnperf.inference.inputs import QUICK_TEST_IMAGES, TEST_IMAGES
 from cnnperf.task import Choice, Scalar
 
 LARGEST = 4096

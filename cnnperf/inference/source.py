@@ -8,7 +8,7 @@ from importlib import import_module
 from cnnperf import registry
 from cnnperf.bench import Bench
 from cnnperf.engines import Engine, EngineSource, abilities
-from cnnperf.inference.samples import Inputs
+from cnnperf.inference.inputs import Inputs
 from cnnperf.machine.fingerprint import usable_cores
 from cnnperf.task import DEFAULT_WAITING, Choice
 

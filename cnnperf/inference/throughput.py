@@ -9,7 +9,7 @@ from cnnperf.bench import Bench
 from cnnperf.engines import Engine
 from cnnperf.errors import is_out_of_memory
 from cnnperf.inference.headroom import Headroom
-from cnnperf.inference.samples import Inputs
+from cnnperf.inference.inputs import Inputs
 from cnnperf.inference.settings import LARGEST, Infer
 from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar

@@ -18,7 +18,7 @@ from cnnperf.engines import baseline
 from cnnperf.inference import golden_file
 from cnnperf.inference.exporting import Export, cache_whole, content_hash, copy, export, file_facts, proved
 from cnnperf.inference.golden import golden
-from cnnperf.inference.samples import LAYER_IMAGES, Inputs, save_values
+from cnnperf.inference.inputs import LAYER_IMAGES, Inputs, save_values
 from cnnperf.inference.source import EXTERNAL, loaded, source_of
 from cnnperf.onnx_file import external, require
 from cnnperf.record import Measurement, single

@@ -9,9 +9,9 @@ from time import perf_counter
 from cnnperf.bench import Bench
 from cnnperf.engines import UNMAPPED, Engine, baseline
 from cnnperf.errors import StageError
+from cnnperf.inference.inputs import Golden, Inputs, read_values
 from cnnperf.inference.pairs import speedups
 from cnnperf.inference.parity import Parity
-from cnnperf.inference.samples import Golden, Inputs, read_values
 from cnnperf.inference.settings import Infer as Infer
 from cnnperf.inference.source import import_packages, loaded, source_of
 from cnnperf.inference.throughput import Timing

@@ -36,7 +36,7 @@ class LoadedEngine:
         self.verbs: Verbs = {Load: self._load, Bind: self._bind, Settle: self._settle, Turns: self._play}
 
     def _load(self, load: Load) -> Loaded:
-        from cnnperf.inference.samples import Inputs
+        from cnnperf.inference.inputs import Inputs
         from cnnperf.inference.source import loaded, source_of
 
         task = load.task

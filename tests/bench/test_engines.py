@@ -14,8 +14,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from cnnperf import registry
 from cnnperf.bench import Bench
 from cnnperf.engines import Engine
+from cnnperf.inference.inputs import Inputs
 from cnnperf.inference.pairs import speedups
-from cnnperf.inference.samples import Inputs
 from cnnperf.inference.settings import Infer
 from cnnperf.inference.source import loaded, source_of
 from cnnperf.inference.throughput import LATENCY_WARMUP_S

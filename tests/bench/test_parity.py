@@ -10,8 +10,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from cnnperf.bench import Bench
+from cnnperf.inference.inputs import Golden, Inputs, read_values
 from cnnperf.inference.parity import Parity
-from cnnperf.inference.samples import Golden, Inputs, read_values
 from cnnperf.inference.settings import Infer
 from cnnperf.inference.source import loaded, source_of
 from cnnperf.task import Choice

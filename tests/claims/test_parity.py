@@ -13,8 +13,8 @@ from cnnperf.claims import Context, parity
 from cnnperf.claims._onnx import bare_calls, engine, inputs
 from cnnperf.claims._stages import Made
 from cnnperf.claims.parity import check
+from cnnperf.inference.inputs import Golden
 from cnnperf.inference.parity import Parity
-from cnnperf.inference.samples import Golden
 from cnnperf.record import Measurement
 
 BATCH_SIZES = 1, 2, 4

@@ -14,7 +14,7 @@ from cnnperf.bench import Bench
 from cnnperf.errors import StageError
 from cnnperf.inference.exporting import Export
 from cnnperf.inference.golden_file import golden_of_file
-from cnnperf.inference.samples import Golden, Inputs
+from cnnperf.inference.inputs import Golden, Inputs
 from cnnperf.stages.export import measure as export
 from cnnperf.task import Choice
 

@@ -17,8 +17,8 @@ from cnnperf.engines._values import Values
 from cnnperf.errors import StageError
 from cnnperf.inference import exporting
 from cnnperf.inference.exporting import Export
+from cnnperf.inference.inputs import GOLDEN_IMAGES, LAYER_IMAGES, Golden, Inputs, LayerValue, read_values, save_values
 from cnnperf.inference.parity import CAP, Parity, spread
-from cnnperf.inference.samples import GOLDEN_IMAGES, LAYER_IMAGES, Golden, Inputs, LayerValue, read_values, save_values
 from cnnperf.inference.source import loaded, source_of
 from cnnperf.record import Measurement, Record
 from cnnperf.stages import export as export_stage

@@ -15,7 +15,7 @@ from cnnperf.devices.cpu import Cpu, acquire
 from cnnperf.engines import NormalisedImages
 from cnnperf.errors import is_out_of_memory
 from cnnperf.inference.headroom import Headroom
-from cnnperf.inference.samples import Inputs
+from cnnperf.inference.inputs import Inputs
 from cnnperf.inference.settings import LARGEST, Infer
 from cnnperf.inference.throughput import Timing
 

@@ -18,8 +18,8 @@ from cnnperf import registry
 from cnnperf.bench import Bench
 from cnnperf.datasets import Roots
 from cnnperf.inference.exporting import Export
+from cnnperf.inference.inputs import Golden, Inputs, read_values
 from cnnperf.inference.parity import Parity
-from cnnperf.inference.samples import Golden, Inputs, read_values
 from cnnperf.inference.source import loaded, source_of
 from cnnperf.record import Record
 from cnnperf.stages.export import measure as export

@@ -23,7 +23,7 @@ from cnnperf.engines import onnxruntime as runtime_engine
 from cnnperf.engines import torch as torch_engine
 from cnnperf.errors import EngineError
 from cnnperf.inference.exporting import Export
-from cnnperf.inference.samples import Inputs
+from cnnperf.inference.inputs import Inputs
 from cnnperf.inference.source import source_of
 from cnnperf.ipc.messages import Opening
 from cnnperf.profiling.settings import Profile

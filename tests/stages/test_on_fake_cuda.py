@@ -24,7 +24,7 @@ from cnnperf.duet.contest import Contest, Version
 from cnnperf.duet.versions import RunningVersions
 from cnnperf.engines import torch as torch_engine
 from cnnperf.inference.golden import golden
-from cnnperf.inference.samples import Inputs
+from cnnperf.inference.inputs import Inputs
 from cnnperf.inference.source import source_of
 from cnnperf.ipc.messages import Bind, Load, Opening
 from cnnperf.profiling import passes, probes

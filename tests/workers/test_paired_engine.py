@@ -47,7 +47,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[Sleeper]:
     monkeypatch.setattr("cnnperf.inference.source.loaded", load)
     monkeypatch.setattr("cnnperf.inference.source.source_of", lambda bench, reuses: None)
     inputs = SimpleNamespace(batch=lambda size: [0] * size)
-    monkeypatch.setattr("cnnperf.inference.samples.Inputs.of", lambda bench: inputs)
+    monkeypatch.setattr("cnnperf.inference.inputs.Inputs.of", lambda bench: inputs)
     monkeypatch.setattr(paired_engine, "open_arrays", lambda *_: None)
     return loaded
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnperf.bench import Bench
-from cnnperf.inference.samples import Inputs
+from cnnperf.inference.inputs import Inputs
 from cnnperf.record import Record
 
 
