@@ -7,7 +7,7 @@ from typing import Literal
 
 from cnnperf.stats import Interval, paired_difference_interval
 
-DropOutcome = Literal["ok", "failed", "undecided"]
+ParityOutcome = Literal["ok", "failed", "undecided"]
 
 MOST_IMAGES = 10**7
 """Maximum number of images considered; a drop that they would not decide is at the limit."""
@@ -33,7 +33,7 @@ class AccuracyDrop:
         """The 95 % interval of the drop over all images like these."""
         return self._interval(self.images)
 
-    def outcome(self, limit: float) -> DropOutcome:
+    def outcome(self, limit: float) -> ParityOutcome:
         """Return whether the drop is proved to be within the limit, proved to be beyond it, or undecided."""
         return self._outcome(self.images, limit)
 
@@ -54,6 +54,6 @@ class AccuracyDrop:
         share = images / self.images
         return paired_difference_interval(self.lost * share, self.gained * share, images)
 
-    def _outcome(self, images: int, limit: float) -> DropOutcome:
+    def _outcome(self, images: int, limit: float) -> ParityOutcome:
         low, high = self._interval(images)
         return "ok" if high <= limit else "failed" if low > limit else "undecided"

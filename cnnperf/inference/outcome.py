@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from cnnperf.inference.accuracy import AccuracyDrop, DropOutcome
+from cnnperf.inference.accuracy import AccuracyDrop, ParityOutcome
 from cnnperf.inference.settings import allowed_drop
 from cnnperf.record import PARITY, Record
 from cnnperf.stats import SignedRanks
@@ -20,10 +20,10 @@ SPEEDUP = "infer.speedup"
 DISAGREEMENTS = "infer.class_disagreements"
 """Images that an exact engine puts into another class although torch's logits are no tie; others have no such count."""
 
-WORST_FIRST: tuple[DropOutcome, ...] = ("failed", "undecided", "ok")
+WORST_FIRST: tuple[ParityOutcome, ...] = ("failed", "undecided", "ok")
 
 
-def parity_of(records: Iterable[Record]) -> DropOutcome | None:
+def parity_of(records: Iterable[Record]) -> ParityOutcome | None:
     """Return the worst parity of an engine's repeats; None where no record tells it."""
     outcomes = {_outcome(record) for record in records}
     return next((each for each in WORST_FIRST if each in outcomes), None)
@@ -50,7 +50,7 @@ def limit_of(record: Record) -> float:
     return allowed_drop(record.task.settings)
 
 
-def _outcome(record: Record) -> DropOutcome | None:
+def _outcome(record: Record) -> ParityOutcome | None:
     judged = record.find(PARITY)
     if not judged:
         return None

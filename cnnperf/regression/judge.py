@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Literal
 
-from cnnperf.inference.accuracy import DropOutcome
+from cnnperf.inference.accuracy import ParityOutcome
 from cnnperf.inference.outcome import SPEEDUP, speedup
 from cnnperf.record import Measurement
 from cnnperf.regression.rule import Rule
@@ -46,7 +46,7 @@ class Compared:
     """Whether its weights were trained in the runs; weights of an ONNX file or a random draw were not."""
     is_training_judged: bool
     """Whether the accuracy of that training is tested in the same comparison."""
-    parity: DropOutcome | None
+    parity: ParityOutcome | None
     """Whether the candidate's engine computes the same as torch; None if not recorded."""
     unequal_training: str | None
     """Why the two sides were not trained equally long; None if they were."""
