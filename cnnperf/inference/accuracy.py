@@ -9,7 +9,7 @@ from cnnperf.stats import Interval, paired_difference_interval
 
 ParityOutcome = Literal["ok", "failed", "undecided"]
 
-MOST_IMAGES = 10**7
+MOST_TEST_IMAGES = 10**7
 """Maximum number of images considered; a drop that they would not decide is at the limit."""
 
 
@@ -42,7 +42,7 @@ class AccuracyDrop:
         enough = self.images
         while self._outcome(enough, limit) == "undecided":
             enough *= 2
-            if enough > MOST_IMAGES:
+            if enough > MOST_TEST_IMAGES:
                 return None
         few = enough // 2
         while enough - few > 1:

@@ -16,7 +16,7 @@ from cnnperf.task import Choice, Scalar
 
 LARGEST = 4096
 """Largest batch size that `auto` tries."""
-MOST_IMAGES = 2**16
+LARGEST_REQUESTED = 2**16
 """Largest batch size that a suite may request."""
 
 
@@ -36,14 +36,16 @@ def _sized(value: Any) -> Any:
     """Report one error for batch sizes: pydantic would report one for each of the two permitted types."""
     value = _listed(value)
     if value == "auto" or (
-        isinstance(value, tuple) and value and all(type(size) is int and 1 <= size <= MOST_IMAGES for size in value)
+        isinstance(value, tuple)
+        and value
+        and all(type(size) is int and 1 <= size <= LARGEST_REQUESTED for size in value)
     ):
         return value
     listed = "" if isinstance(value, tuple) else " in a list"
-    raise ValueError(f"give whole numbers from 1 to {MOST_IMAGES:,}{listed}, or 'auto' alone")
+    raise ValueError(f"give whole numbers from 1 to {LARGEST_REQUESTED:,}{listed}, or 'auto' alone")
 
 
-Size = Annotated[int, Field(ge=1, le=MOST_IMAGES)]
+Size = Annotated[int, Field(ge=1, le=LARGEST_REQUESTED)]
 EngineChoice = Annotated[Choice, BeforeValidator(_chosen)]
 
 
