@@ -14,6 +14,8 @@ from scipy.stats import binom, binomtest, chi2, median_abs_deviation, norm, rank
 
 Floats = NDArray[np.float64]
 
+INTERVAL_LEVEL = 0.025
+"""Error probability at each end of a 95 % interval."""
 BLOCKS = 16
 """Number of blocks into which a series is divided to estimate the dependence of its samples."""
 LEAST_FOR_MODES = 6

@@ -12,8 +12,6 @@ from cnnperf.record import Finite
 from cnnperf.task import Frozen
 
 ReadingVerdict = Literal["held", "failed", "undecided", "reported"]
-LEVEL = 0.025
-"""Error probability on each side of an interval."""
 
 
 class Bar(Frozen):
@@ -90,7 +88,7 @@ class Reading(Frozen):
         """
         from statistics import median
 
-        from cnnperf.stats import SignedRanks
+        from cnnperf.stats import INTERVAL_LEVEL, SignedRanks
 
         ranks = SignedRanks([math.log(ours / theirs) for ours, theirs in zip(figures, readings, strict=True)])
         return cls(
@@ -101,6 +99,6 @@ class Reading(Frozen):
             source=source,
             bar=bar,
             of_pairs=math.expm1(float(ranks.estimate)),
-            interval=(math.expm1(float(ranks.lower(LEVEL))), math.expm1(float(ranks.upper(LEVEL)))),
+            interval=(math.expm1(float(ranks.lower(INTERVAL_LEVEL))), math.expm1(float(ranks.upper(INTERVAL_LEVEL)))),
             raw={"figure": tuple(figures), "reading": tuple(readings)},
         )

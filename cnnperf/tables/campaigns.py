@@ -25,7 +25,7 @@ from cnnperf.tables.table import Report, Row, Table, column, row_type
 
 CELL_METRICS = "cell_metrics"
 """Name of the table from which counts can be made again."""
-LEVEL = 0.05
+FIRST_LOOK_LEVEL = 0.05
 """One-sided level of the test for any difference at the first look; its counts show whether sides are exchangeable."""
 
 
@@ -135,10 +135,10 @@ class CountRow(Row):
         unit="count", meaning="cell-metrics with enough replicates for the first look", source=SAMPLES_FILE
     )
     slower: int = column(
-        unit="count", meaning=f"of these, those with `p_slower` of at most {LEVEL}", source=SAMPLES_FILE
+        unit="count", meaning=f"of these, those with `p_slower` of at most {FIRST_LOOK_LEVEL}", source=SAMPLES_FILE
     )
     faster: int = column(
-        unit="count", meaning=f"of these, those with `p_faster` of at most {LEVEL}", source=SAMPLES_FILE
+        unit="count", meaning=f"of these, those with `p_faster` of at most {FIRST_LOOK_LEVEL}", source=SAMPLES_FILE
     )
     worse_high: float = column(
         unit="fraction",
@@ -310,8 +310,8 @@ def _counted(condition: str, threads: str, rows: Sequence[CellMetricRow]) -> Cou
         alone_worse=alone_worse,
         alone_better=number("alone", "better"),
         tested=len(tested),
-        slower=sum(slower <= LEVEL for slower, _ in tested),
-        faster=sum(faster <= LEVEL for _, faster in tested),
+        slower=sum(slower <= FIRST_LOOK_LEVEL for slower, _ in tested),
+        faster=sum(faster <= FIRST_LOOK_LEVEL for _, faster in tested),
         worse_high=binomial_bounds(worse, len(rows)).high,
         runs_worse_high=binomial_bounds(len(runs_worse), len(runs)).high,
         alone_worse_high=binomial_bounds(alone_worse, len(rows)).high,
@@ -322,9 +322,9 @@ def _counted(condition: str, threads: str, rows: Sequence[CellMetricRow]) -> Cou
 
 
 def exact_level(n: int) -> float:
-    """Return how often the exact test of n differences gives a p of at most LEVEL if the sides are exchangeable."""
+    """Return how often the exact test of n differences gives p ≤ FIRST_LOOK_LEVEL if the sides are exchangeable."""
     tail = signed_rank_tail(n)
-    return float(max(tail[tail <= LEVEL], default=0.0))
+    return float(max(tail[tail <= FIRST_LOOK_LEVEL], default=0.0))
 
 
 def sentence(rows: Sequence[CountRow]) -> str:
@@ -337,7 +337,7 @@ def sentence(rows: Sequence[CountRow]) -> str:
         f"{_percent(total.runs_worse_high)}) on {total.occasions} occasions ({conditions}); "
         f"{total.inconclusive} were inconclusive. "
         f"Judged one by one, without Holm, {total.alone_worse} were worse. At the first look the exact test for any "
-        f"difference at {100 * LEVEL:g} % called {total.slower} of {total.tested} slower and {total.faster} "
+        f"difference at {100 * FIRST_LOOK_LEVEL:g} % called {total.slower} of {total.tested} slower and {total.faster} "
         f"faster, where exchangeable sides give {total.level * total.tested:.2g} each"
     )
 

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from cnnperf.inference.outcome import speedup
-from cnnperf.stats import Interval, SignedRanks, two_modes
+from cnnperf.stats import INTERVAL_LEVEL, Interval, SignedRanks, two_modes
 from cnnperf.tables.engine_row import EngineRow
 
-LEVEL = 0.025
-"""Level of each end of a speed-up's interval, 95 % in all; six pairs of processes are the fewest for it."""
 LEAST_PAIRS = 6
-APART = math.log(1.05)
+"""The fewest pairs of processes for a 95 % interval."""
+LEAST_DISTANCE = math.log(1.05)
 """Smallest distance of two modes that is reported: 5 %."""
 MOST_DIVIDED = 0.25
 """Largest share of the pairs whose samples may have two modes each."""
@@ -94,7 +93,7 @@ def _with_speedup(row: EngineRow, base: EngineRow | None) -> EngineRow:
         found = replace(row, speedup=speedup(ratios), speedup_pairs=len(ratios))
         if len(ratios) < LEAST_PAIRS:  # Too few for an interval, but better than separate processes.
             return replace(found, speedup_pairing=FEW_PAIRS)
-        low, high = math.exp(ranks.lower(LEVEL)), math.exp(ranks.upper(LEVEL))
+        low, high = math.exp(ranks.lower(INTERVAL_LEVEL)), math.exp(ranks.upper(INTERVAL_LEVEL))
         return replace(found, speedup_low=low, speedup_high=high, speedup_pairing=PAIRED)
     if row is base:
         return replace(row, speedup=1.0, speedup_low=1.0, speedup_high=1.0)
@@ -125,7 +124,7 @@ def _has_two_modes(pairs: Sequence[Sequence[float]]) -> bool:
 
 def _is_bimodal(ratios: Sequence[float]) -> bool:
     modes = two_modes(np.log(ratios).tolist()) if ratios else None
-    return modes is not None and modes[1] - modes[0] >= APART
+    return modes is not None and modes[1] - modes[0] >= LEAST_DISTANCE
 
 
 def _most(row: EngineRow, base: EngineRow | None) -> float:

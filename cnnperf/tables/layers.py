@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PROFILE_METRICS = "profile"
 """First word of the metrics that are shown here."""
-APART = ("batch_size", "mode")
+PROFILE_TAGS = ("batch_size", "mode")
 """Tags that distinguish the profiles of a record."""
 
 UNITS = {column.name: column.unit for column in LayerRow.columns()}
@@ -105,7 +105,9 @@ def profiles(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerProfile]:
     for run, of_run in records.items():
         for record in of_run:
             for measured in record.find(f"{PROFILE_METRICS}.step_seconds"):
-                yield _profile(run, record, {name: measured.tags[name] for name in APART if name in measured.tags})
+                yield _profile(
+                    run, record, {name: measured.tags[name] for name in PROFILE_TAGS if name in measured.tags}
+                )
 
 
 def _profile(run: str, record: Record, tags: Mapping[str, Any]) -> LayerProfile:

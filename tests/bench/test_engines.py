@@ -19,8 +19,7 @@ from cnnperf.inference.pairs import speedups
 from cnnperf.inference.settings import Infer
 from cnnperf.inference.source import loaded, source_of
 from cnnperf.inference.throughput import LATENCY_WARMUP_S
-from cnnperf.stats import SignedRanks
-from cnnperf.tables.engine_ranks import LEVEL
+from cnnperf.stats import INTERVAL_LEVEL, SignedRanks
 from cnnperf.task import Choice
 from cnnperf.timing.sampling import Plan, sample
 
@@ -91,6 +90,6 @@ def test_an_engine_does_not_differ_from_itself(benchmark: BenchmarkFixture, benc
     same = Choice(name="onnxruntime")
     *_, found = benchmark.pedantic(lambda: list(speedups(bench, same, same, (1,), 8)), rounds=1)
     ranks = SignedRanks(np.log(found.values))
-    low, high = math.exp(ranks.lower(LEVEL)), math.exp(ranks.upper(LEVEL))
+    low, high = math.exp(ranks.lower(INTERVAL_LEVEL)), math.exp(ranks.upper(INTERVAL_LEVEL))
     benchmark.extra_info |= {"speed-up": math.exp(ranks.estimate), "low": low, "high": high}
     assert low <= 1 <= high
