@@ -128,10 +128,10 @@ def layer_groups(nodes: Iterable[Measurement], layers: Iterable[Measurement]) ->
         groups = [*apart, (own.union(*(group[0] for group in together)), [*members, node])]
     covered = set[str]().union(*(group[0] for group in groups))
     groups += [({name}, []) for name in of_torch if name not in covered]
-    groups.sort(key=lambda group: min(_place(name, order) for name in group[0]))
+    groups.sort(key=lambda group: min(_order_of(name, order) for name in group[0]))
     for found, members in groups:
         is_layer = any(name in order for name in found)
-        yield _group(sorted(found, key=lambda name: _place(name, order)), members, of_torch, is_layer)
+        yield _group(sorted(found, key=lambda name: _order_of(name, order)), members, of_torch, is_layer)
 
 
 def leaves(names: Iterable[str]) -> list[str]:
@@ -141,9 +141,9 @@ def leaves(names: Iterable[str]) -> list[str]:
     return [name for name in known if name not in containers]
 
 
-def _place(name: str, order: Mapping[str, int]) -> float:
-    """Return a layer's place; a module's own work follows the last layer in it, work of no layer comes last."""
-    within = (place + 0.5 for layer, place in order.items() if layer.startswith(f"{name}."))
+def _order_of(name: str, order: Mapping[str, int]) -> float:
+    """Return the position of a layer; a module's own work follows the last layer in it, work of no layer comes last."""
+    within = (index + 0.5 for layer, index in order.items() if layer.startswith(f"{name}."))
     return order[name] if name in order else max(within, default=len(order))
 
 

@@ -39,17 +39,17 @@ def ranked(rows: Iterable[EngineRow]) -> tuple[EngineRow, ...]:
     Rows of one run are compared if they differ only in the engine: settings and training are the same.
     """
     found = list(rows)
-    for places in _places(found, lambda row: (row.run, row.evidence.rivals, row.engine)):
-        for place, row in zip(places, _with_scenarios([found[place] for place in places]), strict=True):
-            found[place] = row
+    for indices in _indices(found, lambda row: (row.run, row.evidence.rivals, row.engine)):
+        for index, row in zip(indices, _with_scenarios([found[index] for index in indices]), strict=True):
+            found[index] = row
     measured: dict[tuple[Any, ...], set[str]] = defaultdict(set)
     for row in found:
         measured[row.run, row.evidence.rivals].add(row.engine)
-    for places in _places(found, lambda row: (row.run, row.evidence.rivals, row.batch_size)):
-        rivals = [found[place] for place in places]
+    for indices in _indices(found, lambda row: (row.run, row.evidence.rivals, row.batch_size)):
+        rivals = [found[index] for index in indices]
         is_complete = measured[rivals[0].run, rivals[0].evidence.rivals].issuperset(rivals[0].evidence.engines)
-        for place, row in zip(places, _ranked(rivals, is_complete=is_complete), strict=True):
-            found[place] = row
+        for index, row in zip(indices, _ranked(rivals, is_complete=is_complete), strict=True):
+            found[index] = row
     return tuple(found)
 
 
@@ -169,9 +169,9 @@ def _accuracy(row: EngineRow) -> Interval:
     return Interval(row.test_accuracy_low, row.test_accuracy_high)
 
 
-def _places(rows: Sequence[EngineRow], key: Callable[[EngineRow], tuple[Any, ...]]) -> Iterable[list[int]]:
-    """Return the places of rows with one key, for each in turn."""
+def _indices(rows: Sequence[EngineRow], key: Callable[[EngineRow], tuple[Any, ...]]) -> Iterable[list[int]]:
+    """Return the indices of rows with one key, for each in turn."""
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for place, row in enumerate(rows):
-        groups[key(row)].append(place)
+    for index, row in enumerate(rows):
+        groups[key(row)].append(index)
     return groups.values()

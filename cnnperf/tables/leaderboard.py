@@ -115,13 +115,13 @@ def _ranked(group: Iterable[LeaderboardRow]) -> Iterator[LeaderboardRow]:
     A leader is the row with the highest accuracy among those without a rank so far; of equal ones, the surest.
     """
     rows = sorted(group, key=lambda row: (_highest(row.test_accuracy), _highest(row.test_accuracy_low)))
-    place = 1
+    next_rank = 1
     while rows and (leader := _accuracy(rows[0])):
         is_tied = [(accuracy := _accuracy(row)) is not None and leader.overlaps(accuracy) for row in rows]
         tie = [row for row, yes in zip(rows, is_tied, strict=True) if yes]
         rows = [row for row, yes in zip(rows, is_tied, strict=True) if not yes]
-        yield from (replace(row, rank=place) for row in sorted(tie, key=lambda row: _highest(row.images_per_s)))
-        place += len(tie)
+        yield from (replace(row, rank=next_rank) for row in sorted(tie, key=lambda row: _highest(row.images_per_s)))
+        next_rank += len(tie)
     yield from rows
 
 
