@@ -88,11 +88,11 @@ class Preparation:
         tasks = plan(suite, self._request.only)
         # Check all tasks before loading any images, which may need a download.
         settings = [self._settings(task) for task in tasks]
-        for task, chosen in zip(tasks, settings, strict=True):
-            self._check_takes(task, chosen)
+        for task, merged in zip(tasks, settings, strict=True):
+            self._check_takes(task, merged)
         return Prepared(
             tasks=tuple(
-                ready for task, chosen in zip(tasks, settings, strict=True) for ready in self._ready(task, chosen)
+                ready for task, merged in zip(tasks, settings, strict=True) for ready in self._ready(task, merged)
             ),
             warnings=tuple(self._finder.warnings),
             downloads={
