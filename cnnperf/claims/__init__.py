@@ -1,9 +1,9 @@
 """The project's claims, each compared with an independent reading on one device. One file per claim.
 
 A file defines `CLAIM`, the claim in a sentence; `LIMIT_S`, its time limit in seconds (None: all remaining time, after
-the other claims); and `check(context)`, which yields Readings. `check` runs in a fresh process. It raises NotApplicable
-if this machine cannot test the claim; any other error means that the claim did not hold. Torch is imported only inside
-`check`, so that the command lists the claims without torch.
+the other claims); and `check(context)`, which yields CheckedFigures. `check` runs in a fresh process. It raises
+NotApplicable if this machine cannot test the claim; any other error means that the claim did not hold. Torch is
+imported only inside `check`, so that the command lists the claims without torch.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnperf.ipc.reading import Bar as Bar
-from cnnperf.ipc.reading import Reading as Reading
+from cnnperf.ipc.checked_figure import Bar as Bar
+from cnnperf.ipc.checked_figure import CheckedFigure as CheckedFigure
 
 if TYPE_CHECKING:
     from cnnperf.devices import Device

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cnnperf.claims import Bar, Context, Reading
+from cnnperf.claims import Bar, CheckedFigure, Context
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,7 +28,7 @@ FIRST = BATCH * 8 * 8 * 8 * 3
 """Hand count of the first convolution, equal in both directions, because its images need no gradient."""
 
 
-def check(context: Context) -> Iterator[Reading]:
+def check(context: Context) -> Iterator[CheckedFigure]:
     """Count a step of a small network on the device; compare the total without groups with torch's FlopCounterMode."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -39,13 +39,13 @@ def check(context: Context) -> Iterator[Reading]:
     for direction, times, first in (("forward", 1, FIRST), ("backward", 2, FIRST)):
         works = getattr(counted, direction)
         for layer, by_hand in (("first", first), *((name, times * count) for name, count in BY_HAND.items())):
-            yield _reading(f"{layer}, {direction}", (works[layer].flops or 0) / 2, by_hand, "by hand")
+            yield _checked(f"{layer}, {direction}", (works[layer].flops or 0) / 2, by_hand, "by hand")
     plain = _network(groups=1).to(device.torch_name)
     with FlopCounterMode(display=False) as counter:
         plain(images).sum().backward()
     found = _counted(plain, images)
     ours = sum(work.flops or 0 for works in (found.forward, found.backward) for work in works.values())
-    yield _reading(
+    yield _checked(
         "all layers, without groups", ours / 2, counter.get_total_flops() / 2, "FlopCounterMode, which forgets groups"
     )
 
@@ -79,7 +79,7 @@ def _counted(model: nn.Module, images: Tensor) -> Arithmetic:
     return arithmetic
 
 
-def _reading(quantity: str, figure: float, reading: float, source: str) -> Reading:
-    return Reading(
+def _checked(quantity: str, figure: float, reading: float, source: str) -> CheckedFigure:
+    return CheckedFigure(
         quantity=quantity, unit="count", figure=figure, reading=reading, source=source, relative=False, bar=EXACT
     )

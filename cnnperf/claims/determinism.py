@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cnnperf.claims import Bar, Context, Reading
+from cnnperf.claims import Bar, CheckedFigure, Context
 from cnnperf.claims._stages import ran
 
 CLAIM = "Same seed, same threads, a budget in steps, on the CPU: the loss curve is equal bit by bit."
@@ -20,7 +20,7 @@ TRAINING: dict[str, Any] = {
 BAR = Bar.within(0, "bit by bit")
 
 
-def check(context: Context) -> Iterator[Reading]:
+def check(context: Context) -> Iterator[CheckedFigure]:
     """Train LeNet twice in fresh processes, and count the steps whose losses differ in any bit.
 
     On other devices than the CPU the count is only reported, because their kernels may add in any order.
@@ -29,7 +29,7 @@ def check(context: Context) -> Iterator[Reading]:
         ran(context, "determinism", TRAINING, copy=copy).value("train", "train.loss") for copy in ("-1", "-2")
     )
     differing = sum(one != other for one, other in zip(first, second, strict=True))
-    yield Reading(
+    yield CheckedFigure(
         quantity=f"steps of {len(first)} whose loss differs",
         unit="count",
         figure=differing,

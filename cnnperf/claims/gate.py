@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from cnnperf.claims import Bar, Context, Reading
+from cnnperf.claims import Bar, CheckedFigure, Context
 from cnnperf.errors import StageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ ALL = Bar.within(
 )
 
 
-def check(context: Context) -> Iterator[Reading]:
+def check(context: Context) -> Iterator[CheckedFigure]:
     """Compare small cells of `cnnperf doctor` on the device with themselves, then with themselves slowed by 5 %."""
     from cnnperf.regression.gate_test import CANDIDATES
     from cnnperf.regression.gate_verdict import comparison
@@ -56,9 +56,9 @@ def check(context: Context) -> Iterator[Reading]:
         yield slowdown(changes, CANDIDATES[list(CANDIDATES)[1]].slowdown)
 
 
-def slowdown(changes: Sequence[float], injected: float) -> Reading:
+def slowdown(changes: Sequence[float], injected: float) -> CheckedFigure:
     """Report the measured slowdowns together with the injected slowdown."""
-    return Reading(
+    return CheckedFigure(
         quantity="slowdown as measured, median over cells",
         unit="fraction",
         figure=median(changes),
@@ -70,7 +70,7 @@ def slowdown(changes: Sequence[float], injected: float) -> Reading:
     )
 
 
-def counted(unchanged: Sequence[str], slowed: Sequence[str]) -> Iterator[Reading]:
+def counted(unchanged: Sequence[str], slowed: Sequence[str]) -> Iterator[CheckedFigure]:
     """Count outcomes: one decided cell of unchanged code is enough, but every slowed cell must be found."""
     alarms, decided = unchanged.count("worse"), len(unchanged) - unchanged.count("inconclusive")
     # If no cell was decided, each cell might have been called worse with more time.
@@ -81,8 +81,8 @@ def counted(unchanged: Sequence[str], slowed: Sequence[str]) -> Iterator[Reading
     yield _count("slowed cells called worse", len(slowed), found, len(slowed), (least, least + open_), ALL)
 
 
-def _count(what: str, of: int, figure: int, reading: int, interval: tuple[float, float], bar: Bar) -> Reading:
-    return Reading(
+def _count(what: str, of: int, figure: int, reading: int, interval: tuple[float, float], bar: Bar) -> CheckedFigure:
+    return CheckedFigure(
         quantity=f"{what}, of {of}",
         unit="count",
         figure=figure,

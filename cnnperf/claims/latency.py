@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from statistics import median
 from time import perf_counter
 
-from cnnperf.claims import Bar, Context, Reading
+from cnnperf.claims import Bar, CheckedFigure, Context
 from cnnperf.claims._stages import ENGINES, ran
 from cnnperf.claims._turns import in_turns
 from cnnperf.devices import Device
@@ -29,7 +29,7 @@ BAR = Bar.within(0.03, "claimed: within 3 %")
 ENDED = Bar.within(0.2, "means of some calls vary by 10 %; a call that returns before its work ends takes a fraction")
 
 
-def check(context: Context) -> Iterator[Reading]:
+def check(context: Context) -> Iterator[CheckedFigure]:
     """Time calls as `infer` does and by hand; then time a loop whose work is forced to end by reading the logits."""
     from cnnperf.claims._onnx import engine, inputs
 
@@ -42,16 +42,16 @@ def check(context: Context) -> Iterator[Reading]:
         yield from compared(Loops(loaded, images.batch(batch_size), device), words)
 
 
-def compared(loops: Loops, words: str) -> Iterator[Reading]:
+def compared(loops: Loops, words: str) -> Iterator[CheckedFigure]:
     """Compare the median and the mean of calls with both loops written by hand, in turns."""
     calls = f"{loops.calls} calls by hand"
     rounds = max(ROUNDS[0], min(ROUNDS[1], round(ROUNDS_S / (2 * loops.turn_s))))
     pairs = in_turns(lambda: median(loops.ours()), lambda: median(loops.by_hand()), rounds)
     source = f"{calls}, {rounds} pairs in turns"
-    yield Reading.in_turns(f"median call, {words}", "s", *pairs, source=source, bar=BAR)
+    yield CheckedFigure.in_turns(f"median call, {words}", "s", *pairs, source=source, bar=BAR)
     pairs = in_turns(lambda: sum(loops.ours()) / loops.calls, loops.forced_s, FORCED_ROUNDS)
     source = f"{calls} and the logits read at their end, {FORCED_ROUNDS} pairs"
-    yield Reading.in_turns(f"mean call, {words}", "s", *pairs, source=source, bar=ENDED)
+    yield CheckedFigure.in_turns(f"mean call, {words}", "s", *pairs, source=source, bar=ENDED)
 
 
 class Loops:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from cnnperf.claims import Bar, Context, NotApplicable, Reading
+from cnnperf.claims import Bar, CheckedFigure, Context, NotApplicable
 
 if TYPE_CHECKING:
     from cnnperf.bench import Bench
@@ -28,7 +28,7 @@ ROWS = Bar(low=-0.15, high=0.05, reason="claimed: rows sum up to 1.05 steps at m
 STEP = Bar.within(0.15, "both are taken in one process, one after the other: what it drifts by in a minute")
 
 
-def check(context: Context) -> Iterator[Reading]:
+def check(context: Context) -> Iterator[CheckedFigure]:
     """Profile training steps of a small residual network, and time bare steps before and after."""
     from cnnperf import registry
     from cnnperf.profiling.settings import Profile
@@ -46,7 +46,7 @@ def check(context: Context) -> Iterator[Reading]:
     if not step_s or not rows_s:
         raise NotApplicable("the profile holds no times")
     [plain] = record.find("profile.step_seconds")
-    yield Reading(
+    yield CheckedFigure(
         quantity=f"all rows, {len(profile.rows)} of them",
         unit="s",
         figure=rows_s,
@@ -55,7 +55,7 @@ def check(context: Context) -> Iterator[Reading]:
         bar=ROWS,
         raw={row.layer: (row.seconds,) for row in profile.rows if row.seconds is not None},
     )
-    yield Reading(
+    yield CheckedFigure(
         quantity="a step without hooks",
         unit="s",
         figure=step_s,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
-from cnnperf.claims import Bar, Context, NotApplicable, Reading
+from cnnperf.claims import Bar, CheckedFigure, Context, NotApplicable
 from cnnperf.claims._nvml import used_bytes as nvml_used_bytes
 from cnnperf.devices import Device
 
@@ -22,7 +22,7 @@ STEP_BAR = Bar.within(
 )
 
 
-def check(context: Context) -> Iterator[Reading]:
+def check(context: Context) -> Iterator[CheckedFigure]:
     """Compare project and system for a tensor of 512 MiB, then for the memory that a training step reserved."""
     import torch
 
@@ -35,12 +35,12 @@ def check(context: Context) -> Iterator[Reading]:
     device.synchronize()
     figure, reading = device.used_bytes() - ours, system() - theirs
     del held
-    yield _reading("a tensor of 512 MiB, in use", figure, reading, source, BAR)
+    yield _checked("a tensor of 512 MiB, in use", figure, reading, source, BAR)
     if torch.device(device.torch_name).type == "cuda":
         yield _step(device, system, source)
 
 
-def _step(device: Device, system: Callable[[], int], source: str) -> Reading:
+def _step(device: Device, system: Callable[[], int], source: str) -> CheckedFigure:
     """Take a training step on CUDA, and compare the memory reserved for it: the project's peak with NVML."""
     import torch
     from torch.nn.functional import cross_entropy
@@ -64,7 +64,7 @@ def _step(device: Device, system: Callable[[], int], source: str) -> Reading:
     step()
     # The allocator keeps reserved memory, so that NVML, which records no peak, still counts it.
     figure, reading = device.peak_bytes()["peak_reserved_bytes"] - start, system() - before
-    return _reading(
+    return _checked(
         f"a training step of {STEP_MODEL}, {STEP_IMAGES} images, reserved", figure, reading, source, STEP_BAR
     )
 
@@ -84,5 +84,5 @@ SYSTEMS: dict[str, tuple[Callable[[], int], str]] = {
 """Independent counters by the kind of the device."""
 
 
-def _reading(quantity: str, figure: int, reading: int, source: str, bar: Bar) -> Reading:
-    return Reading(quantity=quantity, unit="bytes", figure=figure, reading=reading, source=source, bar=bar)
+def _checked(quantity: str, figure: int, reading: int, source: str, bar: Bar) -> CheckedFigure:
+    return CheckedFigure(quantity=quantity, unit="bytes", figure=figure, reading=reading, source=source, bar=bar)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from cnnperf.claims import Bar, Context, NotApplicable, Reading
+from cnnperf.claims import Bar, CheckedFigure, Context, NotApplicable
 from cnnperf.devices import Device
 
 CLAIM = "The memory peak rises by the size of a tensor, stays when the tensor is freed, and is cleared by a reset."
@@ -16,7 +16,7 @@ BAR = Bar.within(
 )
 
 
-def check(context: Context) -> Iterator[Reading]:
+def check(context: Context) -> Iterator[CheckedFigure]:
     """Write and free a tensor of 256 MiB; read the peak, and the peak after a reset."""
     import torch
 
@@ -27,11 +27,11 @@ def check(context: Context) -> Iterator[Reading]:
 
     written(2**20)()  # Excludes the memory that the first tensor of a process allocates besides its own.
     source = "number of elements × 1 byte"
-    yield _reading("a tensor, written and gone", _risen(device, written(TENSOR_BYTES)), TENSOR_BYTES, source)
-    yield _reading("nothing, after a reset", _risen(device, lambda: None), 0, source)
+    yield _checked("a tensor, written and gone", _risen(device, written(TENSOR_BYTES)), TENSOR_BYTES, source)
+    yield _checked("nothing, after a reset", _risen(device, lambda: None), 0, source)
     if torch.device(device.torch_name).type == "cpu":
         reserved = _risen(device, lambda: torch.empty(TENSOR_BYTES, dtype=torch.uint8))
-        yield _reading("a tensor, reserved and never written", reserved, 0, "the kernel maps a page when it is written")
+        yield _checked("a tensor, reserved and never written", reserved, 0, "the kernel maps a page when it is written")
 
 
 def _risen(device: Device, use: Callable[[], object]) -> int:
@@ -44,7 +44,7 @@ def _risen(device: Device, use: Callable[[], object]) -> int:
     return device.peak_bytes()["peak_bytes"] - start
 
 
-def _reading(quantity: str, figure: int, reading: int, source: str) -> Reading:
-    return Reading(
+def _checked(quantity: str, figure: int, reading: int, source: str) -> CheckedFigure:
+    return CheckedFigure(
         quantity=quantity, unit="bytes", figure=figure, reading=reading, source=source, relative=False, bar=BAR
     )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from cnnperf.claims import Bar, Context, Reading
+from cnnperf.claims import Bar, CheckedFigure, Context
 from cnnperf.claims._stages import ENGINES, Made, ran
 from cnnperf.units import amount_of
 
@@ -26,7 +26,7 @@ ALL = Bar.within(0, "an operator on another provider would not be on the device 
 TRIALS = 4
 
 
-def check(context: Context) -> Iterator[Reading]:
+def check(context: Context) -> Iterator[CheckedFigure]:
     """Compare the parity with a session opened by hand; double weights; read ONNX Runtime's own profile."""
     from cnnperf.claims._onnx import inputs, relative_difference, session, session_logits
     from cnnperf.inference.inputs import Golden
@@ -41,7 +41,7 @@ def check(context: Context) -> Iterator[Reading]:
         differences += [printed, by_hand]
         yield _rounding(context, size, printed, by_hand)
     ours = session_logits(opened, images)
-    yield Reading(
+    yield CheckedFigure(
         quantity="difference from torch's logits",
         unit="1",
         figure=max(*differences, float(abs(ours - golden.logits).max() / abs(golden.logits).max())),
@@ -55,9 +55,9 @@ def check(context: Context) -> Iterator[Reading]:
     yield _provider(context, made, file)
 
 
-def _rounding(context: Context, size: int, printed: float, by_hand: float) -> Reading:
+def _rounding(context: Context, size: int, printed: float, by_hand: float) -> CheckedFigure:
     """Compare the differences from torch's logits at one batch size."""
-    return Reading(
+    return CheckedFigure(
         quantity=f"difference from torch's logits, printed, {amount_of(size, 'image')}",
         unit="1",
         figure=printed,
@@ -68,10 +68,10 @@ def _rounding(context: Context, size: int, printed: float, by_hand: float) -> Re
     )
 
 
-def _agreement(made: Made, by_hand: float) -> Reading:
+def _agreement(made: Made, by_hand: float) -> CheckedFigure:
     """Compare the share of images whose class is torch's."""
     [agreement] = made.value("infer", "infer.top1_agreement")
-    return Reading(
+    return CheckedFigure(
         quantity="images whose class is torch's",
         unit="fraction",
         figure=agreement,
@@ -82,14 +82,14 @@ def _agreement(made: Made, by_hand: float) -> Reading:
     )
 
 
-def _planted(context: Context, made: Made, file: Path, golden: object) -> Iterator[Reading]:
+def _planted(context: Context, made: Made, file: Path, golden: object) -> Iterator[CheckedFigure]:
     """Count the files with one doubled weight that are refused, and check that the exported file is not."""
     wrong = [_refuses(context, made, _doubled(file, context.scratch, trial), golden) for trial in range(TRIALS)]
     for quantity, found, planted in (
         (f"refused files of {TRIALS} with a doubled weight", sum(wrong), TRIALS),
         ("refused files of 1 as exported", int(_refuses(context, made, file, golden)), 0),
     ):
-        yield Reading(
+        yield CheckedFigure(
             quantity=quantity,
             unit="count",
             figure=found,
@@ -127,7 +127,7 @@ def _doubled(file: Path, scratch: Path, trial: int) -> Path:
     return path
 
 
-def _provider(context: Context, made: Made, file: Path) -> Reading:
+def _provider(context: Context, made: Made, file: Path) -> CheckedFigure:
     """Read the providers of the kernels from ONNX Runtime's own profile."""
     from cnnperf.claims._onnx import inputs, session, session_logits
 
@@ -137,7 +137,7 @@ def _provider(context: Context, made: Made, file: Path) -> Reading:
     ran_on = [event["args"]["provider"] for event in events if "provider" in event.get("args", {})]
     [threads] = made.record("infer").find("infer.threads")
     said = threads.remarks["provider"]
-    return Reading(
+    return CheckedFigure(
         quantity=f"kernels of {len(ran_on)} on the engine's {said}",
         unit="count",
         figure=sum(each == said for each in ran_on),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 
-from cnnperf.claims import Bar, Context, NotApplicable, Reading
+from cnnperf.claims import Bar, CheckedFigure, Context, NotApplicable
 
 CLAIM = "The seconds between two marks of the device are the seconds of a wall clock."
 LIMIT_S = 60.0
@@ -17,7 +17,7 @@ PARTS = 10
 BAR = Bar.within(0.01, "to queue the first call and to notice the end of the last takes the host < 1 ms of 1 s")
 
 
-def check(context: Context) -> Iterator[Reading]:
+def check(context: Context) -> Iterator[CheckedFigure]:
     """Queue a second of work with marks, wait once, and add up the seconds between the marks.
 
     The independent clock is CLOCK_MONOTONIC_RAW: the CPU's marks read CLOCK_MONOTONIC, which the system adjusts.
@@ -43,7 +43,7 @@ def check(context: Context) -> Iterator[Reading]:
         ours.append(sum(device.elapsed_s(start, end) for start, end in pairwise(marks)))
     # The loop with the median ratio: in others the host may have lost its core between the clock and a mark.
     figure, reading = sorted(zip(ours, theirs, strict=True), key=lambda pair: pair[0] / pair[1])[LOOPS // 2]
-    yield Reading(
+    yield CheckedFigure(
         quantity=f"{PARTS} parts of a loop of {PARTS * calls:,} products",
         unit="s",
         figure=figure,
@@ -54,7 +54,7 @@ def check(context: Context) -> Iterator[Reading]:
     )
     if not device.is_asynchronous:
         return  # Marks that are readings of one clock have no other sum: nothing would be tested.
-    yield Reading(
+    yield CheckedFigure(
         quantity="the last loop, first mark to last",
         unit="s",
         figure=device.elapsed_s(marks[0], marks[-1]),

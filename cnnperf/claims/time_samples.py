@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cnnperf.claims import Bar, Context, Reading
+from cnnperf.claims import Bar, CheckedFigure, Context
 from cnnperf.claims._turns import in_turns
 from cnnperf.timing.sampling import collector_off, take
 
@@ -16,7 +16,7 @@ ROUNDS = 80
 BAR = Bar.within(0.03, "a sample of 30 ms reads clocks and counters once, in some 10 µs; the rest is noise of turns")
 
 
-def check(context: Context) -> Iterator[Reading]:
+def check(context: Context) -> Iterator[CheckedFigure]:
     """Time a product by `sampling.take` and by a loop with torch's own wait, in turns."""
     from cnnperf.claims._torch_work import call_s, calls_for, product, waiting
 
@@ -27,7 +27,7 @@ def check(context: Context) -> Iterator[Reading]:
         ours, theirs = in_turns(
             lambda: take(call, calls, device.synchronize).wall_s / calls, lambda: call_s(call, wait, calls), ROUNDS
         )
-    yield Reading.in_turns(
+    yield CheckedFigure.in_turns(
         f"a product, {calls:,} calls per sample",
         "s",
         ours,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cnnperf.claims import Bar, Context, Reading
+from cnnperf.claims import Bar, CheckedFigure, Context
 from cnnperf.claims._stages import ENGINES, ran
 from cnnperf.errors import StageError
 
@@ -17,12 +17,12 @@ NONE = Bar.within(0, "one import is one too many")
 SOME = Bar(low=0, high=None, reason="a log that shows no torch in torch's own task would show none anywhere")
 
 
-def check(context: Context) -> Iterator[Reading]:
+def check(context: Context) -> Iterator[CheckedFigure]:
     """Let the interpreter of each task log its imports, and count the modules of torch."""
     made = ran(context, "engines", ENGINES)
     tasks = ("infer", "the ONNX Runtime task", 0, NONE), ("train", "the training (control)", 1, SOME)
     for stage, words, reading, bar in tasks:
-        yield Reading(
+        yield CheckedFigure(
             quantity=f"modules of torch in {words}",
             unit="count",
             figure=imported(made.log(stage)),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from cnnperf.claims import Bar, Context, NotApplicable, Reading
+from cnnperf.claims import Bar, CheckedFigure, Context, NotApplicable
 from cnnperf.claims._stages import Made, ran
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ HELD = "99 % prediction interval of one more training, from five seeds"
 EQUAL = Bar.within(0.0003, "sums in another order may turn one or two images of 10,000 whose two best logits are equal")
 
 
-def check(context: Context) -> Iterator[Reading]:
+def check(context: Context) -> Iterator[CheckedFigure]:
     """Train on MNIST, or on generated images of its shape if it is unavailable, and test by hand on the CPU."""
     made = ran(context, "training", SUITE)
     [accuracy] = made.value("train", "train.test_accuracy")
@@ -45,7 +45,7 @@ def check(context: Context) -> Iterator[Reading]:
     if data.name not in KNOWN:
         raise NotApplicable(f"no accuracy is known for {data.name}")
     mean, half_width = predicted(KNOWN[data.name])
-    yield Reading(
+    yield CheckedFigure(
         quantity=f"LeNet on {data.name}, {SUITE['train']['steps']} steps",
         unit="fraction",
         figure=accuracy,
@@ -55,7 +55,7 @@ def check(context: Context) -> Iterator[Reading]:
         bar=Bar.within(half_width, HELD),
         raw={"reading": KNOWN[data.name]},
     )
-    yield Reading(
+    yield CheckedFigure(
         quantity="the same weights, tested by hand",
         unit="fraction",
         figure=accuracy,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from cnnperf.claims import Reading
+    from cnnperf.claims import CheckedFigure
     from cnnperf.running.selftest import ClaimOutcome, SelfTest
 
 WIDTH = 150
@@ -108,15 +108,15 @@ def _table(test: SelfTest) -> Table:
     ):
         table.add_column(head, justify=justify, overflow="fold", vertical="top")  # type: ignore[arg-type]
     for outcome in test.outcomes:
-        for index, reading in enumerate(outcome.readings):
+        for index, checked in enumerate(outcome.readings):
             table.add_row(
                 "" if index else outcome.name,
-                reading.quantity,
-                _value(reading.figure, reading.unit),
-                _value(reading.reading, reading.unit),
-                _difference(reading),
-                _bar(reading),
-                Text(MARKS[reading.verdict], style=STYLES[reading.verdict]),
+                checked.quantity,
+                _value(checked.figure, checked.unit),
+                _value(checked.reading, checked.unit),
+                _difference(checked),
+                _bar(checked),
+                Text(MARKS[checked.verdict], style=STYLES[checked.verdict]),
             )
         if not outcome.readings or outcome.fault or outcome.skipped:
             first = "" if outcome.readings else outcome.name
@@ -127,10 +127,10 @@ def _table(test: SelfTest) -> Table:
 def _remarks(outcome: ClaimOutcome) -> list[str]:
     """Describe why a claim did not hold, is undecided or does not apply."""
     words = [word for word in (outcome.fault, outcome.skipped) if word]
-    for reading in outcome.readings:
-        if reading.bar and reading.verdict in ("failed", "undecided"):
-            is_what = "did not hold" if reading.verdict == "failed" else "is undecided"
-            words.append(f"{reading.quantity}: {is_what} against {reading.source}; bar: {reading.bar.reason}")
+    for checked in outcome.readings:
+        if checked.bar and checked.verdict in ("failed", "undecided"):
+            is_what = "did not hold" if checked.verdict == "failed" else "is undecided"
+            words.append(f"{checked.quantity}: {is_what} against {checked.source}; bar: {checked.bar.reason}")
     return words
 
 
@@ -140,31 +140,31 @@ def _value(value: float, unit: str) -> str:
     return f"{value:.2g}" if unit == "1" else scaled(value, unit)
 
 
-def _difference(reading: Reading) -> str:
-    ends = reading.interval if reading.relative else None
+def _difference(checked: CheckedFigure) -> str:
+    ends = checked.interval if checked.relative else None
     spread = f" [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]" if ends else ""
-    return _signed(reading, reading.difference) + spread
+    return _signed(checked, checked.difference) + spread
 
 
-def _bar(reading: Reading) -> str:
-    bar = reading.bar
+def _bar(checked: CheckedFigure) -> str:
+    bar = checked.bar
     if bar is None:
         return "none"
     if bar.high is None:
-        return f"≥ {_signed(reading, bar.low)}"
+        return f"≥ {_signed(checked, bar.low)}"
     if bar.low == bar.high == 0:
         return "equal"
     if bar.low == -bar.high:
-        return f"±{_signed(reading, bar.high).lstrip('+')}"
-    return f"{_signed(reading, bar.low)} … {_signed(reading, bar.high)}"
+        return f"±{_signed(checked, bar.high).lstrip('+')}"
+    return f"{_signed(checked, bar.low)} … {_signed(checked, bar.high)}"
 
 
-def _signed(reading: Reading, value: float) -> str:
-    if reading.relative:
+def _signed(checked: CheckedFigure, value: float) -> str:
+    if checked.relative:
         return f"{100 * value:+.2g} %" if abs(value) < 0.1 else f"{100 * value:+.0f} %"
-    if reading.unit == "fraction":
+    if checked.unit == "fraction":
         return f"{100 * value:+.2g} points"
-    return ("+" if value >= 0 else "-") + _value(abs(value), reading.unit)
+    return ("+" if value >= 0 else "-") + _value(abs(value), checked.unit)
 
 
 def add_commands(app: typer.Typer) -> None:

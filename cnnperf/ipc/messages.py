@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError, model_validator
 
 from cnnperf.errors import first_error
-from cnnperf.ipc.reading import Reading
+from cnnperf.ipc.checked_figure import CheckedFigure
 from cnnperf.record import Machine, Record
 from cnnperf.sides import Side
 from cnnperf.suite import Suite
@@ -348,7 +348,7 @@ class ReadingTaken(Frozen):
     """One figure of a claim and its reference value."""
 
     kind: Literal["reading"] = "reading"
-    reading: Reading
+    reading: CheckedFigure
 
 
 class ClaimSkipped(Frozen):

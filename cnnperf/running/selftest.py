@@ -19,6 +19,7 @@ from pydantic import computed_field
 
 from cnnperf import registry
 from cnnperf.errors import RunError, UsageError
+from cnnperf.ipc.checked_figure import CheckedFigure
 from cnnperf.ipc.messages import (
     ClaimEnded,
     ClaimRequest,
@@ -32,7 +33,6 @@ from cnnperf.ipc.messages import (
     ToClaim,
 )
 from cnnperf.ipc.process import Launch, WorkerProcess, tail
-from cnnperf.ipc.reading import Reading
 from cnnperf.machine.fingerprint import fingerprint, usable_cores
 from cnnperf.record import Machine
 from cnnperf.running.anonymous import anonymous, places
@@ -66,7 +66,7 @@ class ClaimOutcome(Frozen):
 
     name: str
     claim: str
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[CheckedFigure, ...] = ()
     skipped: str | None = None
     """Reason why the claim could not be tested completely."""
     out_of_time: bool = False
@@ -264,7 +264,7 @@ def _used_up(test: SelfTest) -> str:
 class _Heard:
     """The messages of a claim's process so far."""
 
-    readings: list[Reading] = field(default_factory=list)
+    readings: list[CheckedFigure] = field(default_factory=list)
     skipped: str | None = None
     fault: str | None = None
     has_ended: bool = False

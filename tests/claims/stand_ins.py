@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cnnperf.claims import Bar, Reading
+from cnnperf.claims import Bar, CheckedFigure
 from cnnperf.devices.cpu import Cpu
 
 CALL_S, HOST_S = 0.001, 0.00001
@@ -66,7 +66,7 @@ def verdicts(readings: Any) -> list[str]:
     return [reading.verdict for reading in readings]
 
 
-def made_up(**changes: Any) -> Reading:
+def made_up(**changes: Any) -> CheckedFigure:
     """Return a reading that holds, with changed fields."""
     given: dict[str, Any] = {"quantity": "q", "unit": "s", "figure": 1.0, "reading": 1.0, "source": "s"}
-    return Reading(**{**given, "bar": Bar.within(0.1, "why"), **changes})
+    return CheckedFigure(**{**given, "bar": Bar.within(0.1, "why"), **changes})

@@ -10,7 +10,7 @@ from processes import completed
 from stand_ins import made_up
 
 from cnnperf import registry
-from cnnperf.claims import Bar, Reading
+from cnnperf.claims import Bar, CheckedFigure
 from cnnperf.stats import SignedRanks
 
 
@@ -48,7 +48,7 @@ def test_turns_are_compared_pair_by_pair(factor: float, verdict: str) -> None:
     """A drift that affects both sides alike does not change the verdict."""
     readings = [1.0 + 0.1 * number for number in range(12)]
     figures = [factor * value for value in readings]
-    found = Reading.in_turns("q", "s", figures, readings, source="s", bar=Bar.within(0.03, "why"))
+    found = CheckedFigure.in_turns("q", "s", figures, readings, source="s", bar=Bar.within(0.03, "why"))
     assert found.verdict == verdict
     assert found.raw["figure"] == tuple(figures)
 
@@ -58,11 +58,13 @@ def test_the_difference_in_turns_lies_in_its_interval() -> None:
     readings = [1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     figures = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     for ours, theirs in ((figures, readings), ([1.01 * v for v in readings], readings)):
-        found = Reading.in_turns("q", "s", ours, theirs, source="s", bar=Bar.within(0.03, "why"))
+        found = CheckedFigure.in_turns("q", "s", ours, theirs, source="s", bar=Bar.within(0.03, "why"))
         assert found.interval is not None
         assert found.interval[0] <= found.difference <= found.interval[1]
     apart = [0.9, 1.0, 1.3, 1.0, 1.1, 1.2, 0.7, 0.8, 0.9, 1.4]
-    found = Reading.in_turns("q", "s", [1.1 * v for v in apart], apart[::-1], source="s", bar=Bar.within(0.03, "why"))
+    found = CheckedFigure.in_turns(
+        "q", "s", [1.1 * v for v in apart], apart[::-1], source="s", bar=Bar.within(0.03, "why")
+    )
     pairs = SignedRanks([math.log(1.1 * ours / theirs) for ours, theirs in zip(apart, apart[::-1], strict=True)])
     assert found.difference == pytest.approx(math.expm1(pairs.estimate))
 

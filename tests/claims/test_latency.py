@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from stand_ins import CALL_S, Lagging, verdicts
 
-from cnnperf.claims import Reading, latency
+from cnnperf.claims import CheckedFigure, latency
 from cnnperf.claims.latency import Loops, compared
 from cnnperf.timing import sampling
 
@@ -76,7 +76,7 @@ def _clock(lagging: Lagging, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "FORCED_ROUNDS", 8)
 
 
-def readings(engine: Engine, device: object) -> Iterator[Reading]:
+def readings(engine: Engine, device: object) -> Iterator[CheckedFigure]:
     """Compare an engine with its session."""
     return compared(Loops(engine, IMAGES, device), "1 image")  # type: ignore[arg-type]
 

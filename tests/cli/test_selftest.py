@@ -16,7 +16,7 @@ from in_process import called
 from processes import completed, descendants, environment, has_ended, started, until
 from rich.console import Console
 
-from cnnperf.claims import Bar, Reading
+from cnnperf.claims import Bar, CheckedFigure
 from cnnperf.cli import selftest as cli_selftest
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.running.selftest import SELFTEST_FILE, ClaimOutcome, SelfTest
@@ -63,7 +63,7 @@ def test_the_last_line_counts_each_ending_by_itself(capsys: pytest.CaptureFixtur
         ClaimOutcome(
             name=name,
             claim="c",
-            readings=(Reading(quantity="q", unit="s", figure=1, reading=1, source="s", bar=bar),),
+            readings=(CheckedFigure(quantity="q", unit="s", figure=1, reading=1, source="s", bar=bar),),
         )
         for name, bar in bars.items()
     )

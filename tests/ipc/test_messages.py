@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 
 from cnnperf.ipc import messages
+from cnnperf.ipc.checked_figure import Bar, CheckedFigure
 from cnnperf.ipc.messages import (
     PROTOCOL,
     Absent,
@@ -50,7 +51,6 @@ from cnnperf.ipc.messages import (
     encode,
     letters,
 )
-from cnnperf.ipc.reading import Bar, Reading
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.record import Artifact, Record
 from cnnperf.suite import parse
@@ -75,7 +75,7 @@ RECORD = Record(
     status="ok",
     artifacts={"weights": Artifact(path="artifacts/weights.pt", sha256="0" * 64)},
 )
-READING = Reading(
+READING = CheckedFigure(
     quantity="resident",
     unit="B",
     figure=2.0,

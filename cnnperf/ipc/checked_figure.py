@@ -1,4 +1,4 @@
-"""A reading: the content of a message about one figure of a claim, and its verdict."""
+"""The content of a message about one figure of a claim: the figure, its independent reading, and the verdict."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import computed_field, model_validator
 from cnnperf.record import Finite
 from cnnperf.task import Frozen
 
-ReadingVerdict = Literal["held", "failed", "undecided", "reported"]
+FigureVerdict = Literal["held", "failed", "undecided", "reported"]
 
 
 class Bar(Frozen):
@@ -29,7 +29,7 @@ class Bar(Frozen):
         return cls(low=-most, high=most, reason=reason)
 
 
-class Reading(Frozen):
+class CheckedFigure(Frozen):
     """One figure of the project and the independent reading of the same quantity."""
 
     quantity: str
@@ -67,7 +67,7 @@ class Reading(Frozen):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def verdict(self) -> ReadingVerdict:
+    def verdict(self) -> FigureVerdict:
         """Held if the whole interval is within the bar, failed if it is entirely outside, otherwise undecided."""
         if self.bar is None:
             return "reported"
