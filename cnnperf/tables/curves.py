@@ -45,7 +45,7 @@ class CurveRow(Row):
     train_loss: float | None = column(
         unit="1",
         better="lower",
-        meaning="mean over the steps since the evaluation before, of the loss that was minimised: smoothed by "
+        meaning="mean over the steps since the previous evaluation, of the loss that was minimised: smoothed by "
         "`label_smoothing`, which a test loss never is",
         source="train.loss",
     )
@@ -53,7 +53,7 @@ class CurveRow(Row):
         default=None,
         unit="fraction",
         better="higher",
-        meaning="share of training images classified correctly before their step, since the evaluation before",
+        meaning="share of training images classified correctly before their step, since the previous evaluation",
         source="train.train_accuracy",
     )
     train_accuracy_after_step: float | None = column(

@@ -56,7 +56,7 @@ class EngineRow(Row):
         default=None,
         shown=2,
         meaning="`single_stream` (batch 1, if p90 is known), `offline` (the batch size at which the engine's "
-        "`total_images_per_s` is highest), as MLPerf defines them without its least durations",
+        "`total_images_per_s` is highest), as MLPerf defines them without its minimum durations",
         source="infer.latency",
     )
     status: str = fact(shown=1)
@@ -186,8 +186,8 @@ class EngineRow(Row):
     )
     error_to_float64: float | None = column(
         unit="1",
-        meaning="largest distance of a logit from torch's in float64, over the largest of those; as of the other "
-        "errors and differences of logits, the worst of the compared batch sizes and the repeats",
+        meaning="largest distance of a logit from torch's in float64, over the largest of those; the worst over "
+        "batch sizes and repeats, as for all errors and differences of logits",
         source="infer.error_to_float64",
     )
     torch_error_to_float64: float | None = column(
@@ -240,9 +240,9 @@ class EngineRow(Row):
     )
     mapped_share: float | None = column(
         unit="fraction",
-        meaning="share of the time of all kernels, summed over all runs, whose module is known: a layer, or one that "
-        "contains layers (`(network)` included), whose own work is no layer's; lowest of the batch sizes at which "
-        "layers were timed, and of the repeats",
+        meaning="share of the kernel time of all runs that is assigned to a module: to a layer, or to a module that "
+        "contains layers (`(network)` included) for operations of its own, such as a sum; lowest of the batch sizes at "
+        "which layers were timed, and of the repeats",
         source="infer.mapped_share",
     )
     layers_share: float | None = column(
@@ -355,9 +355,9 @@ class EngineRow(Row):
     )
     layer_error_to_float64: float | None = column(
         unit="1",
-        meaning="of the values between images and logits, the one whose error is the largest share of what is allowed: "
-        "its largest distance from the exported network's in float64, over the largest of that value; worst of the "
-        "repeats; empty where the engine's kernels do not tell it",
+        meaning="largest distance of a value between images and logits from the exported network's in float64, over "
+        "the largest of that value; of all such values, the one whose error is largest relative to its limit; worst "
+        "of the repeats; empty if the engine gives none of these values",
         source="infer.layer_error_to_float64",
     )
 

@@ -214,7 +214,8 @@ FACTS: Mapping[str, ReducedColumn] = {column.name: column for column in _FACTS}
 
 SITTINGS = (
     "sitting: the invocation of cnnperf run that measured a row, of each repeat if they differ. Cells take turns "
-    "within a sitting; rows of unlike sittings are not compared by speed, though those of one rank are sorted by it."
+    "within a sitting. Rows of unlike sittings are not compared by speed; within a rank, rows are still sorted by "
+    "speed."
 )
 """Meaning of several sittings, in the notes of a report whose rows have them."""
 

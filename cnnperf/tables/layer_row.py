@@ -272,8 +272,9 @@ class LayerRow(Row):
     mapped_share: float | None = column(
         default=None,
         unit="fraction",
-        meaning="share of the time of all kernels, summed over all runs, whose module is known: a layer, or one that "
-        "contains layers (`(network)` included), whose own work is no layer's; the same in all rows of an engine",
+        meaning="share of the kernel time of all runs that is assigned to a module: to a layer, or to a module that "
+        "contains layers (`(network)` included) for operations of its own, such as a sum; the same in all rows of an "
+        "engine",
         source="infer.mapped_share",
     )
     run: str = fact()

@@ -162,10 +162,10 @@ class LeaderboardRow(Row):
         "time to target",
         **_TIMED,
         shown=3,
-        meaning="training seconds until an evaluation first saw `target_accuracy`, median over repeats; empty if half "
-        "of them or more did not reach it; the range printed beside it, with several repeats, begins at the earliest "
-        "time possible in any: each repeat's time less the seconds since its own evaluation before; rows of "
-        "unlike targets are not compared by it",
+        meaning="training seconds until an evaluation first saw `target_accuracy`, median over repeats. Empty if half "
+        "of them or more did not reach it. With several repeats, the range printed beside it begins at the earliest "
+        "possible time: the least, over the repeats, of the time less the seconds since that repeat's previous "
+        "evaluation. Rows of unlike targets are not compared by it",
         interval=("time_to_target_min_s", "time_to_target_max_s"),
         spread=("time_to_target_min_s", "time_to_target_max_s"),
         earliest="earliest_target_s",
@@ -183,8 +183,8 @@ class LeaderboardRow(Row):
     time_to_target_resolution_s: float | None = reduced(
         lambda r: r.target_resolution,
         **_TIMED,
-        meaning="training seconds since the evaluation before, of the repeat with the most: the target was reached at "
-        "some time within them",
+        meaning="training seconds since the previous evaluation, of the repeat with the most: the target was reached "
+        "at some time within them",
     )
     peak_above_start_bytes: int | None = once(
         "train.peak_above_start_bytes",

@@ -180,7 +180,7 @@ class Repeats:
 
     @property
     def target_resolution(self) -> float | None:
-        """Return by how many seconds at most a repeat's time to the target is too long: since the evaluation before."""
+        """Return by how many seconds at most a repeat's time to the target is too long: the gap between evaluations."""
         reached = (m for r in self.ok for m in r.find("train.time_to_target"))
         return max((float(m.remarks["resolution_s"]) for m in reached if "resolution_s" in m.remarks), default=None)
 

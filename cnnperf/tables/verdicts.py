@@ -20,7 +20,7 @@ class VerdictRow(Row):
     metric: str = column(
         shown=0,
         meaning="metric with its tags, `infer.latency[engine=torch]`, and with the settings that distinguish it if "
-        "both runs measured several; or a stage, if all of it is meant",
+        "both runs measured several; or a stage, if the verdict is on the whole stage",
         source="measurements",
     )
     outcome: str = column(
