@@ -49,14 +49,14 @@ def infer(
     pairs: fresh pairs of processes that take turns; 0 compares separate processes. threads: default: every usable core.
     data: a folder in torchvision's layout. out: run folder to create; default: a new one below `results/`.
     where: name of the request in errors.
-    The tables state the reason of a failed engine. Raises UsageError if the request cannot be carried out; after Ctrl-C
-    the finished records stay in the run folder.
+    The tables state the reason of a failed engine; only the command line writes them as CSV files. Raises UsageError if
+    the request cannot be carried out; after Ctrl-C the finished records stay in the run folder.
     """
     network = Choice.model_construct(name=name_of(model))
     if network.is_onnx and train is not None:
         raise UsageError(f"`train`: {network.name}: an ONNX file cannot be trained; leave `train` out")
     if train is not None and not (math.isfinite(train) and train > 0):
-        raise UsageError(f"`train`: {train} is not a number of seconds; give one above 0, or leave `train` out")
+        raise UsageError(f"`train`: got {train}; give a number of seconds above 0, or leave `train` out")
     section: dict[str, Any] = {"engines": list(engines or usual(network))}
     if batch_sizes is not None:
         section["batch_sizes"] = batch_sizes if isinstance(batch_sizes, str) else list(batch_sizes)

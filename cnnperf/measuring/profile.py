@@ -41,7 +41,8 @@ def profile(
     model: a name, or pkg.module:callable. batch_size: images per step; default: the recipe's. samples: number of steps
     with hooks, and of steps without. data: a folder in torchvision's layout. out: run folder to create; default: a new
     one below `results/`. where: name of the request in errors.
-    Raises UsageError, before any measurement, if the request cannot be carried out; RunError if the profile failed.
+    Only the command line writes the tables as CSV files. Raises UsageError, before any measurement, if the request
+    cannot be carried out; RunError if the profile failed.
     """
     network = Choice.model_construct(name=name_of(model))
     if network.is_onnx:
