@@ -64,7 +64,7 @@ def test_a_request_that_is_refused_raises_as_from_a_real_worker() -> None:
     with workers_here():
         with pytest.raises(SuiteError, match=r"train: .*'batch_siz'; did you mean 'batch_size'"):
             prepare(request(train={"steps": 4, "batch_siz": 50}))
-        with pytest.raises(CnnperfError, match=r"without an answer \(exit status 1\)(.|\n)*KeyError"):
+        with pytest.raises(CnnperfError, match=r"the check of the request crashed \(exit status 1\)(.|\n)*KeyError"):
             ask(Settle(), Prepared)
 
 

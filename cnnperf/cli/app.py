@@ -53,7 +53,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def list_(
     room: Annotated[
         str,
-        typer.Argument(metavar="ROOM", help=f"One of {one_of(ROOMS)}."),
+        typer.Argument(metavar="KIND", help=f"One of {one_of(ROOMS)}."),
     ],
 ) -> None:
     """List all known names of one kind, one per line."""
@@ -61,7 +61,7 @@ def list_(
     from cnnperf.suite import shipped
 
     if room not in ROOMS:
-        raise UsageError(unknown("room", room, ROOMS))
+        raise UsageError(unknown("kind", room, ROOMS))
     for name in shipped() if room == "suites" else names(room):
         print(name)
 

@@ -40,7 +40,7 @@ def doctor(
     from cnnperf.machine.doctor import examine
 
     if not math.isfinite(minutes):
-        raise UsageError(f"--minutes: {minutes} is not a time limit; give a number from 0 (0: only the report)")
+        raise UsageError(f"--minutes: got {minutes}; give a number, 0 or more (0: only the report)")
     console = Console(highlight=False, soft_wrap=True)
     for finding in examine():
         console.print(Text(str(finding), style=MARK_STYLES[finding.mark]))

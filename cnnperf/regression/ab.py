@@ -15,7 +15,7 @@ from cnnperf.duet.pair import Patience
 from cnnperf.duet.schedule import PAIRS
 from cnnperf.errors import UsageError
 from cnnperf.ipc.messages import Ready, SuiteRequest
-from cnnperf.registry import declared, having, unknown
+from cnnperf.registry import declared, having
 from cnnperf.regression import gate, revisions
 from cnnperf.regression.gate_verdict import comparison
 from cnnperf.regression.samples_file import SAMPLES_FILE, refuse_unwritable
@@ -29,7 +29,7 @@ from cnnperf.training.recipe import FORWARD_SETTINGS, timed
 
 SETTERS = Both("`baseline_set`", "`candidate_set`")
 """The arguments that change settings, as messages name them."""
-UNTIMED_CURE = "run one suite with both and compare their rows: two entries of `models`, one with the setting"
+UNTIMED_CURE = "list the model twice in `models`, once with the setting, and compare the rows"
 """Way to see the effect of a setting that is not timed."""
 
 
@@ -121,15 +121,13 @@ def _checked(suite: Suite, only: str | None, minutes: float | None, threads: int
     """Return the part of a suite that is compared: one training per cell. Raises UsageError for an invalid option."""
     suite = suite.narrowed(only=only, stages=[_stage()]).model_copy(update={"repeats": 1})
     if minutes is not None and not (math.isfinite(minutes) and minutes >= 0):
-        raise UsageError(f"`minutes`: {minutes} is not a time limit; give a number, or leave it out")
+        raise UsageError(f"`minutes`: got {minutes}; give a number, 0 or more, or leave `minutes` out")
     if pairs not in range(PAIRS[0], PAIRS[1] + 1, 2):
-        raise UsageError(
-            f"`pairs`: {pairs} is not a number of pairs; give an even number from {PAIRS[0]} to {PAIRS[1]}"
-        )
+        raise UsageError(f"`pairs`: got {pairs}; give an even number from {PAIRS[0]} to {PAIRS[1]}")
     if threads is None:
         return suite
     if threads < 1:
-        raise UsageError(f"`threads`: {threads} is not a number of threads; give one from 1 on")
+        raise UsageError(f"`threads`: got {threads}; give 1 or more")
     return suite.model_copy(update={"threads": threads})
 
 
@@ -144,7 +142,7 @@ def _changed(suite: Suite, assignments: Sequence[str], option: str) -> Suite:
                 f"{option}: {assignment!r} must be section.key=value, such as train.memory_format=contiguous"
             )
         if stage != _stage():  # The forward pass, too, is measured as training has it.
-            raise UsageError(f"{option}: {unknown('section', stage, [_stage()])}")
+            raise UsageError(f"{option}: only settings of [{_stage()}] can be changed, got {stage!r}")
         if name in declared("stages", stage)["UNTIMED"]:
             raise UsageError(
                 f"{option}: {assignment} changes nothing that is measured (a training step, and a forward pass); "
@@ -183,8 +181,8 @@ def _unchanged(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) 
             alike = [one.cell.id for one, other in pairs if one.settings[name] == other.settings[name]]
             if len(alike) == len(pairs):
                 raise UsageError(
-                    f"{option}: {assignment} changes nothing: {name} is {pairs[0][0].settings[name]!r} for baseline "
-                    "and candidate already; set something else, or compare two revisions"
+                    f"{option}: {assignment} changes nothing: both sides already have {name} = "
+                    f"{pairs[0][0].settings[name]!r}; change another setting, or compare two revisions"
                 )
             if alike:
                 yield f"{assignment} changes nothing in {', '.join(alike)}: the same on both sides there"

@@ -32,6 +32,8 @@ from cnnperf.units import one_line
 
 ACCURACY, STEPS = "train.test_accuracy", "train.steps"
 """Metrics that every training measures, whatever the name of its stage."""
+_ENDED = {"failed": "failed", "timeout": "timed out"}
+"""The statuses of a task that did not end well, in words."""
 
 
 def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rule: Rule | None = None) -> Comparison:
@@ -143,7 +145,7 @@ def _ended(cell_stage: CellStage, baseline: Sequence[Record], candidate: Sequenc
         return None
     if not ended_well(baseline):
         bad = next(r for r in baseline if r.status != "skipped")
-        why = f"the baseline {bad.status}: {one_line(bad.error or '')}; make one that is ok"
+        why = f"the baseline {_ENDED[bad.status]}: {one_line(bad.error or '')}; repeat it"
         return Verdict(cell=cell, metric=stage, outcome="inconclusive", remark=why)
     if not ended_well(candidate):
         why = f"skipped in the candidate: {one_line(candidate[0].error or '')}" if candidate else "not in the candidate"
@@ -153,10 +155,11 @@ def _ended(cell_stage: CellStage, baseline: Sequence[Record], candidate: Sequenc
 
 def _failed(cell_stage: CellStage, candidate: Sequence[Record]) -> Verdict | None:
     """Return the verdict on a stage that failed in the candidate, whether the baseline has it or not; else None."""
-    failed = [r for r in candidate if r.status in ("failed", "timeout")]
+    failed = [r for r in candidate if r.status in _ENDED]
     if not failed:
         return None
-    why = f"{len(failed)} of {len(candidate)} in the candidate {failed[0].status}: {one_line(failed[0].error or '')}"
+    how = f"{_ENDED[failed[0].status]} in the candidate"
+    why = f"{len(failed)} of {len(candidate)} {how}: {one_line(failed[0].error or '')}"
     return Verdict(
         cell=cell_stage.cell, metric=metric_label((cell_stage.stage, cell_stage.told)), outcome="error", remark=why
     )

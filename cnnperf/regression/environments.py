@@ -141,7 +141,7 @@ def _refuse_unreadable(trees: tuple[Tree, Tree], projects: tuple[PurePosixPath, 
         texts = [tree.text(project / name) for tree, project in zip(trees, projects, strict=True)]
         if texts[0] != texts[1]:
             raise UsageError(
-                f"{where}: {name} differs in that revision, and may need other packages; make an environment for "
+                f"{where}: {name} differs in that revision, and may list other packages; make an environment for "
                 "it and give its interpreter, or list them in pyproject.toml under project.dependencies"
             )
 

@@ -171,7 +171,7 @@ def stored_gate_test() -> GateTest | None:
     except (OSError, ValidationError) as error:
         kind = type(error).__name__
         warnings.warn(
-            f"{path}: not a gate test of this cnnperf ({kind}); run cnnperf doctor", CnnperfWarning, stacklevel=2
+            f"{path}: cannot be read as a gate test ({kind}); run cnnperf doctor", CnnperfWarning, stacklevel=2
         )
         return None
     return found if _computes_on(found.machine) == _computes_on(fingerprint()) else None

@@ -146,7 +146,7 @@ def _notes(result: Result) -> Iterator[str]:
     if new:
         yield f"not in the baseline, and not compared: {', '.join(new)}"
     if result.interrupted:
-        yield "interrupted: decided on what was measured until then"
+        yield "interrupted: verdicts use the replicates measured so far"
     yield quoted(scope(result))
     if result.folder is not None and any(result.played.values()):
         yield f"every sample: {result.folder / SAMPLES_FILE}"

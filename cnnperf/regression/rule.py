@@ -95,7 +95,10 @@ class Series:
         """Return why these replicates permit no decision; None if they permit one."""
         flagged = sum(self.flagged)
         if flagged > FLAGGED_SHARE * len(self.flagged):
-            return f"{flagged} of {len(self.flagged)} replicates drifted or never became steady; end other work here"
+            return (
+                f"{flagged} of {len(self.flagged)} replicates drifted or never became steady; end other work on this "
+                "machine"
+            )
         if len(self.differences) > 1 and len(set(self.differences)) == 1:
             return f"all {len(self.differences)} replicates gave one ratio to the last digit; the clock is at fault"
         return None
@@ -312,9 +315,12 @@ def _shortfall(evidence: _Bounds, rule: Rule, comparisons: int) -> str:
     n = len(evidence.series.differences)
     least = rule.least_for_same
     if n < least:
-        return f"{n} replicates, and a verdict needs at least {least}; give it more minutes"
+        return f"{n} replicates, and a verdict needs at least {least}; raise `minutes`"
     shift = math.log1p(rule.theta) - math.log1p(rule.tau)
     needed = replicates_needed(evidence.series.differences, shift, rule.worse_level / comparisons)
     if needed > n:
         return f"about {needed} replicates are needed to find {100 * rule.theta:g} %"
-    return f"the change lies between {100 * rule.tau:g} % and {100 * rule.theta:g} %, or too near one of them"
+    return (
+        f"the change is between {100 * rule.tau:g} % and {100 * rule.theta:g} %, or too close to a limit to decide; "
+        "run more replicates"
+    )

@@ -85,13 +85,13 @@ def ask(request: ToPreflight, answer: type[A], downloading: Downloading | None =
             except TimeoutError:
                 raise _Stalled(watch.dataset) from None
         if found is None:
-            raise CnnperfError("preflight ended without an answer" + _because(worker, log))
+            raise CnnperfError("the check of the request crashed" + _because(worker, log))
         return found
 
 
 def _because(worker: WorkerProcess, log: Path) -> str:
     how = f" ({worker.signal or f'exit status {worker.returncode}'})"
-    return "\n".join((how + "; last lines of its log:", *tail(log))) + os.linesep
+    return "\n".join((how + "; report this log, of which the last lines are:", *tail(log))) + os.linesep
 
 
 class _Stalled(Exception):  # noqa: N818 - an event, not an error

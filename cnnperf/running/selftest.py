@@ -257,7 +257,7 @@ def _outcome(name: str, test: SelfTest, scratch: Path, end: float, watcher: Clai
 
 
 def _used_up(test: SelfTest) -> str:
-    return f"the {test.minutes:g} minutes were used up; give more minutes"
+    return f"the {test.minutes:g} minutes were used up; raise `minutes`"
 
 
 @dataclass(slots=True)

@@ -75,7 +75,7 @@ def test_what_the_candidate_alone_tried_must_not_fail(repeats: Repeats, held: He
     failed = [each.model_copy(update=failure) for each in third]
     comparison = compare_records([*first, *second], [*first, *second, *failed])
     assert of(comparison, "train[train.lr=9.0]").outcome == "error"
-    assert "3 of 3 in the candidate failed: non-finite loss" in of(comparison, "train[train.lr=9.0]").remark
+    assert "3 of 3 failed in the candidate: non-finite loss" in of(comparison, "train[train.lr=9.0]").remark
     assert comparison.exit_code == 1
     assert of(compare_records(first, [*first, *failed]), "train").outcome == "error"
     other = [each.model_copy(update=failure) for each in repeats(0.9, model="nin")]

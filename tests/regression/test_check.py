@@ -458,13 +458,13 @@ def test_a_cell_that_vanished_is_missing_and_a_new_one_is_named(repeats: Repeats
 
 
 ENDINGS = {
-    ("ok", "failed"): ("error", "candidate failed: boom"),
-    ("ok", "timeout"): ("error", "candidate timeout: boom"),
-    ("failed", "failed"): ("error", "candidate failed: boom"),
+    ("ok", "failed"): ("error", " failed in the candidate: boom"),
+    ("ok", "timeout"): ("error", " timed out in the candidate: boom"),
+    ("failed", "failed"): ("error", " failed in the candidate: boom"),
     ("ok", "skipped"): ("missing", "skipped in the candidate: boom"),
-    ("failed", "ok"): ("inconclusive", "the baseline failed: boom"),
-    ("timeout", "ok"): ("inconclusive", "the baseline timeout: boom"),
-    ("skipped", "failed"): ("error", "candidate failed: boom"),
+    ("failed", "ok"): ("inconclusive", "the baseline failed: boom at line 3; repeat it"),
+    ("timeout", "ok"): ("inconclusive", "the baseline timed out: boom at line 3; repeat it"),
+    ("skipped", "failed"): ("error", " failed in the candidate: boom"),
 }
 
 
@@ -505,7 +505,7 @@ def test_one_failed_repeat_is_an_error_and_the_others_are_compared(repeats: Repe
     before = repeats(0.9, 0.9)
     after = [before[0], before[1].model_copy(update={"status": "failed", "error": "boom", "measurements": ()})]
     comparison = held(before, after)
-    assert "1 of 2 in the candidate failed: boom" in of(comparison, "train").remark
+    assert "1 of 2 failed in the candidate: boom" in of(comparison, "train").remark
     assert of(comparison, "train.step_time").outcome == "indicative"
 
 

@@ -247,7 +247,7 @@ def test_when_the_minutes_are_over(
     shown = comparison(result)
     assert shown.exit_code == (3 if minutes == 0 else 0)
     if minutes == 0:
-        assert "give it more minutes" in shown.verdicts[0].remark
+        assert "raise `minutes`" in shown.verdicts[0].remark
 
 
 def test_more_replicates_are_planned_before_anything_is_measured(

@@ -217,7 +217,7 @@ def test_quick_cuts_budgets_and_repeats() -> None:
 
 def test_a_worker_that_breaks_shows_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error of a broken worker contains its traceback."""
-    with pytest.raises(CnnperfError, match=r"without an answer \(exit status 1\)(.|\n)*KeyError"):
+    with pytest.raises(CnnperfError, match=r"the check of the request crashed \(exit status 1\)(.|\n)*KeyError"):
         ask(Settle(), Prepared)
 
 

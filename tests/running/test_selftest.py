@@ -151,7 +151,7 @@ def test_the_minutes_end_a_self_test(tested: Tested, clock: Clock) -> None:
     """A claim that was interrupted by the time limit or not begun is undecided, not failed."""
     found, _ = tested(clock=clock, layers="hangs", parity="holds")
     assert [each.ending for each in found.outcomes] == ["undecided", "undecided"]
-    assert all("minutes were used up; give more minutes" in str(each.skipped) for each in found.outcomes)
+    assert all("minutes were used up; raise `minutes`" in str(each.skipped) for each in found.outcomes)
     assert found.exit_code == 3
 
 
