@@ -103,7 +103,7 @@ def _own_faults(error: ValidationError) -> list[ErrorDetails]:
 
 
 def shorten(text: object, limit: int = 250) -> str:
-    """Return the first line of a text that others wrote, cut to `limit` characters: a sentence has at most 500."""
+    """Return the first line of other software's text, cut to `limit` characters; an error has at most 500."""
     first = str(text).strip().partition("\n")[0]
     return first if len(first) <= limit else first[: limit - 1] + "…"
 

@@ -57,8 +57,8 @@ NETWORKS, FILES = "networks", "files"
 
 
 WHOLE_NETWORK, UNMAPPED = "(network)", "(unmapped)"
-"""Names in place of a layer's: of the network's own forward, or of all of it if it is a single layer; and of work of
-unknown origin."""
+"""Placeholders for a layer's name: the network's own forward (or a network that is one layer), and work of unknown
+origin."""
 
 
 class Abilities(NamedTuple):

@@ -28,7 +28,7 @@ CONVERSIONS = (*REORDERS, "QuantizeLinear", "DequantizeLinear")
 
 
 Events = Iterable[Mapping[str, Any]]
-"""Names as written by the runtime's profiler."""
+"""Events of the profiler; keys as it writes them."""
 
 
 class GraphNode(NamedTuple):

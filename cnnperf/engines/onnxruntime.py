@@ -105,13 +105,13 @@ class Session:
 
         None for a graph that was not exported by torch, and on a GPU if the runtime was built without CUPTI.
         """
-        assert self._exported is not None, "there is something that was loaded"
+        assert self._exported is not None, "load() requires an exported file"
         feed = {self._input.name: images}
         return node_times(self._open, self._options, self._exported, feed, runs, provider=self._provider)
 
     def values(self, images: NormalisedImages) -> Values | None:
         """Return the kernels' intermediate values; None on devices other than the CPU and for external weights."""
-        assert self._exported is not None, "there is something that was loaded"
+        assert self._exported is not None, "load() requires an exported file"
         if self._provider != PROVIDERS["cpu"] or external(self._exported).exists():
             return None
         as_it_is = self._runtime.GraphOptimizationLevel.ORT_DISABLE_ALL

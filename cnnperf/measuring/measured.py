@@ -110,7 +110,7 @@ def measure_and_report(asked: SuiteRequest, out: Path | None, watcher: Measureme
 
 @contextmanager
 def _naming_arguments(where: str) -> Iterator[None]:
-    """Let an error name the argument, where it names the argument's place in a suite that nobody wrote."""
+    """In errors, replace a place in the generated suite by the argument's name."""
     try:
         yield
     except SuiteError as error:

@@ -1,4 +1,4 @@
-"""A suite, its tasks in a run folder that is new or resumed: what `cnnperf run` prints."""
+"""Runs a suite in a new or resumed run folder; the call behind `cnnperf run`."""
 
 from __future__ import annotations
 

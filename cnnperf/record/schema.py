@@ -236,9 +236,10 @@ class Record(Frozen):
     nonce: str | None = None
     """Unique identifier of this attempt at the task; None if no process was started, and in records of schema 1."""
     sitting: str | None = None
-    """When the invocation that ran this task opened the run folder, UTC, ISO 8601; tasks of one sitting took turns.
+    """When the invocation that ran this task opened the run folder, UTC, ISO 8601.
 
-    None in records of versions that did not store it; all of these in a run count as one sitting."""
+    Cells alternate within one invocation. None in records of versions that did not store it; all of these in a run
+    count as one sitting."""
     machine: Machine
     started: str
     """UTC, ISO 8601."""

@@ -1,4 +1,4 @@
-"""Records of two runs, divided by the stages of cells, and a stage by its settings if there are several."""
+"""Records of two runs, grouped by stage of a cell and, if settings differ, by settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Metric = tuple[str, tuple[tuple[str, Scalar], ...]]
 
 
 class CellStage(NamedTuple):
-    """One stage of one cell; with settings that a suite changed between two sittings, it is another one."""
+    """One stage of one cell, under one of several settings if a suite changed them between two sittings."""
 
     cell: str
     stage: str
@@ -36,9 +36,9 @@ SideRecords = Mapping[CellStage, Sequence[Record]]
 
 
 def by_cell_stage(records: Both[tuple[Record, ...]]) -> Both[SideRecords]:
-    """Divide the records of both sides by the stages of cells.
+    """Group the records of both sides by stage of a cell.
 
-    A stage is divided further by its settings where each that ended well on one side was tried on the other too.
+    A stage's records are also grouped by settings if all that ended well on one side were tried on the other too.
     """
     trained = Both(*({r.key: r for r in side if trains(r.task.stage)} for side in records))
     of_stages: dict[CellStage, Both[list[tuple[Record, SettingWords]]]] = {}
@@ -67,7 +67,7 @@ def _filled(stated: Both[list[tuple[Record, SettingWords]]]) -> Both[list[tuple[
 
 
 def _equal_settings(found: Both[list[tuple[Record, SettingWords]]]) -> set[tuple[str, str]] | None:
-    """Return the settings that all records share; None if the records are not to be divided by the others."""
+    """Return the settings that all records share; None if the records are not to be grouped by settings."""
     tried = Both(*({settings for _, settings in side} for side in found))
     ended = Both(*({settings for record, settings in side if record.status == "ok"} for side in found))
     is_alike = ended.baseline <= tried.candidate and ended.candidate <= tried.baseline
@@ -84,7 +84,7 @@ def _settings(record: Record, trained: Mapping[str, Record]) -> SettingWords:
 
 
 def trainings_of(cell_stage: CellStage, side: SideRecords) -> tuple[CellStage, ...]:
-    """Return the trainings that a stage of a cell reads, or all of its cell if it names none."""
+    """Return the trainings that a stage of a cell reads: those that its records name, else all of the cell."""
     of_cell = tuple(other for other in side if other.cell == cell_stage.cell and trains(other.stage))
     if trains(cell_stage.stage):
         return tuple(other for other in of_cell if other.told == cell_stage.told)
@@ -107,7 +107,7 @@ def by_metric(records: Iterable[Record]) -> dict[Metric, list[tuple[Record, Meas
 
 
 def metric_label(metric: tuple[str, Iterable[tuple[str, Scalar]]], told: SettingWords = ()) -> str:
-    """Name a metric with its tags, and with the settings by which its stage is told apart."""
+    """Name a metric with its tags, and with the settings that distinguish its stage."""
     name, tags = metric[0], (*metric[1], *told)
     return f"{name}[{','.join(f'{key}={value}' for key, value in tags)}]" if tags else name
 

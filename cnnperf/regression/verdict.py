@@ -23,9 +23,9 @@ def is_of_fractions(metric: str, unit: str | None) -> bool:
 
 
 def is_difference(metric: str, unit: str | None, baseline: float, candidate: float) -> bool:
-    """Tell whether a change is the candidate's value less the baseline's; any other is their ratio less 1.
+    """Return whether a change is given as a difference instead of a ratio less 1.
 
-    It is a difference where `is_of_fractions`, and between values of which one is 0 or negative: these have no ratio.
+    So it is for fractions, and if a value is 0 or negative.
     """
     return is_of_fractions(metric, unit) or min(baseline, candidate) <= 0
 

@@ -116,8 +116,8 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
     return Chart(
         name,
         title,
-        f"{title}: test accuracy against latency on a logarithmic axis, a point an engine and model, its size the peak "
-        "memory; a line joins the engines on one network's front, pale points lack parity, names stand at the "
+        f"{title}: test accuracy against latency on a logarithmic axis, one point per engine and model, its size "
+        "the peak memory; a line joins the engines on one network's front, pale points lack parity, names are at the "
         "fastest point of each network.",
         name,
         table.name,

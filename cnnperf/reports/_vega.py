@@ -117,7 +117,7 @@ def series_shapes(colour: Spec) -> Spec:
 
 
 def _told_apart(colour: Spec, by: Sequence[Any]) -> Spec:
-    """Return a dash pattern for each of the same series, in the same legend."""
+    """Return an encoding of the same series by shapes or dashes, one per series, in the same legend."""
     shared: Spec = {key: colour[key] for key in ("title", "legend") if key in colour}
     scale = {"domain": colour["scale"]["domain"], "range": list(by)}
     return {"field": colour["field"], "type": "nominal", "scale": scale, **shared}

@@ -22,12 +22,12 @@ class FoundImages:
     """Preflight's facts of a dataset: its shape and its location."""
 
     provenance: Provenance | None
-    """Folder of the arrays; None if the data is missing and may not be downloaded now."""
     shape: tuple[int, int, int]
     num_classes: int
     train_count: int
     test_count: int
     folder: Path | None
+    """Folder of the arrays; None if the data is missing and may not be downloaded now."""
     download_bytes: int = 0
 
 

@@ -77,7 +77,7 @@ class Preparation:
         self._keys: dict[tuple[str, str], list[str]] = {}
         """Keys of the tasks completed so far, by cell and stage."""
         self._chosen: dict[tuple[str, str], Settings] = {}
-        """Settings as given in the suite, by cell and stage."""
+        """Merged settings, before `quick`, by cell and stage."""
         self._images = cache(self._find)
         self._network = cache(self._build)
         self._reason = cache(self._missing)
