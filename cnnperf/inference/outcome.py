@@ -8,17 +8,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cnnperf.inference.accuracy import AccuracyDrop, ParityOutcome
+from cnnperf.inference.metrics import DISAGREEMENTS, RIGHT_IN_ENGINE_ONLY, RIGHT_IN_TORCH_ONLY
 from cnnperf.inference.settings import allowed_drop
 from cnnperf.record import PARITY, Record
 from cnnperf.stats import SignedRanks
-
-ACCURACY_DROP = "infer.accuracy_drop"
-"""Torch's accuracy minus the engine's: a difference between fractions, recorded with unit 1, often 0 or negative."""
-SPEEDUP = "infer.speedup"
-"""Baseline's time divided by the engine's, one value per pair of processes."""
-
-DISAGREEMENTS = "infer.class_disagreements"
-"""Images that an exact engine puts into another class although torch's logits are no tie; others have no such count."""
 
 WORST_FIRST: tuple[ParityOutcome, ...] = ("failed", "undecided", "ok")
 
@@ -39,7 +32,7 @@ def speedup(ratios: Sequence[float]) -> float:
 
 def drop_of(record: Record) -> AccuracyDrop | None:
     """Return the drop in accuracy of a record's engine; None where its images were not counted."""
-    lost, gained = (record.find(f"infer.right_in_{side}_only") for side in ("torch", "engine"))
+    lost, gained = (record.find(metric) for metric in (RIGHT_IN_TORCH_ONLY, RIGHT_IN_ENGINE_ONLY))
     if not lost or not gained:
         return None
     return AccuracyDrop(int(lost[0].values[0]), int(gained[0].values[0]), int(lost[0].remarks["n"]))

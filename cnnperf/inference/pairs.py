@@ -13,6 +13,7 @@ from cnnperf.bench import Bench
 from cnnperf.duet.pair import Fault, Pair, Patience, Player, core_for_both
 from cnnperf.duet.schedule import Conditions, order_of
 from cnnperf.errors import StageError
+from cnnperf.inference.metrics import SPEEDUP
 from cnnperf.ipc.messages import Bind, Bound, Load, Loaded, Taken
 from cnnperf.ipc.process import Launch
 from cnnperf.record import Measurement
@@ -75,7 +76,7 @@ def measured(of_pairs: Sequence[Both[Taken]], on: Conditions, tags: Mapping[str,
             )
     unsteady = sum(not all(taken.steady for taken in both) for both in of_pairs)
     yield Measurement(
-        metric="infer.speedup",
+        metric=SPEEDUP,
         unit="1",
         better="higher",
         values=tuple(map(ratio, of_pairs)),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cnnperf.engines import Engine
 from cnnperf.inference.inputs import GOLDEN_IMAGES, LAYER_IMAGES, Golden, Inputs, LayerValue
+from cnnperf.inference.metrics import ACCURACY_DROP, DISAGREEMENTS, RIGHT_IN_ENGINE_ONLY, RIGHT_IN_TORCH_ONLY
 from cnnperf.record import PARITY, Measurement, single
 from cnnperf.task import Scalar
 from cnnperf.units import shape_in_words
@@ -149,12 +150,12 @@ class Parity:
         yield single("infer.top1_agreement", "fraction", agreement, "higher", on, **tags)
         yield single("infer.test_accuracy", "fraction", float(right.mean()), "higher", on, **tags)
         yield single("infer.torch_test_accuracy", "fraction", float(before.mean()), None, on, **tags)
-        yield single("infer.accuracy_drop", "1", drop.estimate, "lower", on, **tags)
-        yield single("infer.right_in_torch_only", "count", drop.lost, None, on, **tags)
-        yield single("infer.right_in_engine_only", "count", drop.gained, None, on, **tags)
+        yield single(ACCURACY_DROP, "1", drop.estimate, "lower", on, **tags)
+        yield single(RIGHT_IN_TORCH_ONLY, "count", drop.lost, None, on, **tags)
+        yield single(RIGHT_IN_ENGINE_ONLY, "count", drop.gained, None, on, **tags)
         if self._engine.is_exact:
             differing = self._disagreements(predictions)
-            yield single("infer.class_disagreements", "count", differing, "lower", on, **tags)
+            yield single(DISAGREEMENTS, "count", differing, "lower", on, **tags)
         elif drop.outcome(self._max_drop) == "failed":
             low, high = drop.interval
             self._refuse(

@@ -9,7 +9,8 @@ from statistics import fmean, median
 from typing import Literal
 
 from cnnperf.inference.accuracy import ParityOutcome
-from cnnperf.inference.outcome import SPEEDUP, speedup
+from cnnperf.inference.metrics import SPEEDUP
+from cnnperf.inference.outcome import speedup
 from cnnperf.record import Measurement
 from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Outcome, Verdict, is_difference

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, SerializeAsAny, computed_field
 
-from cnnperf.inference.outcome import ACCURACY_DROP
+from cnnperf.inference.metrics import ACCURACY_DROP
 from cnnperf.record import Finite
 from cnnperf.task import Frozen
 from cnnperf.units import scaled

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cnnperf.inference.outcome import DISAGREEMENTS, drop_of, limit_of, parity_of
+from cnnperf.inference.metrics import DISAGREEMENTS
+from cnnperf.inference.outcome import drop_of, limit_of, parity_of
 from cnnperf.record import Record
 
 
