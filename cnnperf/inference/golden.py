@@ -9,10 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cnnperf.inference.inputs import GOLDEN_IMAGES, TEST_SEED, Golden, Inputs, chosen_images
+from cnnperf.inference.inputs import GOLDEN_IMAGES, TEST_BATCH, TEST_SEED, Golden, Inputs, chosen_images
 from cnnperf.tf32 import tf32
 
-BATCH = 100
 HALF_DIGIT = 2.0**-24
 """Relative rounding error of float32."""
 
@@ -22,7 +21,7 @@ def golden(model: nn.Module, inputs: Inputs, device: str, test_images: int) -> G
     indices = chosen_images(test_images, len(inputs.dataset.test_labels))
     images = torch.from_numpy(inputs.test(indices))
     with torch.inference_mode(), tf32(False):
-        logits = torch.cat([model(batch.to(device)).cpu() for batch in torch.split(images, BATCH)])
+        logits = torch.cat([model(batch.to(device)).cpu() for batch in torch.split(images, TEST_BATCH)])
         # Float64 on the CPU, because a device may lack it or be slow.
         exact = copy.deepcopy(model).cpu().double()(images[:GOLDEN_IMAGES].double())
     labels = np.asarray(inputs.dataset.test_labels[indices])

@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnperf.errors import StageError
-from cnnperf.inference.inputs import GOLDEN_IMAGES, Golden, Inputs, LayerValue, chosen_images
+from cnnperf.inference.inputs import GOLDEN_IMAGES, TEST_BATCH, Golden, Inputs, LayerValue, chosen_images
 from cnnperf.onnx_file import external, first_line, images_of
-
-BATCH = 100
 
 
 def golden_of_file(path: Path, inputs: Inputs, test_images: int) -> Golden:
@@ -23,7 +21,7 @@ def golden_of_file(path: Path, inputs: Inputs, test_images: int) -> Golden:
     Raises StageError if either lacks an operator.
     """
     indices = chosen_images(test_images, len(inputs.dataset.test_labels))
-    batches = [inputs.test(each) for each in np.split(indices, range(BATCH, len(indices), BATCH))]
+    batches = [inputs.test(each) for each in np.split(indices, range(TEST_BATCH, len(indices), TEST_BATCH))]
     with _worded(path):
         logits = np.concatenate(list(_unoptimised(path, batches)))
         exact = next(iter(_in_float64(path, inputs.test(indices[:GOLDEN_IMAGES]), ()).values()))

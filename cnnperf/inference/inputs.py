@@ -21,6 +21,8 @@ TEST_SEED = 20_240_902
 TEST_IMAGES = 2000
 """Default number of test images that every engine classifies."""
 QUICK_TEST_IMAGES = 500
+TEST_BATCH = 100
+"""Number of these images that are computed at once."""
 GOLDEN_IMAGES = 64
 """Number of these images that torch also computes in float64."""
 LAYER_IMAGES = 4

@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnperf.engines import Engine
-from cnnperf.inference.inputs import GOLDEN_IMAGES, LAYER_IMAGES, Golden, Inputs, LayerValue
+from cnnperf.inference.inputs import GOLDEN_IMAGES, LAYER_IMAGES, TEST_BATCH, Golden, Inputs, LayerValue
 from cnnperf.inference.metrics import ACCURACY_DROP, DISAGREEMENTS, RIGHT_IN_ENGINE_ONLY, RIGHT_IN_TORCH_ONLY
 from cnnperf.record import PARITY, Measurement, single
 from cnnperf.task import Scalar
 from cnnperf.units import shape_in_words
 
-BATCH = 100
 ERROR_FACTOR = 10.0
 """Maximum error of an engine against float64, as a multiple of torch's own error."""
 LOGIT_RESOLUTION = 1e-5
@@ -136,8 +135,8 @@ class Parity:
         golden = self._golden
         predictions = np.concatenate(
             [
-                self._run(self._inputs.test(golden.indices[start : start + BATCH])).argmax(axis=1)
-                for start in range(0, len(golden.indices), BATCH)
+                self._run(self._inputs.test(golden.indices[start : start + TEST_BATCH])).argmax(axis=1)
+                for start in range(0, len(golden.indices), TEST_BATCH)
             ]
         )
         of_torch = golden.logits.argmax(axis=1)
