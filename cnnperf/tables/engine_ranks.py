@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnperf.inference.outcome import speedup
+from cnnperf.regression.rule import FLAGGED_SHARE
 from cnnperf.stats import INTERVAL_LEVEL, Interval, SignedRanks, two_modes
 from cnnperf.tables.engine_row import EngineRow
 
@@ -20,8 +21,6 @@ LEAST_DISTANCE = math.log(1.05)
 """Smallest distance of two modes that is reported: 5 %."""
 MOST_DIVIDED = 0.25
 """Largest share of the pairs whose samples may have two modes each."""
-MOST_UNSTEADY = 0.25
-"""Largest share of the pairs that may be unsteady, the same as of the replicates of `cnnperf ab`."""
 
 SINGLE_STREAM, OFFLINE = "single_stream", "offline"
 """MLPerf's scenarios: one image after another, judged by the 90th percentile; all images in the least time."""
@@ -110,7 +109,7 @@ def _flags(row: EngineRow, base: EngineRow | None) -> Iterator[str]:
     if any(_has_two_modes(pairs) for pairs in row.evidence.samples) or _is_bimodal(row.evidence.ratios):
         yield BIMODAL
     separate = _separate(row, base)
-    if row.evidence.unsteady > MOST_UNSTEADY * len(row.evidence.ratios):
+    if row.evidence.unsteady > FLAGGED_SHARE * len(row.evidence.ratios):
         yield f"{row.evidence.unsteady} of {row.speedup_pairs} pairs {NOT_STEADY}"
     if row.speedup_pairing == PAIRED and separate and not _interval(row).low <= separate <= _interval(row).high:
         yield DISAGREES
