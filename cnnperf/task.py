@@ -23,6 +23,8 @@ DEFAULT_ALLOCATOR: Allocator = "keep"
 ProfileMode = Literal["train", "infer"]
 """Work that is profiled: training steps, or forward passes in evaluation mode."""
 DEFAULT_PROFILE_MODE: ProfileMode = "train"
+DEFAULT_DATASET = "cifar10"
+"""Dataset of a network that is measured without a suite."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Environment variables that set the number of threads of numerical libraries."""
 

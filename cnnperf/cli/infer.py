@@ -12,6 +12,7 @@ from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
 from cnnperf.cli.options import AllocatorOption, DeviceOption, WaitingOption
 from cnnperf.errors import UsageError
+from cnnperf.task import DEFAULT_DATASET
 
 WIDTH = 140
 """Width of output that does not go to a terminal."""
@@ -27,7 +28,7 @@ def infer(
     *,
     dataset: Annotated[
         str, typer.Option(metavar="D", help="Dataset, a name from `cnnperf list datasets`.")
-    ] = "cifar10",
+    ] = DEFAULT_DATASET,
     device: DeviceOption = "cpu",
     engine: Annotated[
         list[str] | None,

@@ -12,7 +12,7 @@ from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
 from cnnperf.cli.options import AllocatorOption, DeviceOption, WaitingOption
 from cnnperf.errors import UsageError
-from cnnperf.task import DEFAULT_PROFILE_MODE, ProfileMode
+from cnnperf.task import DEFAULT_DATASET, DEFAULT_PROFILE_MODE, ProfileMode
 
 Mode = StrEnum("Mode", get_args(ProfileMode))  # type: ignore[misc] # Its members are not written out.
 DEFAULT_MODE = Mode(DEFAULT_PROFILE_MODE)
@@ -25,7 +25,7 @@ def profile(
     *,
     dataset: Annotated[
         str, typer.Option(metavar="D", help="Dataset, a name from `cnnperf list datasets`.")
-    ] = "cifar10",
+    ] = DEFAULT_DATASET,
     device: DeviceOption = "cpu",
     batch_size: Annotated[
         int | None, typer.Option(metavar="N", help="Images per step; default: as in the network's recipe.")

@@ -19,13 +19,13 @@ from cnnperf.measuring.measured import (
     name_of,
     request,
 )
-from cnnperf.task import Choice
+from cnnperf.task import DEFAULT_DATASET, Choice
 
 
 def infer(
     model: Named,
     *,
-    dataset: Named = "cifar10",
+    dataset: Named = DEFAULT_DATASET,
     device: str = "cpu",
     engines: Sequence[str] | None = None,
     batch_sizes: Sequence[int] | Literal["auto"] | None = None,

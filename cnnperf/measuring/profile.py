@@ -16,13 +16,13 @@ from cnnperf.measuring.measured import (
     name_of,
     request,
 )
-from cnnperf.task import DEFAULT_PROFILE_MODE, Choice, ProfileMode
+from cnnperf.task import DEFAULT_DATASET, DEFAULT_PROFILE_MODE, Choice, ProfileMode
 
 
 def profile(
     model: Named,
     *,
-    dataset: Named = "cifar10",
+    dataset: Named = DEFAULT_DATASET,
     device: str = "cpu",
     batch_size: int | None = None,
     mode: ProfileMode = DEFAULT_PROFILE_MODE,
