@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from cnnperf.devices import Device
 from cnnperf.engines import INTEROP_THREADS, EngineSource, NormalisedImages
-from cnnperf.engines._nodes import Times, node_times
+from cnnperf.engines._nodes import HOST_PROVIDER, Times, node_times
 from cnnperf.engines._values import Values, values
 from cnnperf.errors import EngineError, StageError
 from cnnperf.onnx_file import external, require
@@ -25,7 +25,7 @@ PACKAGES: tuple[str, ...] = ("onnxruntime",)
 BASELINE_OF = "files"
 
 Optimization = Literal["disabled", "basic", "extended", "all"]
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDERS = {"cpu": HOST_PROVIDER, "cuda": "CUDAExecutionProvider"}
 """The execution provider of each device."""
 WAITING: dict[Waiting, dict[str, str]] = {
     "spin": {"allow_spinning": "1"},
