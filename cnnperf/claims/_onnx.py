@@ -18,7 +18,7 @@ from cnnperf.engines import FILES, Engine, EngineSource, NormalisedImages, basel
 from cnnperf.inference.inputs import GOLDEN_IMAGES, Inputs
 from cnnperf.task import DEFAULT_WAITING
 
-PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {
+DOCUMENTED_PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "cpu": ("CPUExecutionProvider", {}),
     # Without TF32, torch's convolutions are float32: tensor cores would round the operands to 10 bits.
     "cuda": ("CUDAExecutionProvider", {"use_tf32": 0}),
@@ -61,7 +61,7 @@ def session(context: Context, file: Path, *, profile: Path | None = None) -> Any
     options.intra_op_num_threads = context.threads
     if profile:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
-    return onnxruntime.InferenceSession(str(file), options, providers=[PROVIDERS[context.device]])
+    return onnxruntime.InferenceSession(str(file), options, providers=[DOCUMENTED_PROVIDERS[context.device]])
 
 
 def session_logits(session: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
