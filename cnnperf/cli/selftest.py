@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnperf.cli.help import add_command
-from cnnperf.cli.options import DeviceOption
+from cnnperf.cli.options import DeviceOption, with_options
 from cnnperf.units import amount_of, scaled
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _table(test: SelfTest) -> Table:
 
 def _remarks(outcome: ClaimOutcome) -> list[str]:
     """Describe why a claim did not hold, is undecided or does not apply."""
-    words = [word for word in (outcome.fault, outcome.skipped) if word]
+    words = [with_options(word) for word in (outcome.fault, outcome.skipped) if word]
     for checked in outcome.readings:
         if checked.bar and checked.verdict in ("failed", "undecided"):
             is_what = "did not hold" if checked.verdict == "failed" else "is undecided"

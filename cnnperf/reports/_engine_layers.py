@@ -29,7 +29,7 @@ def write(join: Join, console: Console) -> None:
             Text(f"{words}layout reorders take {scaled((reorders or 0) / total, 'fraction')} of kernel time.")
         )
         if share < 1:
-            in_torch = "is in torch's (unattributed) and has no speed-up" if is_beside_torch else "is no layer's"
+            in_torch = "is in torch's (unattributed) and has no speed-up" if is_beside_torch else "belongs to no layer"
             console.print(
                 Text(
                     "The rest is in rows of no layer: a module's own work, such as a sum in a block's forward, "

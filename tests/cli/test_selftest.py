@@ -76,6 +76,12 @@ def test_the_last_line_counts_each_ending_by_itself(capsys: pytest.CaptureFixtur
     assert "3 claims: 1 held, 2 only reported → exit 0" in printed
 
 
+def test_a_claim_without_readings_says_which_option_to_raise() -> None:
+    """The reason of an undecided claim names the option of the command line."""
+    outcome = ClaimOutcome(name="a", claim="c", skipped="the 3 minutes were used up; raise `minutes`")
+    assert cli_selftest._remarks(outcome) == ["the 3 minutes were used up; raise --minutes"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
