@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnperf.training.recipe import normalization_of
+from cnnperf.training.recipe import mean_and_deviation, normalization_of
 
 if TYPE_CHECKING:
     from cnnperf.bench import Bench
@@ -44,9 +44,7 @@ class Inputs:
         data = bench.dataset
         trained = bench.maker("weights")
         kind = normalization_of(trained.task.settings if trained else {})
-        same = {"half": 0.5, "unit": 0.0}.get(kind)
-        mean = np.array(data.mean if same is None else [same] * len(data.mean))
-        std = np.array(data.std if same is None else [same or 1.0] * len(data.std))
+        mean, std = (np.array(each) for each in mean_and_deviation(kind, data.mean, data.std))
         scale, shift = 1 / (255 * std), -mean / std
         return cls(data, scale.astype(np.float32)[:, None, None], shift.astype(np.float32)[:, None, None])
 

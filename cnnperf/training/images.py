@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cnnperf.training.recipe import mean_and_deviation
+
 SPLIT_SEED = 20_240_901
 """Seed of the validation images and test subsets, the same for every repeat, model and machine."""
 
@@ -96,9 +98,7 @@ class Normalize:
 
     def __init__(self, kind: str, mean: Sequence[float], std: Sequence[float], images: DeviceImages) -> None:
         """`mean` and `std` are the dataset's, of pixels in [0, 1]; `kind` is the recipe's `normalize`."""
-        if kind != "dataset":
-            mean = [0.5 if kind == "half" else 0.0] * len(mean)
-            std = [0.5 if kind == "half" else 1.0] * len(std)
+        mean, std = mean_and_deviation(kind, mean, std)
         # Constants with the full image shape: broadcasting over three channels would take five times as long.
         like = images.take(torch.zeros(1, dtype=torch.int64, device=images.labels.device))
         self._scale = torch.empty_like(like, dtype=torch.float32)

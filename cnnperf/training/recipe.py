@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -215,6 +215,17 @@ class Recipe(Settings):
 def normalization_of(settings: Mapping[str, Any]) -> str:
     """Return the normalisation of a training recorded with these settings; the default if they do not state it."""
     return str(settings.get("normalize", Recipe.model_fields["normalize"].default))
+
+
+def mean_and_deviation(kind: str, mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Return the mean and the deviation of each channel by which a value of `normalize` scales pixels in [0, 1].
+
+    mean, std: the dataset's, one value per channel.
+    """
+    if kind == "dataset":
+        return list(mean), list(std)
+    center, width = (0.5, 0.5) if kind == "half" else (0.0, 1.0)
+    return [center] * len(mean), [width] * len(std)
 
 
 def images_per_step(settings: Mapping[str, Any]) -> int | None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from cnnperf import models, registry
 from cnnperf.errors import UsageError
 from cnnperf.suite import load_suite, plan
-from cnnperf.training.recipe import Recipe, budget_of, timed
+from cnnperf.training.recipe import Recipe, budget_of, mean_and_deviation, timed
 
 
 @pytest.mark.parametrize(
@@ -206,6 +206,15 @@ def test_a_recorded_budget_is_put_into_words() -> None:
     """`budget_of` gives the budget and the target that may end it early, or None."""
     assert budget_of({"samples": None, "batch_size": 6}) is None
     assert budget_of({"steps": 500, "target_accuracy": 0.9}) == "500 steps or until 90 %"
+
+
+@pytest.mark.parametrize(
+    ("kind", "scaled"),
+    [("dataset", ([0.4, 0.6], [0.2, 0.3])), ("half", ([0.5, 0.5], [0.5, 0.5])), ("unit", ([0.0, 0.0], [1.0, 1.0]))],
+)
+def test_each_normalisation_has_its_mean_and_deviation(kind: str, scaled: tuple[list[float], list[float]]) -> None:
+    """`half` scales pixels of 0 … 1 to -1 … 1, and `unit` leaves them, whatever the dataset's mean and deviation."""
+    assert mean_and_deviation(kind, (0.4, 0.6), (0.2, 0.3)) == scaled
 
 
 def test_torch_is_not_needed() -> None:
