@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from cnnperf.bench import Settings
 from cnnperf.errors import UsageError
 from cnnperf.task import DEFAULT_PROFILE_MODE, ProfileMode
-from cnnperf.training.recipe import BUDGETS, Recipe
+from cnnperf.training.recipe import BUDGET_SETTINGS, Recipe
 
 QUICK_SAMPLES = 3
 OTHER_STEPS = 17
@@ -59,7 +59,7 @@ class Profile(Settings):
         """
         merged: dict[str, Any] = {**section, **override}
         training = {**model_recipe, **section.get("train", {}), **override.get("train", {})}
-        merged["train"] = {key: value for key, value in training.items() if key not in (*BUDGETS, "test_curve")}
+        merged["train"] = {key: value for key, value in training.items() if key not in BUDGET_SETTINGS}
         if "batch_size" in training:
             merged.setdefault("batch_sizes", (training["batch_size"],))
         return cls.model_validate(merged, strict=True)

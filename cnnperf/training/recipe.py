@@ -19,6 +19,8 @@ Damping = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 BUDGETS = ("epochs", "steps", "samples", "seconds")
+BUDGET_SETTINGS = (*BUDGETS, "test_curve")
+"""The budgets, and the setting that needs one in epochs."""
 OPTIMIZER_SETTINGS = ("lr", "bias_lr", "momentum", "weight_decay")
 """Settings that are tuned for one optimizer and do not suit another."""
 DEFAULT_OPTIMIZER: Final = "adamw"
