@@ -95,3 +95,14 @@ class Profile(Settings):
     def planned_samples(self, train_count: int) -> int:
         """Return the images of all steps."""
         return sum(self.batch_sizes) * (2 * self.samples + OTHER_STEPS + self.trace_steps)
+
+
+def flattened(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recorded settings of a profile, those of its training each by itself: `train.batch_size`."""
+    others = {name: value for name, value in settings.items() if name != "train"}
+    return {**others, **{f"train.{name}": value for name, value in settings.get("train", {}).items()}}
+
+
+def compiles(settings: Mapping[str, Any]) -> bool:
+    """Return whether the training of recorded settings compiles its network, which the profile does not."""
+    return bool(flattened(settings).get("train.compile"))

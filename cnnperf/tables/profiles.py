@@ -7,6 +7,7 @@ from typing import Any
 
 from cnnperf.bench import metrics_of
 from cnnperf.profiling.rows import OPTIMIZER
+from cnnperf.profiling.settings import compiles, flattened
 from cnnperf.record import Record
 from cnnperf.tables.facts import GROUP, fact, reduced, row_of
 from cnnperf.tables.layers import PROFILE_METRICS, LayerProfile, profiles, steps_of
@@ -251,10 +252,8 @@ def _of_profile(profile: LayerProfile) -> ProfileRow:
 
 def _task(record: Record) -> dict[str, Any]:
     """Return the fields of a row that are no columns."""
-    training = record.task.settings.get("train", {})
-    asked = {**record.task.settings, **{f"train.{name}": value for name, value in training.items()}}
-    asked.pop("train", None)
-    return {"task": record.key, "asked": asked, "compiles": bool(training.get("compile"))}
+    settings = record.task.settings
+    return {"task": record.key, "asked": flattened(settings), "compiles": compiles(settings)}
 
 
 def _whole(value: float | None) -> int | None:
