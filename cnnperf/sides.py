@@ -7,6 +7,8 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 Side = Literal["baseline", "candidate"]
 SIDES: tuple[Side, Side] = ("baseline", "candidate")
+PAIRS = 12, 60
+"""Minimum and maximum pairs of samples in a turn of two versions."""
 
 T = TypeVar("T")
 

@@ -11,8 +11,9 @@ import typer
 from cnnperf.cli.check import VERDICTS_FORMAT, FormatOption
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
-from cnnperf.cli.options import MOST_PAIRS, PairsOption
+from cnnperf.cli.options import PairsOption
 from cnnperf.reports import VERDICTS, writer
+from cnnperf.sides import PAIRS
 
 
 def ab(
@@ -40,7 +41,7 @@ def ab(
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Threads of each version; default: the suite's.")
     ] = None,
-    pairs: PairsOption = MOST_PAIRS,
+    pairs: PairsOption = PAIRS[1],
     format: FormatOption = VERDICTS_FORMAT,  # noqa: A002 - the option's name
     baseline_set: Annotated[
         list[str] | None,

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from cnnperf.cli.help import add_command
-from cnnperf.cli.options import MOST_PAIRS, PairsOption
+from cnnperf.cli.options import PairsOption
+from cnnperf.sides import PAIRS
 
 
 def measure(
@@ -32,7 +33,7 @@ def measure(
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Threads of each version; default: the suite's.")
     ] = None,
-    pairs: PairsOption = MOST_PAIRS,
+    pairs: PairsOption = PAIRS[1],
     minutes: Annotated[
         float | None,
         typer.Option(

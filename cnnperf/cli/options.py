@@ -9,6 +9,7 @@ import typer
 
 from cnnperf.cli.help import one_of
 from cnnperf.registry import names
+from cnnperf.sides import PAIRS
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING, Allocator, Waiting
 
 DEVICES, WAITING_POLICIES, ALLOCATOR_POLICIES = (
@@ -26,10 +27,11 @@ AllocatorOption = Annotated[
         metavar="A", help=f"Whether freed memory is kept: {ALLOCATOR_POLICIES}; default: {DEFAULT_ALLOCATOR}."
     ),
 ]
-MOST_PAIRS = 60
 PairsOption = Annotated[
     int,
-    typer.Option(metavar="N", help=f"Maximum pairs of samples per replicate, an even number from 12 to {MOST_PAIRS}."),
+    typer.Option(
+        metavar="N", help="Maximum pairs of samples per replicate, an even number from {} to {}.".format(*PAIRS)
+    ),
 ]
 
 ARGUMENTS = (

@@ -21,12 +21,10 @@ from cnnperf.duet.versions import RunningVersions, started
 from cnnperf.ipc.messages import Opened, Taken
 from cnnperf.machine.disturbance import Disturbance, read_counters
 from cnnperf.record import Machine
-from cnnperf.sides import SIDES, Both, Side
+from cnnperf.sides import PAIRS, SIDES, Both, Side
 from cnnperf.task import Task
 from cnnperf.training.recipe import fewer_images, unequal_images
 
-PAIRS = 12, 60
-"""Minimum and maximum pairs of samples in a turn."""
 TURN_S = 6.0
 """Time limit for the samples of one metric of one cell in a replicate."""
 LONGEST_CALL_S = TURN_S / (2 * PAIRS[0])

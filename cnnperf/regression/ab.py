@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from cnnperf.duet.contest import Version, contests
 from cnnperf.duet.pair import Patience
-from cnnperf.duet.schedule import PAIRS
 from cnnperf.errors import UsageError
 from cnnperf.ipc.messages import Ready, SuiteRequest
 from cnnperf.registry import declared, having
@@ -22,7 +21,7 @@ from cnnperf.regression.samples_file import SAMPLES_FILE, refuse_unwritable
 from cnnperf.regression.verdict import Comparison
 from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import folder_to_make
-from cnnperf.sides import Both
+from cnnperf.sides import PAIRS, Both
 from cnnperf.suite import Suite, load_suite
 from cnnperf.task import Task
 from cnnperf.training.recipe import FORWARD_SETTINGS, timed

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from cnnperf.duet.schedule import PAIRS
 from cnnperf.errors import UsageError
 from cnnperf.registry import unknown
 from cnnperf.regression.ab import ComparisonWatcher, ab
+from cnnperf.sides import PAIRS
 from cnnperf.task import Frozen
 
 Condition = Literal["quiet", "neighbour", "shared"]

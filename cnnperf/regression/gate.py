@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from cnnperf.duet.contest import Contest, Version
 from cnnperf.duet.pair import Fault, Patience
-from cnnperf.duet.schedule import LONGEST_CALL_S, PAIRS, Conditions, Played, calibrate, replicate
+from cnnperf.duet.schedule import LONGEST_CALL_S, Conditions, Played, calibrate, replicate
 from cnnperf.errors import UsageError
 from cnnperf.regression import ratios
 from cnnperf.regression.rule import (
@@ -29,7 +29,7 @@ from cnnperf.regression.rule import (
     power_words,
 )
 from cnnperf.regression.samples_file import Write, sample_lines, writing
-from cnnperf.sides import Both
+from cnnperf.sides import PAIRS, Both
 from cnnperf.timing.sampling import SAMPLE_S
 
 START_S = 6.0

@@ -13,9 +13,9 @@ from typer.main import get_command
 
 from cnnperf.cli.app import app
 from cnnperf.cli.screen import planned
-from cnnperf.duet.schedule import PAIRS
 from cnnperf.inference.settings import Infer
 from cnnperf.profiling.settings import Profile
+from cnnperf.sides import PAIRS
 
 ROOT = get_command(app)
 WIDTH = 78
