@@ -41,6 +41,11 @@ class Groups:
             quotas.append(quota / period)
         return min(quotas)
 
+    def usable_of(self, cores: int) -> int:
+        """Return how many of these cores the quota permits, rounded up to whole cores."""
+        quota = self.cpus()
+        return cores if math.isinf(quota) else min(cores, math.ceil(quota))
+
     def throttled(self) -> tuple[int, int]:
         """Return the number of throttled periods and of all periods; raises LookupError if they are not counted."""
         counts = []

@@ -125,9 +125,7 @@ def _affinity(places: Places) -> tuple[str, str]:
 
 
 def _threads(places: Places) -> tuple[str, str]:
-    usable = len(_usable())
-    quota = Groups(places.proc, places.sys, "cpu").cpus()
-    usable = usable if math.isinf(quota) else min(usable, math.ceil(quota))
+    usable = Groups(places.proc, places.sys, "cpu").usable_of(len(_usable()))
     variables = {name: places.environment.get(name) for name in (*THREAD_VARIABLES, *OPENMP_VARIABLES)}
     given = [f"{name}={value}" for name, value in variables.items() if value is not None]
     # A list gives the threads of nested parallel regions; the first entry is the outermost.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import re
@@ -86,10 +85,9 @@ def usable_cores() -> int:
     """Count the cores that this process may use: its affinity, limited by the cgroup quota rounded up."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota = Groups(PROC, SYS, "cpu").cpus()
+        return Groups(PROC, SYS, "cpu").usable_of(affinity)
     except (OSError, ValueError):
         return affinity
-    return affinity if math.isinf(quota) else min(affinity, math.ceil(quota))
 
 
 def cpu_name() -> str:
