@@ -11,6 +11,8 @@ from cnnperf.units import shape_in_words
 
 FLOAT = 1
 """TensorProto.FLOAT."""
+HOST_PROVIDER = "CPUExecutionProvider"
+"""ONNX Runtime's execution provider on the processor, which every build of it has."""
 
 
 class Facts(NamedTuple):

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from cnnperf.engines import WHOLE_NETWORK
 from cnnperf.errors import StageError
+from cnnperf.onnx_file import HOST_PROVIDER
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 KERNEL = "_kernel_time"
-HOST_PROVIDER = "CPUExecutionProvider"
 ADDED = re.compile(
     r"^fused |(_nchwc|_bn|_quantized|_(De)?QuantizeLinear(_Output)?|_token_\d+|/duplicated)+$"  # In blocks; in 8 bits.
 )

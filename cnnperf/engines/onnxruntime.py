@@ -14,10 +14,10 @@ from packaging.version import Version
 
 from cnnperf.devices import Device
 from cnnperf.engines import INTEROP_THREADS, EngineSource, NormalisedImages
-from cnnperf.engines._nodes import HOST_PROVIDER, Times, node_times
+from cnnperf.engines._nodes import Times, node_times
 from cnnperf.engines._values import Values, values
 from cnnperf.errors import EngineError, StageError
-from cnnperf.onnx_file import external, require
+from cnnperf.onnx_file import HOST_PROVIDER, external, require
 from cnnperf.task import Scalar, Waiting
 
 LOADS = "onnx"

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnperf.engines.onnxruntime import PROVIDERS
 from cnnperf.errors import StageError
 from cnnperf.inference.inputs import GOLDEN_IMAGES, TEST_BATCH, Golden, Inputs, LayerValue, chosen_images
-from cnnperf.onnx_file import external, first_line, images_of
+from cnnperf.onnx_file import HOST_PROVIDER, external, first_line, images_of
 
 
 def golden_of_file(path: Path, inputs: Inputs, test_images: int) -> Golden:
@@ -95,7 +94,7 @@ def _session(file: str | bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(file, options, providers=[PROVIDERS["cpu"]])
+    return onnxruntime.InferenceSession(file, options, providers=[HOST_PROVIDER])
 
 
 def _in_float64(path: Path, images: NDArray[np.float32], names: Sequence[str]) -> dict[str, Any]:
