@@ -42,11 +42,17 @@ def source_of(bench: Bench, *, reuses: bool = False) -> EngineSource:
     )
 
 
-def import_packages(engine: Choice) -> None:
-    """Import an engine's packages, so that the time to load a network excludes imports."""
-    for package in abilities(engine.name).packages:
+def import_packages(engine: Choice, model: Choice) -> None:
+    """Import what loading a network needs, so that its time excludes imports.
+
+    These are the engine's packages and, for an engine that builds the network itself, the model's module.
+    """
+    known = abilities(engine.name)
+    for package in known.packages:
         with suppress(ImportError):  # Loading reports the missing package and the cure.
             import_module(package)
+    if not known.loads:
+        registry.find("models", model.name)
 
 
 def loaded(source: EngineSource, engine: Choice) -> Engine:

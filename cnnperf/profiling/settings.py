@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from cnnperf.bench import Settings
 from cnnperf.errors import UsageError
 from cnnperf.task import DEFAULT_PROFILE_MODE, ProfileMode
-from cnnperf.training.recipe import BUDGET_SETTINGS, Recipe
+from cnnperf.training.recipe import BUDGET_SETTINGS, Recipe, layered
 
 QUICK_SAMPLES = 3
 OTHER_STEPS = 17
@@ -58,7 +58,7 @@ class Profile(Settings):
         The training's budget is dropped, and with it test_curve, which needs a budget in epochs.
         """
         merged: dict[str, Any] = {**section, **override}
-        training = {**model_recipe, **section.get("train", {}), **override.get("train", {})}
+        training = layered(model_recipe, section.get("train", {}), override.get("train", {}))
         merged["train"] = {key: value for key, value in training.items() if key not in BUDGET_SETTINGS}
         if "batch_size" in training:
             merged.setdefault("batch_sizes", (training["batch_size"],))
@@ -70,12 +70,12 @@ class Profile(Settings):
         return self
 
     def recipe(self, batch_size: int) -> Recipe:
-        """Return the training whose steps are profiled; the learning rate is 0, so that weights stay unchanged.
+        """Return the training whose steps are profiled.
 
         Nothing is validated or tested: no images are reserved for it, so that a small dataset can be profiled too, and
         settings that would contradict this have no effect.
         """
-        changed = {"steps": 1, "batch_size": batch_size, "lr": 0.0, "bias_lr": 0.0, "muon_lr": 0.0, "compile": False}
+        changed = {"steps": 1, "batch_size": batch_size, "compile": False}
         unvalidated = {"validation_images": 0, "target_accuracy": None, "stop_at_target": True}
         untested = {"test_images": None, "normalize_eval": True}
         return Recipe.model_validate({**self.train, **changed, **unvalidated, **untested}, strict=True)

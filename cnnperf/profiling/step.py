@@ -47,6 +47,9 @@ class TrainingStep:
     def __init__(self, model: nn.Module, batches: Batches, recipe: Recipe, device: Device) -> None:
         self._update = Update(optimizers(trainable(model), recipe), recipe, device.torch_name)
         self.optimizers = self._update.optimizers
+        # Set afterwards: equal rates would make one group of weights and biases, which are updated together.
+        for group in chain.from_iterable(optimizer.param_groups for optimizer in self.optimizers):
+            group["lr"] = 0.0
         self._model = model
         self._batches = batches
         self._smoothing = recipe.label_smoothing

@@ -179,8 +179,8 @@ def throughput(name: str, title: str, table: Table[Any], rows: Sequence[EngineRo
     return Chart(name, title, f"{title}, a line an engine.", name, table.name, kept, spec)
 
 
-def changes(name: str, table: Table[Any], rows: Sequence[VerdictRow], unit: str) -> Chart:
-    """Draw the change of each metric with its interval; colour and shape show the verdict."""
+def changes(name: str, table: Table[Any], rows: Sequence[VerdictRow], unit: str, *, of: int) -> Chart:
+    """Draw changes with their intervals; colour and shape show the verdict. of: the number of all changes."""
     outcomes = [outcome for outcome in OUTCOMES if outcome in {row.outcome for row in rows}]
     subject = {"calculate": "datum.cell + '  ' + datum.metric", "as": "subject"}
     y = {"field": "subject", "type": "nominal", "title": None, "sort": None, "axis": names_within(420)}
@@ -218,7 +218,8 @@ def changes(name: str, table: Table[Any], rows: Sequence[VerdictRow], unit: str)
         rows, "cell", "metric", "outcome", "baseline", "candidate", "change", "low", "high", "p_holm", "n", "remark"
     )
     spec = {"height": BAR_PIXELS * len(rows), "transform": [subject, words_of], "layer": [zero, whisker, points]}
-    caption = f"Change of each metric that is not the same, {unit}, with its interval where one was tested."
+    drawn = f"the first {len(rows)} of {of}, verdicts first, then the largest, " if len(rows) < of else ""
+    caption = f"Change of each metric that is not the same, {drawn}{unit}, with its interval where one was tested."
     return Chart(name, f"Change, {unit}", caption, name, table.name, kept, spec)
 
 

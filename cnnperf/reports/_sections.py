@@ -123,12 +123,14 @@ def change_charts(report: Report) -> list[Chart]:
     Unchanged metrics, and differences in other units, which have no common axis, are only in the table.
     """
     table = report.table("verdicts")
-    changed = [row for row in (table.rows if table else ()) if row.change and row.outcome != "same"]
+    changed = [row for row in (table.rows if table else ()) if row.change is not None and row.outcome != "same"]
     changed.sort(key=lambda row: (row.outcome == "indicative", -abs(row.change)))
     fractions = [row for row in changed if is_of_fractions(row.metric, row.unit)]
     ratios = [row for row in changed if not is_difference(row.metric, row.unit, row.baseline, row.candidate)]
     kinds = (("changes-fractions", fractions, "points"), ("changes-ratios", ratios, "percent"))
-    return [_charts.changes(name, table, rows[:CHANGES], unit) for name, rows, unit in kinds if table and rows]
+    return [
+        _charts.changes(name, table, rows[:CHANGES], unit, of=len(rows)) for name, rows, unit in kinds if table and rows
+    ]
 
 
 def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Chart]:

@@ -52,13 +52,14 @@ def _alone(
     """
     tags: dict[str, Scalar] = {"engine": str(choice)}
     inputs = Inputs.of(bench)
-    import_packages(choice)
+    import_packages(choice, bench.task.cell.model)
     source = source_of(bench)
     start = perf_counter()
     engine = loaded(source, choice)
     yield single("infer.load_seconds", "s", perf_counter() - start, "lower", **tags)
+    image = inputs.batch(1)
     start = perf_counter()
-    engine.run(inputs.batch(1))
+    engine.run(image)
     yield single("infer.first_run_seconds", "s", perf_counter() - start, "lower", **tags)
     facts = dict(engine.facts)
     yield single("infer.threads", "count", int(facts.pop("threads")), None, facts, **tags)

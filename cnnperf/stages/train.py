@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnnperf import registry
 from cnnperf.bench import Bench
 from cnnperf.devices import Device
 from cnnperf.record import Measurement, single
@@ -59,6 +60,7 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     recipe.check(device.name, len(bench.dataset.train_labels), len(bench.dataset.test_labels))
     device.ready_torch()
     torch.manual_seed(bench.task.seed)
+    registry.find("models", bench.task.cell.model.name)  # Imports the model's module, before its building is timed.
     watch = Stopwatch(device)
     memory = Memory(device)
     with device.returning_memory() as returns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -13,7 +13,7 @@ from cnnperf.profiling.rows import UNATTRIBUTED
 from cnnperf.record import Measurement, Record
 from cnnperf.tables.facts import row_of
 from cnnperf.tables.layer_row import LayerRow
-from cnnperf.tables.repeats import Repeats, engine_of, first_key, placed, rivals
+from cnnperf.tables.repeats import Place, Repeats, engine_of, first_key, placed, rivals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +75,19 @@ def joins(records: Mapping[str, Sequence[Record]]) -> Iterator[Join]:
         trainings = {record.key for record in of_run if trains(record.task.stage)}
         of_torch = (record for record, engine in inferred if engine == baseline_of(NETWORKS))
         place_of = placed(of_run)
-        torch = {(rivals(record.task, trainings, place_of(record)), record.task.repeat): record for record in of_torch}
+        torch = {_compared(record, trainings, place_of(record)): record for record in of_torch}
         for record, engine in inferred:
-            beside = torch.get((rivals(record.task, trainings, place_of(record)), record.task.repeat))
+            beside = torch.get(_compared(record, trainings, place_of(record)))
             for share in record.find("infer.mapped_share"):
                 size = int(share.tags["batch_size"])
                 nodes = record.find("infer.node_time", batch_size=size)
                 layers = beside.find("infer.node_time", batch_size=size) if beside else ()
                 yield Join(run, record, engine, size, tuple(layer_groups(nodes, layers)), share.values[0])
+
+
+def _compared(record: Record, trainings: Collection[str], place: Place) -> Hashable:
+    """Return what the records of an engine and of torch beside it have in common."""
+    return rivals(record.task, trainings, place), record.task.repeat, record.sitting
 
 
 def rows(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerRow]:

@@ -101,8 +101,10 @@ def _with_speedup(row: EngineRow, base: EngineRow | None) -> EngineRow:
 
 
 def _separate(row: EngineRow, base: EngineRow | None) -> float | None:
-    """Return the ratio of the latencies of the baseline and an engine in separate processes."""
-    return base.latency_s / row.latency_s if base and base.latency_s and row.latency_s else None
+    """Return the ratio of the latencies of the baseline and an engine in separate processes of one sitting."""
+    if base is None or base.sitting != row.sitting:
+        return None
+    return base.latency_s / row.latency_s if base.latency_s and row.latency_s else None
 
 
 def _flags(row: EngineRow, base: EngineRow | None) -> Iterator[str]:

@@ -138,7 +138,7 @@ class EngineRow(Row):
         source="infer.speedup, infer.latency",
         interval=("speedup_low", "speedup_high"),
         spread=("speedup_low", "speedup_high"),
-        within=("run", "batch_size"),
+        within=("run", "sitting", "batch_size"),
         doubts="speedup_flags",
     )
     speedup_low: float | None = column(
@@ -271,8 +271,8 @@ class EngineRow(Row):
     )
     load_s: float | None = column(
         unit="s",
-        meaning="seconds to load the network once the engine's packages are imported, quantisation and calibration "
-        "included",
+        meaning="seconds to load the network once the packages of engine and model are imported, quantisation and "
+        "calibration included",
         source="infer.load_seconds",
     )
     first_run_s: float | None = column(

@@ -302,7 +302,7 @@ FURTHER: Mapping[str, ReducedColumn] = {
             "train.build_seconds",
             unit="s",
             better="lower",
-            meaning="seconds to build the network on the device, with its first weights",
+            meaning="seconds to build the network on the device, with its first weights, once its module is imported",
         ),
         further(
             "train.warmup_seconds",

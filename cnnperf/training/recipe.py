@@ -81,7 +81,7 @@ class Recipe(Settings):
         description="Peak learning rate of biases and norms; absent: the same as lr.",
     )
     momentum: Damping = Field(default=0.9, description="Momentum of sgd, nesterov and of muon's nesterov part.")
-    weight_decay: Rate = Field(default=0.0, description="L2 penalty; decoupled in adamw and muon.")
+    weight_decay: Rate = Field(default=0.0, description="L2 penalty; decoupled in adamw, and in muon's matrices.")
     muon_lr: Rate = Field(default=0.1, description="Peak learning rate of the matrices under muon.")
     muon_momentum: Damping = Field(default=0.6, description="Nesterov momentum of the matrices under muon.")
     muon_steps: int = Field(default=3, ge=1, le=20, description="Newton–Schulz iterations per step of muon.")
@@ -134,19 +134,11 @@ class Recipe(Settings):
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
-        """Merge the model's recipe, the suite's section and the model's override; later ones have precedence.
+        """Merge the model's recipe, the suite's section and the model's override as `layered` does.
 
-        A layer with a budget replaces the earlier budget. A layer that changes the optimizer but sets no rates drops
-        the earlier rates. The default budget is one epoch. Raises ValidationError.
+        The default budget is one epoch. Raises ValidationError.
         """
-        merged: dict[str, Any] = {}
-        for layer in ({"epochs": 1, "optimizer": DEFAULT_OPTIMIZER}, model_recipe, section, override):
-            if not layer.keys().isdisjoint(BUDGETS):
-                merged = _without(merged, BUDGETS)
-            if "optimizer" in layer and layer["optimizer"] != merged.get("optimizer"):
-                merged = _without(merged, OPTIMIZER_SETTINGS)
-            merged |= layer
-        return cls.model_validate(merged, strict=True)
+        return cls.model_validate(layered({"epochs": 1}, model_recipe, section, override), strict=True)
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
@@ -298,6 +290,21 @@ def ways_to_equal_steps(trainings: Iterable[Mapping[str, Any]]) -> list[str]:
     if not is_cut or any(each.get("seconds") is not None for each in recorded):
         ways.insert(0, "give the budget in steps or epochs")
     return ways
+
+
+def layered(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge layers of a training's settings; later ones have precedence.
+
+    A layer with a budget replaces the earlier budget. A layer that changes the optimizer drops the earlier rates.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        if not layer.keys().isdisjoint(BUDGETS):
+            merged = _without(merged, BUDGETS)
+        if "optimizer" in layer and layer["optimizer"] != merged.get("optimizer", DEFAULT_OPTIMIZER):
+            merged = _without(merged, OPTIMIZER_SETTINGS)
+        merged |= layer
+    return merged
 
 
 def _without(settings: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

@@ -152,6 +152,7 @@ class TrialSteps:
                 images, labels = next(batches)
                 step(images, labels, 0.0)
             of_steps = memory.risen()
+            del images, labels  # An evaluation during a training holds no batch of a step.
             memory.again()
             self._evaluate(MEASURED_STEPS, flip=self._recipe.test_flip)
             of_evaluation = memory.risen()

@@ -33,6 +33,7 @@ from cnnperf.ipc.messages import (
 from cnnperf.machine.fingerprint import usable_cores
 from cnnperf.suite import plan
 from cnnperf.task import Choice, Scalar, Task
+from cnnperf.training.recipe import layered
 from cnnperf.workers.images import Finder, FoundImages, Say, announcing
 from cnnperf.workers.meta import TriedModel, try_model
 from cnnperf.workers.schema import suite_schema
@@ -223,7 +224,7 @@ class Preparation:
         _refuse_unknown("setting", override, kind, where, *own)
         recipe = models.recipe(model, task.cell.dataset.name, task.cell.device.name)
         for read in (stage for artifact in kind.reads for stage in stages_leaving(artifact)):
-            recipe = recipe | self._suite.sections.get(read, {}) | model.sections.get(read, {})
+            recipe = layered(recipe, self._suite.sections.get(read, {}), model.sections.get(read, {}))
         try:
             settings = kind.resolve(recipe, task.settings, override)
             settings.agree({before: of for (cell, before), of in self._chosen.items() if cell == task.cell.id})

@@ -382,6 +382,26 @@ def test_only_ratios_are_drawn_as_ratios() -> None:
     assert [[row["metric"] for row in chart.rows] for chart in charts] == [["x.share"], ["x.ratio"]]
 
 
+def test_the_caption_says_how_many_changes_are_drawn() -> None:
+    """A plot of all changes names no number; one of the largest says of how many. A change of 0 is one of them."""
+    from cnnperf.reports._sections import CHANGES, change_charts
+
+    rest = {**dict.fromkeys(("low", "high", "p", "p_holm", "n")), "cell": "c", "outcome": "inconclusive", "remark": ""}
+    rows = tuple(
+        VerdictRow(metric=f"x{i}", unit="s", baseline=1.0, candidate=1.0 + i, change=float(i), **rest)
+        for i in range(CHANGES + 1)
+    )
+    charts = [
+        chart
+        for found in (rows[:CHANGES], rows)
+        for chart in change_charts(Report((Table("verdicts", VerdictRow.columns(), found),)))
+    ]
+    assert [len(chart.rows) for chart in charts] == [CHANGES, CHANGES]
+    assert charts[0].rows[-1]["change"] == 0.0
+    assert " of " not in charts[0].description.partition("metric")[2].partition("its interval")[0]
+    assert f"the first {CHANGES} of {CHANGES + 1}, verdicts first, then the largest" in charts[1].description
+
+
 def test_a_change_is_read_in_its_own_unit(both: Both) -> None:
     """The page writes a change in points, in the unit of its values, or in percent if it is a ratio."""
     values = {

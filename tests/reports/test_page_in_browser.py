@@ -193,9 +193,10 @@ def test_a_hover_tells_all_facts_as_text(opened: Watched) -> None:
 
 
 def test_hovers_write_numbers_as_the_tables_do(opened: Watched) -> None:
-    """The page's function and `scaled` format every unit alike; a missing value gives an empty text."""
+    """The page's function and `scaled` format every unit alike, ties too; a missing value gives an empty text."""
     values = (0.000000123, 0.00488, 0.5, 1.0, 2.345, 42.0, 999.4, 4176404.0, 2.5e9)
-    of_units = dict.fromkeys(("s", "bytes", "fraction", "1", "images/s"), values) | {
+    ties = 0.8125, 0.1875, 2.125, 2.135, 10.25, 0.05, 1.005
+    of_units = dict.fromkeys(("s", "bytes", "fraction", "1", "images/s"), values + ties) | {
         "count": (0, 7, 4321, 123456),
         "points": (0.0, 0.0031, -0.02),
     }

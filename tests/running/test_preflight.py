@@ -21,6 +21,7 @@ from cnnperf.running import preflight
 from cnnperf.running.preflight import ask, ask_data, prepare
 from cnnperf.suite import parse
 from cnnperf.task import Task
+from cnnperf.training.recipe import OPTIMIZER_SETTINGS, Recipe
 from cnnperf.workers.prepare import Preparation
 
 TRAIN = {"steps": 4, "validation_images": 100, "batch_size": 50}
@@ -180,6 +181,26 @@ def test_weights_are_counted_where_a_stage_leaves_them() -> None:
     sizes = [(ready.task.stage, ready.weight_bytes) for ready in prepare(asked).tasks]
     of_file = 83_126 * 4
     assert sizes == [("train", of_file), ("profile", 0), ("export", of_file), ("infer", 0), ("infer", 0)]
+
+
+@pytest.mark.usefixtures("_here")
+@pytest.mark.parametrize(
+    ("model", "section"),
+    [
+        ({"name": "mlp", "train": {"optimizer": "muon"}}, {"optimizer": "sgd", "momentum": 0.0}),
+        ({"name": "mlp", "train": {"optimizer": "nesterov"}}, {"optimizer": "sgd", "momentum": 0.0}),
+        ({"name": "trashnet"}, {"optimizer": "adamw"}),
+    ],
+)
+def test_a_profile_has_the_optimizer_of_its_training(model: dict[str, Any], section: dict[str, Any]) -> None:
+    """A profile's rates, momentum and weight decay are those of its cell's training, whatever layers set them."""
+    datasets = [{"name": "synthetic", "train": 600, "test": 200}]
+    asked = request(models=[model], datasets=datasets, stages=["train", "profile"], train=TRAIN | section)
+    train, profile = prepare(asked).tasks
+    of_profile = Recipe.model_validate({"steps": 1, **profile.task.settings["train"]})
+    assert {name: train.task.settings[name] for name in OPTIMIZER_SETTINGS} == {
+        name: getattr(of_profile, name) for name in OPTIMIZER_SETTINGS
+    }
 
 
 @pytest.mark.usefixtures("_here")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -156,11 +157,14 @@ def test_a_truncated_file_is_one_sentence(tmp_path: Path, exported: Callable[...
 def test_loading_imports_nothing_while_it_is_timed(
     exported: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
-    """An engine's packages are imported before the clock of its loading starts."""
+    """The packages of engine and model are imported before the clock of loading starts.
+
+    The image of the first call is made before the clock of that call starts.
+    """
     made, course = exported(engine), list[str]()
 
-    def import_before(choice: Choice) -> None:
-        course.append(f"import {choice}")
+    def import_before(choice: Choice, model: Choice) -> None:
+        course.append(f"import {choice} {model}")
 
     def clock() -> float:
         course.append("clock")
@@ -168,13 +172,23 @@ def test_loading_imports_nothing_while_it_is_timed(
 
     def load_timed(source: EngineSource, choice: Choice) -> Any:
         course.append(f"load {choice}")
+        return SimpleNamespace(run=run)
+
+    def run(image: str) -> None:
+        course.append(f"run {image}")
         raise EngineError("enough")
 
+    def batch(count: int) -> str:
+        course.append(f"batch of {count}")
+        return "image"
+
+    monkeypatch.setattr("cnnperf.stages.infer.Inputs", SimpleNamespace(of=lambda _: SimpleNamespace(batch=batch)))
     for name, stand_in in (("import_packages", import_before), ("perf_counter", clock), ("loaded", load_timed)):
         monkeypatch.setattr(f"cnnperf.stages.infer.{name}", stand_in)
     with pytest.raises(EngineError, match="enough"):
         list(infer(made, Infer(engines=(engine,))))
-    assert course == [f"import {engine}", "clock", f"load {engine}"]
+    loading = ["clock", f"load {engine}", "clock"]
+    assert course == [f"import {engine} {made.task.cell.model}", *loading, "batch of 1", "clock", "run image"]
 
 
 IMPORTS = """
@@ -185,7 +199,7 @@ from cnnperf.inference.source import import_packages
 from cnnperf.task import Choice
 
 def told():
-    names = "onnxruntime", "onnxruntime.quantization", "torch", "torch._dynamo"
+    names = "onnxruntime", "onnxruntime.quantization", "torch", "torch._dynamo", "cnnperf.models.lenet"
     return [name for name in names if name in sys.modules]
 
 for name in ("onnxruntime", "onnxruntime_int8"):
@@ -193,7 +207,7 @@ for name in ("onnxruntime", "onnxruntime_int8"):
 cnnperf.stages.infer.Infer(engines=["torch", "torch_compile", "onnxruntime"])
 print(told())
 for engine in ("onnxruntime", "onnxruntime_int8", "torch", "torch_compile"):
-    import_packages(Choice(name=engine))
+    import_packages(Choice(name=engine), Choice(name="lenet"))
     print(engine, told())
     if engine == "onnxruntime_int8":
         for name in [name for name in sys.modules if name.startswith("onnxruntime")]:
@@ -202,15 +216,16 @@ for engine in ("onnxruntime", "onnxruntime_int8", "torch", "torch_compile"):
 
 
 def test_each_engine_imports_its_own_packages() -> None:
-    """`import_packages` imports an engine's packages before `load`.
+    """`import_packages` imports an engine's packages and, for torch, the model's module before `load`.
 
     Neither the stage, nor the worker of a pair, nor the engines of ONNX Runtime import torch.
     """
     lines = completed(sys.executable, "-c", IMPORTS, check=True).stdout.splitlines()
     assert lines[:2] == ["[]", "onnxruntime ['onnxruntime']"]
     assert lines[2] == "onnxruntime_int8 ['onnxruntime', 'onnxruntime.quantization']"
-    assert lines[3] in ("torch ['torch']", "torch ['torch', 'torch._dynamo']")
-    assert lines[4:] == ["torch_compile ['torch', 'torch._dynamo']"]
+    lenet = "'cnnperf.models.lenet']"
+    assert lines[3] in (f"torch ['torch', {lenet}", f"torch ['torch', 'torch._dynamo', {lenet}")
+    assert lines[4:] == [f"torch_compile ['torch', 'torch._dynamo', {lenet}"]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

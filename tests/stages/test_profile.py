@@ -28,12 +28,13 @@ from cnnperf.errors import StageError, UsageError
 from cnnperf.ipc.process import Launch
 from cnnperf.profiling import passes, probes
 from cnnperf.profiling.settings import Profile
-from cnnperf.profiling.step import restored
+from cnnperf.profiling.step import TrainingStep, restored
 from cnnperf.profiling.trace import Marker
 from cnnperf.record import Artifact, Measurement, Record
 from cnnperf.roofline import MEMORY_PROBE
 from cnnperf.stages.profile import measure
 from cnnperf.timing import sampling
+from cnnperf.training.optimise import optimizers
 from cnnperf.training.recipe import Recipe
 
 MakeBench = Callable[..., Bench]
@@ -317,6 +318,17 @@ def test_settings_follow_the_training() -> None:
     assert Profile.resolve({"batch_size": 256}, {"batch_sizes": [1, 2]}, {"samples": 3}).batch_sizes == (1, 2)
     with pytest.raises(ValidationError):
         Profile.resolve({}, {"train": {"optimiser": "sgd"}}, {})
+
+
+@pytest.mark.parametrize("rates", [{}, {"bias_lr": 0.3}, {"optimizer": "muon", "bias_lr": 0.3}, {"lr": 0.0}])
+def test_the_optimizers_are_grouped_as_those_of_the_training(rates: dict[str, Any]) -> None:
+    """The profiled update has the parameter groups of the training's, each with a learning rate of 0."""
+    trained = Recipe.resolve({}, {"steps": 1}, rates)
+    step = TrainingStep(nn.Linear(4, 3), iter(()), Profile.resolve(rates, {}, {}).recipe(2), acquire())
+    of_training = optimizers(list(nn.Linear(4, 3).parameters()), trained)
+    sizes = [[len(group["params"]) for group in each.param_groups] for each in of_training]
+    assert [[len(group["params"]) for group in each.param_groups] for each in step.optimizers] == sizes
+    assert {group["lr"] for each in step.optimizers for group in each.param_groups} == {0.0}
 
 
 CHANGED: dict[str, dict[str, Any]] = {

@@ -262,6 +262,27 @@ def test_warm_up_leaves_no_trace_in_the_network(bench: MakeBench, recipe: MakeRe
     assert min(trial.evaluator.image_s, step_s) > 0
 
 
+def test_the_memory_of_an_evaluation_holds_no_batch_of_a_step(
+    bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the evaluation's peak is reset, no batch of images of the steps before is alive."""
+    made, settings = bench(), recipe(batch_size=37)
+    data = setup.Data.load(made, settings)
+    trial = setup.TrialSteps(made, settings, data, setup.Network.build(made, settings, data))
+    shapes: list[set[tuple[int, ...]]] = []
+
+    def living() -> bool:
+        tensors = (each for each in gc.get_objects() if type(each) is torch.Tensor)
+        shapes.append({tuple(each.shape) for each in tensors})
+        return True
+
+    memory = Memory(made.device)
+    monkeypatch.setattr(memory, "again", living)
+    list(trial.memory(memory))
+    batch = 37, *data.train.shape
+    assert [batch in alive for alive in shapes[-1:]] == [False]
+
+
 def test_a_step_leaves_no_tensor_behind(bench: MakeBench, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of live tensors is the same after the second step and after the last."""
     monkeypatch.setattr(loop, "REPORT_S", 0.0)

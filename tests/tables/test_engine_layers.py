@@ -185,6 +185,17 @@ def test_an_engine_stands_beside_torch_of_its_own_training(trained: Callable[...
     assert [join.groups[0].torch_s for join in found] == [3.0, 30.0]
 
 
+def test_an_engine_does_not_stand_beside_torch_of_another_sitting(trained: Callable[..., Record]) -> None:
+    """An engine's layers have no seconds of torch that were measured in another sitting."""
+    inferred = partial(engine_of, trained())
+    engine = inferred("onnxruntime", node("conv1", 2.0), SHARE)
+    for sittings, seconds in ((("a", "a"), 3.0), (("a", "b"), None)):
+        both = zip((inferred("torch", *TORCH), engine), sittings, strict=True)
+        records = [record.model_copy(update={"sitting": sitting}) for record, sitting in both]
+        (join,) = joins({"suite/run": records})
+        assert (join.groups[0].engine_s, join.groups[0].torch_s) == (2.0, seconds)
+
+
 def test_rows_stand_in_the_table_of_layers(trained: Callable[..., Record]) -> None:
     """The table of layers has a row per group, with torch's seconds and the mapped share."""
     inferred = partial(engine_of, trained())

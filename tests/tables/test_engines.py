@@ -693,7 +693,7 @@ def test_the_best_engine_is_that_of_the_row_s_own_training(trained: Trained, eng
 
 
 def test_speed_ups_at_two_batch_sizes_are_not_compared(engine: Engine) -> None:
-    """The best speed-up is starred within each batch size and each run, and never across networks."""
+    """The best speed-up is starred within each batch size, run and sitting, and never across networks."""
     (speedup,) = (each for each in EngineRow.columns() if each.name == "speedup")
     (row,) = engine_table({"suite/run": (engine("onnxruntime", [0.01] * 3, [2.0] * 6),)}).rows
     figures = ((1, 2.0), (1, 1.5), (64, 1.3), (64, 1.1))
@@ -702,14 +702,18 @@ def test_speed_ups_at_two_batch_sizes_are_not_compared(engine: Engine) -> None:
         for size, x in figures
     ]
     assert _readable.best(speedup, rows) == [True, False, True, False]
-    two_runs = [replace(each, batch_size=1, run=f"run {i // 2}") for i, each in enumerate(rows)]
-    assert _readable.best(speedup, two_runs) == [True, False, True, False]
+    for apart in ("run", "sitting"):
+        two = [replace(each, **{"batch_size": 1, apart: f"{i // 2}"}) for i, each in enumerate(rows)]  # type: ignore[arg-type]
+        assert _readable.best(speedup, two) == [True, False, True, False]
     (of_board,) = (each for each in BestEngine.columns() if each.name == "best_engine_speedup")
     assert of_board.better is None
 
 
 def test_latencies_of_two_sittings_are_not_compared(engine: Engine) -> None:
-    """Engines measured in two sittings are not compared, and their rows give the sitting."""
+    """Engines measured in two sittings are not compared, and their rows give the sitting.
+
+    Their latencies have no ratio, and cannot contradict a paired speed-up.
+    """
     speeds = {"torch": 0.02, "onnxruntime": 0.01}
     for sittings, told in ((("a", "a"), [None, None]), (("a", "b"), ["1", "2"])):
         records = [
@@ -721,6 +725,10 @@ def test_latencies_of_two_sittings_are_not_compared(engine: Engine) -> None:
         assert [row.sitting for row in table.rows] == told
         (column,) = (each for each in table.columns if each.name == "images_per_s")
         assert _readable.best(column, table.rows) == [False, told[0] is None]
+        assert [row.speedup for row in table.rows] == [1.0, None if told[0] else pytest.approx(2.0)]
+        paired = engine("onnxruntime", [0.01] * 3, [4.0] * 6).model_copy(update={"sitting": sittings[1]})
+        (row,) = engine_table({"suite/run": (records[0], paired)}).rows[1:]
+        assert (row.speedup, row.speedup_flags is None) == (pytest.approx(4.0), told[0] is not None)
 
 
 @pytest.mark.parametrize(

@@ -97,18 +97,27 @@ function scaled(value, unit) {
   return `${Number((value / size).toPrecision(4))} ${word}`.trim();
 }
 
+// toFixed rounds a tie up; the tables round it to the even digit. Only a multiple of 2^-(decimals + 1) can be a tie.
+
+function fixed(value, decimals) {
+  const shifted = Math.abs(value) * 10 ** decimals;
+  const below = Math.floor(shifted);
+  const isTie = Number.isInteger(value * 2 ** (decimals + 1)) && shifted - below === 0.5;
+  return (isTie && below % 2 === 0 ? (Math.sign(value) * below) / 10 ** decimals : value).toFixed(decimals);
+}
+
 // Numbers in hovers: as the tables have them, of a rate with its unit. What is absent has no words.
 
 function told(value, unit) {
   if (value === null || value === undefined) return "";
-  if (unit === "fraction") return `${(100 * value).toFixed(1)} %`;
-  if (unit === "points") return `${value < 0 ? "" : "+"}${(100 * value).toFixed(1)} points`;
+  if (unit === "fraction") return `${fixed(100 * value, 1)} %`;
+  if (unit === "points") return `${value < 0 ? "" : "+"}${fixed(100 * value, 1)} points`;
   if (unit === "count" && Number.isInteger(value) && Math.abs(value) < 100000) return value.toLocaleString("en-US");
   const scales = units[unit] ?? decimal.slice(1);
   const [size, word] = scales.find((scale) => Math.abs(value) >= scale[0]) ?? scales.at(-1);
   const number = value / size;
   const decimals = number ? 2 - Math.floor(Math.log10(Math.abs(number))) : 0;
-  return `${number.toFixed(Math.max(decimals, 0))} ${word}`.trim();
+  return `${fixed(number, Math.max(decimals, 0))} ${word}`.trim();
 }
 
 vega.expressionFunction("scaled", scaled);
