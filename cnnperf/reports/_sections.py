@@ -19,6 +19,7 @@ from cnnperf.tables.layers import steps_of
 from cnnperf.tables.predictions import ConfusionRow, ExampleRow
 from cnnperf.tables.repeats import PLACE_FACTS, Rivals
 from cnnperf.tables.table import R, Report, Row, Table, Value, grouped
+from cnnperf.tables.verdicts import VerdictRow
 
 CELL = ("run", "dataset", "data", "model", "device")
 NAMED = ("host", "device_label", "threads", "waiting", "allocator")
@@ -123,7 +124,7 @@ def change_charts(report: Report) -> list[Chart]:
     Unchanged metrics, and differences in other units, which have no common axis, are only in the table.
     """
     table = report.table("verdicts")
-    changed = [row for row in (table.rows if table else ()) if row.change is not None and row.outcome != "same"]
+    changed = [row for row in (table.rows if table else ()) if _has_changed(row)]
     changed.sort(key=lambda row: (row.outcome == "indicative", -abs(row.change)))
     fractions = [row for row in changed if is_of_fractions(row.metric, row.unit)]
     ratios = [row for row in changed if not is_difference(row.metric, row.unit, row.baseline, row.candidate)]
@@ -131,6 +132,13 @@ def change_charts(report: Report) -> list[Chart]:
     return [
         _charts.changes(name, table, rows[:CHANGES], unit, of=len(rows)) for name, rows, unit in kinds if table and rows
     ]
+
+
+def _has_changed(row: VerdictRow) -> bool:
+    """Return whether a metric is not the same: one that was tested whatever its change, an indicative one if any."""
+    if row.change is None or row.outcome == "same":
+        return False
+    return bool(row.change) or row.outcome != "indicative"
 
 
 def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Chart]:

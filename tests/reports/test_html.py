@@ -383,7 +383,10 @@ def test_only_ratios_are_drawn_as_ratios() -> None:
 
 
 def test_the_caption_says_how_many_changes_are_drawn() -> None:
-    """A plot of all changes names no number; one of the largest says of how many. A change of 0 is one of them."""
+    """A plot of all changes names no number; one of the largest says of how many.
+
+    A change of 0 is one of them if it was tested, and none if it is indicative.
+    """
     from cnnperf.reports._sections import CHANGES, change_charts
 
     rest = {**dict.fromkeys(("low", "high", "p", "p_holm", "n")), "cell": "c", "outcome": "inconclusive", "remark": ""}
@@ -391,9 +394,10 @@ def test_the_caption_says_how_many_changes_are_drawn() -> None:
         VerdictRow(metric=f"x{i}", unit="s", baseline=1.0, candidate=1.0 + i, change=float(i), **rest)
         for i in range(CHANGES + 1)
     )
+    untested = replace(rows[0], metric="untested", outcome="indicative")
     charts = [
         chart
-        for found in (rows[:CHANGES], rows)
+        for found in ((*rows[:CHANGES], untested), rows)
         for chart in change_charts(Report((Table("verdicts", VerdictRow.columns(), found),)))
     ]
     assert [len(chart.rows) for chart in charts] == [CHANGES, CHANGES]
