@@ -110,9 +110,18 @@ def started(
         except NotReady as fault:
             raise _usage(versions.of(fault.side), fault) from fault
         for side, hello in zip(SIDES, pair.greetings, strict=True):
-            _check_protocol(side, versions.of(side), hello)
+            refuse_protocol(f"`{side}`", versions.of(side).name, hello.protocol)
         _refuse_unlike(pair.greetings)
         yield RunningVersions(versions, pair)
+
+
+def refuse_protocol(option: str, name: str, protocol: int) -> None:
+    """Raise UsageError for a version that speaks another protocol than this cnnperf."""
+    if protocol != PROTOCOL:
+        raise UsageError(
+            f"{option}: {name} has version {protocol} of the protocol of comparisons, this cnnperf has version "
+            f"{PROTOCOL}; compare versions that have the same protocol"
+        )
 
 
 def _player(version: Version, task: Task) -> Player:
@@ -131,14 +140,6 @@ def _usage(version: Version, fault: NotReady) -> UsageError:
         return UsageError(f"`{fault.side}`: {version.name} {lacks} ({last}); install this version there")
     words = f"`{fault.side}`: {version.name}: its worker {fault.ending} before it was ready"
     return UsageError(words + (f": {last}" if last else ""))
-
-
-def _check_protocol(side: Side, version: Version, hello: Hello) -> None:
-    if hello.protocol != PROTOCOL:
-        raise UsageError(
-            f"`{side}`: {version.name} has version {hello.protocol} of the protocol of comparisons, "
-            f"this cnnperf has version {PROTOCOL}; compare versions that have the same protocol"
-        )
 
 
 def _refuse_unlike(hellos: Both[Hello]) -> None:

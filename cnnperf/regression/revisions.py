@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from cnnperf.duet.contest import Version
+from cnnperf.duet.versions import refuse_protocol
 from cnnperf.errors import UsageError
 from cnnperf.machine.git import git
 from cnnperf.regression.environments import (
@@ -30,6 +31,8 @@ from cnnperf.regression.environments import (
 from cnnperf.sides import Both
 
 HERE = "this tree"
+PROTOCOL_LINE = "^PROTOCOL = [0-9]+$"
+"""The line of cnnperf's code with the version of its protocol; every version that compares has it, in some file."""
 
 
 class NamedVersion(Protocol):
@@ -129,6 +132,8 @@ def _named(text: str | None, option: str, folder: Path, beside: str | None) -> N
     wanted = _Commit(root, commit)
     if not wanted.is_folder(below):
         raise UsageError(f"{option}: {text!r} has no folder {below}; run this in a folder of it")
+    if (protocol := wanted.protocol()) is not None:
+        refuse_protocol(option, text, protocol)
     packages = needed_packages(wanted, _Folder(root), below, f"{option}: {text}")
     return Revision(text, option, root, commit, below, packages)
 
@@ -159,6 +164,12 @@ class _Commit:
     def text(self, file: PurePosixPath) -> str | None:
         found = _git(self.root, "cat-file", "blob", self._object(file))
         return None if found.returncode else found.stdout
+
+    def protocol(self) -> int | None:
+        """Return the protocol of comparisons of the commit's own cnnperf; None if it holds none that compares."""
+        places = ("cnnperf", "src/cnnperf")
+        line = _git(self.root, "grep", "-h", "--no-color", "-E", PROTOCOL_LINE, self.commit, "--", *places).stdout
+        return int(line.split()[2]) if line else None
 
     def _object(self, path: PurePosixPath) -> str:
         return f"{self.commit}:" if path == PurePosixPath() else f"{self.commit}:{path}"

@@ -10,7 +10,8 @@ import pytest
 from repositories import commit, git, version_of
 
 from cnnperf.errors import UsageError
-from cnnperf.regression.revisions import HERE
+from cnnperf.ipc.messages import PROTOCOL
+from cnnperf.regression.revisions import HERE, named
 
 
 def test_nothing_named_is_what_runs_now() -> None:
@@ -62,6 +63,20 @@ def test_what_is_neither(repository: Path, text: str) -> None:
         version_of(text, "--candidate", repository),
     ):
         pass
+
+
+@pytest.mark.parametrize("place", ["cnnperf/baton.py", "src/cnnperf/ipc/messages.py"])
+def test_a_revision_of_another_protocol_is_refused_before_anything_is_made(repository: Path, place: str) -> None:
+    """A revision of cnnperf is refused if its protocol is another one, wherever in the package it stands."""
+    (repository / place).parent.mkdir(parents=True)
+    commits = {}
+    for protocol in (PROTOCOL, PROTOCOL - 1):
+        (repository / place).write_text(f"import os\n\nPROTOCOL = {protocol}\n")
+        commits[protocol] = commit(repository, f"protocol {protocol}")
+    with version_of(commits[PROTOCOL], "--baseline", repository):
+        pass
+    with pytest.raises(UsageError, match=rf"^`candidate`: HEAD has version {PROTOCOL - 1} of the protocol"):
+        named(None, "HEAD", repository)
 
 
 def test_outside_a_repository(tmp_path: Path) -> None:
