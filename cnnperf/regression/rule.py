@@ -18,7 +18,7 @@ from cnnperf.stats import SignedRanks, holm, replicates_needed, sample_size
 from cnnperf.task import Frozen
 
 FLAGGED_SHARE = 0.25
-"""With a larger share of flagged replicates there is no verdict; so many unsteady pairs make a speed-up doubtful."""
+"""Share of flagged replicates above which there is no verdict; of unsteady pairs above which a speed-up is doubtful."""
 
 PLANNED_DEVIATION, PLANNED_POWER = 0.05, 0.9
 """If time allows, the last look is postponed until a slowdown of theta is found with this probability, for replicates
