@@ -21,6 +21,8 @@ from cnnperf.record import Gpu, Machine, Measurement, Processor, Record
 from cnnperf.roofline import MEMORY_PROBE
 from cnnperf.task import Task
 
+pytest_plugins = ("matrix",)
+
 # The same examples each time, and no limit on the time that a busy machine takes over one.
 settings.register_profile("reproducible", deadline=None, derandomize=True)
 settings.load_profile("reproducible")
