@@ -140,23 +140,18 @@ class Files(Protocol):
 
 
 def open_arrays(folder: Path, provenance: Provenance | None = None) -> Dataset:
-    """Map the arrays of a loaded dataset in this process, copy-on-write; nothing is read or hashed yet.
+    """Map the arrays of a loaded dataset in this process, copy-on-write; hash them only if their files have changed.
 
     provenance: the provenance from `load`, if the caller has it. Arrays with another sha256 are refused. The returned
-    dataset has this provenance, which alone shows whether the images are substitutes. Raises DataError.
+    dataset has this provenance, which alone shows whether the images are substitutes. Raises DataError, also if arrays
+    or metadata were altered since `load`.
     """
     from cnnperf.datasets import _arrays
 
-    meta = _arrays.read_meta(folder)
-    if meta is None:
-        raise DataError(f"{folder}: contains no cached arrays; run again, which creates them")
+    meta, arrays = _arrays.opened(folder)
     if provenance and provenance.sha256 != meta.provenance.sha256:
         change = f"expected sha256 {provenance.sha256}, found {meta.provenance.sha256}"
         raise DataError(f"{folder}: the arrays were replaced since the run began, {change}; run again")
-    try:
-        arrays = _arrays.mapped(folder)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: cached arrays cannot be read ({error}); delete the folder and run again") from error
     return Dataset(
         **arrays,
         mean=meta.mean,

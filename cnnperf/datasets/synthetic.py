@@ -66,15 +66,16 @@ def load(
     """
     settings = SyntheticOptions(shape, train, test, num_classes, seed)
     folder = roots.arrays / settings.key
-    if _arrays.checked(folder) is None:
+    classes = tuple(f"texture {label}" for label in range(num_classes))
+    if _arrays.resealed(folder, classes) is None:
         with locked(folder):
-            if _arrays.checked(folder) is None:
+            if _arrays.checked(folder, classes) is None:
                 _arrays.build_arrays(
                     folder,
                     _arrays.ArraysMaker(
                         name="synthetic",
                         source=f"generated from seed {seed}",
-                        classes=tuple(f"texture {label}" for label in range(num_classes)),
+                        classes=classes,
                         write=lambda fresh: _write(settings, fresh),
                     ),
                 )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import resource
+import shutil
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from processes import started
 
-from cnnperf.datasets import Dataset, Roots, _arrays, synthetic
+from cnnperf.datasets import Dataset, Roots, _arrays, open_arrays, synthetic
 from cnnperf.errors import DataError
 
 
@@ -119,3 +123,87 @@ def test_two_processes_make_the_same_arrays(roots: Roots) -> None:
         assert [process.returncode for process in (one, other)] == [0, 0]
     assert outputs[0] == outputs[1]
     assert len([entry for entry in roots.arrays.iterdir() if entry.is_dir()]) == 1
+
+
+@pytest.mark.parametrize("name", [*(f"{name}.npy" for name in _arrays.NAMES), "meta.json", "seal.json"])
+def test_an_altered_file_is_refused_until_it_is_made_anew(roots: Roots, name: str) -> None:
+    """With a flipped bit at any of 40 places of a file, the arrays open as they were or not at all; `load` restores."""
+    dataset = copied(tiny(roots))
+    file = dataset.folder / name
+    content = file.read_bytes()
+    for place in range(0, len(content), max(1, len(content) // 40)):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+
+        with suppress(DataError):
+            assert_same(open_arrays(dataset.folder, dataset.provenance), dataset)
+
+    assert_same(tiny(roots), dataset)
+    assert_same(open_arrays(dataset.folder, dataset.provenance), dataset)
+
+
+def test_unchanged_files_are_not_hashed_again(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened arrays are hashed only if size, time or inode of a file has changed; `load` stores the new stamps."""
+    dataset = tiny(roots)
+    hashed: list[object] = []
+    digest = _arrays._sha256
+    monkeypatch.setattr(_arrays, "_sha256", lambda arrays: hashed.append(arrays) or digest(arrays))
+
+    open_arrays(dataset.folder)
+    assert not hashed
+    shutil.copytree(dataset.folder, roots.arrays / "copy")
+    dataset.folder.rename(roots.arrays / "moved away")
+    (roots.arrays / "copy").rename(dataset.folder)
+    open_arrays(dataset.folder)
+    assert len(hashed) == 1
+
+    tiny(roots)
+    hashed.clear()
+    open_arrays(dataset.folder)
+    assert not hashed
+
+
+def test_a_cache_of_an_earlier_version_is_sealed(roots: Roots) -> None:
+    """Arrays without a seal are used and sealed; with a mean that is not theirs, they are refused and made anew."""
+    dataset = tiny(roots)
+    seal, meta = dataset.folder / "seal.json", dataset.folder / "meta.json"
+    seal.unlink()
+    assert_same(open_arrays(dataset.folder), dataset)
+    before = hashlib.sha256(meta.read_bytes()).hexdigest()
+    assert_same(tiny(roots), dataset)
+    assert hashlib.sha256(meta.read_bytes()).hexdigest() == before
+    assert seal.exists()
+
+    seal.unlink()
+    meta.write_text(meta.read_text().replace(str(dataset.mean[0]), str(dataset.mean[0] + 0.01)))
+    with pytest.raises(DataError, match=r"meta\.json: was altered, its statistics are not those of the arrays"):
+        open_arrays(dataset.folder)
+    assert_same(tiny(roots), dataset)
+
+
+@pytest.mark.parametrize("name", ["meta.json", "seal.json", "train_labels.npy"])
+@pytest.mark.parametrize("damage", [Path.mkdir, os.mkfifo, Path.touch])
+def test_an_object_that_is_no_file_is_made_anew(roots: Roots, name: str, damage: object) -> None:
+    """A folder, a FIFO or an empty file in place of a file of the cache is an error at once, and is replaced."""
+    dataset = tiny(roots)
+    (dataset.folder / name).unlink()
+    damage(dataset.folder / name)
+
+    with pytest.raises(DataError, match=str(dataset.folder)):
+        open_arrays(dataset.folder)
+
+    assert_same(tiny(roots), dataset)
+
+
+def copied(dataset: Dataset) -> Dataset:
+    """Copy the arrays into memory, where a change of their files does not reach them."""
+    return replace(dataset, **{name: np.array(getattr(dataset, name)) for name in _arrays.NAMES})
+
+
+def assert_same(found: Dataset, expected: Dataset) -> None:
+    """Fail unless two datasets are equal in arrays and metadata."""
+    for name in _arrays.NAMES:
+        array, other = getattr(found, name), getattr(expected, name)
+        assert array.dtype == other.dtype
+        assert np.array_equal(array, other)
+    for name in ("mean", "std", "classes", "provenance"):
+        assert getattr(found, name) == getattr(expected, name)

@@ -162,7 +162,7 @@ def test_verify_names_altered_arrays(roots: Roots, mnist_root: Path) -> None:
     file = dataset.folder / "test_labels.npy"
     file.write_bytes(file.read_bytes()[:-1] + b"!")
 
-    with pytest.raises(DataError, match=rf"expected sha256 {dataset.provenance.sha256}, found \w{{64}}; delete"):
+    with pytest.raises(DataError, match=rf"expected sha256 {dataset.provenance.sha256}, found \w{{64}}; the next run"):
         datasets.verify("mnist", with_data)
 
 
