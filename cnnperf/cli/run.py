@@ -108,7 +108,7 @@ def run(
         return
     screen = Screen(stderr())
     with screen.shown():
-        measured = measure_suite(request, folder, screen)
+        measured = measure_suite(request, folder, screen, is_named=bool(out or resume))
     _print_results(measured, perf_counter() - start)
     raise typer.Exit(130 if measured.interrupted else measured.exit_code)
 

@@ -15,7 +15,7 @@ from cnnperf.ipc.messages import Ready, SuiteRequest
 from cnnperf.record import Record
 from cnnperf.running import runner
 from cnnperf.running.preflight import prepare
-from cnnperf.running.runner import execute, folder_to_make
+from cnnperf.running.runner import created, execute, folder_to_make
 from cnnperf.suite import parse
 from cnnperf.tables.report import exit_code, report_of_run
 from cnnperf.tables.table import Report
@@ -103,6 +103,7 @@ def measure_and_report(asked: SuiteRequest, out: Path | None, watcher: Measureme
     folder = folder_to_make(asked.suite, out)
     with _naming_arguments(asked.where):
         tasks = prepare(asked, watcher.downloading).tasks
+    folder = out or created(folder)
     watcher.planned(tasks, folder)
     records = tuple(execute(tasks, folder, watcher))
     return Measured(folder, records, report_of_run(folder, records))

@@ -9,7 +9,7 @@ from cnnperf.ipc.messages import SuiteRequest
 from cnnperf.measuring.measured import Measured, MeasurementWatcher
 from cnnperf.record import Record
 from cnnperf.running.preflight import prepare
-from cnnperf.running.runner import Run, pending
+from cnnperf.running.runner import Run, created, pending
 from cnnperf.tables.report import report_of_run
 
 
@@ -23,13 +23,17 @@ class MeasuredSuite(Measured):
     """Whether Ctrl-C ended it early."""
 
 
-def measure_suite(asked: SuiteRequest, folder: Path, watcher: MeasurementWatcher) -> MeasuredSuite:
+def measure_suite(
+    asked: SuiteRequest, folder: Path, watcher: MeasurementWatcher, *, is_named: bool = True
+) -> MeasuredSuite:
     """Run the pending tasks of a suite in a run folder, and make the report of all its records.
 
+    is_named: whether the user named the folder; otherwise it is created, under another name if this one is taken.
     Ctrl-C ends it early; what was measured until then is reported. Raises CnnperfError, before any measurement, if the
     request cannot be carried out, RunError if the run fails midway.
     """
     tasks = prepare(asked, watcher.downloading).tasks
+    folder = folder if is_named else created(folder)
     made: list[Record] = []
     interrupted = False
     with Run(folder) as run:

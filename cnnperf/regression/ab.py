@@ -20,7 +20,7 @@ from cnnperf.regression.gate_verdict import comparison
 from cnnperf.regression.samples_file import SAMPLES_FILE, refuse_unwritable
 from cnnperf.regression.verdict import Comparison
 from cnnperf.running.preflight import prepare
-from cnnperf.running.runner import folder_to_make
+from cnnperf.running.runner import created, folder_to_make
 from cnnperf.sides import PAIRS, Both
 from cnnperf.suite import Suite, load_suite
 from cnnperf.task import Task
@@ -103,6 +103,7 @@ def ab(
     with ExitStack() as stack:
         made = Both.each(lambda side: stack.enter_context(named.of(side).made(watcher.installing)))
         versions = Both.each(lambda side: _renamed(made.of(side), assigned.of(side)))
+        folder = out or created(folder)
         result = gate.compare_versions(
             *versions,
             compared,

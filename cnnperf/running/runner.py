@@ -6,8 +6,9 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -57,13 +58,30 @@ def run(suite: Suite, folder: Path | None = None, *, watcher: Watcher | None = N
     request cannot be carried out.
     """
     prepared = prepare(SuiteRequest(suite=suite, where=suite.name))
-    yield from execute(prepared.tasks, folder or new_folder(suite), watcher or Unwatched(), argument="folder")
+    yield from execute(prepared.tasks, folder or created(new_folder(suite)), watcher or Unwatched(), argument="folder")
 
 
 def new_folder(suite: Suite, results: Path = Path("results")) -> Path:
     """Name a run folder: `results/<suite>/<utc>-<host>`."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     return results / suite.name / f"{now}-{_slug(fingerprint().host)}"
+
+
+def created(folder: Path) -> Path:
+    """Create a new run folder and return its path, with `-2`, `-3` … appended if another run has taken the name.
+
+    Runs that begin in the same second name the same folder. Raises StoreError if the folder cannot be created.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            path = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+            with suppress(FileExistsError):
+                path.mkdir()
+                break
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written ({error.strerror}); give another folder with `out`") from error
+    return path
 
 
 def folder_to_make(suite: Suite, out: Path | None, *others: str, cure: str = "give another folder") -> Path:

@@ -36,7 +36,7 @@ from cnnperf.ipc.process import Launch, WorkerProcess, tail
 from cnnperf.machine.fingerprint import fingerprint, usable_cores
 from cnnperf.record import Machine
 from cnnperf.running.anonymous import anonymous, places
-from cnnperf.running.runner import folder_to_make
+from cnnperf.running.runner import created, folder_to_make
 from cnnperf.suite import Suite
 from cnnperf.task import Frozen
 
@@ -149,6 +149,7 @@ def selftest(
     folder = folder_to_make(Suite.model_construct(name="selftest", datasets=(), models=()), out, SELFTEST_FILE)
     end = time.monotonic() + 60 * minutes
     test = begun(device, minutes, end)
+    folder = out or created(folder)
     watcher.planned(names)
     return carry_out(test, names, folder, watcher, end), folder
 

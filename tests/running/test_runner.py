@@ -7,6 +7,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import (
     Run,
     Unwatched,
+    created,
     execute,
     folder_to_make,
     folder_to_run,
@@ -398,6 +400,16 @@ def test_a_new_folder_is_named_after_suite_time_and_host(tmp_path: Path) -> None
     folder = new_folder(suite("lenet"), tmp_path)
     assert folder.parent == tmp_path / "x"
     assert folder.name[8] == "T"
+
+
+def test_runs_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -> None:
+    """Eight runs that create the folder of one name at once each get another one, numbered from 2."""
+    with ThreadPoolExecutor(8) as pool:
+        made = [each.result() for each in [pool.submit(created, tmp_path / "x" / "now") for _ in range(8)]]
+    assert sorted(folder.name for folder in made) == ["now", *(f"now-{number}" for number in range(2, 9))]
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"cannot be written \(File exists\); give another folder with `out`"):
+        created(tmp_path / "file" / "now")
 
 
 def test_a_folder_that_holds_a_run_is_not_made_again(tmp_path: Path) -> None:
