@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from cnnperf.engines import EngineSource
 from cnnperf.engines.onnxruntime import Session
 from cnnperf.errors import StageError
 from cnnperf.machine.fingerprint import cpu_flags
 from cnnperf.onnx_file import first_line, require
+from cnnperf.record import Artifact
 
 LOADS = "onnx"
 PACKAGES: tuple[str, ...] = ("onnxruntime", "onnxruntime.quantization", "onnx")
@@ -28,11 +29,26 @@ def load(source: EngineSource, *, calibration_images: Annotated[int, Field(ge=1)
     assert source.onnx is not None, "the export left a file"
     flags = cpu_flags("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
     file = source.folder / "model_int8.onnx"
-    if not (source.reuses and file.exists()):
+    checksum = file.with_suffix(".json")
+    if source.reuses and file.exists() and checksum.exists():
+        _verify(checksum, file)
+    else:
         quantise(source.onnx, file, source, calibration_images, has_vnni=any("vnni" in flag for flag in flags))
+        checksum.write_text(Artifact.of(file.parent, file.name).model_dump_json(), encoding="utf-8")
     session = Session(file, source, "all", is_exact=False)
     session.facts = {**session.facts, "calibration_images": calibration_images, "cpu_flags": " ".join(flags)}
     return session
+
+
+def _verify(checksum: Path, file: Path) -> None:
+    """Raise StageError unless a file is as another process of the task wrote it."""
+    try:
+        written = Artifact.model_validate_json(checksum.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise StageError(f"{checksum}: not the checksum of {file.name}; run the task again") from error
+    if written.path != file.name or written.sha256 is None:
+        raise StageError(f"{checksum}: not the checksum of {file.name}; run the task again")
+    written.verified(file.parent)
 
 
 def quantise(onnx: Path, file: Path, source: EngineSource, images: int, *, has_vnni: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import logging
 import os
 import shutil
@@ -174,9 +175,35 @@ def sources(*parts: Any) -> list[Path]:
     return sorted({Path(file) for part in own if (file := inspect.getsourcefile(part))})
 
 
-def cache_whole(content: bytes, cached: Path) -> None:
-    """Put a file into the cache atomically."""
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    part = cached.with_name(f"{cached.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    part.rename(cached)
+class CachedExport:
+    """An exported file in the cache, and beside it the number of operations that torch traced and a checksum of both.
+
+    A file that was altered, or that an earlier version stored without a checksum, is ignored.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Name the file in the cache."""
+        self.path = path
+        self._facts = path.with_suffix(".json")
+
+    def read(self) -> tuple[bytes, int] | None:
+        """Return the content of the file and the number of traced operations; None if they are absent or altered."""
+        try:
+            facts = json.loads(self._facts.read_bytes())
+            content, nodes = self.path.read_bytes(), int(facts["torch_nodes"])
+            return (content, nodes) if facts["sha256"] == _checksum(content, nodes) else None
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+
+    def write(self, content: bytes, nodes: int) -> None:
+        """Store a file, each of its two parts atomically. Raises OSError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        facts = json.dumps({"torch_nodes": nodes, "sha256": _checksum(content, nodes)}).encode()
+        for whole, place in ((facts, self._facts), (content, self.path)):
+            part = place.with_name(f"{place.name}.{os.getpid()}.part")
+            part.write_bytes(whole)
+            part.rename(place)
+
+
+def _checksum(content: bytes, nodes: int) -> str:
+    return hashlib.sha256(content + str(nodes).encode()).hexdigest()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
@@ -16,7 +14,7 @@ from cnnperf.bench import Bench
 from cnnperf.datasets import Roots
 from cnnperf.engines import baseline
 from cnnperf.inference import golden_file
-from cnnperf.inference.exporting import Export, cache_whole, content_hash, copy, export, file_facts, proved
+from cnnperf.inference.exporting import CachedExport, Export, content_hash, copy, export, file_facts, proved
 from cnnperf.inference.golden import golden
 from cnnperf.inference.inputs import LAYER_IMAGES, Inputs, save_values
 from cnnperf.inference.source import EXTERNAL, loaded, source_of
@@ -48,20 +46,18 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
         return
     require("export", "onnxscript")
     model = loaded(source_of(bench), Choice(name=baseline(bench.task.cell.model))).model
-    cached = Roots.from_environment().cache / "onnx" / f"{content_hash(bench, model, settings)}.onnx"
-    counted = cached.with_suffix(".json")
+    cached = CachedExport(Roots.from_environment().cache / "onnx" / f"{content_hash(bench, model, settings)}.onnx")
     cure = "try another opset"
-    if cached.exists() and counted.exists():
-        cure = f"remove {cached}"
-        shutil.copyfile(cached, path)
-        nodes = json.loads(counted.read_text())["torch_nodes"]
+    if found := cached.read():
+        cure = f"remove {cached.path}"
+        content, nodes = found
+        path.write_bytes(content)
     else:
         start = perf_counter()
         nodes = export(model, inputs.batch(2), path, settings)
         yield single("export.export_seconds", "s", perf_counter() - start, "lower")
         if not external(path).exists():
-            cache_whole(json.dumps({"torch_nodes": nodes}).encode(), counted)
-            cache_whole(path.read_bytes(), cached)
+            cached.write(path.read_bytes(), nodes)
     _enter_external(bench, path)
     yield single("export.torch_nodes", "count", nodes)
     yield from file_facts(path)

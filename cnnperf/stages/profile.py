@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cnnperf.bench import Bench
-from cnnperf.errors import StageError
+from cnnperf.engines.torch import load_weights
 from cnnperf.profiling.passes import Profiling
 from cnnperf.profiling.probes import probe
 from cnnperf.profiling.settings import Profile
@@ -35,7 +35,7 @@ def measure(bench: Bench, settings: Profile) -> Iterator[Measurement]:
         recipe = settings.recipe(batch_size)
         data = Data.load(bench, recipe)
         model = Network.build(bench, recipe, data).model
-        weights = load_weights(bench, model)
+        weights = trained_weights(bench, model)
         step = STEP_KINDS[settings.mode](model, data.batches(recipe, bench.task.seed), recipe, bench.device)
         tags: dict[str, Scalar] = {"batch_size": batch_size, "mode": settings.mode}
         parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -45,14 +45,10 @@ def measure(bench: Bench, settings: Profile) -> Iterator[Measurement]:
             yield from Profiling(bench, settings, model, step, tags).run()
 
 
-def load_weights(bench: Bench, model: nn.Module) -> str:
+def trained_weights(bench: Bench, model: nn.Module) -> str:
     """Load the trained weights and return `trained`, or `fresh` without a training. Raises StageError on a mismatch."""
     path = bench.found("weights")
     if path is None:
         return "fresh"
-    state = torch.load(path, map_location=bench.device.torch_name, weights_only=True)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise StageError(f"{path}: does not fit {bench.task.cell.model} ({error}); train it again") from error
+    load_weights(model, path)
     return "trained"

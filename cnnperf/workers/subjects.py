@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter, sleep
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from cnnperf.bench import Bench
 from cnnperf.datasets import Dataset, open_arrays
 from cnnperf.errors import StageError, UsageError, first_error
 from cnnperf.ipc.messages import Opening
+from cnnperf.record import Artifact
 from cnnperf.task import Task
 from cnnperf.timing.sampling import Call
 from cnnperf.training.optimise import autocast, learning_rate
@@ -92,15 +94,33 @@ def share_weights(network: Network, opening: Opening) -> None:
     """Write the weights for both sides, or read them. Raises StageError if they do not fit."""
     path = opening.store / "weights.pt"
     if opening.leads:
-        torch.save(network.model.state_dict(), path)
+        _save(network.model.state_dict(), path)
         return
+    state = _load(path)
     try:
-        network.model.load_state_dict(torch.load(path, weights_only=True))
+        network.model.load_state_dict(state)
     except RuntimeError as error:
         first = str(error).partition("\n")[2].strip().partition("\n")[0]
         raise StageError(
             f"the baseline's weights do not fit this network ({first}); compare networks of the same parameters"
         ) from error
+
+
+def _save(value: Any, path: Path) -> None:
+    """Write tensors for both sides, and their checksum."""
+    torch.save(value, path)
+    _checksum(path).write_text(Artifact.of(path.parent, path.name).model_dump_json(), encoding="utf-8")
+
+
+def _load(path: Path) -> Any:
+    """Read tensors that a side wrote; a side of an earlier version writes no checksum. Raises StageError if altered."""
+    if (checksum := _checksum(path)).exists():
+        Artifact.model_validate_json(checksum.read_bytes()).verified(path.parent)
+    return torch.load(path, weights_only=True)
+
+
+def _checksum(path: Path) -> Path:
+    return path.with_suffix(".json")
 
 
 def training_step(bench: Bench, recipe: Recipe, data: Data, network: Network, opening: Opening) -> Subject:
@@ -143,8 +163,8 @@ def forward_pass(bench: Bench, recipe: Recipe, data: Data, network: Network, ope
     path = opening.store / "logits.pt"
     if opening.leads:
         with torch.inference_mode():
-            torch.save(copy.deepcopy(model).double()(images.double()).cpu(), path)
-    exact = torch.load(path, weights_only=True)
+            _save(copy.deepcopy(model).double()(images.double()).cpu(), path)
+    exact = _load(path)
 
     def check() -> None:
         if not call().isfinite().all():

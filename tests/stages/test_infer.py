@@ -127,6 +127,26 @@ def test_the_same_network_is_exported_once(bench: Make) -> None:
     assert named(export(other, Export()), "export.export_seconds")
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".json"])
+def test_an_altered_file_in_the_cache_is_exported_anew(
+    bench: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """A cached file with a flipped bit, or with another number of operations, is not used."""
+    monkeypatch.setenv("CNNPERF_CACHE", str(tmp_path / "cache"))
+    first, second = bench(seed=3), bench(seed=3)
+    counted = list(export(first, Export()))
+    content = (first.run / first.artifacts["onnx"]).read_bytes()
+    [cached] = (tmp_path / "cache" / "onnx").glob(f"*{suffix}")
+    stored = cached.read_bytes()
+    place = stored.index(b": ") + 2 if suffix == ".json" else len(stored) // 2
+    cached.write_bytes(stored[:place] + bytes([stored[place] ^ 1]) + stored[place + 1 :])
+    again = list(export(second, Export()))
+    assert named(again, "export.export_seconds")
+    assert named(again, "export.torch_nodes") == named(counted, "export.torch_nodes")
+    assert (second.run / second.artifacts["onnx"]).read_bytes() == content
+    assert cached.read_bytes() == stored
+
+
 def test_a_network_s_blocks_decide_what_is_in_the_cache() -> None:
     """The sources of a network include the file of its blocks."""
     network = models.create(Choice(name="resnet"), (3, 32, 32), 10)
@@ -374,6 +394,22 @@ def test_a_second_attempt_quantises_anew(exported: Callable[..., Bench], monkeyp
     for reuses, times in ((False, 1), (False, 2), (True, 2)):
         loaded(source_of(made, reuses=reuses), engine)
         assert len(quantised) == times
+
+
+def test_an_altered_quantised_file_is_refused(exported: Callable[..., Bench]) -> None:
+    """A process of a pair does not load a quantised file that is not as the engine's own process left it."""
+    made, engine = exported("onnxruntime_int8"), Choice(name="onnxruntime_int8")
+    source = source_of(made, reuses=True)
+    loaded(source, engine)
+    file = source.folder / "model_int8.onnx"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(StageError, match=f"{file}: its content has changed"):
+        loaded(source, engine)
+    file.write_bytes(content)
+    file.with_suffix(".json").write_text("{")
+    with pytest.raises(StageError, match=r"not the checksum of model_int8\.onnx"):
+        loaded(source, engine)
 
 
 def test_a_newer_opset_than_is_known_is_one_sentence(exported: Callable[..., Bench]) -> None:
