@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -80,10 +82,10 @@ def first_error(error: ValidationError, *places: str) -> str:
     # Unions add their branches' names to the location; the user knows only keys and positions.
     branches = ("constrained-", "tuple[", "function-")
     inner = [str(part) for part in fault["loc"] if not str(part).startswith(branches)]
-    place = ".".join([*places, *inner]).removeprefix("sections.")
+    place = ".".join(shorten(part, 60) for part in (*places, *inner)).removeprefix("sections.")
     got = "" if fault["type"] == "missing" or not inner else f", got {shorten(repr(fault['input']), 60)}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{place}: " * bool(place) + fault["msg"].removeprefix("Value error, ") + got + more
+    return f"{place}: " * bool(place) + shorten(fault["msg"].removeprefix("Value error, "), 300) + got + more
 
 
 def _own_faults(error: ValidationError) -> list[ErrorDetails]:
@@ -106,6 +108,15 @@ def shorten(text: object, limit: int = 250) -> str:
     """Return the first line of other software's text, cut to `limit` characters; an error has at most 500."""
     first = str(text).strip().partition("\n")[0]
     return first if len(first) <= limit else first[: limit - 1] + "…"
+
+
+def names_listed(names: Iterable[object], limit: int = 300) -> str:
+    """Join names by commas, as many as `limit` characters hold, and say how many more there are."""
+    words = [str(name) for name in names]
+    ends = list(accumulate(len(word) + len(", ") for word in words))
+    fitting = sum(end <= limit for end in ends)
+    more = f"… and {len(words) - fitting:,} more" if fitting < len(words) else ""
+    return ", ".join([*words[:fitting], *filter(None, [more])])
 
 
 def in_words(fault: Exception) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from cnnperf.errors import UsageError, shorten
+from cnnperf.errors import UsageError, names_listed, shorten
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -28,6 +28,10 @@ VERBS = {
     "claims": "check",
 }
 """The verb of each room: the function that every file in the room defines."""
+
+
+LONGEST_NAME = 60
+"""Most characters of an unknown name in a message."""
 
 
 def names(room: str) -> tuple[str, ...]:
@@ -95,18 +99,21 @@ def find(room: str, name: str) -> Callable[..., Any]:
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:  # Importing runs the user's code, which may raise anything.
-        raise UsageError(f"cannot import {name!r} ({shorten(error)}); write it as pkg.module:callable") from error
+        raise UsageError(
+            f"cannot import {shorten(name, 100)!r} ({shorten(error)}); write it as pkg.module:callable"
+        ) from error
     if not callable(found):
         raise UsageError(f"{name!r} is not callable, got {type(found).__name__}; name a function or class")
     return found
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the message for an unknown name: did-you-mean, then all known names."""
+    """Return the message for an unknown name: did-you-mean, then the known names."""
     known = tuple(known)
+    name = shorten(name, LONGEST_NAME)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})"
+    return f"unknown {kind} {name!r}{hint} (known: {names_listed(known)})"
 
 
 def options(verb: Callable[..., Any], given: Collection[str] = ()) -> type[BaseModel]:

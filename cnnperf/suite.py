@@ -12,8 +12,11 @@ from typing import Any, get_args
 from pydantic import Field, ValidationError
 
 from cnnperf import registry
-from cnnperf.errors import SuiteError, UsageError, first_error, shorten
+from cnnperf.errors import SuiteError, UsageError, first_error, names_listed, shorten
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING, Allocator, Cell, Choice, Frozen, Task, Waiting
+
+LARGEST_BYTES = 2**24
+"""Largest suite file that is read."""
 
 
 class Suite(Frozen):
@@ -78,8 +81,8 @@ class Suite(Frozen):
             suite = suite.model_copy(update={"repeats": repeats})
         _check_names(suite, suite.name)
         if only is not None and not any(cell.matches(only) for cell in suite.cells()):
-            known = ", ".join(cell.id for cell in suite.cells())
-            raise UsageError(f"`only`: nothing matches {only!r}; give a glob over these cells: {known}")
+            known = names_listed((cell.id for cell in suite.cells()), 250)
+            raise UsageError(f"`only`: nothing matches {shorten(only, 60)!r}; give a glob over these cells: {known}")
         return suite
 
     def launched(self, *, waiting: str | None = None, allocator: str | None = None) -> Suite:
@@ -133,21 +136,26 @@ def load_suite(name: str | Path) -> Suite:
     """
     path = _locate(name)
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(LARGEST_BYTES + 1)
     except OSError as error:
         raise SuiteError(f"{path}: cannot be read ({error.strerror}); give the path of a readable TOML file") from error
+    if len(content) > LARGEST_BYTES:
+        raise SuiteError(f"{path}: larger than {LARGEST_BYTES // 2**20} MiB; give the path of a suite in TOML")
     try:
         document = tomllib.loads(content.decode(), parse_float=_finite)
     except _NotFiniteError as error:
         line = next(n for n, text in enumerate(content.decode().splitlines(), start=1) if str(error) in text)
-        raise SuiteError(f"{path}: line {line}: {error} is not a finite number; give a finite number") from error
+        raise SuiteError(
+            f"{path}: line {line}: {shorten(error, 60)} is not a finite number; give a finite number"
+        ) from error
     except UnicodeDecodeError as error:
         line, column = content[: error.start].count(b"\n") + 1, error.start - content.rfind(b"\n", 0, error.start)
         raise SuiteError(
             f"{path}: not valid TOML: not UTF-8 (at line {line}, column {column}); save it as UTF-8"
         ) from error
     except (ValueError, RecursionError) as error:  # A syntax error, or a value that Python cannot read.
-        raise SuiteError(f"{path}: not valid TOML: {error}; correct the file at that place") from error
+        raise SuiteError(f"{path}: not valid TOML: {shorten(error)}; correct the file at that place") from error
     return parse(document, where=str(path), name=path.stem)
 
 
@@ -204,16 +212,21 @@ def _locate(name: str | Path) -> Path:
         raise SuiteError(f"{name}: cannot be read ({error.strerror}); give the path of a TOML file") from error
     if str(name) in known:
         return known[str(name)]
+    if path.exists():
+        raise SuiteError(f"{name}: not a regular file; give the path of a TOML file")
     raise SuiteError(f"{name}: no such file; {registry.unknown('suite', path.stem, known)}")
 
 
 def _check_names(suite: Suite, where: str) -> None:
     for room in ("datasets", "models", "devices"):
         choices: tuple[Choice, ...] = getattr(suite, room)
+        seen: set[str] = set()
         for index, choice in enumerate(choices):
             place = f"{where}: {room}.{index}"
-            if choice in choices[:index]:
-                raise SuiteError(f"{place}: {str(choice)!r} is a duplicate; remove one")
+            content = json.dumps(choice.model_dump(mode="json"), sort_keys=True)
+            if content in seen:
+                raise SuiteError(f"{place}: {shorten(choice, 100)!r} is a duplicate; remove one")
+            seen.add(content)
             is_foreign = room == "models" and (":" in choice.name or choice.is_onnx)
             if not is_foreign and choice.name not in registry.names(room):
                 raise SuiteError(f"{place}: {registry.unknown(room[:-1], choice.name, registry.names(room))}")
@@ -222,7 +235,8 @@ def _check_names(suite: Suite, where: str) -> None:
     for index, pattern in enumerate(suite.only):
         if not any(cell.matches(pattern) for cell in suite.model_copy(update={"only": ()}).cells()):
             raise SuiteError(
-                f"{where}: only.{index}: {pattern!r} matches no cell; give a glob over dataset/model/device"
+                f"{where}: only.{index}: {shorten(pattern, 100)!r} matches no cell; "
+                "give a glob over dataset/model/device"
             )
     _check_stages(suite.stages, lambda index: f"{where}: stages.{index}")
 

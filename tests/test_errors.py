@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from cnnperf import registry
 from cnnperf.bench import Settings
-from cnnperf.errors import UsageError, first_error, in_words, is_out_of_memory
+from cnnperf.errors import UsageError, first_error, in_words, is_out_of_memory, names_listed
 from cnnperf.inference.settings import Infer
 from cnnperf.onnx_file import first_line
 from cnnperf.task import Choice
@@ -85,3 +85,10 @@ def test_only_invalid_values_are_counted(kind: type[Settings], given: dict[str, 
     with pytest.raises(ValidationError) as caught:
         kind.model_validate(given, strict=True)
     assert re.fullmatch(words, first_error(caught.value))
+
+
+def test_a_list_of_names_is_cut_between_names() -> None:
+    """Names that a limit does not hold are counted."""
+    assert names_listed(["a", "b"]) == "a, b"
+    assert names_listed(["mnist", "cifar10", "synthetic"], limit=20) == "mnist, cifar10, … and 1 more"
+    assert names_listed(range(5000), limit=6) == "0, 1, … and 4,998 more"

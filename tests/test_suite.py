@@ -111,10 +111,64 @@ def test_a_missing_suite_names_those_that_ship(tmp_path: Path) -> None:
     """A misspelt suite name is refused, and the message names the nearest suite; a folder is refused too."""
     with pytest.raises(SuiteError, match=r"cifra: no such file; .* did you mean 'cifar'\?"):
         load_suite("cifra")
-    with pytest.raises(SuiteError, match="no such file"):
+    with pytest.raises(SuiteError, match="not a regular file"):
         load_suite(tmp_path)
     with pytest.raises(SuiteError, match="cannot be read"):
         load_suite("a" * 300)
+
+
+MANY = ", ".join(f"{{ name = 'mlp', hidden = [{number + 1}] }}" for number in range(1000))
+"""A thousand different models."""
+LONG = {
+    "long name of a model": 'models = ["' + "m" * 100_000 + '"]',
+    "long key": "k" * 100_000 + " = 1",
+    "long quoted key": '"' + "k" * 100_000 + '" = 1',
+    "long key of a section": "models = ['mlp']\ntrain = { " + "k" * 100_000 + " = 1 }\nstages = [1]",
+    "huge text for a number": 'models = ["mlp"]\nseed = "' + "9" * 100_000 + '"',
+    "huge number": 'models = ["mlp"]\nseed = ' + "9" * 4_000,
+    "long name of the suite": 'models = ["mlp"]\nname = "' + "n" * 100_000 + '"',
+    "long glob": 'models = ["mlp"]\nonly = ["' + "g" * 100_000 + '"]',
+    "long name of a stage": 'models = ["mlp"]\nstages = ["' + "s" * 100_000 + '"]',
+    "long table": "models = [{ depth = 1, text = '" + "t" * 100_000 + "' }]",
+    "long infinite number": 'models = ["mlp"]\n[train]\nlr = ' + "9" * 4_000 + ".0",
+    "long duplicate": "models = [{ name = 'mlp', o = '"
+    + "o" * 100_000
+    + "' }, { name = 'mlp', o = '"
+    + "o" * 100_000
+    + "' }]",
+    "a thousand models and a duplicate": f"models = [{MANY}, 'lenet', 'lenet']",
+    "key twice": "models = ['mlp']\n" + ("k" * 100_000 + " = 1\n") * 2,
+}
+"""Suites, without their datasets, with a fault whose message would repeat a long text."""
+
+
+@pytest.mark.parametrize("fault", LONG)
+def test_an_error_repeats_no_long_text(tmp_path: Path, fault: str) -> None:
+    """A message has at most 500 characters, whatever the suite contains."""
+    file = tmp_path / "long.toml"
+    file.write_text('datasets = ["synthetic"]\n' + LONG[fault], encoding="utf-8")
+    with pytest.raises(SuiteError) as caught:
+        load_suite(file)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert len(str(caught.value).removeprefix(str(file))) <= 400
+    assert "\n" not in str(caught.value)
+
+
+def test_a_glob_that_matches_nothing_lists_some_cells() -> None:
+    """The message names the first cells and the number of the others."""
+    many = suite(models=[{"name": "mlp", "hidden": [number]} for number in range(2000)])
+    with pytest.raises(UsageError, match=r"these cells: synthetic/mlp\[hidden=.*, … and 1,99\d more$") as caught:
+        many.narrowed(only="x" * 1000)
+    assert len(str(caught.value)) <= 500
+
+
+def test_a_suite_of_many_megabytes_is_not_read(tmp_path: Path) -> None:
+    """A file that is too large for a suite is refused at once."""
+    file = tmp_path / "large.toml"
+    with file.open("wb") as content:
+        content.truncate(2**40)
+    with pytest.raises(SuiteError, match="larger than 16 MiB"):
+        load_suite(file)
 
 
 def test_the_suite_of_ci_fits_a_pull_request() -> None:

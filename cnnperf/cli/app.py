@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -17,6 +19,22 @@ from cnnperf.registry import VERBS
 
 ROOMS = (*VERBS, "suites")
 """Kinds of names that `cnnperf list` lists."""
+
+LONGEST = 500
+"""Most characters of a printed error."""
+CURES = {
+    errno.EACCES: "give permission, or name another file or folder",
+    errno.EPERM: "give permission, or name another file or folder",
+    errno.EROFS: "name a file or folder that can be written",
+    errno.ENOSPC: "free disk space",
+    errno.EDQUOT: "free disk space",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close other programs, or raise the system's limit on open files",
+    errno.EAGAIN: "raise the limit on processes (ulimit -u)",
+    errno.ENOMEM: "free memory, or raise the limit on it (ulimit -v)",
+}
+"""Cure for an error of the system that no other code has put into words."""
 
 app = typer.Typer(
     help="Train, profile and time convolutional networks in PyTorch and ONNX Runtime, and tell whether a change made "
@@ -32,13 +50,30 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line; an error that the user can correct is printed as one sentence and sets the exit status."""
     warnings.showwarning = _show_warning
+    warnings.simplefilter("always", CnnperfWarning)
     # SIGTERM ends a command like Ctrl-C: the child is stopped and records are kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except CnnperfError as error:
-        print(f"cnnperf: {with_options(str(error))}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(with_options(str(error)), error.exit_code)
+    except MemoryError:
+        _end(f"out of memory; {CURES[errno.ENOMEM]}", 1)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        cure = CURES.get(error.errno, "correct that and try again")
+        _end(f"{place}{error.strerror}; {cure}", 2 if isinstance(error, PermissionError) else 1)
+
+
+def _end(sentence: str, status: int) -> NoReturn:
+    """Print an error as one line and end the command; of a long one the place at its start and the cure at its end."""
+    line = " ".join(f"cnnperf: {sentence}".split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} … {line[3 - LONGEST // 2 :]}"
+    print(line, file=sys.stderr)
+    sys.exit(status)
 
 
 @app.callback(invoke_without_command=True)

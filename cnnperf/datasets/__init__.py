@@ -72,13 +72,21 @@ class Roots:
 
     @classmethod
     def from_environment(cls, data: Path | None = None) -> Roots:
-        """Return the roots that `--data`, `$CNNPERF_DATA`, `$CNNPERF_CACHE` and the platform's cache folder name."""
+        """Return the roots that `--data`, `$CNNPERF_DATA`, `$CNNPERF_CACHE` and the platform's cache folder name.
+
+        Raises DataError if one of them is in a home folder that does not exist.
+        """
         environment, cache = os.environ.get("CNNPERF_DATA"), os.environ.get("CNNPERF_CACHE")
-        return cls(
-            data=data,
-            environment=Path(environment).expanduser() if environment else None,
-            cache=Path(cache).expanduser() if cache else platformdirs.user_cache_path("cnnperf"),
-        )
+        try:
+            return cls(
+                data=data,
+                environment=Path(environment).expanduser() if environment else None,
+                cache=Path(cache).expanduser() if cache else platformdirs.user_cache_path("cnnperf"),
+            )
+        except RuntimeError as error:  # Python's for a user without a home folder, and for the name of no user.
+            raise DataError(
+                f"no cache folder: {error}; set HOME to a folder, or CNNPERF_CACHE and CNNPERF_DATA to absolute paths"
+            ) from error
 
     @property
     def downloads(self) -> Path:

@@ -40,8 +40,11 @@ ALLOCATORS: dict[Allocator, dict[str, str]] = {
     "system": {},
 }
 """glibc's settings for freed memory. Source: mallopt(3)."""
-NOT_INHERITED = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_")
-"""Prefixes of variables that change threads or memory; a worker does not inherit them from the user's shell."""
+NOT_INHERITED = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "PYTHONWARNINGS")
+"""Prefixes of variables that change threads or memory, or make warnings errors; a worker does not inherit them from the
+user's shell."""
+LOG_ENCODING = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
+"""A worker's log is UTF-8 whatever the locale; text that it cannot encode ends no measurement."""
 TUNABLES, OF_ALLOCATOR = "GLIBC_TUNABLES", "glibc.malloc."
 """Variable of `name=value` entries, separated by colons, and the prefix of those that override the MALLOC_ variables;
 a worker inherits only the other entries. Source: https://www.gnu.org/software/libc/manual/html_node/Tunables.html."""
@@ -88,7 +91,14 @@ class Launch:
         entries = os.environ.get(TUNABLES, "").split(":")
         if others := ":".join(entry for entry in entries if not entry.startswith(OF_ALLOCATOR)):
             inherited[TUNABLES] = others
-        return {**inherited, **threads, **WAITING[self.waiting], **ALLOCATORS[self.allocator], **self.environment}
+        return {
+            **inherited,
+            **LOG_ENCODING,
+            **threads,
+            **WAITING[self.waiting],
+            **ALLOCATORS[self.allocator],
+            **self.environment,
+        }
 
 
 @contextmanager

@@ -176,9 +176,16 @@ def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record
 
 
 def run_folders(runs: Iterable[str | Path]) -> dict[str, Path]:
-    """Name run folders `<suite>/<utc>-<host>`; use the whole path if two names are equal."""
+    """Name run folders `<suite>/<utc>-<host>`; use the whole path if two names are equal.
+
+    A byte of a path that is not UTF-8 is written as an escape, because tables are files in UTF-8.
+    """
     named: dict[str, Path] = {}
     for folder in dict.fromkeys(Path(run).resolve() for run in runs):
-        name = "/".join(folder.parts[-2:])
-        named[str(folder) if name in named else name] = folder
+        name = _in_utf8("/".join(folder.parts[-2:]))
+        named[_in_utf8(str(folder)) if name in named else name] = folder
     return named
+
+
+def _in_utf8(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -6,6 +6,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from cnnperf.datasets import Roots
@@ -24,8 +25,9 @@ def places() -> Mapping[str, str]:
         Path(sys.base_prefix): "<python>",
         roots.cache: "<cache>",
         Path.cwd(): "<cwd>",
-        Path.home(): "<home>",
     }
+    with suppress(RuntimeError):  # A user without a home folder.
+        known[Path.home()] = "<home>"
     named = {str(path): name for path, name in known.items() if path != Path("/")}
     return dict(sorted(named.items(), key=lambda item: -len(item[0])))
 

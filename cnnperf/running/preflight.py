@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import sys
 import tempfile
 import time
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cnnperf import errors
-from cnnperf.errors import CnnperfError, CnnperfWarning, DataError
+from cnnperf.errors import CnnperfError, CnnperfWarning, DataError, shorten
 from cnnperf.ipc.messages import (
     DataHandled,
     DataRequest,
@@ -85,13 +85,17 @@ def ask(request: ToPreflight, answer: type[A], downloading: Downloading | None =
             except TimeoutError:
                 raise _Stalled(watch.dataset) from None
         if found is None:
-            raise CnnperfError("the check of the request crashed" + _because(worker, log))
+            raise _crash(worker, log)
         return found
 
 
-def _because(worker: WorkerProcess, log: Path) -> str:
-    how = f" ({worker.signal or f'exit status {worker.returncode}'})"
-    return "\n".join((how + "; report this log, of which the last lines are:", *tail(log))) + os.linesep
+def _crash(worker: WorkerProcess, log: Path) -> CnnperfError:
+    """Return the error of a worker that ended without an answer; its log is kept for a report."""
+    kept = Path(tempfile.mkdtemp(prefix="cnnperf-crash-")) / log.name
+    shutil.copyfile(log, kept)
+    how = worker.signal or f"exit status {worker.returncode}"
+    words = next(filter(str.strip, reversed(tail(log))), "no message")
+    return CnnperfError(f"the check of the request crashed ({how}): {shorten(words)}; report the log {kept}")
 
 
 class _Stalled(Exception):  # noqa: N818 - an event, not an error

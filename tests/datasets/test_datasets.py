@@ -42,6 +42,14 @@ def test_an_empty_variable_names_no_root(monkeypatch: pytest.MonkeyPatch) -> Non
     assert roots.cache.name == "cnnperf"
 
 
+@pytest.mark.parametrize("variable", ["CNNPERF_CACHE", "CNNPERF_DATA"])
+def test_the_home_folder_of_no_user_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """A folder in the home of an unknown user is an error that names the cure."""
+    monkeypatch.setenv(variable, "~no-such-user/cnnperf")
+    with pytest.raises(DataError, match="set HOME to a folder, or CNNPERF_CACHE and CNNPERF_DATA to absolute paths"):
+        Roots.from_environment()
+
+
 @pytest.mark.parametrize(("field", "origin"), [("data", "`data`"), ("environment", "$CNNPERF_DATA")])
 def test_a_root_that_is_not_there_is_named_with_its_origin(roots: Roots, field: str, origin: str) -> None:
     """A root that does not exist is an error, even if another root could serve."""

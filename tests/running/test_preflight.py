@@ -236,10 +236,14 @@ def test_quick_cuts_budgets_and_repeats() -> None:
     assert ready.task.settings["steps"] is None
 
 
-def test_a_worker_that_breaks_shows_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error of a broken worker contains its traceback."""
-    with pytest.raises(CnnperfError, match=r"the check of the request crashed \(exit status 1\)(.|\n)*KeyError"):
+def test_a_worker_that_breaks_shows_its_last_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The error of a broken worker is one line with its last words, and names the log that has its traceback."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(
+        CnnperfError, match=r"^the check of the request crashed \(exit status 1\): KeyError.*$"
+    ) as caught:
         ask(Settle(), Prepared)
+    assert "Traceback" in Path(str(caught.value).rpartition(" ")[2]).read_text(encoding="utf-8")
 
 
 @pytest.mark.realdata
