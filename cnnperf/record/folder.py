@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from cnnperf.errors import CnnperfWarning, StoreError, first_error
+from cnnperf.errors import CnnperfWarning, StageError, StoreError, first_error
 from cnnperf.record.schema import SCHEMA, Measurement, Record
 from cnnperf.record.schema_1 import upgraded
 from cnnperf.task import Task
@@ -25,6 +25,8 @@ FILE = "records.jsonl"
 
 _CURE = "restore the file from a copy or remove the line"
 _CHECKSUM = re.compile(rb',"checksum":"([0-9a-f]{8})"\}\Z')
+_NO_CHECKSUM = b',"checksum":"00000000"}'
+"""The end of a line with any checksum has this length."""
 _BLOCK = 4096
 """Bytes to read at once when searching backwards for the start of a line."""
 
@@ -105,15 +107,22 @@ def keep(run: Path, task: Task, measurements: Iterable[Measurement]) -> None:
     """Append measurements to those that a task saves in case its process is killed."""
     path = kept_file(run, task)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.writelines(f"{measurement.model_dump_json()}\n" for measurement in measurements)
+    with open(path, "ab") as file:
+        file.writelines(sealed(measurement.model_dump_json().encode()) for measurement in measurements)
 
 
 def kept(run: Path, task: Task) -> tuple[Measurement, ...]:
-    """Return the measurements that a killed process of the task saved."""
+    """Return the measurements that a killed process of the task saved; the line that it was writing is left out.
+
+    Raises StageError if another line was altered.
+    """
     path = kept_file(run, task)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
-    return tuple(Measurement.model_validate_json(line) for line in lines)
+    *lines, _ = path.read_bytes().split(b"\n") if path.exists() else (b"",)
+    contents = [line[: -len(_NO_CHECKSUM)] + b"}" for line in lines]
+    for number, (line, content) in enumerate(zip(lines, contents, strict=True), start=1):
+        if sealed(content) != line + b"\n":
+            raise StageError(f"{path}: line {number} was altered since it was saved; run the task again")
+    return tuple(Measurement.model_validate_json(content) for content in contents)
 
 
 def _repair(path: Path, length: int, lost: int, locked: AbstractContextManager[object]) -> None:

@@ -46,16 +46,20 @@ class Trials:
         self._item, self._seed = item, option("--fault-seed")
         self.count = SAMPLED if option("--fault-sample") else option("--fault-trials")
 
-    def run(self, one: Callable[[random.Random], None]) -> None:
-        """Call a function once a trial; the test fails at the end if any call raised."""
+    def run(self, one: Callable[[random.Random], None], *, scale: float = 1.0) -> None:
+        """Call a function once a trial; the test fails at the end if any call raised.
+
+        scale: how many trials to make for each one asked for: below 1 for slow ones, above 1 for cheap ones.
+        """
         failures: list[str] = []
-        for number in range(self.count):
+        count = max(1, round(scale * self.count))
+        for number in range(count):
             try:
                 one(random.Random(_number(f"{self._item.nodeid} {number}", self._seed)))
             except Exception:
                 failures.append(f"trial {number}: {traceback.format_exc()}")
-        self._item.user_properties += [("tried", self.count), ("survived", self.count - len(failures))]
-        assert not failures, f"{len(failures)} of {self.count} trials (seed {self._seed}):\n" + "\n".join(failures[:5])
+        self._item.user_properties += [("tried", count), ("survived", count - len(failures))]
+        assert not failures, f"{len(failures)} of {count} trials (seed {self._seed}):\n" + "\n".join(failures[:5])
 
 
 @pytest.fixture
