@@ -15,6 +15,7 @@ from schema_1 import of_schema_1
 from cnnperf import record
 from cnnperf.errors import CnnperfWarning, StageError, StoreError
 from cnnperf.record import Artifact, Measurement, Record, folder, single
+from cnnperf.record import line as line_module
 
 Trained = Callable[..., Record]
 
@@ -141,15 +142,18 @@ def test_a_changed_digit_in_a_line_is_noticed(tmp_path: Path, trained: Trained, 
     at = next(i for i in range(int(share * len(second)), len(second)) if second[i : i + 1].isdigit())
     changed = second[:at] + (b"1" if second[at : at + 1] != b"1" else b"2") + second[at + 1 :]
     file.write_bytes(first + changed)
-    with pytest.raises(StoreError, match=r"records\.jsonl: line 2: damaged: .*; restore the file from a copy or rem"):
-        record.read(tmp_path)
+    named = r"records\.jsonl: line 2: damaged: .*; left out; restore the file from a copy, or let cnnperf report set"
+    with pytest.warns(CnnperfWarning, match=named):
+        assert record.read(tmp_path) == (trained(),)
     file.write_bytes(first + second)
     assert len(record.read(tmp_path)) == 2
 
 
 def test_a_line_without_its_checksum_is_no_record(tmp_path: Path, trained: Trained) -> None:
     """From schema 2 on, a line without a checksum is refused."""
-    with pytest.raises(StoreError, match=r"records\.jsonl: line 1: not a record: it has no checksum; restore"):
+    with pytest.raises(
+        StoreError, match=r"records\.jsonl: line 1: not a record: it has no checksum; no record is left; restore"
+    ):
         read_back(tmp_path, json.loads(trained().model_dump_json(by_alias=True)))
 
 
@@ -211,6 +215,22 @@ def test_an_artifact_is_what_its_task_wrote(tmp_path: Path) -> None:
         artifact.verified(tmp_path)
 
 
+def test_an_artifact_lies_inside_its_run(tmp_path: Path) -> None:
+    """A path that leads out of the run folder, a pipe and a circle of links are refused, and none is read."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (tmp_path / "secret.txt").write_text("secret")
+    (run / "link").symlink_to(tmp_path / "secret.txt")
+    (run / "circle").symlink_to(run / "circle")
+    os.mkfifo(run / "pipe")
+    for path in ("../secret.txt", str(tmp_path / "secret.txt"), "link", "a/../../secret.txt"):
+        with pytest.raises(StageError, match="outside the run folder"):
+            Artifact(path=path, sha256="0" * 64).verified(run)
+    for path, reason in (("pipe", "not a regular file"), ("circle", "cannot be read"), ("a\0b", "cannot be read")):
+        with pytest.raises(StageError, match=reason):
+            Artifact(path=path).verified(run)
+
+
 def test_the_latest_record_of_a_task_counts(tmp_path: Path, trained: Trained) -> None:
     """A task that was run again keeps its place and has the status of its latest record."""
     for each in (trained(status="failed", error="out of memory"), trained("resnet"), trained()):
@@ -220,27 +240,150 @@ def test_the_latest_record_of_a_task_counts(tmp_path: Path, trained: Trained) ->
 
 @pytest.mark.filterwarnings("ignore::cnnperf.errors.CnnperfWarning")
 def test_any_torn_last_line_loses_that_record_only(tmp_path: Path, trained: Trained) -> None:
-    """If the last line is cut anywhere, only its record is lost, and new records can be appended."""
+    """If the last line is cut anywhere, only its record is left out; what is left of it is kept beside the next one."""
     first, second = trained(), trained("resnet")
     record.append(tmp_path, first)
-    whole = (tmp_path / record.FILE).read_bytes()
-    line = record.line_of(second).rstrip()
-    for length in (1, len(line) // 2, len(line)):
-        (tmp_path / record.FILE).write_bytes(whole + line[:length])
-        assert record.read(tmp_path) == (first,)
-        assert (tmp_path / record.FILE).read_bytes() == whole
+    file, aside = tmp_path / record.FILE, tmp_path / record.DAMAGED_FILE
+    whole, line = file.read_bytes(), record.line_of(second).rstrip()
+    for length in (1, len(line) // 2, len(line) - 1):
+        file.write_bytes(whole + line[:length])
+        assert record.read(tmp_path) == record.read_locked(tmp_path) == (first,)
+        assert file.read_bytes() == whole + line[:length]
         record.append(tmp_path, second)
         assert record.read(tmp_path) == (first, second)
+        assert aside.read_bytes().endswith(line[:length] + b"\n")
+    assert aside.read_bytes().count(b"\n") == 3
 
 
-def test_a_torn_line_is_told_once(tmp_path: Path, trained: Trained) -> None:
-    """The first reader of a torn line is warned and repairs the file; the next is not warned."""
+def test_a_last_record_without_its_newline_counts(tmp_path: Path, trained: Trained) -> None:
+    """A whole last record that lacks only its newline is read, and the next record begins a new line."""
+    first, second = trained(), trained("resnet")
+    record.append(tmp_path, first)
+    file = tmp_path / record.FILE
+    file.write_bytes(file.read_bytes().rstrip())
+    assert record.read(tmp_path) == (first,)
+    assert not file.read_bytes().endswith(b"\n")
+    record.append(tmp_path, second)
+    assert record.read(tmp_path) == (first, second)
+    assert not (tmp_path / record.DAMAGED_FILE).exists()
+
+
+def test_a_torn_line_is_told_and_left_alone(tmp_path: Path, trained: Trained) -> None:
+    """Each reader of a torn line is warned, and none changes the folder."""
     record.append(tmp_path, trained())
     with open(tmp_path / record.FILE, "ab") as file:
         file.write(b'{"schema"')
-    with pytest.warns(CnnperfWarning, match=r"torn by a crash \(9 bytes\)"):
+    before = (tmp_path / record.FILE).read_bytes()
+    for reading in (record.read, record.read_locked):
+        with pytest.warns(CnnperfWarning, match=r"line 2: torn by a crash \(9 bytes\); left out"):
+            reading(tmp_path)
+    assert (tmp_path / record.FILE).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [record.FILE]
+
+
+def test_damaged_lines_are_moved_out_unchanged(tmp_path: Path, trained: Trained) -> None:
+    """A repair moves damaged lines, and a torn last one, to a file beside the records, and changes no other line."""
+    lines = [record.line_of(trained(model)) for model in ("lenet", "mlp", "resnet")]
+    file, aside = tmp_path / record.FILE, tmp_path / record.DAMAGED_FILE
+    file.write_bytes(b"".join((lines[0], b"\xff\x00\n", lines[1], lines[2][:50])))
+    with pytest.warns(CnnperfWarning, match=r"line 2: not a record .* \(and 1 more line: 4\); left out"):
+        assert len(record.read(tmp_path)) == 2
+    assert record.repair(tmp_path) == (2, 4)
+    assert file.read_bytes() == lines[0] + lines[1]
+    assert aside.read_bytes() == b"\xff\x00\n" + lines[2][:50] + b"\n"
+    assert record.repair(tmp_path) == ()
+    assert record.read(tmp_path) == (trained("lenet"), trained("mlp"))
+    file.write_bytes(b"{]\n")
+    assert record.repair(tmp_path) == (1,)
+    assert (file.read_bytes(), aside.read_bytes().count(b"\n")) == (b"", 3)
+
+
+def test_a_folder_in_use_is_not_repaired(tmp_path: Path, trained: Trained) -> None:
+    """A repair is refused while a run writes the folder."""
+    record.append(tmp_path, trained())
+    with record.lock(tmp_path), pytest.raises(StoreError, match="another run is writing this folder"):
+        record.repair(tmp_path)
+
+
+def test_links_are_not_written_through(tmp_path: Path, trained: Trained) -> None:
+    """Records that are a link are read, but neither appended to nor repaired."""
+    (tmp_path / "run").mkdir()
+    record.append(tmp_path, trained())
+    (tmp_path / "run" / record.FILE).symlink_to(tmp_path / record.FILE)
+    before = (tmp_path / record.FILE).read_bytes()
+    assert record.read(tmp_path / "run") == (trained(),)
+    for refused in (record.read_locked, record.repair):
+        with pytest.raises(StoreError, match="not written through links"):
+            refused(tmp_path / "run")
+    with pytest.raises(OSError, match="symbolic links"):
+        record.append(tmp_path / "run", trained("mlp"))
+    assert (tmp_path / record.FILE).read_bytes() == before
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    """A pipe without a writer, a device and a folder are refused at once."""
+    for make in (os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")):
+        run = tmp_path / str(len(list(tmp_path.iterdir())))
+        run.mkdir()
+        make(run / record.FILE)
+        with pytest.raises(StoreError, match=r"(not a regular file|Is a directory).*; give a run folder"):
+            record.read(run)
+
+
+def test_a_line_that_is_too_long_is_left_out(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line over the limit is named and skipped, and a record over it is not written."""
+    lines = [record.line_of(trained(model)) for model in ("lenet", "mlp")]
+    monkeypatch.setattr(line_module, "LONGEST_LINE", 3000)
+    monkeypatch.setattr(folder, "LONGEST_LINE", 3000)
+    (tmp_path / record.FILE).write_bytes(b"".join((lines[0], b"x" * 10_000, b"\n", lines[1])))
+    with pytest.warns(CnnperfWarning, match=r"line 2: not a record: longer than"):
+        assert record.read(tmp_path) == (trained("lenet"), trained("mlp"))
+    with pytest.raises(OSError, match="longer than"):
+        record.append(tmp_path, trained("mlp", error="x" * 3000))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"duration_s": -1.0}, "duration_s: Input should be greater than or equal to 0"),
+        ({"started": "yesterday"}, "started: Invalid isoformat"),
+        ({"key": "../../../x"}, "key: String should match"),
+        ({"measurements": ({"metric": "x", "unit": "s", "better": "lower", "values": ()},)}, "at least 1 item"),
+        (
+            {"measurements": ({"metric": "x", "unit": "s", "better": "lower", "values": (-1,)},)},
+            "-1.0 is negative, in s",
+        ),
+        ({"measurements": ({"metric": "x", "unit": "count", "better": None, "values": (-1,)},)}, "negative, in count"),
+        (
+            {"measurements": ({"metric": "x", "unit": "fraction", "better": None, "values": (1.5,)},)},
+            "1.5 is not a frac",
+        ),
+        (
+            {"measurements": ({"metric": "x", "unit": "1", "better": None, "values": (1,), "remarks": {"n": 0}},)},
+            "0 is no number of images",
+        ),
+        (
+            {"measurements": ({"metric": "x", "unit": "1", "better": None, "values": (1,), "remarks": {"step": "a"}},)},
+            "step is 'a', not a number",
+        ),
+        (
+            {
+                "measurements": (
+                    {"metric": "x", "unit": "1", "better": None, "values": (1, 2), "tags": {"num_classes": 2}},
+                )
+            },
+            "2 values are no matrix of 2 classes",
+        ),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_refused(
+    tmp_path: Path, trained: Trained, changes: dict[str, Any], reason: str
+) -> None:
+    """A record whose figures cannot be is a damaged line, although its checksum is right."""
+    document = json.loads(trained().model_dump_json(by_alias=True)) | changes
+    (tmp_path / record.FILE).write_bytes(record.sealed(json.dumps(document).encode()))
+    with pytest.raises(StoreError, match=rf"line 1: not a record: .*{reason}"):
         record.read(tmp_path)
-    record.read(tmp_path)
 
 
 def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path, trained: Trained) -> None:
@@ -310,7 +453,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path, trained: Trained) -> None:
 def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str) -> None:
     """A line that is not a record is an error that names the line's number and the cure."""
     (tmp_path / record.FILE).write_text(f"{line}\n")
-    with pytest.raises(StoreError, match=r"records\.jsonl: line 1: not a record.*; restore the file .* the line$"):
+    with pytest.raises(StoreError, match=r"records\.jsonl: line 1: not a record.*; restore the file from a copy$"):
         record.read(tmp_path)
 
 

@@ -86,6 +86,8 @@ def _bench(context: Context) -> Bench:
 
 
 def _record(bench: Bench, measured: tuple[Measurement, ...]) -> Record:
+    from datetime import UTC, datetime
+
     from cnnperf.machine.fingerprint import fingerprint
     from cnnperf.record import Record
 
@@ -93,7 +95,7 @@ def _record(bench: Bench, measured: tuple[Measurement, ...]) -> Record:
         task=bench.task,
         key=bench.task.key,
         machine=fingerprint(),
-        started="",
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         duration_s=0.0,
         status="ok",
         measurements=measured,

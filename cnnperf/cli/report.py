@@ -12,6 +12,7 @@ import typer
 from cnnperf.cli.help import add_command
 from cnnperf.errors import UsageError
 from cnnperf.reports import default_format, formats, takes_folder, writer
+from cnnperf.units import amount_of
 
 FORMAT = default_format()
 WITH_FOLDER = " or ".join(filter(takes_folder, formats()))
@@ -34,14 +35,25 @@ def report(
             metavar="FILE", help=f"Output file, or with {WITH_FOLDER} a folder for all tables; default: stdout."
         ),
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="First move damaged lines from records.jsonl to damaged.jsonl beside it.")
+    ] = False,
 ) -> None:
     """Print the tables of stored runs, or write a page with plots.
 
+    A damaged line of a run's records is named and left out; no file of the run is changed unless --repair is given.
+
     Exit status: 0 success, 2 a folder contains no run, or the output cannot be written.
     """
+    from cnnperf.record import DAMAGED_FILE, FILE
+    from cnnperf.record import repair as repair_records
     from cnnperf.tables.report import report_of
 
     write = writer(format)
+    for run in runs if repair else ():
+        moved = repair_records(run)
+        words = f"moved {amount_of(len(moved), 'damaged line')} to {run / DAMAGED_FILE}: {', '.join(map(str, moved))}"
+        print(words if moved else f"{run / FILE}: no line is damaged", file=sys.stderr)
     table = report_of(runs, by=by)
     if out is None:
         write(table, sys.stdout)
@@ -66,4 +78,5 @@ def add_commands(app: typer.Typer) -> None:
         "cnnperf report results/cifar/<run>",
         "cnnperf report results/cifar/* --format html --out page.html",
         "cnnperf report results/cifar/<run> --format csv --out tables",
+        "cnnperf report results/cifar/<run> --repair",
     )

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from cnnperf.record.folder import (
+    DAMAGED_FILE,
     FILE,
     append,
     keep,
     kept,
     kept_file,
-    line_of,
     lock,
     read,
     read_locked,
     read_runs,
+    repair,
     run_folders,
-    sealed,
 )
+from cnnperf.record.line import line_of, sealed
 from cnnperf.record.schema import (
     PARITY,
     SCHEMA,
@@ -33,6 +34,7 @@ from cnnperf.record.schema import (
 )
 
 __all__ = [
+    "DAMAGED_FILE",
     "FILE",
     "PARITY",
     "SCHEMA",
@@ -55,6 +57,7 @@ __all__ = [
     "read",
     "read_locked",
     "read_runs",
+    "repair",
     "run_folders",
     "sealed",
     "single",

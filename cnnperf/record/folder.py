@@ -2,60 +2,65 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import fcntl
 import os
-import re
+import shutil
+import stat
 import warnings
-import zlib
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
-from cnnperf.errors import CnnperfWarning, StageError, StoreError, first_error
-from cnnperf.record.schema import SCHEMA, Measurement, Record
-from cnnperf.record.schema_1 import upgraded
+from cnnperf.errors import CnnperfWarning, StageError, StoreError
+from cnnperf.record.line import LONGEST_LINE, DamagedLineError, StoredLine, line_of, parsed_record, sealed, stored_lines
+from cnnperf.record.schema import Measurement, Record
 from cnnperf.task import Task
+from cnnperf.units import amount_of
 
 FILE = "records.jsonl"
+DAMAGED_FILE = "damaged.jsonl"
+"""File of the lines that were taken out of the records because they hold none, unchanged."""
 
-_CURE = "restore the file from a copy or remove the line"
-_CHECKSUM = re.compile(rb',"checksum":"([0-9a-f]{8})"\}\Z')
+_LOCK = ".lock"
 _NO_CHECKSUM = b',"checksum":"00000000"}'
 """The end of a line with any checksum has this length."""
 _BLOCK = 4096
 """Bytes to read at once when searching backwards for the start of a line."""
+_COPIED = 2**20
+"""Bytes to copy at once."""
+_NAMED = 5
+"""Maximum further damaged lines that a message names."""
 
 
 def lock(run: Path) -> FileLock:
     """Return the lock of a run folder's writer; acquiring it never waits."""
-    return FileLock(run / ".lock", timeout=0)
-
-
-def line_of(record: Record) -> bytes:
-    """Return the line that stores a record."""
-    return sealed(record.model_dump_json(by_alias=True).encode())
-
-
-def sealed(content: bytes) -> bytes:
-    """Return the line of a JSON object, with the CRC-32 of its content as the last field."""
-    return content[:-1] + b',"checksum":"%08x"}\n' % zlib.crc32(content)
+    return FileLock(run / _LOCK, timeout=0)
 
 
 def append(run: Path, record: Record) -> None:
     """Append one record as a line and fsync it, so that a crash loses at most one task.
 
-    The caller holds the lock. A torn last line is removed first; a line that is only partly written (disk full) is
-    removed again. Raises OSError.
+    The caller holds the lock. A last line without its newline gets it if it is a whole record, else it is moved to
+    `damaged.jsonl` first; a line that is only partly written (disk full) is removed again. Raises OSError.
     """
     line = line_of(record)
-    with open(run / FILE, "a+b", buffering=0) as file:
-        start = _end_of_last_line(file)
-        file.truncate(start)
+    if len(line) > LONGEST_LINE:
+        raise OSError(errno.EFBIG, f"a record of {len(line):,} bytes is longer than {LONGEST_LINE // 2**20} MiB")
+    with open(run / FILE, "a+b", buffering=0, opener=_never_through_a_link) as file:
+        start, end = _end_of_last_line(file), file.seek(0, os.SEEK_END)
+        if start < end:
+            file.seek(start)
+            if end - start <= LONGEST_LINE and _holds_record(file.read(end - start)):
+                line, start = b"\n" + line, end
+            else:
+                _set_aside(run, file, [(start, end)])
+                file.truncate(start)
         try:
             written = 0
             while written < len(line):
@@ -69,33 +74,50 @@ def append(run: Path, record: Record) -> None:
 def read(run: str | Path) -> tuple[Record, ...]:
     """Read a run folder's records, the latest of each task, in the order in which the tasks first ran.
 
-    A torn last line, left by a crash, is dropped with a warning and removed from the file unless a run is writing it.
-    Records of schema 1 are converted to the current schema. Raises StoreError if the folder has no records, a line is
-    not a record or does not match its checksum, or a record is of a newer schema.
+    Damaged lines are left out with a warning that names them, as is a last line that was torn by a crash; the folder
+    is not changed. Records of schema 1 are converted to the current schema. Raises StoreError if the folder has no
+    records, none of them is readable, or one is of a newer schema.
     """
-    return _read(Path(run) / FILE, lock(Path(run)))
+    run = Path(run)
+    records, damaged = _read(run)
+    if damaged and not damaged[-1].line.is_ended and _is_being_written(run):
+        damaged = damaged[:-1]
+    if damaged and not records:
+        raise StoreError(f"{run / FILE}: {_in_words(damaged)}; no record is left; restore the file from a copy")
+    _warn_of(run, damaged)
+    return records
 
 
 def read_locked(run: Path) -> tuple[Record, ...]:
-    """Read a run folder's records as `read` does, for a caller that holds the lock."""
-    return _read(run / FILE, nullcontext())
+    """Read a run folder's records as `read` does, for a caller that holds the lock and will append to them.
+
+    A folder whose lines are all damaged has no records. Raises StoreError also if the file is a link.
+    """
+    _refuse_link(run / FILE)
+    records, damaged = _read(run)
+    _warn_of(run, damaged)
+    return records
 
 
-def _read(path: Path, locked: AbstractContextManager[object]) -> tuple[Record, ...]:
+def repair(run: str | Path) -> tuple[int, ...]:
+    """Move the damaged lines of a run folder's records to `damaged.jsonl` beside them, and return their numbers.
+
+    The lines are moved unchanged; the file of records is replaced in one step. Raises StoreError if the folder has no
+    records, a run is writing it, it cannot be written, or a record is of a newer schema.
+    """
+    run = Path(run)
+    _refuse_link(run / FILE)
+    _read(run)  # A folder that is refused gets no lock.
     try:
-        content = path.read_bytes()
+        with lock(run):
+            damaged = tuple(each.line for each in _read(run)[1])
+            if damaged:
+                _move_out(run, damaged)
+    except Timeout as error:
+        raise StoreError(f"{run}: another run is writing this folder; wait for it") from error
     except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be read ({error.strerror}); give a run folder that contains {FILE}"
-        ) from error
-    *lines, torn = content.split(b"\n")
-    if torn:
-        _repair(path, len(content) - len(torn), len(torn), locked)
-    latest: dict[str, Record] = {}
-    for number, line in enumerate(lines, start=1):
-        record = _parse(line, f"{path}: line {number}")
-        latest[record.key] = record
-    return tuple(latest.values())
+        raise StoreError(f"{run}: cannot be repaired ({error.strerror}); copy it to a folder that you own") from error
+    return tuple(line.number for line in damaged)
 
 
 def kept_file(run: Path, task: Task) -> Path:
@@ -117,65 +139,12 @@ def kept(run: Path, task: Task) -> tuple[Measurement, ...]:
     Raises StageError if another line was altered.
     """
     path = kept_file(run, task)
-    *lines, _ = path.read_bytes().split(b"\n") if path.exists() else (b"",)
-    contents = [line[: -len(_NO_CHECKSUM)] + b"}" for line in lines]
-    for number, (line, content) in enumerate(zip(lines, contents, strict=True), start=1):
+    *saved, _ = path.read_bytes().split(b"\n") if path.exists() else (b"",)
+    contents = [line[: -len(_NO_CHECKSUM)] + b"}" for line in saved]
+    for number, (line, content) in enumerate(zip(saved, contents, strict=True), start=1):
         if sealed(content) != line + b"\n":
             raise StageError(f"{path}: line {number} was altered since it was saved; run the task again")
     return tuple(Measurement.model_validate_json(content) for content in contents)
-
-
-def _repair(path: Path, length: int, lost: int, locked: AbstractContextManager[object]) -> None:
-    try:
-        with locked:
-            os.truncate(path, length)
-    except Timeout:
-        return  # A run is writing this line.
-    except OSError:
-        pass  # The folder is read-only: the line is skipped at each read.
-    warnings.warn(f"{path}: the last line was torn by a crash ({lost} bytes); dropped", CnnperfWarning, stacklevel=4)
-
-
-def _end_of_last_line(file: FileIO) -> int:
-    """Return the offset of the end of the last whole line: the end of the file unless the last line is torn."""
-    end = file.seek(0, os.SEEK_END)
-    while end:
-        start = max(0, end - _BLOCK)
-        file.seek(start)
-        newline = file.read(end - start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        end = start
-    return 0
-
-
-def _parse(line: bytes, where: str) -> Record:
-    """Parse a record. Raises StoreError if the line is not a record, is damaged, or has a newer schema."""
-    content, recorded = _unsealed(line)
-    try:
-        document: Any = json.loads(content)
-    except (ValueError, RecursionError) as error:  # A syntax error, or arrays or objects that are nested too deeply.
-        raise StoreError(f"{where}: not a record ({error}); {_CURE}") from error
-    found = f"{zlib.crc32(content):08x}"
-    if recorded not in (None, found):
-        raise StoreError(f"{where}: damaged: checksum of the content is {found}, recorded {recorded}; {_CURE}")
-    version = document.get("schema") if isinstance(document, dict) else None
-    if isinstance(version, int) and version > SCHEMA:
-        raise StoreError(
-            f"{where}: schema {version} is newer than {SCHEMA}, the newest readable schema; update cnnperf"
-        )
-    if version != 1 and recorded is None:
-        raise StoreError(f"{where}: not a record: it has no checksum; {_CURE}")
-    try:
-        return Record.model_validate(upgraded(document) if version == 1 else document)
-    except ValidationError as error:
-        raise StoreError(f"{where}: not a record: {first_error(error)}; {_CURE}") from error
-
-
-def _unsealed(line: bytes) -> tuple[bytes, str | None]:
-    """Return the content of a line and its recorded checksum, if any."""
-    seal = _CHECKSUM.search(line)
-    return (line[: seal.start()] + b"}", seal[1].decode()) if seal else (line, None)
 
 
 def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
@@ -198,3 +167,140 @@ def run_folders(runs: Iterable[str | Path]) -> dict[str, Path]:
 
 def _in_utf8(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class _Damage:
+    """A line that holds no record, and the reason."""
+
+    line: StoredLine
+    reason: str
+
+
+def _read(run: Path) -> tuple[tuple[Record, ...], tuple[_Damage, ...]]:
+    """Return the latest record of each task, and the lines that hold no record."""
+    path = run / FILE
+    latest: dict[str, Record] = {}
+    damaged: list[_Damage] = []
+    with _opened(path) as file:
+        for line in stored_lines(file):
+            try:
+                record = parsed_record(line.content)
+            except DamagedLineError as error:
+                torn = f"torn by a crash ({line.length} bytes)"
+                damaged.append(_Damage(line, str(error) if line.is_ended else torn))
+            except StoreError as error:
+                raise StoreError(f"{path}: line {line.number}: {error}") from error
+            else:
+                latest[record.key] = record
+    return tuple(latest.values()), tuple(damaged)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file of records to read; a pipe or a device is refused at once, without waiting for its other end."""
+    cure = f"give a run folder that contains {FILE}"
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise StoreError(f"{path}: not a regular file; {cure}")
+            yield file
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); {cure}") from error
+
+
+def _warn_of(run: Path, damaged: Sequence[_Damage]) -> None:
+    if damaged:
+        cure = "restore the file from a copy, or let cnnperf report set damaged lines aside"
+        warnings.warn(f"{run / FILE}: {_in_words(damaged)}; left out; {cure}", CnnperfWarning, stacklevel=3)
+
+
+def _in_words(damaged: Sequence[_Damage]) -> str:
+    """Name the first damaged line with its reason, and the numbers of some others."""
+    first, others = damaged[0], damaged[1:]
+    numbers = ", ".join(str(each.line.number) for each in others[:_NAMED])
+    more = f" (and {amount_of(len(others), 'more line')}: {numbers}{', …' * (len(others) > _NAMED)})" if others else ""
+    return f"line {first.line.number}: {first.reason}{more}"
+
+
+def _is_being_written(run: Path) -> bool:
+    """Return whether a run holds the lock, without making its file."""
+    try:
+        descriptor = os.open(run / _LOCK, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # The file system has no locks.
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise StoreError(f"{path}: a link; records are not written through links; put a copy of its file in its place")
+
+
+def _move_out(run: Path, damaged: Sequence[StoredLine]) -> None:
+    """Replace the file of records by one without these lines, once they are on the disk in another file."""
+    path, fresh = run / FILE, run / f"{FILE}.part"
+    with open(path, "rb", buffering=0) as file:
+        _set_aside(run, file, [(line.start, line.end) for line in damaged])
+        starts = (0, *(line.end for line in damaged))
+        ends = (*(line.start for line in damaged), file.seek(0, os.SEEK_END))
+        fresh.unlink(missing_ok=True)
+        with open(fresh, "xb") as out:
+            for start, end in zip(starts, ends, strict=True):
+                _copy(file, start, end, out)
+            out.flush()
+            os.fsync(out.fileno())
+    shutil.copymode(path, fresh)
+    fresh.replace(path)
+
+
+def _set_aside(run: Path, file: FileIO, spans: Iterable[tuple[int, int]]) -> None:
+    """Append parts of a file to the damaged lines of its folder, each as a line, and fsync them. Raises OSError."""
+    with open(run / DAMAGED_FILE, "ab", opener=_never_through_a_link) as out:
+        for start, end in spans:
+            if _copy(file, start, end, out) != b"\n":
+                out.write(b"\n")
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _copy(file: FileIO, start: int, end: int, out: BinaryIO) -> bytes:
+    """Copy a part of a file and return its last byte."""
+    file.seek(start)
+    content = b""
+    while start < end and (content := file.read(min(_COPIED, end - start))):
+        start += out.write(content)
+    return content[-1:]
+
+
+def _never_through_a_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def _holds_record(content: bytes) -> bool:
+    try:
+        parsed_record(content)
+    except (DamagedLineError, StoreError):
+        return False
+    return True
+
+
+def _end_of_last_line(file: FileIO) -> int:
+    """Return the offset of the end of the last whole line: the end of the file unless the last line is torn."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0

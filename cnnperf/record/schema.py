@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from cnnperf.errors import StageError
 from cnnperf.task import Frozen, Scalar, Task
@@ -20,6 +22,21 @@ PARITY = "infer.parity"
 
 Status = Literal["ok", "failed", "timeout", "skipped"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Duration = Annotated[Finite, Field(ge=0)]
+
+_ROUNDING = 1e-9
+"""Excess over 1 of a share that was computed as a ratio of sums."""
+_NUMBERS = ("step", "samples", "seconds", "epoch", "resolution_s")
+"""Remarks of a measurement that are numbers, 0 at least."""
+
+
+def _moment(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+Moment = Annotated[str, AfterValidator(_moment)]
+"""UTC, ISO 8601."""
 
 
 class Measurement(Frozen):
@@ -31,7 +48,7 @@ class Measurement(Frozen):
     """`s`, `bytes`, `count`, `images/s`, `fraction` for a share from 0 to 1, or `1` for any other pure number."""
     better: Literal["lower", "higher"] | None
     """Direction of improvement; None if the quantity has none, and then it is never compared."""
-    values: tuple[Finite, ...]
+    values: Annotated[tuple[Finite, ...], Field(min_length=1)]
     tags: Mapping[str, Scalar] = {}
     """Identify the measurement within its metric: `engine`, `layer`, `batch_size`.
 
@@ -46,12 +63,32 @@ class Measurement(Frozen):
         """Whether this is one point of a curve, such as an evaluation during training."""
         return "step" in self.remarks
 
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        least, most = min(self.values), max(self.values)
+        if self.unit == "fraction" and not 0 <= least <= most <= 1 + _ROUNDING:
+            raise ValueError(f"{self.metric}: {least if least < 0 else most} is not a fraction from 0 to 1")
+        # A reading that is not compared may be the difference of two counters of the kernel, which may run backwards.
+        if least < 0 and (self.unit == "count" or (self.better and self.unit != "1")):
+            raise ValueError(f"{self.metric}: {least} is negative, in {self.unit}")
+        images = self.remarks.get("n", 1)
+        if not isinstance(images, int) or images < 1:
+            raise ValueError(f"{self.metric}: {images!r} is no number of images")
+        for name in _NUMBERS:
+            number = self.remarks.get(name, 0)
+            if isinstance(number, str) or not 0 <= number < float("inf"):
+                raise ValueError(f"{self.metric}: {name} is {number!r}, not a number of 0 at least")
+        classes = self.tags.get("num_classes")
+        if classes is not None and (not isinstance(classes, int) or classes**2 != len(self.values)):
+            raise ValueError(f"{self.metric}: {len(self.values)} values are no matrix of {classes} classes")
+        return self
+
 
 class Artifact(Frozen):
     """A file that a task wrote."""
 
     path: str
-    """Path relative to the run folder."""
+    """Path relative to the run folder, inside it."""
     sha256: str | None = None
     """SHA-256 of the content; None in records of schema 1."""
 
@@ -61,16 +98,27 @@ class Artifact(Frozen):
         return cls(path=path, sha256=_sha256(run / path))
 
     def verified(self, run: Path) -> Path:
-        """Return the file's path. Raises StageError if the file is unreadable or has changed since it was recorded."""
+        """Return the file's path.
+
+        Raises StageError if the file is outside the run folder, is no readable regular file, or has changed since it
+        was recorded.
+        """
         path = run / self.path
+        cure = "run the task that wrote it again"
         try:
+            is_inside = path.resolve().is_relative_to(run.resolve())
+            if not is_inside:
+                raise StageError(f"{path}: outside the run folder, and thus not read; {cure}")
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise StageError(f"{path}: not a regular file; {cure}")
             found = self.sha256 and _sha256(path)
-        except OSError as error:
-            raise StageError(f"{path}: cannot be read ({error.strerror}); run the task that wrote it again") from error
+        except (OSError, RuntimeError, ValueError) as error:  # Also a circle of links, and a path with a zero byte.
+            reason = getattr(error, "strerror", None) or error
+            raise StageError(f"{path}: cannot be read ({reason}); {cure}") from error
         if found != self.sha256:
             raise StageError(
                 f"{path}: its content has changed since its task wrote it (sha256 {found}, recorded {self.sha256}); "
-                "restore it from a copy, or run the task that wrote it again"
+                f"restore it from a copy, or {cure}"
             )
         return path
 
@@ -181,9 +229,9 @@ class Machine(Frozen):
     os: str
     cpu: str
     """The processor's name, which several models may share; `cpu_model` is unambiguous."""
-    cores: int
+    cores: Annotated[int, Field(ge=1)]
     """Cores that this process may use, limited by affinity and cgroup quota."""
-    memory_bytes: int
+    memory_bytes: Annotated[int, Field(ge=0)]
     governor: str | None = None
     gpu: str | None = None
     """The accelerator's name."""
@@ -231,7 +279,7 @@ class Record(Frozen):
 
     version: int = Field(default=SCHEMA, alias="schema")
     task: Task
-    key: str
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     """The task's key when it ran; a resumed run finds finished tasks by this key."""
     nonce: str | None = None
     """Unique identifier of this attempt at the task; None if no process was started, and in records of schema 1."""
@@ -241,11 +289,10 @@ class Record(Frozen):
     Cells alternate within one invocation. None in records of versions that did not store it; all of these in a run
     count as one sitting."""
     machine: Machine
-    started: str
-    """UTC, ISO 8601."""
-    duration_s: Finite
+    started: Moment
+    duration_s: Duration
     """Wall time from spawn to exit."""
-    parent_cpu_s: Finite = 0.0
+    parent_cpu_s: Duration = 0.0
     """CPU time that the parent process used during the task."""
     status: Status
     error: str | None = None

@@ -53,7 +53,7 @@ def _upgraded_measurement(old: Measurement) -> Measurement:
     remarks = {name: value for name, value in old.tags.items() if name in names}
     tags = {name: value for name, value in old.tags.items() if name not in remarks}
     metric = _RENAMED.get(old.metric, old.metric)
-    return old.model_copy(update={"metric": metric, "tags": tags, "remarks": remarks})
+    return Measurement(metric=metric, unit=old.unit, better=old.better, values=old.values, tags=tags, remarks=remarks)
 
 
 def _upgraded_parity(old: _Record1) -> Iterator[Measurement]:

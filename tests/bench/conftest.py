@@ -35,7 +35,7 @@ def exported(tmp_path: Path) -> Callable[[str], Bench]:
             task=task,
             key=task.key,
             machine=fingerprint(),
-            started="",
+            started="2025-01-02T03:04:05Z",
             duration_s=0.0,
             status="ok",
             artifacts={kind: Artifact(path=path) for kind, path in first.artifacts.items()},

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cnnperf.record import FILE
+from cnnperf.record import FILE, folder
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return the run folders whose records were read, with one entry for each time."""
     found: list[Path] = []
-    read_bytes = Path.read_bytes
 
-    def noted(path: Path) -> bytes:
-        if path.name == FILE:
+    def noted(path: Path, mode: str, **options: Any) -> Any:
+        if (path.name, mode) == (FILE, "rb"):
             found.append(path.parent)
-        return read_bytes(path)
+        return open(path, mode, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", noted)
+    monkeypatch.setattr(folder, "open", noted, raising=False)
     return found

@@ -24,7 +24,8 @@ READY = [Ready(task=task, folder=None, skip=None, estimate_s=60, weight_bytes=0)
 def record(**changes: object) -> Record:
     """Return the first task's record."""
     machine = Machine(host="h", os="o", cpu="c", cores=1, memory_bytes=1, python="3", packages={})
-    facts = {"task": TASKS[0], "key": "k", "machine": machine, "started": "", "duration_s": 61.0, "status": "ok"}
+    facts = {"task": TASKS[0], "key": TASKS[0].key, "machine": machine, "started": "2025-01-02T03:04:05Z"}
+    facts |= {"duration_s": 61.0, "status": "ok"}
     return Record.model_validate(facts | changes)
 
 
