@@ -260,7 +260,7 @@ def test_the_baton(trials: Trials) -> None:
         baton.close()
         other.close()
 
-    trials.run(one, scale=CHEAP)
+    trials.run(one, scale=SLOW)
 
 
 def test_onnx_files(tmp_path: Path, trials: Trials) -> None:
