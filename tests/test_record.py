@@ -347,6 +347,8 @@ def test_a_line_that_is_too_long_is_left_out(tmp_path: Path, trained: Trained, m
     [
         ({"duration_s": -1.0}, "duration_s: Input should be greater than or equal to 0"),
         ({"started": "yesterday"}, "started: Invalid isoformat"),
+        ({"started": "9999-12-31T00:00:00"}, "started: 9999-12-31T00:00:00 is not a date from 1970 to 8999"),
+        ({"duration_s": 1e300}, "duration_s: Input should be less than or equal to 1000000000"),
         ({"key": "../../../x"}, "key: String should match"),
         ({"measurements": ({"metric": "x", "unit": "s", "better": "lower", "values": ()},)}, "at least 1 item"),
         (
@@ -447,6 +449,10 @@ def test_a_newer_schema_is_refused(tmp_path: Path, trained: Trained) -> None:
         StoreError, match=rf"{record.FILE}: line 2: schema {record.SCHEMA + 1} is newer.*update cnnperf"
     ):
         record.read(tmp_path)
+    (tmp_path / record.FILE).write_text(json.dumps(newer | {"schema": 10**400}) + "\n", encoding="utf-8")
+    with pytest.raises(StoreError, match=r"schema 10+… is newer") as caught:
+        record.read(tmp_path)
+    assert len(str(caught.value)) <= 500
 
 
 @pytest.mark.parametrize("line", ["{]", "[]", "7", '{"schema": 1}', '{"schema": "1"}', "[" * 100_000])

@@ -90,7 +90,9 @@ def parsed_record(content: bytes | None) -> Record:
         raise DamagedLineError(f"not a record ({shorten(error)})") from error
     version = document.get("schema") if isinstance(document, dict) else None
     if isinstance(version, int) and version > SCHEMA:
-        raise StoreError(f"schema {version} is newer than {SCHEMA}, the newest readable schema; update cnnperf")
+        raise StoreError(
+            f"schema {shorten(version, 20)} is newer than {SCHEMA}, the newest readable schema; update cnnperf"
+        )
     if version != 1 and recorded is None:
         raise DamagedLineError("not a record: it has no checksum")
     if isinstance(document, dict) and _is_deeper(document.get("task"), DEEPEST):

@@ -22,7 +22,8 @@ PARITY = "infer.parity"
 
 Status = Literal["ok", "failed", "timeout", "skipped"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Duration = Annotated[Finite, Field(ge=0)]
+Duration = Annotated[Finite, Field(ge=0, le=1e9)]
+"""Seconds; less than 32 years, so that the end of a task is a date."""
 
 _ROUNDING = 1e-9
 """Excess over 1 of a share that was computed as a ratio of sums."""
@@ -31,7 +32,8 @@ _NUMBERS = ("step", "samples", "seconds", "epoch", "resolution_s")
 
 
 def _moment(text: str) -> str:
-    datetime.fromisoformat(text)
+    if datetime.fromisoformat(text).year not in range(1970, 9000):
+        raise ValueError(f"{text} is not a date from 1970 to 8999")
     return text
 
 

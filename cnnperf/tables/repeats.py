@@ -163,7 +163,7 @@ class Repeats:
     @property
     def test_set(self) -> Scalar | None:
         """Return whether the tests were on `all` test images, or that of any repeat on a `subset`."""
-        found = [m.remarks["images"] for m in self._tests()]
+        found = [m.remarks["images"] for m in self._tests() if "images" in m.remarks]
         return "subset" if "subset" in found else next(iter(found), None)
 
     @property

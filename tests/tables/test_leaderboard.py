@@ -236,6 +236,17 @@ def test_ranks_and_stars_follow_the_spread_of_the_trainings(trained: Trained) ->
         assert _readable.best(columns["test_accuracy"], rows) == stars
 
 
+def test_a_test_that_does_not_name_its_images_has_no_set(trained: Trained) -> None:
+    """Without the remark `images` the column `test_set` is empty."""
+    whole = trained()
+    bare = tuple(
+        m.model_copy(update={"remarks": {name: value for name, value in m.remarks.items() if name != "images"}})
+        for m in whole.measurements
+    )
+    (row,) = rows_of([whole.model_copy(update={"measurements": bare})])
+    assert (row["test_set"], row["status"]) == (None, "ok")
+
+
 @pytest.mark.parametrize("counts", [(10_000, 400), (400, 10_000)])
 def test_unlike_tests_are_told_and_the_smallest_is_named(trained: Trained, counts: tuple[int, int]) -> None:
     """The smallest test of the repeats decides the interval, and the reason gives the numbers of images."""
