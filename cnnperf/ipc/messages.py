@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError, model_validator
 
-from cnnperf.errors import first_error
+from cnnperf.errors import first_error, shorten
 from cnnperf.ipc.checked_figure import CheckedFigure
 from cnnperf.record import Machine, Record
 from cnnperf.sides import Side
@@ -405,8 +405,8 @@ def decode(line: bytes | str) -> Message:
         kind, fields, is_request = _parts(json.loads(line))
         return _UNION.validate_python({**fields, "kind": kind}, extra="forbid" if is_request else "ignore")
     except ValidationError as error:
-        raise MalformedError(f"{type(error).__name__}: {first_error(error)}") from error
-    except (ValueError, TypeError) as error:
+        raise MalformedError(f"{type(error).__name__}: {shorten(first_error(error))}") from error
+    except (ValueError, TypeError, RecursionError) as error:
         raise MalformedError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
 

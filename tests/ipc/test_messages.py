@@ -211,6 +211,7 @@ def test_every_message_is_tested_here() -> None:
         '{"unheard-of": {}}',
         '{"settle": 5}',
         '{"play": {"samples": [[1]]}}',
+        "[" * 100_000,
     ],
 )
 def test_a_line_that_is_no_message_is_refused(line: str) -> None:
