@@ -62,6 +62,8 @@ class CnnperfWarning(UserWarning):
     """A problem that the user should know of and that did not stop the work."""
 
 
+LONGEST_ERROR = 10_000
+"""Most bytes of an error in a record."""
 OUT_OF_MEMORY = re.compile(
     r"out ?of ?memory|bad[_ ]alloc|allocat\w* memory|"
     r"(failed|unable) to allocate|(cannot|can't|could not) allocate|_status_\w*alloc\w*_failed"
@@ -119,10 +121,19 @@ def names_listed(names: Iterable[object], limit: int = 300) -> str:
     return ", ".join([*words[:fitting], *filter(None, [more])])
 
 
+def capped(text: str) -> str:
+    """Return a text of at most 10 kB as it is, and of a longer one the beginning, with its length."""
+    written = text.encode(errors="replace")
+    if len(written) <= LONGEST_ERROR:
+        return text
+    beginning = written[: LONGEST_ERROR - 100].decode(errors="ignore")
+    return f"{beginning} … (the beginning of {len(written):,} bytes)"
+
+
 def in_words(fault: Exception) -> str:
-    """Describe an error in one line; write the traceback of an unexpected one to the log."""
+    """Describe an error in one line of 10 kB at most; write the traceback of an unexpected one to the log."""
     if isinstance(fault, CnnperfError):
-        return str(fault)
+        return capped(str(fault))
     traceback.print_exception(fault)
     text = f"{type(fault).__name__}: {fault}"
-    return f"out of memory: {text}" if is_out_of_memory(fault) else text
+    return capped(f"out of memory: {text}" if is_out_of_memory(fault) else text)

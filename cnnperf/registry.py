@@ -6,6 +6,8 @@ import ast
 import difflib
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
@@ -18,6 +20,8 @@ from cnnperf.errors import UsageError, names_listed, shorten
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+FOLDER_OF_NETWORKS = "CNNPERF_NETWORKS"
+"""Variable with the folder that a worker searches last for a network that a suite names as `pkg.module:callable`."""
 VERBS = {
     "models": "build",
     "datasets": "load",
@@ -81,10 +85,18 @@ def module(room: str, name: str) -> ModuleType:
     return importlib.import_module(f"cnnperf.{room}.{_file(room, name).stem}")
 
 
+def foreign_module(path: str) -> ModuleType:
+    """Import a module that a suite names. A worker finds it in the working directory too, after all other places."""
+    folder = os.environ.get(FOLDER_OF_NETWORKS)
+    if folder and folder not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module(path)
+
+
 def source_file(room: str, name: str) -> Path | None:
     """Return the file of a choice or of the module in `pkg.module:callable`; None if there is no file."""
     path, colon, _ = name.partition(":")
-    found = importlib.import_module(path) if colon else module(room, name)
+    found = foreign_module(path) if colon else module(room, name)
     return Path(found.__file__) if found.__file__ else None
 
 
@@ -95,7 +107,7 @@ def find(room: str, name: str) -> Callable[..., Any]:
         return verb
     path, _, attribute = name.partition(":")
     try:
-        found = importlib.import_module(path)
+        found = foreign_module(path)
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:  # Importing runs the user's code, which may raise anything.

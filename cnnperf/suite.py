@@ -55,6 +55,12 @@ class Suite(Frozen):
     timeout_s: float = Field(
         default=3600, gt=0, allow_inf_nan=False, description="Time limit of a task; then it is stopped."
     )
+    preflight_timeout_s: float = Field(
+        default=300,
+        gt=0,
+        allow_inf_nan=False,
+        description="Time limit of the check before the first task, without the downloads.",
+    )
     require_real_data: bool = Field(
         default=False, description="Refuse to run on synthetic images if the real ones are unavailable."
     )

@@ -56,8 +56,9 @@ def workers_forked() -> Iterator[None]:
 
 
 def _process(command: Sequence[str], *, env: Mapping[str, str], **options: Any) -> Any:
-    if command[:2] == [sys.executable, "-m"] and env.get("OMP_NUM_THREADS", "1") == "1":
-        return Worker(command[2:], env=env, **options)
+    words = [word for word in command if word != "-P"]
+    if words[:2] == [sys.executable, "-m"] and env.get("OMP_NUM_THREADS", "1") == "1":
+        return Worker(words[2:], env=env, **options)
     return subprocess.Popen(command, env=env, **options)
 
 
@@ -120,7 +121,7 @@ class Worker(Copy):
         words: Sequence[str],
         *,
         stdin: IO[bytes] | int,
-        stdout: IO[bytes],
+        stdout: int,
         pass_fds: Sequence[int],
         env: Mapping[str, str],
         cwd: Path | None,
@@ -137,8 +138,7 @@ class Worker(Copy):
             sys.argv = ["-m", *words[1:]]
             runpy.run_module(words[0], run_name="__main__")
 
-        log = stdout.fileno()
-        super().__init__(run, (source, log, log), kept=pass_fds, env=env, cwd=cwd)
+        super().__init__(run, (source, stdout, stdout), kept=pass_fds, env=env, cwd=cwd)
         os.close(source)
 
 

@@ -34,7 +34,7 @@ def called(*words: object, cwd: Path | None = None, **variables: str) -> subproc
     out, err = io.StringIO(), io.StringIO()
     arguments = ["cnnperf", *map(str, words)]
     code: Any = 0
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), workers_here():
         # Any other warning is an error here as everywhere in the tests.
         warnings.simplefilter("always", CnnperfWarning)
@@ -50,7 +50,8 @@ def called(*words: object, cwd: Path | None = None, **variables: str) -> subproc
         except SystemExit as end:
             code = end.code or 0
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
@@ -70,8 +71,9 @@ class Worker:
     """
 
     signal = None
+    loss = None
 
-    def __init__(self, request: Message, *, log: Path, launch: Launch | None = None) -> None:
+    def __init__(self, request: Message, *, log: Path, launch: Launch | None = None, **_: Any) -> None:
         self.returncode = 0
         self._request = request
         self._log = log
@@ -111,6 +113,7 @@ class Worker:
         threads, random = torch.get_num_threads(), torch.get_rng_state()
         with pytest.MonkeyPatch.context() as patch, open(self._log, "w", encoding="utf-8") as log:
             patch.setattr(worker, "Line", lambda _: self)
+            patch.setattr(sys, "path", [*sys.path])  # A worker adds the folder of its networks.
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(encode(self._request))))
             patch.setattr(os, "environ", {**os.environ, **self._launch.variables()})
             torch.set_num_threads(self._launch.threads or threads)

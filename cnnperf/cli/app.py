@@ -51,8 +51,10 @@ def main() -> None:
     """Run the command line; an error that the user can correct is printed as one sentence and sets the exit status."""
     warnings.showwarning = _show_warning
     warnings.simplefilter("always", CnnperfWarning)
-    # SIGTERM ends a command like Ctrl-C: the child is stopped and records are kept.
+    # SIGTERM and the end of the terminal end a command like Ctrl-C: the child is stopped and records are kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` ignores it.
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         app()
     except CnnperfError as error:

@@ -43,7 +43,9 @@ class Version(Frozen):
         path = {"PYTHONPATH": os.pathsep.join(places)} if self.path else {}
         return Launch.of(
             task,
-            command=(self.python, *(["-P"] if self.isolated else []), "-m", "cnnperf.duet_worker"),
+            # Code of a tree runs as `python -m` there would run it; all else must not run files of the folder.
+            command=(self.python, *([] if self.path else ["-P"]), "-m", "cnnperf.duet_worker"),
+            is_foreign=self.isolated or bool(self.path),
             environment={**path, **self.environment},
             cwd=self.cwd,
             pass_fds=(baton,),

@@ -18,8 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
 
+from cnnperf.ipc.lines import LONGEST_ANSWER
+from cnnperf.ipc.log import tail
 from cnnperf.ipc.messages import Absent, Failed, FromSide, MalformedError, Settle, Settled, Taken, ToSide, Turns
-from cnnperf.ipc.process import Launch, WorkerProcess, interrupts_held, listen, tail
+from cnnperf.ipc.process import Launch, WorkerProcess, interrupts_held, listen
 from cnnperf.sides import SIDES, Both, Side
 from cnnperf.task import Task
 
@@ -166,7 +168,7 @@ class Pair(Generic[G]):
         launch = player.launch(baton.fileno())
         command = (*launch.command, str(baton.fileno()))
         launch = replace(launch, command=command, core=self._core)
-        worker = WorkerProcess(None, log=self._log(side), launch=launch)
+        worker = WorkerProcess(None, log=self._log(side), launch=launch, longest_line=LONGEST_ANSWER)
         try:
             with interrupts_held():
                 stack.enter_context(worker)

@@ -281,6 +281,12 @@ class Noted(Frozen):
     text: str
 
 
+class Answered(Frozen):
+    """A task's process has written its record and has nothing more to do."""
+
+    kind: Literal["answered"] = "answered"
+
+
 class Received(Frozen):
     """Number of bytes of a dataset downloaded so far."""
 
@@ -369,7 +375,7 @@ ToPreflight = SuiteRequest | DataRequest | SchemaRequest
 ToClaim = DeviceRequest | ClaimRequest
 FromSide = Hello | Opened | Absent | Loaded | Bound | Settled | Taken | Failed
 FromPreflight = Prepared | DataHandled | SchemaWritten
-FromWorker = Refused | Progressed | Noted | Received | GaveUp | FromPreflight
+FromWorker = Refused | Progressed | Answered | Noted | Received | GaveUp | FromPreflight
 FromClaim = DeviceFound | ReadingTaken | ClaimSkipped | ClaimEnded
 Message = ToSide | ToPreflight | TaskRequest | ToClaim | FromSide | FromWorker | FromClaim
 

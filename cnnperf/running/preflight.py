@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-import sys
 import tempfile
 import time
 import warnings
@@ -12,23 +12,30 @@ from pathlib import Path
 from typing import TypeVar
 
 from cnnperf import errors
-from cnnperf.errors import CnnperfError, CnnperfWarning, DataError, shorten
+from cnnperf.errors import CnnperfError, CnnperfWarning, DataError, SuiteError, shorten
+from cnnperf.ipc.lines import LONGEST_ANSWER
+from cnnperf.ipc.log import tail
 from cnnperf.ipc.messages import (
     DataHandled,
     DataRequest,
     FromPreflight,
     GaveUp,
+    MalformedError,
+    Message,
+    Noted,
     Prepared,
     Received,
     Refused,
     SuiteRequest,
     ToPreflight,
 )
-from cnnperf.ipc.process import Launch, WorkerProcess, tail
+from cnnperf.ipc.process import PYTHON, Launch, WorkerProcess
 
-COMMAND = (sys.executable, "-m", "cnnperf.workers.prepare")
+COMMAND = (*PYTHON, "cnnperf.workers.prepare")
 STALL_S = 20.0
 """A download that delivers no byte for this time is stopped."""
+TOLD_AFTER_S = 10.0
+"""Seconds after which it is said what the check waits for."""
 
 
 A = TypeVar("A", bound=FromPreflight)
@@ -66,31 +73,49 @@ def ask(request: ToPreflight, answer: type[A], downloading: Downloading | None =
     """Have one worker answer a request. Raises the worker's CnnperfError."""
     with tempfile.TemporaryDirectory(prefix="cnnperf-") as folder:
         log = Path(folder) / "log"
-        watch = _Download()
-        found: A | None = None
-        with WorkerProcess(request, log=log, launch=Launch(command=COMMAND)) as worker:
-            try:
-                for message in worker.messages(watch.patience):
-                    match message:
-                        case Refused():
-                            raise getattr(errors, message.error)(message.reason)
-                        case Received():
-                            watch.saw(message.dataset, message.done, message.total)
-                            if downloading:
-                                downloading(message.dataset, message.done, message.total)
-                        case GaveUp():
-                            watch.over()
-                        case answer():
-                            found = message
-            except TimeoutError:
-                raise _Stalled(watch.dataset) from None
+        launch = Launch(command=COMMAND)
+        with WorkerProcess(request, log=log, launch=launch, longest_line=LONGEST_ANSWER) as worker:
+            found = _heard(worker, _Watch(request, downloading), answer)
         if found is None:
             raise _crash(worker, log)
         return found
 
 
+def _heard(worker: WorkerProcess, watch: _Watch, answer: type[A]) -> A | None:
+    """Listen to a worker until it answers, and return the answer; None if it ends without one."""
+    while True:
+        try:
+            for message in worker.messages(watch.patience):
+                if isinstance(message, Refused):
+                    raise _refusal(message)
+                if isinstance(message, answer):
+                    return message  # It has nothing more to do, and may hang at its end.
+                watch.enter(message)
+        except TimeoutError:
+            watch.judge()
+        except MalformedError as error:
+            raise CnnperfError(
+                f"the check of the request sent a line that is no message ({shorten(error)}); no model may write to "
+                "the pipe of its process"
+            ) from error
+        else:
+            return None
+
+
+def _refusal(message: Refused) -> CnnperfError:
+    kind = getattr(errors, message.error, None)
+    if isinstance(kind, type) and issubclass(kind, CnnperfError):
+        return kind(message.reason)
+    return CnnperfError(message.reason)
+
+
 def _crash(worker: WorkerProcess, log: Path) -> CnnperfError:
     """Return the error of a worker that ended without an answer; its log is kept for a report."""
+    if worker.returncode == 0:
+        return CnnperfError(
+            "the check of the request ended with status 0 without an answer: a model ended its own process (os._exit "
+            "or sys.exit); correct the model"
+        )
     kept = Path(tempfile.mkdtemp(prefix="cnnperf-crash-")) / log.name
     shutil.copyfile(log, kept)
     how = worker.signal or f"exit status {worker.returncode}"
@@ -104,22 +129,66 @@ class _Stalled(Exception):  # noqa: N818 - an event, not an error
         self.dataset = dataset
 
 
-class _Download:
-    """Time of the last received bytes during a download."""
+class _Watch:
+    """How long the parent still waits: for bytes while a download is under way, else for the end of the check."""
 
-    def __init__(self) -> None:
-        self.dataset = ""
+    def __init__(self, request: ToPreflight, downloading: Downloading | None) -> None:
+        self._downloading = downloading
+        suite = request.suite if isinstance(request, SuiteRequest) else None
+        self._limit_s = suite.preflight_timeout_s if suite else math.inf
+        self._where = request.where if isinstance(request, SuiteRequest) else ""
+        self._doing = "the suite"
+        self._dataset = ""
+        """The dataset that is downloading; empty if none is."""
         self._done = -1
-        self._last = 0.0
+        self._arrived = 0.0
+        self._left_s = self._limit_s
+        """Time left, without that of downloads, when the clock was read last."""
+        self._read = time.monotonic()
+        self._told = False
 
-    def saw(self, dataset: str, done: int, total: int) -> None:
-        if (dataset, done) != (self.dataset, self._done):
-            # Download complete: unpacking follows, during which no bytes arrive.
-            self.dataset = dataset if done < total else ""
-            self._done, self._last = done, time.monotonic()
-
-    def over(self) -> None:
-        self.dataset = ""
+    def enter(self, message: Message) -> None:
+        """Take note of a message."""
+        self._count()
+        match message:
+            case Noted():
+                self._doing = message.text
+            case GaveUp():
+                self._dataset = ""
+            case Received(dataset=dataset, done=done, total=total):
+                if (dataset, done) != (self._dataset, self._done):
+                    # Download complete: unpacking follows, during which no bytes arrive.
+                    self._dataset = dataset if done < total else ""
+                    self._done, self._arrived = done, time.monotonic()
+                if self._downloading:
+                    self._downloading(dataset, done, total)
 
     def patience(self) -> float | None:
-        return max(0.0, self._last + STALL_S - time.monotonic()) if self.dataset else None
+        """Return the seconds until `judge` has something to say; None if it never has."""
+        self._count()
+        if self._dataset:
+            return max(0.0, self._arrived + STALL_S - self._read)
+        if self._limit_s == math.inf:
+            return None
+        return max(0.0, self._left_s if self._told else min(self._left_s, self._left_s - self._limit_s + TOLD_AFTER_S))
+
+    def judge(self) -> None:
+        """Say that the check takes long. Raises _Stalled for a download, SuiteError when the time has passed."""
+        self._count()
+        if self._dataset:
+            raise _Stalled(self._dataset)
+        limit, doing = f"preflight_timeout_s = {self._limit_s:g} s", shorten(self._doing, 100)
+        if self._left_s <= 0:
+            raise SuiteError(
+                f"{self._where}: the check was stopped after {limit} while it waited for {doing}; correct it, or raise "
+                "preflight_timeout_s"
+            )
+        self._told = True
+        words = f"{self._where}: the check waits for {doing}; it is stopped after {limit}"
+        warnings.warn(words, CnnperfWarning, stacklevel=2)
+
+    def _count(self) -> None:
+        now = time.monotonic()
+        if not self._dataset:
+            self._left_s -= now - self._read
+        self._read = now

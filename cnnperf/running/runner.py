@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -14,14 +17,21 @@ from typing import Protocol
 
 from filelock import Timeout
 
-from cnnperf.errors import RunError, StoreError, UsageError
-from cnnperf.ipc.messages import Progressed, Ready, SuiteRequest, TaskRequest
-from cnnperf.ipc.process import Launch, WorkerProcess, tail
+from cnnperf.errors import CnnperfWarning, RunError, StoreError, UsageError, capped, shorten
+from cnnperf.ipc.channel import PROGRESS_INTERVAL_S
+from cnnperf.ipc.log import tail
+from cnnperf.ipc.messages import Answered, MalformedError, Progressed, Ready, SuiteRequest, TaskRequest
+from cnnperf.ipc.process import Launch, WorkerProcess
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.record import FILE, Record, Status, append, kept_file, lock, read, read_locked
 from cnnperf.running.preflight import prepare
 from cnnperf.suite import Suite
 from cnnperf.task import Task
+
+GRACE_S = 30.0
+"""Seconds that a task's process may take to end after its answer. To leave torch and CUDA takes a busy machine some
+seconds; a process that takes several times as long hangs, and the next task should not wait for `timeout_s`."""
+NO_ANSWER = "the process ended with status 0 without an answer: the code ended its own process (os._exit or sys.exit)"
 
 
 class Watcher(Protocol):
@@ -243,33 +253,76 @@ def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watch
         nonce=secrets.token_hex(8),
         needs=tuple(need.model_copy(update={"measurements": ()}) for need in needs),
     )
-    timed_out = False
     begun, started, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
     with WorkerProcess(request, log=log, launch=Launch.of(task)) as worker:
-        try:
-            for message in worker.messages(lambda: max(0.0, started + task.timeout_s - time.monotonic())):
-                if isinstance(message, Progressed):
-                    watcher.progressed(message.numbers)
-        except TimeoutError:
-            timed_out = True
+        heard = _hear(worker, started + task.timeout_s, watcher)
     facts = {
         "nonce": request.nonce,
         "started": begun.isoformat(timespec="milliseconds"),
         "duration_s": time.monotonic() - started,
         "parent_cpu_s": time.process_time() - cpu,
     }
-    record = _answer(request) or _blank(ready, "failed", "the process ended without an answer")
+    answered = _answer(request)
+    record = answered or _blank(ready, "failed", "")
     ending: dict[str, str | None] = {}
-    if timed_out:
+    if heard.fault:
+        ending = {"status": "failed", "error": heard.fault}
+    elif heard.was_stopped and not answered:
         ending = {"status": "timeout", "error": f"took longer than timeout_s = {task.timeout_s:g}; ended"}
+    elif heard.was_stopped:
+        heard.remarks.insert(0, "the process did not end by itself after it had measured; ended")
     elif worker.returncode:
-        ending = {"status": "failed", "error": _ending(worker, record), "signal": worker.signal}
-    failed = ending or record.status != "ok"
-    return record.model_copy(update=facts | ending | ({"log_tail": tail(log)} if failed else {}))
+        after = "" if record.status == "failed" else ", after it had measured"
+        ending = {"status": "failed", "error": f"the process {worker.ending}{after}", "signal": worker.signal}
+    elif not answered:
+        ending = {"error": NO_ANSWER}
+    failed = bool(ending) or record.status != "ok"
+    record = record.model_copy(update=facts | ending | ({"log_tail": tail(log)} if failed else {}))
+    for remark in heard.remarks:
+        warnings.warn(f"{task.label}: {remark}", CnnperfWarning, stacklevel=2)
+    error = "; ".join(filter(None, (record.error, *heard.remarks)))
+    return record.model_copy(update={"error": capped(error) if error else None})
 
 
-def _ending(worker: WorkerProcess, record: Record) -> str:
-    return f"the process {worker.ending}" + ("" if record.status == "failed" else ", after it had measured")
+@dataclass(slots=True)
+class _Outside:
+    """The parent's knowledge of a task's process, besides the answer."""
+
+    fault: str | None = None
+    """The message that no task sends, in words; the process was stopped then."""
+    was_stopped: bool = False
+    """Whether it was stopped because its time had passed."""
+    remarks: list[str] = field(default_factory=list)
+
+
+def _hear(worker: WorkerProcess, deadline: float, watcher: Watcher) -> _Outside:
+    """Listen to a task's process until it ends, its time has passed or it says what no task says."""
+    heard, told = _Outside(), -math.inf
+
+    def left_s() -> float:
+        return max(0.0, deadline - time.monotonic())
+
+    try:
+        for message in worker.messages(left_s):
+            now = time.monotonic()
+            match message:
+                case Progressed() if now - told >= PROGRESS_INTERVAL_S / 2:
+                    told = now
+                    watcher.progressed(message.numbers)
+                case Progressed():
+                    pass
+                case Answered():
+                    deadline = min(deadline, now + GRACE_S)
+                case _:
+                    heard.fault = f"the process sent {message.kind!r}, which is no message of a task; ended"
+                    break
+    except TimeoutError:
+        heard.was_stopped = True
+    except MalformedError as error:
+        heard.fault = f"the process sent a line that is no message ({shorten(error)}); ended"
+    if loss := worker.loss:
+        heard.remarks.append(loss)
+    return heard
 
 
 def _answer(request: TaskRequest) -> Record | None:
@@ -277,6 +330,7 @@ def _answer(request: TaskRequest) -> Record | None:
 
     A file of an earlier attempt is ignored.
     """
+    request.answer.with_suffix(".part").unlink(missing_ok=True)
     try:
         record = Record.model_validate_json(request.answer.read_text(encoding="utf-8"))
         request.answer.unlink()

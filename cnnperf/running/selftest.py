@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from pydantic import computed_field
 from cnnperf import registry
 from cnnperf.errors import RunError, UsageError
 from cnnperf.ipc.checked_figure import CheckedFigure
+from cnnperf.ipc.log import tail
 from cnnperf.ipc.messages import (
     ClaimEnded,
     ClaimRequest,
@@ -32,7 +32,7 @@ from cnnperf.ipc.messages import (
     ReadingTaken,
     ToClaim,
 )
-from cnnperf.ipc.process import Launch, WorkerProcess, tail
+from cnnperf.ipc.process import PYTHON, Launch, WorkerProcess
 from cnnperf.machine.fingerprint import fingerprint, usable_cores
 from cnnperf.record import Machine
 from cnnperf.running.anonymous import anonymous, places
@@ -288,7 +288,7 @@ def _child(request: ToClaim, log: Path, threads: int | None = None) -> WorkerPro
 
 
 def _launch(threads: int | None) -> Launch:
-    return Launch(command=(sys.executable, "-m", "cnnperf.workers.claim"), threads=threads)
+    return Launch(command=(*PYTHON, "cnnperf.workers.claim"), threads=threads)
 
 
 def _until(end: float) -> Callable[[], float]:

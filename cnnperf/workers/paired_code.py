@@ -5,7 +5,6 @@ The module is started as `cnnperf.duet_worker`, the name that each version uses 
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +60,7 @@ def lacking(name: str) -> str | None:
         known = registry.names("models")
         return None if name in known else registry.unknown("model", name, known)
     try:
-        module = importlib.import_module(path)
+        module = registry.foreign_module(path)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{path}.".startswith(f"{error.name}."):
             raise  # The module exists, but one of its imports does not.

@@ -22,6 +22,7 @@ from cnnperf.ipc.messages import (
     DataHandled,
     DataRequest,
     FromPreflight,
+    Noted,
     Prepared,
     Ready,
     Refused,
@@ -75,6 +76,7 @@ class Preparation:
         self._request = request
         self._suite = request.suite
         self._finder = Finder(request, say)
+        self._note = cache(lambda text: say(Noted(text=text)))
         self._keys: dict[tuple[str, str], list[str]] = {}
         """Keys of the tasks completed so far, by cell and stage."""
         self._chosen: dict[tuple[str, str], Settings] = {}
@@ -174,9 +176,11 @@ class Preparation:
         return tuple(key for stage in dict.fromkeys(read) for key in before.get(stage, ()))
 
     def _find(self, choice: Choice) -> FoundImages:
+        self._note(f"the images of {str(choice)!r}")
         return self._finder.find(choice, self._options("datasets", choice, datasets.GIVEN))
 
     def _build(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> TriedModel:
+        self._note(f"the network {str(choice)!r}")
         if choice.is_onnx:
             return self._look(choice, shape, num_classes)
         try:
@@ -213,6 +217,7 @@ class Preparation:
         The model's options are checked first, because a recipe depends on them.
         """
         model, stage, where = task.cell.model, task.stage, self._request.where
+        self._note(f"the import of {model.name!r}")
         self._options("datasets", task.cell.dataset, datasets.GIVEN)
         self._options("devices", task.cell.device)
         if not model.is_onnx:

@@ -14,7 +14,7 @@ from cnnperf.datasets import open_arrays
 from cnnperf.devices import Device
 from cnnperf.errors import DeviceError, in_words
 from cnnperf.ipc.channel import Line, single_request
-from cnnperf.ipc.messages import TaskRequest
+from cnnperf.ipc.messages import Answered, TaskRequest
 from cnnperf.machine.fingerprint import seen_here
 from cnnperf.record import Artifact, Measurement, Record, Status, single
 
@@ -72,7 +72,12 @@ def main(descriptor: int) -> None:
     line = Line(descriptor)
     request = single_request()
     assert isinstance(request, TaskRequest)
-    request.answer.write_text(run_task(request, line).model_dump_json(by_alias=True), encoding="utf-8")
+    record = run_task(request, line)
+    # Renamed when it is complete: this process may be killed at any moment.
+    written = request.answer.with_suffix(".part")
+    written.write_text(record.model_dump_json(by_alias=True), encoding="utf-8")
+    written.replace(request.answer)
+    line.say(Answered())
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from cnnperf.ipc.checked_figure import Bar, CheckedFigure
 from cnnperf.ipc.messages import (
     PROTOCOL,
     Absent,
+    Answered,
     Bind,
     Bound,
     ClaimEnded,
@@ -91,6 +92,7 @@ SUITE = parse(
         "models": [{"name": "lenet", "train": {"lr": 0.25}}],
         "train": {"seconds": 3},
         "timeout_s": 60,
+        "preflight_timeout_s": 30,
     },
     where="x.toml",
     name="x",
@@ -145,6 +147,7 @@ OTHERS: list[Message] = [
     Loaded(),
     Bound(),
     Refused(error="UsageError", reason="no such thing"),
+    Answered(),
     Progressed(numbers={"step": 3, "loss": 0.5}),
     Noted(text="at work"),
     Received(dataset="mnist", done=1, total=2),

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from processes import has_ended
 
+from cnnperf.ipc.log import tail
 from cnnperf.ipc.messages import MalformedError, Noted, Progressed, Settle
-from cnnperf.ipc.process import ALLOCATORS, Launch, WorkerProcess, interrupts_held, tail
+from cnnperf.ipc.process import ALLOCATORS, Launch, WorkerProcess, interrupts_held
 from cnnperf.task import Cell, Choice, Task
 
 
@@ -26,7 +27,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
     package.mkdir(parents=True)
     for folder in (package, package.parent):
         (folder / "__init__.py").touch()
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     def start(code: str, **options: object) -> WorkerProcess:
         (package / "task.py").write_text(

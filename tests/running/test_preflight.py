@@ -128,7 +128,7 @@ def test_a_worker_may_be_silent_but_while_bytes_are_due(monkeypatch: pytest.Monk
     heard: list[tuple[str, int, int]] = []
     asked = DataRequest(verb="fetch", dataset="mnist")
     assert ask_data(asked, lambda *word: heard.append(word)) == "a sentence"
-    assert patiences == [True, False, True, False, False]
+    assert patiences == [True, False, True, False]
     assert heard == [("mnist", 1, 2), ("mnist", 2, 2), ("cifar10", 1, 2)]
 
 

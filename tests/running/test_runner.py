@@ -251,7 +251,7 @@ def test_an_answer_that_another_attempt_left_is_refused(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:  # Undone before `_here` is.
         patch.setattr("cnnperf.running.runner.WorkerProcess", Silent)
         [second] = execute([task], tmp_path / "second", Unwatched())
-    assert (second.status, second.error) == ("failed", "the process ended without an answer")
+    assert (second.status, second.error) == ("failed", runner.NO_ANSWER)
     assert second.measurements == ()
     assert second.nonce not in (None, first.nonce)
     assert not stale.exists()
