@@ -13,6 +13,17 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def printable(text: str) -> str:
+    r"""Return a text with a code such as `\x1b` in place of each character that a terminal or a browser would obey.
+
+    These are all that are not printed, among them marks of the direction of writing; tab and line end (\n) stay.
+    """
+    if text.isprintable():
+        return text
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(c if c.isprintable() or c in "\t\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def amount_of(count: int, word: str) -> str:
     """Return a count with its noun: `1 thread`, `2 threads`."""
     return f"{count} {word}{'s' * (count != 1)}"

@@ -16,6 +16,7 @@ from cnnperf.cli.help import add_command, one_of
 from cnnperf.cli.options import with_options
 from cnnperf.errors import CnnperfError, CnnperfWarning, UsageError
 from cnnperf.registry import VERBS
+from cnnperf.units import printable
 
 ROOMS = (*VERBS, "suites")
 """Kinds of names that `cnnperf list` lists."""
@@ -71,7 +72,7 @@ def main() -> None:
 
 def _end(sentence: str, status: int) -> NoReturn:
     """Print an error as one line and end the command; of a long one the place at its start and the cure at its end."""
-    line = " ".join(f"cnnperf: {sentence}".split())
+    line = printable(" ".join(f"cnnperf: {sentence}".split()))
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} … {line[3 - LONGEST // 2 :]}"
     print(line, file=sys.stderr)
@@ -124,4 +125,4 @@ for each in (data, profile, infer, tensorboard, check, ab, doctor, selftest, cam
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **rest: Any) -> None:
     is_own = issubclass(category, CnnperfWarning)
-    print(f"cnnperf: warning: {with_options(str(message))}" if is_own else message, file=sys.stderr)
+    print(f"cnnperf: warning: {printable(with_options(str(message)))}" if is_own else message, file=sys.stderr)

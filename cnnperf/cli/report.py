@@ -45,7 +45,7 @@ def report(
 
     Exit status: 0 success, 2 a folder contains no run, or the output cannot be written.
     """
-    from cnnperf.record import DAMAGED_FILE, FILE
+    from cnnperf.record import DAMAGED_FILE, FILE, replacing
     from cnnperf.record import repair as repair_records
     from cnnperf.tables.report import report_of
 
@@ -65,7 +65,11 @@ def report(
             return
         text = io.StringIO(newline="")
         write(table, text)  # A format that cannot be written leaves the file as it was.
-        out.write_text(text.getvalue(), encoding="utf-8", newline="")
+        if (out.parent / FILE).exists():
+            with replacing(out) as file:  # A link that a stranger's run holds is not written through.
+                file.write(text.getvalue())
+        else:
+            out.write_text(text.getvalue(), encoding="utf-8", newline="")
     except OSError as error:
         raise UsageError(f"--out: {out}: cannot be written ({error.strerror}); give another file") from error
 

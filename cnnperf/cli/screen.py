@@ -29,6 +29,7 @@ from cnnperf.ipc.messages import Ready
 from cnnperf.record import Record
 from cnnperf.running.runner import Unwatched
 from cnnperf.task import Task
+from cnnperf.units import printable
 
 if TYPE_CHECKING:
     from cnnperf.duet.contest import Contest
@@ -134,7 +135,7 @@ class Screen(View):
         """A task has ended."""
         self._done += 1
         place = f"[dim]{self._done}/{len(self._estimates)}[/]"
-        line = f"{MARKS[record.status]} {place} {escape(record.task.label)}  {_outcome(record)}"
+        line = f"{MARKS[record.status]} {place} {escape(printable(record.task.label))}  {_outcome(record)}"
         self._console.print(line, soft_wrap=True, highlight=False)
         self._redraw()
 
@@ -285,7 +286,7 @@ def clock(seconds: float) -> str:
 def _outcome(record: Record) -> str:
     if record.status != "ok":
         first = (record.error or "").partition("\n")[0]
-        return f"{record.status}: {escape(first)}"
+        return f"{record.status}: {escape(printable(first))}"
     accuracy = next(iter(record.find("train.test_accuracy")), None)
     speed = next(iter(record.find("train.total_images_per_s")), None)
     parts = [f"{record.duration_s:.0f} s"]

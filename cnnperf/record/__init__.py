@@ -14,6 +14,7 @@ from cnnperf.record.folder import (
     read_locked,
     read_runs,
     repair,
+    replacing,
     run_folders,
 )
 from cnnperf.record.line import line_of, sealed
@@ -58,6 +59,7 @@ __all__ = [
     "read_locked",
     "read_runs",
     "repair",
+    "replacing",
     "run_folders",
     "sealed",
     "single",

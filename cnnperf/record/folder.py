@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from filelock import FileLock, Timeout
 
@@ -21,7 +21,7 @@ from cnnperf.errors import CnnperfWarning, StageError, StoreError
 from cnnperf.record.line import LONGEST_LINE, DamagedLineError, StoredLine, line_of, parsed_record, sealed, stored_lines
 from cnnperf.record.schema import Measurement, Record
 from cnnperf.task import Task
-from cnnperf.units import amount_of
+from cnnperf.units import amount_of, printable
 
 FILE = "records.jsonl"
 DAMAGED_FILE = "damaged.jsonl"
@@ -147,6 +147,19 @@ def kept(run: Path, task: Task) -> tuple[Measurement, ...]:
     return tuple(Measurement.model_validate_json(content) for content in contents)
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """Open a file of text, which replaces another, or a link, in one step when the block ends well. Raises OSError."""
+    part = path.with_name(f".{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    try:
+        with open(part, "x", encoding="utf-8", newline="") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
     """Read the records of run folders, by folder name. Raises StoreError if a folder has no records."""
     runs = [runs] if isinstance(runs, str | Path) else runs
@@ -160,13 +173,9 @@ def run_folders(runs: Iterable[str | Path]) -> dict[str, Path]:
     """
     named: dict[str, Path] = {}
     for folder in dict.fromkeys(Path(run).resolve() for run in runs):
-        name = _in_utf8("/".join(folder.parts[-2:]))
-        named[_in_utf8(str(folder)) if name in named else name] = folder
+        name = printable("/".join(folder.parts[-2:]))
+        named[printable(str(folder)) if name in named else name] = folder
     return named
-
-
-def _in_utf8(path: str) -> str:
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)

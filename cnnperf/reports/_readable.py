@@ -11,7 +11,7 @@ from cnnperf.regression.verdict import change_in_words, is_difference, unit_as_r
 from cnnperf.stats import Interval
 from cnnperf.tables.table import DOUBT, Column, Row, Table, Value, grouped
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING
-from cnnperf.units import MISSING, amount_of, scaled
+from cnnperf.units import MISSING, amount_of, printable, scaled
 
 if TYPE_CHECKING:
     from cnnperf.tables.verdicts import VerdictRow
@@ -63,7 +63,8 @@ def remarks(table: Table[Any]) -> list[str]:
         f"{_run_of(row, table)}{row.row_label}: {row['status']}: {row['reason']}" for row in table.rows if row["reason"]
     ]
     of_label = grouped(table.rows, lambda row: (row["run"], row.row_label))
-    return reasons + [remark for rows in of_label.values() for remark in _unlike_settings(rows, table)]
+    unlike = [remark for rows in of_label.values() for remark in _unlike_settings(rows, table)]
+    return reasons + [printable(remark) for remark in unlike]
 
 
 def _unlike_settings(rows: Sequence[Row], table: Table[Any]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from cnnperf import record
 from cnnperf.bench import trains
-from cnnperf.errors import UsageError
+from cnnperf.errors import CnnperfWarning, StageError, StoreError, UsageError
 from cnnperf.record import Artifact, Record
 from cnnperf.tables.curves import training_curves
 from cnnperf.tables.predictions import read_examples
+from cnnperf.units import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,15 +40,37 @@ def write(run: Path, out: Path) -> None:
     if not tasks:
         raise UsageError(f"{run}: contains no successful training or profile to show; give another run folder")
     taken: set[Path] = set()
+    own = out.parent.resolve() / out.name if out.parent.resolve() == run.resolve() else out.resolve()
     for each in tasks:
-        folder = out / each.task.cell.id / f"{each.task.stage}-{each.task.repeat}"
+        cell = each.task.cell
+        places = (str(cell.dataset), str(cell.model), str(cell.device), f"{each.task.stage}-{each.task.repeat}")
+        folder = out.joinpath(*map(_as_one_folder, places))
         folder = folder if folder not in taken else folder.with_name(f"{folder.name}-{each.key}")
         taken.add(folder)
+        if not folder.resolve().is_relative_to(own):
+            raise StoreError(f"{folder}: leads out of the folder {own} through a link; give another folder with `out`")
         folder.mkdir(parents=True, exist_ok=True)
         if trains(each.task.stage):
             _write_events(each, run, folder)
         for artifact in _traces(each):
-            shutil.copy(run / artifact.path, folder)
+            _copy_trace(artifact, run, folder)
+
+
+def _as_one_folder(name: str) -> str:
+    """Return a name from a record as the name of one folder, of which no path is made."""
+    plain = printable(name).replace("/", "-")[:200]
+    return "-" if plain.strip(".") == "" else plain
+
+
+def _copy_trace(artifact: Artifact, run: Path, folder: Path) -> None:
+    try:
+        path = artifact.verified(run)
+    except StageError as error:
+        warnings.warn(f"a trace is left out: {error}", CnnperfWarning, stacklevel=2)
+        return
+    copy = folder / path.name
+    copy.unlink(missing_ok=True)  # A link would be written through.
+    shutil.copyfile(path, copy)
 
 
 def _traces(measured: Record) -> tuple[Artifact, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from cnnperf.regression.verdict import FAILING, Verdict
+from cnnperf.units import printable
 
 STYLES = {**dict.fromkeys(FAILING, "bold red"), "inconclusive": "yellow", "better": "green", "indicative": "dim"}
 
@@ -17,4 +18,4 @@ def readable_lines(verdicts: Sequence[Verdict]) -> Iterator[Text]:
     width = max(map(len, subjects), default=0)
     for subject, verdict in zip(subjects, verdicts, strict=True):
         line = f"{subject:{width}}  {verdict.outcome.upper():12}  {verdict.evidence}"
-        yield Text(line.rstrip(), style=STYLES.get(verdict.outcome, ""))
+        yield Text(printable(line.rstrip()), style=STYLES.get(verdict.outcome, ""))

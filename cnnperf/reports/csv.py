@@ -6,12 +6,13 @@ import csv
 from pathlib import Path
 from typing import Any, TextIO
 
+from cnnperf.record import replacing
 from cnnperf.tables.table import Report, Table, Value
 
 SUFFIX = ".csv"
 IN_RUN_FOLDER = True
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
 """Prefixes of text that a spreadsheet would execute, line ends being \\n. Source: OWASP, CSV Injection."""
 
 
@@ -21,7 +22,7 @@ def write(report: Report, out: TextIO | Path) -> None:
         _write(report.tables[0], out)
         return
     for table in report.tables:
-        with open(out / f"{table.name}{SUFFIX}", "w", encoding="utf-8", newline="") as file:
+        with replacing(out / f"{table.name}{SUFFIX}") as file:
             _write(table, file)
 
 

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from cnnperf.regression.verdict import FAILING, Comparison
 from cnnperf.reports._readable import alarm, best, cell_text, footnotes, head, remarks, title, visible
 from cnnperf.tables.table import Column, Report, Row, Table
+from cnnperf.units import printable
 
 MARKS = {**dict.fromkeys(FAILING, "❌"), "inconclusive": "❔", "better": "✅", "same": "✅", "indicative": ""}
 """Symbol of each verdict, before its row."""
@@ -62,4 +63,4 @@ def _cell(column: Column, row: Row, *, marked: bool) -> str:
 
 def escaped(text: str) -> str:
     """Return a text escaped for Markdown, on one line."""
-    return re.sub(r"([\\`*_|<\[\]~])", r"\\\1", text).replace("\n", "<br>")
+    return re.sub(r"([\\`*_|<\[\]~])", r"\\\1", printable(text)).replace("\n", "<br>")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from cnnperf.bench import trains
-from cnnperf.errors import CnnperfWarning, StageError
+from cnnperf.errors import CnnperfWarning, StageError, shorten
 from cnnperf.record import Record
 from cnnperf.tables.facts import fact, row_of
 from cnnperf.tables.repeats import Repeats, first_key
 from cnnperf.tables.table import Row, Table, column, row_type
 
+LARGEST_EXAMPLES = 2**28
+"""Maximum bytes of a file of examples, unpacked: 5 times those of 50 images of 3×128×128 with a thousand names."""
 LABEL = ("true class", "name of the true class")
 PREDICTION = ("class that the network gave", "name of that class")
 """Meaning of the number and the name of a class of an image."""
@@ -89,19 +91,46 @@ def prediction_tables(
 def read_examples(record: Record, folder: Path, *, without: str | None = None) -> Mapping[str, Any]:
     """Read the examples of a training, without one array; empty if it stored none or the file is missing.
 
-    Warns of a file that has changed since the training wrote it, and does not read it.
+    Warns of a file that is outside the run folder, has changed since the training wrote it, or holds no examples, and
+    does not read it.
     """
     artifact = record.artifacts.get("examples")
-    if artifact is None or not (folder / artifact.path).is_file():
+    if artifact is None:
         return {}
     try:
-        with np.load(artifact.verified(folder)) as file:
-            return {name: file[name] for name in file.files if name != without}
+        path = artifact.verified(folder)
     except StageError as error:
-        warnings.warn(f"test images are left out: {error}", CnnperfWarning, stacklevel=2)
+        if not isinstance(error.__cause__, FileNotFoundError):
+            warnings.warn(f"test images are left out: {error}", CnnperfWarning, stacklevel=2)
         return {}
-    except (OSError, ValueError, BadZipFile):
+    try:
+        return _arrays_of(path, without)
+    except Exception as error:  # A damaged file has many exceptions: of the archive, its entries and their headers.
+        reason = shorten(f"{type(error).__name__}: {error}", 150)
+        warnings.warn(f"test images are left out: {path}: not readable ({reason})", CnnperfWarning, stacklevel=2)
         return {}
+
+
+def _arrays_of(path: Path, without: str | None) -> dict[str, Any]:
+    """Read a file of examples without one array; a damaged one raises many exceptions, unfit arrays ValueError."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(each.file_size for each in archive.infolist())
+    if size > LARGEST_EXAMPLES:
+        raise ValueError(f"holds {size:,} bytes, more than {LARGEST_EXAMPLES:,}")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files if name != without}
+    number = len(arrays["label"])
+    kinds = {"label": "iu", "prediction": "iu", "probability": "f", "image": "u", "classes": "U"}
+    for name, array in arrays.items():
+        is_known = array.ndim == (4 if name == "image" else 1) and array.dtype.kind in kinds.get(name, "")
+        if not is_known or (name != "classes" and len(array) != number):
+            raise ValueError(f"{name}: shape {array.shape}, type {array.dtype}")
+    images = arrays.get("image")
+    if images is not None and (images.dtype != np.uint8 or images.shape[1] not in (1, 3) or 0 in images.shape[2:]):
+        raise ValueError(f"image: shape {images.shape}, type {images.dtype}")
+    if not {"label", "prediction", "probability"} <= set(arrays):
+        raise ValueError(f"holds {', '.join(arrays)}")
+    return arrays
 
 
 def _confusion(repeats: Repeats, arrays: Mapping[str, Any]) -> Iterator[ConfusionRow]:
@@ -128,6 +157,5 @@ def _examples(repeats: Repeats, arrays: Mapping[str, Any]) -> Iterator[ExampleRo
 
 
 def _named(arrays: Mapping[str, Any], **classes: int) -> dict[str, Any]:
-    names = arrays.get("classes")
-    named = {f"{which}_name": None if names is None else str(names[index]) for which, index in classes.items()}
-    return {**classes, **named}
+    names = dict(enumerate(map(str, arrays.get("classes", ()))))
+    return {**classes, **{f"{which}_name": names.get(index) for which, index in classes.items()}}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, dataclas
 
 from cnnperf import registry
 from cnnperf.errors import UsageError
+from cnnperf.units import printable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -103,6 +104,13 @@ class Row:
     """
 
     __slots__ = ()
+
+    def __post_init__(self) -> None:
+        """Make the control characters in its texts visible, whoever prints them."""
+        for each in fields(cast("Any", self)):
+            value = getattr(self, each.name)
+            if isinstance(value, str) and not value.isprintable():
+                object.__setattr__(self, each.name, printable(value))
 
     @classmethod
     def columns(cls) -> tuple[Column, ...]:
