@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+import re
 
 from cnnperf.claims import NotApplicable
+from cnnperf.machine.program import NoAnswer, answer
 
 
 def used_bytes() -> int:
@@ -21,11 +21,11 @@ def used_bytes() -> int:
 
 def asked(uuid: str) -> int:
     """Return the memory in use on one GPU, which nvidia-smi prints in MiB."""
-    if not shutil.which("nvidia-smi"):
-        raise NotApplicable("nvidia-smi is not installed, so NVML cannot be asked")
-    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", f"--id={uuid}"]
-    answer = subprocess.run(query, capture_output=True, text=True, check=False)
-    text = answer.stdout.strip()
-    if answer.returncode or not text.isdigit():
-        raise NotApplicable(f"NVML does not tell the memory of {uuid} ({(text or answer.stderr.strip())[:200]})")
+    try:
+        done = answer("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", f"--id={uuid}")
+    except NoAnswer as error:
+        raise NotApplicable(f"{error}, so NVML cannot be asked") from error
+    text = done.stdout.strip()
+    if done.returncode or not re.fullmatch("[0-9]{1,9}", text):
+        raise NotApplicable(f"NVML does not tell the memory of {uuid} ({(text or done.stderr.strip())[:200]})")
     return int(text) * 2**20

@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import sys
+import warnings
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -15,16 +16,21 @@ from typing import Any
 import psutil
 
 from cnnperf import registry
+from cnnperf.errors import CnnperfWarning
 from cnnperf.machine import processor
 from cnnperf.machine.cgroup import Groups
 from cnnperf.machine.git import git
 from cnnperf.machine.gpus import chosen_gpu, installed, used
 from cnnperf.machine.processor import read_text
+from cnnperf.machine.program import NoAnswer
 from cnnperf.record import Gpu, Libraries, Machine, Platform
 
 PACKAGES = ("cnnperf", "torch", "torchvision", "numpy", "onnx", "onnxscript")
 """Packages whose versions are recorded, in addition to those that engines import."""
 PROC, SYS = Path("/proc"), Path("/sys")
+
+COMMIT = re.compile(r"[0-9a-f]{12,64}\+?")
+"""A commit, with `+` behind it if files were changed."""
 
 ALLOCATOR_VARIABLES = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "PYTHONMALLOC")
 MACHINE_VARIABLES = (
@@ -196,4 +202,9 @@ def _version(package: str) -> str | None:
 def _commit(checkout: Path) -> str | None:
     if not (checkout / ".git").exists() or not shutil.which("git"):
         return None
-    return git(checkout, "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*").stdout.strip() or None
+    try:
+        told = git(checkout, "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*").stdout.strip()
+    except NoAnswer as error:
+        warnings.warn(f"{error}, so the commit of cnnperf is unknown", CnnperfWarning, stacklevel=2)
+        return None
+    return told if COMMIT.fullmatch(told) else None

@@ -9,15 +9,18 @@ from __future__ import annotations
 import csv
 import re
 import shutil
-import subprocess
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from cnnperf.errors import CnnperfWarning
+from cnnperf.machine.program import NoAnswer, answer
 from cnnperf.record import Gpu
 
 FIELDS = ("index", "uuid", "name", "driver_version", "memory.total", "compute_cap", "mig.mode.current", "pci.bus_id")
 """Fields queried from nvidia-smi, which lists GPUs in PCI bus order and ignores CUDA's environment variables."""
+COUNT = re.compile(r"[0-9]{1,9}")
 BOARD = re.compile(r"GPU \d+: .*\(UUID: (GPU-[^)]+)\)")
 INSTANCE = re.compile(r"\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (MIG-[^)]+)\)")
 """The lines of `nvidia-smi -L`: a GPU, and below it its instances."""
@@ -29,10 +32,7 @@ MIG_NAME = re.compile(r"(.*?) MIG (\S+)")
 def installed() -> tuple[tuple[Gpu, ...], str | None]:
     """Return the GPUs and MIG instances usable by CUDA, and the driver's version; without GPUs that have instances."""
     query = _smi(f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")
-    # A line of another length is a message, for example that there is no GPU.
-    rows = [row for row in csv.reader(query, skipinitialspace=True) if len(row) == len(FIELDS)]
-    values = ([None if value.startswith("[") else value for value in row] for row in rows)
-    facts = [dict(zip(FIELDS, of_gpu, strict=True)) for of_gpu in values]
+    facts = list(_facts(query))
     divided = any(row["mig.mode.current"] == "Enabled" for row in facts)
     instances = list(_instances(_smi("-L"))) if divided else []
     found: list[Gpu] = []
@@ -95,6 +95,14 @@ def _alike(gpus: Sequence[Gpu]) -> Gpu | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
+def _facts(lines: Sequence[str]) -> Iterator[dict[str, str | None]]:
+    """Yield the fields of each GPU; a figure that the driver lacks is None."""
+    for row in csv.reader(lines, skipinitialspace=True):
+        # A line of another form is a message, for example that there is no GPU.
+        if len(row) == len(FIELDS) and COUNT.fullmatch(row[FIELDS.index("index")]):
+            yield {name: None if value.startswith("[") else value for name, value in zip(FIELDS, row, strict=True)}
+
+
 def _gpu(row: Mapping[str, Any]) -> Gpu:
     memory = row["memory.total"]
     return Gpu(
@@ -103,7 +111,7 @@ def _gpu(row: Mapping[str, Any]) -> Gpu:
         index=int(row["index"]),
         pci_bus_id=row["pci.bus_id"],
         capability=row["compute_cap"],
-        memory_bytes=int(memory) * 2**20 if memory else None,
+        memory_bytes=int(memory) * 2**20 if memory and COUNT.fullmatch(memory) else None,
     )
 
 
@@ -121,5 +129,9 @@ def _smi(*arguments: str) -> list[str]:
     """Return the output lines of nvidia-smi; none if it is missing or fails."""
     if not shutil.which("nvidia-smi"):
         return []
-    answer = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, check=False)
-    return [] if answer.returncode else answer.stdout.splitlines()
+    try:
+        done = answer("nvidia-smi", *arguments)
+    except NoAnswer as error:
+        warnings.warn(f"{error}, so GPUs are not described", CnnperfWarning, stacklevel=2)
+        return []
+    return [] if done.returncode else done.stdout.splitlines()

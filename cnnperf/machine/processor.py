@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import psutil
 
+from cnnperf.machine.program import NoAnswer, answer
 from cnnperf.record import Processor
 
 VECTORS = re.compile(r"sse4_[12]|f16c|fma|avx.*|amx_.*")
@@ -129,9 +128,9 @@ def frequency_hz() -> float | None:
 @cache
 def _lscpu() -> Mapping[str, str]:
     """Return the output of lscpu, which reads the hypervisor's vendor from the processor; no file contains it."""
-    if not shutil.which("lscpu"):
+    try:
+        done = answer("lscpu", environment={**os.environ, "LC_ALL": "C"})
+    except NoAnswer:
         return {}
-    environment = {**os.environ, "LC_ALL": "C"}
-    answer = subprocess.run(["lscpu"], capture_output=True, text=True, check=False, env=environment)
-    pairs = (line.partition(":") for line in answer.stdout.splitlines())
+    pairs = (line.partition(":") for line in done.stdout.splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}

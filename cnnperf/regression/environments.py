@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from filelock import FileLock
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from cnnperf.datasets import Roots
@@ -35,6 +36,8 @@ ANSWER_S = 30.0
 """Time limit for an interpreter's answer whether it has a package."""
 INSTALLED = "give the interpreter of an environment that has that revision"
 """Cure where a revision cannot be checked out or installed."""
+BRIEF = 100
+"""Maximum number of characters of a foreign text in a message."""
 WANTED = "give a Python interpreter that has this version of cnnperf"
 MAY_SAY = ("pyproject.toml", "setup.cfg", "setup.py", "requirements*.txt")
 """Files that may list a project's dependencies, other than `project.dependencies`."""
@@ -42,12 +45,14 @@ Installing = Callable[[str], None]
 """Called with a sentence before an environment is made, which takes minutes."""
 
 
-def interpreter(path: Path) -> Path | None:
+def interpreter(text: str) -> Path | None:
     """Return the interpreter that a path names, itself or by its virtual environment; None if it names none."""
-    if path.is_dir() and (path / "pyvenv.cfg").is_file():
-        path = path / "bin" / "python"
+    # os.path: for a path that is too long or may not be followed, these functions answer no instead of raising.
+    path = os.path.expanduser(text)  # noqa: PTH111
+    if os.path.isfile(os.path.join(path, "pyvenv.cfg")):  # noqa: PTH113, PTH118
+        path = os.path.join(path, "bin", "python")  # noqa: PTH118
     # Not resolved: the link in an environment's bin is what makes it that environment.
-    return path.absolute() if path.is_file() and os.access(path, os.X_OK) else None
+    return Path(path).absolute() if os.path.isfile(path) and os.access(path, os.X_OK) else None  # noqa: PTH113
 
 
 def refuse_bare(python: Path, where: str) -> None:
@@ -63,12 +68,16 @@ def refuse_bare(python: Path, where: str) -> None:
     if answer == "False":
         raise UsageError(f"{where} has no cnnperf; install this version there")
     if done.returncode or answer != "True":
-        said = one_line(last_words(done.stderr or done.stdout))
-        raise UsageError(f"{where} is not a working Python (exit status {done.returncode}, {said!r}); {WANTED}")
+        said = last_words(done.stderr or done.stdout)
+        raise UsageError(f"{where} is not a working Python (exit status {done.returncode}, '{said}'); {WANTED}")
 
 
 class Tree(Protocol):
     """Files of a commit or a folder; paths are relative to the root."""
+
+    @property
+    def name(self) -> str:
+        """Name in messages."""
 
     def names(self, folder: PurePosixPath) -> Sequence[str]:
         """Return the names in a folder."""
@@ -101,32 +110,52 @@ def _project(tree: Tree, folder: PurePosixPath) -> PurePosixPath:
 def _dependencies(tree: Tree, project: PurePosixPath, where: str) -> tuple[str, ...] | None:
     """Return a project's dependencies; None if its pyproject.toml does not list them.
 
-    Raises UsageError if the project does not support this Python: a new environment would have the same Python.
+    Raises UsageError if the file is not a project's, or if the project does not support this Python: a new environment
+    would have the same Python.
     """
     text = tree.text(project / "pyproject.toml")
     if text is None:
         return None
+    file = f"{where}: pyproject.toml of {tree.name}"
     try:
         content = tomllib.loads(text).get("project", {})
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file} is not valid TOML ({brief(str(error))}); {INSTALLED}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{file}: project must be a table, got {brief(repr(content))}; {INSTALLED}")
+    wanted = content.get("requires-python", "")
+    if not _suits(wanted, file):
         raise UsageError(
-            f"{where}: pyproject.toml of that revision is not valid TOML ({error}); {INSTALLED}"
-        ) from error
-    _refuse_python(content.get("requires-python", ""), where)
-    return tuple(sorted(content["dependencies"])) if "dependencies" in content else None
-
-
-def _refuse_python(wanted: str, where: str) -> None:
-    here = platform.python_version()
-    try:
-        suits = SpecifierSet(wanted).contains(here, prereleases=True)
-    except InvalidSpecifier as error:
-        raise UsageError(f"{where}: pyproject.toml of that revision: requires-python: {error}; {INSTALLED}") from error
-    if not suits:
-        raise UsageError(
-            f"{where}: that revision needs Python {wanted}, and this is {here}; run cnnperf with that version, or "
-            "give the interpreter of an environment that has it"
+            f"{where}: {tree.name} needs Python {brief(wanted)}, and this is {platform.python_version()}; run cnnperf "
+            "with that version, or give the interpreter of an environment that has it"
         )
+    if "dependencies" not in content:
+        return None
+    return _requirements(content["dependencies"], file)
+
+
+def _suits(wanted: object, where: str) -> bool:
+    """Return whether this Python is one that a project supports."""
+    if not isinstance(wanted, str):
+        raise UsageError(f"{where}: requires-python must be a string, got {brief(repr(wanted))}; {INSTALLED}")
+    try:
+        return SpecifierSet(wanted).contains(platform.python_version(), prereleases=True)
+    except InvalidSpecifier as error:
+        raise UsageError(f"{where}: requires-python: {brief(str(error))}; {INSTALLED}") from error
+
+
+def _requirements(listed: object, where: str) -> tuple[str, ...]:
+    """Return the listed requirements, sorted. Raises UsageError if one is none, such as an option of pip."""
+    if not isinstance(listed, list):
+        raise UsageError(f"{where}: project.dependencies must be a list, got {brief(repr(listed))}; {INSTALLED}")
+    for each in listed:
+        try:
+            is_good = isinstance(each, str) and each.isprintable() and bool(Requirement(each))
+        except InvalidRequirement:
+            is_good = False
+        if not is_good:
+            raise UsageError(f"{where}: project.dependencies: {brief(repr(each))} is no requirement; {INSTALLED}")
+    return tuple(sorted(listed))
 
 
 def _refuse_unreadable(trees: tuple[Tree, Tree], projects: tuple[PurePosixPath, PurePosixPath], where: str) -> None:
@@ -141,8 +170,8 @@ def _refuse_unreadable(trees: tuple[Tree, Tree], projects: tuple[PurePosixPath, 
         texts = [tree.text(project / name) for tree, project in zip(trees, projects, strict=True)]
         if texts[0] != texts[1]:
             raise UsageError(
-                f"{where}: {name} differs in that revision, and may list other packages; make an environment for "
-                "it and give its interpreter, or list them in pyproject.toml under project.dependencies"
+                f"{where}: {brief(name)} differs in that revision, and may list other packages; make an environment "
+                "for it and give its interpreter, or list them in pyproject.toml under project.dependencies"
             )
 
 
@@ -159,10 +188,10 @@ def environment_with(dependencies: Sequence[str], tree: Path, where: str, instal
             shutil.rmtree(folder, ignore_errors=True)
             installing(f"{where} has other dependencies; making an environment for it")
             for command in (
-                [sys.executable, "-m", "venv", str(folder)],
-                [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *dependencies],
+                [sys.executable, "-P", "-m", "venv", str(folder)],
+                [str(folder / "bin" / "python"), "-P", "-m", "pip", "install", "--quiet", *dependencies],
             ):
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
                 if done.returncode:
                     shutil.rmtree(folder, ignore_errors=True)
                     raise UsageError(f"{where} cannot be installed ({last_words(done.stderr)}); {INSTALLED}")
@@ -193,6 +222,15 @@ def _prune(home: Path, used: Path) -> None:
 
 
 def last_words(text: str) -> str:
-    """Return the line of a failed command's output that says why: the last, or the last that pip marks as an error."""
+    """Return the line of a failed command's output that says why, in brief.
+
+    It is the last line, or the last that pip or git marks as an error.
+    """
     lines = text.strip().splitlines() or ["no output"]
-    return next((line for line in reversed(lines) if line.startswith("ERROR: ")), lines[-1])
+    return brief(next((line for line in reversed(lines) if line.startswith(("ERROR: ", "fatal: "))), lines[-1]))
+
+
+def brief(text: str) -> str:
+    """Return a text on one line of at most BRIEF characters, for a message."""
+    line = one_line(text[: 10 * BRIEF])
+    return line if len(line) <= BRIEF else f"{line[: BRIEF - 1]}…"

@@ -6,9 +6,9 @@ made (`NamedVersion.made`).
 
 from __future__ import annotations
 
-import subprocess
+import os
+import re
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,21 +18,23 @@ from typing import Protocol
 from cnnperf.duet.contest import Version
 from cnnperf.duet.versions import refuse_protocol
 from cnnperf.errors import UsageError
-from cnnperf.machine.git import git
 from cnnperf.regression.environments import (
-    INSTALLED,
     Installing,
+    brief,
     environment_with,
     interpreter,
     last_words,
     needed_packages,
     refuse_bare,
 )
+from cnnperf.regression.worktrees import asked_git, worktree
 from cnnperf.sides import Both
 
 HERE = "this tree"
-PROTOCOL_LINE = "^PROTOCOL = [0-9]+$"
+PROTOCOL_LINE = "^PROTOCOL = [0-9]{1,9}$"
 """The line of cnnperf's code with the version of its protocol; every version that compares has it, in some file."""
+HASH = re.compile("[0-9a-f]{40,64}")
+"""A commit, in full."""
 
 
 class NamedVersion(Protocol):
@@ -79,13 +81,13 @@ class Revision:
     @contextmanager
     def made(self, installing: Installing) -> Iterator[Version]:
         """Check the commit out, and make an environment if its dependencies differ."""
-        with _worktree(self.root, self.commit) as tree:
+        with worktree(self.root, self.commit) as tree:
             here, python = tree / self.below, Path(sys.executable)
             if self.dependencies is not None:
-                python = environment_with(self.dependencies, tree, f"{self.option}: {self.text}", installing)
+                python = environment_with(self.dependencies, tree, f"{self.option}: {brief(self.text)}", installing)
             short = self.commit[:10]
             yield Version(
-                name=short if self.commit.startswith(self.text) else f"{self.text} ({short})",
+                name=short if self.commit.startswith(self.text) else f"{brief(self.text)} ({short})",
                 python=str(python),
                 path=_places(tree, here),
                 cwd=here,
@@ -120,56 +122,64 @@ def refuse_same(baseline: NamedVersion, candidate: NamedVersion) -> None:
 
 def _named(text: str | None, option: str, folder: Path, beside: str | None) -> NamedVersion:
     if text is None:
-        is_beside_revision = beside is not None and interpreter(Path(beside).expanduser()) is None
+        is_beside_revision = beside is not None and interpreter(beside) is None
         root = _root(folder, beside, option) if beside and is_beside_revision else None
         return Present(Version(name=HERE, path=_places(root, folder), cwd=folder) if root else Version(name=HERE), None)
-    if python := interpreter(Path(text).expanduser()):
-        refuse_bare(python, f"{option}: {text}")
+    _refuse_unusable(text, option)
+    if python := interpreter(text):
+        refuse_bare(python, f"{option}: {brief(text)}")
         return Present(Version(name=text, python=str(python), isolated=True), str(python))
     root = _root(folder, text, option)
     commit = _commit(root, text, option)
     below = PurePosixPath(folder.relative_to(root))
+    said = brief(text)
     wanted = _Commit(root, commit)
     if not wanted.is_folder(below):
-        raise UsageError(f"{option}: {text!r} has no folder {below}; run this in a folder of it")
+        raise UsageError(f"{option}: '{said}' has no folder {below}; run this in a folder of it")
     if (protocol := wanted.protocol()) is not None:
-        refuse_protocol(option, text, protocol)
-    packages = needed_packages(wanted, _Folder(root), below, f"{option}: {text}")
+        refuse_protocol(option, said, protocol)
+    packages = needed_packages(wanted, _Folder(root), below, f"{option}: {said}")
     return Revision(text, option, root, commit, below, packages)
 
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
     root: Path
+    name: str = HERE
 
     def names(self, folder: PurePosixPath) -> Sequence[str]:
         return [path.name for path in (self.root / folder).iterdir()]
 
     def text(self, file: PurePosixPath) -> str | None:
         path = self.root / file
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        try:
+            return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
     root: Path
     commit: str
+    name: str = "that revision"
 
     def is_folder(self, folder: PurePosixPath) -> bool:
-        return _git(self.root, "cat-file", "-t", self._object(folder)).stdout.strip() == "tree"
+        return asked_git(self.root, "cat-file", "-t", self._object(folder)).stdout.strip() == "tree"
 
     def names(self, folder: PurePosixPath) -> Sequence[str]:
-        return _git(self.root, "ls-tree", "-z", "--name-only", self._object(folder)).stdout.split("\0")
+        return asked_git(self.root, "ls-tree", "-z", "--name-only", self._object(folder)).stdout.split("\0")
 
     def text(self, file: PurePosixPath) -> str | None:
-        found = _git(self.root, "cat-file", "blob", self._object(file))
+        found = asked_git(self.root, "cat-file", "blob", self._object(file))
         return None if found.returncode else found.stdout
 
     def protocol(self) -> int | None:
         """Return the protocol of comparisons of the commit's own cnnperf; None if it holds none that compares."""
         places = ("cnnperf", "src/cnnperf")
-        line = _git(self.root, "grep", "-h", "--no-color", "-E", PROTOCOL_LINE, self.commit, "--", *places).stdout
-        return int(line.split()[2]) if line else None
+        line = asked_git(self.root, "grep", "-h", "--no-color", "-E", PROTOCOL_LINE, self.commit, "--", *places).stdout
+        found = re.match(r"PROTOCOL = (\d{1,9})$", line, re.MULTILINE | re.ASCII)
+        return int(found[1]) if found else None
 
     def _object(self, path: PurePosixPath) -> str:
         return f"{self.commit}:" if path == PurePosixPath() else f"{self.commit}:{path}"
@@ -181,54 +191,43 @@ def _places(root: Path, folder: Path) -> tuple[Path, ...]:
     return tuple(place for place in places if place.is_dir())
 
 
+def _refuse_unusable(text: str, option: str) -> None:
+    """Raise UsageError for a name that cannot be given to a program."""
+    try:
+        is_usable = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        is_usable = False
+    if not is_usable:
+        raise UsageError(f"{option}: {ascii(text)[:100]} is neither a path nor a revision; give one of these")
+
+
 def _root(folder: Path, text: str, option: str) -> Path:
     """Return the root of the folder's repository."""
-    top = _git(folder, "rev-parse", "--show-toplevel")
+    top = asked_git(folder, "rev-parse", "--show-toplevel", "--show-cdup")
+    if "safe.directory" in top.stderr:
+        raise UsageError(
+            f"{option}: git refuses the repository of {folder}, which belongs to another user; if you trust it, name "
+            "it in git's setting safe.directory"
+        )
     if top.returncode:
         raise UsageError(
-            f"{option}: {text!r} is not a Python interpreter, and {folder} is not in a git repository "
+            f"{option}: '{brief(text)}' is not a Python interpreter, and {folder} is not in a git repository "
             f"({last_words(top.stderr)}); give the path of an interpreter, or run this in a repository"
         )
-    return Path(top.stdout.strip()).resolve()
+    # The way up, not the path: git prints a path's bytes, which may be no text.
+    upwards = top.stdout.removesuffix("\n").rpartition("\n")[2]
+    root = (folder / upwards).resolve()
+    if not folder.is_relative_to(root):
+        raise UsageError(f"{option}: git does not say where the repository of {folder} begins; run this in its tree")
+    return root
 
 
 def _commit(root: Path, text: str, option: str) -> str:
     """Return the commit of a revision."""
-    commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}")
-    if commit.returncode:
+    commit = asked_git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}")
+    if commit.returncode or not HASH.fullmatch(commit.stdout.strip()):
         raise UsageError(
-            f"{option}: {text!r} is neither a Python interpreter nor a revision of {root}; give a path, a branch, a "
-            "tag or a commit (in CI: fetch it first)"
+            f"{option}: '{brief(text)}' is neither a Python interpreter nor a revision of {root}; give a path, a "
+            "branch, a tag or a commit (in CI: fetch it first)"
         )
     return commit.stdout.strip()
-
-
-@contextmanager
-def _worktree(root: Path, commit: str) -> Iterator[Path]:
-    """Check a commit out beside the repository's own tree, and remove it afterwards."""
-    with tempfile.TemporaryDirectory(prefix="cnnperf-revision-") as folder:
-        tree = Path(folder) / commit[:12]
-        try:
-            added = _git(root, "worktree", "add", "--quiet", "--detach", str(tree), commit)
-            if added.returncode:
-                raise UsageError(f"{commit[:12]}: cannot be checked out ({last_words(added.stderr)}); {INSTALLED}")
-            _fill_submodules(tree, commit)
-            yield tree
-        finally:
-            _git(root, "worktree", "remove", "--force", str(tree))
-
-
-def _fill_submodules(tree: Path, commit: str) -> None:
-    if (tree / ".gitmodules").is_file():
-        filled = _git(tree, "submodule", "--quiet", "update", "--init", "--recursive")
-        if filled.returncode:
-            raise UsageError(
-                f"{commit[:12]}: its submodules cannot be checked out ({last_words(filled.stderr)}); {INSTALLED}"
-            )
-
-
-def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return git(folder, *arguments)
-    except FileNotFoundError as error:
-        raise UsageError("git is not installed, but comparing revisions needs it; install git") from error

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from cnnperf.errors import CnnperfWarning
 from cnnperf.machine import gpus as _gpus
+from cnnperf.machine.program import answer
 from cnnperf.record import Gpu
 
 GIB = 2**30
@@ -84,6 +86,25 @@ def test_a_driver_that_answers_nothing_lists_nothing(smi: Smi, query: str, statu
     """If the driver finds no devices or fails, no GPU is listed."""
     smi(query, status=status)
     assert _gpus.installed() == ((), None)
+
+
+@pytest.mark.parametrize(
+    "row", ["x, GPU-1, T4, 550, 1, 7.5, Disabled, 0", f"{'9' * 5000}, GPU-1, T4, 550, 1, 7.5, Disabled, 0"]
+)
+def test_a_line_without_an_index_is_no_gpu(smi: Smi, row: str) -> None:
+    """A line whose index is no number is a message; a memory that is none is absent."""
+    smi(f"{row}\n0, GPU-2, Tesla T4, 550.54.14, much, 7.5, Disabled, 0\n")
+    [gpu] = _gpus.installed()[0]
+    assert (gpu.uuid, gpu.memory_bytes) == ("GPU-2", None)
+
+
+def test_a_driver_that_hangs_lists_nothing(smi: Smi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """If nvidia-smi does not answer, a warning says so and no GPU is listed."""
+    smi("")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 600\n")
+    monkeypatch.setattr(_gpus, "answer", lambda *command: answer(*command, limit_s=0.2))
+    with pytest.warns(CnnperfWarning, match=r"^nvidia-smi did not answer within 0\.2 s, so GPUs are not described$"):
+        assert _gpus.installed() == ((), None)
 
 
 CHOSEN: dict[str, tuple[tuple[Gpu, ...], dict[str, str], int, Gpu | None]] = {

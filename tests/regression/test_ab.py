@@ -17,7 +17,7 @@ from cnnperf.duet.pair import Fault
 from cnnperf.errors import UsageError
 from cnnperf.machine.git import git as real_git
 from cnnperf.record import FILE
-from cnnperf.regression import gate, revisions
+from cnnperf.regression import gate, revisions, worktrees
 from cnnperf.regression.ab import UnwatchedComparison
 from cnnperf.regression.samples_file import SAMPLES_FILE
 from cnnperf.suite import load_suite
@@ -68,7 +68,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
 
     def run_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        if arguments[0] == "worktree":
+        if arguments[0] == "worktree" and arguments[1] != "list":
             found.append(" ".join(arguments[:2]))
         return real_git(folder, *arguments)
 
@@ -77,7 +77,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(f"environment {' '.join(dependencies)}")
         return Path(sys.executable)
 
-    monkeypatch.setattr(revisions, "git", run_git)
+    monkeypatch.setattr(worktrees, "git", run_git)
     monkeypatch.setattr(revisions, "environment_with", environment)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import venv
@@ -80,8 +81,8 @@ def test_an_environment_is_made_once(repository: Path, monkeypatch: pytest.Monke
             return real(command, **options)  # type: ignore[call-overload, no-any-return]
         made.append(command)
         Path(environments.Roots.from_environment().cache / "environments").mkdir(parents=True, exist_ok=True)
-        if command[2] == "venv":
-            (Path(command[3]) / "bin").mkdir(parents=True)
+        if command[3] == "venv":
+            (Path(command[4]) / "bin").mkdir(parents=True)
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr("cnnperf.regression.environments.subprocess.run", run)
@@ -92,7 +93,7 @@ def test_an_environment_is_made_once(repository: Path, monkeypatch: pytest.Monke
     for _ in range(2):
         with version_of("main", "--candidate", repository) as version:
             assert version.python != sys.executable
-    assert [command[2] for command in made] == ["venv", "pip"]
+    assert [command[3] for command in made] == ["venv", "pip"]
     assert {"one", "two>2"} <= set(made[1])
 
 
@@ -108,6 +109,29 @@ def test_a_revision_for_another_python(repository: Path, spec: str, words: str) 
     with version_of("main~1", "--baseline", repository) as version:
         assert version.python == sys.executable
     with pytest.raises(UsageError, match=words), version_of("main", "--baseline", repository):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[project]\ndependencies = 3", "dependencies must be a list, got 3"),
+        ("[project]\ndependencies = [1]", "dependencies: 1 is no requirement"),
+        ('[project]\ndependencies = ["--index-url=x"]', "dependencies: '--index-url=x' is no requirement"),
+        ('[project]\ndependencies = ["a @ file:///\\u0000"]', "is no requirement"),
+        ("[project]\nrequires-python = 3", "requires-python must be a string, got 3"),
+        ('project = "x"', "project must be a table, got 'x'"),
+        (f"a = {'[' * 5000}", "is not valid TOML"),
+        (f"a = {'9' * 5000}", "is not valid TOML"),
+    ],
+)
+def test_a_project_of_wrong_types(repository: Path, text: str, words: str) -> None:
+    """A value of a wrong type in a revision's pyproject.toml is named, in one sentence."""
+    (repository / "pyproject.toml").write_text(text)
+    git(repository, "commit", "-q", "-a", "-m", "wrong")
+    git(repository, "checkout", "-q", "before")
+    pattern = f"^`baseline`: main: pyproject.toml of that revision.*{re.escape(words)}"
+    with pytest.raises(UsageError, match=pattern), version_of("main", "--baseline", repository):
         pass
 
 

@@ -55,7 +55,9 @@ def test_a_failure_clears_away_too(repository: Path) -> None:
     assert len(git(repository, "worktree", "list").splitlines()) == 1
 
 
-@pytest.mark.parametrize("text", ["nonexistent", "--all", "/nonexistent/python"])
+@pytest.mark.parametrize(
+    "text", ["nonexistent", "--all", "/nonexistent/python", "x" * 300, "a\nb", "~nosuchuser/python", ""]
+)
 def test_what_is_neither(repository: Path, text: str) -> None:
     """A name that is neither an interpreter nor a revision is refused."""
     with (
@@ -63,6 +65,22 @@ def test_what_is_neither(repository: Path, text: str) -> None:
         version_of(text, "--candidate", repository),
     ):
         pass
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_what_no_program_can_be_given(repository: Path, text: str) -> None:
+    """A name with a NUL, or with a character that has no bytes, is refused."""
+    with pytest.raises(UsageError, match=r"^`candidate`: '.*' is neither a path nor a revision"):
+        named(None, text, repository)
+    with pytest.raises(UsageError, match=r"^`baseline`: '.*' is neither a path nor a revision"):
+        named(text, "HEAD", repository)
+
+
+def test_a_repository_of_another_user(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository that git refuses for its owner is refused, with git's setting for it."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(UsageError, match=r"belongs to another user.* safe\.directory$"):
+        named(None, "HEAD", repository)
 
 
 @pytest.mark.parametrize("place", ["cnnperf/baton.py", "src/cnnperf/ipc/messages.py"])
