@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,18 @@ train = { steps = 2, validation_images = 50, batch_size = 50 }
 
 
 def cnnperf(
-    *words: object, cwd: Path | None = None, limit_s: float = 120.0, env: Mapping[str, str] | None = None, **pipes: Any
+    *words: object,
+    within: Sequence[object] = (),
+    cwd: Path | None = None,
+    limit_s: float = 240.0,
+    env: Mapping[str, str] | None = None,
+    **pipes: Any,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end and return its output; it counts as hung after `limit_s`."""
-    with started((COMMAND, *words), cwd=cwd, limit_s=limit_s, env=env or environment(), **pipes) as process:
+    """Run the command to its end and return its output; it counts as hung after `limit_s`.
+
+    within: the words of a program that starts the command, such as `setpriv`.
+    """
+    with started((*within, COMMAND, *words), cwd=cwd, limit_s=limit_s, env=env or environment(), **pipes) as process:
         out, err = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
