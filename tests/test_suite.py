@@ -137,6 +137,8 @@ LONG = {
     + "o" * 100_000
     + "' }]",
     "a thousand models and a duplicate": f"models = [{MANY}, 'lenet', 'lenet']",
+    "key of many parts": ".".join("k" * 50_000) + " = 1",
+    "quoted key of many parts": " . ".join(["'k'"] * 50_000) + " = 1",
     "key twice": "models = ['mlp']\n" + ("k" * 100_000 + " = 1\n") * 2,
 }
 """Suites, without their datasets, with a fault whose message would repeat a long text."""
