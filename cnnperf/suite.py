@@ -150,10 +150,10 @@ def load_suite(name: str | Path) -> Suite:
         raise SuiteError(f"{path}: cannot be read ({error.strerror}); give the path of a readable TOML file") from error
     if len(content) > LARGEST_BYTES:
         raise SuiteError(f"{path}: larger than {LARGEST_BYTES // 2**20} MiB; give the path of a suite in TOML")
-    for number, line in enumerate(content.splitlines(), start=1):
+    for place, row in enumerate(content.splitlines(), start=1):
         # Python's parser needs memory that grows with the square of the parts of a dotted key.
-        if line.count(b".") > MOST_DOTS:
-            raise SuiteError(f"{path}: line {number}: over {MOST_DOTS} dots; give shorter lines")
+        if row.count(b".") > MOST_DOTS:
+            raise SuiteError(f"{path}: line {place}: over {MOST_DOTS} dots; give shorter lines")
     try:
         document = tomllib.loads(content.decode(), parse_float=_finite)
     except _NotFiniteError as error:

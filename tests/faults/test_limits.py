@@ -49,7 +49,7 @@ def test_few_processes(tmp_path: Path, processes: int) -> None:
         assert records(tmp_path / "run") == ["ok"]
 
 
-@pytest.mark.parametrize("kibibytes", [300_000, 2_000_000])
+@pytest.mark.parametrize("kibibytes", [1_000_000, 2_000_000])
 def test_little_address_space(tmp_path: Path, kibibytes: int) -> None:
     """Where torch cannot be loaded, one sentence says so."""
     done = cnnperf("run", write_suite(tmp_path), "--out", tmp_path / "run", within=limited("-v", kibibytes))
