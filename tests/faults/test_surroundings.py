@@ -203,7 +203,7 @@ def test_a_reader_that_has_gone(home: Path, words: tuple[str, ...]) -> None:
 
 
 def test_a_run_piped_into_head(tmp_path: Path, home: Path) -> None:
-    """What was measured is recorded before the reader's end is noticed."""
+    """Records are on disk before the reader's end is noticed."""
     run = tmp_path / "run"
     done = cnnperf("run", home / "small.toml", "--out", run, within=in_shell("| true; exit ${PIPESTATUS[0]}"))
     assert_ended(done, 141)
