@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from cnnperf import models
 from cnnperf.engines import INTEROP_THREADS, EngineSource, NormalisedImages
-from cnnperf.errors import StageError, shorten
-from cnnperf.onnx_file import first_line
 from cnnperf.task import Scalar
 
 if TYPE_CHECKING:
@@ -89,30 +87,10 @@ def network(source: EngineSource, memory_format: MemoryFormat = "contiguous") ->
     torch.manual_seed(source.seed)
     model = models.create(source.model, source.shape, source.num_classes)
     if source.weights:
-        load_weights(model, source.weights)
+        models.load_weights(model, source.weights)
     if memory_format == "channels_last":
         model.to(memory_format=torch.channels_last)
     return model.eval().to(source.device.torch_name)
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load the weights of a file, a state dict, into a network of the CPU; nothing in the file is executed.
-
-    Raises StageError if the file is damaged or its weights are those of another network.
-    """
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # A damaged file has many exceptions: of the archive, its entries and the unpickler.
-        raise StageError(f"{path}: not a file of weights ({first_line(error)}); train the network again") from error
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        first = shorten(str(error).partition("\n")[2] or error)
-        raise StageError(
-            f"{path}: does not fit the network {type(model).__name__} ({first}); train it again"
-        ) from error
 
 
 def load(source: EngineSource, *, memory_format: MemoryFormat = "contiguous") -> Eager:

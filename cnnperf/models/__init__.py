@@ -6,11 +6,13 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from cnnperf import registry
-from cnnperf.errors import UsageError
+from cnnperf.errors import StageError, UsageError, shorten
+from cnnperf.onnx_file import first_line
 from cnnperf.task import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import Tensor, nn
 
@@ -41,6 +43,26 @@ def create(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> nn.
     if not isinstance(model, nn.Module):
         raise UsageError(f"{choice.name!r} returned {type(model).__name__}; a model must be an nn.Module")
     return model
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load the weights of a file, a state dict, into a network of the CPU; nothing in the file is executed.
+
+    Raises StageError if the file is damaged or its weights are those of another network.
+    """
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # A damaged file has many exceptions: of the archive, its entries and the unpickler.
+        raise StageError(f"{path}: not a file of weights ({first_line(error)}); train the network again") from error
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        first = shorten(str(error).partition("\n")[2] or error)
+        raise StageError(
+            f"{path}: does not fit the network {type(model).__name__} ({first}); train it again"
+        ) from error
 
 
 def logits(output: Any) -> Tensor:

@@ -54,7 +54,7 @@ def asked_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     try:
         return git(folder, *arguments)
     except NoAnswer as error:
-        raise UsageError(f"{error}, but comparing revisions needs git; see what `git --version` prints") from error
+        raise UsageError(f"{error}, but comparing revisions needs git; repair the installed git") from error
 
 
 def _home(root: Path) -> Path:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cnnperf.bench import Bench
-from cnnperf.engines.torch import load_weights
+from cnnperf.models import load_weights
 from cnnperf.profiling.passes import Profiling
 from cnnperf.profiling.probes import probe
 from cnnperf.profiling.settings import Profile

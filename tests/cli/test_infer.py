@@ -13,6 +13,7 @@ import pytest
 import torch
 from in_process import called
 
+from cnnperf.inference.exporting import CachedExport
 from cnnperf.record import FILE, read
 
 onnx = pytest.importorskip("onnx")
@@ -162,7 +163,9 @@ def test_a_broken_export_fails_the_run_and_leaves_the_other_engine(
     (exported,) = tmp_path.glob("cache/onnx/*.onnx")
     model = onnx.load(exported)
     spoil(model)
-    onnx.save(model, exported)
+    stored = CachedExport(exported)
+    _, nodes = stored.read()
+    stored.write(model.SerializeToString(), nodes)
     done = called("infer", *LENET, tmp_path / "run", CNNPERF_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 1, done.stderr
     of_torch, broken = rows(tmp_path / "run" / "engines.csv")

@@ -1,11 +1,16 @@
 """The room of models: arguments of the package's networks and of foreign ones."""
 
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from cnnperf.errors import UsageError
-from cnnperf.models import create, initialise_of, logits, recipe, speedrun
+from cnnperf.errors import StageError, UsageError
+from cnnperf.models import create, initialise_of, load_weights, logits, recipe, speedrun
 from cnnperf.task import Choice
 
 DEVICES = ("cpu", "cuda")
@@ -69,3 +74,43 @@ def test_logits_are_the_first_tensor_of_what_a_network_returns() -> None:
         assert logits(output) is one
     with pytest.raises(UsageError, match="returned str without a tensor; return the logits first"):
         logits("nothing")
+
+
+class Poison:
+    """An object whose unpickling makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self._folder),)
+
+
+def test_nothing_in_a_file_of_weights_is_executed(tmp_path: Path) -> None:
+    """A pickle that would make a folder, alone or in torch's archive, makes none, and the error names the file."""
+    file, folder = tmp_path / "weights.pt", tmp_path / "made"
+    file.write_bytes(pickle.dumps(Poison(folder)))
+    with pytest.raises(StageError, match=f"{file}: not a file of weights"):
+        load_weights(nn.Linear(2, 2), file)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("weights/data.pkl", pickle.dumps({"weight": Poison(folder)}))
+        archive.writestr("weights/version", "3\n")
+    with pytest.raises(StageError, match=f"{file}: not a file of weights"):
+        load_weights(nn.Linear(2, 2), file)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda file: os.truncate(file, 100), lambda file: os.truncate(file, 0), Path.unlink]
+)
+def test_a_damaged_file_of_weights_is_one_sentence(tmp_path: Path, damage: object) -> None:
+    """A truncated, empty or missing file, and weights of another network, are errors that name the file."""
+    file = tmp_path / "weights.pt"
+    torch.save(nn.Linear(2, 3).state_dict(), file)
+    with pytest.raises(StageError, match=f"{file}: does not fit the network Linear .size mismatch for weight"):
+        load_weights(nn.Linear(2, 2), file)
+    damage(file)
+    with pytest.raises(StageError, match=f"{file}: not a file of weights") as caught:
+        load_weights(nn.Linear(2, 3), file)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= 500
