@@ -71,9 +71,7 @@ def _home(root: Path) -> Path:
                 raise PermissionError(0, "it belongs to another user")
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(
-            f"{home}: cannot be written ({error.strerror}); set CNNPERF_CACHE to another folder"
-        ) from error
+        raise _unwritable(home, error) from error
     return home.resolve()
 
 
@@ -88,9 +86,7 @@ def _claimed(home: Path, tree: Path, root: Path) -> Iterator[None]:
     except Timeout as error:
         raise UsageError(f"{home}: another cnnperf has held it for {GUARD_S:g} s; end that process") from error
     except OSError as error:
-        raise UsageError(
-            f"{home}: cannot be written ({error.strerror}); set CNNPERF_CACHE to another folder"
-        ) from error
+        raise _unwritable(home, error) from error
     try:
         yield
     finally:

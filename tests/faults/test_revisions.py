@@ -70,6 +70,27 @@ def test_a_submodule_whose_address_is_a_command(repository: Path, tmp_path: Path
     assert len(trees(repository)) == 1
 
 
+def test_programs_that_a_repository_names(repository: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    """Hooks, a file-system monitor and a command for updates of submodules do not run; both sides are checked out and started."""
+    marker, program, inner = tmp_path / "ran", tmp_path / "program", tmp_path / "inner"
+    program.write_text(f'#!/bin/sh\necho "$0 $@" >> {marker}\n')
+    program.chmod(0o755)
+    inner.mkdir()
+    git(inner, "init", "-q")
+    (inner / "file").write_text("")
+    commit(inner, "inner")
+    git(repository, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "v")
+    commit(repository, "with a submodule")
+    for hook in ("post-checkout", "post-index-change", "reference-transaction"):
+        (repository / ".git" / "hooks" / hook).symlink_to(program)
+    git(repository, "config", "submodule.v.update", f"!{program}")
+    git(repository, "config", "core.fsmonitor", str(program))
+    done = cnnperf(*COMPARED, cwd=repository, env=env)
+    assert not marker.exists(), marker.read_text()
+    assert_ended(done, 1)
+    assert "comes from" in done.stderr
+
+
 def test_a_repository_of_another_user(repository: Path, env: dict[str, str]) -> None:
     """A repository that git refuses for its owner is refused in one sentence that says so."""
     foreign = {**env, "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
