@@ -71,7 +71,7 @@ def test_a_submodule_whose_address_is_a_command(repository: Path, tmp_path: Path
 
 
 def test_programs_that_a_repository_names(repository: Path, tmp_path: Path, env: dict[str, str]) -> None:
-    """Hooks, a file-system monitor and a command for updates of submodules do not run; both sides are checked out and started."""
+    """Hooks, a file-system monitor and a command for updates of submodules do not run; both sides are started."""
     marker, program, inner = tmp_path / "ran", tmp_path / "program", tmp_path / "inner"
     program.write_text(f'#!/bin/sh\necho "$0 $@" >> {marker}\n')
     program.chmod(0o755)
