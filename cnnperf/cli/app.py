@@ -29,6 +29,7 @@ CURES = {
     errno.EROFS: "name a file or folder that can be written",
     errno.ENOSPC: "free disk space",
     errno.EDQUOT: "free disk space",
+    errno.ENAMETOOLONG: "give a shorter path",
     errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENFILE: "close other programs, or raise the system's limit on open files",
@@ -36,6 +37,8 @@ CURES = {
     errno.ENOMEM: "free memory, or raise the limit on it (ulimit -v)",
 }
 """Cure for an error of the system that no other code has put into words."""
+REFUSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""Errors of the system for a path that the user gave."""
 
 app = typer.Typer(
     help="Train, profile and time convolutional networks in PyTorch and ONNX Runtime, and tell whether a change made "
@@ -67,7 +70,7 @@ def main() -> None:
             raise
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         cure = CURES.get(error.errno, "correct that and try again")
-        _end(f"{place}{error.strerror}; {cure}", 2 if isinstance(error, PermissionError) else 1)
+        _end(f"{place}{error.strerror}; {cure}", 2 if error.errno in REFUSED else 1)
 
 
 def _end(sentence: str, status: int) -> NoReturn:

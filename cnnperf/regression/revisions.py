@@ -31,6 +31,8 @@ from cnnperf.regression.worktrees import asked_git, worktree
 from cnnperf.sides import Both
 
 HERE = "this tree"
+UPWARDS = re.compile(r"(\.\./)*")
+"""The way from a folder to the root of its repository, as git prints it."""
 PROTOCOL_LINE = "^PROTOCOL = [0-9]{1,9}$"
 """The line of cnnperf's code with the version of its protocol; every version that compares has it, in some file."""
 HASH = re.compile("[0-9a-f]{40,64}")
@@ -216,8 +218,8 @@ def _root(folder: Path, text: str, option: str) -> Path:
         )
     # The way up, not the path: git prints a path's bytes, which may be no text.
     upwards = top.stdout.removesuffix("\n").rpartition("\n")[2]
-    root = (folder / upwards).resolve()
-    if not folder.is_relative_to(root):
+    root = (folder / upwards).resolve() if UPWARDS.fullmatch(upwards) else None
+    if root is None:
         raise UsageError(f"{option}: git does not say where the repository of {folder} begins; run this in its tree")
     return root
 

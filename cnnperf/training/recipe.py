@@ -223,8 +223,9 @@ def mean_and_deviation(kind: str, mean: Sequence[float], std: Sequence[float]) -
 
 
 def images_per_step(settings: Mapping[str, Any]) -> int | None:
-    """Return the images in a step of a training recorded with these settings; None if they do not state it."""
-    return settings.get("batch_size")
+    """Return the images in a step of a training recorded with these settings; None if they state no number."""
+    images = settings.get("batch_size")
+    return images if isinstance(images, int) else None
 
 
 def unequal_images(one: Mapping[str, Any], other: Mapping[str, Any], stage: str) -> str | None:

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-SAMPLED = 5
-"""In a sample, one fault of this many runs, and a random fault is tried as often."""
+ONE_OF, SAMPLED_TRIALS = 12, 3
+"""A sample holds one fault of so many, and tries a random one so often."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the fault matrix."""
     parser.addoption("--fault-seed", type=int, default=0, metavar="N", help="seed of the random faults")
     parser.addoption("--fault-trials", type=int, default=100, metavar="N", help="trials of each random fault")
-    parser.addoption("--fault-sample", action="store_true", help=f"one fault of {SAMPLED}, drawn from the seed")
+    parser.addoption("--fault-sample", action="store_true", help=f"one fault of {ONE_OF}, drawn from the seed")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.faults)
     if config.getoption("--fault-sample"):
         seed = config.getoption("--fault-seed")
-        left_out = [item for item in faults if _number(item.nodeid, seed) % SAMPLED]
+        left_out = [item for item in faults if _number(item.nodeid, seed) % ONE_OF]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 
@@ -44,7 +44,7 @@ class Trials:
     def __init__(self, item: pytest.Item) -> None:
         option = item.config.getoption
         self._item, self._seed = item, option("--fault-seed")
-        self.count = SAMPLED if option("--fault-sample") else option("--fault-trials")
+        self.count = SAMPLED_TRIALS if option("--fault-sample") else option("--fault-trials")
 
     def run(self, one: Callable[[random.Random], None], *, scale: float = 1.0) -> None:
         """Call a function once a trial; the test fails at the end if any call raised.

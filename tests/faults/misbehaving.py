@@ -15,6 +15,7 @@ from functools import cache
 from broken import Trap
 from torch import nn
 
+PROGRESS = json.dumps({"progress": {"numbers": {"step": 1}}})
 Build = Callable[[int, int, tuple[int, int]], nn.Module]
 
 
@@ -25,7 +26,11 @@ def pipe() -> int:
 
 def say(text: str | bytes) -> None:
     """Write a line into the pipe to the parent."""
-    os.write(pipe(), (text.encode() if isinstance(text, str) else text) + b"\n")
+    os.write(pipe(), _line(text))
+
+
+def _line(text: str | bytes) -> bytes:
+    return (text.encode() if isinstance(text, str) else text) + b"\n"
 
 
 def _network(trap: Callable[[], object]) -> Build:
@@ -50,7 +55,13 @@ def _on(work: Callable[[], object]) -> Callable[[], object]:
 
 
 def _progress() -> None:
-    say(json.dumps({"progress": {"numbers": {"step": 1}}}))
+    say(PROGRESS)
+
+
+def _progress_on() -> None:
+    """Say progress without end, also after the worker has closed its own descriptor of the pipe."""
+    own = os.dup(pipe())
+    _thread(_on(lambda: (os.write(own, _line(PROGRESS)), time.sleep(0.001))), daemon=False)
 
 
 def _sleeper(**options: object) -> None:
@@ -91,7 +102,7 @@ def _raise_long() -> None:
 
 hangs_at_exit = _network(lambda: atexit.register(time.sleep, 600))
 keeps_a_thread = _network(lambda: _thread(lambda: time.sleep(600), daemon=False))
-progresses_on = _network(lambda: _thread(_on(lambda: (_progress(), time.sleep(0.001))), daemon=False))
+progresses_on = _network(_progress_on)
 closes_its_pipe = _network(_close_pipe_and_hang)
 says_garbage = _network(lambda: say("Segmentation fault"))
 says_a_number = _network(lambda: say("17"))

@@ -30,7 +30,9 @@ def broken(tmp_path: Path) -> Broken:
             text = "\x7fELF no program" if script is None else f"#!/bin/sh\n{script}\n"
             (folder / name).write_text(text, encoding="utf-8")
             (folder / name).chmod(0o755)
-        return environment(PATH=f"{folder}{os.pathsep}{os.environ['PATH']}")
+        # A file that is no program is passed over for one that comes later on the path.
+        others = "" if script is None else f"{os.pathsep}{os.environ['PATH']}"
+        return environment(PATH=f"{folder}{others}")
 
     return make
 
