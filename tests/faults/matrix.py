@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-ONE_OF, SAMPLED_TRIALS = 12, 3
+ONE_OF, SAMPLED_TRIALS = 24, 3
 """A sample holds one fault of so many, and tries a random one so often."""
 
 
