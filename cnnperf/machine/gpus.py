@@ -20,7 +20,7 @@ from cnnperf.record import Gpu
 
 FIELDS = ("index", "uuid", "name", "driver_version", "memory.total", "compute_cap", "mig.mode.current", "pci.bus_id")
 """Fields queried from nvidia-smi, which lists GPUs in PCI bus order and ignores CUDA's environment variables."""
-LONGEST_LINE = 4096
+LONGEST_ROW = 4096
 """Characters of a line that may describe a GPU, which has some hundred."""
 COUNT = re.compile(r"[0-9]{1,9}")
 BOARD = re.compile(r"GPU \d+: .*\(UUID: (GPU-[^)]+)\)")
@@ -99,7 +99,7 @@ def _alike(gpus: Sequence[Gpu]) -> Gpu | None:
 
 def _facts(lines: Sequence[str]) -> Iterator[dict[str, str | None]]:
     """Yield the fields of each GPU; a figure that the driver lacks is None."""
-    for row in csv.reader((line for line in lines if len(line) <= LONGEST_LINE), skipinitialspace=True):
+    for row in csv.reader((line for line in lines if len(line) <= LONGEST_ROW), skipinitialspace=True):
         # A line of another form is a message, for example that there is no GPU.
         if len(row) == len(FIELDS) and COUNT.fullmatch(row[FIELDS.index("index")]):
             yield {name: None if value.startswith("[") else value for name, value in zip(FIELDS, row, strict=True)}
