@@ -12,7 +12,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ONE_OF, SAMPLED_TRIALS = 24, 3
-"""A sample holds one fault of so many, and tries a random one so often."""
+"""Divisor of the number of faults in a sample, and trials of each random fault of it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -147,7 +147,7 @@ def test_bytes_in_place_of_a_line(run: Path, trials: Trials) -> None:
 
 
 def test_a_last_record_without_its_newline(run: Path) -> None:
-    """A whole last record that lacks only its newline is shown without a word, and no reader touches the folder."""
+    """A whole last record that lacks only its newline is shown without a warning, and no reader changes the folder."""
     file = run / record.FILE
     before = cnnperf("report", run, "--format", "json").stdout
     file.write_bytes(file.read_bytes().rstrip())
