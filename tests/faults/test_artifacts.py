@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from faulty import SUITE, assert_ended, cnnperf, write_suite
 from matrix import Trials
+from poison import Poison
 
 from cnnperf import Record, read
 from cnnperf.errors import StageError
@@ -89,16 +90,6 @@ def test_a_bit_altered_in_the_weights(trained_only: Left, trials: Trials) -> Non
 def test_a_bit_altered_in_an_export(exported: Left, trials: Trials, name: str) -> None:
     """An engine that reads a file of the export with a flipped bit fails, and names the file."""
     trials.run(lambda numbers: assert_named(*exported.resumed(name, flip(numbers)), name), scale=SLOW)
-
-
-class Poison:
-    """An object whose unpickling makes a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self._folder),)
 
 
 def test_poisoned_weights(trained_only: Left) -> None:

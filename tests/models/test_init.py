@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from poison import Poison
 from torch import nn
 
 from cnnperf.errors import StageError, UsageError
@@ -74,16 +75,6 @@ def test_logits_are_the_first_tensor_of_what_a_network_returns() -> None:
         assert logits(output) is one
     with pytest.raises(UsageError, match="returned str without a tensor; return the logits first"):
         logits("nothing")
-
-
-class Poison:
-    """An object whose unpickling makes a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self._folder),)
 
 
 def test_nothing_in_a_file_of_weights_is_executed(tmp_path: Path) -> None:
