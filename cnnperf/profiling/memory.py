@@ -74,7 +74,7 @@ class Owners:
         return found
 
     def state_bytes(self, optimizers: Iterable[Optimizer]) -> Mapping[str, int]:
-        """Return the bytes of the optimizers' state by layer; an optimizer may hold views of the parameters."""
+        """Return the bytes of the optimizers' state by layer."""
         # Current addresses, because an earlier one may have been reused.
         owner = {p.data_ptr(): name for name, parameters in self.parameters.items() for p in parameters}
         found: dict[str, int] = defaultdict(int)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Muon, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
+
+from cnnperf.training.muon import Muon
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
 
 ONE_CYCLE_START = 0.2
 """Initial learning rate of one-cycle, as a share of the peak."""
-SMALLEST_NORM = 1e-30
-"""Divisor of muon in place of 0: √rows divided by it is finite in float32."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -117,7 +117,17 @@ def optimizers(parameters: list[nn.Parameter], recipe: Recipe) -> list[Optimizer
     chosen = set(map(id, matrices))
     rest = [parameter for parameter in parameters if id(parameter) not in chosen]
     sgd = _sgd(rest, recipe, nesterov=recipe.momentum > 0)
-    return [_muon(matrices, recipe), sgd] if matrices else [sgd]
+    if not matrices:
+        return [sgd]
+    muon = Muon(
+        matrices,
+        lr=recipe.muon_lr,
+        momentum=recipe.muon_momentum,
+        weight_decay=recipe.weight_decay,
+        steps=recipe.muon_steps,
+        renormalise=recipe.muon_renormalise,
+    )
+    return [muon, sgd]
 
 
 def _sgd(parameters: list[nn.Parameter], recipe: Recipe, *, nesterov: bool) -> SGD:
@@ -138,41 +148,3 @@ def _groups(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict[str, An
     biases = [parameter for parameter in parameters if parameter.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": weights, "lr": recipe.lr}, {"params": biases, "lr": recipe.bias_lr}]
     return [group for group in groups if group["params"]]
-
-
-def _muon(weights: list[nn.Parameter], recipe: Recipe) -> Muon:
-    """Return Muon (Jordan 2024) for matrices; a convolution counts as a matrix out_channels × all other dimensions.
-
-    With `muon_renormalise` each matrix is rescaled to the norm √rows before its step, as in cifar10-airbench; an
-    all-zero matrix (at the end of a block that starts as identity) cannot be rescaled and stays zero.
-    """
-    matrices = [as_matrix(weight.detach()) for weight in weights]
-    muon = Muon(
-        matrices,
-        lr=recipe.muon_lr,
-        momentum=recipe.muon_momentum,
-        weight_decay=recipe.weight_decay,
-        ns_steps=recipe.muon_steps,
-    )
-
-    @torch.no_grad()
-    def lend_gradients(*_: object) -> None:
-        for weight, matrix in zip(weights, matrices, strict=True):
-            matrix.grad = None if weight.grad is None else as_matrix(weight.grad)
-            if recipe.muon_renormalise:
-                # A lower bound instead of a test for zero, which would wait for the device at each step.
-                matrix.mul_(math.sqrt(len(matrix)) / matrix.norm().clamp(min=SMALLEST_NORM))
-
-    def return_gradients(*_: object) -> None:
-        for matrix in matrices:
-            matrix.grad = None
-
-    muon.register_step_pre_hook(lend_gradients)
-    muon.register_step_post_hook(return_gradients)
-    return muon
-
-
-def as_matrix(weight: Tensor) -> Tensor:
-    """View O×I×H×W as O rows in the memory order of the other dimensions; the column order does not affect Muon."""
-    columns = weight.numel() // len(weight)
-    return weight.as_strided((len(weight), columns), (columns, 1))

@@ -13,7 +13,7 @@ from torch import nn
 
 from cnnperf import models
 from cnnperf.task import Choice
-from cnnperf.training.optimise import Step, Update, as_matrix, autocast, learning_rate, optimizers, trainable
+from cnnperf.training.optimise import Step, Update, autocast, learning_rate, optimizers, trainable
 from cnnperf.training.recipe import Recipe
 
 
@@ -99,18 +99,6 @@ def test_biases_may_have_a_rate_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_matrix_of_a_convolution_shares_its_memory(memory_format: torch.memory_format) -> None:
-    """A row of the matrix has the weights of one filter and shares their memory."""
-    weight = torch.randn(5, 4, 3, 3).contiguous(memory_format=memory_format)
-    matrix = as_matrix(weight)
-    assert matrix.shape == (5, 36)
-    assert torch.equal(matrix.sort(dim=1).values, weight.flatten(1).sort(dim=1).values)
-    matrix[2] = 7
-    assert (weight[2] == 7).all()
-    assert not (weight[1] == 7).any()
-
-
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_muon_moves_convolutions_orthogonally(memory_format: torch.memory_format) -> None:
     """Muon changes a convolution by lr times a nearly orthogonal matrix, in either memory format."""
     model = network().to(memory_format=memory_format)
@@ -131,7 +119,7 @@ def test_muon_is_the_same_in_both_memory_formats() -> None:
         model = network().to(memory_format=memory_format)
         Step(model, model, settings, "cpu")(*batch(), 1.0)
         weights.append(model[0].weight.detach())
-    assert torch.allclose(*weights, atol=2e-2)
+    assert torch.allclose(*weights, atol=1e-5)
 
 
 def test_muon_keeps_the_norm_of_filters() -> None:
@@ -164,8 +152,7 @@ def test_muon_steps_are_those_of_its_author(momentum: float) -> None:
         expected = expected * 2.0 / expected.norm()
         sum_of_gradients = momentum * sum_of_gradients + gradient
         expected = expected - 0.3 * orthogonalised(gradient + momentum * sum_of_gradients)
-    # Torch iterates in bfloat16, which makes 0.003 here; no momentum, another number of iterations or decay make 0.010.
-    assert torch.allclose(model[0].weight.detach().flatten(1), expected, atol=0.006)
+    assert torch.allclose(model[0].weight.detach().flatten(1), expected, atol=1e-5)
 
 
 def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
