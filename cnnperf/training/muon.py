@@ -15,8 +15,10 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 SMALLEST_NORM = 1e-30
 """Divisor in place of 0: √rows divided by it is finite in float32."""
 PRECISION = {"cpu": torch.float32}
-"""Precision of the iteration by device, bfloat16 elsewhere. On a CPU without instructions for bfloat16 a product of such
-matrices takes many times as long as in float32, which `torch.optim.Muon` does not let one choose."""
+"""Precision of the iteration by device, bfloat16 elsewhere.
+
+On a CPU without instructions for bfloat16 a product of such matrices takes many times as long as in float32, and
+`torch.optim.Muon` has no choice."""
 
 
 class Muon(Optimizer):
