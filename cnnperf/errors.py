@@ -70,6 +70,15 @@ OUT_OF_MEMORY = re.compile(
 )
 """Out-of-memory messages of Python, C++, NumPy, torch, ONNX Runtime, CUDA, cuBLAS and cuDNN, in lower case."""
 
+BOUNDS = {
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "above",
+    "less than": "below",
+}
+"""Words for a limit of a number in place of pydantic's; a longer phrase comes before one that it begins with."""
+OUT_OF_BOUNDS = re.compile(f"^Input should be ({'|'.join(BOUNDS)}) ")
+
 
 def is_out_of_memory(fault: Exception) -> bool:
     """Return whether an error means that the host or a device ran out of memory."""
@@ -87,7 +96,8 @@ def first_error(error: ValidationError, *places: str) -> str:
     place = ".".join(shorten(part, 60) for part in (*places, *inner)).removeprefix("sections.")
     got = "" if fault["type"] == "missing" or not inner else f", got {shorten(repr(fault['input']), 60)}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{place}: " * bool(place) + shorten(fault["msg"].removeprefix("Value error, "), 300) + got + more
+    what = OUT_OF_BOUNDS.sub(lambda found: f"must be {BOUNDS[found[1]]} ", fault["msg"].removeprefix("Value error, "))
+    return f"{place}: " * bool(place) + shorten(what, 300) + got + more
 
 
 def _own_faults(error: ValidationError) -> list[ErrorDetails]:

@@ -121,11 +121,16 @@ def find(room: str, name: str) -> Callable[..., Any]:
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the message for an unknown name: did-you-mean, then the known names."""
+    return with_known(f"unknown {kind}", name, known)
+
+
+def with_known(verdict: str, name: str, known: Iterable[str]) -> str:
+    """Return a verdict on a name, the nearest known name and all known names."""
     known = tuple(known)
     name = shorten(name, LONGEST_NAME)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {name!r}{hint} (known: {names_listed(known)})"
+    return f"{verdict} {name!r}{hint} (known: {names_listed(known)})"
 
 
 def options(verb: Callable[..., Any], given: Collection[str] = ()) -> type[BaseModel]:

@@ -224,6 +224,8 @@ def _locate(name: str | Path) -> Path:
         raise SuiteError(f"{name}: cannot be read ({error.strerror}); give the path of a TOML file") from error
     if str(name) in known:
         return known[str(name)]
+    if path.is_dir():
+        raise SuiteError(f"{name} is a folder; give a TOML file")
     if path.exists():
         raise SuiteError(f"{name}: not a regular file; give the path of a TOML file")
     raise SuiteError(f"{name}: no such file; {registry.unknown('suite', path.stem, known)}")

@@ -74,7 +74,10 @@ def test_a_long_text_of_others_does_not_hide_the_cure(tmp_path: Path, monkeypatc
     ("kind", "given", "words"),
     [
         (Recipe, {"lr": "x"}, "lr: Input should be a valid number, got 'x'"),
-        (Recipe, {"batch_size": 0}, "batch_size: Input should be greater than or equal to 1, got 0"),
+        (Recipe, {"batch_size": 0}, "batch_size: must be at least 1, got 0"),
+        (Recipe, {"batch_size": 2**21}, "batch_size: must be at most 1048576, got 2097152"),
+        (Recipe, {"momentum": 1.0}, r"momentum: must be below 1, got 1\.0"),
+        (Recipe, {"seconds": 0.0}, r"seconds: must be above 0, got 0\.0"),
         (Recipe, {"batch_size": 0, "lr": "x"}, "batch_size: .*, got 0 \\(and 1 more\\)"),
         (Infer, {"engines": [3]}, "engines.0: give a name, or a table with a name, got 3"),
         (Infer, {"engines": []}, "engines: Tuple should have at least 1 item after validation, not 0, got .*"),

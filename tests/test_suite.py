@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_suite_survives_json() -> None:
         ({"models": ["lenet", "lenet"]}, ["models.1: 'lenet' is a duplicate"]),
         ({"models": [{"name": "lenet", "trian": {"lr": 1}}]}, ["models.0: unknown section 'trian'"]),
         ({"models": "lenet"}, ["models: ", "got 'lenet'"]),
-        ({"repeats": 0}, ["repeats: ", "greater than or equal to 1", "got 0"]),
+        ({"repeats": 0}, ["repeats: ", "at least 1", "got 0"]),
         ({"seed": "one"}, ["seed: ", "integer", "got 'one'"]),
         ({"seed": "1"}, ["seed: ", "integer", "got '1'"]),
         ({"stages": ["train", "train"]}, ["stages.1: 'train' is a duplicate"]),
@@ -111,8 +112,11 @@ def test_a_missing_suite_names_those_that_ship(tmp_path: Path) -> None:
     """A misspelt suite name is refused, and the message names the nearest suite; a folder is refused too."""
     with pytest.raises(SuiteError, match=r"cifra: no such file; .* did you mean 'cifar'\?"):
         load_suite("cifra")
-    with pytest.raises(SuiteError, match="not a regular file"):
+    with pytest.raises(SuiteError, match=rf"^{tmp_path} is a folder; give a TOML file$"):
         load_suite(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SuiteError, match="not a regular file"):
+        load_suite(tmp_path / "pipe")
     with pytest.raises(SuiteError, match="cannot be read"):
         load_suite("a" * 300)
 

@@ -98,11 +98,11 @@ def list_(
     ],
 ) -> None:
     """List all known names of one kind, one per line."""
-    from cnnperf.registry import names, unknown
+    from cnnperf.registry import names, with_known
     from cnnperf.suite import shipped
 
     if room not in ROOMS:
-        raise UsageError(unknown("kind", room, ROOMS))
+        raise UsageError(with_known("cannot list", room, ROOMS))
     for name in shipped() if room == "suites" else names(room):
         print(name)
 

@@ -16,6 +16,9 @@ from cnnperf.ipc.process import Launch
 from cnnperf.sides import Both
 from cnnperf.task import Frozen, Task
 
+METRICS_IN_TURNS = ("infer.forward", "train.step")
+"""Metrics of a cell that two versions are compared in: keys of `workers.subjects.SUBJECTS`."""
+
 
 class Version(Frozen):
     """One of the two compared versions: the origin of its code, and its changed settings."""
@@ -83,7 +86,7 @@ class Contest:
 def contests(
     baseline: Sequence[Ready],
     candidate: Sequence[Ready] | None = None,
-    metrics: Sequence[str] = ("infer.forward", "train.step"),
+    metrics: Sequence[str] = METRICS_IN_TURNS,
 ) -> tuple[Contest, ...]:
     """Return the contests: every metric of every cell whose task can run here.
 

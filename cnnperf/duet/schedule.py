@@ -23,12 +23,16 @@ from cnnperf.machine.disturbance import Disturbance, read_counters
 from cnnperf.record import Machine
 from cnnperf.sides import PAIRS, SIDES, Both, Side
 from cnnperf.task import Task
-from cnnperf.training.recipe import fewer_images, unequal_images
+from cnnperf.training.recipe import images_per_step, unequal_images
 
 TURN_S = 6.0
 """Time limit for the samples of one metric of one cell in a replicate."""
 LONGEST_CALL_S = TURN_S / (2 * PAIRS[0])
 """Longest call that permits the minimum number of pairs."""
+SPARE = 0.8
+"""Share of LONGEST_CALL_S for which images are chosen where those of the suite take longer: calls vary."""
+FEWEST_IMAGES = 2
+"""Fewest images to which a call is cut: batch normalisation cannot train on one."""
 WARMUP_PAIRS = 10
 FLOAT32_ERROR = 1e-6
 """Relative error of float32 itself; smaller errors are ignored."""
@@ -58,6 +62,8 @@ class Conditions(NamedTuple):
     """Pairs per replicate."""
     warmup: int
     """Minimum number of pairs before samples count."""
+    cut: tuple[int, int] | None = None
+    """The images per call of the suite and those that are measured, if the suite's take longer than LONGEST_CALL_S."""
 
     @classmethod
     def of(cls, calls: int, call_s: float, most: int = PAIRS[1]) -> Conditions:
@@ -179,16 +185,19 @@ def shared_folder(scratch: Path, contest: Contest) -> Path:
 
 
 def _calibrated(running: RunningVersions, contest: Contest, folder: Path, pairs: int) -> Conditions:
-    opened = running.open(contest, folder, ["baseline"])["baseline"]
-    settled = running.pair.settle()
-    call_s = settled.call_s
-    if call_s > LONGEST_CALL_S:
-        cure = fewer_images(opened.settings, contest.tasks.baseline.stage, 0.8 * LONGEST_CALL_S / call_s)
-        raise Fault(
-            f"a call takes {1e3 * call_s:.0f} ms, more than the {1e3 * LONGEST_CALL_S:.0f} ms that leave time for "
-            f"{PAIRS[0]} pairs; set {cure}"
-        )
-    return Conditions.of(settled.calls, call_s, pairs)
+    """Time a call in the baseline, with fewer images than the suite has if they take too long.
+
+    A slow machine thus measures smaller batches, the same on both sides.
+    """
+    cut: tuple[int, int] | None = None
+    while True:
+        opened = running.open(contest, folder, ["baseline"], images=cut and cut[1])["baseline"]
+        settled = running.pair.settle()
+        images = images_per_step(opened.settings)
+        if settled.call_s <= LONGEST_CALL_S or images is None or images <= FEWEST_IMAGES:
+            return Conditions.of(settled.calls, settled.call_s, pairs)._replace(cut=cut)
+        fewer = max(FEWEST_IMAGES, int(images * SPARE * LONGEST_CALL_S / settled.call_s))
+        cut = (cut[0] if cut else images, fewer)
 
 
 def order_of(pairs: int, dice: random.Random) -> tuple[Side, ...]:
@@ -197,7 +206,7 @@ def order_of(pairs: int, dice: random.Random) -> tuple[Side, ...]:
 
 
 def _play(running: RunningVersions, contest: Contest, on: Conditions, folder: Path, dice: random.Random) -> Played:
-    by_side = running.open(contest, folder)
+    by_side = running.open(contest, folder, images=on.cut and on.cut[1])
     opened = Both.each(lambda side: by_side[side])
     one, other = opened
     stage = contest.tasks.baseline.stage

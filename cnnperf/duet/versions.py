@@ -14,6 +14,7 @@ from cnnperf.ipc.messages import PROTOCOL, Hello, Opened, Opening
 from cnnperf.record import Machine
 from cnnperf.sides import SIDES, Both, Side
 from cnnperf.task import Task
+from cnnperf.training.recipe import with_images_per_step
 
 UNSLOWED = sys.float_info.min
 """Slowdown of the side that is compared with a slowed one: the shortest wait, because 0 leaves the call as it is.
@@ -36,21 +37,27 @@ class RunningVersions:
         """Machine and software as reported by each side."""
         return Both.each(self._machine)
 
-    def open(self, contest: Contest, store: Path, sides: Sequence[Side] = SIDES) -> dict[Side, Opened]:
+    def open(
+        self, contest: Contest, store: Path, sides: Sequence[Side] = SIDES, *, images: int | None = None
+    ) -> dict[Side, Opened]:
         """Prepare a contest on both sides, or on the baseline alone, which then writes weights and outputs for both.
 
-        Raises Fault.
+        images: per call, instead of those of the suite or of the recipe. Raises Fault.
         """
         leads = "candidate" not in sides
-        requests = {side: self._opening(side, contest, store, leads) for side in sides}
+        requests = {side: self._opening(side, contest, store, leads, images) for side in sides}
         opened = self.pair.ask(requests, Opened, self.pair.patience.open_s)
         for side, each in opened.items():
             self._refuse_foreign(side, contest, each)
         return opened
 
-    def _opening(self, side: Side, contest: Contest, store: Path, leads: bool) -> Opening:
-        version = self._versions.of(side)
-        document = contest.tasks.of(side).model_dump(mode="json", include=TASK_FIELDS)
+    def _opening(self, side: Side, contest: Contest, store: Path, leads: bool, images: int | None) -> Opening:
+        version, task = self._versions.of(side), contest.tasks.of(side)
+        document = task.model_dump(mode="json", include=TASK_FIELDS)
+        if images is not None:
+            # The model's own section has precedence over all others, in every version.
+            model = document["cell"]["model"]
+            model[task.stage] = with_images_per_step(model.get(task.stage, {}), images)
         return Opening(
             task=document | {"settings": contest.chosen.of(side)},
             metric=contest.metric,

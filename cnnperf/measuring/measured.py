@@ -132,9 +132,10 @@ def _with_cure(text: str, argument: str) -> str:
     if text.endswith(": Field required"):
         before = text.removesuffix("Field required")
         return f"{before}a value is required; give a table of the name and this value, or another `{argument}`"
-    found = re.fullmatch(r"(.*: )Input should be (.+), got (.+)", text)
+    found = re.fullmatch(r"(.*: )(?:Input should|must) be (.+), got (.+)", text)
     if not found:
         return text
     before, allowed, got = found.groups()
-    kind = "" if allowed.startswith(("a ", "an ", "'")) else "one of " if allowed[0].isdigit() else "a number "
+    is_whole = allowed.startswith(("a ", "an ", "at ", "'"))
+    kind = "" if is_whole else "one of " if allowed[0].isdigit() else "a number "
     return f"{before}{got} is not valid; give {kind}{allowed}"

@@ -6,17 +6,18 @@ import math
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from cnnperf.duet.contest import Version, contests
+from cnnperf.duet.contest import METRICS_IN_TURNS, Version, contests
 from cnnperf.duet.pair import Patience
 from cnnperf.errors import UsageError
-from cnnperf.ipc.messages import Ready, SuiteRequest
+from cnnperf.ipc.messages import Prepared, Ready, SuiteRequest
 from cnnperf.registry import declared, having
 from cnnperf.regression import gate, revisions
 from cnnperf.regression.gate_verdict import comparison
+from cnnperf.regression.rule import TYPICAL_DEVIATIONS, Rule, power_words
 from cnnperf.regression.samples_file import SAMPLES_FILE, refuse_unwritable
 from cnnperf.regression.verdict import Comparison
 from cnnperf.running.preflight import prepare
@@ -25,6 +26,7 @@ from cnnperf.sides import PAIRS, Both
 from cnnperf.suite import Suite, load_suite
 from cnnperf.task import Task
 from cnnperf.training.recipe import FORWARD_SETTINGS, timed
+from cnnperf.units import amount_of
 
 SETTERS = Both("`baseline_set`", "`candidate_set`")
 """The arguments that change settings, as messages name them."""
@@ -65,6 +67,7 @@ def ab(
     candidate_set: Sequence[str] = (),
     data: Path | None = None,
     out: Path | None = None,
+    dry_run: bool = False,
     watcher: ComparisonWatcher | None = None,
 ) -> Comparison:
     """Tell whether one version is slower than another in training or inference, by measuring both in turns.
@@ -73,10 +76,11 @@ def ab(
         print(comparison.summary)
 
     suite: a TOML file, the name of a suite that ships, or a Suite. baseline, candidate: a git revision, a Python
-    interpreter or a virtual environment; this tree if None. only: a glob over the cells. minutes: time limit of the
-    measurement. pairs: maximum pairs of samples in a replicate. baseline_set, candidate_set: settings changed for one
-    side, such as `train.memory_format=channels_last`. data: a folder in torchvision's layout. out: the folder for every
-    sample; a new one below `results/ab/` if None.
+    interpreter or a virtual environment; `.` is this tree, and so is None, for the baseline only where a setting is
+    changed. only: a glob over the cells. minutes: time limit of the measurement. pairs: maximum pairs of samples in a
+    replicate. baseline_set, candidate_set: settings changed for one side, such as `train.memory_format=channels_last`.
+    data: a folder in torchvision's layout. out: the folder for every sample; a new one below `results/ab/` if None.
+    dry_run: measure nothing; the notes say what would be compared.
     Ctrl-C ends it early; the replicates so far are decided on (`interrupted`). Raises UsageError if the request cannot
     be carried out, as a rule before a worktree or an environment is made; RunError if the run fails midway.
     """
@@ -89,39 +93,92 @@ def ab(
     changed = Both.each(lambda side: _changed(chosen, assigned.of(side), SETTERS.of(side)))
     named = revisions.named(baseline, candidate)
     if not any(assigned):
+        _refuse_missing(baseline)
         revisions.refuse_same(*named)
+    revisions.warn_uncommitted(named.candidate)
 
-    def prepared(each: Suite) -> tuple[Ready, ...]:
+    def prepared(each: Suite) -> Prepared:
         where = chosen.name if isinstance(suite, Suite) else str(suite)
-        return prepare(SuiteRequest(suite=each, where=where, only=only, data=data), watcher.downloading).tasks
+        request = SuiteRequest(suite=each, where=where, only=only, data=data, download=not dry_run)
+        return prepare(request, watcher.downloading)
 
     before = prepared(changed.baseline)
-    tasks = Both(before, prepared(changed.candidate) if any(assigned) else before)
+    tasks = Both(before.tasks, prepared(changed.candidate).tasks if any(assigned) else before.tasks)
     notes = (*_unchanged(tasks, assigned), *_untimed(tasks, assigned), *_skipped(tasks.baseline))
-    compared = contests(*tasks)
-    gate.refuse_none(compared)
+    keys = [f"{each.task.cell.id} {metric}" for each in before.tasks if not each.skip for metric in METRICS_IN_TURNS]
+    gate.refuse_none(keys)
+    gate.refuse_short(minutes, gate.shortest_turns(len(keys), pairs), Rule())
+    if dry_run:
+        names = Both.each(lambda side: _with_settings(named.of(side).name, assigned.of(side)))
+        plan = (*_plan(names, keys, pairs), *_to_make(named), *_to_download(before))
+        return Comparison(verdicts=(), notes=(*plan, *notes))
     with ExitStack() as stack:
         made = Both.each(lambda side: stack.enter_context(named.of(side).made(watcher.installing)))
         versions = Both.each(lambda side: _renamed(made.of(side), assigned.of(side)))
         folder = out or created(folder)
+        if out is None:
+            stack.callback(_remove_empty, folder)
         result = gate.compare_versions(
             *versions,
-            compared,
+            contests(*tasks),
             minutes=minutes,
             folder=folder,
             watcher=watcher,
             patience=_patience(chosen.timeout_s),
             pairs=pairs,
+            is_strict=True,
         )
     found = comparison(result)
     return found.model_copy(update={"notes": (*notes, *found.notes), "interrupted": result.interrupted})
+
+
+def _refuse_missing(baseline: str | None) -> None:
+    """Raise UsageError where nothing is named that a version could be compared with."""
+    if baseline is None:
+        raise UsageError(
+            "`baseline`: nothing to compare with; give a git revision (origin/main, HEAD~1), a Python interpreter or a "
+            f"virtual environment, or {revisions.HERE_NAMED} for this tree; or change a setting with `candidate_set`"
+        )
+
+
+def _plan(names: Both[str], keys: Sequence[str], pairs: int) -> Iterator[str]:
+    """Yield what a comparison would measure, and how long it would take."""
+    rule, count = Rule(), len(keys)
+    looks = rule.scheduled(count)
+    least, most = gate.bounds(count, looks, pairs)
+    yield f"baseline {names.baseline}, candidate {names.candidate}"
+    yield from keys
+    yield (
+        f"{amount_of(count, 'cell-metric')}, {least:.0f} to {most:.0f} minutes: {looks[0]} replicates if nothing "
+        f"changed, {looks[-1]} at most"
+    )
+    yield f"power: {power_words(rule, looks, count, TYPICAL_DEVIATIONS)}"
+
+
+def _to_make(named: Both[revisions.NamedVersion]) -> Iterator[str]:
+    """Yield the versions that get an environment of their own."""
+    for each in named:
+        if isinstance(each, revisions.Revision) and each.dependencies is not None:
+            yield f"{each.name} has other dependencies: an environment is made for it, or kept from an earlier run"
+
+
+def _to_download(prepared: Prepared) -> Iterator[str]:
+    """Yield the datasets to be downloaded."""
+    for dataset, size in prepared.downloads.items():
+        yield f"to be downloaded: {dataset}, {size / 2**20:.0f} MiB"
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder in which nothing was stored."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _checked(suite: Suite, only: str | None, minutes: float | None, threads: int | None, pairs: int) -> Suite:
     """Return the part of a suite that is compared: one training per cell. Raises UsageError for an invalid option."""
     suite = suite.narrowed(only=only, stages=[_stage()]).model_copy(update={"repeats": 1})
     if minutes is not None and not (math.isfinite(minutes) and minutes >= 0):
-        raise UsageError(f"`minutes`: got {minutes}; give a number, 0 or more, or leave `minutes` out")
+        raise UsageError(f"`minutes`: got {minutes}; give a number above 0, or leave `minutes` out")
     if pairs not in range(PAIRS[0], PAIRS[1] + 1, 2):
         raise UsageError(f"`pairs`: got {pairs}; give an even number from {PAIRS[0]} to {PAIRS[1]}")
     if threads is None:
@@ -168,8 +225,11 @@ def _value(text: str) -> Any:
 
 def _renamed(version: Version, assignments: Sequence[str]) -> Version:
     """Return the version with its changed settings in its name."""
-    name = f"{version.name} with {', '.join(assignments)}" if assignments else version.name
-    return version.model_copy(update={"name": name})
+    return version.model_copy(update={"name": _with_settings(version.name, assignments)})
+
+
+def _with_settings(name: str, assignments: Sequence[str]) -> str:
+    return f"{name} with {', '.join(assignments)}" if assignments else name
 
 
 def _unchanged(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) -> Iterator[str]:
@@ -194,7 +254,8 @@ def _untimed(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) ->
     Raises UsageError if no timed work of any cell differs.
     """
     both = ((one.task, other.task) for one, other in zip(*tasks, strict=True))
-    pairs = [(one, other) for one, other in both if one.settings != other.settings]
+    # A dry run downloads nothing, and does not know images that it would have to.
+    pairs = [(one, other) for one, other in both if one.settings != other.settings and one.data and other.data]
     alike = [one.cell.id for one, other in pairs if _timed(one) == _timed(other)]
     options = [option for option, assignments in zip(SETTERS, assigned, strict=True) if assignments]
     changed = ", ".join(dict.fromkeys((*assigned.baseline, *assigned.candidate)))

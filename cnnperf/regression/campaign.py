@@ -18,6 +18,7 @@ from typing import Literal
 from cnnperf.errors import UsageError
 from cnnperf.registry import unknown
 from cnnperf.regression.ab import ComparisonWatcher, ab
+from cnnperf.regression.revisions import HERE_NAMED
 from cnnperf.sides import PAIRS
 from cnnperf.task import Frozen
 
@@ -72,10 +73,18 @@ def measure_run(
     folder = _new_folder(out, occasion, condition)
     given = {"--threads": threads, "--minutes": minutes}
     options = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
-    words = ("ab", suite, "--pairs", str(pairs), *options, "--out", str(folder))
+    words = ("ab", suite, "--baseline", HERE_NAMED, "--pairs", str(pairs), *options, "--out", str(folder))
     began, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     with neighbour(condition):
-        comparison = ab(suite, threads=threads, pairs=pairs, minutes=minutes, out=folder, watcher=watcher)
+        comparison = ab(
+            suite,
+            baseline=HERE_NAMED,
+            threads=threads,
+            pairs=pairs,
+            minutes=minutes,
+            out=folder,
+            watcher=watcher,
+        )
     if comparison.interrupted:
         raise KeyboardInterrupt
     run = CampaignRun(

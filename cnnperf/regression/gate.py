@@ -97,6 +97,8 @@ class Result:
     interrupted: bool = False
     folder: Path | None = None
     """Folder of the raw samples; None if they are not kept."""
+    replicate_s: float | None = None
+    """Seconds of the last replicate; None if there is none."""
 
     @property
     def compared(self) -> tuple[Contest, ...]:
@@ -156,17 +158,20 @@ def compare_versions(
     seed: int | None = None,
     patience: Patience | None = None,
     pairs: int = PAIRS[1],
+    is_strict: bool = False,
 ) -> Result:
     """Measure the contests on both sides until each is decided, or until no look or no time is left.
 
     folder: where each line of raw samples is written at once. seed: of all random orders. pairs: maximum pairs of
-    samples in a replicate.
+    samples in a replicate. is_strict: refuse minutes in which no verdict is possible, once the calls are timed.
     Ctrl-C ends it early; the replicates so far are decided on (`interrupted`). Raises UsageError if nothing can be
-    compared.
+    compared, or if the minutes are refused.
     """
     refuse_none(contests)
     result = Result(Both(baseline, candidate), tuple(contests), rule or Rule(), folder=folder)
-    course = _Course(result, watcher or UnwatchedGate(), minutes, random.Random(seed), patience, pairs)
+    course = _Course(
+        result, watcher or UnwatchedGate(), minutes, random.Random(seed), patience, pairs, is_strict=is_strict
+    )
     try:
         with tempfile.TemporaryDirectory(prefix="cnnperf-ab-") as scratch:
             course.run(Path(scratch))
@@ -176,11 +181,38 @@ def compare_versions(
     return result
 
 
-def refuse_none(contests: Sequence[Contest]) -> None:
+def refuse_none(contests: Sequence[object]) -> None:
     """Raise UsageError if there is nothing to compare."""
     if not contests:
         raise UsageError(
             "nothing to compare: no cell of this suite can run on this machine; give a suite with a device that it has"
+        )
+
+
+def shortest_turns(count: int, pairs: int) -> list[float]:
+    """Return the seconds of each of `count` contests in a replicate where their calls are as short as can be."""
+    return [Conditions.of(1, SAMPLE_S, pairs).turn_s] * count
+
+
+def bounds(count: int, looks: Sequence[int], pairs: int) -> tuple[float, float]:
+    """Return the minutes of `count` contests for the shortest calls until the first look, and for the longest."""
+    longest = [Conditions.of(1, LONGEST_CALL_S, pairs).turn_s] * count
+    return looks[0] * _replicate_s(shortest_turns(count, pairs)) / 60, looks[-1] * _replicate_s(longest) / 60
+
+
+def refuse_short(minutes: float | None, turns_s: Sequence[float], rule: Rule, *, spent_s: float = 0.0) -> None:
+    """Raise UsageError if no verdict is possible within the minutes.
+
+    turns_s: seconds of each contest in a replicate. spent_s: seconds that have passed. An estimate is no measurement:
+    minutes that are short by a tenth are accepted.
+    """
+    least = rule.least_for_same
+    needed = (spent_s + least * _replicate_s(turns_s)) / 60
+    if minutes is not None and minutes < 0.9 * needed:
+        said = f"{round(needed, 1):g}" if needed < 10 else f"{needed:.0f}"
+        raise UsageError(
+            f"`minutes`: {minutes:g} is too short; {least} replicates, the fewest for a verdict, take about {said} "
+            f"minute{'s' * (said != '1')}"
         )
 
 
@@ -195,10 +227,14 @@ class _Course:
         dice: random.Random,
         patience: Patience | None,
         pairs: int,
+        *,
+        is_strict: bool,
     ) -> None:
         self._result = result
         self._watcher = watcher
-        self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        self._begun = time.monotonic()
+        self._limit = minutes if is_strict else None
+        self._deadline = None if minutes is None else self._begun + 60 * minutes
         self._dice = dice
         self._patience = patience
         self._pairs = pairs
@@ -219,6 +255,7 @@ class _Course:
         comparisons, turns_s = max(1, len(result.compared)), [each.turn_s for each in result.conditions.values()]
         result.looks = result.rule.scheduled(comparisons, self._affordable(turns_s))
         if result.conditions:
+            refuse_short(self._limit, turns_s, result.rule, spent_s=time.monotonic() - self._begun)
             words = power_words(result.rule, result.looks, comparisons, TYPICAL_DEVIATIONS)
             self._watcher.planned(self._minutes(turns_s), result.looks, words)
         with writing(result.folder, self._header()) as write:
@@ -228,7 +265,7 @@ class _Course:
                 with closing(self._replicate(active, scratch)) as outcomes:
                     for contest, outcome in outcomes:
                         self._note(contest, outcome, write)
-                longest_s = time.monotonic() - begun
+                longest_s = result.replicate_s = time.monotonic() - begun
                 self._done += 1
                 if self._done in result.looks[:-1]:
                     result.decisions |= decide(result.series(), result.rule, result.looks)
@@ -266,13 +303,10 @@ class _Course:
         return self._deadline is None or not self._done or time.monotonic() + seconds <= self._deadline
 
     def _bounds(self) -> tuple[float, float]:
-        """Return the minutes for the shortest calls until the first look, and for the longest until the last."""
-        shortest, longest = (
-            self._minutes([Conditions.of(1, call_s, self._pairs).turn_s] * len(self._result.contests))
-            for call_s in (SAMPLE_S, LONGEST_CALL_S)
-        )
+        """Return the bounds of the minutes, at most those that are left."""
+        least, most = bounds(len(self._result.contests), self._result.looks, self._pairs)
         limit = math.inf if self._deadline is None else max(0.0, self._deadline - time.monotonic()) / 60
-        return min(shortest[0], limit), min(longest[1], limit)
+        return min(least, limit), min(most, limit)
 
     def _affordable(self, turns_s: Iterable[float]) -> int:
         """Return how many replicates of all contests fit into the minutes; 0 without a time limit."""

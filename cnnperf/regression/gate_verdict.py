@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from cnnperf.duet.contest import Contest
-from cnnperf.duet.schedule import Played, differing
+from cnnperf.duet.schedule import LONGEST_CALL_S, Conditions, Played, differing
 from cnnperf.machine.disturbance import Disturbance
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.regression import ratios
@@ -19,6 +19,7 @@ from cnnperf.regression.samples_file import SAMPLES_FILE
 from cnnperf.regression.verdict import Comparison, Outcome, Verdict
 from cnnperf.sides import Both, Side
 from cnnperf.stats import SignedRanks
+from cnnperf.units import amount_of
 
 
 class TimeVerdict(Verdict):
@@ -91,10 +92,29 @@ def _verdict(result: Result, contest: Contest) -> Verdict:
         p=decision.p,
         p_holm=decision.p_holm,
         n=decision.n,
-        remark=decision.reason,
+        remark="; ".join(filter(None, (_reason(decision, result.replicate_s), _cut(conditions)))),
         pairs=conditions.pairs,
         cpu_change=_change(float(SignedRanks([ratios.difference(each, "cpu_s") for each in counted]).estimate)),
         rule=result.rule,
+    )
+
+
+def _reason(decision: Decision, replicate_s: float | None) -> str:
+    """Return the reason of a decision, with the minutes that would decide."""
+    if decision.needed is None or replicate_s is None:
+        return decision.reason
+    minutes = max(1, round((decision.needed - decision.n) * replicate_s / 60))
+    return f"{decision.reason}, about {amount_of(minutes, 'more minute')}"
+
+
+def _cut(conditions: Conditions) -> str:
+    """Return the number of images that were measured instead of those of the suite; empty if they are these."""
+    if conditions.cut is None:
+        return ""
+    of_suite, measured = conditions.cut
+    return (
+        f"measured with {amount_of(measured, 'image')} per call on both sides: {of_suite} take over "
+        f"{1e3 * LONGEST_CALL_S:.0f} ms here"
     )
 
 

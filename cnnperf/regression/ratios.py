@@ -94,7 +94,7 @@ class Noise:
 
     def __str__(self) -> str:
         words = [
-            f"{name} {100 * value:.2g} %"
+            f"{name} {_percent(value)} %"
             for name, value in (
                 ("between processes", self.between_processes),
                 ("replicates", self.between_replicates),
@@ -106,6 +106,11 @@ class Noise:
         ]
         counts = f"drift {self.drifted}/{self.replicates}, not steady {self.unsteady}/{self.replicates}"
         return ", ".join([*words, counts])
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent, with two digits or more, and never as a power of ten."""
+    return f"{100 * share:.2g}" if share < 0.995 else f"{100 * share:.0f}"
 
 
 def _middle(played: Played) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Protocol
 
 from cnnperf.duet.contest import Version
 from cnnperf.duet.versions import refuse_protocol
-from cnnperf.errors import UsageError
+from cnnperf.errors import CnnperfWarning, UsageError
 from cnnperf.regression.environments import (
     Installing,
     brief,
@@ -31,6 +32,8 @@ from cnnperf.regression.worktrees import asked_git, worktree
 from cnnperf.sides import Both
 
 HERE = "this tree"
+HERE_NAMED = "."
+"""The name of this tree as it is, which no revision can have."""
 UPWARDS = re.compile(r"(\.\./)*")
 """The way from a folder to the root of its repository, as git prints it."""
 PROTOCOL_LINE = "^PROTOCOL = [0-9]{1,9}$"
@@ -41,6 +44,10 @@ HASH = re.compile("[0-9a-f]{40,64}")
 
 class NamedVersion(Protocol):
     """One of two versions, resolved from its name."""
+
+    @property
+    def name(self) -> str:
+        """Name of the version in messages."""
 
     @property
     def identity(self) -> object:
@@ -56,6 +63,11 @@ class Present:
 
     version: Version
     identity: str | None
+
+    @property
+    def name(self) -> str:
+        """Name of the version in messages."""
+        return self.version.name
 
     def made(self, installing: Installing) -> AbstractContextManager[Version]:
         """Provide the version."""
@@ -76,6 +88,12 @@ class Revision:
     """The packages of its own environment; None if the present interpreter has the revision's dependencies."""
 
     @property
+    def name(self) -> str:
+        """The revision as it was named, and the first digits of its commit."""
+        short = self.commit[:10]
+        return short if self.commit.startswith(self.text) else f"{brief(self.text)} ({short})"
+
+    @property
     def identity(self) -> tuple[Path, str]:
         """The commit."""
         return self.root, self.commit
@@ -87,9 +105,8 @@ class Revision:
             here, python = tree / self.below, Path(sys.executable)
             if self.dependencies is not None:
                 python = environment_with(self.dependencies, tree, f"{self.option}: {brief(self.text)}", installing)
-            short = self.commit[:10]
             yield Version(
-                name=short if self.commit.startswith(self.text) else f"{brief(self.text)} ({short})",
+                name=self.name,
                 python=str(python),
                 path=_places(tree, here),
                 cwd=here,
@@ -101,12 +118,13 @@ class Revision:
 def named(baseline: str | None, candidate: str | None, folder: Path | None = None) -> Both[NamedVersion]:
     """Return the versions that two options name. Raises UsageError; nothing is made.
 
-    None is the current tree. A path is a Python interpreter or the folder of a virtual environment. Anything else is a
-    git revision of the folder's repository (the working directory's): a worktree of it comes first on the module path
-    of the present interpreter, or of its own environment if its dependencies differ. If the other side is a revision,
-    the current tree is found in the same places.
+    None and `.` are the current tree. Another path is a Python interpreter or the folder of a virtual environment.
+    Anything else is a git revision of the folder's repository (the working directory's): a worktree of it comes first
+    on the module path of the present interpreter, or of its own environment if its dependencies differ. If the other
+    side is a revision, the current tree is found in the same places.
     """
     folder = (folder or Path.cwd()).resolve()
+    baseline, candidate = map(_unless_here, (baseline, candidate))
     return Both(
         _named(baseline, "`baseline`", folder, candidate),
         _named(candidate, "`candidate`", folder, baseline),
@@ -118,8 +136,29 @@ def refuse_same(baseline: NamedVersion, candidate: NamedVersion) -> None:
     if baseline.identity is not None and baseline.identity == candidate.identity:
         raise UsageError(
             "`baseline` and `candidate` name the same version, so nothing differs; name another one, change a setting "
-            "with `candidate_set`, or leave both out to compare this tree with itself"
+            f"with `candidate_set`, or give {HERE_NAMED} for both to compare this tree with itself"
         )
+
+
+def warn_uncommitted(candidate: NamedVersion) -> None:
+    """Warn if the candidate is the checked-out commit and this tree has changes that it lacks."""
+    if not isinstance(candidate, Revision):
+        return
+    head = asked_git(candidate.root, "rev-parse", "--verify", "--quiet", "HEAD").stdout.strip()
+    changed = asked_git(candidate.root, "diff", "--name-only", "-z", "HEAD").stdout.split("\0")[:-1]
+    if head == candidate.commit and changed:
+        others = f" and {len(changed) - 1} more" if changed[1:] else ""
+        warnings.warn(
+            f"`candidate`: {brief(candidate.text)} is measured without the uncommitted changes of this tree "
+            f"({brief(changed[0])}{others}); commit them, or leave `candidate` out to measure this tree",
+            CnnperfWarning,
+            stacklevel=2,
+        )
+
+
+def _unless_here(text: str | None) -> str | None:
+    """Return a name; None for the current tree, unless its folder is a virtual environment."""
+    return None if text == HERE_NAMED and not interpreter(text) else text
 
 
 def _named(text: str | None, option: str, folder: Path, beside: str | None) -> NamedVersion:

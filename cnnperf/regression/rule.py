@@ -62,6 +62,10 @@ class Rule(Frozen):
         """The fewest replicates whose bounds are finite."""
         return math.ceil(math.log2(1 / self.same_level))
 
+    def least_for_worse(self, comparisons: int) -> int:
+        """Return the fewest replicates, after those of the first look, that can call one of these comparisons worse."""
+        return max(self.looks[0] + 1, math.ceil(math.log2(comparisons / self.worse_level)))
+
     @property
     def worse_level(self) -> float:
         """The family-wise level at which one of the later looks calls something worse."""
@@ -122,6 +126,8 @@ class Decision:
     p_holm: float = math.nan
     reason: str = ""
     """Why the outcome is inconclusive or an error, and what would decide; else empty."""
+    needed: int | None = None
+    """The replicates, those measured included, that would decide an inconclusive outcome; None if more do not."""
 
 
 def decide(
@@ -281,10 +287,16 @@ class _Bounds:
         """
         return self.high < math.log1p(rule.theta) and self.low <= math.log1p(rule.tau)
 
-    def decision(self, outcome: Literal["same", "better", "worse", "inconclusive"], p: float, reason: str) -> Decision:
+    def decision(
+        self,
+        outcome: Literal["same", "better", "worse", "inconclusive"],
+        p: float,
+        reason: str = "",
+        needed: int | None = None,
+    ) -> Decision:
         n = len(self.series.differences)
         one_sided = self.p_better if outcome == "better" else self.p_worse
-        return Decision(outcome, n, self.estimate, self.low, self.high, one_sided, p, reason)
+        return Decision(outcome, n, self.estimate, self.low, self.high, one_sided, p, reason, needed)
 
 
 def _look(seen: Mapping[str, Series], rule: Rule, *, comparisons: int, number: int, ends: bool) -> dict[str, Decision]:
@@ -300,27 +312,30 @@ def _look(seen: Mapping[str, Series], rule: Rule, *, comparisons: int, number: i
         # A likely speed-up is measured further to prove it; if it is never proved, the outcome is still "same".
         is_open = each.high < -math.log1p(rule.tau) and not ends
         if is_late and p_worse <= rule.worse_level:
-            decided[key] = each.decision("worse", p_worse, "")
+            decided[key] = each.decision("worse", p_worse)
         elif is_late and p_better <= rule.worse_level:
-            decided[key] = each.decision("better", p_better, "")
+            decided[key] = each.decision("better", p_better)
         elif not doubt and each.excludes_theta(rule) and not is_open:
-            decided[key] = each.decision("same", p_worse, "")
+            decided[key] = each.decision("same", p_worse)
         elif ends:
-            decided[key] = each.decision("inconclusive", p_worse, doubt or _shortfall(each, rule, comparisons))
+            reason, needed = (doubt, None) if doubt else _shortfall(each, rule, comparisons)
+            decided[key] = each.decision("inconclusive", p_worse, reason, needed)
     return decided
 
 
-def _shortfall(evidence: _Bounds, rule: Rule, comparisons: int) -> str:
-    """Return what would decide on a series, as a sentence."""
-    n = len(evidence.series.differences)
-    least = rule.least_for_same
-    if n < least:
-        return f"{n} replicates, and a verdict needs at least {least}; raise `minutes`"
+def _shortfall(evidence: _Bounds, rule: Rule, comparisons: int) -> tuple[str, int | None]:
+    """Return what is known of a series and what would decide, as a sentence, and the replicates that would."""
+    differences = evidence.series.differences
+    n = len(differences)
+    seen = f"slower in {sum(each > 0 for each in differences)} of {n}"
+    is_slower = evidence.estimate > math.log1p(rule.tau)
+    least = rule.least_for_worse(comparisons) if is_slower else rule.least_for_same
     shift = math.log1p(rule.theta) - math.log1p(rule.tau)
-    needed = replicates_needed(evidence.series.differences, shift, rule.worse_level / comparisons)
+    needed = replicates_needed(differences, shift, rule.worse_level / comparisons) if n > 1 else 0
+    if n < least >= needed:
+        return f"{seen}; a verdict needs {least} replicates", least
+    theta, tau = 100 * rule.theta, 100 * rule.tau
     if needed > n:
-        return f"about {needed} replicates are needed to find {100 * rule.theta:g} %"
-    return (
-        f"the change is between {100 * rule.tau:g} % and {100 * rule.theta:g} %, or too close to a limit to decide; "
-        "run more replicates"
-    )
+        return f"{seen}; a verdict on {theta:g} % needs about {needed} replicates", needed
+    change = f"the change is between {tau:g} % and {theta:g} %, or too close to a limit to decide"
+    return f"{seen}; {change}; run more replicates", None

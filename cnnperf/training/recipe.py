@@ -236,9 +236,9 @@ def unequal_images(one: Mapping[str, Any], other: Mapping[str, Any], stage: str)
     return f"a call takes different numbers of images on the two sides; set one {setting} in the suite for both"
 
 
-def fewer_images(settings: Mapping[str, Any], stage: str, share: float) -> str:
-    """Return the setting of a stage with which a call takes this share of its images: `train.batch_size = 12`."""
-    return f"{stage}.batch_size = {max(1, int(settings['batch_size'] * share))}"
+def with_images_per_step(section: Mapping[str, Any], images: int) -> dict[str, Any]:
+    """Return the settings of a section with another number of images in a step."""
+    return {**section, "batch_size": images}
 
 
 def label_smoothing_of(settings: Mapping[str, Any]) -> float | None:

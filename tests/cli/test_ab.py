@@ -17,6 +17,7 @@ from forked import anew, command, workers_forked
 from in_process import called
 from processes import descendants, has_ended, until
 
+from cnnperf.regression import gate
 from cnnperf.regression.samples_file import SAMPLES_FILE
 
 SUITE = """
@@ -39,7 +40,9 @@ def suite(tmp_path: Path) -> Path:
 
 def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `cnnperf ab`; the workers of its versions are real processes."""
-    return called("ab", suite, "--out", suite.parent / "out", *arguments, cwd=suite.parent, COLUMNS="80")
+    return called(
+        "ab", suite, "--baseline", ".", "--out", suite.parent / "out", *arguments, cwd=suite.parent, COLUMNS="80"
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +55,7 @@ def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         (("--candidate-set", "train.precison=bf16"), "did you mean 'precision'?"),
         (("--candidate-set", "train.precision=7"), "got 7"),
         (("--candidate-set", "train.validation_images=64"), "changes nothing that is measured"),
-        (("--minutes", "inf"), "--minutes: got inf; give a number, 0 or more, or leave --minutes out"),
+        (("--minutes", "inf"), "--minutes: got inf; give a number above 0, or leave --minutes out"),
         (("--candidate-set", "infer.batch_sizes=[1]"), "only settings of [train] can be changed, got 'infer'"),
         (
             ("--candidate-set", "train.batch_size=32"),
@@ -60,6 +63,8 @@ def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         ),
         (("--only", "resnet"), "nothing matches 'resnet'"),
         (("--pairs", "13"), "--pairs: got 13; give an even number from 12 to 60"),
+        (("--minutes", "0"), "--minutes: 0 is too short; 6 replicates, the fewest for a verdict, take about 1 minute"),
+        (("--json", "--format", "markdown"), "--json is --format json; give one of them"),
     ],
 )
 def test_what_cannot_be_carried_out(suite: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -94,8 +99,11 @@ def test_an_interpreter_without_cnnperf(suite: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [workers_forked, pytest.param(nullcontext, marks=pytest.mark.slow)])
-def test_a_setting_changed_for_the_candidate(suite: Path, workers: Callable[[], AbstractContextManager[None]]) -> None:
+def test_a_setting_changed_for_the_candidate(
+    suite: Path, workers: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Too few replicates in the time limit end in inconclusive verdicts and exit status 3, after the printed plan."""
+    monkeypatch.setattr(gate, "refuse_short", lambda *_, **__: None)
     suite.write_text(SUITE.replace("threads = 1", "threads = 2"))
     changed = ("--candidate-set", "train.memory_format=channels_last", "--threads", 1, "--pairs", 12)
     with workers():
@@ -105,7 +113,7 @@ def test_a_setting_changed_for_the_candidate(suite: Path, workers: Callable[[], 
     assert first.startswith("planned: 0 to 0 minutes for 2 cell-metrics")
     assert second.startswith("planned: about ")
     assert done.stdout.startswith("**2 inconclusive → exit 3**")
-    assert "a verdict needs at least" in done.stdout
+    assert re.search(r"slower in . of 1; a verdict needs . replicates, about 1 more minute", done.stdout)
     header, *lines = map(json.loads, (suite.parent / "out" / SAMPLES_FILE).read_text().splitlines())
     assert [len(line["wall_s"]) for line in lines] == [12] * 2 * 2
     assert {task["threads"] for tasks in header["contests"].values() for task in tasks} == {1}
@@ -117,7 +125,7 @@ def test_interrupted(suite: Path, run: Any) -> None:
     printed, messages = suite.parent / "printed", suite.parent / "messages"
     with (
         workers_forked(),
-        run("ab", suite, "--out", suite.parent / "out", out=printed, err=messages) as process,
+        run("ab", suite, "--baseline", ".", "--out", suite.parent / "out", out=printed, err=messages) as process,
     ):
         until(lambda: messages.read_text().count("\n") >= 2 or process.poll() is not None)
         assert process.poll() is None

@@ -202,7 +202,7 @@ def test_usage_errors_end_in_2(suite: Path, finished: Finished, tmp_path: Path) 
         (("run", "x" * 300), "cannot be read"),
         (("data", "fetch", "os:getcwd"), "unknown dataset 'os:getcwd'"),
         (("data", "fetch", "synthetic"), "synthetic: generated images have no files to fetch or verify; name another"),
-        (("list", "modles"), "unknown kind 'modles'; did you mean 'models'"),
+        (("list", "modles"), "cannot list 'modles'; did you mean 'models'"),
         (("data", "verify", "cifar"), "unknown dataset 'cifar'; did you mean 'cifar10'"),
     ]:
         done = called(*arguments)

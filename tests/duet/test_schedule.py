@@ -245,14 +245,33 @@ def test_a_slowdown_that_was_injected_is_seen(slowed: dict[str, Played]) -> None
         assert ratios.difference(outcome, "wall_s") > math.log(1.2)
 
 
-def test_a_call_that_is_too_long_names_the_batch_that_fits(tmp_path: Path) -> None:
-    """A call of 500 ms is refused, and the message names the batch size that fits into 250 ms."""
-    settled = "say(settle={'calls': 1, 'call_s': 0.5, 'steady': True})"
-    versions = [pretending(tmp_path / name, f"{settled} if 'settle' in line else {SOUND}") for name in ("one", "other")]
-    [(_, fault)] = calibrate(Both(*versions), planted(["unruly:build"]), tmp_path, PATIENCE)
-    assert isinstance(fault, Fault)
-    assert "a call takes 500 ms, more than the 250 ms" in str(fault)
-    assert "; set train.batch_size = 12" in str(fault)
+BATCH = "request['with']['task']['cell']['model'].get('train', {}).get('batch_size', 32)"
+SLOW = f"""request = json.loads(line); asked = request["do"]; batch = {BATCH} if asked == "open" else batch
+    if asked == "open": say(open={{"outputs": {{"error": 0.0}}, "settings": {{"batch_size": batch}}, "source": None}})
+    elif asked == "settle": say(settle={{"calls": 1, "call_s": batch / 64, "steady": True}})
+    else: say(error=f"asked for {{batch}} images")"""
+"""A worker whose calls take a 64th of a second per image, and that says how many images it was asked for."""
+
+
+def test_a_call_that_is_too_long_is_measured_with_fewer_images(tmp_path: Path) -> None:
+    """Of 32 images, which take 500 ms, 12 are measured, on both sides."""
+    versions = Both(*(pretending(tmp_path / name, SLOW) for name in ("one", "other")))
+    [(contest, on)] = calibrate(versions, planted(["unruly:build"]), tmp_path, PATIENCE)
+    assert isinstance(on, Conditions), on
+    assert (on.cut, on.call_s) == ((32, 12), 12 / 64)
+    [(_, fault)] = replicate(versions, {contest: on}, tmp_path, random.Random(0), PATIENCE)
+    assert "asked for 12 images" in str(fault)
+
+
+def test_fewer_images_are_those_of_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If every call is too long, both sides measure two images, although the model has a batch size of its own."""
+    monkeypatch.setattr(schedule, "LONGEST_CALL_S", 0.0)
+    versions, own = Both(version(), version()), {"name": "unruly:build", "train": {"batch_size": 16}}
+    found = dict(calibrate(versions, planted([own], ["train.step"]), tmp_path, PATIENCE, 12))
+    assert [on.cut for on in found.values()] == [(16, 2)]
+    [(_, outcome)] = replicate(versions, found, tmp_path, random.Random(0), PATIENCE)
+    assert isinstance(outcome, Played), outcome
+    assert [opened.settings["batch_size"] for opened in outcome.opened] == [2, 2]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     return environment(CNNPERF_CACHE=str(tmp_path / "cache"), GIT_CONFIG_GLOBAL=str(tmp_path / "gitconfig"))
 
 
-COMPARED = ("ab", "small.toml", "--baseline", "before", "--candidate", "main", "--minutes", "0")
+COMPARED = ("ab", "small.toml", "--baseline", "before", "--candidate", "main")
 """The words of a command that checks two revisions out and starts both, and then finds no network of theirs."""
 
 

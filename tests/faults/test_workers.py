@@ -222,7 +222,7 @@ def test_a_side_that_leaves_a_process(tmp_path: Path) -> None:
     """A process that a side of a comparison has left ends with the pair."""
     mark = str(tmp_path)
     suite = write_suite(tmp_path, suite_of("leaves_a_daemon"))
-    words = ("ab", suite, "--minutes", 0.2, "--out", tmp_path / "ab")
+    words = ("ab", suite, "--baseline", ".", "--minutes", 1.5, "--out", tmp_path / "ab")
     done = cnnperf(*words, env={**importable(), "FAULT_MARK": mark}, limit_s=LIMIT_S)
     assert_ended(done, 0, 1, 3)
     assert all_gone(mark)

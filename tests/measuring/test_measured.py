@@ -49,7 +49,7 @@ def test_the_exit_status(trained: Callable[..., Record], status: str, lost: int,
         (
             "lenet",
             {"name": "synthetic", "train": 0},
-            "`dataset`.train: 0 is not valid; give a number greater than or equal to 1",
+            "`dataset`.train: 0 is not valid; give at least 1",
         ),
     ],
 )

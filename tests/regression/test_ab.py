@@ -14,7 +14,7 @@ from processes import completed
 
 import cnnperf
 from cnnperf.duet.pair import Fault
-from cnnperf.errors import UsageError
+from cnnperf.errors import CnnperfWarning, UsageError
 from cnnperf.machine.git import git as real_git
 from cnnperf.record import FILE
 from cnnperf.regression import gate, revisions, worktrees
@@ -101,8 +101,13 @@ def calibrated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 REVISIONS = {"baseline": "before", "candidate": "now"}
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"minutes": float("nan")}, "^`minutes`: got nan; give a number, 0 or more"),
-    ({"minutes": -1.0}, "^`minutes`: got -1.0; give a number, 0 or more"),
+    ({"minutes": float("nan")}, "^`minutes`: got nan; give a number above 0"),
+    ({"minutes": -1.0}, "^`minutes`: got -1.0; give a number above 0"),
+    ({"minutes": 0.5}, r"^`minutes`: 0\.5 is too short; 6 replicates, the fewest for a verdict, take about 1 minute$"),
+    (
+        {"baseline": None},
+        r"^`baseline`: nothing to compare with; give a git revision \(origin/main, HEAD~1\), a Python",
+    ),
     ({"pairs": 13}, "^`pairs`: got 13; give an even number from 12 to 60"),
     ({"threads": 0}, "^`threads`: got 0; give 1 or more"),
     ({"only": "resnet*"}, r"^`only`: nothing matches 'resnet\*'"),
@@ -264,8 +269,8 @@ def test_images_without_colour_are_not_turned_grey(calibrated: dict[str, Any]) -
 
 
 def test_this_tree_against_itself(made: list[str], calibrated: dict[str, Any]) -> None:
-    """`ab` compares this tree with itself when no revision is named, and makes no worktree or environment."""
-    comparison = cnnperf.ab(load_suite("tiny.toml"), threads=2, out=Path("out"))
+    """`ab` compares this tree with itself when it is named, and makes no worktree or environment."""
+    comparison = cnnperf.ab(load_suite("tiny.toml"), baseline=".", threads=2, out=Path("out"))
     assert made == []
     assert [version.name for version in calibrated["versions"]] == ["this tree"] * 2
     assert {task.threads for contest in calibrated["contests"] for task in contest.tasks} == {2}
@@ -281,7 +286,38 @@ def test_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
         yield
 
     monkeypatch.setattr(gate, "calibrate", calibrate)
-    comparison = cnnperf.ab("tiny.toml")
+    comparison = cnnperf.ab("tiny.toml", baseline=".")
     assert comparison.interrupted
     assert {verdict.outcome for verdict in comparison.verdicts} == {"inconclusive"}
     assert set(comparison.model_dump()) == {"verdicts", "notes", "exit_code"}
+
+
+def test_uncommitted_changes_are_not_in_a_candidate(
+    calibrated: dict[str, Any], recwarn: pytest.WarningsRecorder
+) -> None:
+    """A warning names the changed file if the candidate is the checked-out commit, and only then."""
+    Path("pyproject.toml").write_text(PROJECT.format("") + "# changed\n")
+    with pytest.warns(CnnperfWarning) as warned:
+        cnnperf.ab("tiny.toml", baseline="later~1", candidate="HEAD", dry_run=True)
+    assert [str(each.message) for each in warned] == [
+        "`candidate`: HEAD is measured without the uncommitted changes of this tree (pyproject.toml); commit them, or "
+        "leave `candidate` out to measure this tree"
+    ]
+    cnnperf.ab("tiny.toml", baseline="HEAD", dry_run=True)
+    assert len(recwarn) == 0
+
+
+def test_a_dry_run(made: list[str], calibrated: dict[str, Any]) -> None:
+    """A dry run makes nothing and measures nothing; its notes name versions, cell-metrics, minutes and environments."""
+    comparison = cnnperf.ab("tiny.toml", **REVISIONS, candidate_set=["train.weight_decay=0.5"], dry_run=True)
+    before, now = (git("rev-parse", "--short=10", name) for name in ("before", "now"))
+    cell = "synthetic[train=64,test=32]/unruly:build/cpu"
+    versions, forward, step, minutes, power, environment, of_steps = comparison.notes
+    assert versions == f"baseline before ({before}), candidate now ({now}) with train.weight_decay=0.5"
+    assert (forward, step) == (f"{cell} infer.forward", f"{cell} train.step")
+    assert minutes == "2 cell-metrics, 1 to 11 minutes: 8 replicates if nothing changed, 22 at most"
+    assert power.startswith("power: if one of 2 cell-metrics is slower by 5 %")
+    assert environment.startswith(f"before ({before}) has other dependencies")
+    assert of_steps == f"train.weight_decay=0.5 changes the training step and not the forward pass in {cell}"
+    assert (made, calibrated, comparison.verdicts) == ([], {}, ())
+    assert not Path("results").exists()

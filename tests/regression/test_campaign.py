@@ -14,7 +14,7 @@ from forked import workers_forked
 from in_process import called
 
 from cnnperf.errors import UsageError
-from cnnperf.regression import campaign
+from cnnperf.regression import campaign, gate
 from cnnperf.regression.ab import UnwatchedComparison
 from cnnperf.regression.verdict import Comparison
 
@@ -58,6 +58,7 @@ def test_what_cannot_be_carried_out(tmp_path: Path, changes: dict[str, Any], wor
 def test_one_run_through_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`campaign measure` measures as `cnnperf ab` does, beside an idle neighbour; `campaign report` reads its runs."""
     monkeypatch.setattr(campaign, "BUSY", "import time; time.sleep(600)")
+    monkeypatch.setattr(gate, "refuse_short", lambda *_, **__: None)
     (tmp_path / "tiny.toml").write_text(SUITE)
 
     def command(*words: object) -> CompletedProcess[str]:
@@ -96,5 +97,5 @@ def test_an_interrupted_run_does_not_count(tmp_path: Path, monkeypatch: pytest.M
     watcher = UnwatchedComparison()
     with pytest.raises(KeyboardInterrupt):
         campaign.measure_run("aa", tmp_path, occasion="monday", watcher=watcher)
-    assert asked["watcher"] is watcher
+    assert (asked["watcher"], asked["baseline"]) == (watcher, ".")
     assert not list(tmp_path.rglob(campaign.RUN_FILE))

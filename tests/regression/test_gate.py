@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,9 @@ def test_each_is_measured_until_it_is_decided(
     assert "n=14×20 pairs" in worse
     assert "< 0.005)" in worse
     assert "agrees" in worse
-    assert "replicates are needed to find 5 %" in inconclusive
+    assert re.search(
+        r"slower in \d+ of 22; a verdict on 5 % needs about \d+ replicates, about 1 more minute$", inconclusive
+    )
     block = "\n".join(shown.notes)
     assert f"excluded here: cifar10/lenet/cpu infer.forward >= {100 * shown.verdicts[0].high:.1f} %" in block
     for words in (
@@ -239,7 +242,7 @@ def test_replicates_end_with_the_minutes(
 def test_when_the_minutes_are_over(
     trained: Callable[..., Record], replay: Callable[[Recorded], None], minutes: float | None, replicates: int
 ) -> None:
-    """At zero minutes the gate measures one replicate; the inconclusive verdict asks for more minutes."""
+    """At zero minutes the gate measures one replicate; the inconclusive verdict says how many it needs."""
     dice = random.Random(4)
     replay(lambda each, n: recorded(dice, noise=0.002))
     result = compare_versions(TREE, TREE, [contest(trained)], minutes=minutes)
@@ -247,7 +250,63 @@ def test_when_the_minutes_are_over(
     shown = comparison(result)
     assert shown.exit_code == (3 if minutes == 0 else 0)
     if minutes == 0:
-        assert "raise `minutes`" in shown.verdicts[0].remark
+        assert re.search(
+            r"slower in . of 1; a verdict needs . replicates, about 1 more minute$", shown.verdicts[0].remark
+        )
+
+
+def test_an_inconclusive_verdict_says_what_it_needs(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After seven replicates of a minute, all slower, the verdict names nine and two more minutes."""
+    clock, dice = [1000.0], random.Random(4)
+    monkeypatch.setattr(gate.time, "monotonic", lambda: clock[0])
+
+    def play(each: Contest, n: int) -> Played:
+        clock[0] += 60
+        return recorded(dice, change=0.1, noise=0.002)
+
+    replay(play)
+    [verdict] = comparison(compare_versions(TREE, TREE, [contest(trained)], minutes=7)).verdicts
+    assert verdict.outcome == "inconclusive"
+    assert verdict.remark == "slower in 7 of 7; a verdict needs 9 replicates, about 2 more minutes"
+
+
+@pytest.mark.parametrize(
+    ("minutes", "contests", "words"), [(0.0, 2, "about 1 minute"), (1.0, 2, ""), (1.0, 10, "about 2.7 minutes")]
+)
+def test_minutes_without_a_possible_verdict_are_refused(minutes: float, contests: int, words: str) -> None:
+    """Fewer minutes than six replicates take are refused, with what they take; the stated minutes are accepted."""
+    turns_s = [Conditions.of(1, 0.01).turn_s] * contests
+    if not words:
+        gate.refuse_short(minutes, turns_s, Rule())
+        return
+    with pytest.raises(UsageError, match=rf"^`minutes`: {minutes:g} is too short; 6 replicates, .* take {words}$"):
+        gate.refuse_short(minutes, turns_s, Rule())
+
+
+def test_minutes_are_refused_once_the_calls_are_timed(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None], tmp_path: Path
+) -> None:
+    """A strict comparison ends after the calibration, before a replicate and without a file of samples."""
+    replay(lambda each, n: recorded(random.Random(n)))
+    with pytest.raises(UsageError, match=r"^`minutes`: 0\.1 is too short"):
+        compare_versions(TREE, TREE, [contest(trained)], minutes=0.1, folder=tmp_path / "ab", is_strict=True)
+    assert not (tmp_path / "ab").exists()
+
+
+def test_a_smaller_batch_is_said(
+    trained: Callable[..., Record], replay: Callable[[Recorded], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verdict names the images that were measured instead of those of the suite."""
+    replay(lambda each, n: recorded(random.Random(n), noise=0.002))
+    cut = Conditions(1, 0.2, 20, 3, cut=(512, 96))
+    monkeypatch.setattr(gate, "calibrate", lambda _, contests, *__: ((each, cut) for each in contests))
+    [verdict] = comparison(compare_versions(TREE, TREE, [contest(trained)])).verdicts
+    assert verdict.outcome == "same"
+    words = "measured with 96 images per call on both sides: 512 take over 250 ms here"
+    assert verdict.remark == words
+    assert verdict.evidence.endswith(words)
 
 
 def test_more_replicates_are_planned_before_anything_is_measured(

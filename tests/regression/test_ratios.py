@@ -109,6 +109,13 @@ def test_the_noise_is_that_of_replicates_and_not_of_single_pairs() -> None:
     assert "pair" not in str(counted)
 
 
+@pytest.mark.parametrize(("share", "words"), [(1.0, "100 %"), (0.996, "100 %"), (0.994, "99 %"), (0.0123, "1.2 %")])
+def test_a_noise_is_no_power_of_ten(share: float, words: str) -> None:
+    """A share is printed with two digits, and with three if it is one."""
+    counted = dataclasses.replace(Noise.of([[replicate(noise(0))]]), switched=share)
+    assert f", involuntary switches {words}, " in f", {counted}"
+
+
 def test_two_replicates_are_enough_for_a_noise() -> None:
     """Two replicates have a deviation, of their differences and of the baseline's times; one replicate has none."""
     one, two = replicate([0.1] * 12), replicate([0.3] * 12, common=[1.0] * 12)

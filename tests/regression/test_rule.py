@@ -468,27 +468,37 @@ def test_a_speedup_that_is_not_sure_enough_is_the_same_in_the_end() -> None:
 
 
 def test_what_is_halfway_is_inconclusive_and_says_so() -> None:
-    """The reason gives the replicates needed for a wide spread, and the interval for a narrow one."""
+    """The reason gives the replicates needed for a wide spread, and the interval where enough were measured."""
     wide = only(series(*around(0.02, 22, spread=0.6)))
     assert wide is not None
     assert wide.outcome == "inconclusive"
-    needed = re.fullmatch(r"about (\d+) replicates are needed to find 5 %", wide.reason)
+    needed = re.fullmatch(r"slower in \d+ of 22; a verdict on 5 % needs about (\d+) replicates", wide.reason)
     assert needed is not None
+    assert wide.needed == int(needed[1])
     ten = dict.fromkeys(map(str, range(10)), series(*around(0.02, 22, spread=0.6)))
     of_ten = decide(ten, Rule(), (8, 14, 22), final=True)["0"]
-    needed_of_ten = re.fullmatch(r"about (\d+) replicates are needed to find 5 %", of_ten.reason)
-    assert needed_of_ten is not None
-    assert 22 < int(needed[1]) < int(needed_of_ten[1]), "the more is compared, the more it takes"
-    narrow = only(series(*around(0.0485, 14, spread=0.002)[:8]), (8,))
+    assert of_ten.needed is not None
+    assert 22 < wide.needed < of_ten.needed, "the more is compared, the more it takes"
+    narrow = only(series(*[0.06, -0.02] * 10, 0.06, 0.06))
     assert narrow is not None
-    assert narrow.outcome == "inconclusive"
+    assert (narrow.outcome, narrow.needed) == ("inconclusive", None)
     assert "the change is between 1 % and 5 %, or too close to a limit to decide" in narrow.reason
     few = only(series(*around(0.0, 5)), (5,))
     assert few is not None
-    assert "a verdict needs at least 6" in few.reason
+    assert re.fullmatch(r"slower in \d of 5; a verdict needs 6 replicates", few.reason)
+    assert few.needed == 6
     enough = only(series(*around(0.02, 6, spread=0.6)), (6,))
     assert enough is not None
-    assert re.fullmatch(r"about \d+ replicates are needed to find 5 %", enough.reason)
+    assert re.fullmatch(r"slower in \d of 6; a verdict on 5 % needs about \d+ replicates", enough.reason)
+
+
+@pytest.mark.parametrize(("comparisons", "least"), [(1, 9), (2, 9), (10, 11)])
+def test_a_slowdown_in_all_of_too_few_replicates_says_how_many_would_decide(comparisons: int, least: int) -> None:
+    """Worse is possible after the first look at the earliest, and for many comparisons later."""
+    each = {str(index): series(*around(0.2, 7)) for index in range(comparisons)}
+    for decision in decide(each, Rule(), (7,), final=True).values():
+        assert (decision.outcome, decision.needed) == ("inconclusive", least)
+        assert decision.reason == f"slower in 7 of 7; a verdict needs {least} replicates"
 
 
 def test_the_more_is_compared_the_more_it_takes_to_say_worse() -> None:

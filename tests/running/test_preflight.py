@@ -215,7 +215,7 @@ def test_recipe_is_that_for_the_task_s_device() -> None:
 @pytest.mark.parametrize(
     ("device", "words"),
     [
-        ({"index": -1}, r"devices\.0\.index: .* greater than or equal to 0"),
+        ({"index": -1}, r"devices\.0\.index: .* at least 0"),
         ({"indx": 1}, "cuda: unknown option 'indx'; did you mean 'index'"),
         ({"deterministic": True, "cudnn_benchmark": True}, r"devices\.0: cuda: deterministic excludes cudnn_benchmark"),
     ],
