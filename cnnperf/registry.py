@@ -86,10 +86,13 @@ def module(room: str, name: str) -> ModuleType:
 
 
 def foreign_module(path: str) -> ModuleType:
-    """Import a module that a suite names. A worker finds it in the working directory too, after all other places."""
-    folder = os.environ.get(FOLDER_OF_NETWORKS)
-    if folder and folder not in sys.path:
-        sys.path.append(folder)
+    """Import a module that a suite names.
+
+    A worker finds it in the working directory and its `src` too, after all other places.
+    """
+    if folder := os.environ.get(FOLDER_OF_NETWORKS):
+        places = (folder, os.path.join(folder, "src"))  # noqa: PTH118 - as sys.path has them
+        sys.path += [place for place in places if place not in sys.path]
     return importlib.import_module(path)
 
 

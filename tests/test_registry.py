@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +71,17 @@ def test_a_foreign_name_is_imported() -> None:
     import json.decoder
 
     assert registry.find("models", "json.decoder:JSONDecoder.decode") is json.decoder.JSONDecoder.decode
+
+
+def test_a_project_s_src_is_searched_like_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package in the working directory, or in its `src`, need not be installed."""
+    for place, name in ((tmp_path, "in_the_folder"), (tmp_path / "src", "in_its_src")):
+        (place / name).mkdir(parents=True)
+        (place / name / "networks.py").write_text("def build(): ...\n")
+    monkeypatch.setenv(registry.FOLDER_OF_NETWORKS, str(tmp_path))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("in_the_folder", "in_its_src"):
+        assert registry.find("models", f"{name}.networks:build").__module__ == f"{name}.networks"
 
 
 def test_options_are_the_parameters_less_those_given() -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cnnperf.cli.check import VERDICTS_FORMAT, FormatOption
+from cnnperf.cli.check import VERDICTS_FORMAT, FormatOption, QuietVerdictsOption, verdicts_writer
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
-from cnnperf.cli.options import PairsOption
-from cnnperf.reports import VERDICTS, writer
+from cnnperf.cli.options import JsonOption, PairsOption
 from cnnperf.sides import PAIRS
 
 
@@ -23,7 +22,8 @@ def ab(
         str | None,
         typer.Option(
             metavar="X",
-            help="Baseline version: a git revision, a Python interpreter or a virtual environment; default: this tree.",
+            help="Baseline version: a git revision, a Python interpreter or a virtual environment, or '.' for this "
+            "tree; required unless a setting is changed.",
         ),
     ] = None,
     candidate: Annotated[
@@ -60,6 +60,12 @@ def ab(
         Path | None,
         typer.Option(metavar="DIR", help="New folder for all samples; default: results/ab/<utc>-<host>."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what would be compared and the range of minutes; measure nothing."),
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietVerdictsOption = False,
 ) -> None:
     """Tell whether a change made training or inference slower, by measuring two versions in turns.
 
@@ -86,8 +92,8 @@ def ab(
     from cnnperf.cli.screen import DuetScreen, stderr
     from cnnperf.regression import ab as library
 
-    write = writer(format, VERDICTS)
-    with DuetScreen(stderr()).shown() as screen:
+    show_verdicts = verdicts_writer(format, as_json=as_json, quiet=quiet)
+    with DuetScreen(stderr(quiet=quiet)).shown() as screen:
         comparison = library.ab(
             suite,
             baseline=baseline,
@@ -100,9 +106,14 @@ def ab(
             candidate_set=candidate_set or (),
             data=data,
             out=out,
+            dry_run=dry_run,
             watcher=screen,
         )
-    write(comparison, sys.stdout)
+    if dry_run:
+        plan = {"plan": comparison.notes}
+        print(json.dumps(plan, indent=2, ensure_ascii=False) if as_json else "\n".join(comparison.notes))
+        return
+    show_verdicts(comparison)
     raise typer.Exit(130 if comparison.interrupted else comparison.exit_code)
 
 

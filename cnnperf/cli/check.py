@@ -3,17 +3,52 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from cnnperf.cli.help import add_command
+from cnnperf.cli.options import JsonOption
+from cnnperf.errors import UsageError
 from cnnperf.reports import VERDICTS, default_format, formats, writer
 
+if TYPE_CHECKING:
+    from cnnperf.regression.verdict import Comparison
+
 VERDICTS_FORMAT = default_format(VERDICTS)
+JSON = "json"
+"""The format that `--json` names."""
 FormatOption = Annotated[str, typer.Option(metavar="F", help=f"Format of the output: {', '.join(formats(VERDICTS))}.")]
+
+
+QuietVerdictsOption = Annotated[
+    bool, typer.Option("--quiet", help="Print verdicts, warnings and errors only: no progress and no notes.")
+]
+
+
+def verdicts_writer(
+    format: str,  # noqa: A002 - the option's name
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> Callable[[Comparison], None]:
+    """Return the function that prints verdicts in a format or as JSON; a document has notes also if it is quiet.
+
+    Raises UsageError for an unknown format, or for two.
+    """
+    if as_json and format not in (VERDICTS_FORMAT, JSON):
+        raise UsageError("--json is --format json; give one of them")
+    name = JSON if as_json else format
+    write = writer(name, VERDICTS)
+
+    def printed(comparison: Comparison) -> None:
+        is_short = quiet and name != JSON
+        write(comparison.model_copy(update={"notes": ()}) if is_short else comparison, sys.stdout)
+
+    return printed
 
 
 class ManyValues(TyperCommand):
@@ -38,6 +73,8 @@ def check(
     baseline: Annotated[list[Path], typer.Option(metavar="RUN…", help="One or more run folders of the baseline.")],
     candidate: Annotated[list[Path], typer.Option(metavar="RUN…", help="One or more run folders of the candidate.")],
     format: FormatOption = VERDICTS_FORMAT,  # noqa: A002 - the option's name
+    as_json: JsonOption = False,
+    quiet: QuietVerdictsOption = False,
 ) -> None:
     """Compare stored runs with a baseline: counts exactly, memory within 5 %, accuracy by a test over repeats.
 
@@ -54,9 +91,9 @@ def check(
     """
     from cnnperf.regression.check import compare
 
-    write = writer(format, VERDICTS)
+    show_verdicts = verdicts_writer(format, as_json=as_json, quiet=quiet)
     comparison = compare(baseline, candidate)
-    write(comparison, sys.stdout)
+    show_verdicts(comparison)
     raise typer.Exit(comparison.exit_code)
 
 

@@ -69,11 +69,9 @@ def _gate_test(console: Console, minutes: float) -> int:
 
 
 def _say(text: str) -> None:
-    from rich.text import Text
+    from cnnperf.cli.screen import say, stderr
 
-    from cnnperf.cli.screen import stderr
-
-    stderr().print(Text(text), soft_wrap=True, highlight=False)
+    say(stderr(), text)
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +11,7 @@ import typer
 
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
-from cnnperf.cli.options import AllocatorOption, DeviceOption, WaitingOption
+from cnnperf.cli.options import AllocatorOption, DeviceOption, DryRunOption, JsonOption, QuietOption, WaitingOption
 from cnnperf.errors import UsageError
 from cnnperf.task import DEFAULT_DATASET
 
@@ -72,6 +73,9 @@ def infer(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="New run folder; default: results/infer/<utc>-<host>.")
     ] = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Run one network in several engines: parity, speed, and the gain of each layer.
 
@@ -84,12 +88,13 @@ def infer(
     """
     from rich.console import Console
 
-    from cnnperf.cli.screen import Screen, stderr
+    from cnnperf.cli.screen import Screen, print_plan, say, stderr
     from cnnperf.measuring import infer as library
     from cnnperf.reports import keep_in_run, show, show_engine_layers
     from cnnperf.tables.engine_layers import joins
 
-    screen = Screen(stderr())
+    messages = stderr(quiet=quiet)
+    screen = Screen(messages)
     try:
         with screen.shown():
             measured = library.infer(
@@ -106,6 +111,7 @@ def infer(
                 allocator=allocator,
                 data=data,
                 out=out,
+                dry_run=dry_run,
                 watcher=screen,
                 where="command line",
             )
@@ -114,14 +120,17 @@ def infer(
             raise
         print(f"interrupted; what was measured is in {screen.folder}", file=sys.stderr)
         raise typer.Exit(130) from None
+    if measured.plan:
+        print_plan(measured.plan.tasks, measured.plan.downloads, as_json=as_json)
+        return
     files = keep_in_run(measured.report, measured.folder)
-    show(measured.report)
-    console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal:
+    show(measured.report, as_json=as_json)
+    console = Console(file=sys.stdout, highlight=False, quiet=as_json)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH
     for join in joins(dict.fromkeys(measured.report.folders, measured.records)):
         show_engine_layers(join, console)
-    print(files["engines"], file=sys.stderr)
+    say(messages, files["engines"])
     raise typer.Exit(measured.exit_code)
 
 

@@ -27,6 +27,14 @@ AllocatorOption = Annotated[
         metavar="A", help=f"Whether freed memory is kept: {ALLOCATOR_POLICIES}; default: {DEFAULT_ALLOCATOR}."
     ),
 ]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", help="Print results, warnings and errors only; no progress and no files.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print the tasks with their estimated minutes and size of weights; run nothing."),
+]
 PairsOption = Annotated[
     int,
     typer.Option(

@@ -10,7 +10,7 @@ import typer
 
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
-from cnnperf.cli.options import AllocatorOption, DeviceOption, WaitingOption
+from cnnperf.cli.options import AllocatorOption, DeviceOption, DryRunOption, JsonOption, QuietOption, WaitingOption
 from cnnperf.errors import UsageError
 from cnnperf.task import DEFAULT_DATASET, DEFAULT_PROFILE_MODE, ProfileMode
 
@@ -58,6 +58,9 @@ def profile(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="New run folder; default: results/profile/<utc>-<host>.")
     ] = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Profile a network's time and memory layer by layer, with untrained weights.
 
@@ -66,15 +69,18 @@ def profile(
 
     Exit status: 0 success, 1 the profile failed, 2 the request cannot be carried out, 130 interrupted.
     """
-    from cnnperf.cli.screen import Downloads, stderr
+    from cnnperf.cli.screen import Screen, print_plan, say, stderr
     from cnnperf.measuring import profile as library
     from cnnperf.registry import unknown
-    from cnnperf.reports import keep_in_run, show_layers
+    from cnnperf.reports import keep_in_run, show, show_layers
     from cnnperf.tables.layers import UNITS, profiles
 
     if by is not None and by not in UNITS:
         raise UsageError(f"--by: {unknown('column', by, UNITS)}")
-    with Downloads(stderr()).shown() as screen:
+    if as_json and (by is not None or depth is not None):
+        raise UsageError("--by and --depth change the printed table; leave them out with --json")
+    messages = stderr(quiet=quiet)
+    with Screen(messages).shown() as screen:
         measured = library.profile(
             model,
             dataset=dataset,
@@ -86,13 +92,19 @@ def profile(
             allocator=allocator,
             data=data,
             out=out,
+            dry_run=dry_run,
             watcher=screen,
             where="command line",
         )
+    if measured.plan:
+        print_plan(measured.plan.tasks, measured.plan.downloads, as_json=as_json)
+        return
     files = keep_in_run(measured.report, measured.folder)
-    for found in profiles(dict.fromkeys(measured.report.folders, measured.records)):
+    if as_json:
+        show(measured.report, as_json=True)
+    for found in () if as_json else profiles(dict.fromkeys(measured.report.folders, measured.records)):
         show_layers(found, by=by, depth=depth)
-    stderr().print(str(files["layers"]), soft_wrap=True, highlight=False)
+    say(messages, files["layers"])
 
 
 def add_commands(app: typer.Typer) -> None:

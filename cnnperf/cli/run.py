@@ -12,9 +12,18 @@ import typer
 
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
-from cnnperf.cli.options import ALLOCATOR_POLICIES, DEVICES, WAITING_POLICIES
+from cnnperf.cli.options import (
+    ALLOCATOR_POLICIES,
+    DEVICES,
+    WAITING_POLICIES,
+    DryRunOption,
+    JsonOption,
+    QuietOption,
+)
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from cnnperf.ipc.messages import SuiteRequest
     from cnnperf.measuring.suite import MeasuredSuite
 
@@ -67,12 +76,7 @@ def run(
     quick: Annotated[
         bool, typer.Option("--quick", help="Limit each stage to a few seconds, and run one repeat.")
     ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Print the tasks with their estimated minutes and size of weights; run nothing."
-        ),
-    ] = False,
+    dry_run: DryRunOption = False,
     require_real_data: Annotated[
         bool,
         typer.Option(
@@ -80,6 +84,8 @@ def run(
             help="End with exit status 2 if real images are unavailable, instead of using synthetic images.",
         ),
     ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Run a suite: train each network on each dataset and device, and rank the networks.
 
@@ -104,12 +110,13 @@ def run(
     request = SuiteRequest(suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run)
     folder = folder_to_run(chosen, out, resume)
     if dry_run:
-        _print_plan(request, folder)
+        _print_plan(request, folder, as_json=as_json, quiet=quiet)
         return
-    screen = Screen(stderr())
+    messages = stderr(quiet=quiet)
+    screen = Screen(messages)
     with screen.shown():
         measured = measure_suite(request, folder, screen, is_named=bool(out or resume))
-    _print_results(measured, perf_counter() - start)
+    _print_results(measured, perf_counter() - start, messages, as_json=as_json)
     raise typer.Exit(130 if measured.interrupted else measured.exit_code)
 
 
@@ -118,32 +125,41 @@ def add_commands(app: typer.Typer) -> None:
     add_command(app, run, "cnnperf run cifar --device cpu --only 'resnet*'", "cnnperf run my.toml --dry-run")
 
 
-def _print_plan(request: SuiteRequest, folder: Path) -> None:
+def _print_plan(request: SuiteRequest, folder: Path, *, as_json: bool, quiet: bool) -> None:
     """Print the pending tasks of a run folder."""
-    from cnnperf.cli.screen import View, planned, stderr
+    from cnnperf.cli.screen import View, print_plan, stderr
     from cnnperf.running.preflight import prepare
     from cnnperf.running.runner import left_in, pending
 
-    with View(stderr()).shown() as screen:
+    with View(stderr(quiet=quiet)).shown() as screen:
         prepared = prepare(request, screen.downloading)
-    print("\n".join(planned(pending(prepared.tasks, left_in(folder)), prepared.downloads)))
+    print_plan(pending(prepared.tasks, left_in(folder)), prepared.downloads, as_json=as_json)
 
 
-def _print_results(measured: MeasuredSuite, elapsed_s: float) -> None:
+def _print_results(measured: MeasuredSuite, elapsed_s: float, messages: Console, *, as_json: bool) -> None:
     """Print the report, how the time was spent if the command only trained, and how to resume an interrupted run."""
     from cnnperf.bench import trains
+    from cnnperf.cli.screen import say
+    from cnnperf.record import FILE
     from cnnperf.reports import keep_in_run, show
     from cnnperf.tables.leaderboard import summary
 
     tables = measured.report.tables
-    if any(table.rows for table in tables):
-        files = keep_in_run(measured.report, measured.folder)
-        show(measured.report)
-        print(files[tables[0].name], file=sys.stderr)
+    has_rows = any(table.rows for table in tables)
+    files = keep_in_run(measured.report, measured.folder) if has_rows else {}
+    if has_rows or as_json:
+        show(measured.report, as_json=as_json)
+    if has_rows:
+        say(messages, files[tables[0].name])
     if measured.made and all(trains(record.task.stage) for record in measured.made):
-        print(summary(measured.made, elapsed_s), file=sys.stderr)
-    if measured.interrupted:
+        say(messages, summary(measured.made, elapsed_s))
+    if measured.interrupted and (measured.folder / FILE).exists():
         print(f"interrupted; resume with: {_resume_command(measured.folder)}", file=sys.stderr)
+    elif measured.interrupted:
+        print(
+            f"interrupted before a task ended; start again with: {shlex.join(['cnnperf', *sys.argv[1:]])}",
+            file=sys.stderr,
+        )
 
 
 def _resume_command(folder: Path) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -27,7 +28,6 @@ from rich.text import Text
 from cnnperf.cli.options import with_options
 from cnnperf.ipc.messages import Ready
 from cnnperf.record import Record
-from cnnperf.running.runner import Unwatched
 from cnnperf.task import Task
 from cnnperf.units import printable
 
@@ -83,7 +83,7 @@ class View:
         self._live.update(view, refresh=True)
 
     def _print(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True, highlight=False)
+        say(self._console, text)
 
     def _clear(self) -> None:
         if self._downloads:
@@ -91,14 +91,6 @@ class View:
         if self._live:
             self._live.stop()
         self._downloads, self._live, self._bars = None, None, {}
-
-
-class Downloads(View, Unwatched):
-    """Shows downloads only, not the measurements."""
-
-    def planned(self, tasks: Sequence[Ready], folder: Path) -> None:
-        """Preflight has ended."""
-        self._clear()
 
 
 class Screen(View):
@@ -122,8 +114,12 @@ class Screen(View):
         self._begun = time.monotonic()
 
     def started(self, task: Task) -> None:
-        """A task begins."""
+        """A task begins; without a terminal, this is a line too."""
         self._task, self._numbers, self._task_begun = task, {}, time.monotonic()
+        estimate_s = self._estimates[self._done]
+        if estimate_s and not self._console.is_terminal:  # A task that is skipped takes no time, and ends at once.
+            place = f"{self._done + 1}/{len(self._estimates)}"
+            self._print(f"… {place} {printable(task.label)}  about {clock(estimate_s)}")
         self._redraw()
 
     def progressed(self, numbers: dict[str, float]) -> None:
@@ -170,6 +166,7 @@ class DuetScreen(View):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._looks: Sequence[int] = ()
+        self._number = 0
 
     def installing(self, text: str) -> None:
         """An environment is being created for a revision."""
@@ -200,8 +197,11 @@ class DuetScreen(View):
             self._print(f"{contest.key}: {kind}: {outcome}")
         else:
             ahead = next((look for look in self._looks if look >= number), number)
-            line = f"replicate {number}, next look at {ahead}  {contest.key} measured"
-            self._show(Text(line, overflow="ellipsis", no_wrap=True))
+            line = f"replicate {number}, next look at {ahead}"
+            self._show(Text(f"{line}  {contest.key} measured", overflow="ellipsis", no_wrap=True))
+            if number != self._number and not self._console.is_terminal:
+                self._print(f"… {line}")
+            self._number = number
 
     def decided(self, number: int, decisions: Mapping[str, Decision], power: str) -> None:
         """A look has ended with these verdicts."""
@@ -259,6 +259,17 @@ class ClaimScreen(View):
         self._print(f"{self._done}/{self._claims} {outcome.name}  {ending}, {outcome.seconds:.0f} s")
 
 
+def plan_document(tasks: Sequence[Ready], downloads: Mapping[str, int]) -> dict[str, Any]:
+    """Return a dry run's tasks with their estimates in seconds and bytes, and the downloads in bytes."""
+    return {
+        "tasks": [
+            {"task": each.task.label, **each.model_dump(mode="json", include={"skip", "estimate_s", "weight_bytes"})}
+            for each in tasks
+        ],
+        "downloads": dict(downloads),
+    }
+
+
 def planned(tasks: Sequence[Ready], downloads: Mapping[str, int]) -> Iterator[str]:
     """Yield the lines of a dry run: its tasks, and their total in minutes, size of weights and downloads."""
     for ready in tasks:
@@ -271,9 +282,20 @@ def planned(tasks: Sequence[Ready], downloads: Mapping[str, int]) -> Iterator[st
         yield f"to be downloaded: {dataset}, {size / 2**20:.0f} MiB"
 
 
-def stderr() -> Console:
-    """Return the console on standard error."""
-    return Console(stderr=True)
+def print_plan(tasks: Sequence[Ready], downloads: Mapping[str, int], *, as_json: bool) -> None:
+    """Print a dry run."""
+    document = json.dumps(plan_document(tasks, downloads), indent=2, ensure_ascii=False) if as_json else ""
+    print(document or "\n".join(planned(tasks, downloads)))
+
+
+def stderr(*, quiet: bool = False) -> Console:
+    """Return the console on standard error; a quiet one prints nothing."""
+    return Console(stderr=True, quiet=quiet)
+
+
+def say(console: Console, text: object) -> None:
+    """Print a text on a console as it is."""
+    console.print(Text(str(text)), soft_wrap=True, highlight=False)
 
 
 def clock(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,7 +62,7 @@ def selftest(
     with ClaimScreen(stderr()).shown() as screen:
         test, folder = library.selftest(device=device, minutes=minutes, only=only, out=out, watcher=screen)
     console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH
     _print(console, test)
     print(f"all readings: {folder}", file=sys.stderr)

@@ -37,6 +37,7 @@ def infer(
     allocator: str | None = None,
     data: Path | None = None,
     out: Path | None = None,
+    dry_run: bool = False,
     watcher: MeasurementWatcher | None = None,
     where: str = "cnnperf.infer",
 ) -> Measured:
@@ -48,7 +49,7 @@ def infer(
     train: seconds of training first; None: untrained weights. samples: minimum of timed calls at each batch size.
     pairs: fresh pairs of processes that take turns; 0 compares separate processes. threads: default: every usable core.
     data: a folder in torchvision's layout. out: run folder to create; default: a new one below `results/`.
-    where: name of the request in errors.
+    dry_run: measure nothing; the result has only a plan. where: name of the request in errors.
     The tables state the reason of a failed engine; only the command line writes them as CSV files. Raises UsageError if
     the request cannot be carried out; after Ctrl-C the finished records stay in the run folder.
     """
@@ -70,8 +71,8 @@ def infer(
         **({} if threads is None else {"threads": threads}),
     }
     asked = request("infer", document, waiting, allocator, data, where)
-    measured = measure_and_report(asked, out, watcher or UnwatchedMeasurement())
-    if all(record.status == "skipped" for record in measured.records):
+    measured = measure_and_report(asked, out, watcher or UnwatchedMeasurement(), dry_run=dry_run)
+    if not dry_run and all(record.status == "skipped" for record in measured.records):
         first = measured.records[0]
         raise UsageError(f"{first.task.label}: {first.error}; nothing was measured")
     return measured

@@ -6,12 +6,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from cnnperf.errors import SuiteError
-from cnnperf.ipc.messages import Ready, SuiteRequest
+from cnnperf.ipc.messages import Prepared, Ready, SuiteRequest
 from cnnperf.record import Record
 from cnnperf.running import runner
 from cnnperf.running.preflight import prepare
@@ -68,6 +68,8 @@ class Measured:
     records: tuple[Record, ...]
     report: Report
     """The tables; `report.table("engines").frame()` is one of them as a DataFrame."""
+    plan: Prepared | None = field(default=None, kw_only=True)
+    """The tasks of a dry run and their estimates; None of a measurement."""
 
     @property
     def exit_code(self) -> Literal[0, 1, 3]:
@@ -98,11 +100,16 @@ def request(
     return SuiteRequest(suite=suite, where=where, data=data)
 
 
-def measure_and_report(asked: SuiteRequest, out: Path | None, watcher: MeasurementWatcher) -> Measured:
-    """Run the tasks of a request, in a new run folder, and make their report."""
+def measure_and_report(
+    asked: SuiteRequest, out: Path | None, watcher: MeasurementWatcher, *, dry_run: bool = False
+) -> Measured:
+    """Run the tasks of a request, in a new run folder, and make their report; only plan them in a dry run."""
     folder = folder_to_make(asked.suite, out)
     with _naming_arguments(asked.where):
-        tasks = prepare(asked, watcher.downloading).tasks
+        prepared = prepare(asked.model_copy(update={"download": not dry_run}), watcher.downloading)
+    if dry_run:
+        return Measured(folder, (), Report(()), plan=prepared)
+    tasks = prepared.tasks
     folder = out or created(folder)
     watcher.planned(tasks, folder)
     records = tuple(execute(tasks, folder, watcher))

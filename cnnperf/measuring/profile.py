@@ -31,6 +31,7 @@ def profile(
     allocator: str | None = None,
     data: Path | None = None,
     out: Path | None = None,
+    dry_run: bool = False,
     watcher: MeasurementWatcher | None = None,
     where: str = "cnnperf.profile",
 ) -> Measured:
@@ -40,7 +41,7 @@ def profile(
 
     model: a name, or pkg.module:callable. batch_size: images per step; default: the recipe's. samples: number of steps
     with hooks, and of steps without. data: a folder in torchvision's layout. out: run folder to create; default: a new
-    one below `results/`. where: name of the request in errors.
+    one below `results/`. dry_run: measure nothing; the result has only a plan. where: name of the request in errors.
     Only the command line writes the tables as CSV files. Raises UsageError, before any measurement, if the request
     cannot be carried out; RunError if the profile failed.
     """
@@ -55,7 +56,9 @@ def profile(
     section |= {} if samples is None else {"samples": samples}
     document = {**lists_of_cell(model, dataset, device), "stages": ["profile"], "profile": section}
     asked = request("profile", document, waiting, allocator, data, where)
-    measured = measure_and_report(asked, out, watcher or UnwatchedMeasurement())
+    measured = measure_and_report(asked, out, watcher or UnwatchedMeasurement(), dry_run=dry_run)
+    if dry_run:
+        return measured
     [record] = measured.records
     if record.status == "skipped":
         raise UsageError(f"{record.task.label}: {record.error}; profile it on another device")

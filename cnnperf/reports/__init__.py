@@ -54,9 +54,9 @@ def takes_folder(name: str) -> bool:
     return "SUFFIX" in registry.declared("reports", name)
 
 
-def show(report: Report) -> None:
-    """Print a report on stdout."""
-    writer(default_format())(report, sys.stdout)
+def show(report: Report, *, as_json: bool = False) -> None:
+    """Print a report on stdout, in the default format or as JSON."""
+    writer("json" if as_json else default_format())(report, sys.stdout)
 
 
 def show_layers(profile: LayerProfile, *, by: str | None, depth: int | None) -> None:

@@ -98,6 +98,15 @@ def test_an_interpreter_without_cnnperf(suite: Path, tmp_path: Path) -> None:
     assert re.search(r"--candidate: .*bare has no cnnperf", done.stderr)
 
 
+def test_a_dry_run(suite: Path) -> None:
+    """A dry run prints the plan, as lines or as a document, and makes no folder."""
+    lines, document = (ab(suite, "--dry-run", *more).stdout for more in ((), ("--json",)))
+    assert json.loads(document)["plan"] == lines.splitlines()
+    assert lines.startswith("baseline this tree, candidate this tree\n")
+    assert "2 cell-metrics, 1 to 11 minutes: 8 replicates if nothing changed, 22 at most" in lines
+    assert not (suite.parent / "out").exists()
+
+
 @pytest.mark.parametrize("workers", [workers_forked, pytest.param(nullcontext, marks=pytest.mark.slow)])
 def test_a_setting_changed_for_the_candidate(
     suite: Path, workers: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch

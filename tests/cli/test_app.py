@@ -86,6 +86,26 @@ def test_a_run_prints_the_leaderboard_and_writes_the_tables(finished: Finished) 
     assert set(pd.read_csv(out / "curves.csv").model) == {"lenet", "lenet[pool=max]"}
 
 
+def test_json_is_one_document_and_quiet_is_nothing_else(finished: Finished, suite: Path) -> None:
+    """With --json, stdout is the report as one document; with --quiet, nothing is on stderr, and stdout is as ever."""
+    resumed = ("run", suite, "--resume", finished[1])
+    loud, done = called(*resumed), called(*resumed, "--json", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["leaderboard"]["rows"][0]["model"] == "lenet"
+    assert done.stdout == called("report", finished[1], "--format", "json").stdout
+    assert str(finished[1] / "leaderboard.csv") in loud.stderr
+    quiet = called(*resumed, "--quiet")
+    assert (quiet.stdout, quiet.stderr) == (loud.stdout, "")
+
+
+def test_a_dry_run_as_json(suite: Path) -> None:
+    """The document of a dry run has each task with seconds, bytes and the reason why it is skipped."""
+    document = json.loads(called("run", suite, "--dry-run", "--json").stdout)
+    assert [task["task"] for task in document["tasks"]] == [f"{CELL}/cpu train", f"{CELL[:-1]}[pool=max]/cpu train"]
+    assert {*document["tasks"][0]} == {"task", "skip", "estimate_s", "weight_bytes"}
+    assert document["downloads"] == {}
+
+
 @pytest.mark.parametrize("format", formats())
 def test_a_report_is_made_again_from_an_old_run(finished: Finished, tmp_path: Path, format: str) -> None:  # noqa: A002
     """A report in each format is the same on stdout and in a file."""
@@ -243,6 +263,22 @@ def test_an_interrupt_says_how_to_resume_and_ends_in_130(
     assert f"interrupted; resume with: cnnperf run {file} --resume {out}" in messages.read_text()
     assert first in printed.read_text()
     assert len(pd.read_csv(out / "leaderboard.csv")) == 1
+
+
+def test_an_interrupt_before_a_task_ended_does_not_say_to_resume(tmp_path: Path) -> None:
+    """A run that was interrupted in its first task has no records to resume; the command may be given again."""
+    file, out = tmp_path / "long.toml", tmp_path / "run"
+    file.write_text(SUITE.replace('"lenet", {', '"broken:hung", {'))
+    messages = tmp_path / "messages"
+    with workers_forked(), command("run", file, "--out", out, out=tmp_path / "printed", err=messages) as running:
+        until(
+            lambda: any(b"child" in log.read_bytes() for log in out.glob("logs/*hung*")) or running.poll() is not None
+        )
+        running.send_signal(signal.SIGINT)
+        assert running.wait() == 130
+    *_, last = messages.read_text().splitlines()
+    assert last == f"interrupted before a task ended; start again with: cnnperf run {file} --out {out}"
+    assert called("run", file, "--out", out, "--dry-run").returncode == 0
 
 
 def test_lists_are_names_a_line() -> None:

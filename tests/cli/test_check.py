@@ -86,6 +86,20 @@ def test_an_option_may_also_be_given_again(runs: dict[str, Path]) -> None:
     assert (again.returncode, again.stdout) == (at_once.returncode, at_once.stdout)
 
 
+def test_json_and_quiet(runs: dict[str, Path]) -> None:
+    """--json is --format json, and no other format; --quiet leaves out the notes, but not of a document."""
+    words = ("--baseline", runs["small"], "--candidate", runs["large"])
+    as_json = check(*words, "--format", "json").stdout
+    assert check(*words, "--json").stdout == check(*words, "--json", "--quiet").stdout == as_json
+    assert json.loads(as_json)["notes"]
+    refused = check(*words, "--json", "--format", "markdown")
+    assert (refused.returncode, refused.stderr) == (2, "cnnperf: --json is --format json; give one of them\n")
+    loud, quiet = (check(*words, *more).stdout for more in ((), ("--quiet",)))
+    assert loud.startswith(quiet)
+    assert quiet.endswith("→ exit 1\n")
+    assert len(quiet) < len(loud)
+
+
 def test_markdown_is_for_summaries(runs: dict[str, Path]) -> None:
     """The markdown format begins with the counts of verdicts and a table."""
     done = check("--baseline", runs["small"], "--candidate", runs["large"], "--format", "markdown")

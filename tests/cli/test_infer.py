@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,33 @@ def test_what_cannot_be_carried_out_is_refused(words: tuple[str, ...], sentence:
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_engines_as_one_document(sound: tuple[str, Path], tmp_path: Path) -> None:
+    """With --json, stdout is the run's tables; with --quiet, nothing is on stderr."""
+    cache = str(sound[1] / "cache")
+    options = ("--engine", "onnxruntime", "--out", tmp_path / "run", "--json", "--quiet")
+    done = called("infer", "lenet", *QUICK, *options, CNNPERF_CACHE=cache)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["engines"]["rows"][0]["engine"] == "onnxruntime"
+
+
+def test_a_dry_run_makes_nothing(tmp_path: Path) -> None:
+    """A dry run prints the tasks and their estimates, and makes no run folder."""
+    done = called("infer", *LENET, tmp_path / "run", "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *_, total = done.stdout.splitlines()
+    assert first.startswith("synthetic/lenet/cpu export  about 0:")
+    assert total.startswith("3 tasks, about ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_columns_sets_the_width_of_layers(sound: tuple[str, Path], tmp_path: Path) -> None:
+    """$COLUMNS sets the width of every table, that of the layers too."""
+    options = ("--engine", "torch", "--engine", "onnxruntime", "--out", tmp_path / "run")
+    done = called("infer", "lenet", *QUICK, *options, CNNPERF_CACHE=str(sound[1] / "cache"), COLUMNS="70")
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 70
 
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,6 +63,28 @@ def test_an_unknown_column_is_refused_before_anything_is_measured(tmp_path: Path
     assert done.returncode == 2
     assert "did you mean 'forward_s'?" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_profile_as_one_document(tmp_path: Path) -> None:
+    """With --json, stdout is the run's tables; with --quiet, nothing is on stderr; options of the table are refused."""
+    done = profile("mlp", "--out", str(tmp_path / "run"), "--json", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["layers"]["rows"][0]["model"] == "mlp"
+    assert profile("mlp", "--json", "--depth", "1").stderr == (
+        "cnnperf: --by and --depth change the printed table; leave them out with --json\n"
+    )
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_dry_run_makes_nothing(tmp_path: Path, *, as_json: bool) -> None:
+    """A dry run prints its task and the estimates, and makes no run folder."""
+    done = profile("lenet", "--dry-run", "--out", str(tmp_path / "run"), *["--json"] * as_json)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (tmp_path / "run").exists()
+    if as_json:
+        assert [task["task"] for task in json.loads(done.stdout)["tasks"]] == ["synthetic/lenet/cpu profile"]
+    else:
+        assert done.stdout.startswith("synthetic/lenet/cpu profile  about 0:")
 
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:

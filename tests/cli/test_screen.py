@@ -6,13 +6,14 @@ import io
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from processes import until
 from rich.console import Console
 
-from cnnperf.cli.screen import Downloads, DuetScreen, Screen, clock
+from cnnperf.cli.screen import DuetScreen, Screen, clock, stderr
 from cnnperf.ipc.messages import Ready
 from cnnperf.record import Machine, Measurement, Record
 from cnnperf.suite import parse, plan
@@ -52,11 +53,45 @@ def follow(*, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
     return out.getvalue()
 
 
-def test_off_a_terminal_there_is_a_line_per_finished_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a terminal, each finished task is one line without control sequences."""
+def test_off_a_terminal_there_is_a_line_per_begun_and_per_finished_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal, the beginning and the end of each task are one line each, without control sequences."""
     assert follow(terminal=False, monkeypatch=monkeypatch) == (
+        "… 1/2 mnist/lenet/cpu train  about 1:00\n"
         "✓ 1/2 mnist/lenet/cpu train  98.7% of 10,000 test images, 3,526 images/s in all, 61 s\n"
+        "… 2/2 mnist/resnet/cpu train  about 1:00\n"
     )
+
+
+def test_a_task_that_is_skipped_does_not_begin() -> None:
+    """A task without estimate, which is skipped, has only the line of its end."""
+    out = io.StringIO()
+    screen = Screen(Console(file=out, width=80))
+    screen.planned([ready.model_copy(update={"estimate_s": 0.0}) for ready in READY], Path("run"))
+    screen.started(TASKS[0])
+    assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_quiet_screen_prints_nothing(capsys: pytest.CaptureFixture[str], *, quiet: bool) -> None:
+    """A quiet console prints neither progress nor downloads."""
+    with Screen(stderr(quiet=quiet)).shown() as screen:
+        screen.downloading("mnist", 1, 2)
+        screen.planned(READY, Path("run"))
+        screen.started(TASKS[0])
+        screen.finished(record())
+    assert (capsys.readouterr().err == "") == quiet
+
+
+def test_off_a_terminal_a_replicate_is_a_line() -> None:
+    """A comparison prints a line as soon as the first of a replicate's contests is measured."""
+    out = io.StringIO()
+    screen = DuetScreen(Console(file=out, width=80))
+    screen.planned((1.0, 2.0), (8, 14, 22), "power")
+    before = out.getvalue()
+    contest: Any = SimpleNamespace(key="a b")
+    for number in (1, 1, 9):
+        screen.measured(number, contest, None)  # type: ignore[arg-type]
+    assert out.getvalue().removeprefix(before) == "… replicate 1, next look at 8\n… replicate 9, next look at 14\n"
 
 
 def test_on_a_terminal_run_and_training_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +106,6 @@ def test_on_a_terminal_run_and_training_are_seen(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("kind", "begin"),
     [
-        (Downloads, lambda screen: screen.planned(READY, Path("run"))),
         (Screen, lambda screen: screen.planned(READY, Path("run"))),
         (DuetScreen, lambda screen: screen.calibrating(2, (1.0, 2.0))),
         (DuetScreen, lambda screen: screen.installing("an environment")),
