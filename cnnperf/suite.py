@@ -86,6 +86,8 @@ class Suite(Frozen):
             suite = suite.model_copy(update={"stages": tuple(stages)})
             _check_stages(suite.stages, lambda index: "`stages`")
         if repeats is not None:
+            if repeats < 1:
+                raise UsageError(f"`repeats`: got {repeats}; give 1 or more")
             suite = suite.model_copy(update={"repeats": repeats})
         _check_names(suite, suite.name)
         if only is not None and not any(cell.matches(only) for cell in suite.cells()):

@@ -10,7 +10,7 @@ import typer
 
 from cnnperf.cli.check import VERDICTS_FORMAT, FormatOption, QuietVerdictsOption, verdicts_writer
 from cnnperf.cli.data import DataOption
-from cnnperf.cli.help import add_command
+from cnnperf.cli.help import FLAG, add_command
 from cnnperf.cli.options import JsonOption, PairsOption
 from cnnperf.sides import PAIRS
 
@@ -35,11 +35,11 @@ def ab(
     minutes: Annotated[
         float | None,
         typer.Option(
-            metavar="M", min=0.0, help="Time limit in minutes; what is decided by then is reported. Default: no limit."
+            metavar="M", help="Time limit in minutes; what is decided by then is reported. Default: no limit."
         ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Threads of each version; default: the suite's.")
+        int | None, typer.Option(metavar="N", help="Threads of each version; default: the suite's.")
     ] = None,
     pairs: PairsOption = PAIRS[1],
     format: FormatOption = VERDICTS_FORMAT,  # noqa: A002 - the option's name
@@ -62,7 +62,9 @@ def ab(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print what would be compared and the range of minutes; measure nothing."),
+        typer.Option(
+            "--dry-run", metavar=FLAG, help="Print what would be compared and the range of minutes; measure nothing."
+        ),
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietVerdictsOption = False,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from cnnperf.cli import ab, campaign, check, data, doctor, infer, profile, report, run, selftest, tensorboard
-from cnnperf.cli.help import add_command, one_of
+from cnnperf.cli.help import FLAG, add_command, one_of
 from cnnperf.cli.options import with_options
 from cnnperf.errors import CnnperfError, CnnperfWarning, UsageError
 from cnnperf.registry import VERBS
@@ -83,7 +83,9 @@ def _end(sentence: str, status: int) -> NoReturn:
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", metavar=FLAG, help="Print the version and exit.")] = False,
+) -> None:
     if version:
         from importlib.metadata import version as version_of
 

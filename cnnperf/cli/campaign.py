@@ -31,14 +31,12 @@ def measure(
         ),
     ] = "quiet",
     threads: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Threads of each version; default: the suite's.")
+        int | None, typer.Option(metavar="N", help="Threads of each version; default: the suite's.")
     ] = None,
     pairs: PairsOption = PAIRS[1],
     minutes: Annotated[
         float | None,
-        typer.Option(
-            metavar="M", min=0.0, help="Time limit in minutes; what is decided by then counts. Default: no limit."
-        ),
+        typer.Option(metavar="M", help="Time limit in minutes; what is decided by then counts. Default: no limit."),
     ] = None,
 ) -> None:
     """Compare this tree with itself as `cnnperf ab` does, and keep the run; repeat the command for more runs.

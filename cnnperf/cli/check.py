@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from cnnperf.cli.help import add_command
+from cnnperf.cli.help import FLAG, add_command
 from cnnperf.cli.options import JsonOption
 from cnnperf.errors import UsageError
 from cnnperf.reports import VERDICTS, default_format, formats, writer
@@ -25,7 +25,8 @@ FormatOption = Annotated[str, typer.Option(metavar="F", help=f"Format of the out
 
 
 QuietVerdictsOption = Annotated[
-    bool, typer.Option("--quiet", help="Print verdicts, warnings and errors only: no progress and no notes.")
+    bool,
+    typer.Option("--quiet", metavar=FLAG, help="Print verdicts, warnings and errors only: no progress and no notes."),
 ]
 
 

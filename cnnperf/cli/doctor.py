@@ -20,7 +20,7 @@ MARK_STYLES = {"✓": "", "✗": "yellow", "?": "dim"}
 def doctor(
     minutes: Annotated[
         float,
-        typer.Option(metavar="M", min=0.0, help="Time limit of the test in minutes; 0: only the report."),
+        typer.Option(metavar="M", help="Time limit of the test in minutes; 0: only the report."),
     ] = 20.0,
 ) -> None:
     """Report what disturbs measurements on this machine, and test the gate of `cnnperf ab` on it.
@@ -39,7 +39,7 @@ def doctor(
 
     from cnnperf.machine.doctor import examine
 
-    if not math.isfinite(minutes):
+    if not (math.isfinite(minutes) and minutes >= 0):
         raise UsageError(f"--minutes: got {minutes}; give a number, 0 or more (0: only the report)")
     console = Console(highlight=False, soft_wrap=True)
     for finding in examine():

@@ -9,6 +9,9 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+FLAG = ""
+"""Metavar of an option without a value: the name of its type would take columns of the help from all options."""
+
 
 def one_of(names: Iterable[str]) -> str:
     """List names of which one is given: `spin, brief or passive`."""

@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from cnnperf.cli.help import one_of
+from cnnperf.cli.help import FLAG, one_of
 from cnnperf.registry import names
 from cnnperf.sides import PAIRS
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING, Allocator, Waiting
@@ -28,12 +28,17 @@ AllocatorOption = Annotated[
     ),
 ]
 QuietOption = Annotated[
-    bool, typer.Option("--quiet", help="Print results, warnings and errors only; no progress and no files.")
+    bool,
+    typer.Option("--quiet", metavar=FLAG, help="Print results, warnings and errors only, no progress."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", metavar=FLAG, help="Print the result as one JSON document on stdout.")
+]
 DryRunOption = Annotated[
     bool,
-    typer.Option("--dry-run", help="Print the tasks with their estimated minutes and size of weights; run nothing."),
+    typer.Option(
+        "--dry-run", metavar=FLAG, help="Print the tasks with their estimated minutes and size of weights; run nothing."
+    ),
 ]
 PairsOption = Annotated[
     int,
@@ -44,8 +49,8 @@ PairsOption = Annotated[
 
 ARGUMENTS = (
     *("allocator", "baseline", "baseline_set", "batch_size", "by", "candidate", "candidate_set", "condition"),
-    *("data", "dataset", "device", "format", "minutes", "mode", "occasion", "only", "out", "pairs", "resume"),
-    *("samples", "stages", "threads", "train", "waiting"),
+    *("data", "dataset", "device", "format", "minutes", "mode", "occasion", "only", "out", "pairs"),
+    *("repeats", "resume", "samples", "stages", "threads", "train", "waiting"),
 )
 """Arguments that messages name, each the name of its option."""
 OTHERS = {"batch_sizes": "--batch-size", "engines": "--engine", "model": "MODEL"}

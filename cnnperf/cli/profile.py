@@ -48,7 +48,6 @@ def profile(
         int | None,
         typer.Option(
             metavar="N",
-            min=1,
             help="Maximum depth of the layers shown; deeper layers are summed per block; default: all layers.",
         ),
     ] = None,
@@ -77,6 +76,8 @@ def profile(
 
     if by is not None and by not in UNITS:
         raise UsageError(f"--by: {unknown('column', by, UNITS)}")
+    if depth is not None and depth < 1:
+        raise UsageError(f"--depth: got {depth}; give 1 or more, or leave --depth out")
     if as_json and (by is not None or depth is not None):
         raise UsageError("--by and --depth change the printed table; leave them out with --json")
     messages = stderr(quiet=quiet)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cnnperf.cli.help import add_command
+from cnnperf.cli.help import FLAG, add_command
 from cnnperf.errors import UsageError
 from cnnperf.reports import default_format, formats, takes_folder, writer
 from cnnperf.units import amount_of
@@ -36,7 +36,10 @@ def report(
         ),
     ] = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="First move damaged lines from records.jsonl to damaged.jsonl beside it.")
+        bool,
+        typer.Option(
+            "--repair", metavar=FLAG, help="First move damaged lines from records.jsonl to damaged.jsonl beside it."
+        ),
     ] = False,
 ) -> None:
     """Print the tables of stored runs, or write a page with plots.

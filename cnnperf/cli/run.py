@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnperf.cli.data import DataOption
-from cnnperf.cli.help import add_command
+from cnnperf.cli.help import FLAG, add_command
 from cnnperf.cli.options import (
     ALLOCATOR_POLICIES,
     DEVICES,
@@ -49,7 +49,6 @@ def run(
         int | None,
         typer.Option(
             metavar="N",
-            min=1,
             help="Fresh processes per task, all cells once, then all again; default: the suite's.",
         ),
     ] = None,
@@ -74,13 +73,14 @@ def run(
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Limit each stage to a few seconds, and run one repeat.")
+        bool, typer.Option("--quick", metavar=FLAG, help="Limit each stage to a few seconds, and run one repeat.")
     ] = False,
     dry_run: DryRunOption = False,
     require_real_data: Annotated[
         bool,
         typer.Option(
             "--require-real-data",
+            metavar=FLAG,
             help="End with exit status 2 if real images are unavailable, instead of using synthetic images.",
         ),
     ] = False,

@@ -329,10 +329,11 @@ def _shortfall(evidence: _Bounds, rule: Rule, comparisons: int) -> tuple[str, in
     n = len(differences)
     seen = f"slower in {sum(each > 0 for each in differences)} of {n}"
     is_slower = evidence.estimate > math.log1p(rule.tau)
-    least = rule.least_for_worse(comparisons) if is_slower else rule.least_for_same
+    provable = rule.least_for_worse(comparisons)
+    least = provable if is_slower else rule.least_for_same
     shift = math.log1p(rule.theta) - math.log1p(rule.tau)
     needed = replicates_needed(differences, shift, rule.worse_level / comparisons) if n > 1 else 0
-    if n < least >= needed:
+    if n < least and needed <= provable:  # The replicates vary little: their number alone is too small.
         return f"{seen}; a verdict needs {least} replicates", least
     theta, tau = 100 * rule.theta, 100 * rule.tau
     if needed > n:

@@ -51,6 +51,18 @@ def test_no_line_of_a_paragraph_ends_before_the_width(words: tuple[str, ...]) ->
 
 
 @pytest.mark.parametrize("words", [words for words, command in COMMANDS.items() if not hasattr(command, "commands")])
+def test_the_help_of_options_has_half_of_the_width(words: tuple[str, ...]) -> None:
+    """Names and values of options leave at least 39 of 80 columns, and an option without a value names no type."""
+    printed = re.sub(r"\x1b\[[\d;]*m", "", called(*words, "--help", COLUMNS="80").stdout)
+    options = printed.partition("─ Options ─")[2].partition("╰")[0].splitlines()[1:]
+    assert all(len(line) == 80 for line in options)
+    # A line that continues the help of an option begins where that help does.
+    begins = {len(line) - len(line[1:].lstrip()) for line in options if line.startswith("│" + " " * 12)}
+    assert all(80 - begin - 2 >= 39 for begin in begins), begins
+    assert not re.search(r"(?m)^│ --(?!help).*<bool>", "\n".join(options))
+
+
+@pytest.mark.parametrize("words", [words for words, command in COMMANDS.items() if not hasattr(command, "commands")])
 def test_every_command_has_examples_that_fit_on_a_line(words: tuple[str, ...]) -> None:
     """Each example fits into 80 columns, and names its command and only options that the command has."""
     title, *examples = COMMANDS[words].epilog.split("\n")

@@ -141,6 +141,7 @@ def test_no_text_of_the_library_names_an_option() -> None:
         ),
         (lambda out: cnnperf.profile("some.onnx"), "model", ("profile", "some.onnx")),
         (lambda out: cnnperf.load_suite("smoke").narrowed(device="foo"), "device", ("run", "smoke", "--device", "foo")),
+        (lambda out: cnnperf.load_suite("smoke").narrowed(repeats=0), "repeats", ("run", "smoke", "--repeats", "0")),
         (
             lambda out: cnnperf.load_suite("smoke").narrowed(stages=["train", "train"]),
             "stages",
