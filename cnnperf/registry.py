@@ -53,6 +53,11 @@ def declared(room: str, name: str) -> Mapping[str, Any]:
     return _declarations(_file(room, name))
 
 
+def description(room: str, name: str) -> str:
+    """Return the docstring of a choice's file, without importing it. Raises UsageError as `declared` does."""
+    return ast.get_docstring(ast.parse(_file(room, name).read_text(encoding="utf-8"))) or ""
+
+
 def having(room: str, word: str) -> tuple[str, ...]:
     """List the choices of a room whose files declare a name as a function or as a constant with a true value."""
     return tuple(name for name in names(room) if declared(room, name).get(word))

@@ -58,6 +58,14 @@ def test_the_installed_wheel_runs_smoke_in_a_fresh_folder(wheel: Path, tmp_path:
     assert str(site) in where.stdout
 
 
+def test_the_workflow_tries_other_systems() -> None:
+    """macOS and Windows import the package and list models; macOS runs the smoke suite too."""
+    job = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8").partition("  elsewhere:")[2]
+    assert "os: [macos-latest, windows-latest]" in job
+    assert re.findall(r"- run: (cnnperf \w+ \w+)$", job, re.MULTILINE) == ["cnnperf list models", "cnnperf run smoke"]
+    assert re.search(r"cnnperf run smoke\n\s+if: runner\.os == 'macOS'", job)
+
+
 def test_the_workflow_leaves_time_for_an_environment() -> None:
     """The time limits of the workflow's step and job leave at least five minutes beside the measuring time."""
     workflow = (ROOT / ".github" / "workflows" / "regression.yml").read_text(encoding="utf-8")

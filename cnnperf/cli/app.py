@@ -11,15 +11,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cnnperf.cli import ab, campaign, check, data, doctor, infer, profile, report, run, selftest, tensorboard
-from cnnperf.cli.help import FLAG, add_command, one_of
+from cnnperf.cli import ab, campaign, check, data, doctor, infer, names, profile, report, run, selftest, tensorboard
+from cnnperf.cli.help import FLAG, add_command
 from cnnperf.cli.options import with_options
-from cnnperf.errors import CnnperfError, CnnperfWarning, UsageError
-from cnnperf.registry import VERBS
+from cnnperf.errors import CnnperfError, CnnperfWarning
 from cnnperf.units import printable
-
-ROOMS = (*VERBS, "suites")
-"""Kinds of names that `cnnperf list` lists."""
 
 LONGEST = 500
 """Most characters of a printed error."""
@@ -93,22 +89,6 @@ def _root(
         raise typer.Exit
 
 
-def list_(
-    room: Annotated[
-        str,
-        typer.Argument(metavar="KIND", help=f"One of {one_of(ROOMS)}."),
-    ],
-) -> None:
-    """List all known names of one kind, one per line."""
-    from cnnperf.registry import names, with_known
-    from cnnperf.suite import shipped
-
-    if room not in ROOMS:
-        raise UsageError(with_known("cannot list", room, ROOMS))
-    for name in shipped() if room == "suites" else names(room):
-        print(name)
-
-
 def schema() -> None:
     """Print the JSON schema of suite files; with it, an editor completes and checks TOML."""
     import json
@@ -120,9 +100,8 @@ def schema() -> None:
 
 
 # Added in the order of the help.
-for each in (run, report):
+for each in (run, report, names):
     each.add_commands(app)
-add_command(app, list_, "cnnperf list models", name="list")
 add_command(app, schema, "cnnperf schema > suite.schema.json")
 for each in (data, profile, infer, tensorboard, check, ab, doctor, selftest, campaign):
     each.add_commands(app)

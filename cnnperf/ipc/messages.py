@@ -156,6 +156,14 @@ class SchemaRequest(Frozen):
     kind: Literal["schema"] = "schema"
 
 
+class ChoiceRequest(Frozen):
+    """A request to describe a choice of a room that has options."""
+
+    kind: Literal["choice"] = "choice"
+    room: str
+    name: str
+
+
 class DeviceRequest(Frozen):
     """A request to describe a device."""
 
@@ -342,6 +350,18 @@ class SchemaWritten(Frozen):
     document: dict[str, Any]
 
 
+class ChoiceDescribed(Frozen):
+    """The answer about a choice."""
+
+    kind: Literal["choice_described"] = "choice_described"
+    options: dict[str, Any]
+    """The JSON schema of each option, by name."""
+    required: tuple[str, ...]
+    """The options without a default."""
+    recipes: dict[str, dict[str, Any]]
+    """The training settings that a model recommends on the CPU, by dataset; empty for other choices."""
+
+
 class DeviceFound(Frozen):
     """A device is available; torch's description of its build."""
 
@@ -371,10 +391,10 @@ class ClaimEnded(Frozen):
 
 
 ToSide = Opening | Load | Bind | Settle | Turns
-ToPreflight = SuiteRequest | DataRequest | SchemaRequest
+ToPreflight = SuiteRequest | DataRequest | SchemaRequest | ChoiceRequest
 ToClaim = DeviceRequest | ClaimRequest
 FromSide = Hello | Opened | Absent | Loaded | Bound | Settled | Taken | Failed
-FromPreflight = Prepared | DataHandled | SchemaWritten
+FromPreflight = Prepared | DataHandled | SchemaWritten | ChoiceDescribed
 FromWorker = Refused | Progressed | Answered | Noted | Received | GaveUp | FromPreflight
 FromClaim = DeviceFound | ReadingTaken | ClaimSkipped | ClaimEnded
 Message = ToSide | ToPreflight | TaskRequest | ToClaim | FromSide | FromWorker | FromClaim

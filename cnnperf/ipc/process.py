@@ -314,7 +314,7 @@ class WorkerProcess:
     def _end(self) -> None:
         """End the worker and its descendants at once, and wait for them."""
         known = self._family.members(self._process.pid, has_ended=self._process.returncode is not None)
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # macOS permits nothing to a group that has ended.
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._family.end(self._process.pid, known)

@@ -47,6 +47,6 @@ def answer(
             raise NoAnswer(f"{name} did not answer within {limit_s:g} s") from error
         finally:
             # After the end of the program too: what it left behind would hold the pipe open.
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):  # macOS permits nothing to a group that has ended.
                 os.killpg(process.pid, signal.SIGKILL)
     return subprocess.CompletedProcess(command, process.returncode, out, err)

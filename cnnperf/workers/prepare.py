@@ -1,6 +1,7 @@
 """Preflight's worker: check every choice, build every model, prepare the data.
 
-The single request, a suite, a dataset or the JSON schema of suite files, is on stdin; the answer goes to a pipe.
+The single request is on stdin: a suite, a dataset, a choice, or the JSON schema of suite files. The answer goes to a
+pipe.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cnnperf.datasets import Roots
 from cnnperf.errors import CnnperfError, DeviceError, EngineError, SuiteError, UsageError, first_error
 from cnnperf.ipc.channel import Line, single_request
 from cnnperf.ipc.messages import (
+    ChoiceRequest,
     DataHandled,
     DataRequest,
     FromPreflight,
@@ -35,6 +37,7 @@ from cnnperf.machine.fingerprint import usable_cores
 from cnnperf.suite import plan
 from cnnperf.task import Choice, Scalar, Task
 from cnnperf.training.recipe import layered
+from cnnperf.workers.choices import describe
 from cnnperf.workers.images import Finder, FoundImages, Say, announcing
 from cnnperf.workers.meta import TriedModel, try_model
 from cnnperf.workers.schema import suite_schema
@@ -65,6 +68,7 @@ ANSWERS: dict[type[ToPreflight], Callable[[Any, Say], FromPreflight]] = {
     SuiteRequest: prepare_suite,
     DataRequest: data,
     SchemaRequest: lambda request, say: SchemaWritten(document=suite_schema()),
+    ChoiceRequest: lambda request, say: describe(request),
 }
 """Functions that answer requests, by kind."""
 

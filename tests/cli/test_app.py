@@ -98,6 +98,15 @@ def test_json_is_one_document_and_quiet_is_nothing_else(finished: Finished, suit
     assert (quiet.stdout, quiet.stderr) == (loud.stdout, "")
 
 
+@pytest.mark.parametrize("subject", ["report", "help"])
+def test_no_color_is_without_colours(finished: Finished, subject: str) -> None:
+    """A terminal sees colours, and none where NO_COLOR is set."""
+    words = ("report", finished[1]) if subject == "report" else ("run", "--help")
+    colour = re.compile(r"\x1b\[[\d;]*\b[39][0-7]\b")
+    assert colour.search(called(*words, FORCE_COLOR="1").stdout)
+    assert not colour.search(called(*words, FORCE_COLOR="1", NO_COLOR="1").stdout)
+
+
 def test_a_dry_run_as_json(suite: Path) -> None:
     """The document of a dry run has each task with seconds, bytes and the reason why it is skipped."""
     document = json.loads(called("run", suite, "--dry-run", "--json").stdout)
@@ -279,12 +288,6 @@ def test_an_interrupt_before_a_task_ended_does_not_say_to_resume(tmp_path: Path)
     *_, last = messages.read_text().splitlines()
     assert last == f"interrupted before a task ended; start again with: cnnperf run {file} --out {out}"
     assert called("run", file, "--out", out, "--dry-run").returncode == 0
-
-
-def test_lists_are_names_a_line() -> None:
-    """`list` prints the names of all models, or of all shipped suites."""
-    assert called("list", "models").stdout.split() == list(registry.names("models"))
-    assert set(called("list", "suites").stdout.split()) == set(shipped())
 
 
 def test_help_and_lists_do_not_import_torch_pandas_or_scipy() -> None:

@@ -56,6 +56,18 @@ def test_messages_arrive_and_the_end_is_seen(worker, tmp_path: Path) -> None:  #
     assert tail(tmp_path / "log") == ('{"do": "settle", "with": {}}', "")
 
 
+def test_a_system_that_refuses_to_signal_what_has_ended(worker, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """A worker's block ends where the worker's group cannot be signalled after its end, as on macOS."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "killpg", refused)
+    with worker("say('a')") as process:
+        assert list(process.messages(forever)) == [Noted(text="a")]
+    assert process.returncode == 0
+
+
 def test_a_line_that_is_no_message_is_told(worker) -> None:  # type: ignore[no-untyped-def]
     """A line that is no message raises a MalformedError."""
     with worker("os.write(pipe, b'Segmentation fault\\n')") as process, pytest.raises(MalformedError, match="JSON"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -32,6 +33,17 @@ def test_one_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
         answer(hung, limit_s=0.5)
     child = int((tmp_path / "child").read_text())
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def refused(*_: object) -> None:
+    """Refuse a signal, as macOS does to a group whose processes have ended and are not waited for yet."""
+    raise PermissionError(1, "Operation not permitted")
+
+
+def test_a_system_that_refuses_to_signal_what_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output of a program is returned where its group cannot be signalled after its end."""
+    monkeypatch.setattr(os, "killpg", refused)
+    assert answer(program(tmp_path, "echo said")).stdout == "said\n"
 
 
 def test_one_that_cannot_be_started(tmp_path: Path) -> None:
