@@ -16,7 +16,7 @@ GIVEN_BY_ROOM = {
 """The rooms whose choices have options, with the parameters of their verb that are no options."""
 
 
-def describe(request: ChoiceRequest) -> ChoiceDescribed:
+def describe_choice(request: ChoiceRequest) -> ChoiceDescribed:
     """Describe a choice. Raises UsageError with the nearest name if there is none."""
     room, name = request.room, request.name
     registry.declared(room, name)  # Refuses a name of another module.

@@ -37,7 +37,7 @@ from cnnperf.machine.fingerprint import usable_cores
 from cnnperf.suite import plan
 from cnnperf.task import Choice, Scalar, Task
 from cnnperf.training.recipe import layered
-from cnnperf.workers.choices import describe
+from cnnperf.workers.choices import describe_choice
 from cnnperf.workers.images import Finder, FoundImages, Say, announcing
 from cnnperf.workers.meta import TriedModel, try_model
 from cnnperf.workers.schema import suite_schema
@@ -68,7 +68,7 @@ ANSWERS: dict[type[ToPreflight], Callable[[Any, Say], FromPreflight]] = {
     SuiteRequest: prepare_suite,
     DataRequest: data,
     SchemaRequest: lambda request, say: SchemaWritten(document=suite_schema()),
-    ChoiceRequest: lambda request, say: describe(request),
+    ChoiceRequest: lambda request, say: describe_choice(request),
 }
 """Functions that answer requests, by kind."""
 
