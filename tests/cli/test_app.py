@@ -110,7 +110,7 @@ def test_no_color_is_without_colours(finished: Finished, subject: str) -> None:
 def test_a_dry_run_as_json(suite: Path) -> None:
     """The document of a dry run has each task with seconds, bytes and the reason why it is skipped."""
     document = json.loads(called("run", suite, "--dry-run", "--json").stdout)
-    assert [task["task"] for task in document["tasks"]] == [f"{CELL}/cpu train", f"{CELL[:-1]}[pool=max]/cpu train"]
+    assert [task["task"] for task in document["tasks"]] == [f"{CELL}/cpu train", f"{CELL}[pool=max]/cpu train"]
     assert {*document["tasks"][0]} == {"task", "skip", "estimate_s", "weight_bytes"}
     assert document["downloads"] == {}
 

@@ -33,7 +33,7 @@ def test_a_model_is_described_with_its_options_and_its_recipes() -> None:
     assert first == registry.description("models", "resnet").splitlines()[0]
     assert "  depth = 20: 20, 32, 44, 56, 110, 18, 34 or 50" in lines
     assert "  shortcut = true: true or false" in lines
-    assert "recipe for cifar10, synthetic:" in lines or "recipe for cifar10:" in lines
+    assert any(line.startswith("recipe for cifar10") for line in lines)
     assert any(line.startswith("  optimizer = ") for line in lines)
 
 
@@ -44,12 +44,12 @@ def test_a_model_is_described_with_its_options_and_its_recipes() -> None:
         ("engines", "onnxruntime", '  optimization = "all": '),
         ("stages", "train", '  optimizer = "adamw": "sgd", "nesterov", "adamw" or "muon". muon: orthogonalised'),
         ("stages", "train", "  seconds: number above 0"),
-        ("devices", "cpu", "options"),
+        ("devices", "cuda", "  index = 0: whole number from 0"),
     ],
 )
 def test_options_have_default_and_values(room: str, name: str, line: str) -> None:
     """The options of a dataset, an engine, a device and a stage are described, a line each."""
-    assert any(each.startswith(line) for each in called("list", room, name).stdout.replace("no opt", "opt").splitlines())
+    assert any(each.startswith(line) for each in called("list", room, name).stdout.splitlines())
 
 
 @pytest.mark.parametrize("room", ROOMS)
