@@ -59,7 +59,7 @@ def test_the_installed_wheel_runs_smoke_in_a_fresh_folder(wheel: Path, tmp_path:
 
 
 def test_the_workflow_tries_other_systems() -> None:
-    """macOS and Windows import the package and list models; macOS runs the smoke suite too."""
+    """Runners with macOS and Windows import the package and list models; macOS runs the smoke suite too."""
     job = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8").partition("  elsewhere:")[2]
     assert "os: [macos-latest, windows-latest]" in job
     assert re.findall(r"- run: (cnnperf \w+ \w+)$", job, re.MULTILINE) == ["cnnperf list models", "cnnperf run smoke"]

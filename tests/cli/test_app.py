@@ -21,7 +21,6 @@ from forked import anew, command, workers_forked
 from in_process import called
 from processes import completed, until
 
-from cnnperf import registry
 from cnnperf.reports import formats
 from cnnperf.suite import shipped
 

@@ -93,9 +93,7 @@ def top_level(body: list[ast.stmt]) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.dump(node.test):
-            yield from top_level(node.body)
-        elif isinstance(node, ast.ClassDef):
+        elif isinstance(node, ast.ClassDef | ast.If) and "TYPE_CHECKING" not in ast.dump(node):
             yield from top_level(node.body)
 
 
