@@ -254,7 +254,7 @@ SLOW = f"""request = json.loads(line); asked = request["do"]; batch = {BATCH} if
 
 
 def test_a_call_that_is_too_long_is_measured_with_fewer_images(tmp_path: Path) -> None:
-    """Of 32 images, which take 500 ms, 12 are measured, on both sides."""
+    """A call of 32 images, which takes 500 ms, is measured with 12, on both sides."""
     versions = Both(*(pretending(tmp_path / name, SLOW) for name in ("one", "other")))
     [(contest, on)] = calibrate(versions, planted(["unruly:build"]), tmp_path, PATIENCE)
     assert isinstance(on, Conditions), on
