@@ -102,7 +102,7 @@ def test_json_is_one_document_and_quiet_is_nothing_else(finished: Finished, suit
 def test_no_color_is_without_colours(finished: Finished, subject: str) -> None:
     """A terminal sees colours, and none where NO_COLOR is set."""
     words = ("report", finished[1]) if subject == "report" else ("run", "--help")
-    colour = re.compile(r"\x1b\[[\d;]*\b[39][0-7]\b")
+    colour = re.compile(r"\x1b\[(\d+;)*[39][0-7](;\d+)*m")
     assert colour.search(called(*words, TERM="xterm", FORCE_COLOR="1").stdout)
     assert not colour.search(called(*words, TERM="xterm", FORCE_COLOR="1", NO_COLOR="1").stdout)
 
