@@ -11,7 +11,21 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cnnperf.cli import ab, campaign, check, data, doctor, infer, names, profile, report, run, selftest, tensorboard
+from cnnperf.cli import (
+    ab,
+    campaign,
+    check,
+    columns,
+    data,
+    doctor,
+    infer,
+    names,
+    profile,
+    report,
+    run,
+    selftest,
+    tensorboard,
+)
 from cnnperf.cli.help import FLAG, add_command
 from cnnperf.cli.options import with_options
 from cnnperf.errors import CnnperfError, CnnperfWarning
@@ -100,7 +114,7 @@ def schema() -> None:
 
 
 # Added in the order of the help.
-for each in (run, report, names):
+for each in (run, report, columns, names):
     each.add_commands(app)
 add_command(app, schema, "cnnperf schema > suite.schema.json")
 for each in (data, profile, infer, tensorboard, check, ab, doctor, selftest, campaign):

@@ -53,7 +53,7 @@ ARGUMENTS = (
     *("repeats", "resume", "samples", "stages", "threads", "train", "waiting"),
 )
 """Arguments that messages name, each the name of its option."""
-OTHERS = {"batch_sizes": "--batch-size", "engines": "--engine", "model": "MODEL"}
+OTHERS = {"batch_sizes": "--batch-size", "engines": "--engine", "model": "MODEL", "table": "TABLE"}
 """Further arguments that messages name, each with its name on the command line."""
 _NAMED = re.compile(f"`({'|'.join((*ARGUMENTS, *OTHERS))})`")
 

@@ -26,7 +26,9 @@ def report(
     by: Annotated[
         str | None,
         typer.Option(
-            metavar="COLUMN", help="Column of leaderboard.csv to sort by, best value first; default: by rank."
+            metavar="COLUMN",
+            help="Column to sort by, of any table shown, best value first, such as latency_s; tables that have it come "
+            "first. Default: the leaderboard by rank.",
         ),
     ] = None,
     out: Annotated[
@@ -83,6 +85,7 @@ def add_commands(app: typer.Typer) -> None:
         app,
         report,
         "cnnperf report results/cifar/<run>",
+        "cnnperf report results/engines/<run> --by latency_s",
         "cnnperf report results/cifar/* --format html --out page.html",
         "cnnperf report results/cifar/<run> --format csv --out tables",
         "cnnperf report results/cifar/<run> --repair",

@@ -11,7 +11,7 @@ IN_RUN_FOLDER = True        every run folder gets its tables in this format
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from cnnperf.regression.verdict import Verdict
+    from cnnperf.tables.dictionary import DescribedTable
     from cnnperf.tables.engine_layers import Join
     from cnnperf.tables.layers import LayerProfile
     from cnnperf.tables.table import Report
@@ -71,6 +72,13 @@ def show_engine_layers(join: Join, console: Console) -> None:
     from cnnperf.reports._engine_layers import write
 
     write(join, console)
+
+
+def show_columns(tables: Mapping[str, DescribedTable]) -> None:
+    """Print the descriptions of tables and their columns on stdout."""
+    from cnnperf.reports._columns import write
+
+    write(tables, sys.stdout)
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> Iterator[Text]:

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 
 def visible(table: Table[Any]) -> list[Column]:
-    """Return the columns to show: readable ones with a value in any row, and run, sitting and repeat if they differ."""
+    """Return the columns to show: readable ones with a value in any row, and run, sitting and repeat if they differ.
+
+    The budget is shown if several are known; a single one is in the title.
+    """
     shown = [c for c in table.columns if c.shown is not None and any(row[c.name] is not None for row in table.rows)]
     # These come first, because they distinguish otherwise equal rows.
-    first = [c for name in ("run", "sitting", "repeat") for c in table.columns if c.name == name]
-    return [*(c for c in first if c not in shown and _differs(c, table)), *shown]
+    first = [c for name in ("run", "sitting", "repeat") for c in table.columns if c.name == name and _differs(c, table)]
+    first += [c for c in table.columns if c.name == "budget" and len({row.budget for row in table.rows} - {None}) > 1]
+    return [*(c for c in first if c not in shown), *shown]
 
 
 def _differs(column: Column, table: Table[Any]) -> bool:
@@ -30,14 +34,16 @@ def _differs(column: Column, table: Table[Any]) -> bool:
 
 
 def title(table: Table[Any]) -> str:
-    """Return the common facts of a group's rows."""
+    """Return the common facts of a group's rows; of its budget only if it is the only one."""
     row = table.rows[0]
+    budgets = {label for each in table.rows if (label := each.budget_label)}
     threads = amount_of(row["threads"], "thread") if row["threads"] else None
     asked = row.trait("waiting")
     waiting = f"waiting {asked}" if asked not in (None, DEFAULT_WAITING) else None
     allocator = f"allocator {row['allocator']}" if row["allocator"] not in (None, DEFAULT_ALLOCATOR) else None
     device = f"{row['device']} ({row['device_label']})" if row["device_label"] else row["device"]
-    parts = (row["dataset"], generated(row), device, row.budget_label, threads, waiting, allocator, row["host"])
+    budget = budgets.pop() if len(budgets) == 1 else None
+    parts = (row["dataset"], generated(row), device, budget, threads, waiting, allocator, row["host"])
     return " · ".join(filter(None, parts))
 
 

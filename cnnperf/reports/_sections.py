@@ -13,7 +13,7 @@ from cnnperf.reports import _charts, _layer_charts
 from cnnperf.reports._pictures import data_uris, pictured
 from cnnperf.reports._readable import generated
 from cnnperf.reports._vega import Chart
-from cnnperf.tables.engines import PLOT
+from cnnperf.tables.engines import ENGINE_GROUP
 from cnnperf.tables.facts import GROUP
 from cnnperf.tables.layers import steps_of
 from cnnperf.tables.predictions import ConfusionRow, ExampleRow
@@ -81,7 +81,7 @@ def tradeoffs(report: Report) -> list[ChartGroup]:
     table = report.table("engines")
     known = [row for row in (table.rows if table else ()) if row.latency_s and row.test_accuracy is not None]
     groups = []
-    for i, rows in enumerate(_grouped(known, "run", *PLOT)):
+    for i, rows in enumerate(_grouped(known, "run", *ENGINE_GROUP)):
         heading = _words(rows[0], "dataset", "data", "device", "host", *(["run"] if len(report.folders) > 1 else []))
         of_sizes = sorted(_grouped(rows, "batch_size"), key=lambda of_size: of_size[0].batch_size)
         charts = tuple(

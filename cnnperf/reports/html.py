@@ -35,7 +35,7 @@ def write(report: Report, out: TextIO) -> None:
         loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters |= {"scaled": scaled, "signed": signed, "read_as": read_as}
-    environment.globals |= {"best": best, "title": _caption, "alarm": alarm, "visible": visible, "columns": _columns}
+    environment.globals |= {"best": best, "title": title, "alarm": alarm, "visible": visible, "columns": _columns}
     environment.globals |= {
         "interval": interval,
         "interval_words": interval_words,
@@ -82,8 +82,3 @@ def _columns(table: Table[Any]) -> list[Column]:
     shown = {column.name for column in visible(table)}
     shown |= {"reason"} if any(row.reason for row in table.rows) else set()
     return sorted((column for column in table.columns if column.name in shown), key=lambda c: c.name != "run")
-
-
-def _caption(table: Table[Any]) -> str:
-    """Return the common facts of a group's rows, including the model if each group has its own."""
-    return " · ".join([table.rows[0].model] * ("model" in table.group) + [title(table)])

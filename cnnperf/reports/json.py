@@ -1,4 +1,4 @@
-"""JSON: each table with its columns' units and directions and its rows, raw SI units, null for unmeasured values."""
+"""JSON: each table's rows, and the unit, direction and meaning of its columns; raw SI units, null if unmeasured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ def write(report: Report, out: TextIO) -> None:
     """Write the whole report as one JSON object, one key per table."""
     document = {
         table.name: {
-            "columns": {column.name: {"unit": column.unit, "better": column.better} for column in table.columns},
+            "columns": {
+                column.name: {"unit": column.unit, "better": column.better, "meaning": column.meaning}
+                for column in table.columns
+            },
             "rows": [{column.name: row[column.name] for column in table.columns} for row in table.rows],
         }
         for table in report.tables

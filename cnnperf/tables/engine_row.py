@@ -138,7 +138,7 @@ class EngineRow(Row):
         source="infer.speedup, infer.latency",
         interval=("speedup_low", "speedup_high"),
         spread=("speedup_low", "speedup_high"),
-        within=("run", "sitting", "batch_size"),
+        within=("run", "sitting", "model", "batch_size"),
         doubts="speedup_flags",
     )
     speedup_low: float | None = column(
@@ -215,6 +215,7 @@ class EngineRow(Row):
         source="infer.test_accuracy",
         interval=("test_accuracy_low", "test_accuracy_high"),
         spread=("test_accuracy_low", "test_accuracy_high"),
+        within=("budget",),
     )
     test_accuracy_low: float | None = column(
         unit="fraction",

@@ -24,11 +24,11 @@ from cnnperf.tables.repeats import Repeats, Rivals, alike, engine_of, fewest_tes
 from cnnperf.tables.table import DOUBT, MARKED, Table, Value, grouped
 from cnnperf.task import Task
 
-MACHINE = ("host", "cpu", "cpu_model", "instruction_sets")
-CELL = ("dataset", "data", "data_fallback", "data_sha256", "model", "device", "device_label", "threads", *MACHINE)
-ENGINE_GROUP = (*(name for name in CELL if name != "data_fallback"), "budget", "waiting", "allocator")
-PLOT = ("dataset", "data", "data_sha256", "device", "device_label", "threads", "waiting", "allocator", *MACHINE)
-"""Columns that are equal in the rows of one plot of accuracy against latency, of different networks."""
+ENGINE_GROUP = (
+    *("dataset", "data", "data_sha256", "device", "device_label", "threads", "waiting", "allocator"),
+    *("host", "cpu", "cpu_model", "instruction_sets"),
+)
+"""Columns that must be equal in two rows, of one network or of two, that share a table or a plot."""
 
 LOGITS = (
     *("error_to_float64", "torch_error_to_float64", "max_error_to_float64"),
@@ -51,6 +51,7 @@ _NOTES = (
     "image (p90), and the batch size with the most images per second over all calls (total_images_per_s).",
     "p90, p99: where the calls support them; calls that depend on each other count as fewer.",
     MARKED,
+    "A speed-up is marked among the engines of its network and batch, an accuracy among the rows of its budget.",
 )
 
 

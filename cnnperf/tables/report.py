@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from cnnperf import registry
+from cnnperf.errors import UsageError
 from cnnperf.record import Record, read, run_folders
 from cnnperf.tables.curves import training_curves
 from cnnperf.tables.engines import engine_notes, engine_table, is_undecided
@@ -20,9 +22,9 @@ from cnnperf.tables.verdicts import verdict_table
 
 
 def report_of(runs: Iterable[str | Path], by: str | None = None) -> Report:
-    """Read run folders and make their report, the leaderboard sorted by a column if one is named.
+    """Read run folders and make their report; if a column is named, the tables that have it are sorted and come first.
 
-    Raises StoreError for a folder without records, UsageError if there is no such column.
+    Raises StoreError for a folder without records, UsageError if no table that readers see has such a column.
     """
     folders = run_folders(runs)
     return report_of_records({name: read(folder) for name, folder in folders.items()}, folders, by)
@@ -49,10 +51,28 @@ def report_of_records(
     if any(row["sitting"] for table in (board, engines) for row in table.rows):
         notes.append(SITTINGS)
     tables += [layers] if layers.rows else []
-    first = tables[0] if by is None else tables[0].sorted_by(by)
+    tables = tables if by is None else _sorted(tables, by)
     further = (verdict_table(records, folders), *prediction_tables(records, folders))
-    tables = [first, *tables[1:], *(table for table in further if table and (table.rows or table.notes))]
+    tables += [table for table in further if table and (table.rows or table.notes)]
     return Report((*tables, run_table(records), task_table(records)), tuple(dict.fromkeys(notes)), folders)
+
+
+def _sorted(tables: Iterable[Table[Any]], by: str) -> list[Table[Any]]:
+    """Sort the tables that readers see by a column; those that have it come first.
+
+    Raises UsageError if none of them has the column.
+    """
+    having, others, known = list[Table[Any]](), list[Table[Any]](), list[str]()
+    for table in tables:
+        names = [column.name for column in table.columns] if table.group else []
+        known += names
+        if by in names:
+            having.append(table.sorted_by(by))
+        else:
+            others.append(table)
+    if not having:
+        raise UsageError(f"`by`: {registry.unknown('column', by, dict.fromkeys(known))}")
+    return having + others
 
 
 def exit_code(records: Sequence[Record]) -> Literal[0, 1, 3]:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from cnnperf.record import Record, read
 from cnnperf.regression.verdict import is_difference, is_of_fractions
 from cnnperf.reports import csv as csv_report
+from cnnperf.tables.dictionary import DICTIONARY
 from cnnperf.tables.report import report_of
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ MEASUREMENTS = [measurement for run in RUNS for record in read(run) for measurem
 TABLES = [
     path
     for path in (*STORED, *sorted((ROOT / "tests" / "golden" / "expected").glob("*.csv")))
-    if path.stem in dictionary.FILES
+    if path.stem in DICTIONARY
 ]
 
 
@@ -34,10 +35,10 @@ def test_the_dictionary_is_what_the_code_says(part: Callable[[str, str, str], No
     part("results/README.md", "data dictionary", dictionary.text())
 
 
-@pytest.mark.parametrize("name", dictionary.FILES)
+@pytest.mark.parametrize("name", DICTIONARY)
 def test_every_column_has_a_meaning_and_a_source(name: str) -> None:
     """Every column has a meaning and a source, and no name occurs twice in a file."""
-    file = dictionary.FILES[name]
+    file = DICTIONARY[name]
     columns = [*file.columns, *file.patterns]
     assert [column.name for column in columns if not (column.meaning and column.source)] == []
     names = [column.name for column in columns]
@@ -46,7 +47,7 @@ def test_every_column_has_a_meaning_and_a_source(name: str) -> None:
 
 def described(path: Path) -> list[str]:
     """Return the columns of a CSV file that the dictionary does not describe by name."""
-    file = dictionary.FILES[path.stem]
+    file = DICTIONARY[path.stem]
     names = {column.name for column in file.columns}
     with open(path, encoding="utf-8") as lines:
         head = next(csv.reader(lines))
@@ -58,14 +59,14 @@ def test_every_file_of_a_run_is_described(tmp_path: Path, trained: Callable[...,
     runs = [furnished.furnish(tmp_path / name, trained, networks=("lenet", "nin")) for name in ("a", "b")]
     csv_report.write(report_of(runs), tmp_path)
     written = sorted(tmp_path.glob("*.csv"))
-    assert {path.stem for path in written} == dictionary.FILES.keys() - {"cell_metrics", "counts"}
+    assert {path.stem for path in written} == DICTIONARY.keys() - {"cell_metrics", "counts"}
     assert {path.stem: described(path) for path in written if described(path)} == {}
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_stored_file_is_described(path: Path) -> None:
     """Each column of a reference file is described, in the dictionary or in the reference's README.md."""
-    if path.stem in dictionary.FILES:
+    if path.stem in DICTIONARY:
         assert described(path) == []
         return
     beside = (path.parents[1] / "README.md").read_text(encoding="utf-8")
@@ -84,7 +85,7 @@ def test_every_stored_file_is_described(path: Path) -> None:
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_fraction_lies_from_0_to_1(path: Path) -> None:
     """Every column with the unit `fraction` has only values from 0 to 1."""
-    names = [column.name for column in dictionary.FILES[path.stem].columns if column.unit == "fraction"]
+    names = [column.name for column in DICTIONARY[path.stem].columns if column.unit == "fraction"]
     with open(path, encoding="utf-8") as lines:
         found = [(name, float(row[name])) for row in csv.DictReader(lines) for name in names if row.get(name)]
     assert [(name, value) for name, value in found if not 0 <= value <= 1] == []
@@ -96,14 +97,14 @@ def test_a_change_has_a_unit_that_its_column_names() -> None:
         rows = [row for row in csv.DictReader(lines) if row["change"]]
     numbers = [(row["metric"], row["unit"], float(row["baseline"]), float(row["candidate"])) for row in rows]
     has_unit = {is_difference(*each) and not is_of_fractions(*each[:2]) for each in numbers}
-    [unit] = [column.unit for column in dictionary.FILES["verdicts"].columns if column.name == "change"]
+    [unit] = [column.unit for column in DICTIONARY["verdicts"].columns if column.name == "change"]
     assert unit is not None
     assert set(unit.split(" or ")) == {"(unit)" if each else "1" for each in has_unit}
 
 
 def test_every_metric_of_a_training_has_a_column_of_its_own() -> None:
     """Every metric of a stored training has a column with the same unit and direction."""
-    described = {(column.source, column.unit, column.better) for column in dictionary.FILES["leaderboard"].columns}
+    described = {(column.source, column.unit, column.better) for column in DICTIONARY["leaderboard"].columns}
     described |= {("train.confusion", "count", None)}  # confusion.csv
     records = [record for run in RUNS for record in read(run) if record.task.stage == "train"]
     measured = {(m.metric, m.unit, m.better) for record in records for m in record.measurements if not m.is_point}
@@ -114,7 +115,7 @@ def test_every_metric_of_a_training_has_a_column_of_its_own() -> None:
 
 def sources() -> set[str]:
     """Return all sources that columns name."""
-    columns = [column for file in dictionary.FILES.values() for column in file.columns]
+    columns = [column for file in DICTIONARY.values() for column in file.columns]
     return {source for column in columns for source in column.source.split(", ")}
 
 

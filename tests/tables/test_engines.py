@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cnnperf.errors import UsageError
 from cnnperf.record import PARITY, Measurement, Record, single
 from cnnperf.reports import _readable
 from cnnperf.reports._sections import tradeoffs
 from cnnperf.tables.engine_row import BestEngine, EngineRow
-from cnnperf.tables.engines import ENGINE_GROUP, PLOT, best_engines, engine_notes, engine_table, is_undecided
+from cnnperf.tables.engines import ENGINE_GROUP, best_engines, engine_notes, engine_table, is_undecided
 from cnnperf.tables.leaderboard import leaderboard
+from cnnperf.tables.report import report_of_records
 from cnnperf.tables.table import Column, Report
 
 Trained = Callable[..., Record]
@@ -486,6 +489,67 @@ def test_without_pairs_there_is_no_front(engine: Engine) -> None:
     assert {row["pareto"] for row in engine_table({"suite/run": records}).rows} == {None}
 
 
+def test_all_networks_of_a_dataset_and_device_share_a_table(engine: Engine, trained: Trained) -> None:
+    """Networks share a table, also if trained for different budgets, which is then a column and not in the title."""
+    training = trained(seconds=8.0)
+    short = [reading(engine("torch", [0.02], model=model), training) for model in ("nin", "mlp")]
+    long = engine("torch", [0.01], model="vgg")
+    other = engine("torch", [0.02], dataset="mnist")
+    groups = engine_table({"suite/run": (training, *short, other)}).groups()
+    assert [[row.model for row in group.rows] for group in groups] == [["nin", "mlp"], ["lenet"]]
+    assert "trained for 8 s" in _readable.title(groups[0])
+    assert "budget" not in [column.name for column in _readable.visible(groups[0])]
+    training_of_long = trained(seconds=60.0)
+    [group] = engine_table(
+        {"suite/run": (training, training_of_long, *short, reading(long, training_of_long))}
+    ).groups()
+    assert [row.model for row in group.rows] == ["nin", "mlp", "vgg"]
+    assert "trained for" not in _readable.title(group)
+    assert "budget" in [column.name for column in _readable.visible(group)]
+
+
+def test_the_table_of_engines_is_sorted_by_its_columns(engine: Engine, trained: Trained) -> None:
+    """A report sorted by latency begins with the table of engines, the fastest of all networks first."""
+    training = trained()
+    latencies = {"nin": 0.03, "mlp": 0.01, "vgg": 0.02}
+    records = {"suite/run": (training, *(engine("torch", [s], model=model) for model, s in latencies.items()))}
+    folders = {"suite/run": Path("suite/run")}
+    tables = report_of_records(records, folders, "latency_s").tables
+    assert [table.name for table in tables[:3]] == ["engines", "leaderboard", "curves"]
+    assert [row.model for row in tables[0].rows] == ["mlp", "vgg", "nin"]
+    assert report_of_records(records, folders, "test_accuracy").tables[0].name == "leaderboard"
+    assert [table.name for table in report_of_records(records, folders).tables[:3]] == [
+        "leaderboard",
+        "curves",
+        "engines",
+    ]
+    with pytest.raises(UsageError, match="`by`: unknown column 'latency'; did you mean 'latency_s'"):
+        report_of_records(records, folders, "latency")
+    with pytest.raises(UsageError, match="unknown column 'step'"):
+        report_of_records(records, folders, "step")
+
+
+def test_a_speed_up_is_starred_among_the_engines_of_its_network(engine: Engine) -> None:
+    """A higher speed-up of another network, over its own baseline, takes no star from this network's engine."""
+    far = [each + 5 for each in STEADY]
+    records = [
+        *(engine("torch", [0.02]), engine("onnxruntime", [0.01], STEADY)),
+        *(engine("torch", [0.07], model="nin"), engine("onnxruntime", [0.01], far, model="nin")),
+    ]
+    assert marks("speedup", *records) == [False, True, False, True]
+
+
+def test_an_accuracy_is_starred_among_those_of_its_budget(engine: Engine, trained: Trained) -> None:
+    """The most accurate network of each budget is starred."""
+    records: list[Record] = []
+    for seconds, accuracies in ((8.0, (0.4, 0.6)), (60.0, (0.7, 0.9))):
+        training = trained(seconds=seconds)
+        networks = zip(("nin", "mlp"), accuracies, strict=True)
+        made = [reading(engine("torch", [0.02], model=model, accuracy=share), training) for model, share in networks]
+        records += [training, *made]
+    assert marks("test_accuracy", *records) == [False, True, False, True]
+
+
 def test_unlike_machines_are_in_no_group_and_no_plot_together(
     engine: Engine, on: Trained, unlike_hardware: tuple[str, dict[str, Any], dict[str, Any]]
 ) -> None:
@@ -494,8 +558,7 @@ def test_unlike_machines_are_in_no_group_and_no_plot_together(
     first, second = (engine("torch", [0.02], model=model, device=device) for model in ("nin", "mlp"))
     for machine, groups in ((facts, 1), (others, 2)):
         rows = engine_table({"suite/run": (on(first, **facts), on(second, **machine))}).rows
-        for names in (PLOT, [name for name in ENGINE_GROUP if name != "model"]):
-            assert len({tuple(row.trait(name) for name in names) for row in rows}) == groups
+        assert len({tuple(row.trait(name) for name in ENGINE_GROUP) for row in rows}) == groups
 
 
 def test_engines_that_were_to_wait_otherwise_are_in_no_group_and_no_plot_together(engine: Engine) -> None:
