@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import os
 import pickle
 import shutil
@@ -17,7 +18,7 @@ from filelock import FileLock
 from hypothesis import settings
 from processes import interruptible
 
-from cnnperf.record import Gpu, Machine, Measurement, Processor, Record
+from cnnperf.record import COMPRESSED_FILE, FILE, Gpu, Machine, Measurement, Processor, Record, location
 from cnnperf.roofline import MEMORY_PROBE
 from cnnperf.task import Task
 
@@ -320,5 +321,20 @@ def tree(tmp_path: Path) -> Callable[[Mapping[str, str]], Path]:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text)
         return root
+
+    return make
+
+
+@pytest.fixture
+def as_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], str]:
+    """Return a function that makes a copy of a run's records one that comes with cnnperf, and returns its name."""
+    package = tmp_path / "installed" / "cnnperf"
+    monkeypatch.setattr(location, "__file__", str(package / "record" / "location.py"))
+
+    def make(run: Path, name: str) -> str:
+        folder = package / location.REFERENCE / name
+        folder.mkdir(parents=True)
+        (folder / COMPRESSED_FILE).write_bytes(gzip.compress((run / FILE).read_bytes()))
+        return f"{location.REFERENCE}/{name}"
 
     return make

@@ -1,9 +1,11 @@
-"""The distribution: the wheel contains the suites and runs them; a workflow compares pull requests."""
+"""The distribution: the wheel contains suites and reference runs; a workflow compares pull requests."""
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
+import shutil
 import sys
 import venv
 import zipfile
@@ -17,20 +19,32 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel with the backend that pyproject.toml names."""
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
+    """Build the wheel of a copy that has one more reference run, with the backend that pyproject.toml names."""
+    folder, tree = (tmp_path_factory.mktemp(name) for name in ("dist", "tree"))
+    for name in ("cnnperf", "suites"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+        shutil.copy(ROOT / name, tree)
+    reference = tree / "results" / "reference" / "smoke"
+    reference.mkdir(parents=True)
+    records = min((ROOT / "tests" / "golden" / "smoke").glob("*/records.jsonl")).read_bytes()
+    (reference / "records.jsonl.gz").write_bytes(gzip.compress(records))
+    (reference / "leaderboard.csv").touch()
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, tree]
     completed(*command, check=True)
     [file] = folder.glob("cnnperf-*.whl")
     return file
 
 
-def test_the_wheel_carries_the_suites_and_no_tests(wheel: Path) -> None:
-    """The wheel contains every suite of the checkout, and no files outside the package."""
+def test_the_wheel_carries_suites_and_reference_runs_and_no_tests(wheel: Path) -> None:
+    """The wheel contains every suite and the records of reference runs, not their tables, and nothing else besides."""
     names = zipfile.ZipFile(wheel).namelist()
     for suite in (ROOT / "suites").glob("*.toml"):
         assert f"cnnperf/suites/{suite.name}" in names
-    assert "cnnperf/py.typed" in names
+    assert [name for name in names if name.startswith("cnnperf/reference/")] == [
+        "cnnperf/reference/smoke/records.jsonl.gz"
+    ]
+    assert {"cnnperf/py.typed", "cnnperf/reports/_page/page.css"} <= set(names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"cnnperf"}
 
 
@@ -54,6 +68,8 @@ def test_the_installed_wheel_runs_smoke_in_a_fresh_folder(wheel: Path, tmp_path:
     assert "lenet" in done.stdout
     [leaderboard] = tmp_path.glob("results/smoke/*/leaderboard.csv")
     assert leaderboard.stat().st_size > 0
+    reported = completed(environment / "bin" / "cnnperf", "report", "reference/smoke", cwd=tmp_path, env=variables)
+    assert (reported.returncode, "lenet" in reported.stdout) == (0, True), reported.stderr
     where = completed(python, "-c", "import cnnperf; print(cnnperf.__file__)", cwd=tmp_path, env=variables)
     assert str(site) in where.stdout
 

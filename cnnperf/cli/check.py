@@ -71,7 +71,12 @@ class ManyValues(TyperCommand):
 
 def check(
     *,
-    baseline: Annotated[list[Path], typer.Option(metavar="RUN…", help="One or more run folders of the baseline.")],
+    baseline: Annotated[
+        list[Path],
+        typer.Option(
+            metavar="RUN…", help="One or more run folders of the baseline, or names from `cnnperf list references`."
+        ),
+    ],
     candidate: Annotated[list[Path], typer.Option(metavar="RUN…", help="One or more run folders of the candidate.")],
     format: FormatOption = VERDICTS_FORMAT,  # noqa: A002 - the option's name
     as_json: JsonOption = False,
@@ -83,6 +88,9 @@ def check(
     ends early (stop_at_target = false); otherwise the accuracy is inconclusive, however large the drop. All engines of
     a run use its first training: if the accuracy of the trainings is tested, that of the engines is only indicative;
     otherwise an engine needs three runs per side, with different seeds.
+
+    A reference, such as reference/cifar, is of another machine: threads may differ, memory is only shown, and what the
+    candidate did not run is left out.
 
     Times, and memory measured in one process only, are shown but not judged: speeds of separate runs are not
     comparable.
@@ -100,4 +108,10 @@ def check(
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this file to the command line."""
-    add_command(app, check, "cnnperf check --baseline results/main/* --candidate results/mine", cls=ManyValues)
+    add_command(
+        app,
+        check,
+        "cnnperf check --baseline results/main/* --candidate results/mine",
+        "cnnperf check --baseline reference/cifar --candidate results/cifar/<run>",
+        cls=ManyValues,
+    )

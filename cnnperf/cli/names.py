@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from cnnperf.registry import VERBS
 if TYPE_CHECKING:
     from cnnperf.ipc.messages import ChoiceDescribed
 
-ROOMS = (*VERBS, "suites")
+ROOMS = (*VERBS, "suites", "references")
 """Kinds of names."""
 WITHOUT_OPTIONS = ("reports", "claims")
 """Rooms whose choices have no options in a suite."""
@@ -32,21 +33,26 @@ def list_(
     """List all known names of one kind, one per line, or describe one of them.
 
     The description of a model, dataset, device, engine or stage has its options, with their values and defaults; that
-    of a model also the training settings that its file recommends for each dataset. A suite is printed as it is.
+    of a model also the training settings that its file recommends for each dataset. A suite is printed as it is, of a
+    reference run the folder.
     """
+    from cnnperf.record import reference_runs
     from cnnperf.registry import names, unknown, with_known
     from cnnperf.suite import shipped
 
     if room not in ROOMS:
         raise UsageError(with_known("cannot list", room, ROOMS))
-    suites = shipped() if room == "suites" else {}
-    known = tuple(suites) or names(room)
+    files = shipped() if room == "suites" else reference_runs() if room == "references" else {}
+    known = tuple(files) or names(room)
     if name is None:
-        print("\n".join(known))
+        sys.stdout.writelines(f"{each}\n" for each in known)
         return
     if name not in known:
         raise UsageError(unknown(room.removesuffix("s"), name, known))
-    print(suites[name].read_text(encoding="utf-8").rstrip("\n") if suites else "\n".join(_described(room, name)))
+    if room == "references":
+        print(files[name])
+    else:
+        print(files[name].read_text(encoding="utf-8").rstrip("\n") if files else "\n".join(_described(room, name)))
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -19,7 +19,10 @@ WITH_FOLDER = " or ".join(filter(takes_folder, formats()))
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="One or more run folders.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN", help="One or more run folders, or names from `cnnperf list references`."),
+    ],
     format: Annotated[  # noqa: A002 - the option's name
         str, typer.Option(metavar="F", help=f"Format of the output: {', '.join(formats())}.")
     ] = FORMAT,
@@ -50,7 +53,7 @@ def report(
 
     Exit status: 0 success, 2 a folder contains no run, or the output cannot be written.
     """
-    from cnnperf.record import DAMAGED_FILE, FILE, replacing
+    from cnnperf.record import COMPRESSED_FILE, DAMAGED_FILE, FILE, replacing
     from cnnperf.record import repair as repair_records
     from cnnperf.tables.report import report_of
 
@@ -70,7 +73,7 @@ def report(
             return
         text = io.StringIO(newline="")
         write(table, text)  # A format that cannot be written leaves the file as it was.
-        if (out.parent / FILE).exists():
+        if any((out.parent / name).exists() for name in (FILE, COMPRESSED_FILE)):
             with replacing(out) as file:  # A link that a stranger's run holds is not written through.
                 file.write(text.getvalue())
         else:

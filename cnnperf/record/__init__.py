@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cnnperf.record.folder import (
     DAMAGED_FILE,
-    FILE,
     append,
     keep,
     kept,
@@ -18,6 +17,7 @@ from cnnperf.record.folder import (
     run_folders,
 )
 from cnnperf.record.line import line_of, sealed
+from cnnperf.record.location import COMPRESSED_FILE, FILE, located, reference_runs
 from cnnperf.record.schema import (
     PARITY,
     SCHEMA,
@@ -35,6 +35,7 @@ from cnnperf.record.schema import (
 )
 
 __all__ = [
+    "COMPRESSED_FILE",
     "DAMAGED_FILE",
     "FILE",
     "PARITY",
@@ -54,10 +55,12 @@ __all__ = [
     "kept",
     "kept_file",
     "line_of",
+    "located",
     "lock",
     "read",
     "read_locked",
     "read_runs",
+    "reference_runs",
     "repair",
     "replacing",
     "run_folders",

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import os
 import shutil
 import stat
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, TextIO, cast
 
 from filelock import FileLock, Timeout
 
 from cnnperf.errors import CnnperfWarning, StageError, StoreError
 from cnnperf.record.line import LONGEST_LINE, DamagedLineError, StoredLine, line_of, parsed_record, sealed, stored_lines
+from cnnperf.record.location import COMPRESSED_FILE, FILE, located, stored_file
 from cnnperf.record.schema import Measurement, Record
 from cnnperf.task import Task
 from cnnperf.units import amount_of, printable
 
-FILE = "records.jsonl"
 DAMAGED_FILE = "damaged.jsonl"
 """File of the lines that were taken out of the records because they hold none, unchanged."""
 
@@ -77,13 +79,16 @@ def read(run: str | Path) -> tuple[Record, ...]:
     Damaged lines are left out with a warning that names them, as is a last line that was torn by a crash; the folder
     is not changed. Records of schema 1 are converted to the current schema. Raises StoreError if the folder has no
     records, none of them is readable, or one is of a newer schema.
+
+    run: also the file itself, compressed by gzip or not, or the name of a run that comes with cnnperf.
     """
-    run = Path(run)
+    run = located(run)
     records, damaged = _read(run)
     if damaged and not damaged[-1].line.is_ended and _is_being_written(run):
         damaged = damaged[:-1]
     if damaged and not records:
-        raise StoreError(f"{run / FILE}: {_in_words(damaged)}; no record is left; restore the file from a copy")
+        file = stored_file(run)
+        raise StoreError(f"{file}: {_in_words(damaged)}; no record is left; restore the file from a copy")
     _warn_of(run, damaged)
     return records
 
@@ -103,9 +108,11 @@ def repair(run: str | Path) -> tuple[int, ...]:
     """Move the damaged lines of a run folder's records to `damaged.jsonl` beside them, and return their numbers.
 
     The lines are moved unchanged; the file of records is replaced in one step. Raises StoreError if the folder has no
-    records, a run is writing it, it cannot be written, or a record is of a newer schema.
+    records, these are compressed, a run is writing it, it cannot be written, or a record is of a newer schema.
     """
-    run = Path(run)
+    run = located(run)
+    if (file := stored_file(run)).name == COMPRESSED_FILE:
+        raise StoreError(f"{file}: compressed records are never changed; unpack the file to {FILE} first")
     _refuse_link(run / FILE)
     _read(run)  # A folder that is refused gets no lock.
     try:
@@ -161,7 +168,7 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
 
 def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record, ...]]:
-    """Read the records of run folders, by folder name. Raises StoreError if a folder has no records."""
+    """Read the records of runs, as `read` does, by folder name. Raises StoreError if a folder has no records."""
     runs = [runs] if isinstance(runs, str | Path) else runs
     return {name: read(folder) for name, folder in run_folders(runs).items()}
 
@@ -169,10 +176,11 @@ def read_runs(runs: str | Path | Iterable[str | Path]) -> dict[str, tuple[Record
 def run_folders(runs: Iterable[str | Path]) -> dict[str, Path]:
     """Name run folders `<suite>/<utc>-<host>`; use the whole path if two names are equal.
 
-    A byte of a path that is not UTF-8 is written as an escape, because tables are files in UTF-8.
+    A byte of a path that is not UTF-8 is written as an escape, because tables are files in UTF-8. Raises StoreError
+    for a name that no reference run has.
     """
     named: dict[str, Path] = {}
-    for folder in dict.fromkeys(Path(run).resolve() for run in runs):
+    for folder in dict.fromkeys(located(run).resolve() for run in runs):
         name = printable("/".join(folder.parts[-2:]))
         named[printable(str(folder)) if name in named else name] = folder
     return named
@@ -188,7 +196,7 @@ class _Damage:
 
 def _read(run: Path) -> tuple[tuple[Record, ...], tuple[_Damage, ...]]:
     """Return the latest record of each task, and the lines that hold no record."""
-    path = run / FILE
+    path = stored_file(run)
     latest: dict[str, Record] = {}
     damaged: list[_Damage] = []
     with _opened(path) as file:
@@ -213,15 +221,23 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise StoreError(f"{path}: not a regular file; {cure}")
-            yield file
+            if path.name == COMPRESSED_FILE:
+                with gzip.GzipFile(fileobj=file) as content:
+                    yield cast("BinaryIO", content)
+            else:
+                yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise StoreError(f"{path}: cannot be unpacked ({error}); restore the file from a copy") from error
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror}); {cure}") from error
 
 
 def _warn_of(run: Path, damaged: Sequence[_Damage]) -> None:
     if damaged:
-        cure = "restore the file from a copy, or let cnnperf report set damaged lines aside"
-        warnings.warn(f"{run / FILE}: {_in_words(damaged)}; left out; {cure}", CnnperfWarning, stacklevel=3)
+        file, cure = stored_file(run), "restore the file from a copy"
+        if file.name == FILE:
+            cure += ", or let cnnperf report set damaged lines aside"
+        warnings.warn(f"{file}: {_in_words(damaged)}; left out; {cure}", CnnperfWarning, stacklevel=3)
 
 
 def _in_words(damaged: Sequence[_Damage]) -> str:

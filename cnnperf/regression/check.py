@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cnnperf.bench import metrics_of, trains
-from cnnperf.errors import UsageError
+from cnnperf.errors import UsageError, names_listed
 from cnnperf.inference.outcome import parity_of
-from cnnperf.record import Record, read
+from cnnperf.record import Record, located, read, reference_runs
 from cnnperf.regression.cell_stages import (
     CellStage,
     SideRecords,
@@ -32,6 +32,8 @@ from cnnperf.units import one_line
 
 ACCURACY, STEPS = "train.test_accuracy", "train.steps"
 """Metrics that every training measures, whatever the name of its stage."""
+FREE = ("threads",)
+"""Facts that may differ from those of a reference, which another machine measured."""
 _ENDED = {"failed": "failed", "timeout": "timed out"}
 """The statuses of a task that did not end well, in words."""
 
@@ -39,36 +41,63 @@ _ENDED = {"failed": "failed", "timeout": "timed out"}
 def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rule: Rule | None = None) -> Comparison:
     """Compare the records of the candidate's run folders with those of the baseline's.
 
+    A baseline that comes with cnnperf is a reference of another machine: the number of threads may differ, memory is
+    only shown, and only the cells and stages that the candidate has are compared.
+
     Raises UsageError with the differences if a cell's settings, data, threads, environment or seeds differ, StoreError
     for a folder that cannot be read or is of a newer cnnperf.
     """
     folders = Both(_folders(baseline), _folders(candidate))
     records = {folder: read(folder) for folder in dict.fromkeys((*folders.baseline, *folders.candidate))}
     before, after = ([record for folder in side for record in records[folder]] for side in folders)
-    return compare_records(before, after, rule)
+    references = {folder.resolve() for folder in reference_runs().values()}
+    return compare_records(before, after, rule, is_reference=not references.isdisjoint(folders.baseline))
 
 
-def compare_records(baseline: Iterable[Record], candidate: Iterable[Record], rule: Rule | None = None) -> Comparison:
-    """Compare records with others, as `compare` does."""
+def compare_records(
+    baseline: Iterable[Record], candidate: Iterable[Record], rule: Rule | None = None, *, is_reference: bool = False
+) -> Comparison:
+    """Compare records with others, as `compare` does. is_reference: whether the baseline is one."""
     rule = rule or Rule()
     before, after = by_cell_stage(Both(tuple(baseline), tuple(candidate)))
     if not before:
         raise UsageError("`baseline`: these runs hold no record to compare with; give runs with results")
-    found = _found(before, after, rule)
+    notes: tuple[str, ...] = ()
+    if is_reference:
+        before, notes = _shared(before, after)
+    found = _found(before, after, rule, is_reference=is_reference)
     tested = [each for each in found if isinstance(each, Pending)]
     worse = iter(holm([each.p_worse(rule) for each in tested]))
     better = iter(holm([each.p_better(rule) for each in tested]))
     verdicts = [v.settled(rule, next(worse), next(better)) if isinstance(v, Pending) else v for v in found]
     verdicts.sort(key=lambda verdict: verdict.outcome == "indicative")
-    return Comparison(verdicts=tuple(verdicts), notes=tuple(_notes(before, after, rule, len(tested))))
+    return Comparison(verdicts=tuple(verdicts), notes=(*notes, *_notes(before, after, rule, len(tested))))
 
 
 def _folders(runs: Iterable[str | Path]) -> tuple[Path, ...]:
     """Return the folders of runs, each once."""
-    return tuple(dict.fromkeys(Path(run).resolve() for run in runs))
+    return tuple(dict.fromkeys(located(run).resolve() for run in runs))
 
 
-def _found(before: SideRecords, after: SideRecords, rule: Rule) -> list[Verdict | Pending]:
+def _shared(reference: SideRecords, candidate: SideRecords) -> tuple[SideRecords, tuple[str, ...]]:
+    """Return the part of a reference that the candidate has too, and notes on the rest and on unlike threads.
+
+    Raises UsageError if they share no stage of a cell.
+    """
+    shared = {cell_stage: records for cell_stage, records in reference.items() if cell_stage in candidate}
+    if not shared:
+        known = names_listed(cell_stage.name for cell_stage in reference)
+        raise UsageError(f"`candidate`: these runs share nothing with the baseline; give runs of its suite ({known})")
+    sides = Both(shared, {cell_stage: candidate[cell_stage] for cell_stage in shared})
+    free = [[{name: required_facts(r)[name] for name in FREE} for of in side.values() for r in of] for side in sides]
+    told = {
+        "not in the candidate, and not compared": names_listed(each.name for each in reference if each not in shared),
+        "differences from the reference (allowed)": ", ".join(differing_facts(*free, is_mixed=True)),
+    }
+    return shared, tuple(f"{about}: {words}" for about, words in told.items() if words)
+
+
+def _found(before: SideRecords, after: SideRecords, rule: Rule, *, is_reference: bool) -> list[Verdict | Pending]:
     """Compare all stages of all cells, and return the results in the baseline's order, then the candidate's failures.
 
     Trainings are compared first: if the accuracy of one is tested, accuracies that later stages measure of it are not.
@@ -80,7 +109,9 @@ def _found(before: SideRecords, after: SideRecords, rule: Rule) -> list[Verdict 
     }
     for cell_stage in sorted(before, key=lambda cell_stage: not trains(cell_stage.stage)):
         is_training_judged = not tested.isdisjoint(trainings_of(cell_stage, before))
-        found[cell_stage] = list(_compare(cell_stage, before, after, rule, is_training_judged=is_training_judged))
+        found[cell_stage] = list(
+            _compare(cell_stage, before, after, rule, is_training_judged=is_training_judged, is_reference=is_reference)
+        )
         if any(isinstance(v, Pending) and v.verdict.metric == accuracy.get(cell_stage) for v in found[cell_stage]):
             tested.add(cell_stage)
     added = (_failed(cell_stage, records) for cell_stage, records in after.items() if cell_stage not in before)
@@ -88,7 +119,13 @@ def _found(before: SideRecords, after: SideRecords, rule: Rule) -> list[Verdict 
 
 
 def _compare(
-    cell_stage: CellStage, before: SideRecords, after: SideRecords, rule: Rule, *, is_training_judged: bool
+    cell_stage: CellStage,
+    before: SideRecords,
+    after: SideRecords,
+    rule: Rule,
+    *,
+    is_training_judged: bool,
+    is_reference: bool,
 ) -> Iterator[Verdict | Pending]:
     """Compare all metrics of one stage of one cell; a stage that failed, was skipped or is missing has one verdict."""
     baseline, candidate = before[cell_stage], after.get(cell_stage, ())
@@ -98,7 +135,7 @@ def _compare(
     first, second = ended_well(baseline), ended_well(candidate)
     if not first or not second:
         return
-    _refuse_unlike(cell_stage, first, second)
+    _refuse_unlike(cell_stage, first, second, free=FREE if is_reference else ())
     _refuse_unlike_trainings(cell_stage, before, after)
     unlike = "; ".join(differing_facts(*([capacity_facts(r) for r in side] for side in (first, second))))
     old, new = by_metric(first), by_metric(second)
@@ -122,6 +159,7 @@ def _compare(
                     parity=parity_of(r for r, _ in sides.candidate),
                     unequal_training=_unequal_training(cell_stage, before, after),
                     unlike_machines=unlike or None,
+                    is_reference=is_reference,
                 ),
                 rule,
             )
@@ -165,9 +203,15 @@ def _failed(cell_stage: CellStage, candidate: Sequence[Record]) -> Verdict | Non
     )
 
 
-def _refuse_unlike(cell_stage: CellStage, baseline: Sequence[Record], candidate: Sequence[Record]) -> None:
-    """Raise UsageError if settings, data, threads, environment or seeds differ: all figures depend on them."""
-    found = [required_facts(r) for r in (*baseline, *candidate)]
+def _refuse_unlike(
+    cell_stage: CellStage, baseline: Sequence[Record], candidate: Sequence[Record], *, free: Collection[str]
+) -> None:
+    """Raise UsageError if settings, data, threads, environment or seeds differ: all figures depend on them.
+
+    free: names of those that may differ.
+    """
+    required = (required_facts(r) for r in (*baseline, *candidate))
+    found = [{name: value for name, value in facts.items() if name not in free} for facts in required]
     contents = [dict.fromkeys(key for each in found for key in each) | content for content in found]
     differences = list(differing_facts(contents[: len(baseline)], contents[len(baseline) :]))
     seeds = Both(*(sorted({r.task.seed - r.task.repeat for r in side}) for side in (baseline, candidate)))

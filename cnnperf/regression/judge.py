@@ -15,7 +15,7 @@ from cnnperf.record import Measurement
 from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Outcome, Verdict, is_difference
 from cnnperf.sides import Both
-from cnnperf.stats import Welch, binomial_deviation
+from cnnperf.stats import Welch, binomial_deviation, binomial_interval
 from cnnperf.units import amount_of
 
 LEAST_SEEDS = 3
@@ -53,6 +53,8 @@ class Compared:
     """Why the two sides were not trained equally long; None if they were."""
     unlike_machines: str | None
     """The differences between the machines of the two sides; None if there are none."""
+    is_reference: bool = False
+    """Whether the baseline was measured on another machine, to be held against: memory is then only shown."""
 
     @property
     def measurement(self) -> Measurement:
@@ -173,6 +175,8 @@ def _exact(compared: Compared) -> Verdict:
 
 def _memory(compared: Compared, rule: Rule) -> Verdict:
     numbers = _middle(compared)
+    if compared.unlike_machines and compared.is_reference:
+        return compared.verdict("indicative", numbers, "of another machine")
     if compared.unlike_machines:
         return compared.verdict("inconclusive", numbers, f"measure both on one machine: {compared.unlike_machines}")
     if compared.repeats.candidate < LEAST_PROCESSES <= compared.repeats.baseline:
@@ -214,11 +218,20 @@ def _fraction(compared: Compared) -> Verdict | Pending:
             return verdict.model_copy(update={"outcome": "indicative", "remark": TOLD_BY_TRAINING})
         return verdict.model_copy(update={"remark": UNTOLD_BY_PARITY.format(compared.parity or "not recorded")})
     if lacking := _lacking_for_test(compared, counts, trainings):
-        return verdict.model_copy(update={"remark": lacking})
+        told = _intervals(numbers, counts) if compared.is_reference and all(counts) else ""
+        return verdict.model_copy(update={"remark": f"{told}{lacking}"})
     sign = -1 if better == "higher" else 1
     least = [binomial_deviation(mean, min(of)) for mean, of in zip(numbers, counts, strict=True)]
     loss = Welch([sign * v for v in before], [sign * v for v in after], (least[0], least[1]))
     return Pending(verdict, loss, better)
+
+
+def _intervals(numbers: Both[float], counts: Sequence[Sequence[int]]) -> str:
+    """Return the binomial intervals of both sides in words, and whether they overlap; trainings vary by more."""
+    one, other = (binomial_interval(round(mean * min(of)), min(of)) for mean, of in zip(numbers, counts, strict=True))
+    verb = "overlap" if one.overlaps(other) else "do not overlap"
+    words = (f"{100 * each.low:.1f} to {100 * each.high:.1f} %" for each in (one, other))
+    return f"95 % intervals of the test images {verb} ({' and '.join(words)}); "
 
 
 def _lacks_trainings_alone(compared: Compared, counts: Sequence[Sequence[int]], trainings: Both[int]) -> bool:

@@ -23,7 +23,7 @@ from cnnperf.ipc.log import tail
 from cnnperf.ipc.messages import Answered, MalformedError, Progressed, Ready, SuiteRequest, TaskRequest
 from cnnperf.ipc.process import Launch, WorkerProcess
 from cnnperf.machine.fingerprint import fingerprint
-from cnnperf.record import FILE, Record, Status, append, kept_file, lock, read, read_locked
+from cnnperf.record import COMPRESSED_FILE, FILE, Record, Status, append, kept_file, lock, read, read_locked
 from cnnperf.running.preflight import prepare
 from cnnperf.suite import Suite
 from cnnperf.task import Task
@@ -100,7 +100,7 @@ def folder_to_make(suite: Suite, out: Path | None, *others: str, cure: str = "gi
     others: files that mark a run, besides that of the records.
     Raises UsageError, with a cure, if the folder already contains a run.
     """
-    if out and any((out / file).exists() for file in (FILE, *others)):
+    if out and any((out / file).exists() for file in (FILE, COMPRESSED_FILE, *others)):
         raise UsageError(f"`out`: {out} already contains a run; {cure}")
     return out or new_folder(suite)
 

@@ -288,6 +288,18 @@ def test_an_interrupt_before_a_task_ended_does_not_say_to_resume(tmp_path: Path)
     assert called("run", file, "--out", out, "--dry-run").returncode == 0
 
 
+def test_reference_runs_are_listed_and_reported_by_name(
+    finished: Finished, as_reference: Callable[[Path, str], str]
+) -> None:
+    """`list` prints the names of reference runs and the folder of one, and a report and a check take these names."""
+    name = as_reference(finished[1], "small")
+    assert called("list", "references").stdout.split() == [name]
+    assert called("list", "references", name).stdout.endswith("/reference/small\n")
+    assert "lenet[pool=max]" in called("report", name).stdout
+    checked = called("check", "--baseline", name, "--candidate", finished[1])
+    assert (checked.returncode, "SAME" in checked.stdout) == (3, True), checked.stdout
+
+
 def test_help_and_lists_do_not_import_torch_pandas_or_scipy() -> None:
     """Help, lists and version are printed without importing torch, pandas, scipy or numpy."""
     code = (

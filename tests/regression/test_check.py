@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -533,3 +533,69 @@ def test_a_newer_schema_is_refused_and_numbers_that_are_none(repeats: Repeats, h
         (tmp_path / "candidate" / store.FILE).write_bytes(store.sealed(json.dumps(document).encode()))
         with pytest.raises(StoreError, match=words):
             compare([tmp_path / "baseline"], [tmp_path / "candidate"])
+
+
+def stored(folder: Path, records: Iterable[Record]) -> Path:
+    """Write records into a new folder and return it."""
+    folder.mkdir()
+    for each in records:
+        store.append(folder, each)
+    return folder
+
+
+def on_threads(records: Iterable[Record], threads: int) -> list[Record]:
+    """Return the records as those of tasks with this number of threads."""
+    tasks = [(each, each.task.model_copy(update={"threads": threads})) for each in records]
+    return [each.model_copy(update={"task": task, "key": task.key}) for each, task in tasks]
+
+
+def test_a_reference_is_of_another_machine(
+    repeats: Repeats, as_reference: Callable[[Path, str], str], tmp_path: Path
+) -> None:
+    """Threads may differ from a reference's, memory is only shown, and what the candidate lacks is not missing."""
+    memory = [Measurement(metric="train.peak_above_start_bytes", unit="bytes", better="lower", values=(2**20,))]
+    params = [Measurement(metric="train.parameters", unit="count", better="lower", values=(7,))]
+    accuracies = (0.60, 0.61, 0.62)
+    first = repeats(*accuracies, measured=[*memory, *params])
+    run = stored(tmp_path / "theirs", [*first, *repeats(*accuracies, model="vgg")])
+    more = [m.model_copy(update={"values": (2 * m.values[0],)}) for m in memory]
+    mine = on_threads(repeats(*accuracies, measured=[*more, *params], host="mine"), 8)
+    candidate = stored(
+        tmp_path / "mine", [r.model_copy(update={"machine": r.machine.model_copy(update={"cores": 8})}) for r in mine]
+    )
+    with pytest.raises(UsageError, match=r"the runs differ in threads \(2 against 8\)"):
+        compare([run], [candidate])
+    comparison = compare([as_reference(run, "mnist")], [candidate])
+    outcomes = {verdict.metric: verdict.outcome for verdict in comparison.verdicts}
+    assert outcomes["train.parameters"] == outcomes["train.test_accuracy"] == "same"
+    assert outcomes["train.peak_above_start_bytes"] == "indicative"
+    assert "missing" not in outcomes.values()
+    assert comparison.exit_code == 0
+    notes = "\n".join(comparison.notes)
+    assert "not in the candidate, and not compared: cifar10/vgg/cpu train\n" in notes
+    assert "differences from the reference (allowed): threads (2 against 8)\n" in notes
+
+
+def test_an_accuracy_that_a_reference_cannot_judge_has_its_intervals(
+    trained: Callable[..., Record], as_reference: Callable[[Path, str], str], tmp_path: Path
+) -> None:
+    """With one training per side the accuracy is inconclusive; the remark says whether the intervals overlap."""
+    run = stored(tmp_path / "theirs", [trained(accuracy=0.60)])
+    name = as_reference(run, "cifar")
+    for accuracy, words in ((0.61, "95 % intervals of the test images overlap (56.9 to 63.0 % and "), (0.9, "do not")):
+        candidate = stored(tmp_path / f"mine-{accuracy}", [trained(accuracy=accuracy)])
+        [verdict] = [v for v in compare([name], [candidate]).verdicts if v.metric == "train.test_accuracy"]
+        assert verdict.outcome == "inconclusive"
+        assert words in verdict.remark
+        assert "needs 3 repeats per side" in verdict.remark
+        [verdict] = [v for v in compare([run], [candidate]).verdicts if v.metric == "train.test_accuracy"]
+        assert "intervals" not in verdict.remark
+
+
+def test_a_candidate_that_shares_nothing_with_a_reference_is_refused(
+    trained: Callable[..., Record], as_reference: Callable[[Path, str], str], tmp_path: Path
+) -> None:
+    """A candidate of other cells is refused with the cells of the reference."""
+    name = as_reference(stored(tmp_path / "theirs", [trained()]), "cifar")
+    with pytest.raises(UsageError, match=r"`candidate`: .*share nothing .*\(cifar10/lenet/cpu train\)"):
+        compare([name], [stored(tmp_path / "mine", [trained("vgg")])])
