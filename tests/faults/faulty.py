@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from processes import environment, started
 
 COMMAND = Path(sys.executable).with_name("cnnperf")
@@ -69,3 +73,39 @@ def make_run(folder: Path, text: str = SUITE, *words: object) -> Path:
     done = cnnperf("run", write_suite(folder, text), "--out", run, *words)
     assert done.returncode == 0, done.stderr
     return run
+
+
+def alive(mark: str) -> list[psutil.Process]:
+    """Return the processes that run with a word in the variable FAULT_MARK of their environment."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and mark in process.environ().get("FAULT_MARK", ""):
+                found.append(process)
+    return found
+
+
+def all_gone(mark: str, *, within_s: float = 5.0) -> bool:
+    """Tell whether no process that bears a mark in its environment runs any more; kill those that are left."""
+    deadline = time.monotonic() + within_s
+    while left := alive(mark):
+        if time.monotonic() > deadline:
+            for process in left:
+                with suppress(psutil.Error):
+                    process.kill()
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def catches(pid: int, number: int) -> bool:
+    """Tell whether a process handles a signal, or has ended."""
+    found = re.search(r"SigCgt:\s*(\w+)", status_of(pid))
+    return found is None or bool(int(found[1], 16) >> (number - 1) & 1)
+
+
+def status_of(pid: int) -> str:
+    """Return the kernel's description of a process; empty if there is none."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return ""

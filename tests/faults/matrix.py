@@ -68,15 +68,29 @@ def trials(request: pytest.FixtureRequest) -> Trials:
     return Trials(request.node)
 
 
+@pytest.fixture
+def said(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Return a function that adds a sentence below the table at the end: what exactly was tried."""
+    return lambda text: request.node.user_properties.append(("said", text))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print each fault: how often it was tried, and how often it was survived."""
     rows: list[tuple[str, int, int]] = []
-    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
-        file, _, name = report.nodeid.partition("::")
-        if Path(file).parent.name == HERE.name and report.when == "call":
-            told = {"tried": 1, "survived": int(report.passed)} | dict(report.user_properties)
+    remarks: list[str] = []
+    skipped = 0
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.getreports(outcome):
+            file, _, name = report.nodeid.partition("::")
+            if Path(file).parent.name != HERE.name or (outcome in ("passed", "failed") and report.when != "call"):
+                continue
+            if outcome == "skipped":
+                skipped += 1
+                continue
+            told = {"tried": 1, "survived": int(outcome == "passed")} | dict(report.user_properties)
             words = f"{Path(file).stem}: {name}".replace("test_", "").replace("_", " ")
             rows.append((words, told["tried"], told["survived"]))
+            remarks += [f"{words}: {told['said']}"] if "said" in told else []
     if not rows:
         return
     width = max(len(words) for words, _, _ in rows)
@@ -84,5 +98,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for words, tried, survived in sorted(rows):
         mark = "" if tried == survived else "   <-- not survived"
         terminalreporter.write_line(f"{words:{width}}  tried {tried:6,}  survived {survived:6,}{mark}")
+    for remark in sorted(remarks):
+        terminalreporter.write_line(remark)
     tried, survived = (sum(row[column] for row in rows) for column in (1, 2))
-    terminalreporter.write_line(f"{len(rows)} faults, {tried:,} trials, {survived:,} survived")
+    not_tried = f", {skipped} skipped" if skipped else ""
+    terminalreporter.write_line(f"{len(rows)} faults, {tried:,} trials, {survived:,} survived{not_tried}")

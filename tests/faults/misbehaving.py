@@ -118,6 +118,7 @@ calls_sys_exit = _network(sys.exit)
 is_never_built: Build = _forever
 leaves_a_daemon = _network(_daemonize)
 leaves_a_session = _network(lambda: _sleeper(start_new_session=True))
+leaves_a_daemon_and_hangs = _network(lambda: (_daemonize(), print("hangs", flush=True), time.sleep(600)))
 hangs = _network(lambda: (print("hangs", flush=True), time.sleep(600)))
 prints_a_lot = _network(lambda: [print("x" * 999_999) for _ in range(200)] + [print("last words", flush=True)])
 raises_a_long_error = _network(_raise_long)

@@ -8,14 +8,15 @@ import re
 import shutil
 import signal
 import stat
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from faulty import COMMAND, assert_ended, assert_one_sentence, cnnperf, make_run, write_suite
+from faulty import COMMAND, assert_ended, assert_one_sentence, catches, cnnperf, make_run, status_of, write_suite
 from matrix import Trials
-from processes import environment, started, until
+from processes import completed, environment, started, until
 
 from cnnperf.record import FILE, read
 
@@ -245,16 +246,16 @@ def test_a_folder_for_temporary_files_that_does_not_exist(tmp_path: Path, home: 
 
 
 def test_an_interrupt_at_a_random_moment(tmp_path: Path, home: Path, trials: Trials) -> None:
-    """SIGINT or SIGTERM ends a run with exit status 130; its records are valid, and it can be resumed."""
+    """SIGINT, SIGTERM or SIGHUP ends a run with exit status 130; its records are valid."""
 
     def one(numbers: random.Random) -> None:
         run = tmp_path / f"run-{numbers.random()}"
         command = (COMMAND, "run", home / "small.toml", "--out", run, "--repeats", "3")
         with started(command) as process:
-            until(lambda: _catches(process.pid, signal.SIGTERM))
+            until(lambda: process.poll() is not None or catches(process.pid, signal.SIGTERM))
             with suppress(Exception):
                 process.wait(numbers.uniform(0.0, 20.0))
-            process.send_signal(numbers.choice((signal.SIGINT, signal.SIGTERM)))
+            process.send_signal(numbers.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP)))
             out, err = process.communicate()
         assert process.returncode in (0, 130), err
         assert "Traceback" not in out + err, err
@@ -265,11 +266,31 @@ def test_an_interrupt_at_a_random_moment(tmp_path: Path, home: Path, trials: Tri
     trials.run(one)
 
 
+LATE = """
+import os, signal, sys
+import cnnperf.cli as cli
+import cnnperf.cli.app as app
+
+number = int(sys.argv[1])
+app.main = lambda: signal.signal(number, signal.default_int_handler)
+cli.end_streams = lambda status: os.kill(os.getpid(), number) or status
+cli.main()
+"""
+"""A command that gets a signal when it has nothing left to do but to flush its output."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_when_the_result_is_known(number: signal.Signals) -> None:
+    """The exit status is that of the result, and no traceback is shown."""
+    done = completed(sys.executable, "-c", LATE, int(number))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_run_that_is_suspended(tmp_path: Path, home: Path) -> None:
     """SIGTSTP and SIGCONT change nothing but the time."""
     run = tmp_path / "run"
     with started((COMMAND, "run", home / "small.toml", "--out", run)) as process:
-        until(lambda: _catches(process.pid, signal.SIGTERM))
+        until(lambda: process.poll() is not None or catches(process.pid, signal.SIGTERM))
         for _ in range(3):
             os.killpg(process.pid, signal.SIGSTOP)
             until(lambda: _state(process.pid) == "T")
@@ -281,18 +302,6 @@ def test_a_run_that_is_suspended(tmp_path: Path, home: Path) -> None:
     assert records(run) == ["ok"]
 
 
-def _catches(pid: int, number: int) -> bool:
-    """Return whether a process handles a signal, or has ended."""
-    found = re.search(r"SigCgt:\s*(\w+)", _status(pid))
-    return found is None or bool(int(found[1], 16) >> (number - 1) & 1)
-
-
 def _state(pid: int) -> str | None:
-    found = re.search(r"State:\s*(\w)", _status(pid))
+    found = re.search(r"State:\s*(\w)", status_of(pid))
     return found and found[1]
-
-
-def _status(pid: int) -> str:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return ""

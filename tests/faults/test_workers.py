@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from warnings import catch_warnings, simplefilter
 
-import psutil
 import pytest
-from faulty import COMMAND, SUITE, assert_ended, assert_one_sentence, cnnperf, write_suite
-from matrix import Trials
+from faulty import COMMAND, SUITE, all_gone, assert_ended, assert_one_sentence, cnnperf, write_suite
 from processes import environment, has_ended, started, until
 
 from cnnperf import record as store
@@ -154,29 +147,6 @@ def test_a_model_that_ends_its_own_process(quick: tuple[Path, Mapping[str, Recor
     assert_failed(record, "status 0 without an answer", "os._exit or sys.exit")
 
 
-def alive(mark: str) -> list[psutil.Process]:
-    """Return the processes that run with a word in their command or environment."""
-    found: list[psutil.Process] = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE and mark in process.environ().get("FAULT_MARK", ""):
-                found.append(process)
-    return found
-
-
-def all_gone(mark: str, *, within_s: float = 5.0) -> bool:
-    """Tell whether no process that bears a mark in its environment runs any more."""
-    deadline = time.monotonic() + within_s
-    while left := alive(mark):
-        if time.monotonic() > deadline:
-            for process in left:
-                with suppress(psutil.Error):
-                    process.kill()
-            return False
-        time.sleep(0.1)
-    return True
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
 def test_a_parent_that_is_ended_by_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     """A hanging worker ends at once with its parent, however that ends."""
@@ -195,6 +165,21 @@ def test_a_parent_that_is_ended_by_a_signal(tmp_path: Path, number: signal.Signa
     if number is not signal.SIGKILL:
         assert process.returncode == 130, err
         assert "resume with" in err
+
+
+def test_what_a_worker_has_left_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """A process that a worker left in a session of its own ends with the parent, also if that is killed."""
+    suite = write_suite(tmp_path, suite_of("leaves_a_daemon_and_hangs", timeout_s=600))
+    mark = str(tmp_path)
+    command = (COMMAND, "run", suite, "--out", tmp_path / "run")
+    with started(command, env={**importable(), "FAULT_MARK": mark}, limit_s=LIMIT_S) as process:
+        until(
+            lambda: any(b"hangs\n" in log.read_bytes() for log in (tmp_path / "run/logs").glob("*.log")),
+            limit_s=LIMIT_S,
+        )
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert all_gone(mark, within_s=10.0)
 
 
 @pytest.mark.parametrize("ignored", [False, True])
@@ -261,54 +246,3 @@ def test_an_error_of_20_mb(quick: tuple[Path, Mapping[str, Record]]) -> None:
     assert len((record.error or "").encode()) <= ERROR_BYTES
     assert "20,000,0" in (record.error or "")
     assert (quick[0] / store.FILE).stat().st_size < 1_000_000
-
-
-CELLS = """
-datasets = [{ name = "synthetic", shape = [1, 28, 28], train = 200, test = 100 }]
-models = ["mlp", "lenet"]
-threads = 1
-repeats = 2
-train = { steps = 2, validation_images = 50, batch_size = 50 }
-"""
-
-
-def test_a_run_whose_parent_is_killed_at_random_moments(tmp_path: Path, trials: Trials) -> None:
-    """A run that is killed and resumed until it is complete has the records of one that nobody disturbed."""
-    suite = write_suite(tmp_path, CELLS)
-    undisturbed = tmp_path / "undisturbed"
-    assert_ended(cnnperf("run", suite, "--out", undisturbed, limit_s=LIMIT_S), 0)
-    wanted = measured(undisturbed)
-    folder = tmp_path / "killed"
-    finished: list[object] = []
-
-    def one(numbers: random.Random) -> None:
-        mark = f"{tmp_path}-{numbers.random()}"
-        words = ("--resume", folder) if (folder / store.FILE).exists() else ("--out", folder)
-        command = (COMMAND, "run", suite, *words)
-        with started(command, env=environment(FAULT_MARK=mark), limit_s=LIMIT_S) as process:
-            with suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=numbers.uniform(0.5, 20.0))
-            process.kill()
-            _, err = process.communicate()
-        assert all_gone(mark)
-        assert "Traceback" not in err
-        found = measured(folder)
-        assert found == wanted[: len(found)]
-        if process.returncode == 0:
-            assert found == wanted
-            finished.append(found)
-            shutil.rmtree(folder)
-
-    trials.run(one)
-    done = cnnperf("run", suite, *(("--resume", folder) if (folder / store.FILE).exists() else ("--out", folder)))
-    assert_ended(done, 0)
-    assert measured(folder) == wanted
-
-
-def measured(folder: Path) -> list[tuple[str, str, tuple[float, ...]]]:
-    """Return key, status and accuracy of the records of a run folder, whose last line may be torn."""
-    if not (folder / store.FILE).exists():
-        return []
-    with catch_warnings():
-        simplefilter("ignore")
-        return [(each.key, each.status, each.find("train.test_accuracy")[0].values) for each in store.read(folder)]
