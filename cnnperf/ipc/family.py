@@ -7,9 +7,11 @@ children of other origin. Source: PR_SET_CHILD_SUBREAPER in prctl(2).
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import secrets
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,6 +26,26 @@ GONE_S = 5.0
 """Seconds within which a killed process is gone, unless the kernel holds it."""
 ROUNDS = 10
 """How often processes are sought again after some were killed, because they may have started others meanwhile."""
+SWEEP = """
+import os, signal, sys, time
+
+mark = sys.argv[1].encode()
+sys.stdin.read()
+found = True
+while found:
+    found = False
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                variables = file.read().split(b"\\0")
+            if any(each.startswith(b"CNNPERF_WORKERS=") and mark in each for each in variables):
+                os.kill(int(name), signal.SIGKILL)
+                found = True
+        except OSError:
+            pass
+    time.sleep(0.05 * found)
+"""
+"""A program that waits for the end of its input, then kills all processes with a mark until none is left."""
 
 
 class Family:
@@ -34,7 +56,7 @@ class Family:
 
     def variables(self) -> dict[str, str]:
         """Return the environment variable that marks the worker and all that it starts."""
-        return {MARKS: ":".join(filter(None, (os.environ.get(MARKS), self._mark)))}
+        return {MARKS: ":".join(filter(None, (os.environ.get(MARKS), _sweeper.mark, self._mark)))}
 
     def members(self, worker: int, *, has_ended: bool = True) -> Sequence[psutil.Process]:
         """Return the worker's descendants that run.
@@ -70,6 +92,40 @@ class Family:
         return False
 
 
+class _Sweeper:
+    """A small process that ends what is left of all workers once this process was killed and cannot do it itself."""
+
+    def __init__(self) -> None:
+        self.mark = ""
+        """Mark of all workers of this process; empty before the first, and in a worker, whose parent has one."""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process unless it exists; it waits in the kernel for the end of this one."""
+        if self.mark or MARKS in os.environ or sys.platform != "linux":
+            return
+        self.mark = secrets.token_hex(8)
+        # Where the system allows no more processes or files, the workers do without.
+        with suppress(OSError):
+            self._process = subprocess.Popen(
+                (sys.executable, "-I", "-S", "-c", SWEEP, self.mark),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+            atexit.register(self._end)
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+
+
+_sweeper = _Sweeper()
+
+
 class _Adoption:
     """How many workers exist whose orphans become children of this process."""
 
@@ -83,6 +139,7 @@ class _Adoption:
         """Make this process a subreaper for the block."""
         with self._lock:
             if not self._count:
+                _sweeper.start()
                 self._before = _is_subreaper()
                 set_of_process(SET_SUBREAPER, 1)
             self._count += 1

@@ -28,6 +28,7 @@ from cnnperf.duet.contest import Contest, Version, contests
 from cnnperf.duet.pair import Fault, Patience
 from cnnperf.duet.schedule import Conditions, Played, calibrate, differing, order_of, replicate, unequal
 from cnnperf.errors import UsageError
+from cnnperf.ipc.family import SWEEP
 from cnnperf.ipc.messages import PROTOCOL, SuiteRequest, letters
 from cnnperf.record import Record
 from cnnperf.regression import ratios
@@ -69,8 +70,9 @@ def version(**changes: Any) -> Version:
 
 
 def workers_left() -> list[psutil.Process]:
-    """Return the descendants of this process that are still alive."""
-    return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+    """Return the descendants of this process that are still alive, but for the one that waits for its end."""
+    alive = (each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE)
+    return [each for each in alive if SWEEP not in each.cmdline()]
 
 
 Calibrated = tuple[dict[Contest, Conditions], Path]
