@@ -58,14 +58,17 @@ def test_a_record_of_schema_1_is_read_as_of_today_s(tmp_path: Path, trained: Tra
     measured = [
         single("train.validation_accuracy", "fraction", 0.5, "higher", place),
         single("train.device_index", "count", 0, None, {"label": "Tesla T4", "tf32": True}),
-        single("infer.latency", "s", 0.1, "lower", {"calls": 2, "disturbed": "a neighbour"}, engine="torch"),
+        single(
+            "infer.latency", "s", 0.1, "lower", {"calls": 2, "disturbed": "a neighbour"}, engine="torch", batch_size=8
+        ),
         single("train.total_images_per_s", "images/s", 9.0, "higher"),
     ]
     wanted = trained(measured=measured).model_copy(
         update={"artifacts": {"weights": Artifact(path="artifacts/weights.pt")}}
     )
     stored = of_schema_1(wanted)
-    assert stored["measurements"][-2]["tags"] == {"calls": 2, "disturbed": "a neighbour", "engine": "torch"}
+    tags = {"calls": 2, "disturbed": "a neighbour", "engine": "torch", "batch_size": 8}
+    assert stored["measurements"][-2]["tags"] == tags
     stored["measurements"][-1]["metric"] = "train.images_per_s"
     assert read_back(tmp_path, stored) == [wanted]
     assert wanted.version == record.SCHEMA
@@ -385,6 +388,73 @@ def test_a_record_that_contradicts_itself_is_refused(
     document = json.loads(trained().model_dump_json(by_alias=True)) | changes
     (tmp_path / record.FILE).write_bytes(record.sealed(json.dumps(document).encode()))
     with pytest.raises(StoreError, match=rf"line 1: not a record: .*{reason}"):
+        record.read(tmp_path)
+
+
+def measured(metric: str, unit: str, *values: float, remarks: dict[str, Any] | None = None, **tags: Any) -> Any:
+    """Return a measurement as a document."""
+    return {
+        "metric": metric,
+        "unit": unit,
+        "better": None,
+        "values": values or (1.0,),
+        "tags": tags,
+        "remarks": remarks or {},
+    }
+
+
+SIDE = {"engine": "x", "batch_size": 8, "pair": 0}
+
+
+@pytest.mark.parametrize(
+    ("measurements", "reason"),
+    [
+        ([measured("x.time", "s", 1e13)], r"is above 1e\+12, in s"),
+        ([measured("x.time", "s", 1.0, 1e-20)], "1e-20 is below 1e-15, in s"),
+        ([measured("x.size", "bytes", 1e19)], "is above .*, in bytes"),
+        ([measured("x.loss", "1", 1e200)], "is above 1e.100, in 1"),
+        ([measured("infer.latency", "s", 0.0, batch_size=8)], "0.0 is not above 0"),
+        ([measured("infer.speedup", "1", -1.0, batch_size=8)], "-1.0 is not above 0"),
+        ([measured("train.test_accuracy", "1", 3.0)], "3.0 is no share of images"),
+        ([measured("infer.latency", "s", batch_size=True)], "batch_size is True, no whole number"),
+        ([measured("infer.latency", "s", batch_size="8")], "batch_size is '8', no whole number"),
+        ([measured("infer.latency", "s")], "infer.latency: lacks batch_size"),
+        ([measured("profile.step_seconds", "s", batch_size=8, mode=1)], "mode is 1, not a text"),
+        ([measured("profile.peak_above_start_bytes", "bytes")], "lacks at"),
+        ([measured("train.validation_accuracy", "fraction", remarks={"step": 1})], "lacks samples, seconds, epoch"),
+        ([measured("infer.pair_seconds", "s", side="baseline", **SIDE)], "pair 0 at batch 8 has the samples"),
+        (
+            [
+                measured("infer.pair_seconds", "s", 1.0, 2.0, side="baseline", **SIDE),
+                measured("infer.pair_seconds", "s", 1.0, side="candidate", **SIDE),
+            ],
+            "pair 0 at batch 8 has the samples",
+        ),
+        (
+            [
+                measured("infer.right_in_torch_only", "count", 6.0, remarks={"n": 10}),
+                measured("infer.right_in_engine_only", "count", 5.0, remarks={"n": 10}),
+            ],
+            "of 10 images",
+        ),
+    ],
+)
+def test_a_record_that_no_table_can_show_is_refused(
+    tmp_path: Path, trained: Trained, measurements: list[Any], reason: str
+) -> None:
+    """A record with a figure that tables cannot compute with, or without its place in one, is a damaged line."""
+    document = json.loads(trained().model_dump_json(by_alias=True)) | {"measurements": measurements}
+    (tmp_path / record.FILE).write_bytes(record.sealed(json.dumps(document).encode()))
+    with pytest.raises(StoreError, match=rf"line 1: not a record: .*{reason}"):
+        record.read(tmp_path)
+
+
+def test_numbers_of_a_task_have_a_bound(tmp_path: Path, trained: Trained) -> None:
+    """A record whose task has a number of hundreds of digits is a damaged line."""
+    document = json.loads(trained().model_dump_json(by_alias=True))
+    document["task"]["seed"] = 10**300
+    (tmp_path / record.FILE).write_bytes(record.sealed(json.dumps(document).encode()))
+    with pytest.raises(StoreError, match="seed is beyond"):
         record.read(tmp_path)
 
 

@@ -31,16 +31,18 @@ def speedup(ratios: Sequence[float]) -> float:
 
 
 def drop_of(record: Record) -> AccuracyDrop | None:
-    """Return the drop in accuracy of a record's engine; None where its images were not counted."""
+    """Return the drop in accuracy of a record's engine; None where its images or the permitted drop are not stated."""
     lost, gained = (record.find(metric) for metric in (RIGHT_IN_TORCH_ONLY, RIGHT_IN_ENGINE_ONLY))
-    if not lost or not gained:
+    if not lost or not gained or allowed_drop(record.task.settings) is None:
         return None
     return AccuracyDrop(int(lost[0].values[0]), int(gained[0].values[0]), int(lost[0].remarks["n"]))
 
 
 def limit_of(record: Record) -> float:
     """Return the drop in accuracy that a record's task allows."""
-    return allowed_drop(record.task.settings)
+    limit = allowed_drop(record.task.settings)
+    assert limit is not None, "a drop is judged by a stated limit only"
+    return limit
 
 
 def _outcome(record: Record) -> ParityOutcome | None:

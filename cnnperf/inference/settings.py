@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -13,6 +14,7 @@ from cnnperf.engines import FILES, GIVEN, NETWORKS, abilities, baseline_of
 from cnnperf.errors import UsageError, first_error
 from cnnperf.inference.inputs import QUICK_TEST_IMAGES, TEST_IMAGES
 from cnnperf.task import Choice, Scalar
+from cnnperf.training.recipe import number_of
 
 LARGEST = 4096
 """Largest batch size that `auto` tries."""
@@ -153,9 +155,14 @@ class Infer(Settings):
 
 def engines_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the engines in the settings of a stored task, with their options; none if they do not state them."""
-    return tuple(str(Choice.model_validate(each)) for each in settings.get("engines", ()))
+    engines = settings.get("engines")
+    found: list[str] = []
+    for each in engines if isinstance(engines, list | tuple) else ():
+        with suppress(ValidationError):
+            found.append(str(Choice.model_validate(each)))
+    return tuple(found)
 
 
-def allowed_drop(settings: Mapping[str, Any]) -> float:
-    """Return the permitted accuracy drop of an engine in the settings of a stored task."""
-    return float(settings["max_accuracy_drop"])
+def allowed_drop(settings: Mapping[str, Any]) -> float | None:
+    """Return the permitted accuracy drop of an engine in the settings of a stored task; None if they state none."""
+    return number_of(settings, "max_accuracy_drop")

@@ -100,7 +100,9 @@ class Profile(Settings):
 def flattened(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recorded settings of a profile, those of its training each by itself: `train.batch_size`."""
     others = {name: value for name, value in settings.items() if name != "train"}
-    return {**others, **{f"train.{name}": value for name, value in settings.get("train", {}).items()}}
+    training = settings.get("train")
+    of_training = training if isinstance(training, Mapping) else {}
+    return {**others, **{f"train.{name}": value for name, value in of_training.items()}}
 
 
 def compiles(settings: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from cnnperf.errors import StageError
+from cnnperf.sides import SIDES
 from cnnperf.task import Frozen, Scalar, Task
 
 SCHEMA = 2
@@ -24,11 +25,48 @@ Status = Literal["ok", "failed", "timeout", "skipped"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Duration = Annotated[Finite, Field(ge=0, le=1e9)]
 """Seconds; less than 32 years, so that the end of a task is a date."""
+WholeNumber = Annotated[int, Field(ge=0, le=2**63)]
+Hertz = Annotated[Finite, Field(ge=0, le=1e15)]
+"""Hz."""
 
 _ROUNDING = 1e-9
 """Excess over 1 of a share that was computed as a ratio of sums."""
-_NUMBERS = ("step", "samples", "seconds", "epoch", "resolution_s")
+_NUMBERS = ("step", "samples", "seconds", "epoch", "resolution_s", "unsteady_pairs")
 """Remarks of a measurement that are numbers, 0 at least."""
+_TEXTS = ("mode", "type", "inputs", "outputs", "dtype", "uncounted", "weights", "at")
+"""Tags and remarks of a profile that are text."""
+_WHOLE: Mapping[str, tuple[int, int]] = {"batch_size": (1, 2**31), "order": (0, 2**31), "n": (1, 2**53)}
+"""Tags and remarks that are whole numbers, with the least and the largest."""
+_LEAST = 1e-15
+"""Smallest value, above 0, of any quantity but shares and pure numbers: a femtosecond, a step in some million years."""
+_MOST: Mapping[str, float] = {"s": 1e12, "count": 2.0**63, "bytes": 2.0**63}
+_MOST_OF_OTHERS = 1e100
+"""Largest value by unit. A product or ratio of three values is thus a finite number."""
+_ABOVE_0 = ("train.step_time", "profile.step_seconds", "infer.latency", "infer.pair_seconds", "infer.speedup")
+"""Metrics that are never 0: tables divide by their values or take the logarithms."""
+_LARGEST = 2**63
+"""Bound of the whole numbers that identify a task."""
+_PLACES: Mapping[str, tuple[str, ...]] = {
+    "train.confusion": ("num_classes",),
+    "profile.step_seconds": ("batch_size", "mode"),
+    "profile.probe_flops_per_s": ("probe",),
+    "infer.latency": ("batch_size",),
+    "infer.pair_seconds": ("batch_size", "pair", "side"),
+    "infer.mapped_share": ("batch_size",),
+    "infer.node_time": ("layer", "operator"),
+}
+"""Tags without which a measurement has no place in a table, by metric."""
+_OF_A_POINT = ("step", "samples", "seconds", "epoch")
+_FACTS: Mapping[str, tuple[str, ...]] = {
+    "train.train_accuracy": _OF_A_POINT,
+    "train.train_accuracy_after_step": _OF_A_POINT,
+    "train.validation_accuracy": _OF_A_POINT,
+    "train.epoch_test_accuracy": _OF_A_POINT,
+    "train.epoch_test_accuracy_raw": _OF_A_POINT,
+    "profile.peak_above_start_bytes": ("at",),
+    "infer.right_in_torch_only": ("n",),
+}
+"""Remarks without which nothing can be computed from a measurement, by metric."""
 
 
 def _moment(text: str) -> str:
@@ -68,22 +106,44 @@ class Measurement(Frozen):
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         least, most = min(self.values), max(self.values)
+        self._check_range(least, most)
         if self.unit == "fraction" and not 0 <= least <= most <= 1 + _ROUNDING:
             raise ValueError(f"{self.metric}: {least if least < 0 else most} is not a fraction from 0 to 1")
         # A reading that is not compared may be the difference of two counters of the kernel, which may run backwards.
         if least < 0 and (self.unit == "count" or (self.better and self.unit != "1")):
             raise ValueError(f"{self.metric}: {least} is negative, in {self.unit}")
-        images = self.remarks.get("n", 1)
-        if not isinstance(images, int) or images < 1:
-            raise ValueError(f"{self.metric}: {images!r} is no number of images")
-        for name in _NUMBERS:
-            number = self.remarks.get(name, 0)
-            if isinstance(number, str) or not 0 <= number < float("inf"):
-                raise ValueError(f"{self.metric}: {name} is {number!r}, not a number of 0 at least")
+        for name, value in (*self.tags.items(), *self.remarks.items()):
+            self._check_fact(name, value)
         classes = self.tags.get("num_classes")
         if classes is not None and (not isinstance(classes, int) or classes**2 != len(self.values)):
             raise ValueError(f"{self.metric}: {len(self.values)} values are no matrix of {classes} classes")
         return self
+
+    def _check_range(self, least: float, most: float) -> None:
+        """Raise ValueError for values from which tables could compute no finite number."""
+        largest = _MOST.get(self.unit, _MOST_OF_OTHERS)
+        if max(-least, most) > largest:
+            raise ValueError(f"{self.metric}: {max(-least, most)} is above {largest:g}, in {self.unit}")
+        if self.metric in _ABOVE_0 and least <= 0:
+            raise ValueError(f"{self.metric}: {least} is not above 0")
+        if self.unit not in ("1", "fraction") or self.metric in _ABOVE_0:
+            tiny = next((value for value in self.values if 0 < abs(value) < _LEAST), None) if least < _LEAST else None
+            if tiny is not None:
+                raise ValueError(f"{self.metric}: {tiny} is below {_LEAST:g}, in {self.unit}")
+        if self.metric.endswith(".test_accuracy") and not 0 <= least <= most <= 1:
+            raise ValueError(f"{self.metric}: {least if least < 0 else most} is no share of images")
+
+    def _check_fact(self, name: str, value: Scalar) -> None:
+        """Raise ValueError if a tag or a remark is not of the type that its name has everywhere."""
+        if name in _TEXTS and not isinstance(value, str) and self.metric.startswith("profile."):
+            raise ValueError(f"{self.metric}: {name} is {value!r}, not a text")
+        if name in _NUMBERS and (isinstance(value, str) or not 0 <= value <= _MOST_OF_OTHERS):
+            raise ValueError(f"{self.metric}: {name} is {value!r}, not a number of 0 at least")
+        if name in _WHOLE:
+            least, most = _WHOLE[name]
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+                fault = f"{name} is {value!r}, no whole number from {least} to {most}"
+                raise ValueError(f"{self.metric}: {f'{value!r} is no number of images' if name == 'n' else fault}")
 
 
 class Artifact(Frozen):
@@ -138,21 +198,21 @@ class Processor(Frozen):
     microcode: str | None = None
     instruction_sets: tuple[str, ...] | None = None
     """On x86 the flags of vector and matrix instructions (AVX, AVX-512, VNNI, BF16, AMX), on ARM all `Features`."""
-    cache_bytes: Mapping[str, int] = {}
+    cache_bytes: Mapping[str, WholeNumber] = {}
     """Size of one cache of the first core by name: `L1d`, `L1i`, `L2`, `L3`."""
-    physical_cores: int | None = None
+    physical_cores: WholeNumber | None = None
     """Physical cores of the whole machine, not only of this process; two threads of one core count once."""
     smt: bool | None = None
     """Whether two threads share a core now."""
-    nominal_hz: Finite | None = None
+    nominal_hz: Hertz | None = None
     """Nominal frequency without boost, as stated by the vendor."""
-    frequency_hz: Finite | None = None
+    frequency_hz: Hertz | None = None
     """Mean frequency over the cores when the machine was described; `<metric>_frequency` is measured during a task."""
     virtual: bool | None = None
     """Whether the processor reports a hypervisor below this system."""
     hypervisor: str | None = None
     """Vendor of the hypervisor: `KVM`."""
-    numa_nodes: int | None = None
+    numa_nodes: WholeNumber | None = None
 
     @property
     def identity(self) -> str | None:
@@ -167,7 +227,7 @@ class Platform(Frozen):
     kernel: str | None = None
     libc: str | None = None
     """Name and version: `glibc 2.36`."""
-    page_bytes: int | None = None
+    page_bytes: WholeNumber | None = None
     transparent_hugepages: str | None = None
     """`always`, `madvise` or `never`."""
 
@@ -187,11 +247,11 @@ class Gpu(Frozen):
     pci_bus_id: str | None = None
     capability: str | None = None
     """Compute capability: `9.0`."""
-    memory_bytes: int | None = None
+    memory_bytes: WholeNumber | None = None
     """Memory of the whole GPU in bytes, as reported by the driver."""
-    usable_bytes: int | None = None
+    usable_bytes: WholeNumber | None = None
     """Memory available to torch in bytes: without the driver's reserve; for an instance, its share."""
-    multiprocessors: int | None = None
+    multiprocessors: WholeNumber | None = None
 
     @property
     def label(self) -> str:
@@ -231,9 +291,9 @@ class Machine(Frozen):
     os: str
     cpu: str
     """The processor's name, which several models may share; `cpu_model` is unambiguous."""
-    cores: Annotated[int, Field(ge=1)]
+    cores: Annotated[WholeNumber, Field(ge=1)]
     """Cores that this process may use, limited by affinity and cgroup quota."""
-    memory_bytes: Annotated[int, Field(ge=0)]
+    memory_bytes: WholeNumber
     governor: str | None = None
     gpu: str | None = None
     """The accelerator's name."""
@@ -303,6 +363,40 @@ class Record(Frozen):
     measurements: tuple[Measurement, ...] = ()
     artifacts: Mapping[str, Artifact] = {}
     """Files that the task wrote, by kind: `weights`, `examples`."""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        for m in self.measurements:
+            for names, place in ((_PLACES, m.tags), (_FACTS, m.remarks)):
+                lacking = [name for name in names.get(m.metric, ()) if name not in place]
+                if lacking:
+                    raise ValueError(f"{m.metric}: lacks {', '.join(lacking)}")
+        self._check_pairs()
+        self._check_counts()
+        numbers = {"repeat": self.task.repeat, "seed": self.task.seed, "threads": self.task.threads or 0}
+        for name, number in numbers.items():
+            if abs(number) > _LARGEST:
+                raise ValueError(f"task: {name} is beyond {_LARGEST}")
+        return self
+
+    def _check_pairs(self) -> None:
+        """Raise ValueError for a pair of processes that lacks a side, or whose sides have unequal samples."""
+        pairs: dict[tuple[Scalar, Scalar], dict[Scalar, int]] = {}
+        for m in self.find("infer.pair_seconds"):
+            pairs.setdefault((m.tags["batch_size"], m.tags["pair"]), {})[m.tags["side"]] = len(m.values)
+        for (batch_size, pair), samples in pairs.items():
+            if set(samples) != set(SIDES) or len(set(samples.values())) > 1:
+                raise ValueError(f"infer.pair_seconds: pair {pair} at batch {batch_size} has the samples {samples}")
+
+    def _check_counts(self) -> None:
+        """Raise ValueError if more images were counted than tested."""
+        for lost, gained in zip(
+            self.find("infer.right_in_torch_only"), self.find("infer.right_in_engine_only"), strict=False
+        ):
+            images = lost.remarks["n"]
+            counts = (lost.values[0], gained.values[0])
+            if sum(counts) > float(images) or not all(count.is_integer() for count in counts):
+                raise ValueError(f"infer.right_in_torch_only: {counts} of {images} images")
 
     def find(self, metric: str, **tags: Scalar) -> tuple[Measurement, ...]:
         """Return the measurements of one metric that carry these tags."""

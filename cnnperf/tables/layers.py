@@ -27,6 +27,18 @@ PROFILE_TAGS = ("batch_size", "mode")
 
 UNITS = {column.name: column.unit for column in LayerRow.columns()}
 """Unit of each column; None for text."""
+DESCRIBED = (
+    *PROFILE_TAGS,
+    "order",
+    "type",
+    "inputs",
+    "outputs",
+    "dtype",
+    *(f"{each}_uncounted" for each in DIRECTIONS),
+)
+"""Columns that are tags and remarks."""
+FIGURES = tuple(name for name, unit in UNITS.items() if unit is not None and name not in DESCRIBED)
+"""Columns that are measurements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +145,8 @@ def _row(
         known = {**m.tags, **m.remarks}
         if "uncounted" in known:
             known[f"{name.split('_')[0]}_uncounted"] = known.pop("uncounted")
-        found |= {key: value for key, value in known.items() if key in UNITS and value != ""}
-        if name in UNITS:  # A metric of another version has no column, and is left out.
+        found |= {key: value for key, value in known.items() if key in DESCRIBED and value != ""}
+        if name in FIGURES:  # A metric of another version has no column, and is left out.
             found[name] = int(median(m.values)) if m.unit in ("count", "bytes") else median(m.values)
         if m.unit == "s":
             found["samples"] = min(len(m.values), found.get("samples", len(m.values)))

@@ -70,8 +70,8 @@ class Repeats:
     def device_label(self) -> str | None:
         """Return the hardware of the device: the processor's model or the GPU's; if neither is known, torch's name."""
         label = self.machine.label(self.task.cell.device.name)
-        read_back = (m.remarks["label"] for r in self.records for m in r.find(f"{r.task.stage}.device_index"))
-        return label or next(map(str, read_back), None)
+        read_back = (m.remarks for r in self.records for m in r.find(f"{r.task.stage}.device_index"))
+        return label or next((str(each["label"]) for each in read_back if "label" in each), None)
 
     @property
     def ok(self) -> tuple[Record, ...]:

@@ -28,6 +28,8 @@ DEFAULT_LR = {"sgd": 0.05, "nesterov": 0.05, "adamw": 0.001, "muon": 0.05}
 FORWARD_SETTINGS = ("batch_size", "precision", "memory_format", "compile")
 """Settings that affect the work of a forward pass on images that are normalised already."""
 COLORS = 3
+LARGEST_NUMBER = 1e100
+"""Largest number of recorded settings that is computed with."""
 """Channels of a colour image: red, green and blue."""
 QUICK_S = 3.0
 
@@ -222,10 +224,18 @@ def mean_and_deviation(kind: str, mean: Sequence[float], std: Sequence[float]) -
     return [center] * len(mean), [width] * len(std)
 
 
+def number_of(settings: Mapping[str, Any], name: str) -> float | None:
+    """Return a number of recorded settings, which hold anything; None if they state none that can be computed with."""
+    value = settings.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= LARGEST_NUMBER:
+        return None
+    return value
+
+
 def images_per_step(settings: Mapping[str, Any]) -> int | None:
     """Return the images in a step of a training recorded with these settings; None if they state no number."""
-    images = settings.get("batch_size")
-    return images if isinstance(images, int) else None
+    images = number_of(settings, "batch_size")
+    return images if isinstance(images, int) and images > 0 else None
 
 
 def unequal_images(one: Mapping[str, Any], other: Mapping[str, Any], stage: str) -> str | None:
@@ -243,12 +253,12 @@ def with_images_per_step(section: Mapping[str, Any], images: int) -> dict[str, A
 
 def label_smoothing_of(settings: Mapping[str, Any]) -> float | None:
     """Return the label smoothing of a training recorded with these settings; None if they do not state it."""
-    return settings.get("label_smoothing")
+    return number_of(settings, "label_smoothing")
 
 
 def target_of(settings: Mapping[str, Any]) -> float | None:
     """Return the accuracy to which recorded settings time the training, whether or not it ends there; None without."""
-    return settings.get("target_accuracy")
+    return number_of(settings, "target_accuracy")
 
 
 def timed(settings: Mapping[str, Any], channels: int) -> dict[str, Any]:
@@ -275,7 +285,7 @@ def budget_of(settings: Mapping[str, Any]) -> str | None:
     A target that does not end the training is not part of the budget.
     """
     for name in BUDGETS:
-        if (amount := settings.get(name)) is not None:
+        if (amount := number_of(settings, name)) is not None:
             target = target_of(settings) if settings.get("stop_at_target", True) else None
             unit = "s" if name == "seconds" else name.removesuffix("s") if amount == 1 else name
             until = "" if target is None else f" or until {100 * target:.6g} %"

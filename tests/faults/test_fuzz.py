@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import signal
@@ -9,7 +10,7 @@ import socket
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -24,8 +25,11 @@ from cnnperf import CnnperfError, CnnperfWarning, Record, load_suite, plan, read
 from cnnperf.duet.turns import Baton, PartnerGoneError, play
 from cnnperf.ipc import messages
 from cnnperf.record import line_of, sealed
+from cnnperf.reports import formats, writer
 from cnnperf.tables.report import report_of_run
 
+STORED = Path(__file__).parents[1] / "golden" / "smoke" / "20250102T030405Z-box"
+"""A small run with records of all stages."""
 CHEAP, SLOW = 100, 10
 """Trials for each one asked for: of what takes some milliseconds, or some tens of them."""
 LIMIT_S = 60
@@ -194,19 +198,64 @@ def test_records(tmp_path: Path, trials: Trials, trained: Callable[..., Record])
     trials.run(one, scale=CHEAP)
 
 
-def test_reports(tmp_path: Path, trials: Trials, trained: Callable[..., Record]) -> None:
-    """Records with odd values and a checksum that fits are shown in all tables, or refused in one short sentence."""
-    document = json.loads(line_of(trained("lenet")))
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the paths of all values in a document; of a list of plain values only those of the first three."""
+    keys: Iterable[Any] = ()
+    if isinstance(value, dict):
+        keys = value
+    elif isinstance(value, list):
+        keys = range(len(value) if value and isinstance(value[0], dict) else min(3, len(value)))
+    for key in keys:
+        yield (*path, key)
+        yield from places(value[key], (*path, key))
+
+
+def altered(content: bytes, numbers: random.Random) -> Any:
+    """Return a document with some values, each at a place as likely as any other, replaced, removed or renamed."""
+    document = json.loads(content)
     del document["checksum"]
-    whole = line_of(trained("mlp"))
+    for _ in range(numbers.choice((1, 1, 1, 2, 3))):
+        *path, key = numbers.choice(list(places(document)))
+        inner = document
+        for each in path:
+            inner = inner[each]
+        match numbers.choice(("odd", "odd", "odd", "remove", "rename", "other", "scale")):
+            case "odd":
+                inner[key] = numbers.choice(ODD)
+            case "remove":
+                del inner[key]
+            case "rename" if isinstance(inner, dict):
+                inner[f"{key}_"] = inner.pop(key)
+            case "other":
+                *path, other = numbers.choice(list(places(document)))
+                inner[key] = json.loads(json.dumps(_at(document, path)[other]))
+            case "scale" if isinstance(inner[key], int | float) and abs(inner[key]) < 1e15:
+                inner[key] = inner[key] * numbers.choice((-1, 0, 0.5, 1e-30, 1e30, 10**9))
+    return document
+
+
+def _at(document: Any, path: Iterable[Any]) -> Any:
+    for key in path:
+        document = document[key]
+    return document
+
+
+def test_reports(tmp_path: Path, trials: Trials, profiled: Record) -> None:
+    """Records of all stages with odd values and a checksum that fits are shown in all tables, or refused in a sentence.
+
+    The tables are written in one of the formats.
+    """
+    lines = [line_of(each) for each in (*read(STORED), profiled)]
+    forms = formats()
     file = tmp_path / "records.jsonl"
 
     def one(numbers: random.Random) -> None:
-        content = json.dumps(changed(document, numbers), allow_nan=True).encode("utf-8", "surrogatepass")
-        file.write_bytes(whole + (sealed(content) if content.endswith(b"}") and content != b"{}" else content + b"\n"))
+        line, *others = numbers.sample(lines, 4)
+        content = json.dumps(altered(line, numbers), allow_nan=True).encode("utf-8", "surrogatepass")
+        file.write_bytes(b"".join(others) + (sealed(content) if content.endswith(b"}") else content + b"\n"))
         with limit(), suppress_sentence(), warnings.catch_warnings():
             warnings.simplefilter("ignore", CnnperfWarning)
-            report_of_run(tmp_path, read(tmp_path))
+            writer(numbers.choice(forms))(report_of_run(tmp_path, read(tmp_path)), io.StringIO())
 
     trials.run(one, scale=SLOW)
 

@@ -7,7 +7,7 @@ import pytest
 from cnnperf.bench import Settings
 from cnnperf.errors import UsageError
 from cnnperf.inference.exporting import Export
-from cnnperf.inference.settings import Infer
+from cnnperf.inference.settings import Infer, allowed_drop, engines_of
 from cnnperf.training.recipe import Recipe
 
 ENGINES = ("torch", "torch_compile", "onnxruntime")
@@ -58,3 +58,12 @@ def test_more_test_images_than_logits_are_refused(asked: int, engine: str, is_re
     else:
         settings.agree(before)
     Infer.model_validate({"engines": [engine]}).agree(before)  # Its default is as many as there are.
+
+
+def test_recorded_settings_of_a_stranger() -> None:
+    """Engines and the permitted drop are read as far as they are what a suite may state."""
+    recorded = {"engines": ["torch", 3, {"name": "onnxruntime", "threads": 2}, {}], "max_accuracy_drop": "none"}
+    assert engines_of(recorded) == ("torch", "onnxruntime[threads=2]")
+    assert engines_of({"engines": 3}) == engines_of({}) == ()
+    assert allowed_drop(recorded) is None
+    assert allowed_drop({"max_accuracy_drop": 0.02}) == 0.02

@@ -24,3 +24,9 @@ def test_the_settings_of_the_training_stand_beside_those_of_the_profile() -> Non
 def test_a_training_that_compiles_is_known(training: dict[str, Any], expected: bool) -> None:
     """The recorded settings of a profile tell whether the training compiles."""
     assert compiles(Profile.resolve(training, {}, {}).model_dump(mode="json")) is expected
+
+
+@pytest.mark.parametrize("training", [3, None, "fast", ["lr"]])
+def test_recorded_settings_of_a_stranger_are_no_training(training: Any) -> None:
+    """Settings whose `train` is no table are read as if they had none."""
+    assert flattened({"samples": 4, "train": training}) == {"samples": 4}

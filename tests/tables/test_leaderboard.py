@@ -24,6 +24,8 @@ from cnnperf.tables.report import report_of, report_of_records
 from cnnperf.tables.table import Row
 
 Trained = Callable[..., Record]
+PLACE = {"samples": 50, "seconds": 0.1, "epoch": 0.1}
+"""Remarks of a point of a curve, besides its step."""
 
 SYNTHETIC = {"name": "synthetic", "sha256": "cd" * 32, "fallback": "no connection"}
 
@@ -195,7 +197,7 @@ def test_accuracy_is_the_mean_over_repeats(trained: Trained) -> None:
     figures = ((0.5, 5000), (0.6, 2000), (0.9, 2000))
     records = []
     for i, (accuracy, n) in enumerate(figures):
-        best = single("train.validation_accuracy", "fraction", accuracy - 0.1, "higher", {"step": 1})
+        best = single("train.validation_accuracy", "fraction", accuracy - 0.1, "higher", {**PLACE, "step": 1})
         others = [single(f"train.test_accuracy_{name}", "fraction", accuracy, "higher") for name in ("flip", "raw")]
         records.append(trained(accuracy=accuracy, n=n, repeat=i, measured=[best, *others]))
     (row,) = rows_of(records)
@@ -352,7 +354,7 @@ def test_a_metric_nobody_asked_for_gets_its_column(trained: Trained) -> None:
     often = [
         once("train.watts", 1.0, layer=1),
         once("train.watts", 2.0, layer=2),
-        single("train.train_accuracy", "1", 0.5, "lower", {"step": 10}),
+        single("train.train_accuracy", "1", 0.5, "lower", {**PLACE, "step": 10}),
     ]
     records = [trained(repeat=i, measured=[once("train.joules", 5.0 + i, "J"), *often]) for i in range(3)]
     table = leaderboard({"suite/run": records})

@@ -12,7 +12,15 @@ from pydantic import ValidationError
 from cnnperf import models, registry
 from cnnperf.errors import UsageError
 from cnnperf.suite import load_suite, plan
-from cnnperf.training.recipe import Recipe, budget_of, mean_and_deviation, timed
+from cnnperf.training.recipe import (
+    Recipe,
+    budget_of,
+    images_per_step,
+    label_smoothing_of,
+    mean_and_deviation,
+    target_of,
+    timed,
+)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +214,14 @@ def test_a_recorded_budget_is_put_into_words() -> None:
     """`budget_of` gives the budget and the target that may end it early, or None."""
     assert budget_of({"samples": None, "batch_size": 6}) is None
     assert budget_of({"steps": 500, "target_accuracy": 0.9}) == "500 steps or until 90 %"
+
+
+@pytest.mark.parametrize("odd", ["a", "", None, True, [], {}, 10**400, float("nan")])
+def test_recorded_settings_that_are_no_numbers_are_not_stated(odd: Any) -> None:
+    """Text and other values in place of a number are read as absent."""
+    settings = {"epochs": odd, "steps": 2, "batch_size": odd, "target_accuracy": odd, "label_smoothing": odd}
+    assert budget_of(settings) == "2 steps"
+    assert (images_per_step(settings), label_smoothing_of(settings), target_of(settings)) == (None, None, None)
 
 
 @pytest.mark.parametrize(
