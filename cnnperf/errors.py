@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import traceback
 from collections.abc import Iterable
@@ -62,6 +63,20 @@ class CnnperfWarning(UserWarning):
     """A problem that the user should know of and that did not stop the work."""
 
 
+CURES = {
+    errno.EACCES: "give permission, or name another file or folder",
+    errno.EPERM: "give permission, or name another file or folder",
+    errno.EROFS: "name a file or folder that can be written",
+    errno.ENOSPC: "free disk space",
+    errno.EDQUOT: "free disk space",
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close other programs, or raise the system's limit on open files",
+    errno.EAGAIN: "raise the limit on processes (ulimit -u)",
+    errno.ENOMEM: "free memory, or raise the limit on it (ulimit -v)",
+}
+"""Cure for an error of the system."""
 LONGEST_ERROR = 10_000
 """Most bytes of an error in a record."""
 OUT_OF_MEMORY = re.compile(

@@ -1,5 +1,6 @@
 """The command line: thin commands over the library; results go to stdout, everything else to stderr."""
 
+import os
 import signal
 import sys
 import warnings
@@ -13,6 +14,8 @@ INTERRUPTED = 130
 
 def main() -> NoReturn:
     """Run the command line as a process of its own, and end it with its exit status, whatever its streams are."""
+    # It computes nothing: NumPy's threads would only wait, and where the system allows none, NumPy ends the process.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     status: Any = 0
     try:
         open_streams()
@@ -26,6 +29,6 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         status = INTERRUPTED
     # The result is known: a late signal must not add a traceback to it.
-    for watched in (signal.SIGINT, signal.SIGTERM):
+    for watched in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(watched, signal.SIG_IGN)
     sys.exit(end_streams(status))

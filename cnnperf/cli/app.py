@@ -28,25 +28,11 @@ from cnnperf.cli import (
 )
 from cnnperf.cli.help import FLAG, add_command
 from cnnperf.cli.options import with_options
-from cnnperf.errors import CnnperfError, CnnperfWarning
+from cnnperf.errors import CURES, CnnperfError, CnnperfWarning
 from cnnperf.units import printable
 
 LONGEST = 500
 """Most characters of a printed error."""
-CURES = {
-    errno.EACCES: "give permission, or name another file or folder",
-    errno.EPERM: "give permission, or name another file or folder",
-    errno.EROFS: "name a file or folder that can be written",
-    errno.ENOSPC: "free disk space",
-    errno.EDQUOT: "free disk space",
-    errno.ENAMETOOLONG: "give a shorter path",
-    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
-    errno.EMFILE: "raise the limit on open files (ulimit -n)",
-    errno.ENFILE: "close other programs, or raise the system's limit on open files",
-    errno.EAGAIN: "raise the limit on processes (ulimit -u)",
-    errno.ENOMEM: "free memory, or raise the limit on it (ulimit -v)",
-}
-"""Cure for an error of the system that no other code has put into words."""
 REFUSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 """Errors of the system for a path that the user gave."""
 

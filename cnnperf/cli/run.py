@@ -115,7 +115,7 @@ def run(
     messages = stderr(quiet=quiet)
     screen = Screen(messages)
     with screen.shown():
-        measured = measure_suite(request, folder, screen, is_named=bool(out or resume))
+        measured = measure_suite(request, folder, screen, is_named=bool(out or resume), is_new=resume is None)
     _print_results(measured, perf_counter() - start, messages, as_json=as_json)
     raise typer.Exit(130 if measured.interrupted else measured.exit_code)
 

@@ -45,8 +45,11 @@ class Log:
 
     def _put(self, output: bytes | bytearray) -> None:
         left = memoryview(output)
-        while left:
-            left = left[self._file.write(left) :]
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._file.name)) from error
 
     def __enter__(self) -> Self:
         return self

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from cnnperf.ipc.family import Family, adopting
 from cnnperf.ipc.lines import LONGEST_MESSAGE, PAUSE_S, Lines
@@ -190,12 +190,11 @@ class WorkerProcess:
             stack.callback(os.close, output)
             self._log = stack.enter_context(Log(self.log))
             stack.enter_context(adopting())
-            with tempfile.TemporaryFile() as file, ExitStack() as of_child:
+            with tempfile.TemporaryFile(buffering=0) as file, ExitStack() as of_child:
                 of_child.callback(os.close, writer)
                 of_child.callback(os.close, printer)
                 if self._request is not None:
-                    file.write(encode(self._request))
-                    file.seek(0)
+                    _put(file, encode(self._request))
                 with bound_to(launch.core):
                     self._process = subprocess.Popen(
                         [*launch.command, str(writer)],
@@ -329,6 +328,17 @@ class WorkerProcess:
         for chunk in _left_in(self.output):
             self._log.write(chunk)
         self._log.close()
+
+
+def _put(file: IO[bytes], content: bytes) -> None:
+    """Write a temporary file, for its start to be read next. Raises OSError, which names the folder of such files."""
+    left = memoryview(content)
+    try:
+        while left:
+            left = left[file.write(left) :]
+        file.seek(0)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
 
 
 def _left_in(pipe: int) -> Iterator[bytes]:

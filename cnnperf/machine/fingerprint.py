@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from cnnperf import registry
-from cnnperf.errors import CnnperfWarning
+from cnnperf.errors import CnnperfWarning, UsageError
 from cnnperf.machine import processor
 from cnnperf.machine.cgroup import Groups
 from cnnperf.machine.git import git
@@ -117,7 +117,12 @@ def available_memory_bytes() -> int:
 
 
 def _memory_bytes() -> int:
-    total = int(psutil.virtual_memory().total)
+    try:
+        total = int(psutil.virtual_memory().total)
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename}: cannot be read ({error.strerror}); cnnperf describes the machine by /proc: mount it"
+        ) from error
     try:
         return int(min(total, Groups(PROC, SYS, "memory").memory_bytes()))
     except (OSError, ValueError):

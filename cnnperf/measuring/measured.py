@@ -112,7 +112,7 @@ def measure_and_report(
     tasks = prepared.tasks
     folder = out or created(folder)
     watcher.planned(tasks, folder)
-    records = tuple(execute(tasks, folder, watcher))
+    records = tuple(execute(tasks, folder, watcher, is_new=True))
     return Measured(folder, records, report_of_run(folder, records))
 
 

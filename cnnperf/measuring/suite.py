@@ -24,11 +24,12 @@ class MeasuredSuite(Measured):
 
 
 def measure_suite(
-    asked: SuiteRequest, folder: Path, watcher: MeasurementWatcher, *, is_named: bool = True
+    asked: SuiteRequest, folder: Path, watcher: MeasurementWatcher, *, is_named: bool = True, is_new: bool = False
 ) -> MeasuredSuite:
     """Run the pending tasks of a suite in a run folder, and make the report of all its records.
 
     is_named: whether the user named the folder; otherwise it is created, under another name if this one is taken.
+    is_new: whether the folder must contain no records.
     Ctrl-C ends it early; what was measured until then is reported. Raises CnnperfError, before any measurement, if the
     request cannot be carried out, RunError if the run fails midway.
     """
@@ -36,7 +37,7 @@ def measure_suite(
     folder = folder if is_named else created(folder)
     made: list[Record] = []
     interrupted = False
-    with Run(folder) as run:
+    with Run(folder, is_new=is_new) as run:
         watcher.planned(pending(tasks, run.left), folder)
         try:
             made.extend(run.execute(tasks, watcher))

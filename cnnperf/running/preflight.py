@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cnnperf import errors
-from cnnperf.errors import CnnperfError, CnnperfWarning, DataError, SuiteError, shorten
+from cnnperf.errors import CURES, CnnperfError, CnnperfWarning, DataError, SuiteError, shorten
 from cnnperf.ipc.lines import LONGEST_ANSWER
 from cnnperf.ipc.log import tail
 from cnnperf.ipc.messages import (
@@ -34,6 +35,8 @@ from cnnperf.ipc.process import PYTHON, Launch, WorkerProcess
 COMMAND = (*PYTHON, "cnnperf.workers.prepare")
 STALL_S = 20.0
 """A download that delivers no byte for this time is stopped."""
+NO_THREADS = ("pthread_create failed", "can't start new thread", "libgomp: Thread creation failed")
+"""Words of OpenBLAS, Python and OpenMP where the system allows no more threads."""
 TOLD_AFTER_S = 10.0
 """Seconds after which it is said what the check waits for."""
 
@@ -116,10 +119,13 @@ def _crash(worker: WorkerProcess, log: Path) -> CnnperfError:
             "the check of the request ended with status 0 without an answer: a model ended its own process (os._exit "
             "or sys.exit); correct the model"
         )
+    lines = tail(log)
+    if any(sign in line for line in lines for sign in NO_THREADS):
+        return CnnperfError(f"the check of the request can start no more threads; {CURES[errno.EAGAIN]}")
     kept = Path(tempfile.mkdtemp(prefix="cnnperf-crash-")) / log.name
     shutil.copyfile(log, kept)
     how = worker.signal or f"exit status {worker.returncode}"
-    words = next(filter(str.strip, reversed(tail(log))), "no message")
+    words = next(filter(str.strip, reversed(lines)), "no message")
     return CnnperfError(f"the check of the request crashed ({how}): {shorten(words)}; report the log {kept}")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import re
 import secrets
 import time
@@ -17,7 +19,7 @@ from typing import Protocol
 
 from filelock import Timeout
 
-from cnnperf.errors import CnnperfWarning, RunError, StoreError, UsageError, capped, shorten
+from cnnperf.errors import CURES, CnnperfWarning, RunError, StoreError, UsageError, capped, shorten
 from cnnperf.ipc.channel import PROGRESS_INTERVAL_S
 from cnnperf.ipc.log import tail
 from cnnperf.ipc.messages import Answered, MalformedError, Progressed, Ready, SuiteRequest, TaskRequest
@@ -31,6 +33,10 @@ from cnnperf.task import Task
 GRACE_S = 30.0
 """Seconds that a task's process may take to end after its answer. To leave torch and CUDA takes a busy machine some
 seconds; a process that takes several times as long hangs, and the next task should not wait for `timeout_s`."""
+OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""Errors of the system that only a write has."""
+TO_RUN = "name it with `resume` to resume it, or give another folder"
+"""Cure for a run folder that is taken, in a command that can resume it."""
 NO_ANSWER = "the process ended with status 0 without an answer: the code ended its own process (os._exit or sys.exit)"
 
 
@@ -101,8 +107,12 @@ def folder_to_make(suite: Suite, out: Path | None, *others: str, cure: str = "gi
     Raises UsageError, with a cure, if the folder already contains a run.
     """
     if out and any((out / file).exists() for file in (FILE, COMPRESSED_FILE, *others)):
-        raise UsageError(f"`out`: {out} already contains a run; {cure}")
+        raise _taken(out, cure)
     return out or new_folder(suite)
+
+
+def _taken(folder: Path, cure: str, argument: str = "out") -> UsageError:
+    return UsageError(f"`{argument}`: {folder} already contains a run; {cure}")
 
 
 def folder_to_run(suite: Suite, out: Path | None, resume: Path | None) -> Path:
@@ -114,7 +124,7 @@ def folder_to_run(suite: Suite, out: Path | None, resume: Path | None) -> Path:
         raise UsageError("`out` and `resume` both name the run folder; give one of them")
     if resume and not (resume / FILE).is_file():
         raise UsageError(f"`resume`: {resume} contains no {FILE}; give the folder of an earlier run")
-    return resume or folder_to_make(suite, out, cure="name it with `resume` to resume it, or give another folder")
+    return resume or folder_to_make(suite, out, cure=TO_RUN)
 
 
 def left_in(folder: Path, reading: Callable[[Path], tuple[Record, ...]] = read) -> dict[str, Record]:
@@ -127,13 +137,15 @@ def pending(tasks: Sequence[Ready], left: Mapping[str, Record]) -> tuple[Ready, 
     return tuple(ready for ready in tasks if ready.task.key not in left or left[ready.task.key].status != "ok")
 
 
-def execute(tasks: Sequence[Ready], folder: Path, watcher: Watcher, *, argument: str = "out") -> Iterator[Record]:
+def execute(
+    tasks: Sequence[Ready], folder: Path, watcher: Watcher, *, argument: str = "out", is_new: bool = False
+) -> Iterator[Record]:
     """Run the pending tasks of a run folder, and yield each record once it is on disk.
 
-    argument: the caller's argument that names the folder, for errors.
+    argument: the caller's argument that names the folder, for errors. is_new: as for `Run`.
     Raises StoreError if the folder cannot be written or another run is writing it, RunError if the run fails midway.
     """
-    with Run(folder, argument) as run:
+    with Run(folder, argument, is_new=is_new) as run:
         yield from run.execute(tasks, watcher)
 
 
@@ -141,13 +153,18 @@ class Run:
     """A run folder that is being written: within the `with` block it is locked, and `left` contains its records.
 
     The records are read once, when the block begins. Entering the block raises StoreError if the folder cannot be
-    written or another run is writing it.
+    written or another run is writing it, UsageError if it must be new and contains records.
     """
 
-    def __init__(self, folder: Path, argument: str = "out") -> None:
-        """Name a run folder. argument: the caller's argument that names it, for errors."""
+    def __init__(self, folder: Path, argument: str = "out", *, is_new: bool = False) -> None:
+        """Name a run folder.
+
+        argument: the caller's argument that names it, for errors. is_new: whether records in it are those of another
+        run, which may have begun and ended since the folder was found to be free.
+        """
         self.folder = folder
         self._argument = argument
+        self._is_new = is_new
         self._sitting: str | None = None
         self.left: dict[str, Record] = {}
         """Latest record of each task by key, in the order in which the tasks first ran."""
@@ -157,6 +174,8 @@ class Run:
         with ExitStack() as stack:
             stack.enter_context(_writing(self.folder, self._argument))
             self.left = left_in(self.folder, read_locked)
+            if self._is_new and (self.folder / FILE).exists():
+                raise _taken(self.folder, TO_RUN, self._argument)
             # While the folder is locked nobody else can take the same moment.
             self._sitting = datetime.now(UTC).isoformat(timespec="microseconds")
             self._stack = stack.pop_all()
@@ -188,12 +207,23 @@ class Run:
                 record = record.model_copy(update={"sitting": self._sitting})
                 append(self.folder, record)
             except OSError as error:
-                raise RunError(
-                    f"{self.folder}: cannot be written ({error.strerror}); records are kept; free disk space and resume"
-                ) from error
+                raise RunError(_why_stopped(self.folder, error)) from error
             self.left[record.key] = record
             watcher.finished(record)
             yield record
+
+
+def _why_stopped(folder: Path, error: OSError) -> str:
+    """Say what the system refused: to write the folder, or something else that a task needs."""
+    place = None if error.filename is None else os.fsdecode(error.filename)
+    is_inside = place is not None and Path(place).resolve().is_relative_to(folder.resolve())
+    if is_inside or (place is None and error.errno in OF_WRITING):
+        what = f"cannot be written ({error.strerror})"
+    else:
+        what = (
+            f"the run cannot go on ({place}: {error.strerror})" if place else f"the run cannot go on ({error.strerror})"
+        )
+    return f"{folder}: {what}; records are kept; {CURES.get(error.errno or 0, 'correct that')} and resume"
 
 
 @contextmanager

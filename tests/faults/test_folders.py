@@ -45,6 +45,21 @@ def test_runs_begun_at_once_have_folders_of_their_own(tmp_path: Path) -> None:
     assert len(nonces) == AT_ONCE
 
 
+def test_runs_begun_at_once_with_one_folder(tmp_path: Path) -> None:
+    """One of two runs into one new folder measures; the other is refused in one sentence and shows no figure."""
+    suite = write_suite(tmp_path)
+    command = (COMMAND, "run", suite, "--out", tmp_path / "run")
+    with ExitStack() as stack:
+        runs = [stack.enter_context(started(command, limit_s=500)) for _ in range(2)]
+        ended = {process: process.communicate() for process in runs}
+    refused, measured = sorted(runs, key=lambda process: process.returncode == 0)
+    assert (refused.returncode, measured.returncode) == (2, 0), ended
+    out, err = ended[refused]
+    assert out == ""
+    assert "another run is writing this folder" in err or "already contains a run" in err
+    assert [record.status for record in cnnperf.read(tmp_path / "run")] == ["ok"]
+
+
 class Folder(RuleBasedStateMachine):
     """A run folder beside a model in memory: records are appended, writers killed, runs resumed, reports made."""
 

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from processes import environment, has_ended, until
 
 from cnnperf import record as store
 from cnnperf.errors import CnnperfWarning, RunError, StoreError, UsageError
+from cnnperf.ipc.family import SWEEP
 from cnnperf.ipc.messages import Message, Ready, SuiteRequest, TaskRequest
 from cnnperf.ipc.process import WorkerProcess
 from cnnperf.record import Record
@@ -36,6 +38,7 @@ from cnnperf.running.runner import (
     pending,
 )
 from cnnperf.suite import Suite, parse
+from cnnperf.tables.report import report_of_run
 
 DATA = {"name": "synthetic", "shape": [1, 28, 28], "train": 600, "test": 200}
 TRAIN = {"steps": 4, "validation_images": 100, "batch_size": 50}
@@ -371,6 +374,67 @@ def test_a_full_disk_in_mid_run_keeps_what_was_recorded(tmp_path: Path, monkeypa
     assert store.read(tmp_path) == (first,)
 
 
+@pytest.mark.usefixtures("_here")
+def test_a_folder_that_another_run_filled_meanwhile_is_refused(tmp_path: Path) -> None:
+    """A run that needs a new folder is refused if records lie there by the time that it locks it."""
+    tasks = ready("lenet")
+    [record] = execute(tasks, tmp_path, Unwatched(), is_new=True)
+    with pytest.raises(UsageError, match=r"^`out`: .* already contains a run; name it with `resume`"):
+        next(iter(execute(tasks, tmp_path, Unwatched(), is_new=True)))
+    assert list(execute(tasks, tmp_path, Unwatched())) == []
+    assert store.read(tmp_path) == (record,)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (OSError(errno.ENOENT, "No such file", "/proc/x"), r"the run cannot go on \(/proc/x: No such file\); records"),
+        (
+            OSError(errno.EAGAIN, "Unavailable"),
+            r"the run cannot go on \(Unavailable\); records are kept; raise the lim",
+        ),
+        (OSError(errno.EFBIG, "Too large", "logs/a"), r"run: cannot be written \(Too large\); records are kept; raise"),
+    ],
+)
+@pytest.mark.usefixtures("_here")
+def test_what_the_system_refuses_in_mid_run_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: OSError, words: str
+) -> None:
+    """The error says whether the run folder cannot be written or something else failed, with a cure that fits."""
+    monkeypatch.chdir(tmp_path)
+    tasks = ready("lenet")
+
+    def refused(*_: object) -> None:
+        place = fault.filename and str(tmp_path / "run" / fault.filename)
+        raise OSError(fault.errno, fault.strerror, *([place] if place else []))
+
+    monkeypatch.setattr(runner, "_run", refused)
+    with pytest.raises(RunError, match=words):
+        next(iter(execute(tasks, Path("run"), Unwatched())))
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_clock_that_is_set_back_changes_no_duration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Durations come from a clock that nobody sets; records made under an earlier date follow those before them."""
+    days = iter(range(20, 0, -1))
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            return cls(2025, 1, next(days), tzinfo=tz)
+
+    monkeypatch.setattr(runner, "datetime", Clock)
+    tasks = ready("lenet", {"name": "lenet", "pool": "max"})
+    for each in tasks:
+        list(execute([each], tmp_path, Unwatched()))
+    records = store.read(tmp_path)
+    assert [record.key for record in records] == [each.task.key for each in tasks]
+    assert records[0].started > records[1].started
+    assert all(0 < record.duration_s < 600 for record in records)
+    [table] = [table for table in report_of_run(tmp_path, records).tables if table.name == "leaderboard"]
+    assert sorted(row["sitting"] for row in table.rows) == ["1", "2"]
+
+
 def test_an_interrupt_ends_the_child_and_keeps_the_records(tmp_path: Path) -> None:
     """An interrupt keeps the records, ends the worker and its child, and releases the lock."""
     tasks = ready("lenet", "broken:hung")
@@ -382,7 +446,8 @@ def test_an_interrupt_ends_the_child_and_keeps_the_records(tmp_path: Path) -> No
 
     def interrupt() -> None:
         until(lambda: any(b"child" in log.read_bytes() for log in (tmp_path / "logs").glob("*hung*.log")))
-        ended.extend(set(psutil.Process().children(recursive=True)) - set(before))
+        started = set(psutil.Process().children(recursive=True)) - set(before)
+        ended.extend(each for each in started if SWEEP not in each.cmdline())
         os.kill(os.getpid(), 2)
 
     threading.Thread(target=interrupt, daemon=True).start()
