@@ -164,7 +164,7 @@ def test_a_parent_that_is_ended_by_a_signal(tmp_path: Path, number: signal.Signa
     assert "Traceback" not in out + err
     if number is not signal.SIGKILL:
         assert process.returncode == 130, err
-        assert "resume with" in err
+        assert "start again with: cnnperf run" in err
 
 
 def test_what_a_worker_has_left_when_its_parent_is_killed(tmp_path: Path) -> None:
