@@ -15,6 +15,7 @@ from cnnperf.cli import (
     ab,
     campaign,
     check,
+    choose,
     columns,
     data,
     doctor,
@@ -100,7 +101,7 @@ def schema() -> None:
 
 
 # Added in the order of the help.
-for each in (run, report, columns, names):
+for each in (run, report, choose, columns, names):
     each.add_commands(app)
 add_command(app, schema, "cnnperf schema > suite.schema.json")
 for each in (data, profile, infer, tensorboard, check, ab, doctor, selftest, campaign):

@@ -6,6 +6,7 @@ IS_DEFAULT = True           commands print this format by default
 SUFFIX = ".csv"             `write` also takes a folder, and writes each table to a separate file
 IN_RUN_FOLDER = True        every run folder gets its tables in this format
     write_verdicts(comparison: Comparison, out: TextIO)
+    write_selection(selection: Selection, out: TextIO)
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from cnnperf.regression.verdict import Verdict
+    from cnnperf.tables.choice import Selection
     from cnnperf.tables.dictionary import DescribedTable
     from cnnperf.tables.engine_layers import Join
     from cnnperf.tables.layers import LayerProfile
     from cnnperf.tables.table import Report
 
-REPORT, VERDICTS = "write", "write_verdicts"
+REPORT, VERDICTS, SELECTION = "write", "write_verdicts", "write_selection"
 """Kinds of output that a format can write, by function name."""
 
 
 def formats(verb: str = REPORT) -> tuple[str, ...]:
-    """List the formats that can write a report, or verdicts."""
+    """List the formats that can write a report, verdicts or a choice."""
     return registry.having("reports", verb)
 
 
@@ -58,6 +60,11 @@ def takes_folder(name: str) -> bool:
 def show(report: Report, *, as_json: bool = False) -> None:
     """Print a report on stdout, in the default format or as JSON."""
     writer("json" if as_json else default_format())(report, sys.stdout)
+
+
+def show_selection(selection: Selection, *, as_json: bool = False) -> None:
+    """Print a choice on stdout, in the default format or as JSON."""
+    writer("json" if as_json else default_format(SELECTION), SELECTION)(selection, sys.stdout)
 
 
 def show_layers(profile: LayerProfile, *, by: str | None, depth: int | None) -> None:

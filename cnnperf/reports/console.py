@@ -12,9 +12,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from cnnperf.regression.verdict import Comparison
+from cnnperf.reports._choice import readable_choice
 from cnnperf.reports._fit import fit, left_out, widen
 from cnnperf.reports._readable import alarm, best, cell_text, footnotes, head, remarks, title, visible
 from cnnperf.reports._verdicts import readable_lines
+from cnnperf.tables.choice import Selection
 from cnnperf.tables.table import Column, Report, Table
 
 IS_DEFAULT = True
@@ -39,6 +41,20 @@ def write_verdicts(comparison: Comparison, out: TextIO) -> None:
         console.print(line)
     console.print(Text(comparison.summary, style="bold"))
     for note in comparison.notes:
+        console.print(Text(note, style="dim"))
+
+
+def write_selection(selection: Selection, out: TextIO) -> None:
+    """Write the bounds, one line per network, engine and batch size, the answer and the notes."""
+    console = Console(file=out, highlight=False, soft_wrap=True)
+    console.print(Text(title(selection.table), style="bold"))
+    if warning := alarm(selection.table):
+        console.print(Text(f"!! {warning}", style="bold red"))
+    console.print(Text(f"bounds: {selection.bounds}"))
+    for line in readable_choice(selection):
+        console.print(line)
+    console.print(Text(selection.summary, style="bold"))
+    for note in selection.notes:
         console.print(Text(note, style="dim"))
 
 

@@ -30,6 +30,8 @@ class Evidence:
     """All engines that were asked for, measured or not yet."""
     settings: Mapping[str, Any]
     """The settings of its task."""
+    peaks: tuple[float, ...] = ()
+    """Peak memory of each repeat, in bytes."""
 
 
 @row_type

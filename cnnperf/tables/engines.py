@@ -219,6 +219,7 @@ def _evidence(measured: _Figures, task: Task, compared: Rivals) -> Evidence:
         unsteady=sum(int(m.remarks.get("unsteady_pairs", 0)) for m in speedups),
         engines=engines_of(task.settings),
         settings=task.settings,
+        peaks=tuple(v for m in measured.found("peak_bytes") for v in m.values),
     )
 
 

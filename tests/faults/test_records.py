@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -133,6 +134,28 @@ def test_a_flipped_bit(run: Path, trials: Trials) -> None:
 def test_a_cut_at_any_byte(run: Path, trials: Trials) -> None:
     """Records that end at any byte are shown as far as they are whole, and the file stays as it is."""
     faulty_content(trials, run, lambda numbers, whole: whole[: numbers.randrange(1, len(whole))], lost=None)
+
+
+def test_a_change_of_compressed_records(run: Path, trials: Trials) -> None:
+    """Compressed records with a flipped bit or without their end are refused whole, or are the same records."""
+    file, intact = run / record.FILE, record.read(run)
+    packed = gzip.compress(file.read_bytes())
+    file.unlink()
+
+    def one(numbers: random.Random) -> None:
+        changed, place = bytearray(packed), numbers.randrange(1, len(packed))
+        if numbers.random() < 0.5:
+            del changed[place:]
+        else:
+            changed[place] ^= 1 << numbers.randrange(8)
+        (run / record.COMPRESSED_FILE).write_bytes(changed)
+        try:
+            found = record.read(run)
+        except CnnperfError:
+            return
+        assert found == intact
+
+    trials.run(one)
 
 
 def test_bytes_in_place_of_a_line(run: Path, trials: Trials) -> None:

@@ -10,6 +10,7 @@ from cnnperf import registry
 from cnnperf.errors import RunError, UsageError
 from cnnperf.reports import (
     REPORT,
+    SELECTION,
     VERDICTS,
     default_format,
     formats,
@@ -33,10 +34,10 @@ REPORTED = Report((Table("one", Named.columns(), (Named(name="a"),)), Table("oth
 
 
 def test_every_file_is_a_format_and_some_write_verdicts() -> None:
-    """Every file is a format with a writer for reports; some also have one for verdicts."""
+    """Every file is a format with a writer for reports; some also have one for verdicts or a choice."""
     assert formats() == registry.names("reports")
     assert set(formats(VERDICTS)) < set(formats())
-    for verb in (REPORT, VERDICTS):
+    for verb in (REPORT, VERDICTS, SELECTION):
         assert all(callable(writer(name, verb)) for name in formats(verb))
         assert default_format(verb) in formats(verb)
 
