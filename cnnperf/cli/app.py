@@ -20,6 +20,7 @@ from cnnperf.cli import (
     data,
     doctor,
     infer,
+    merge,
     names,
     profile,
     report,
@@ -101,7 +102,7 @@ def schema() -> None:
 
 
 # Added in the order of the help.
-for each in (run, report, choose, columns, names):
+for each in (run, merge, report, choose, columns, names):
     each.add_commands(app)
 add_command(app, schema, "cnnperf schema > suite.schema.json")
 for each in (data, profile, infer, tensorboard, check, ab, doctor, selftest, campaign):

@@ -51,7 +51,7 @@ ARGUMENTS = (
     *("allocator", "baseline", "baseline_set", "batch", "batch_size", "by", "candidate", "candidate_set", "condition"),
     *("data", "dataset", "device", "format", "max_latency", "max_memory", "max_size", "min_accuracy", "minutes"),
     *("mode", "occasion", "only", "out", "pairs", "repeats", "resume"),
-    *("samples", "stages", "threads", "train", "waiting"),
+    *("samples", "shard", "stages", "threads", "train", "waiting"),
 )
 """Arguments that messages name, each the name of its option."""
 OTHERS = {"batch_sizes": "--batch-size", "engines": "--engine", "model": "MODEL", "table": "TABLE"}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from cnnperf.ipc.messages import SuiteRequest
     from cnnperf.measuring.suite import MeasuredSuite
+    from cnnperf.running.shards import Shard
 
 
 def run(
@@ -59,6 +60,14 @@ def run(
     allocator: Annotated[
         str | None,
         typer.Option(metavar="A", help=f"Whether freed memory is kept: {ALLOCATOR_POLICIES}; default: the suite's."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Run the I-th of N parts of the cells, equal in planned duration, on one of N machines; put the runs "
+            "together with cnnperf merge. Default: all cells.",
+        ),
     ] = None,
     data: DataOption = None,
     out: Annotated[
@@ -99,6 +108,7 @@ def run(
     from cnnperf.ipc.messages import SuiteRequest
     from cnnperf.measuring.suite import measure_suite
     from cnnperf.running.runner import folder_to_run
+    from cnnperf.running.shards import Shard
     from cnnperf.suite import load_suite
 
     chosen = load_suite(suite)
@@ -108,14 +118,17 @@ def run(
     chosen = chosen.narrowed(only=only, device=device, stages=named, repeats=repeats)
     chosen = chosen.launched(waiting=waiting, allocator=allocator)
     request = SuiteRequest(suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run)
+    part = Shard.parse(shard) if shard is not None else None
     folder = folder_to_run(chosen, out, resume)
     if dry_run:
-        _print_plan(request, folder, as_json=as_json, quiet=quiet)
+        _print_plan(request, folder, part, as_json=as_json, quiet=quiet)
         return
     messages = stderr(quiet=quiet)
     screen = Screen(messages)
     with screen.shown():
-        measured = measure_suite(request, folder, screen, is_named=bool(out or resume), is_new=resume is None)
+        measured = measure_suite(
+            request, folder, screen, is_named=bool(out or resume), is_new=resume is None, shard=part
+        )
     _print_results(measured, perf_counter() - start, messages, as_json=as_json)
     raise typer.Exit(130 if measured.interrupted else measured.exit_code)
 
@@ -125,7 +138,7 @@ def add_commands(app: typer.Typer) -> None:
     add_command(app, run, "cnnperf run cifar --device cpu --only 'resnet*'", "cnnperf run my.toml --dry-run")
 
 
-def _print_plan(request: SuiteRequest, folder: Path, *, as_json: bool, quiet: bool) -> None:
+def _print_plan(request: SuiteRequest, folder: Path, shard: Shard | None, *, as_json: bool, quiet: bool) -> None:
     """Print the pending tasks of a run folder."""
     from cnnperf.cli.screen import View, print_plan, stderr
     from cnnperf.running.preflight import prepare
@@ -133,7 +146,8 @@ def _print_plan(request: SuiteRequest, folder: Path, *, as_json: bool, quiet: bo
 
     with View(stderr(quiet=quiet)).shown() as screen:
         prepared = prepare(request, screen.downloading)
-    print_plan(pending(prepared.tasks, left_in(folder)), prepared.downloads, as_json=as_json)
+    tasks = shard.of(prepared.tasks) if shard else prepared.tasks
+    print_plan(pending(tasks, left_in(folder)), prepared.downloads, as_json=as_json)
 
 
 def _print_results(measured: MeasuredSuite, elapsed_s: float, messages: Console, *, as_json: bool) -> None:

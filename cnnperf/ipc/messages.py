@@ -322,6 +322,8 @@ class Ready(Frozen):
     skip: str | None
     """Reason why the task cannot run on this machine; None if it can."""
     estimate_s: float
+    nominal_s: float
+    """Planned seconds on one core of a nominal machine, whatever this machine is and has."""
     weight_bytes: int
     """Size of the files with the network's weights that the task leaves in the run folder."""
 

@@ -10,6 +10,7 @@ from cnnperf.measuring.measured import Measured, MeasurementWatcher
 from cnnperf.record import Record
 from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import Run, created, pending
+from cnnperf.running.shards import Shard
 from cnnperf.tables.report import report_of_run
 
 
@@ -24,20 +25,29 @@ class MeasuredSuite(Measured):
 
 
 def measure_suite(
-    asked: SuiteRequest, folder: Path, watcher: MeasurementWatcher, *, is_named: bool = True, is_new: bool = False
+    asked: SuiteRequest,
+    folder: Path,
+    watcher: MeasurementWatcher,
+    *,
+    is_named: bool = True,
+    is_new: bool = False,
+    shard: Shard | None = None,
 ) -> MeasuredSuite:
     """Run the pending tasks of a suite in a run folder, and make the report of all its records.
 
     is_named: whether the user named the folder; otherwise it is created, under another name if this one is taken.
     is_new: whether the folder must contain no records.
+    shard: the part of the suite to run; None: all of it.
     Ctrl-C ends it early; what was measured until then is reported. Raises CnnperfError, before any measurement, if the
     request cannot be carried out, RunError if the run fails midway.
     """
     tasks = prepare(asked, watcher.downloading).tasks
+    if shard:
+        tasks = shard.of(tasks)
     folder = folder if is_named else created(folder)
     made: list[Record] = []
     interrupted = False
-    with Run(folder, is_new=is_new) as run:
+    with Run(folder, is_new=is_new, shard=shard) as run:
         watcher.planned(pending(tasks, run.left), folder)
         try:
             made.extend(run.execute(tasks, watcher))

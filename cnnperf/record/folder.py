@@ -82,6 +82,11 @@ def read(run: str | Path) -> tuple[Record, ...]:
 
     run: also the file itself, compressed by gzip or not, or the name of a run that comes with cnnperf.
     """
+    return _latest(read_attempts(run))
+
+
+def read_attempts(run: str | Path) -> tuple[Record, ...]:
+    """Read a run folder's records as `read` does, but all of them: every attempt at a task, in order."""
     run = located(run)
     records, damaged = _read(run)
     if damaged and not damaged[-1].line.is_ended and _is_being_written(run):
@@ -101,7 +106,7 @@ def read_locked(run: Path) -> tuple[Record, ...]:
     _refuse_link(run / FILE)
     records, damaged = _read(run)
     _warn_of(run, damaged)
-    return records
+    return _latest(records)
 
 
 def repair(run: str | Path) -> tuple[int, ...]:
@@ -195,9 +200,9 @@ class _Damage:
 
 
 def _read(run: Path) -> tuple[tuple[Record, ...], tuple[_Damage, ...]]:
-    """Return the latest record of each task, and the lines that hold no record."""
+    """Return the records in the order of their lines, and the lines that hold none."""
     path = stored_file(run)
-    latest: dict[str, Record] = {}
+    records: list[Record] = []
     damaged: list[_Damage] = []
     with _opened(path) as file:
         for line in stored_lines(file):
@@ -209,8 +214,13 @@ def _read(run: Path) -> tuple[tuple[Record, ...], tuple[_Damage, ...]]:
             except StoreError as error:
                 raise StoreError(f"{path}: line {line.number}: {error}") from error
             else:
-                latest[record.key] = record
-    return tuple(latest.values()), tuple(damaged)
+                records.append(record)
+    return tuple(records), tuple(damaged)
+
+
+def _latest(records: Iterable[Record]) -> tuple[Record, ...]:
+    """Return the latest record of each task, in the order in which the tasks first ran."""
+    return tuple({record.key: record for record in records}.values())
 
 
 @contextmanager

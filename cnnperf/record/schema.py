@@ -350,6 +350,8 @@ class Record(Frozen):
 
     Cells alternate within one invocation. None in records of versions that did not store it; all of these in a run
     count as one sitting."""
+    shard: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}/[1-9][0-9]{0,5}$")] | None = None
+    """The part of the suite that the invocation ran: `2/3`; None if it ran the whole suite."""
     machine: Machine
     started: Moment
     duration_s: Duration

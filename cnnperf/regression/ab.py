@@ -245,7 +245,7 @@ def _unchanged(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) 
                     f"{pairs[0][0].settings[name]!r}; change another setting, or compare two revisions"
                 )
             if alike:
-                yield f"{assignment} changes nothing in {', '.join(alike)}: the same on both sides there"
+                yield f"{assignment} changes no setting of {', '.join(alike)}: both sides already have it"
 
 
 def _untimed(tasks: Both[tuple[Ready, ...]], assigned: Both[tuple[str, ...]]) -> Iterator[str]:

@@ -49,8 +49,8 @@ class TimeVerdict(Verdict):
     def _excluded(self) -> str:
         theta = 100 * self.rule.theta
         return (
-            f"{100 * (self.change or 0):+.1f} % (upper {100 * (self.high or 0):+.1f} % < {theta:g} %): {theta:g} % "
-            f"excluded at {100 * (1 - self.rule.beta):g} %, smaller ones are not;"
+            f"{100 * (self.change or 0):+.1f} % (upper {100 * (self.high or 0):+.1f} % < {theta:g} %): a slowdown of "
+            f"{theta:g} % is excluded at {100 * (1 - self.rule.beta):g} %;"
         )
 
     def _cpu_agrees(self) -> bool:
@@ -155,8 +155,8 @@ def _notes(result: Result) -> Iterator[str]:
         yield f"different versions (allowed): {differences}"
     for differences in _settings(result):
         yield differences
-    if excluded := [f"{key} >= {bound:.1f} %" for key, bound in _excluded(result)]:
-        yield f"excluded here: {', '.join(excluded)} (upper bounds)"
+    if excluded := [f"{key} {bound:.1f} %" for key, bound in _excluded(result)]:
+        yield f"upper bounds of a slowdown: {', '.join(excluded)}"
     if any(result.played.values()):
         yield f"noise: {result.noise()}"
         disturbances = [each.disturbance for played in result.played.values() for each in played]

@@ -27,6 +27,7 @@ from cnnperf.ipc.process import Launch, WorkerProcess
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.record import COMPRESSED_FILE, FILE, Record, Status, append, kept_file, lock, read, read_locked
 from cnnperf.running.preflight import prepare
+from cnnperf.running.shards import Shard
 from cnnperf.suite import Suite
 from cnnperf.task import Task
 
@@ -66,15 +67,21 @@ class Unwatched:
         """Say nothing."""
 
 
-def run(suite: Suite, folder: Path | None = None, *, watcher: Watcher | None = None) -> Iterator[Record]:
+def run(
+    suite: Suite, folder: Path | None = None, *, shard: str | None = None, watcher: Watcher | None = None
+) -> Iterator[Record]:
     """Run a suite, one fresh process per task and repeat, and yield each record once it is on disk.
 
     folder: the run folder; a new one below `results/` by default. An existing run is resumed: tasks whose
-    record is ok and whose key is unchanged are not run again. Raises CnnperfError, before any measurement, if the
-    request cannot be carried out.
+    record is ok and whose key is unchanged are not run again. shard: `2/3` runs the second of three parts of the
+    cells. Raises CnnperfError, before any measurement, if the request cannot be carried out.
     """
-    prepared = prepare(SuiteRequest(suite=suite, where=suite.name))
-    yield from execute(prepared.tasks, folder or created(new_folder(suite)), watcher or Unwatched(), argument="folder")
+    part = None if shard is None else Shard.parse(shard)
+    tasks = prepare(SuiteRequest(suite=suite, where=suite.name)).tasks
+    if part:
+        tasks = part.of(tasks)
+    with Run(folder or created(new_folder(suite)), "folder", shard=part) as opened:
+        yield from opened.execute(tasks, watcher or Unwatched())
 
 
 def new_folder(suite: Suite, results: Path = Path("results")) -> Path:
@@ -106,9 +113,15 @@ def folder_to_make(suite: Suite, out: Path | None, *others: str, cure: str = "gi
     others: files that mark a run, besides that of the records.
     Raises UsageError, with a cure, if the folder already contains a run.
     """
-    if out and any((out / file).exists() for file in (FILE, COMPRESSED_FILE, *others)):
-        raise _taken(out, cure)
+    if out:
+        refuse_run(out, *others, cure=cure)
     return out or new_folder(suite)
+
+
+def refuse_run(out: Path, *others: str, cure: str = "give another folder") -> None:
+    """Raise UsageError, with a cure, if a folder contains a run. others: as in `folder_to_make`."""
+    if any((out / file).exists() for file in (FILE, COMPRESSED_FILE, *others)):
+        raise _taken(out, cure)
 
 
 def _taken(folder: Path, cure: str, argument: str = "out") -> UsageError:
@@ -156,15 +169,18 @@ class Run:
     written or another run is writing it, UsageError if it must be new and contains records.
     """
 
-    def __init__(self, folder: Path, argument: str = "out", *, is_new: bool = False) -> None:
+    def __init__(
+        self, folder: Path, argument: str = "out", *, is_new: bool = False, shard: Shard | None = None
+    ) -> None:
         """Name a run folder.
 
         argument: the caller's argument that names it, for errors. is_new: whether records in it are those of another
-        run, which may have begun and ended since the folder was found to be free.
+        run, which may have begun and ended since the folder was found to be free. shard: the part of the suite.
         """
         self.folder = folder
         self._argument = argument
         self._is_new = is_new
+        self._shard = shard
         self._sitting: str | None = None
         self.left: dict[str, Record] = {}
         """Latest record of each task by key, in the order in which the tasks first ran."""
@@ -172,7 +188,7 @@ class Run:
 
     def __enter__(self) -> Run:
         with ExitStack() as stack:
-            stack.enter_context(_writing(self.folder, self._argument))
+            stack.enter_context(held_for_writing(self.folder, self._argument))
             self.left = left_in(self.folder, read_locked)
             if self._is_new and (self.folder / FILE).exists():
                 raise _taken(self.folder, TO_RUN, self._argument)
@@ -204,7 +220,7 @@ class Run:
                 reason = ready.skip or _unmet(ready.task, self.left)
                 needs = [] if reason else [self.left[key] for key in ready.task.needs]
                 record = _skipped(ready, reason) if reason else _run(ready, needs, self.folder, watcher)
-                record = record.model_copy(update={"sitting": self._sitting})
+                record = record.model_copy(update={"sitting": self._sitting, "shard": self._shard and str(self._shard)})
                 append(self.folder, record)
             except OSError as error:
                 raise RunError(_why_stopped(self.folder, error)) from error
@@ -227,7 +243,11 @@ def _why_stopped(folder: Path, error: OSError) -> str:
 
 
 @contextmanager
-def _writing(folder: Path, argument: str) -> Iterator[None]:
+def held_for_writing(folder: Path, argument: str = "out") -> Iterator[None]:
+    """Create a run folder and hold its lock. argument: the caller's argument that names it, for errors.
+
+    Raises StoreError if the folder cannot be written or another run is writing it.
+    """
     try:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         held = lock(folder)

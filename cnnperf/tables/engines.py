@@ -47,8 +47,8 @@ _NOTES = (
     "(max_accuracy_drop). Neither is ranked.",
     "pareto: 'no' if another engine of the same network and batch is proved better in speed or accuracy and proved "
     "worse in neither, else 'yes'; absent without a paired speed-up or without rivals.",
-    "single_stream, offline: as MLPerf defines them, without its least durations: the 90th percentile of calls of one "
-    "image (p90), and the batch size with the most images per second over all calls (total_images_per_s).",
+    "single_stream, offline: as MLPerf defines them, without its minimum durations: the 90th percentile of calls of "
+    "one image (p90), and the batch size with the most images per second over all calls (total_images_per_s).",
     "p90, p99: where the calls support them; calls that depend on each other count as fewer.",
     MARKED,
     "A speed-up is marked among the engines of its network and batch, an accuracy among the rows of its budget.",

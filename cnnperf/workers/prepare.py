@@ -123,14 +123,14 @@ class Preparation:
             )
         threads = task.threads or usable_cores()
         samples = settings.planned_samples(images.train_count) or 0
-        computing = 3 * network.flops * samples / (FLOPS_PER_S_AND_CORE * threads)
+        on_one_core = 3 * network.flops * samples / FLOPS_PER_S_AND_CORE
         complete = {
             "threads": threads,
             "settings": settings.model_dump(mode="json"),
             "data": images.provenance,
         }
         for variant in settings.variants(cell.device.name):
-            seconds = settings.estimate_s(variant) or computing
+            budget = settings.estimate_s(variant)
             ready = Ready(
                 task=task.model_copy(
                     update={**complete, "variant": variant, "needs": self._needs(task, settings, variant)}
@@ -138,7 +138,8 @@ class Preparation:
                 chosen=task.settings,
                 folder=images.folder,
                 skip=reason,
-                estimate_s=0.0 if reason else START_S + min(1.25 * seconds, task.timeout_s),
+                estimate_s=0.0 if reason else _whole_s(task, budget or on_one_core / threads),
+                nominal_s=_whole_s(task, budget or on_one_core),
                 weight_bytes=0 if reason else weight_files(task.stage) * network.weight_bytes,
             )
             if not task.repeat:
@@ -261,6 +262,11 @@ class Preparation:
 
     def _place(self, room: str, choice: Choice) -> tuple[str, str]:
         return room, str(getattr(self._suite, room).index(choice))
+
+
+def _whole_s(task: Task, seconds: float) -> float:
+    """Return the planned seconds of a task's process, from those of its budget."""
+    return START_S + min(1.25 * seconds, task.timeout_s)
 
 
 def _refuse_unknown(kind: str, given: Iterable[str], options: type[BaseModel], *where: str) -> None:

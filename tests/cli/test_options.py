@@ -43,7 +43,16 @@ SMALL = ("--samples", "3", "--pairs", "-1")
 def test_each_argument_that_a_message_names_is_one_of_the_library() -> None:
     """Each argument that becomes an option is a parameter of a function of the library."""
     functions: tuple[Callable[..., Any], ...] = (cnnperf.ab, cnnperf.infer, cnnperf.profile, cnnperf.compare, report_of)
-    functions += (Suite.narrowed, campaign.measure_run, folder_to_run, run_selftest, writer, described, choose)
+    functions += (
+        cnnperf.run,
+        Suite.narrowed,
+        campaign.measure_run,
+        folder_to_run,
+        run_selftest,
+        writer,
+        described,
+        choose,
+    )
     known = {name for function in functions for name in inspect.signature(function).parameters}
     assert {*ARGUMENTS, *OTHERS} - known == set()
 

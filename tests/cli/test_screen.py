@@ -19,7 +19,7 @@ from cnnperf.record import Machine, Measurement, Record
 from cnnperf.suite import parse, plan
 
 TASKS = plan(parse({"datasets": ["mnist"], "models": ["lenet", "resnet"]}, where="x", name="x"))
-READY = [Ready(task=task, folder=None, skip=None, estimate_s=60, weight_bytes=0) for task in TASKS]
+READY = [Ready(task=task, folder=None, skip=None, estimate_s=60, nominal_s=60, weight_bytes=0) for task in TASKS]
 
 
 def record(**changes: object) -> Record:

@@ -156,7 +156,11 @@ OTHERS: list[Message] = [
     Received(dataset="mnist", done=1, total=2),
     GaveUp(dataset="mnist"),
     Prepared(
-        tasks=(Ready(task=TASK, chosen={"lr": 0.25}, folder=None, skip=None, estimate_s=2.5, weight_bytes=4),),
+        tasks=(
+            Ready(
+                task=TASK, chosen={"lr": 0.25}, folder=None, skip=None, estimate_s=2.5, nominal_s=5.0, weight_bytes=4
+            ),
+        ),
         warnings=("SYNTHETIC",),
         downloads={"mnist": 5},
     ),

@@ -241,7 +241,7 @@ def test_a_setting_that_one_cell_has_already(calibrated: dict[str, Any]) -> None
     Path("two.toml").write_text(SUITE.replace('"unruly:build"', f'"unruly:build", {override}'))
     first, *rest = cnnperf.ab("two.toml", candidate_set=["train.memory_format=channels_last"]).notes
     cell = "synthetic[train=64,test=32]/mlp[train.memory_format=channels_last]/cpu"
-    assert first == f"train.memory_format=channels_last changes nothing in {cell}: the same on both sides there"
+    assert first == f"train.memory_format=channels_last changes no setting of {cell}: both sides already have it"
     assert rest[0].startswith("baseline this tree")
     assert len(calibrated["contests"]) == 4
 
