@@ -158,8 +158,9 @@ def _reason(missing_probe: str | None) -> str:
     """Name the probe that would explain a share above the peak."""
     if missing_probe is None:
         return f"the excess is at most {scaled(EXCESS - 1, 'fraction')}, too small to assume a missing probe"
-    kind = "copy that stays in a cache" if missing_probe.startswith("copy") else missing_probe
-    return f"the missing probe is a {kind}"
+    if missing_probe.startswith("copy"):
+        return "faster than measured memory; its data stays in cache"
+    return f"the missing probe is a {missing_probe}"
 
 
 def _title(profile: LayerProfile) -> str:

@@ -140,7 +140,7 @@ def test_a_layer_at_the_measured_peak_is_not_above_it(profiled: Record, seconds:
     ("share", "reason"),
     [
         (1.02, "the excess is at most 5.0 %, too small to assume a missing probe"),
-        (1.2, "the missing probe is a copy that stays in a cache"),
+        (1.2, "faster than measured memory; its data stays in cache"),
     ],
 )
 def test_both_directions_above_the_measured_peak_are_named(
