@@ -102,7 +102,7 @@ class Settings(Frozen):
     reads: ClassVar[tuple[str, ...]] = ()
     """Artifacts that the stage reads if an earlier stage writes them; `resolve` receives those stages' sections."""
     takes_extras: ClassVar[bool] = False
-    """Whether a network may return further values after its logits."""
+    """Whether a network may return unnamed values after its logits."""
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
@@ -123,6 +123,10 @@ class Settings(Frozen):
 
     def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
         """Return whether a variant accepts an ONNX file as its model."""
+        return False
+
+    def takes_steps(self) -> bool:
+        """Return whether the stage takes training steps; otherwise the network stays in evaluation mode."""
         return False
 
     def reference_images(self) -> int | None:

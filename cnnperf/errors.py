@@ -31,6 +31,10 @@ class SuiteError(UsageError):
     """A suite file is missing, malformed or contradictory."""
 
 
+class FaultsError(SuiteError):
+    """Several faults of a suite, each in a line of its own."""
+
+
 class DataError(UsageError):
     """A data file is missing, unreadable or does not match its checksum."""
 
@@ -113,6 +117,11 @@ def first_error(error: ValidationError, *places: str) -> str:
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     what = OUT_OF_BOUNDS.sub(lambda found: f"must be {BOUNDS[found[1]]} ", fault["msg"].removeprefix("Value error, "))
     return f"{place}: " * bool(place) + shorten(what, 300) + got + more
+
+
+def absent_fields(error: ValidationError) -> tuple[str, ...]:
+    """Return the names of the required fields that were not given."""
+    return tuple(str(fault["loc"][-1]) for fault in error.errors(include_url=False) if fault["type"] == "missing")
 
 
 def _own_faults(error: ValidationError) -> list[ErrorDetails]:

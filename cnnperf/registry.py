@@ -119,12 +119,20 @@ def find(room: str, name: str) -> Callable[..., Any]:
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:  # Importing runs the user's code, which may raise anything.
-        raise UsageError(
-            f"cannot import {shorten(name, 100)!r} ({shorten(error)}); write it as pkg.module:callable"
-        ) from error
+        raise UsageError(f"cannot import {shorten(name, 100)!r} ({shorten(error)}); {_cure(path, error)}") from error
     if not callable(found):
         raise UsageError(f"{name!r} is not callable, got {type(found).__name__}; name a function or class")
     return found
+
+
+def _cure(path: str, error: Exception) -> str:
+    """Return the cure for a module that cannot be imported."""
+    absent = error.name if isinstance(error, ModuleNotFoundError) else None
+    if not absent:
+        return "write it as pkg.module:callable"
+    if f"{path}.".startswith(f"{absent}."):
+        return "the module is not installed: run pip install . in its project, or set PYTHONPATH=src"
+    return f"{shorten(path, 60)} imports it: run pip install {shorten(absent, 60)}"
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

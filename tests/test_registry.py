@@ -37,7 +37,7 @@ def test_every_file_of_a_room_has_its_verb(room: str) -> None:
     ("name", "words"),
     [
         ("resnt", "unknown model 'resnt'; did you mean 'resnet'\\? \\(known: .*lenet"),
-        ("nowhere_at_all:Net", "cannot import 'nowhere_at_all:Net'"),
+        ("nowhere_at_all:Net", "cannot import 'nowhere_at_all:Net'.*run pip install .*PYTHONPATH=src"),
         ("json:Net", "cannot import 'json:Net'.*pkg.module:callable"),
         (":", "cannot import ':'"),
         (".foo:bar", "cannot import '.foo:bar'"),

@@ -30,7 +30,7 @@ from cnnperf.cli import (
 )
 from cnnperf.cli.help import FLAG, add_command
 from cnnperf.cli.options import with_options
-from cnnperf.errors import CURES, CnnperfError, CnnperfWarning
+from cnnperf.errors import CURES, CnnperfError, CnnperfWarning, FaultsError
 from cnnperf.units import printable
 
 LONGEST = 500
@@ -59,6 +59,11 @@ def main() -> None:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         app()
+    except FaultsError as error:
+        *others, last = with_options(str(error)).splitlines()
+        for fault in others:
+            print(_line_of(fault), file=sys.stderr)
+        _end(last, error.exit_code)
     except CnnperfError as error:
         _end(with_options(str(error)), error.exit_code)
     except MemoryError:
@@ -72,12 +77,15 @@ def main() -> None:
 
 
 def _end(sentence: str, status: int) -> NoReturn:
-    """Print an error as one line and end the command; of a long one the place at its start and the cure at its end."""
-    line = printable(" ".join(f"cnnperf: {sentence}".split()))
-    if len(line) > LONGEST:
-        line = f"{line[: LONGEST // 2]} … {line[3 - LONGEST // 2 :]}"
-    print(line, file=sys.stderr)
+    """Print an error as one line and end the command."""
+    print(_line_of(sentence), file=sys.stderr)
     sys.exit(status)
+
+
+def _line_of(sentence: str) -> str:
+    """Return an error as one line; of a long one the place at its start and the cure at its end."""
+    line = printable(" ".join(f"cnnperf: {sentence}".split()))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[3 - LONGEST // 2 :]}"
 
 
 @app.callback(invoke_without_command=True)

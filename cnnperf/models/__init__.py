@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cnnperf import registry
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 GIVEN = ("in_channels", "num_classes", "image_size")
 """Parameters that `create` passes from the dataset; all others are options."""
+LOGITS = "logits"
+"""Name of the logits among named outputs."""
 
 
 def create(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
@@ -65,15 +68,25 @@ def load_weights(model: nn.Module, path: Path) -> None:
         ) from error
 
 
+def named_outputs(output: Any) -> Mapping[str, Any]:
+    """Return the outputs of a network by name: of a named tuple, or of a dict with `logits`; empty for any other."""
+    if isinstance(output, tuple) and hasattr(output, "_asdict"):
+        return dict(output._asdict())
+    return output if isinstance(output, Mapping) and LOGITS in output else {}
+
+
 def logits(output: Any) -> Tensor:
-    """Return the logits of a network's output: the tensor itself, or the first tensor of a tuple, list or dict.
+    """Return the logits of a network's output: the tensor itself, the output named `logits`, or the first tensor.
 
     Raises UsageError if there is no tensor.
     """
     from torch import Tensor
     from torch.utils._pytree import tree_leaves
 
-    found = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
+    if isinstance(output, Tensor):
+        return output
+    leaves = tree_leaves([named_outputs(output).get(LOGITS), output])
+    found = next((leaf for leaf in leaves if isinstance(leaf, Tensor)), None)
     if found is None:
         raise UsageError(f"the network returned {type(output).__name__} without a tensor; return the logits first")
     return found

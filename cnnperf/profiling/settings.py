@@ -88,6 +88,10 @@ class Profile(Settings):
             except UsageError as error:
                 raise UsageError(f"batch_sizes {batch_size}: {error}") from error
 
+    def takes_steps(self) -> bool:
+        """Return whether training steps are profiled."""
+        return self.mode == "train"
+
     def quick(self) -> Self:
         """Return the settings with a few samples only."""
         return self.model_copy(update={"samples": min(self.samples, QUICK_SAMPLES)})

@@ -177,6 +177,10 @@ class Recipe(Settings):
         if (self.test_images or 0) > test_count:
             raise UsageError(f"test_images {self.test_images:,} is more than the {test_count:,} available; lower it")
 
+    def takes_steps(self) -> bool:
+        """Return True."""
+        return True
+
     def quick(self) -> Self:
         """Return the recipe with its budget cut to a few seconds."""
         seconds = min(self.seconds or QUICK_S, QUICK_S)

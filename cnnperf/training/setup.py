@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +76,7 @@ class Network:
 
     model: nn.Module
     forward: Callable[[Tensor], Tensor]
-    """The model, or its compiled form."""
+    """The model, or its compiled form; returns the logits alone."""
 
     @classmethod
     def build(cls, bench: Bench, recipe: Recipe, data: Data) -> Network:
@@ -89,11 +89,21 @@ class Network:
         if initialise:
             shown = data.train.positions(data.train_indices[:INITIALISE_IMAGES]).to(bench.device.torch_name)
             initialise(model, data.normalize(data.train.take(shown).float()))
-        return cls(model.train(), torch.compile(model) if recipe.compile else model)
+        return cls(model.train(), _logits_of(torch.compile(model) if recipe.compile else model))
 
     def step(self, recipe: Recipe, device: str) -> Step:
         """Return the training step with new optimizers."""
         return Step(self.forward, self.model, recipe, device)
+
+
+def _logits_of(network: Callable[[Tensor], Any]) -> Callable[[Tensor], Tensor]:
+    """Return the network's forward function without its outputs besides the logits."""
+
+    def forward(images: Tensor) -> Tensor:
+        output = network(images)
+        return output if isinstance(output, Tensor) else models.logits(output)
+
+    return forward
 
 
 class TrialSteps:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,16 @@ from pydantic import BaseModel, ValidationError
 from cnnperf import datasets, errors, models, onnx_file, registry
 from cnnperf.bench import Settings, stages_leaving, weight_files
 from cnnperf.datasets import Roots
-from cnnperf.errors import CnnperfError, DeviceError, EngineError, SuiteError, UsageError, first_error
+from cnnperf.errors import (
+    CnnperfError,
+    DeviceError,
+    EngineError,
+    FaultsError,
+    SuiteError,
+    UsageError,
+    absent_fields,
+    first_error,
+)
 from cnnperf.ipc.channel import Line, single_request
 from cnnperf.ipc.messages import (
     ChoiceRequest,
@@ -83,6 +92,8 @@ class Preparation:
         self._note = cache(lambda text: say(Noted(text=text)))
         self._keys: dict[tuple[str, str], list[str]] = {}
         """Keys of the tasks completed so far, by cell and stage."""
+        self._warnings: dict[str, None] = {}
+        """Warnings about models, each once."""
         self._chosen: dict[tuple[str, str], Settings] = {}
         """Merged settings, before `quick`, by cell and stage."""
         self._images = cache(self._find)
@@ -94,14 +105,14 @@ class Preparation:
         suite = self._suite.model_copy(update={"repeats": 1}) if self._request.quick else self._suite
         tasks = plan(suite, self._request.only)
         # Check all tasks before loading any images, which may need a download.
+        _check_each((task.cell.model, partial(self._check_options, task.cell.model)) for task in tasks)
         settings = [self._settings(task) for task in tasks]
-        for task, merged in zip(tasks, settings, strict=True):
-            self._check_takes(task, merged)
+        planned = list(zip(tasks, settings, strict=True))
+        _check_each((task.cell.model, partial(self._check_takes, task, merged)) for task, merged in planned)
+        _check_each((task.cell.model, partial(self._check_network, task, merged)) for task, merged in planned)
         return Prepared(
-            tasks=tuple(
-                ready for task, merged in zip(tasks, settings, strict=True) for ready in self._ready(task, merged)
-            ),
-            warnings=tuple(self._finder.warnings),
+            tasks=tuple(ready for task, merged in planned for ready in self._ready(task, merged)),
+            warnings=(*self._finder.warnings, *self._warnings),
             downloads={
                 task.cell.dataset.name: size
                 for task in tasks
@@ -115,12 +126,6 @@ class Preparation:
         images, reason = self._images(cell.dataset), self._reason(cell.device)
         network = self._network(cell.model, images.shape, images.num_classes)
         self._check_fits(task, settings, images)
-        if network.extras and not settings.takes_extras:
-            place = ".".join(self._place("models", cell.model))
-            raise SuiteError(
-                f"{self._request.where}: {place}: {str(cell.model)!r} returns more than its logits ({network.extras}), "
-                f"which {task.stage!r} does not take; return the logits alone"
-            )
         threads = task.threads or usable_cores()
         samples = settings.planned_samples(images.train_count) or 0
         on_one_core = 3 * network.flops * samples / FLOPS_PER_S_AND_CORE
@@ -146,6 +151,28 @@ class Preparation:
                 self._keys.setdefault((cell.id, task.stage), []).append(ready.task.key)
             yield ready
 
+    def _check_network(self, task: Task, settings: Settings) -> None:
+        """Raise SuiteError for a model that cannot be built, or whose outputs a stage does not take."""
+        model, images = task.cell.model, self._images(task.cell.dataset)
+        network, steps = self._network(model, images.shape, images.num_classes), settings.takes_steps()
+        where = self._where_of(model)
+        if steps and network.training_fault:
+            raise SuiteError(f"{where}: {network.training_fault}")
+        in_training = network.training_extras if steps else None
+        for extras, mode in ((network.extras, ""), (in_training, " in training mode")):
+            is_known = steps and extras is not None and extras.names is not None
+            if extras and not (is_known or settings.takes_extras):
+                raise SuiteError(
+                    f"{where}: {str(model)!r} returns more than its logits{mode} ({extras.words}), which "
+                    f"{task.stage!r} does not take; return the logits alone"
+                )
+        if in_training and in_training.names:
+            heads = ", ".join(in_training.names)
+            self._warnings[
+                f"{model} returns {in_training.words} in training mode: its logits are trained, its auxiliary heads "
+                f"are not ({heads})"
+            ] = None
+
     def _check_fits(self, task: Task, settings: Settings, images: FoundImages) -> None:
         """Raise SuiteError for settings that the device or the number of images makes impossible."""
         try:
@@ -159,9 +186,8 @@ class Preparation:
         for variant in settings.variants(task.cell.device.name) if model.is_onnx else ():
             if not settings.takes_onnx(variant):
                 kind, name = ("engine", variant["engine"]) if "engine" in variant else ("stage", task.stage)
-                place = ".".join(self._place("models", model))
                 raise SuiteError(
-                    f"{self._request.where}: {place}: {model.name}: the {kind} {name!r} cannot load an ONNX file; "
+                    f"{self._where_of(model)}: {model.name}: the {kind} {name!r} cannot load an ONNX file; "
                     f"remove it from the {kind}s"
                 )
 
@@ -191,16 +217,16 @@ class Preparation:
         try:
             return try_model(choice, shape, num_classes)
         except UsageError as error:
-            raise SuiteError(f"{self._request.where}: {'.'.join(self._place('models', choice))}: {error}") from error
+            raise SuiteError(f"{self._where_of(choice)}: {error}") from error
 
     def _look(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> TriedModel:
         """Check that an ONNX file accepts the images; its arithmetic is not counted."""
-        where = f"{self._request.where}: {'.'.join(self._place('models', choice))}"
+        where = self._where_of(choice)
         if choice.options:
             raise SuiteError(f"{where}: {choice.name}: an ONNX file has no options, got {', '.join(choice.options)}")
         try:
             size = onnx_file.check_fit(Path(choice.name), shape, num_classes).size
-            return TriedModel(weight_bytes=size, flops=0, extras="")
+            return TriedModel(weight_bytes=size, flops=0)
         except (UsageError, EngineError) as error:
             raise SuiteError(f"{where}: {error}") from error
 
@@ -216,17 +242,20 @@ class Preparation:
             raise SuiteError(f"{self._request.where}: {place}: {error}") from error
         return None
 
+    def _check_options(self, model: Choice) -> None:
+        """Raise SuiteError for a model that cannot be imported, or whose options are invalid."""
+        self._note(f"the import of {model.name!r}")
+        if not model.is_onnx:
+            self._options("models", model, models.GIVEN)
+
     def _settings(self, task: Task) -> Settings:
         """Merge the stage's defaults, the model's recipe, the suite's section and the model's override.
 
-        The model's options are checked first, because a recipe depends on them.
+        The model's options, on which a recipe depends, were checked before.
         """
         model, stage, where = task.cell.model, task.stage, self._request.where
-        self._note(f"the import of {model.name!r}")
         self._options("datasets", task.cell.dataset, datasets.GIVEN)
         self._options("devices", task.cell.device)
-        if not model.is_onnx:
-            self._options("models", model, models.GIVEN)
         kind: type[Settings] = registry.options(registry.find("stages", stage))  # type: ignore[assignment]
         override = model.sections.get(stage, {})
         own = [*self._place("models", model), stage]
@@ -255,6 +284,10 @@ class Preparation:
             _refuse_unknown("option", choice.options, kind, choice.name)
             options = kind.model_validate(choice.options, strict=True)
         except ValidationError as error:
+            if absent := absent_fields(error):
+                table = ", ".join((f'name = "{choice.name}"', *(f"{name} = …" for name in absent)))
+                words = f"{choice.name} needs {', '.join(absent)}; write {{ {table} }}"
+                raise SuiteError(f"{where}: {'.'.join(place)}: {words}") from error
             raise SuiteError(f"{where}: {first_error(error, *place)}") from error
         except UsageError as error:
             raise SuiteError(f"{where}: {'.'.join(place)}: {error}") from error
@@ -262,6 +295,25 @@ class Preparation:
 
     def _place(self, room: str, choice: Choice) -> tuple[str, str]:
         return room, str(getattr(self._suite, room).index(choice))
+
+    def _where_of(self, model: Choice) -> str:
+        """Return the place of a model in the suite, as errors name it."""
+        return f"{self._request.where}: {'.'.join(self._place('models', model))}"
+
+
+def _check_each(checks: Iterable[tuple[Choice, Callable[[], object]]]) -> None:
+    """Run checks of models, each model until its first fault. Raises a SuiteError that names every bad model."""
+    faults: dict[Choice, SuiteError] = {}
+    for model, check in checks:
+        if model not in faults:
+            try:
+                check()
+            except SuiteError as error:
+                faults[model] = error
+    if len(faults) > 1:
+        raise FaultsError("\n".join(" ".join(str(fault).split()) for fault in faults.values()))
+    for fault in faults.values():
+        raise fault
 
 
 def _whole_s(task: Task, seconds: float) -> float:

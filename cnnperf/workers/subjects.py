@@ -163,7 +163,7 @@ def forward_pass(bench: Bench, recipe: Recipe, data: Data, network: Network, ope
     path = opening.store / "logits.pt"
     if opening.leads:
         with torch.inference_mode():
-            _save(copy.deepcopy(model).double()(images.double()).cpu(), path)
+            _save(models.logits(copy.deepcopy(model).double()(images.double())).cpu(), path)
     exact = _load(path)
 
     def check() -> None:

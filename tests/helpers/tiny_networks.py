@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
@@ -122,6 +124,63 @@ class Paired(nn.Module):
 
 
 paired = Paired
+
+
+class Scheduled(nn.Module):
+    """A dense layer whose scale is read from a tensor while it is built, which the meta device does not allow."""
+
+    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.inner = dense(in_channels, num_classes, image_size)
+        self.scale = float(torch.linspace(0.0, 2.0, 3)[1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images."""
+        return self.inner(images) * self.scale
+
+
+scheduled = Scheduled
+
+
+class Outputs(NamedTuple):
+    """The outputs of a network with an auxiliary head."""
+
+    auxiliary: Tensor
+    logits: Tensor
+
+
+class WithAuxiliary(nn.Module):
+    """Two dense layers, of which the second is an auxiliary head that is called in training mode only."""
+
+    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.inner = dense(in_channels, num_classes, image_size)
+        self.head = dense(in_channels, num_classes, image_size)
+        nn.init.ones_(self.head[1].weight)
+
+    def forward(self, images: Tensor) -> Tensor | Outputs:
+        """Classify images; in training mode, also by the auxiliary head."""
+        return Outputs(self.head(images), self.inner(images)) if self.training else self.inner(images)
+
+
+with_auxiliary = WithAuxiliary
+
+
+class Untrainable(nn.Module):
+    """A dense layer that fails in training mode."""
+
+    def __init__(self, in_channels: int, num_classes: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.inner = dense(in_channels, num_classes, image_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images, in evaluation mode only."""
+        if self.training:
+            raise ValueError("expected larger images")
+        return self.inner(images)
+
+
+untrainable = Untrainable
 
 
 class Silent(nn.Module):

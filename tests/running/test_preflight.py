@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import urllib.request
@@ -15,7 +16,7 @@ from in_process import Worker, workers_here
 
 from cnnperf import registry
 from cnnperf.bench import Settings
-from cnnperf.errors import CnnperfError, CnnperfWarning, DataError, SuiteError
+from cnnperf.errors import CnnperfError, CnnperfWarning, DataError, FaultsError, SuiteError
 from cnnperf.ipc.messages import DataHandled, DataRequest, GaveUp, Message, Prepared, Received, Settle, SuiteRequest
 from cnnperf.running import preflight
 from cnnperf.running.preflight import ask, ask_data, prepare
@@ -385,3 +386,51 @@ def test_a_network_that_returns_a_tuple_can_be_profiled_and_not_trained(
     else:
         with pytest.raises(SuiteError, match=r"models\.0: .*returns more than its logits \(a tuple of 2\).*'train'"):
             preparation.answer()
+
+
+def answer_to(*models: object, **changes: object) -> Prepared:
+    """Prepare networks on small images."""
+    return Preparation(request(datasets=[DATA], models=list(models), **changes), lambda _: None).answer()
+
+
+def test_auxiliary_heads_are_said_not_to_be_trained() -> None:
+    """A network that returns a named tuple in training is trained by its logits, with one warning for all its tasks."""
+    prepared = answer_to("tiny_networks:with_auxiliary", stages=["train", "profile", "export"], repeats=2)
+    assert len(prepared.tasks) == 6
+    assert prepared.warnings == (
+        "tiny_networks:with_auxiliary returns Outputs in training mode: its logits are trained, its auxiliary heads "
+        "are not (auxiliary)",
+    )
+    assert answer_to("tiny_networks:with_auxiliary", stages=["export"]).warnings == ()
+
+
+@pytest.mark.parametrize("stage", ["train", "profile"])
+def test_a_network_that_fails_in_training_mode_is_refused_by_the_stages_that_train(stage: str) -> None:
+    """A network that fails in training mode is refused before the run by stages that take steps, by no other."""
+    with pytest.raises(SuiteError, match=r"models\.0: .*not in training mode; .*\(ValueError: expected larger"):
+        answer_to("tiny_networks:untrainable", stages=[stage])
+    assert answer_to("tiny_networks:untrainable", stages=["profile"], profile={"mode": "infer"}).tasks
+    assert answer_to("tiny_networks:untrainable", stages=["export"]).tasks
+
+
+def test_all_bad_models_are_named_at_once() -> None:
+    """Every model that cannot be imported or has invalid options is named, then every one that cannot be built."""
+    good, absent, misspelt = "lenet", "nowhere_at_all:net", {"name": "resnet", "depht": 20}
+    with pytest.raises(FaultsError) as caught:
+        answer_to(good, absent, misspelt, {"name": "resnet", "depth": 21})
+    first, second, third = str(caught.value).splitlines()
+    assert first.startswith("x.toml: models.1: cannot import 'nowhere_at_all:net'")
+    assert "models.2: resnet: unknown option 'depht'" in second
+    assert third.startswith("x.toml: models.3.depth: ")
+    with pytest.raises(FaultsError) as caught:
+        answer_to("tiny_networks:paired", good, "tiny_networks:silent")
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("x.toml: models.0: 'tiny_networks:paired' returns more than its logits")
+    assert second.startswith("x.toml: models.2: the network returned NoneType without a tensor")
+
+
+def test_an_option_that_a_network_needs_is_named() -> None:
+    """The error for a missing option names it and shows where it is given."""
+    words = 'models.0: json:loads needs s; write { name = "json:loads", s = … }'
+    with pytest.raises(SuiteError, match=re.escape(words)):
+        answer_to("json:loads")

@@ -205,6 +205,15 @@ def test_it_learns(bench: MakeBench, recipe: MakeRecipe) -> None:
     assert curve.values[-1] < curve.values[0] / 2
 
 
+def test_an_auxiliary_head_is_not_trained(bench: MakeBench, recipe: MakeRecipe) -> None:
+    """A network that returns a named tuple in training is trained and tested by its logits alone."""
+    made = bench("with_auxiliary")
+    found = list(measure(made, recipe(epochs=5, lr=0.01)))
+    assert value(found, "test_accuracy") > 0.9
+    state = torch.load(made.run / made.artifacts["weights"], weights_only=True)
+    assert torch.equal(state["head.1.weight"], torch.ones(10, 28 * 28))
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adamw", "muon"])
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
 def test_every_optimizer_lowers_the_loss(
