@@ -11,9 +11,21 @@ import typer
 
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
-from cnnperf.cli.options import AllocatorOption, DeviceOption, DryRunOption, JsonOption, QuietOption, WaitingOption
+from cnnperf.cli.options import (
+    AllocatorOption,
+    ClassesOption,
+    DatasetOption,
+    DeviceOption,
+    DryRunOption,
+    InputOption,
+    JsonOption,
+    OptionOption,
+    QuietOption,
+    WaitingOption,
+    shape_of,
+    table_of,
+)
 from cnnperf.errors import UsageError
-from cnnperf.task import DEFAULT_DATASET
 
 WIDTH = 140
 """Width of output that does not go to a terminal."""
@@ -27,9 +39,10 @@ def infer(
         ),
     ],
     *,
-    dataset: Annotated[
-        str, typer.Option(metavar="D", help="Dataset, a name from `cnnperf list datasets`.")
-    ] = DEFAULT_DATASET,
+    dataset: DatasetOption = None,
+    shape: InputOption = None,
+    classes: ClassesOption = None,
+    options: OptionOption = None,
     device: DeviceOption = "cpu",
     engine: Annotated[
         list[str] | None,
@@ -100,6 +113,9 @@ def infer(
             measured = library.infer(
                 model,
                 dataset=dataset,
+                shape=shape_of(shape),
+                classes=classes,
+                options=table_of(options),
                 device=device,
                 engines=engine,
                 batch_sizes=_sizes(batch_size) if batch_size else None,

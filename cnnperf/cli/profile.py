@@ -10,9 +10,22 @@ import typer
 
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
-from cnnperf.cli.options import AllocatorOption, DeviceOption, DryRunOption, JsonOption, QuietOption, WaitingOption
+from cnnperf.cli.options import (
+    AllocatorOption,
+    ClassesOption,
+    DatasetOption,
+    DeviceOption,
+    DryRunOption,
+    InputOption,
+    JsonOption,
+    OptionOption,
+    QuietOption,
+    WaitingOption,
+    shape_of,
+    table_of,
+)
 from cnnperf.errors import UsageError
-from cnnperf.task import DEFAULT_DATASET, DEFAULT_PROFILE_MODE, ProfileMode
+from cnnperf.task import DEFAULT_PROFILE_MODE, ProfileMode
 
 Mode = StrEnum("Mode", get_args(ProfileMode))  # type: ignore[misc] # Its members are not written out.
 DEFAULT_MODE = Mode(DEFAULT_PROFILE_MODE)
@@ -23,9 +36,10 @@ def profile(
         str, typer.Argument(metavar="MODEL", help="A name from `cnnperf list models`, or pkg.module:callable.")
     ],
     *,
-    dataset: Annotated[
-        str, typer.Option(metavar="D", help="Dataset, a name from `cnnperf list datasets`.")
-    ] = DEFAULT_DATASET,
+    dataset: DatasetOption = None,
+    shape: InputOption = None,
+    classes: ClassesOption = None,
+    options: OptionOption = None,
     device: DeviceOption = "cpu",
     batch_size: Annotated[
         int | None, typer.Option(metavar="N", help="Images per step; default: as in the network's recipe.")
@@ -85,6 +99,9 @@ def profile(
         measured = library.profile(
             model,
             dataset=dataset,
+            shape=shape_of(shape),
+            classes=classes,
+            options=table_of(options),
             device=device,
             batch_size=batch_size,
             mode=mode.value,  # type: ignore[arg-type]
@@ -115,4 +132,5 @@ def add_commands(app: typer.Typer) -> None:
         profile,
         "cnnperf profile lenet --dataset mnist",
         "cnnperf profile torchvision.models:resnet18 --depth 1",
+        "cnnperf profile resnet --option depth=50 --input 3x224x224 --classes 1000",
     )

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from cnnperf.engines import usual
 from cnnperf.errors import UsageError
+from cnnperf.measuring.cell import Named, dataset_of, lists_of_cell, name_of, network_of
 from cnnperf.measuring.measured import (
     Measured,
     MeasurementWatcher,
-    Named,
     UnwatchedMeasurement,
-    lists_of_cell,
     measure_and_report,
-    name_of,
     request,
 )
-from cnnperf.task import DEFAULT_DATASET, Choice
+from cnnperf.task import Choice
 
 
 def infer(
     model: Named,
     *,
-    dataset: Named = DEFAULT_DATASET,
+    dataset: Named | None = None,
+    shape: tuple[int, int, int] | None = None,
+    classes: int | None = None,
+    options: Mapping[str, Any] | None = None,
     device: str = "cpu",
     engines: Sequence[str] | None = None,
     batch_sizes: Sequence[int] | Literal["auto"] | None = None,
@@ -45,7 +46,9 @@ def infer(
 
         engines = cnnperf.infer("lenet", dataset="mnist", train=20).report.table("engines").frame()
 
-    model: a name, pkg.module:callable, or an ONNX file. engines: default: all that can run the model without compiling.
+    model: a name, pkg.module:callable, or an ONNX file. dataset: default: CIFAR-10. shape, classes: C×H×W and number of
+    classes of generated images in place of a dataset. options: of the model.
+    engines: default: all that can run the model without compiling.
     train: seconds of training first; None: untrained weights. samples: minimum of timed calls at each batch size.
     pairs: fresh pairs of processes that take turns; 0 compares separate processes. threads: default: every usable core.
     data: a folder in torchvision's layout. out: run folder to create; default: a new one below `results/`.
@@ -63,11 +66,14 @@ def infer(
         section["batch_sizes"] = batch_sizes if isinstance(batch_sizes, str) else list(batch_sizes)
     section |= {} if samples is None else {"samples": samples}
     section |= {} if pairs is None else {"pairs": pairs}
+    images = dataset_of(dataset, shape, classes)
+    # Generated images may be too few for the default validation.
+    training = {"seconds": train} | ({} if shape is None else {"validation_images": 0})
     document = {
-        **lists_of_cell(model, dataset, device),
+        **lists_of_cell(network_of(model, options), images, device),
         "stages": [*(["train"] if train is not None else ()), "export", "infer"],
         "infer": section,
-        **({} if train is None else {"train": {"seconds": train}}),
+        **({} if train is None else {"train": training}),
         **({} if threads is None else {"threads": threads}),
     }
     asked = request("infer", document, waiting, allocator, data, where)

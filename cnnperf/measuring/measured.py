@@ -1,8 +1,7 @@
-"""Common parts of the measurements of one network: its name, the progress listener and the result."""
+"""Common parts of the measurements of one network: the request, the progress listener and the result."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,11 +19,10 @@ from cnnperf.suite import parse
 from cnnperf.tables.report import exit_code, report_of_run
 from cnnperf.tables.table import Report
 
-Named = str | os.PathLike[str] | dict[str, Any]
-"""A name, or a table with a name and options, as in a suite: `{"name": "resnet", "depth": 18}`."""
-
 ARGUMENTS = {
     r"models\.0": "model",
+    r"datasets\.0\.shape(?:\.\d)?": "shape",
+    r"datasets\.0\.num_classes": "classes",
     r"datasets\.0": "dataset",
     r"devices\.0": "device",
     r"threads": "threads",
@@ -77,20 +75,6 @@ class Measured:
         return exit_code(self.records)
 
 
-def lists_of_cell(model: Named, dataset: Named, device: str) -> dict[str, Any]:
-    """Return the lists of a suite of one cell."""
-    return {"datasets": [_plain(dataset)], "models": [_plain(model)], "devices": [device]}
-
-
-def _plain(choice: Named) -> str | dict[str, Any]:
-    return choice if isinstance(choice, dict) else os.fspath(choice)
-
-
-def name_of(choice: Named) -> str:
-    """Return only the name."""
-    return str(choice.get("name")) if isinstance(choice, dict) else os.fspath(choice)
-
-
 def request(
     name: str, document: dict[str, Any], waiting: str | None, allocator: str | None, data: Path | None, where: str
 ) -> SuiteRequest:
@@ -129,16 +113,15 @@ def _of_arguments(message: str, where: str) -> str:
     text = message.removeprefix(f"{where}: ")
     for place, argument in ARGUMENTS.items():
         if found := re.match(rf"(?:{place})(?=[:. ])", text):
-            return f"`{argument}`{_with_cure(text[found.end() :], argument)}"
+            return f"`{argument}`{_with_cure(text[found.end() :])}"
     return message
 
 
-def _with_cure(text: str, argument: str) -> str:
-    """Return pydantic's sentence on a value as one that ends in what to give; others as they are."""
+def _with_cure(text: str) -> str:
+    """Return a sentence on a missing or invalid value as one that ends in what to give; others as they are."""
     text = re.sub(r" \(and \d+ more\)$", "", text)
-    if text.endswith(": Field required"):
-        before = text.removesuffix("Field required")
-        return f"{before}a value is required; give a table of the name and this value, or another `{argument}`"
+    if lacking := re.fullmatch(r"(.* needs (\w+).*); write \{.*\}", text):
+        return f"{lacking[1]}; add `options` {lacking[2]}=…"
     found = re.fullmatch(r"(.*: )(?:Input should|must) be (.+), got (.+)", text)
     if not found:
         return text

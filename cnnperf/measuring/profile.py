@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cnnperf.errors import RunError, UsageError
+from cnnperf.measuring.cell import Named, dataset_of, lists_of_cell, name_of, network_of
 from cnnperf.measuring.measured import (
     Measured,
     MeasurementWatcher,
-    Named,
     UnwatchedMeasurement,
-    lists_of_cell,
     measure_and_report,
-    name_of,
     request,
 )
-from cnnperf.task import DEFAULT_DATASET, DEFAULT_PROFILE_MODE, Choice, ProfileMode
+from cnnperf.task import DEFAULT_PROFILE_MODE, Choice, ProfileMode
 
 
 def profile(
     model: Named,
     *,
-    dataset: Named = DEFAULT_DATASET,
+    dataset: Named | None = None,
+    shape: tuple[int, int, int] | None = None,
+    classes: int | None = None,
+    options: Mapping[str, Any] | None = None,
     device: str = "cpu",
     batch_size: int | None = None,
     mode: ProfileMode = DEFAULT_PROFILE_MODE,
@@ -39,9 +41,11 @@ def profile(
 
         layers = cnnperf.profile("lenet", dataset="mnist").report.table("layers").frame()
 
-    model: a name, or pkg.module:callable. batch_size: images per step; default: the recipe's. samples: number of steps
-    with hooks, and of steps without. data: a folder in torchvision's layout. out: run folder to create; default: a new
-    one below `results/`. dry_run: measure nothing; the result has only a plan. where: name of the request in errors.
+    model: a name, or pkg.module:callable. dataset: default: CIFAR-10. shape, classes: C×H×W and number of classes of
+    generated images in place of a dataset. options: of the model. batch_size: images per step; default: the recipe's.
+    samples: number of steps with hooks, and of steps without. data: a folder in torchvision's layout. out: run folder
+    to create; default: a new one below `results/`. dry_run: measure nothing; the result has only a plan. where: name
+    of the request in errors.
     Only the command line writes the tables as CSV files. Raises UsageError, before any measurement, if the request
     cannot be carried out; RunError if the profile failed.
     """
@@ -54,7 +58,8 @@ def profile(
     section: dict[str, Any] = {"mode": mode}
     section |= {} if batch_size is None else {"batch_sizes": [batch_size]}
     section |= {} if samples is None else {"samples": samples}
-    document = {**lists_of_cell(model, dataset, device), "stages": ["profile"], "profile": section}
+    images = dataset_of(dataset, shape, classes, batch_size)
+    document = {**lists_of_cell(network_of(model, options), images, device), "stages": ["profile"], "profile": section}
     asked = request("profile", document, waiting, allocator, data, where)
     measured = measure_and_report(asked, out, watcher or UnwatchedMeasurement(), dry_run=dry_run)
     if dry_run:

@@ -211,6 +211,20 @@ def test_bad_input_is_one_sentence_and_exit_2(
     assert not (tmp_path / "run").exists()
 
 
+def test_each_bad_model_has_a_line(tmp_path: Path) -> None:
+    """All bad models of a suite are named, each in a line of its own."""
+    file = tmp_path / "wrong.toml"
+    file.write_text(SUITE.replace('"lenet", {', '"nowhere:net", "mlpp:build", {'))
+    done = called("run", file, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert [line.partition(" (")[0] for line in lines] == [
+        f"cnnperf: {file}: models.0: cannot import 'nowhere:net'",
+        f"cnnperf: {file}: models.1: cannot import 'mlpp:build'",
+    ]
+    assert all(line.endswith("run pip install . in its project, or set PYTHONPATH=src") for line in lines)
+
+
 def test_usage_errors_end_in_2(suite: Path, finished: Finished, tmp_path: Path) -> None:
     """An invalid argument ends in exit status 2 and a message without traceback."""
     for arguments, words in [
@@ -319,16 +333,23 @@ def test_the_parent_of_a_run_never_imports_torch(finished: Finished) -> None:
 
 
 def test_the_schema_describes_every_shipped_suite() -> None:
-    """The schema accepts every shipped suite, and rejects unknown keys and wrong types, in overrides too."""
+    """The schema accepts the shipped suites, and rejects unknown keys and wrong types, in options and overrides too."""
     schema = json.loads(called("schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     for file in shipped().values():
         validator.validate(tomllib.loads(file.read_text()))
     assert "label_smoothing" in schema["properties"]["train"]["properties"]
+    small = {"datasets": ["mnist"], "models": ["lenet"]}
+    images = {"name": "synthetic", "shape": [3, 224, 224], "num_classes": 1000}
+    foreign = {"name": "timm:create_model", "model_name": "vit_tiny_patch16_224", "train": {"lr": 0.1}}
+    assert validator.is_valid(small | {"datasets": [images], "models": [foreign, {"name": "resnet", "depth": 32}]})
     override = {"models": [{"name": "lenet", "train": {"lr": "fast"}}]}
-    for wrong in ({"modles": []}, {"train": {"secnds": 1}}, {"train": {"lr": "fast"}}, override):
-        assert not validator.is_valid({"datasets": ["mnist"], "models": ["lenet"]} | wrong)
+    option, misspelt = {"models": [{"name": "resnet", "depth": 3}]}, {"datasets": [images | {"clases": 10}]}
+    flat = {"datasets": [images | {"shape": [3, 224]}]}
+    others = ({"modles": []}, {"train": {"secnds": 1}}, {"train": {"lr": "fast"}})
+    for wrong in (*others, override, option, misspelt, flat):
+        assert not validator.is_valid(small | wrong), wrong
 
 
 def test_a_terminal_sees_a_live_view(suite: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typer.main import get_command
 
 import cnnperf
 from cnnperf.cli.app import app
-from cnnperf.cli.options import ARGUMENTS, OTHERS, with_options
+from cnnperf.cli.options import ARGUMENTS, OTHERS, table_of, with_options
 from cnnperf.errors import CnnperfError
 from cnnperf.regression import campaign
 from cnnperf.reports import writer
@@ -180,3 +180,20 @@ def test_a_caller_is_told_of_arguments_and_a_user_of_options(
         done = called(*command, *([tmp_path] if command[-1] == "--out" else []))
         assert done.stderr.splitlines()[-1] == f"cnnperf: {with_options(message)}"
         assert with_options(f"cnnperf: `{argument}`") in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("32", 32),
+        ("0.5", 0.5),
+        ("false", False),
+        ("[1, 2]", [1, 2]),
+        ("vit_tiny", "vit_tiny"),
+        ('"32"', "32"),
+        ("", ""),
+    ],
+)
+def test_options_are_read_as_in_a_suite(text: str, value: object) -> None:
+    """The value of an option has the type that it has in TOML; other text is a string."""
+    assert table_of([f"width={text}"]) == {"width": value}

@@ -102,3 +102,34 @@ def test_a_device_that_is_not_there_cannot_be_carried_out(tmp_path: Path) -> Non
     done = profile("mlp", "--device", "cuda", "--out", str(tmp_path / "out"))
     assert done.returncode == 2, done.stderr
     assert "profile it on another device" in done.stderr.splitlines()[-1]
+
+
+def test_a_network_is_profiled_at_a_shape_and_with_options(tmp_path: Path) -> None:
+    """`--input`, `--classes` and `--option` decide the shapes of the layers and the network."""
+    words = ("--input", "3x24x20", "--classes", "100", "--option", "batch_norm=false", "--batch-size", "4")
+    done = called("profile", "googlenet", *words, "--samples", "1", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "run" / "layers.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["inputs"] == "4×3×24×20"
+    assert {row["outputs"] for row in rows if row["type"] == "Linear"} == {"4×100"}
+    assert "BatchNorm2d" not in {row["type"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--input", "224"), "--input: give channels, height and width such as 3x224x224, got 224"),
+        (("--input", "3x0x0"), "--input: 0 is not valid; give a number greater than or equal to 1"),
+        (("--classes", "1"), "--classes: 1 is not valid; give a number greater than or equal to 2"),
+        (("--option", "depth"), "--option: give a name and a value such as depth=32, each name once, got depth"),
+        (("--option", "depht=3"), "MODEL: lenet: unknown option 'depht'"),
+        (("--dataset", "mnist", "--classes", "10"), "--dataset: --input and --classes are those of generated images"),
+    ],
+)
+def test_images_and_options_that_cannot_be_carried_out(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    """An invalid shape, number of classes or option is refused in one sentence that names the option."""
+    done = called("profile", "lenet", *words, "--out", tmp_path / "run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"cnnperf: {sentence}")
+    assert len(done.stderr.splitlines()) == 1
