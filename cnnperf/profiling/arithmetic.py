@@ -12,10 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from cnnperf.profiling.hooks import Listener
-from cnnperf.profiling.layers import tensors
+from cnnperf.profiling.operators import Operators, address, computes, tensors
 from cnnperf.profiling.rows import UNATTRIBUTED
-
-WRITES_NOTHING = {"empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided"}
 
 
 def convolution_backward(gradient: Tensor, images: Tensor, weight: Tensor, *rest: Any, out_val: Any) -> int:
@@ -76,7 +74,7 @@ class Arithmetic(Listener):
 
     def counting(self) -> TorchDispatchMode:
         """Return the mode in which operators are counted."""
-        return _Counting(self)
+        return Operators(self.enter)
 
     def enter(self, operator: Any, args: Any, kwargs: Any, result: Any) -> None:
         """Count one operator."""
@@ -87,46 +85,16 @@ class Arithmetic(Listener):
             formula = OWN_FORMULAS.get(packet, flop_registry[packet])
             work.flops = (work.flops or 0) + formula(*args, **kwargs, out_val=result)
             work.moved_bytes += _moved(args, kwargs, result)
-        elif not _is_view(operator, args, kwargs, result) and packet.__name__ not in WRITES_NOTHING:
+        elif computes(operator, args, kwargs, result):
             work.uncounted.add(packet.__name__)
             work.moved_bytes += _moved(args, kwargs, result)
 
 
-class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, arithmetic: Arithmetic) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._arithmetic = arithmetic
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func.overloadpacket not in flop_registry and func is not torch.ops.prim.device.default:
-            # As in torch's FlopCounterMode: a composite operator is counted as its parts.
-            with self:
-                result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        result = func(*args, **kwargs)
-        self._arithmetic.enter(func, args, kwargs, result)
-        return result
-
-
-def _is_view(operator: Any, args: Any, kwargs: Any, result: Any) -> bool:
-    """Return whether an operator is only a view of its operands or returns no tensor."""
-    if operator._schema.is_mutable:
-        return False
-    operands = {_address(tensor) for tensor in tensors((args, kwargs))}
-    return all(_address(tensor) in operands for tensor in tensors(result))
-
-
 def _moved(args: Any, kwargs: Any, result: Any) -> int:
-    operands = {(_address(t), t.storage_offset(), t.shape): t for t in tensors((args, kwargs))}
+    operands = {(address(t), t.storage_offset(), t.shape): t for t in tensors((args, kwargs))}
     return sum(map(_extent, operands.values())) + sum(map(_extent, tensors(result)))
 
 
 def _extent(tensor: Tensor) -> int:
     """Return the bytes of a tensor's elements, at most its memory if it is broadcast."""
     return min(tensor.nbytes, tensor.untyped_storage().nbytes())
-
-
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()

@@ -1,8 +1,8 @@
 """Hooks that report the beginning and end of each layer's forward and backward.
 
-A layer's backward consists of the autograd nodes created by its forward. Hooks are attached to these nodes: full
-backward hooks raise on in-place modules, and tensor hooks fire late at a branch and never for the first layer.
-Recomputation by activation checkpointing counts as backward of the recomputed layer.
+A layer's backward consists of the autograd nodes created by its forward, without those of layers inside it. Hooks are
+attached to these nodes: full backward hooks raise on in-place modules, and tensor hooks fire late at a branch and never
+for the first layer. Recomputation by activation checkpointing counts as backward of the recomputed layer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch._C._autograd import _get_sequence_nr
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
-from cnnperf.profiling.layers import Structure, in_backward, tensors
+from cnnperf.profiling.layers import Structure, in_backward
+from cnnperf.profiling.operators import tensors
 from cnnperf.profiling.rows import UNATTRIBUTED
 
 HOOKED_BY = "cnnperf"
@@ -24,7 +25,10 @@ HOOKED_BY = "cnnperf"
 
 
 class Listener:
-    """Listener to a step. A layer's backward has one part per node; recomputed layers are nested in a part."""
+    """Listener to a step.
+
+    A layer may be nested in another. Its backward has one part per node; recomputed layers are nested in a part.
+    """
 
     def hook_begins(self) -> None:
         """Everything until the next event is overhead of the hooks."""
@@ -62,7 +66,8 @@ class Hooks:
 
     def __enter__(self) -> Hooks:
         for layer in self._structure.layers:
-            begin, end = partial(self._begin, layer.name), partial(self._end, layer.name)
+            begin = partial(self._begin, layer.name)
+            end = partial(self._end, layer.name, calls_others=layer.calls_others)
             self._handles.append(layer.module.register_forward_pre_hook(begin, with_kwargs=True))
             # Before the user's hooks, so that their time is not the layer's; also if a forward is aborted, as by
             # checkpointing once it has recomputed everything that backward needs.
@@ -98,12 +103,18 @@ class Hooks:
         else:
             self.listener.forward_begins(name)
 
-    def _end(self, name: str, module: nn.Module | None, args: Any, output: Any) -> None:
+    def _end(self, name: str, module: nn.Module | None, args: Any, output: Any, *, calls_others: bool = False) -> None:
         self.listener.hook_begins()
         begun, known = self._before.pop()
-        # A layer may also use a tensor that is not an argument, such as an attribute set by its parent.
-        for node in _graph(output, known, lambda node: self._has_hooked(node) or node._sequence_nr() < begun):
-            self._hook(node, name)
+
+        def ends(node: Node) -> bool:
+            # A layer may also use a tensor that is not an argument, such as an attribute set by its parent. Nodes of a
+            # layer inside are hooked already; before these, the module around it may have nodes of its own.
+            return node._sequence_nr() < begun or (not calls_others and self._has_hooked(node))
+
+        for node in _graph(output, known, ends):
+            if not self._has_hooked(node):
+                self._hook(node, name)
         if in_backward():
             self.listener.backward_ends(name)
         else:

@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 
 from cnnperf.devices import Device
 from cnnperf.profiling.hooks import Listener
-from cnnperf.profiling.layers import Layer, Structure, in_backward, tensors
+from cnnperf.profiling.layers import Structure, in_backward
+from cnnperf.profiling.operators import tensors
 from cnnperf.profiling.rows import UNATTRIBUTED
 
 
@@ -25,18 +26,18 @@ class SavedTensors(Listener):
 
     def __init__(self, model: nn.Module) -> None:
         self.bytes: dict[str, int] = defaultdict(int)
-        self._layer = UNATTRIBUTED
+        self._inside = [UNATTRIBUTED]
         stays = [tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers())]
         # Storages instead of addresses: the address of a freed storage may be reused.
         self._known: dict[int, UntypedStorage] = {storage.data_ptr(): storage for storage in stays}
 
     def forward_begins(self, layer: str) -> None:
         """Assign the following tensors to this layer."""
-        self._layer = layer
+        self._inside.append(layer)
 
     def forward_ends(self, layer: str) -> None:
-        """Assign the following tensors to no layer."""
-        self._layer = UNATTRIBUTED
+        """Assign the following tensors to the enclosing layer again."""
+        self._inside.pop()
 
     def recording(self) -> AbstractContextManager[Any]:
         """Return the context in which saved tensors are observed."""
@@ -47,18 +48,21 @@ class SavedTensors(Listener):
         # Tensors recomputed in backward are not kept since forward.
         if not in_backward() and storage.data_ptr() not in self._known:
             self._known[storage.data_ptr()] = storage
-            self.bytes[self._layer] += storage.nbytes()
+            self.bytes[self._inside[-1]] += storage.nbytes()
         return tensor
 
 
 class Owners:
-    """Map from parameters to layers: the first layer that has it, or none if only a container has it."""
+    """Map from parameters to layers: the first and innermost layer that has it, or none if no layer has it."""
 
     def __init__(self, model: nn.Module, structure: Structure) -> None:
         self.parameters: dict[str, list[nn.Parameter]] = defaultdict(list)
-        layers: Iterable[Layer] = (*structure.layers, *structure.never_called)
+        whole = [each for each in (*structure.layers, *structure.never_called) if not each.calls_others]
+        # Modules inside are called after the module around them.
+        around = [each for each in reversed(structure.layers) if each.calls_others]
+        layers = [(each.name, each.module) for each in (*whole, *around)]
         known: set[int] = set()
-        for name, module in (*((layer.name, layer.module) for layer in layers), (UNATTRIBUTED, model)):
+        for name, module in (*layers, (UNATTRIBUTED, model)):
             for parameter in module.parameters():
                 if parameter.data_ptr() not in known:
                     known.add(parameter.data_ptr())

@@ -27,7 +27,7 @@ class LayerGroup:
     operators: tuple[str, ...]
     """The engine's; empty for layers that need no kernel."""
     is_layer: bool
-    """Whether it holds a layer; if not, torch's time for the work is in `(unattributed)`."""
+    """Whether it holds a layer of torch; if not, torch's time for the work, if any, is in `(unattributed)`."""
     torch_s: float | None
     engine_s: float | None
     reorder_s: float | None
@@ -148,8 +148,10 @@ def leaves(names: Iterable[str]) -> list[str]:
 
 def _order_of(name: str, order: Mapping[str, int]) -> float:
     """Return the position of a layer; a module's own work follows the last layer in it, work of no layer comes last."""
-    within = (index + 0.5 for layer, index in order.items() if layer.startswith(f"{name}."))
-    return order[name] if name in order else max(within, default=len(order))
+    within = [index + 0.5 for layer, index in order.items() if layer.startswith(f"{name}.")]
+    if within:
+        return max(within)
+    return order[name] if name in order and name != WHOLE_NETWORK else len(order)
 
 
 def _parts(node: Measurement) -> list[str]:

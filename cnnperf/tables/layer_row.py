@@ -13,7 +13,7 @@ BYTES = {
     "parameter": "bytes of the layer's parameters; shared ones count for the first layer that has them",
     "gradient": "bytes of their gradients before the update",
     "optimizer_state": "bytes of the optimizer's state for them",
-    "output": "bytes of the layer's outputs, all calls together",
+    "output": "bytes of the layer's outputs, all calls together, without those of layers inside it",
     "saved": "bytes that autograd keeps for backward: each storage once, for the first layer that saves it, without "
     "parameters and buffers",
 }
@@ -153,13 +153,16 @@ class LayerRow(Row):
     )
     layer: str = column(
         meaning="name of the module; several joined by `+` in the row of a fused kernel; for an engine's "
-        "kernels, `(network)` for what the network's own forward does and `(unmapped)` for unknown origin; for torch's "
-        "time, `(network)` only if the network is a single layer, `(loss)`, `(data)`, `(optimizer)`, and "
-        "`(unattributed)` for the rest, such as the own forward of a module that contains layers, with the name of a "
-        "backward node of no layer",
+        "kernels, `(unmapped)` for unknown origin; `(network)` for what the network's own forward does; for torch's "
+        "time, `(loss)`, `(data)`, `(optimizer)`, and `(unattributed)` for the rest, between the layers, with the name "
+        "of a backward node of no layer",
         source="(tag layer)",
     )
-    type: str | None = column(default=None, meaning="class of the module", source="(remark type)")
+    type: str | None = column(
+        default=None,
+        meaning="class of the module; with `(own)` where it contains layers: its row has its own operations alone",
+        source="(remark type)",
+    )
     inputs: str | None = column(
         default=None, meaning="shapes of its inputs at its first call", source="(remark inputs)"
     )

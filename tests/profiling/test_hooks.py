@@ -12,19 +12,20 @@ from cnnperf.profiling.hooks import Hooks
 
 
 def test_nodes_go_to_the_layer_that_made_them_and_the_rest_by_name() -> None:
-    """A container's sum is an unattributed AddBackward0, even if a ReLU works in place on a view of it."""
+    """The sum of a module that contains layers is its own, even if a ReLU works in place on a view of it."""
     model = nn.Sequential(planted_layers.Branches(nn.Linear(4, 4), nn.Sigmoid()), nn.Flatten(), nn.ReLU(inplace=True))
     noted = Noted()
     listen(model, torch.randn(2, 2, 4, requires_grad=True), noted)
     backward = [word for word in noted.words if word.startswith("backward")]
-    assert noted.words[:5] == ["forward 0.slow", "forward 0.fast", "forward 1", "forward 2", "forward (loss)"]
+    layers = ["0", "0.slow", "0.fast", "1", "2", "(loss)"]
+    assert noted.words[:6] == [f"forward {layer}" for layer in layers]
     names = [word.removeprefix("backward ") for word in dict.fromkeys(backward)]
-    assert names[:3] == ["(loss)", "2", "(unattributed) AddBackward0"]
+    assert names[:3] == ["(loss)", "2", "0"]
     assert set(names[3:]) == {"0.slow", "0.fast"}
 
 
 def test_a_tensor_that_is_no_argument_has_nodes_of_its_own() -> None:
-    """A tensor that a container stores in a layer's attribute is not attributed to that layer."""
+    """A tensor that a module stores in the attribute of a layer inside it is not attributed to that layer."""
 
     class Skip(nn.Module):
         def forward(self, values: Tensor) -> Tensor:
@@ -39,7 +40,34 @@ def test_a_tensor_that_is_no_argument_has_nodes_of_its_own() -> None:
     noted = Noted()
     listen(Skipping(nn.Linear(4, 4), Skip()), torch.randn(2, 4), noted)
     assert noted.words.count("backward 1") == 1
-    assert "backward (unattributed) ExpBackward0" in noted.words
+    assert noted.words.count("backward (network)") == 1
+
+
+def test_operations_between_layers_belong_to_the_module_around_them() -> None:
+    """A module that computes before, between and after its layers has these nodes, and no node of a layer."""
+
+    class Around(nn.Sequential):
+        def forward(self, values: Tensor) -> Tensor:
+            return self[1](self[0](values.sin()).cos()).tan()
+
+    noted = Noted()
+    model = nn.Sequential(nn.Linear(4, 4), Around(nn.Linear(4, 4), nn.Sigmoid()))
+    listen(model, torch.randn(2, 4), noted)
+    backward = [word.removeprefix("backward ") for word in noted.words if word.startswith("backward")]
+    assert [name for name in backward if name not in ("1.0", "0")] == ["(loss)", "1", "1.1", "1", "1"]
+
+
+def test_nodes_of_no_module_have_the_names_of_nodes() -> None:
+    """An operation outside of the network is unattributed, with the name of its node."""
+    model, images, noted = nn.Linear(4, 4), torch.randn(2, 4), Noted()
+    with Hooks(structure_of(model, images), noted) as hooks:
+        loss = model(images).exp().sum()
+        hooks.watch_rest(loss)
+        loss.backward()
+    assert [word for word in noted.words if "unattributed" in word] == [
+        "backward (unattributed) SumBackward0",
+        "backward (unattributed) ExpBackward0",
+    ]
 
 
 def test_modules_that_return_tuples_are_hooked() -> None:

@@ -95,11 +95,36 @@ def test_in_a_network_of_modules_next_to_nothing_is_unattributed() -> None:
     assert 0 <= found["(unattributed)"] <= 0.1 * sum(found.values())
 
 
-def test_nodes_of_no_layer_have_their_own_time() -> None:
-    """The sum of two branches has its node's name in backward, and is unattributed in forward."""
-    found = times(planted_layers.Branches(small(), small()), torch.randn(4, 8))
-    assert "(unattributed) AddBackward0" in found["backward"]
-    assert found["forward"]["(unattributed)"] > 0
+class NormAndActivation(nn.BatchNorm2d):
+    """A batch norm that contains its activation, as in timm."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise images, then call the activation."""
+        return self.act(super().forward(images))
+
+
+@pytest.mark.usefixtures("_own_time")
+def test_a_module_that_computes_and_contains_layers_has_its_own_time() -> None:
+    """Batch norms with an activation inside have rows, and next to nothing is unattributed."""
+    channels = [nn.Sequential(nn.Conv2d(16, 16, 1), NormAndActivation(16)) for _ in range(4)]
+    found = times(nn.Sequential(*channels), torch.randn(16, 16, 32, 32), samples=10)
+    for direction in ("forward", "backward"):
+        assert {"0.0", "0.1", "0.1.act"} <= set(found[direction])
+        assert found[direction]["0.1"] > 0
+    assert 0 <= found["forward"]["(unattributed)"] <= 0.1 * sum(found["forward"].values())
+
+
+@pytest.mark.usefixtures("_planted_time")
+def test_a_wait_inside_is_not_that_of_the_module_around() -> None:
+    """The wait of a branch is its own, and not that of the module that adds the branches."""
+    found = times(planted_layers.Branches(planted_layers.Waiting(), small()), torch.randn(4, 8))
+    for direction, seconds in WAITS:
+        assert found[direction] == only("slow", seconds, found[direction])
+        assert "(network)" in found[direction]
 
 
 def test_shares_agree_with_the_self_times_of_torchs_profiler() -> None:

@@ -76,3 +76,37 @@ def test_a_parametrized_layer_is_one_layer() -> None:
     noted = Noted()
     listen(model, images, noted)
     assert set(noted.words) == {f"{d} {layer}" for d in ("forward", "backward") for layer in ("0", "1", "(loss)")}
+
+
+def test_a_module_that_computes_beside_its_layers_is_one() -> None:
+    """A module that adds the outputs of its layers is a layer with its own operations, a module that only calls is not.
+
+    The sum is its output; what the last layer inside returns is that layer's output alone.
+    """
+
+    class Block(planted_layers.Branches):
+        def forward(self, values: Tensor) -> Tensor:
+            return self.fast(super().forward(values))
+
+    summed = nn.Sequential(planted_layers.Branches(nn.Linear(4, 4), nn.Linear(4, 4)))
+    found = structure_of(summed, torch.randn(2, 4)).layers
+    assert [(layer.name, layer.kind) for layer in found] == [
+        ("0", "Branches (own)"),
+        ("0.slow", "Linear"),
+        ("0.fast", "Linear"),
+    ]
+    assert [layer.output_bytes for layer in found] == [2 * 4 * 4] * 3
+    [block, *_] = structure_of(Block(nn.Linear(4, 4), nn.ReLU()), torch.randn(2, 4)).layers
+    assert (block.name, block.output_bytes) == ("(network)", 0)
+
+
+def test_a_layer_that_is_never_called_is_named_beside_one_that_computes() -> None:
+    """A module that computes itself hides no layer inside that is never called."""
+
+    class Scaled(planted_layers.Twice):
+        def forward(self, values: Tensor) -> Tensor:
+            return super().forward(values) * 2
+
+    structure = structure_of(Scaled(nn.Linear(4, 4)), torch.randn(2, 4))
+    assert [layer.name for layer in structure.layers] == ["(network)", "shared"]
+    assert [layer.name for layer in structure.never_called] == ["idle"]

@@ -93,7 +93,7 @@ def test_each_parameter_has_one_owner() -> None:
 
 
 def test_the_gradients_that_are_there_are_counted() -> None:
-    """A frozen weight and an unused head have no gradient; that of a container's own parameter is unattributed."""
+    """A frozen weight and an unused head have no gradient; that of a parameter around them is of the module around."""
 
     class Scaled(nn.Sequential):
         def __init__(self) -> None:
@@ -108,7 +108,7 @@ def test_the_gradients_that_are_there_are_counted() -> None:
     owners = Owners(model, structure_of(model, images))
     assert owners.gradient_bytes() == {}
     model(images).sum().backward()
-    assert owners.gradient_bytes() == {"0": 4 * 4 * FLOAT, "(unattributed)": 3 * FLOAT}
+    assert owners.gradient_bytes() == {"0": 4 * 4 * FLOAT, "(network)": 3 * FLOAT}
 
 
 def test_parameters_in_one_piece_of_memory_have_owners_of_their_own() -> None:

@@ -76,6 +76,16 @@ def test_a_containers_own_work_stands_behind_its_last_layer() -> None:
     assert set(names[-2:]) == {"(network)", "(unattributed)"}
 
 
+def test_a_module_with_work_of_its_own_in_torch_is_a_layer_behind_those_inside() -> None:
+    """A fused kernel is put beside a module's own work in torch too, behind the last layer inside the module."""
+    own = (node("(network)", 0.1, operator="Net (own)"), node("block", 0.5, operator="Block (own)"))
+    found = groups(node("block.conv+block", 2.0), node("(network)", 1.0, operator="Mul"), of_torch=(*own, *TORCH))
+    assert (found["block.conv+block"].torch_s, found["block.conv+block"].engine_s) == (4.5, 2.0)
+    assert (found["(network)"].torch_s, found["(network)"].engine_s) == (0.1, 1.0)
+    assert list(found).index("block.conv+block") > list(found).index("act1")
+    assert set(list(found)[-2:]) == {"(network)", "(unattributed)"}
+
+
 def test_a_layer_that_needs_no_kernel_has_no_seconds() -> None:
     """A layer without a kernel has torch's seconds and none of the engine's."""
     found = groups(node("conv1+bn1", 2.0))
