@@ -23,6 +23,10 @@ from cnnperf.record import Measurement, Record, keep, kept
 from cnnperf.task import Frozen, Scalar, Task
 
 
+def _unheard(phase: str) -> None:
+    """Ignore the name of a phase."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """The inputs of a stage: task, device, dataset and run folder; artifacts are entered here."""
@@ -38,6 +42,9 @@ class Bench:
     """Files that the task wrote, by kind, as paths relative to the run folder; stored in the record."""
     needs: Mapping[str, Record] = field(default_factory=dict)
     """Records of the tasks that this task needs, by stage, without measurements."""
+
+    phase: Callable[[str], None] = _unheard
+    """`phase("training")`: the name of the work that begins, for the error of a task that runs out of time."""
 
     def found(self, kind: str) -> Path | None:
         """Return the artifact of this kind that a needed task wrote; None if there is none.

@@ -94,6 +94,7 @@ class Timing:
         self._bench.progress(batch_size=batch_size, ms=1e3 * call_s)
 
     def _at(self, batch_size: int) -> Iterator[Measurement]:
+        self._bench.phase(f"latency of batch {batch_size}")
         samples = sample(self._engine.bind(self._inputs.batch(batch_size)), self._engine.synchronize, self._plan)
         self._enter(batch_size, median(samples.call_s))
         yield from samples.measurements("infer.latency", **self._tags, batch_size=batch_size)

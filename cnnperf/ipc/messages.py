@@ -283,7 +283,7 @@ class Progressed(Frozen):
 
 
 class Noted(Frozen):
-    """A description of the current work for the screen."""
+    """A description of the work that begins: of the check for the screen, or the phase of a task."""
 
     kind: Literal["note"] = "note"
     text: str

@@ -54,12 +54,16 @@ class Profiling:
 
     def run(self) -> Iterator[Measurement]:
         """Yield all measurements; times come first, so that the other passes do not disturb them."""
+        self._bench.phase("layers")
         self._structure = discover(self._model, self._step)
         if not self._structure.layers:
             raise StageError("no module of the network was called; there is nothing to profile")
         yield from self._layers()
+        self._bench.phase("times")
         yield from self._times()
+        self._bench.phase("arithmetic")
         yield from self._work()
+        self._bench.phase("memory")
         yield from self._held()
         yield from self._peaks()
 
@@ -149,6 +153,7 @@ class Profiling:
         device, batch_size = self._device, self._tags["batch_size"]
         if not device.is_asynchronous:
             yield from self._process_peak()
+        self._bench.phase("trace")
         path = self._bench.artifact(f"trace_{batch_size}", f"batch-{batch_size}.pt.trace.json.gz")
         cuda = torch.device(device.torch_name).type == "cuda"
         names = write_trace(path, self._step, self._structure, steps=self._settings.trace_steps, cuda=cuda)

@@ -22,7 +22,7 @@ from filelock import Timeout
 from cnnperf.errors import CURES, CnnperfWarning, RunError, StoreError, UsageError, capped, shorten
 from cnnperf.ipc.channel import PROGRESS_INTERVAL_S
 from cnnperf.ipc.log import tail
-from cnnperf.ipc.messages import Answered, MalformedError, Progressed, Ready, SuiteRequest, TaskRequest
+from cnnperf.ipc.messages import Answered, MalformedError, Noted, Progressed, Ready, SuiteRequest, TaskRequest
 from cnnperf.ipc.process import Launch, WorkerProcess
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.record import COMPRESSED_FILE, FILE, Record, Status, append, kept_file, lock, read, read_locked
@@ -38,6 +38,8 @@ OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """Errors of the system that only a write has."""
 TO_RUN = "name it with `resume` to resume it, or give another folder"
 """Cure for a run folder that is taken, in a command that can resume it."""
+MOST_PHASES = 30
+"""Most phases of a task that are told apart."""
 NO_ANSWER = "the process ended with status 0 without an answer: the code ended its own process (os._exit or sys.exit)"
 
 
@@ -305,7 +307,7 @@ def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watch
     )
     begun, started, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
     with WorkerProcess(request, log=log, launch=Launch.of(task)) as worker:
-        heard = _hear(worker, started + task.timeout_s, watcher)
+        heard = _hear(worker, started, task.timeout_s, watcher)
     facts = {
         "nonce": request.nonce,
         "started": begun.isoformat(timespec="milliseconds"),
@@ -318,7 +320,8 @@ def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watch
     if heard.fault:
         ending = {"status": "failed", "error": heard.fault}
     elif heard.was_stopped and not answered:
-        ending = {"status": "timeout", "error": f"took longer than timeout_s = {task.timeout_s:g}; ended"}
+        error = f"took longer than timeout_s = {task.timeout_s:g}; {heard.phases.words(time.monotonic())}"
+        ending = {"status": "timeout", "error": error}
     elif heard.was_stopped:
         heard.remarks.insert(0, "the process did not end by itself after it had measured; ended")
     elif worker.returncode:
@@ -334,10 +337,32 @@ def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watch
     return record.model_copy(update={"error": capped(error) if error else None})
 
 
+class _Phases:
+    """The phases that a task's process has named, with the seconds of each."""
+
+    def __init__(self, started: float) -> None:
+        self._name, self._since = "start", started
+        self._seconds: dict[str, float] = {}
+
+    def enter(self, name: str, now: float) -> None:
+        """Begin a phase, which may continue an earlier one."""
+        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + now - self._since
+        self._since = now
+        # A network may write to the pipe itself: the names are kept few.
+        self._name = shorten(name, 60) if len(self._seconds) < MOST_PHASES else "others"
+
+    def words(self, now: float) -> str:
+        """Return the phase at the end, and the time of all."""
+        self.enter(last := self._name, now)
+        spent = ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in self._seconds.items())
+        return f"ended in the phase {last!r} ({spent})"
+
+
 @dataclass(slots=True)
 class _Outside:
     """The parent's knowledge of a task's process, besides the answer."""
 
+    phases: _Phases
     fault: str | None = None
     """The message that no task sends, in words; the process was stopped then."""
     was_stopped: bool = False
@@ -345,9 +370,9 @@ class _Outside:
     remarks: list[str] = field(default_factory=list)
 
 
-def _hear(worker: WorkerProcess, deadline: float, watcher: Watcher) -> _Outside:
+def _hear(worker: WorkerProcess, started: float, timeout_s: float, watcher: Watcher) -> _Outside:
     """Listen to a task's process until it ends, its time has passed or it says what no task says."""
-    heard, told = _Outside(), -math.inf
+    heard, deadline, told = _Outside(_Phases(started)), started + timeout_s, -math.inf
 
     def left_s() -> float:
         return max(0.0, deadline - time.monotonic())
@@ -361,6 +386,8 @@ def _hear(worker: WorkerProcess, deadline: float, watcher: Watcher) -> _Outside:
                     watcher.progressed(message.numbers)
                 case Progressed():
                     pass
+                case Noted():
+                    heard.phases.enter(message.text, now)
                 case Answered():
                     deadline = min(deadline, now + GRACE_S)
                 case _:

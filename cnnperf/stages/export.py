@@ -37,14 +37,17 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     left = bench.artifact("golden", "golden.npz")
     require("export", "onnx", "onnxruntime")
     if bench.task.cell.model.is_onnx:
+        bench.phase("check of the file")
         copy(Path(bench.task.cell.model.name), path)
         _enter_external(bench, path)
         yield from file_facts(path)
+        bench.phase("reference logits")
         of_file = golden_file.golden_of_file(path, inputs, settings.test_images)
         of_file.save(left)
         _keep_layers(bench, path, inputs.test(of_file.indices[:LAYER_IMAGES]))
         return
     require("export", "onnxscript")
+    bench.phase("network")
     model = loaded(source_of(bench), Choice(name=baseline(bench.task.cell.model))).model
     cached = CachedExport(Roots.from_environment().cache / "onnx" / f"{content_hash(bench, model, settings)}.onnx")
     cure = "try another opset"
@@ -53,6 +56,7 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
         content, nodes = found
         path.write_bytes(content)
     else:
+        bench.phase("export to ONNX")
         start = perf_counter()
         nodes = export(model, inputs.batch(2), path, settings)
         yield single("export.export_seconds", "s", perf_counter() - start, "lower")
@@ -61,6 +65,7 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     _enter_external(bench, path)
     yield single("export.torch_nodes", "count", nodes)
     yield from file_facts(path)
+    bench.phase("reference logits")
     of_torch = golden(model, inputs, bench.device.torch_name, settings.test_images)
     of_torch.save(left)
     images = inputs.test(of_torch.indices[:LAYER_IMAGES])
@@ -76,6 +81,7 @@ def _enter_external(bench: Bench, path: Path) -> None:
 
 def _keep_layers(bench: Bench, path: Path, images: NDArray[np.float32]) -> NDArray[np.float64]:
     """Write the artifact `layers`, every value of the file's graph, and return the logits in float64."""
+    bench.phase("layers in float64")
     exact = golden_file.in_float64(path, images)
     save_values(golden_file.layer_values(path, images, exact), bench.artifact("layers", "layers.npz"))
     return next(iter(exact.values()))

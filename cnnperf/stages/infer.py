@@ -36,6 +36,7 @@ def measure(bench: Bench, settings: Infer) -> Iterator[Measurement]:
     faults = [f"{choice}: {fault}"] if fault else []
     if str(choice) != base and settings.pairs:
         try:
+            bench.phase("pairs")
             yield from speedups(bench, Choice(name=base), choice, sizes, settings.pairs)
         except StageError as error:
             faults.append(str(error))
@@ -52,6 +53,7 @@ def _alone(
     """
     tags: dict[str, Scalar] = {"engine": str(choice)}
     inputs = Inputs.of(bench)
+    bench.phase("loading")
     import_packages(choice, bench.task.cell.model)
     source = source_of(bench)
     start = perf_counter()
@@ -69,10 +71,12 @@ def _alone(
     timing = Timing(bench, settings, engine, inputs, tags)
     yield from timing.measured()
     sizes = _compared(settings, timing)
+    bench.phase("parity")
     golden = _golden(bench, settings, engine, inputs).first(settings.test_images)
     left = bench.found("layers")
     parity = Parity(engine, inputs, golden, read_values(left) if left else {}, settings.max_accuracy_drop)
     yield from parity.measured(sorted({1, 2, max(timing.images_per_s)}), **tags)
+    bench.phase("layers")
     # After a search engines share no size for sure but 1.
     for batch_size in sizes if settings.batch_sizes == "auto" else (max(sizes),):
         yield from _layers(bench, choice, engine, inputs, batch_size)

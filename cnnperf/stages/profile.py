@@ -29,9 +29,11 @@ def measure(bench: Bench, settings: Profile) -> Iterator[Measurement]:
     settings.check(bench.device.name, len(bench.dataset.train_labels), len(bench.dataset.test_labels))
     bench.device.ready_torch()
     torch.manual_seed(bench.task.seed)
+    bench.phase("probes of the machine")
     yield from probe(bench.device, DTYPES.get(settings.recipe(1).precision, torch.float32))
     yield single("profile.threads", "count", torch.get_num_threads())
     for batch_size in settings.batch_sizes:
+        bench.phase("network")
         recipe = settings.recipe(batch_size)
         data = Data.load(bench, recipe)
         model = Network.build(bench, recipe, data).model

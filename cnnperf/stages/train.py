@@ -61,23 +61,28 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     device.ready_torch()
     torch.manual_seed(bench.task.seed)
     registry.find("models", bench.task.cell.model.name)  # Imports the model's module, before its building is timed.
+    bench.phase("images")
     watch = Stopwatch(device)
     memory = Memory(device)
     with device.returning_memory() as returns:
         data = Data.load(bench, recipe)
         yield watch.lap("train.load_seconds")
+        bench.phase("network")
         network = Network.build(bench, recipe, data)
         yield watch.lap("train.build_seconds")
+        bench.phase("warm-up")
         trial = TrialSteps(bench, recipe, data, network)
         if returns:
             yield from trial.memory(memory)
     step_s, evaluator = trial.warm_up(), trial.evaluator
     yield watch.lap("train.warmup_seconds")
 
+    bench.phase("training")
     training = Training(bench, recipe, data, network, evaluator, step_s)
     with frozen_heap():
         yield from training.run()
 
+    bench.phase("test")
     count = recipe.test_images or affordable_tests(recipe, len(data.test), training, evaluator)
     indices = subset(torch.arange(len(data.test)), count)
     outcome = evaluator(data.test, indices)

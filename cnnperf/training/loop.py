@@ -85,7 +85,9 @@ class Training:
         while not self._stopped and self.progress < 1:
             self._lap()
             if self._is_due():
+                self._bench.phase("validation")
                 yield from self._evaluate()
+                self._bench.phase("training")
                 self.clock.start()
             elif perf_counter() - self._reported >= REPORT_S:
                 self._report()

@@ -14,7 +14,7 @@ from cnnperf.datasets import open_arrays
 from cnnperf.devices import Device
 from cnnperf.errors import DeviceError, in_words
 from cnnperf.ipc.channel import Line, single_request
-from cnnperf.ipc.messages import Answered, TaskRequest
+from cnnperf.ipc.messages import Answered, Noted, TaskRequest
 from cnnperf.machine.fingerprint import seen_here
 from cnnperf.record import Artifact, Measurement, Record, Status, single
 
@@ -28,12 +28,16 @@ def run_task(request: TaskRequest, line: Line) -> Record:
     error = None
     torch_name = "cpu"
     left: dict[str, str] = {}
+
+    def noted(phase: str) -> None:
+        line.say(Noted(text=phase))
+
     try:
         device = registry.find("devices", task.cell.device.name)(**task.cell.device.options)
         torch_name = device.torch_name
         dataset = open_arrays(request.folder, task.data)
         needs = {record.task.stage: record for record in request.needs}
-        bench = Bench(task, device, dataset, request.run, line.progress, left, needs)
+        bench = Bench(task, device, dataset, request.run, line.progress, left, needs, phase=noted)
         measurements += device_used(task.stage, device)
         measure = registry.find("stages", task.stage)
         # One by one, so that measurements from before a failure are kept.

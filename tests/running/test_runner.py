@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -155,6 +156,14 @@ def test_every_way_to_end_gives_a_record(endings: dict[str, Record], name: str) 
     assert record.error is not None
     assert words in record.error
     assert not record.find("train.test_accuracy")
+
+
+def test_a_task_that_ran_out_of_time_says_in_which_phase(endings: dict[str, Record]) -> None:
+    """The reason of a timeout names the phase in which the task was ended, and the seconds of each phase."""
+    phases = r"start \d+\.\d s, images \d+\.\d s, network \d+\.\d s, warm-up \d+\.\d s"
+    error = endings["hung"].error
+    assert error is not None
+    assert re.fullmatch(rf"took longer than timeout_s = 100; ended in the phase 'warm-up' \({phases}\)", error), error
 
 
 def test_what_was_measured_before_a_failure_is_kept(endings: dict[str, Record]) -> None:
