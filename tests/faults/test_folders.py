@@ -20,6 +20,7 @@ from processes import environment, started
 import cnnperf
 from cnnperf import CnnperfWarning, Record
 from cnnperf.record import FILE, append, line_of
+from cnnperf.running.merge import merge
 from cnnperf.running.runner import Run
 from cnnperf.tables.report import report_of_run
 
@@ -61,7 +62,7 @@ def test_runs_begun_at_once_with_one_folder(tmp_path: Path) -> None:
 
 
 class Folder(RuleBasedStateMachine):
-    """A run folder beside a model in memory: records are appended, writers killed, runs resumed, reports made."""
+    """A run folder beside a model in memory: records appended, writers killed, runs resumed and merged, reports made."""
 
     make: Callable[..., Record]
 
@@ -121,6 +122,19 @@ class Folder(RuleBasedStateMachine):
         of_model = report_of_run(self.folder, tuple(self.known.values()))
         assert [table.rows for table in of_file.tables] == [table.rows for table in of_model.tables]
 
+    @precondition(lambda self: self.known)
+    @rule(accuracy=st.floats(0, 1))
+    def merge(self, accuracy: float) -> None:
+        """A merge with another run has the records of both, and leaves this one as it is."""
+        other = self.record("resnet", 0, accuracy, "ok")
+        content = (self.folder / FILE).read_bytes()
+        with tempfile.TemporaryDirectory(prefix="cnnperf-merge-") as place, warnings.catch_warnings():
+            warnings.simplefilter("ignore", CnnperfWarning)
+            append(Path(place), other)
+            merged = merge([self.folder, Path(place)], Path(place) / "merged")
+            assert merged.records == cnnperf.read(Path(place) / "merged") == (*self.known.values(), other)
+        assert (self.folder / FILE).read_bytes() == content
+
     def found(self) -> tuple[Record, ...]:
         """Read the folder; a torn line is a warning."""
         with warnings.catch_warnings():
@@ -134,7 +148,7 @@ class Folder(RuleBasedStateMachine):
 
 
 def test_no_record_is_lost(request: pytest.FixtureRequest, trials: Trials, trained: Callable[..., Record]) -> None:
-    """After any sequence of appends, killed writers, reads, resumed runs and reports, the model's records are there."""
+    """The model's records are there after any sequence of appends, killed writers, resumed runs, merges and reports."""
     made = type("Made", (Folder,), {"make": staticmethod(trained)})
     hypothesis.seed(request.config.getoption("--fault-seed"))(made)
     run_state_machine_as_test(
