@@ -435,7 +435,7 @@ def test_what_is_not_judged_may_vanish_and_is_listed(repeats: Repeats, held: Hel
     gone = [
         once("infer.latency", "s", 0.1, batch_size=64),
         once("infer.latency_steal", "s", 0.1, None, batch_size=64),
-        *[once("infer.node_time", "s", 0.1, layer=str(i)) for i in range(3)],
+        *[once("infer.node_time", "s", 0.1, layer=str(i), operator="Conv") for i in range(3)],
         once("x.curve", "fraction", 0.5, "higher", {"step": 7}),
         once("x.rate", "images/s", 9, "higher"),
     ]
