@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +39,21 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
             for run, records in attempts.items():
                 _copy_files(run, records, out)
             with replacing(out / FILE) as file:  # All records or none.
-                file.writelines(dict.fromkeys(line_of(each).decode() for found in attempts.values() for each in found))
+                file.writelines(_lines(attempts.values()))
         except OSError as error:
             raise RunError(
                 f"{out}: cannot be written ({error.strerror}); the runs are unchanged; free disk space and merge again"
             ) from error
     return Merged(tuple(latest.values()), missing_shards(latest.values()))
+
+
+def _lines(attempts: Iterable[Sequence[Record]]) -> Iterator[str]:
+    """Yield the lines of all runs, without those that an earlier run has."""
+    known = set[str]()
+    for records in attempts:
+        lines = [line_of(each).decode() for each in records]
+        yield from (line for line in lines if line not in known)
+        known.update(lines)
 
 
 def _united(attempts: Mapping[Path, Sequence[Record]]) -> dict[str, Record]:

@@ -105,3 +105,13 @@ def test_a_folder_that_cannot_be_written_leaves_the_runs(
     with pytest.raises(RunError, match="the runs are unchanged"):
         merge([first], out)
     assert len(store.read(first)) == 1
+
+
+def test_the_last_attempt_counts_also_if_it_equals_an_earlier_one(
+    tmp_path: Path, run: Made, trained: Callable[..., Record]
+) -> None:
+    """A task that was measured, failed, and was measured again as before is ok in the merged run."""
+    folder = run("one", trained(), trained(status="failed", error="x"), trained())
+    assert [record.status for record in store.read(folder)] == ["ok"]
+    merged = merge([folder], tmp_path / "out")
+    assert merged.records == store.read(tmp_path / "out") == store.read(folder)
