@@ -62,7 +62,7 @@ def test_runs_begun_at_once_with_one_folder(tmp_path: Path) -> None:
 
 
 class Folder(RuleBasedStateMachine):
-    """A run folder beside a model in memory: records appended, writers killed, runs resumed and merged, reports made."""
+    """A run folder beside a model in memory: records appended, writers killed, runs resumed, merged and reported."""
 
     make: Callable[..., Record]
 
