@@ -50,8 +50,12 @@ def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rul
     folders = Both(_folders(baseline), _folders(candidate))
     records = {folder: read(folder) for folder in dict.fromkeys((*folders.baseline, *folders.candidate))}
     before, after = ([record for folder in side for record in records[folder]] for side in folders)
-    references = {folder.resolve() for folder in reference_runs().values()}
-    return compare_records(before, after, rule, is_reference=not references.isdisjoint(folders.baseline))
+    return compare_records(before, after, rule, is_reference=hold_a_reference(folders.baseline))
+
+
+def hold_a_reference(folders: Iterable[Path]) -> bool:
+    """Return whether any of these folders holds a run that comes with cnnperf."""
+    return not {folder.resolve() for folder in reference_runs().values()}.isdisjoint(folders)
 
 
 def compare_records(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cnnperf.errors import UsageError
 from cnnperf.record import Record
-from cnnperf.regression.check import compare_records
+from cnnperf.regression.check import compare_records, hold_a_reference
 from cnnperf.regression.rule import Rule
 from cnnperf.tables.table import Row, Table, column, row_type
 
@@ -88,7 +88,8 @@ def verdict_table(records: Mapping[str, Sequence[Record]], folders: Mapping[str,
     columns, (baseline, candidate) = VerdictRow.columns(), folders
     sides = f"baseline: {baseline}; candidate: {candidate}."
     try:
-        comparison = compare_records(records[baseline], records[candidate])
+        is_reference = hold_a_reference([folders[baseline]])
+        comparison = compare_records(records[baseline], records[candidate], is_reference=is_reference)
     except UsageError as error:
         return Table("verdicts", columns, (), notes=(sides, f"Not compared: {error}"))
     rows = tuple(VerdictRow(**{c.name: getattr(v, c.name) for c in columns}) for v in comparison.verdicts)
