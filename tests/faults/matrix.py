@@ -27,6 +27,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     faults = [item for item in items if item.path.is_relative_to(HERE)]
     for item in faults:
         item.add_marker(pytest.mark.faults)
+        # Any number of trials may be asked for, and each has limits of its own.
+        if "trials" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(0))
     if config.getoption("--fault-sample"):
         seed = config.getoption("--fault-seed")
         left_out = [item for item in faults if _number(item.nodeid, seed) % ONE_OF]
