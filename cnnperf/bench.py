@@ -144,6 +144,10 @@ class Settings(Frozen):
         """Return the settings with the budget cut to a few seconds."""
         return self
 
+    def at_batch(self, batch: int) -> Self:
+        """Return the settings for a network that takes batches of this size only. Raises UsageError for other sizes."""
+        return self
+
     def agree(self, before: Mapping[str, Settings]) -> None:
         """Raise UsageError if these settings contradict those of earlier stages, given by name."""
 

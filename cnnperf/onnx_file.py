@@ -9,8 +9,13 @@ from typing import Any, NamedTuple
 from cnnperf.errors import EngineError, UsageError, shorten
 from cnnperf.units import shape_in_words
 
-FLOAT = 1
-"""TensorProto.FLOAT."""
+IMAGE_KINDS = ("float", "uint8")
+"""Types of an input of images: normalised, or pixels."""
+RANK, RANK_OF_LOGITS = 4, 2
+"""Dimensions of images (N×C×H×W, or another order of a file's own) and of logits (N×classes)."""
+INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+NUMBERS = ("float", "double", "float16", "bool", *INTEGERS)
+"""Types whose numbers can be generated."""
 HOST_PROVIDER = "CPUExecutionProvider"
 """ONNX Runtime's execution provider on the processor, which every build of it has."""
 
@@ -25,18 +30,95 @@ class Facts(NamedTuple):
     """Size in bytes, including external weight files."""
 
 
+class Port(NamedTuple):
+    """An input or output of a file."""
+
+    name: str
+    kind: str
+    """Type of its numbers, as onnx names it: float, uint8, int64 …"""
+    sizes: tuple[int | None, ...]
+    """Shape; a free size is None."""
+
+    def __str__(self) -> str:
+        """Describe it in words."""
+        return f"{shorten(self.name, 60)} ({self.kind} {_times(self.sizes)})"
+
+
+class Signature(NamedTuple):
+    """The inputs and outputs of a file."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    @property
+    def images(self) -> Port | None:
+        """The input that takes images; None if there is none, and then every input gets generated numbers."""
+        return next((port for port in self.inputs if port.kind in IMAGE_KINDS and len(port.sizes) == RANK), None)
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the images are uint8 pixels."""
+        return self.images is not None and self.images.kind == "uint8"
+
+    @property
+    def batch(self) -> int | None:
+        """The only batch size that the file takes; None if it takes any."""
+        sizes = (self.images or self.inputs[0]).sizes
+        return sizes[0] if sizes else None
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes; None if it is free or the file returns no logits."""
+        return None if self.unchecked else self.outputs[0].sizes[1]
+
+    @property
+    def unchecked(self) -> str | None:
+        """The reason why the file's output is not compared with a reference; None for a file from images to logits."""
+        if len(self.inputs) != 1:
+            return f"it takes {len(self.inputs)} inputs"
+        if self.images is None:
+            return f"it takes no images, but {self.inputs[0]}"
+        if len(self.outputs) != 1:
+            return f"it has {len(self.outputs)} outputs"
+        if self.outputs[0].kind != "float" or len(self.outputs[0].sizes) != RANK_OF_LOGITS:
+            return f"it returns no logits, but {self.outputs[0]}"
+        return None
+
+
+def signature_of(model: Any) -> Signature:
+    """Return the inputs and outputs of a model that was read."""
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = tuple(_port(each) for each in model.graph.input if each.name not in weights)
+    return Signature(inputs, tuple(map(_port, model.graph.output)))
+
+
+def signature(path: Path) -> Signature:
+    """Check a file and return its inputs and outputs.
+
+    Raises UsageError as `look` does, and for a file that has no input, or one whose numbers cannot be generated.
+    """
+    require("export", "onnx")
+    found = signature_of(_read(path))
+    if not found.inputs:
+        raise UsageError(f"{path}: has no input; export it with an input of images")
+    if found.batch is not None and found.batch < 1:
+        raise UsageError(f"{path}: takes batches of {found.batch}; export it with a batch of 1 or more")
+    for port in found.inputs:
+        if port.kind not in NUMBERS:
+            raise UsageError(f"{path}: takes {port}, which cannot be generated; export it without this input")
+        if port is not found.images and None in port.sizes[1:]:
+            raise UsageError(f"{path}: takes {port}, with a free size besides the batch; export it with fixed sizes")
+    return found
+
+
 def look(path: Path) -> Facts:
     """Check a file in full with onnx's own checker and shape inference.
 
-    Raises UsageError if the file is missing, truncated, invalid, has a fixed batch size or a newer opset than onnx
-    knows; EngineError if onnx is not installed.
+    Raises UsageError if the file is missing, truncated, invalid or has a newer opset than onnx knows; EngineError if
+    onnx is not installed.
     """
     require("export", "onnx")
     model = _read(path)
-    shape = images_of(model, path).type.tensor_type.shape
-    if not shape.dim or shape.dim[0].HasField("dim_value"):
-        fixed = shape.dim[0].dim_value if shape.dim else "no size"
-        raise UsageError(f"{path}: takes batches of {fixed} only; export it with a dynamic batch")
     opset, newest = _opset(model)
     if opset > newest:
         raise UsageError(
@@ -48,26 +130,18 @@ def look(path: Path) -> Facts:
 
 def check_fit(path: Path, shape: tuple[int, int, int], num_classes: int) -> Facts:
     """Check a file that will run on images of C×H×W. Raises UsageError as `look` does, and if the shapes differ."""
-    facts, model = look(path), _read(path)
-    wanted, classes = _sizes(images_of(model, path))[1:], _sizes(model.graph.output[0])[1:]
-    if not _agree(wanted, shape):
-        raise UsageError(f"{path}: takes images of {_times(wanted)}, got {_times(shape)}; choose a matching dataset")
-    if len(model.graph.output) != 1 or not _agree(classes, (num_classes,)):
+    facts, found = look(path), signature(path)
+    images = found.images
+    if images and not _agree(images.sizes[1:], shape):
         raise UsageError(
-            f"{path}: must return logits of {num_classes} classes and nothing else, got {len(model.graph.output)} "
-            f"output(s), the first of shape {_times(classes)} per image; choose a matching dataset or export it again"
+            f"{path}: takes images of {_times(images.sizes[1:])}, got {_times(shape)}; choose a matching dataset"
+        )
+    if not (found.unchecked or _agree(found.outputs[0].sizes[1:], (num_classes,))):
+        raise UsageError(
+            f"{path}: must return logits of {num_classes} classes, got {found.outputs[0]}; choose a matching dataset "
+            "or export it again"
         )
     return facts
-
-
-def images_of(model: Any, path: Path) -> Any:
-    """Return the one input of a graph. Raises UsageError if there are more, or it is not float32."""
-    weights = {weight.name for weight in model.graph.initializer}
-    inputs = [each for each in model.graph.input if each.name not in weights]
-    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != FLOAT:
-        got = ", ".join(f"{each.name} in {_kind(each)}" for each in inputs) or "none"
-        raise UsageError(f"{path}: must take one input of float32 images, got {got}; export it with one float32 input")
-    return inputs[0]
 
 
 def external(path: Path) -> Path:
@@ -108,16 +182,13 @@ def _opset(model: Any) -> tuple[int, int]:
     return found, defs.onnx_opset_version()
 
 
-def _kind(value: Any) -> str:
-    """Name the type of a value's numbers, as onnx does."""
+def _port(value: Any) -> Port:
+    """Return an input or output by onnx's description; a value that is no tensor has the type `undefined`."""
     from onnx import TensorProto
 
-    return str(TensorProto.DataType.Name(value.type.tensor_type.elem_type)).lower()
-
-
-def _sizes(value: Any) -> tuple[int | None, ...]:
-    dims = value.type.tensor_type.shape.dim
-    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
+    tensor = value.type.tensor_type
+    sizes = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
+    return Port(value.name, str(TensorProto.DataType.Name(tensor.elem_type)).lower(), sizes)
 
 
 def _agree(found: tuple[int | None, ...], wanted: tuple[int, ...]) -> bool:

@@ -20,7 +20,7 @@ from cnnperf.onnx_file import require as require
 from cnnperf.task import Choice, Scalar, Waiting
 
 NormalisedImages = NDArray[np.float32]
-"""N×C×H×W, normalised."""
+"""N×C×H×W, normalised; for an engine that takes pixels, uint8."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,14 @@ NETWORKS, FILES = "networks", "files"
 WHOLE_NETWORK, UNMAPPED = "(network)", "(unmapped)"
 """Placeholders for a layer's name: the network's own forward (or a network that is one layer), and work of unknown
 origin."""
+
+
+def in_batches(run: Callable[[NDArray[Any]], NDArray[Any]], images: NDArray[Any], batch: int | None) -> NDArray[Any]:
+    """Run images in batches of exactly one size, the last filled up with the first images; None: all at once."""
+    if batch is None:
+        return run(images)
+    places = np.arange(-(-len(images) // batch) * batch) % len(images)
+    return np.concatenate([run(images[each]) for each in places.reshape(-1, batch)])[: len(images)]
 
 
 class Abilities(NamedTuple):
@@ -113,6 +121,12 @@ class Engine(Protocol):
     """Whether the engine calls the submodules one by one, so that each layer can be timed."""
     is_exact: bool
     """Whether its output must equal torch's; an engine of lower precision is judged by accuracy instead."""
+    batch: int | None
+    """The only batch size of a timed call; None if it takes any."""
+    takes_pixels: bool
+    """Whether its images are uint8 pixels instead of normalised ones."""
+    unchecked: str | None
+    """The reason why its output has no reference to be compared with; None if it returns logits."""
 
     def bind(self, images: NormalisedImages) -> Callable[[], object]:
         """Return the call that computes the logits of these images; this call is timed."""

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from packaging.version import Version
 
 from cnnperf.devices import Device
-from cnnperf.engines import INTEROP_THREADS, EngineSource, NormalisedImages
+from cnnperf.engines import INTEROP_THREADS, EngineSource, NormalisedImages, in_batches
 from cnnperf.engines._nodes import Times, node_times
 from cnnperf.engines._values import Values, values
 from cnnperf.errors import EngineError, StageError
-from cnnperf.onnx_file import HOST_PROVIDER, external, require
+from cnnperf.onnx_file import HOST_PROVIDER, Port, Signature, external, require
 from cnnperf.task import Scalar, Waiting
 
 LOADS = "onnx"
@@ -69,7 +69,10 @@ class Session:
                 f"requested {self._provider}, but onnxruntime runs on {got[0]}; check the installation of the device"
             )
         self._check_options()
-        self._input, self._output = self._session.get_inputs()[0], self._session.get_outputs()[0].name
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self._signature = Signature(tuple(map(_port, inputs)), tuple(map(_port, outputs)))
+        self.batch, self.unchecked = self._signature.batch, self._signature.unchecked
+        self.takes_pixels = self._signature.takes_pixels
         self.facts: Mapping[str, Scalar] = {
             "threads": self._options.intra_op_num_threads,
             "interop_threads": self._options.inter_op_num_threads,
@@ -83,19 +86,30 @@ class Session:
     def bind(self, images: NormalisedImages) -> Callable[[], object]:
         """Return the call that computes the logits of these images."""
         self._check_batch(len(images))
+        feed, names = self._feed(images), [port.name for port in self._signature.outputs]
         if self._provider == PROVIDERS["cpu"]:
-            run, feed, names = self._session.run, {self._input.name: images}, [self._output]
+            run = self._session.run
             return lambda: run(names, feed)
         binding, place = self._session.io_binding(), (self._device.name, self._device.index)
-        binding.bind_ortvalue_input(self._input.name, self._runtime.OrtValue.ortvalue_from_numpy(images, *place))
-        binding.bind_output(self._output, *place)
+        for name, array in feed.items():
+            binding.bind_ortvalue_input(name, self._runtime.OrtValue.ortvalue_from_numpy(array, *place))
+        for name in names:
+            binding.bind_output(name, *place)
         return lambda: self._session.run_with_iobinding(binding)
 
     def run(self, images: NormalisedImages) -> NDArray[np.float32]:
-        """Return the logits, N×classes."""
-        self._check_batch(len(images))
-        (logits,) = self._session.run([self._output], {self._input.name: images})
-        return np.asarray(logits)
+        """Return the logits, N×classes; a file of a fixed batch is run as often as the images need."""
+        return in_batches(self._first_output, images, self.batch)
+
+    def _first_output(self, images: NormalisedImages) -> NDArray[np.float32]:
+        return np.asarray(self._session.run([self._signature.outputs[0].name], self._feed(images))[0])
+
+    def _feed(self, images: NormalisedImages) -> dict[str, NDArray[Any]]:
+        """Return the inputs of a call: the images, and generated numbers for each input that takes no images."""
+        of_images = self._signature.images
+        others = (port for port in self._signature.inputs if port is not of_images)
+        found = {port.name: _filled(port, len(images)) for port in others}
+        return found | ({of_images.name: images} if of_images else {})
 
     def synchronize(self) -> None:
         """Return at once: a run is complete when it returns."""
@@ -106,7 +120,7 @@ class Session:
         None for a graph that was not exported by torch, and on a GPU if the runtime was built without CUPTI.
         """
         assert self._exported is not None, "load() requires an exported file"
-        feed = {self._input.name: images}
+        feed = self._feed(images)
         return node_times(self._open, self._options, self._exported, feed, runs, provider=self._provider)
 
     def values(self, images: NormalisedImages) -> Values | None:
@@ -115,7 +129,7 @@ class Session:
         if self._provider != PROVIDERS["cpu"] or external(self._exported).exists():
             return None
         as_it_is = self._runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        return values(self._open, self._options, self._exported, {self._input.name: images}, as_it_is)
+        return values(self._open, self._options, self._exported, self._feed(images), as_it_is)
 
     def _open(self, options: Any, file: str | None = None) -> Any:
         try:
@@ -137,11 +151,25 @@ class Session:
                 )
 
     def _check_batch(self, batch_size: int) -> None:
-        fixed = self._input.shape[0]
-        if isinstance(fixed, int) and fixed != batch_size:
+        if self.batch not in (None, batch_size):
             raise StageError(
-                f"{self.file}: takes batches of {fixed} only, got {batch_size}; export it with a dynamic batch"
+                f"{self.file}: takes batches of {self.batch} only, got {batch_size}; export it with a dynamic batch"
             )
+
+
+def _port(argument: Any) -> Port:
+    """Return an input or output by the runtime's description."""
+    sizes = tuple(size if isinstance(size, int) else None for size in argument.shape)
+    return Port(argument.name, argument.type.removeprefix("tensor(").removesuffix(")"), sizes)
+
+
+def _filled(port: Port, batch_size: int) -> NDArray[Any]:
+    """Return numbers for an input that takes no images: between 0 and 1, or 0 if they are whole and may be places."""
+    shape = tuple(batch_size if size is None else size for size in port.sizes)
+    kind = np.dtype({"float": "float32", "double": "float64"}.get(port.kind, port.kind))
+    if kind.kind != "f":
+        return np.zeros(shape, kind)
+    return np.random.default_rng(0).random(shape).astype(kind)
 
 
 def _provider_of(device: Device) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field, ValidationError
 
 from cnnperf.engines import EngineSource
 from cnnperf.engines.onnxruntime import Session
-from cnnperf.errors import StageError
+from cnnperf.errors import EngineError, StageError
 from cnnperf.machine.fingerprint import cpu_flags
-from cnnperf.onnx_file import first_line, require
+from cnnperf.onnx_file import first_line, require, signature_of
 from cnnperf.record import Artifact
 
 LOADS = "onnx"
@@ -33,11 +34,22 @@ def load(source: EngineSource, *, calibration_images: Annotated[int, Field(ge=1)
     if source.reuses and file.exists() and checksum.exists():
         _verify(checksum, file)
     else:
+        _refuse_unsuited(source.onnx)
         quantise(source.onnx, file, source, calibration_images, has_vnni=any("vnni" in flag for flag in flags))
         checksum.write_text(Artifact.of(file.parent, file.name).model_dump_json(), encoding="utf-8")
     session = Session(file, source, "all", is_exact=False)
     session.facts = {**session.facts, "calibration_images": calibration_images, "cpu_flags": " ".join(flags)}
     return session
+
+
+def _refuse_unsuited(file: Path) -> None:
+    """Raise EngineError for a file that cannot be calibrated by normalised images."""
+    import onnx
+
+    found = signature_of(onnx.load(file, load_external_data=False))
+    reason = found.unchecked or ("it takes uint8 pixels" if found.takes_pixels else None)
+    if reason:
+        raise EngineError(f"onnxruntime_int8 quantises files from float32 images to logits, and not this one: {reason}")
 
 
 def _verify(checksum: Path, file: Path) -> None:
@@ -89,10 +101,12 @@ class Calibration:
         import onnx
 
         assert source.onnx is not None
-        name = onnx.load(source.onnx, load_external_data=False).graph.input[0].name
-        images = source.calibration(count)
+        found = signature_of(onnx.load(source.onnx, load_external_data=False))
+        images, batch = source.calibration(count), found.batch or BATCH
+        if found.batch:  # The last batch is filled up with the first images.
+            images = images[np.arange(-(-len(images) // batch) * batch) % len(images)]
         self._batches: Iterator[dict[str, Any]] = iter(
-            [{name: images[start : start + BATCH]} for start in range(0, len(images), BATCH)]
+            [{found.inputs[0].name: images[start : start + batch]} for start in range(0, len(images), batch)]
         )
 
     def get_next(self) -> dict[str, Any] | None:

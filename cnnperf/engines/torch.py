@@ -25,6 +25,10 @@ MemoryFormat = Literal["contiguous", "channels_last"]
 class Eager:
     """A torch module in evaluation and inference mode."""
 
+    batch = None
+    takes_pixels = False
+    unchecked = None
+
     def __init__(
         self, model: nn.Module, forward: Callable[[Tensor], Tensor], source: EngineSource, *, runs_modules: bool
     ) -> None:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cnnperf.inference.inputs import GOLDEN_IMAGES, TEST_BATCH, TEST_SEED, Golden, Inputs, chosen_images
+from cnnperf.inference.inputs import TEST_BATCH, TEST_SEED, Golden, Inputs, chosen_images, golden_images
 from cnnperf.tf32 import tf32
 
 HALF_DIGIT = 2.0**-24
@@ -23,7 +23,8 @@ def golden(model: nn.Module, inputs: Inputs, device: str, test_images: int) -> G
     with torch.inference_mode(), tf32(False):
         logits = torch.cat([model(batch.to(device)).cpu() for batch in torch.split(images, TEST_BATCH)])
         # Float64 on the CPU, because a device may lack it or be slow.
-        exact = copy.deepcopy(model).cpu().double()(images[:GOLDEN_IMAGES].double())
+        few = images[: golden_images(images.shape[1:])]
+        exact = copy.deepcopy(model).cpu().double()(few.double())
     labels = np.asarray(inputs.dataset.test_labels[indices])
     return Golden(indices, labels, logits.float().numpy(), exact.numpy())
 

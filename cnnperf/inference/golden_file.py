@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnperf.engines import in_batches
 from cnnperf.errors import StageError
-from cnnperf.inference.inputs import GOLDEN_IMAGES, TEST_BATCH, Golden, Inputs, LayerValue, chosen_images
-from cnnperf.onnx_file import HOST_PROVIDER, external, first_line, images_of
+from cnnperf.inference.inputs import TEST_BATCH, Golden, Inputs, LayerValue, chosen_images, golden_images
+from cnnperf.onnx_file import HOST_PROVIDER, external, first_line, signature_of
 
 
-def golden_of_file(path: Path, inputs: Inputs, test_images: int) -> Golden:
+def golden_of_file(path: Path, inputs: Inputs, test_images: int, batch: int | None = None) -> Golden:
     """Compute the logits in ONNX Runtime without optimisation, and in float64 by onnx's reference.
 
+    batch: the only batch size that the file takes; None if it takes any.
     Raises StageError if either lacks an operator.
     """
     indices = chosen_images(test_images, len(inputs.dataset.test_labels))
-    batches = [inputs.test(each) for each in np.split(indices, range(TEST_BATCH, len(indices), TEST_BATCH))]
+    parts = [inputs.test(each) for each in np.split(indices, range(TEST_BATCH, len(indices), TEST_BATCH))]
+    few = inputs.test(indices[: golden_images(inputs.dataset.test_images.shape[1:])])
     with _worded(path):
-        logits = np.concatenate(list(_unoptimised(path, batches)))
-        exact = next(iter(_in_float64(path, inputs.test(indices[:GOLDEN_IMAGES]), ()).values()))
-    return Golden(indices, np.asarray(inputs.dataset.test_labels[indices]), logits, exact)
+        run, exact = _unoptimised(path), _in_float64(path, ())
+        logits = np.concatenate([in_batches(run, images, batch) for images in parts])
+        in_float64 = in_batches(lambda images: next(iter(exact(images).values())), few, batch)
+    return Golden(indices, np.asarray(inputs.dataset.test_labels[indices]), logits, in_float64)
 
 
 def in_float64(path: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
@@ -38,7 +42,7 @@ def in_float64(path: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.
 
     nodes = () if external(path).exists() else onnx.load(path).graph.node
     with _worded(path):
-        found = _in_float64(path, images, [output for node in nodes for output in node.output if output])
+        found = _in_float64(path, [output for node in nodes for output in node.output if output])(images)
     return {
         name: value
         for name, value in found.items()
@@ -63,7 +67,7 @@ def layer_values(
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in exact if name != last)
     with _worded(path):
         found = dict(
-            zip(exact, _session(model.SerializeToString()).run(list(exact), _feed(model, images, path)), strict=True)
+            zip(exact, _session(model.SerializeToString()).run(list(exact), _feed(model, images)), strict=True)
         )
     values = {}
     for name, value in exact.items():
@@ -81,11 +85,10 @@ def _worded(path: Path) -> Iterator[None]:
         raise StageError(f"{path}: cannot be computed in this form ({first_line(error)}); export it again") from error
 
 
-def _unoptimised(path: Path, batches: list[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+def _unoptimised(path: Path) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
     session = _session(str(path))
     name = session.get_inputs()[0].name
-    for batch in batches:
-        yield session.run(None, {name: batch})[0]
+    return lambda images: np.asarray(session.run(None, {name: images})[0])
 
 
 def _session(file: str | bytes) -> Any:
@@ -97,8 +100,8 @@ def _session(file: str | bytes) -> Any:
     return onnxruntime.InferenceSession(file, options, providers=[HOST_PROVIDER])
 
 
-def _in_float64(path: Path, images: NDArray[np.float32], names: Sequence[str]) -> dict[str, Any]:
-    """Return the graph's output, then the values of these names."""
+def _in_float64(path: Path, names: Sequence[str]) -> Callable[[NDArray[Any]], dict[str, Any]]:
+    """Return the function from images to the graph's output, then the values of these names."""
     import onnx
     from onnx.reference import ReferenceEvaluator
 
@@ -116,10 +119,14 @@ def _in_float64(path: Path, images: NDArray[np.float32], names: Sequence[str]) -
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT:
                 attribute.i = onnx.TensorProto.DOUBLE
     wanted = list(dict.fromkeys([model.graph.output[0].name, *names]))
-    found = ReferenceEvaluator(model, new_ops=[_conv_transpose()]).run(
-        wanted, _feed(model, images.astype(np.float64), path)
-    )
-    return dict(zip(wanted, found, strict=True))
+    evaluator = ReferenceEvaluator(model, new_ops=[_conv_transpose()])
+
+    def run(images: NDArray[Any]) -> dict[str, Any]:
+        pixels = images.dtype == np.uint8
+        found = evaluator.run(wanted, _feed(model, images if pixels else images.astype(np.float64)))
+        return dict(zip(wanted, found, strict=True))
+
+    return run
 
 
 def _conv_transpose() -> Any:
@@ -142,8 +149,8 @@ def _conv_transpose() -> Any:
     return ConvTranspose
 
 
-def _feed(model: Any, images: NDArray[Any], path: Path) -> dict[str, NDArray[Any]]:
-    return {images_of(model, path).name: images}
+def _feed(model: Any, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    return {signature_of(model).inputs[0].name: images}
 
 
 def _widen(tensor: Any) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,10 @@ TEST_IMAGES = 2000
 QUICK_TEST_IMAGES = 500
 TEST_BATCH = 100
 """Number of these images that are computed at once."""
-GOLDEN_IMAGES = 64
-"""Number of these images that torch also computes in float64."""
+GOLDEN_IMAGES, FEWEST_GOLDEN = 64, 8
+"""Number of these images that are also computed in float64, and the fewest of large images."""
+GOLDEN_PIXELS = GOLDEN_IMAGES * 3 * 64 * 64
+"""Number of values in these images above which they are fewer, since float64 is slow."""
 LAYER_IMAGES = 4
 """Number of these images whose intermediate values are stored."""
 
@@ -37,6 +40,8 @@ class Inputs:
     scale: NDArray[np.float32]
     """C×1×1, as is the shift: of pixels in 0 … 255."""
     shift: NDArray[np.float32]
+    are_pixels: bool = False
+    """Whether the network takes the pixels themselves, in uint8."""
 
     @classmethod
     def of(cls, bench: Bench) -> Inputs:
@@ -48,33 +53,38 @@ class Inputs:
         scale, shift = 1 / (255 * std), -mean / std
         return cls(data, scale.astype(np.float32)[:, None, None], shift.astype(np.float32)[:, None, None])
 
-    def test(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    def test(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """Return test images."""
-        return self._normalised(self.dataset.test_images[indices])
+        return self._taken(self.dataset.test_images[indices])
 
-    def train(self, count: int) -> NDArray[np.float32]:
+    def train(self, count: int) -> NDArray[Any]:
         """Return a fixed choice of training images."""
         chosen = np.random.default_rng(TEST_SEED).permutation(len(self.dataset.train_labels))[:count]
-        return self._normalised(self.dataset.train_images[np.sort(chosen)])
+        return self._taken(self.dataset.train_images[np.sort(chosen)])
 
-    def batch(self, size: int) -> NDArray[np.float32]:
+    def batch(self, size: int) -> NDArray[Any]:
         """Return a batch of test images, repeated if there are too few."""
         return self.test(np.arange(size) % len(self.dataset.test_labels))
 
-    def _normalised(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.ascontiguousarray(images * self.scale + self.shift)
+    def _taken(self, images: NDArray[np.uint8]) -> NDArray[Any]:
+        return np.ascontiguousarray(images if self.are_pixels else images * self.scale + self.shift)
+
+
+def golden_images(shape: Sequence[int]) -> int:
+    """Return the number of images of a shape (C×H×W) that are computed in float64."""
+    return max(FEWEST_GOLDEN, min(GOLDEN_IMAGES, GOLDEN_PIXELS // math.prod(shape)))
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """Torch's outputs for a fixed choice of test images, the first GOLDEN_IMAGES also in float64."""
+    """Torch's outputs for a fixed choice of test images, the first `golden_images` also in float64."""
 
     indices: NDArray[np.int64]
     labels: NDArray[np.int64]
     logits: NDArray[np.float32]
     """N×classes."""
     exact: NDArray[np.float64]
-    """GOLDEN_IMAGES×classes."""
+    """Logits of the first images, one row each."""
 
     def first(self, count: int) -> Golden:
         """Return the reference of the first `count` images, or of all if there are fewer."""

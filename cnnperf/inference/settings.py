@@ -135,6 +135,12 @@ class Infer(Settings):
                     f"lower it, or raise test_images of [{stage}]"
                 )
 
+    def at_batch(self, batch: int) -> Infer:
+        """Return the settings with this batch size alone. Raises UsageError if the suite names another."""
+        if "batch_sizes" in self.model_fields_set and self.batch_sizes != (batch,):
+            raise UsageError(f"batch_sizes: the file takes batches of {batch} only; give {batch} alone, or none")
+        return self.model_copy(update={"batch_sizes": (batch,)})
+
     def takes_onnx(self, variant: Mapping[str, Scalar]) -> bool:
         """Return whether the engine loads an ONNX file."""
         return "onnx" in self.needed(variant)

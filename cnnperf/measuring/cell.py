@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cnnperf import registry
-from cnnperf.errors import UsageError
-from cnnperf.task import DEFAULT_DATASET
+from cnnperf.datasets import files_of
+from cnnperf.errors import EngineError, UsageError
+from cnnperf.onnx_file import signature
+from cnnperf.task import DEFAULT_DATASET, Choice
 
 Named = str | os.PathLike[str] | dict[str, Any]
 """A name, or a table with a name and options, as in a suite: `{"name": "resnet", "depth": 18}`."""
@@ -58,6 +61,24 @@ def dataset_of(
             f"`dataset`: `shape` and `classes` are those of generated images, got {table['name']} too; give one of them"
         )
     return {**({} if shape is None else _counts(shape, batch_size)), **table, **given}
+
+
+def images_of_file(file: Choice) -> Named:
+    """Return the dataset for an ONNX file: the default one if it fits, else generated images of the file's own shape.
+
+    Free sizes are those of the default dataset. A file that cannot be read gets the default too, and is refused later.
+    """
+    default = files_of(DEFAULT_DATASET)
+    try:
+        found = signature(Path(file.name))
+    except (UsageError, EngineError):
+        return DEFAULT_DATASET
+    own = found.images.sizes[1:] if found.images else (None, None, None)
+    shape = [size or usual for size, usual in zip(own, default.shape, strict=True)]
+    classes = found.classes or len(default.classes)
+    if found.images and (tuple(shape), classes) == (default.shape, len(default.classes)):
+        return DEFAULT_DATASET
+    return dataset_of(None, shape, classes, found.batch)
 
 
 def _counts(shape: Sequence[int], batch_size: int | None) -> dict[str, int]:

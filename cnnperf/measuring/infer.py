@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cnnperf.engines import usual
 from cnnperf.errors import UsageError
-from cnnperf.measuring.cell import Named, dataset_of, lists_of_cell, name_of, network_of
+from cnnperf.measuring.cell import Named, dataset_of, images_of_file, lists_of_cell, name_of, network_of
 from cnnperf.measuring.measured import (
     Measured,
     MeasurementWatcher,
@@ -46,9 +46,9 @@ def infer(
 
         engines = cnnperf.infer("lenet", dataset="mnist", train=20).report.table("engines").frame()
 
-    model: a name, pkg.module:callable, or an ONNX file. dataset: default: CIFAR-10. shape, classes: C×H×W and number of
-    classes of generated images in place of a dataset. options: of the model.
-    engines: default: all that can run the model without compiling.
+    model: a name, pkg.module:callable, or an ONNX file. dataset: default: CIFAR-10, or for an ONNX file of another
+    shape generated images of its shape. shape, classes: C×H×W and number of classes of generated images in place of a
+    dataset. options: of the model. engines: default: all that can run the model without compiling.
     train: seconds of training first; None: untrained weights. samples: minimum of timed calls at each batch size.
     pairs: fresh pairs of processes that take turns; 0 compares separate processes. threads: default: every usable core.
     data: a folder in torchvision's layout. out: run folder to create; default: a new one below `results/`.
@@ -61,12 +61,13 @@ def infer(
         raise UsageError(f"`train`: {network.name}: an ONNX file cannot be trained; leave `train` out")
     if train is not None and not (math.isfinite(train) and train > 0):
         raise UsageError(f"`train`: got {train}; give a number of seconds above 0, or leave `train` out")
+    is_own = network.is_onnx and dataset is None and shape is None and classes is None
     section: dict[str, Any] = {"engines": list(engines or usual(network))}
     if batch_sizes is not None:
         section["batch_sizes"] = batch_sizes if isinstance(batch_sizes, str) else list(batch_sizes)
     section |= {} if samples is None else {"samples": samples}
     section |= {} if pairs is None else {"pairs": pairs}
-    images = dataset_of(dataset, shape, classes)
+    images = images_of_file(network) if is_own else dataset_of(dataset, shape, classes)
     # Generated images may be too few for the default validation.
     training = {"seconds": train} | ({} if shape is None else {"validation_images": 0})
     document = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -18,11 +19,13 @@ from cnnperf.inference.exporting import CachedExport, Export, content_hash, copy
 from cnnperf.inference.golden import golden
 from cnnperf.inference.inputs import LAYER_IMAGES, Inputs, save_values
 from cnnperf.inference.source import EXTERNAL, loaded, source_of
-from cnnperf.onnx_file import external, require
+from cnnperf.onnx_file import external, require, signature
 from cnnperf.record import Measurement, single
 from cnnperf.task import Choice
 
 LEAVES = ("onnx", "onnx_data", "golden", "layers")
+
+GOLDEN_FILE = "golden.npz"
 
 
 def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
@@ -30,23 +33,21 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
 
     Yields seconds, sizes and counts. Writes the artifacts `onnx`, `golden` (torch's outputs for test images in float32
     and float64) and `layers` (every value of the file's graph in float64). A model that is an ONNX file is checked and
-    not changed. Raises StageError if the network cannot be exported or the export computes something else, EngineError
-    if onnx is not installed.
+    not changed. If it takes other inputs than images or returns no logits, there is neither `golden` nor `layers`; if
+    its batch is fixed, there is no `layers`. Raises StageError if the network cannot be exported or the export computes
+    something else, EngineError if onnx is not installed.
     """
-    inputs, path = Inputs.of(bench), bench.artifact("onnx", "model.onnx")
-    left = bench.artifact("golden", "golden.npz")
+    path = bench.artifact("onnx", "model.onnx")
     require("export", "onnx", "onnxruntime")
     if bench.task.cell.model.is_onnx:
         bench.phase("check of the file")
         copy(Path(bench.task.cell.model.name), path)
         _enter_external(bench, path)
         yield from file_facts(path)
-        bench.phase("reference logits")
-        of_file = golden_file.golden_of_file(path, inputs, settings.test_images)
-        of_file.save(left)
-        _keep_layers(bench, path, inputs.test(of_file.indices[:LAYER_IMAGES]))
+        _keep_reference(bench, path, settings)
         return
     require("export", "onnxscript")
+    inputs = Inputs.of(bench)
     bench.phase("network")
     model = loaded(source_of(bench), Choice(name=baseline(bench.task.cell.model))).model
     cached = CachedExport(Roots.from_environment().cache / "onnx" / f"{content_hash(bench, model, settings)}.onnx")
@@ -67,10 +68,23 @@ def measure(bench: Bench, settings: Export) -> Iterator[Measurement]:
     yield from file_facts(path)
     bench.phase("reference logits")
     of_torch = golden(model, inputs, bench.device.torch_name, settings.test_images)
-    of_torch.save(left)
+    of_torch.save(bench.artifact("golden", GOLDEN_FILE))
     images = inputs.test(of_torch.indices[:LAYER_IMAGES])
     yield from proved(model, of_torch, _keep_layers(bench, path, images), images, cure)
     yield single("export.threads", "count", torch.get_num_threads())
+
+
+def _keep_reference(bench: Bench, path: Path, settings: Export) -> None:
+    """Write the artifacts `golden` and `layers` of a file; neither unless it returns logits of images."""
+    found = signature(path)
+    if found.unchecked:
+        return
+    bench.phase("reference logits")
+    inputs = replace(Inputs.of(bench), are_pixels=found.takes_pixels)
+    of_file = golden_file.golden_of_file(path, inputs, settings.test_images, found.batch)
+    of_file.save(bench.artifact("golden", GOLDEN_FILE))
+    if found.batch is None:  # Else its values are those of another number of images.
+        _keep_layers(bench, path, inputs.test(of_file.indices[:LAYER_IMAGES]))
 
 
 def _enter_external(bench: Bench, path: Path) -> None:

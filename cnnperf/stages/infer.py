@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -10,6 +11,7 @@ from cnnperf.bench import Bench
 from cnnperf.engines import UNMAPPED, Engine, baseline
 from cnnperf.errors import StageError
 from cnnperf.inference.inputs import Golden, Inputs, read_values
+from cnnperf.inference.metrics import UNCHECKED
 from cnnperf.inference.pairs import speedups
 from cnnperf.inference.parity import Parity
 from cnnperf.inference.settings import Infer as Infer
@@ -59,11 +61,15 @@ def _alone(
     start = perf_counter()
     engine = loaded(source, choice)
     yield single("infer.load_seconds", "s", perf_counter() - start, "lower", **tags)
-    image = inputs.batch(1)
+    if engine.takes_pixels:
+        inputs = replace(inputs, are_pixels=True)
+    image = inputs.batch(engine.batch or 1)
     start = perf_counter()
     engine.run(image)
     yield single("infer.first_run_seconds", "s", perf_counter() - start, "lower", **tags)
-    facts = dict(engine.facts)
+    facts, has_reference = dict(engine.facts), engine.model is not None or bench.found("golden") is not None
+    if not has_reference:
+        facts[UNCHECKED] = engine.unchecked or "its output has no reference"
     yield single("infer.threads", "count", int(facts.pop("threads")), None, facts, **tags)
     if engine.file is not None:
         size = stored_bytes(engine.file)
@@ -71,16 +77,30 @@ def _alone(
     timing = Timing(bench, settings, engine, inputs, tags)
     yield from timing.measured()
     sizes = _compared(settings, timing)
-    bench.phase("parity")
-    golden = _golden(bench, settings, engine, inputs).first(settings.test_images)
-    left = bench.found("layers")
-    parity = Parity(engine, inputs, golden, read_values(left) if left else {}, settings.max_accuracy_drop)
-    yield from parity.measured(sorted({1, 2, max(timing.images_per_s)}), **tags)
+    fault = (yield from _parity(bench, settings, engine, inputs, timing, tags)) if has_reference else None
     bench.phase("layers")
     # After a search engines share no size for sure but 1.
     for batch_size in sizes if settings.batch_sizes == "auto" else (max(sizes),):
         yield from _layers(bench, choice, engine, inputs, batch_size)
-    return sizes, parity.fault
+    return sizes, fault
+
+
+def _parity(
+    bench: Bench,
+    settings: Infer,
+    engine: Engine,
+    inputs: Inputs,
+    timing: Timing,
+    tags: Mapping[str, Scalar],
+) -> Generator[Measurement, None, str | None]:
+    """Yield the comparison of an engine with the reference, and return its fault, if any."""
+    bench.phase("parity")
+    left = bench.found("layers")
+    layers, golden = read_values(left) if left else {}, _golden(bench, settings, engine, inputs)
+    parity = Parity(engine, inputs, golden.first(settings.test_images), layers, settings.max_accuracy_drop)
+    sizes = {1, 2, max(timing.images_per_s)} if engine.batch is None else {engine.batch}
+    yield from parity.measured(sorted(sizes), **tags)
+    return parity.fault
 
 
 def _compared(settings: Infer, timing: Timing) -> Sequence[int]:

@@ -64,9 +64,10 @@ class EngineRow(Row):
     status: str = fact(shown=1)
     reason: str | None = fact(
         meaning="why repeats did not end well, each reason once; or that they were tested on different numbers of "
-        "images; without either, why parity is undecided; or that they are of different versions or commits of cnnperf",
-        source="error, signal, status, (remark n), infer.right_in_torch_only, infer.right_in_engine_only, "
-        "machine.packages, machine.commit",
+        "images; without either, why parity is undecided or is not measured; or that they are of different versions or "
+        "commits of cnnperf",
+        source="error, signal, status, (remark n), (remark without_parity), infer.right_in_torch_only, "
+        "infer.right_in_engine_only, machine.packages, machine.commit",
     )
     repeats: int | None = column(
         unit="count",

@@ -12,6 +12,7 @@ import numpy as np
 
 from cnnperf.bench import trains
 from cnnperf.engines import FILES, baseline, baseline_of
+from cnnperf.inference.metrics import UNCHECKED
 from cnnperf.inference.outcome import parity_of
 from cnnperf.inference.settings import engines_of
 from cnnperf.record import Measurement, Record
@@ -147,13 +148,14 @@ def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None
     times = _times(calls, batch_size)
     facts = next((m.remarks for m in measured.found("threads")), {})
     parity = ParityOfRepeats(repeats.records)
+    unchecked = f"latency without parity: {facts[UNCHECKED]}" if UNCHECKED in facts else None
     bytes_of = {name: measured.once(name) for name in ("file_bytes", "peak_bytes")}
     return row_of(
         EngineRow,
         repeats,
         engine=engine_of(repeats.task),
         batch_size=batch_size,
-        reason="; ".join(filter(None, (repeats.reason or parity.undecided, repeats.unequal_code))) or None,
+        reason="; ".join(filter(None, (repeats.reason or parity.undecided or unchecked, repeats.unequal_code))) or None,
         repeats=len(calls) or None,
         **times,
         parity=parity.outcome,

@@ -42,6 +42,10 @@ class TriedModel:
     """The further outputs in training mode."""
     training_fault: str | None = None
     """The reason why the forward pass fails in training mode; None if it works."""
+    batch: int | None = None
+    """The only batch size that an ONNX file takes; None if it takes any."""
+    unchecked: str | None = None
+    """The reason why the output of an ONNX file has no reference; None if it returns logits."""
 
 
 def try_model(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> TriedModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter, sleep
 from typing import Any
 
@@ -45,8 +46,9 @@ class LoadedEngine:
         needs = {record.task.stage: record for record in load.needs}
         bench = Bench(task, device, dataset, load.run, lambda **_: None, {}, needs)
         self._rest_s = REST_S if task.waiting == "spin" else 0.0
-        self._inputs = Inputs.of(bench)
         self._engine = loaded(source_of(bench, reuses=True), load.engine)
+        inputs = Inputs.of(bench)
+        self._inputs = replace(inputs, are_pixels=True) if self._engine.takes_pixels else inputs
         return Loaded()
 
     def _bind(self, bind: Bind) -> Bound:

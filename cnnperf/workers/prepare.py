@@ -125,6 +125,7 @@ class Preparation:
         cell = task.cell
         images, reason = self._images(cell.dataset), self._reason(cell.device)
         network = self._network(cell.model, images.shape, images.num_classes)
+        settings = self._at_batch(task, settings, network.batch)
         self._check_fits(task, settings, images)
         threads = task.threads or usable_cores()
         samples = settings.planned_samples(images.train_count) or 0
@@ -166,12 +167,21 @@ class Preparation:
                     f"{where}: {str(model)!r} returns more than its logits{mode} ({extras.words}), which "
                     f"{task.stage!r} does not take; return the logits alone"
                 )
+        if network.unchecked:
+            self._warnings[f"{model.name}: latency without parity and accuracy: {network.unchecked}"] = None
         if in_training and in_training.names:
             heads = ", ".join(in_training.names)
             self._warnings[
                 f"{model} returns {in_training.words} in training mode: its logits are trained, its auxiliary heads "
                 f"are not ({heads})"
             ] = None
+
+    def _at_batch(self, task: Task, settings: Settings, batch: int | None) -> Settings:
+        """Return the settings for a file of a fixed batch. Raises SuiteError for other batch sizes in the suite."""
+        try:
+            return settings if batch is None else settings.at_batch(batch)
+        except UsageError as error:
+            raise SuiteError(f"{self._request.where}: {task.stage}: {error} (for {task.cell.id})") from error
 
     def _check_fits(self, task: Task, settings: Settings, images: FoundImages) -> None:
         """Raise SuiteError for settings that the device or the number of images makes impossible."""
@@ -225,8 +235,9 @@ class Preparation:
         if choice.options:
             raise SuiteError(f"{where}: {choice.name}: an ONNX file has no options, got {', '.join(choice.options)}")
         try:
-            size = onnx_file.check_fit(Path(choice.name), shape, num_classes).size
-            return TriedModel(weight_bytes=size, flops=0)
+            path = Path(choice.name)
+            size, found = onnx_file.check_fit(path, shape, num_classes).size, onnx_file.signature(path)
+            return TriedModel(weight_bytes=size, flops=0, batch=found.batch, unchecked=found.unchecked)
         except (UsageError, EngineError) as error:
             raise SuiteError(f"{where}: {error}") from error
 

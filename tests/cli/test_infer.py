@@ -257,3 +257,63 @@ def test_an_accuracy_that_too_few_images_tell_ends_in_three(tmp_path: Path) -> N
     cured = called("run", "few.toml", "--resume", "run", cwd=tmp_path)
     assert cured.returncode == 0, cured.stderr
     assert [row["parity"] for row in rows(tmp_path / "run" / "engines.csv")] == ["ok", "undecided", "ok", "ok"]
+
+
+def written(path: Path, inputs: list[Any], nodes: list[Any], outputs: list[Any], weights: list[Any]) -> Path:
+    """Write an ONNX file; inputs and outputs are given by name, type and shape."""
+    ports = ([onnx.helper.make_tensor_value_info(*each) for each in side] for side in (inputs, outputs))
+    graph = onnx.helper.make_graph(nodes, "foreign", *ports, weights)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+FLOAT, PIXELS = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
+ALONE = ("--samples", "11", "--threads", "1")
+
+
+def test_a_file_is_measured_at_its_own_shape_batch_and_type(tmp_path: Path) -> None:
+    """Without a dataset, a file of pixels and of a fixed batch gets generated pixels of its own shape at that batch."""
+    node = onnx.helper.make_node
+    nodes = [node("Cast", ["pixels"], ["wide"], to=FLOAT), node("Flatten", ["wide"], ["flat"])]
+    nodes.append(node("MatMul", ["flat", "weight"], ["logits"]))
+    weight = np.random.default_rng(0).standard_normal((8 * 9 * 3, 5)).astype(np.float32)
+    file = written(
+        tmp_path / "fixed.onnx",
+        [("pixels", PIXELS, [3, 8, 9, 3])],
+        nodes,
+        [("logits", FLOAT, [3, 5])],
+        [onnx.numpy_helper.from_array(weight, "weight")],
+    )
+    done = called("infer", file, *ALONE, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    exact, quantised = rows(tmp_path / "run" / "engines.csv")
+    assert (exact["batch_size"], exact["parity"], exact["status"], exact["data"]) == ("3", "ok", "ok", "synthetic")
+    assert quantised["status"] == "skipped"
+    assert quantised["reason"].endswith("and not this one: it takes uint8 pixels")
+    [record] = [each for each in read(tmp_path / "run") if each.task.stage == "export"]
+    assert record.task.data
+    assert (record.task.data.shape, record.task.data.num_classes) == ((8, 9, 3), 5)
+    refused = called("infer", file, *ALONE, "--batch-size", "4")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("cnnperf: --batch-size: the file takes batches of 3 only; give 3 alone, or none")
+
+
+def test_a_file_of_several_inputs_has_a_latency_without_parity(tmp_path: Path) -> None:
+    """A file of two inputs and two outputs is timed; a warning and its row say why there is no parity."""
+    file = written(
+        tmp_path / "two.onnx",
+        [("images", FLOAT, ["n", 3, 8, 8]), ("scale", FLOAT, ["n", 1, 1, 1])],
+        [
+            onnx.helper.make_node("Mul", ["images", "scale"], ["scaled"]),
+            onnx.helper.make_node("Neg", ["scaled"], ["less"]),
+        ],
+        [("scaled", FLOAT, ["n", 3, 8, 8]), ("less", FLOAT, ["n", 3, 8, 8])],
+        [],
+    )
+    done = called("infer", file, *ALONE, "--engine", "onnxruntime", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {file}: latency without parity and accuracy: it takes 2 inputs" in done.stderr
+    found = rows(tmp_path / "run" / "engines.csv")
+    assert [(row["batch_size"], row["parity"], row["status"]) for row in found] == [("1", "", "ok"), ("32", "", "ok")]
+    assert all(float(row["latency_s"]) > 0 and row["test_accuracy"] == row["best"] == "" for row in found)
+    assert {row["reason"] for row in found} == {"latency without parity: it takes 2 inputs"}

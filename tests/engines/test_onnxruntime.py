@@ -60,8 +60,8 @@ class Runtime(SimpleNamespace):
         return SimpleNamespace(
             get_providers=lambda: [name],
             get_provider_options=lambda: {name: {**self.told, **self.changed}},
-            get_inputs=lambda: [SimpleNamespace(name="images", shape=["batch", 1, 28, 28])],
-            get_outputs=lambda: [SimpleNamespace(name="logits")],
+            get_inputs=lambda: [SimpleNamespace(name="images", shape=["batch", 1, 28, 28], type="tensor(float)")],
+            get_outputs=lambda: [SimpleNamespace(name="logits", shape=["batch", 10], type="tensor(float)")],
             io_binding=lambda: SimpleNamespace(
                 bind_ortvalue_input=lambda *given: self.bound.append(given),
                 bind_output=lambda *given: self.bound.append(given),

@@ -192,7 +192,7 @@ def test_loading_imports_nothing_while_it_is_timed(
 
     def load_timed(source: EngineSource, choice: Choice) -> Any:
         course.append(f"load {choice}")
-        return SimpleNamespace(run=run)
+        return SimpleNamespace(run=run, batch=None, takes_pixels=False)
 
     def run(image: str) -> None:
         course.append(f"run {image}")
@@ -336,16 +336,21 @@ def test_output_that_is_not_finite_is_refused(exported: Callable[..., Bench]) ->
     assert named(found, "infer.latency", batch_size=64)
 
 
-def test_a_fixed_batch_is_refused(exported: Callable[..., Bench]) -> None:
-    """The checker and the engine each refuse a file with a fixed batch."""
-    made = exported()
+@pytest.mark.parametrize("engine", ["onnxruntime", "onnxruntime_int8"])
+def test_a_file_of_a_fixed_batch_is_measured_at_that_batch(exported: Callable[..., Bench], engine: str) -> None:
+    """Parity holds at the only batch size that the file takes; the settings and the engine refuse any other."""
+    made = exported(engine)
     file = made.found("onnx")
     assert file is not None
     model = onnx.load(file)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     onnx.save(model, file)
-    with pytest.raises(UsageError, match="takes batches of 4 only; export it with a dynamic batch"):
-        list(file_facts(file))
+    assert list(file_facts(file))
+    found = list(infer(made, Infer(engines=ENGINES, samples=11, seconds=0.0, pairs=0).at_batch(4)))
+    assert {m.tags["batch_size"] for m in named(found, "infer.latency")} == {4}
+    assert [m.values for m in named(found, "infer.parity")] == [(1,)]
+    with pytest.raises(UsageError, match=r"^batch_sizes: the file takes batches of 4 only; give 4 alone, or none$"):
+        QUICK.at_batch(4)
     with pytest.raises(StageError, match="takes batches of 4 only, got 1; export it with a dynamic batch"):
         list(infer(made, QUICK))
 

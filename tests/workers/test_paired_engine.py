@@ -24,6 +24,8 @@ from cnnperf.workers.paired_engine import LoadedEngine
 class Sleeper:
     """An engine whose call takes two milliseconds per image."""
 
+    takes_pixels = False
+
     def __init__(self) -> None:
         self.calls: list[int] = []
 
