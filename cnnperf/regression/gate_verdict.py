@@ -49,8 +49,8 @@ class TimeVerdict(Verdict):
     def _excluded(self) -> str:
         theta = 100 * self.rule.theta
         return (
-            f"{100 * (self.change or 0):+.1f} % (upper {100 * (self.high or 0):+.1f} % < {theta:g} %): a slowdown of "
-            f"{theta:g} % is excluded at {100 * (1 - self.rule.beta):g} %;"
+            f"{100 * (self.change or 0):+.1f} % (upper {100 * (self.high or 0):+.1f} % < {theta:g} %): {theta:g} % "
+            f"excluded at {100 * (1 - self.rule.beta):g} %, smaller ones are not;"
         )
 
     def _cpu_agrees(self) -> bool:
