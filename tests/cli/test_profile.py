@@ -120,8 +120,8 @@ def test_a_network_is_profiled_at_a_shape_and_with_options(tmp_path: Path) -> No
     ("words", "sentence"),
     [
         (("--input", "224"), "--input: give channels, height and width such as 3x224x224, got 224"),
-        (("--input", "3x0x0"), "--input: 0 is not valid; give a number greater than or equal to 1"),
-        (("--classes", "1"), "--classes: 1 is not valid; give a number greater than or equal to 2"),
+        (("--input", "3x0x0"), "--input: 0 is not valid; give at least 1"),
+        (("--classes", "1"), "--classes: 1 is not valid; give at least 2"),
         (("--option", "depth"), "--option: give a name and a value such as depth=32, each name once, got depth"),
         (("--option", "depht=3"), "MODEL: lenet: unknown option 'depht'"),
         (("--dataset", "mnist", "--classes", "10"), "--dataset: --input and --classes are those of generated images"),
