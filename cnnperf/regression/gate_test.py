@@ -54,6 +54,13 @@ def run_gate_test(minutes: float, watcher: GateTestWatcher) -> GateTest | None:
 
     Each suite has an equal share of the time that is left when it begins. The result is not stored.
     """
+    try:
+        return _tested(minutes, watcher)
+    except KeyboardInterrupt:  # Outside of a comparison, which handles it.
+        return None
+
+
+def _tested(minutes: float, watcher: GateTestWatcher) -> GateTest | None:
     end, ready = time.monotonic() + 60 * minutes, cells()
     results: list[Result] = []
     for title, candidate in CANDIDATES.items():

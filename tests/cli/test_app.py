@@ -98,11 +98,13 @@ def test_json_is_one_document_and_quiet_is_nothing_else(finished: Finished, suit
     assert (quiet.stdout, quiet.stderr) == (loud.stdout, "")
 
 
-def test_no_color_is_without_colours() -> None:
+def test_no_color_is_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal sees colours, and none where NO_COLOR is set."""
     colour = re.compile(r"\x1b\[(\d+;)*[39][0-7](;\d+)*m")
-    assert colour.search(called("run", "--help", TERM="xterm", FORCE_COLOR="1").stdout)
-    assert not colour.search(called("run", "--help", TERM="xterm", FORCE_COLOR="1", NO_COLOR="1").stdout)
+    # Typer reads the environment once, at its import, for the whole process.
+    monkeypatch.setattr("typer.rich_utils.FORCE_TERMINAL", True)
+    assert colour.search(called("run", "--help", TERM="xterm").stdout)
+    assert not colour.search(called("run", "--help", TERM="xterm", NO_COLOR="1").stdout)
 
 
 def test_a_dry_run_as_json(suite: Path) -> None:

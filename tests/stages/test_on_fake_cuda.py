@@ -186,7 +186,9 @@ def test_an_injected_slowdown_is_the_one_that_was_asked_for(
     contest = Contest("infer.forward", Both(task, task), tmp_path, Both(task.settings, task.settings))
     with gpu.running():
         for side in SIDES:
-            subject = subjects.open_subject(versions._opening(side, contest, tmp_path, leads=side == "baseline"))
+            subject = subjects.open_subject(
+                versions._opening(side, contest, tmp_path, leads=side == "baseline", images=None)
+            )
             before = gpu.timeline.waits
             subject.call()
             assert gpu.timeline.waits == before + 1, side
