@@ -122,7 +122,10 @@ def test_a_setting_changed_for_the_candidate(
     assert first.startswith("planned: 0 to 0 minutes for 2 cell-metrics")
     assert second.startswith("planned: about ")
     assert done.stdout.startswith("**2 inconclusive → exit 3**")
-    reasons = ("slower in \\d+ of \\d+; a verdict needs \\d+ replicates, about \\d+ more minutes?", "drifted or never became")
+    reasons = (
+        r"slower in \d+ of \d+; a verdict needs \d+ replicates, about \d+ more minutes?",
+        "drifted or never became steady",
+    )
     assert re.search("|".join(reasons), done.stdout)
     header, *lines = map(json.loads, (suite.parent / "out" / SAMPLES_FILE).read_text().splitlines())
     assert [len(line["wall_s"]) for line in lines] == [12] * 2 * 2
