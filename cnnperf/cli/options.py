@@ -90,7 +90,7 @@ ARGUMENTS = (
         "minutes",
     ),
     *("mode", "occasion", "only", "out", "pairs", "repeats", "resume"),
-    *("samples", "shard", "stages", "threads", "train", "waiting"),
+    *("samples", "shard", "stages", "strict", "threads", "train", "waiting"),
 )
 """Arguments that messages name, each the name of its option."""
 OTHERS = {

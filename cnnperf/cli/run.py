@@ -84,6 +84,14 @@ def run(
     quick: Annotated[
         bool, typer.Option("--quick", metavar=FLAG, help="Limit each stage to a few seconds, and run one repeat.")
     ] = False,
+    strict: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Repeat a disturbed task up to N times, each time once the machine is quiet (waiting 5 minutes at "
+            "most); one that stays disturbed ends as disturbed. Default: disturbed figures are only marked.",
+        ),
+    ] = None,
     dry_run: DryRunOption = False,
     require_real_data: Annotated[
         bool,
@@ -100,8 +108,8 @@ def run(
 
     The leaderboard goes to stdout, progress to stderr; records, CSV files, logs and weights go to the run folder.
 
-    Exit status: 0 success, 1 a task failed, 2 the request cannot be carried out, 3 an engine's parity is undecided, 130
-    interrupted.
+    Exit status: 0 success, 1 a task failed or (--strict) stayed disturbed, 2 the request cannot be carried out, 3 an
+    engine's parity is undecided, 130 interrupted.
     """
     start = perf_counter()
     from cnnperf.cli.screen import Screen, stderr
@@ -127,7 +135,13 @@ def run(
     screen = Screen(messages)
     with screen.shown():
         measured = measure_suite(
-            request, folder, screen, is_named=bool(out or resume), is_new=resume is None, shard=part
+            request,
+            folder,
+            screen,
+            is_named=bool(out or resume),
+            is_new=resume is None,
+            shard=part,
+            strict=strict,
         )
     _print_results(measured, perf_counter() - start, messages, as_json=as_json)
     raise typer.Exit(130 if measured.interrupted else measured.exit_code)

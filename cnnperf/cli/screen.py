@@ -27,6 +27,7 @@ from rich.text import Text
 
 from cnnperf.cli.options import with_options
 from cnnperf.ipc.messages import Ready
+from cnnperf.machine.disturbance import disturbed, is_disturbing
 from cnnperf.record import Record
 from cnnperf.task import Task
 from cnnperf.units import printable
@@ -39,7 +40,13 @@ if TYPE_CHECKING:
     from cnnperf.regression.rule import Decision
     from cnnperf.running.selftest import ClaimOutcome
 
-MARKS = {"ok": "[green]✓[/]", "failed": "[red]✗[/]", "timeout": "[red]✗[/]", "skipped": "[yellow]–[/]"}
+MARKS = {
+    "ok": "[green]✓[/]",
+    "failed": "[red]✗[/]",
+    "timeout": "[red]✗[/]",
+    "skipped": "[yellow]–[/]",
+    "disturbed": "[yellow]†[/]",
+}
 
 
 class View:
@@ -318,6 +325,8 @@ def _outcome(record: Record) -> str:
         parts.insert(0, f"{accuracy.values[0]:.1%} of {accuracy.remarks['n']:,} test images")
     if speed:
         parts.insert(1, f"{speed.values[0]:,.0f} images/s in all")
+    if is_disturbing(words := disturbed(record.measurements)):
+        parts.append(f"disturbed: {words}")
     return ", ".join(parts)
 
 

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -217,7 +218,9 @@ def _play(running: RunningVersions, contest: Contest, on: Conditions, folder: Pa
     before, cpu = read_counters(), time.process_time()
     taken = running.pair.play(order, calls=on.calls, warmup=on.warmup, turn_s=on.turn_s)
     parent_cpu_s = time.process_time() - cpu
-    return Played(order, taken, opened, running.machines, Disturbance.since(before), parent_cpu_s)
+    # The waits are those of this process, which only listens.
+    disturbance = replace(Disturbance.since(before), waited_s=None)
+    return Played(order, taken, opened, running.machines, disturbance, parent_cpu_s)
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

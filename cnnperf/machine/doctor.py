@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from time import monotonic, process_time, sleep
 
 import psutil
 
@@ -16,10 +17,21 @@ from cnnperf.task import THREAD_VARIABLES
 from cnnperf.units import amount_of
 
 UNREADABLE = "not readable here"
+NEIGHBOURS = "neighbours"
+"""Subject of the work of other processes, for which the machine is watched."""
 NEEDED_BYTES = 2 * 2**30
 """Memory for two torch processes, each with a small network."""
 IDLE_LOAD = 0.25
 """A load average above this indicates other busy processes."""
+END_OTHERS = "end other processes (ps -eo pcpu,args --sort=-pcpu | head)"
+WATCH_S = 1.0
+"""Seconds for which the machine is watched for the work of other processes."""
+LACKING_CORES = 0.25
+"""Cores of those needed that other processes may keep busy on a quiet machine."""
+BETWEEN_LOOKS_S = 4.0
+"""Seconds between two looks at a machine that is awaited to become quiet."""
+BUSY_TIMES = (0, 1, 2, 5, 6)
+"""Columns of a core in `/proc/stat` that count work: user, nice, system, irq, softirq (proc(5))."""
 TOLERABLE_STEAL = 0.01
 """Tolerated share of stolen time, relative to this machine's working time."""
 USER_SPACE_CLOCKS = ("tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter")
@@ -68,6 +80,22 @@ UNTOLD = (OSError, ValueError, LookupError, psutil.Error)
 def examine(places: Places | None = None) -> tuple[Finding, ...]:
     """Read all facts that are known to disturb measurements; nothing is changed or guessed."""
     return tuple(_finding(subject, check, places or Places()) for subject, check in CHECKS.items())
+
+
+def busy() -> str | None:
+    """Watch the machine for a second and say how busy others keep it; None if it is quiet or that is not readable."""
+    finding = _finding(NEIGHBOURS, _neighbours, Places())
+    return finding.read if finding.cure else None
+
+
+def becomes_quiet(limit_s: float) -> bool:
+    """Wait until the machine is quiet for a second; return whether it was within the limit."""
+    deadline = monotonic() + limit_s
+    while busy():
+        if monotonic() > deadline:
+            return False
+        sleep(BETWEEN_LOOKS_S)
+    return True
 
 
 def _finding(subject: str, check: Check, places: Places) -> Finding:
@@ -137,8 +165,43 @@ def _threads(places: Places) -> tuple[str, str]:
 
 def _load(_: Places) -> tuple[str, str]:
     load = psutil.getloadavg()[0]
-    cure = "" if load <= IDLE_LOAD else "end other processes (ps -eo pcpu,args --sort=-pcpu | head), then wait a minute"
+    cure = "" if load <= IDLE_LOAD else f"{END_OTHERS}, then wait a minute"
     return f"{load:.1f} over the last minute", cure
+
+
+def _neighbours(places: Places) -> tuple[str, str]:
+    # Read first: a system without this file may not tell the usable cores either.
+    before, own_s, start = _worked_s(places), process_time(), monotonic()
+    cores = _usable()
+    sleep(WATCH_S)
+    after = _worked_s(places)
+    watched = [core for core in cores if core in before.keys() & after.keys()]
+    if not watched:
+        raise LookupError("cores in stat")
+    worked_s = sum(after[core] - before[core] for core in watched) - (process_time() - own_s)
+    others = max(0.0, worked_s / (monotonic() - start))
+    lacking = _needed(places, len(cores)) - (len(cores) - others)
+    cure = "" if lacking <= LACKING_CORES else END_OTHERS
+    return f"{others:.1f} of {amount_of(len(cores), 'usable core')} busy with other work", cure
+
+
+def _worked_s(places: Places) -> dict[int, float]:
+    """Return the seconds that each core has worked since boot, by its number."""
+    tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    found: dict[int, float] = {}
+    for line in (places.proc / "stat").read_text().splitlines():
+        name, *times = line.split()
+        if name.startswith("cpu") and name != "cpu":
+            found[int(name.removeprefix("cpu"))] = tick_s * sum(int(times[i]) for i in BUSY_TIMES if i < len(times))
+    return found
+
+
+def _needed(places: Places, cores: int) -> int:
+    """Return how many of these cores a measurement may use at once."""
+    try:
+        return Groups(places.proc, places.sys, "cpu").usable_of(cores)
+    except UNTOLD:
+        return cores
 
 
 def _steal(_: Places) -> tuple[str, str]:
@@ -199,6 +262,7 @@ CHECKS: dict[str, Check] = {
     "affinity": _affinity,
     "threads": _threads,
     "load": _load,
+    NEIGHBOURS: _neighbours,
     "steal": _steal,
     "CPU limit": _quota,
     "throttling": _throttling,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnperf.errors import UsageError
 from cnnperf.ipc.messages import SuiteRequest
 from cnnperf.measuring.measured import Measured, MeasurementWatcher
 from cnnperf.record import Record
 from cnnperf.running.preflight import prepare
-from cnnperf.running.runner import Run, created, pending
+from cnnperf.running.runner import Run, created, pending, warn_if_busy
 from cnnperf.running.shards import Shard
 from cnnperf.tables.report import report_of_run
 
@@ -32,15 +33,19 @@ def measure_suite(
     is_named: bool = True,
     is_new: bool = False,
     shard: Shard | None = None,
+    strict: int | None = None,
 ) -> MeasuredSuite:
     """Run the pending tasks of a suite in a run folder, and make the report of all its records.
 
     is_named: whether the user named the folder; otherwise it is created, under another name if this one is taken.
     is_new: whether the folder must contain no records.
     shard: the part of the suite to run; None: all of it.
+    strict: how often a disturbed task is tried again before it ends as `disturbed`; None: it ends like others.
     Ctrl-C ends it early; what was measured until then is reported. Raises CnnperfError, before any measurement, if the
     request cannot be carried out, RunError if the run fails midway.
     """
+    if strict is not None and strict < 0:
+        raise UsageError(f"`strict`: got {strict}; give the number of further attempts, 0 or more")
     tasks = prepare(asked, watcher.downloading).tasks
     if shard:
         tasks = shard.of(tasks)
@@ -48,9 +53,11 @@ def measure_suite(
     made: list[Record] = []
     interrupted = False
     with Run(folder, is_new=is_new, shard=shard) as run:
-        watcher.planned(pending(tasks, run.left), folder)
+        due = pending(tasks, run.left)
+        watcher.planned(due, folder)
         try:
-            made.extend(run.execute(tasks, watcher))
+            warn_if_busy(due)
+            made.extend(run.execute(tasks, watcher, strict=strict))
         except KeyboardInterrupt:
             interrupted = True
     report = report_of_run(folder, run.records)

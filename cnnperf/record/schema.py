@@ -21,7 +21,8 @@ SCHEMA = 2
 PARITY = "infer.parity"
 """Parity verdict of an engine's task: 1 if its output agrees with torch's, else 0."""
 
-Status = Literal["ok", "failed", "timeout", "skipped"]
+Status = Literal["ok", "failed", "timeout", "skipped", "disturbed"]
+"""How a task ended; `disturbed`: well, but disturbed to the last attempt where the user asked for undisturbed ones."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Duration = Annotated[Finite, Field(ge=0, le=1e9)]
 """Seconds; less than 32 years, so that the end of a task is a date."""
@@ -31,7 +32,10 @@ Hertz = Annotated[Finite, Field(ge=0, le=1e15)]
 
 _ROUNDING = 1e-9
 """Excess over 1 of a share that was computed as a ratio of sums."""
-_NUMBERS = ("step", "samples", "seconds", "epoch", "resolution_s", "unsteady_pairs")
+_NUMBERS = (
+    *("step", "samples", "seconds", "epoch", "resolution_s", "unsteady_pairs"),
+    *("waited_share", "stolen_share", "throttled_share"),
+)
 """Remarks of a measurement that are numbers, 0 at least."""
 _TEXTS = ("mode", "type", "inputs", "outputs", "dtype", "uncounted", "weights", "at")
 """Tags and remarks of a profile that are text."""

@@ -34,8 +34,9 @@ ACCURACY, STEPS = "train.test_accuracy", "train.steps"
 """Metrics that every training measures, whatever the name of its stage."""
 FREE = ("threads",)
 """Facts that may differ from those of a reference, which another machine measured."""
-_ENDED = {"failed": "failed", "timeout": "timed out"}
-"""The statuses of a task that did not end well, in words."""
+_FAILED = {"failed": "failed", "timeout": "timed out"}
+_ENDED = {**_FAILED, "disturbed": "was disturbed"}
+"""The statuses of a task that failed, and of one that did not end well, in words."""
 
 
 def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rule: Rule | None = None) -> Comparison:
@@ -190,6 +191,9 @@ def _ended(cell_stage: CellStage, baseline: Sequence[Record], candidate: Sequenc
         why = f"the baseline {_ENDED[bad.status]}: {one_line(bad.error or '')}; repeat it"
         return Verdict(cell=cell, metric=stage, outcome="inconclusive", remark=why)
     if not ended_well(candidate):
+        if stayed := next((r for r in candidate if r.status == "disturbed"), None):
+            why = f"the candidate {_ENDED[stayed.status]}: {one_line(stayed.error or '')}; repeat it"
+            return Verdict(cell=cell, metric=stage, outcome="inconclusive", remark=why)
         why = f"skipped in the candidate: {one_line(candidate[0].error or '')}" if candidate else "not in the candidate"
         return Verdict(cell=cell, metric=stage, outcome="missing", remark=why)
     return None
@@ -197,10 +201,10 @@ def _ended(cell_stage: CellStage, baseline: Sequence[Record], candidate: Sequenc
 
 def _failed(cell_stage: CellStage, candidate: Sequence[Record]) -> Verdict | None:
     """Return the verdict on a stage that failed in the candidate, whether the baseline has it or not; else None."""
-    failed = [r for r in candidate if r.status in _ENDED]
+    failed = [r for r in candidate if r.status in _FAILED]
     if not failed:
         return None
-    how = f"{_ENDED[failed[0].status]} in the candidate"
+    how = f"{_FAILED[failed[0].status]} in the candidate"
     why = f"{len(failed)} of {len(candidate)} {how}: {one_line(failed[0].error or '')}"
     return Verdict(
         cell=cell_stage.cell, metric=metric_label((cell_stage.stage, cell_stage.told)), outcome="error", remark=why

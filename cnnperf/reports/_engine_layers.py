@@ -7,7 +7,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from cnnperf.machine.disturbance import is_disturbing
 from cnnperf.tables.engine_layers import Join, LayerGroup
+from cnnperf.tables.table import DOUBT
 from cnnperf.units import MISSING, scaled
 
 
@@ -18,6 +20,8 @@ def write(join: Join, console: Console) -> None:
     title = (str(cell.model), str(cell.dataset), f"batches of {join.batch_size}", engines)
     console.print(Text(" · ".join(title), style="bold"))
     console.print(_grid(join, is_beside_torch=is_beside_torch))
+    if is_disturbing(join.disturbed):
+        console.print(Text(f"{DOUBT} disturbed: {join.disturbed}."))
     if not is_beside_torch and not cell.model.is_onnx:
         words = f"torch's layers were not timed at batches of {join.batch_size}, so no row has a speed-up."
         console.print(Text(words))
@@ -42,8 +46,9 @@ def _grid(join: Join, *, is_beside_torch: bool) -> RichTable:
     torch_s, engine_s = join.total("torch_s"), join.total("engine_s")
     totals = ("total", "", _scaled(torch_s), _scaled(engine_s), _ratio(torch_s, engine_s), "")
     grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, show_footer=True)
-    heads = ("layers", "kernels", "torch", join.engine, "speed-up", "share")
-    shown = [index for index, head in enumerate(heads) if is_beside_torch or head not in ("torch", "speed-up")]
+    mark = f" {DOUBT}" if is_disturbing(join.disturbed) else ""
+    heads = ("layers", "kernels", "torch", f"{join.engine}{mark}", f"speed-up{mark}", "share")
+    shown = [index for index, head in enumerate(heads) if is_beside_torch or head not in ("torch", f"speed-up{mark}")]
     for index in shown:
         grid.add_column(heads[index], footer=totals[index], justify="left" if index < 2 else "right", overflow="fold")
     for group in join.groups:

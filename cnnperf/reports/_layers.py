@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from cnnperf.machine.disturbance import is_disturbing
 from cnnperf.reports._fit import fit, left_out, widen
 from cnnperf.reports._readable import generated
 from cnnperf.roofline import EXCESS, is_above
 from cnnperf.tables.layer_row import BYTES, DIRECTIONS, LayerRow
 from cnnperf.tables.layers import UNITS, LayerProfile, steps_of, summed
-from cnnperf.tables.table import Column
+from cnnperf.tables.table import DOUBT, Column
 from cnnperf.units import MISSING, amount_of, scaled
 
 BAR = 6
@@ -33,6 +34,8 @@ BARRED = ("forward_s", "backward_s", "saved_bytes")
 OF_TRAINING = ("backward_s", "saved_bytes")
 GIGA = ("FLOP/s", "bytes/s")
 """Units that are printed in thousands of millions."""
+TIMED = ("s", *GIGA)
+"""Units of columns that a disturbance falsifies."""
 
 
 def _column(name: str, title: str, shown: int) -> Column:
@@ -107,6 +110,8 @@ def sentences(profile: LayerProfile) -> Iterator[str]:
 
 def profile_remarks(profile: LayerProfile) -> Iterator[str]:
     """Yield notes on the method and limits of the numbers."""
+    if is_disturbing(profile.disturbed):
+        yield f"{DOUBT} disturbed: {profile.disturbed}."
     step_s, overhead, mfu = profile.one("step_seconds"), profile.overhead, profile.mfu
     if step_s is not None and overhead is not None:
         more = scaled(overhead, "fraction")
@@ -193,7 +198,9 @@ def _grid(profile: LayerProfile, rows: Sequence[LayerRow], columns: Sequence[Col
     for column in columns:
         left = column.unit is None or column.name in BARRED
         footer = _total(profile, column)
-        grid.add_column(column.title, footer=footer, justify="left" if left else "right", overflow="fold")
+        is_doubtful = is_disturbing(profile.disturbed) and column.unit in TIMED
+        words = f"{column.title} {DOUBT}" if is_doubtful else column.title
+        grid.add_column(words, footer=footer, justify="left" if left else "right", overflow="fold")
     for row in rows:
         grid.add_row(*(_cell(column, row, largest) for column in columns))
     return grid

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from cnnperf.regression.conditions import setting_word
 from cnnperf.regression.verdict import change_in_words, is_difference, unit_as_read
 from cnnperf.stats import Interval
-from cnnperf.tables.table import DOUBT, Column, Row, Table, Value, grouped
+from cnnperf.tables.table import DISTURBED, DOUBT, Column, Row, Table, Value, grouped
 from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING
 from cnnperf.units import MISSING, amount_of, printable, scaled
 
@@ -104,20 +104,31 @@ def head(column: Column, rows: Sequence[Row]) -> str:
 
 
 def footnotes(table: Table[Any]) -> list[str]:
-    """Return the reason for each value with the mark of doubt, with its row's run if the rows are of several."""
+    """Return each reason for the mark of doubt with the columns that bear it, and the run if there are several."""
+    noted: dict[tuple[int, str], list[str]] = {}
+    for column in visible(table):
+        for index, row in enumerate(table.rows):
+            if reason := doubt(column, row):
+                noted.setdefault((index, reason), []).append(head_words(column))
     return [
-        f"{DOUBT} {_run_of(row, table)}{row.row_label}: {head_words(column)}: {row[column.doubts]}"
-        for column in visible(table)
-        for row in table.rows
-        if column.doubts and row[column.doubts]
+        f"{DOUBT} {_run_of(table.rows[index], table)}{table.rows[index].row_label}: {', '.join(heads)}: {reason}"
+        for (index, reason), heads in noted.items()
     ]
+
+
+def doubt(column: Column, row: Row) -> str | None:
+    """Return why a value has the mark of doubt; None if it has none, or is absent."""
+    if row[column.name] is None:
+        return None
+    return "; ".join(_reasons((*column.doubts, *column.flags), row)) or None
 
 
 def best(column: Column, rows: Sequence[Row]) -> list[bool]:
     """Mark the best row of a column and all whose interval overlaps its own, among the rows that it compares.
 
     Nothing is marked if the extent of any compared row is unknown, or if no row is distinguishable from the best.
-    Engines that failed or compute something else are shown but not compared.
+    Engines that failed or compute something else are shown but not compared. A disturbed row is compared where its
+    value has an extent, and never marked.
     """
     if column.better is None:
         return [False for _ in rows]
@@ -126,7 +137,7 @@ def best(column: Column, rows: Sequence[Row]) -> list[bool]:
         if _is_rival(column, row):
             compared.setdefault(tuple(row[name] for name in column.within), {})[i] = _extent(column, row)
     marked = {i for extents in compared.values() for i in _leaders(column, rows, extents)}
-    return [i in marked for i, _ in enumerate(rows)]
+    return [i in marked and not row.is_disturbed for i, row in enumerate(rows)]
 
 
 def cell_text(column: Column, row: Row) -> str:
@@ -140,7 +151,7 @@ def cell_text(column: Column, row: Row) -> str:
         words = f"{words} ±{100 * (ends.high - ends.low) / 2:.1f}"
     elif ends:
         words = f"{words} [{''.join(interval_words(column, ends))}]"
-    return f"{words} {DOUBT}" if _is_doubtful(column, row) else words
+    return f"{words} {DOUBT}" if doubt(column, row) else words
 
 
 def interval_words(column: Column, ends: Interval) -> tuple[str, str, str]:
@@ -187,11 +198,10 @@ def _extent(column: Column, row: Row) -> Interval | None:
         return Interval(row[column.name], row[column.name]) if column.unit == "count" else None
     low, high = (row[name] for name in column.spread)
     is_short = column.least_repeats > 1 and (row.repeats_of(column.name) or 0) < column.least_repeats
-    return (
-        None
-        if low is None or high is None or is_short or _is_doubtful(column, row)
-        else Interval(_lowest(column, row, low), high)
-    )
+    is_unproved = column.proof is not None and row[column.proof] is None
+    if low is None or high is None or is_short or is_unproved or any(_reasons(column.doubts, row)):
+        return None
+    return Interval(_lowest(column, row, low), high)
 
 
 def _lowest(column: Column, row: Row, low: float) -> float:
@@ -200,9 +210,14 @@ def _lowest(column: Column, row: Row, low: float) -> float:
     return low if earliest is None else earliest
 
 
+def _reasons(columns: Iterable[str], row: Row) -> Iterator[str]:
+    """Yield the reasons that a row gives in these columns."""
+    for name in columns:
+        if name != DISTURBED and row[name]:
+            yield row[name]
+        elif name == DISTURBED and row.is_disturbed:
+            yield f"{DISTURBED}: {row[name]}"
+
+
 def _is_rival(column: Column, row: Row) -> bool:
     return row[column.name] is not None and row.is_sound
-
-
-def _is_doubtful(column: Column, row: Row) -> bool:
-    return bool(column.doubts and row[column.doubts])

@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cnnperf.errors import UsageError
-from cnnperf.reports._readable import alarm, best, footnotes, interval, interval_words, read_as, signed, title, visible
+from cnnperf.reports._readable import (
+    alarm,
+    best,
+    doubt,
+    footnotes,
+    interval,
+    interval_words,
+    read_as,
+    signed,
+    title,
+    visible,
+)
 from cnnperf.tables.table import DOUBT, Column, Report, Table
 from cnnperf.units import MISSING, scaled
 
@@ -40,7 +51,8 @@ def write(report: Report, out: TextIO) -> None:
         "interval": interval,
         "interval_words": interval_words,
         "footnotes": footnotes,
-        "doubt": DOUBT,
+        "doubt": doubt,
+        "mark_of_doubt": DOUBT,
     }
     parts: dict[str, Any] = {
         "training": sections.training(report),

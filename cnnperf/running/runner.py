@@ -24,6 +24,8 @@ from cnnperf.ipc.channel import PROGRESS_INTERVAL_S
 from cnnperf.ipc.log import tail
 from cnnperf.ipc.messages import Answered, MalformedError, Noted, Progressed, Ready, SuiteRequest, TaskRequest
 from cnnperf.ipc.process import Launch, WorkerProcess
+from cnnperf.machine.disturbance import disturbed, is_disturbing
+from cnnperf.machine.doctor import becomes_quiet, busy
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.record import COMPRESSED_FILE, FILE, Record, Status, append, kept_file, lock, read, read_locked
 from cnnperf.running.preflight import prepare
@@ -34,6 +36,9 @@ from cnnperf.task import Task
 GRACE_S = 30.0
 """Seconds that a task's process may take to end after its answer. To leave torch and CUDA takes a busy machine some
 seconds; a process that takes several times as long hangs, and the next task should not wait for `timeout_s`."""
+QUIET_LIMIT_S = 300.0
+"""Seconds for which the repetition of a disturbed task waits for a quiet machine."""
+LIMIT = f"{QUIET_LIMIT_S / 60:g} minutes"
 OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """Errors of the system that only a write has."""
 TO_RUN = "name it with `resume` to resume it, or give another folder"
@@ -83,6 +88,7 @@ def run(
     if part:
         tasks = part.of(tasks)
     with Run(folder or created(new_folder(suite)), "folder", shard=part) as opened:
+        warn_if_busy(pending(tasks, opened.left))
         yield from opened.execute(tasks, watcher or Unwatched())
 
 
@@ -152,15 +158,26 @@ def pending(tasks: Sequence[Ready], left: Mapping[str, Record]) -> tuple[Ready, 
     return tuple(ready for ready in tasks if ready.task.key not in left or left[ready.task.key].status != "ok")
 
 
+def warn_if_busy(tasks: Sequence[Ready]) -> None:
+    """Watch the machine for a second, unless there is nothing to run, and warn if other work keeps it busy."""
+    if any(not ready.skip for ready in tasks) and (words := busy()):
+        warnings.warn(
+            f"the machine is busy: {words}; end that work, or disturbed figures will bear the mark †",
+            CnnperfWarning,
+            stacklevel=2,
+        )
+
+
 def execute(
     tasks: Sequence[Ready], folder: Path, watcher: Watcher, *, argument: str = "out", is_new: bool = False
 ) -> Iterator[Record]:
-    """Run the pending tasks of a run folder, and yield each record once it is on disk.
+    """Run the pending tasks of a run folder, and yield each record once it is on disk; warn before if others are busy.
 
     argument: the caller's argument that names the folder, for errors. is_new: as for `Run`.
     Raises StoreError if the folder cannot be written or another run is writing it, RunError if the run fails midway.
     """
     with Run(folder, argument, is_new=is_new) as run:
+        warn_if_busy(pending(tasks, run.left))
         yield from run.execute(tasks, watcher)
 
 
@@ -211,24 +228,51 @@ class Run:
         """Return the records of the tasks that have one."""
         return tuple(self.left[ready.task.key] for ready in tasks if ready.task.key in self.left)
 
-    def execute(self, tasks: Sequence[Ready], watcher: Watcher) -> Iterator[Record]:
+    def execute(self, tasks: Sequence[Ready], watcher: Watcher, *, strict: int | None = None) -> Iterator[Record]:
         """Run the pending tasks, and yield each record once it is on disk.
 
-        Raises RunError if the run fails midway.
+        strict: how often a disturbed task is tried again, each time once the machine is quiet; if it is still
+        disturbed, or the machine does not become quiet within QUIET_LIMIT_S, it ends as `disturbed`. None: disturbed
+        tasks end like others. Raises RunError if the run fails midway.
         """
         for ready in pending(tasks, self.left):
             watcher.started(ready.task)
             try:
-                reason = ready.skip or _unmet(ready.task, self.left)
-                needs = [] if reason else [self.left[key] for key in ready.task.needs]
-                record = _skipped(ready, reason) if reason else _run(ready, needs, self.folder, watcher)
-                record = record.model_copy(update={"sitting": self._sitting, "shard": self._shard and str(self._shard)})
-                append(self.folder, record)
+                record = self._settled(ready, watcher, strict)
             except OSError as error:
                 raise RunError(_why_stopped(self.folder, error)) from error
-            self.left[record.key] = record
             watcher.finished(record)
             yield record
+
+    def _settled(self, ready: Ready, watcher: Watcher, strict: int | None) -> Record:
+        """Run a task, again as long as it is disturbed and `strict` permits, and store the record of each attempt."""
+        record = self._stored(ready, watcher, is_strict=strict is not None)
+        for attempt in range(1, (strict or 0) + 1):
+            if record.status != "disturbed":
+                break
+            again = f"repeated ({attempt} of {strict}) once the machine is quiet, within {LIMIT}"
+            _tell(ready.task, f"{record.error}; {again}")
+            if not becomes_quiet(QUIET_LIMIT_S):
+                _tell(ready.task, f"the machine was not quiet within {LIMIT}; it ends as disturbed")
+                break
+            record = self._stored(ready, watcher, is_strict=True)
+        return record
+
+    def _stored(self, ready: Ready, watcher: Watcher, *, is_strict: bool) -> Record:
+        """Run a task or skip it, and store its record."""
+        reason = ready.skip or _unmet(ready.task, self.left)
+        needs = [] if reason else [self.left[key] for key in ready.task.needs]
+        record = _skipped(ready, reason) if reason else _run(ready, needs, self.folder, watcher)
+        if is_strict and record.status == "ok" and is_disturbing(words := disturbed(record.measurements)):
+            record = record.model_copy(update={"status": "disturbed", "error": words})
+        record = record.model_copy(update={"sitting": self._sitting, "shard": self._shard and str(self._shard)})
+        append(self.folder, record)
+        self.left[record.key] = record
+        return record
+
+
+def _tell(task: Task, words: str) -> None:
+    warnings.warn(f"{task.label}: disturbed: {words}", CnnperfWarning, stacklevel=2)
 
 
 def _why_stopped(folder: Path, error: OSError) -> str:

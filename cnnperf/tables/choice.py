@@ -380,6 +380,8 @@ def _doubt(row: EngineRow, limits: Mapping[str, float]) -> str | None:
         return f"{row.status}: {row.reason}" if row.reason else row.status
     if row.parity != "ok":
         return f"parity {row.parity or 'unknown'}"
+    if row.is_disturbed:
+        return f"{DOUBT} disturbed: {row.disturbed}"
     if row.speedup_flags:
         return f"{DOUBT} speed-up: {row.speedup_flags}"
     lacking = [_COLUMNS[name].title for name in limits if row[name] is None]

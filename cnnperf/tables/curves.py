@@ -27,6 +27,7 @@ class CurveRow(Row):
     model: str = fact()
     device: str = fact()
     budget: str | None = fact()
+    disturbed: str | None = fact()
     seed: int = fact()
     run: str = fact()
     task: str = fact()
@@ -140,6 +141,7 @@ def _curve(repeat: Repeats) -> Iterator[CurveRow]:
             points.setdefault(int(m.remarks["step"]), {})[name] = m
     losses = [loss for m in r.find("train.loss") for loss in m.values]
     conditions = tuple(FACTS[name].value(repeat) for name in GROUP)
+    disturbed = repeat.disturbed
     before = 0
     for step, point in sorted(points.items()):
         places = {name: m.remarks[name] for m in point.values() for name in PLACE if name in m.remarks}
@@ -152,6 +154,7 @@ def _curve(repeat: Repeats) -> Iterator[CurveRow]:
             **{name: m.values[0] for name, m in point.items()},
             train_loss=fmean(since) if since else None,
             label_smoothing=label_smoothing_of(r.task.settings),
+            disturbed=disturbed,
             conditions=conditions,
         )
         before = step

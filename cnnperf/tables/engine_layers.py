@@ -13,7 +13,7 @@ from cnnperf.profiling.rows import UNATTRIBUTED
 from cnnperf.record import Measurement, Record
 from cnnperf.tables.facts import row_of
 from cnnperf.tables.layer_row import LayerRow
-from cnnperf.tables.repeats import Place, Repeats, engine_of, first_key, placed, rivals
+from cnnperf.tables.repeats import Place, Repeats, disturbance, engine_of, first_key, placed, rivals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,11 @@ class Join:
     """Share of kernel time whose module is known; the rest is in `(unmapped)`."""
 
     @property
+    def disturbed(self) -> str | None:
+        """Say what disturbed the engine at this batch size, as `disturbance` has it."""
+        return disturbance((self.record,), batch_size=self.batch_size)
+
+    @property
     def layers_share(self) -> float | None:
         """Return the share of kernel time in groups that hold a layer; None without kernel time."""
         total = self.total("engine_s")
@@ -94,6 +99,7 @@ def rows(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerRow]:
     """Yield a row of layers.csv for each group of each join."""
     for join in joins(records):
         total = join.total("engine_s")
+        disturbed = join.disturbed
         for order, group in enumerate(join.groups):
             yield row_of(
                 LayerRow,
@@ -111,6 +117,7 @@ def rows(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerRow]:
                 engine_speedup=group.speedup,
                 engine_share=group.engine_s / total if group.engine_s is not None and total else None,
                 mapped_share=join.mapped_share,
+                disturbed=disturbed,
                 task=join.record.key,
                 first_key=first_key(join.record.task),
             )

@@ -29,7 +29,8 @@ PAIRED, FEW_PAIRS, SEPARATE = "paired", "few pairs", "separate"
 """Basis of a speed-up: six pairs of processes or more, one to five, or two processes measured separately."""
 
 BIMODAL, DISAGREES, NOT_STEADY = "bimodal", "disagrees with separate latencies", "not steady"
-"""Reasons why a paired speed-up is not reliable."""
+BASELINE_DISTURBED = "baseline disturbed"
+"""Reasons why a speed-up is not reliable; the last of one without pairs."""
 
 
 def ranked(rows: Iterable[EngineRow]) -> tuple[EngineRow, ...]:
@@ -81,8 +82,8 @@ def _ranked(rivals: Sequence[EngineRow], *, is_complete: bool) -> list[EngineRow
 
 
 def _is_proved(row: EngineRow) -> bool:
-    """Return whether a row's speed-up has an interval without a doubt; the baseline's is 1 by definition."""
-    return row.speedup_low is not None and row.speedup_flags is None
+    """Return whether a row is undisturbed and its speed-up has an interval without a doubt; the baseline's is 1."""
+    return row.speedup_low is not None and row.speedup_flags is None and not row.is_disturbed
 
 
 def _with_speedup(row: EngineRow, base: EngineRow | None) -> EngineRow:
@@ -115,6 +116,8 @@ def _flags(row: EngineRow, base: EngineRow | None) -> Iterator[str]:
         yield f"{row.evidence.unsteady} of {row.speedup_pairs} pairs {NOT_STEADY}"
     if row.speedup_pairing == PAIRED and separate and not _interval(row).low <= separate <= _interval(row).high:
         yield DISAGREES
+    if row.speedup_pairing == SEPARATE and base and base.is_disturbed:
+        yield BASELINE_DISTURBED
 
 
 def _has_two_modes(pairs: Sequence[Sequence[float]]) -> bool:
@@ -129,8 +132,11 @@ def _is_bimodal(ratios: Sequence[float]) -> bool:
 
 
 def _most(row: EngineRow, base: EngineRow | None) -> float:
-    """Return the highest speed-up that a row permits; for a doubtful one the highest that either reading permits."""
-    if row.speedup_high is None:
+    """Return the highest speed-up that a row permits; for a doubtful one the highest that either reading permits.
+
+    Infinite without an interval, and where the pairs of the row were disturbed; the baseline needs none.
+    """
+    if row.speedup_high is None or (row.is_disturbed and row.evidence.ratios):
         return math.inf
     ratios = row.evidence.ratios if row.speedup_flags else ()
     return max(row.speedup_high, *ratios, _separate(row, base) or 0.0)

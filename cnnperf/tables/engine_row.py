@@ -69,6 +69,7 @@ class EngineRow(Row):
         source="error, signal, status, (remark n), (remark without_parity), infer.right_in_torch_only, "
         "infer.right_in_engine_only, machine.packages, machine.commit",
     )
+    disturbed: str | None = fact()
     repeats: int | None = column(
         unit="count",
         meaning="repeats with a latency at this batch size, each a process of its own, also those that failed later",
@@ -80,6 +81,7 @@ class EngineRow(Row):
         shown=0,
         meaning="time of a call: median over calls, then over repeats",
         source="infer.latency",
+        doubts=("disturbed",),
     )
     latency_q25_s: float | None = column(
         unit="s", meaning="lower quartile of all calls of all repeats, interpolated linearly", source="infer.latency"
@@ -100,10 +102,20 @@ class EngineRow(Row):
         source="infer.latency",
     )
     latency_p90_s: float | None = column(
-        "p90", unit="s", shown=3, meaning="90th percentile, likewise", source="infer.latency"
+        "p90",
+        unit="s",
+        shown=3,
+        meaning="90th percentile, likewise",
+        source="infer.latency",
+        doubts=("disturbed",),
     )
     latency_p99_s: float | None = column(
-        "p99", unit="s", shown=3, meaning="99th percentile, likewise", source="infer.latency"
+        "p99",
+        unit="s",
+        shown=3,
+        meaning="99th percentile, likewise",
+        source="infer.latency",
+        doubts=("disturbed",),
     )
     images_per_s: float | None = column(
         "images/s",
@@ -115,6 +127,8 @@ class EngineRow(Row):
         spread=("images_per_s_min", "images_per_s_max"),
         least_repeats=LEAST_REPEATS,
         within=("run", "sitting"),
+        proof="speedup_low",
+        doubts=("disturbed",),
     )
     images_per_s_min: float | None = column(
         unit="images/s", meaning="batch size over `latency_max_s`", source="infer.latency"
@@ -128,6 +142,7 @@ class EngineRow(Row):
         shown=4,
         meaning="images of all timed calls of all repeats over the seconds of these calls",
         source="infer.latency",
+        doubts=("disturbed",),
     )
     speedup: float | None = column(
         "speed-up",
@@ -142,7 +157,7 @@ class EngineRow(Row):
         interval=("speedup_low", "speedup_high"),
         spread=("speedup_low", "speedup_high"),
         within=("run", "sitting", "model", "batch_size"),
-        doubts="speedup_flags",
+        doubts=("speedup_flags", "disturbed"),
     )
     speedup_low: float | None = column(
         default=None,
@@ -171,15 +186,15 @@ class EngineRow(Row):
     )
     speedup_flags: str | None = column(
         default=None,
-        meaning="why a paired speed-up is unreliable: `bimodal`, `disagrees with separate latencies`, `2 of 6 "
-        "pairs not steady` (named from more than a quarter on)",
+        meaning="why a speed-up is unreliable: of a paired one `bimodal`, `disagrees with separate latencies`, `2 of 6 "
+        "pairs not steady` (named from more than a quarter on); of one without pairs `baseline disturbed`",
         source="infer.pair_seconds, infer.latency, (remark unsteady_pairs)",
     )
     best: str | None = column(
         default=None,
         shown=1,
-        meaning="`yes` if its paired interval lies above what every other engine of the network and batch may reach, "
-        "and every engine that was asked for has a record",
+        meaning="`yes` if it is undisturbed, its paired interval lies above what every other engine of the network and "
+        "batch may reach (of disturbed pairs that is not known), and every engine that was asked for has a record",
         source="infer.speedup",
     )
     parity: str | None = column(
@@ -219,6 +234,7 @@ class EngineRow(Row):
         interval=("test_accuracy_low", "test_accuracy_high"),
         spread=("test_accuracy_low", "test_accuracy_high"),
         within=("budget",),
+        flags=("accuracy_flag",),
     )
     test_accuracy_low: float | None = column(
         unit="fraction",
@@ -227,6 +243,11 @@ class EngineRow(Row):
     )
     test_accuracy_high: float | None = column(
         unit="fraction", meaning="upper end of that interval", source="infer.test_accuracy"
+    )
+    accuracy_flag: str | None = column(
+        default=None,
+        meaning="that its interval holds chance, 1 in the number of classes, or lies below it",
+        source="infer.test_accuracy, task.data.num_classes",
     )
     accuracy_drop: float | None = column(
         "accuracy drop",
@@ -259,7 +280,7 @@ class EngineRow(Row):
         "sizes at which layers were timed; mostly near 1; above 1 timing each layer costs time, below 1 time lies "
         "between the layers",
         source="infer.node_time, infer.latency",
-        doubts="layers_flag",
+        doubts=("layers_flag", "disturbed"),
     )
     layers_flag: str | None = column(
         default=None,
@@ -305,8 +326,8 @@ class EngineRow(Row):
         default=None,
         shown=2,
         meaning="`no` if another engine of the network and batch is proved faster or more accurate and proved worse in "
-        "neither, else `yes`; empty without a paired speed-up, without rivals, and for `yes` as long as an engine that "
-        "was asked for has no record",
+        "neither, else `yes`; empty without a paired speed-up, if disturbed, without rivals, and for `yes` as long as "
+        "an engine that was asked for has no record",
         source="infer.speedup, infer.test_accuracy",
     )
     budget: str | None = fact()

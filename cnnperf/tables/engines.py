@@ -21,9 +21,19 @@ from cnnperf.tables.engine_parity import ParityOfRepeats
 from cnnperf.tables.engine_ranks import BIMODAL, DISAGREES, NOT_STEADY, ranked
 from cnnperf.tables.engine_row import BestEngine, EngineRow, Evidence
 from cnnperf.tables.facts import row_of, without_sitting
-from cnnperf.tables.repeats import Repeats, Rivals, alike, engine_of, fewest_tested, machine_of, rivals
+from cnnperf.tables.repeats import (
+    Repeats,
+    Rivals,
+    alike,
+    by_chance,
+    disturbance,
+    engine_of,
+    fewest_tested,
+    machine_of,
+    rivals,
+)
 from cnnperf.tables.table import DOUBT, MARKED, Table, Value, grouped
-from cnnperf.task import Task
+from cnnperf.task import Provenance, Task
 
 ENGINE_GROUP = (
     *("dataset", "data", "data_sha256", "device", "device_label", "threads", "waiting", "allocator"),
@@ -156,12 +166,13 @@ def _row(repeats: Repeats, batch_size: Any, compared: Rivals, budget: str | None
         engine=engine_of(repeats.task),
         batch_size=batch_size,
         reason="; ".join(filter(None, (repeats.reason or parity.undecided or unchecked, repeats.unequal_code))) or None,
+        disturbed=disturbance(measured.records, batch_size=batch_size),
         repeats=len(calls) or None,
         **times,
         parity=parity.outcome,
         **{name: measured.once(name, max) for name in LOGITS},
         top1_agreement=measured.once("top1_agreement", fmean),
-        **_accuracy(measured),
+        **_accuracy(measured, repeats.data),
         **{"accuracy_drop": measured.once("accuracy_drop", max), **parity.columns()},
         mapped_share=measured.once("mapped_share", min),
         **_layers(repeats.records, batch_size, times["latency_s"]),
@@ -195,7 +206,7 @@ def _times(calls: Sequence[Sequence[float]], batch_size: Any) -> dict[str, float
     }
 
 
-def _accuracy(measured: _Figures) -> dict[str, Any]:
+def _accuracy(measured: _Figures, data: Provenance | None) -> dict[str, Any]:
     """Return the columns of the accuracy on test images, with its 95 % binomial interval.
 
     All repeats test one training on the same images.
@@ -207,6 +218,7 @@ def _accuracy(measured: _Figures) -> dict[str, Any]:
         "test_accuracy_low": bounds and bounds.low,
         "test_accuracy_high": bounds and bounds.high,
         "test_images": images,
+        "accuracy_flag": by_chance(bounds, data),
     }
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
+from cnnperf.machine.disturbance import TOLERATED
 from cnnperf.tables.repeats import Repeats
-from cnnperf.tables.table import Column, R, Row, Value, declared_column
+from cnnperf.tables.table import DISTURBED, DOUBT, Column, R, Row, Value, declared_column
 from cnnperf.training.recipe import images_per_step
 
 C = TypeVar("C", bound=Column)
@@ -105,8 +106,8 @@ _FACTS = (
     ),
     ReducedColumn(
         "status",
-        meaning="`ok`, `failed`, `timeout`, `skipped`; of repeats that ended differently `ok 2/3` if some ended well, "
-        "else `failed`",
+        meaning="`ok`, `failed`, `timeout`, `skipped`, `disturbed`; of repeats that ended differently `ok 2/3` if some "
+        "ended well, else `failed`",
         source="status",
         value=lambda r: r.status,
     ),
@@ -115,6 +116,14 @@ _FACTS = (
         meaning="why it did not end well: the error on one line, or the signal",
         source="error, signal",
         value=lambda r: "; ".join(filter(None, (r.reason, r.unequal_code))) or None,
+    ),
+    ReducedColumn(
+        DISTURBED,
+        meaning=f"what disturbed its measurements for more than {100 * TOLERATED:g} % of the time: a thread that "
+        "waited for a core, the hypervisor, or a quota; of several repeats, in how many; `no` if nothing did; empty "
+        "where waits were not measured, as in records of earlier versions",
+        source="(remark waited_share), (remark stolen_share), (remark throttled_share)",
+        value=lambda r: r.disturbed,
     ),
     ReducedColumn(
         "repeat",
@@ -211,6 +220,13 @@ _FACTS = (
 
 FACTS: Mapping[str, ReducedColumn] = {column.name: column for column in _FACTS}
 """Columns on what was run, on which images, where, with which software, and how it ended; by name."""
+
+DISTURBED_NOTE = (
+    f"{DOUBT} {DISTURBED}: for more than {100 * TOLERATED:g} % of the time that a row's measurements took, a thread "
+    "waited for a core, the hypervisor took the processor, or a quota stopped the process. Such a row has no rank and "
+    "no mark, and its engine is neither best nor on the front. Repeat it on a quiet machine."
+)
+"""Meaning of a disturbed row, in the notes of a report that has one."""
 
 SITTINGS = (
     "sitting: the invocation of cnnperf run that measured a row, of each repeat if they differ. Cells take turns "

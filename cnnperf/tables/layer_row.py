@@ -144,6 +144,7 @@ class LayerRow(Row):
     batch_size: int | None = column(default=None, unit="count", meaning="images in a step", source="(tag batch_size)")
     weights: str | None = column(default=None, meaning="`trained`, or `fresh` as built", source="(remark weights)")
     repeat: int = fact()
+    disturbed: str | None = fact()
     order: int | None = column(
         default=None,
         unit="count",

@@ -14,7 +14,7 @@ from cnnperf.roofline import Roofline
 from cnnperf.tables import engine_layers
 from cnnperf.tables.facts import row_of
 from cnnperf.tables.layer_row import DIRECTIONS, LayerRow
-from cnnperf.tables.repeats import Repeats, first_key
+from cnnperf.tables.repeats import Repeats, disturbance, first_key
 from cnnperf.tables.table import Table
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class LayerProfile:
     roofline: Roofline
     rows: tuple[LayerRow, ...]
     """Called layers in order, then modules that were never called, then rows of no layer."""
+    disturbed: str | None
+    """Disturbances of its steps, as `disturbance` has them."""
 
     def one(self, metric: str) -> float | None:
         """Return the median of a measurement of the whole step."""
@@ -129,13 +131,20 @@ def _profile(run: str, record: Record, tags: Mapping[str, Any]) -> LayerProfile:
         if "layer" in m.tags and tags.items() <= m.tags.items():
             of_layer.setdefault(str(m.tags["layer"]), []).append(m)
     peaks = record.find(f"{PROFILE_METRICS}.peak_above_start_bytes", **tags)
-    rows = [_row(Repeats(run, (record,)), layer, of, roofline, peaks) for layer, of in of_layer.items()]
+    disturbed = disturbance((record,), **tags)
+    repeat = Repeats(run, (record,))
+    rows = [_row(repeat, layer, of, roofline, peaks, disturbed) for layer, of in of_layer.items()]
     rows.sort(key=lambda row: (row.order is None, row.order, row.layer.startswith(UNATTRIBUTED)))
-    return LayerProfile(run, record, tags, roofline, tuple(rows))
+    return LayerProfile(run, record, tags, roofline, tuple(rows), disturbed)
 
 
 def _row(
-    repeat: Repeats, layer: str, measured: Sequence[Measurement], roofline: Roofline, peaks: Sequence[Measurement]
+    repeat: Repeats,
+    layer: str,
+    measured: Sequence[Measurement],
+    roofline: Roofline,
+    peaks: Sequence[Measurement],
+    disturbed: str | None,
 ) -> LayerRow:
     (record,) = repeat.records
     found: dict[str, Any] = {"layer": layer}
@@ -161,4 +170,5 @@ def _row(
     for peak in peaks:
         if peak.remarks["at"] in (layer, f"{layer} backward"):
             found |= {"peak_above_start_bytes": int(peak.values[0]), "peak_at": peak.remarks["at"]}
+    found["disturbed"] = disturbed
     return row_of(LayerRow, repeat, **found, task=record.key, first_key=first_key(record.task))

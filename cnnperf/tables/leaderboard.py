@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnperf.record import Record, read_runs
 from cnnperf.stats import Interval
@@ -113,16 +113,26 @@ def _ranked(group: Iterable[LeaderboardRow]) -> Iterator[LeaderboardRow]:
     """Rank rows by test accuracy, 1, 1, 3: all whose interval overlaps the leader's share its rank, the fastest first.
 
     A leader is the row with the highest accuracy among those without a rank so far; of equal ones, the surest.
+    Disturbed rows follow without a rank, then those without an accuracy.
     """
-    rows = sorted(group, key=lambda row: (_highest(row.test_accuracy), _highest(row.test_accuracy_low)))
+    rows = sorted(group, key=_order)
     next_rank = 1
-    while rows and (leader := _accuracy(rows[0])):
-        is_tied = [(accuracy := _accuracy(row)) is not None and leader.overlaps(accuracy) for row in rows]
+    while rows and (leader := _accuracy(rows[0])) and not rows[0].is_disturbed:
+        is_tied = [
+            (accuracy := _accuracy(row)) is not None and not row.is_disturbed and leader.overlaps(accuracy)
+            for row in rows
+        ]
         tie = [row for row, yes in zip(rows, is_tied, strict=True) if yes]
         rows = [row for row, yes in zip(rows, is_tied, strict=True) if not yes]
         yield from (replace(row, rank=next_rank) for row in sorted(tie, key=lambda row: _highest(row.images_per_s)))
         next_rank += len(tie)
     yield from rows
+
+
+def _order(row: LeaderboardRow) -> tuple[Any, ...]:
+    """Make the sorting key of a row: undisturbed ones first, then by accuracy, those without one last."""
+    is_last = row.test_accuracy is None
+    return is_last, row.is_disturbed, _highest(row.test_accuracy), _highest(row.test_accuracy_low)
 
 
 def _highest(value: float | None) -> tuple[bool, float]:

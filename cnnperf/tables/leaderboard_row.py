@@ -46,8 +46,9 @@ class LeaderboardRow(Row):
         "#",
         unit="count",
         shown=0,
-        meaning="place by test accuracy among rows of equal dataset, data, budget, host, processor, device, threads, "
-        "waiting and allocator; all rows whose interval of accuracy overlaps the leader's share its place",
+        meaning="place by test accuracy among undisturbed rows of equal dataset, data, budget, host, processor, "
+        "device, threads, waiting and allocator; all rows whose interval of accuracy overlaps the leader's share its "
+        "place",
         source=_TEST,
     )
     dataset: str = fact()
@@ -61,6 +62,7 @@ class LeaderboardRow(Row):
         meaning="why repeats did not end well, each reason once; or that they were tested on different numbers of "
         "images, or are of different versions or commits of cnnperf"
     )
+    disturbed: str | None = fact()
     repeats: int | None = fact(shown=6)
     params: int | None = once(
         "train.parameters",
@@ -79,6 +81,7 @@ class LeaderboardRow(Row):
         meaning="share of test images classified correctly after the training, mean over repeats",
         interval=("test_accuracy_low", "test_accuracy_high"),
         spread=("test_accuracy_low", "test_accuracy_high"),
+        flags=("accuracy_flag",),
     )
     test_accuracy_low: float | None = reduced(
         lambda r: r.test_interval and r.test_interval.low,
@@ -89,6 +92,12 @@ class LeaderboardRow(Row):
     )
     test_accuracy_high: float | None = reduced(
         lambda r: r.test_interval and r.test_interval.high, **_TESTED, meaning="upper end of that interval"
+    )
+    accuracy_flag: str | None = reduced(
+        lambda r: r.accuracy_flag,
+        meaning="that its interval holds chance, 1 in the number of classes, or lies below it; or that a training of a "
+        "number of seconds was disturbed",
+        source=f"{_TEST}, task.data.num_classes, task.settings, (remark waited_share)",
     )
     test_accuracy_flip: float | None = once(
         "train.test_accuracy_flip",
@@ -123,6 +132,7 @@ class LeaderboardRow(Row):
         spread=("images_per_s_min", "images_per_s_max"),
         least_repeats=LEAST_REPEATS,
         within=("run", "sitting"),
+        doubts=("disturbed",),
     )
     images_per_s_q25: float | None = reduced(
         lambda r: r.speed_quartiles and r.speed_quartiles.q25,
@@ -171,6 +181,7 @@ class LeaderboardRow(Row):
         earliest="earliest_target_s",
         least_repeats=LEAST_REPEATS,
         within=("run", "sitting", "target_accuracy"),
+        doubts=("disturbed",),
     )
     time_to_target_min_s: float | None = reduced(
         lambda r: _spread(r.times_to_target, min), **_TIMED, meaning="shortest of the repeats; empty with one repeat"

@@ -27,6 +27,7 @@ class ProfileRow(Row):
     device: str = fact()
     status: str = fact(shown=2)
     reason: str | None = fact()
+    disturbed: str | None = fact()
     repeat: int = fact()
     repeats: int | None = reduced(
         lambda r: len(r.ok) or None, unit="count", meaning="1 where it ended well: a row is one repeat", source="status"
@@ -68,6 +69,7 @@ class ProfileRow(Row):
         meaning="time of a step without hooks, from its batch to the end of the update (`infer`: of the forward pass), "
         "median over samples: of one step each on the CPU, on a GPU the mean of a lap of steps",
         source="profile.step_seconds",
+        doubts=("disturbed",),
     )
     forward_s: float | None = column(
         "forward",
@@ -77,6 +79,7 @@ class ProfileRow(Row):
         shown=2,
         meaning="sum of `forward_s` over the rows of layers.csv, `(loss)` and `(unattributed)` included",
         source="profile.forward_seconds",
+        doubts=("disturbed",),
     )
     backward_s: float | None = column(
         "backward",
@@ -86,6 +89,7 @@ class ProfileRow(Row):
         shown=2,
         meaning="sum of `backward_s` over the rows of layers.csv, `(loss)` and `(unattributed)` included",
         source="profile.backward_seconds",
+        doubts=("disturbed",),
     )
     optimizer_s: float | None = column(
         "optimizer",
@@ -95,6 +99,7 @@ class ProfileRow(Row):
         shown=5,
         meaning="time of the optimizer in a step without hooks, median over samples",
         source="profile.seconds",
+        doubts=("disturbed",),
     )
     saved_bytes: int | None = column(
         "saved",
@@ -136,6 +141,7 @@ class ProfileRow(Row):
         meaning="counted FLOPs of all rows of layers.csv, forward and backward, over `peak_flops_per_s` × `step_s`: "
         "mostly below 1; above 1 a step is faster than the fastest probe",
         source="profile.forward_macs, profile.backward_macs, profile.step_seconds, profile.probe_flops_per_s",
+        doubts=("disturbed",),
     )
     overhead: float | None = column(
         "overhead of hooks",
@@ -147,6 +153,7 @@ class ProfileRow(Row):
         "these pairs (on a GPU, of laps of steps): mostly above 0; below 0 within the noise, above 1 where hooks more "
         "than double a step",
         source="profile.step_seconds, profile.instrumented_step_seconds",
+        doubts=("disturbed",),
     )
     peak_flops_per_s: float | None = column(
         default=None,
@@ -216,7 +223,8 @@ def profile_table(records: Mapping[str, Sequence[Record]]) -> Table[ProfileRow]:
     """Return a row for each profile, and for each that did not end well."""
     rows = [_of_profile(profile) for profile in profiles(records)]
     for run, of_run in records.items():
-        failed = [r for r in of_run if r.status != "ok" and metrics_of(r.task.stage) == PROFILE_METRICS]
+        ended = [r for r in of_run if metrics_of(r.task.stage) == PROFILE_METRICS]
+        failed = [r for r in ended if r.status not in ("ok", "disturbed")]
         rows += [row_of(ProfileRow, Repeats(run, (r,)), **_task(r)) for r in failed]
     return Table("profiles", ProfileRow.columns(), tuple(rows), GROUP)
 
@@ -230,6 +238,7 @@ def _of_profile(profile: LayerProfile) -> ProfileRow:
         budget=steps_of(mode, batch_size),
         mode=mode,
         batch_size=batch_size,
+        disturbed=profile.disturbed,
         weights=profile.remark("parameters", "weights"),
         parameters=_whole(profile.one("parameters")),
         macs=profile.total("forward_macs"),

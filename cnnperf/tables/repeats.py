@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean, median
 
 from cnnperf.bench import metrics_of
+from cnnperf.machine.disturbance import UNDISTURBED, disturbed, is_disturbing
 from cnnperf.record import Machine, Measurement, Record
 from cnnperf.stats import Interval, Quartiles, mean_proportion_interval, quartiles
 from cnnperf.tables.table import Value
@@ -167,6 +169,19 @@ class Repeats:
         return "subset" if "subset" in found else next(iter(found), None)
 
     @property
+    def disturbed(self) -> str | None:
+        """Say what disturbed the repeats that ended well or, if none did, any; as `disturbance` has it."""
+        return disturbance(self.ok or self.records)
+
+    @property
+    def accuracy_flag(self) -> str | None:
+        """Say why the test accuracy needs a second look: no better than chance, or of a training that lost its time."""
+        reasons = [by_chance(self.test_interval, self.data)]
+        if self.test_accuracy is not None and self.task.settings.get("seconds") and is_disturbing(self.disturbed):
+            reasons.append("disturbed: fewer steps in the seconds of its training")
+        return "; ".join(filter(None, reasons)) or None
+
+    @property
     def best_validation_accuracy(self) -> float | None:
         """Return the mean over repeats of each one's best evaluation."""
         curves = ([v for m in r.find("train.validation_accuracy") for v in m.values] for r in self.ok)
@@ -202,6 +217,27 @@ class Repeats:
             steps = [s for m in r.find("train.step_time") for s in m.values]
             if images and steps:
                 yield tuple(images / s for s in steps)
+
+
+def disturbance(records: Sequence[Record], **tags: Scalar) -> str | None:
+    """Say what disturbed the measurements of repeats that carry these tags, and how many of several repeats.
+
+    UNDISTURBED if nothing did, None if that was not measured in all of them.
+    """
+    measured = [[m for m in r.measurements if tags.items() <= m.tags.items()] for r in records]
+    found = [disturbed(of_repeat) for of_repeat in measured if of_repeat]
+    count = sum(map(is_disturbing, found))
+    if not count:
+        return None if None in found or not found else UNDISTURBED
+    worst = disturbed(chain(*measured))
+    return worst if len(found) == 1 else f"{count} of {len(found)} repeats: {worst}"
+
+
+def by_chance(accuracy: Interval | None, data: Provenance | None) -> str | None:
+    """Say that an accuracy is not above that of guessing a class, 1 of their number; None if it is, or is unknown."""
+    if accuracy is None or data is None or data.num_classes < 1 or accuracy.low > 1 / data.num_classes:
+        return None
+    return f"no better than chance, which is 1 in {data.num_classes}"
 
 
 def fewest_tested(tests: Iterable[Measurement]) -> int | None:

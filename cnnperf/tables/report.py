@@ -11,7 +11,7 @@ from cnnperf.errors import UsageError
 from cnnperf.record import Record, read, run_folders
 from cnnperf.tables.curves import training_curves
 from cnnperf.tables.engines import engine_notes, engine_table, is_undecided
-from cnnperf.tables.facts import SITTINGS
+from cnnperf.tables.facts import DISTURBED_NOTE, SITTINGS
 from cnnperf.tables.layers import layer_table
 from cnnperf.tables.leaderboard import LEADERBOARD_NOTES, leaderboard
 from cnnperf.tables.predictions import prediction_tables
@@ -50,6 +50,8 @@ def report_of_records(
         tables, notes = [*tables, engines], [*notes, *engine_notes(engines.rows)]
     if any(row["sitting"] for table in (board, engines) for row in table.rows):
         notes.append(SITTINGS)
+    if any(row.is_disturbed for table in (board, profiled, engines) for row in table.rows):
+        notes.append(DISTURBED_NOTE)
     tables += [layers] if layers.rows else []
     tables = tables if by is None else _sorted(tables, by)
     further = (verdict_table(records, folders), *prediction_tables(records, folders))

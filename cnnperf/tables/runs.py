@@ -14,7 +14,7 @@ from cnnperf.tables.repeats import Repeats
 from cnnperf.tables.table import Column, Row, Table, Value, column, declared_column, row_type
 from cnnperf.units import one_line
 
-ENDS = ("ok", "failed", "timeout", "skipped")
+ENDS = ("ok", "failed", "timeout", "skipped", "disturbed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +90,7 @@ class RunRow(Row):
     failed: int = _tasks_that_ended("failed")
     timeout: int = _tasks_that_ended("timeout")
     skipped: int = _tasks_that_ended("skipped")
+    disturbed: int = _tasks_that_ended("disturbed")
     host: str = fact()
     os: str = _machine("os", meaning="operating system, with the kernel's version and the architecture")
     cpu: str = fact()
@@ -199,7 +200,7 @@ class TaskRow(Row):
     )
     repeat: int = fact(shown=0)
     seed: int = fact()
-    status: str = column(shown=0, meaning="`ok`, `failed`, `timeout`, `skipped`", source="status")
+    status: str = column(shown=0, meaning="`ok`, `failed`, `timeout`, `skipped`, `disturbed`", source="status")
     reason: str | None = fact(shown=0)
     started: str = column(meaning="start of the task, UTC, ISO 8601", source="started")
     duration_s: float = column(

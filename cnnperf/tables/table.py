@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, dataclas
 
 from cnnperf import registry
 from cnnperf.errors import UsageError
+from cnnperf.machine.disturbance import is_disturbing
 from cnnperf.units import printable
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ Value = str | int | float | None
 
 DOUBT = "†"
 """Mark of a value that is not reliable; a footnote gives the reason."""
+
+DISTURBED = "disturbed"
+"""Column that says in words what disturbed a row, `no` if nothing did; empty where that was not measured."""
 
 LEAST_REPEATS = 4
 """Fewest repeats by whose ranges rows are compared: two equal rows have disjoint ones in 2 of 70 cases, 2 / C(8, 4)."""
@@ -59,8 +63,12 @@ class Column:
     For such a spread these are `run` and `sitting`: tasks of one sitting alternate, tasks of two are measured at
     different times.
     """
-    doubts: str | None = None
-    """Column with the reason why a row's value is not reliable, in words."""
+    proof: str | None = None
+    """Column without whose value a row's extent is unknown: the figure that proves the comparison."""
+    doubts: tuple[str, ...] = ()
+    """Columns with reasons why a row's value is not reliable, in words; such a value has no extent."""
+    flags: tuple[str, ...] = ()
+    """Columns with further reasons for the mark of doubt, in words; such a value is compared all the same."""
     shown: int | None = None
     """Whether readers see it: 0 always; 2 is hidden before 1 where space is short; None only in files."""
     meaning: str = ""
@@ -135,8 +143,13 @@ class Row:
         return cast("int | None", self["repeats"])
 
     @property
+    def is_disturbed(self) -> bool:
+        """Whether its measurements are known to have been disturbed; it is then never marked or ranked."""
+        return is_disturbing(getattr(self, DISTURBED, None))
+
+    @property
     def is_sound(self) -> bool:
-        """Whether it may be marked as the best."""
+        """Whether it may be compared with others."""
         return True
 
     @property
@@ -194,7 +207,7 @@ class Table(Generic[R]):
         return frame.convert_dtypes().astype(dict.fromkeys(continuous, "Float64"))
 
     def sorted_by(self, name: str) -> Table[R]:
-        """Return the table sorted by one column, the best first and rows without a value last.
+        """Return the table sorted by one column, the best first, then disturbed values, and rows without a value last.
 
         Raises UsageError if there is no such column.
         """
@@ -203,6 +216,8 @@ class Table(Generic[R]):
             raise UsageError(f"`by`: {registry.unknown('column', name, columns)}")
         present = [row for row in self.rows if row[name] is not None]
         present.sort(key=lambda row: row[name], reverse=columns[name].better == "higher")
+        if DISTURBED in columns[name].doubts:
+            present.sort(key=lambda row: row.is_disturbed)
         return replace(self, rows=(*present, *(row for row in self.rows if row[name] is None)))
 
     def groups(self) -> tuple[Table[R], ...]:

@@ -17,7 +17,14 @@ from statistics import median
 from time import perf_counter, perf_counter_ns, process_time_ns
 from typing import Any, Literal, NamedTuple
 
-from cnnperf.machine.disturbance import Disturbance, read_counters, run_delay_s
+from cnnperf.machine.disturbance import (
+    WAITED,
+    WORTH_SAYING,
+    Disturbance,
+    lost_in_words,
+    read_counters,
+    run_delay_s,
+)
 from cnnperf.record import Measurement
 from cnnperf.task import Scalar
 
@@ -110,6 +117,9 @@ class Samples:
     def remark(self) -> str:
         """Description of the disturbances of the samples; empty if there were none."""
         words = list(self.disturbance.words)
+        waited = self.disturbance.shares.get(WAITED, 0.0)
+        if waited > WORTH_SAYING:
+            words.insert(0, lost_in_words(WAITED, waited))
         lost = share_lost(self.values)
         if lost:
             share = f"{100 * lost:.0f} %" if lost >= 0.01 else "< 1 %"
@@ -117,6 +127,12 @@ class Samples:
         if not self.steady:
             words.insert(0, f"not steady after {sum(each.wall_s for each in self.warmup):.0f} s of warm-up")
         return "; ".join(words)
+
+    @property
+    def remarks(self) -> dict[str, Scalar]:
+        """Remarks on the disturbances: in words, if there were any, and the shares of lost time that are known."""
+        words: dict[str, Scalar] = {"disturbed": self.remark} if self.remark else {}
+        return words | self.disturbance.shares
 
     def measurements(self, metric: str, **tags: Scalar) -> Iterator[Measurement]:
         """Yield the times per call as `metric`, and the other readings as `<metric>_…`.
@@ -133,8 +149,7 @@ class Samples:
                 metric=metric + suffix, unit=unit, better=better, values=tuple(values), tags=tags, remarks=remarks
             )
 
-        disturbed = {"disturbed": self.remark} if self.remark else {}
-        yield measured("", "s", self.call_s, self.better, calls=self.calls, **disturbed)
+        yield measured("", "s", self.call_s, self.better, calls=self.calls, **self.remarks)
         yield measured("_cpu", "s", [each.cpu_s / self.calls for each in self.values], calls=self.calls)
         yield measured("_switches", "count", [each.switches for each in self.values], calls=self.calls)
         faults = [each.faults / self.calls for each in self.values if each.faults is not None]

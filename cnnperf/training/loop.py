@@ -97,9 +97,8 @@ class Training:
         """Yield the final measurements; disturbances cover the time from construction to this call."""
         steps, samples, seconds = len(self.losses), self._samples, self.clock.seconds
         taken = Samples(1, tuple(self.clock.stretches), (), True, Disturbance.since(self._counters), "stretches", None)
-        disturbed: dict[str, Scalar] = {"disturbed": taken.remark} if taken.remark else {}
         times = tuple(self.clock.step_times)
-        yield Measurement(metric="train.step_time", unit="s", better="lower", values=times, remarks=disturbed)
+        yield Measurement(metric="train.step_time", unit="s", better="lower", values=times, remarks=taken.remarks)
         if taken.values:
             yield from taken.measurements("train.stretch")
         yield Measurement(metric="train.loss", unit="1", better="lower", values=tuple(self.losses))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
+import pytest
 from in_process import called
 
 SUITE = """
@@ -26,3 +28,29 @@ def test_a_run_reads_its_records_once(tmp_path: Path, reads: list[Path]) -> None
         assert (done.returncode, reads) == (0, [run]), done.stderr
         reads.clear()
     assert (run / "leaderboard.csv").read_bytes() == table
+
+
+def test_strict_ends_disturbed_tasks_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--strict 0` a disturbed task has this status, no figures and exit status 1; without it, marked figures."""
+    suite = tmp_path / "small.toml"
+    suite.write_text(SUITE)
+    words = "a thread waited for a core for 40.0 % of the time"
+    shares = {"waited_share": 0.4, "stolen_share": 0.0}
+    monkeypatch.setattr("cnnperf.machine.disturbance.Disturbance.shares", property(lambda _: shares))
+    done = called("run", suite, "--out", tmp_path / "marked")
+    assert done.returncode == 0, done.stderr
+    assert f", disturbed: {words}" in done.stderr
+    assert f"† lenet: images/s: disturbed: {words}" in done.stdout
+    assert "† disturbed: for more than 5 % of the time" in done.stdout
+    done = called("run", suite, "--out", tmp_path / "strict", "--strict", "0")
+    assert done.returncode == 1, done.stderr
+    assert f"lenet: disturbed: {words}" in done.stdout
+    [row], tasks = (
+        list(csv.DictReader((tmp_path / "strict" / f"{table}.csv").read_text().splitlines()))
+        for table in ("leaderboard", "tasks")
+    )
+    assert (row["status"], row["disturbed"], row["images_per_s"], row["rank"]) == ("disturbed", words, "", "")
+    assert [task["status"] for task in tasks] == ["disturbed"]
+    done = called("run", suite, "--out", tmp_path / "none", "--strict", "-1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("cnnperf: --strict: got -1; give the number of further attempts")

@@ -126,7 +126,7 @@ def code(*folders: str) -> str:
 
 
 # Without the tables: their code has the source of every column.
-MEASURING = code("inference", "profiling", "stages", "timing", "training", "workers")
+MEASURING = code("inference", "machine", "profiling", "stages", "timing", "training", "workers")
 STORING = code("inference", "record", "regression", "running", "training", "workers")
 METRICS = {measurement.metric for measurement in MEASUREMENTS}
 TAGS = {tag for measurement in MEASUREMENTS for tag in measurement.tags}

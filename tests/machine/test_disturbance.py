@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from cnnperf.machine import disturbance
-from cnnperf.machine.disturbance import Disturbance, read_counters, run_delay_s
+from cnnperf.machine.disturbance import Disturbance, disturbed, is_disturbing, read_counters, run_delay_s
+from cnnperf.record import Measurement, single
 
 GROUPS = {
     "version 2": {
@@ -87,3 +88,59 @@ def test_several_stretches_are_summed_up() -> None:
     other = Disturbance(seconds=3.0, load=2.0, steal_s=None, throttled_s=None, frequency_hz=4e9)
     assert Disturbance.over([one, other]) == Disturbance(4.0, 2.0, 0.1, None, 3e9)
     assert Disturbance.over([]) == Disturbance(0, None, None, None, None)
+
+
+def threads(waits: Mapping[int, int]) -> dict[str, str]:
+    """Return the files of threads that have waited this many nanoseconds for a core."""
+    return {f"proc/self/task/{number}/schedstat": f"5000 {waited} 3\n" for number, waited in waits.items()}
+
+
+def test_the_thread_that_waited_longest_counts(kernel: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The share of waiting is that of the thread with the longest wait between two readings; new threads count too."""
+    clock = iter((10.0, 12.0, 10.0, 11.0))
+    monkeypatch.setattr(disturbance, "monotonic", lambda: next(clock))
+    root = kernel(threads({1: 7_000_000_000, 2: 100_000_000}))
+    before = read_counters()
+    for file, text in threads({1: 7_200_000_000, 2: 900_000_000}).items():
+        (root / file).write_text(text)
+    since = Disturbance.since(before)
+    assert (since.waited_s, since.shares) == (pytest.approx(0.8), {"waited_share": pytest.approx(0.4)})
+    before = read_counters()
+    (root / "proc/self/task/3").mkdir()
+    (root / "proc/self/task/3/schedstat").write_text("1 300000000 1\n")
+    assert Disturbance.since(before).shares == {"waited_share": pytest.approx(0.3)}
+
+
+def test_waits_of_the_threads_of_this_process_are_read() -> None:
+    """On Linux each thread of this process has a wait, which never decreases."""
+    first, second = read_counters().waited_s, read_counters().waited_s
+    assert (first is None) == (second is None)
+    assert first is None or second is None or all(second[thread] >= first[thread] for thread in first.keys() & second)
+
+
+def timed(**shares: float) -> Measurement:
+    """Return a timed measurement with these shares of lost time."""
+    return single("infer.latency", "s", 0.1, "lower", dict(shares))
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        ([], None),
+        ([{}], None),
+        ([{"stolen_share": 0.0}], None),
+        ([{"waited_share": 0.05}], "no"),
+        ([{"waited_share": 0.051}], "a thread waited for a core for 5.1 % of the time"),
+        ([{"waited_share": 0.0}, {}, {"waited_share": 0.5}], "a thread waited for a core for 50.0 % of the time"),
+        ([{"throttled_share": 0.2}], "the cgroup's quota stopped it for 20.0 % of the time"),
+        (
+            [{"waited_share": 0.3, "stolen_share": 0.1, "throttled_share": 0.0}],
+            "a thread waited for a core for 30.0 % of the time; the hypervisor took 10.0 % of the processor time",
+        ),
+    ],
+)
+def test_one_rule_decides_what_is_disturbed(measured: list[dict[str, float]], said: str | None) -> None:
+    """A measurement is disturbed above 5 % of lost time; without a known wait it is not known to be undisturbed."""
+    words = disturbed(timed(**shares) for shares in measured)
+    assert words == said
+    assert is_disturbing(words) == (said not in (None, "no"))

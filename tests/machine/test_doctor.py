@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,7 @@ def found(root: Path, **environment: str) -> dict[str, Finding]:
         patch.setattr(psutil, "PROCFS_PATH", str(root / "proc"))
         patch.setattr(psutil, "getloadavg", lambda: tuple(numbers("loads")))
         patch.setattr(psutil, "Process", here)
+        patch.setattr(doctor, "WATCH_S", 0.0)
         places = Places(root / "proc", root / "sys", environment)
         return {finding.subject: finding for finding in examine(places)}
 
@@ -168,3 +170,54 @@ def test_this_machine_is_examined_too() -> None:
     assert [finding.subject for finding in findings] == list(CHECKS)
     readable = {finding.subject for finding in findings if finding.read != doctor.UNREADABLE}
     assert {"load", "steal", "memory", "affinity"} <= readable
+
+
+SECOND = os.sysconf("SC_CLK_TCK")
+"""Ticks of the clock in a second."""
+
+
+def stat(**cores: float) -> str:
+    """Return /proc/stat of a machine whose cores have worked for these seconds, half of that in the kernel."""
+    times = {"cpu": 0.0} | cores
+    return "".join(
+        f"{name} {int(SECOND * s / 2)} 0 {int(SECOND * s / 2)} 900 0 0 0 0 0 0\n" for name, s in times.items()
+    )
+
+
+def watched(root: Path, monkeypatch: pytest.MonkeyPatch, own_s: float = 0.0, **after: float) -> Finding:
+    """Return the finding on the work of others, of a second after which the cores have worked for these seconds."""
+    own, clock = iter((0.0, own_s)), iter((0.0, 1.0))
+    monkeypatch.setattr(doctor, "sleep", lambda _: (root / "proc/stat").write_text(stat(**after)))
+    monkeypatch.setattr(doctor, "process_time", lambda: next(own))
+    monkeypatch.setattr(doctor, "monotonic", lambda: next(clock))
+    return found(root)["neighbours"]
+
+
+def test_others_that_work_are_seen_within_a_second(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work of others on the usable cores is measured in cores; this process and cores out of reach do not count."""
+    root = tree(QUIET | {"proc/stat": stat(cpu0=10, cpu1=20, cpu7=0)})
+    finding = watched(root, monkeypatch, own_s=0.5, cpu0=11, cpu1=21, cpu7=1)
+    assert (finding.mark, finding.read) == ("✗", "1.5 of 2 usable cores busy with other work")
+    assert finding.cure.startswith("end other processes")
+
+
+def test_others_may_work_where_cores_are_left_over(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a quota of one of two cores, one busy core leaves all that is needed; two do not."""
+    quota = {"proc/stat": stat(cpu0=10, cpu1=20), "sys/fs/cgroup/cpu.max": "100000 100000"}
+    assert watched(tree(QUIET | quota), monkeypatch, cpu0=11, cpu1=20).mark == "✓"
+    assert watched(tree(QUIET | quota), monkeypatch, cpu0=11, cpu1=21).mark == "✗"
+
+
+def test_a_machine_is_awaited_until_it_is_quiet_or_the_limit_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting ends with the first quiet second, or after the limit."""
+    now = [0.0]
+    looks: list[str | None] = ["2.0 of 2 usable cores busy with other work"] * 3 + [None]
+    monkeypatch.setattr(doctor, "monotonic", lambda: now[0])
+    monkeypatch.setattr(doctor, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(doctor, "busy", lambda: looks[min(int(now[0] // doctor.BETWEEN_LOOKS_S), len(looks) - 1)])
+    assert doctor.becomes_quiet(100.0)
+    assert now[0] == 3 * doctor.BETWEEN_LOOKS_S
+    now[0] = 0.0
+    looks.pop()
+    assert not doctor.becomes_quiet(10.0)
+    assert 10.0 < now[0] <= 10.0 + doctor.BETWEEN_LOOKS_S

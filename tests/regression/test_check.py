@@ -464,6 +464,8 @@ ENDINGS = {
     ("ok", "skipped"): ("missing", "skipped in the candidate: boom"),
     ("failed", "ok"): ("inconclusive", "the baseline failed: boom at line 3; repeat it"),
     ("timeout", "ok"): ("inconclusive", "the baseline timed out: boom at line 3; repeat it"),
+    ("ok", "disturbed"): ("inconclusive", "the candidate was disturbed: boom at line 3; repeat it"),
+    ("disturbed", "ok"): ("inconclusive", "the baseline was disturbed: boom at line 3; repeat it"),
     ("skipped", "failed"): ("error", " failed in the candidate: boom"),
 }
 
@@ -477,7 +479,7 @@ def ended(repeats: Repeats, statuses: tuple[str, str]) -> list[list[Record]]:
 def test_what_did_not_end_well(
     repeats: Repeats, held: Held, statuses: tuple[str, str], expected: tuple[str, str]
 ) -> None:
-    """A failed candidate is an error, a skipped one missing; a failed baseline is inconclusive."""
+    """A failed candidate is an error, a skipped one missing; a failed baseline or a disturbed side is inconclusive."""
     [verdict] = held(*ended(repeats, statuses)).verdicts
     assert verdict.outcome == expected[0]
     assert expected[1] in verdict.remark

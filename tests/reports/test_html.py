@@ -589,3 +589,20 @@ def test_without_its_libraries_the_cure_is_named(both: Both, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(UsageError, match=r"^the format 'html' needs jinja2; pip install 'cnnperf\[report\]'"):
         written(both[0])
+
+
+def test_a_disturbed_cell_has_its_mark_and_its_footnote(tmp_path: Path, trained: Trained) -> None:
+    """The page marks a disturbed speed and an accuracy by chance, each with its reason as title and footnote."""
+    from cnnperf import record as store
+
+    words = "a thread waited for a core for 40.0 % of the time"
+    first, *others = trained(accuracy=0.095, seconds=None, steps=9).measurements
+    waiting = first.model_copy(update={"remarks": {"waited_share": 0.4}})
+    base = trained(accuracy=0.095, seconds=None, steps=9)
+    store.append(tmp_path, base.model_copy(update={"measurements": (waiting, *others)}))
+    page = written(report_of([tmp_path]))
+    reasons = ["no better than chance, which is 1 in 10", f"disturbed: {words}"]
+    assert re.findall(r'<span class="doubt" title="(.*?)">†</span>', page) == reasons
+    notes = {f"† lenet: {head}: {reason}" for head, reason in zip(("test accuracy", "images/s"), reasons, strict=True)}
+    assert notes <= set(Page(page).texts)
+    assert '<span class="star"' not in page

@@ -515,3 +515,80 @@ def test_the_folder_to_run(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=words):
             folder_to_run(suite("lenet"), out, resume)
+
+
+WAITED = "a thread waited for a core for 40.0 % of the time"
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
+    """Return a function that sets what is found of each attempt and of the machine, and returns the limits of waits."""
+
+    def given(*verdicts: str, is_quiet: bool = True) -> list[float]:
+        told, limits = iter(verdicts), list[float]()
+        monkeypatch.setattr(runner, "disturbed", lambda _: next(told))
+        monkeypatch.setattr(runner, "becomes_quiet", lambda limit_s: limits.append(limit_s) or is_quiet)
+        return limits
+
+    return given
+
+
+def strictly(folder: Path, strict: int | None) -> tuple[Record, int]:
+    """Run a task, with this number of further attempts, and return its record and the number of stored attempts."""
+    with Run(folder) as run:
+        [record] = run.execute(ready("lenet"), Unwatched(), strict=strict)
+    assert store.read(folder) == (record,)
+    return record, len((folder / store.FILE).read_text().splitlines())
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_disturbed_task_is_repeated_once_the_machine_is_quiet(tmp_path: Path, found: Callable[..., Any]) -> None:
+    """With `strict` a disturbed task runs again, up to that number of times, until it is undisturbed."""
+    limits = found(WAITED, "no")
+    with pytest.warns(CnnperfWarning, match=r"40\.0 % .*; repeated \(1 of 3\) once the machine is quiet, within 5 min"):
+        record, attempts = strictly(tmp_path, 3)
+    assert (record.status, record.error, attempts, limits) == ("ok", None, 2, [300.0])
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_task_that_stays_disturbed_ends_so_with_its_figures(tmp_path: Path, found: Callable[..., Any]) -> None:
+    """After the last attempt the task is `disturbed` with its reason and its measurements; a resumed run repeats it."""
+    found(WAITED, WAITED, WAITED)
+    with pytest.warns(CnnperfWarning) as told:
+        record, attempts = strictly(tmp_path, 2)
+    assert [f"repeated ({n} of 2)" in str(each.message) for n, each in zip((1, 2), told, strict=True)] == [True, True]
+    assert (record.status, record.error, attempts) == ("disturbed", WAITED, 3)
+    assert record.find("train.test_accuracy")
+    with Run(tmp_path) as run:
+        assert pending(ready("lenet"), run.left)
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_machine_that_stays_busy_ends_the_attempts(tmp_path: Path, found: Callable[..., Any]) -> None:
+    """If the machine does not become quiet within the limit, the task ends as `disturbed` without another attempt."""
+    found(WAITED, is_quiet=False)
+    with pytest.warns(CnnperfWarning) as told:
+        record, attempts = strictly(tmp_path, 2)
+    assert "not quiet within 5 minutes; it ends as disturbed" in str(told[-1].message)
+    assert (record.status, attempts) == ("disturbed", 1)
+
+
+@pytest.mark.usefixtures("_here")
+@pytest.mark.parametrize(("strict", "status"), [(None, "ok"), (0, "disturbed")])
+def test_without_attempts_nothing_is_repeated(
+    tmp_path: Path, found: Callable[..., Any], strict: int | None, status: str
+) -> None:
+    """Without `strict` a disturbed task ends like others, and with 0 it is `disturbed` at once."""
+    found(WAITED)
+    record, attempts = strictly(tmp_path, strict)
+    assert (record.status, attempts) == (status, 1)
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_busy_machine_is_said_before_the_first_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run begins with a look at the machine and warns if it is busy; a run without a task to run has no look."""
+    tasks = ready("lenet")
+    monkeypatch.setattr(runner, "busy", lambda: "2.0 of 2 usable cores busy with other work")
+    with pytest.warns(CnnperfWarning, match="the machine is busy: 2.0 of 2 usable cores busy with other work; end"):
+        assert len(list(execute(tasks, tmp_path, Unwatched()))) == 1
+    assert list(execute(tasks, tmp_path, Unwatched())) == []

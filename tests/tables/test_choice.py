@@ -305,3 +305,14 @@ def test_a_choice_needs_no_artifacts_and_changes_nothing(engine: Engine, run: Ru
     before = {file: file.read_bytes() for file in folder.rglob("*")}
     choose([folder], max_latency="1s")
     assert {file: file.read_bytes() for file in folder.rglob("*")} == before
+
+
+def test_a_disturbed_engine_is_not_chosen(engine: Engine, run: Run) -> None:
+    """An engine whose latency was disturbed is not judged, and says why."""
+    record = engine("torch", [0.001], model="nin")
+    latency, *others = record.measurements
+    waiting = latency.model_copy(update={"remarks": {"waited_share": 0.4}})
+    busy = record.model_copy(update={"measurements": (waiting, *others)})
+    found = choose([run(busy, engine("torch", [0.002], model="vgg"))], max_latency="1s")
+    assert states(found) == [("vgg", "chosen"), ("nin", "not judged")]
+    assert found.standings[1].words == "† disturbed: a thread waited for a core for 40.0 % of the time"

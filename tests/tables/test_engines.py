@@ -360,15 +360,19 @@ def marks(column: str, *records: Record) -> list[bool]:
     return _readable.best(found, engine_table({"suite/run": records}).rows)
 
 
-def test_speeds_measured_apart_are_marked_from_four_repeats_on(engine: Engine) -> None:
-    """The fastest of separately measured engines is starred only from four repeats on."""
+def test_speeds_are_marked_from_four_repeats_on_beside_paired_speed_ups(engine: Engine) -> None:
+    """The fastest engine is starred only from four repeats on, and only if all engines have a paired speed-up."""
 
-    def repeats(name: str, latency: float, n: int) -> list[Record]:
-        return [engine(name, [latency * (1 + i / 100)] * 3, repeat=i) for i in range(n)]
+    def repeats(name: str, latency: float, n: int, pairs: int = 6) -> list[Record]:
+        ratios = [0.02 / latency] * (0 if name == "torch" else pairs)
+        return [engine(name, [latency * (1 + i / 100)] * 3, ratios, repeat=i) for i in range(n)]
 
     for n, expected in ((1, [False, False]), (3, [False, False]), (4, [False, True])):
         assert marks("images_per_s", *repeats("torch", 0.02, n), *repeats("onnxruntime", 0.01, n)) == expected
     assert marks("images_per_s", *repeats("torch", 0.0102, 4), *repeats("onnxruntime", 0.01, 4)) == [False] * 2
+    for latency in (0.01, 0.04):  # Faster than torch, and slower: without pairs neither has a mark.
+        unpaired = repeats("onnxruntime", latency, 4, pairs=0)
+        assert marks("images_per_s", *repeats("torch", 0.02, 4), *unpaired) == [False, False]
 
 
 def test_accuracies_are_marked_with_all_that_their_interval_reaches(engine: Engine) -> None:
@@ -740,7 +744,8 @@ def test_latencies_of_two_sittings_are_not_compared(engine: Engine) -> None:
         table = engine_table({"suite/run": records})
         assert [row.sitting for row in table.rows] == told
         (column,) = (each for each in table.columns if each.name == "images_per_s")
-        assert _readable.best(column, table.rows) == [False, told[0] is None]
+        proved = [replace(row, speedup_low=1.0) for row in table.rows]
+        assert _readable.best(column, proved) == [False, told[0] is None]
         assert [row.speedup for row in table.rows] == [1.0, None if told[0] else pytest.approx(2.0)]
         paired = engine("onnxruntime", [0.01] * 3, [4.0] * 6).model_copy(update={"sitting": sittings[1]})
         (row,) = engine_table({"suite/run": (records[0], paired)}).rows[1:]
@@ -797,3 +802,55 @@ def test_the_notes_say_on_which_images_an_onnx_file_is_tested(engine: Engine) ->
     )
     assert any("normalised by the mean" in note for note in of_file)
     assert of_file[1:-1] == of_network[1:]
+
+
+def disturbed(record: Record, share: float = 0.4) -> Record:
+    """Return an engine's record of which a thread waited for a core for this share of the time."""
+    remarks = {"waited_share": share}
+    measured = [
+        m.model_copy(update={"remarks": {**m.remarks, **remarks}}) if m.metric == "infer.latency" else m
+        for m in record.measurements
+    ]
+    return record.model_copy(update={"measurements": tuple(measured)})
+
+
+def test_a_disturbed_engine_is_neither_marked_nor_best_nor_on_the_front(engine: Engine) -> None:
+    """The cells of a disturbed engine have the mark of doubt and a footnote, and a rival may be slower than it."""
+    base, fast = engine("torch", [0.026] * 3), engine("onnxruntime", [0.013] * 3, [2.0, 2.01, 2.02, 1.99, 1.98, 2.03])
+    slow = engine("onnxruntime_int8", [0.02] * 3, [1.3, 1.31, 1.32, 1.29, 1.28, 1.33])
+    quiet = rows_of(*(disturbed(record, 0.01) for record in (base, fast, slow)))
+    assert [row["disturbed"] for row in quiet.values()] == ["no"] * 3
+    assert [(row["best"], row["pareto"]) for row in quiet.values()] == [(None, "no"), ("yes", "yes"), (None, "no")]
+    rows = rows_of(*(disturbed(record, share) for record, share in ((base, 0.01), (fast, 0.4), (slow, 0.01))))
+    words = "a thread waited for a core for 40.0 % of the time"
+    assert [row["disturbed"] for row in rows.values()] == ["no", words, "no"]
+    assert [(row["best"], row["pareto"]) for row in rows.values()] == [(None, "no"), (None, None), (None, "yes")]
+    columns = {column.name: column for column in EngineRow.columns()}
+    assert _readable.best(columns["speedup"], list(quiet.values())) == [False, True, False]
+    assert _readable.best(columns["speedup"], list(rows.values())) == [False] * 3
+    table = engine_table({"suite/run": [disturbed(base, 0.01), disturbed(fast), disturbed(slow, 0.01)]})
+    assert _readable.footnotes(table) == [
+        f"† lenet onnxruntime batch 8: latency, images/s, images/s in all, speed-up: disturbed: {words}"
+    ]
+    assert [_readable.cell_text(columns["latency_s"], row) for row in table.rows] == ["26.0 ms", "13.0 ms †", "20.0 ms"]
+
+
+def test_a_disturbed_baseline_spoils_the_ratio_of_separate_latencies_alone(engine: Engine) -> None:
+    """Without pairs a speed-up over a disturbed baseline is doubtful; with pairs it stands."""
+    base, unpaired = disturbed(engine("torch", [0.026] * 3)), disturbed(engine("onnxruntime", [0.013] * 3), 0.0)
+    assert rows_of(base, unpaired)["onnxruntime"]["speedup_flags"] == "baseline disturbed"
+    paired = disturbed(engine("onnxruntime", [0.013] * 3, [2.0, 2.01, 2.02, 1.99, 1.98, 2.03]), 0.0)
+    rows = rows_of(base, paired)
+    assert (rows["onnxruntime"]["speedup_flags"], rows["onnxruntime"]["best"]) == (None, "yes")
+    assert rows["torch"]["pareto"] is None
+
+
+def test_an_accuracy_no_better_than_chance_is_flagged_and_compared(engine: Engine) -> None:
+    """An accuracy whose interval holds 1 of 10 classes has a footnote; the others are marked as before."""
+    figures = {"torch": 0.30, "onnxruntime": 0.095, "onnxruntime_int8": 0.05}
+    records = [engine(name, [0.02], accuracy=accuracy) for name, accuracy in figures.items()]
+    flag = "no better than chance, which is 1 in 10"
+    assert [row["accuracy_flag"] for row in rows_of(*records).values()] == [None, flag, flag]
+    assert marks("test_accuracy", *records) == [True, False, False]
+    notes = _readable.footnotes(engine_table({"suite/run": records}))
+    assert f"† lenet onnxruntime batch 8: test accuracy: {flag}" in notes

@@ -10,6 +10,7 @@ import pytest
 
 from cnnperf.record import Record, single
 from cnnperf.reports._layers import bar, folded, profile_remarks, sentences, write
+from cnnperf.reports._readable import cell_text, footnotes
 from cnnperf.tables.layers import layer_table, profiles
 from cnnperf.tables.profiles import profile_table
 from cnnperf.tables.report import report_of_records
@@ -173,3 +174,42 @@ def test_the_notes_say_that_a_profile_is_eager_where_the_training_compiles(profi
 
     assert [note for note in notes(compile=True) if note.startswith("eager: the training of lenet ")]
     assert not [note for note in (*notes(compile=False), *notes()) if note.startswith("eager")]
+
+
+WAITED = "a thread waited for a core for 40.0 % of the time"
+
+
+def disturbed(profiled: Record) -> Record:
+    """Return the record of a profile of whose steps a thread waited for a core for much of the time."""
+    measured = [
+        m.model_copy(update={"remarks": {**m.remarks, "waited_share": 0.4}})
+        if m.metric == "profile.step_seconds"
+        else m
+        for m in profiled.measurements
+    ]
+    return profiled.model_copy(update={"measurements": tuple(measured)})
+
+
+def test_a_disturbed_profile_says_so_wherever_its_times_are(profiled: Record) -> None:
+    """Profile and layers name the disturbance, printed times have the mark of doubt, and other figures have none."""
+    records = {"run": (disturbed(profiled),)}
+    table = profile_table(records)
+    assert [row.disturbed for row in (*table.rows, *layer_table(records).rows)] == [WAITED] * 5
+    [note] = footnotes(table)
+    assert note.startswith("† lenet batch 32: step, forward, backward, MFU, overhead of hooks: disturbed: ")
+    columns = {column.name: column for column in table.columns}
+    assert cell_text(columns["step_s"], table.rows[0]) == "7.00 ms †"
+    assert "†" not in cell_text(columns["parameters"], table.rows[0])
+    [profile] = profiles(records)
+    out = io.StringIO()
+    write(profile, out)
+    assert f"† disturbed: {WAITED}." in out.getvalue().splitlines()
+    assert all(f"{head} †" in out.getvalue() for head in ("all", "forward", "backward", "GFLOP/s"))
+    assert [row.disturbed for row in profile_table({"run": (profiled,)}).rows] == [None]
+
+
+def test_a_profile_that_stayed_disturbed_has_one_row(profiled: Record) -> None:
+    """A profile that ended as `disturbed` has its figures in one row with its status and its reason."""
+    ended = disturbed(profiled).model_copy(update={"status": "disturbed", "error": WAITED})
+    [row] = profile_table({"run": (ended,)}).rows
+    assert (row.status, row.reason, row.disturbed, row.step_s) == ("disturbed", WAITED, WAITED, 0.007)

@@ -592,3 +592,77 @@ def test_a_resumed_suite_of_another_name_adds_repeats(trained: Trained, change: 
 
     (row,) = rows_of([trained(), changed(trained(repeat=1))])
     assert row["repeats"] == 2
+
+
+WAITED = "a thread waited for a core for 40.0 % of the time"
+
+
+def waiting(record: Record, share: float) -> Record:
+    """Return a training's record of which a thread waited for a core for this share of the time."""
+    first, *others = record.measurements
+    assert first.metric == "train.step_time"
+    told = first.model_copy(update={"remarks": {"waited_share": share, "stolen_share": 0.0}})
+    return record.model_copy(update={"measurements": (told, *others)})
+
+
+def test_a_disturbed_row_has_no_rank_and_no_mark(trained: Trained) -> None:
+    """A disturbed row follows the ranked ones, says why below its table, and is never the best of a column."""
+    board = leaderboard(
+        {
+            "suite/run": (
+                waiting(trained("vgg", accuracy=0.9, measured=[once("train.parameters", 10, "count")]), 0.4),
+                waiting(trained("mlp", accuracy=0.6, measured=[once("train.parameters", 20, "count")]), 0.05),
+                trained("nin", accuracy=0.5),
+                trained("alexnet", status="failed", error="KeyError"),
+            )
+        }
+    )
+    assert [(row.model, row.rank, row.disturbed) for row in board.rows[:3]] == [
+        ("mlp", 1, "no"),
+        ("nin", 2, None),
+        ("vgg", None, WAITED),
+    ]
+    columns = {column.name: column for column in board.columns}
+    assert _readable.best(columns["test_accuracy"], board.rows) == [False] * 4
+    assert _readable.best(columns["params"], board.rows) == [False] * 4
+    assert _readable.footnotes(board) == [
+        "† vgg: test accuracy: disturbed: fewer steps in the seconds of its training",
+        f"† vgg: images/s: disturbed: {WAITED}",
+    ]
+    assert [row.model for row in board.sorted_by("images_per_s").rows[2:]] == ["vgg", "alexnet"]
+
+
+def test_a_row_of_repeats_says_how_many_were_disturbed(trained: Trained) -> None:
+    """One disturbed repeat makes the row disturbed; a repeat whose waits were not measured leaves it unknown."""
+    for shares, said in (
+        ((0.4, 0.0, 0.2), f"2 of 3 repeats: {WAITED}"),
+        ((0.0, 0.01, 0.05), "no"),
+        ((0.0, None, 0.0), None),
+        ((0.4, None), f"1 of 2 repeats: {WAITED}"),
+    ):
+        repeats = [trained(repeat=i) for i, _ in enumerate(shares)]
+        told = [r if share is None else waiting(r, share) for r, share in zip(repeats, shares, strict=True)]
+        (row,) = rows_of(told)
+        assert row["disturbed"] == said
+
+
+def test_a_training_of_a_number_of_steps_keeps_its_accuracy(trained: Trained) -> None:
+    """A disturbed training that was not limited in seconds has the accuracy of an undisturbed one."""
+    (row,) = rows_of([waiting(trained(seconds=None, steps=100), 0.4)])
+    assert (row["disturbed"], row["accuracy_flag"]) == (WAITED, None)
+
+
+@pytest.mark.parametrize(("accuracy", "is_flagged"), [(0.095, True), (0.115, True), (0.02, True), (0.125, False)])
+def test_an_accuracy_no_better_than_chance_is_flagged(trained: Trained, accuracy: float, is_flagged: bool) -> None:
+    """An accuracy whose interval holds 1 of 10 classes, or lies below, has a footnote and keeps its rank."""
+    board = leaderboard({"suite/run": (trained(accuracy=accuracy, n=1000),)})
+    notes = ["† lenet: test accuracy: no better than chance, which is 1 in 10"] if is_flagged else []
+    assert _readable.footnotes(board) == notes
+    assert board.rows[0].rank == 1
+
+
+def test_a_report_with_a_disturbed_row_says_what_that_is(tmp_path: Path, trained: Trained) -> None:
+    """The notes explain the mark of a disturbed row, and only where there is one."""
+    for share in (0.0, 0.4):
+        report = report_of_records({"suite/run": (waiting(trained(), share),)}, {"suite/run": tmp_path})
+        assert any(note.startswith("† disturbed: ") for note in report.notes) == (share > 0)

@@ -251,7 +251,8 @@ def test_measurements_carry_everything_in_order() -> None:
     latency = found["infer.latency"]
     assert (latency.unit, latency.better, latency.values) == ("s", "lower", (0.01,) * 100)
     assert latency.tags == {"engine": "torch"}
-    assert latency.remarks == {"calls": 2, "disturbed": "the main thread lost the CPU for > 1 ms in 10 % of samples"}
+    words = "the main thread lost the CPU for > 1 ms in 10 % of samples"
+    assert latency.remarks == {"calls": 2, "disturbed": words, "stolen_share": 0.0, "throttled_share": 0.0}
     assert found["infer.latency_cpu"].values == (0.005,) * 100
     assert found["infer.latency_switches"].values == (1,) * 100
     assert found["infer.latency_warmup"].values == (0.01,) * 10
