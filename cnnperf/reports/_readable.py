@@ -104,16 +104,17 @@ def head(column: Column, rows: Sequence[Row]) -> str:
 
 
 def footnotes(table: Table[Any]) -> list[str]:
-    """Return each reason for the mark of doubt with the columns that bear it, and the run if there are several."""
-    noted: dict[tuple[int, str], list[str]] = {}
+    """Return each reason for the mark of doubt once a row, with its columns, and the run if there are several.
+
+    A flag without a doubt holds for the network, so it is given once for all its rows.
+    """
+    noted: dict[tuple[str, str], dict[str, None]] = {}
     for column in visible(table):
-        for index, row in enumerate(table.rows):
+        for row in table.rows:
             if reason := doubt(column, row):
-                noted.setdefault((index, reason), []).append(head_words(column))
-    return [
-        f"{DOUBT} {_run_of(table.rows[index], table)}{table.rows[index].row_label}: {', '.join(heads)}: {reason}"
-        for (index, reason), heads in noted.items()
-    ]
+                label = row.row_label if column.doubts else row["model"]
+                noted.setdefault((f"{_run_of(row, table)}{label}", reason), {})[head_words(column)] = None
+    return [f"{DOUBT} {label}: {', '.join(heads)}: {reason}" for (label, reason), heads in noted.items()]
 
 
 def doubt(column: Column, row: Row) -> str | None:
