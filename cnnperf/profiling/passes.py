@@ -20,7 +20,7 @@ from cnnperf.profiling.hooks import Hooks
 from cnnperf.profiling.layer_time import Direction, LayerTimer
 from cnnperf.profiling.layers import Structure, discover, removed
 from cnnperf.profiling.memory import AllocatorPeak, Owners, SavedTensors
-from cnnperf.profiling.rows import DATA, OPTIMIZER
+from cnnperf.profiling.rows import DATA, OPTIMIZER, trace_name
 from cnnperf.profiling.settings import Profile
 from cnnperf.profiling.step import BACKWARD, FORWARD, Marks, ProfiledStep
 from cnnperf.profiling.trace import allocation_peak, write_trace
@@ -154,7 +154,7 @@ class Profiling:
         if not device.is_asynchronous:
             yield from self._process_peak()
         self._bench.phase("trace")
-        path = self._bench.artifact(f"trace_{batch_size}", f"batch-{batch_size}.pt.trace.json.gz")
+        path = self._bench.artifact(f"trace_{batch_size}", trace_name(batch_size))
         cuda = torch.device(device.torch_name).type == "cuda"
         names = write_trace(path, self._step, self._structure, steps=self._settings.trace_steps, cuda=cuda)
         if not device.is_asynchronous:

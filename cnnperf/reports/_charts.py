@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from cnnperf.reports._readable import head_words, read_as, signed
@@ -12,6 +13,7 @@ from cnnperf.reports._vega import (
     Spec,
     axis,
     curve_marks,
+    error_bar,
     log_axis,
     names_within,
     picked,
@@ -67,6 +69,8 @@ def curve_charts(name: str, title: str, table: Table[Any], rows: Sequence[CurveR
                 table.name,
                 kept,
                 spec,
+                reading=f"Each line is one training; a {column.better} value is better. Points are measurements, and "
+                "lines only connect them. A click on a name in the legend picks its lines.",
             )
 
 
@@ -92,6 +96,8 @@ def accuracy_charts(name: str, title: str, table: Table[Any], rows: Sequence[Cur
             table.name,
             picked(of_model, *TRAINING, "epoch", *names),
             spec,
+            reading="All lines are of the same training, and each is one way to measure its accuracy. The distance "
+            "between two lines is what the way of measuring changes.",
         )
 
 
@@ -113,6 +119,9 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
     }
     points = _engine_points(place, series_colours("engine", [row.engine for row in rows]))
     points["encoding"]["tooltip"] = tips(table, *facts)
+    ends = {"x": ("latency_q25_s", "latency_q75_s"), "y": ("test_accuracy_low", "test_accuracy_high")}
+    extents = [error_bar(place, along, low, high) for along, (low, high) in ends.items()]
+    fronts_drawn = [_front_line(front, place) for front in fronts]
     return Chart(
         name,
         title,
@@ -121,9 +130,12 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
         "fastest point of each network.",
         name,
         table.name,
-        picked(rows, *facts),
-        {"height": 340, "layer": [*(_front_line(front, place) for front in fronts), points, _fastest_names(place)]},
+        picked(rows, *facts, *chain(*ends.values())),
+        {"height": 340, "layer": [*fronts_drawn, *extents, points, _fastest_names(place)]},
         fronts,
+        reading="Higher is more accurate, further left is faster, smaller needs less memory. Bars are the 95 % "
+        "interval of the accuracy and the quartiles of the latency. A line joins a network's engines of which none is "
+        "proved worse than another; pale engines lack parity.",
     )
 
 
@@ -163,7 +175,7 @@ def _fastest_names(place: Spec) -> Spec:
             {"window": [{"op": "rank", "as": "place"}], "sort": [{"field": "latency_s"}], "groupby": ["model"]},
             {"filter": "datum.place === 1"},
         ],
-        "mark": {"type": "text", "dy": -14, "color": "var(--text)", "limit": 160},
+        "mark": {"type": "text", "color": "var(--text)", "limit": 160},
         "encoding": {**place, "text": {"field": "model", "type": "nominal"}},
     }
 
@@ -176,7 +188,16 @@ def throughput(name: str, title: str, table: Table[Any], rows: Sequence[EngineRo
     spec["encoding"]["y"] = log_axis(up.name, "images/s", up.unit)
     spec["encoding"]["tooltip"] = tips(table, "engine", "batch_size", "images_per_s", "latency_s", "speedup", "parity")
     kept = picked(rows, "engine", "batch_size", "images_per_s", "latency_s", "speedup", "parity")
-    return Chart(name, title, f"{title}, a line an engine.", name, table.name, kept, spec)
+    return Chart(
+        name,
+        title,
+        f"{title}, a line an engine.",
+        name,
+        table.name,
+        kept,
+        spec,
+        reading="Higher is faster. Where a line is flat, a larger batch only takes longer.",
+    )
 
 
 def changes(name: str, table: Table[Any], rows: Sequence[VerdictRow], unit: str, *, of: int) -> Chart:
@@ -209,18 +230,28 @@ def changes(name: str, table: Table[Any], rows: Sequence[VerdictRow], unit: str,
         },
     }
     whisker = {
-        "mark": {"type": "rule", "color": "var(--text)"},
+        "mark": {"type": "rule", "aria": False, "color": "var(--text)"},
         "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
     }
     whisker["encoding"] = {"x": x | {"field": "low"}, "x2": {"field": "high"}, "y": y}
-    zero = {"mark": {"type": "rule", "color": "var(--muted)"}, "encoding": {"x": {"datum": 0}}}
+    zero = {"mark": {"type": "rule", "aria": False, "color": "var(--muted)"}, "encoding": {"x": {"datum": 0}}}
     kept = picked(
         rows, "cell", "metric", "outcome", "baseline", "candidate", "change", "low", "high", "p_holm", "n", "remark"
     )
     spec = {"height": BAR_PIXELS * len(rows), "transform": [subject, words_of], "layer": [zero, whisker, points]}
     drawn = f"the first {len(rows)} of {of}, verdicts first, then the largest, " if len(rows) < of else ""
     caption = f"Change of each metric that is not the same, {drawn}{unit}, with its interval where one was tested."
-    return Chart(name, f"Change, {unit}", caption, name, table.name, kept, spec)
+    return Chart(
+        name,
+        f"Change, {unit}",
+        caption,
+        name,
+        table.name,
+        kept,
+        spec,
+        reading="The further from the line at 0, the larger the change; a bar is its interval. Colour and shape are "
+        "the verdict; an indicative change was not tested.",
+    )
 
 
 def _by_outcome(outcomes: Sequence[str], marks: Sequence[str]) -> Spec:

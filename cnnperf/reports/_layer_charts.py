@@ -12,6 +12,7 @@ from cnnperf.reports._vega import (
     Drawn,
     Spec,
     bars,
+    error_bar,
     log_axis,
     picked,
     series_colours,
@@ -21,6 +22,9 @@ from cnnperf.reports._vega import (
 from cnnperf.tables.layer_row import DIRECTIONS, LayerRow
 from cnnperf.tables.profiles import ProfileRow
 from cnnperf.tables.table import Table
+
+NAMED_LAYERS = 5
+"""Layers of a roofline that have their names, so that names do not cover each other."""
 
 
 def layer_time_chart(name: str, title: str, table: Table[Any], rows: Sequence[LayerRow]) -> Chart:
@@ -40,7 +44,17 @@ def layer_time_chart(name: str, title: str, table: Table[Any], rows: Sequence[La
         table, "layer", "type", "outputs", "forward_s", "backward_s", "seconds", "saved_bytes"
     )
     caption = f"{title}: time of each layer in execution order, forward and backward stacked."
-    return Chart(f"{name}-time", f"{title}: time by layer", caption, name, table.name, _layer_rows(rows), spec)
+    return Chart(
+        f"{name}-time",
+        f"{title}: time by layer",
+        caption,
+        name,
+        table.name,
+        _layer_rows(rows),
+        spec,
+        reading="A long bar is where the time goes. Rows in parentheses are no layers: data, loss, optimizer, and work "
+        "outside of all layers.",
+    )
 
 
 def layer_memory(name: str, title: str, table: Table[Any], rows: Sequence[LayerRow]) -> Chart:
@@ -51,7 +65,15 @@ def layer_memory(name: str, title: str, table: Table[Any], rows: Sequence[LayerR
     spec["encoding"]["tooltip"] = tips(table, "layer", "type", "outputs", "saved_bytes")
     caption = f"{title}: memory that each layer keeps for backward, in execution order."
     return Chart(
-        f"{name}-memory", f"{title}: memory saved", caption, f"{name}-saved", table.name, _layer_rows(rows), spec
+        f"{name}-memory",
+        f"{title}: memory saved",
+        caption,
+        f"{name}-saved",
+        table.name,
+        _layer_rows(rows),
+        spec,
+        reading="A long bar is a layer whose forward pass keeps much for its backward pass. All bars together grow "
+        "with the batch size.",
     )
 
 
@@ -76,10 +98,13 @@ def roofline(
             {"flatten": ["x"]},
             {"calculate": "min(datum.peak_flops_per_s, datum.x * datum.peak_bytes_per_s)", "as": "y"},
         ],
-        "mark": {"type": "line", "color": "var(--text)", "strokeWidth": 1.5},
+        "mark": {"type": "line", "aria": False, "color": "var(--text)", "strokeWidth": 1.5},
         "encoding": {"x": x, "y": y, "tooltip": tips(machines, "peak_flops_per_s", "peak_probe", "peak_bytes_per_s")},
     }
-    layers = [_placed(table, direction, x, y) for direction in DIRECTIONS]
+    # A group of no points would be a picture without a name for screen readers.
+    placed = [d for d in DIRECTIONS if any(row[f"{d}_flops_per_s"] is not None for row in rows)]
+    layers = [part for direction in placed for part in (_extent(direction, x, y), _placed(table, direction, x, y))]
+    names = [_names_of_longest(x, y)] if "forward" in placed else []
     peaks = picked([machine], "peak_flops_per_s", "peak_probe", "peak_bytes_per_s")
     caption = (
         f"{title}: FLOP/s of each layer against its FLOP per byte, below the measured ceilings of arithmetic and memory"
@@ -91,8 +116,11 @@ def roofline(
         name,
         table.name,
         _layer_rows(rows),
-        {"height": 300, "layer": [ceiling, *layers]},
+        {"height": 300, "layer": [ceiling, *layers, *names]},
         {f"{name}-machine": ("profiles", peaks)},
+        reading="A layer below the slanted line is limited by memory, below the flat line by arithmetic; the nearer to "
+        f"the line, the less can be gained. Bars are quartiles over steps. The {NAMED_LAYERS} layers that take most "
+        "time have their names.",
     )
 
 
@@ -109,7 +137,45 @@ def beside_torch(name: str, title: str, table: Table[Any], rows: Sequence[LayerR
     kept = picked(rows, "layer", "operators", *sides)
     places = "the same layers in torch and in the engine" if is_beside_torch else "layers in the engine"
     caption = f"{title}: time of {places}, in execution order."
-    return Chart(name, title, caption, name, table.name, kept, spec)
+    return Chart(
+        name,
+        title,
+        caption,
+        name,
+        table.name,
+        kept,
+        spec,
+        reading="A shorter bar is faster. A kernel that does the work of several layers stands beside all of them.",
+    )
+
+
+def _extent(direction: str, x: Spec, y: Spec) -> Spec:
+    """Return the speed of each layer in the faster and the slower quartile of its steps."""
+    place = {"x": x | {"field": f"{direction}_flops_per_byte"}, "y": y}
+    bar = error_bar(place, "y", "slow", "fast")
+    speed = f"datum.{direction}_flops_per_s * datum.{direction}_s / datum.{direction}"
+    ends = [{"calculate": f"{speed}_{q}_s", "as": name} for q, name in (("q75", "slow"), ("q25", "fast"))]
+    return bar | {"transform": [*ends, *bar["transform"]]}
+
+
+def _names_of_longest(x: Spec, y: Spec) -> Spec:
+    """Return the names of the layers that take most time, at their points of the forward pass."""
+    return {
+        "transform": [
+            {"filter": "isValid(datum.forward_flops_per_s)"},
+            {
+                "window": [{"op": "row_number", "as": "place"}],
+                "sort": [{"field": "seconds", "order": "descending"}],
+            },
+            {"filter": f"datum.place <= {NAMED_LAYERS}"},
+        ],
+        "mark": {"type": "text", "fontSize": 10, "color": "var(--text)", "limit": 120},
+        "encoding": {
+            "x": x | {"field": "forward_flops_per_byte"},
+            "y": y | {"field": "forward_flops_per_s"},
+            "text": {"field": "layer", "type": "nominal"},
+        },
+    }
 
 
 def _placed(table: Table[Any], direction: str, x: Spec, y: Spec) -> Spec:
@@ -134,4 +200,6 @@ def _placed(table: Table[Any], direction: str, x: Spec, y: Spec) -> Spec:
 
 def _layer_rows(rows: Iterable[LayerRow]) -> tuple[Drawn, ...]:
     placed = [f"{d}_{what}" for d in DIRECTIONS for what in ("flops_per_byte", "flops_per_s", "share", "bound")]
-    return picked(rows, "layer", "type", "outputs", "seconds", "forward_s", "backward_s", "saved_bytes", *placed)
+    quartiles = [f"{d}_{q}_s" for d in DIRECTIONS for q in ("q25", "q75")]
+    times = ("seconds", "forward_s", "backward_s", *quartiles)
+    return picked(rows, "layer", "type", "outputs", *times, "saved_bytes", *placed)

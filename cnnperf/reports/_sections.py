@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cnnperf.profiling.rows import trace_name
 from cnnperf.regression.verdict import is_difference, is_of_fractions
 from cnnperf.reports import _charts, _layer_charts
 from cnnperf.reports._pictures import data_uris, pictured
-from cnnperf.reports._readable import generated
+from cnnperf.reports._readable import best, generated
+from cnnperf.reports._readable import title as group_title
 from cnnperf.reports._vega import Chart
+from cnnperf.tables.engine_row import EngineRow
 from cnnperf.tables.engines import ENGINE_GROUP
 from cnnperf.tables.facts import GROUP
 from cnnperf.tables.layers import steps_of
 from cnnperf.tables.predictions import ConfusionRow, ExampleRow
+from cnnperf.tables.profiles import ProfileRow
 from cnnperf.tables.repeats import PLACE_FACTS, Rivals
-from cnnperf.tables.table import R, Report, Row, Table, Value, grouped
+from cnnperf.tables.table import Column, R, Report, Row, Table, Value, grouped
 from cnnperf.tables.verdicts import VerdictRow
+from cnnperf.units import amount_of
 
 CELL = ("run", "dataset", "data", "model", "device")
 NAMED = ("host", "device_label", "threads", "waiting", "allocator")
@@ -58,6 +63,97 @@ class ChartGroup:
 
     title: str
     charts: tuple[Chart, ...]
+    traces: tuple[str, ...] = ()
+    """Trace files of the network's profiles, relative to the run folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The best row of a column, and those that are not told apart from it."""
+
+    words: str
+    column: Column
+    rows: tuple[Row, ...]
+    """The best row, then those whose interval overlaps its own; none if all were disturbed."""
+    is_proved: bool
+    """Whether the best row's interval is known and lies apart from that of another row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The best rows of one group of compared rows."""
+
+    title: str
+    answers: tuple[Answer, ...]
+    is_of_engines: bool = False
+
+
+OF_TRAINING = {
+    "test_accuracy": "highest test accuracy",
+    "images_per_s": "fastest training",
+    "peak_above_start_bytes": "least memory in training",
+}
+"""Columns of the leaderboard that have a best row, with the words for it."""
+OF_STEPS = {"step_s": "fastest", "peak_above_start_bytes": "least memory"}
+"""The same of profiles."""
+
+
+def answers(report: Report) -> list[Answers]:
+    """Return the best networks of each group of the leaderboard, else of profiles; then the best engines."""
+    found = []
+    board, profiles, engines = (report.table(name) for name in ("leaderboard", "profiles", "engines"))
+    for group in board.groups() if board else ():
+        columns = {column.name: column for column in group.columns}
+        best_rows = (_answer(words, columns[name], columns[name], group.rows) for name, words in OF_TRAINING.items())
+        found.append(Answers(group_title(group), tuple(filter(None, best_rows))))
+    profiled = profiles.groups() if profiles and not board else ()
+    found += [Answers(group_title(group), tuple(_of_profiles(group))) for group in profiled]
+    for group in engines.groups() if engines else ():
+        for of_run in _grouped((row for row in group.rows if row.batch_size), "run"):
+            run = [f"run {of_run[0].run}"] if len(report.folders) > 1 else []
+            found.append(Answers(" · ".join((group_title(group), *run)), tuple(_of_engines(group, of_run)), True))
+    return [group for group in found if group.answers]
+
+
+def _of_profiles(table: Table[ProfileRow]) -> Iterator[Answer]:
+    """Yield the fastest steps and those of least memory, of each mode and batch size."""
+    columns = {column.name: column for column in table.columns}
+    kinds = _grouped((row for row in table.rows if row.batch_size), "mode", "batch_size")
+    for rivals in kinds:
+        steps = f", {steps_of(rivals[0].mode, rivals[0].batch_size)}" if len(kinds) > 1 else ""  # Else in the title.
+        for name, words in OF_STEPS.items():
+            if answer := _answer(f"{words}{steps}", columns[name], columns[name], rivals):
+                yield answer
+
+
+def _of_engines(table: Table[EngineRow], rows: Sequence[EngineRow]) -> Iterator[Answer]:
+    """Yield the fastest engine at each batch size, and the engine of least memory."""
+    columns = {column.name: column for column in table.columns}
+    for rivals in sorted(_grouped(rows, "batch_size"), key=lambda rivals: rivals[0].batch_size or 0):
+        of_size = f"fastest at {amount_of(rivals[0].batch_size or 0, 'image')} a call"
+        if fastest := _answer(of_size, columns["latency_s"], columns["images_per_s"], rivals):
+            yield fastest
+    of_process = [rivals[0] for rivals in _grouped(rows, "model", "engine")]  # Every batch size has the same peak.
+    if least := _answer("least memory", columns["peak_bytes"], columns["peak_bytes"], of_process):
+        yield least
+
+
+def _answer(words: str, shown: Column, judged: Column, rows: Sequence[Row]) -> Answer | None:
+    """Return the best rows by a column; None if no row that may be the best has a value.
+
+    shown: the column that readers see. It may have no direction of its own, as the latency of one batch size.
+    """
+    rivals = [row for row in rows if row.is_sound and row[judged.name] is not None]
+    if not rivals:
+        return None
+    leaders = [row for row, is_marked in zip(rivals, best(judged, rivals), strict=True) if is_marked]
+    choose = max if judged.better == "higher" else min
+    calm = [row for row in rivals if not row.is_disturbed]
+    if not calm:
+        return Answer(words, shown, (), is_proved=False)
+    first = choose(calm, key=lambda row: row[judged.name])
+    others = (row for row in leaders if row is not first)
+    return Answer(words, shown, (first, *others), is_proved=bool(leaders) or len(rivals) == 1)
 
 
 def training(report: Report) -> list[ChartGroup]:
@@ -102,8 +198,16 @@ def networks(report: Report) -> list[ChartGroup]:
     for i, (cell, row) in enumerate(cells.items()):
         charts = tuple(_of_network(report, f"network-{i}", cell))
         if charts:
-            found.append(ChartGroup(_heading(row, report), charts))
+            found.append(ChartGroup(_heading(row, report), charts, tuple(_traces(report, cell))))
     return found
+
+
+def _traces(report: Report, cell: tuple[Any, ...]) -> Iterator[str]:
+    for rows in _of_cell(report.table("profiles"), cell):
+        for row in rows:
+            path = f"artifacts/{row.task}/{trace_name(row.batch_size)}"
+            if (report.folders[row.run] / path).is_file():
+                yield path
 
 
 def predictions(report: Report) -> list[NetworkPredictions]:

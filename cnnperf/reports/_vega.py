@@ -38,6 +38,8 @@ class Chart:
     spec: Spec
     more: Mapping[str, tuple[str, tuple[Drawn, ...]]] = field(default_factory=dict)
     """Further rows of the plot, with the name of their table."""
+    reading: str = field(kw_only=True)
+    """How to read the plot, in one to three sentences."""
 
 
 def picked(rows: Iterable[Row], *columns: str) -> tuple[Drawn, ...]:
@@ -60,6 +62,16 @@ def curve_marks(across: Column, up: Column, colour: Spec) -> Spec:
             "shape": series_shapes(colour),
             "opacity": {"condition": {"param": "picked", "value": 1}, "value": 0.12},
         },
+    }
+
+
+def error_bar(place: Mapping[str, Spec], along: str, low: str, high: str) -> Spec:
+    """Return a line between two columns, parallel to the axis `along` (`x` or `y`), where a row has both."""
+    ends = {along: place[along] | {"field": low}, f"{along}2": {"field": high}}
+    return {
+        "transform": [{"filter": f"isValid(datum.{low}) && isValid(datum.{high})"}],
+        "mark": {"type": "rule", "aria": False, "color": "var(--muted)"},
+        "encoding": {**place, **ends},
     }
 
 

@@ -55,6 +55,7 @@ def write(report: Report, out: TextIO) -> None:
         "mark_of_doubt": DOUBT,
     }
     parts: dict[str, Any] = {
+        "answers": sections.answers(report),
         "training": sections.training(report),
         "tradeoffs": sections.tradeoffs(report),
         "networks": sections.networks(report),

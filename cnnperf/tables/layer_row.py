@@ -124,6 +124,17 @@ def _missing_probe(direction: str) -> Any:
     )
 
 
+def _quartile(direction: str, which: str) -> Any:
+    return column(
+        default=None,
+        unit="s",
+        better="lower",
+        meaning=f"{which} quartile over the samples of `{direction}_s`, interpolated linearly; empty in the rows of an "
+        "engine",
+        source=f"profile.{direction}_seconds",
+    )
+
+
 def _held(kind: str) -> Any:
     return column(default=None, unit="bytes", better="lower", meaning=BYTES[kind], source=f"profile.{kind}_bytes")
 
@@ -205,6 +216,10 @@ class LayerRow(Row):
         meaning="time of the backward pass in steps with hooks, median over samples",
         source="profile.backward_seconds",
     )
+    forward_q25_s: float | None = _quartile("forward", "lower")
+    forward_q75_s: float | None = _quartile("forward", "upper")
+    backward_q25_s: float | None = _quartile("backward", "lower")
+    backward_q75_s: float | None = _quartile("backward", "upper")
     forward_macs: int | None = _macs("forward")
     forward_flops: int | None = _flops("forward")
     forward_moved_bytes: int | None = _moved_bytes("forward")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cnnperf.profiling.rows import UNATTRIBUTED
 from cnnperf.record import Measurement, Record
 from cnnperf.roofline import Roofline
+from cnnperf.stats import quartiles
 from cnnperf.tables import engine_layers
 from cnnperf.tables.facts import row_of
 from cnnperf.tables.layer_row import DIRECTIONS, LayerRow
@@ -25,6 +26,8 @@ PROFILE_METRICS = "profile"
 PROFILE_TAGS = ("batch_size", "mode")
 """Tags that distinguish the profiles of a record."""
 
+TIMES = tuple(f"{direction}_s" for direction in DIRECTIONS)
+"""Columns of a layer's times, which have quartiles."""
 UNITS = {column.name: column.unit for column in LayerRow.columns()}
 """Unit of each column; None for text."""
 DESCRIBED = (
@@ -138,6 +141,16 @@ def _profile(run: str, record: Record, tags: Mapping[str, Any]) -> LayerProfile:
     return LayerProfile(run, record, tags, roofline, tuple(rows), disturbed)
 
 
+def _figures(name: str, m: Measurement) -> dict[str, float]:
+    """Return the median of a measurement as the column `name`, of a time with its quartiles."""
+    middle = median(m.values)
+    if name not in TIMES:
+        return {name: int(middle) if m.unit in ("count", "bytes") else middle}
+    ends = quartiles(m.values)
+    stem = name.removesuffix("_s")
+    return {name: middle, f"{stem}_q25_s": ends.q25, f"{stem}_q75_s": ends.q75}
+
+
 def _row(
     repeat: Repeats,
     layer: str,
@@ -156,7 +169,7 @@ def _row(
             known[f"{name.split('_')[0]}_uncounted"] = known.pop("uncounted")
         found |= {key: value for key, value in known.items() if key in DESCRIBED and value != ""}
         if name in FIGURES:  # A metric of another version has no column, and is left out.
-            found[name] = int(median(m.values)) if m.unit in ("count", "bytes") else median(m.values)
+            found |= _figures(name, m)
         if m.unit == "s":
             found["samples"] = min(len(m.values), found.get("samples", len(m.values)))
     times = [found[f"{direction}_s"] for direction in DIRECTIONS if f"{direction}_s" in found]

@@ -20,7 +20,7 @@ from furnished import ERROR, HOSTILE, NETWORKS, furnish, m
 from cnnperf import record as store
 from cnnperf.errors import CnnperfWarning, UsageError
 from cnnperf.record import Record
-from cnnperf.reports._sections import training
+from cnnperf.reports._sections import answers, training
 from cnnperf.reports.csv import write as write_csv
 from cnnperf.reports.html import LIBRARY, PAGE, SYMBOLS, write
 from cnnperf.tables.report import report_of
@@ -114,6 +114,7 @@ def test_every_section_is_there_in_order(both: Both) -> None:
     """The page of two runs through all stages has every section, each with a link."""
     page = Page(both[1])
     assert page.ids() == [
+        "answers",
         "summary",
         "leaderboard",
         "comparison",
@@ -133,7 +134,7 @@ def test_a_section_is_there_only_when_the_records_hold_it(tmp_path: Path, traine
     """A single training without curves gets a page without plots and pictures."""
     store.append(tmp_path, trained())
     page = Page(written(report_of([tmp_path])))
-    assert page.ids() == ["summary", "leaderboard", "notes"]
+    assert page.ids() == ["answers", "summary", "leaderboard", "notes"]
     assert page.drawn() == {"specs": {}, "rows": {}}
 
 
@@ -218,6 +219,87 @@ def test_every_other_figure_is_a_text_of_the_tables(both: Both, tables: Tables) 
             if figure not in figures:
                 strange[figure].append(text)
     assert not strange
+
+
+def test_the_best_networks_come_first(tmp_path: Path, trained: Trained) -> None:
+    """The most accurate network and those not told apart from it are named; a speed of one process is no proof."""
+    for model, accuracy in (("lenet", 0.7), ("nin", 0.69), ("mlp", 0.5)):
+        store.append(tmp_path, trained(model, accuracy=accuracy, n=1000))
+    (group,) = answers(report_of([tmp_path]))
+    found = {answer.words: ([row["model"] for row in answer.rows], answer.is_proved) for answer in group.answers}
+    assert found["highest test accuracy"] == (["lenet", "nin"], True)
+    assert found["fastest training"][1] is False
+    text = written(report_of([tmp_path]))
+    assert text.index('id="answers"') < text.index('id="summary"')
+    assert "; not told apart from it: <strong>nin</strong>" in text
+    assert text.count(">(not proved)<") == sum(not is_proved for _, is_proved in found.values())
+
+
+def test_a_disturbed_network_is_not_the_best(tmp_path: Path, trained: Trained) -> None:
+    """The best speed is that of an undisturbed network; if all were disturbed, none is named."""
+    fast = trained("mlp", step_s=(0.001, 0.001, 0.001))
+    waiting = [m.model_copy(update={"remarks": {**m.remarks, "waited_share": 0.4}}) for m in fast.measurements]
+    store.append(tmp_path, fast.model_copy(update={"measurements": tuple(waiting)}))
+    assert {answer.rows for group in answers(report_of([tmp_path])) for answer in group.answers} == {()}
+    assert "none: every measurement was disturbed" in written(report_of([tmp_path]))
+    store.append(tmp_path, trained("lenet"))
+    (group,) = answers(report_of([tmp_path]))
+    assert {row["model"] for answer in group.answers for row in answer.rows} == {"lenet"}
+
+
+def test_profiles_alone_have_the_best_networks_too(tmp_path: Path, trained: Trained) -> None:
+    """A run without a training names the networks of the fastest steps and of the least memory."""
+    run = furnish(tmp_path / "run", trained, networks=["lenet", "nin"])
+    (tmp_path / "profiled").mkdir()
+    for record in store.read(run):
+        if record.task.stage == "profile":
+            store.append(tmp_path / "profiled", record)
+    found = [answer for group in answers(report_of([tmp_path / "profiled"])) for answer in group.answers]
+    assert {answer.words.partition(",")[0] for answer in found} == {"fastest", "least memory"}
+    assert all(answer.rows for answer in found)
+
+
+def test_many_footnotes_are_folded(tmp_path: Path, trained: Trained) -> None:
+    """Five footnotes of a table are open, six are folded."""
+    for index, model in enumerate(("lenet", "nin", "mlp", "vgg", "resnet", "alexnet")):
+        store.append(tmp_path, trained(model, accuracy=0.095))
+        if index > 3:
+            page = Page(written(report_of([tmp_path])))
+            (notes,) = [attributes for _, attributes in page.tags if attributes.get("class") == "footnotes"]
+            assert ("open" in notes) == (index == 4)
+
+
+def test_each_engine_is_the_fastest_of_its_own_batch_size(both: Both) -> None:
+    """There is one fastest engine for each batch size, with its latency; rows that are not sound are none."""
+    found = [answer for group in answers(both[0]) if group.is_of_engines for answer in group.answers]
+    fastest = [answer for answer in found if answer.column.name == "latency_s"]
+    assert len(fastest) > 1
+    for answer in fastest:
+        assert all(row.is_sound for row in answer.rows)
+        assert f" {answer.rows[0]['batch_size']} image" in answer.words
+    assert {answer.words for answer in found if answer not in fastest} == {"least memory"}
+
+
+def test_every_plot_says_how_to_read_it(both: Both) -> None:
+    """Each plot has sentences of its own kind beside it."""
+    page = Page(both[1])
+    plots = [attributes for _, attributes in page.tags if attributes.get("class") == "plot"]
+    readings = [attributes for _, attributes in page.tags if attributes.get("class") == "reading"]
+    assert len(plots) == len(readings) > 10
+    assert all(chart.reading.endswith(".") for group in training(both[0]) for chart in group.charts)
+
+
+def test_a_trace_is_named_where_there_is_one(tmp_path: Path, trained: Trained) -> None:
+    """The trace of a profile is named by its path in the run folder, if the file is there."""
+    run = furnish(tmp_path / "run", trained, networks=["lenet"])
+    assert "ui.perfetto.dev" not in written(report_of([run]))
+    table = report_of([run]).table("profiles")
+    assert table
+    row = next(row for row in table.rows if row.model == "lenet" and row.status == "ok")
+    path = run / "artifacts" / row.task / f"batch-{row.batch_size}.pt.trace.json.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    assert str(path.relative_to(run)) in written(report_of([run]))
 
 
 def test_verdicts_are_told_apart_without_colour(both: Both) -> None:

@@ -101,8 +101,8 @@ def test_everything_is_drawn_without_a_word(opened: Watched, folder: Path) -> No
     """Every section is visible and every plot has marks; no message or dialog occurs and only the file is fetched."""
     page = opened.page
     sections = page.locator("section")
-    assert sections.count() == 10
-    assert all(sections.nth(i).is_visible() for i in range(10))
+    assert sections.count() == 11
+    assert all(sections.nth(i).is_visible() for i in range(11))
     marks = ".mark-symbol path, .mark-rect path, .mark-line path"
     plots = page.locator(".plot").evaluate_all(f"all => all.map(plot => plot.querySelectorAll('{marks}').length)")
     assert len(plots) > 30
@@ -154,6 +154,76 @@ def test_a_head_sorts_its_table(opened: Watched) -> None:
     assert table.locator("th[aria-sort=none]").count() == table.locator("thead th").count() - 1
 
 
+def test_the_first_click_brings_the_best_to_the_top(opened: Watched) -> None:
+    """A column of which more is better is sorted downwards first."""
+    head = opened.page.locator("#leaderboard thead th", has_text="test accuracy").first
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+
+
+def test_the_name_stays_in_sight(browser: Browser, folder: Path) -> None:
+    """On a phone the name of a row's network stays when its table is scrolled sideways, and sections are folded."""
+    page = browser.new_page(viewport={"width": 360, "height": 800})
+    Watched(page, folder / "page.html")
+    scroll = page.locator("#engines .scroll").first
+    name = scroll.locator("tbody .name").first
+    assert scroll.evaluate("each => each.scrollWidth > each.clientWidth + 100")
+    scroll.evaluate("each => { each.scrollLeft = each.scrollWidth; }")
+    place = "each => each.getBoundingClientRect().left"
+    left = name.evaluate(place) - scroll.evaluate(place)
+    assert 0 <= left < 2
+    assert not page.locator("nav li").first.is_visible()
+    page.locator("nav summary").click()
+    page.locator("nav a[href='#engines']").click()
+    assert not page.locator("nav li").first.is_visible()
+    page.close()
+
+
+def test_a_caption_is_in_sight(browser: Browser, folder: Path) -> None:
+    """On a phone the caption of a table wider than the screen is not."""
+    page = browser.new_page(viewport={"width": 360, "height": 800})
+    Watched(page, folder / "page.html")
+    ends = page.locator("caption:visible span").evaluate_all(
+        "all => all.map(each => each.getBoundingClientRect().right)"
+    )
+    assert len(ends) > 5
+    assert max(ends) <= 360
+    page.close()
+
+
+def test_no_name_of_a_point_covers_another(browser: Browser, folder: Path) -> None:
+    """The names in a trade-off overlap neither on a phone nor on a laptop, and stay within the plot."""
+    for width in (360, 1440):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        Watched(page, folder / "page.html")
+        for plot in page.locator("#tradeoff .plot, #networks .plot[data-chart$=roofline]").all():
+            boxes = plot.locator(".mark-text.role-mark text").evaluate_all(
+                """all => all.filter(each => each.getAttribute("opacity") !== "0").map(each => {
+                     const box = each.getBoundingClientRect();
+                     return [box.left, box.right, box.top + 3, box.bottom - 3];
+                   })"""
+            )
+            assert boxes
+            for (left, right, top, bottom), *others in (boxes[i:] for i in range(len(boxes))):
+                covered = [o for o in others if left < o[1] and o[0] < right and top < o[3] and o[2] < bottom]
+                assert covered == []
+        page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1440])
+def test_axe_finds_nothing(browser: Browser, folder: Path, scheme: Any, width: int) -> None:
+    """axe-core, with all its rules for WCAG 2.2 AA and best practices, reports no violation."""
+    axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    Watched(page, folder / "page.html")
+    found = axe_playwright.Axe().run(page).response["violations"]
+    assert [(each["id"], node["target"], node["failureSummary"]) for each in found for node in each["nodes"]] == []
+    page.close()
+
+
 def test_a_filter_leaves_the_rows_that_hold_every_word(opened: Watched) -> None:
     """The filter ignores case and tells how many rows it leaves; an empty filter shows all rows."""
     box = opened.page.get_by_label("Filter the rows").first
@@ -168,7 +238,7 @@ def test_a_filter_leaves_the_rows_that_hold_every_word(opened: Watched) -> None:
 
 def test_the_numbers_behind_a_plot_are_a_table(opened: Watched, folder: Path) -> None:
     """The table beneath a plot shows the plotted numbers to the last digit."""
-    details = opened.page.locator("#training details").first
+    details = opened.page.locator("#training details[data-rows]").first
     details.locator("summary").click()
     details.locator("table").wait_for()
     held = {row["validation_accuracy"] for row in rows_of(folder, "curves")} | {"0"}
@@ -339,7 +409,8 @@ def test_a_run_through_all_stages_has_every_section(browser: Browser, tmp_path: 
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     watched = Watched(page, tmp_path / "page.html")
     assert page.locator("section").evaluate_all("all => all.map(each => each.id)") == [
-        *("summary", "leaderboard", "tradeoff", "engines", "training", "profiles", "networks", "predictions", "notes")
+        *("answers", "summary", "leaderboard", "tradeoff", "engines"),
+        *("training", "profiles", "networks", "predictions", "notes"),
     ]
     titles = page.locator("#networks figcaption").all_text_contents()
     assert {f"Training steps of 4 images: {what}" for what in ("time by layer", "memory saved", "roofline")} <= set(

@@ -13,7 +13,7 @@ function element(name, text, attributes = {}) {
   return made;
 }
 
-// Sorting: a head's button orders its table's rows, what is missing stays last.
+// Sorting: a head's button orders its table's rows, the best first, then the other way; what is missing stays last.
 
 function sortKey(row, column) {
   const cell = row.cells[column];
@@ -28,7 +28,9 @@ function compare(one, other) {
 
 function sort(table, head) {
   const column = head.cellIndex;
-  const sign = head.ariaSort === "ascending" ? -1 : 1;
+  const first = head.dataset.better === "higher" ? "descending" : "ascending";
+  const isFirst = head.ariaSort !== first;
+  const sign = isFirst === (first === "ascending") ? 1 : -1;
   for (const each of head.parentElement.cells) each.ariaSort = "none";
   head.ariaSort = sign === 1 ? "ascending" : "descending";
   const rows = [...table.tBodies[0].rows].map((row) => ({ row, key: sortKey(row, column) }));
@@ -40,6 +42,14 @@ for (const table of document.querySelectorAll("table.sortable")) {
   for (const head of table.tHead.rows[0].cells) {
     head.firstElementChild.addEventListener("click", () => sort(table, head));
   }
+}
+
+// On a narrow screen the list of sections is closed until it is asked for.
+
+const sections = document.querySelector("nav details");
+sections.open = innerWidth > 640;
+for (const link of sections.querySelectorAll("a")) {
+  link.addEventListener("click", () => { sections.open = innerWidth > 640; });
 }
 
 // Filtering: a row stays if it holds every word.
@@ -131,7 +141,7 @@ const config = {
   customFormatTypes: true,
   font: "system-ui, sans-serif",
   view: { stroke: null },
-  axis: { ...muted, gridColor: "var(--line)", domainColor: "var(--muted)", tickColor: "var(--muted)", labelFontSize: 11 },
+  axis: { ...muted, gridColor: "var(--line)", domainColor: "var(--muted)", tickColor: "var(--muted)", labelFontSize: 11, labelFlush: false, labelSeparation: 6 },
 };
 
 function legend(width, spec) {
@@ -160,6 +170,18 @@ function showTip(_, event, item, value) {
   tip.style.top = `${above ? Math.max(event.clientY - tip.offsetHeight - 14, 8) : event.clientY + 14}px`;
 }
 
+// Names of points stand where they cover neither a point nor each other, of which Vega-Lite has no word; what finds no
+// place is left out.
+
+function withNamesApart(spec) {
+  const names = spec.marks.filter((mark) => mark.type === "text");
+  const avoidMarks = spec.marks.filter((mark) => mark.type === "symbol").map((mark) => mark.name);
+  const anchor = ["top", "bottom", "right", "left", "top-right", "bottom-right", "top-left", "bottom-left"];
+  const near = { anchor: [...anchor, ...anchor], offset: [...anchor.map(() => 7), ...anchor.map(() => 14)] };
+  for (const mark of names) mark.transform = [{ type: "label", size: { signal: "[max(width, 1), max(height, 1)]" }, avoidMarks, ...near }];
+  return spec;
+}
+
 async function draw(plot) {
   const { data, spec } = drawn.specs[plot.dataset.chart];
   const datasets = Object.fromEntries(data.map((name) => [name, drawn.rows[name].rows]));
@@ -167,7 +189,7 @@ async function draw(plot) {
   const description = plot.ariaLabel;  // Vega would put its own in this place.
   const whole = { width: "container", autosize, description, data: { name: data[0] }, ...spec, datasets };
   const fitted = { ...config, legend: legend(plot.clientWidth, spec) };
-  const runtime = vega.parse(vegaLite.compile(whole, { config: fitted }).spec);
+  const runtime = vega.parse(withNamesApart(vegaLite.compile(whole, { config: fitted }).spec));
   await new vega.View(runtime, { renderer: "svg", container: plot, hover: true, tooltip: showTip }).runAsync();
 }
 
