@@ -10,7 +10,8 @@ UNTIMED = ("seconds",)      settings that change neither its step nor the forwar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, ClassVar, Self
 from cnnperf import registry
 from cnnperf.datasets import Dataset
 from cnnperf.devices import Device
+from cnnperf.errors import UsageError
 from cnnperf.record import Measurement, Record, keep, kept
 from cnnperf.task import Frozen, Scalar, Task
 
@@ -74,11 +76,17 @@ class Bench:
         return folder / name
 
 
-def stages_leaving(artifact: str) -> tuple[str, ...]:
-    """List the stages that write an artifact of this kind, as declared by `LEAVES` in their files."""
-    return tuple(
-        name for name in registry.names("stages") if artifact in registry.declared("stages", name).get("LEAVES", ())
-    )
+def stages_leaving(artifact: str, others: Iterable[str] = ()) -> tuple[str, ...]:
+    """List the stages that write an artifact of this kind: those that ship, and `others` of a suite."""
+    return tuple(name for name in dict.fromkeys((*registry.names("stages"), *others)) if artifact in left_by(name))
+
+
+def left_by(stage: str) -> tuple[str, ...]:
+    """Return the artifacts that a stage writes, as its file declares by `LEAVES`; empty for a stage that is absent."""
+    try:
+        return tuple(registry.declared("stages", stage).get("LEAVES", ()))
+    except UsageError:
+        return ()
 
 
 HOLD_WEIGHTS = ("weights", "onnx")
@@ -87,13 +95,13 @@ HOLD_WEIGHTS = ("weights", "onnx")
 
 def weight_files(stage: str) -> int:
     """Return how many copies of the network's weights a task of this stage leaves in the run folder."""
-    return sum(stage in stages_leaving(artifact) for artifact in HOLD_WEIGHTS)
+    return sum(artifact in left_by(stage) for artifact in HOLD_WEIGHTS)
 
 
 @cache
 def trains(stage: str) -> bool:
     """Return whether a stage is a training: it writes weights."""
-    return stage in stages_leaving("weights")
+    return "weights" in left_by(stage)
 
 
 def metrics_of(stage: str) -> str:
@@ -161,3 +169,15 @@ class Settings(Frozen):
     def planned_samples(self, train_count: int) -> int | None:
         """Return the budget in training images; None if the budget is in seconds."""
         return None
+
+
+def settings_of(stage: str) -> type[Settings]:
+    """Return the class of a stage's section: the annotation of a parameter of its verb. Raises UsageError."""
+    measure = inspect.unwrap(registry.find("stages", stage))
+    for parameter in inspect.signature(measure).parameters.values():
+        kind = registry.evaluated(parameter.annotation, measure)
+        if inspect.isclass(kind) and issubclass(kind, Settings):
+            return kind
+    raise UsageError(
+        f"{stage!r}: no parameter is annotated with a subclass of cnnperf.stages.Settings; annotate the second one"
+    )

@@ -6,6 +6,7 @@ import json
 import math
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -79,8 +80,8 @@ class Suite(Frozen):
         """Return the part that is asked for. Raises UsageError for an unknown name, or if nothing is left."""
         suite = self
         if device is not None:
-            if device not in registry.names("devices"):
-                raise SuiteError(f"`device`: {registry.unknown('device', device, registry.names('devices'))}")
+            if absent := registry.unknown_in("devices", device):
+                raise SuiteError(f"`device`: {absent}")
             suite = suite.model_copy(update={"devices": (Choice.model_construct(name=device),)})
         if stages is not None:
             suite = suite.model_copy(update={"stages": tuple(stages)})
@@ -178,13 +179,12 @@ def parse(document: Mapping[str, Any], *, where: str, name: str) -> Suite:
 
     Raises SuiteError, one sentence, for any fault in the suite.
     """
-    stages = registry.names("stages")
-    fields = {key: value for key, value in document.items() if key not in stages}
-    known = [*(field for field in Suite.model_fields if field != "sections"), *stages]
+    sections = {key: value for key, value in document.items() if _is_section(key)}
+    fields = {key: value for key, value in document.items() if key not in sections}
+    known = [*(field for field in Suite.model_fields if field != "sections"), *registry.names("stages")]
     for key in fields:
         if key not in known:
             raise SuiteError(f"{where}: {registry.unknown('key', key, known)}")
-    sections = {key: value for key, value in document.items() if key in stages}
     try:
         suite = Suite.model_validate_json(
             json.dumps({"name": name, **fields, "sections": sections}, default=str), strict=True
@@ -196,7 +196,32 @@ def parse(document: Mapping[str, Any], *, where: str, name: str) -> Suite:
             f"{where}: contains a value that cannot be stored ({shorten(error)}); give shorter numbers and texts"
         ) from error
     _check_names(suite, where)
+    for key in sections:
+        if ":" in key and key not in suite.stages:
+            raise SuiteError(f"{where}: {shorten(key, 60)}: no stage of this suite; name it in stages, or remove it")
     return suite
+
+
+def foreign_places(tasks: Iterable[Task]) -> tuple[str, ...]:
+    """List the code of other packages that tasks use, as `pkg.module:attribute`; nothing is imported."""
+    used: dict[str, None] = {}
+    for room, name in dict.fromkeys(choice for task in tasks for choice in _choices(task)):
+        with suppress(UsageError):  # The check of the suite tells an unknown name.
+            if place := registry.place_of(room, name):
+                used[place] = None
+    return tuple(used)
+
+
+def _choices(task: Task) -> Iterator[tuple[str, str]]:
+    """Yield the rooms and names that a task uses, as the suite has them."""
+    yield "datasets", task.cell.dataset.name
+    yield "models", task.cell.model.name
+    yield "devices", task.cell.device.name
+    yield "stages", task.stage
+    for section in (task.settings, task.cell.model.sections.get(task.stage, {})):
+        engines = section.get("engines")
+        for engine in engines if isinstance(engines, Sequence) else ():
+            yield "engines", str(engine.get("name") if isinstance(engine, Mapping) else engine)
 
 
 def shipped() -> dict[str, Path]:
@@ -204,6 +229,12 @@ def shipped() -> dict[str, Path]:
     package = Path(__file__).parent
     folder = package / "suites" if (package / "suites").is_dir() else package.parent / "suites"
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+
+
+def _is_section(key: str) -> bool:
+    """Return whether a key of a suite names a stage."""
+    is_own = key in registry.names("stages")
+    return is_own or ":" in key or (key not in Suite.model_fields and key in registry.registered("stages"))
 
 
 def _finite(text: str) -> float:
@@ -243,9 +274,9 @@ def _check_names(suite: Suite, where: str) -> None:
             if content in seen:
                 raise SuiteError(f"{place}: {shorten(choice, 100)!r} is a duplicate; remove one")
             seen.add(content)
-            is_foreign = room == "models" and (":" in choice.name or choice.is_onnx)
-            if not is_foreign and choice.name not in registry.names(room):
-                raise SuiteError(f"{place}: {registry.unknown(room[:-1], choice.name, registry.names(room))}")
+            is_file = room == "models" and choice.is_onnx
+            if not is_file and (absent := registry.unknown_in(room, choice.name)):
+                raise SuiteError(f"{place}: {absent}")
             for section in choice.sections:
                 _check_stage("section", section, place)
     for index, pattern in enumerate(suite.only):
@@ -265,5 +296,5 @@ def _check_stages(stages: Sequence[str], place: Callable[[int], str]) -> None:
 
 
 def _check_stage(kind: str, name: str, place: str) -> None:
-    if name not in registry.names("stages"):
-        raise SuiteError(f"{place}: {registry.unknown(kind, name, registry.names('stages'))}")
+    if absent := registry.unknown_in("stages", name, kind):
+        raise SuiteError(f"{place}: {absent}")

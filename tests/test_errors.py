@@ -58,7 +58,7 @@ def test_no_other_fault_is_taken_for_it(words: str) -> None:
 def test_a_long_text_of_others_does_not_hide_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long error text of other code is cut, so that the message is one line of at most 500 characters."""
     (tmp_path / "wordy.py").write_text(f"raise RuntimeError({'word ' * 200!r})")
-    (tmp_path / "unbuilt.py").write_text(f"def build(*_, **__): raise RuntimeError({'word ' * 200!r})")
+    (tmp_path / "unbuilt.py").write_text(f"def build(num_classes, **_): raise RuntimeError({'word ' * 200!r})")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match=r"…\); write it as pkg\.module:callable$") as imported:
         registry.find("models", "wordy:build")

@@ -52,7 +52,7 @@ def test_what_is_not_there_is_said(name: str, words: str) -> None:
 
 def test_a_file_is_read_for_what_it_declares(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Literals and functions are read from a file without running it; computed values are left out."""
-    monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
+    monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry" / "__init__.py"))
     (tmp_path / "engines").mkdir()
     (tmp_path / "engines" / "imagined.py").write_text(
         "import nowhere_at_all\nNEEDS: tuple[str, ...] = ('export',)\nIS_FAST = True\nIS_SLOW = False\n"
@@ -68,16 +68,16 @@ def test_a_file_is_read_for_what_it_declares(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_a_foreign_name_is_imported() -> None:
     """An importable callable, named as `module:callable`, can be used as a model."""
-    import json.decoder
+    from torch.nn.modules.linear import Identity
 
-    assert registry.find("models", "json.decoder:JSONDecoder.decode") is json.decoder.JSONDecoder.decode
+    assert registry.find("models", "torch.nn:modules.linear.Identity") is Identity
 
 
 def test_a_project_s_src_is_searched_like_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package in the working directory, or in its `src`, need not be installed."""
     for place, name in ((tmp_path, "in_the_folder"), (tmp_path / "src", "in_its_src")):
         (place / name).mkdir(parents=True)
-        (place / name / "networks.py").write_text("def build(): ...\n")
+        (place / name / "networks.py").write_text("def build(num_classes): ...\n")
     monkeypatch.setenv(registry.FOLDER_OF_NETWORKS, str(tmp_path))
     monkeypatch.setattr(sys, "path", [*sys.path])
     for name in ("in_the_folder", "in_its_src"):

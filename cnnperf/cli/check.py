@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 VERDICTS_FORMAT = default_format(VERDICTS)
 JSON = "json"
 """The format that `--json` names."""
-FormatOption = Annotated[str, typer.Option(metavar="F", help=f"Format of the output: {', '.join(formats(VERDICTS))}.")]
+FormatOption = Annotated[
+    str,
+    typer.Option(metavar="F", help=f"Format of the output: {', '.join(formats(VERDICTS))}, or pkg.module:function."),
+]
 
 
 QuietVerdictsOption = Annotated[

@@ -32,23 +32,25 @@ def list_(
 ) -> None:
     """List all known names of one kind, one per line, or describe one of them.
 
-    The description of a model, dataset, device, engine or stage has its options, with their values and defaults; that
-    of a model also the training settings that its file recommends for each dataset. A suite is printed as it is, of a
-    reference run the folder.
+    A name that a package adds is followed by its place and package. The description of a model, dataset, device, engine
+    or stage has its options, with their values and defaults; that of a model also the training settings that its file
+    recommends for each dataset. A suite is printed as it is, of a reference run the folder.
     """
     from cnnperf.record import reference_runs
-    from cnnperf.registry import names, unknown, with_known
+    from cnnperf.registry import names, registered, unknown, with_known
     from cnnperf.suite import shipped
 
     if room not in ROOMS:
         raise UsageError(with_known("cannot list", room, ROOMS))
     files = shipped() if room == "suites" else reference_runs() if room == "references" else {}
     known = tuple(files) or names(room)
+    others = registered(room) if room in VERBS else {}
     if name is None:
-        sys.stdout.writelines(f"{each}\n" for each in known)
+        lines = (*known, *(f"{other}  {each.place}  ({each.package})" for other, each in others.items()))
+        sys.stdout.writelines(f"{line}\n" for line in lines)
         return
-    if name not in known:
-        raise UsageError(unknown(room.removesuffix("s"), name, known))
+    if name not in (*known, *others) and (room not in VERBS or ":" not in name):
+        raise UsageError(unknown(room.removesuffix("s"), name, (*known, *others)))
     if room == "references":
         print(files[name])
     else:

@@ -65,7 +65,9 @@ JsonOption = Annotated[
 DryRunOption = Annotated[
     bool,
     typer.Option(
-        "--dry-run", metavar=FLAG, help="Print the tasks with their estimated minutes and size of weights; run nothing."
+        "--dry-run",
+        metavar=FLAG,
+        help="Print the tasks with their estimated minutes and size of weights; measure nothing.",
     ),
 ]
 PairsOption = Annotated[

@@ -24,7 +24,7 @@ def report(
         typer.Argument(metavar="RUN", help="One or more run folders, or names from `cnnperf list references`."),
     ],
     format: Annotated[  # noqa: A002 - the option's name
-        str, typer.Option(metavar="F", help=f"Format of the output: {', '.join(formats())}.")
+        str, typer.Option(metavar="F", help=f"Format of the output: {', '.join(formats())}, or pkg.module:function.")
     ] = FORMAT,
     by: Annotated[
         str | None,

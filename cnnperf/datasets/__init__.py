@@ -3,20 +3,24 @@
 A dataset that is read from files also defines `SOURCE`, used by `available` and `verify`. A dataset whose images may be
 mirrored (photos, but not digits) defines `MIRRORED = True`, used by the models' recipes. One dataset defines
 `stand_in(roots, name, reason) -> Dataset`, used where another's images are unavailable.
+
+A dataset of another package, `pkg.module:load`, is a function of this kind: it takes `roots` and `progress` if it names
+them, and returns what `from_arrays` or `from_folder` returns.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import platformdirs
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cnnperf import registry
 from cnnperf.errors import DataError
@@ -112,7 +116,7 @@ class Availability:
     """The source from which a dataset would be loaded now."""
 
     origin: str
-    """`--data`, `$CNNPERF_DATA`, `cache`; `download` if the files are missing; `generated` if there are no files."""
+    """`--data`, `$CNNPERF_DATA`, `cache`; `download` if the files are missing; `generated` if none can be fetched."""
     path: Path | None
     download_bytes: int
 
@@ -170,10 +174,80 @@ def open_arrays(folder: Path, provenance: Provenance | None = None) -> Dataset:
     )
 
 
+def from_arrays(
+    name: str,
+    train_images: ArrayLike,
+    train_labels: ArrayLike,
+    test_images: ArrayLike,
+    test_labels: ArrayLike,
+    *,
+    classes: Sequence[str] | None = None,
+    source: str = "arrays",
+    roots: Roots | None = None,
+) -> Dataset:
+    """Check the arrays of a dataset of your own, cache them, and return the dataset mapped from the cache.
+
+        return from_arrays("fashion", train.data, train.targets, test.data, test.targets, classes=train.classes)
+
+    name: letters, digits, `_`, `-` and `.`; not that of a dataset that ships. images: uint8, N×C×H×W with 1 or 3
+    channels, or N×H×W. labels: whole numbers from 0, N. Tensors of the CPU are arrays too. classes: names by label;
+    default: the labels. source: where the images come from, for the record. roots: default: those of the environment.
+    The cache has a folder for each content, and its arrays a checksum; equal arrays are written once. Raises DataError
+    for arrays that do not agree, or if the cache cannot be written.
+    """
+    from cnnperf.datasets import _own
+
+    images = {"train_images": train_images, "test_images": test_images}
+    labels = {"train_labels": train_labels, "test_labels": test_labels}
+    return _own.arrays(_own.free_name(name), {**images, **labels}, classes, source, roots or Roots.from_environment())
+
+
+def from_folder(
+    name: str,
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] | None = None,
+    channels: Literal[1, 3] = 3,
+    train: str = "train",
+    test: str = "test",
+    roots: Roots | None = None,
+) -> Dataset:
+    """Decode a folder of image files into the cache, and return the dataset mapped from the cache.
+
+    path: contains a folder for each split, and this a folder for each class, as torchvision's ImageFolder reads them:
+    `train/cat/1.png`. size: height and width to which each image is scaled and then cropped at its centre; None: all
+    images have the same size. channels: 1 for grey, 3 for colour. train, test: names of the folders of the splits.
+    name, roots: as for `from_arrays`.
+    An unchanged folder (names, sizes and times of its files) is decoded once. Raises DataError for a folder that is not
+    of this form, for a file that cannot be decoded, or if the cache cannot be written.
+    """
+    from cnnperf.datasets import _own
+
+    form = _own.Form(size, channels)
+    return _own.folder(
+        _own.free_name(name), Path(path), form, (train, test), str(path), roots or Roots.from_environment()
+    )
+
+
+def load_named(name: str, roots: Roots, progress: Progress | None, options: Mapping[str, Any]) -> Dataset:
+    """Load a dataset by its name in suites; the verb is given those of roots and progress that it names.
+
+    Raises DataError, and UsageError for code of another package that fails or returns no dataset.
+    """
+    named = inspect.signature(registry.find("datasets", name)).parameters
+    given = {key: value for key, value in zip(GIVEN, (roots, progress), strict=True) if key in named}
+    dataset: Dataset = registry.make("datasets", name, **given, **options)
+    return dataset
+
+
+def has_files(name: str) -> bool:
+    """Return whether a dataset has files that cnnperf can fetch and verify."""
+    return name in registry.names("datasets") and hasattr(registry.module("datasets", name), "SOURCE")
+
+
 def available(name: str, roots: Roots) -> Availability:
     """Return where a dataset would come from and the size of its download; loads nothing. Raises DataError."""
-    has_files = ":" not in name and hasattr(registry.module("datasets", name), "SOURCE")
-    return files_of(name).available(roots) if has_files else Availability("generated", None, 0)
+    return files_of(name).available(roots) if has_files(name) else Availability("generated", None, 0)
 
 
 def verify(name: str, roots: Roots) -> str:
@@ -188,7 +262,7 @@ def files_of(name: str) -> Files:
     """Return a dataset's `SOURCE`. Raises DataError if the dataset has no files."""
     found: Files | None = getattr(registry.module("datasets", name), "SOURCE", None)
     if found is None:
-        raise DataError(f"{name}: generated images have no files to fetch or verify; name another dataset")
+        raise DataError(f"{name}: there are no files to fetch or verify; name another dataset")
     return found
 
 

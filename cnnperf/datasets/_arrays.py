@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from cnnperf.datasets._atomic import locked, scratch
 from cnnperf.errors import DataError, shorten
@@ -30,6 +30,8 @@ CURE = "the next run makes it again"
 
 Arrays = dict[str, NDArray[Any]]
 """The four arrays, by name."""
+SideLength = Annotated[int, Field(ge=1, le=4096)]
+"""Height or width of an image in pixels, or its number of channels."""
 
 
 class Stamp(Frozen):
@@ -110,7 +112,7 @@ def opened(folder: Path, *, in_full: bool = False) -> tuple[Meta, Arrays]:
     seal = _read_seal(folder)
     arrays = _mapped(folder, meta.provenance)
     if in_full or seal is None or seal.stamps != _stamps(folder):
-        expected, found = meta.provenance.sha256, _sha256(arrays)
+        expected, found = meta.provenance.sha256, sha256_of(arrays)
         if found != expected:
             raise DataError(f"{folder}: cached arrays were altered, expected sha256 {expected}, found {found}; {CURE}")
     if seal is None and not _describes(meta, arrays):
@@ -165,6 +167,15 @@ def chunk_length(shape: tuple[int, ...]) -> int:
     return max(1, 2**22 // math.prod(shape))
 
 
+def ensured(folder: Path, maker: ArraysMaker) -> Path:
+    """Return a folder of arrays, made if it is missing or altered. Raises DataError if it cannot be written."""
+    if resealed(folder, maker.classes) is None:
+        with locked(folder):
+            if checked(folder, maker.classes) is None:
+                build_arrays(folder, maker)
+    return folder
+
+
 def build_arrays(folder: Path, maker: ArraysMaker) -> None:
     """Make a folder of arrays, replacing an existing one; the caller holds its lock. Raises OSError."""
     with scratch(folder) as temporary:
@@ -188,7 +199,7 @@ def _describe(folder: Path, maker: ArraysMaker) -> Meta:
         provenance=Provenance(
             name=maker.name,
             source=maker.source,
-            sha256=_sha256(arrays),
+            sha256=sha256_of(arrays),
             train_count=len(arrays["train_labels"]),
             test_count=len(arrays["test_labels"]),
             shape=arrays["train_images"].shape[1:],
@@ -272,7 +283,8 @@ def _describes(meta: Meta, arrays: Arrays) -> bool:
     return agree and len(meta.classes) == meta.provenance.num_classes
 
 
-def _sha256(arrays: Arrays) -> str:
+def sha256_of(arrays: Arrays) -> str:
+    """Hash the four arrays, C-contiguous, in order."""
     total = hashlib.sha256()
     for name in NAMES:
         total.update(arrays[name].data.cast("B"))

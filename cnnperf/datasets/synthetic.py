@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cnnperf.datasets import Dataset, Progress, Roots, _arrays, files_of, open_arrays
-from cnnperf.datasets._atomic import locked
+from cnnperf.datasets._arrays import SideLength
 
-SideLength = Annotated[int, Field(ge=1, le=4096)]
 ImageCount = Annotated[int, Field(ge=1, le=10_000_000)]
 
 VERSION = 1
@@ -67,19 +66,13 @@ def load(
     settings = SyntheticOptions(shape, train, test, num_classes, seed)
     folder = roots.arrays / settings.key
     classes = tuple(f"texture {label}" for label in range(num_classes))
-    if _arrays.resealed(folder, classes) is None:
-        with locked(folder):
-            if _arrays.checked(folder, classes) is None:
-                _arrays.build_arrays(
-                    folder,
-                    _arrays.ArraysMaker(
-                        name="synthetic",
-                        source=f"generated from seed {seed}",
-                        classes=classes,
-                        write=lambda fresh: _write(settings, fresh),
-                    ),
-                )
-    return open_arrays(folder)
+    maker = _arrays.ArraysMaker(
+        name="synthetic",
+        source=f"generated from seed {seed}",
+        classes=classes,
+        write=lambda fresh: _write(settings, fresh),
+    )
+    return open_arrays(_arrays.ensured(folder, maker))
 
 
 def stand_in(roots: Roots, name: str, reason: str) -> Dataset:

@@ -93,8 +93,8 @@ class Infer(Settings):
     @model_validator(mode="after")
     def _check_engines(self) -> Infer:
         for engine in self.engines:
-            if engine.name not in registry.names("engines"):
-                raise ValueError(registry.unknown("engine", engine.name, registry.names("engines")))
+            if absent := registry.unknown_in("engines", engine.name):
+                raise ValueError(absent)
             options = registry.options(registry.find("engines", engine.name), GIVEN)
             for key in (*engine.options, *engine.sections):
                 if key not in options.model_fields:

@@ -57,5 +57,5 @@ def import_packages(engine: Choice, model: Choice) -> None:
 
 def loaded(source: EngineSource, engine: Choice) -> Engine:
     """Load the source into an engine. Raises EngineError if the engine is unavailable, StageError if loading fails."""
-    found: Engine = registry.find("engines", engine.name)(source, **engine.options)
+    found: Engine = registry.make("engines", engine.name, source, **engine.options)
     return found

@@ -97,7 +97,7 @@ def recipe(choice: Choice, dataset: str, device: str) -> dict[str, Any]:
 
     The file's `recipe` also receives the device's name and those model options that its signature names.
     """
-    if ":" in choice.name or choice.is_onnx:
+    if choice.name not in registry.names("models"):
         return {}
     recommend = registry.module("models", choice.name).recipe
     named, offered = inspect.signature(recommend).parameters, {"device": device, **choice.options}
@@ -110,7 +110,7 @@ def initialise_of(choice: Choice) -> Callable[[nn.Module, Tensor], None] | None:
 
     Foreign modules are ignored, because their function of that name may have another purpose.
     """
-    if ":" in choice.name or choice.is_onnx:
+    if choice.name not in registry.names("models"):
         return None
     found: Callable[[nn.Module, Tensor], None] | None = getattr(
         registry.module("models", choice.name), "initialise", None

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from cnnperf import registry
+from cnnperf.errors import UsageError
 
 
 def mirrored(dataset: str) -> bool:
-    """Return whether images may be mirrored, as declared by `MIRRORED` in the dataset's file; default: no."""
-    return dataset in registry.names("datasets") and getattr(registry.module("datasets", dataset), "MIRRORED", False)
+    """Return whether images may be mirrored, as declared by `MIRRORED` in the dataset's file or module; default: no."""
+    if dataset in registry.names("datasets"):
+        return bool(getattr(registry.module("datasets", dataset), "MIRRORED", False))
+    with suppress(UsageError):  # A revision that is compared may not know the dataset.
+        return bool(registry.declared("datasets", dataset).get("MIRRORED"))
+    return False
 
 
 def augmentation(dataset: str, *, flip: str = "random", crop: int = 0) -> dict[str, object]:

@@ -45,11 +45,23 @@ def default_format(verb: str = REPORT) -> str:
 
 
 def writer(format: str, verb: str = REPORT) -> Callable[..., None]:  # noqa: A002 - the option's name
-    """Return the function of a format. Raises UsageError if the format does not exist or lacks the function."""
-    if format not in formats(verb):
-        raise UsageError(f"`format`: {registry.unknown('format', format, formats(verb))}")
-    found: Callable[..., None] = getattr(registry.module("reports", format), verb)
-    return found
+    """Return the function of a format: of a file of the room, or of another package.
+
+    `pkg.module:attribute` names the function; a format that a package registers has the function in its module.
+    Raises UsageError if the format does not exist or lacks the function.
+    """
+    if format in formats(verb):
+        own: Callable[..., None] = getattr(registry.module("reports", format), verb)
+        return own
+    others = registry.registered("reports")
+    if ":" not in format and format not in others:
+        raise UsageError(f"`format`: {registry.unknown('format', format, (*formats(verb), *others))}")
+    is_other_verb = verb != REPORT and format in others
+    name = f"{others[format].place.partition(':')[0]}:{verb}" if is_other_verb else format
+    try:
+        return registry.find("reports", name, folder=Path.cwd())
+    except UsageError as error:
+        raise UsageError(f"`format`: {error}") from error
 
 
 def takes_folder(name: str) -> bool:

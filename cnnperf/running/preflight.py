@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cnnperf import errors
-from cnnperf.errors import CURES, CnnperfError, CnnperfWarning, DataError, SuiteError, shorten
+from cnnperf.errors import CURES, CnnperfError, CnnperfWarning, DataError, SuiteError, names_listed, shorten
 from cnnperf.ipc.lines import LONGEST_ANSWER
 from cnnperf.ipc.log import tail
 from cnnperf.ipc.messages import (
@@ -31,6 +31,7 @@ from cnnperf.ipc.messages import (
     ToPreflight,
 )
 from cnnperf.ipc.process import PYTHON, Launch, WorkerProcess
+from cnnperf.suite import foreign_places, plan
 
 COMMAND = (*PYTHON, "cnnperf.workers.prepare")
 STALL_S = 20.0
@@ -50,9 +51,13 @@ Downloading = Callable[[str, int, int], None]
 def prepare(request: SuiteRequest, downloading: Downloading | None = None) -> Prepared:
     """Check the suite, build its models on the meta device, and find, download and cache its data.
 
-    If a dataset's download stalls, the others are prepared without it. Warns if synthetic images are used instead.
+    If a dataset's download stalls, the others are prepared without it. Warns if synthetic images are used instead, and,
+    before a check that downloads nothing, that it imports code of other packages.
     Raises CnnperfError, worded for the user, for any fault.
     """
+    if not request.download and (places := foreign_places(plan(request.suite, request.only))):
+        words = f"the check imports and calls code of other packages: {names_listed(places)}"
+        warnings.warn(words, CnnperfWarning, stacklevel=2)
     try:
         prepared = ask(request, Prepared, downloading)
     except _Stalled as stall:

@@ -171,8 +171,8 @@ def begun(device: str, minutes: float, end: float) -> SelfTest:
 
     end: end of the minutes on the monotonic clock.
     """
-    if device not in registry.names("devices"):
-        raise UsageError(f"`device`: {registry.unknown('device', device, registry.names('devices'))}")
+    if absent := registry.unknown_in("devices", device):
+        raise UsageError(f"`device`: {absent}")
     with tempfile.TemporaryDirectory(prefix="cnnperf-selftest-") as folder:
         found: DeviceFound | None = None
         reason = ""

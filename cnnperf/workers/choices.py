@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cnnperf import datasets, engines, models, registry
+from cnnperf.bench import settings_of
 from cnnperf.ipc.messages import ChoiceDescribed, ChoiceRequest
 from cnnperf.task import Choice
 
@@ -11,16 +12,15 @@ GIVEN_BY_ROOM = {
     "datasets": datasets.GIVEN,
     "devices": (),
     "engines": engines.GIVEN,
-    "stages": (),
 }
-"""The rooms whose choices have options, with the parameters of their verb that are no options."""
+"""The rooms whose choices have options, with the parameters of their verb that are none; a stage has a section."""
 
 
 def describe_choice(request: ChoiceRequest) -> ChoiceDescribed:
     """Describe a choice. Raises UsageError with the nearest name if there is none."""
     room, name = request.room, request.name
-    registry.declared(room, name)  # Refuses a name of another module.
-    schema = registry.options(registry.find(room, name), GIVEN_BY_ROOM[room]).model_json_schema()
+    kind = settings_of(name) if room == "stages" else registry.options(registry.find(room, name), GIVEN_BY_ROOM[room])
+    schema = kind.model_json_schema()
     recipes = {}
     if room == "models":
         model = Choice.model_construct(name=name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnperf import datasets, registry
+from cnnperf import datasets
 from cnnperf.datasets import Dataset, DownloadError, Roots
 from cnnperf.errors import DataError
 from cnnperf.ipc.messages import GaveUp, Message, Received, SuiteRequest
@@ -58,9 +58,10 @@ class Finder:
         try:
             if reason := self._request.given_up.get(choice.name):
                 raise DownloadError(f"{choice.name}: cannot be downloaded: {reason}", reason)
-            load = registry.find("datasets", choice.name)
-            dataset: Dataset = load(self._roots, announcing(self._say), **options)
+            dataset = datasets.load_named(choice.name, self._roots, announcing(self._say), options)
         except DownloadError as error:
+            if not datasets.has_files(choice.name):
+                raise
             self._say(GaveUp(dataset=choice.name))
             cure = f"download it (cnnperf data fetch {choice.name}) or give its folder with `data`"
             if self._request.suite.require_real_data:

@@ -55,10 +55,12 @@ class PreparedMetric:
 
 def lacking(name: str) -> str | None:
     """Return the reason if this version does not have a model; else None."""
-    path, colon, attribute = name.partition(":")
-    if not colon:
-        known = registry.names("models")
-        return None if name in known else registry.unknown("model", name, known)
+    if absent := registry.unknown_in("models", name):
+        return absent
+    place = registry.place_of("models", name)
+    if place is None:
+        return None
+    path, _, attribute = place.partition(":")
     try:
         module = registry.foreign_module(path)
     except ModuleNotFoundError as error:

@@ -41,7 +41,7 @@ class LoadedEngine:
         from cnnperf.inference.source import loaded, source_of
 
         task = load.task
-        device = registry.find("devices", task.cell.device.name)(**task.cell.device.options)
+        device = registry.make("devices", task.cell.device.name, **task.cell.device.options)
         dataset = open_arrays(load.folder, task.data)
         needs = {record.task.stage: record for record in load.needs}
         bench = Bench(task, device, dataset, load.run, lambda **_: None, {}, needs)

@@ -15,10 +15,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from cnnperf import datasets, errors, models, onnx_file, registry
-from cnnperf.bench import Settings, stages_leaving, weight_files
+from cnnperf.bench import Settings, settings_of, stages_leaving, weight_files
 from cnnperf.datasets import Roots
 from cnnperf.errors import (
     CnnperfError,
+    DataError,
     DeviceError,
     EngineError,
     FaultsError,
@@ -206,19 +207,25 @@ class Preparation:
         before = {stage: keys for (cell, stage), keys in self._keys.items() if cell == task.cell.id}
         needed = settings.needed(variant)
         for artifact in needed:
-            leaving = stages_leaving(artifact)
+            leaving = stages_leaving(artifact, before)
             if not any(stage in before for stage in leaving):
                 names = " or ".join(map(repr, leaving)) or f"a stage with {artifact!r}"
                 raise SuiteError(
                     f"{self._request.where}: stages: {task.stage!r} reads a file that {names} writes; "
                     f"name {names} before {task.stage!r}"
                 )
-        read = (stage for artifact in (*settings.reads, *needed) for stage in stages_leaving(artifact))
+        read = (stage for artifact in (*settings.reads, *needed) for stage in stages_leaving(artifact, before))
         return tuple(key for stage in dict.fromkeys(read) for key in before.get(stage, ()))
 
     def _find(self, choice: Choice) -> FoundImages:
         self._note(f"the images of {str(choice)!r}")
-        return self._finder.find(choice, self._options("datasets", choice, datasets.GIVEN))
+        options = self._options("datasets", choice, datasets.GIVEN)
+        try:
+            return self._finder.find(choice, options)
+        except DataError:
+            raise  # The sentence names a file or folder.
+        except UsageError as error:
+            raise SuiteError(f"{self._request.where}: {'.'.join(self._place('datasets', choice))}: {error}") from error
 
     def _build(self, choice: Choice, shape: tuple[int, int, int], num_classes: int) -> TriedModel:
         self._note(f"the network {str(choice)!r}")
@@ -245,7 +252,7 @@ class Preparation:
         """Return the reason why a device is unavailable; None if it is available."""
         options = self._options("devices", choice)
         try:
-            registry.find("devices", choice.name)(**options)
+            registry.make("devices", choice.name, **options)
         except DeviceError as error:
             return str(error)
         except UsageError as error:
@@ -267,13 +274,16 @@ class Preparation:
         model, stage, where = task.cell.model, task.stage, self._request.where
         self._options("datasets", task.cell.dataset, datasets.GIVEN)
         self._options("devices", task.cell.device)
-        kind: type[Settings] = registry.options(registry.find("stages", stage))  # type: ignore[assignment]
+        try:
+            kind = settings_of(stage)
+        except UsageError as error:
+            raise SuiteError(f"{where}: stages.{self._suite.stages.index(stage)}: {error}") from error
         override = model.sections.get(stage, {})
         own = [*self._place("models", model), stage]
         _refuse_unknown("setting", task.settings, kind, where, stage)
         _refuse_unknown("setting", override, kind, where, *own)
         recipe = models.recipe(model, task.cell.dataset.name, task.cell.device.name)
-        for read in (stage for artifact in kind.reads for stage in stages_leaving(artifact)):
+        for read in (stage for artifact in kind.reads for stage in stages_leaving(artifact, self._suite.stages)):
             recipe = layered(recipe, self._suite.sections.get(read, {}), model.sections.get(read, {}))
         try:
             settings = kind.resolve(recipe, task.settings, override)

@@ -54,7 +54,7 @@ def open_subject(opening: Opening) -> Subject:
     """
     task = Task.model_validate(opening.task)
     recipe = recipe_of(task)
-    device = registry.find("devices", task.cell.device.name)(**task.cell.device.options)
+    device = registry.make("devices", task.cell.device.name, **task.cell.device.options)
     device.ready_torch()
     dataset = cut(open_arrays(opening.folder, task.data), max(IMAGES, 8 * recipe.batch_size))
     bench = Bench(task, device, dataset, Path(), lambda **_: None)

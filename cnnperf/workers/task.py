@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from cnnperf import registry
-from cnnperf.bench import Bench, metrics_of
+from cnnperf.bench import Bench, metrics_of, settings_of
 from cnnperf.datasets import open_arrays
 from cnnperf.devices import Device
 from cnnperf.errors import DeviceError, in_words
@@ -33,15 +33,16 @@ def run_task(request: TaskRequest, line: Line) -> Record:
         line.say(Noted(text=phase))
 
     try:
-        device = registry.find("devices", task.cell.device.name)(**task.cell.device.options)
+        device = registry.make("devices", task.cell.device.name, **task.cell.device.options)
         torch_name = device.torch_name
         dataset = open_arrays(request.folder, task.data)
         needs = {record.task.stage: record for record in request.needs}
         bench = Bench(task, device, dataset, request.run, line.progress, left, needs, phase=noted)
         measurements += device_used(task.stage, device)
         measure = registry.find("stages", task.stage)
+        settings = settings_of(task.stage).model_validate(task.settings)
         # One by one, so that measurements from before a failure are kept.
-        for measurement in measure(bench, registry.options(measure).model_validate(task.settings)):
+        for measurement in measure(bench, settings):
             measurements.append(measurement)
     except DeviceError as fault:
         status, error = "skipped", str(fault)

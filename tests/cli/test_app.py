@@ -186,7 +186,7 @@ WRONG = {
     "wrong override": (SUITE.replace('pool = "max"', "train = { lr = -1 }"), "models.1.train.lr: .*got -1"),
     "a model that is none": (
         SUITE.replace('"lenet", {', '"broken:not_a_network", {'),
-        "models.0: .*must be an nn.Module",
+        "models.0: .*was not called: nothing shows that it returns a torch.nn.Module",
     ),
     "wrong logits": (SUITE.replace('"lenet", {', '"broken:too_many_logits", {'), "models.0: .*2×10.*got 2×1000"),
     "foreign name": (SUITE.replace('"lenet", {', '"nowhere:net", {'), "models.0: cannot import 'nowhere:net'"),
@@ -244,7 +244,7 @@ def test_usage_errors_end_in_2(suite: Path, finished: Finished, tmp_path: Path) 
         (("run", suite, "--stages", "train, infre"), "unknown stage 'infre'; did you mean 'infer'"),
         (("run", "x" * 300), "cannot be read"),
         (("data", "fetch", "os:getcwd"), "unknown dataset 'os:getcwd'"),
-        (("data", "fetch", "synthetic"), "synthetic: generated images have no files to fetch or verify; name another"),
+        (("data", "fetch", "synthetic"), "synthetic: there are no files to fetch or verify; name another"),
         (("list", "modles"), "cannot list 'modles'; did you mean 'models'"),
         (("data", "verify", "cifar"), "unknown dataset 'cifar'; did you mean 'cifar10'"),
     ]:

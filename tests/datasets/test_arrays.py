@@ -145,8 +145,8 @@ def test_unchanged_files_are_not_hashed_again(roots: Roots, monkeypatch: pytest.
     """Opened arrays are hashed only if size, time or inode of a file has changed; `load` stores the new stamps."""
     dataset = tiny(roots)
     hashed: list[object] = []
-    digest = _arrays._sha256
-    monkeypatch.setattr(_arrays, "_sha256", lambda arrays: hashed.append(arrays) or digest(arrays))
+    digest = _arrays.sha256_of
+    monkeypatch.setattr(_arrays, "sha256_of", lambda arrays: hashed.append(arrays) or digest(arrays))
 
     open_arrays(dataset.folder)
     assert not hashed

@@ -86,7 +86,7 @@ def test_available_asks_nothing_of_the_network(roots: Roots, mnist_root: Path) -
 def test_only_datasets_with_files_have_a_source(roots: Roots) -> None:
     """A request for the files of a generated or unknown dataset is an error."""
     assert datasets.files_of("cifar10").shape == (3, 32, 32)
-    with pytest.raises(DataError, match="synthetic: generated images have no files"):
+    with pytest.raises(DataError, match="synthetic: there are no files to fetch"):
         datasets.verify("synthetic", roots)
     with pytest.raises(UsageError, match="unknown dataset 'cifar'; did you mean 'cifar10'"):
         datasets.verify("cifar", roots)
@@ -102,6 +102,7 @@ def test_options_are_what_the_caller_does_not_give() -> None:
     assert fields == {
         "mnist": set(),
         "cifar10": set(),
+        "folder": {"path", "size", "channels", "train", "test"},
         "synthetic": {"shape", "train", "test", "num_classes", "seed"},
     }
 

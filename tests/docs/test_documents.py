@@ -12,6 +12,7 @@ import reference_tables
 import suite_format
 
 from cnnperf import registry
+from cnnperf.bench import settings_of
 from cnnperf.record.folder import FILE
 from cnnperf.regression.gate_verdict import TimeVerdict
 from cnnperf.regression.rule import TYPICAL_DEVIATIONS, Rule, power
@@ -127,7 +128,7 @@ def test_a_stated_default_holds_where_a_suite_leaves_the_setting_out() -> None:
     suite = parse({"datasets": ["mnist"], "models": ["lenet"]}, where="mine.toml", name="mine")
     assert untrue(document["properties"], suite.model_dump(mode="json")) == []
     for stage in registry.names("stages"):
-        kind: Any = registry.options(registry.find("stages", stage))
+        kind = settings_of(stage)
         settings = kind.resolve({} if stage == "train" else {"batch_size": 7}, {}, {})
         assert untrue(document["properties"][stage]["properties"], settings.model_dump(mode="json")) == []
 

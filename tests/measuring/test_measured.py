@@ -42,9 +42,9 @@ def test_the_exit_status(trained: Callable[..., Record], status: str, lost: int,
             "`model`.depth: 'x' is not valid; give one of 20, 32, 44, 56, 110, 18, 34 or 50",
         ),
         (
-            "json:loads",
+            "torch.nn:ReflectionPad2d",
             "synthetic",
-            "`model`: json:loads needs s; add `options` s=…",
+            "`model`: torch.nn:ReflectionPad2d needs padding; add `options` padding=…",
         ),
         ("lenet", {"name": "synthetic", "train": "x"}, "`dataset`.train: 'x' is not valid; give a valid integer"),
         (

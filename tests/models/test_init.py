@@ -34,10 +34,14 @@ def test_foreign_network_gets_the_classes_and_its_options() -> None:
     assert recipe(choice, "cifar10", "cpu") == {}
 
 
-def test_foreign_callable_must_return_a_module() -> None:
-    """A callable that returns no nn.Module is refused by its name."""
-    with pytest.raises(UsageError, match=r"'collections:Counter' returned Counter; a model must be an nn\.Module"):
+def test_foreign_callable_must_return_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A callable that returns no nn.Module is refused by its name: before it is called, if it shows nothing."""
+    with pytest.raises(UsageError, match=r"'collections:Counter' was not called: nothing shows that it returns"):
         create(Choice.model_validate("collections:Counter"), (3, 32, 32), 10)
+    (tmp_path / "counts_classes.py").write_text("def build(num_classes): return num_classes")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=r"'counts_classes:build' returned int; a model must be an nn\.Module"):
+        create(Choice.model_validate("counts_classes:build"), (3, 32, 32), 10)
 
 
 def test_recipe_depends_on_the_dataset() -> None:

@@ -431,6 +431,6 @@ def test_all_bad_models_are_named_at_once() -> None:
 
 def test_an_option_that_a_network_needs_is_named() -> None:
     """The error for a missing option names it and shows where it is given."""
-    words = 'models.0: json:loads needs s; write { name = "json:loads", s = … }'
+    words = 'models.0: torch.nn:ReflectionPad2d needs padding; write { name = "torch.nn:ReflectionPad2d", padding = … }'
     with pytest.raises(SuiteError, match=re.escape(words)):
-        answer_to("json:loads")
+        answer_to("torch.nn:ReflectionPad2d")
