@@ -99,7 +99,7 @@ BOUNDS = {
 OUT_OF_BOUNDS = re.compile(f"^Input should be ({'|'.join(BOUNDS)}) ")
 
 
-def is_out_of_memory(fault: Exception) -> bool:
+def is_out_of_memory(fault: BaseException) -> bool:
     """Return whether an error means that the host or a device ran out of memory."""
     words = f"{type(fault).__name__}: {fault}".lower()
     return isinstance(fault, MemoryError) or OUT_OF_MEMORY.search(words) is not None

@@ -60,7 +60,7 @@ def test_a_long_text_of_others_does_not_hide_the_cure(tmp_path: Path, monkeypatc
     (tmp_path / "wordy.py").write_text(f"raise RuntimeError({'word ' * 200!r})")
     (tmp_path / "unbuilt.py").write_text(f"def build(num_classes, **_): raise RuntimeError({'word ' * 200!r})")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UsageError, match=r"…\); write it as pkg\.module:callable$") as imported:
+    with pytest.raises(UsageError, match=r"…\); correct its module$") as imported:
         registry.find("models", "wordy:build")
     with pytest.raises(UsageError, match=r"give options that fit .*…\)$") as built:
         try_model(Choice(name="unbuilt:build"), (1, 28, 28), 10)

@@ -40,6 +40,7 @@ VERBS = {
 """The verb of each room: the function that every file in the room defines."""
 
 
+FORM = "write it as pkg.module:callable"
 LONGEST_NAME = 60
 """Most characters of an unknown name in a message."""
 
@@ -60,8 +61,12 @@ def unknown_in(room: str, name: str, kind: str = "") -> str | None:
 
     kind: what the name stands for, if not a choice of the room. Only `find` tells if `pkg.module:attribute` exists.
     """
-    if ":" in name or name in names(room) or name in registered(room):
+    if ":" in name:
+        return None if foreign.PLACE.fullmatch(name) else f"{shorten(repr(name), 100)}: {FORM}"
+    if name in names(room) or name in registered(room):
         return None
+    if dispute := foreign.disputed(room, VERBS[room], name):
+        return dispute
     return unknown(kind or room.removesuffix("s"), name, (*names(room), *registered(room)))
 
 
@@ -72,11 +77,9 @@ def place_of(room: str, name: str) -> str | None:
     """
     if name in names(room):
         return None
-    if ":" in name:
-        return name
     if absent := unknown_in(room, name):
         raise UsageError(absent)
-    return registered(room)[name].place
+    return name if ":" in name else registered(room)[name].place
 
 
 def declared(room: str, name: str) -> Mapping[str, Any]:
@@ -154,11 +157,14 @@ def find(room: str, name: str, *, folder: Path | None = None) -> Callable[..., A
         verb: Callable[..., Any] = getattr(module(room, name), VERBS[room])
         return verb
     path, _, attribute = place.partition(":")
+    if foreign.is_standard(path):
+        words = f"{path} is a module of Python, which has nothing for {room}; a module of yours needs another name"
+        raise UsageError(f"{shorten(name, 100)!r} was not called: {words}")
     try:
         found = foreign_module(path, folder)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except Exception as error:  # Importing runs the user's code, which may raise anything.
+    except (Exception, SystemExit) as error:  # Importing runs the user's code, which may raise anything.
         raise UsageError(f"cannot import {shorten(name, 100)!r} ({shorten(error)}); {_cure(path, error)}") from error
     if not callable(found):
         raise UsageError(f"{name!r} is not callable, got {type(found).__name__}; name a function or class")
@@ -167,11 +173,11 @@ def find(room: str, name: str, *, folder: Path | None = None) -> Callable[..., A
     return found
 
 
-def _cure(path: str, error: Exception) -> str:
+def _cure(path: str, error: BaseException) -> str:
     """Return the cure for a module that cannot be imported."""
     absent = error.name if isinstance(error, ModuleNotFoundError) else None
     if not absent:
-        return "write it as pkg.module:callable"
+        return FORM if isinstance(error, AttributeError) else "correct its module"
     if f"{path}.".startswith(f"{absent}."):
         return "the module is not installed: run pip install . in its project, or set PYTHONPATH=src"
     return f"{shorten(path, 60)} imports it: run pip install {shorten(absent, 60)}"
@@ -188,7 +194,7 @@ def make(room: str, name: str, *given: Any, **options: Any) -> Any:
         return verb(*given, **options)
     try:
         found = verb(*given, **options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, CnnperfError) or is_out_of_memory(error):
             raise
         traceback.print_exception(error)
@@ -226,8 +232,9 @@ def options(verb: Callable[..., Any], given: Collection[str] = ()) -> type[BaseM
     is_foreign = not (verb.__module__ or "").startswith("cnnperf.")
     try:
         parameters = inspect.signature(verb, eval_str=not is_foreign).parameters.values()
-    except ValueError as error:
-        raise UsageError(f"{verb.__name__!r} has no readable signature ({error}); name a Python function") from error
+    except (ValueError, TypeError) as error:
+        name = getattr(verb, "__name__", type(verb).__name__)
+        raise UsageError(f"{name!r} has no readable signature ({error}); name a Python function") from error
     fields: dict[str, Any] = {
         p.name: (Any if is_foreign else p.annotation, ... if p.default is p.empty else p.default)
         for p in parameters

@@ -20,11 +20,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from cnnperf.errors import names_listed, shorten
+
 FOLDER_OF_NETWORKS = "CNNPERF_NETWORKS"
 """Variable with the folder that a worker searches last, with its `src`, for code that a suite names as
 `pkg.module:attribute`."""
 NAME = re.compile(r"[A-Za-z_][\w.-]*(?<!\.onnx)")
 """Names of entry points that suites can use; that of an ONNX file is a model of its own kind."""
+
+
+PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+"""The form of `pkg.module:attribute`."""
 
 
 class Proof(NamedTuple):
@@ -71,23 +77,39 @@ def entry_points(room: str, verb: str, taken: Collection[str]) -> Mapping[str, R
     verb: the attribute of an entry point that names only a module. taken: names of other choices; an entry point with
     one of them, or with the name of another entry point, is listed by its place.
     """
-    if room not in PROOFS:
-        return {}
     entries = _entries(room, verb, tuple(sys.path))
     counts = Counter(name for name, _ in entries)
     free = {name for name in counts if counts[name] == 1 and name not in taken and NAME.fullmatch(name)}
     return {name if name in free else entry.place: entry for name, entry in entries}
 
 
+def disputed(room: str, verb: str, name: str) -> str | None:
+    """Return the message for a name that entry points of a room have more than once; None for any other name."""
+    found = [entry for each, entry in _entries(room, verb, tuple(sys.path)) if each == name]
+    if len(found) < 2:
+        return None
+    listed = names_listed(f"{entry.place} ({entry.package})" for entry in found)
+    return f"{shorten(name, 60)!r} is registered {len(found)} times; write the place of one: {listed}"
+
+
 @cache
 def _entries(room: str, verb: str, path: tuple[str, ...]) -> Sequence[tuple[str, Registered]]:
     from importlib import metadata  # Late: few commands ask for what is installed.
 
-    found = []
-    for entry in metadata.entry_points(group=f"cnnperf.{room}"):
-        place = entry.value.partition("[")[0].replace(" ", "")  # Without the extras that it needs.
-        package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else ""
-        found.append((entry.name, Registered(place if ":" in place else f"{place}:{verb}", package)))
+    if room not in PROOFS:
+        return ()
+    group, names, found = f"cnnperf.{room}", set(), set()
+    for each in metadata.distributions():
+        with suppress(Exception):  # The files of other packages may be damaged.
+            if each.entry_points.select(group=group):
+                names.add(each.metadata["Name"])
+    for name in names:
+        package = metadata.distribution(name)  # The one that Python imports, if several are on the module path.
+        for entry in package.entry_points.select(group=group):
+            place = entry.value.partition("[")[0].replace(" ", "")  # Without the extras that it needs.
+            place = place if ":" in place else f"{place}:{verb}"
+            if PLACE.fullmatch(place):
+                found.add((entry.name, Registered(place, f"{package.metadata['Name']} {package.version}")))
     return sorted(found)
 
 
@@ -103,8 +125,6 @@ def source(path: str) -> Path | None:
 
 def _origin(path: str) -> str | None:
     parts = path.split(".")
-    if not all(part.isidentifier() for part in parts):
-        return None
     spec, folders = _spec(parts[0], None), None
     for count in range(2, len(parts) + 1):
         folders = spec.submodule_search_locations if spec else None
@@ -136,6 +156,12 @@ def foreign_module(path: str, folder: Path | None = None) -> ModuleType:
 def _last(folder: str) -> list[str]:
     """Return the places that are searched last, as sys.path has them."""
     return [folder, os.path.join(folder, "src")]  # noqa: PTH118
+
+
+def is_standard(path: str) -> bool:
+    """Return whether a module is one of Python's standard library, or the program itself."""
+    top = path.partition(".")[0]
+    return top in sys.stdlib_module_names or top == "__main__"
 
 
 def is_proven(room: str, found: Callable[..., Any]) -> bool:

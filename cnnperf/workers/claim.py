@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from cnnperf import registry
@@ -30,7 +31,7 @@ from cnnperf.ipc.messages import (
 def describe(request: DeviceRequest, line: Line) -> None:
     """Send the device's label and torch's description of itself, or the reason why there is no such device."""
     try:
-        device = registry.find("devices", request.device)()
+        device = registry.make("devices", request.device)
     except DeviceError as fault:
         line.say(ClaimSkipped(reason=str(fault)))
         return
@@ -54,7 +55,7 @@ def facts() -> dict[str, Any]:
 
 def put_to_the_test(request: ClaimRequest, line: Line) -> None:
     """Run a claim and send its outcome."""
-    acquire: Callable[[], Any] = registry.find("devices", request.device)
+    acquire = partial(registry.make, "devices", request.device)
     context = Context(
         request.device,
         acquire,

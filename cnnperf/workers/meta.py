@@ -53,13 +53,13 @@ def try_model(choice: Choice, shape: tuple[int, int, int], num_classes: int) -> 
 
     Raises UsageError if it cannot be built, fails in evaluation mode, or returns other than logits.
     """
-    fault: Exception | None = None
+    fault: BaseException | None = None
     for place in PLACES:
         try:
             return _tried(choice, shape, num_classes, place)
         except UsageError:
             raise
-        except Exception as error:  # Building and running a model may raise anything.
+        except (Exception, SystemExit) as error:  # Building and running a model may raise anything.
             fault = error
     raise UsageError(
         f"{str(choice)!r} cannot be built and run on {shape_in_words(shape)} images; give options that fit "

@@ -33,7 +33,7 @@ def test_a_suite_that_deletes_a_folder(tmp_path: Path, room: str, words: tuple[s
     precious.mkdir()
     suite = suite_with(tmp_path, room, "shutil:rmtree", f'path = "{precious}"')
     done = cnnperf("run", suite, *words, cwd=tmp_path, limit_s=LIMIT_S)
-    assert_one_sentence(done, 2, f"{room}", "'shutil:rmtree' was not called: nothing shows that it")
+    assert_one_sentence(done, 2, f"{room}", "'shutil:rmtree' was not called: shutil is a module of Python")
     assert precious.is_dir()
 
 

@@ -22,6 +22,8 @@ HARMFUL = (
     "builtins:exec",
     "torch.hub:load",
     "torch:save",
+    "torch:os.system",
+    "torch.serialization:shutil.rmtree",
 )
 """Callables that no suite may call: some have options that a suite can give."""
 NETWORKS = """
@@ -107,6 +109,7 @@ MAKERS = """
 def fails(roots): raise KeyError("flowers")
 def counts(roots): return 3
 def starves(roots): raise MemoryError
+def ends(roots): raise SystemExit(0)
 """
 IN_ROOMS = {
     "datasets": (("pictures", "photos"), ("paths", "bare", "cpu")),
@@ -144,6 +147,24 @@ def test_what_shows_nothing_is_refused_before_it_is_called(room: str, name: str)
     """A callable of the standard library or of torch that makes nothing of a room is refused in every room."""
     with pytest.raises(UsageError, match="was not called"):
         registry.find(room, name)
+
+
+@pytest.mark.parametrize("name", ["antigravity:Net", "idlelib.idle:Net", "__main__:Net"])
+def test_a_module_of_python_is_not_imported(name: str) -> None:
+    """No module of Python's own is imported for a suite: some open a browser or a window."""
+    module = name.partition(":")[0]
+    before = sys.modules.get(module)
+    with pytest.raises(UsageError, match=rf"{name}' was not called: {module} is a module of Python, which has nothing"):
+        registry.find("models", name)
+    assert sys.modules.get(module) is before
+
+
+@pytest.mark.parametrize("name", ["torch\n:nn", "..:..", "torch:nn:Module", "torch:", "../x:y", "to\0rch:nn"])
+def test_a_place_is_a_path_of_identifiers(name: str) -> None:
+    """What is no path of identifiers is refused as written, in one line, before anything is imported."""
+    with pytest.raises(UsageError, match=r"^'[^\n]*': write it as pkg.module:callable$"):
+        registry.find("models", name)
+    assert registry.unknown_in("models", name)
 
 
 @pytest.mark.usefixtures("package")
@@ -226,6 +247,22 @@ def test_entry_points_are_listed_without_an_import() -> None:
     assert not {"flowery", "thorny"} & set(sys.modules)
 
 
+def test_a_name_that_two_packages_register_is_said(installed: Path) -> None:
+    """A name of two entry points leads to the places to write in its stead; damaged packages hinder nothing."""
+    damaged = installed / "withered-1.dist-info"
+    damaged.mkdir()
+    (damaged / "METADATA").write_text("Name: withered\n")
+    (damaged / "entry_points.txt").write_text("[cnnperf.datasets]\nno equals sign\n")
+    foreign._entries.cache_clear()
+    words = (
+        "'twice' is registered 2 times; write the place of one: flowery.data:one (flowery 1.2), thorny:other "
+        "(thorny 1.2)"
+    )
+    assert registry.unknown_in("datasets", "twice") == words
+    with pytest.raises(UsageError, match="'twice' is registered 2 times"):
+        registry.find("datasets", "twice")
+
+
 @pytest.mark.usefixtures("installed")
 def test_list_says_where_a_choice_comes_from() -> None:
     """`cnnperf list` prints the names that ship as before, and each other with its place and package."""
@@ -250,7 +287,7 @@ def test_declarations_are_read_without_an_import() -> None:
     """Constants of a module of another package are read from its file; without a file there are none."""
     assert registry.declared("datasets", "flowers") == {"MIRRORED": True}
     assert registry.declared("datasets", "flowery.data:anything") == {"MIRRORED": True}
-    for path in ("flowery.absent", "flowery.data.deeper", "nowhere", "", ".data", "math", "sys"):
+    for path in ("flowery.absent", "flowery.data.deeper", "nowhere", "math", "sys"):
         assert registry.declared("datasets", f"{path}:load") == {}, path
     assert "flowery" not in sys.modules
 
@@ -280,3 +317,15 @@ def test_what_a_callable_makes_is_checked() -> None:
         registry.make("datasets", "strange_makers:counts", None)
     with pytest.raises(MemoryError):
         registry.make("datasets", "strange_makers:starves", None)
+    with pytest.raises(UsageError, match=r"'strange_makers:ends' failed \(SystemExit: 0\); correct its code or"):
+        registry.make("datasets", "strange_makers:ends", None)
+
+
+def test_code_that_ends_the_process_is_a_sentence(package: Path) -> None:
+    """A module that exits when it is imported, or when a name is looked up in it, is told as one that fails."""
+    (package / "strange_makers.py").write_text("def __getattr__(name): raise SystemExit(name)")
+    with pytest.raises(UsageError, match=r"cannot import 'strange_makers:net' \(net\); correct its module$"):
+        registry.find("models", "strange_makers:net")
+    (package / "strange_networks.py").write_text("import sys\nsys.exit('bye')")
+    with pytest.raises(UsageError, match=r"cannot import 'strange_networks:net' \(bye\); correct its module$"):
+        registry.find("models", "strange_networks:net")

@@ -162,13 +162,15 @@ def test_a_dataset_of_a_user_says_whether_it_may_be_mirrored() -> None:
     assert not mirrored("of_nobody:noise")
 
 
+RMTREE = "torch.serialization:shutil.rmtree"
+"""A function that deletes, found in a module that is none of Python's own."""
 CELL = {"datasets": [{"name": "synthetic", "train": 60, "test": 20}], "models": ["lenet"]}
 
 
 def harmful(key: str, path: Path) -> dict[str, object]:
     """Return a suite that names a function that deletes, with a path as its option."""
-    deleting = {"name": "shutil:rmtree", "path": str(path)}
-    of_stage = {"stages": ["shutil:rmtree"], "shutil:rmtree": {"path": str(path)}}
+    deleting = {"name": RMTREE, "path": str(path)}
+    of_stage = {"stages": [RMTREE], RMTREE: {"path": str(path)}}
     of_engine = {"stages": ["train", "infer"], "infer": {"engines": [deleting]}}
     return {**CELL, **{"stages": of_stage, "infer": of_engine}.get(key, {key: [deleting]})}
 
@@ -180,7 +182,7 @@ def test_a_suite_cannot_delete_a_folder(tmp_path: Path, key: str, download: bool
     """Nothing is deleted where a suite names a function that deletes, in a run and in a dry run; the place is named."""
     (tmp_path / "precious").mkdir()
     suite = parse(harmful(key, tmp_path / "precious"), where="x.toml", name="x")
-    with workers_here(), pytest.raises(SuiteError, match=rf"^x\.toml: {key}.*'shutil:rmtree' was not called: nothing"):
+    with workers_here(), pytest.raises(SuiteError, match=rf"^x\.toml: {key}.*'{RMTREE}' was not called: nothing"):
         prepare(SuiteRequest(suite=suite, where="x.toml", download=download))
     assert (tmp_path / "precious").is_dir()
 
