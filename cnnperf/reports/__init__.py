@@ -12,12 +12,14 @@ IN_RUN_FOLDER = True        every run folder gets its tables in this format
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnperf import registry
-from cnnperf.errors import RunError, UsageError
+from cnnperf.errors import CnnperfError, RunError, UsageError, shorten
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,20 +50,37 @@ def writer(format: str, verb: str = REPORT) -> Callable[..., None]:  # noqa: A00
     """Return the function of a format: of a file of the room, or of another package.
 
     `pkg.module:attribute` names the function; a format that a package registers has the function in its module.
-    Raises UsageError if the format does not exist or lacks the function.
+    Raises UsageError if the format does not exist or lacks the function; that of another package raises it if it fails.
     """
     if format in formats(verb):
         own: Callable[..., None] = getattr(registry.module("reports", format), verb)
         return own
     others = registry.registered("reports")
-    if ":" not in format and format not in others:
+    if format in registry.names("reports"):
         raise UsageError(f"`format`: {registry.unknown('format', format, (*formats(verb), *others))}")
+    if absent := registry.unknown_in("reports", format, "format"):
+        raise UsageError(f"`format`: {absent}")
     is_other_verb = verb != REPORT and format in others
     name = f"{others[format].place.partition(':')[0]}:{verb}" if is_other_verb else format
     try:
-        return registry.find("reports", name, folder=Path.cwd())
+        return partial(_written, format, registry.find("reports", name, folder=Path.cwd()))
     except UsageError as error:
         raise UsageError(f"`format`: {error}") from error
+
+
+def _written(format: str, write: Callable[..., None], *given: Any) -> None:  # noqa: A002 - the option's name
+    """Call the function of another package. Raises UsageError with the place in its code if it fails."""
+    try:
+        write(*given)
+    except (CnnperfError, BrokenPipeError):
+        raise
+    except (Exception, SystemExit) as error:
+        *_, last = traceback.extract_tb(error.__traceback__)
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        raise UsageError(
+            f"`format`: {shorten(format, 100)!r} failed ({type(error).__name__}: {shorten(error)}; {place}); "
+            "correct its code"
+        ) from error
 
 
 def takes_folder(name: str) -> bool:

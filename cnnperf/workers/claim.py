@@ -32,7 +32,7 @@ def describe(request: DeviceRequest, line: Line) -> None:
     """Send the device's label and torch's description of itself, or the reason why there is no such device."""
     try:
         device = registry.make("devices", request.device)
-    except DeviceError as fault:
+    except CnnperfError as fault:  # No such device here, or code of another package that is none.
         line.say(ClaimSkipped(reason=str(fault)))
         return
     line.say(DeviceFound(label=device.label, facts=facts()))

@@ -45,6 +45,20 @@ def test_a_suite_that_runs_a_command(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_device_of_a_self_test_that_runs_a_command(tmp_path: Path) -> None:
+    """A self-test refuses a device that is none before it is called."""
+    done = cnnperf("selftest", "--device", "torch:os.getcwd", cwd=tmp_path, limit_s=LIMIT_S)
+    assert_one_sentence(done, 2, "--device torch:os.getcwd: 'torch:os.getcwd' was not called", "nothing was measured")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_module_that_ends_its_process(tmp_path: Path, room: str) -> None:
+    """A user's module that exits when it is imported is told in a sentence that names the place."""
+    (tmp_path / "broken_module.py").write_text("import sys\nsys.exit(0)\n")
+    done = cnnperf("run", suite_with(tmp_path, room, "broken_module:load"), cwd=tmp_path, limit_s=LIMIT_S)
+    assert_one_sentence(done, 2, room, "cannot import 'broken_module:load' (0); correct its module")
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_module_that_fails_when_it_is_imported(tmp_path: Path, room: str) -> None:
     """An exception during the import of a user's module is told in a sentence that names the place."""

@@ -68,6 +68,10 @@ def titles(report, out):
     out.write(" ".join(table.name for table in report.tables if table.rows))
 
 
+def unfinished(report, out):
+    raise ValueError("no ink")
+
+
 def outcomes(comparison, out):
     out.write(f"so many: {len(comparison.verdicts)}")
 """
@@ -143,6 +147,10 @@ def test_a_format_may_be_code_of_a_user(run: Path, place: Path) -> None:
     done = called("report", "run", "--format", "shutil:rmtree", cwd=place)
     assert (done.returncode, run.is_dir()) == (2, True)
     assert "--format: 'shutil:rmtree' was not called" in done.stderr
+    done = called("report", "run", "--format", "of_mine:unfinished", cwd=place)
+    line = 1 + CODE[: CODE.index("no ink")].count("\n")
+    words = f"'of_mine:unfinished' failed (ValueError: no ink; of_mine.py, line {line}); correct its code"
+    assert (done.returncode, done.stderr) == (2, f"cnnperf: --format: {words}\n")
 
 
 def test_a_dry_run_says_that_it_imports_code(place: Path) -> None:
