@@ -62,7 +62,7 @@ def unknown_in(room: str, name: str, kind: str = "") -> str | None:
     kind: what the name stands for, if not a choice of the room. Only `find` tells if `pkg.module:attribute` exists.
     """
     if ":" in name:
-        return None if foreign.PLACE.fullmatch(name) else f"{shorten(repr(name), 100)}: {FORM}"
+        return None if foreign.FORM_OF_PLACE.fullmatch(name) else f"{shorten(repr(name), 100)}: {FORM}"
     if name in names(room) or name in registered(room):
         return None
     if dispute := foreign.disputed(room, VERBS[room], name):

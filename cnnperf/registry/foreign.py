@@ -29,7 +29,7 @@ NAME = re.compile(r"[A-Za-z_][\w.-]*(?<!\.onnx)")
 """Names of entry points that suites can use; that of an ONNX file is a model of its own kind."""
 
 
-PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+FORM_OF_PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 """The form of `pkg.module:attribute`."""
 
 
@@ -108,7 +108,7 @@ def _entries(room: str, verb: str, path: tuple[str, ...]) -> Sequence[tuple[str,
         for entry in package.entry_points.select(group=group):
             place = entry.value.partition("[")[0].replace(" ", "")  # Without the extras that it needs.
             place = place if ":" in place else f"{place}:{verb}"
-            if PLACE.fullmatch(place):
+            if FORM_OF_PLACE.fullmatch(place):
                 found.add((entry.name, Registered(place, f"{package.metadata['Name']} {package.version}")))
     return sorted(found)
 

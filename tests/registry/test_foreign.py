@@ -161,7 +161,7 @@ def test_a_module_of_python_is_not_imported(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["torch\n:nn", "..:..", "torch:nn:Module", "torch:", "../x:y", "to\0rch:nn"])
 def test_a_place_is_a_path_of_identifiers(name: str) -> None:
-    """What is no path of identifiers is refused as written, in one line, before anything is imported."""
+    """A place that is no path of identifiers is refused as written, in one line, before anything is imported."""
     with pytest.raises(UsageError, match=r"^'[^\n]*': write it as pkg.module:callable$"):
         registry.find("models", name)
     assert registry.unknown_in("models", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,81 +20,29 @@ from cnnperf.models._recipes import mirrored
 from cnnperf.running.preflight import prepare
 from cnnperf.suite import parse
 
-CODE = """
-from __future__ import annotations
-
-import numpy as np
-from torch import nn
-
-from cnnperf.datasets import Dataset, from_arrays
-from cnnperf.devices.cpu import Cpu
-from cnnperf.engines import EngineSource
-from cnnperf.engines.torch import Eager, network
-from cnnperf.record import single
-from cnnperf.stages import Bench, Settings
-
-MIRRORED = True
-LEAVES = ("notes",)
-
-
-def noise(seed: int = 0) -> Dataset:
-    random = np.random.default_rng(seed)
-    images = random.integers(256, size=(260, 1, 8, 8), dtype=np.uint8)
-    return from_arrays("noise", images[:200], np.arange(200) % 10, images[200:], np.arange(60) % 10)
-
-
-def net(in_channels, num_classes, image_size):
-    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size[0] * image_size[1], num_classes))
-
-
-def processor() -> Cpu:
-    return Cpu()
-
-
-class Counting(Settings):
-    images: int = 3
-
-
-def count(bench: Bench, settings: Counting):
-    bench.artifact("notes", "notes.txt").write_text("counted")
-    yield single("counted.images", "count", settings.images)
-
-
-def halves(source: EngineSource, *, factor: int = 2) -> Eager:
-    model = network(source)
-    return Eager(model, model, source, runs_modules=False)
-
-
-def titles(report, out):
-    out.write(" ".join(table.name for table in report.tables if table.rows))
-
+DOCUMENT = (Path(__file__).parents[2] / "suites" / "README.md").read_text(encoding="utf-8")
+[EXAMPLE] = re.findall(r"```python\n# mypkg/parts\.py\n(.*?)```", DOCUMENT, re.DOTALL)
+[EXAMPLE_SUITE] = re.findall(r"```toml\n([^`]*mypkg\.parts:count.*?)```", DOCUMENT, re.DOTALL)
+CODE = f"""{EXAMPLE}
 
 def unfinished(report, out):
     raise ValueError("no ink")
 
 
 def outcomes(comparison, out):
-    out.write(f"so many: {len(comparison.verdicts)}")
+    out.write(f"so many: {{len(comparison.verdicts)}}")
 """
-SUITE = """
-datasets = [{ name = "of_mine:noise", seed = 3 }]
-models = ["of_mine:net"]
-devices = ["of_mine:processor"]
-stages = ["train", "of_mine:count", "infer"]
-threads = 1
-[train]
-steps = 2
-batch_size = 20
-validation_images = 20
-["of_mine:count"]
-images = 5
-[infer]
-engines = ["torch", { name = "of_mine:halves", factor = 3 }]
+SUITE = f"""threads = 1
+{EXAMPLE_SUITE.replace("mypkg.parts", "of_mine")}
 batch_sizes = [4]
 samples = 11
 seconds = 0.0
 pairs = 0
 test_images = 50
+[train]
+steps = 2
+batch_size = 20
+validation_images = 20
 """
 
 
@@ -128,12 +77,12 @@ def test_every_part_of_a_suite_may_be_code_of_a_user(run: Path) -> None:
     assert list(tasks.stage) == ["train", "of_mine:count", "infer", "infer"]
     assert set(tasks.status) == {"ok"}, list(tasks.reason)
     assert set(tasks.dataset) == {"of_mine:noise[seed=3]"}
-    assert set(tasks.device) == {"of_mine:processor"}
+    assert set(tasks.device) == {"of_mine:board"}
     [counted] = [m for record in cnnperf.read(run) for m in record.find("counted.images")]
     assert counted.values == (5,)
     assert [record.artifacts.keys() for record in cnnperf.read(run)][1] == {"notes"}
     engines = pd.read_csv(run / "engines.csv").set_index("engine")
-    assert engines.parity["of_mine:halves[factor=3]"] == "ok"
+    assert engines.parity["of_mine:layout[channels_last=False]"] == "ok"
     board = pd.read_csv(run / "leaderboard.csv")
     assert set(board.data) == {"noise"}
 
@@ -156,7 +105,7 @@ def test_a_format_may_be_code_of_a_user(run: Path, place: Path) -> None:
 def test_a_dry_run_says_that_it_imports_code(place: Path) -> None:
     """A dry run names the code of other packages before it imports it, and says nothing where there is none."""
     done = called("run", "mine.toml", "--dry-run", cwd=place, CNNPERF_CACHE=str(place / "cache"))
-    names = "of_mine:noise, of_mine:net, of_mine:processor, of_mine:count, of_mine:halves"
+    names = "of_mine:noise, of_mine:net, of_mine:board, of_mine:count, of_mine:layout"
     assert f"cnnperf: warning: the check imports and calls code of other packages: {names}\n" in done.stderr
     assert done.stdout
     (place / "plain.toml").write_text(PLAIN)
