@@ -157,8 +157,8 @@ def find(room: str, name: str, *, folder: Path | None = None) -> Callable[..., A
         verb: Callable[..., Any] = getattr(module(room, name), VERBS[room])
         return verb
     path, _, attribute = place.partition(":")
-    if foreign.is_standard(path):
-        words = f"{path} is a module of Python, which has nothing for {room}; a module of yours needs another name"
+    if foreign.is_closed(path):
+        words = f"{path} is a module of Python, or a program; move your code to a module of another name"
         raise UsageError(f"{shorten(name, 100)!r} was not called: {words}")
     try:
         found = foreign_module(path, folder)

@@ -158,10 +158,10 @@ def _last(folder: str) -> list[str]:
     return [folder, os.path.join(folder, "src")]  # noqa: PTH118
 
 
-def is_standard(path: str) -> bool:
-    """Return whether a module is one of Python's standard library, or the program itself."""
-    top = path.partition(".")[0]
-    return top in sys.stdlib_module_names or top == "__main__"
+def is_closed(path: str) -> bool:
+    """Return whether a module is one of Python's standard library, or a program, which its import would run."""
+    parts = path.split(".")
+    return parts[0] in sys.stdlib_module_names or parts[-1] == "__main__"
 
 
 def is_proven(room: str, found: Callable[..., Any]) -> bool:

@@ -149,12 +149,14 @@ def test_what_shows_nothing_is_refused_before_it_is_called(room: str, name: str)
         registry.find(room, name)
 
 
-@pytest.mark.parametrize("name", ["antigravity:Net", "idlelib.idle:Net", "__main__:Net"])
+@pytest.mark.parametrize("name", ["antigravity:Net", "idlelib.idle:Net", "__main__:Net", "pip.__main__:Net"])
 def test_a_module_of_python_is_not_imported(name: str) -> None:
-    """No module of Python's own is imported for a suite: some open a browser or a window."""
+    """No module of Python's own, and no program, is imported for a suite: some open a browser or a window."""
     module = name.partition(":")[0]
     before = sys.modules.get(module)
-    with pytest.raises(UsageError, match=rf"{name}' was not called: {module} is a module of Python, which has nothing"):
+    with pytest.raises(
+        UsageError, match=rf"{name}' was not called: {module} is a module of Python, or a program; move your code"
+    ):
         registry.find("models", name)
     assert sys.modules.get(module) is before
 

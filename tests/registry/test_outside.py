@@ -82,7 +82,7 @@ def test_every_part_of_a_suite_may_be_code_of_a_user(run: Path) -> None:
     assert counted.values == (5,)
     assert [record.artifacts.keys() for record in cnnperf.read(run)][1] == {"notes"}
     engines = pd.read_csv(run / "engines.csv").set_index("engine")
-    assert engines.parity["of_mine:layout[channels_last=False]"] == "ok"
+    assert engines.parity["of_mine:layout[channels_last=false]"] == "ok"
     board = pd.read_csv(run / "leaderboard.csv")
     assert set(board.data) == {"noise"}
 
