@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cnnperf.errors import CnnperfWarning as CnnperfWarning
     from cnnperf.measuring.infer import infer as infer
     from cnnperf.measuring.profile import profile as profile
+    from cnnperf.measuring.suite import run as run
     from cnnperf.record import Machine as Machine
     from cnnperf.record import Measurement as Measurement
     from cnnperf.record import Record as Record
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from cnnperf.regression.check import compare as compare
     from cnnperf.regression.verdict import Comparison as Comparison
     from cnnperf.regression.verdict import Verdict as Verdict
-    from cnnperf.running.runner import run as run
     from cnnperf.suite import Suite as Suite
     from cnnperf.suite import load_suite as load_suite
     from cnnperf.suite import plan as plan
@@ -50,7 +50,7 @@ _HOMES = {
     "Measurement": "record",
     "Record": "record",
     "read": "record",
-    "run": "running.runner",
+    "run": "measuring.suite",
     "infer": "measuring.infer",
     "profile": "measuring.profile",
     "Cell": "task",

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from cnnperf import registry
 from cnnperf.errors import SuiteError, UsageError, first_error, names_listed, shorten
@@ -18,6 +18,7 @@ from cnnperf.task import DEFAULT_ALLOCATOR, DEFAULT_WAITING, Allocator, Cell, Ch
 
 LARGEST_BYTES = 2**24
 """Largest suite file that is read."""
+DEFAULT_EXECUTOR = "local"
 MOST_DOTS = 1000
 """Most dots in a line of a suite."""
 
@@ -58,6 +59,10 @@ class Suite(Frozen):
     timeout_s: float = Field(
         default=3600, gt=0, allow_inf_nan=False, description="Time limit of a task; then it is stopped."
     )
+    executor: Choice = Field(
+        default=Choice(name=DEFAULT_EXECUTOR),
+        description="Where the tasks run: a name, a name with an address (name:address), or {name, options…}.",
+    )
     preflight_timeout_s: float = Field(
         default=300,
         gt=0,
@@ -68,6 +73,11 @@ class Suite(Frozen):
         default=False, description="Refuse to run on synthetic images if the real ones are unavailable."
     )
     sections: dict[str, dict[str, Any]] = Field(default={}, description="Settings of each stage, by its name.")
+
+    @field_validator("executor", mode="before")
+    @classmethod
+    def _read_address(cls, value: Any) -> Any:
+        return _with_address(value) if isinstance(value, str) else value
 
     def narrowed(
         self,
@@ -96,13 +106,30 @@ class Suite(Frozen):
             raise UsageError(f"`only`: nothing matches {shorten(only, 60)!r}; give a glob over these cells: {known}")
         return suite
 
-    def launched(self, *, waiting: str | None = None, allocator: str | None = None) -> Suite:
-        """Return the suite with other waiting and allocator policies. Raises UsageError for an unknown policy."""
+    def executed(self, executor: str | None) -> Suite:
+        """Return the suite with another executor, `name` or `name:address`. Raises SuiteError for an unknown name."""
+        if executor is None:
+            return self
+        choice = Choice.model_validate(_with_address(executor))
+        if choice.name not in (known := registry.names("executors")):
+            raise SuiteError(f"`executor`: {registry.unknown('executor', choice.name, known)}")
+        return self.model_copy(update={"executor": choice})
+
+    def launched(
+        self, *, waiting: str | None = None, allocator: str | None = None, threads: int | None = None
+    ) -> Suite:
+        """Return the suite with other waiting and allocator policies and threads.
+
+        Raises UsageError for an unknown policy or for less than one thread.
+        """
         given = {"waiting": (waiting, get_args(Waiting)), "allocator": (allocator, get_args(Allocator))}
         for option, (word, known) in given.items():
             if word is not None and word not in known:
                 raise UsageError(f"`{option}`: {registry.unknown('policy', word, known)}")
-        return self.model_copy(update={option: word for option, (word, _) in given.items() if word})
+        if threads is not None and threads < 1:
+            raise UsageError(f"`threads`: got {threads}; give 1 or more")
+        changed: dict[str, Any] = {option: word for option, (word, _) in given.items() if word}
+        return self.model_copy(update=changed | ({} if threads is None else {"threads": threads}))
 
     def cells(self) -> Iterator[Cell]:
         """Yield the cells selected by `only`, in the order in which a repeat runs them."""
@@ -237,6 +264,12 @@ def _is_section(key: str) -> bool:
     return is_own or ":" in key or (key not in Suite.model_fields and key in registry.registered("stages"))
 
 
+def _with_address(executor: str) -> dict[str, str]:
+    """Return the table that `name:address` abbreviates."""
+    name, _, address = executor.partition(":")
+    return {"name": name, "address": address} if address else {"name": name}
+
+
 def _finite(text: str) -> float:
     # JSON, the format of stored suites and records, has no infinity or NaN.
     if not math.isfinite(value := float(text)):
@@ -279,6 +312,8 @@ def _check_names(suite: Suite, where: str) -> None:
                 raise SuiteError(f"{place}: {absent}")
             for section in choice.sections:
                 _check_stage("section", section, place)
+    if suite.executor.name not in (known := registry.names("executors")):
+        raise SuiteError(f"{where}: executor: {registry.unknown('executor', suite.executor.name, known)}")
     for index, pattern in enumerate(suite.only):
         if not any(cell.matches(pattern) for cell in suite.model_copy(update={"only": ()}).cells()):
             raise SuiteError(

@@ -32,9 +32,9 @@ def list_(
 ) -> None:
     """List all known names of one kind, one per line, or describe one of them.
 
-    A name that a package adds is followed by its place and package. The description of a model, dataset, device, engine
-    or stage has its options, with their values and defaults; that of a model also the training settings that its file
-    recommends for each dataset. A suite is printed as it is, of a reference run the folder.
+    A name that a package adds is followed by its place and package. The description of a model, dataset, device,
+    engine, stage or executor has its options, with their values and defaults; that of a model also the training
+    settings that its file recommends for each dataset. A suite is printed as it is, of a reference run the folder.
     """
     from cnnperf.record import reference_runs
     from cnnperf.registry import names, registered, unknown, with_known

@@ -18,6 +18,7 @@ DEVICES, WAITING_POLICIES, ALLOCATOR_POLICIES = (
     one_of(each) for each in (names("devices"), get_args(Waiting), get_args(Allocator))
 )
 """The known names, as helps list them."""
+EXECUTORS = one_of(names("executors"))
 DatasetOption = Annotated[
     str | None,
     typer.Option(
@@ -84,6 +85,7 @@ ARGUMENTS = (
         "data",
         "dataset",
         "device",
+        "executor",
         "format",
         "max_latency",
         "max_memory",

@@ -15,6 +15,7 @@ from cnnperf.cli.help import FLAG, add_command
 from cnnperf.cli.options import (
     ALLOCATOR_POLICIES,
     DEVICES,
+    EXECUTORS,
     WAITING_POLICIES,
     DryRunOption,
     JsonOption,
@@ -68,6 +69,16 @@ def run(
             help="Run the I-th of N parts of the cells, equal in planned duration, on one of N machines; put the runs "
             "together with cnnperf merge. Default: all cells.",
         ),
+    ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="E",
+            help=f"Where the tasks run: {EXECUTORS}, or NAME:ADDRESS; default: the suite's executor.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Threads of each task; default: the suite's.")
     ] = None,
     data: DataOption = None,
     out: Annotated[
@@ -124,7 +135,7 @@ def run(
         chosen = chosen.model_copy(update={"require_real_data": True})
     named = [name.strip() for name in stages.split(",")] if stages is not None else None
     chosen = chosen.narrowed(only=only, device=device, stages=named, repeats=repeats)
-    chosen = chosen.launched(waiting=waiting, allocator=allocator)
+    chosen = chosen.launched(waiting=waiting, allocator=allocator, threads=threads).executed(executor)
     request = SuiteRequest(suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run)
     part = Shard.parse(shard) if shard is not None else None
     folder = folder_to_run(chosen, out, resume)
@@ -155,9 +166,11 @@ def add_commands(app: typer.Typer) -> None:
 def _print_plan(request: SuiteRequest, folder: Path, shard: Shard | None, *, as_json: bool, quiet: bool) -> None:
     """Print the pending tasks of a run folder."""
     from cnnperf.cli.screen import View, print_plan, stderr
+    from cnnperf.measuring.suite import chosen_executor
     from cnnperf.running.preflight import prepare
     from cnnperf.running.runner import left_in, pending
 
+    chosen_executor(request.suite, request.where)
     with View(stderr(quiet=quiet)).shown() as screen:
         prepared = prepare(request, screen.downloading)
     tasks = shard.of(prepared.tasks) if shard else prepared.tasks

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from cnnperf.errors import UsageError
+from pydantic import ValidationError
+
+from cnnperf import registry
+from cnnperf.errors import SuiteError, UsageError, first_error
+from cnnperf.executors import GIVEN, SuiteWork
 from cnnperf.ipc.messages import SuiteRequest
 from cnnperf.measuring.measured import Measured, MeasurementWatcher
 from cnnperf.record import Record
 from cnnperf.running.preflight import prepare
-from cnnperf.running.runner import Run, created, pending, warn_if_busy
+from cnnperf.running.runner import Run, Unwatched, Watcher, created, new_folder, pending
 from cnnperf.running.shards import Shard
+from cnnperf.suite import Suite
 from cnnperf.tables.report import report_of_run
 
 
@@ -46,6 +53,7 @@ def measure_suite(
     """
     if strict is not None and strict < 0:
         raise UsageError(f"`strict`: got {strict}; give the number of further attempts, 0 or more")
+    execute = chosen_executor(asked.suite, asked.where)
     tasks = prepare(asked, watcher.downloading).tasks
     if shard:
         tasks = shard.of(tasks)
@@ -53,12 +61,49 @@ def measure_suite(
     made: list[Record] = []
     interrupted = False
     with Run(folder, is_new=is_new, shard=shard) as run:
-        due = pending(tasks, run.left)
-        watcher.planned(due, folder)
+        watcher.planned(pending(tasks, run.left), folder)
         try:
-            warn_if_busy(due)
-            made.extend(run.execute(tasks, watcher, strict=strict))
+            made.extend(execute(SuiteWork(asked, tasks, strict), run, watcher))
         except KeyboardInterrupt:
             interrupted = True
     report = report_of_run(folder, run.records)
     return MeasuredSuite(folder, run.records_of(tasks), report, tuple(made), interrupted)
+
+
+def run(
+    suite: Suite, folder: Path | None = None, *, shard: str | None = None, watcher: Watcher | None = None
+) -> Iterator[Record]:
+    """Run a suite, one fresh process per task and repeat, and yield each record once it is on disk.
+
+    folder: the run folder; a new one below `results/` by default. An existing run is resumed: tasks whose
+    record is ok and whose key is unchanged are not run again. shard: `2/3` runs the second of three parts of the
+    cells. Raises CnnperfError, before any measurement, if the request cannot be carried out.
+    """
+    part = None if shard is None else Shard.parse(shard)
+    asked = SuiteRequest(suite=suite, where=suite.name)
+    execute = chosen_executor(suite, asked.where)
+    tasks = prepare(asked).tasks
+    if part:
+        tasks = part.of(tasks)
+    with Run(folder or created(new_folder(suite)), "folder", shard=part) as opened:
+        yield from execute(SuiteWork(asked, tasks), opened, watcher or Unwatched())
+
+
+def chosen_executor(suite: Suite, where: str) -> Callable[[SuiteWork, Run, Watcher], Iterator[Record]]:
+    """Return the function that runs a suite's tasks. where: the suite's name in errors.
+
+    Raises SuiteError for an option that the executor does not have, or if the suite leaves the threads to each machine
+    although the tasks run on others.
+    """
+    choice = suite.executor
+    verb = registry.find("executors", choice.name)
+    try:
+        options = registry.options(verb, GIVEN).model_validate(choice.options, strict=True)
+    except ValidationError as error:
+        raise SuiteError(f"{where}: {first_error(error, 'executor')}") from error
+    if suite.threads is None and registry.declared("executors", choice.name).get("IS_REMOTE"):
+        raise SuiteError(
+            f"{where}: the executor {choice.name!r} needs `threads`, because machines may have different numbers of "
+            "cores; give the number of threads"
+        )
+    return partial(verb, **{name: getattr(options, name) for name in options.model_fields_set})

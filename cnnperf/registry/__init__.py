@@ -34,6 +34,7 @@ VERBS = {
     "devices": "acquire",
     "engines": "load",
     "stages": "measure",
+    "executors": "run_tasks",
     "reports": "write",
     "claims": "check",
 }

@@ -22,13 +22,12 @@ from filelock import Timeout
 from cnnperf.errors import CURES, CnnperfWarning, RunError, StoreError, UsageError, capped, shorten
 from cnnperf.ipc.channel import PROGRESS_INTERVAL_S
 from cnnperf.ipc.log import tail
-from cnnperf.ipc.messages import Answered, MalformedError, Noted, Progressed, Ready, SuiteRequest, TaskRequest
+from cnnperf.ipc.messages import Answered, MalformedError, Noted, Progressed, Ready, TaskRequest
 from cnnperf.ipc.process import Launch, WorkerProcess
 from cnnperf.machine.disturbance import disturbed, is_disturbing
 from cnnperf.machine.doctor import becomes_quiet, busy
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.record import COMPRESSED_FILE, FILE, Record, Status, append, kept_file, lock, read, read_locked
-from cnnperf.running.preflight import prepare
 from cnnperf.running.shards import Shard
 from cnnperf.suite import Suite
 from cnnperf.task import Task
@@ -72,24 +71,6 @@ class Unwatched:
 
     def finished(self, record: Record) -> None:
         """Say nothing."""
-
-
-def run(
-    suite: Suite, folder: Path | None = None, *, shard: str | None = None, watcher: Watcher | None = None
-) -> Iterator[Record]:
-    """Run a suite, one fresh process per task and repeat, and yield each record once it is on disk.
-
-    folder: the run folder; a new one below `results/` by default. An existing run is resumed: tasks whose
-    record is ok and whose key is unchanged are not run again. shard: `2/3` runs the second of three parts of the
-    cells. Raises CnnperfError, before any measurement, if the request cannot be carried out.
-    """
-    part = None if shard is None else Shard.parse(shard)
-    tasks = prepare(SuiteRequest(suite=suite, where=suite.name)).tasks
-    if part:
-        tasks = part.of(tasks)
-    with Run(folder or created(new_folder(suite)), "folder", shard=part) as opened:
-        warn_if_busy(pending(tasks, opened.left))
-        yield from opened.execute(tasks, watcher or Unwatched())
 
 
 def new_folder(suite: Suite, results: Path = Path("results")) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnperf import datasets, engines, models, registry
+from cnnperf import datasets, engines, executors, models, registry
 from cnnperf.bench import settings_of
 from cnnperf.ipc.messages import ChoiceDescribed, ChoiceRequest
 from cnnperf.task import Choice
@@ -12,6 +12,7 @@ GIVEN_BY_ROOM = {
     "datasets": datasets.GIVEN,
     "devices": (),
     "engines": engines.GIVEN,
+    "executors": executors.GIVEN,
 }
 """The rooms whose choices have options, with the parameters of their verb that are none; a stage has a section."""
 

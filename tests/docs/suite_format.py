@@ -8,10 +8,16 @@ from typing import Any
 
 from doc_table import table
 
-from cnnperf import datasets, engines, models, registry
+from cnnperf import datasets, engines, executors, models, registry
 from cnnperf.workers.schema import suite_schema
 
-GIVEN = {"models": models.GIVEN, "datasets": datasets.GIVEN, "devices": (), "engines": engines.GIVEN}
+GIVEN = {
+    "models": models.GIVEN,
+    "datasets": datasets.GIVEN,
+    "devices": (),
+    "engines": engines.GIVEN,
+    "executors": executors.GIVEN,
+}
 """Arguments of each room's verb that cnnperf gives, and no suite."""
 LARGEST = 1e6
 ORDER = ("train", "profile", "export", "infer")
@@ -47,6 +53,8 @@ def _default(schema: Mapping[str, Any]) -> str:
     default = schema.get("default")
     if default in (None, [], {}):
         return "–"
+    if isinstance(default, dict):
+        default = default["name"]
     if isinstance(default, list):
         default = [each["name"] if isinstance(each, dict) else each for each in default]
     return f"`{json.dumps(default)}`"
