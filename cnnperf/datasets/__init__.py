@@ -23,7 +23,7 @@ import platformdirs
 from numpy.typing import ArrayLike, NDArray
 
 from cnnperf import registry
-from cnnperf.errors import DataError
+from cnnperf.errors import DataError, UsageError, shorten
 from cnnperf.task import Provenance
 
 GIVEN = ("roots", "progress")
@@ -237,7 +237,15 @@ def load_named(name: str, roots: Roots, progress: Progress | None, options: Mapp
     named = inspect.signature(registry.find("datasets", name)).parameters
     given = {key: value for key, value in zip(GIVEN, (roots, progress), strict=True) if key in named}
     dataset: Dataset = registry.make("datasets", name, **given, **options)
-    return dataset
+    if registry.place_of("datasets", name) is None:
+        return dataset
+    try:
+        return open_arrays(dataset.folder, dataset.provenance)
+    except (DataError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"{shorten(name, 100)!r} returned a dataset without stored arrays ({shorten(error, 200)}); return what "
+            "from_arrays or from_folder of cnnperf.datasets returns"
+        ) from error
 
 
 def has_files(name: str) -> bool:

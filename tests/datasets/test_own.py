@@ -263,7 +263,10 @@ def test_the_dataset_of_the_format_of_suites(
     """Fashion-MNIST, as suites/README.md adds it, is found by its place, loaded with its options and cached."""
     text = (Path(__file__).parents[2] / "suites" / "README.md").read_text(encoding="utf-8")
     [code] = re.findall(r"```python\n# mypkg/data\.py\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "of_a_user.py").write_text(f"{code}\n\ndef listed(roots): return [1]\n")
+    (tmp_path / "of_a_user.py").write_text(
+        f"{code}\n\ndef listed(roots): return [1]\n"
+        "def loose(roots): return Dataset(*[1] * 6, ('a', 'b'), 2, 'nowhere')\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     # The format and the names of the files are those of MNIST.
     (tmp_path / "FashionMNIST").symlink_to(mnist_root / "MNIST", target_is_directory=True)
@@ -282,3 +285,7 @@ def test_the_dataset_of_the_format_of_suites(
         UsageError, match=r"'of_a_user:listed' returned list; it must return a cnnperf.datasets.Dataset"
     ):
         load_named("of_a_user:listed", roots, None, {})
+    with pytest.raises(
+        UsageError, match=r"'of_a_user:loose' returned a dataset without stored .*from_arrays or from_f"
+    ):
+        load_named("of_a_user:loose", roots, None, {})

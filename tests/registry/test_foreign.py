@@ -70,6 +70,8 @@ small, saved = Net.small, Net.saved
 SHOWN = ("Net", "plain", "annotated", "for_checkers", "anything", "wrapped", "halved", "factory", "small")
 NOT_SHOWN = ("silent", "a_number", "nothing", "Factory", "instance", "saved")
 OTHERS = """
+from zipapp import create_archive
+
 from cnnperf.datasets import Dataset
 from cnnperf.devices import Device
 from cnnperf.devices.cpu import Cpu
@@ -114,7 +116,7 @@ def ends(roots): raise SystemExit(0)
 IN_ROOMS = {
     "datasets": (("pictures", "photos"), ("paths", "bare", "cpu")),
     "devices": (("device", "cpu"), ("bare", "photos", "session")),
-    "engines": (("first", "session", "engine"), ("later", "half", "paths")),
+    "engines": (("first", "session", "engine"), ("later", "half", "paths", "create_archive")),
     "stages": (("stage",), ("no_stage", "bare")),
     "reports": (("written", "compared"), ("other", "stage")),
 }
