@@ -15,11 +15,13 @@ from cnnperf.reports._vega import (
     curve_marks,
     error_bar,
     log_axis,
+    marks_of_doubt,
     names_within,
     picked,
     series_colours,
     series_shapes,
     tips,
+    with_marks_of_doubt,
 )
 from cnnperf.tables.curves import POINTS, CurveRow
 from cnnperf.tables.engine_row import EngineRow
@@ -44,7 +46,9 @@ TRAINING = ("run", "repeat", "task")
 def curve_charts(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow]) -> Iterator[Chart]:
     """Draw every curve against seconds and against samples, one line per training."""
     measured = [c for c in table.columns if c.better and any(row[c.name] is not None for row in rows)]
-    kept = picked(rows, "model", *TRAINING, "step", "samples", "seconds", "epoch", *(c.name for c in measured))
+    kept = picked(
+        rows, "model", *TRAINING, "step", "samples", "seconds", "epoch", "disturbed", *(c.name for c in measured)
+    )
     seen = {row.model: row.samples for row in rows}.values()
     uneven = max(seen) > 10 * min(seen)  # A small network may see a hundred times as many.
     smoothing = dict.fromkeys(row.model for row in rows if row.label_smoothing)
@@ -58,9 +62,12 @@ def curve_charts(name: str, title: str, table: Table[Any], rows: Sequence[CurveR
             spec = curve_marks(across, column, series_colours("model", [row.model for row in rows]))
             if against == "samples" and uneven:
                 spec["encoding"]["x"] = log_axis(against, against, across.unit, nice=False)
-            spec["transform"] = [{"filter": f"isValid(datum.{column.name})"}]
+            is_drawn = {"filter": f"isValid(datum.{column.name})"}
+            spec["transform"] = [is_drawn]
             spec["encoding"]["detail"] = _apart(*TRAINING)
-            spec["encoding"]["tooltip"] = tips(table, "model", *_told(rows), "epoch", against, column.name)
+            spec["encoding"]["tooltip"] = tips(table, "model", *_told(rows), "epoch", against, column.name, "disturbed")
+            if against == "seconds":  # A disturbance changes no accuracy after a number of samples.
+                spec = with_marks_of_doubt(spec, rows, is_drawn, *_last_of_each("model", *TRAINING))
             yield Chart(
                 f"{name}-{column.name}-{against}",
                 caption,
@@ -72,6 +79,12 @@ def curve_charts(name: str, title: str, table: Table[Any], rows: Sequence[CurveR
                 reading=f"Each line is one training; a {column.better} value is better. Points are measurements, and "
                 "lines only connect them. A click on a name in the legend picks its lines.",
             )
+
+
+def _last_of_each(*names: str) -> tuple[Spec, Spec]:
+    """Return the transforms that keep the last point of each line."""
+    last = {"joinaggregate": [{"op": "max", "field": "step", "as": "last"}], "groupby": list(names)}
+    return last, {"filter": "datum.step === datum.last"}
 
 
 def accuracy_charts(name: str, title: str, table: Table[Any], rows: Sequence[CurveRow]) -> Iterator[Chart]:
@@ -105,7 +118,7 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
     """Draw test accuracy against latency, with memory as size; a line joins the engines on a network's Pareto front."""
     facts = (
         "model", "engine", "batch_size", "status", "parity", "latency_s", "images_per_s", "speedup", "speedup_flags",
-        "test_accuracy", "accuracy_drop", "peak_bytes", "file_bytes", "pareto", "run",
+        "test_accuracy", "accuracy_drop", "peak_bytes", "file_bytes", "pareto", "run", "disturbed",
     )  # fmt: skip
     place = {
         "x": log_axis("latency_s", "latency", "s"),
@@ -121,6 +134,7 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
     points["encoding"]["tooltip"] = tips(table, *facts)
     ends = {"x": ("latency_q25_s", "latency_q75_s"), "y": ("test_accuracy_low", "test_accuracy_high")}
     extents = [error_bar(place, along, low, high) for along, (low, high) in ends.items()]
+    doubts = marks_of_doubt(rows, place)
     fronts_drawn = [_front_line(front, place) for front in fronts]
     return Chart(
         name,
@@ -131,7 +145,7 @@ def tradeoff(name: str, title: str, table: Table[Any], rows: Sequence[EngineRow]
         name,
         table.name,
         picked(rows, *facts, *chain(*ends.values())),
-        {"height": 340, "layer": [*fronts_drawn, *extents, points, _fastest_names(place)]},
+        {"height": 340, "layer": [*fronts_drawn, *extents, points, *doubts, _fastest_names(place)]},
         fronts,
         reading="Higher is more accurate, further left is faster, smaller needs less memory. Bars are the 95 % "
         "interval of the accuracy and the quartiles of the latency. A line joins a network's engines of which none is "
@@ -186,16 +200,16 @@ def throughput(name: str, title: str, table: Table[Any], rows: Sequence[EngineRo
     spec = curve_marks(across, up, series_colours("engine", [row.engine for row in rows]))
     spec["encoding"]["x"]["scale"] = {"type": "log", "base": 2}
     spec["encoding"]["y"] = log_axis(up.name, "images/s", up.unit)
-    spec["encoding"]["tooltip"] = tips(table, "engine", "batch_size", "images_per_s", "latency_s", "speedup", "parity")
-    kept = picked(rows, "engine", "batch_size", "images_per_s", "latency_s", "speedup", "parity")
+    told = ("engine", "batch_size", "images_per_s", "latency_s", "speedup", "parity", "disturbed")
+    spec["encoding"]["tooltip"] = tips(table, *told)
     return Chart(
         name,
         title,
         f"{title}, a line an engine.",
         name,
         table.name,
-        kept,
-        spec,
+        picked(rows, *told),
+        with_marks_of_doubt(spec, rows),
         reading="Higher is faster. Where a line is flat, a larger batch only takes longer.",
     )
 

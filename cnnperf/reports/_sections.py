@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from cnnperf.tables.layers import steps_of
 from cnnperf.tables.predictions import ConfusionRow, ExampleRow
 from cnnperf.tables.profiles import ProfileRow
 from cnnperf.tables.repeats import PLACE_FACTS, Rivals
-from cnnperf.tables.table import Column, R, Report, Row, Table, Value, grouped
+from cnnperf.tables.table import DISTURBED, DOUBT, Column, R, Report, Row, Table, Value, grouped
 from cnnperf.tables.verdicts import VerdictRow
 from cnnperf.units import amount_of
 
@@ -251,10 +251,10 @@ def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Ch
         assert layers, "its rows were just found"
         if first[0].engine:
             words = f"Layers in {first[0].engine}, batch of {first[0].batch_size}{settings}"
-            yield _layer_charts.beside_torch(f"{name}-engine-{i}", words, layers, first)
+            yield _doubted(_layer_charts.beside_torch(f"{name}-engine-{i}", words, layers, first), first)
             continue
         words = f"{steps_of(first[0].mode, first[0].batch_size).capitalize()}{settings}"
-        yield _layer_charts.layer_time_chart(f"{name}-layers-{i}", words, layers, first)
+        yield _doubted(_layer_charts.layer_time_chart(f"{name}-layers-{i}", words, layers, first), first)
         if any(row.saved_bytes for row in first):
             yield _layer_charts.layer_memory(f"{name}-layers-{i}", words, layers, first)
         for machine in profiles.rows if profiles else ():
@@ -263,13 +263,21 @@ def _of_network(report: Report, name: str, cell: tuple[Any, ...]) -> Iterator[Ch
             if of_steps == (first[0].run, first[0].task, first[0].mode, first[0].batch_size) and profiles:
                 placed = _layer_charts.roofline(f"{name}-layers-{i}", words, layers, first, profiles, machine)
                 if placed:
-                    yield placed
+                    yield _doubted(placed, first)
     timed = [row for rows in _of_cell(engines, cell) for row in rows if row.images_per_s is not None]
     compared = grouped(timed, lambda row: row.evidence.rivals)
     for i, (told, rows) in enumerate(zip(_apart(list(compared)), compared.values(), strict=True)):
         if engines and len({row.batch_size for row in rows}) > 1:
             title = " · ".join(("Throughput by batch size", *told))
             yield _charts.throughput(f"{name}-throughput-{i}", title, engines, rows)
+
+
+def _doubted(chart: Chart, rows: Sequence[Row]) -> Chart:
+    """Return a plot of the times of one process with the mark of doubt in its title, if these were disturbed."""
+    if not rows[0].is_disturbed:
+        return chart
+    reading = f"{chart.reading} {DOUBT} {DISTURBED}: {rows[0][DISTURBED]}."
+    return replace(chart, title=f"{chart.title} {DOUBT}", reading=reading)
 
 
 def _first_repeats(found: Iterable[Sequence[Any]]) -> Iterator[tuple[Sequence[Any], str]]:

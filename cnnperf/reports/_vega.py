@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cnnperf.machine.disturbance import UNDISTURBED
 from cnnperf.reports._readable import head_words
-from cnnperf.tables.table import Column, Row, Table
+from cnnperf.tables.table import DISTURBED, DOUBT, Column, Row, Table
 
 Spec = dict[str, Any]
 
@@ -73,6 +74,29 @@ def error_bar(place: Mapping[str, Spec], along: str, low: str, high: str) -> Spe
         "mark": {"type": "rule", "aria": False, "color": "var(--muted)"},
         "encoding": {**place, **ends},
     }
+
+
+def marks_of_doubt(rows: Sequence[Row], place: Mapping[str, Spec]) -> list[Spec]:
+    """Return the layer with a mark beside each disturbed point; nothing if no row is disturbed."""
+    if not any(row.is_disturbed for row in rows):
+        return []
+    return [
+        {
+            "transform": [{"filter": f"isValid(datum.{DISTURBED}) && datum.{DISTURBED} !== '{UNDISTURBED}'"}],
+            "mark": {"type": "text", "text": DOUBT, "dx": 10, "dy": -6, "aria": False, "color": "var(--text)"},
+            "encoding": dict(place),
+        }
+    ]
+
+
+def with_marks_of_doubt(spec: Spec, rows: Sequence[Row], *chosen: Spec) -> Spec:
+    """Return lines with points over two columns, with a mark beside each disturbed point that these transforms keep."""
+    marks = marks_of_doubt(rows, {axis: spec["encoding"][axis] for axis in ("x", "y")})
+    if not marks:
+        return spec
+    height = {"height": spec["height"]}
+    lines = {name: part for name, part in spec.items() if name not in height}
+    return {**height, "layer": [lines, *(mark | {"transform": [*mark["transform"], *chosen]} for mark in marks)]}
 
 
 def bars(by: str, rows: Sequence[Row], length: Mapping[str, str], height: int = BAR_PIXELS) -> Spec:

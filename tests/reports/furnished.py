@@ -57,6 +57,17 @@ def furnish(
     return folder
 
 
+def disturb(folder: Path, network: str) -> None:
+    """Let a thread wait for a core in everything that was measured of a network of a run."""
+    for record in store.read(folder):
+        if record.task.cell.model.name == network:
+            waiting = [
+                each.model_copy(update={"remarks": {**each.remarks, "waited_share": 0.4}})
+                for each in record.measurements
+            ]
+            store.append(folder, record.model_copy(update={"measurements": tuple(waiting)}))
+
+
 def _training(
     folder: Path, trained: Trained, network: str, index: int, repeat: int, shift: float, rng: np.random.Generator
 ) -> Record:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from furnished import ERROR, HOSTILE, NETWORKS, furnish, m
+from furnished import ERROR, HOSTILE, NETWORKS, disturb, furnish, m
 
 from cnnperf import record as store
 from cnnperf.errors import CnnperfWarning, UsageError
@@ -688,3 +688,24 @@ def test_a_disturbed_cell_has_its_mark_and_its_footnote(tmp_path: Path, trained:
     notes = {f"† lenet: {head}: {reason}" for head, reason in zip(("test accuracy", "images/s"), reasons, strict=True)}
     assert notes <= set(Page(page).texts)
     assert '<span class="star"' not in page
+
+
+def test_plots_of_disturbed_times_have_the_mark_of_doubt(tmp_path: Path, trained: Trained) -> None:
+    """Disturbed engines and trainings have a layer of marks, plots of one process a mark in the title; others none."""
+    marked = {}
+    for name in ("calm", "busy"):
+        run = furnish(tmp_path / name, trained, networks=["nin"])
+        if name == "busy":
+            disturb(run, "nin")
+        page = written(report_of([run]))
+        parts = [
+            (chart, part)
+            for chart, each in Page(page).drawn()["specs"].items()
+            for part in each["spec"].get("layer", ())
+        ]
+        drawn = {chart.partition("-")[0] for chart, part in parts if part["mark"].get("text") == "†"}
+        titles = [title for title in re.findall(r"<figcaption>(.*?)</figcaption>", page) if "†" in title]
+        marked[name] = drawn, len(titles)
+    assert marked["calm"] == (set(), 0)
+    assert marked["busy"][0] == {"curves", "tradeoff", "network"}
+    assert marked["busy"][1] > 1
