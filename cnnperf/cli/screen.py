@@ -112,6 +112,8 @@ class Screen(View):
         self._begun = self._task_begun = time.monotonic()
         self._task: Task | None = None
         self._numbers: dict[str, float] = {}
+        self._nodes: dict[str, tuple[str, dict[str, float]]] = {}
+        """Current task of each node of a cluster, and its numbers."""
 
     def planned(self, tasks: Sequence[Ready], folder: Path) -> None:
         """Preflight has ended; these tasks will run."""
@@ -134,6 +136,18 @@ class Screen(View):
         self._numbers = numbers
         self._redraw()
 
+    def on_node(self, node: str, label: str | None, numbers: dict[str, float]) -> None:
+        """A node of a cluster works on a task, with no numbers at its begin; None when it has ended a cell."""
+        if label is None:
+            self._nodes.pop(node, None)
+        else:
+            self._nodes[node] = label, numbers
+            if not numbers:
+                self._task_begun = time.monotonic()
+                if not self._console.is_terminal:
+                    self._print(f"… {printable(label)}  on {node}")
+        self._redraw()
+
     def finished(self, record: Record) -> None:
         """A task has ended."""
         self._done += 1
@@ -152,9 +166,9 @@ class Screen(View):
         done = f"task {min(self._done + 1, count)} of {count}"
         left = f"elapsed {clock(elapsed)}, about {clock(self._left_s(elapsed))} left"
         bar.add_row(done, ProgressBar(total=1.0, completed=self._fraction(elapsed), width=24), left)
-        numbers = "  ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in self._numbers.items())
-        current = f"{self._task.label}  {numbers or 'starting'}" if self._task else ""
-        return bar, Text(current, overflow="ellipsis", no_wrap=True)
+        works = [f"{node}  {_work(label, numbers)}" for node, (label, numbers) in sorted(self._nodes.items())]
+        works = works or [_work(self._task.label, self._numbers) if self._task else ""]
+        return bar, *(Text(line, overflow="ellipsis", no_wrap=True) for line in works)
 
     def _left_s(self, elapsed: float) -> float:
         planned_done = sum(self._estimates[: self._done])
@@ -310,6 +324,11 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _work(label: str, numbers: Mapping[str, float]) -> str:
+    told = "  ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in numbers.items())
+    return f"{label}  {told or 'starting'}"
 
 
 def _outcome(record: Record) -> str:

@@ -19,7 +19,7 @@ from cnnperf.ipc.checked_figure import CheckedFigure
 from cnnperf.record import Machine, Record
 from cnnperf.sides import Side
 from cnnperf.suite import Suite
-from cnnperf.task import Choice, Frozen, Task
+from cnnperf.task import Cell, Choice, Frozen, Task
 from cnnperf.timing.sampling import Sample
 
 PROTOCOL = 3
@@ -138,6 +138,23 @@ class SuiteRequest(Frozen):
     """Download missing data; otherwise the answer only states the size of the download."""
     given_up: dict[str, str] = Field(default={})
     """Datasets that must not be tried again, with the reason."""
+
+
+class CellRequest(Frozen):
+    """A request to a node: run the pending tasks of one cell of a suite."""
+
+    kind: Literal["cell"] = "cell"
+    asked: SuiteRequest
+    """The suite with this cell alone."""
+    cell: Cell
+    keys: tuple[str, ...]
+    """Keys of all tasks of the cell, as the head planned them."""
+    version: str
+    """Version of the head's cnnperf."""
+    records: tuple[Record, ...] = ()
+    """Records, without measurements, of the cell's tasks that ended well before; their artifacts are sent too."""
+    strict: int | None = None
+    """How often a disturbed task is tried again; None: it ends like others."""
 
 
 class DataRequest(Frozen):
@@ -295,6 +312,35 @@ class Answered(Frozen):
     kind: Literal["answered"] = "answered"
 
 
+class Arrived(Frozen):
+    """A cell has begun on a node."""
+
+    kind: Literal["arrived"] = "arrived"
+    machine: Machine
+    niceness: int
+    """Scheduling priority of the processes of the node; above 0: behind those of others."""
+
+
+class Begun(Frozen):
+    """A task has begun on a node."""
+
+    kind: Literal["begun"] = "begun"
+    label: str
+
+
+class Recorded(Frozen):
+    """A task has ended on a node, and its files are in the node's folder."""
+
+    kind: Literal["recorded"] = "recorded"
+    record: Record
+
+
+class CellEnded(Frozen):
+    """All tasks of a cell have ended on a node."""
+
+    kind: Literal["cell_ended"] = "cell_ended"
+
+
 class Received(Frozen):
     """Number of bytes of a dataset downloaded so far."""
 
@@ -398,14 +444,15 @@ ToClaim = DeviceRequest | ClaimRequest
 FromSide = Hello | Opened | Absent | Loaded | Bound | Settled | Taken | Failed
 FromPreflight = Prepared | DataHandled | SchemaWritten | ChoiceDescribed
 FromWorker = Refused | Progressed | Answered | Noted | Received | GaveUp | FromPreflight
+FromNode = Arrived | Begun | Progressed | Recorded | CellEnded | Refused
 FromClaim = DeviceFound | ReadingTaken | ClaimSkipped | ClaimEnded
-Message = ToSide | ToPreflight | TaskRequest | ToClaim | FromSide | FromWorker | FromClaim
+Message = ToSide | ToPreflight | TaskRequest | CellRequest | ToClaim | FromSide | FromWorker | FromNode | FromClaim
 
 _UNION: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 _WRITTEN = {"opened": "open", "settled": "settle", "taken": "play"}
 """Answers that the protocol names after their request."""
 _READ = {written: kind for kind, written in _WRITTEN.items()}
-_REQUESTS = get_args(ToSide | ToPreflight | TaskRequest | ToClaim)
+_REQUESTS = get_args(ToSide | ToPreflight | TaskRequest | CellRequest | ToClaim)
 
 
 class MalformedError(Exception):

@@ -27,7 +27,7 @@ from cnnperf.ipc.process import Launch, WorkerProcess
 from cnnperf.machine.disturbance import disturbed, is_disturbing
 from cnnperf.machine.doctor import becomes_quiet, busy
 from cnnperf.machine.fingerprint import fingerprint
-from cnnperf.record import COMPRESSED_FILE, FILE, Record, Status, append, kept_file, lock, read, read_locked
+from cnnperf.record import COMPRESSED_FILE, FILE, Machine, Record, Status, append, kept_file, lock, read, read_locked
 from cnnperf.running.shards import Shard
 from cnnperf.suite import Suite
 from cnnperf.task import Task
@@ -56,6 +56,9 @@ class Watcher(Protocol):
     def progressed(self, numbers: dict[str, float]) -> None:
         """The current task reports numbers, at most once a second."""
 
+    def on_node(self, node: str, label: str | None, numbers: dict[str, float]) -> None:
+        """A node of a cluster works on a task, with no numbers at its begin; None when it has ended a cell."""
+
     def finished(self, record: Record) -> None:
         """A task has ended and its record is on disk."""
 
@@ -67,6 +70,9 @@ class Unwatched:
         """Say nothing."""
 
     def progressed(self, numbers: dict[str, float]) -> None:
+        """Say nothing."""
+
+    def on_node(self, node: str, label: str | None, numbers: dict[str, float]) -> None:
         """Say nothing."""
 
     def finished(self, record: Record) -> None:
@@ -221,7 +227,7 @@ class Run:
             try:
                 record = self._settled(ready, watcher, strict)
             except OSError as error:
-                raise RunError(_why_stopped(self.folder, error)) from error
+                raise RunError(why_stopped(self.folder, error)) from error
             watcher.finished(record)
             yield record
 
@@ -246,6 +252,10 @@ class Run:
         record = _skipped(ready, reason) if reason else _run(ready, needs, self.folder, watcher)
         if is_strict and record.status == "ok" and is_disturbing(words := disturbed(record.measurements)):
             record = record.model_copy(update={"status": "disturbed", "error": words})
+        return self.take(record)
+
+    def take(self, record: Record) -> Record:
+        """Append a record, made here or on another machine, and return it as it was stored. Raises OSError."""
         record = record.model_copy(update={"sitting": self._sitting, "shard": self._shard and str(self._shard)})
         append(self.folder, record)
         self.left[record.key] = record
@@ -256,7 +266,7 @@ def _tell(task: Task, words: str) -> None:
     warnings.warn(f"{task.label}: disturbed: {words}", CnnperfWarning, stacklevel=2)
 
 
-def _why_stopped(folder: Path, error: OSError) -> str:
+def why_stopped(folder: Path, error: OSError) -> str:
     """Say what the system refused: to write the folder, or something else that a task needs."""
     place = None if error.filename is None else os.fsdecode(error.filename)
     is_inside = place is not None and Path(place).resolve().is_relative_to(folder.resolve())
@@ -340,7 +350,7 @@ def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watch
         "parent_cpu_s": time.process_time() - cpu,
     }
     answered = _answer(request)
-    record = answered or _blank(ready, "failed", "")
+    record = answered or blank(ready, "failed", "")
     ending: dict[str, str | None] = {}
     if heard.fault:
         ending = {"status": "failed", "error": heard.fault}
@@ -442,14 +452,15 @@ def _answer(request: TaskRequest) -> Record | None:
 
 
 def _skipped(ready: Ready, reason: str) -> Record:
-    return _blank(ready, "skipped", reason)
+    return blank(ready, "skipped", reason)
 
 
-def _blank(ready: Ready, status: Status, error: str) -> Record:
+def blank(ready: Ready, status: Status, error: str, machine: Machine | None = None) -> Record:
+    """Return the record of a task that was not measured. machine: that of its node; None: this one."""
     return Record(
         task=ready.task,
         key=ready.task.key,
-        machine=fingerprint(),
+        machine=machine or fingerprint(),
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         duration_s=0.0,
         status=status,

@@ -103,6 +103,26 @@ def test_on_a_terminal_run_and_training_are_seen(monkeypatch: pytest.MonkeyPatch
     assert "mnist/resnet/cpu train  step 1,200  loss 0.5123  images per s 812.3" in screen
 
 
+def test_each_node_of_a_cluster_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal shows the task of each node with its numbers, and other output a line per begun task."""
+    for terminal in (True, False):
+        out = io.StringIO()
+        screen = Screen(Console(file=out, force_terminal=terminal, width=100))
+        screen.planned(READY, Path("run"))
+        screen.on_node("box-1", "mnist/mlp/cpu train", {})
+        screen.on_node("box-2", "mnist/lenet/cpu train", {})
+        screen.on_node("box-2", "mnist/lenet/cpu train", {"step": 1200})
+        shown = out.getvalue()
+        assert ("… mnist/mlp/cpu train  on box-1\n" in shown) is not terminal
+        assert ("box-2  mnist/lenet/cpu train  step 1,200" in shown) is terminal
+        if terminal:
+            last = shown.rpartition("task 1 of 2")[2]
+            assert last.index("box-1  mnist/mlp/cpu train  starting") < last.index("box-2  ")
+            screen.on_node("box-1", None, {})
+            assert "box-1" not in out.getvalue().rpartition("task 1 of 2")[2]
+        screen._clear()
+
+
 @pytest.mark.parametrize(
     ("kind", "begin"),
     [

@@ -37,7 +37,7 @@ def text() -> str:
             section["description"],
             _keys(section["properties"], section.get("required", ())),
         ]
-    blocks += ["### Options of models, datasets, devices and engines", _options()]
+    blocks += ["### Options of models, datasets, devices, engines and executors", _options()]
     return "\n\n".join(blocks)
 
 
