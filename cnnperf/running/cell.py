@@ -18,6 +18,9 @@ from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import Run, Unwatched
 from cnnperf.task import Task
 
+REQUEST, MESSAGES = "request.json", "messages.jsonl"
+"""Files of a cell's folder that head and node both see, in place of a connection."""
+
 
 def run_cell(request: CellRequest, folder: Path) -> Iterator[FromNode]:
     """Run the pending tasks of a cell in a run folder of this machine, and yield what happens.
