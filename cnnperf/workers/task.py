@@ -12,7 +12,7 @@ from cnnperf import registry
 from cnnperf.bench import Bench, metrics_of, settings_of
 from cnnperf.datasets import open_arrays
 from cnnperf.devices import Device
-from cnnperf.errors import DeviceError, in_words
+from cnnperf.errors import DeviceError, StageError, in_words
 from cnnperf.ipc.channel import Line, single_request
 from cnnperf.ipc.messages import Answered, Noted, TaskRequest
 from cnnperf.machine.fingerprint import seen_here
@@ -43,6 +43,11 @@ def run_task(request: TaskRequest, line: Line) -> Record:
         settings = settings_of(task.stage).model_validate(task.settings)
         # One by one, so that measurements from before a failure are kept.
         for measurement in measure(bench, settings):
+            if not isinstance(measurement, Measurement):
+                got = type(measurement).__name__
+                raise StageError(
+                    f"{task.stage!r} yielded {got}; yield measurements, as cnnperf.record.single makes them"
+                )
             measurements.append(measurement)
     except DeviceError as fault:
         status, error = "skipped", str(fault)

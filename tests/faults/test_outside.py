@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from faulty import SUITE, assert_one_sentence, cnnperf, write_suite
+from faulty import SUITE, assert_ended, assert_one_sentence, cnnperf, write_suite
 
 LIMIT_S = 300.0
 ROOMS = {
@@ -92,3 +92,12 @@ def test_code_that_fails_or_returns_something_else(tmp_path: Path, room: str, na
     (tmp_path / "broken_code.py").write_text(BROKEN)
     done = cnnperf("run", suite_with(tmp_path, room, f"broken_code:{name}"), cwd=tmp_path, limit_s=LIMIT_S)
     assert_one_sentence(done, 2, f"{room}.0", words)
+
+
+def test_a_stage_that_yields_something_else(tmp_path: Path) -> None:
+    """A task whose stage yields no measurement fails with a sentence that names the stage."""
+    code = "from cnnperf.stages import Settings\n\ndef measure(bench, settings: Settings): yield 'x'\n"
+    (tmp_path / "odd_stage.py").write_text(code)
+    done = cnnperf("run", suite_with(tmp_path, "stages", "odd_stage:measure"), cwd=tmp_path, limit_s=LIMIT_S)
+    assert_ended(done, 1)
+    assert "'odd_stage:measure' yielded str; yield measurements, as cnnperf.record.single makes" in done.stderr
