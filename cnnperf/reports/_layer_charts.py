@@ -120,7 +120,7 @@ def roofline(
         {f"{name}-machine": ("profiles", peaks)},
         reading="A layer below the slanted line is limited by memory, below the flat line by arithmetic; the nearer to "
         f"the line, the less can be gained. Bars are quartiles over steps. The {NAMED_LAYERS} layers that take most "
-        "time have their names.",
+        "time have their names where there is room.",
     )
 
 

@@ -221,6 +221,28 @@ def test_no_name_of_a_point_covers_another(browser: Browser, tmp_path: Path, tra
         page.close()
 
 
+def test_no_line_strikes_a_name_out(opened: Watched) -> None:
+    """A name whose nearest place lies on a line is drawn beside it."""
+    top, line = opened.page.evaluate(
+        """async () => {
+             const across = { field: "x", type: "quantitative", scale: { domain: [0, 100] } };
+             const up = { ...across, field: "y" };
+             const values = [0, 100].map((x) => ({ x, y: 58, name: "" }));
+             const layer = [
+               { data: { values }, mark: "line", encoding: { x: across, y: up } },
+               { data: { values: [{ x: 50, y: 50, name: "conv" }] }, mark: "text",
+                 encoding: { x: across, y: up, text: { field: "name" } } },
+             ];
+             const spec = withNamesApart(vegaLite.compile({ width: 200, height: 200, layer }).spec);
+             const view = await new vega.View(vega.parse(spec), { renderer: "none" }).runAsync();
+             const marks = view.scenegraph().root.items[0].items;
+             const name = marks.find((mark) => mark.marktype === "text").items[0];
+             return [name.bounds.y1, 200 * (1 - 0.58)];
+           }"""
+    )
+    assert top > line
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1440])
 def test_axe_finds_nothing(browser: Browser, folder: Path, scheme: Any, width: int) -> None:

@@ -170,12 +170,12 @@ function showTip(_, event, item, value) {
   tip.style.top = `${above ? Math.max(event.clientY - tip.offsetHeight - 14, 8) : event.clientY + 14}px`;
 }
 
-// Names of points stand where they cover neither a point nor each other, of which Vega-Lite has no word; what finds no
-// place is left out.
+// Names of points stand where they cover no point, no line and no other name, which Vega-Lite cannot express; a name
+// without such a place is left out.
 
 function withNamesApart(spec) {
   const names = spec.marks.filter((mark) => mark.type === "text");
-  const avoidMarks = spec.marks.filter((mark) => mark.type === "symbol").map((mark) => mark.name);
+  const avoidMarks = spec.marks.filter((mark) => ["symbol", "line"].includes(mark.type)).map((mark) => mark.name);
   const anchor = ["top", "bottom", "right", "left", "top-right", "bottom-right", "top-left", "bottom-left"];
   const near = { anchor: [...anchor, ...anchor], offset: [...anchor.map(() => 7), ...anchor.map(() => 14)] };
   for (const mark of names) mark.transform = [{ type: "label", size: { signal: "[max(width, 1), max(height, 1)]" }, avoidMarks, ...near }];
