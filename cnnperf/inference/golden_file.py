@@ -119,7 +119,7 @@ def _in_float64(path: Path, names: Sequence[str]) -> Callable[[NDArray[Any]], di
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT:
                 attribute.i = onnx.TensorProto.DOUBLE
     wanted = list(dict.fromkeys([model.graph.output[0].name, *names]))
-    evaluator = ReferenceEvaluator(model, new_ops=[_conv_transpose()])
+    evaluator = ReferenceEvaluator(model, new_ops=[_conv_transpose(), _max_pool()])
 
     def run(images: NDArray[Any]) -> dict[str, Any]:
         pixels = images.dtype == np.uint8
@@ -147,6 +147,23 @@ def _conv_transpose() -> Any:
             return (np.concatenate([of_one_group(*part, group=1, **attributes)[0] for part in parts], axis=1),)
 
     return ConvTranspose
+
+
+def _max_pool() -> Any:
+    """Return the reference's max pooling that it uses for strides above 1, for all strides.
+
+    Its other one adds the padding twice if the size of the output is rounded up.
+    """
+    from onnx.reference.ops import op_max_pool
+
+    class MaxPool(op_max_pool.MaxPool):  # The evaluator finds it by this name.
+        op_domain = ""
+
+        def _run(self, *images: Any, **attributes: Any) -> Any:
+            pool: Any = super()._max_pool
+            return pool(*images, **attributes)
+
+    return MaxPool
 
 
 def _feed(model: Any, images: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -40,6 +40,16 @@ def transposed(in_channels: int, num_classes: int, image_size: tuple[int, int]) 
     )
 
 
+def pooled(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
+    """Build a convolution, max pooling of stride 1 whose output size is rounded up, and a dense layer."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 4, 7, stride=7),
+        nn.MaxPool2d(3, stride=1, padding=1, ceil_mode=True),
+        nn.Flatten(),
+        nn.Linear(4 * (image_size[0] // 7) * (image_size[1] // 7), num_classes),
+    )
+
+
 def wide(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
     """Build one convolution with large activations, and a dense layer on their means.
 

@@ -30,7 +30,9 @@ def file(bench: Callable[..., Bench], request: pytest.FixtureRequest) -> tuple[B
 
 
 @pytest.mark.parametrize(
-    ("file", "close"), [("dense", 1e-12), ("transposed", 1e-12), ("convolutional", 1e-5)], indirect=["file"]
+    ("file", "close"),
+    [("dense", 1e-12), ("transposed", 1e-12), ("pooled", 1e-12), ("convolutional", 1e-5)],
+    indirect=["file"],
 )
 def test_a_file_s_own_reference_is_torch_s(file: tuple[Bench, Path, Golden], close: float) -> None:
     """The file's own float64 logits equal torch's to 1e-12, or to 1e-5 with batch norm, on the same images."""
