@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from cnnperf import registry
 from cnnperf.datasets import Dataset
@@ -109,6 +109,47 @@ def metrics_of(stage: str) -> str:
     return "train" if trains(stage) else stage
 
 
+class Images(Protocol):
+    """The images of a dataset, as far as estimates depend on them."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of an image, C×H×W."""
+
+    @property
+    def train_count(self) -> int:
+        """Number of training images."""
+
+    @property
+    def test_count(self) -> int:
+        """Number of test images."""
+
+
+class Pace(Frozen):
+    """Seconds of a network's training step and forward pass on this machine, each at one or two numbers of images."""
+
+    step_s: Mapping[int, float]
+    """Seconds by the number of images."""
+    forward_s: Mapping[int, float]
+
+    def step(self, images: int) -> float:
+        """Return the seconds of a training step."""
+        return _on_line(self.step_s, images)
+
+    def forward(self, images: int) -> float:
+        """Return the seconds of a forward pass."""
+        return _on_line(self.forward_s, images)
+
+
+def _on_line(seconds: Mapping[int, float], images: int) -> float:
+    """Return the seconds on the line through the points; in proportion to the images if there is one."""
+    (few, low), (many, high) = min(seconds.items()), max(seconds.items())
+    if few == many:
+        return high * images / many
+    slope = max(0.0, (high - low) / (many - few))
+    return max(high + slope * (images - many), low * min(1.0, images / few))
+
+
 class Settings(Frozen):
     """A stage's section: each field is a key of the suite's TOML with a default, bounds and a description."""
 
@@ -165,6 +206,14 @@ class Settings(Frozen):
     def estimate_s(self, variant: Mapping[str, Scalar]) -> float | None:
         """Return the budget in seconds; None if the budget has another unit."""
         return None
+
+    def step_settings(self) -> Mapping[str, Any]:
+        """Return the settings on which the time of the stage's training step depends; empty if it takes none."""
+        return {}
+
+    def work_s(self, variant: Mapping[str, Scalar], pace: Pace, images: Images) -> float:
+        """Return the estimated seconds of a variant for a network of this pace, without the start of its process."""
+        return self.estimate_s(variant) or 0.0
 
     def planned_samples(self, train_count: int) -> int | None:
         """Return the budget in training images; None if the budget is in seconds."""

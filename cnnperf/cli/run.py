@@ -136,7 +136,9 @@ def run(
     named = [name.strip() for name in stages.split(",")] if stages is not None else None
     chosen = chosen.narrowed(only=only, device=device, stages=named, repeats=repeats)
     chosen = chosen.launched(waiting=waiting, allocator=allocator, threads=threads).executed(executor)
-    request = SuiteRequest(suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run)
+    request = SuiteRequest(
+        suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run, probes=dry_run
+    )
     part = Shard.parse(shard) if shard is not None else None
     folder = folder_to_run(chosen, out, resume)
     if dry_run:

@@ -20,16 +20,27 @@ from pydantic import Field
 from torch import nn
 
 from cnnperf import registry
-from cnnperf.bench import Bench, Settings
+from cnnperf.bench import Bench, Images, Pace, Settings
 from cnnperf.errors import StageError
 from cnnperf.inference.golden import rounding
-from cnnperf.inference.inputs import QUICK_TEST_IMAGES, TEST_IMAGES, Golden
+from cnnperf.inference.inputs import (
+    LAYER_IMAGES,
+    QUICK_TEST_IMAGES,
+    TEST_BATCH,
+    TEST_IMAGES,
+    Golden,
+    golden_images,
+)
 from cnnperf.inference.parity import spread, verdict
 from cnnperf.machine.fingerprint import fingerprint
 from cnnperf.onnx_file import external, first_line, look
 from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
 
+EXPORT_S = 10.0
+"""Approximate seconds of the translation and the checks of a file; for estimates only."""
+IN_FLOAT64, IN_REFERENCE = 2, 20
+"""Approximate time of an image in float64, and in onnx's reference, as multiples of its time in float32."""
 EXTERNAL_BYTES = 2 * 10**9
 """Maximum size of a protocol-buffer file; larger weights are stored in an external file."""
 
@@ -56,6 +67,12 @@ class Export(Settings):
     def reference_images(self) -> int:
         """Return the number of test images, unless the dataset has fewer."""
         return self.test_images
+
+    def work_s(self, variant: Mapping[str, Scalar], pace: Pace, images: Images) -> float:
+        """Return the seconds of the export, and of the logits and layers that are its reference."""
+        count = min(self.test_images, images.test_count)
+        count += IN_FLOAT64 * golden_images(images.shape) + IN_REFERENCE * LAYER_IMAGES
+        return EXPORT_S + count * pace.forward(TEST_BATCH) / TEST_BATCH
 
     def quick(self) -> Export:
         """Return the settings with fewer test images."""

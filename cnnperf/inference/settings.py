@@ -9,13 +9,22 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cnnperf import registry
-from cnnperf.bench import Settings
+from cnnperf.bench import Images, Pace, Settings
 from cnnperf.engines import FILES, GIVEN, NETWORKS, abilities, baseline_of
 from cnnperf.errors import UsageError, first_error
-from cnnperf.inference.inputs import QUICK_TEST_IMAGES, TEST_IMAGES
+from cnnperf.inference.inputs import GOLDEN_IMAGES, QUICK_TEST_IMAGES, TEST_BATCH, TEST_IMAGES
 from cnnperf.task import Choice, Scalar
+from cnnperf.timing.sampling import SPAN
 from cnnperf.training.recipe import number_of
 
+LATENCY_WARMUP_S = 10.0
+"""Maximum warm-up time at a batch size."""
+NODE_RUNS = 20
+"""Runs in which each layer is timed."""
+AUTO_SIZES = tuple(2**power for power in range(8))
+"""Batch sizes that `auto` usually tries; for estimates only."""
+COMPARED_IMAGES = 3 * GOLDEN_IMAGES // 4
+"""Images whose logits are compared, at three batch sizes; for estimates only."""
 LARGEST = 4096
 """Largest batch size that `auto` tries."""
 LARGEST_REQUESTED = 2**16
@@ -151,12 +160,27 @@ class Infer(Settings):
             update={"samples": 11, "seconds": 0.1, "pairs": 0, "test_images": min(self.test_images, QUICK_TEST_IMAGES)}
         )
 
+    def work_s(self, variant: Mapping[str, Scalar], pace: Pace, images: Images) -> float:
+        """Return the seconds of an engine as fast as torch: warm-up, calls, parity and layers beside the turns."""
+        sizes = AUTO_SIZES if self.batch_sizes == "auto" else self.batch_sizes
+        calls = [pace.forward(size) for size in sizes]
+        timed_s = sum(
+            max(call, min(LATENCY_WARMUP_S, 2 * SPAN * call)) + max(self.seconds, self.samples * call) for call in calls
+        )
+        count = min(self.test_images, images.test_count) + COMPARED_IMAGES
+        compared_s = count * pace.forward(TEST_BATCH) / TEST_BATCH
+        turns_s = 2 * self._pairs(variant) * sum(calls)
+        others_s = self.estimate_s(variant) - len(sizes) * self.seconds
+        return timed_s + compared_s + NODE_RUNS * calls[-1] + turns_s + others_s
+
+    def _pairs(self, variant: Mapping[str, Scalar]) -> int:
+        return 0 if self.engine(variant).name == baseline_of(NETWORKS) else self.pairs
+
     def estimate_s(self, variant: Mapping[str, Scalar]) -> float:
         """Return the estimated seconds of an engine: processes, turns and compilation for each pair."""
-        name, sizes = self.engine(variant).name, 8 if self.batch_sizes == "auto" else len(self.batch_sizes)
+        name, sizes = self.engine(variant).name, len(AUTO_SIZES if self.batch_sizes == "auto" else self.batch_sizes)
         compiling = abilities(name).compile_s * sizes
-        pairs = 0 if name == baseline_of(NETWORKS) else self.pairs
-        return sizes * (1 + self.seconds) + 3 * compiling + pairs * (2 + 1.5 * sizes + compiling)
+        return sizes * (1 + self.seconds) + 3 * compiling + self._pairs(variant) * (2 + 1.5 * sizes + compiling)
 
 
 def engines_of(settings: Mapping[str, Any]) -> tuple[str, ...]:

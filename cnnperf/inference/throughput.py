@@ -10,14 +10,13 @@ from cnnperf.engines import Engine
 from cnnperf.errors import is_out_of_memory
 from cnnperf.inference.headroom import Headroom
 from cnnperf.inference.inputs import Inputs
-from cnnperf.inference.settings import LARGEST, Infer
+from cnnperf.inference.settings import LARGEST, LATENCY_WARMUP_S, Infer
 from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
 from cnnperf.timing.sampling import Plan, sample
 
 RISE = 1.03
 """Minimum gain in throughput by doubling the batch; below it `auto` ends."""
-LATENCY_WARMUP_S = 10.0
 MEMORY, PEAK = "memory", "infer.peak"
 
 

@@ -136,6 +136,8 @@ class SuiteRequest(Frozen):
     """Cut every stage's budget to a few seconds."""
     download: bool = True
     """Download missing data; otherwise the answer only states the size of the download."""
+    probes: bool = False
+    """Measure the pace of networks that is unknown, for the estimates."""
     given_up: dict[str, str] = Field(default={})
     """Datasets that must not be tried again, with the reason."""
 

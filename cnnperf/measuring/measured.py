@@ -90,7 +90,7 @@ def measure_and_report(
     """Run the tasks of a request, in a new run folder, and make their report; only plan them in a dry run."""
     folder = folder_to_make(asked.suite, out)
     with _naming_arguments(asked.where):
-        prepared = prepare(asked.model_copy(update={"download": not dry_run}), watcher.downloading)
+        prepared = prepare(asked.model_copy(update={"download": not dry_run, "probes": dry_run}), watcher.downloading)
     if dry_run:
         return Measured(folder, (), Report(()), plan=prepared)
     tasks = prepared.tasks

@@ -7,14 +7,16 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cnnperf.bench import Settings
+from cnnperf.bench import Images, Pace, Settings
 from cnnperf.errors import UsageError
-from cnnperf.task import DEFAULT_PROFILE_MODE, ProfileMode
+from cnnperf.task import DEFAULT_PROFILE_MODE, ProfileMode, Scalar
 from cnnperf.training.recipe import BUDGET_SETTINGS, Recipe, layered
 
 QUICK_SAMPLES = 3
 OTHER_STEPS = 17
-"""Approximate seconds of warm-up, arithmetic, memory and trace."""
+"""Approximate steps of warm-up, arithmetic, memory and trace."""
+PROBES_S = 3.0
+"""Approximate seconds of the probes of the machine."""
 BatchSizes = Annotated[
     tuple[Annotated[int, Field(ge=1, le=2**20)], ...],
     # TOML and JSON have no tuples.
@@ -96,9 +98,22 @@ class Profile(Settings):
         """Return the settings with a few samples only."""
         return self.model_copy(update={"samples": min(self.samples, QUICK_SAMPLES)})
 
+    def work_s(self, variant: Mapping[str, Scalar], pace: Pace, images: Images) -> float:
+        """Return the seconds of all steps and of the probes."""
+        call = pace.step if self.takes_steps() else pace.forward
+        return PROBES_S + self._steps * sum(call(batch_size) for batch_size in self.batch_sizes)
+
+    def step_settings(self) -> Mapping[str, Any]:
+        """Return the settings of the training whose steps are profiled."""
+        return self.recipe(self.batch_sizes[0]).step_settings()
+
+    @property
+    def _steps(self) -> int:
+        return 2 * self.samples + OTHER_STEPS + self.trace_steps
+
     def planned_samples(self, train_count: int) -> int:
         """Return the images of all steps."""
-        return sum(self.batch_sizes) * (2 * self.samples + OTHER_STEPS + self.trace_steps)
+        return sum(self.batch_sizes) * self._steps
 
 
 def flattened(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from cnnperf.inference.inputs import Golden, Inputs, read_values
 from cnnperf.inference.metrics import UNCHECKED
 from cnnperf.inference.pairs import speedups
 from cnnperf.inference.parity import Parity
+from cnnperf.inference.settings import NODE_RUNS
 from cnnperf.inference.settings import Infer as Infer
 from cnnperf.inference.source import import_packages, loaded, source_of
 from cnnperf.inference.throughput import Timing
@@ -23,8 +24,6 @@ from cnnperf.task import Choice, Scalar
 
 COMMON_BATCH_SIZE = 32
 """Largest batch size for pairs and layers after a batch search, because engines find different best sizes."""
-NODE_RUNS = 20
-"""Runs in which each layer is timed."""
 
 
 def measure(bench: Bench, settings: Infer) -> Iterator[Measurement]:

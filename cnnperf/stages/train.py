@@ -14,11 +14,11 @@ from cnnperf.bench import Bench
 from cnnperf.devices import Device
 from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
-from cnnperf.training.evaluate import EVALUATION_SHARE, Evaluator, Predictions, affordable
+from cnnperf.training.evaluate import Evaluator, Predictions, affordable
 from cnnperf.training.images import subset
 from cnnperf.training.loop import Training
 from cnnperf.training.peak import Memory
-from cnnperf.training.recipe import Recipe
+from cnnperf.training.recipe import EVALUATION_SHARE, Recipe
 from cnnperf.training.setup import Data, Network, TrialSteps, frozen_heap
 
 IS_DEFAULT = True

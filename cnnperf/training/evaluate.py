@@ -16,18 +16,14 @@ from torch import Tensor, nn
 from cnnperf.devices import Device
 from cnnperf.errors import StageError
 from cnnperf.training.images import DeviceImages, Normalize
+from cnnperf.training.recipe import SUBSETS
 
-EVALUATION_SHARE = 1 / 4
-"""Maximum evaluation time as a share of the training seconds, unless the minimum number of images takes longer."""
 PLANNED_SHARE = 1 / 8
 """Share of the evaluation time planned for validation."""
 VALIDATION_SHARE = 3 / 16
 """Maximum share for validation if the plan was wrong; the test takes the rest."""
-SUBSETS = (5000, 2000)
-"""Numbers of images to evaluate if all are too many; the last is the minimum."""
 FEW_POINTS = 10
 """Minimum points of a validation curve; fewer images are evaluated to reach it."""
-MOST_POINTS = 20
 TARGET_POINTS = 50
 """Maximum number of validations; higher if the time to a target accuracy is measured."""
 

@@ -15,17 +15,10 @@ from cnnperf.machine.disturbance import Disturbance, read_counters
 from cnnperf.record import Measurement, single
 from cnnperf.timing.clock import Clock
 from cnnperf.timing.sampling import Samples
-from cnnperf.training.evaluate import (
-    EVALUATION_SHARE,
-    MOST_POINTS,
-    SUBSETS,
-    TARGET_POINTS,
-    VALIDATION_SHARE,
-    Evaluator,
-    pace,
-)
+from cnnperf.training.evaluate import TARGET_POINTS, VALIDATION_SHARE, Evaluator, pace
 from cnnperf.training.images import subset
 from cnnperf.training.optimise import learning_rate
+from cnnperf.training.recipe import EVALUATION_SHARE, MOST_POINTS, SUBSETS
 
 if TYPE_CHECKING:
     from cnnperf.bench import Bench

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cnnperf.bench import Settings
+from cnnperf.bench import Images, Pace, Settings
 from cnnperf.errors import UsageError
 from cnnperf.task import Scalar
 
@@ -27,10 +27,20 @@ DEFAULT_OPTIMIZER: Final = "adamw"
 DEFAULT_LR = {"sgd": 0.05, "nesterov": 0.05, "adamw": 0.001, "muon": 0.05}
 FORWARD_SETTINGS = ("batch_size", "precision", "memory_format", "compile")
 """Settings that affect the work of a forward pass on images that are normalised already."""
+STEP_SETTINGS = ("optimizer", "precision", "memory_format", "muon_steps")
+"""Settings that affect the time of an eager step, beside the batch size."""
 COLORS = 3
+"""Channels of a colour image: red, green and blue."""
 LARGEST_NUMBER = 1e100
 """Largest number of recorded settings that is computed with."""
-"""Channels of a colour image: red, green and blue."""
+EVALUATION_SHARE = 1 / 4
+"""Maximum evaluation time as a share of the training seconds, unless the minimum number of images takes longer."""
+SUBSETS = (5000, 2000)
+"""Numbers of images to evaluate if all are too many; the last is the minimum."""
+MOST_POINTS = 20
+"""Maximum points of a validation curve."""
+UNTIMED_STEPS, UNTIMED_TESTS = 5, 5
+"""Approximate steps and batches in evaluation before the training; for estimates only."""
 QUICK_S = 3.0
 
 
@@ -197,6 +207,21 @@ class Recipe(Settings):
     def estimate_s(self, variant: Mapping[str, Scalar]) -> float | None:
         """Return the budget in seconds; None if the budget has another unit."""
         return self.seconds
+
+    def work_s(self, variant: Mapping[str, Scalar], pace: Pace, images: Images) -> float:
+        """Return the seconds of the budget, of the steps before it, and of the evaluations."""
+        step_s, test_s = pace.step(self.batch_size), pace.forward(self.batch_size)
+        steps, image_s = self.planned_steps(images.train_count), test_s / self.batch_size
+        training_s = (self.seconds or 0.0) if steps is None else steps * step_s
+        fewest = sum(min(SUBSETS[-1], count) for count in (self.validation_images, images.test_count))
+        fewest += (self.epochs or 0) * images.test_count if self.test_curve else 0
+        most_s = (MOST_POINTS * self.validation_images + images.test_count) * image_s
+        evaluation_s = max(fewest * image_s, min(most_s, EVALUATION_SHARE * training_s))
+        return training_s + UNTIMED_STEPS * step_s + UNTIMED_TESTS * test_s + evaluation_s
+
+    def step_settings(self) -> Mapping[str, Any]:
+        """Return the settings of the training whose steps are taken."""
+        return {name: getattr(self, name) for name in STEP_SETTINGS}
 
     def planned_steps(self, train_count: int) -> int | None:
         """Return the steps in the budget for a dataset of this size; None if it is in seconds."""

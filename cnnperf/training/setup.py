@@ -23,6 +23,7 @@ from cnnperf.training.peak import Memory
 
 if TYPE_CHECKING:
     from cnnperf.bench import Bench
+    from cnnperf.task import Choice
     from cnnperf.training.recipe import Recipe
 
 INITIALISE_IMAGES = 5000
@@ -82,13 +83,21 @@ class Network:
     def build(cls, bench: Bench, recipe: Recipe, data: Data) -> Network:
         """Build the task's model; if its file defines `initialise(model, images)`, weights are drawn from the data."""
         choice = bench.task.cell.model
-        model = models.create(choice, data.train.shape, len(bench.dataset.classes)).to(bench.device.torch_name)
-        if recipe.memory_format == "channels_last":
-            model = model.to(memory_format=torch.channels_last)
+        network = cls.create(choice, data.train.shape, len(bench.dataset.classes), recipe, bench.device.torch_name)
         initialise = models.initialise_of(choice)
         if initialise:
             shown = data.train.positions(data.train_indices[:INITIALISE_IMAGES]).to(bench.device.torch_name)
-            initialise(model, data.normalize(data.train.take(shown).float()))
+            initialise(network.model, data.normalize(data.train.take(shown).float()))
+        return network
+
+    @classmethod
+    def create(
+        cls, choice: Choice, shape: tuple[int, int, int], num_classes: int, recipe: Recipe, device: str
+    ) -> Network:
+        """Create a model for images of C×H×W, in training mode."""
+        model = models.create(choice, shape, num_classes).to(device)
+        if recipe.memory_format == "channels_last":
+            model = model.to(memory_format=torch.channels_last)
         return cls(model.train(), _logits_of(torch.compile(model) if recipe.compile else model))
 
     def step(self, recipe: Recipe, device: str) -> Step:

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from cnnperf import datasets, errors, models, onnx_file, registry
-from cnnperf.bench import Settings, settings_of, stages_leaving, weight_files
+from cnnperf.bench import Pace, Settings, settings_of, stages_leaving, weight_files
 from cnnperf.datasets import Roots
 from cnnperf.errors import (
     CnnperfError,
@@ -45,17 +46,20 @@ from cnnperf.ipc.messages import (
 )
 from cnnperf.machine.fingerprint import usable_cores
 from cnnperf.suite import plan
-from cnnperf.task import Choice, Scalar, Task
-from cnnperf.training.recipe import layered
+from cnnperf.task import Cell, Choice, Scalar, Task
+from cnnperf.training.recipe import Recipe, layered
 from cnnperf.workers.choices import describe_choice
 from cnnperf.workers.images import Finder, FoundImages, Say, announcing
 from cnnperf.workers.meta import TriedModel, try_model
+from cnnperf.workers.pace import PaceProbe
 from cnnperf.workers.schema import suite_schema
 
 START_S = 6.0
 """Approximate seconds to start a task's process and import torch; for estimates only."""
 FLOPS_PER_S_AND_CORE = 20e9
 """Approximate training speed of a core; for estimates of budgets that are not in seconds."""
+PROBES_S = 60.0
+"""Maximum time of the probes of a dry run; the next one measures the networks that are left."""
 
 
 def prepare_suite(request: SuiteRequest, say: Say) -> Prepared:
@@ -100,6 +104,8 @@ class Preparation:
         self._images = cache(self._find)
         self._network = cache(self._build)
         self._reason = cache(self._missing)
+        self._pace = cache(self._find_pace)
+        self._probes_s = 0.0
 
     def answer(self) -> Prepared:
         """Complete every task of the suite."""
@@ -136,8 +142,13 @@ class Preparation:
             "settings": settings.model_dump(mode="json"),
             "data": images.provenance,
         }
+        steps = tuple(settings.step_settings().items())
+        pace = None if reason else self._pace(cell, images.shape, images.num_classes, threads, steps)
         for variant in settings.variants(cell.device.name):
             budget = settings.estimate_s(variant)
+            seconds = _whole_s(task, budget or on_one_core / threads)
+            if pace:
+                seconds = START_S + min(settings.work_s(variant, pace, images), task.timeout_s)
             ready = Ready(
                 task=task.model_copy(
                     update={**complete, "variant": variant, "needs": self._needs(task, settings, variant)}
@@ -145,7 +156,7 @@ class Preparation:
                 chosen=task.settings,
                 folder=images.folder,
                 skip=reason,
-                estimate_s=0.0 if reason else _whole_s(task, budget or on_one_core / threads),
+                estimate_s=0.0 if reason else seconds,
                 nominal_s=_whole_s(task, budget or on_one_core),
                 weight_bytes=0 if reason else weight_files(task.stage) * network.weight_bytes,
             )
@@ -247,6 +258,32 @@ class Preparation:
             return TriedModel(weight_bytes=size, flops=0, batch=found.batch, unchecked=found.unchecked)
         except (UsageError, EngineError) as error:
             raise SuiteError(f"{where}: {error}") from error
+
+    def _find_pace(
+        self,
+        cell: Cell,
+        shape: tuple[int, int, int],
+        num_classes: int,
+        threads: int,
+        steps: tuple[tuple[str, Any], ...],
+    ) -> Pace | None:
+        """Return a network's pace, measured in a dry run only: a run begins at once. None if unknown, or for a file.
+
+        steps: the settings of the training steps, empty for the defaults.
+        """
+        if cell.model.is_onnx:
+            return None
+        device = registry.make("devices", cell.device.name, **self._options("devices", cell.device))
+        tried = self._network(cell.model, shape, num_classes)
+        probe = PaceProbe(cell.model, shape, num_classes, device, threads, Recipe(steps=1, **dict(steps)), tried)
+        known = probe.known()
+        if known or not self._request.probes or self._probes_s > PROBES_S:
+            return known
+        self._note(f"the pace of {str(cell.model)!r}")
+        start = perf_counter()
+        found = probe.measured()
+        self._probes_s += perf_counter() - start
+        return found
 
     def _missing(self, choice: Choice) -> str | None:
         """Return the reason why a device is unavailable; None if it is available."""

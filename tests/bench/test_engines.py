@@ -16,9 +16,8 @@ from cnnperf.bench import Bench
 from cnnperf.engines import Engine
 from cnnperf.inference.inputs import Inputs
 from cnnperf.inference.pairs import speedups
-from cnnperf.inference.settings import Infer
+from cnnperf.inference.settings import LATENCY_WARMUP_S, Infer
 from cnnperf.inference.source import loaded, source_of
-from cnnperf.inference.throughput import LATENCY_WARMUP_S
 from cnnperf.stats import INTERVAL_LEVEL, SignedRanks
 from cnnperf.task import Choice
 from cnnperf.timing.sampling import Plan, sample

@@ -31,9 +31,9 @@ from cnnperf.tables.facts import ReducedColumn
 from cnnperf.tables.leaderboard_row import LeaderboardRow
 from cnnperf.timing import sampling
 from cnnperf.training import loop, setup
-from cnnperf.training.evaluate import EVALUATION_SHARE, MOST_POINTS, Evaluator
+from cnnperf.training.evaluate import Evaluator
 from cnnperf.training.peak import Memory
-from cnnperf.training.recipe import Recipe
+from cnnperf.training.recipe import EVALUATION_SHARE, MOST_POINTS, Recipe
 
 MakeBench = Callable[..., Bench]
 MakeRecipe = Callable[..., Recipe]
