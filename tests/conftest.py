@@ -71,6 +71,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print how many networks of other packages ran through all stages, and the reason of each that was refused."""
+    properties = [each for report in terminalreporter.getreports("passed") for each in report.user_properties]
+    refused = [words for name, words in properties if name == "refused"]
+    if ran := sum(name == "ran" for name, _ in properties):
+        terminalreporter.write_line(f"{ran} of {ran + len(refused)} networks ran, {len(refused)} were refused")
+    for words in refused:
+        terminalreporter.write_line(f"refused {words}")
+
+
 def _chromium() -> str | None:
     """Return the path of an installed Chromium or Chrome, if there is one."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
