@@ -73,9 +73,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print how many networks of other packages ran through all stages, and the reason of each that was refused."""
-    properties = [each for report in terminalreporter.getreports("passed") for each in report.user_properties]
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    properties = [each for report in reports for each in report.user_properties]
     refused = [words for name, words in properties if name == "refused"]
-    if ran := sum(name == "ran" for name, _ in properties):
+    ran = sum(name == "ran" for name, _ in properties)
+    if ran + len(refused):
         terminalreporter.write_line(f"{ran} of {ran + len(refused)} networks ran, {len(refused)} were refused")
     for words in refused:
         terminalreporter.write_line(f"refused {words}")
