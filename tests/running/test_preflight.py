@@ -7,6 +7,7 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,24 @@ def _no_data(monkeypatch: pytest.MonkeyPatch, cache_without_data: Path) -> None:
 def silent_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Redirect every download to a server that accepts the connection and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        held = []
-        accept = threading.Thread(target=lambda: [held.append(server.accept()) for _ in range(20)], daemon=True)
-        accept.start()
+        held: list[socket.socket] = []
+
+        def accept() -> None:
+            with suppress(OSError):  # The server is shut down.
+                while True:
+                    held.append(server.accept()[0])
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setenv("https_proxy", address)
         monkeypatch.setenv("http_proxy", address)
         monkeypatch.setattr(urllib.request, "_opener", None)  # It has kept the proxies of its first download.
         yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in held:
+            connection.close()
 
 
 @pytest.fixture
