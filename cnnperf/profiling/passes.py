@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -151,8 +150,6 @@ class Profiling:
     def _peaks(self) -> Iterator[Measurement]:
         """Write the trace, and yield the peak of the step's memory above its start, with its place."""
         device, batch_size = self._device, self._tags["batch_size"]
-        if not device.is_asynchronous:
-            yield from self._process_peak()
         self._bench.phase("trace")
         path = self._bench.artifact(f"trace_{batch_size}", trace_name(batch_size))
         cuda = torch.device(device.torch_name).type == "cuda"
@@ -166,21 +163,6 @@ class Profiling:
             allocator.look()
             peak, layer = allocator.bytes, allocator.layer
         yield single("profile.peak_above_start_bytes", "bytes", peak, "lower", {"at": layer}, **self._tags)
-
-    def _process_peak(self) -> Iterator[Measurement]:
-        """Yield the rise of the resident set by a step while freed memory is returned; nothing if not measurable.
-
-        Otherwise memory kept by the C library would count, and its amount differs between processes.
-        """
-        device = self._device
-        with device.returning_memory() as returns:
-            self._step()
-            gc.collect()  # Garbage of earlier passes, freed meanwhile, would make the step seem to take less.
-            if returns and device.reset_peak():
-                start = device.used_bytes()
-                self._step()
-                risen = max(0, device.peak_bytes().get("peak_bytes", start) - start)
-                yield single("profile.process_peak_above_start_bytes", "bytes", risen, None, **self._tags)
 
     def _of(
         self, quantity: str, unit: str, value: float, layer: str, remarks: Mapping[str, Scalar] = {}

@@ -205,8 +205,8 @@ class ProfileRow(Row):
 
 PROFILE_NOTES = (
     "step: median over steps without hooks; forward and backward: sums of the layers' medians.",
-    "peak above start: memory that the step allocates through torch; the process may grow by much more (profiles.csv); "
-    "saved: tensors that autograd keeps for backward.",
+    "peak above start: memory that the step allocates through torch; libraries below torch may allocate more "
+    "(profiles.csv); saved: tensors that autograd keeps for backward.",
     "MFU: counted FLOPs (2 × MACs, forward and backward) ÷ what the machine's best probe would do in a step.",
 )
 """Meaning of the table's numbers."""
