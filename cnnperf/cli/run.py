@@ -66,8 +66,8 @@ def run(
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Run the I-th of N parts of the cells, equal in planned duration, on one of N machines; put the runs "
-            "together with cnnperf merge. Default: all cells.",
+            help="Run the I-th of N parts of the cells, of about equal planned duration, on one of N machines; put the "
+            "runs together with cnnperf merge. Default: all cells.",
         ),
     ] = None,
     executor: Annotated[
