@@ -127,6 +127,7 @@ def columns(folder: Path) -> set[str]:
     return {name for name in found if "stretch" not in name}
 
 
+@pytest.mark.long
 def test_cells_run_on_nodes_of_their_own(nodes: Nodes, suite: Path, tmp_path: Path) -> None:
     """No two tasks overlap on a node, and the run has the rows, files and threads of a local one."""
     told = run(suite, "--executor", f"ray:{nodes.address}", "--out", tmp_path / "run")
@@ -157,7 +158,7 @@ def test_a_killed_node_costs_its_attempt_only(nodes: Nodes, suite: Path, tmp_pat
     assert [record.status for record in store.read(folder)] == ["ok"] * 2 * (CELLS // 3)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_an_interrupted_run_leaves_nothing_and_is_resumed(
     nodes: Nodes, suite: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -58,7 +58,7 @@ SIDES = {"alexnet": 64, "inception_v3": 128}
 OF_FIXED_SIZE = ("vit_", "deit_", "mixer_", "resmlp_", "gmixer_", "cait_", "xcit_")
 """Beginnings of the names of networks that are built for images of one size, which is an option."""
 OFTEN = ("googlenet", "regnet_y_400mf", "timm-mobilenetv3_small_050")
-"""Networks that are not marked `sweep`."""
+"""Networks that are not marked `long`."""
 
 
 def cases() -> Iterator[Any]:
@@ -75,7 +75,7 @@ def cases() -> Iterator[Any]:
 
 def case(choice: Choice, side: int, name: str) -> Any:
     """Return the parameters of a network."""
-    return pytest.param(choice, side, id=name, marks=() if name in OFTEN else pytest.mark.sweep)
+    return pytest.param(choice, side, id=name, marks=() if name in OFTEN else pytest.mark.long)
 
 
 @pytest.mark.usefixtures("quick_probes")
