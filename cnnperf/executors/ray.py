@@ -124,7 +124,7 @@ class RayCluster:
         try:
             node, line, files = self._ray.get(next(messages))
         except StopIteration:
-            return self._lost(messages, "the node ended the cell without a word")
+            return self._lost(messages, "the node ended the cell without its last message")
         except self._ray.exceptions.RayError as error:
             return self._lost(messages, shorten(error, 200))
         self._names[number] = node
@@ -152,7 +152,7 @@ class RayCluster:
         """Return the amounts of a node that a cell takes, so that no second cell fits beside it.
 
         The custom resource where a node offers it, else all CPUs of a node. If the nodes have different numbers of
-        CPUs, a cell takes so many that two do not fit on the largest, and smaller nodes are not used. Ray's resources
+        CPUs, a cell takes more than half of the CPUs of the largest, and nodes with fewer are not used. Ray's resources
         are bookkeeping: a cell's processes have as many threads as the suite says.
         """
         nodes = self._nodes()

@@ -30,7 +30,7 @@ IS_REMOTE = True
 LOOK_EACH_S = 1.0
 """Seconds between two looks at the jobs' messages; Slurm calls nobody."""
 QUEUE_S = 20.0
-"""Seconds between two looks at Slurm's queue, for jobs that ended without a word."""
+"""Seconds between two looks at Slurm's queue, for jobs that ended without their last message."""
 QUEUE = ("squeue", "--me", "--noheader", "--array", "--format=%i")
 """Command that prints the ids of the user's jobs that have not ended; unlike sacct it needs no accounting."""
 
