@@ -31,7 +31,7 @@ class Timing:
         self._engine = engine
         self._inputs = inputs
         self._tags = tags
-        self._plan = Plan(samples=settings.samples, seconds=settings.seconds, sample_s=0.0, warmup_s=LATENCY_WARMUP_S)
+        self._plan = Plan(samples=settings.samples, seconds=settings.seconds, warmup_s=LATENCY_WARMUP_S)
         self._headroom = Headroom(bench.device)
         self.images_per_s: dict[int, float] = {}
         """Throughput by batch size, from the median call, as in the tables."""

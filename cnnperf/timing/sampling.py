@@ -1,7 +1,8 @@
-"""Timing of a callable: warm-up until steady, then samples much longer than the clock's resolution, all kept.
+"""Timing of a callable: warm-up until steady, then calls or samples, all kept.
 
-A sample is a number of calls followed by one device synchronisation. This module does not import torch: the caller
-passes `synchronize`, for example that of a Device.
+A sample is a number of calls, much longer together than the clock's resolution, between two readings of the counters.
+`take` waits for the device once, at the end of a sample; `sample` waits after each call, to time it. This module does
+not import torch: the caller passes `synchronize`, for example that of a Device.
 """
 
 from __future__ import annotations
@@ -72,7 +73,10 @@ class Usage(NamedTuple):
 
 
 def usage() -> Usage:
-    """Read the counters, in about two microseconds."""
+    """Read the counters.
+
+    This takes some microseconds, in which the threads of an engine may fall asleep: do not read between short calls.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
     return Usage(process_time_ns(), used.ru_nivcsw, run_delay_s(), used.ru_minflt)
 
@@ -82,7 +86,7 @@ class Plan:
     """Limits of warm-up and measurement."""
 
     samples: int = 30
-    """Minimum number of samples."""
+    """Minimum number of timed calls."""
     seconds: float = 1.0
     """Minimum measuring time."""
     sample_s: float = SAMPLE_S
@@ -103,6 +107,8 @@ class Samples:
     steady: bool
     """Whether the warm-up ended in a steady state, not at its time limit; true if there is no warm-up."""
     disturbance: Disturbance
+    times: tuple[float, ...] = ()
+    """Wall seconds of each call, in order, if each was timed."""
     noun: str = "samples"
     """Name of the values in sentences."""
     better: Literal["lower"] | None = "lower"
@@ -110,8 +116,8 @@ class Samples:
 
     @property
     def call_s(self) -> tuple[float, ...]:
-        """Wall seconds per call, one value per sample."""
-        return tuple(each.wall_s / self.calls for each in self.values)
+        """Wall seconds per call: of each call if each was timed, else one value per sample."""
+        return self.times or tuple(each.wall_s / self.calls for each in self.values)
 
     @property
     def remark(self) -> str:
@@ -138,8 +144,9 @@ class Samples:
         """Yield the times per call as `metric`, and the other readings as `<metric>_…`.
 
         Times and page faults are per call and context switches per sample, one value per sample of the measurement or
-        of the warm-up; load, steal, throttling and frequency are one value each, of the whole measurement. All have
-        `tags`; the calls per sample and the disturbances are remarks.
+        of the warm-up; where each call was timed, the times themselves are one value per call. Load, steal, throttling
+        and frequency are one value each, of the whole measurement. All have `tags`; the calls per sample and the
+        disturbances are remarks.
         """
 
         def measured(
@@ -149,7 +156,8 @@ class Samples:
                 metric=metric + suffix, unit=unit, better=better, values=tuple(values), tags=tags, remarks=remarks
             )
 
-        yield measured("", "s", self.call_s, self.better, calls=self.calls, **self.remarks)
+        calls = 1 if self.times else self.calls
+        yield measured("", "s", self.call_s, self.better, calls=calls, **self.remarks)
         yield measured("_cpu", "s", [each.cpu_s / self.calls for each in self.values], calls=self.calls)
         yield measured("_switches", "count", [each.switches for each in self.values], calls=self.calls)
         faults = [each.faults / self.calls for each in self.values if each.faults is not None]
@@ -190,21 +198,34 @@ class Warmup:
 
 
 def sample(call: Call, synchronize: Callable[[], object], plan: Plan | None = None) -> Samples:
-    """Time a callable: choose the calls per sample, warm up, and sample until the minimum is reached.
+    """Time each call of a callable: warm up, then time calls until the minimum is reached.
 
-    The garbage collector is disabled during the measurement and restored afterwards.
+    The counters are read between samples, not between calls. The garbage collector is disabled during the measurement
+    and restored afterwards.
     """
     plan = plan or Plan()
     with collector_off():
         calls, warmup = settle(call, synchronize, plan)
         before = read_counters()
         values: list[Sample] = []
+        times: list[float] = []
         spent_s = 0.0
-        while len(values) < plan.samples or spent_s < plan.seconds:
-            values.append(take(call, calls, synchronize))
+        while len(times) < plan.samples or spent_s < plan.seconds:
+            values.append(_timed(call, calls, synchronize, times))
             spent_s += values[-1].wall_s
         disturbance = Disturbance.since(before)
-    return Samples(calls, tuple(values), tuple(warmup.samples), warmup.steady, disturbance)
+    return Samples(calls, tuple(values), tuple(warmup.samples), warmup.steady, disturbance, tuple(times))
+
+
+def _timed(call: Call, calls: int, synchronize: Callable[[], object], times: list[float]) -> Sample:
+    """Take one sample, and append the seconds of each of its calls."""
+    before = usage()
+    for _ in repeat(None, calls):
+        start = perf_counter_ns()
+        call()
+        synchronize()
+        times.append((perf_counter_ns() - start) / 1e9)
+    return usage().since(before, sum(times[-calls:]))
 
 
 def settle(call: Call, synchronize: Callable[[], object], plan: Plan) -> tuple[int, Warmup]:

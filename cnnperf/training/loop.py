@@ -89,7 +89,8 @@ class Training:
     def totals(self) -> Iterator[Measurement]:
         """Yield the final measurements; disturbances cover the time from construction to this call."""
         steps, samples, seconds = len(self.losses), self._samples, self.clock.seconds
-        taken = Samples(1, tuple(self.clock.stretches), (), True, Disturbance.since(self._counters), "stretches", None)
+        stretches, disturbance = tuple(self.clock.stretches), Disturbance.since(self._counters)
+        taken = Samples(1, stretches, (), True, disturbance, noun="stretches", better=None)
         times = tuple(self.clock.step_times)
         yield Measurement(metric="train.step_time", unit="s", better="lower", values=times, remarks=taken.remarks)
         if taken.values:

@@ -63,7 +63,7 @@ def test_a_sample_has_what_was_counted_since_its_start() -> None:
 
 
 def test_a_sample_is_long_against_the_clock() -> None:
-    """A sample repeats a short call many times, and waits for the device once."""
+    """A sample repeats a short call many times; `take` waits for the device once, `sample` after each call."""
     calls = waits = 0
 
     def call() -> None:
@@ -76,7 +76,8 @@ def test_a_sample_is_long_against_the_clock() -> None:
 
     samples = sample(call, wait, Plan(samples=3, seconds=0.0, warmup_samples=0, warmup_s=5.0))
     assert samples.calls > 100
-    assert waits < calls / 100
+    assert len(samples.times) == samples.calls
+    assert samples.calls <= waits < calls
     before = waits
     one = take(call, samples.calls, wait)
     assert waits == before + 1
@@ -103,8 +104,29 @@ def test_what_is_never_steady_is_said(now: list[float]) -> None:
 
 def test_no_time_to_warm_up_is_one_sample() -> None:
     """With a warm-up of 0 seconds one sample is a warm-up, not known to be steady, and the others count."""
-    samples = sample(spin(0.001), nothing, Plan(samples=3, seconds=0.0, sample_s=0.0, warmup_s=0.0))
-    assert (len(samples.warmup), len(samples.values), samples.steady) == (1, 3, False)
+    samples = sample(spin(0.001), nothing, Plan(samples=3, seconds=0.0, warmup_s=0.0))
+    assert (len(samples.warmup), samples.steady) == (1, False)
+    assert len(samples.times) == samples.calls * len(samples.values) >= 3
+
+
+def test_no_counter_is_read_between_calls(now: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call is timed by the clock alone; the counters are read around the ten calls that fill a sample."""
+    done: list[str] = []
+    costs = itertools.repeat(0.001)
+
+    def call() -> None:
+        done.append("call")
+        now[0] += next(costs)
+
+    def read() -> Usage:
+        done.append("read")
+        return Usage(0, 0, None, 0)
+
+    monkeypatch.setattr(sampling, "usage", read)
+    samples = sample(call, nothing, Plan(samples=20, seconds=0.0))
+    assert samples.times == pytest.approx([0.001] * 20)
+    assert [each.wall_s for each in samples.values] == pytest.approx([0.010] * 2)
+    assert done[-24:] == ["read", *["call"] * 10, "read"] * 2
 
 
 @pytest.mark.parametrize(("count", "seconds", "taken"), [(30, 0.1, 30), (5, 1.0, 100)])
@@ -120,7 +142,7 @@ def test_garbage_is_collected_once_before_the_first_call(monkeypatch: pytest.Mon
     steps = {"collect": "collected", "disable": "off", "enable": "on"}
     counting = {name: partial(done.append, word) for name, word in steps.items()}
     monkeypatch.setattr(sampling, "gc", SimpleNamespace(isenabled=gc.isenabled, **counting))
-    sample(lambda: done.append("called"), nothing, Plan(samples=1, seconds=0.0, sample_s=0.0, warmup_s=0.1))
+    sample(lambda: done.append("called"), nothing, Plan(samples=1, seconds=0.0, warmup_s=0.1))
     assert [word for word in done if word != "called"] == ["collected", "off", "on"]
     assert (done[:3], done[-2:]) == (["collected", "off", "called"], ["called", "on"])
 
@@ -128,7 +150,7 @@ def test_garbage_is_collected_once_before_the_first_call(monkeypatch: pytest.Mon
 def test_the_collector_is_off_within_and_as_it_was_after() -> None:
     """The collector is off during sampling and then restored, also where the call raises."""
     seen: list[bool] = []
-    plan = Plan(samples=1, seconds=0.0, sample_s=0.0, warmup_s=0.1)
+    plan = Plan(samples=1, seconds=0.0, warmup_s=0.1)
     sample(lambda: seen.append(gc.isenabled()), nothing, plan)
     assert not any(seen)
     assert gc.isenabled()
