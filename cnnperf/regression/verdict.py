@@ -97,11 +97,17 @@ class Verdict(Frozen):
             words.append(f"p={self.p:.2g} (Holm {self.p_holm:.2g})")
         return "  ".join([*words, self.remark] if self.remark else words)
 
-    def _changed(self) -> str:
+    @property
+    def is_in_unit(self) -> bool:
+        """Whether the change is a difference in `unit` instead of a ratio less 1."""
         values = [value for value in (self.baseline, self.candidate) if value is not None]
-        is_in_unit = len(values) == 2 and is_difference(self.metric, self.unit, *values)
-        words = change_in_words(self.change or 0.0, self.metric, self.unit, is_in_unit=is_in_unit)
-        if is_in_unit and not is_of_fractions(self.metric, self.unit):
+        return is_of_fractions(self.metric, self.unit) or (
+            len(values) == 2 and is_difference(self.metric, self.unit, *values)
+        )
+
+    def _changed(self) -> str:
+        words = change_in_words(self.change or 0.0, self.metric, self.unit, is_in_unit=self.is_in_unit)
+        if self.is_in_unit and not is_of_fractions(self.metric, self.unit):
             return words
         ends = ["" if end is None else f"{100 * end:+.1f}" for end in (self.low, self.high)]
         return f"{words} [{', '.join(ends)}]" if any(ends) else words
