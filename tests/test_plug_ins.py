@@ -163,8 +163,8 @@ def test_a_format_is_a_choice_of_every_command(package: Path, run: Path) -> None
     assert (package / "folder" / "tasks.names").is_file()
     shown = called(package, "check", "--baseline", run, "--candidate", run, "--format", "imagined").stdout
     assert shown.startswith("so many: ")
-    assert "console, csv, html, imagined, json, markdown" in called(package, "report", "--help").stdout
-    assert "console, imagined, json, markdown" in called(package, "check", "--help").stdout
+    assert "html, imagined, json" in called(package, "report", "--help").stdout
+    assert "github, imagined, json" in called(package, "check", "--help").stdout
 
 
 def test_a_wrong_setting_of_each_is_told(package: Path) -> None:

@@ -37,7 +37,7 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help=f"Output file, or with {WITH_FOLDER} a folder for all tables; default: stdout."
+            metavar="FILE", help=f"Output file, or with {WITH_FOLDER} a folder for all its files; default: stdout."
         ),
     ] = None,
     repair: Annotated[

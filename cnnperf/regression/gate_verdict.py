@@ -95,6 +95,7 @@ def _verdict(result: Result, contest: Contest) -> Verdict:
         remark="; ".join(filter(None, (_reason(decision, result.replicate_s), _cut(conditions)))),
         pairs=conditions.pairs,
         cpu_change=_change(float(SignedRanks([ratios.difference(each, "cpu_s") for each in counted]).estimate)),
+        better="lower",
         rule=result.rule,
     )
 

@@ -80,6 +80,7 @@ class Compared:
             change=candidate - baseline if is_difference(self.metric, unit, *numbers) else candidate / baseline - 1,
             n=min(self.repeats),
             remark=remark,
+            better=self.measurement.better,
         )
 
     def gain(self, numbers: Both[float]) -> float:

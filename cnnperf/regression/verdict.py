@@ -77,6 +77,8 @@ class Verdict(Frozen):
     """Sample size of the smaller side: the number of repeats; for a fraction, of the seeds of trainings."""
     remark: str = ""
     """Reason for the outcome, and what would decide it."""
+    better: Literal["lower", "higher"] | None = Field(default=None, exclude=True)
+    """The metric's direction; None if the verdict has no values."""
 
     @property
     def read_as(self) -> str | None:

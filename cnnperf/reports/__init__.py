@@ -3,7 +3,7 @@
 A file may declare further properties of its format, which `registry.declared` reads:
 
 IS_DEFAULT = True           commands print this format by default
-SUFFIX = ".csv"             `write` also takes a folder, and writes each table to a separate file
+SUFFIX = ".csv"             `write` also takes a folder, and writes several files, of this suffix
 IN_RUN_FOLDER = True        every run folder gets its tables in this format
     write_verdicts(comparison: Comparison, out: TextIO)
     write_selection(selection: Selection, out: TextIO)
@@ -84,7 +84,7 @@ def _written(format: str, write: Callable[..., None], *given: Any) -> None:  # n
 
 
 def takes_folder(name: str) -> bool:
-    """Return whether a format writes a folder with a file per table."""
+    """Return whether a format writes a folder of several files."""
     return "SUFFIX" in registry.declared("reports", name)
 
 

@@ -426,7 +426,7 @@ def test_a_second_opinion_that_differs_is_flagged(
     replay(play)
     [verdict] = comparison(compare_versions(TREE, TREE, [contest(trained)])).verdicts
     assert isinstance(verdict, TimeVerdict)
-    assert verdict.outcome == "worse"
+    assert (verdict.outcome, verdict.better) == ("worse", "lower")
     assert "cpu +0.0 % DISAGREES" in verdict.evidence
 
 
