@@ -56,7 +56,7 @@ def report_of_records(
     tables = tables if by is None else _sorted(tables, by)
     further = (verdict_table(records, folders), *prediction_tables(records, folders))
     tables += [table for table in further if table and (table.rows or table.notes)]
-    return Report((*tables, run_table(records), task_table(records)), tuple(dict.fromkeys(notes)), folders)
+    return Report((*tables, run_table(records), task_table(records)), tuple(dict.fromkeys(notes)), folders, records)
 
 
 def _sorted(tables: Iterable[Table[Any]], by: str) -> list[Table[Any]]:

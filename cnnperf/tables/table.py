@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, partial
 from pathlib import Path
@@ -15,6 +15,8 @@ from cnnperf.units import printable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from cnnperf.record import Record
 
 Value = str | int | float | None
 
@@ -234,6 +236,8 @@ class Report:
     notes: tuple[str, ...] = ()
     folders: Mapping[str, Path] = field(default_factory=dict)
     """The run folder of each run, which holds the artifacts that the tables name."""
+    records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
+    """The records of each run, for formats that write samples."""
 
     def table(self, name: str) -> Table[Any] | None:
         """Return the table of this name if there are rows in it."""
