@@ -77,7 +77,9 @@ def check(
     baseline: Annotated[
         list[Path],
         typer.Option(
-            metavar="RUN…", help="One or more run folders of the baseline, or names from `cnnperf list references`."
+            metavar="RUN…",
+            help="One or more run folders of the baseline, or names from `cnnperf list references`; or JSON files of "
+            "pytest-benchmark.",
         ),
     ],
     candidate: Annotated[list[Path], typer.Option(metavar="RUN…", help="One or more run folders of the candidate.")],
@@ -94,6 +96,8 @@ def check(
 
     A reference, such as reference/cifar, is of another machine: threads may differ, memory is only shown, and what the
     candidate did not run is left out.
+
+    JSON files of pytest-benchmark can be given in place of runs, on both sides: their times are listed and not judged.
 
     Times, and memory measured in one process only, are shown but not judged: speeds of separate runs are not
     comparable.

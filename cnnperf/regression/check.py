@@ -10,6 +10,7 @@ from cnnperf.bench import metrics_of, trains
 from cnnperf.errors import UsageError, names_listed
 from cnnperf.inference.outcome import parity_of
 from cnnperf.record import Record, located, read, reference_runs
+from cnnperf.regression.benchmark_files import compare_files, is_benchmark_file
 from cnnperf.regression.cell_stages import (
     CellStage,
     SideRecords,
@@ -22,7 +23,7 @@ from cnnperf.regression.cell_stages import (
     trainings_of,
 )
 from cnnperf.regression.conditions import capacity_facts, differing_facts, listed, required_facts, version_facts
-from cnnperf.regression.judge import Compared, Pending, is_compared, is_judged, judge
+from cnnperf.regression.judge import INDICATIVE_TIMES, Compared, Pending, is_compared, is_judged, judge
 from cnnperf.regression.rule import Rule
 from cnnperf.regression.verdict import Comparison, Verdict
 from cnnperf.sides import Both
@@ -43,12 +44,16 @@ def compare(baseline: Iterable[str | Path], candidate: Iterable[str | Path], rul
     """Compare the records of the candidate's run folders with those of the baseline's.
 
     A baseline that comes with cnnperf is a reference of another machine: the number of threads may differ, memory is
-    only shown, and only the cells and stages that the candidate has are compared.
+    only shown, and only the cells and stages that the candidate has are compared. JSON files of pytest-benchmark are
+    listed, if both sides give nothing else: their times are indicative.
 
     Raises UsageError with the differences if a cell's settings, data, threads, environment or seeds differ, StoreError
     for a folder that cannot be read or is of a newer cnnperf.
     """
-    folders = Both(_folders(baseline), _folders(candidate))
+    given = Both(tuple(map(Path, baseline)), tuple(map(Path, candidate)))
+    if _are_benchmark_files(given):
+        return compare_files(given)
+    folders = Both(*map(_folders, given))
     records = {folder: read(folder) for folder in dict.fromkeys((*folders.baseline, *folders.candidate))}
     before, after = ([record for folder in side for record in records[folder]] for side in folders)
     return compare_records(before, after, rule, is_reference=hold_a_reference(folders.baseline))
@@ -77,6 +82,17 @@ def compare_records(
     verdicts = [v.settled(rule, next(worse), next(better)) if isinstance(v, Pending) else v for v in found]
     verdicts.sort(key=lambda verdict: verdict.outcome == "indicative")
     return Comparison(verdicts=tuple(verdicts), notes=(*notes, *_notes(before, after, rule, len(tested))))
+
+
+def _are_benchmark_files(given: Both[tuple[Path, ...]]) -> bool:
+    """Return whether all that is given are files of pytest-benchmark. Raises UsageError if only a part is."""
+    runs = [path for side in given for path in side if not is_benchmark_file(path)]
+    files = [path for side in given for path in side if is_benchmark_file(path)]
+    if runs and files:
+        raise UsageError(
+            f"{files[0]} is a file of pytest-benchmark and {runs[0]} is none; give such files on both sides, or runs"
+        )
+    return bool(files)
 
 
 def _folders(runs: Iterable[str | Path]) -> tuple[Path, ...]:
@@ -291,7 +307,7 @@ def _notes(before: SideRecords, after: SideRecords, rule: Rule, tests: int) -> I
             f"{100 * rule.alpha:g} % of checks call any worse (Holm); one that loses {100 * rule.theta:g} points is "
             f"called the same in at most {100 * rule.beta:g} % of checks"
         )
-    yield "times and speeds are indicative: two processes that run the same code easily differ by 20 %"
+    yield INDICATIVE_TIMES
 
 
 def _skipped(before: SideRecords, after: SideRecords) -> Iterator[str]:

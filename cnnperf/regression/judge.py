@@ -26,6 +26,8 @@ LEAST_PROCESSES = 2
 
 TOLD_BY_TRAINING = "based on one training; see the test of the trainings' accuracy and the engine's parity"
 
+INDICATIVE_TIMES = "times and speeds are indicative: two processes that run the same code easily differ by 20 %"
+
 UNTOLD_BY_PARITY = "based on one training; the candidate's parity is {} and must be ok (raise test_images if undecided)"
 
 JUDGED = ("count", "bytes", "fraction")

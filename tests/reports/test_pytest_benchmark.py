@@ -103,6 +103,15 @@ def test_pytest_benchmark_compares_it(
     assert sorted((row["name"], float(row["median"])) for row in rows) == sorted(expected)
 
 
+def test_check_lists_its_own_files(files: list[Path]) -> None:
+    """`cnnperf check` reads what `cnnperf report` wrote, and judges no time."""
+    done = called("check", "--baseline", files[0], "--candidate", files[1], "--json")
+    assert done.returncode == 0, done.stderr
+    verdicts = json.loads(done.stdout)["verdicts"]
+    assert {each["outcome"] for each in verdicts} == {"indicative"}
+    assert {each["cell"] for each in verdicts} == benchmarks(files[0]).keys() & benchmarks(files[1]).keys()
+
+
 def test_verdicts_cannot_be_written() -> None:
     """Verdicts hold no samples, and the refusal names the formats that can write them."""
     done = called("check", "--baseline", RUNS[0], "--candidate", RUNS[1], "--format", "pytest_benchmark")
