@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from cnnperf import registry
 from cnnperf.errors import SuiteError, UsageError, first_error, names_listed, shorten
@@ -21,6 +22,36 @@ LARGEST_BYTES = 2**24
 DEFAULT_EXECUTOR = "local"
 MOST_DOTS = 1000
 """Most dots in a line of a suite."""
+EVERY = "all"
+"""Index that stands for every device of a kind; the check before a run replaces it."""
+INDEX = re.compile("0|[1-9][0-9]{0,3}")
+
+
+def _with_index(value: Any) -> Any:
+    """Return the table that `cuda:1` abbreviates, `{name = "cuda", index = 1}`, and any other device as it is."""
+    table = value if isinstance(value, Mapping) else {"name": value}
+    name = table.get("name")
+    kind, colon, index = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if not colon or kind not in registry.names("devices"):
+        return value
+    if kind not in registry.having("devices", "count"):
+        raise ValueError(f"{kind} has no index; write {kind!r}")
+    if "index" in table:
+        raise ValueError("the index is given twice; remove one")
+    if index != EVERY and not INDEX.fullmatch(index):
+        raise ValueError(f"not an index; write {kind}:0 for the first device, or {kind}:{EVERY} for every device")
+    return {"name": kind, "index": EVERY if index == EVERY else int(index)} | {
+        key: item for key, item in table.items() if key != "name"
+    }
+
+
+def _is_every(device: Choice) -> bool:
+    """Return whether a choice stands for every device of its kind."""
+    return device.options.get("index") == EVERY and device.name in registry.having("devices", "count")
+
+
+DeviceChoice = Annotated[Choice, BeforeValidator(_with_index)]
+"""A device; a name may be followed by an index, as in `cuda:1` and `cuda:all`."""
 
 
 class Suite(Frozen):
@@ -37,7 +68,11 @@ class Suite(Frozen):
         min_length=1,
         description="Models: a name, or {name, options…, train = {…}} to override a stage's section for one model.",
     )
-    devices: tuple[Choice, ...] = Field(default=(Choice(name="cpu"),), min_length=1, description="Devices to run on.")
+    devices: tuple[DeviceChoice, ...] = Field(
+        default=(Choice(name="cpu"),),
+        min_length=1,
+        description="Devices to run on: a name, a name with an index (cuda:1, cuda:all), or {name, options…}.",
+    )
     stages: tuple[str, ...] = Field(
         default=registry.having("stages", "IS_DEFAULT"), min_length=1, description="Stages, in order."
     )
@@ -90,9 +125,7 @@ class Suite(Frozen):
         """Return the part that is asked for. Raises UsageError for an unknown name, or if nothing is left."""
         suite = self
         if device is not None:
-            if absent := registry.unknown_in("devices", device):
-                raise SuiteError(f"`device`: {absent}")
-            suite = suite.model_copy(update={"devices": (Choice.model_construct(name=device),)})
+            suite = suite.model_copy(update={"devices": (_device_of(device),)})
         if stages is not None:
             suite = suite.model_copy(update={"stages": tuple(stages)})
             _check_stages(suite.stages, lambda index: "`stages`")
@@ -101,10 +134,20 @@ class Suite(Frozen):
                 raise UsageError(f"`repeats`: got {repeats}; give 1 or more")
             suite = suite.model_copy(update={"repeats": repeats})
         _check_names(suite, suite.name)
-        if only is not None and not any(cell.matches(only) for cell in suite.cells()):
-            known = names_listed((cell.id for cell in suite.cells()), 250)
-            raise UsageError(f"`only`: nothing matches {shorten(only, 60)!r}; give a glob over these cells: {known}")
+        if not suite.is_open:
+            suite.check_only(only)
         return suite
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a device stands for every device of its kind, so that only preflight knows the cells."""
+        return any(map(_is_every, self.devices))
+
+    def check_only(self, only: str | None) -> None:
+        """Raise UsageError for a glob that matches no cell. None: no glob."""
+        if only is not None and not any(cell.matches(only) for cell in self.cells()):
+            known = names_listed((cell.id for cell in self.cells()), 250)
+            raise UsageError(f"`only`: nothing matches {shorten(only, 60)!r}; give a glob over these cells: {known}")
 
     def executed(self, executor: str | None) -> Suite:
         """Return the suite with another executor, `name` or `name:address`. Raises SuiteError for an unknown name."""
@@ -229,6 +272,26 @@ def parse(document: Mapping[str, Any], *, where: str, name: str) -> Suite:
     return suite
 
 
+def with_every_device(suite: Suite, where: str, count: Callable[[str], int]) -> Suite:
+    """Return the suite with the devices for which `cuda:all` stands; `where` is its name in errors.
+
+    count: returns the number of devices of a kind; if there is none, one without an index remains, so that the check of
+    that device says why. Raises SuiteError for a device that is then named twice, and for a glob without a cell.
+    """
+    if not suite.is_open:
+        return suite
+    devices: list[Choice] = []
+    for device in suite.devices:
+        several: list[dict[str, Any]] = [device.options]
+        if _is_every(device):
+            others = {name: value for name, value in device.options.items() if name != "index"}
+            several = [device.options | {"index": index} for index in range(count(device.name))] or [others]
+        devices += [device.model_copy(update={"options": options}) for options in several]
+    found = suite.model_copy(update={"devices": tuple(devices)})
+    _check_names(found, where)
+    return found
+
+
 def foreign_places(tasks: Iterable[Task]) -> tuple[str, ...]:
     """List the code of other packages that tasks use, as `pkg.module:attribute`; nothing is imported."""
     used: dict[str, None] = {}
@@ -268,6 +331,17 @@ def _with_address(executor: str) -> dict[str, str]:
     """Return the table that `name:address` abbreviates."""
     name, _, address = executor.partition(":")
     return {"name": name, "address": address} if address else {"name": name}
+
+
+def _device_of(text: str) -> Choice:
+    """Return the device that an argument names. Raises SuiteError."""
+    try:
+        found = _with_index(text)
+    except ValueError as error:
+        raise SuiteError(f"`device`: {error}, got {shorten(repr(text), 60)}") from error
+    if isinstance(found, str) and (absent := registry.unknown_in("devices", found)):
+        raise SuiteError(f"`device`: {absent}")
+    return Choice.model_validate(found)
 
 
 def _finite(text: str) -> float:
@@ -314,7 +388,7 @@ def _check_names(suite: Suite, where: str) -> None:
                 _check_stage("section", section, place)
     if suite.executor.name not in (known := registry.names("executors")):
         raise SuiteError(f"{where}: executor: {registry.unknown('executor', suite.executor.name, known)}")
-    for index, pattern in enumerate(suite.only):
+    for index, pattern in enumerate(() if suite.is_open else suite.only):
         if not any(cell.matches(pattern) for cell in suite.model_copy(update={"only": ()}).cells()):
             raise SuiteError(
                 f"{where}: only.{index}: {shorten(pattern, 100)!r} matches no cell; "

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnperf.errors import CnnperfError, SuiteError, UsageError
-from cnnperf.suite import Suite, load_suite, parse, plan, shipped
+from cnnperf.suite import Suite, load_suite, parse, plan, shipped, with_every_device
 from cnnperf.task import Choice, Task
 
 MINIMAL = {"datasets": ["synthetic"], "models": ["lenet"]}
@@ -52,6 +52,13 @@ def test_a_suite_survives_json() -> None:
         ({"models": ["resnt"]}, ["x.toml: models.0: unknown model 'resnt'", "did you mean 'resnet'?", "lenet"]),
         ({"datasets": ["cifar"]}, ["datasets.0: unknown dataset 'cifar'", "did you mean 'cifar10'?"]),
         ({"devices": ["gpu"]}, ["devices.0: unknown device 'gpu'", "cpu, cuda"]),
+        ({"devices": ["cuda:one"]}, ["devices.0: not an index; write cuda:0 for", "cuda:all for", "got 'cuda:one'"]),
+        ({"devices": ["cuda:"]}, ["devices.0: not an index"]),
+        ({"devices": ["cuda:-1"]}, ["devices.0: not an index"]),
+        ({"devices": ["cuda:01"]}, ["devices.0: not an index"]),
+        ({"devices": ["cpu:0"]}, ["devices.0: cpu has no index; write 'cpu', got 'cpu:0'"]),
+        ({"devices": [{"name": "cuda:1", "index": 1}]}, ["devices.0: the index is given twice; remove one"]),
+        ({"devices": ["cuda:1", {"name": "cuda", "index": 1}]}, ["devices.1: 'cuda[index=1]' is a duplicate"]),
         ({"stages": ["tarin"]}, ["stages.0: unknown stage 'tarin'", "did you mean 'train'?"]),
         ({"models": []}, ["models: ", "at least 1 item"]),
         ({"models": [{"depth": 20}]}, ["models.0: give a name, or a table with a name"]),
@@ -293,6 +300,38 @@ def test_a_task_survives_json_with_its_key() -> None:
     back = Task.model_validate_json(task.model_dump_json())
     assert back == task
     assert back.key == task.key
+
+
+def test_a_device_may_have_an_index() -> None:
+    """`cuda:1` is the table with that index; other colons are those of code of other packages."""
+    read = suite(devices=["cuda:1", {"name": "cuda:10", "tf32": True}, "mypkg.devices:slow"])
+    assert list(map(str, read.devices)) == ["cuda[index=1]", "cuda[index=10,tf32=true]", "mypkg.devices:slow"]
+    assert read.devices[:1] == suite(devices=[{"name": "cuda", "index": 1}]).devices
+    assert read.narrowed(device="cuda:0").devices == (Choice.model_validate({"name": "cuda", "index": 0}),)
+    with pytest.raises(SuiteError, match=r"^`device`: not an index; write cuda:0 for .*, got 'cuda:x'$"):
+        read.narrowed(device="cuda:x")
+    assert not read.is_open
+    assert not suite(devices=[{"name": "cpu", "index": "all"}]).is_open
+
+
+def test_every_device_of_a_kind_has_its_cells() -> None:
+    """`cuda:all` stands for each device that is counted, with the other options; the globs are checked afterwards."""
+    read = suite(devices=["cpu", {"name": "cuda:all", "tf32": True}], only=["cuda[index=1,tf32=true]"])
+    assert read.is_open
+    assert read.narrowed(only="lenet") == read
+    found = with_every_device(read, "x.toml", {"cuda": 2}.__getitem__)
+    assert list(map(str, found.devices)) == ["cpu", "cuda[index=0,tf32=true]", "cuda[index=1,tf32=true]"]
+    assert [cell.id for cell in found.cells()] == ["synthetic/lenet/cuda[index=1,tf32=true]"]
+    with pytest.raises(SuiteError, match=r"^x\.toml: only\.0: .* matches no cell"):
+        with_every_device(read, "x.toml", {"cuda": 1}.__getitem__)
+    twice = suite(devices=["cuda:0", "cuda:all"])
+    with pytest.raises(SuiteError, match=r"^x\.toml: devices\.1: 'cuda\[index=0\]' is a duplicate; remove one$"):
+        with_every_device(twice, "x.toml", {"cuda": 2}.__getitem__)
+
+
+def test_without_a_device_of_its_kind_one_is_left_to_be_skipped() -> None:
+    """`cuda:all` becomes `cuda` on a machine without one."""
+    assert list(map(str, with_every_device(suite(devices=["cuda:all"]), "x.toml", lambda _: 0).devices)) == ["cuda"]
 
 
 def test_the_suite_s_name_decides_nothing() -> None:

@@ -45,7 +45,7 @@ OptionOption = Annotated[
         help="Option of the network, such as depth=32; repeat it for several. Default: the network's own.",
     ),
 ]
-DeviceOption = Annotated[str, typer.Option(metavar="D", help=f"Device: {DEVICES}.")]
+DeviceOption = Annotated[str, typer.Option(metavar="D", help=f"Device: {DEVICES}; cuda:1 is the second GPU.")]
 WaitingOption = Annotated[
     str | None,
     typer.Option(metavar="W", help=f"How threads wait for work: {WAITING_POLICIES}; default: {DEFAULT_WAITING}."),

@@ -42,7 +42,11 @@ def run(
         ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(metavar="D", help=f"Device, {DEVICES}; default: the suite's devices.")
+        str | None,
+        typer.Option(
+            metavar="D",
+            help=f"Device: {DEVICES}; cuda:1 is the second GPU, cuda:all every GPU. Default: the suite's devices.",
+        ),
     ] = None,
     stages: Annotated[
         str | None, typer.Option(metavar="A,B", help="Stages to run, in this order; default: the suite's stages.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnperf.cli.help import add_command
-from cnnperf.cli.options import DeviceOption, with_options
+from cnnperf.cli.options import DEVICES, with_options
 from cnnperf.units import amount_of, scaled
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ STYLES = {"held": "green", "failed": "bold red", "undecided": "yellow", "reporte
 
 def selftest(
     *,
-    device: DeviceOption = "cpu",
+    device: Annotated[str, typer.Option(metavar="D", help=f"Device: {DEVICES}.")] = "cpu",
     minutes: Annotated[float, typer.Option(metavar="M", help="Time limit in minutes of all claims together.")] = 10.0,
     only: Annotated[
         str | None,

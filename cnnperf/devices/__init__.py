@@ -1,4 +1,8 @@
-"""Devices that networks run on. One file per device; `acquire() -> Device` raises DeviceError if there is none."""
+"""Devices that networks run on. One file per device; `acquire() -> Device` raises DeviceError if there is none.
+
+A file of which a machine may have several devices defines `count() -> int`, the number that this process sees, and
+`acquire` has the option `index`; a suite may then name one as `cuda:1`, and every one as `cuda:all`.
+"""
 
 from __future__ import annotations
 

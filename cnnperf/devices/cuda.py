@@ -109,6 +109,11 @@ class Cuda:
         return held_bytes(self._uuid)
 
 
+def count() -> int:
+    """Return the number of CUDA devices that this process sees. Raises DeviceError with the reason if there is none."""
+    return len(gpus())
+
+
 def set_numerics(numerics: Numerics) -> None:
     """Set all of torch's numerical switches, whatever their previous state."""
     import torch

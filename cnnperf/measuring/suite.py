@@ -18,7 +18,7 @@ from cnnperf.record import Record
 from cnnperf.running.preflight import prepare
 from cnnperf.running.runner import Run, Unwatched, Watcher, created, new_folder, pending
 from cnnperf.running.shards import Shard
-from cnnperf.suite import Suite
+from cnnperf.suite import EVERY, Suite
 from cnnperf.tables.report import report_of_run
 
 
@@ -92,8 +92,8 @@ def run(
 def chosen_executor(suite: Suite, where: str) -> Callable[[SuiteWork, Run, Watcher], Iterator[Record]]:
     """Return the function that runs a suite's tasks. where: the suite's name in errors.
 
-    Raises SuiteError for an option that the executor does not have, or if the suite leaves the threads to each machine
-    although the tasks run on others.
+    Raises SuiteError for an option that the executor does not have, or if the suite leaves the threads or the number of
+    devices to each machine although the tasks run on others.
     """
     choice = suite.executor
     verb = registry.find("executors", choice.name)
@@ -101,7 +101,13 @@ def chosen_executor(suite: Suite, where: str) -> Callable[[SuiteWork, Run, Watch
         options = registry.options(verb, GIVEN).model_validate(choice.options, strict=True)
     except ValidationError as error:
         raise SuiteError(f"{where}: {first_error(error, 'executor')}") from error
-    if suite.threads is None and registry.declared("executors", choice.name).get("IS_REMOTE"):
+    is_remote = registry.declared("executors", choice.name).get("IS_REMOTE")
+    if is_remote and suite.is_open:
+        raise SuiteError(
+            f"{where}: devices: the executor {choice.name!r} needs the index of each device, because machines may have "
+            f"different numbers of devices; write cuda:0, cuda:1 … in place of cuda:{EVERY}"
+        )
+    if is_remote and suite.threads is None:
         raise SuiteError(
             f"{where}: the executor {choice.name!r} needs `threads`, because machines may have different numbers of "
             "cores; give the number of threads"

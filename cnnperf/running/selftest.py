@@ -17,7 +17,7 @@ import psutil
 from pydantic import computed_field
 
 from cnnperf import registry
-from cnnperf.errors import RunError, UsageError
+from cnnperf.errors import RunError, UsageError, shorten
 from cnnperf.ipc.checked_figure import CheckedFigure
 from cnnperf.ipc.log import tail
 from cnnperf.ipc.messages import (
@@ -171,6 +171,12 @@ def begun(device: str, minutes: float, end: float) -> SelfTest:
 
     end: end of the minutes on the monotonic clock.
     """
+    kind, colon, _ = device.partition(":")
+    if colon and kind in registry.names("devices"):
+        raise UsageError(
+            f"`device`: {shorten(repr(device), 60)}: the self-test takes the first device; give {kind}, and hide the "
+            "others (CUDA_VISIBLE_DEVICES)"
+        )
     if absent := registry.unknown_in("devices", device):
         raise UsageError(f"`device`: {absent}")
     with tempfile.TemporaryDirectory(prefix="cnnperf-selftest-") as folder:

@@ -45,7 +45,7 @@ from cnnperf.ipc.messages import (
     ToPreflight,
 )
 from cnnperf.machine.fingerprint import usable_cores
-from cnnperf.suite import plan
+from cnnperf.suite import plan, with_every_device
 from cnnperf.task import Cell, Choice, Scalar, Task
 from cnnperf.training.recipe import Recipe, layered
 from cnnperf.workers.choices import describe_choice
@@ -64,7 +64,18 @@ PROBES_S = 60.0
 
 def prepare_suite(request: SuiteRequest, say: Say) -> Prepared:
     """Answer preflight's request. Raises UsageError, SuiteError or DataError, worded for the user."""
-    return Preparation(request, say).answer()
+    suite = with_every_device(request.suite, request.where, _count)
+    if request.suite.is_open:
+        suite.check_only(request.only)
+    return Preparation(request.model_copy(update={"suite": suite}), say).answer()
+
+
+def _count(device: str) -> int:
+    """Return the number of devices of a kind; 0 if there is none, and the check of each device says why."""
+    try:
+        return int(registry.module("devices", device).count())
+    except DeviceError:
+        return 0
 
 
 def data(request: DataRequest, say: Say) -> DataHandled:

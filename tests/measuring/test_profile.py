@@ -69,6 +69,12 @@ def test_a_profile_that_failed_is_an_error() -> None:
         cnnperf.profile("broken:raised", dataset="synthetic", batch_size=4, samples=2, out=Path("run"))
 
 
+def test_one_device_is_measured() -> None:
+    """Every device of a kind is more than a measurement of one network takes."""
+    with pytest.raises(UsageError, match=r"^`device`: several devices; give one, such as cuda:0$"):
+        cnnperf.profile("mlp", dataset="synthetic", device="cuda:all", out=Path("run"))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
 def test_a_device_that_is_not_there_is_an_error() -> None:
     """An absent device raises a UsageError that says to use another device."""

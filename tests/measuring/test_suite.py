@@ -95,6 +95,8 @@ def test_an_executor_that_cannot_be_used_is_refused() -> None:
         list(run(suite(executor="local:here")))
     with pytest.raises(SuiteError, match="'somewhere' needs `threads`"):
         list(run(suite(executor="somewhere").model_copy(update={"threads": None})))
+    with pytest.raises(SuiteError, match=r"'somewhere' needs the index of each device.*; write cuda:0, cuda:1 … in"):
+        list(run(suite(executor="somewhere", devices=["cuda:all"])))
 
 
 def test_threads_may_be_given_or_left_to_this_machine() -> None:

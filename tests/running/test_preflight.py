@@ -17,7 +17,17 @@ from in_process import Worker, workers_here
 
 from cnnperf import registry
 from cnnperf.bench import Settings
-from cnnperf.errors import CnnperfError, CnnperfWarning, DataError, FaultsError, SuiteError
+from cnnperf.devices import cuda
+from cnnperf.devices._driver import VisibleGpu
+from cnnperf.errors import (
+    CnnperfError,
+    CnnperfWarning,
+    DataError,
+    DeviceError,
+    FaultsError,
+    SuiteError,
+    UsageError,
+)
 from cnnperf.ipc.messages import DataHandled, DataRequest, GaveUp, Message, Prepared, Received, Settle, SuiteRequest
 from cnnperf.running import preflight
 from cnnperf.running.preflight import ask, ask_data, prepare
@@ -237,6 +247,38 @@ def test_what_a_device_cannot_be_told_is_refused(device: dict[str, Any], words: 
     datasets = [{"name": "synthetic", "train": 600, "test": 200}]
     with pytest.raises(CnnperfError, match=words):
         prepare(request(datasets=datasets, devices=[{"name": "cuda", **device}]))
+
+
+IMAGES = {"datasets": [{"name": "synthetic", "train": 600, "test": 200}]}
+GPUS = (
+    VisibleGpu("Imaginary 100", "00000000-0000-0000-0000-000000000000", (8, 0)),
+    VisibleGpu("Imaginary 200", "ab" * 16, (9, 0)),
+)
+
+
+@pytest.mark.usefixtures("_here")
+def test_every_device_that_is_there_has_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cuda:all` has the tasks of each device that the driver lists, and `only` may choose among these."""
+    monkeypatch.setattr(cuda, "gpus", lambda: GPUS)
+    prepared = prepare(request(devices=["cuda:all"], **IMAGES))
+    assert [ready.task.cell.device.options for ready in prepared.tasks] == [{"index": 0}, {"index": 1}]
+    assert [ready.skip for ready in prepared.tasks] == [None, None]
+    [second] = prepare(request(devices=["cuda:all"], only="cuda[index=1]", **IMAGES)).tasks
+    assert second.task.cell.device.options == {"index": 1}
+    with pytest.raises(UsageError, match=r"^`only`: nothing matches 'cpu'.*/cuda\[index=0\], "):
+        prepare(request(devices=["cuda:all"], only="cpu", **IMAGES))
+
+
+@pytest.mark.usefixtures("_here")
+def test_all_devices_where_there_is_none_are_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cuda:all` without a device leaves tasks that are skipped with the driver's reason."""
+
+    def none() -> tuple[VisibleGpu, ...]:
+        raise DeviceError("the driver sees none")
+
+    monkeypatch.setattr(cuda, "gpus", none)
+    [ready] = prepare(request(devices=["cuda:all"], **IMAGES)).tasks
+    assert (str(ready.task.cell.device), ready.skip) == ("cuda", "the driver sees none")
 
 
 @pytest.mark.usefixtures("_here")

@@ -190,6 +190,12 @@ def test_a_device_that_is_not_there_is_a_usage_error(tested: Tested, monkeypatch
         tested(layers="holds")
 
 
+def test_a_device_with_an_index_is_a_usage_error() -> None:
+    """The self-test takes the first device of a kind, and says how to choose another."""
+    with pytest.raises(UsageError, match=r"^`device`: 'cuda:1': the self-test takes the first device; give cuda, and "):
+        selftest.begun("cuda:1", 1.0, 0.0)
+
+
 def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
     """The error for a folder that cannot be made names the argument `out` and the cure."""
     (tmp_path / "file").touch()
