@@ -18,7 +18,7 @@ from cnnperf.models._recipes import augmentation
 from cnnperf.task import Choice
 
 ROOT = Path(__file__).parents[2]
-OURS = ("alexnet", "googlenet", "lenet", "mlp", "nin", "resnet", "speedrun", "trashnet", "vgg")
+OURS = ("alexnet", "googlenet", "lenet", "mlp", "nin", "resnet", "resnet8", "speedrun", "trashnet", "vgg")
 
 
 @pytest.mark.parametrize("name", OURS)
