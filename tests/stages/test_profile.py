@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import re
+import statistics
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -21,7 +22,9 @@ from processes import completed
 from pydantic import ValidationError
 from torch import nn
 
+from cnnperf import models, registry
 from cnnperf.bench import Bench
+from cnnperf.datasets import Roots
 from cnnperf.devices.cpu import acquire
 from cnnperf.errors import StageError, UsageError
 from cnnperf.ipc.process import Launch
@@ -32,6 +35,7 @@ from cnnperf.profiling.trace import Marker
 from cnnperf.record import Artifact, Measurement, Record
 from cnnperf.roofline import MEMORY_PROBE
 from cnnperf.stages.profile import measure
+from cnnperf.task import Choice
 from cnnperf.timing import sampling
 from cnnperf.training.optimise import optimizers
 from cnnperf.training.recipe import Recipe
@@ -420,3 +424,16 @@ def test_the_marker_closes_what_it_opens() -> None:
     marker.backward_begins("x")
     marker.backward_ends("x")
     assert marker._open == []
+
+
+@pytest.mark.slow
+def test_the_optimizer_takes_a_small_share_of_a_step_of_speedrun(bench: MakeBench, tmp_path: Path) -> None:
+    """At batch 256, `(optimizer)` takes at most 15 % of a training step of `speedrun`, on any CPU."""
+    images = registry.find("datasets", "synthetic")(Roots(cache=tmp_path), None, shape=(3, 32, 32), train=512, test=64)
+    model, made = Choice(name="speedrun"), bench(data=images)
+    cell = made.task.cell.model_copy(update={"model": model})
+    section = {"batch_sizes": [256], "samples": 5, "train": {"validation_images": 0}}
+    of_speedrun = Profile.resolve(models.recipe(model, "cifar10", "cpu"), section, {})
+    found = list(measure(replace(made, task=made.task.model_copy(update={"cell": cell})), of_speedrun))
+    optimizer, step = of(found, "seconds")["(optimizer)"], of(found, "step_seconds")[None]
+    assert statistics.median(optimizer.values) <= 0.15 * statistics.median(step.values)
