@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cnnperf.record import Record
 
+ARITHMETIC = "profile.probe_flops_per_s"
+"""The metric of the probes of arithmetic."""
 MEMORY_PROBE = "copy 256 MiB"
 """The probe of main memory bandwidth; smaller copies measure caches."""
 EXCESS = 1.05
@@ -29,12 +31,13 @@ class Roofline:
     probe: str | None
 
     @classmethod
-    def of(cls, record: Record) -> Roofline:
-        """Take the best of the record's probes; None for a ceiling that was not measured."""
-        peaks = [(max(m.values), str(m.tags["probe"])) for m in record.find("profile.probe_flops_per_s")]
-        copies = record.find("profile.probe_bytes_per_s", probe=MEMORY_PROBE)
+    def of(cls, records: Iterable[Record]) -> Roofline:
+        """Take the best of the probes of records of one machine; None for a ceiling that was not measured."""
+        records = tuple(records)
+        peaks = [(max(m.values), str(m.tags["probe"])) for r in records for m in r.find(ARITHMETIC)]
+        copies = [max(m.values) for r in records for m in r.find("profile.probe_bytes_per_s", probe=MEMORY_PROBE)]
         flops_per_s, probe = max(peaks, default=(None, None))
-        return cls(flops_per_s, max(copies[0].values) if copies else None, probe)
+        return cls(flops_per_s, max(copies, default=None), probe)
 
     def place(self, flops: int | None, moved_bytes: int | None, seconds: float | None) -> Mapping[str, Any]:
         """Return a layer's intensity, achieved rates, share of the attainable rate and bound, as far as they are known.

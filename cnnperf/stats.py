@@ -180,6 +180,26 @@ class Welch:
         return float(self.estimate - t.isf(level, self._freedom) * self._error)
 
 
+def predicted_difference(
+    first: Sequence[float], second: Sequence[float], repeats: int = 1, confidence: float = 0.99
+) -> Interval:
+    """Return the prediction interval for a further value like the first ones less one like the second ones.
+
+    first, second: at least two values each, of independent normal distributions with unlike variances.
+    repeats: each further value is the median of this many; its variance is π/2 of a mean's, and at most that of one.
+    The degrees of freedom are Satterthwaite's. Source: Hahn and Meeker, Statistical Intervals (1991), section 4.8.
+    """
+    sides = [np.asarray(side, dtype=np.float64) for side in (first, second)]
+    share = min(1.0, np.pi / (2 * repeats))
+    terms = [side.var(ddof=1) * (share + 1 / len(side)) for side in sides]
+    centre, error = float(sides[0].mean() - sides[1].mean()), float(np.sqrt(sum(terms)))
+    if not error:
+        return Interval(centre, centre)
+    freedom = sum(terms) ** 2 / sum(term**2 / (len(side) - 1) for term, side in zip(terms, sides, strict=True))
+    reach = float(t.ppf((1 + confidence) / 2, freedom)) * error
+    return Interval(centre - reach, centre + reach)
+
+
 def binomial_deviation(proportion: float, trials: int) -> float:
     """Return the standard deviation of a proportion in a number of trials; never 0, even if none or all succeed.
 

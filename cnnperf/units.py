@@ -56,7 +56,14 @@ def scaled(value: str | float, unit: str | None) -> str:
 
 
 def _scaled(value: float, scales: tuple[tuple[float, str], ...]) -> str:
-    size, unit = next((scale for scale in scales if abs(value) >= scale[0]), scales[-1])
-    number = value / size
-    decimals = 2 - math.floor(math.log10(abs(number))) if number else 0
-    return f"{number:.{max(decimals, 0)}f} {unit}".strip()
+    # By what is printed, since 999.6 ms rounds to 1.00 s.
+    fits = (scale for scale in scales if abs(float(_three_digits(value / scale[0]))) >= 1)
+    size, unit = next(fits, scales[-1])
+    return f"{_three_digits(value / size)} {unit}".strip()
+
+
+def _three_digits(number: float) -> str:
+    """Return a number with three significant digits, or all digits of its whole part."""
+    rounded = float(f"{number:.2e}")
+    decimals = 2 - math.floor(math.log10(abs(rounded))) if rounded else 0
+    return f"{number:.{max(decimals, 0)}f}"

@@ -23,6 +23,7 @@ from cnnperf.stats import (
     independent_calls,
     mean_proportion_interval,
     paired_difference_interval,
+    predicted_difference,
     quartiles,
     replicates_needed,
     signed_rank_tail,
@@ -117,6 +118,24 @@ def test_overlap_counts_the_ends(other: tuple[float, float], *, overlaps: bool) 
     """Intervals that touch overlap, in either order."""
     assert Interval(1, 2).overlaps(Interval(*other)) is overlaps
     assert Interval(*other).overlaps(Interval(1, 2)) is overlaps
+
+
+@pytest.mark.parametrize("deviations", [(1.0, 1.0), (0.2, 1.0), (1.0, 0.05)])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_a_further_difference_lies_in_its_prediction_interval(deviations: tuple[float, float], repeats: int) -> None:
+    """Of 2,000 differences of further values, 97.5 to 99.9 % lie in the interval of 99 %, also for medians of three."""
+    random, held = np.random.default_rng(3), 0
+    for _ in range(2000):
+        first, second = (random.normal(0, deviation, 6).tolist() for deviation in deviations)
+        further = [float(np.median(random.normal(0, deviation, repeats))) for deviation in deviations]
+        low, high = predicted_difference(first, second, repeats)
+        held += low <= further[0] - further[1] <= high
+    assert 0.975 * 2000 <= held <= 0.999 * 2000
+
+
+def test_values_without_spread_predict_their_difference() -> None:
+    """The interval of equal values is their difference."""
+    assert predicted_difference([2.0, 2.0], [0.5, 0.5]) == Interval(1.5, 1.5)
 
 
 DIFFERENCES = st.lists(st.floats(-1, 1), min_size=1, max_size=22)

@@ -51,8 +51,7 @@ def measure_suite(
     Ctrl-C ends it early; what was measured until then is reported. Raises CnnperfError, before any measurement, if the
     request cannot be carried out, RunError if the run fails midway.
     """
-    if strict is not None and strict < 0:
-        raise UsageError(f"`strict`: got {strict}; give the number of further attempts, 0 or more")
+    _check_strict(strict)
     execute = chosen_executor(asked.suite, asked.where)
     tasks = prepare(asked, watcher.downloading).tasks
     if shard:
@@ -71,14 +70,21 @@ def measure_suite(
 
 
 def run(
-    suite: Suite, folder: Path | None = None, *, shard: str | None = None, watcher: Watcher | None = None
+    suite: Suite,
+    folder: Path | None = None,
+    *,
+    shard: str | None = None,
+    strict: int | None = None,
+    watcher: Watcher | None = None,
 ) -> Iterator[Record]:
     """Run a suite, one fresh process per task and repeat, and yield each record once it is on disk.
 
     folder: the run folder; a new one below `results/` by default. An existing run is resumed: tasks whose
     record is ok and whose key is unchanged are not run again. shard: `2/3` runs the second of three parts of the
-    cells. Raises CnnperfError, before any measurement, if the request cannot be carried out.
+    cells. strict: how often a disturbed task is tried again before it ends as `disturbed`; by default it ends like
+    others. Raises CnnperfError, before any measurement, if the request cannot be carried out.
     """
+    _check_strict(strict)
     part = None if shard is None else Shard.parse(shard)
     asked = SuiteRequest(suite=suite, where=suite.name)
     execute = chosen_executor(suite, asked.where)
@@ -86,7 +92,12 @@ def run(
     if part:
         tasks = part.of(tasks)
     with Run(folder or created(new_folder(suite)), "folder", shard=part) as opened:
-        yield from execute(SuiteWork(asked, tasks), opened, watcher or Unwatched())
+        yield from execute(SuiteWork(asked, tasks, strict), opened, watcher or Unwatched())
+
+
+def _check_strict(strict: int | None) -> None:
+    if strict is not None and strict < 0:
+        raise UsageError(f"`strict`: got {strict}; give the number of further attempts, 0 or more")
 
 
 def chosen_executor(suite: Suite, where: str) -> Callable[[SuiteWork, Run, Watcher], Iterator[Record]]:

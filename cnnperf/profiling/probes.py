@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from cnnperf.devices import Device
 from cnnperf.errors import is_out_of_memory
 from cnnperf.record import Measurement
-from cnnperf.roofline import MEMORY_PROBE
+from cnnperf.roofline import ARITHMETIC, MEMORY_PROBE
 from cnnperf.task import Scalar
 from cnnperf.tf32 import tf32
 from cnnperf.timing.sampling import MARGIN
@@ -62,7 +62,7 @@ def probe(device: Device, dtype: torch.dtype) -> Iterator[Measurement]:
     """
     is_tf32 = device.numerics is not None and device.numerics.tf32 and dtype == torch.float32
     precision = NAMES.get(dtype, _of_float32(is_tf32))
-    yield from _all(arithmetic(device, dtype), "profile.probe_flops_per_s", "FLOP/s", device, {"precision": precision})
+    yield from _all(arithmetic(device, dtype), ARITHMETIC, "FLOP/s", device, {"precision": precision})
     if device.has_tf32 and dtype == torch.float32:
         other = _of_float32(not is_tf32)
         with tf32(not is_tf32):

@@ -6,13 +6,15 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import numpy as np
 
 from cnnperf.inference.outcome import speedup
 from cnnperf.regression.rule import FLAGGED_SHARE
-from cnnperf.stats import INTERVAL_LEVEL, Interval, SignedRanks, two_modes
+from cnnperf.sides import Both
+from cnnperf.stats import INTERVAL_LEVEL, Interval, SignedRanks, predicted_difference, two_modes
 from cnnperf.tables.engine_row import EngineRow
 
 LEAST_PAIRS = 6
@@ -109,20 +111,33 @@ def _separate(row: EngineRow, base: EngineRow | None) -> float | None:
 
 
 def _flags(row: EngineRow, base: EngineRow | None) -> Iterator[str]:
-    if any(_has_two_modes(pairs) for pairs in row.evidence.samples) or _is_bimodal(row.evidence.ratios):
+    if any(_has_two_modes(pairs) for pairs in row.evidence.pairs) or _is_bimodal(row.evidence.ratios):
         yield BIMODAL
-    separate = _separate(row, base)
     if row.evidence.unsteady > FLAGGED_SHARE * len(row.evidence.ratios):
         yield f"{row.evidence.unsteady} of {row.speedup_pairs} pairs {NOT_STEADY}"
-    if row.speedup_pairing == PAIRED and separate and not _interval(row).low <= separate <= _interval(row).high:
+    if row.speedup_pairing == PAIRED and _disagrees(row, base):
         yield DISAGREES
     if row.speedup_pairing == SEPARATE and base and base.is_disturbed:
         yield BASELINE_DISTURBED
 
 
-def _has_two_modes(pairs: Sequence[Sequence[float]]) -> bool:
+def _disagrees(row: EngineRow, base: EngineRow | None) -> bool:
+    """Return whether the ratio of the separate latencies is none of two further processes like those of the pairs.
+
+    The interval of the speed-up is no measure for it: it is that of a centre, and each separate latency is of one
+    process, which differs from the next by more.
+    """
+    separate, pairs = _separate(row, base), [both for of_repeat in row.evidence.pairs for both in of_repeat]
+    if separate is None or len(pairs) < LEAST_PAIRS:
+        return False
+    sides = (np.log([median(side) for side in of_side]).tolist() for of_side in zip(*pairs, strict=True))
+    low, high = predicted_difference(*sides, repeats=row.repeats or 1)
+    return not low <= math.log(separate) <= high
+
+
+def _has_two_modes(pairs: Sequence[Both[tuple[float, ...]]]) -> bool:
     """Return whether the samples of several of a task's pairs, and of more than MOST_DIVIDED, fall into two groups."""
-    divided = sum(map(_is_bimodal, pairs))
+    divided = sum(_is_bimodal([base / own for base, own in zip(*both, strict=True)]) for both in pairs)
     return divided > max(1, MOST_DIVIDED * len(pairs))
 
 

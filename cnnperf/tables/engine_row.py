@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cnnperf.sides import Both
 from cnnperf.tables.facts import fact
 from cnnperf.tables.repeats import Rivals
 from cnnperf.tables.table import LEAST_REPEATS, Row, column, row_type
@@ -22,8 +23,8 @@ class Evidence:
     """Speed-up of each pair of processes: the baseline's time over the engine's."""
     waiting: str | None
     """Waiting policy that the task asked for; an engine without it uses another and is compared all the same."""
-    samples: tuple[tuple[tuple[float, ...], ...], ...]
-    """The same ratio for each sample, by repeat and pair."""
+    pairs: tuple[tuple[Both[tuple[float, ...]], ...], ...]
+    """Seconds per call of both sides' samples, by repeat and pair."""
     unsteady: int
     """Number of those pairs in which a side was not steady when its warm-up ended."""
     engines: tuple[str, ...]
@@ -186,7 +187,8 @@ class EngineRow(Row):
     )
     speedup_flags: str | None = column(
         default=None,
-        meaning="why a speed-up is unreliable: of a paired one `bimodal`, `disagrees with separate latencies`, `2 of 6 "
+        meaning="why a speed-up is unreliable: of a paired one `bimodal`, `disagrees with separate latencies` (their "
+        "ratio lies outside the 99 % prediction interval for two further processes like those of the pairs), `2 of 6 "
         "pairs not steady` (named from more than a quarter on); of one without pairs `baseline disturbed`",
         source="infer.pair_seconds, infer.latency, (remark unsteady_pairs)",
     )

@@ -16,6 +16,7 @@ from cnnperf.inference.metrics import UNCHECKED
 from cnnperf.inference.outcome import parity_of
 from cnnperf.inference.settings import engines_of
 from cnnperf.record import Measurement, Record
+from cnnperf.sides import Both
 from cnnperf.stats import binomial_interval, quartiles, supports_quantile
 from cnnperf.tables.engine_parity import ParityOfRepeats
 from cnnperf.tables.engine_ranks import BIMODAL, DISAGREES, NOT_STEADY, ranked
@@ -49,8 +50,8 @@ LOGITS = (
 
 _NOTES = (
     f"{DOUBT} {BIMODAL}: ratios form two groups at least 5 % apart, either those of the pairs or, in several pairs and "
-    f"over a quarter of them, those of the samples. {DOUBT} {DISAGREES}: the ratio of the separate latencies lies "
-    f"outside the interval. {DOUBT} pairs {NOT_STEADY}: in over a quarter of the pairs, the times of a side still "
+    f"over a quarter of them, those of the samples. {DOUBT} {DISAGREES}: the ratio of the separate latencies is "
+    f"none that two further processes like those of the pairs would have (99 % prediction interval). {DOUBT} pairs {NOT_STEADY}: in over a quarter of the pairs, the times of a side still "
     f"changed when the longest warm-up ended. A speed-up with {DOUBT} is never marked, best or on the front.",
     "best: its paired interval lies above what every other engine of the same network and batch may reach. No "
     "engine is best if no interval does, or if a requested engine has no record yet.",
@@ -229,7 +230,7 @@ def _evidence(measured: _Figures, task: Task, compared: Rivals) -> Evidence:
         baseline=baseline(task.cell.model),
         waiting=task.waiting,
         ratios=tuple(v for m in speedups for v in m.values),
-        samples=tuple(_pair_ratios(r, measured.batch_size) for r in measured.records),
+        pairs=tuple(_pairs(r, measured.batch_size) for r in measured.records),
         unsteady=sum(int(m.remarks.get("unsteady_pairs", 0)) for m in speedups),
         engines=engines_of(task.settings),
         settings=task.settings,
@@ -255,14 +256,12 @@ UNEQUAL = (
 )
 
 
-def _pair_ratios(r: Record, batch_size: Any) -> tuple[tuple[float, ...], ...]:
-    """Return for each pair of processes the ratios of its samples: the baseline's seconds over the engine's."""
+def _pairs(r: Record, batch_size: Any) -> tuple[Both[tuple[float, ...]], ...]:
+    """Return for each pair of processes the seconds per call of both sides' samples."""
     sides: dict[Any, dict[Any, tuple[float, ...]]] = defaultdict(dict)
     for m in r.find("infer.pair_seconds", batch_size=batch_size):
         sides[m.tags["pair"]][m.tags["side"]] = m.values
-    return tuple(
-        tuple(base / own for base, own in zip(of["baseline"], of["candidate"], strict=True)) for of in sides.values()
-    )
+    return tuple(Both(of["baseline"], of["candidate"]) for of in sides.values())
 
 
 def _quantile(calls: Sequence[Sequence[float]], q: float) -> float | None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from cnnperf.profiling.rows import UNATTRIBUTED
 from cnnperf.record import Measurement, Record
-from cnnperf.roofline import Roofline
+from cnnperf.roofline import ARITHMETIC, Roofline
 from cnnperf.stats import quartiles
 from cnnperf.tables import engine_layers
 from cnnperf.tables.facts import row_of
 from cnnperf.tables.layer_row import DIRECTIONS, LayerRow
-from cnnperf.tables.repeats import Repeats, disturbance, first_key
-from cnnperf.tables.table import Table
+from cnnperf.tables.repeats import Repeats, disturbance, first_key, placed
+from cnnperf.tables.table import Table, grouped
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -120,15 +120,31 @@ def layer_table(records: Mapping[str, Sequence[Record]]) -> Table[LayerRow]:
 def profiles(records: Mapping[str, Sequence[Record]]) -> Iterator[LayerProfile]:
     """Yield the profiles, in the order of the records."""
     for run, of_run in records.items():
+        rooflines = _rooflines(of_run)
         for record in of_run:
             for measured in record.find(f"{PROFILE_METRICS}.step_seconds"):
-                yield _profile(
-                    run, record, {name: measured.tags[name] for name in PROFILE_TAGS if name in measured.tags}
-                )
+                tags = {name: measured.tags[name] for name in PROFILE_TAGS if name in measured.tags}
+                yield _profile(run, record, tags, rooflines[record.key])
 
 
-def _profile(run: str, record: Record, tags: Mapping[str, Any]) -> LayerProfile:
-    roofline = Roofline.of(record)
+def _rooflines(records: Sequence[Record]) -> Mapping[str, Roofline]:
+    """Return the roofline of each of a run's records by its key.
+
+    Records of one machine, device, precision and thread settings share the best of their probes: probes of a busy
+    moment are slow, and shares of unlike peaks could not be compared.
+    """
+    place_of = placed(records)
+
+    def conditions(record: Record) -> tuple[Any, ...]:
+        precision = next((m.remarks.get("precision") for m in record.find(ARITHMETIC)), None)
+        task = record.task
+        return place_of(record), str(task.cell.device), task.threads, task.waiting, task.allocator, precision
+
+    groups = grouped(records, conditions).values()
+    return {record.key: roofline for group in groups for roofline in [Roofline.of(group)] for record in group}
+
+
+def _profile(run: str, record: Record, tags: Mapping[str, Any], roofline: Roofline) -> LayerProfile:
     of_layer: dict[str, list[Measurement]] = {}
     for m in record.measurements:
         if "layer" in m.tags and tags.items() <= m.tags.items():

@@ -141,6 +141,7 @@ class ProfileRow(Row):
         meaning="counted FLOPs of all rows of layers.csv, forward and backward, over `peak_flops_per_s` × `step_s`: "
         "mostly below 1; above 1 a step is faster than the fastest probe",
         source="profile.forward_macs, profile.backward_macs, profile.step_seconds, profile.probe_flops_per_s",
+        within=("run",),
         doubts=("disturbed",),
     )
     overhead: float | None = column(
@@ -158,8 +159,9 @@ class ProfileRow(Row):
     peak_flops_per_s: float | None = column(
         default=None,
         unit="FLOP/s",
-        meaning="highest speed of any sample of a product or convolution in the profile's precision, measured in the "
-        "same process",
+        meaning="highest speed of any sample of a product or convolution in the profile's precision; of all profiles of "
+        "the run with its machine, device, precision, threads, `waiting` and `allocator`, which are held against one "
+        "peak",
         source="profile.probe_flops_per_s",
     )
     peak_probe: str | None = column(
@@ -168,8 +170,8 @@ class ProfileRow(Row):
     peak_bytes_per_s: float | None = column(
         default=None,
         unit="bytes/s",
-        meaning="bytes read plus bytes written over the seconds of a copy of 256 MiB, fastest sample, measured in the "
-        "same process",
+        meaning="bytes read plus bytes written over the seconds of a copy of 256 MiB, fastest sample of the same "
+        "profiles",
         source="profile.probe_bytes_per_s",
     )
     threads: int | None = fact()

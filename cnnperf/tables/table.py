@@ -172,11 +172,12 @@ class Row:
 
 R = TypeVar("R", bound=Row)
 K = TypeVar("K")
+V = TypeVar("V")
 
 
-def grouped(rows: Iterable[R], key: Callable[[R], K]) -> dict[K, list[R]]:
-    """Return rows by a key, in the order in which each first appears."""
-    groups: dict[K, list[R]] = {}
+def grouped(rows: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
+    """Return rows, or records, by a key, in the order in which each first appears."""
+    groups: dict[K, list[V]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return groups

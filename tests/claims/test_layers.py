@@ -16,7 +16,7 @@ from cnnperf.stages import profile
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "MODEL", "lenet")
     monkeypatch.setattr(layers, "SECTION", {**layers.SECTION, "samples": 3})
-    monkeypatch.setattr(layers, "ROUNDS", 1)
+    monkeypatch.setattr(layers, "ROUNDS", 6)
     monkeypatch.setattr(profile, "probe", lambda *_: iter(()))
 
 

@@ -99,6 +99,17 @@ def test_an_executor_that_cannot_be_used_is_refused() -> None:
         list(run(suite(executor="somewhere", devices=["cuda:all"])))
 
 
+@pytest.mark.parametrize(("strict", "status"), [(None, "ok"), (0, "disturbed")])
+def test_the_library_ends_disturbed_tasks_as_such_if_it_is_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strict: int | None, status: str
+) -> None:
+    """`run(strict=0)` ends a disturbed task as `disturbed`; a number below 0 is refused."""
+    monkeypatch.setattr("cnnperf.machine.disturbance.Disturbance.shares", property(lambda _: {"waited_share": 0.4}))
+    assert {record.status for record in run(suite(), tmp_path, strict=strict)} == {status}
+    with pytest.raises(UsageError, match="`strict`: got -1; give the number of further attempts, 0 or more"):
+        list(run(suite(), strict=-1))
+
+
 def test_threads_may_be_given_or_left_to_this_machine() -> None:
     """The threads of a call take the place of the suite's; the machine of the command can count its cores itself."""
     assert suite().launched(threads=3).threads == 3

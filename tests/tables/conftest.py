@@ -37,7 +37,7 @@ def engine(trained: Trained) -> Callable[..., Record]:
         if accuracy is not None:
             measured.append(single("infer.test_accuracy", "fraction", accuracy, "higher", {"n": n}, engine=name))
             measured.append(single(PARITY, "1", 0 if fault else 1, engine=name))
-        for pair, ratios_of_pair in enumerate(samples):
+        for pair, ratios_of_pair in enumerate(samples or [[ratio] for ratio in ratios]):
             for side, values in (("baseline", tuple(ratios_of_pair)), ("candidate", (1.0,) * len(ratios_of_pair))):
                 on = {**tags, "pair": pair, "side": side}
                 measured.append(Measurement(metric="infer.pair_seconds", unit="s", better=None, values=values, tags=on))

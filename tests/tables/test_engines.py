@@ -189,20 +189,27 @@ STEADY = [1.9, 2.0, 2.1, 2.0, 1.95, 2.05]
     ("torch_s", "ratios", "flags"),
     [
         (0.020, STEADY, None),
-        (0.0215, STEADY, "disagrees with separate latencies"),
+        (0.0225, STEADY, None),
+        (0.0240, STEADY, "disagrees with separate latencies"),
         (0.020, [1.2, 1.22, 1.18, 2.4, 2.43, 2.38], "bimodal"),
-        (0.030, [1.2, 1.22, 1.18, 2.4, 2.43, 2.38], "bimodal, disagrees with separate latencies"),
-        (0.0258, [1.76, 2.36, 2.43, 2.45, 2.50, 2.55], "disagrees with separate latencies"),
+        (0.130, [1.2, 1.22, 1.18, 2.4, 2.43, 2.38], "bimodal, disagrees with separate latencies"),
+        (0.0258, [1.76, 2.36, 2.43, 2.45, 2.50, 2.55], None),
         (0.0186, [1.13, 1.15, 1.17, 1.90, 1.94, 1.96], "bimodal"),
         (0.020, [1.99, 2.0, 2.0, 2.04, 2.04, 2.04], None),
         (0.020, [2.0, 2.0, 2.02, 2.01, 2.0, 1.2], None),
     ],
-    ids=["agrees", "disagrees", "two modes", "both", "resnet 32", "vgg 1", "modes 2 % apart", "one odd pair"],
+    ids=[
+        *("agrees", "within the spread", "disagrees", "two modes", "both", "resnet 32", "vgg 1"),
+        *("modes 2 % apart", "one odd pair"),
+    ],
 )
 def test_a_speed_up_that_is_not_what_it_seems_is_flagged(
     engine: Engine, torch_s: float, ratios: list[float], flags: str | None
 ) -> None:
-    """A speed-up is flagged if its pairs are bimodal, or if its interval excludes the ratio of separate latencies."""
+    """A speed-up is flagged if its pairs are bimodal, or far from the ratio of separate latencies.
+
+    Far is what two further processes like those of the pairs would not give: here more than 15 % from 2.
+    """
     rows = rows_of(engine("torch", [torch_s] * 3), engine("onnxruntime", [0.010] * 3, ratios))
     assert (rows["onnxruntime"]["speedup_flags"], rows["torch"]["speedup_flags"]) == (flags, None)
     (column,) = [column for column in EngineRow.columns() if column.name == "speedup"]

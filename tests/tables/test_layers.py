@@ -14,6 +14,7 @@ from cnnperf.reports._readable import cell_text, footnotes
 from cnnperf.tables.layers import layer_table, profiles
 from cnnperf.tables.profiles import profile_table
 from cnnperf.tables.report import report_of_records
+from cnnperf.task import Choice
 
 
 def test_a_layer_has_a_row_with_all_that_was_measured(profiled: Record) -> None:
@@ -63,6 +64,28 @@ def test_the_network_has_a_row_too(profiled: Record) -> None:
     assert row["overhead"] == pytest.approx(0.1)
     assert row["mfu"] == pytest.approx(1e7 / (0.007 * 1e10))
     assert (row["macs"], row["saved_bytes"], row["peak_at"]) == (5_000_000, 4096, "block.relu backward")
+
+
+def probed(profiled: Record, factor: float, **changes: Any) -> Record:
+    """Return the record of another model whose probes ran at `factor` times the speed."""
+    measured = [
+        m.model_copy(update={"values": tuple(factor * v for v in m.values)}) if "probe" in m.tags else m
+        for m in profiled.measurements
+    ]
+    cell = profiled.task.cell.model_copy(update={"model": Choice(name=f"model{factor}")})
+    task = profiled.task.model_copy(update={"cell": cell, **changes})
+    return profiled.model_copy(update={"task": task, "key": task.key, "measurements": tuple(measured)})
+
+
+def test_the_profiles_of_a_run_are_held_against_one_peak(profiled: Record) -> None:
+    """Rows of one machine and thread count share the best of all their probes; other threads and runs do not."""
+    records = [profiled, probed(profiled, 2.0), probed(profiled, 4.0, threads=7)]
+    rows = profile_table({"run": records, "other": [probed(profiled, 8.0)]}).rows
+    assert [row["peak_flops_per_s"] for row in rows] == pytest.approx([2e10, 2e10, 4e10, 8e10])
+    assert [row["mfu"] for row in rows] == pytest.approx([1e7 / (0.007 * peak) for peak in (2e10, 2e10, 4e10, 8e10)])
+    assert rows[0]["peak_bytes_per_s"] == rows[1]["peak_bytes_per_s"]
+    [first, *_] = layer_table({"run": records[:2]}).rows
+    assert first["forward_share"] == pytest.approx(5e9 / 2e10)
 
 
 def test_a_block_is_a_subtotal_and_nothing_is_lost(profiled: Record) -> None:
