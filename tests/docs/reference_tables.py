@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ from unittest import mock
 
 from doc_table import table
 
+from cnnperf.machine.disturbance import is_disturbing
 from cnnperf.reports import console
 from cnnperf.stats import quartiles
 from cnnperf.tables.engine_row import Evidence
@@ -200,8 +202,8 @@ def engines() -> str:
     pairs = sorted({int(row["speedup_pairs"]) for row in rows if row["speedup_pairs"]})
     outcomes = ", ".join(f"{count} rows {word}" for word, count in parity.items())
     sentence = (
-        f"Pairs of processes: {', '.join(map(str, pairs))}. Parity: {outcomes}. At least {percent(mapped)} of the "
-        f"kernels' time is mapped to modules. Largest drop in accuracy: {100 * float(drop['accuracy_drop']):.1f} "
+        f"Pairs of processes: {', '.join(map(str, pairs))}. Parity: {outcomes}. At least {math.floor(1000 * mapped) / 10:.1f} % of the "
+        f"kernels' time is mapped to modules. Largest drop in accuracy: {100 * float(drop['accuracy_drop']):.2f} "
         f"points on {int(drop['test_images']):,} images ({drop['engine']}, {drop['model']})."
     )
     return "\n\n".join([*tables, sentence, provenance("engines/engines.csv")])
@@ -231,7 +233,7 @@ def _speedup(row: Mapping[str, str]) -> str:
         f"{float(row[name]):.{2 if float(row[name]) < 10 else 1}f}" if row[name] else ""
         for name in ("speedup", "speedup_low", "speedup_high")
     )
-    doubt = " †" if row.get("speedup_flags") else ""
+    doubt = " †" if row.get("speedup_flags") or is_disturbing(row.get("disturbed") or None) else ""
     return f"{value} [{low}–{high}]{doubt}" if low else f"{value} separate"
 
 
