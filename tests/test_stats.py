@@ -123,7 +123,7 @@ def test_overlap_counts_the_ends(other: tuple[float, float], *, overlaps: bool) 
 @pytest.mark.parametrize("deviations", [(1.0, 1.0), (0.2, 1.0), (1.0, 0.05)])
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_a_further_difference_lies_in_its_prediction_interval(deviations: tuple[float, float], repeats: int) -> None:
-    """Of 2,000 differences of further values, 97.5 to 99.9 % lie in the interval of 99 %, also for medians of three."""
+    """97.5 to 99.9 % of 2,000 differences of further values lie in the interval of 99 %, also for medians of three."""
     random, held = np.random.default_rng(3), 0
     for _ in range(2000):
         first, second = (random.normal(0, deviation, 6).tolist() for deviation in deviations)

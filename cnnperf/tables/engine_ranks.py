@@ -130,8 +130,8 @@ def _disagrees(row: EngineRow, base: EngineRow | None) -> bool:
     separate, pairs = _separate(row, base), [both for of_repeat in row.evidence.pairs for both in of_repeat]
     if separate is None or len(pairs) < LEAST_PAIRS:
         return False
-    sides = (np.log([median(side) for side in of_side]).tolist() for of_side in zip(*pairs, strict=True))
-    low, high = predicted_difference(*sides, repeats=row.repeats or 1)
+    base_s, own_s = (np.log([median(side) for side in of_side]).tolist() for of_side in zip(*pairs, strict=True))
+    low, high = predicted_difference(base_s, own_s, row.repeats or 1)
     return not low <= math.log(separate) <= high
 
 

@@ -51,8 +51,9 @@ LOGITS = (
 _NOTES = (
     f"{DOUBT} {BIMODAL}: ratios form two groups at least 5 % apart, either those of the pairs or, in several pairs and "
     f"over a quarter of them, those of the samples. {DOUBT} {DISAGREES}: the ratio of the separate latencies is "
-    f"none that two further processes like those of the pairs would have (99 % prediction interval). {DOUBT} pairs {NOT_STEADY}: in over a quarter of the pairs, the times of a side still "
-    f"changed when the longest warm-up ended. A speed-up with {DOUBT} is never marked, best or on the front.",
+    f"none that two further processes like those of the pairs would have (99 % prediction interval). {DOUBT} pairs "
+    f"{NOT_STEADY}: in over a quarter of the pairs, the times of a side still changed when the longest warm-up ended. "
+    f"A speed-up with {DOUBT} is never marked, best or on the front.",
     "best: its paired interval lies above what every other engine of the same network and batch may reach. No "
     "engine is best if no interval does, or if a requested engine has no record yet.",
     "parity failed: it computes something else; undecided: the interval of its accuracy drop holds the limit "

@@ -159,9 +159,9 @@ class ProfileRow(Row):
     peak_flops_per_s: float | None = column(
         default=None,
         unit="FLOP/s",
-        meaning="highest speed of any sample of a product or convolution in the profile's precision; of all profiles of "
-        "the run with its machine, device, precision, threads, `waiting` and `allocator`, which are held against one "
-        "peak",
+        meaning="highest speed of any sample of a product or convolution in the profile's precision; of all profiles "
+        "of the run with its machine, device, precision, threads, `waiting` and `allocator`, which are held against "
+        "one peak",
         source="profile.probe_flops_per_s",
     )
     peak_probe: str | None = column(

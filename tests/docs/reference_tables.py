@@ -202,8 +202,9 @@ def engines() -> str:
     pairs = sorted({int(row["speedup_pairs"]) for row in rows if row["speedup_pairs"]})
     outcomes = ", ".join(f"{count} rows {word}" for word, count in parity.items())
     sentence = (
-        f"Pairs of processes: {', '.join(map(str, pairs))}. Parity: {outcomes}. At least {math.floor(1000 * mapped) / 10:.1f} % of the "
-        f"kernels' time is mapped to modules. Largest drop in accuracy: {100 * float(drop['accuracy_drop']):.2f} "
+        f"Pairs of processes: {', '.join(map(str, pairs))}. Parity: {outcomes}. "
+        f"At least {math.floor(1000 * mapped) / 10:.1f} % of the kernels' time is mapped to modules. "
+        f"Largest drop in accuracy: {100 * float(drop['accuracy_drop']):.2f} "
         f"points on {int(drop['test_images']):,} images ({drop['engine']}, {drop['model']})."
     )
     return "\n\n".join([*tables, sentence, provenance("engines/engines.csv")])
