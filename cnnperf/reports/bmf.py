@@ -1,9 +1,9 @@
 """Bencher Metric Format: JSON for bencher.dev, whose thresholds compare a figure with those of earlier runs.
 
-A report gives what separate runs may be compared by: accuracies, parameters, MACs, memory, and speed-ups over pairs of
-processes. It gives no time, speed or loss. Verdicts give the candidate's change, a ratio or a difference; indicative
-ones, which `cnnperf check` gives on times, are left out. A lower or upper value is there only where an interval or a
-bound is known.
+A report gives what separate runs may be compared by: accuracies, parameters, MACs, memory, sizes of files, and
+speed-ups over pairs of processes. It gives no time, speed or loss. Verdicts give the candidate's change, a ratio or a
+difference; indicative ones, which `cnnperf check` gives on times, are left out. A lower or upper value is there only
+where an interval or a bound is known.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """JSON for github-action-benchmark: its tools `customSmallerIsBetter` and `customBiggerIsBetter`.
 
-A report gives what separate runs may be compared by: accuracies, parameters, MACs, memory, and speed-ups over pairs of
-processes. It gives no time, speed or loss, because the action compares an entry with one of an earlier run. Verdicts
-give the ratio of the candidate and the baseline, all as smaller-is-better; indicative ones, which `cnnperf check` gives
-on times, are left out. A range is there only where an interval or a bound is known.
+A report gives what separate runs may be compared by: accuracies, parameters, MACs, memory, sizes of files, and
+speed-ups over pairs of processes. It gives no time, speed or loss, because the action compares an entry with one of an
+earlier run. Verdicts give the ratio of the candidate and the baseline, all as smaller-is-better; indicative ones, which
+`cnnperf check` gives on times, are left out. A range is there only where an interval or a bound is known.
 """
 
 from __future__ import annotations

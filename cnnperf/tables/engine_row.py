@@ -292,6 +292,7 @@ class EngineRow(Row):
     file_bytes: int | None = column(
         "size",
         unit="bytes",
+        better="lower",
         shown=3,
         meaning="size of the file that the engine loads, with its external weights",
         source="infer.file_bytes",

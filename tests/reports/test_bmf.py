@@ -54,7 +54,7 @@ def test_it_has_what_separate_runs_may_be_compared_by() -> None:
     }
     assert training["params"] == {"value": 61706}
     assert training["peak_above_start_bytes"] == {"value": 3872768}
-    assert document[f"{cell} onnxruntime batch 8"].keys() == {"test_accuracy"}
+    assert document[f"{cell} onnxruntime batch 8"].keys() == {"test_accuracy", "file_bytes"}
     measures = {name for of_benchmark in document.values() for name in of_benchmark}
     assert not [name for name in measures if name.endswith(("_s", "_low", "_high", "_loss", "speedup", "rank"))]
 
