@@ -57,16 +57,19 @@ def measure_suite(
     if shard:
         tasks = shard.of(tasks)
     folder = folder if is_named else created(folder)
-    made: list[Record] = []
+    made: list[str] = []
     interrupted = False
     with Run(folder, is_new=is_new, shard=shard) as run:
         watcher.planned(pending(tasks, run.left), folder)
         try:
-            made.extend(execute(SuiteWork(asked, tasks, strict), run, watcher))
+            made.extend(record.key for record in execute(SuiteWork(asked, tasks, strict), run, watcher))
         except KeyboardInterrupt:
             interrupted = True
-    report = report_of_run(folder, run.records)
-    return MeasuredSuite(folder, run.records_of(tasks), report, tuple(made), interrupted)
+        found = run.records
+    report = report_of_run(folder, found)
+    of_task = {record.key: record for record in found}
+    of_tasks = tuple(of_task[ready.task.key] for ready in tasks if ready.task.key in of_task)
+    return MeasuredSuite(folder, of_tasks, report, tuple(of_task[key] for key in made), interrupted)
 
 
 def run(

@@ -98,14 +98,16 @@ def read_attempts(run: str | Path) -> tuple[Record, ...]:
     return records
 
 
-def read_locked(run: Path) -> tuple[Record, ...]:
+def read_locked(run: Path, *, warn: bool = True) -> tuple[Record, ...]:
     """Read a run folder's records as `read` does, for a caller that holds the lock and will append to them.
 
     A folder whose lines are all damaged has no records. Raises StoreError also if the file is a link.
+    warn: whether to warn of damaged lines.
     """
     _refuse_link(run / FILE)
     records, damaged = _read(run)
-    _warn_of(run, damaged)
+    if warn:
+        _warn_of(run, damaged)
     return _latest(records)
 
 

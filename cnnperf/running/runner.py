@@ -136,8 +136,13 @@ def folder_to_run(suite: Suite, out: Path | None, resume: Path | None) -> Path:
 
 
 def left_in(folder: Path, reading: Callable[[Path], tuple[Record, ...]] = read) -> dict[str, Record]:
-    """Return the records of a run folder by key; empty if the folder does not exist yet."""
-    return {record.key: record for record in reading(folder)} if (folder / FILE).exists() else {}
+    """Return the records of a run folder by key, without their samples; empty if the folder does not exist yet."""
+    return {record.key: _brief(record) for record in reading(folder)} if (folder / FILE).exists() else {}
+
+
+def _brief(record: Record) -> Record:
+    """Return a record without its samples and log, which are most of it: what is kept of ten thousand tasks."""
+    return record.model_copy(update={"measurements": (), "log_tail": ()})
 
 
 def pending(tasks: Sequence[Ready], left: Mapping[str, Record]) -> tuple[Ready, ...]:
@@ -169,9 +174,9 @@ def execute(
 
 
 class Run:
-    """A run folder that is being written: within the `with` block it is locked, and `left` contains its records.
+    """A run folder that is being written: within the `with` block it is locked, and `left` tells how its tasks ended.
 
-    The records are read once, when the block begins. Entering the block raises StoreError if the folder cannot be
+    The records are read when the block begins; their samples stay on disk. Entering the block raises StoreError if the folder cannot be
     written or another run is writing it, UsageError if it must be new and contains records.
     """
 
@@ -189,7 +194,7 @@ class Run:
         self._shard = shard
         self._sitting: str | None = None
         self.left: dict[str, Record] = {}
-        """Latest record of each task by key, in the order in which the tasks first ran."""
+        """Latest record of each task by key, without samples, in the order in which the tasks first ran."""
         self._stack = ExitStack()
 
     def __enter__(self) -> Run:
@@ -208,12 +213,8 @@ class Run:
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """The records, as `record.read` would return them."""
-        return tuple(self.left.values())
-
-    def records_of(self, tasks: Sequence[Ready]) -> tuple[Record, ...]:
-        """Return the records of the tasks that have one."""
-        return tuple(self.left[ready.task.key] for ready in tasks if ready.task.key in self.left)
+        """The records, read anew as by `record.read`; damaged lines were named when the block began."""
+        return read_locked(self.folder, warn=False) if (self.folder / FILE).exists() else ()
 
     def execute(self, tasks: Sequence[Ready], watcher: Watcher, *, strict: int | None = None) -> Iterator[Record]:
         """Run the pending tasks, and yield each record once it is on disk.
@@ -258,7 +259,7 @@ class Run:
         """Append a record, made here or on another machine, and return it as it was stored. Raises OSError."""
         record = record.model_copy(update={"sitting": self._sitting, "shard": self._shard and str(self._shard)})
         append(self.folder, record)
-        self.left[record.key] = record
+        self.left[record.key] = _brief(record)
         return record
 
 

@@ -107,7 +107,7 @@ def test_a_device_that_is_not_there_cannot_be_carried_out(tmp_path: Path) -> Non
 def test_a_network_is_profiled_at_a_shape_and_with_options(tmp_path: Path) -> None:
     """`--input`, `--classes` and `--option` decide the shapes of the layers and the network."""
     words = ("--input", "3x24x20", "--classes", "100", "--option", "batch_norm=false", "--batch-size", "4")
-    done = called("profile", "googlenet", *words, "--samples", "1", "--out", tmp_path / "run")
+    done = called("profile", "trashnet", *words, "--samples", "1", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "run" / "layers.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""`cnnperf run`: the number of times that a run's records are read."""
+"""`cnnperf run`: how often a run's records are read, and disturbed tasks."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ train = { steps = 4, validation_images = 100, batch_size = 50 }
 """
 
 
-def test_a_run_reads_its_records_once(tmp_path: Path, reads: list[Path]) -> None:
-    """A new run reads no records, and a resumed run or dry run reads them once; the table is the same."""
+def test_a_run_reads_its_records_for_its_tables(tmp_path: Path, reads: list[Path]) -> None:
+    """A run reads the records once for its tables and once if it is resumed; a dry run makes none."""
     suite, run = tmp_path / "small.toml", tmp_path / "run"
     suite.write_text(SUITE)
     done = called("run", suite, "--out", run)
-    assert (done.returncode, reads) == (0, []), done.stderr
+    assert (done.returncode, reads) == (0, [run]), done.stderr
+    reads.clear()
     table = (run / "leaderboard.csv").read_bytes()
-    for words in (("--dry-run",), ()):
+    for words, times in ((("--dry-run",), 1), ((), 2)):
         done = called("run", suite, "--resume", run, *words)
-        assert (done.returncode, reads) == (0, [run]), done.stderr
+        assert (done.returncode, reads) == (0, [run] * times), done.stderr
         reads.clear()
     assert (run / "leaderboard.csv").read_bytes() == table
 

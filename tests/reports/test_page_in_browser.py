@@ -243,8 +243,15 @@ def test_no_line_strikes_a_name_out(opened: Watched) -> None:
     assert top > line
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (360, "dark"),
+        pytest.param(360, "light", marks=pytest.mark.slow),
+        pytest.param(1440, "dark", marks=pytest.mark.slow),
+        pytest.param(1440, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_axe_finds_nothing(browser: Browser, folder: Path, scheme: Any, width: int) -> None:
     """axe-core, with all its rules for WCAG 2.2 AA and best practices, reports no violation."""
     axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright")

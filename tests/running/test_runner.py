@@ -284,25 +284,27 @@ def test_an_artifact_that_changed_is_not_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_here")
-def test_the_records_of_a_folder_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The records of a folder are read when it is opened, and kept up to date in memory."""
+def test_the_samples_of_a_run_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The records are read when the folder is opened; how tasks ended is kept up to date in memory, without samples."""
     tasks = ready("lenet", {"name": "lenet", "pool": "max"})
     list(execute(tasks[:1], tmp_path, Unwatched()))
     read, count = store.read_locked, [0]
 
-    def counting(run: Path) -> tuple[Record, ...]:
+    def counting(run: Path, **options: bool) -> tuple[Record, ...]:
         count[0] += 1
-        return read(run)
+        return read(run, **options)
 
     monkeypatch.setattr(runner, "read", None)
     monkeypatch.setattr(runner, "read_locked", counting)
     with Run(tmp_path) as run:
         assert [ready.task.key for ready in pending(tasks, run.left)] == [tasks[1].task.key]
-        assert [record.key for record in run.records_of(tasks)] == [tasks[0].task.key]
+        assert list(run.left) == [tasks[0].task.key]
         list(run.execute(tasks, Unwatched()))
         assert pending(tasks, run.left) == ()
     assert count == [1]
+    assert [(each.measurements, each.log_tail) for each in run.left.values()] == [((), ())] * 2
     assert run.records == read(tmp_path)
+    assert all(record.measurements for record in run.records)
 
 
 @pytest.mark.usefixtures("_here")
