@@ -31,6 +31,8 @@ NAMED = ("host", "device_label", "threads", "waiting", "allocator")
 """Conditions of a training that a title may name; the others are too long for one."""
 UNNAMED = ("cpu", "cpu_model", "instruction_sets")
 """Facts of a machine that are too long for a title."""
+FREQUENT = 20
+"""Number of confusions shown where there are too many classes for a matrix."""
 CHANGES = 40
 """Maximum changes drawn of a comparison: verdicts first, then the largest."""
 
@@ -51,7 +53,9 @@ class NetworkPredictions:
     names: tuple[str, ...]
     """Names of the classes, or their numbers if the run stored no names."""
     matrix: tuple[tuple[ConfusionRow, ...], ...]
-    """Confusion matrix: one row per label, one column per prediction."""
+    """Confusion matrix: one row per label, one column per prediction; empty if there are too many classes to draw."""
+    frequent: tuple[ConfusionRow, ...]
+    """The most frequent confusions in its place."""
     most: int
     """Largest count off the diagonal."""
     pictures: tuple[Picture, ...]
@@ -307,14 +311,17 @@ def _predictions(
     heading: str, rows: Sequence[ConfusionRow], examples: Sequence[ExampleRow], folder: Path
 ) -> NetworkPredictions:
     number = 1 + max(row.label for row in rows)
-    matrix = tuple(tuple(rows[i * number : (i + 1) * number]) for i in range(number))
+    is_whole = len(rows) == number**2
+    matrix = tuple(tuple(rows[i * number : (i + 1) * number]) for i in range(number)) if is_whole else ()
+    wrong = sorted((row for row in rows if row.label != row.prediction), key=lambda row: -row.images)
     shown = pictured(examples)
     pictures = zip(shown, data_uris(shown, folder) if shown else (), strict=False)
     return NetworkPredictions(
         heading,
         tuple(str(line[0].label if line[0].label_name is None else line[0].label_name) for line in matrix),
         matrix,
-        max((row.images for row in rows if row.label != row.prediction), default=0),
+        () if is_whole else tuple(wrong[:FREQUENT]),
+        wrong[0].images if wrong else 0,
         tuple(Picture(row, source) for row, source in pictures),
     )
 

@@ -54,7 +54,8 @@ DICTIONARY: Mapping[str, DescribedTable] = {
         EngineRow.columns(),
     ),
     "confusion": DescribedTable(
-        "One row per training and pair of classes, also of pairs without an image.", ConfusionRow.columns()
+        "One row per training and pair of classes; of up to 100 classes also pairs without an image.",
+        ConfusionRow.columns(),
     ),
     "examples": DescribedTable("One row per test image in a training's `examples.npz`.", ExampleRow.columns()),
     "verdicts": DescribedTable(

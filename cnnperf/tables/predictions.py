@@ -19,6 +19,8 @@ from cnnperf.tables.table import Row, Table, column, row_type
 
 LARGEST_EXAMPLES = 2**28
 """Maximum bytes of a file of examples, unpacked: 5 times those of 50 images of 3×128×128 with a thousand names."""
+MOST_CLASSES = 100
+"""Number of classes up to which pairs without an image have a row; a thousand classes have a million pairs."""
 LABEL = ("true class", "name of the true class")
 PREDICTION = ("class that the network gave", "name of that class")
 """Meaning of the number and the name of a class of an image."""
@@ -72,7 +74,10 @@ class ExampleRow(Row):
 def prediction_tables(
     records: Mapping[str, Sequence[Record]], folders: Mapping[str, Path]
 ) -> tuple[Table[ConfusionRow], Table[ExampleRow]]:
-    """Return each test's confusion matrix, a row per pair of classes, and the test images that the trainings stored."""
+    """Return each test's confusion matrix, a row per pair of classes, and the test images that the trainings stored.
+
+    Above MOST_CLASSES classes, only pairs with an image have a row.
+    """
     confusion: list[ConfusionRow] = []
     examples: list[ExampleRow] = []
     for run, of_run in records.items():
@@ -134,16 +139,18 @@ def _arrays_of(path: Path, without: str | None) -> dict[str, Any]:
 
 
 def _confusion(repeats: Repeats, arrays: Mapping[str, Any]) -> Iterator[ConfusionRow]:
-    first = first_key(repeats.task)
+    first, names = first_key(repeats.task), _names(arrays)
     for m in repeats.records[0].find("train.confusion"):
         number = int(m.tags["num_classes"])
         for pair, count in enumerate(m.values):
-            label, prediction = divmod(pair, number)
-            named = _named(arrays, label=label, prediction=prediction)
-            yield row_of(ConfusionRow, repeats, **named, images=int(count), first_key=first)
+            if count or number <= MOST_CLASSES:
+                label, prediction = divmod(pair, number)
+                named = _named(names, label=label, prediction=prediction)
+                yield row_of(ConfusionRow, repeats, **named, images=int(count), first_key=first)
 
 
 def _examples(repeats: Repeats, arrays: Mapping[str, Any]) -> Iterator[ExampleRow]:
+    names = _names(arrays)
     for position in range(len(arrays.get("label", ()))):
         label, prediction = (int(arrays[name][position]) for name in ("label", "prediction"))
         yield row_of(
@@ -151,11 +158,14 @@ def _examples(repeats: Repeats, arrays: Mapping[str, Any]) -> Iterator[ExampleRo
             repeats,
             artifact=repeats.records[0].artifacts["examples"].path,
             position=position,
-            **_named(arrays, label=label, prediction=prediction),
+            **_named(names, label=label, prediction=prediction),
             probability=float(arrays["probability"][position]),
         )
 
 
-def _named(arrays: Mapping[str, Any], **classes: int) -> dict[str, Any]:
-    names = dict(enumerate(map(str, arrays.get("classes", ()))))
+def _names(arrays: Mapping[str, Any]) -> Mapping[int, str]:
+    return dict(enumerate(map(str, arrays.get("classes", ()))))
+
+
+def _named(names: Mapping[int, str], **classes: int) -> dict[str, Any]:
     return {**classes, **{f"{which}_name": names.get(index) for which, index in classes.items()}}

@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from furnished import ERROR, HOSTILE, NETWORKS, disturb, furnish, m
 
@@ -592,6 +593,19 @@ def test_plots_of_generated_images_say_so(tmp_path: Path, trained: Trained) -> N
     for heading in ("cifar10 · data=synthetic · cpu · 60 s", "nin · cifar10 · data=synthetic · cpu"):
         assert heading in texts
     assert "lenet · cifar10 · cpu" in texts
+
+
+def test_of_a_thousand_classes_the_page_names_the_most_frequent_confusions(tmp_path: Path, trained: Trained) -> None:
+    """Instead of a matrix of a thousand classes, the page lists the most frequent confusions, the first first."""
+    values = np.zeros((1000, 1000))
+    values[7, 7], values[8, 9], values[3, 4] = 50, 2, 5
+    counts = m("train.confusion", "count", *values.ravel().tolist(), better=None, num_classes=1000)
+    store.append(tmp_path, trained("lenet", measured=[counts]))
+    page = written(report_of([tmp_path]))
+    section = page.partition("The most frequent confusions")[2].partition("</table>")[0]
+    found = re.findall(r"<tr><td>(\d+)</td><td>(\d+)</td><td><data value=\"(\d+)\">", section)
+    assert found == [("3", "4", "5"), ("8", "9", "2")]
+    assert 'class="confusion"' not in page
 
 
 def test_curves_of_unlike_machines_or_threads_share_no_plot(tmp_path: Path, trained: Trained) -> None:

@@ -39,6 +39,20 @@ def test_pairs_of_classes_and_images_have_rows_with_names(tmp_path: Path, traine
     assert (len(confusion.rows), len(examples.rows)) == (4, 0)
 
 
+def test_of_many_classes_only_the_pairs_with_images_have_rows(tmp_path: Path, trained: Callable[..., Record]) -> None:
+    """Of 101 classes, which have 10,201 pairs, only those with an image have a row; of 100 all have."""
+    rows = {}
+    for number in (100, 101):
+        values = [0] * number**2
+        values[3 * number + 4] = 7
+        tags = {"num_classes": number, "rows": "label", "columns": "prediction"}
+        counts = Measurement(metric="train.confusion", unit="count", better=None, values=tuple(values), tags=tags)
+        confusion, _ = prediction_tables({"run": (trained(measured=[counts]),)}, {"run": tmp_path})
+        rows[number] = [(row["label"], row["prediction"], row["images"]) for row in confusion.rows]
+    assert rows[101] == [(3, 4, 7)]
+    assert (len(rows[100]), sum(images for *_, images in rows[100])) == (10_000, 7)
+
+
 def test_images_that_have_changed_are_left_out_with_a_warning(tmp_path: Path, trained: Callable[..., Record]) -> None:
     """A changed file of images gives no rows and a warning that names it."""
     path = tmp_path / "examples.npz"
