@@ -2,7 +2,7 @@
 
 Each record is yielded once it is on disk. Further parameters are options, which a suite may give; `address` is the one
 that may follow the name, as in `name:address`. A file that declares IS_REMOTE runs the tasks on other machines, so that
-the suite must give the number of threads.
+the suite must give the number of threads; one that declares PACKAGES needs these, which the extra of its name installs.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from cnnperf.running.runner import Run, Watcher
 from cnnperf.task import THREAD_VARIABLES
 
 IS_REMOTE = True
+PACKAGES: tuple[str, ...] = ("ray",)
 RESOURCE = "cnnperf"
 """Custom resource of which a node may offer 1, for one cell at a time: `ray start --resources '{"cnnperf": 1}'`."""
 LOOK_S = 10.0
@@ -41,7 +42,7 @@ def run_tasks(work: SuiteWork, run: Run, watcher: Watcher, *, address: str = "")
     """Run the pending cells on a Ray cluster.
 
     address: of the cluster, or `auto` for the one to which this machine belongs; empty: a cluster of this machine
-    alone, which ends with the run. Raises UsageError if Ray or the cluster is not there.
+    alone, which ends with the run. Raises UsageError if the cluster is not there.
     """
     with RayCluster(address) as cluster:
         yield from distribute(work, run, watcher, cluster)
@@ -61,10 +62,8 @@ class RayCluster:
 
     def __enter__(self) -> Self:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Read on import: Ray would report its use to its makers.
-        try:
-            import ray
-        except ModuleNotFoundError as error:
-            raise UsageError("the executor 'ray' needs Ray; run pip install 'cnnperf[ray]'") from error
+        import ray
+
         self._ray: Any = ray
         given = {"address": self._address} if self._address else {"num_cpus": usable_cores(), **HERE}
         try:

@@ -27,6 +27,7 @@ from cnnperf.running.cell import MESSAGES, REQUEST
 from cnnperf.running.runner import Run, Watcher
 
 IS_REMOTE = True
+PACKAGES: tuple[str, ...] = ("submitit",)
 LOOK_EACH_S = 1.0
 """Seconds between two looks at the jobs' messages; Slurm calls nobody."""
 QUEUE_S = 20.0
@@ -51,7 +52,7 @@ def run_tasks(
 
     address: `slurm`, or `local` for processes of this machine, one cell at a time, to try it. partition, gres,
     constraint: as of sbatch. time_min: time limit of a cell in minutes. jobs: most cells that are submitted at once.
-    Raises UsageError if submitit is not installed or the jobs are refused.
+    Raises UsageError if the jobs are refused.
     """
     given = {"partition": partition, "gres": gres, "constraint": constraint}
     parameters: dict[str, Any] = {f"slurm_{name}": value for name, value in given.items() if value is not None}
@@ -89,10 +90,8 @@ class SlurmCluster:
         self._queue_read = time.monotonic()
 
     def __enter__(self) -> Self:
-        try:
-            import submitit
-        except ModuleNotFoundError as error:
-            raise UsageError("the executor 'slurm' needs submitit; run pip install 'cnnperf[slurm]'") from error
+        import submitit
+
         self._submitit = submitit
         with ExitStack() as stack:
             place = tempfile.TemporaryDirectory(dir=self._run, prefix="slurm-", ignore_cleanup_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -106,7 +107,12 @@ def _check_strict(strict: int | None) -> None:
 def chosen_executor(suite: Suite, where: str) -> Callable[[SuiteWork, Run, Watcher], Iterator[Record]]:
     """Return the function that runs a suite's tasks. where: the suite's name in errors.
 
-    Raises SuiteError for an option that the executor does not have, or if the suite leaves the threads or the number of
+    declared = registry.declared("executors", choice.name)
+    for package in declared.get("PACKAGES", ()):
+        if find_spec(package) is None:
+            install = f"pip install 'cnnperf[{choice.name}]'"
+            raise UsageError(f"the executor {choice.name!r} needs {package}, which is not installed; run {install}")
+    is_remote = declared.get("IS_REMOTE")
     devices to each machine although the tasks run on others.
     """
     choice = suite.executor
@@ -115,6 +121,7 @@ def chosen_executor(suite: Suite, where: str) -> Callable[[SuiteWork, Run, Watch
         options = registry.options(verb, GIVEN).model_validate(choice.options, strict=True)
     except ValidationError as error:
         raise SuiteError(f"{where}: {first_error(error, 'executor')}") from error
+<<<<<<< HEAD
     is_remote = registry.declared("executors", choice.name).get("IS_REMOTE")
     if is_remote and suite.is_open:
         raise SuiteError(
@@ -122,6 +129,14 @@ def chosen_executor(suite: Suite, where: str) -> Callable[[SuiteWork, Run, Watch
             f"different numbers of devices; write cuda:0, cuda:1 … in place of cuda:{EVERY}"
         )
     if is_remote and suite.threads is None:
+=======
+    declared = registry.declared("executors", choice.name)
+    for package in declared.get("PACKAGES", ()):
+        if find_spec(package) is None:
+            install = f"pip install 'cnnperf[{choice.name}]'"
+            raise UsageError(f"the executor {choice.name!r} needs {package}, which is not installed; run {install}")
+    if suite.threads is None and declared.get("IS_REMOTE"):
+>>>>>>> 826ac55 (executors: a missing package is named before anything is planned)
         raise SuiteError(
             f"{where}: the executor {choice.name!r} needs `threads`, because machines may have different numbers of "
             "cores; give the number of threads"

@@ -209,14 +209,3 @@ def test_no_cluster_is_one_sentence(suite: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "no Ray cluster at '127.0.0.1:1'" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_without_ray_the_extra_is_named(suite: Path, tmp_path: Path) -> None:
-    """Where Ray is not installed, one sentence says which extra to install."""
-    (tmp_path / "ray.py").write_text("raise ModuleNotFoundError('ray')")
-    words = (*COMMAND, "run", suite, "--executor", "ray", "--out", tmp_path / "run")
-    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
-    done = completed(*words, env=environment() | {"PYTHONPATH": path}, limit_s=LIMIT_S)
-    assert done.returncode == 2
-    last = done.stderr.strip().splitlines()[-1]
-    assert last == "cnnperf: the executor 'ray' needs Ray; run pip install 'cnnperf[ray]'"

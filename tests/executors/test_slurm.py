@@ -119,17 +119,6 @@ def test_a_job_that_ends_without_a_word_is_lost(suite: Path, tmp_path: Path) -> 
     assert [error.endswith(", for the 3rd time") for error in errors] == [True] * len(errors) != []
 
 
-def test_without_submitit_the_extra_is_named(suite: Path, tmp_path: Path) -> None:
-    """Where submitit is not installed, one sentence says which extra to install."""
-    (tmp_path / "submitit.py").write_text("raise ModuleNotFoundError('submitit')")
-    words = (*COMMAND, "run", suite, "--executor", "slurm", "--out", tmp_path / "run")
-    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
-    done = completed(*words, env=environment() | {"PYTHONPATH": path}, limit_s=LIMIT_S)
-    assert done.returncode == 2
-    last = done.stderr.strip().splitlines()[-1]
-    assert last == "cnnperf: the executor 'slurm' needs submitit; run pip install 'cnnperf[slurm]'"
-
-
 def test_without_slurm_it_is_said(suite: Path, tmp_path: Path) -> None:
     """Where Slurm is not installed, one sentence says so before anything is measured."""
     pytest.importorskip("submitit")

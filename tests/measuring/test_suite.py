@@ -110,6 +110,18 @@ def test_the_library_ends_disturbed_tasks_as_such_if_it_is_asked_to(
         list(run(suite(), strict=-1))
 
 
+@pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_an_executor_whose_package_is_not_installed_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, name: str, package: str
+) -> None:
+    """Before anything is planned, one sentence says which extra to install."""
+    monkeypatch.setattr("cnnperf.measuring.suite.find_spec", lambda _: None)
+    monkeypatch.setattr("cnnperf.measuring.suite.prepare", None)
+    words = rf"the executor '{name}' needs {package}, which is not installed; run pip install 'cnnperf\[{name}\]'"
+    with pytest.raises(UsageError, match=words):
+        list(run(suite(executor=name)))
+
+
 def test_threads_may_be_given_or_left_to_this_machine() -> None:
     """The threads of a call take the place of the suite's; the machine of the command can count its cores itself."""
     assert suite().launched(threads=3).threads == 3
