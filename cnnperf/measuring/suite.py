@@ -107,13 +107,8 @@ def _check_strict(strict: int | None) -> None:
 def chosen_executor(suite: Suite, where: str) -> Callable[[SuiteWork, Run, Watcher], Iterator[Record]]:
     """Return the function that runs a suite's tasks. where: the suite's name in errors.
 
-    declared = registry.declared("executors", choice.name)
-    for package in declared.get("PACKAGES", ()):
-        if find_spec(package) is None:
-            install = f"pip install 'cnnperf[{choice.name}]'"
-            raise UsageError(f"the executor {choice.name!r} needs {package}, which is not installed; run {install}")
-    is_remote = declared.get("IS_REMOTE")
-    devices to each machine although the tasks run on others.
+    Raises SuiteError for an option that the executor does not have, or if the suite leaves the threads or the number of
+    devices to each machine although the tasks run on others; UsageError if a package that it needs is not installed.
     """
     choice = suite.executor
     verb = registry.find("executors", choice.name)
@@ -121,22 +116,18 @@ def chosen_executor(suite: Suite, where: str) -> Callable[[SuiteWork, Run, Watch
         options = registry.options(verb, GIVEN).model_validate(choice.options, strict=True)
     except ValidationError as error:
         raise SuiteError(f"{where}: {first_error(error, 'executor')}") from error
-<<<<<<< HEAD
-    is_remote = registry.declared("executors", choice.name).get("IS_REMOTE")
+    declared = registry.declared("executors", choice.name)
+    for package in declared.get("PACKAGES", ()):
+        if find_spec(package) is None:
+            install = f"pip install 'cnnperf[{choice.name}]'"
+            raise UsageError(f"the executor {choice.name!r} needs {package}, which is not installed; run {install}")
+    is_remote = declared.get("IS_REMOTE")
     if is_remote and suite.is_open:
         raise SuiteError(
             f"{where}: devices: the executor {choice.name!r} needs the index of each device, because machines may have "
             f"different numbers of devices; write cuda:0, cuda:1 … in place of cuda:{EVERY}"
         )
     if is_remote and suite.threads is None:
-=======
-    declared = registry.declared("executors", choice.name)
-    for package in declared.get("PACKAGES", ()):
-        if find_spec(package) is None:
-            install = f"pip install 'cnnperf[{choice.name}]'"
-            raise UsageError(f"the executor {choice.name!r} needs {package}, which is not installed; run {install}")
-    if suite.threads is None and declared.get("IS_REMOTE"):
->>>>>>> 826ac55 (executors: a missing package is named before anything is planned)
         raise SuiteError(
             f"{where}: the executor {choice.name!r} needs `threads`, because machines may have different numbers of "
             "cores; give the number of threads"

@@ -176,8 +176,8 @@ def execute(
 class Run:
     """A run folder that is being written: within the `with` block it is locked, and `left` tells how its tasks ended.
 
-    The records are read when the block begins; their samples stay on disk. Entering the block raises StoreError if the folder cannot be
-    written or another run is writing it, UsageError if it must be new and contains records.
+    The records are read when the block begins; their samples stay on disk. Entering the block raises StoreError if the
+    folder cannot be written or another run is writing it, UsageError if it must be new and contains records.
     """
 
     def __init__(

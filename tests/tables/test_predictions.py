@@ -40,7 +40,7 @@ def test_pairs_of_classes_and_images_have_rows_with_names(tmp_path: Path, traine
 
 
 def test_of_many_classes_only_the_pairs_with_images_have_rows(tmp_path: Path, trained: Callable[..., Record]) -> None:
-    """Of 101 classes, which have 10,201 pairs, only those with an image have a row; of 100 all have."""
+    """A table of 101 classes has only pairs with an image, one of 100 classes all pairs."""
     rows = {}
     for number in (100, 101):
         values = [0] * number**2
