@@ -9,15 +9,17 @@ earlier run. Verdicts give the ratio of the candidate and the baseline, all as s
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
-from cnnperf.errors import UsageError
+from cnnperf.errors import CnnperfWarning
 from cnnperf.record import replacing
 from cnnperf.regression.verdict import Comparison, Verdict
 from cnnperf.reports._figures import RunFigure, comparable_verdicts, figures
 from cnnperf.tables.table import Report
+from cnnperf.units import amount_of
 
 SUFFIX = ".json"
 
@@ -26,9 +28,9 @@ _FILES = {"lower": f"smaller_is_better{SUFFIX}", "higher": f"bigger_is_better{SU
 
 
 def write(report: Report, out: TextIO | Path) -> None:
-    """Write the figures of each direction to a file of a folder, or all to a stream if they have one direction.
+    """Write the figures of each direction to a file of a folder; to a stream those of which smaller is better.
 
-    Raises UsageError for a stream if they have two, and OSError.
+    The figures that a stream lacks are counted in a warning. Raises OSError.
     """
     entries = {better: [_entry(f) for f in figures(report) if f.better == better] for better in _FILES}
     if isinstance(out, Path):
@@ -36,12 +38,10 @@ def write(report: Report, out: TextIO | Path) -> None:
             with replacing(out / name) as file:
                 _write(entries[better], file)
         return
-    if all(entries.values()):
-        raise UsageError(
-            f"`format`: github writes two files, {' and '.join(_FILES.values())}, because the action reads one "
-            "direction from a file; give a folder with `out`"
-        )
-    _write([*entries["lower"], *entries["higher"]], out)
+    if lacking := len(entries["higher"]):
+        words = f"{amount_of(lacking, 'figure')} of which bigger is better left out"
+        warnings.warn(f"{words}; write to a folder, which gets both files", CnnperfWarning, stacklevel=2)
+    _write(entries["lower"], out)
 
 
 def write_verdicts(comparison: Comparison, out: TextIO) -> None:

@@ -56,14 +56,13 @@ def test_a_folder_gets_a_file_for_each_direction(tmp_path: Path) -> None:
     assert {entry["unit"] for entry in (smaller | bigger).values()} == {"count", "bytes", "fraction"}
 
 
-@pytest.mark.parametrize("words", [(), ("--out", "bench.json")])
-def test_one_file_cannot_hold_both_directions(words: tuple[str, ...], tmp_path: Path) -> None:
-    """The refusal names both files and the cure, and leaves no file."""
-    given = [tmp_path / word if word.endswith(".json") else word for word in words]
-    done = called("report", RUNS[0], "--format", "github", *given)
-    assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (2, "", [])
-    assert "smaller_is_better.json and bigger_is_better.json" in done.stderr
-    assert done.stderr.endswith("give a folder with --out\n")
+def test_a_stream_gets_one_direction_and_says_so(tmp_path: Path) -> None:
+    """Without a folder, the figures of which smaller is better are written, and the others are counted in a warning."""
+    done = called("report", RUNS[0], "--format", "github")
+    assert called("report", RUNS[0], "--format", "github", "--out", tmp_path / "bench").stderr == ""
+    smaller, bigger = ((tmp_path / "bench" / f"{which}_is_better.json").read_text() for which in ("smaller", "bigger"))
+    assert done.stdout == smaller
+    assert f"{len(entries(bigger))} figures of which bigger is better left out" in done.stderr
 
 
 def test_a_paired_speed_up_is_bigger_is_better(tmp_path: Path, trained: Callable[..., Record]) -> None:
