@@ -78,7 +78,7 @@ def ran(context: Context, name: str, document: Mapping[str, Any], *, copy: str =
     where = {"devices": [context.device], "threads": context.threads, "timeout_s": context.seconds}
     suite = parse({**where, **document}, where="selftest", name=name)
     context.progress("preparing")
-    tasks = prepare(SuiteRequest(suite=suite, where="selftest")).tasks
+    tasks = prepare(SuiteRequest(suite=suite, where="selftest", allow_busy=True)).tasks
     folder = context.scratch / "runs" / (name + copy)
     with _imports_logged(), Run(folder) as run:
         for record in run.execute(tasks, Unwatched()):

@@ -105,7 +105,8 @@ def _cells(context: Context) -> tuple[Contest, ...]:
     models: list[Any] = [each for each in GATE_SUITE["models"] if each["name"] in names]
     suite = parse({**GATE_SUITE, "models": models, "devices": [context.device]}, where="selftest", name="selftest")
     context.progress("preparing")
-    return contests(prepare(SuiteRequest(suite=suite, where="selftest")).tasks, metrics=METRICS)
+    request = SuiteRequest(suite=suite, where="selftest", allow_busy=True)  # This process may hold the GPU.
+    return contests(prepare(request).tasks, metrics=METRICS)
 
 
 def _compared(context: Context, ready: Sequence[Contest], candidate: Any, seconds: float, name: str) -> Result:

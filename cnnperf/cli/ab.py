@@ -11,7 +11,7 @@ import typer
 from cnnperf.cli.check import VERDICTS_FORMAT, FormatOption, QuietVerdictsOption, verdicts_writer
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import FLAG, add_command
-from cnnperf.cli.options import JsonOption, PairsOption
+from cnnperf.cli.options import AllowBusyOption, JsonOption, PairsOption
 from cnnperf.sides import PAIRS
 
 
@@ -60,6 +60,7 @@ def ab(
         Path | None,
         typer.Option(metavar="DIR", help="New folder for all samples; default: results/ab/<utc>-<host>."),
     ] = None,
+    allow_busy: AllowBusyOption = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -108,6 +109,7 @@ def ab(
             candidate_set=candidate_set or (),
             data=data,
             out=out,
+            allow_busy=allow_busy,
             dry_run=dry_run,
             watcher=screen,
         )

@@ -13,6 +13,7 @@ from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
 from cnnperf.cli.options import (
     AllocatorOption,
+    AllowBusyOption,
     ClassesOption,
     DatasetOption,
     DeviceOption,
@@ -86,6 +87,7 @@ def infer(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="New run folder; default: results/infer/<utc>-<host>.")
     ] = None,
+    allow_busy: AllowBusyOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -127,6 +129,7 @@ def infer(
                 allocator=allocator,
                 data=data,
                 out=out,
+                allow_busy=allow_busy,
                 dry_run=dry_run,
                 watcher=screen,
                 where="command line",

@@ -56,6 +56,14 @@ AllocatorOption = Annotated[
         metavar="A", help=f"Whether freed memory is kept: {ALLOCATOR_POLICIES}; default: {DEFAULT_ALLOCATOR}."
     ),
 ]
+AllowBusyOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-busy",
+        metavar=FLAG,
+        help="Measure although other processes compute on the GPU; rows are then marked as disturbed.",
+    ),
+]
 QuietOption = Annotated[
     bool,
     typer.Option("--quiet", metavar=FLAG, help="Print results, warnings and errors only, no progress."),
@@ -93,7 +101,7 @@ ARGUMENTS = (
         "min_accuracy",
         "minutes",
     ),
-    *("mode", "occasion", "only", "out", "pairs", "repeats", "resume"),
+    *("allow_busy", "mode", "occasion", "only", "out", "pairs", "repeats", "resume"),
     *("samples", "shard", "stages", "strict", "threads", "train", "waiting"),
 )
 """Arguments that messages name, each the name of its option."""

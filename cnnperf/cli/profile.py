@@ -12,6 +12,7 @@ from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
 from cnnperf.cli.options import (
     AllocatorOption,
+    AllowBusyOption,
     ClassesOption,
     DatasetOption,
     DeviceOption,
@@ -71,6 +72,7 @@ def profile(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="New run folder; default: results/profile/<utc>-<host>.")
     ] = None,
+    allow_busy: AllowBusyOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -110,6 +112,7 @@ def profile(
             allocator=allocator,
             data=data,
             out=out,
+            allow_busy=allow_busy,
             dry_run=dry_run,
             watcher=screen,
             where="command line",

@@ -17,6 +17,7 @@ from cnnperf.cli.options import (
     DEVICES,
     EXECUTORS,
     WAITING_POLICIES,
+    AllowBusyOption,
     DryRunOption,
     JsonOption,
     QuietOption,
@@ -107,6 +108,7 @@ def run(
             "most); one that stays disturbed ends as disturbed. Default: disturbed figures are only marked.",
         ),
     ] = None,
+    allow_busy: AllowBusyOption = False,
     dry_run: DryRunOption = False,
     require_real_data: Annotated[
         bool,
@@ -141,7 +143,14 @@ def run(
     chosen = chosen.narrowed(only=only, device=device, stages=named, repeats=repeats)
     chosen = chosen.launched(waiting=waiting, allocator=allocator, threads=threads).executed(executor)
     request = SuiteRequest(
-        suite=chosen, where=suite, only=only, data=data, quick=quick, download=not dry_run, probes=dry_run
+        suite=chosen,
+        where=suite,
+        only=only,
+        data=data,
+        quick=quick,
+        download=not dry_run,
+        probes=dry_run,
+        allow_busy=allow_busy,
     )
     part = Shard.parse(shard) if shard is not None else None
     folder = folder_to_run(chosen, out, resume)

@@ -1,7 +1,8 @@
 """Devices that networks run on. One file per device; `acquire() -> Device` raises DeviceError if there is none.
 
 A file of which a machine may have several devices defines `count() -> int`, the number that this process sees, and
-`acquire` has the option `index`; a suite may then name one as `cuda:1`, and every one as `cuda:all`.
+`acquire` has the option `index`; a suite may then name one as `cuda:1`, and every one as `cuda:all`. A file that can
+tell of others on a device defines `foreign_processes(device) -> tuple[str, ...] | None`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from cnnperf import registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +79,14 @@ class Device(Protocol):
 
     def held_bytes(self) -> int | None:
         """Return this process's device memory according to the driver; None if the driver does not report it."""
+
+
+def others_on(name: str, device: Device) -> tuple[str, ...] | None:
+    """Name the other processes that compute on a device, given the name of its choice; None if that is not known.
+
+    It may be known on devices whose file defines `foreign_processes`, to a process that does not compute there itself.
+    """
+    if name not in registry.having("devices", "foreign_processes"):
+        return None
+    found: tuple[str, ...] | None = registry.module("devices", name).foreign_processes(device)
+    return found

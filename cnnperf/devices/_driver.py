@@ -1,4 +1,4 @@
-"""Queries of NVIDIA's driver without torch: the GPUs visible to this process, and the memory that it holds."""
+"""Queries of NVIDIA's driver without torch: the GPUs visible to this process, the memory that it holds, and others."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cnnperf.errors import DeviceError
+from cnnperf.machine import nvml
 
 LIBRARY = "libcuda.so.1"
 SUCCESS = 0
@@ -74,25 +75,23 @@ def held_bytes(identity: str) -> int | None:
     Source: NVML, which identifies processes by their numbers outside containers. None inside a container, without
     nvidia-ml-py, or if the driver does not report it (WSL).
     """
-    try:
-        import pynvml
-    except ImportError:
+    if not _knows_own_number():
         return None
-    if not PID_NAMESPACE.exists() or str(PID_NAMESPACE.readlink()) != FIRST_NAMESPACE:
-        return None
-    try:
-        pynvml.nvmlInit()
-        try:
-            running = pynvml.nvmlDeviceGetComputeRunningProcesses(_handle(pynvml, identity))
-        finally:
-            pynvml.nvmlShutdown()
-    except pynvml.NVMLError:
-        return None
-    return next((int(each.usedGpuMemory) for each in running if each.pid == os.getpid() and each.usedGpuMemory), None)
+    found = nvml.compute_processes(identity) or ()
+    return next((each.used_bytes for each in found if each.pid == os.getpid() and each.used_bytes), None)
 
 
-def _handle(pynvml: Any, identity: str) -> Any:
-    try:
-        return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}")
-    except pynvml.NVMLError:
-        return pynvml.nvmlDeviceGetHandleByUUID(f"MIG-{identity}")
+def processes_beside(identity: str) -> tuple[str, ...] | None:
+    """Name the processes other than this one that compute on the GPU of this UUID.
+
+    In a container this process is one of them as soon as it computes there. None without nvidia-ml-py, or if the driver
+    does not answer.
+    """
+    found = nvml.compute_processes(identity)
+    own = os.getpid() if _knows_own_number() else None
+    return None if found is None else tuple(str(each) for each in found if each.pid != own)
+
+
+def _knows_own_number() -> bool:
+    """Return whether this process has the same number outside containers."""
+    return PID_NAMESPACE.exists() and str(PID_NAMESPACE.readlink()) == FIRST_NAMESPACE

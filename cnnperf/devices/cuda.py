@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from cnnperf.devices import Numerics
+from cnnperf.devices import Numerics, _driver
 from cnnperf.devices._driver import VisibleGpu, gpus, held_bytes
 from cnnperf.errors import DeviceError, UsageError
 from cnnperf.tf32 import allow_tf32
@@ -36,7 +36,7 @@ class Cuda:
         self.torch_name = f"cuda:{index}"
         self.numerics = numerics
         self.has_tf32 = gpu.capability >= FIRST_WITH_TF32
-        self._uuid = gpu.uuid
+        self.uuid = gpu.uuid
         self._cuda: Any = None
 
     def ready_torch(self) -> None:
@@ -106,12 +106,17 @@ class Cuda:
 
     def held_bytes(self) -> int | None:
         """Return this process's memory according to NVML, including CUDA's context, libraries and engines' arenas."""
-        return held_bytes(self._uuid)
+        return held_bytes(self.uuid)
 
 
 def count() -> int:
     """Return the number of CUDA devices that this process sees. Raises DeviceError with the reason if there is none."""
     return len(gpus())
+
+
+def foreign_processes(device: Cuda) -> tuple[str, ...] | None:
+    """Name the other processes that compute on a device, for a process that does not; None if NVML does not tell."""
+    return _driver.processes_beside(device.uuid)
 
 
 def set_numerics(numerics: Numerics) -> None:

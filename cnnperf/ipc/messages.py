@@ -140,6 +140,10 @@ class SuiteRequest(Frozen):
     """Measure the pace of networks that is unknown, for the estimates."""
     given_up: dict[str, str] = Field(default={})
     """Datasets that must not be tried again, with the reason."""
+    allow_busy: bool = False
+    """Measure on devices although other processes compute there."""
+    is_elsewhere: bool = False
+    """Whether other machines run the tasks, so that nobody minds other processes on this one's devices."""
 
 
 class CellRequest(Frozen):

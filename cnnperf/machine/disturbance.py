@@ -36,6 +36,8 @@ SENTENCES = {
     THROTTLED: "the cgroup's quota stopped it for {} of the time",
 }
 """Each share in words."""
+FOREIGN_PROCESSES = "foreign_processes"
+"""Remark of the device that a task used: other processes that computed there when the task began."""
 
 
 class Counters(NamedTuple):
@@ -128,14 +130,18 @@ def disturbed(measured: Iterable[Measurement]) -> str | None:
     """Return in words what disturbed measurements, UNDISTURBED if nothing did, None if that was not measured.
 
     The rule: a measurement is disturbed if a thread of its process waited for a core, the hypervisor took the
-    processor, or a quota stopped the process, for more than TOLERATED of the time. The load average does not count: it
-    covers a minute, and what the same run did before.
+    processor, or a quota stopped the process, for more than TOLERATED of the time, or if other processes computed on
+    its device. The load average does not count: it covers a minute, and what the same run did before.
     """
     shares: dict[str, float] = {}
+    others = 0
     for m in measured:
+        others = max(others, int(m.remarks.get(FOREIGN_PROCESSES, 0)))
         for name in SENTENCES.keys() & m.remarks.keys():
             shares[name] = max(float(m.remarks[name]), shares.get(name, 0.0))
     words = [lost_in_words(name, shares[name]) for name in SENTENCES if shares.get(name, 0.0) > TOLERATED]
+    if others:
+        words.append(f"{others} other process{'es' * (others > 1)} computed on the device")
     return "; ".join(words) or (UNDISTURBED if WAITED in shares else None)
 
 

@@ -38,6 +38,7 @@ def infer(
     allocator: str | None = None,
     data: Path | None = None,
     out: Path | None = None,
+    allow_busy: bool = False,
     dry_run: bool = False,
     watcher: MeasurementWatcher | None = None,
     where: str = "cnnperf.infer",
@@ -52,6 +53,7 @@ def infer(
     train: seconds of training first; None: untrained weights. samples: minimum of timed calls at each batch size.
     pairs: fresh pairs of processes that take turns; 0 compares separate processes. threads: default: every usable core.
     data: a folder in torchvision's layout. out: run folder to create; default: a new one below `results/`.
+    allow_busy: measure although other processes compute on the GPU.
     dry_run: measure nothing; the result has only a plan. where: name of the request in errors.
     The tables state the reason of a failed engine; only the command line writes them as CSV files. Raises UsageError if
     the request cannot be carried out; after Ctrl-C the finished records stay in the run folder.
@@ -77,7 +79,7 @@ def infer(
         **({} if train is None else {"train": training}),
         **({} if threads is None else {"threads": threads}),
     }
-    asked = request("infer", document, waiting, allocator, data, where)
+    asked = request("infer", document, waiting, allocator, data, where, allow_busy=allow_busy)
     measured = measure_and_report(asked, out, watcher or UnwatchedMeasurement(), dry_run=dry_run)
     if not dry_run and all(record.status == "skipped" for record in measured.records):
         first = measured.records[0]

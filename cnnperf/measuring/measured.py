@@ -76,14 +76,21 @@ class Measured:
 
 
 def request(
-    name: str, document: dict[str, Any], waiting: str | None, allocator: str | None, data: Path | None, where: str
+    name: str,
+    document: dict[str, Any],
+    waiting: str | None,
+    allocator: str | None,
+    data: Path | None,
+    where: str,
+    *,
+    allow_busy: bool,
 ) -> SuiteRequest:
     """Return the request for preflight. Raises UsageError for settings that are invalid in a suite."""
     with _naming_arguments(where):
         suite = parse(document, where=where, name=name).launched(waiting=waiting, allocator=allocator)
         if suite.is_open:
             raise SuiteError(f"{where}: devices.0: several devices; give one, such as {suite.devices[0].name}:0")
-    return SuiteRequest(suite=suite, where=where, data=data)
+    return SuiteRequest(suite=suite, where=where, data=data, allow_busy=allow_busy)
 
 
 def measure_and_report(

@@ -33,6 +33,7 @@ def profile(
     allocator: str | None = None,
     data: Path | None = None,
     out: Path | None = None,
+    allow_busy: bool = False,
     dry_run: bool = False,
     watcher: MeasurementWatcher | None = None,
     where: str = "cnnperf.profile",
@@ -44,8 +45,8 @@ def profile(
     model: a name, or pkg.module:callable. dataset: default: CIFAR-10. shape, classes: C×H×W and number of classes of
     generated images in place of a dataset. options: of the model. batch_size: images per step; default: the recipe's.
     samples: number of steps with hooks, and of steps without. data: a folder in torchvision's layout. out: run folder
-    to create; default: a new one below `results/`. dry_run: measure nothing; the result has only a plan. where: name
-    of the request in errors.
+    to create; default: a new one below `results/`. allow_busy: measure although other processes compute on the GPU.
+    dry_run: measure nothing; the result has only a plan. where: name of the request in errors.
     Only the command line writes the tables as CSV files. Raises UsageError, before any measurement, if the request
     cannot be carried out; RunError if the profile failed.
     """
@@ -60,7 +61,7 @@ def profile(
     section |= {} if samples is None else {"samples": samples}
     images = dataset_of(dataset, shape, classes, batch_size)
     document = {**lists_of_cell(network_of(model, options), images, device), "stages": ["profile"], "profile": section}
-    asked = request("profile", document, waiting, allocator, data, where)
+    asked = request("profile", document, waiting, allocator, data, where, allow_busy=allow_busy)
     measured = measure_and_report(asked, out, watcher or UnwatchedMeasurement(), dry_run=dry_run)
     if dry_run:
         return measured

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from cnnperf import registry
 from cnnperf.errors import SuiteError, UsageError, first_error
 from cnnperf.executors import GIVEN, SuiteWork
-from cnnperf.ipc.messages import SuiteRequest
+from cnnperf.ipc.messages import Ready, SuiteRequest
 from cnnperf.measuring.measured import Measured, MeasurementWatcher
 from cnnperf.record import Record
-from cnnperf.running.preflight import prepare
+from cnnperf.running.preflight import Downloading, prepare
 from cnnperf.running.runner import Run, Unwatched, Watcher, created, new_folder, pending
 from cnnperf.running.shards import Shard
 from cnnperf.suite import EVERY, Suite
@@ -54,7 +54,7 @@ def measure_suite(
     """
     _check_strict(strict)
     execute = chosen_executor(asked.suite, asked.where)
-    tasks = prepare(asked, watcher.downloading).tasks
+    tasks = _planned(asked, watcher.downloading)
     if shard:
         tasks = shard.of(tasks)
     folder = folder if is_named else created(folder)
@@ -79,6 +79,7 @@ def run(
     *,
     shard: str | None = None,
     strict: int | None = None,
+    allow_busy: bool = False,
     watcher: Watcher | None = None,
 ) -> Iterator[Record]:
     """Run a suite, one fresh process per task and repeat, and yield each record once it is on disk.
@@ -86,13 +87,14 @@ def run(
     folder: the run folder; a new one below `results/` by default. An existing run is resumed: tasks whose
     record is ok and whose key is unchanged are not run again. shard: `2/3` runs the second of three parts of the
     cells. strict: how often a disturbed task is tried again before it ends as `disturbed`; by default it ends like
-    others. Raises CnnperfError, before any measurement, if the request cannot be carried out.
+    others. allow_busy: run although other processes compute on a GPU. Raises CnnperfError, before any measurement, if
+    the request cannot be carried out.
     """
     _check_strict(strict)
     part = None if shard is None else Shard.parse(shard)
-    asked = SuiteRequest(suite=suite, where=suite.name)
+    asked = SuiteRequest(suite=suite, where=suite.name, allow_busy=allow_busy)
     execute = chosen_executor(suite, asked.where)
-    tasks = prepare(asked).tasks
+    tasks = _planned(asked)
     if part:
         tasks = part.of(tasks)
     with Run(folder or created(new_folder(suite)), "folder", shard=part) as opened:
@@ -102,6 +104,12 @@ def run(
 def _check_strict(strict: int | None) -> None:
     if strict is not None and strict < 0:
         raise UsageError(f"`strict`: got {strict}; give the number of further attempts, 0 or more")
+
+
+def _planned(asked: SuiteRequest, downloading: Downloading | None = None) -> tuple[Ready, ...]:
+    """Have this machine check the suite and prepare its tasks. Raises CnnperfError."""
+    is_elsewhere = bool(registry.declared("executors", asked.suite.executor.name).get("IS_REMOTE"))
+    return prepare(asked.model_copy(update={"is_elsewhere": is_elsewhere}), downloading).tasks
 
 
 def chosen_executor(suite: Suite, where: str) -> Callable[[SuiteWork, Run, Watcher], Iterator[Record]]:

@@ -39,7 +39,12 @@ _NUMBERS = (
 """Remarks of a measurement that are numbers, 0 at least."""
 _TEXTS = ("mode", "type", "inputs", "outputs", "dtype", "uncounted", "weights", "at")
 """Tags and remarks of a profile that are text."""
-_WHOLE: Mapping[str, tuple[int, int]] = {"batch_size": (1, 2**31), "order": (0, 2**31), "n": (1, 2**53)}
+_WHOLE: Mapping[str, tuple[int, int]] = {
+    "batch_size": (1, 2**31),
+    "order": (0, 2**31),
+    "n": (1, 2**53),
+    "foreign_processes": (0, 2**31),
+}
 """Tags and remarks that are whole numbers, with the least and the largest."""
 _LEAST = 1e-15
 """Smallest value, above 0, of any quantity but shares and pure numbers: a femtosecond, a step in some million years."""

@@ -67,6 +67,7 @@ def ab(
     candidate_set: Sequence[str] = (),
     data: Path | None = None,
     out: Path | None = None,
+    allow_busy: bool = False,
     dry_run: bool = False,
     watcher: ComparisonWatcher | None = None,
 ) -> Comparison:
@@ -80,6 +81,7 @@ def ab(
     changed. only: a glob over the cells. minutes: time limit of the measurement. pairs: maximum pairs of samples in a
     replicate. baseline_set, candidate_set: settings changed for one side, such as `train.memory_format=channels_last`.
     data: a folder in torchvision's layout. out: the folder for every sample; a new one below `results/ab/` if None.
+    allow_busy: compare although other processes compute on a GPU.
     dry_run: measure nothing; the notes say what would be compared.
     Ctrl-C ends it early; the replicates so far are decided on (`interrupted`). Raises UsageError if the request cannot
     be carried out, as a rule before a worktree or an environment is made; RunError if the run fails midway.
@@ -99,7 +101,9 @@ def ab(
 
     def prepared(each: Suite) -> Prepared:
         where = chosen.name if isinstance(suite, Suite) else str(suite)
-        request = SuiteRequest(suite=each, where=where, only=only, data=data, download=not dry_run)
+        request = SuiteRequest(
+            suite=each, where=where, only=only, data=data, download=not dry_run, allow_busy=allow_busy
+        )
         return prepare(request, watcher.downloading)
 
     before = prepared(changed.baseline)

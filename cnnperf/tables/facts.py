@@ -120,9 +120,9 @@ _FACTS = (
     ReducedColumn(
         DISTURBED,
         meaning=f"what disturbed its measurements for more than {100 * TOLERATED:g} % of the time: a thread that "
-        "waited for a core, the hypervisor, or a quota; of several repeats, in how many; `no` if nothing did; empty "
-        "where waits were not measured, as in records of earlier versions",
-        source="(remark waited_share), (remark stolen_share), (remark throttled_share)",
+        "waited for a core, the hypervisor, or a quota; or other processes on its GPU; of several repeats, in how "
+        "many; `no` if nothing did; empty where waits were not measured, as in records of earlier versions",
+        source="(remark waited_share), (remark stolen_share), (remark throttled_share), (remark foreign_processes)",
         value=lambda r: r.disturbed,
     ),
     ReducedColumn(

@@ -10,7 +10,7 @@ from itertools import chain
 from statistics import fmean, median
 
 from cnnperf.bench import metrics_of
-from cnnperf.machine.disturbance import UNDISTURBED, disturbed, is_disturbing
+from cnnperf.machine.disturbance import FOREIGN_PROCESSES, UNDISTURBED, disturbed, is_disturbing
 from cnnperf.record import Machine, Measurement, Record
 from cnnperf.stats import Interval, Quartiles, mean_proportion_interval, quartiles
 from cnnperf.tables.table import Value
@@ -224,8 +224,13 @@ def disturbance(records: Sequence[Record], **tags: Scalar) -> str | None:
 
     UNDISTURBED if nothing did, None if that was not measured in all of them.
     """
-    measured = [[m for m in r.measurements if tags.items() <= m.tags.items()] for r in records]
-    found = [disturbed(of_repeat) for of_repeat in measured if of_repeat]
+    measured = [
+        # Other processes on the device disturb all figures of a task.
+        [*of_repeat, *(m for m in r.measurements if FOREIGN_PROCESSES in m.remarks)]
+        for r in records
+        if (of_repeat := [m for m in r.measurements if tags.items() <= m.tags.items()])
+    ]
+    found = [disturbed(of_repeat) for of_repeat in measured]
     count = sum(map(is_disturbing, found))
     if not count:
         return None if None in found or not found else UNDISTURBED

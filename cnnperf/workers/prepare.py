@@ -15,9 +15,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cnnperf import datasets, errors, models, onnx_file, registry
+from cnnperf import datasets, devices, errors, models, onnx_file, registry
 from cnnperf.bench import Pace, Settings, settings_of, stages_leaving, weight_files
 from cnnperf.datasets import Roots
+from cnnperf.devices import Device
 from cnnperf.errors import (
     CnnperfError,
     DataError,
@@ -28,6 +29,7 @@ from cnnperf.errors import (
     UsageError,
     absent_fields,
     first_error,
+    names_listed,
 )
 from cnnperf.ipc.channel import Line, single_request
 from cnnperf.ipc.messages import (
@@ -109,7 +111,7 @@ class Preparation:
         self._keys: dict[tuple[str, str], list[str]] = {}
         """Keys of the tasks completed so far, by cell and stage."""
         self._warnings: dict[str, None] = {}
-        """Warnings about models, each once."""
+        """Warnings about models and devices, each once."""
         self._chosen: dict[tuple[str, str], Settings] = {}
         """Merged settings, before `quick`, by cell and stage."""
         self._images = cache(self._find)
@@ -300,13 +302,27 @@ class Preparation:
         """Return the reason why a device is unavailable; None if it is available."""
         options = self._options("devices", choice)
         try:
-            registry.make("devices", choice.name, **options)
+            self._check_alone(choice, registry.make("devices", choice.name, **options))
         except DeviceError as error:
             return str(error)
         except UsageError as error:
             place = ".".join(self._place("devices", choice))
             raise SuiteError(f"{self._request.where}: {place}: {error}") from error
         return None
+
+    def _check_alone(self, choice: Choice, device: Device) -> None:
+        """Say which other processes compute on a device. Raises UsageError unless the request allows them."""
+        if self._request.is_elsewhere:
+            return
+        others = devices.others_on(choice.name, device)
+        if others:
+            words = f"{device.label} is used by {names_listed(others)}"
+            if not self._request.allow_busy:
+                raise UsageError(f"{words}; end them, or give `allow_busy` to get figures that are marked as disturbed")
+            self._warnings[f"{choice}: {words}, which disturbs all figures"] = None
+        elif others is None and choice.name in registry.having("devices", "foreign_processes"):
+            cure = "pip install 'cnnperf[cuda]'"
+            self._warnings[f"{choice}: NVML does not tell whether other processes use {device.label}; {cure}"] = None
 
     def _check_options(self, model: Choice) -> None:
         """Raise SuiteError for a model that cannot be imported, or whose options are invalid."""

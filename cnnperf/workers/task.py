@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 from cnnperf import registry
 from cnnperf.bench import Bench, metrics_of, settings_of
 from cnnperf.datasets import open_arrays
-from cnnperf.devices import Device
+from cnnperf.devices import Device, others_on
 from cnnperf.errors import DeviceError, StageError, in_words
 from cnnperf.ipc.channel import Line, single_request
 from cnnperf.ipc.messages import Answered, Noted, TaskRequest
+from cnnperf.machine.disturbance import FOREIGN_PROCESSES
 from cnnperf.machine.fingerprint import seen_here
 from cnnperf.record import Artifact, Measurement, Record, Status, single
 
@@ -38,7 +39,8 @@ def run_task(request: TaskRequest, line: Line) -> Record:
         dataset = open_arrays(request.folder, task.data)
         needs = {record.task.stage: record for record in request.needs}
         bench = Bench(task, device, dataset, request.run, line.progress, left, needs, phase=noted)
-        measurements += device_used(task.stage, device)
+        others = others_on(task.cell.device.name, device)
+        measurements += device_used(task.stage, device, others)
         measure = registry.find("stages", task.stage)
         settings = settings_of(task.stage).model_validate(task.settings)
         # One by one, so that measurements from before a failure are kept.
@@ -70,10 +72,15 @@ def run_task(request: TaskRequest, line: Line) -> Record:
     )
 
 
-def device_used(stage: str, device: Device) -> Iterator[Measurement]:
-    """Yield the index and numerical settings of a stage's device; nothing on the CPU."""
+def device_used(stage: str, device: Device, others: Sequence[str] | None = None) -> Iterator[Measurement]:
+    """Yield the index and numerical settings of a stage's device; nothing on the CPU.
+
+    others: the other processes that compute on the device; None if they are unknown.
+    """
     if device.numerics is not None:
-        remarks = {"label": device.label, **asdict(device.numerics)}
+        remarks = {"label": device.label, **asdict(device.numerics)} | (
+            {} if others is None else {FOREIGN_PROCESSES: len(others)}
+        )
         yield single(f"{stage}.device_index", "count", device.index, None, remarks)
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
+from fake_cuda import GPUS
+from fake_nvml import Nvml
 from in_process import called
+
+from cnnperf.devices import cuda
 
 SUITE = """
 datasets = [{ name = "synthetic", shape = [1, 28, 28], train = 600, test = 200 }]
@@ -55,3 +60,17 @@ def test_strict_ends_disturbed_tasks_as_such(tmp_path: Path, monkeypatch: pytest
     done = called("run", suite, "--out", tmp_path / "none", "--strict", "-1")
     assert done.returncode == 2
     assert done.stderr.startswith("cnnperf: --strict: got -1; give the number of further attempts")
+
+
+def test_a_busy_gpu_is_measured_on_only_if_the_user_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run on a GPU with another process has exit status 2, and the message names the option that permits it."""
+    suite = tmp_path / "small.toml"
+    suite.write_text(SUITE)
+    monkeypatch.setattr(cuda, "gpus", lambda: GPUS)
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml((7, 1), uuids=[gpu.uuid for gpu in GPUS]))
+    words = ("run", suite, "--device", "cuda:1", "--dry-run")
+    done = called(*words)
+    assert done.returncode == 2
+    assert "devices.0: Imaginary 200 is used by process 7; end them, or give --allow-busy to" in done.stderr
+    done = called(*words, "--allow-busy")
+    assert "Imaginary 200 is used by process 7, which disturbs all figures" in done.stderr

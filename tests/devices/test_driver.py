@@ -7,16 +7,18 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_nvml import UUID, Nvml
 from processes import completed
 
 from cnnperf.devices import _driver
 from cnnperf.errors import DeviceError
 
-UUID = "00112233-4455-6677-8899-aabbccddeeff"
+OWN = os.getpid()
+NAMED = f"{'python3' if OWN % 2 else 'trainer'} (process {OWN})"
+"""Name that the fake driver gives to the process of the tests."""
 
 
 class Library:
@@ -97,35 +99,6 @@ def test_without_a_driver_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         _driver.gpus()
 
 
-class Nvml(SimpleNamespace):
-    """A fake nvidia-ml-py with one GPU, on which another process and one with a given id run."""
-
-    class NVMLError(Exception):
-        """The exception of nvidia-ml-py."""
-
-    def __init__(self, kind: str = "GPU", pid: int | None = None, used: int | None = 2**20) -> None:
-        super().__init__(kind=kind, running=[SimpleNamespace(pid=1, usedGpuMemory=5)], open=0)
-        self.running.append(SimpleNamespace(pid=pid or os.getpid(), usedGpuMemory=used))
-
-    def nvmlInit(self) -> None:  # noqa: N802 - the library's name
-        """Open the library."""
-        self.open += 1
-
-    def nvmlShutdown(self) -> None:  # noqa: N802
-        """Close the library."""
-        self.open -= 1
-
-    def nvmlDeviceGetHandleByUUID(self, identity: str) -> str:  # noqa: N802
-        """Return the handle of the GPU, or raise an error for another UUID."""
-        if identity != f"{self.kind}-{UUID}":
-            raise self.NVMLError
-        return identity
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:  # noqa: N802
-        """Return the processes that run on the GPU."""
-        return self.running
-
-
 @pytest.fixture
 def _outside_containers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     namespace = tmp_path / "pid"
@@ -151,7 +124,13 @@ class Namespace:
 @pytest.mark.usefixtures("_outside_containers")
 @pytest.mark.parametrize(
     ("nvml", "held"),
-    [(Nvml(), 2**20), (Nvml("MIG"), 2**20), (Nvml(pid=2), None), (Nvml(used=None), None), (Nvml("other"), None)],
+    [
+        (Nvml((1, 5), (OWN, 2**20)), 2**20),
+        (Nvml((1, 5), (OWN, 2**20), kind="MIG"), 2**20),
+        (Nvml((1, 5)), None),
+        (Nvml((OWN, None)), None),
+        (Nvml((OWN, 2**20), kind="other"), None),
+    ],
 )
 def test_what_a_process_holds_is_nvml_s_figure_or_absent(
     nvml: Nvml, held: int | None, monkeypatch: pytest.MonkeyPatch
@@ -166,14 +145,27 @@ def test_in_a_container_nobody_knows_which_process_this_is(monkeypatch: pytest.M
     """In a container the memory is None, since NVML lists process ids of the host."""
     (tmp_path / "pid").symlink_to("pid:[4026532222]")
     monkeypatch.setattr(_driver, "PID_NAMESPACE", Namespace(tmp_path / "pid"))
-    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml((OWN, 2**20), (7, 1)))
     assert _driver.held_bytes(UUID) is None
+    assert _driver.processes_beside(UUID) == (NAMED, "process 7")
 
 
 def test_without_nvidia_ml_py_it_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the optional nvidia-ml-py, the memory that a process holds is None."""
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert _driver.held_bytes(UUID) is None
+    assert _driver.processes_beside(UUID) is None
+
+
+@pytest.mark.usefixtures("_outside_containers")
+def test_other_processes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All processes on the GPU but this one are named, with their programs where the driver knows them."""
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml((OWN, 1), (7, 1), (8, None), (9, 1)))
+    assert _driver.processes_beside(UUID) == ("process 7", "trainer (process 8)", "python3 (process 9)")
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml((OWN, 1)))
+    assert _driver.processes_beside(UUID) == ()
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml((7, 1), kind="other"))
+    assert _driver.processes_beside(UUID) is None
 
 
 def test_a_cuda_device_is_found_without_torch() -> None:

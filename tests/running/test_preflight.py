@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_nvml import Nvml
 from forked import workers_forked
 from in_process import Worker, workers_here
 
@@ -256,10 +258,24 @@ GPUS = (
 )
 
 
-@pytest.mark.usefixtures("_here")
-def test_every_device_that_is_there_has_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`cuda:all` has the tasks of each device that the driver lists, and `only` may choose among these."""
+Running = Callable[..., None]
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> Running:
+    """Return a function that puts processes on each of two fake GPUs, which have none."""
+
+    def put(*processes: tuple[int, int]) -> None:
+        monkeypatch.setitem(sys.modules, "pynvml", Nvml(*processes, uuids=[gpu.uuid for gpu in GPUS]))
+
     monkeypatch.setattr(cuda, "gpus", lambda: GPUS)
+    put()
+    return put
+
+
+@pytest.mark.usefixtures("_here", "running")
+def test_every_device_that_is_there_has_its_tasks() -> None:
+    """`cuda:all` has the tasks of each device that the driver lists, and `only` may choose among these."""
     prepared = prepare(request(devices=["cuda:all"], **IMAGES))
     assert [ready.task.cell.device.options for ready in prepared.tasks] == [{"index": 0}, {"index": 1}]
     assert [ready.skip for ready in prepared.tasks] == [None, None]
@@ -267,6 +283,27 @@ def test_every_device_that_is_there_has_its_tasks(monkeypatch: pytest.MonkeyPatc
     assert second.task.cell.device.options == {"index": 1}
     with pytest.raises(UsageError, match=r"^`only`: nothing matches 'cpu'.*/cuda\[index=0\], "):
         prepare(request(devices=["cuda:all"], only="cpu", **IMAGES))
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_gpu_that_others_use_is_refused_unless_allowed(running: Running) -> None:
+    """Other processes on a GPU are an error that names them, or a warning if the request allows them."""
+    words = r"Imaginary 200 is used by process 7, trainer \(process 8\)"
+    running((7, 1), (8, 1))
+    with pytest.raises(SuiteError, match=rf"^x\.toml: devices\.1: {words}; end them, or give `allow_busy` to"):
+        prepare(request(devices=["cpu", "cuda:1"], **IMAGES))
+    with pytest.warns(CnnperfWarning, match=rf"^cuda\[index=1\]: {words}, which disturbs all figures$"):
+        prepared = prepare(request(devices=["cuda:1"], allow_busy=True, **IMAGES))
+    assert [ready.skip for ready in prepared.tasks] == [None]
+    assert prepare(request(devices=["cuda:1"], is_elsewhere=True, **IMAGES)).warnings == ()
+
+
+@pytest.mark.usefixtures("_here", "running")
+def test_an_unknown_use_of_a_gpu_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without nvidia-ml-py a warning says that other processes are unknown, and how to install it."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.warns(CnnperfWarning, match=r"NVML does not tell whether .* use Imaginary 100; pip install 'cnnperf\["):
+        prepare(request(devices=["cuda"], **IMAGES))
 
 
 @pytest.mark.usefixtures("_here")
