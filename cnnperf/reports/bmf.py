@@ -14,6 +14,7 @@ from typing import TextIO
 from cnnperf.regression.verdict import Comparison
 from cnnperf.reports._figures import comparable_verdicts, figures
 from cnnperf.tables.table import Report
+from cnnperf.units import printable
 
 Metrics = dict[str, dict[str, dict[str, float]]]
 """Values and their ends, by benchmark and measure."""
@@ -34,10 +35,10 @@ def write_verdicts(comparison: Comparison, out: TextIO) -> None:
     """
     found: Metrics = {}
     for verdict in comparable_verdicts(comparison):
-        metric, _, tags = verdict.metric.partition("[")
+        cell, (metric, _, tags) = printable(verdict.cell), printable(verdict.metric).partition("[")
         shift, kind = (0.0, "difference") if verdict.is_in_unit else (1.0, "ratio")
         ends = (None if end is None else shift + end for end in (verdict.low, verdict.high))
-        of_benchmark = found.setdefault(f"{verdict.cell} [{tags}" if tags else verdict.cell, {})
+        of_benchmark = found.setdefault(f"{cell} [{tags}" if tags else cell, {})
         of_benchmark[f"{metric}_{kind}"] = _metric(shift + (verdict.change or 0.0), *ends)
     _write(found, out)
 

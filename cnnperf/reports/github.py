@@ -19,7 +19,7 @@ from cnnperf.record import replacing
 from cnnperf.regression.verdict import Comparison, Verdict
 from cnnperf.reports._figures import RunFigure, comparable_verdicts, figures
 from cnnperf.tables.table import Report
-from cnnperf.units import amount_of
+from cnnperf.units import amount_of, printable
 
 SUFFIX = ".json"
 
@@ -54,23 +54,28 @@ def write_verdicts(comparison: Comparison, out: TextIO) -> None:
 
 
 def _entry(figure: RunFigure) -> dict[str, Any]:
-    name = f"{figure.subject} {figure.name}"
+    name = printable(f"{figure.subject} {figure.name}")
     return {"name": name, "unit": figure.unit, "value": figure.value, **_range(figure.low, figure.high)}
 
 
 def _ratio(verdict: Verdict) -> dict[str, Any] | None:
     baseline, candidate = verdict.baseline, verdict.candidate
     if not verdict.is_in_unit:
-        ratio, ends = 1 + (verdict.change or 0.0), [None if e is None else 1 + e for e in (verdict.low, verdict.high)]
+        ratio = 1 + (verdict.change or 0.0)
+        ends = [None if end is None else 1 + end for end in (verdict.low, verdict.high)]
     elif baseline and candidate and min(baseline, candidate) > 0:
         ratio, ends = candidate / baseline, [None, None]
     else:
         return None
+    if ratio <= 0:  # Lost to rounding.
+        return None
     unit = "candidate/baseline"
     if verdict.better == "higher":
-        unit, ratio, ends = "baseline/candidate", 1 / ratio, [None if e is None else 1 / e for e in reversed(ends)]
-    extra = f"{verdict.outcome}: {verdict.evidence}"
-    return {"name": f"{verdict.cell} {verdict.metric}", "unit": unit, "value": ratio, **_range(*ends), "extra": extra}
+        unit, ratio, ends = "baseline/candidate", 1 / ratio, [1 / end if end else None for end in reversed(ends)]
+    name, extra = (
+        printable(words) for words in (f"{verdict.cell} {verdict.metric}", f"{verdict.outcome}: {verdict.evidence}")
+    )
+    return {"name": name, "unit": unit, "value": ratio, **_range(*ends), "extra": extra}
 
 
 def _range(low: float | None, high: float | None) -> dict[str, str]:

@@ -21,6 +21,7 @@ from cnnperf.stats import quartiles
 from cnnperf.tables.repeats import disturbance
 from cnnperf.tables.table import Report
 from cnnperf.tables.timings import RepeatedTiming, timings
+from cnnperf.units import printable
 
 FORMAT = "5.1.0"
 """Version of pytest-benchmark whose files these are."""
@@ -45,7 +46,7 @@ def write(report: Report, out: TextIO) -> None:
 
 
 def _name(timing: RepeatedTiming) -> str:
-    return f"{timing.repeats.task.cell.id} {metric_label((timing.metric, sorted(timing.tags.items())))}"
+    return printable(f"{timing.repeats.task.cell.id} {metric_label((timing.metric, sorted(timing.tags.items())))}")
 
 
 def _benchmark(timing: RepeatedTiming, fullname: str) -> dict[str, Any]:
@@ -55,15 +56,15 @@ def _benchmark(timing: RepeatedTiming, fullname: str) -> dict[str, Any]:
     words = (str(cell.model), timing.tags.get("engine"), fullname.removeprefix(_name(timing)).strip())
     disturbed = disturbance(timing.repeats.records, **timing.tags)
     return {
-        "group": f"{cell.dataset}/{cell.device} {metric_label((timing.metric, tags.items()))}",
-        "name": " ".join(str(word) for word in words if word),
+        "group": printable(f"{cell.dataset}/{cell.device} {metric_label((timing.metric, tags.items()))}"),
+        "name": printable(" ".join(str(word) for word in words if word)),
         "fullname": fullname,
         "params": None,
         "param": None,
         "extra_info": {
             "run": timing.repeats.run,
             "medians_s": [median(samples) for samples in timing.of_repeats],
-            **({} if disturbed is None else {"disturbed": disturbed}),
+            **({} if disturbed is None else {"disturbed": printable(disturbed)}),
         },
         "options": {},
         "stats": _stats(timing.seconds, min(timing.calls, default=1)),
@@ -101,17 +102,17 @@ def _stats(seconds: Sequence[float], iterations: int) -> dict[str, Any]:
 
 def _machine_info(machine: Machine) -> dict[str, Any]:
     return {
-        "node": machine.host,
-        "processor": machine.cpu,
-        "system": machine.os,
-        "python_version": machine.python,
-        "cpu": {"brand_raw": machine.label("cpu"), "count": machine.cores},
+        "node": printable(machine.host),
+        "processor": printable(machine.cpu),
+        "system": printable(machine.os),
+        "python_version": printable(machine.python),
+        "cpu": {"brand_raw": printable(machine.cpu_model or machine.cpu), "count": machine.cores},
     }
 
 
 def _commit_info(machine: Machine) -> dict[str, Any]:
     """Return the commit of cnnperf's checkout, which is not that of a package whose networks it measured."""
-    commit = machine.commit or "unversioned"
+    commit = printable(machine.commit or "unversioned")
     return {"id": commit.removesuffix("+"), "dirty": commit.endswith("+"), "project": "cnnperf"}
 
 

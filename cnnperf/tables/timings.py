@@ -68,4 +68,4 @@ def _is_timed(m: Measurement) -> bool:
 
 
 def _calls(measured: Iterable[Measurement]) -> Iterator[int]:
-    return (int(m.remarks["calls"]) for m in measured if "calls" in m.remarks)
+    return (calls for m in measured if isinstance(calls := m.remarks.get("calls"), int))

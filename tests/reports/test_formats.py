@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cnnperf import registry
+from cnnperf import record, registry
 from cnnperf.errors import RunError, UsageError
+from cnnperf.record import Record
+from cnnperf.regression.verdict import Comparison, Verdict
 from cnnperf.reports import (
     REPORT,
     SELECTION,
@@ -20,6 +24,7 @@ from cnnperf.reports import (
     takes_folder,
     writer,
 )
+from cnnperf.tables.report import report_of
 from cnnperf.tables.table import Report, Row, Table, column, row_type
 
 
@@ -73,3 +78,41 @@ def test_only_one_format_is_the_default(capsys: pytest.CaptureFixture[str]) -> N
     assert registry.having("reports", "IS_DEFAULT") == (default_format(),)
     show(REPORTED)
     assert "Nothing was trained" in capsys.readouterr().out
+
+
+HOSTILE = "evil\x1b[31m\x9b\u202e\ud800"
+FOR_TOOLS = ("bmf", "github", "junit", "pytest_benchmark")
+
+
+@pytest.mark.parametrize("name", FOR_TOOLS)
+@pytest.mark.filterwarnings("ignore:.* left out; write to a folder")
+def test_no_control_character_reaches_another_tool(name: str, tmp_path: Path, trained: Callable[..., Record]) -> None:
+    """Characters that a terminal obeys are written as codes: other tools print names as they get them."""
+    parameters = record.single("train.parameters", "count", 7, "lower")
+    hostile = trained(HOSTILE[:-1], measured=[parameters])
+    record.append(
+        tmp_path, hostile.model_copy(update={"machine": hostile.machine.model_copy(update={"host": HOSTILE[:-1]})})
+    )
+    out = io.StringIO()
+    writer(name)(report_of([tmp_path]), out)
+    assert "evil" in out.getvalue()
+    assert not [each for each in out.getvalue() if not (each.isprintable() or each == "\n")]
+
+
+@pytest.mark.parametrize("name", [name for name in FOR_TOOLS if name in formats(VERDICTS)])
+def test_no_control_character_of_a_verdict_reaches_another_tool(name: str) -> None:
+    """The same holds for verdicts, whose text may come from files of others; half a character is no UTF-8."""
+    verdict = Verdict(
+        cell=HOSTILE,
+        metric=f"m[{HOSTILE}]",
+        outcome="worse",
+        unit="s",
+        baseline=1,
+        candidate=2,
+        change=1,
+        remark=HOSTILE,
+    )
+    out = io.StringIO()
+    writer(name, VERDICTS)(Comparison(verdicts=(verdict,), notes=(HOSTILE,)), out)
+    assert out.getvalue().encode()
+    assert not [each for each in out.getvalue() if not (each.isprintable() or each == "\n")]

@@ -86,6 +86,7 @@ def test_verdicts_are_ratios_of_which_smaller_is_better() -> None:
         verdict("speed", unit="1", baseline=2.0, candidate=2.5, change=0.25, low=0.0, high=1.0, better="higher"),
         verdict("accuracy", unit="fraction", baseline=0.9, candidate=0.75, change=-0.15, low=-0.2, better="higher"),
         verdict("drop", unit="count", baseline=0.0, candidate=3.0, change=3.0, better="lower"),
+        verdict("lost", unit="count", baseline=1e18, candidate=1.0, change=-1.0, better="higher"),
         verdict("left", "indicative", unit="s", baseline=0.02, candidate=0.021, change=0.05, better="lower"),
         verdict("gone", "missing", remark="why"),
     )
