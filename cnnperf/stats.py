@@ -148,6 +148,28 @@ def signed_rank_tail(n: int) -> Floats:
     return tail
 
 
+class Student:
+    """Student's t-test of the mean of a sample.
+
+    least: a lower limit for the standard deviation, for small samples from a source of known variation.
+    Source: Student, The probable error of a mean (1908).
+    """
+
+    def __init__(self, sample: Sequence[float], least: float) -> None:
+        values = np.asarray(sample, dtype=np.float64)
+        self.estimate = float(values.mean())
+        self._error = float(max(values.std(ddof=1), least) / np.sqrt(len(values)))
+        self._freedom = len(values) - 1
+
+    def p_above(self, value: float) -> float:
+        """Return the one-sided p-value of the hypothesis mean ≤ `value`; small if the mean lies above."""
+        return float(t.sf((self.estimate - value) / self._error, self._freedom))
+
+    def p_below(self, value: float) -> float:
+        """Return the one-sided p-value of the hypothesis mean ≥ `value`; small if the mean lies below."""
+        return float(t.cdf((self.estimate - value) / self._error, self._freedom))
+
+
 class Welch:
     """Welch's t-test of the difference of two means, second minus first.
 

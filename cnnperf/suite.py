@@ -215,7 +215,7 @@ def load_suite(name: str | Path) -> Suite:
 
     Raises SuiteError, one sentence, for any fault in the suite.
     """
-    path = _locate(name)
+    path = suite_file(name)
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_BYTES + 1)
@@ -355,7 +355,8 @@ class _NotFiniteError(Exception):
     pass
 
 
-def _locate(name: str | Path) -> Path:
+def suite_file(name: str | Path) -> Path:
+    """Return the file of a suite, given by its path or as a shipped suite by its name. Raises SuiteError."""
     path, known = Path(name), shipped()
     try:
         if path.is_file():

@@ -14,6 +14,7 @@ from scipy.stats import norm, ttest_1samp, ttest_ind, wilcoxon
 from cnnperf.stats import (
     Interval,
     SignedRanks,
+    Student,
     Welch,
     binomial_bounds,
     binomial_deviation,
@@ -248,6 +249,25 @@ def test_the_replicates_that_are_needed_are_enough() -> None:
     power = np.mean(SignedRanks(random.normal(0.02, 0.03, (4000, n))).p_above(0) <= 0.005)
     assert 0.7 < power < 0.9
     assert replicates_needed(random.normal(0, 1e-6, 9), shift=0.02, alpha=0.005) == 8  # 1/256 is the first below
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=2, max_size=9).filter(lambda sample: np.std(sample, ddof=1) > 1e-3),
+    st.floats(-0.5, 1.5),
+)
+def test_student_agrees_with_scipy(sample: list[float], value: float) -> None:
+    """If the given deviation is below the sample's own, p-values are those of scipy's test of one sample."""
+    ours = Student(sample, 1e-3)
+    theirs = ttest_1samp(sample, value, alternative="greater")
+    assert ours.p_above(value) == pytest.approx(theirs.pvalue, abs=1e-9)
+    assert ours.p_below(value) == pytest.approx(1 - theirs.pvalue, abs=1e-9)
+
+
+def test_student_does_not_believe_that_a_sample_agrees_more_than_it_can() -> None:
+    """Three equal values get the given deviation, and not the deviation 0 of the sample."""
+    assert Student([0.5] * 3, 0.01).p_above(0.495) == pytest.approx(
+        ttest_1samp([0.49, 0.5, 0.51], 0.495, alternative="greater").pvalue
+    )
 
 
 SAMPLE = st.lists(st.floats(-1, 1), min_size=2, max_size=6, unique=True)

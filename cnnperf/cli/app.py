@@ -23,6 +23,7 @@ from cnnperf.cli import (
     merge,
     names,
     profile,
+    record,
     report,
     run,
     selftest,
@@ -113,7 +114,7 @@ def schema() -> None:
 for each in (run, merge, report, choose, columns, names):
     each.add_commands(app)
 add_command(app, schema, "cnnperf schema > suite.schema.json")
-for each in (data, profile, infer, tensorboard, check, ab, doctor, selftest, campaign):
+for each in (data, profile, infer, tensorboard, check, ab, record, doctor, selftest, campaign):
     each.add_commands(app)
 
 

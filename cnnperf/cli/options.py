@@ -87,7 +87,7 @@ PairsOption = Annotated[
 ]
 
 ARGUMENTS = (
-    *("allocator", "baseline", "baseline_set", "batch", "batch_size", "by", "candidate", "candidate_set", "classes"),
+    *("allocator", "baseline", "baseline_set", "batch", "batch_size", "by", "candidate", "candidate_set"),
     *(
         "condition",
         "data",
@@ -101,7 +101,8 @@ ARGUMENTS = (
         "min_accuracy",
         "minutes",
     ),
-    *("allow_busy", "mode", "occasion", "only", "out", "pairs", "repeats", "resume"),
+    *("cell", "classes", "seeds", "target"),
+    *("allow_busy", "mode", "name", "occasion", "only", "out", "pairs", "repeats", "resume"),
     *("samples", "shard", "stages", "strict", "threads", "train", "waiting"),
 )
 """Arguments that messages name, each the name of its option."""

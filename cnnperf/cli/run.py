@@ -210,7 +210,7 @@ def _print_results(measured: MeasuredSuite, elapsed_s: float, messages: Console,
     if measured.made and all(trains(record.task.stage) for record in measured.made):
         say(messages, summary(measured.made, elapsed_s))
     if measured.interrupted and (measured.folder / FILE).exists():
-        print(f"interrupted; resume with: {_resume_command(measured.folder)}", file=sys.stderr)
+        print(f"interrupted; resume with: {resume_command(measured.folder)}", file=sys.stderr)
     elif measured.interrupted:
         print(
             f"interrupted before a task ended; start again with: {shlex.join(['cnnperf', *sys.argv[1:]])}",
@@ -218,7 +218,7 @@ def _print_results(measured: MeasuredSuite, elapsed_s: float, messages: Console,
         )
 
 
-def _resume_command(folder: Path) -> str:
+def resume_command(folder: Path) -> str:
     """Return the command that resumes a run with the other options of this command."""
     kept, words = [], iter(sys.argv[1:])
     for word in words:

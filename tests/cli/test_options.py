@@ -18,6 +18,7 @@ import cnnperf
 from cnnperf.cli.app import app
 from cnnperf.cli.options import ARGUMENTS, OTHERS, table_of, with_options
 from cnnperf.errors import CnnperfError
+from cnnperf.measuring.record import make_record
 from cnnperf.measuring.suite import measure_suite
 from cnnperf.regression import campaign
 from cnnperf.reports import writer
@@ -49,6 +50,7 @@ def test_each_argument_that_a_message_names_is_one_of_the_library() -> None:
         Suite.narrowed,
         Suite.executed,
         measure_suite,
+        make_record,
         campaign.measure_run,
         folder_to_run,
         run_selftest,
