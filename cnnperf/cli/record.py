@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from cnnperf.accuracy_record import LEVEL, RECORDS, SEEDS, SEEDS_AGAIN
 from cnnperf.cli.data import DataOption
 from cnnperf.cli.help import add_command
-from cnnperf.cli.options import JsonOption, QuietOption
+from cnnperf.cli.options import AllowBusyOption, JsonOption, QuietOption
 from cnnperf.cli.run import resume_command
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def make(
             help="Run folder of an interrupted attempt; seeds that it has trained are kept. Default: a new run.",
         ),
     ] = None,
+    allow_busy: AllowBusyOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -92,6 +93,7 @@ def make(
                 data=data,
                 into=into,
                 resume=resume,
+                allow_busy=allow_busy,
                 watcher=screen,
             )
     except KeyboardInterrupt:
@@ -119,6 +121,7 @@ def verify(
         ),
     ] = None,
     data: DataOption = None,
+    allow_busy: AllowBusyOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -137,7 +140,7 @@ def verify(
     screen = Screen(messages)
     try:
         with screen.shown():
-            found = verify_record(folder, seeds=seeds, data=data, watcher=screen)
+            found = verify_record(folder, seeds=seeds, data=data, allow_busy=allow_busy, watcher=screen)
     except KeyboardInterrupt:
         if screen.folder is None:
             raise

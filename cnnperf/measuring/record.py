@@ -85,15 +85,16 @@ def make_record(
     data: Path | None = None,
     into: Path = RECORDS,
     resume: Path | None = None,
+    allow_busy: bool = False,
     watcher: MeasurementWatcher | None = None,
 ) -> RecordAttempt:
     """Train the seeds of one cell of a suite, test that the mean accuracy is above a target, and write the record.
 
     cell: dataset/model/device, or a glob that matches one. target: share of the test images; None: the mean of the
     standing record of the same dataset, budget and device. name: of the record; default: that of the network.
-    into: folder of all records. resume: run folder of an earlier attempt, whose seeds are kept. The claim and its test
-    are in `accuracy_record`. Raises UsageError if the request cannot be carried out, RunError if a seed failed or the
-    record cannot be written; the run folder is kept.
+    into: folder of all records. resume: run folder of an earlier attempt, whose seeds are kept.
+    allow_busy: train although other processes compute on the GPU. Raises UsageError if the request cannot be carried
+    out, RunError if a seed failed or the record cannot be written; the run folder is kept.
     """
     file, loaded = suite_file(suite), load_suite(suite)
     chosen, stage = _of_cell(loaded, cell), _training_of(loaded, str(suite))
@@ -105,7 +106,7 @@ def make_record(
     narrowed = loaded.model_copy(update=only).launched(threads=threads)
     folder = folder_to_run(narrowed, None, resume)
     earlier = records_below(into).values()
-    tasks = _prepared(narrowed, str(suite), data, watcher)
+    tasks = _prepared(narrowed, str(suite), data, watcher, allow_busy=allow_busy)
     claim = _claim_of(target, earlier, kind_of(tasks[0].task), into)
     before = checksums(sources)
     run = folder if resume else created(folder)
@@ -131,12 +132,14 @@ def verify_record(
     *,
     seeds: int | None = None,
     data: Path | None = None,
+    allow_busy: bool = False,
     watcher: MeasurementWatcher | None = None,
 ) -> Verification:
     """Check a record's folder, train the first of its seeds again on this machine, and test its claim on them.
 
-    seeds: how many; default: five, or all of fewer. Warns of source files that differ from those of the record. Raises
-    StoreError for a damaged folder, UsageError if the request cannot be carried out, RunError if a seed failed.
+    seeds: how many; default: five, or all of fewer. allow_busy: as for `make_record`. Warns of source files
+    that differ from those of the record. Raises StoreError for a damaged folder, UsageError if the request cannot be
+    carried out, RunError if a seed failed.
     """
     stored, _ = read_record(folder)
     again = min(SEEDS_AGAIN, len(stored.seeds)) if seeds is None else seeds
@@ -154,7 +157,7 @@ def verify_record(
             stacklevel=2,
         )
     suite = _suite_of(stored, again, str(folder))
-    tasks = _prepared(suite, str(folder), data, watcher)
+    tasks = _prepared(suite, str(folder), data, watcher, allow_busy=allow_busy)
     _check_data(tasks[0], stored, folder)
     run = created(new_folder(suite))
     records = _measured(tasks, run, is_new=True, watcher=watcher)
@@ -217,10 +220,12 @@ def _training_of(suite: Suite, where: str) -> str:
     return stage
 
 
-def _prepared(suite: Suite, where: str, data: Path | None, watcher: MeasurementWatcher | None) -> tuple[Ready, ...]:
+def _prepared(
+    suite: Suite, where: str, data: Path | None, watcher: MeasurementWatcher | None, *, allow_busy: bool
+) -> tuple[Ready, ...]:
     """Return the tasks of the seeds, each tested on all test images. Raises UsageError if one cannot run."""
     local = {"executor": Choice(name=DEFAULT_EXECUTOR), "require_real_data": True}
-    asked = SuiteRequest(suite=suite.model_copy(update=local), where=where, data=data)
+    asked = SuiteRequest(suite=suite.model_copy(update=local), where=where, data=data, allow_busy=allow_busy)
     tasks = prepare(asked, (watcher or UnwatchedMeasurement()).downloading).tasks
     for ready in tasks:
         if ready.skip:
@@ -258,7 +263,8 @@ def _measured(
         warn_if_busy(left)
         for _ in run.execute(tasks, watching):
             pass
-        records = run.records_of(tasks)
+        by_key = {record.key: record for record in run.records}
+    records = tuple(by_key[ready.task.key] for ready in tasks)
     if fault := fault_in(records):
         raise RunError(f"{folder}: {fault}{cure}")
     return records
