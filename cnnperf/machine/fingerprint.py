@@ -20,7 +20,7 @@ from cnnperf.errors import CnnperfWarning, UsageError
 from cnnperf.machine import processor
 from cnnperf.machine.cgroup import Groups
 from cnnperf.machine.git import git
-from cnnperf.machine.gpus import chosen_gpu, installed, used
+from cnnperf.machine.gpus import chosen_gpu, installed, used, with_uuid
 from cnnperf.machine.processor import read_text
 from cnnperf.machine.program import NoAnswer
 from cnnperf.record import Gpu, Libraries, Machine, Platform
@@ -69,16 +69,16 @@ def fingerprint() -> Machine:
     )
 
 
-def seen_here(machine: Machine, device: str = "cpu") -> Machine:
+def seen_here(machine: Machine, device: str = "cpu", uuid: str | None = None) -> Machine:
     """Add this process's own facts to a description of the machine: its environment, libraries and GPU.
 
-    device: the device that this process computed on: `cpu`, `cuda` or `cuda:1`. Torch and its GPU are described only if
-    torch is already imported.
+    device: the device that this process computed on: `cpu`, `cuda` or `cuda:1`. uuid: of that device, without prefix,
+    if the driver told it. Torch and its GPU are described only if torch is already imported.
     """
     told = {"environment": environment(), "libraries": _libraries()}
     if device == "cpu":
         return machine.model_copy(update=told)
-    gpu = _gpu(machine, device)
+    gpu = _gpu(machine, device, uuid)
     return machine.model_copy(update=told | {"gpu": gpu.name if gpu else None, "accelerator": gpu})
 
 
@@ -182,12 +182,13 @@ def _told_by(torch: Any) -> dict[str, str | None]:
     }
 
 
-def _gpu(machine: Machine, device: str) -> Gpu | None:
-    """Return the GPU of a CUDA device: from torch if torch computed there, else from CUDA's environment variables."""
+def _gpu(machine: Machine, device: str, uuid: str | None) -> Gpu | None:
+    """Return the GPU of a CUDA device: from torch if it computed there, else by UUID, else by CUDA's variables."""
     _, _, index = device.partition(":")
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
-        return chosen_gpu(machine.gpus, os.environ, int(index or 0))
+        listed = with_uuid(machine.gpus, uuid) if uuid else None
+        return listed or chosen_gpu(machine.gpus, os.environ, int(index or 0))
     number = int(index) if index else torch.cuda.current_device()
     return used(machine.gpus, torch.cuda.get_device_properties(number))
 

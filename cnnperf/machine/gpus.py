@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 from cnnperf.errors import CnnperfWarning
+from cnnperf.machine import nvml
 from cnnperf.machine.program import NoAnswer, answer
 from cnnperf.record import Gpu
 
@@ -32,7 +33,10 @@ MIG_NAME = re.compile(r"(.*?) MIG (\S+)")
 
 @cache
 def installed() -> tuple[tuple[Gpu, ...], str | None]:
-    """Return the GPUs and MIG instances usable by CUDA, and the driver's version; without GPUs that have instances."""
+    """Return the GPUs and MIG instances usable by CUDA, and the driver's version; without GPUs that have instances.
+
+    Power limit and clocks are known with nvidia-ml-py only; those of an instance are of its GPU.
+    """
     query = _smi(f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")
     facts = list(_facts(query))
     divided = any(row["mig.mode.current"] == "Enabled" for row in facts)
@@ -40,6 +44,7 @@ def installed() -> tuple[tuple[Gpu, ...], str | None]:
     found: list[Gpu] = []
     for row in facts:
         gpu = _gpu(row)
+        gpu = gpu.model_copy(update=nvml.settings((gpu.uuid or "").removeprefix("GPU-")))
         if row["mig.mode.current"] != "Enabled":
             found.append(gpu)
             continue
@@ -68,6 +73,11 @@ def chosen_gpu(gpus: Sequence[Gpu], environment: Mapping[str, str], index: int =
     return _alike(fitting)
 
 
+def with_uuid(gpus: Sequence[Gpu], uuid: str) -> Gpu | None:
+    """Return the GPU or MIG instance with this UUID, which has no prefix; None if it is in no list."""
+    return next((gpu for gpu in gpus if gpu.uuid in (f"GPU-{uuid}", f"MIG-{uuid}")), None)
+
+
 def used(gpus: Sequence[Gpu], properties: Any) -> Gpu:
     """Return the GPU that torch computes on, with the driver's description of it.
 
@@ -77,7 +87,7 @@ def used(gpus: Sequence[Gpu], properties: Any) -> Gpu:
     instance = MIG_NAME.fullmatch(properties.name)
     name, mig = instance.groups() if instance else (properties.name, None)
     uuid = str(properties.uuid)
-    exact = [gpu for gpu in gpus if gpu.uuid in (f"GPU-{uuid}", f"MIG-{uuid}")]
+    exact = with_uuid(gpus, uuid)
     of_board = [gpu for gpu in gpus if gpu.board == f"GPU-{uuid}" and gpu.mig == mig]
     unlisted = Gpu(name=name, mig=mig, uuid=None if mig else f"GPU-{uuid}")
     of_torch = {
@@ -85,7 +95,7 @@ def used(gpus: Sequence[Gpu], properties: Any) -> Gpu:
         "usable_bytes": properties.total_memory,
         "multiprocessors": properties.multi_processor_count,
     }
-    return (_alike(exact or of_board) or unlisted).model_copy(update=of_torch)
+    return (exact or _alike(of_board) or unlisted).model_copy(update=of_torch)
 
 
 def _alike(gpus: Sequence[Gpu]) -> Gpu | None:

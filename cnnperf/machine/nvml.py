@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import PurePath
 from typing import Any, NamedTuple, TypeVar
@@ -35,6 +35,26 @@ def compute_processes(uuid: str) -> tuple[ComputeProcess, ...] | None:
         return tuple(ComputeProcess(each.pid, each.usedGpuMemory, _name(pynvml, each.pid)) for each in found)
 
     return _asked(uuid, listed)
+
+
+def settings(uuid: str) -> dict[str, float]:
+    """Return the power limit and the clocks of the GPU of this UUID, by the names of `Gpu`'s fields, as far as known.
+
+    NVML tells them of a whole GPU only, not of its MIG instances.
+    """
+    return _asked(uuid, lambda pynvml, handle: dict(_settings(pynvml, handle))) or {}
+
+
+def _settings(pynvml: Any, handle: Any) -> Iterator[tuple[str, float]]:
+    clocks = {"sm_clock_hz": pynvml.NVML_CLOCK_SM, "memory_clock_hz": pynvml.NVML_CLOCK_MEM}
+    # Each is unknown to some GPUs and drivers.
+    with suppress(pynvml.NVMLError):
+        yield "power_limit_w", pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3
+    for name, clock in clocks.items():
+        with suppress(pynvml.NVMLError):
+            yield f"max_{name}", 1e6 * pynvml.nvmlDeviceGetMaxClockInfo(handle, clock)
+        with suppress(pynvml.NVMLError):
+            yield name, 1e6 * pynvml.nvmlDeviceGetApplicationsClock(handle, clock)
 
 
 def _name(pynvml: Any, pid: int) -> str | None:

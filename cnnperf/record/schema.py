@@ -29,6 +29,8 @@ Duration = Annotated[Finite, Field(ge=0, le=1e9)]
 WholeNumber = Annotated[int, Field(ge=0, le=2**63)]
 Hertz = Annotated[Finite, Field(ge=0, le=1e15)]
 """Hz."""
+Watts = Annotated[Finite, Field(ge=0, le=1e9)]
+"""W."""
 
 _ROUNDING = 1e-9
 """Excess over 1 of a share that was computed as a ratio of sums."""
@@ -261,6 +263,15 @@ class Gpu(Frozen):
     usable_bytes: WholeNumber | None = None
     """Memory available to torch in bytes: without the driver's reserve; for an instance, its share."""
     multiprocessors: WholeNumber | None = None
+    power_limit_w: Watts | None = None
+    """Power to which the driver limits the whole GPU."""
+    max_sm_clock_hz: Hertz | None = None
+    """Highest clock of the multiprocessors."""
+    max_memory_clock_hz: Hertz | None = None
+    sm_clock_hz: Hertz | None = None
+    """Clock of the multiprocessors that is set for applications; None where the driver has no such setting."""
+    memory_clock_hz: Hertz | None = None
+    """Clock of the memory that is set for applications."""
 
     @property
     def label(self) -> str:

@@ -57,6 +57,13 @@ def _smt(repeats: Repeats) -> str | None:
     return None if smt is None else "on" if smt else "off"
 
 
+def _used_uuid(repeats: Repeats) -> str | None:
+    """Return the UUID of the GPU that a task used; on the CPU the machine's GPU was not used."""
+    return (
+        None if repeats.task.cell.device.name == "cpu" else cast("str | None", _at("accelerator.uuid", repeats.machine))
+    )
+
+
 def _environment(machine: Machine) -> str:
     return " ".join(f"{name}={value}" for name, value in (machine.environment or {}).items())
 
@@ -157,6 +164,21 @@ class RunRow(Row):
     )
     gpu_usable_bytes: int | None = _told("accelerator.usable_bytes", unit="bytes", meaning="memory that torch may use")
     gpu_multiprocessors: int | None = _told("accelerator.multiprocessors", unit="count", meaning="multiprocessors")
+    gpu_power_limit_w: float | None = _told(
+        "accelerator.power_limit_w", unit="W", meaning="power to which the driver limits the whole GPU"
+    )
+    gpu_max_sm_clock_hz: float | None = _told(
+        "accelerator.max_sm_clock_hz", unit="Hz", meaning="highest clock of its multiprocessors"
+    )
+    gpu_max_memory_clock_hz: float | None = _told(
+        "accelerator.max_memory_clock_hz", unit="Hz", meaning="highest clock of its memory"
+    )
+    gpu_sm_clock_hz: float | None = _told(
+        "accelerator.sm_clock_hz", unit="Hz", meaning="clock of its multiprocessors that is set for applications"
+    )
+    gpu_memory_clock_hz: float | None = _told(
+        "accelerator.memory_clock_hz", unit="Hz", meaning="clock of its memory that is set for applications"
+    )
     openmp: str | None = _told("libraries.openmp", meaning="files of the OpenMP runtimes in a process, joined by `+`")
     allocators: str | None = _told(
         "libraries.allocators",
@@ -217,6 +239,9 @@ class TaskRow(Row):
         source="(remark disturbed)",
     )
     task: str = fact()
+    gpu_uuid: str | None = reduced(
+        _used_uuid, meaning="UUID of the GPU or MIG instance that it used", source="machine.accelerator.uuid"
+    )
 
 
 def run_table(records: Mapping[str, Sequence[Record]]) -> Table[RunRow]:

@@ -27,7 +27,7 @@ def run_task(request: TaskRequest, line: Line) -> Record:
     measurements: list[Measurement] = []
     status: Status = "ok"
     error = None
-    torch_name = "cpu"
+    torch_name, uuid = "cpu", None
     left: dict[str, str] = {}
 
     def noted(phase: str) -> None:
@@ -35,7 +35,7 @@ def run_task(request: TaskRequest, line: Line) -> Record:
 
     try:
         device = registry.make("devices", task.cell.device.name, **task.cell.device.options)
-        torch_name = device.torch_name
+        torch_name, uuid = device.torch_name, getattr(device, "uuid", None)  # Not all devices have one.
         dataset = open_arrays(request.folder, task.data)
         needs = {record.task.stage: record for record in request.needs}
         bench = Bench(task, device, dataset, request.run, line.progress, left, needs, phase=noted)
@@ -60,7 +60,7 @@ def run_task(request: TaskRequest, line: Line) -> Record:
         task=task,
         key=task.key,
         nonce=request.nonce,
-        machine=seen_here(request.machine, torch_name).model_copy(update={"threads": threads}),
+        machine=seen_here(request.machine, torch_name, uuid).model_copy(update={"threads": threads}),
         started=started.isoformat(timespec="milliseconds"),
         duration_s=time.monotonic() - start,
         status=status,

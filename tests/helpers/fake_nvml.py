@@ -41,6 +41,24 @@ class Nvml:
         assert handle in self._handles
         return self._running
 
+    NVML_CLOCK_SM, NVML_CLOCK_MEM = 1, 2
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: str) -> int:  # noqa: N802
+        """Return the limit in mW; a MIG instance has none."""
+        if handle.startswith("MIG-"):
+            raise self.NVMLError
+        return 350_500
+
+    def nvmlDeviceGetMaxClockInfo(self, handle: str, clock: int) -> int:  # noqa: N802
+        """Return the highest clock in MHz."""
+        return {self.NVML_CLOCK_SM: 1980, self.NVML_CLOCK_MEM: 2619}[clock]
+
+    def nvmlDeviceGetApplicationsClock(self, handle: str, clock: int) -> int:  # noqa: N802
+        """Return the multiprocessors' clock in MHz; that of the memory is not supported."""
+        if clock != self.NVML_CLOCK_SM:
+            raise self.NVMLError
+        return 1500
+
     def nvmlSystemGetProcessName(self, pid: int) -> str | bytes:  # noqa: N802
         """Return the path of an odd process's program as text, of an even one's as bytes; 7 has none."""
         if pid == 7:

@@ -174,3 +174,15 @@ def test_the_gpu_is_the_one_that_was_computed_on(
     if started and device != "cpu":
         assert found.accelerator
         assert (found.accelerator.usable_bytes, found.accelerator.multiprocessors) == (79 * 2**30, 132)
+
+
+def test_without_torch_the_gpu_is_found_by_the_driver_s_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of two GPUs that are alike is named by its UUID, if another engine computed on it."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    twins = tuple(A100.model_copy(update={"uuid": f"GPU-{name}", "index": index}) for index, name in enumerate("ab"))
+    described = fingerprint.fingerprint().model_copy(update={"gpus": twins})
+    for uuid, expected in (("b", "GPU-b"), ("a", "GPU-a"), ("c", None), (None, None)):
+        found = fingerprint.seen_here(described, "cuda:1", uuid)
+        assert found.accelerator
+        assert found.accelerator.uuid == expected

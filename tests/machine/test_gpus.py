@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_nvml import Nvml
 
 from cnnperf.errors import CnnperfWarning
 from cnnperf.machine import gpus as _gpus
@@ -79,6 +81,24 @@ def test_a_divided_gpu_is_listed_by_its_instances(smi: Smi) -> None:
         "  MIG 1g.5gb      Device  1: (UUID: MIG-cccc1111)\n",
     )
     assert _gpus.installed()[0] == SLICES
+
+
+def test_power_limit_and_clocks_are_those_of_nvml(smi: Smi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limit and clocks are in W and Hz, an instance has those of its GPU, and what NVML does not tell is absent."""
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(uuids=["aaaa0000"]))
+    facts = {"power_limit_w": 350.5, "max_sm_clock_hz": 1.98e9, "max_memory_clock_hz": 2.619e9, "sm_clock_hz": 1.5e9}
+    row = "0, GPU-aaaa0000, NVIDIA A100-SXM4-40GB, 550.54.14, 40960, 8.0, {}, 00000000:07:00.0\n"
+    other = "1, GPU-dddd0000, Tesla M60, 550.54.14, [N/A], 5.2, [N/A], 00000000:0B:00.0\n"
+    smi(row.format("Disabled") + other)
+    known, unknown = _gpus.installed()[0]
+    assert known == A100.model_copy(update=facts)
+    assert (unknown.power_limit_w, unknown.max_sm_clock_hz) == (None, None)
+    _gpus.installed.cache_clear()
+    smi(
+        row.format("Enabled"),
+        "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa0000)\n  MIG 3g.20gb     Device  0: (UUID: MIG-cccc0000)\n",
+    )
+    assert _gpus.installed()[0] == (SLICES[0].model_copy(update=facts),)
 
 
 @pytest.mark.parametrize(("query", "status"), [("No devices were found\n", 0), ("Failed to initialize NVML\n", 12)])

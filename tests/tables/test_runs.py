@@ -78,6 +78,15 @@ def test_a_run_says_all_that_is_known_of_its_machine(trained: Trained, on: Train
     assert {name: row[name] for name in expected} == expected
 
 
+def test_a_task_names_its_gpu(trained: Trained, on: Trained) -> None:
+    """A task on a GPU has the UUID of that GPU, and a task on the CPU has none, although the machine has a GPU."""
+    gpu = Gpu(name="NVIDIA A100", uuid="GPU-1", power_limit_w=400.0, sm_clock_hz=1.4e9)
+    records = [on(trained(device=device), accelerator=gpu) for device in ("cuda", "cpu")]
+    assert [row["gpu_uuid"] for row in task_table({"suite/run": records}).rows] == ["GPU-1", None]
+    (row, *_) = run_table({"suite/run": records}).rows
+    assert (row["gpu_power_limit_w"], row["gpu_sm_clock_hz"], row["gpu_memory_clock_hz"]) == (400.0, 1.4e9, None)
+
+
 def test_a_run_of_a_version_that_did_not_ask_has_empty_cells(trained: Trained) -> None:
     """Facts that an older record lacks are None."""
     (row,) = run_table({"suite/run": (trained(),)}).rows
