@@ -25,8 +25,8 @@ from cnnperf.record import Measurement, Record, keep, kept
 from cnnperf.task import Frozen, Scalar, Task
 
 
-def _unheard(phase: str) -> None:
-    """Ignore the name of a phase."""
+def _unheard(words: str) -> None:
+    """Ignore what a stage says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,9 @@ class Bench:
 
     phase: Callable[[str], None] = _unheard
     """`phase("training")`: the name of the work that begins, for the error of a task that runs out of time."""
+    abandon: Callable[[str], None] = _unheard
+    """`abandon("rank 1 was killed")`: ends the process with this error in the record, from a thread that sees that the
+    main one hangs in a call of a library."""
 
     def found(self, kind: str) -> Path | None:
         """Return the artifact of this kind that a needed task wrote; None if there is none.
@@ -184,6 +187,10 @@ class Settings(Frozen):
     def takes_steps(self) -> bool:
         """Return whether the stage takes training steps; otherwise the network stays in evaluation mode."""
         return False
+
+    def device_count(self, device: str) -> int:
+        """Return the number of devices of this kind that the stage uses at once, from the cell's index on."""
+        return 1
 
     def reference_images(self) -> int | None:
         """Return the number of test images whose torch logits the stage writes; None if it writes none."""

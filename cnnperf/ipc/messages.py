@@ -121,6 +121,20 @@ class TaskRequest(Frozen):
     """Records of the needed tasks, without measurements."""
 
 
+class RankRequest(Frozen):
+    """A request to train as one of several processes, from rank 0 of them."""
+
+    kind: Literal["rank"] = "rank"
+    task: Task
+    device: Choice
+    """The device of this process."""
+    folder: Path
+    """Folder of the images as arrays."""
+    rank: int
+    port: int
+    """Port of the store, on this machine, by which the processes find each other."""
+
+
 class SuiteRequest(Frozen):
     """A request to check a suite and to prepare its data."""
 
@@ -247,7 +261,7 @@ class Absent(Frozen):
 
 
 class Loaded(Frozen):
-    """The answer of a side whose engine has loaded its network."""
+    """The answer of a side whose engine has loaded its network, or of a rank that is about to join the others."""
 
     kind: Literal["loaded"] = "loaded"
 
@@ -452,13 +466,14 @@ FromPreflight = Prepared | DataHandled | SchemaWritten | ChoiceDescribed
 FromWorker = Refused | Progressed | Answered | Noted | Received | GaveUp | FromPreflight
 FromNode = Arrived | Begun | Progressed | Recorded | CellEnded | Refused
 FromClaim = DeviceFound | ReadingTaken | ClaimSkipped | ClaimEnded
-Message = ToSide | ToPreflight | TaskRequest | CellRequest | ToClaim | FromSide | FromWorker | FromNode | FromClaim
+ToTask = TaskRequest | RankRequest
+Message = ToSide | ToPreflight | ToTask | CellRequest | ToClaim | FromSide | FromWorker | FromNode | FromClaim
 
 _UNION: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 _WRITTEN = {"opened": "open", "settled": "settle", "taken": "play"}
 """Answers that the protocol names after their request."""
 _READ = {written: kind for kind, written in _WRITTEN.items()}
-_REQUESTS = get_args(ToSide | ToPreflight | TaskRequest | CellRequest | ToClaim)
+_REQUESTS = get_args(ToSide | ToPreflight | ToTask | CellRequest | ToClaim)
 
 
 class MalformedError(Exception):

@@ -261,6 +261,11 @@ class WorkerProcess:
             raise TimeoutError from None
         self._complete_log()
 
+    def kill(self) -> None:
+        """Kill the worker alone, if it still runs; leaving the block ends its descendants too."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGKILL)
+
     @property
     def loss(self) -> str | None:
         """The number of dropped messages, as a sentence; None if none was dropped."""

@@ -12,6 +12,8 @@ from cnnperf.errors import UsageError
 from cnnperf.task import DEFAULT_PROFILE_MODE, ProfileMode, Scalar
 from cnnperf.training.recipe import BUDGET_SETTINGS, Recipe, layered
 
+NOT_PROFILED = (*BUDGET_SETTINGS, "processes")
+"""Settings of a training that its profile does not have: steps of one process are profiled."""
 QUICK_SAMPLES = 3
 OTHER_STEPS = 17
 """Approximate steps of warm-up, arithmetic, memory and trace."""
@@ -49,19 +51,19 @@ class Profile(Settings):
     train: dict[str, Any] = Field(
         default={},
         description="The training whose steps are profiled (optimizer, precision, memory_format, flip …), as in "
-        "[train]. What it leaves out: as the cell's training has it, except `compile`: a profile is always of the "
-        "eager network, whose layers have hooks.",
+        "[train]. What it leaves out: as the cell's training has it, except `compile` and `processes`: a profile is "
+        "always of the eager network, whose layers have hooks, in one process.",
     )
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
         """Merge the training's settings, the suite's section and the model's override. Raises ValidationError.
 
-        The training's budget is dropped, and with it test_curve, which needs a budget in epochs.
+        The training's budget is dropped, and with it test_curve, which needs a budget in epochs, and processes.
         """
         merged: dict[str, Any] = {**section, **override}
         training = layered(model_recipe, section.get("train", {}), override.get("train", {}))
-        merged["train"] = {key: value for key, value in training.items() if key not in BUDGET_SETTINGS}
+        merged["train"] = {key: value for key, value in training.items() if key not in NOT_PROFILED}
         if "batch_size" in training:
             merged.setdefault("batch_sizes", (training["batch_size"],))
         return cls.model_validate(merged, strict=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -14,12 +16,14 @@ from cnnperf.bench import Bench
 from cnnperf.devices import Device
 from cnnperf.record import Measurement, single
 from cnnperf.task import Scalar
+from cnnperf.training.distributed import processes_of
 from cnnperf.training.evaluate import Evaluator, Predictions, affordable
 from cnnperf.training.images import subset
 from cnnperf.training.loop import Training
 from cnnperf.training.peak import Memory
+from cnnperf.training.processes import OneProcess
 from cnnperf.training.recipe import EVALUATION_SHARE, Recipe
-from cnnperf.training.setup import Data, Network, TrialSteps, frozen_heap
+from cnnperf.training.setup import Data, Network, TrialSteps, frozen_heap, has_idle_parameters
 
 IS_DEFAULT = True
 LEAVES = ("weights", "examples")
@@ -38,10 +42,12 @@ UNTIMED = (
     "train_accuracy",
     "schedule",
     "warmup",
+    "processes",
 )
 """Settings that affect neither a training step nor a forward pass, the two calls that `cnnperf ab` compares.
 
-The compared steps have a learning rate of 0. What others of the settings affect is in `training.recipe.timed`.
+The compared steps have a learning rate of 0 and are taken in one process. What others of the settings affect is in
+`training.recipe.timed`.
 """
 
 EXAMPLES = 25
@@ -54,33 +60,14 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     Yields measurements in SI units; curve points as they are measured, the others at the end. Writes the artifacts
     `weights` (a state dict, for `torch.load(weights_only=True)`) and `examples` (an npz of correctly and incorrectly
     classified test images, with label, prediction and probability, and the class names). Raises StageError if the loss
-    is not finite, UsageError if device or dataset do not allow the recipe.
+    is not finite or another process of the training fails, UsageError if device or dataset do not allow the recipe.
     """
-    device = bench.device
-    recipe.check(device.name, len(bench.dataset.train_labels), len(bench.dataset.test_labels))
-    device.ready_torch()
-    torch.manual_seed(bench.task.seed)
-    registry.find("models", bench.task.cell.model.name)  # Imports the model's module, before its building is timed.
-    bench.phase("images")
-    watch = Stopwatch(device)
-    memory = Memory(device)
-    with device.returning_memory() as returns:
-        data = Data.load(bench, recipe)
-        yield watch.lap("train.load_seconds")
-        bench.phase("network")
-        network = Network.build(bench, recipe, data)
-        yield watch.lap("train.build_seconds")
-        bench.phase("warm-up")
-        trial = TrialSteps(bench, recipe, data, network)
-        if returns:
-            yield from trial.memory(memory)
-    step_s, evaluator = trial.warm_up(), trial.evaluator
-    yield watch.lap("train.warmup_seconds")
-
-    bench.phase("training")
-    training = Training(bench, recipe, data, network, evaluator, step_s)
-    with frozen_heap():
-        yield from training.run()
+    recipe.check(bench.device.name, len(bench.dataset.train_labels), len(bench.dataset.test_labels))
+    bench.device.ready_torch()
+    memory = Memory(bench.device)
+    with processes_of(bench, recipe) as processes:
+        trained = yield from _trained(bench, recipe, processes, memory)
+    data, network, training, evaluator = trained
 
     bench.phase("test")
     count = recipe.test_images or affordable_tests(recipe, len(data.test), training, evaluator)
@@ -98,6 +85,38 @@ def measure(bench: Bench, recipe: Recipe) -> Iterator[Measurement]:
     yield single("train.interop_threads", "count", torch.get_num_interop_threads())
     save_weights(bench, network.model)
     save_examples(bench, outcome)
+
+
+def _trained(
+    bench: Bench, recipe: Recipe, processes: OneProcess, memory: Memory
+) -> Generator[Measurement, None, tuple[Data, Network, Training, Evaluator]]:
+    """Train to the recipe's budget, and return what the test needs."""
+    device = bench.device
+    torch.manual_seed(bench.task.seed)
+    registry.find("models", bench.task.cell.model.name)  # Imports the model's module, before its building is timed.
+    bench.phase("images")
+    watch = Stopwatch(device)
+    with device.returning_memory() as returns:
+        data = Data.load(bench, recipe, processes.part)
+        yield watch.lap("train.load_seconds")
+        bench.phase("network")
+        network = Network.build(bench, recipe, data)
+        yield watch.lap("train.build_seconds")
+        bench.phase("warm-up")
+        has_idle = partial(has_idle_parameters, bench, recipe, data, network)
+        network = replace(network, trained=processes.averaging(network.forward, network.model, has_idle))
+        trial = TrialSteps(bench, recipe, data, network, processes)
+        if returns:
+            yield from trial.memory(memory)
+    step_s = trial.warm_up()
+    yield watch.lap("train.warmup_seconds")
+
+    bench.phase("training")
+    training = Training(bench, recipe, data, network, trial.evaluator, step_s, processes)
+    with frozen_heap():
+        yield from training.run()
+    yield from processes.end(training.clock.step_times)
+    return data, network, training, trial.evaluator
 
 
 class Stopwatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,21 +18,42 @@ LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The part of every batch that one of several processes takes: every `size`-th image, from that of its rank on."""
+
+    rank: int = 0
+    size: int = 1
+    """Number of processes."""
+
+
+WHOLE = Part()
+
+
 class Batches:
     """An endless sequence of augmented batches, in a new random order for each epoch.
 
     Random numbers come from a separate CPU generator, one epoch at a time: a seed gives the same batches on every
     device, independent of other random numbers, and no step waits for them. The last, partial batch of an epoch is
-    dropped.
+    dropped. Each of several processes draws the whole batches, and takes its part of them.
     """
 
-    def __init__(self, images: DeviceImages, indices: Tensor, recipe: Recipe, normalize: Normalize, seed: int) -> None:
+    def __init__(
+        self,
+        images: DeviceImages,
+        indices: Tensor,
+        recipe: Recipe,
+        normalize: Normalize,
+        seed: int,
+        part: Part = WHOLE,
+    ) -> None:
         """indices: of the training images, on the CPU."""
         self.epoch = -1
         self._images = images
         self._indices = indices
         self._recipe = recipe
         self._normalize = normalize
+        self._part = part
         self._generator = torch.Generator().manual_seed(seed)
         self._steps = len(indices) // recipe.batch_size
         self._step = self._steps
@@ -70,15 +92,21 @@ class Batches:
             coins = self._toss(0.5, count) if self._parity is None else self._parity[order] ^ bool(self.epoch % 2)
             coins, rank = coins.view(-1, size).sort(dim=1, descending=True, stable=True)
             order = order.view(-1, size).gather(1, rank).flatten()
-            self._mirrored: list[int] = coins.sum(dim=1).tolist()
+            # Mirrored images come first in a part, too.
+            self._mirrored = [len(range(self._part.rank, each, self._part.size)) for each in coins.sum(dim=1).tolist()]
         indices = self._indices[order]
         corner = self._draw(2 * recipe.crop + 1, 2 * recipe.crop + 1, count) if recipe.crop else None
-        self._positions = self._images.positions(indices, corner).to(device).view(-1, size).unbind()
-        self._labels = self._images.labels[indices.to(device)].view(-1, size).unbind()
+        self._positions = self._divided(self._images.positions(indices, corner).to(device))
+        self._labels = self._divided(self._images.labels[indices.to(device)])
         if recipe.grayscale and self._color:
-            self._grey = self._toss(recipe.grayscale, count).to(device).view(-1, size).unbind()
+            self._grey = self._divided(self._toss(recipe.grayscale, count).to(device))
         if recipe.cutout:
-            self._centers = self._draw(*self._images.shape[1:], count).to(device).view(-1, size, 2).unbind()
+            self._centers = self._divided(self._draw(*self._images.shape[1:], count).to(device))
+
+    def _divided(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Divide an epoch's values into those of each batch, of which this process takes its part."""
+        of_batches = values.view(-1, self._recipe.batch_size, *values.shape[1:])
+        return of_batches[:, self._part.rank :: self._part.size].contiguous().unbind()
 
     def _toss(self, probability: float, count: int) -> Tensor:
         return torch.rand(count, generator=self._generator) < probability

@@ -91,7 +91,7 @@ class Evaluator:
 
     def again(self, images: Tensor, labels: Tensor) -> int:
         """Return the number of correct predictions on a training batch now, in training mode, as in a step."""
-        with self._aside(), _kept(self._model.buffers()), self._autocast:
+        with self._aside(), unchanged(self._model.buffers()), self._autocast:
             return int((self._forward(images).argmax(1) == labels).sum())
 
     @contextmanager
@@ -151,7 +151,7 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _kept(tensors: Iterable[Tensor]) -> Iterator[None]:
+def unchanged(tensors: Iterable[Tensor]) -> Iterator[None]:
     """Restore the tensors that a forward pass changes."""
     before = [(tensor, tensor.clone()) for tensor in tensors]
     try:

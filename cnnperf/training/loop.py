@@ -18,6 +18,7 @@ from cnnperf.timing.sampling import Samples
 from cnnperf.training.evaluate import TARGET_POINTS, VALIDATION_SHARE, Evaluator, pace
 from cnnperf.training.images import subset
 from cnnperf.training.optimise import learning_rate
+from cnnperf.training.processes import OneProcess
 from cnnperf.training.recipe import EVALUATION_SHARE, MOST_POINTS, SUBSETS
 
 if TYPE_CHECKING:
@@ -41,17 +42,27 @@ class Training:
 
     Steps are grouped in laps. After a lap the device is synchronised, losses and logits are checked and the clock is
     read: on the CPU after some milliseconds, elsewhere a few times per second, because each wait empties the queue.
+    Several processes all take the steps of a lap that rank 0 has announced.
     """
 
     def __init__(
-        self, bench: Bench, recipe: Recipe, data: Data, network: Network, evaluator: Evaluator, step_s: float
+        self,
+        bench: Bench,
+        recipe: Recipe,
+        data: Data,
+        network: Network,
+        evaluator: Evaluator,
+        step_s: float,
+        processes: OneProcess | None = None,
     ) -> None:
-        """step_s: estimated seconds of a step, used until the clock has measured it."""
+        """step_s: estimated seconds of a step, used until the clock has measured it. processes: None for one."""
         self.clock = Clock(bench.device)
         self.losses: list[float] = []
         self._bench = bench
         self._recipe = recipe
         self._data = data
+        self._processes = processes or OneProcess()
+        self._processes.begin()
         self._step = network.step(recipe, bench.device.torch_name)
         self._batches = data.batches(recipe, bench.task.seed)
         self._evaluator = evaluator
@@ -113,17 +124,25 @@ class Training:
         return seconds / self._recipe.seconds
 
     @property
+    def _has_others(self) -> bool:
+        return self._processes.part.size > 1
+
+    @property
     def _samples(self) -> int:
         return len(self.losses) * self._recipe.batch_size
 
     def _lap(self) -> None:
         first, start = len(self.losses), self.clock.seconds
         losses, answers, rates = [], [], []
-        for ahead in range(self._lap_steps()):
-            images, labels = next(self._batches)
+        planned = (
             # Between two readings of the clock, the used seconds are extrapolated from the last lap.
-            rates.append(learning_rate(self._recipe, self._progress(first + ahead, start + ahead * self._step_s)))
-            loss, logits = self._step(images, labels, rates[-1])
+            learning_rate(self._recipe, self._progress(first + ahead, start + ahead * self._step_s))
+            for ahead in range(self._lap_steps())
+        )
+        for rate in self._processes.told(planned):
+            images, labels = next(self._batches)
+            rates.append(rate)
+            loss, logits = self._step(images, labels, rate)
             losses.append(loss)
             answers.append((logits, labels))
             self.clock.tick()
@@ -131,14 +150,16 @@ class Training:
                 break
         self.clock.read()
         self._step_s = (self.clock.seconds - start) / len(losses)
-        self._note(numbers(losses), rates)
-        self._right += right_of_each(answers)
+        of_batches, right = self._processes.summed(numbers(losses), right_of_each(answers))
+        self._note(of_batches, rates)
+        self._right += right
         if self._looks_again and len(self.losses) % AFTER_STEP_EVERY == 0:
             self._right_after.append(self._evaluator.again(images, labels))
             self.clock.start()
 
     def _lap_steps(self) -> int:
-        if self._looks_again:
+        is_unmeasured = self._has_others and not self.losses  # No clock ends a lap of several processes early.
+        if self._looks_again or is_unmeasured:
             return 1
         each = self._progress(1, self._step_s)
         until_next = math.ceil((min(self._next_point, 1.0) - self.progress) / each - 1e-6)
@@ -146,7 +167,7 @@ class Training:
 
     def _is_used_up(self, start: float) -> bool:
         """Return whether a lap that began at `start` seconds has reached the next point of a budget in seconds."""
-        if self._waits or self._recipe.seconds is None:
+        if self._waits or self._has_others or self._recipe.seconds is None:
             return False
         return start + self.clock.unread_s >= self._recipe.seconds * min(self._next_point, 1.0)
 

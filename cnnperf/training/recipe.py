@@ -42,6 +42,8 @@ MOST_POINTS = 20
 UNTIMED_STEPS, UNTIMED_TESTS = 5, 5
 """Approximate steps and batches in evaluation before the training; for estimates only."""
 QUICK_S = 3.0
+OF_PROCESSES = ("cpu", "cuda")
+"""Devices on which several processes can train one network."""
 
 
 class Recipe(Settings):
@@ -143,6 +145,15 @@ class Recipe(Settings):
         default="contiguous", description="Order of images and weights in memory: N×C×H×W or N×H×W×C."
     )
     compile: bool = Field(default=False, description="Compile the network with torch.compile.")
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        exclude_if=lambda number: number == 1,
+        description="Processes that train the network together (DistributedDataParallel), each on an equal part of "
+        "every batch: on CUDA one per GPU from the device's index on, with nccl; on the CPU each with its part of the "
+        "threads, with gloo.",
+    )
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
@@ -171,10 +182,30 @@ class Recipe(Settings):
             raise ValueError("optimizer 'nesterov' needs momentum above 0; use 'sgd' to train without")
         if self.optimizer == "muon" and self.precision == "fp16":
             raise ValueError("optimizer 'muon' does not take precision 'fp16', whose gradients are scaled; use 'bf16'")
+        if self.processes > 1:
+            self._refuse_for_several_processes()
         return self
+
+    def _refuse_for_several_processes(self) -> None:
+        if self.batch_size % self.processes:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not divisible by processes {self.processes}, each of which takes an "
+                "equal part of a batch; change one of them"
+            )
+        if self.compile:
+            raise ValueError("compile = true trains in one process; set processes = 1, or leave compile out")
+        if self.train_accuracy == "after_step":
+            raise ValueError(
+                "train_accuracy 'after_step' evaluates whole batches, of which each of several processes has a part; "
+                "leave it out, or set processes = 1"
+            )
 
     def check(self, device: str, train_count: int, test_count: int) -> None:
         """Raise UsageError if the recipe does not suit the device or the dataset's size."""
+        if self.processes > 1 and device not in OF_PROCESSES:
+            raise UsageError(
+                f"processes {self.processes} needs device {' or '.join(OF_PROCESSES)}, got {device}; set processes = 1"
+            )
         if self.precision == "fp16" and device != "cuda":
             raise UsageError(f"precision 'fp16' needs device cuda, got {device}; use 'fp32' or 'bf16'")
         if self.validation_images >= train_count:
@@ -191,14 +222,18 @@ class Recipe(Settings):
         """Return True."""
         return True
 
+    def device_count(self, device: str) -> int:
+        """Return the number of devices in use at once: a GPU for each process."""
+        return self.processes if device == "cuda" else 1
+
     def quick(self) -> Self:
         """Return the recipe with its budget cut to a few seconds."""
         seconds = min(self.seconds or QUICK_S, QUICK_S)
         return self.model_copy(update={**dict.fromkeys(BUDGETS), "seconds": seconds, "test_curve": False})
 
     def without_validation(self) -> Self:
-        """Return the recipe with all images for training: where single calls are timed, nothing is validated."""
-        return self.model_copy(update={"validation_images": 0})
+        """Return the recipe of timed calls: all images for training, since nothing is validated, and one process."""
+        return self.model_copy(update={"validation_images": 0, "processes": 1})
 
     def of_call(self) -> dict[str, Any]:
         """Return the settings of a timed call as a plain document, without those that no call reads."""

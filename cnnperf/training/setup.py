@@ -11,15 +11,17 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch import Tensor, nn
 
 from cnnperf import models
 from cnnperf.record import Measurement, single
-from cnnperf.training.augment import Batches
-from cnnperf.training.evaluate import Evaluator, separate_random_numbers
+from cnnperf.training.augment import WHOLE, Batches, Part
+from cnnperf.training.evaluate import Evaluator, separate_random_numbers, unchanged
 from cnnperf.training.images import DeviceImages, Normalize, split
-from cnnperf.training.optimise import Step, autocast
+from cnnperf.training.optimise import Step, autocast, trainable
 from cnnperf.training.peak import Memory
+from cnnperf.training.processes import Forward, OneProcess
 
 if TYPE_CHECKING:
     from cnnperf.bench import Bench
@@ -46,9 +48,11 @@ class Data:
     normalize: Normalize
     raw: Normalize | None
     """Normalisation to pixels in [0, 1], if the recipe also tests on them."""
+    part: Part = WHOLE
+    """The part of each batch that this process trains on."""
 
     @classmethod
-    def load(cls, bench: Bench, recipe: Recipe) -> Data:
+    def load(cls, bench: Bench, recipe: Recipe, part: Part = WHOLE) -> Data:
         """Put the dataset's images on the device and divide the training images."""
         data, device = bench.dataset, bench.device.torch_name
         channels_last = recipe.memory_format == "channels_last"
@@ -64,11 +68,11 @@ class Data:
         indices = split(len(train), recipe.validation_images)
         normalize = Normalize(recipe.normalize, data.mean, data.std, train)
         raw = None if recipe.normalize_eval else Normalize("unit", data.mean, data.std, train)
-        return cls(train, *indices, test, normalize, raw)
+        return cls(train, *indices, test, normalize, raw, part)
 
     def batches(self, recipe: Recipe, seed: int) -> Batches:
-        """Return the batches to train on."""
-        return Batches(self.train, self.train_indices, recipe, self.normalize, seed)
+        """Return the batches to train on, of each the part of this process."""
+        return Batches(self.train, self.train_indices, recipe, self.normalize, seed, self.part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,10 @@ class Network:
     """A network on the device, in the recipe's memory format, and its forward function."""
 
     model: nn.Module
-    forward: Callable[[Tensor], Tensor]
+    forward: Forward
     """The model, or its compiled form; returns the logits alone."""
+    trained: Forward | None = None
+    """The forward function of training steps; None: the same."""
 
     @classmethod
     def build(cls, bench: Bench, recipe: Recipe, data: Data) -> Network:
@@ -102,10 +108,28 @@ class Network:
 
     def step(self, recipe: Recipe, device: str) -> Step:
         """Return the training step with new optimizers."""
-        return Step(self.forward, self.model, recipe, device)
+        return Step(self.trained or self.forward, self.model, recipe, device)
 
 
-def _logits_of(network: Callable[[Tensor], Any]) -> Callable[[Tensor], Tensor]:
+def has_idle_parameters(bench: Bench, recipe: Recipe, data: Data, network: Network) -> bool:
+    """Return whether a training step leaves a parameter without a gradient, as that of an auxiliary head.
+
+    The network is left as it was.
+    """
+    device = bench.device.torch_name
+    with separate_random_numbers(device), unchanged(network.model.buffers()):
+        images, labels = next(data.batches(recipe, bench.task.seed))
+        with autocast(recipe, device):
+            logits = network.forward(images)
+        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+    parameters = trainable(network.model)
+    is_idle = any(parameter.grad is None for parameter in parameters)
+    for parameter in parameters:
+        parameter.grad = None
+    return is_idle
+
+
+def _logits_of(network: Callable[[Tensor], Any]) -> Forward:
     """Return the network's forward function without its outputs besides the logits."""
 
     def forward(images: Tensor) -> Tensor:
@@ -118,7 +142,10 @@ def _logits_of(network: Callable[[Tensor], Any]) -> Callable[[Tensor], Tensor]:
 class TrialSteps:
     """Steps (at a learning rate of 0) and evaluations before the training, without effect on it."""
 
-    def __init__(self, bench: Bench, recipe: Recipe, data: Data, network: Network) -> None:
+    def __init__(
+        self, bench: Bench, recipe: Recipe, data: Data, network: Network, processes: OneProcess | None = None
+    ) -> None:
+        """processes: None for one."""
         self.evaluator = Evaluator(
             network.forward,
             network.model,
@@ -131,6 +158,7 @@ class TrialSteps:
         self._recipe = recipe
         self._data = data
         self._network = network
+        self._processes = processes or OneProcess()
 
     def warm_up(self) -> float:
         """Run a few steps and evaluations; return the seconds per step.
@@ -143,7 +171,7 @@ class TrialSteps:
             for _ in range(WARMUP_STEPS):
                 device.synchronize()
                 start = perf_counter()
-                step(*next(batches), 0.0)
+                self._take(step, batches)
                 device.synchronize()
                 step_s = perf_counter() - start
             for _ in range(WARMUP_STEPS):
@@ -162,12 +190,13 @@ class TrialSteps:
             # Excludes one-time compilation, imports and allocations. The batches are kept: the random numbers of an
             # epoch, drawn with its first batch, grow with the dataset and not with the work of a step.
             step, batches = self._beginning()
-            step(*next(batches), 0.0)
+            self._take(step, batches)
             self._evaluate(1, flip=self._recipe.test_flip)
             del step
             is_reset = memory.begin()
             step = self._new_step()
             for _ in range(MEASURED_STEPS):
+                self._processes.tell(0.0)
                 images, labels = next(batches)
                 step(images, labels, 0.0)
             of_steps = memory.risen()
@@ -183,7 +212,12 @@ class TrialSteps:
         return self._new_step(), self._data.batches(self._recipe, self._bench.task.seed)
 
     def _new_step(self) -> Step:
+        self._processes.begin()
         return self._network.step(self._recipe, self._bench.device.torch_name)
+
+    def _take(self, step: Step, batches: Batches) -> None:
+        self._processes.tell(0.0)
+        step(*next(batches), 0.0)
 
     def _evaluate(self, batches: int, *, flip: bool = False) -> None:
         self.evaluator(self._data.train, self._data.train_indices[: batches * self._recipe.batch_size], flip=flip)
@@ -198,6 +232,7 @@ class TrialSteps:
         with torch.no_grad():
             for tensor, value in zip(state, before, strict=True):
                 tensor.copy_(value)
+        self._processes.align(self._network.model)
 
 
 @contextmanager

@@ -143,7 +143,7 @@ class Preparation:
     def _ready(self, task: Task, settings: Settings) -> Iterator[Ready]:
         """Complete a task, once for each variant of it."""
         cell = task.cell
-        images, reason = self._images(cell.dataset), self._reason(cell.device)
+        images, reason = self._images(cell.dataset), self._reason(cell.device, settings.device_count(cell.device.name))
         network = self._network(cell.model, images.shape, images.num_classes)
         settings = self._at_batch(task, settings, network.batch)
         self._check_fits(task, settings, images)
@@ -298,11 +298,13 @@ class Preparation:
         self._probes_s += perf_counter() - start
         return found
 
-    def _missing(self, choice: Choice) -> str | None:
-        """Return the reason why a device is unavailable; None if it is available."""
+    def _missing(self, choice: Choice, count: int) -> str | None:
+        """Return the reason why one of `count` devices from this index on is unavailable; None if all are there."""
         options = self._options("devices", choice)
         try:
-            self._check_alone(choice, registry.make("devices", choice.name, **options))
+            for index in range(count):
+                others = {"index": options.get("index", 0) + index} if index else {}
+                self._check_alone(choice, registry.make("devices", choice.name, **{**options, **others}))
         except DeviceError as error:
             return str(error)
         except UsageError as error:

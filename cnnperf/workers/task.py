@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -28,17 +29,39 @@ def run_task(request: TaskRequest, line: Line) -> Record:
     status: Status = "ok"
     error = None
     torch_name, uuid = "cpu", None
+    of_threads = f"{metrics_of(task.stage)}.threads"
     left: dict[str, str] = {}
 
     def noted(phase: str) -> None:
         line.say(Noted(text=phase))
+
+    def made(status: Status, error: str | None) -> Record:
+        threads = next((int(m.values[0]) for m in measurements if m.metric == of_threads), None)
+        return Record(
+            task=task,
+            key=task.key,
+            nonce=request.nonce,
+            machine=seen_here(request.machine, torch_name, uuid).model_copy(update={"threads": threads}),
+            started=started.isoformat(timespec="milliseconds"),
+            duration_s=time.monotonic() - start,
+            status=status,
+            error=error,
+            measurements=tuple(measurements),
+            artifacts={
+                kind: Artifact.of(request.run, path) for kind, path in left.items() if (request.run / path).exists()
+            },
+        )
+
+    def abandon(error: str) -> None:
+        hand_over(request, made("failed", error), line)
+        os._exit(0)
 
     try:
         device = registry.make("devices", task.cell.device.name, **task.cell.device.options)
         torch_name, uuid = device.torch_name, getattr(device, "uuid", None)  # Not all devices have one.
         dataset = open_arrays(request.folder, task.data)
         needs = {record.task.stage: record for record in request.needs}
-        bench = Bench(task, device, dataset, request.run, line.progress, left, needs, phase=noted)
+        bench = Bench(task, device, dataset, request.run, line.progress, left, needs, phase=noted, abandon=abandon)
         others = others_on(task.cell.device.name, device)
         measurements += device_used(task.stage, device, others)
         measure = registry.find("stages", task.stage)
@@ -55,21 +78,16 @@ def run_task(request: TaskRequest, line: Line) -> Record:
         status, error = "skipped", str(fault)
     except Exception as fault:
         status, error = "failed", in_words(fault)
-    threads = next((int(m.values[0]) for m in measurements if m.metric == f"{metrics_of(task.stage)}.threads"), None)
-    return Record(
-        task=task,
-        key=task.key,
-        nonce=request.nonce,
-        machine=seen_here(request.machine, torch_name, uuid).model_copy(update={"threads": threads}),
-        started=started.isoformat(timespec="milliseconds"),
-        duration_s=time.monotonic() - start,
-        status=status,
-        error=error,
-        measurements=tuple(measurements),
-        artifacts={
-            kind: Artifact.of(request.run, path) for kind, path in left.items() if (request.run / path).exists()
-        },
-    )
+    return made(status, error)
+
+
+def hand_over(request: TaskRequest, record: Record, line: Line) -> None:
+    """Write the record for the parent."""
+    # Renamed when it is complete: this process may be killed at any moment.
+    written = request.answer.with_suffix(".part")
+    written.write_text(record.model_dump_json(by_alias=True), encoding="utf-8")
+    written.replace(request.answer)
+    line.say(Answered())
 
 
 def device_used(stage: str, device: Device, others: Sequence[str] | None = None) -> Iterator[Measurement]:
@@ -89,12 +107,7 @@ def main(descriptor: int) -> None:
     line = Line(descriptor)
     request = single_request()
     assert isinstance(request, TaskRequest)
-    record = run_task(request, line)
-    # Renamed when it is complete: this process may be killed at any moment.
-    written = request.answer.with_suffix(".part")
-    written.write_text(record.model_dump_json(by_alias=True), encoding="utf-8")
-    written.replace(request.answer)
-    line.say(Answered())
+    hand_over(request, run_task(request, line), line)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -122,3 +123,29 @@ leaves_a_daemon_and_hangs = _network(lambda: (_daemonize(), print("hangs", flush
 hangs = _network(lambda: (print("hangs", flush=True), time.sleep(600)))
 prints_a_lot = _network(lambda: [print("x" * 999_999) for _ in range(200)] + [print("last words", flush=True)])
 raises_a_long_error = _network(_raise_long)
+
+
+def _fail_in_rank_1() -> None:
+    from torch import distributed
+
+    if distributed.is_initialized() and distributed.get_rank():
+        raise RuntimeError("not in rank 1")
+
+
+def _hang_in_rank_0() -> None:
+    from torch import distributed
+
+    if distributed.is_initialized():
+        if distributed.get_rank():
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(600)
+
+
+def hanging_in_rank_0(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
+    """Build a network that hangs in the first process of a training, and kills any other."""
+    return Trap(in_channels, num_classes, image_size, _hang_in_rank_0)
+
+
+def failing_in_rank_1(in_channels: int, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
+    """Build a network that works in the first process of a training alone."""
+    return Trap(in_channels, num_classes, image_size, _fail_in_rank_1)

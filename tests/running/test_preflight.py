@@ -318,6 +318,18 @@ def test_all_devices_where_there_is_none_are_skipped_with_the_reason(monkeypatch
     assert (str(ready.task.cell.device), ready.skip) == ("cuda", "the driver sees none")
 
 
+@pytest.mark.usefixtures("_here", "running")
+def test_a_training_is_skipped_without_a_gpu_for_each_process() -> None:
+    """With two GPUs, a training by three processes is skipped, and so is one by two that begins at the second GPU."""
+    models = [{"name": "lenet", "train": {"processes": number, "batch_size": 60}} for number in (2, 3)]
+    tasks = prepare(request(models=models, devices=["cuda", {"name": "cuda", "index": 1}], **IMAGES)).tasks
+    reasons = [ready.skip for ready in tasks]
+    assert [reason and reason.partition(";")[0] for reason in reasons] == [
+        None,
+        *("there is no CUDA device 2",) * 3,
+    ]
+
+
 @pytest.mark.usefixtures("_here")
 def test_quick_cuts_budgets_and_repeats() -> None:
     """`quick` cuts the budget to three seconds and the repeats to one."""

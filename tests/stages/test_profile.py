@@ -320,6 +320,7 @@ def test_settings_follow_the_training() -> None:
     assert "seconds" not in resolved.train
     of_epochs = Profile.resolve({"epochs": 3, "test_curve": True}, {}, {})
     assert of_epochs.train.keys().isdisjoint({"epochs", "test_curve"})
+    assert Profile.resolve({"processes": 2}, {}, {}) == Profile.resolve({}, {}, {})
     assert Profile.resolve({"batch_size": 256}, {"batch_sizes": [1, 2]}, {"samples": 3}).batch_sizes == (1, 2)
     with pytest.raises(ValidationError):
         Profile.resolve({}, {"train": {"optimiser": "sgd"}}, {})
@@ -371,6 +372,7 @@ CHANGED: dict[str, dict[str, Any]] = {
     "precision": {"precision": "bf16"},
     "memory_format": {"memory_format": "channels_last"},
     "compile": {"compile": True},
+    "processes": {"processes": 2},
 }
 """Each setting of a training with another value than its default, and what that value requires."""
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnperf.training.augment import Batches, cut_out, turn_grey
+from cnnperf.training.augment import WHOLE, Batches, Part, cut_out, turn_grey
 from cnnperf.training.images import DeviceImages, Normalize
 from cnnperf.training.recipe import Recipe
 
@@ -18,13 +18,14 @@ COUNT = 40
 PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, 3, 8, 8), dtype=np.uint8)
 
 
-def batches(seed: int = 0, channels_last: bool = False, **settings: Any) -> Batches:
+def batches(seed: int = 0, channels_last: bool = False, part: Part = WHOLE, **settings: Any) -> Batches:
     """Return batches of 8 of 40 images, labelled by their indices and scaled to [0, 1]."""
     recipe = Recipe.resolve({}, {"batch_size": 8, "normalize": "unit"}, settings)
     images = DeviceImages.load(
         PIXELS, np.arange(COUNT), "cpu", channels_last=channels_last, padding=recipe.crop, padding_mode="reflect"
     )
-    return Batches(images, torch.arange(COUNT), recipe, Normalize(recipe.normalize, (0,) * 3, (1,) * 3, images), seed)
+    normalize = Normalize(recipe.normalize, (0,) * 3, (1,) * 3, images)
+    return Batches(images, torch.arange(COUNT), recipe, normalize, seed, part)
 
 
 def epoch(source: Batches, steps: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,6 +62,24 @@ def test_last_partial_batch_is_dropped() -> None:
     sizes = [len(next(source)[1]) for _ in range(3)]
     assert sizes == [15, 15, 15]
     assert source.epoch == 1
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("flip", ["random", "alternating"])
+def test_the_parts_of_several_processes_are_disjoint_and_cover_each_batch(size: int, flip: str) -> None:
+    """The parts of a batch have equal lengths, and together its images, each augmented as in the whole batch."""
+    settings = {"flip": flip, "crop": 2, "cutout": 3, "grayscale": 0.5}
+    whole = batches(3, **settings)
+    parts = [batches(3, part=Part(rank, size), **settings) for rank in range(size)]
+    for _ in range(7):  # More than an epoch.
+        images, labels = next(whole)
+        of_parts = [next(part) for part in parts]
+        assert [len(part) for _, part in of_parts] == [8 // size] * size
+        found = torch.cat([part for _, part in of_parts])
+        assert sorted(found.tolist()) == sorted(labels.tolist())
+        assert len(set(found.tolist())) == 8
+        places = [labels.tolist().index(label) for label in found.tolist()]
+        assert torch.equal(torch.cat([part for part, _ in of_parts]), images[places])
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -76,6 +76,7 @@ def test_complete_settings_come_back_unchanged() -> None:
 def test_readings_that_nobody_asked_for_leave_the_settings_as_they_were() -> None:
     """Settings of additional readings are stored only if they are requested."""
     readings: dict[str, Any] = {"normalize_eval": False, "train_accuracy": "after_step", "test_curve": True}
+    assert "processes" not in Recipe(epochs=1, processes=1).model_dump(mode="json")
     assert not readings.keys() & Recipe(epochs=1).model_dump(mode="json").keys()
     asked = Recipe(epochs=1, **readings)
     assert Recipe.model_validate(asked.model_dump(mode="json")) == asked
@@ -97,6 +98,10 @@ def test_readings_that_nobody_asked_for_leave_the_settings_as_they_were() -> Non
         ({"optimiser": "sgd"}, "Extra inputs are not permitted"),
         ({"optimizer": "adam"}, "'sgd', 'nesterov', 'adamw' or 'muon'"),
         ({"label_smoothing": 1}, "less than 1"),
+        ({"processes": 0}, "greater than or equal to 1"),
+        ({"processes": 3}, "batch_size 128 is not divisible by processes 3"),
+        ({"processes": 2, "compile": True}, "compile = true trains in one process"),
+        ({"processes": 2, "train_accuracy": "after_step"}, "'after_step' evaluates whole batches"),
     ],
 )
 def test_what_cannot_be_is_refused(settings: dict[str, Any], match: str) -> None:
@@ -118,6 +123,17 @@ def test_what_device_or_dataset_do_not_allow_is_refused(settings: dict[str, Any]
     """`check` refuses settings that the device or the number of images does not allow."""
     with pytest.raises(UsageError, match=match):
         Recipe(steps=1, **settings).check("cpu", 1000, 200)
+
+
+def test_several_processes_need_a_known_device_and_on_cuda_a_gpu_each() -> None:
+    """Several processes train on the CPU or on as many GPUs, and calls that are timed alone have one process."""
+    recipe = Recipe(steps=1, processes=2, validation_images=0)
+    for device, count in (("cpu", 1), ("cuda", 2)):
+        recipe.check(device, 1000, 200)
+        assert recipe.device_count(device) == count
+    with pytest.raises(UsageError, match="processes 2 needs device cpu or cuda, got npu"):
+        recipe.check("npu", 1000, 200)
+    assert recipe.without_validation() == Recipe(steps=1, validation_images=0)
 
 
 def test_what_device_and_dataset_allow_passes() -> None:
