@@ -101,7 +101,7 @@ ARGUMENTS = (
         "min_accuracy",
         "minutes",
     ),
-    *("cell", "classes", "seeds", "target"),
+    *("cell", "classes", "into", "seeds", "target"),
     *("allow_busy", "mode", "name", "occasion", "only", "out", "pairs", "repeats", "resume"),
     *("samples", "shard", "stages", "strict", "threads", "train", "waiting"),
 )

@@ -100,6 +100,7 @@ def make_record(
     chosen, stage = _of_cell(loaded, cell), _training_of(loaded, str(suite))
     _check_seeds(seeds)
     _check_target(target)
+    _check_folder(into)
     sources = sources_of(chosen, stage)
     name = _checked_name(chosen.model.name if name is None else name)
     only = {"only": (chosen.id,), "stages": (stage,), "repeats": seeds}
@@ -189,6 +190,11 @@ def _of_cell(suite: Suite, pattern: str) -> Cell:
 def _check_target(target: float | None) -> None:
     if target is not None and not 0 < target < 1:
         raise UsageError(f"`target`: got {target:g}; give a share of the test images above 0 and below 1, such as 0.85")
+
+
+def _check_folder(into: Path) -> None:
+    if into.exists() and not into.is_dir():
+        raise UsageError(f"`into`: {into} is not a folder; give the folder of all records")
 
 
 def _checked_name(name: str) -> str:

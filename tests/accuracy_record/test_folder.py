@@ -45,10 +45,10 @@ def test_a_folder_is_read_as_it_was_written(written: Written, series: Series) ->
     assert changed_sources(record) == ()
 
 
-def test_the_same_record_has_the_same_bytes(written: Written) -> None:
-    """The compressed records contain no time of their compression."""
-    one, other = (written(name, 0.6, 0.62) for name in ("20250102-one", "20250102-two"))
-    assert (one / COMPRESSED_FILE).read_bytes() == (other / COMPRESSED_FILE).read_bytes()
+def test_compressed_records_have_no_date(written: Written) -> None:
+    """The compressed records contain no time of their compression, so that equal records have equal files."""
+    content = (written("20250102-lenet", 0.6, 0.62) / COMPRESSED_FILE).read_bytes()
+    assert content[4:8] == bytes(4)
 
 
 def change(file: str, key: str, value: Any) -> Callable[[Path], None]:

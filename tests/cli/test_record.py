@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from in_process import called
 
 from cnnperf.accuracy_record.claim import RecordClaim
 from cnnperf.accuracy_record.folder import AccuracyRecord, checksums, read_record, sources_of, write_record
+from cnnperf.cli.screen import Screen
 from cnnperf.record import Record, read
 
 SUITE = """
@@ -100,6 +103,7 @@ def test_a_claim_that_does_not_hold_writes_nothing(command: Made, suite: Path, t
         (("--cell", CELL, "--target", "0.5", "--name", "../x"), "--name: got '../x'; give letters"),
         (("--cell", CELL, "--target", "0.5", "--threads", "0"), "--threads: got 0; give 1 or more"),
         (("--cell", CELL, "--target", "0.5", "--resume", "nothing"), "--resume: nothing contains no records.jsonl"),
+        (("--cell", CELL, "--target", "0.5", "--into", "small.toml"), "--into: small.toml is not a folder; give"),
         (("--cell", CELL), "no record of synthetic-shape=1"),
     ],
 )
@@ -150,6 +154,47 @@ def test_the_standing_record_is_to_be_beaten(command: Made, suite: Path, tmp_pat
     assert "lenet (" in out
     assert "is undecided (p = 0.5, not below 0.01)" in out
     assert len(list(tmp_path.glob("results/records/*/*"))) == 1
+
+
+def test_an_interrupted_attempt_is_resumed(
+    command: Made, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after the first seed prints the command that trains only the others, and the record is written then."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Screen, "finished", lambda *_: signal.raise_signal(signal.SIGINT))
+        code, _, err = command(suite, "--cell", CELL, "--seeds", "4", "--target", "0.001")
+    assert code == 130
+    [line] = [line for line in err.splitlines() if line.startswith("interrupted; resume with: ")]
+    [run] = tmp_path.glob("results/small/*")
+    [first] = (run / "records.jsonl").read_bytes().splitlines()
+    words = shlex.split(line.partition(": ")[2])
+    assert words[-2:] == ["--resume", str(run.relative_to(tmp_path))]
+    code, out, err = command(*words[2:])
+    assert code == 0, err
+    assert "4 seeds" in out
+    assert (run / "records.jsonl").read_bytes().splitlines()[0] == first
+    [summary] = tmp_path.glob("results/records/*/*/record.json")
+    assert json.loads(summary.read_text())["seeds"] == [0, 1, 2, 3]
+
+
+def test_a_record_that_cannot_be_written_is_written_later(command: Made, suite: Path, tmp_path: Path) -> None:
+    """Where the folder cannot be made, the seeds are kept, and the resumed run writes the record without training."""
+    words = ("--cell", CELL, "--seeds", "4", "--target", "0.001")
+    obstacle = tmp_path / "results/records/synthetic-shape=1-28-28-train=600-test=200-2steps-cpu"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.touch()
+    code, out, err = command(suite, *words)
+    assert (code, out) == (1, "")
+    [run] = tmp_path.glob("results/small/*")
+    *_, last = err.splitlines()
+    assert last.startswith("cnnperf: results/records: cannot be written (Not a directory); correct that, then resume")
+    assert last.endswith(f"--resume ({run.relative_to(tmp_path)})")
+    obstacle.unlink()
+    lines = (run / "records.jsonl").read_bytes()
+    code, _, err = command(suite, *words, "--resume", run)
+    assert code == 0, err
+    assert (run / "records.jsonl").read_bytes() == lines
+    assert len(list(obstacle.glob("*-lenet"))) == 1
 
 
 @pytest.mark.parametrize(
