@@ -19,6 +19,7 @@ from cnnperf.cli import (
     columns,
     data,
     doctor,
+    export,
     infer,
     merge,
     names,
@@ -114,7 +115,7 @@ def schema() -> None:
 for each in (run, merge, report, choose, columns, names):
     each.add_commands(app)
 add_command(app, schema, "cnnperf schema > suite.schema.json")
-for each in (data, profile, infer, tensorboard, check, ab, record, doctor, selftest, campaign):
+for each in (data, profile, infer, tensorboard, export, check, ab, record, doctor, selftest, campaign):
     each.add_commands(app)
 
 

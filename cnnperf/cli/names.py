@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROOMS = (*VERBS, "suites", "references")
 """Kinds of names."""
-WITHOUT_OPTIONS = ("reports", "claims")
+WITHOUT_OPTIONS = ("reports", "sinks", "claims")
 """Rooms whose choices have no options in a suite."""
 BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
 """Words for the limits of a number in a JSON schema."""

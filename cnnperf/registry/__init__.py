@@ -36,6 +36,7 @@ VERBS = {
     "stages": "measure",
     "executors": "run_tasks",
     "reports": "write",
+    "sinks": "store",
     "claims": "check",
 }
 """The verb of each room: the function that every file in the room defines."""
