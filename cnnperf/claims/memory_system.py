@@ -27,7 +27,10 @@ def check(context: Context) -> Iterator[CheckedFigure]:
     import torch
 
     device = context.acquire()
-    system, source = SYSTEMS[torch.device(device.torch_name).type]
+    kind = torch.device(device.torch_name).type
+    if kind not in SYSTEMS:
+        raise NotApplicable(f"no other counter of the memory of {kind} is known")
+    system, source = SYSTEMS[kind]
     torch.ones(2**20, dtype=torch.uint8, device=device.torch_name)  # Allocates what comes with a first tensor.
     device.synchronize()
     ours, theirs = device.used_bytes(), system()
@@ -36,7 +39,7 @@ def check(context: Context) -> Iterator[CheckedFigure]:
     figure, reading = device.used_bytes() - ours, system() - theirs
     del held
     yield _checked("a tensor of 512 MiB, in use", figure, reading, source, BAR)
-    if torch.device(device.torch_name).type == "cuda":
+    if kind == "cuda":
         yield _step(device, system, source)
 
 

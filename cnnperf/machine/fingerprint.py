@@ -69,16 +69,17 @@ def fingerprint() -> Machine:
     )
 
 
-def seen_here(machine: Machine, device: str = "cpu", uuid: str | None = None) -> Machine:
+def seen_here(machine: Machine, device: str = "cpu", uuid: str | None = None, label: str | None = None) -> Machine:
     """Add this process's own facts to a description of the machine: its environment, libraries and GPU.
 
-    device: the device that this process computed on: `cpu`, `cuda` or `cuda:1`. uuid: of that device, without prefix,
-    if the driver told it. Torch and its GPU are described only if torch is already imported.
+    device: the device that this process computed on: `cpu`, `cuda` or `cuda:1`. uuid, label: of that device, the UUID
+    without prefix, if they are known. Torch and its GPU are described only if torch is already imported.
     """
     told = {"environment": environment(), "libraries": _libraries()}
     if device == "cpu":
         return machine.model_copy(update=told)
-    gpu = _gpu(machine, device, uuid)
+    labelled = Gpu(name=label) if label else None  # The drivers of other makers are not asked.
+    gpu = _gpu(machine, device, uuid) if device.partition(":")[0] == "cuda" else labelled
     return machine.model_copy(update=told | {"gpu": gpu.name if gpu else None, "accelerator": gpu})
 
 

@@ -148,7 +148,7 @@ class Profiling:
                 yield self._of(f"{kind}_bytes", "bytes", size, layer)
 
     def _peaks(self) -> Iterator[Measurement]:
-        """Write the trace, and yield the peak of the step's memory above its start, with its place."""
+        """Write the trace, and yield the peak of the step's memory above its start, with its place, if it is known."""
         device, batch_size = self._device, self._tags["batch_size"]
         self._bench.phase("trace")
         path = self._bench.artifact(f"trace_{batch_size}", trace_name(batch_size))
@@ -156,6 +156,8 @@ class Profiling:
         names = write_trace(path, self._step, self._structure, steps=self._settings.trace_steps, cuda=cuda)
         if not device.is_asynchronous:
             peak, layer = allocation_peak(path, names)
+        elif not device.reset_peak():
+            return
         else:
             allocator = AllocatorPeak(device)
             with Hooks(self._structure, allocator) as hooks:

@@ -28,7 +28,7 @@ def run_task(request: TaskRequest, line: Line) -> Record:
     measurements: list[Measurement] = []
     status: Status = "ok"
     error = None
-    torch_name, uuid = "cpu", None
+    torch_name, uuid, label = "cpu", None, None
     of_threads = f"{metrics_of(task.stage)}.threads"
     left: dict[str, str] = {}
 
@@ -41,7 +41,7 @@ def run_task(request: TaskRequest, line: Line) -> Record:
             task=task,
             key=task.key,
             nonce=request.nonce,
-            machine=seen_here(request.machine, torch_name, uuid).model_copy(update={"threads": threads}),
+            machine=seen_here(request.machine, torch_name, uuid, label).model_copy(update={"threads": threads}),
             started=started.isoformat(timespec="milliseconds"),
             duration_s=time.monotonic() - start,
             status=status,
@@ -58,7 +58,8 @@ def run_task(request: TaskRequest, line: Line) -> Record:
 
     try:
         device = registry.make("devices", task.cell.device.name, **task.cell.device.options)
-        torch_name, uuid = device.torch_name, getattr(device, "uuid", None)  # Not all devices have one.
+        torch_name, label = device.torch_name, device.label
+        uuid = getattr(device, "uuid", None)  # Not all devices have one.
         dataset = open_arrays(request.folder, task.data)
         needs = {record.task.stage: record for record in request.needs}
         bench = Bench(task, device, dataset, request.run, line.progress, left, needs, phase=noted, abandon=abandon)
@@ -91,14 +92,14 @@ def hand_over(request: TaskRequest, record: Record, line: Line) -> None:
 
 
 def device_used(stage: str, device: Device, others: Sequence[str] | None = None) -> Iterator[Measurement]:
-    """Yield the index and numerical settings of a stage's device; nothing on the CPU.
+    """Yield the index and numerical settings of a stage's GPU; nothing of a device that computes at once.
 
     others: the other processes that compute on the device; None if they are unknown.
     """
-    if device.numerics is not None:
-        remarks = {"label": device.label, **asdict(device.numerics)} | (
-            {} if others is None else {FOREIGN_PROCESSES: len(others)}
-        )
+    if device.is_asynchronous:
+        numerics = {} if device.numerics is None else asdict(device.numerics)
+        foreign = {} if others is None else {FOREIGN_PROCESSES: len(others)}
+        remarks = {"label": device.label, **numerics, **foreign}
         yield single(f"{stage}.device_index", "count", device.index, None, remarks)
 
 

@@ -46,6 +46,16 @@ def test_it_fails_for_a_wrong_counter(context: Callable[..., Context]) -> None:
     assert verdicts(check(context(Doubled()))) == ["failed"]
 
 
+def test_a_device_without_another_counter_does_not_apply(
+    context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim says that nothing else counts the device's memory."""
+    device = Cpu()
+    monkeypatch.setattr(device, "torch_name", "mps")
+    with pytest.raises(NotApplicable, match=r"^no other counter of the memory of mps is known$"):
+        list(check(context(device)))
+
+
 @pytest.mark.parametrize(("risen_mib", "verdict"), [(64, "held"), (66, "held"), (32, "failed"), (128, "failed")])
 def test_a_step_is_what_nvml_saw(monkeypatch: pytest.MonkeyPatch, risen_mib: int, verdict: str) -> None:
     """The rise of the allocator's reserve from 100 MiB is compared with the rise of NVML's figure."""

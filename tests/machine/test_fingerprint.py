@@ -186,3 +186,11 @@ def test_without_torch_the_gpu_is_found_by_the_driver_s_uuid(monkeypatch: pytest
         found = fingerprint.seen_here(described, "cuda:1", uuid)
         assert found.accelerator
         assert found.accelerator.uuid == expected
+
+
+def test_a_gpu_of_another_maker_is_named_by_its_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device of another kind has the label that its file gives, and none of NVIDIA's GPUs."""
+    described = fingerprint.fingerprint().model_copy(update={"gpus": (A100,), "accelerator": A100})
+    found = fingerprint.seen_here(described, "xpu:0", None, "Imaginary")
+    assert found.accelerator == Gpu(name="Imaginary")
+    assert fingerprint.seen_here(described, "mps").accelerator is None

@@ -265,6 +265,20 @@ def test_a_profile_s_plain_steps_are_queued_as_a_training_s(
     assert whole == pytest.approx(median(steps.values), rel=0.05)
 
 
+def test_a_device_without_a_peak_is_profiled_without_one(
+    gpu: FakeCuda, on_gpu: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the allocator counts no peak, as Apple's, a profile has no peak and all else."""
+    monkeypatch.setattr(cuda.Cuda, "reset_peak", lambda _: False)
+    monkeypatch.setattr(cuda.Cuda, "peak_bytes", lambda _: {})
+    monkeypatch.setattr(profile, "probe", lambda *_: ())
+    made = on_gpu()
+    with gpu.running():
+        found = {m.metric for m in profile.measure(made, Profile.resolve(TRAINING, {"samples": 2}, {}))}
+    assert {metric for metric in found if "peak" in metric} == set()
+    assert {"profile.step_seconds", "profile.forward_seconds", "profile.saved_bytes"} <= found
+
+
 def test_a_lap_is_waited_for_once(gpu: FakeCuda) -> None:
     """The host waits once for a lap of 50 steps, which lasts from its first mark to its last."""
     laps = passes.Laps(gpu.device)
