@@ -13,9 +13,10 @@ from cnnperf.tables.curves import trainings
 from cnnperf.tables.engine_row import BestEngine, EngineRow
 from cnnperf.tables.engines import best_engines, engine_table
 from cnnperf.tables.facts import GROUP, ReducedColumn, row_of, without_sitting
-from cnnperf.tables.leaderboard_row import FURTHER, PATTERN, LeaderboardRow, further
-from cnnperf.tables.repeats import alike, machine_of
-from cnnperf.tables.table import MARKED, Table
+from cnnperf.tables.leaderboard_row import FURTHER, OF_SEVERAL_PROCESSES, PATTERN, LeaderboardRow, further
+from cnnperf.tables.repeats import Repeats, alike, machine_of
+from cnnperf.tables.scaling import Scaling
+from cnnperf.tables.table import MARKED, Column, Table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,6 +30,14 @@ LEADERBOARD_NOTES = (
     MARKED,
 )
 """Meaning of the leaderboard's numbers."""
+
+PROCESSES_NOTE = (
+    "processes: a row of several trains one network on the whole batches of one process. strong scaling: images/s per "
+    "GPU, on the CPU per thread, over those of the row of one process at the same batch size; weak scaling: at the "
+    "part of the batch that each process takes. Memory is that of one process. Rows of gloo have no rank and no mark: "
+    "their processes share one processor."
+)
+"""Meaning of several processes, in the notes of a report that has such a training."""
 
 
 def rank(runs: str | Path | Iterable[str | Path]) -> DataFrame:
@@ -49,24 +58,29 @@ def leaderboard(
     """
     trained = trainings(records)
     measured = [r for of_run in trained.values() for r in of_run]
-    own = [column for column in LeaderboardRow.columns() if isinstance(column, ReducedColumn)]
     others = tuple(_further_columns(measured))
     found = best_engines(engines.rows) if engines else {}
-    rows = tuple(
-        row_of(
+
+    def row(repeats: Repeats, rivals: Sequence[Repeats]) -> LeaderboardRow:
+        scaling = Scaling.of(repeats, rivals)
+        return row_of(
             LeaderboardRow,
             repeats,
+            strong_scaling=scaling.strong,
+            weak_scaling=scaling.weak,
             training=repeats.records[0].key,
             asked=repeats.task.settings,
             earliest_target_s=repeats.earliest_target,
             further={column.name: column.value(repeats) for column in others},
-            best=found.get((run, repeats.records[0].key, machine_of(repeats.place))),
+            best=found.get((repeats.run, repeats.records[0].key, machine_of(repeats.place))),
         )
-        for run, of_run in records.items()
-        for repeats in alike(run, trained[run], of_run)
-    )
-    columns = tuple(_as_measured(column, measured) for column in (*own, *others))
+
+    of_runs = [tuple(alike(run, trained[run], of_run)) for run, of_run in records.items()]
+    rows = tuple(row(repeats, rivals) for rivals in of_runs for repeats in rivals)
+    columns = tuple(_as_measured(column, measured) for column in (*LeaderboardRow.columns(), *others))
     shown = (*columns, *(BestEngine.columns() if engines and engines.rows else ()))
+    if all(each.processes == 1 for each in rows):
+        shown = tuple(column for column in shown if column.name not in OF_SEVERAL_PROCESSES)
     table = Table("leaderboard", without_sitting(shown, rows), rows, GROUP)
     return replace(table, rows=tuple(row for group in table.groups() for row in _ranked(group.rows)))
 
@@ -90,8 +104,10 @@ def summary(records: Iterable[Record], elapsed_s: float | None = None) -> str:
     return f"{shares} of the tasks" if elapsed_s is None else shares
 
 
-def _as_measured(column: ReducedColumn, records: Iterable[Record]) -> ReducedColumn:
+def _as_measured(column: Column, records: Iterable[Record]) -> Column:
     """Give a column the unit and the direction that its metric was measured with."""
+    if not isinstance(column, ReducedColumn):
+        return column
     measured = (m for r in records for m in r.measurements if m.metric == column.metric)
     found = next(measured, None)
     return replace(column, unit=found.unit, better=found.better) if found else column
@@ -113,13 +129,13 @@ def _ranked(group: Iterable[LeaderboardRow]) -> Iterator[LeaderboardRow]:
     """Rank rows by test accuracy, 1, 1, 3: all whose interval overlaps the leader's share its rank, the fastest first.
 
     A leader is the row with the highest accuracy among those without a rank so far; of equal ones, the surest.
-    Disturbed rows follow without a rank, then those without an accuracy.
+    Disturbed rows and those of several processes on a CPU follow without a rank, then those without an accuracy.
     """
     rows = sorted(group, key=_order)
     next_rank = 1
-    while rows and (leader := _accuracy(rows[0])) and not rows[0].is_disturbed:
+    while rows and (leader := _accuracy(rows[0])) and not _is_unranked(rows[0]):
         is_tied = [
-            (accuracy := _accuracy(row)) is not None and not row.is_disturbed and leader.overlaps(accuracy)
+            (accuracy := _accuracy(row)) is not None and not _is_unranked(row) and leader.overlaps(accuracy)
             for row in rows
         ]
         tie = [row for row, yes in zip(rows, is_tied, strict=True) if yes]
@@ -132,7 +148,11 @@ def _ranked(group: Iterable[LeaderboardRow]) -> Iterator[LeaderboardRow]:
 def _order(row: LeaderboardRow) -> tuple[Any, ...]:
     """Make the sorting key of a row: undisturbed ones first, then by accuracy, those without one last."""
     is_last = row.test_accuracy is None
-    return is_last, row.is_disturbed, _highest(row.test_accuracy), _highest(row.test_accuracy_low)
+    return is_last, _is_unranked(row), _highest(row.test_accuracy), _highest(row.test_accuracy_low)
+
+
+def _is_unranked(row: LeaderboardRow) -> bool:
+    return row.is_disturbed or not row.is_sound
 
 
 def _highest(value: float | None) -> tuple[bool, float]:

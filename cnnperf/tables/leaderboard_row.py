@@ -11,7 +11,8 @@ from typing import Any
 from cnnperf.tables.engine_row import BestEngine
 from cnnperf.tables.facts import ReducedColumn, fact, reduced
 from cnnperf.tables.repeats import Repeats
-from cnnperf.tables.table import LEAST_REPEATS, Column, Row, Value, row_type
+from cnnperf.tables.scaling import SHARED, fact_of_processes, processes_of_training, spread_of_ranks
+from cnnperf.tables.table import LEAST_REPEATS, Column, Row, Value, column, row_type
 from cnnperf.training.recipe import target_of
 
 
@@ -230,6 +231,60 @@ class LeaderboardRow(Row):
         meaning="seconds of all evaluations and tests after the warm-up",
     )
     steps: int | None = once("train.steps", unit="count", meaning="training steps")
+    processes: int | None = reduced(
+        processes_of_training,
+        metric="train.processes",
+        shown=1,
+        unit="count",
+        meaning="processes that train the network together, each on an equal part of every batch. This column and "
+        "those to `rank_spread` only where a training has several",
+        source="task.settings",
+    )
+    backend: str | None = reduced(
+        lambda r: fact_of_processes(r, "backend"),
+        shown=1,
+        meaning="library by which several processes exchange gradients: `nccl` between GPUs, `gloo` on the CPU. Rows "
+        "of `gloo` have no rank and no mark: their processes share one processor",
+        source="(remark backend)",
+    )
+    threads_each: int | None = reduced(
+        lambda r: fact_of_processes(r, "threads_each"),
+        unit="count",
+        meaning="threads of each of several processes, as they are started",
+        source="(remark threads_each)",
+    )
+    strong_scaling: float | None = column(
+        "strong scaling",
+        shown=2,
+        unit="1",
+        in_percent=True,
+        meaning="efficiency at the same batch size: images/s per GPU, on the CPU per thread, over those of the row of "
+        "one process of the same run and sitting that takes the same steps, at any budget and learning rate",
+        source="train.step_time",
+        doubts=("disturbed",),
+    )
+    weak_scaling: float | None = column(
+        "weak scaling",
+        shown=2,
+        unit="1",
+        in_percent=True,
+        meaning="the same against the row of one process whose batch is the part that each process takes of this one's",
+        source="train.step_time",
+        doubts=("disturbed",),
+    )
+    allreduced_bytes: int | None = once(
+        "train.allreduced_bytes",
+        unit="bytes",
+        meaning="bytes of gradients that each of several processes contributes to the all-reduce of a step",
+    )
+    rank_spread: float | None = reduced(
+        spread_of_ranks,
+        unit="1",
+        in_percent=True,
+        meaning="difference between the fastest and the slowest of several processes over their median, by the median "
+        "step of each on its own clock; median over repeats",
+        source="train.rank_images_per_s",
+    )
     threads: int = fact()
     waiting: str | None = fact()
     allocator: str | None = fact()
@@ -277,6 +332,21 @@ class LeaderboardRow(Row):
         """Return the number of repeats behind a value: those of the training, or of its best engine."""
         return self.best.repeats_of(name) if self.best and name in BEST else self.repeats
 
+    def trait(self, name: str) -> Any:
+        """Return the value by which rows are grouped: a budget of several GPUs is another one."""
+        return self.budget_label if name == "budget" else Row.trait(self, name)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it may be compared with others: several processes of one processor are not."""
+        return self.backend != SHARED
+
+    @property
+    def budget_label(self) -> str | None:
+        """Words for its budget, with the number of GPUs if there are several."""
+        has_several = self.backend not in (None, SHARED)
+        return f"{self.budget} on {self.processes} GPUs" if has_several else self.budget
+
     @property
     def settings(self) -> Mapping[str, Any]:
         """The settings of its task, in which rows of one label may differ."""
@@ -288,7 +358,12 @@ class LeaderboardRow(Row):
         return self.model
 
 
-BEST = frozenset(column.name for column in BestEngine.columns())
+OF_SEVERAL_PROCESSES = (
+    *("processes", "backend", "threads_each", "strong_scaling", "weak_scaling", "allreduced_bytes", "rank_spread"),
+)
+"""Columns that only a leaderboard with a training by several processes has."""
+
+BEST = frozenset(each.name for each in BestEngine.columns())
 
 _ONE_STEP = "only of a training of one step"
 _ONE_STRETCH = "only of a training with one stretch, a group of steps of 10 ms or more"

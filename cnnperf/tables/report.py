@@ -13,7 +13,7 @@ from cnnperf.tables.curves import training_curves
 from cnnperf.tables.engines import engine_notes, engine_table, is_undecided
 from cnnperf.tables.facts import DISTURBED_NOTE, SITTINGS
 from cnnperf.tables.layers import layer_table
-from cnnperf.tables.leaderboard import LEADERBOARD_NOTES, leaderboard
+from cnnperf.tables.leaderboard import LEADERBOARD_NOTES, PROCESSES_NOTE, leaderboard
 from cnnperf.tables.predictions import prediction_tables
 from cnnperf.tables.profiles import profile_notes, profile_table
 from cnnperf.tables.runs import run_table, task_table
@@ -48,6 +48,8 @@ def report_of_records(
         tables, notes = [*tables, profiled], [*notes, *profile_notes(profiled.rows)]
     if engines.rows:
         tables, notes = [*tables, engines], [*notes, *engine_notes(engines.rows)]
+    if any(row.processes != 1 for row in board.rows):
+        notes.append(PROCESSES_NOTE)
     if any(row["sitting"] for table in (board, engines) for row in table.rows):
         notes.append(SITTINGS)
     if any(row.is_disturbed for table in (board, profiled, engines) for row in table.rows):

@@ -76,7 +76,8 @@ def test_a_frame_has_the_columns_and_nothing_else() -> None:
         (
             LeaderboardRow,
             "test_images peak_bytes batch_size repeats best_validation_accuracy test_set peak_above_start_bytes params "
-            "target_accuracy time_to_target_s data images_per_s test_accuracy_flip status",
+            "target_accuracy time_to_target_s data weak_scaling strong_scaling images_per_s test_accuracy_flip backend "
+            "processes status",
             "rank model test_accuracy",
         ),
         (
