@@ -149,13 +149,19 @@ class Suite(Frozen):
             known = names_listed((cell.id for cell in self.cells()), 250)
             raise UsageError(f"`only`: nothing matches {shorten(only, 60)!r}; give a glob over these cells: {known}")
 
-    def executed(self, executor: str | None) -> Suite:
-        """Return the suite with another executor, `name` or `name:address`. Raises SuiteError for an unknown name."""
-        if executor is None:
-            return self
-        choice = Choice.model_validate(_with_address(executor))
+    def executed(self, executor: str | None, *, parallel_devices: bool = False) -> Suite:
+        """Return the suite with another executor, `name` or `name:address`.
+
+        parallel_devices: run the cells of several GPUs of this machine side by side. Raises SuiteError for an unknown
+        name, or if the executor is not that of this machine.
+        """
+        choice = self.executor if executor is None else Choice.model_validate(_with_address(executor))
         if choice.name not in (known := registry.names("executors")):
             raise SuiteError(f"`executor`: {registry.unknown('executor', choice.name, known)}")
+        if parallel_devices:
+            if choice.name != DEFAULT_EXECUTOR:
+                raise SuiteError(f"`parallel_devices`: the executor {choice.name!r} places the cells; leave one out")
+            choice = choice.model_copy(update={"options": choice.options | {"parallel_devices": True}})
         return self.model_copy(update={"executor": choice})
 
     def launched(

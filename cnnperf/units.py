@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 MISSING = "–"
 
@@ -27,6 +28,12 @@ def printable(text: str) -> str:
 def amount_of(count: int, word: str) -> str:
     """Return a count with its noun: `1 thread`, `2 threads`."""
     return f"{count} {word}{'s' * (count != 1)}"
+
+
+def in_runs(numbers: Sequence[int]) -> str:
+    """Return ascending whole numbers as the kernel lists cores: `0-3,8`."""
+    runs = [[number for _, number in run] for _, run in groupby(enumerate(numbers), lambda each: each[1] - each[0])]
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def shape_in_words(sizes: Iterable[int | None]) -> str:

@@ -103,6 +103,7 @@ ARGUMENTS = (
     ),
     *("cell", "classes", "into", "seeds", "target"),
     *("allow_busy", "mode", "name", "occasion", "only", "out", "pairs", "repeats", "resume"),
+    "parallel_devices",
     *("samples", "shard", "stages", "strict", "threads", "train", "waiting"),
 )
 """Arguments that messages name, each the name of its option."""

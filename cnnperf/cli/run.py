@@ -82,6 +82,15 @@ def run(
             help=f"Where the tasks run: {EXECUTORS}, or NAME:ADDRESS; default: the suite's executor.",
         ),
     ] = None,
+    parallel_devices: Annotated[
+        bool,
+        typer.Option(
+            "--parallel-devices",
+            metavar=FLAG,
+            help="Run the cells of several GPUs side by side, each bound to its own cores, and say so in the rows; "
+            "default: one task at a time.",
+        ),
+    ] = False,
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Threads of each task; default: the suite's.")
     ] = None,
@@ -141,7 +150,9 @@ def run(
         chosen = chosen.model_copy(update={"require_real_data": True})
     named = [name.strip() for name in stages.split(",")] if stages is not None else None
     chosen = chosen.narrowed(only=only, device=device, stages=named, repeats=repeats)
-    chosen = chosen.launched(waiting=waiting, allocator=allocator, threads=threads).executed(executor)
+    chosen = chosen.launched(waiting=waiting, allocator=allocator, threads=threads).executed(
+        executor, parallel_devices=parallel_devices
+    )
     request = SuiteRequest(
         suite=chosen,
         where=suite,

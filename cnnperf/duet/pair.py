@@ -167,7 +167,7 @@ class Pair(Generic[G]):
         player = self._players.of(side)
         launch = player.launch(baton.fileno())
         command = (*launch.command, str(baton.fileno()))
-        launch = replace(launch, command=command, core=self._core)
+        launch = replace(launch, command=command, cores=None if self._core is None else (self._core,))
         worker = WorkerProcess(None, log=self._log(side), launch=launch, longest_line=LONGEST_ANSWER)
         try:
             with interrupts_held():

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,8 +84,8 @@ class Launch:
     """File descriptors that the process inherits; their numbers are in the command."""
     is_foreign: bool = False
     """Whether the process finds cnnperf and the networks by its own module path, not where this process does."""
-    core: int | None = None
-    """The only core that the process may use; None: all that this process may use."""
+    cores: tuple[int, ...] | None = None
+    """The only cores that the process may use; None: all that this process may use."""
 
     @classmethod
     def of(cls, task: Task, **others: Any) -> Launch:
@@ -122,13 +122,13 @@ def _places(cwd: Path | None) -> dict[str, str]:
 
 
 @contextmanager
-def bound_to(core: int | None) -> Iterator[None]:
-    """Bind this thread to a core for the block, so that a process started in it begins there and stays."""
-    if core is None:
+def bound_to(cores: Collection[int] | None) -> Iterator[None]:
+    """Bind this thread to cores for the block, so that a process started in it begins there and stays."""
+    if cores is None:
         yield
         return
     allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
@@ -195,7 +195,7 @@ class WorkerProcess:
                 of_child.callback(os.close, printer)
                 if self._request is not None:
                     _put(file, encode(self._request))
-                with bound_to(launch.core):
+                with bound_to(launch.cores):
                     self._process = subprocess.Popen(
                         [*launch.command, str(writer)],
                         stdin=subprocess.PIPE if self._request is None else file,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from time import monotonic, process_time, sleep
 
@@ -14,7 +13,7 @@ import psutil
 
 from cnnperf.machine.cgroup import Groups
 from cnnperf.task import THREAD_VARIABLES
-from cnnperf.units import amount_of
+from cnnperf.units import amount_of, in_runs
 
 UNREADABLE = "not readable here"
 NEIGHBOURS = "neighbours"
@@ -147,7 +146,7 @@ def _clock(places: Places) -> tuple[str, str]:
 
 def _affinity(places: Places) -> tuple[str, str]:
     cores, online = _usable(), (places.cpu / "online").read_text().strip()
-    allowed = _listed(cores)
+    allowed = in_runs(cores)
     read = f"cores {allowed}, all of those online" if allowed == online else f"cores {allowed} of {online} online"
     return read, "" if len(cores) > 1 else "allow two cores: the system and its neighbours need one"
 
@@ -277,12 +276,6 @@ CHECKS: dict[str, Check] = {
 def _usable() -> list[int]:
     """Return the cores that this process may run on."""
     return sorted(psutil.Process().cpu_affinity())
-
-
-def _listed(cores: Sequence[int]) -> str:
-    """List cores as the kernel does: `0-3,8`."""
-    runs = [[core for _, core in run] for _, run in groupby(enumerate(cores), lambda each: each[1] - each[0])]
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _gib(size: float) -> str:

@@ -325,6 +325,8 @@ class Machine(Frozen):
     """Git commit of cnnperf's checkout, with `+` appended if files were changed; None if cnnperf is installed."""
     threads: int | None = None
     """Number of compute threads, read back from the library; None if it never started."""
+    bound_cores: tuple[WholeNumber, ...] | None = None
+    """Cores to which the task's process was bound, because tasks on other devices ran beside it; None if to none."""
     processor: Processor | None = None
     """The processor; None, like the fields below, in records of versions that did not store it."""
     platform: Platform | None = None

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import secrets
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,6 +62,43 @@ class Watcher(Protocol):
 
     def finished(self, record: Record) -> None:
         """A task has ended and its record is on disk."""
+
+
+class Stopped(Exception):  # noqa: N818 - an event, not an error
+    """The tasks of a place were stopped."""
+
+
+class Workplace:
+    """Where tasks run one after the other, in one thread; another thread may stop them."""
+
+    def __init__(self, cores: tuple[int, ...] | None = None) -> None:
+        """cores: the only cores that the tasks may use; None: all that this process may use."""
+        self.cores = cores
+        self.is_stopped = False
+        self._lock = threading.Lock()
+        self._worker: WorkerProcess | None = None
+
+    @contextmanager
+    def holding(self, worker: WorkerProcess) -> Iterator[None]:
+        """Let `stop` end a worker in the block. Raises Stopped if the place was stopped before the block or in it."""
+        with self._lock:
+            if self.is_stopped:
+                raise Stopped
+            self._worker = worker
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._worker = None
+        if self.is_stopped:
+            raise Stopped
+
+    def stop(self) -> None:
+        """End the current task, and let no other begin."""
+        with self._lock:
+            self.is_stopped = True
+            if self._worker:
+                self._worker.kill()
 
 
 class Unwatched:
@@ -193,6 +231,7 @@ class Run:
         self._is_new = is_new
         self._shard = shard
         self._sitting: str | None = None
+        self._taking = threading.Lock()
         self.left: dict[str, Record] = {}
         """Latest record of each task by key, without samples, in the order in which the tasks first ran."""
         self._stack = ExitStack()
@@ -216,25 +255,29 @@ class Run:
         """The records, read anew as by `record.read`; damaged lines were named when the block began."""
         return read_locked(self.folder, warn=False) if (self.folder / FILE).exists() else ()
 
-    def execute(self, tasks: Sequence[Ready], watcher: Watcher, *, strict: int | None = None) -> Iterator[Record]:
+    def execute(
+        self, tasks: Sequence[Ready], watcher: Watcher, *, strict: int | None = None, place: Workplace | None = None
+    ) -> Iterator[Record]:
         """Run the pending tasks, and yield each record once it is on disk.
 
         strict: how often a disturbed task is tried again, each time once the machine is quiet; if it is still
         disturbed, or the machine does not become quiet within QUIET_LIMIT_S, it ends as `disturbed`. None: disturbed
-        tasks end like others. Raises RunError if the run fails midway.
+        tasks end like others. place: where the tasks run; several threads may run tasks at once, each the cells of its
+        own place. Raises RunError if the run fails midway, Stopped if the place was stopped.
         """
+        place = place or Workplace()
         for ready in pending(tasks, self.left):
             watcher.started(ready.task)
             try:
-                record = self._settled(ready, watcher, strict)
+                record = self._settled(ready, watcher, strict, place)
             except OSError as error:
                 raise RunError(why_stopped(self.folder, error)) from error
             watcher.finished(record)
             yield record
 
-    def _settled(self, ready: Ready, watcher: Watcher, strict: int | None) -> Record:
+    def _settled(self, ready: Ready, watcher: Watcher, strict: int | None, place: Workplace) -> Record:
         """Run a task, again as long as it is disturbed and `strict` permits, and store the record of each attempt."""
-        record = self._stored(ready, watcher, is_strict=strict is not None)
+        record = self._stored(ready, watcher, place, is_strict=strict is not None)
         for attempt in range(1, (strict or 0) + 1):
             if record.status != "disturbed":
                 break
@@ -243,14 +286,14 @@ class Run:
             if not becomes_quiet(QUIET_LIMIT_S):
                 _tell(ready.task, f"the machine was not quiet within {LIMIT}; it ends as disturbed")
                 break
-            record = self._stored(ready, watcher, is_strict=True)
+            record = self._stored(ready, watcher, place, is_strict=True)
         return record
 
-    def _stored(self, ready: Ready, watcher: Watcher, *, is_strict: bool) -> Record:
+    def _stored(self, ready: Ready, watcher: Watcher, place: Workplace, *, is_strict: bool) -> Record:
         """Run a task or skip it, and store its record."""
         reason = ready.skip or _unmet(ready.task, self.left)
         needs = [] if reason else [self.left[key] for key in ready.task.needs]
-        record = _skipped(ready, reason) if reason else _run(ready, needs, self.folder, watcher)
+        record = _skipped(ready, reason) if reason else _run(ready, needs, self.folder, watcher, place)
         if is_strict and record.status == "ok" and is_disturbing(words := disturbed(record.measurements)):
             record = record.model_copy(update={"status": "disturbed", "error": words})
         return self.take(record)
@@ -258,8 +301,9 @@ class Run:
     def take(self, record: Record) -> Record:
         """Append a record, made here or on another machine, and return it as it was stored. Raises OSError."""
         record = record.model_copy(update={"sitting": self._sitting, "shard": self._shard and str(self._shard)})
-        append(self.folder, record)
-        self.left[record.key] = _brief(record)
+        with self._taking:
+            append(self.folder, record)
+            self.left[record.key] = _brief(record)
         return record
 
 
@@ -314,27 +358,27 @@ def _unmet(task: Task, left: Mapping[str, Record]) -> str | None:
     return None
 
 
-def _run(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) -> Record:
+def _run(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher, place: Workplace) -> Record:
     """Run a task; if the system killed its process for lack of memory, run it again with its saved measurements."""
     kept = kept_file(folder, ready.task)
     kept.unlink(missing_ok=True)  # An interrupted run has left these measurements; the end of its process is unknown.
     try:
-        record = _attempt(ready, needs, folder, watcher)
+        record = _attempt(ready, needs, folder, watcher, place)
         if record.signal == "SIGKILL" and kept.exists():
-            record = _attempt(ready, needs, folder, watcher)
+            record = _attempt(ready, needs, folder, watcher, place)
         return record
     finally:
         kept.unlink(missing_ok=True)
 
 
-def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher) -> Record:
+def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watcher, place: Workplace) -> Record:
     task = ready.task
     assert ready.folder is not None, "preflight prepares the data of every task that is not skipped"
     log = folder / "logs" / f"{_slug(task.label)[:150]}-{task.key}.log"
     answer = log.with_suffix(".json")
     request = TaskRequest(
         task=task,
-        machine=fingerprint(),
+        machine=fingerprint().model_copy(update={"bound_cores": place.cores}),
         run=folder.resolve(),
         folder=ready.folder,
         answer=answer.resolve(),
@@ -342,7 +386,8 @@ def _attempt(ready: Ready, needs: Sequence[Record], folder: Path, watcher: Watch
         needs=tuple(need.model_copy(update={"measurements": ()}) for need in needs),
     )
     begun, started, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
-    with WorkerProcess(request, log=log, launch=Launch.of(task)) as worker:
+    launch = Launch.of(task, cores=place.cores)
+    with WorkerProcess(request, log=log, launch=launch) as worker, place.holding(worker):
         heard = _hear(worker, started, task.timeout_s, watcher)
     facts = {
         "nonce": request.nonce,

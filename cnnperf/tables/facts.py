@@ -100,8 +100,9 @@ _FACTS = (
     ),
     ReducedColumn(
         "device_label",
-        meaning="hardware of the device: the processor's model, or the GPU's name, memory, capability and MIG profile",
-        source="machine.processor, machine.accelerator",
+        meaning="hardware of the device: the processor's model, or the GPU's name, memory, capability and MIG profile; "
+        "of tasks beside which tasks on other devices ran, also the cores to which they were bound",
+        source="machine.processor, machine.accelerator, machine.bound_cores",
         value=lambda r: r.device_label,
     ),
     ReducedColumn(

@@ -16,7 +16,7 @@ from cnnperf.stats import Interval, Quartiles, mean_proportion_interval, quartil
 from cnnperf.tables.table import Value
 from cnnperf.task import Provenance, Scalar, Task
 from cnnperf.training.recipe import budget_of, images_per_step
-from cnnperf.units import one_line
+from cnnperf.units import in_runs, one_line
 
 PLACE_FACTS = ("host", "cpu", "cpu_model", "instruction_sets", "device_label", "torch", "onnxruntime")
 """Facts of machine and software that the repeats of one row share; onnxruntime's version is one of engines alone."""
@@ -70,10 +70,19 @@ class Repeats:
 
     @property
     def device_label(self) -> str | None:
-        """Return the hardware of the device: the processor's model or the GPU's; if neither is known, torch's name."""
+        """Return the hardware of the device: the processor's model or the GPU's; if neither is known, torch's name.
+
+        Of a task beside which tasks on other devices ran, also the cores that it had.
+        """
         label = self.machine.label(self.task.cell.device.name)
         read_back = (m.remarks for r in self.records for m in r.find(f"{r.task.stage}.device_index"))
-        return label or next((str(each["label"]) for each in read_back if "label" in each), None)
+        label = label or next((str(each["label"]) for each in read_back if "label" in each), None)
+        bound = self.machine.bound_cores
+        return (
+            f"{label or self.task.cell.device.name}; beside other devices, on cores {in_runs(bound)}"
+            if bound
+            else label
+        )
 
     @property
     def ok(self) -> tuple[Record, ...]:

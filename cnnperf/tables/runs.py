@@ -12,7 +12,7 @@ from cnnperf.record import Machine, Record
 from cnnperf.tables.facts import ReducedColumn, fact, reduced, row_of
 from cnnperf.tables.repeats import Repeats
 from cnnperf.tables.table import Column, Row, Table, Value, column, declared_column, row_type
-from cnnperf.units import one_line
+from cnnperf.units import in_runs, one_line
 
 ENDS = ("ok", "failed", "timeout", "skipped", "disturbed")
 
@@ -241,6 +241,11 @@ class TaskRow(Row):
     task: str = fact()
     gpu_uuid: str | None = reduced(
         _used_uuid, meaning="UUID of the GPU or MIG instance that it used", source="machine.accelerator.uuid"
+    )
+    bound_cores: str | None = reduced(
+        lambda r: in_runs(r.machine.bound_cores or ()) or None,
+        meaning="cores to which its process was bound, `0-3,8`, because tasks on other devices ran beside it",
+        source="machine.bound_cores",
     )
 
 

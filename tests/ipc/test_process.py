@@ -81,13 +81,13 @@ def test_threads_are_set_before_anything_is_imported(worker) -> None:  # type: i
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs affinity")
-def test_a_worker_stays_on_the_core_that_its_launch_names(worker) -> None:  # type: ignore[no-untyped-def]
-    """A worker runs on the core of its launch only, while this process keeps all of its cores."""
+def test_a_worker_stays_on_the_cores_that_its_launch_names(worker) -> None:  # type: ignore[no-untyped-def]
+    """A worker runs on the cores of its launch only, while this process keeps all of its cores."""
     allowed = os.sched_getaffinity(0)
-    for core in allowed:
-        with worker("say(json.dumps([*os.sched_getaffinity(0)]))", launch=Launch(core=core)) as process:
+    for cores in (*((core,) for core in sorted(allowed)), tuple(sorted(allowed))):
+        with worker("say(json.dumps(sorted(os.sched_getaffinity(0))))", launch=Launch(cores=cores)) as process:
             assert os.sched_getaffinity(0) == allowed
-            assert list(process.messages(forever)) == [Noted(text=json.dumps([core]))]
+            assert list(process.messages(forever)) == [Noted(text=json.dumps(cores))]
 
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MALLOC_TRIM_THRESHOLD_")

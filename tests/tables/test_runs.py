@@ -87,6 +87,12 @@ def test_a_task_names_its_gpu(trained: Trained, on: Trained) -> None:
     assert (row["gpu_power_limit_w"], row["gpu_sm_clock_hz"], row["gpu_memory_clock_hz"]) == (400.0, 1.4e9, None)
 
 
+def test_a_task_names_the_cores_to_which_it_was_bound(trained: Trained, on: Trained) -> None:
+    """A task beside which others ran has its cores as the kernel lists them; any other has none."""
+    records = [on(trained(), bound_cores=(0, 1, 2, 8)), trained()]
+    assert [row["bound_cores"] for row in task_table({"suite/run": records}).rows] == ["0-2,8", None]
+
+
 def test_a_run_of_a_version_that_did_not_ask_has_empty_cells(trained: Trained) -> None:
     """Facts that an older record lacks are None."""
     (row,) = run_table({"suite/run": (trained(),)}).rows
