@@ -12,7 +12,7 @@ from cnnperf.errors import UsageError
 from cnnperf.task import DEFAULT_PROFILE_MODE, ProfileMode, Scalar
 from cnnperf.training.recipe import BUDGET_SETTINGS, Recipe, layered
 
-NOT_PROFILED = (*BUDGET_SETTINGS, "processes")
+NOT_PROFILED = (*BUDGET_SETTINGS, "processes", "sync_batch_norm")
 """Settings of a training that its profile does not have: steps of one process are profiled."""
 QUICK_SAMPLES = 3
 OTHER_STEPS = 17

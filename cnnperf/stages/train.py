@@ -43,6 +43,7 @@ UNTIMED = (
     "schedule",
     "warmup",
     "processes",
+    "sync_batch_norm",
 )
 """Settings that affect neither a training step nor a forward pass, the two calls that `cnnperf ab` compares.
 

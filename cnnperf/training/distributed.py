@@ -26,7 +26,6 @@ import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from cnnperf import registry
@@ -44,6 +43,7 @@ from cnnperf.training.optimise import trainable
 from cnnperf.training.processes import Forward, OneProcess
 from cnnperf.training.recipe import Recipe
 from cnnperf.training.setup import Data, Network, frozen_heap, has_idle_parameters
+from cnnperf.training.synchronised import batch_norms, synchronise
 
 LOOPBACK = "127.0.0.1"
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
@@ -78,12 +78,14 @@ class Order(IntEnum):
 class Connection:
     """The place of this process among those of a training, and what they exchange."""
 
-    def __init__(self, device: Device, part: Part, limit: timedelta) -> None:
+    def __init__(self, device: Device, part: Part, limit: timedelta, *, has_whole_norms: bool) -> None:
+        """has_whole_norms: whether batch norm is over the parts of all processes."""
         self.backend = dist.get_backend()
         self.allreduced_bytes = 0
         """Bytes of gradients that each process contributes to a step's all-reduce."""
         self._device = device
         self._part = part
+        self._has_whole_norms = has_whole_norms
         # Orders and figures are numbers of the CPU; NCCL would keep a waiting GPU busy.
         self._orders: Any = dist.new_group(backend="gloo", timeout=limit)
 
@@ -92,11 +94,14 @@ class Connection:
 
         Weights and statistics of rank 0's model replace those of the others.
         """
+        is_on_gpu = self.backend == BACKENDS["cuda"]
+        if self._has_whole_norms:
+            synchronise(model, is_on_gpu=is_on_gpu)
         [is_idle] = self.summed([float(has_idle())])
         self.allreduced_bytes = sum(each.numel() * each.element_size() for each in trainable(model))
         averaged: Forward = DistributedDataParallel(
             _Logits(forward, model),
-            device_ids=[self._device.index] if self.backend == BACKENDS["cuda"] else None,
+            device_ids=[self._device.index] if is_on_gpu else None,
             find_unused_parameters=is_idle > 0,
         )
         return averaged
@@ -153,7 +158,9 @@ class _Logits(nn.Module):
 
 
 @contextmanager
-def connected(device: Device, part: Part, store: Any, timeout_s: float) -> Iterator[Connection]:
+def connected(
+    device: Device, part: Part, store: Any, timeout_s: float, *, has_whole_norms: bool = False
+) -> Iterator[Connection]:
     """Join torch's process group, and leave it at the end of the block. timeout_s: of each exchange.
 
     After an exception only gloo's groups are left: NCCL may wait for a process that has ended.
@@ -161,7 +168,7 @@ def connected(device: Device, part: Part, store: Any, timeout_s: float) -> Itera
     backend, limit = BACKENDS[torch.device(device.torch_name).type], timedelta(seconds=timeout_s)
     with _over_loopback():
         dist.init_process_group(backend, store=store, rank=part.rank, world_size=part.size, timeout=limit)
-        connection = Connection(device, part, limit)
+        connection = Connection(device, part, limit, has_whole_norms=has_whole_norms)
     is_over = False
     try:
         yield connection
@@ -208,8 +215,9 @@ def processes_of(bench: Bench, recipe: Recipe) -> Iterator[OneProcess]:
         store = served(listener, size, bench.task.timeout_s)
         others = stack.enter_context(OtherRanks(workers, bench.abandon))
         others.wait_until_ready()
-        with connected(bench.device, Part(0, size), store, bench.task.timeout_s) as connection:
-            yield FirstOfSeveral(connection, others, Part(0, size), recipe.batch_size, threads)
+        norms, part = recipe.sync_batch_norm, Part(0, size)
+        with connected(bench.device, part, store, bench.task.timeout_s, has_whole_norms=norms) as connection:
+            yield FirstOfSeveral(connection, others, part, recipe.batch_size, threads)
         others.wait_for_ends()
 
 
@@ -254,8 +262,9 @@ class FirstOfSeveral(OneProcess):
 
     def averaging(self, forward: Forward, model: nn.Module, has_idle: Callable[[], bool]) -> Forward:
         """Return the forward function of training steps, whose gradients are the mean over the processes."""
-        self._has_norms = any(isinstance(module, _BatchNorm) for module in model.modules())
-        return self._connection.averaging(forward, model, has_idle)
+        averaged = self._connection.averaging(forward, model, has_idle)
+        self._has_norms = bool(batch_norms(model))
+        return averaged
 
     def begin(self) -> None:
         """Begin a training in all processes."""
@@ -401,7 +410,7 @@ def follow(bench: Bench, recipe: Recipe, part: Part, port: int, is_loaded: Calla
     is_loaded()
     limit = timedelta(seconds=timeout_s)
     store = dist.TCPStore(LOOPBACK, port, part.size, is_master=False, timeout=limit)  # type: ignore[attr-defined]
-    with connected(bench.device, part, store, timeout_s) as connection:
+    with connected(bench.device, part, store, timeout_s, has_whole_norms=recipe.sync_batch_norm) as connection:
         forward = connection.averaging(
             network.forward, network.model, lambda: has_idle_parameters(bench, recipe, data, network)
         )

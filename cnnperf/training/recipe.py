@@ -154,6 +154,12 @@ class Recipe(Settings):
         "every batch: on CUDA one per GPU from the device's index on, with nccl; on the CPU each with its part of the "
         "threads, with gloo.",
     )
+    sync_batch_norm: bool = Field(
+        default=False,
+        exclude_if=lambda is_asked: not is_asked,
+        description="With several processes: batch norm by the statistics of the whole batch, which they exchange; "
+        "false: each process by those of its part.",
+    )
 
     @classmethod
     def resolve(cls, model_recipe: Mapping[str, Any], section: Mapping[str, Any], override: Mapping[str, Any]) -> Self:
@@ -184,6 +190,8 @@ class Recipe(Settings):
             raise ValueError("optimizer 'muon' does not take precision 'fp16', whose gradients are scaled; use 'bf16'")
         if self.processes > 1:
             self._refuse_for_several_processes()
+        elif self.sync_batch_norm:
+            raise ValueError("sync_batch_norm = true needs processes above 1; give processes, or leave it out")
         return self
 
     def _refuse_for_several_processes(self) -> None:
@@ -233,7 +241,7 @@ class Recipe(Settings):
 
     def without_validation(self) -> Self:
         """Return the recipe of timed calls: all images for training, since nothing is validated, and one process."""
-        return self.model_copy(update={"validation_images": 0, "processes": 1})
+        return self.model_copy(update={"validation_images": 0, "processes": 1, "sync_batch_norm": False})
 
     def of_call(self) -> dict[str, Any]:
         """Return the settings of a timed call as a plain document, without those that no call reads."""

@@ -373,6 +373,7 @@ CHANGED: dict[str, dict[str, Any]] = {
     "memory_format": {"memory_format": "channels_last"},
     "compile": {"compile": True},
     "processes": {"processes": 2},
+    "sync_batch_norm": {"processes": 2, "sync_batch_norm": True},
 }
 """Each setting of a training with another value than its default, and what that value requires."""
 

@@ -36,6 +36,7 @@ from cnnperf.training.recipe import Recipe
 MakeBench = Callable[..., Bench]
 MakeRecipe = Callable[..., Recipe]
 LIMIT_S = 120.0
+SYNCHRONISED = {"sync_batch_norm": True}
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def weights(made: Bench) -> dict[str, Tensor]:
     return found
 
 
-def of_both(folder: Path, work: Callable[[Connection, Part], Any]) -> tuple[Any, Any]:
+def of_both(folder: Path, work: Callable[[Connection, Part], Any], **options: Any) -> tuple[Any, Any]:
     """Do work in this process and in a copy of it, ranks 0 and 1 of two, and return what either returns."""
     listener = socket.create_server((LOOPBACK, 0))
     port = listener.getsockname()[1]
@@ -82,13 +83,13 @@ def of_both(folder: Path, work: Callable[[Connection, Part], Any]) -> tuple[Any,
     def run() -> None:
         torch.set_num_threads(1)
         other = dist.TCPStore(LOOPBACK, port, 2, False)
-        with connected(acquire(), Part(1, 2), other, LIMIT_S) as connection:
+        with connected(acquire(), Part(1, 2), other, LIMIT_S, **options) as connection:
             torch.save(work(connection, Part(1, 2)), result)
 
     with open(os.devnull, "rb") as nothing, open(log, "wb") as output:
         copy = Copy(run, (nothing.fileno(), output.fileno(), output.fileno()), env=os.environ)
     store = served(listener, 2, LIMIT_S)
-    with limited(copy, "rank 1"), connected(acquire(), Part(0, 2), store, LIMIT_S) as connection:
+    with limited(copy, "rank 1"), connected(acquire(), Part(0, 2), store, LIMIT_S, **options) as connection:
         mine = work(connection, Part(0, 2))
         assert copy.wait() == 0, log.read_text()
     return mine, torch.load(result)
@@ -126,6 +127,39 @@ def test_gradients_are_those_of_one_process_on_the_whole_batch(tmp_path: Path) -
             torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 
+def with_norms(**options: Any) -> nn.Module:
+    """Build a small network with batch norm of images and of features, of equal weights each time."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4, **options), nn.ReLU(), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(64, 8), nn.BatchNorm1d(8, **options), nn.Linear(8, 10)).double()
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}])
+def test_synchronised_batch_norm_is_that_of_one_process(tmp_path: Path, options: dict[str, Any]) -> None:
+    """In double precision gradients and running statistics of two steps are those of one process, and so is a test."""
+    torch.manual_seed(1)
+    images, labels = 3 + torch.randn(2, 24, 1, 9, 9, dtype=torch.float64), torch.arange(24) % 10
+
+    def after(model: nn.Module, forward: Callable[[Tensor], Tensor], part: Part) -> list[Tensor]:
+        found: list[Tensor] = []
+        for batch in images:
+            found += gradients(model, forward, batch[part.rank :: part.size], labels[part.rank :: part.size])
+            model.zero_grad()
+        return [*found, *model.buffers(), model.eval()(images[0]).detach()]
+
+    alone = with_norms(**options)
+    expected = after(alone, alone, Part())
+
+    def work(connection: Connection, part: Part) -> list[Tensor]:
+        model = with_norms(**options)
+        return after(model, connection.averaging(model, model, lambda: False), part)
+
+    for found in of_both(tmp_path, work, has_whole_norms=True):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
 def test_the_bytes_all_reduced_are_those_of_the_buckets(tmp_path: Path) -> None:
     """The bytes of a step's gradients equal the sum of the buckets that DistributedDataParallel all-reduces."""
 
@@ -149,16 +183,18 @@ def test_the_bytes_all_reduced_are_those_of_the_buckets(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_forked")
-@pytest.mark.parametrize("network", ["heavy", "with_auxiliary", "part_frozen"])
+@pytest.mark.parametrize(
+    ("network", "norms"), [("heavy", {}), ("with_auxiliary", {}), ("part_frozen", {}), ("convolutional", SYNCHRONISED)]
+)
 def test_two_processes_train_the_network_of_one(
-    bench: MakeBench, recipe: MakeRecipe, stored: Dataset, network: str, tmp_path: Path
+    bench: MakeBench, recipe: MakeRecipe, stored: Dataset, network: str, norms: dict[str, bool]
 ) -> None:
     """Losses, accuracies and weights are those of one process, to rounding; an idle head changes nothing."""
     settings = {"steps": 6, "flip": "random", "crop": 2, "optimizer": "muon", "validation_images": 0}
     one, two = bench(network, data=stored), bench(network, data=stored)
     expected = list(measure(one, recipe(**settings)))
     alone = weights(one)
-    found = list(measure(two, recipe(**settings, processes=2)))
+    found = list(measure(two, recipe(**settings, **norms, processes=2)))
     for metric in ("loss", "train_accuracy", "test_accuracy"):
         assert values(found, metric) == pytest.approx(values(expected, metric), abs=1e-4), metric
     for name, tensor in weights(two).items():

@@ -99,6 +99,7 @@ def test_readings_that_nobody_asked_for_leave_the_settings_as_they_were() -> Non
         ({"optimizer": "adam"}, "'sgd', 'nesterov', 'adamw' or 'muon'"),
         ({"label_smoothing": 1}, "less than 1"),
         ({"processes": 0}, "greater than or equal to 1"),
+        ({"sync_batch_norm": True}, "needs processes above 1"),
         ({"processes": 3}, "batch_size 128 is not divisible by processes 3"),
         ({"processes": 2, "compile": True}, "compile = true trains in one process"),
         ({"processes": 2, "train_accuracy": "after_step"}, "'after_step' evaluates whole batches"),
@@ -133,7 +134,8 @@ def test_several_processes_need_a_known_device_and_on_cuda_a_gpu_each() -> None:
         assert recipe.device_count(device) == count
     with pytest.raises(UsageError, match="processes 2 needs device cpu or cuda, got npu"):
         recipe.check("npu", 1000, 200)
-    assert recipe.without_validation() == Recipe(steps=1, validation_images=0)
+    whole = Recipe(steps=1, processes=2, sync_batch_norm=True)
+    assert recipe.without_validation() == whole.without_validation() == Recipe(steps=1, validation_images=0)
 
 
 def test_what_device_and_dataset_allow_passes() -> None:
