@@ -237,8 +237,9 @@ def test_a_fault_of_one_gpu_s_thread_ends_the_run(
     monkeypatch.setattr(StandIn, "met", threading.Barrier(2))
     monkeypatch.setattr(runner, "append", _full)
     before = threading.active_count()
+    work = prepared(devices=["cuda:all"])
     with Run(tmp_path) as run, pytest.raises(RunError, match="records are kept"):
-        list(run_tasks(prepared(), run, Unwatched(), parallel_devices=True))
+        list(run_tasks(work, run, Unwatched(), parallel_devices=True))
     assert threading.active_count() == before
     assert not run.left
 
