@@ -32,17 +32,14 @@ def unfinished(report, out):
 def outcomes(comparison, out):
     out.write(f"so many: {{len(comparison.verdicts)}}")
 """
+SHORT = "[train]\nsteps = 2\nbatch_size = 20"
 SUITE = f"""threads = 1
-{EXAMPLE_SUITE.replace("mypkg.parts", "of_mine")}
+{EXAMPLE_SUITE.replace("mypkg.parts", "of_mine").replace("[train]", SHORT)}
 batch_sizes = [4]
 samples = 11
 seconds = 0.0
 pairs = 0
 test_images = 50
-[train]
-steps = 2
-batch_size = 20
-validation_images = 20
 """
 
 
