@@ -38,7 +38,11 @@ def test_every_file_of_a_room_has_its_verb(room: str) -> None:
     [
         ("resnt", "unknown model 'resnt'; did you mean 'resnet'\\? \\(known: .*lenet"),
         ("nowhere_at_all:Net", "cannot import 'nowhere_at_all:Net'.*run pip install .*PYTHONPATH=src"),
-        ("pydantic:Net", "cannot import 'pydantic:Net'.*pkg.module:callable"),
+        (
+            "pydantic:Qqqq",
+            "cannot import 'pydantic:Qqqq'.*'Qqqq'\\); name a function or class of the module$",
+        ),
+        ("pydantic:BaseModal", "cannot import 'pydantic:BaseModal'.*; did you mean 'BaseModel'\\?$"),
         (":", "':': write it as pkg.module:callable"),
         (".foo:bar", "'.foo:bar': write it as pkg.module:callable"),
         ("numpy:pi", "'numpy:pi' is not callable, got float"),

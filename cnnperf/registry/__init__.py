@@ -167,7 +167,7 @@ def find(room: str, name: str, *, folder: Path | None = None) -> Callable[..., A
         for part in attribute.split("."):
             found = getattr(found, part)
     except (Exception, SystemExit) as error:  # Importing runs the user's code, which may raise anything.
-        raise UsageError(f"cannot import {shorten(name, 100)!r} ({shorten(error)}); {_cure(path, error)}") from error
+        raise UsageError(f"cannot import {shorten(name, 100)!r} ({shorten(error)}); {_cure(place, error)}") from error
     if not callable(found):
         raise UsageError(f"{name!r} is not callable, got {type(found).__name__}; name a function or class")
     if not foreign.is_proven(room, found) and place not in (each.place for each in registered(room).values()):
@@ -175,11 +175,15 @@ def find(room: str, name: str, *, folder: Path | None = None) -> Callable[..., A
     return found
 
 
-def _cure(path: str, error: BaseException) -> str:
-    """Return the cure for a module that cannot be imported."""
+def _cure(place: str, error: BaseException) -> str:
+    """Return the cure for a place whose module cannot be imported, or has no such attribute."""
+    path, _, attribute = place.partition(":")
     absent = error.name if isinstance(error, ModuleNotFoundError) else None
+    if isinstance(error, AttributeError) and error.name in attribute.split("."):
+        near = difflib.get_close_matches(error.name, dir(error.obj), n=1)
+        return f"did you mean {near[0]!r}?" if near else "name a function or class of the module"
     if not absent:
-        return FORM if isinstance(error, AttributeError) else "correct its module"
+        return "correct its module"
     if f"{path}.".startswith(f"{absent}."):
         return "the module is not installed: run pip install . in its project, or set PYTHONPATH=src"
     return f"{shorten(path, 60)} imports it: run pip install {shorten(absent, 60)}"
