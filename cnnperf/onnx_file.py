@@ -41,7 +41,7 @@ class Port(NamedTuple):
 
     def __str__(self) -> str:
         """Describe it in words."""
-        return f"{shorten(self.name, 60)} ({self.kind} {_times(self.sizes)})"
+        return f"{shorten(self.name, 60)!r} ({self.kind} {_times(self.sizes)})"
 
 
 class Signature(NamedTuple):

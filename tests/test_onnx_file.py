@@ -71,7 +71,7 @@ def test_weights_beside_a_file_are_part_of_its_size(file: Callable[..., Path], n
         ({"size": 32}, r"takes images of 1×32×32, got 1×28×28; choose a matching dataset"),
         (
             {"classes": 7},
-            r"must return logits of 10 classes, got logits \(float \?×7\); choose a matching dataset or export it",
+            r"must return logits of 10 classes, got 'logits' \(float \?×7\); choose a matching dataset or export it",
         ),
         ({"batch": 0}, "takes batches of 0; export it with a batch of 1 or more"),
         ({"opset": 999}, r"has opset 999, the newest readable opset is (\d+); export it with opset \1$"),
@@ -136,9 +136,9 @@ def test_a_file_says_what_it_takes(file: Callable[..., Path]) -> None:
     ("inputs", "outputs", "unchecked"),
     [
         ([IMAGES, port("scale", FLOAT, 1)], [MAP], "it takes 2 inputs"),
-        ([port("at", PLACES, "n", 7)], [port("logits", FLOAT, "n", 7)], "it takes no images, but at (int64 ?×7)"),
+        ([port("at", PLACES, "n", 7)], [port("logits", FLOAT, "n", 7)], "it takes no images, but 'at' (int64 ?×7)"),
         ([IMAGES], [MAP, port("other", FLOAT, "n", 3, 8, 8)], "it has 2 outputs"),
-        ([IMAGES], [MAP], "it returns no logits, but map (float ?×3×8×8)"),
+        ([IMAGES], [MAP], "it returns no logits, but 'map' (float ?×3×8×8)"),
     ],
 )
 def test_a_file_of_another_kind_is_taken_without_a_reference(
@@ -163,9 +163,9 @@ def test_pixels_are_images(casting: Callable[..., Path]) -> None:
     [
         (
             [IMAGES, port("length", PLACES, "n", "t")],
-            r"takes length \(int64 \?×\?\), with a free size besides the batch",
+            r"takes 'length' \(int64 \?×\?\), with a free size besides the batch",
         ),
-        ([IMAGES, port("word", onnx.TensorProto.STRING, 1)], r"takes word \(string 1\), which cannot be generated"),
+        ([IMAGES, port("word", onnx.TensorProto.STRING, 1)], r"takes 'word' \(string 1\), which cannot be generated"),
     ],
 )
 def test_inputs_that_cannot_be_generated_are_refused(
