@@ -309,10 +309,10 @@ def _share(text: str, argument: str) -> float:
 def _bytes(text: str, argument: str) -> float:
     from pydantic import ByteSize, TypeAdapter, ValidationError
 
-    try:
-        size = int(TypeAdapter(ByteSize).validate_python(text))
-    except (ValidationError, OverflowError):
-        size = 0
+    size = 0
+    if not re.fullmatch(r"[-+.\d\s]*", text):  # Of a bare number nobody knows whether bytes or megabytes are meant.
+        with suppress(ValidationError, OverflowError):
+            size = int(TypeAdapter(ByteSize).validate_python(text))
     if size < 1:
         raise _wrong(argument, text, "is no size; give a number with its unit, such as 50MB")
     return size
