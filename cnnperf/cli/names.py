@@ -115,6 +115,13 @@ def _values(schema: Mapping[str, Any]) -> str:
         items = schema.get("prefixItems") or [schema.get("items", {})]
         count = f" of {len(items)}" if "prefixItems" in schema else ""
         return f"list{count}: {_values(items[0])}"
-    words = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text"}
+    words = {
+        "integer": "whole number",
+        "number": "number",
+        "boolean": "true or false",
+        "string": "text",
+        "object": "table",
+    }
     bounds = [f"{word} {schema[bound]:,}" for bound, word in BOUNDS.items() if bound in schema]
-    return " ".join([words.get(schema.get("type", ""), "name or table"), *bounds])
+    anything = "name or table" if "$ref" in schema else "any value"
+    return " ".join([words.get(schema.get("type", ""), anything), *bounds])

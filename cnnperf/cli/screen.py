@@ -298,7 +298,8 @@ def planned(tasks: Sequence[Ready], downloads: Mapping[str, int]) -> Iterator[st
         yield f"{ready.task.label}  {note}"
     minutes = sum(ready.estimate_s for ready in tasks) / 60
     mebibytes = sum(ready.weight_bytes for ready in tasks) / 2**20
-    yield f"{len(tasks)} tasks, about {minutes:.1f} minutes, about {mebibytes:.0f} MiB of weights"
+    count = f"{len(tasks)} task{'s' * (len(tasks) != 1)}"
+    yield f"{count}, about {minutes:.1f} minutes, about {mebibytes:.0f} MiB of weights"
     for dataset, size in downloads.items():
         yield f"to be downloaded: {dataset}, {size / 2**20:.0f} MiB"
 

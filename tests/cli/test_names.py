@@ -46,7 +46,9 @@ def test_a_model_is_described_with_its_options_and_its_recipes() -> None:
         ("engines", "onnxruntime", '  optimization = "all": '),
         ("stages", "train", '  optimizer = "adamw": "sgd", "nesterov", "adamw" or "muon". muon: orthogonalised'),
         ("stages", "train", "  seconds: number above 0"),
+        ("stages", "profile", "  train = {}: table. The training whose steps"),
         ("devices", "cuda", "  index = 0: whole number from 0"),
+        ("models", "torch.nn:ReLU", "  inplace = false: any value"),
     ],
 )
 def test_options_have_default_and_values(room: str, name: str, line: str) -> None:

@@ -85,6 +85,7 @@ def test_a_dry_run_makes_nothing(tmp_path: Path, *, as_json: bool) -> None:
         assert [task["task"] for task in json.loads(done.stdout)["tasks"]] == ["synthetic/lenet/cpu profile"]
     else:
         assert done.stdout.startswith("synthetic/lenet/cpu profile  about 0:")
+        assert "\n1 task, about " in done.stdout
 
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
