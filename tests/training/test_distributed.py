@@ -27,6 +27,7 @@ from cnnperf.ipc.messages import RankRequest
 from cnnperf.ipc.process import Launch, WorkerProcess
 from cnnperf.record import Measurement
 from cnnperf.stages.train import measure
+from cnnperf.tables.leaderboard_row import OF_SEVERAL_PROCESSES, LeaderboardRow
 from cnnperf.task import Choice
 from cnnperf.training import distributed
 from cnnperf.training.augment import Part
@@ -208,6 +209,12 @@ def test_two_processes_train_the_network_of_one(
     number = named(found, "processes")
     assert (number.values, number.remarks) == ((2,), {"backend": "gloo", "threads_each": 1})
     assert named(found, "samples").values == (6 * 32,)
+    columns = {column.name: column for column in LeaderboardRow.columns() if column.name in OF_SEVERAL_PROCESSES}
+    for metric in ("processes", "allreduced_bytes"):
+        assert (columns[metric].unit, columns[metric].better) == (
+            named(found, metric).unit,
+            named(found, metric).better,
+        )
     speeds = named(found, "rank_images_per_s").values
     assert len(speeds) == 2
     assert min(speeds) > 0
