@@ -109,6 +109,8 @@ def _in_float64(path: Path, names: Sequence[str]) -> Callable[[NDArray[Any]], di
     for weight in model.graph.initializer:
         _widen(weight)
     for node in model.graph.node:
+        if node.op_type == "ConstantOfShape" and not node.attribute:  # Its default is a zero in float32.
+            node.attribute.append(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(np.zeros(1))))
         for attribute in node.attribute:
             if node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
                 value = attribute.f if attribute.name == "value_float" else list(attribute.floats)

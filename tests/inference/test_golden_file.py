@@ -85,6 +85,21 @@ def test_constants_without_a_tensor_are_widened_too(file: tuple[Bench, Path, Gol
     np.testing.assert_allclose(golden_of_file(path, Inputs.of(made), 10).exact, before.exact / 2, rtol=1e-12)
 
 
+def test_a_shape_filled_by_default_is_widened_too(file: tuple[Bench, Path, Golden]) -> None:
+    """Zeros by default, which masks of attention begin with, are compared with float64 values; the logits stay."""
+    made, path, _ = file
+    before, model = golden_of_file(path, Inputs.of(made), 10), onnx.load(path)
+    last = next(each for each in model.graph.node if "logits" in each.output)
+    last.output[0] = "whole"
+    for name, value in (("one", np.array([1])), ("nought", np.zeros(1, np.float32))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    model.graph.node.append(onnx.helper.make_node("ConstantOfShape", ["one"], ["filled"]))
+    model.graph.node.append(onnx.helper.make_node("Equal", ["filled", "nought"], ["same"]))
+    model.graph.node.append(onnx.helper.make_node("Where", ["same", "whole", "filled"], ["logits"]))
+    onnx.save(model, path)
+    np.testing.assert_array_equal(golden_of_file(path, Inputs.of(made), 10).exact, before.exact)
+
+
 def test_an_operator_without_a_reference_is_one_sentence(file: tuple[Bench, Path, Golden]) -> None:
     """An operator without a reference raises an error of one sentence that names the file and the operator."""
     made, path, _ = file
