@@ -134,7 +134,8 @@ def check_fit(path: Path, shape: tuple[int, int, int], num_classes: int) -> Fact
     images = found.images
     if images and not _agree(images.sizes[1:], shape):
         raise UsageError(
-            f"{path}: takes images of {_times(images.sizes[1:])}, got {_times(shape)}; choose a matching dataset"
+            f"{path}: takes images of {_times(images.sizes[1:])}, got {_times(shape)}; choose a matching dataset or "
+            "shape"
         )
     if not (found.unchecked or _agree(found.outputs[0].sizes[1:], (num_classes,))):
         raise UsageError(

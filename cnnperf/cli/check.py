@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from cnnperf.cli.help import FLAG, add_command
+from cnnperf.cli.help import FLAG, Command, add_command
 from cnnperf.cli.options import JsonOption
 from cnnperf.errors import UsageError
 from cnnperf.reports import VERDICTS, default_format, formats, writer
@@ -55,7 +54,7 @@ def verdicts_writer(
     return printed
 
 
-class ManyValues(TyperCommand):
+class ManyValues(Command):
     """A command whose list options take several values: `--baseline A B` means `--baseline A --baseline B`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

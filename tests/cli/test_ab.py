@@ -40,9 +40,8 @@ def suite(tmp_path: Path) -> Path:
 
 def ab(suite: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `cnnperf ab`; the workers of its versions are real processes."""
-    return called(
-        "ab", suite, "--baseline", ".", "--out", suite.parent / "out", *arguments, cwd=suite.parent, COLUMNS="80"
-    )
+    baseline = () if "--baseline" in arguments else ("--baseline", ".")
+    return called("ab", suite, *baseline, "--out", suite.parent / "out", *arguments, cwd=suite.parent, COLUMNS="80")
 
 
 @pytest.mark.parametrize(

@@ -103,3 +103,11 @@ def test_what_a_dry_run_adds_up_is_named_as_in_its_output() -> None:
     *_, total = planned((), {})
     assert total.endswith(" MiB of weights")
     assert "minutes and size of weights" in found.help
+
+
+def test_an_option_of_one_value_is_given_once() -> None:
+    """An option that is repeated is refused, instead of the last one counting; one of many values may be repeated."""
+    done = called("run", "smoke", "--only", "lenet", "--only", "mlp", "--dry-run")
+    assert (done.returncode, done.stderr) == (2, "cnnperf: --only: given 2 times; give it once\n")
+    done = called("profile", "nowhere", "--option", "a=1", "--option", "b=2", "--quiet", "--quiet", "--dry-run")
+    assert "nowhere" in done.stderr
