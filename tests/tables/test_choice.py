@@ -260,7 +260,7 @@ def test_runs_without_engines_are_refused(
         ({"max_memory": "50MB"}, "peak_bytes", 50_000_000),
         ({"max_memory": "50 MiB"}, "peak_bytes", 50 * 2**20),
         ({"max_size": "1.5kB"}, "file_bytes", 1500),
-        ({"max_size": "800"}, "file_bytes", 800),
+        ({"max_size": "800B"}, "file_bytes", 800),
     ],
 )
 def test_bounds_have_units(engine: Engine, run: Run, bounds: dict[str, Any], column: str, limit: float) -> None:
