@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,7 +104,9 @@ def test_a_file_of_a_real_run_of_pytest_is_read(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("def test_it(benchmark):\n    benchmark(sum, [1, 2])\n")
     file = tmp_path / "found.json"
     words = ("-q", "-p", "no:cacheprovider", "--benchmark-max-time=0.01", f"--benchmark-json={file}", "test_it.py")
-    done = completed(sys.executable, "-m", "pytest", *words, cwd=tmp_path)
+    # In a worker of xdist, pytest-benchmark measures nothing.
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = completed(sys.executable, "-m", "pytest", *words, cwd=tmp_path, env=alone)
     assert done.returncode == 0, done.stdout
     [verdict] = cnnperf.compare([file], [file]).verdicts
     assert (verdict.cell, verdict.change) == ("test_it.py::test_it", 0.0)
