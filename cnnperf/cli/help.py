@@ -23,7 +23,7 @@ def one_of(names: Iterable[str]) -> str:
 
 
 class Command(TyperCommand):
-    """A command that refuses an option of one value given twice: the last would count, without a word."""
+    """A command that refuses a repeated option if the option takes one value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments. Raises UsageError for an option that is repeated."""
